@@ -1,0 +1,94 @@
+/* Moves rows between ranks by plain integers; knows neither experts nor
+ * models. One transport per file (self.c, mpi.c) behind one ops table.
+ *
+ * Every wait has the transport's time limit and then fails with
+ * MOERUN_ERR_TIMEOUT naming the peers still missing: nothing hangs. Whatever
+ * fails here is fatal to the job; only launch/ may abort it. */
+#ifndef MOERUN_COMM_H
+#define MOERUN_COMM_H
+
+#include "runtime/base/status.h"
+
+/* All message tags, so that no two protocols collide. A chunk adds its number
+ * (0..7). */
+enum {
+  MOERUN_TAG_CONTROL = 8,   /* requests and completions, root <-> rank   */
+  MOERUN_TAG_DISPATCH = 16, /* + chunk: rows to experts                  */
+  MOERUN_TAG_COMBINE = 24,  /* + chunk: result rows home                 */
+};
+
+/* Row messages in flight in one direction, one per peer at most. Created once
+ * (room for R messages), begun and ended many times. */
+typedef struct moerun__transfer moerun__transfer;
+
+/* Rows to or from the peers first_peer..last_peer-1: peer p's are rows
+ * offset[p] .. offset[p + 1] - 1 of `rows`, row_bytes each. Own rows are never
+ * sent: the caller has them already, offset[rank] .. offset[rank + 1] - 1 is
+ * skipped. No message for zero rows: both sides know the counts. */
+typedef struct moerun__row_list {
+  void *rows;
+  size_t row_bytes;
+  const int32_t *offset; /* [R + 1] */
+  int32_t first_peer;
+  int32_t last_peer;
+} moerun__row_list;
+
+/* Sent to other ranks since the comm was created. */
+typedef struct moerun__comm_count {
+  int64_t row_bytes;   /* by send_begin                         */
+  int64_t rows;
+  int64_t messages;
+  int64_t count_bytes; /* by exchange_counts                    */
+} moerun__comm_count;
+
+typedef struct moerun__comm_ops {
+  const char *name; /* "self", "mpi" */
+
+  /* Split phase. Buffers and offsets stay untouched until wait returned. A
+   * send completes without the peer having asked only for small messages, so
+   * post receives before waiting on sends. */
+  moerun_status (*send_begin)(moerun__transfer *transfer, int32_t tag,
+                              const moerun__row_list *list);
+  moerun_status (*receive_begin)(moerun__transfer *transfer, int32_t tag,
+                                 const moerun__row_list *list);
+  /* *done = 1 when all messages of the transfer are complete; drives
+   * progress. */
+  moerun_status (*test)(moerun__transfer *transfer, int *done);
+  moerun_status (*wait)(moerun__transfer *transfer);
+
+  /* [collective] receive[p][width] = what peer p gave this rank in its
+   * send[rank][width]; 32-bit integers, arrays of R * width. */
+  moerun_status (*exchange_counts)(moerun_comm *comm, int32_t *receive,
+                                   const int32_t *send, int32_t width);
+  /* [collective] *value = the minimum over ranks. */
+  moerun_status (*minimum)(moerun_comm *comm, int64_t *value);
+  /* [collective] receive[R][bytes] on rank 0 (NULL elsewhere). */
+  moerun_status (*gather)(moerun_comm *comm, void *receive, const void *send,
+                          size_t bytes);
+  /* [collective] receive[bytes] = rank 0's send[rank][bytes]. */
+  moerun_status (*scatter)(moerun_comm *comm, void *receive, const void *send,
+                           size_t bytes);
+  /* [collective] rank 0's buffer[bytes] everywhere. */
+  moerun_status (*broadcast)(moerun_comm *comm, void *buffer, size_t bytes);
+
+  moerun_status (*transfer_create)(moerun__transfer **out, moerun_comm *comm);
+  void (*transfer_destroy)(moerun__transfer *transfer);
+  void (*destroy)(moerun_comm *comm);
+} moerun__comm_ops;
+
+/* First member of every transport's own struct. */
+struct moerun_comm {
+  const moerun__comm_ops *ops;
+  int32_t rank;
+  int32_t size; /* R */
+  moerun__comm_count count;
+};
+
+/* [collective] Ends a set-up call: if `status` is OK on all ranks returns OK;
+ * else a failed rank returns its own code and the others MOERUN_ERR_PEER. */
+moerun_status moerun__comm_agree(moerun_comm *comm, moerun_status status);
+
+/* Bytes that a transfer takes, for memory predictions. */
+size_t moerun__transfer_bytes(int32_t num_ranks);
+
+#endif

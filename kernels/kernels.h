@@ -1,0 +1,160 @@
+/* The arithmetic of the decoder behind one ops table.
+ *
+ * Promise 1 of the design (same bits) is kept here. Every set except "ref"
+ * returns the same bits as every other, because each fixes one order of
+ * operations:
+ *   - linear: one fused-multiply-add chain per output element, in ascending
+ *     input order, starting from 0; lanes run over outputs, never over inputs;
+ *     rows never see each other.
+ *   - sums over a row (norms, softmax): 16 partial sums, element i into partial
+ *     i mod 16 in ascending order, then the fixed tree
+ *     for (w = 8; w > 0; w /= 2) for (i < w) p[i] += p[i + w].
+ *   - exp and silu: one polynomial (kernels/cpu), fused multiply-adds spelt out.
+ * "ref" is the oracle: obvious loops, double accumulation, libm.
+ *
+ * Letters beyond moerun.h: M rows, N outputs, D inputs. All functions are
+ * pure, allocate nothing and accept M = 0. Pointers do not overlap unless it
+ * is said. Rows are fp32 unless a dtype is named. */
+#ifndef MOERUN_KERNELS_H
+#define MOERUN_KERNELS_H
+
+#include "runtime/base/status.h"
+#include "runtime/base/tensor.h"
+
+enum {
+  MOERUN_PANEL = 32,        /* outputs per packed panel                    */
+  MOERUN_PAGE_POSITIONS = 16, /* positions per KV page                     */
+};
+
+/* ---- Packed weights: W[N][D] as panels of 32 outputs ----------------------- */
+
+/* y = x W^T. Panel p holds, for d = 0..D-1, the 32 values W[32p..32p+31][d] of
+ * `dtype`; outputs beyond N are zero. `panels` is 64-byte aligned. */
+typedef struct moerun__weight {
+  const void *panels;
+  moerun__dtype dtype;
+  int32_t num_outputs; /* N */
+  int32_t num_inputs;  /* D */
+} moerun__weight;
+
+size_t moerun__weight_bytes(moerun__dtype dtype, int32_t num_outputs,
+                            int32_t num_inputs);
+/* Packs rows[count][D] of `dtype` as outputs first..first+count-1 of panels
+ * that were zeroed before. */
+void moerun__weight_pack(void *panels, moerun__dtype dtype, int32_t num_inputs,
+                         int32_t first_output, int32_t count, const void *rows);
+/* out[D] = W[output][.], widened. */
+void moerun__weight_row(float *out, const moerun__weight *weight,
+                        int32_t output);
+
+/* ---- Attention over a paged KV cache --------------------------------------- */
+
+typedef struct moerun__attention_shape {
+  int32_t num_heads;
+  int32_t num_kv_heads; /* divides num_heads; head h reads kv head
+                           h / (num_heads / num_kv_heads)                   */
+  int32_t head_dim;     /* a multiple of 2                                  */
+  float scale;          /* scores are q.k * scale                           */
+} moerun__attention_shape;
+
+/* One layer's cache of one sequence. Position t lives on page page[t / 16] at
+ * t % 16. Page p of keys starts at keys + p * page_stride and is
+ * [num_kv_heads][head_dim][16] (lanes over positions); of values, likewise,
+ * [num_kv_heads][16][head_dim]. */
+typedef struct moerun__kv_view {
+  float *keys;
+  float *values;
+  size_t page_stride;  /* floats: num_kv_heads * head_dim * 16 */
+  const int32_t *page; /* [ceil(positions / 16)] */
+} moerun__kv_view;
+
+/* Stores key[num_kv_heads][head_dim] and value[..] at `position`. */
+void moerun__kv_store(const moerun__kv_view *view,
+                      const moerun__attention_shape *shape, int32_t position,
+                      const float *key, const float *value);
+
+/* Floats of scratch for sequences of up to `positions` positions. */
+size_t moerun__attention_scratch(const moerun__attention_shape *shape,
+                                 int32_t positions);
+
+/* ---- The table --------------------------------------------------------------- */
+
+/* How the K gate weights follow from the scores. */
+typedef enum moerun__gate_rule {
+  MOERUN_GATE_SOFTMAX = 0,    /* softmax over all E, the K largest as they are */
+  MOERUN_GATE_RENORMALISE,    /* the same, divided by their sum                */
+} moerun__gate_rule;
+
+/* Rows in the layout they travel in: row i starts at base + i * stride_bytes
+ * and begins with H elements of dtype (F32 or BF16). */
+typedef struct moerun__wire_rows {
+  void *base;
+  size_t stride_bytes;
+  moerun__dtype dtype;
+} moerun__wire_rows;
+
+typedef struct moerun__kernels {
+  const char *name; /* "ref", "portable", "avx2", "avx512" */
+
+  /* y[M][N] = x[M][D] W^T; strides in floats; scratch of
+   * moerun__linear_scratch(D) floats, 64-byte aligned. */
+  void (*linear)(float *y, size_t y_stride, const float *x, size_t x_stride,
+                 int32_t M, const moerun__weight *weight, float *scratch);
+
+  /* h[M][F] = silu(g) * u where gate_up[M][2F] holds g then u per row. */
+  void (*swiglu)(float *h, const float *gate_up, int32_t M, int32_t F);
+
+  /* y[M][width] = x * 1/sqrt(mean(x^2) + eps) * scale[width]; x may be y. */
+  void (*rmsnorm)(float *y, size_t y_stride, const float *x, size_t x_stride,
+                  const float *scale, int32_t M, int32_t width, float eps);
+
+  /* y[i] += x[i], i < count. */
+  void (*add)(float *y, const float *x, size_t count);
+
+  /* Rotate-half in place (architectures: y_i = x_i c - x_{i+d/2} s,
+   * y_{i+d/2} = x_{i+d/2} c + x_i s): x[M] rows of num_heads * head_dim,
+   * cosine and sine [M][head_dim / 2]. */
+  void (*rope)(float *x, size_t x_stride, const float *cosine,
+               const float *sine, int32_t M, int32_t num_heads,
+               int32_t head_dim);
+
+  /* out[M][heads * head_dim] for M query rows of one sequence at positions
+   * first_position .. first_position + M - 1, all of which are stored already;
+   * row i sees positions 0 .. first_position + i. The result of a row depends
+   * neither on M nor on how the prompt was cut. Strides in floats. */
+  void (*attention)(float *out, size_t out_stride, const float *q,
+                    size_t q_stride, int32_t M, int32_t first_position,
+                    const moerun__kv_view *view,
+                    const moerun__attention_shape *shape, float *scratch);
+
+  /* ids[M][K] of the largest scores, largest first, ties to the lower id, and
+   * weight[M][K]; logits[M][E] is overwritten. K <= E. NaN scores rank last. */
+  void (*gate)(int32_t *ids, float *weight, float *logits, int32_t M, int32_t E,
+               int32_t K, moerun__gate_rule rule);
+
+  /* p[n] = softmax(logits[n] * inverse_temperature); p may be logits. */
+  void (*softmax)(float *p, const float *logits, int32_t n,
+                  float inverse_temperature);
+
+  /* x[M][H] = the H elements of rows index[0..M-1], widened. */
+  void (*gather)(float *x, const moerun__wire_rows *rows, const int32_t *index,
+                 int32_t M, int32_t H);
+  /* The H elements of row index[i] = x[i][H], rounded to the rows' dtype. */
+  void (*scatter)(const moerun__wire_rows *rows, const int32_t *index,
+                  const float *x, int32_t M, int32_t H);
+  /* y[t][H] = sum over j < K, in this order, of weight[t][j] times row
+   * index[t * K + j], one fused multiply-add chain from 0; index -1: none. */
+  void (*combine)(float *y, const moerun__wire_rows *rows, const int32_t *index,
+                  const float *weight, int32_t T, int32_t K, int32_t H);
+} moerun__kernels;
+
+size_t moerun__linear_scratch(int32_t max_inputs);
+
+/* The set with this name, or the fastest this machine runs for "auto";
+ * ERR_UNSUPPORTED with the list of names if it is unknown or cannot run. */
+moerun_status moerun__kernels_find(const moerun__kernels **out,
+                                   const char *name);
+/* Set number i (0: ref) or NULL beyond the last that this machine can run. */
+const moerun__kernels *moerun__kernels_at(int i);
+
+#endif

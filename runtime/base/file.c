@@ -1,0 +1,89 @@
+#include "runtime/base/file.h"
+
+#include "runtime/base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* strerror is not thread-safe; strerror_r has two signatures. */
+static const char *reason(void) {
+  return errno == ENOENT    ? "no such file or directory"
+         : errno == EACCES  ? "permission denied"
+         : errno == EISDIR  ? "it is a directory"
+         : errno == ENOTDIR ? "a part of the path is not a directory"
+         : errno == ENOSPC  ? "no space left on the device"
+         : errno == EROFS   ? "the file system is read-only"
+                            : "input/output error";
+}
+
+moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
+                                size_t limit_bytes) {
+  moerun_status status = MOERUN_OK;
+  struct stat facts;
+  char *content = NULL;
+  *out = NULL;
+  *bytes = 0;
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s", path,
+                 reason());
+  MOERUN_REQUIRE(fstat(file, &facts) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be read: %s", path, reason());
+  MOERUN_REQUIRE(S_ISREG(facts.st_mode), MOERUN_ERR_IO,
+                 "%s: expected a regular file", path);
+  MOERUN_REQUIRE((uint64_t)facts.st_size <= limit_bytes, MOERUN_ERR_FORMAT,
+                 "%s: expected at most %zu bytes, found %lld", path,
+                 limit_bytes, (long long)facts.st_size);
+  const size_t size = (size_t)facts.st_size;
+  MOERUN_TRY(moerun__alloc_unset(&content, size + 1, 1));
+  size_t filled = 0;
+  while (filled < size) {
+    const ssize_t got = read(file, content + filled, size - filled);
+    if (got < 0 && errno == EINTR) continue;
+    MOERUN_REQUIRE(got > 0, MOERUN_ERR_IO, "%s: cannot be read: %s", path,
+                   got < 0 ? reason() : "it shrank meanwhile");
+    filled += (size_t)got;
+  }
+  content[size] = '\0';
+  *out = content;
+  *bytes = size;
+  content = NULL;
+done:
+  moerun__free(content);
+  if (file >= 0) (void)close(file);
+  return status;
+}
+
+moerun_status moerun__file_write(const char *path, const void *content,
+                                 size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  char *temporary = NULL;
+  int file = -1;
+  const size_t name_bytes = strlen(path) + sizeof ".tmp";
+  MOERUN_TRY(moerun__alloc(&temporary, name_bytes, 1));
+  (void)snprintf(temporary, name_bytes, "%s.tmp", path);
+  file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
+                 temporary, reason());
+  size_t written = 0;
+  while (written < bytes) {
+    const ssize_t put =
+        write(file, (const char *)content + written, bytes - written);
+    if (put < 0 && errno == EINTR) continue;
+    MOERUN_REQUIRE(put > 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
+                   temporary, reason());
+    written += (size_t)put;
+  }
+  MOERUN_REQUIRE(fsync(file) == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
+                 temporary, reason());
+  MOERUN_REQUIRE(rename(temporary, path) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be replaced: %s", path, reason());
+done:
+  if (file >= 0) (void)close(file);
+  if (status != MOERUN_OK && file >= 0) (void)unlink(temporary);
+  moerun__free(temporary);
+  return status;
+}

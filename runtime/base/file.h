@@ -1,0 +1,16 @@
+/* Whole small files in, whole files out atomically. */
+#ifndef MOERUN_BASE_FILE_H
+#define MOERUN_BASE_FILE_H
+
+#include "runtime/base/status.h"
+
+/* Reads a regular file of at most limit_bytes; *out is NUL-terminated beyond
+ * *bytes and freed with moerun__free. */
+moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
+                                size_t limit_bytes);
+/* Writes path.tmp, syncs it and renames it over path: readers see the old
+ * file or the new one, never a part. */
+moerun_status moerun__file_write(const char *path, const void *content,
+                                 size_t bytes);
+
+#endif

@@ -1,0 +1,87 @@
+/* Runs many requests through a session: deals them to ranks, batches prefill
+ * and decode rows into steps, samples, and brings completions to rank 0.
+ *
+ * Rank 0 alone has the source and the sink; it hands requests to ranks with
+ * free cache pages at step boundaries (continuous batching). Two small
+ * messages per rank and step carry all control: rank -> 0 (status, stop flag,
+ * free room, finished bytes) and 0 -> rank (go or stop, new requests). What a
+ * request produces depends on the request alone. */
+#ifndef MOERUN_RUNTIME_ENGINE_H
+#define MOERUN_RUNTIME_ENGINE_H
+
+#include "runtime/base/status.h"
+
+typedef enum moerun__finish {
+  MOERUN_FINISH_LENGTH = 0, /* max_new_tokens were generated        */
+  MOERUN_FINISH_EOS,        /* an end-of-sequence token was sampled */
+  MOERUN_FINISH_SCORED,     /* score_only: no token was generated   */
+} moerun__finish;
+
+typedef struct moerun__request {
+  int64_t index;          /* place in the input, from 0 */
+  int32_t num_prompt;     /* tokens, >= 1 */
+  const int32_t *prompt;  /* [num_prompt], borrowed until the next `next` */
+  int32_t max_new_tokens; /* 0 with score_only, else >= 1 */
+  int32_t score_only;     /* 1: only the log-probability of the prompt's tokens
+                             1..num_prompt-1, each given those before it      */
+  double temperature;     /* 0: greedy (ties to the lower id) */
+  double top_p;           /* 0 < top_p <= 1 */
+  uint64_t seed;
+} moerun__request;
+
+typedef struct moerun__completion {
+  int64_t index;
+  int32_t rank; /* that ran it */
+  moerun__finish finish;
+  int32_t num_prompt;
+  int32_t num_tokens;      /* generated, an end-of-sequence token included */
+  const int32_t *token;    /* [num_tokens], borrowed */
+  double log_probability;  /* score_only: sum, natural logarithm */
+  int32_t num_traced;      /* rows fed to the model, 0 unless tracing */
+  const int16_t *trace;    /* [num_traced][num_moe_layers][K] expert ids in gate
+                              order, borrowed */
+} moerun__completion;
+
+/* What rank 0 knows of the run at a step boundary. */
+typedef struct moerun__progress {
+  int64_t steps;
+  int64_t prompt_tokens;    /* rows of prompts fed so far, all ranks */
+  int64_t generated_tokens;
+  int64_t finished;         /* requests */
+  int64_t active;           /* requests on ranks now */
+  double prefill_seconds;   /* steps in which any rank fed prompt rows   */
+  double decode_seconds;    /* the other steps                           */
+  int64_t decode_tokens;    /* generated in those other steps            */
+} moerun__progress;
+
+typedef struct moerun__engine_callbacks {
+  void *context;
+  /* Rank 0: *has = 1 and the next request, or *has = 0 at the end. */
+  moerun_status (*next)(void *context, moerun__request *request, int *has);
+  /* Rank 0: keeps what it needs before it returns. */
+  moerun_status (*finished)(void *context, const moerun__completion *done);
+  /* Rank 0, each step; may be NULL. */
+  void (*progress)(void *context, const moerun__progress *progress);
+  /* Any rank: non-zero asks all to stop at the step boundary; may be NULL. */
+  int (*stop_requested)(void *context);
+} moerun__engine_callbacks;
+
+typedef struct moerun__engine_options {
+  int32_t record_trace;
+  int32_t prefill_chunk; /* most prompt rows of one sequence in a step; 0: as
+                            many as the session's max_tokens allow          */
+} moerun__engine_options;
+
+/* [collective] Until the source is dry and all is finished, or a stop was
+ * asked for (*stopped = 1: unfinished requests are simply not reported).
+ * A request that can never fit is refused with ERR_OVERFLOW before it runs. */
+moerun_status moerun__engine_run(moerun_session *session,
+                                 const moerun__engine_options *options,
+                                 const moerun__engine_callbacks *callbacks,
+                                 moerun__progress *progress, int *stopped);
+
+/* Bytes that moerun__engine_run allocates (once, before its first step). */
+size_t moerun__engine_bytes(const moerun_session *session,
+                            const moerun__engine_options *options);
+
+#endif

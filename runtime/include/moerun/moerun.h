@@ -1,0 +1,192 @@
+/* moerun.h - expert-parallel Mixture-of-Experts inference.
+ *
+ * Letters used in every comment, message and benchmark column:
+ *   R  ranks                          E  experts of one layer (global ids)
+ *   T  token rows of this rank        L  expert slots hosted by this rank
+ *   K  experts per token (top-k)      V  vocabulary size
+ *   H  hidden width                   F  expert FFN width
+ * Arrays are row-major: x[T][H] is T rows of H contiguous elements.
+ * Sizes named *_bytes are bytes; every other count is in elements or rows.
+ * [collective] functions are called by all R ranks in the same order and
+ * return the same verdict on all of them (the rank at fault its own code, the
+ * others MOERUN_ERR_PEER); every other function is local.
+ * In an options struct, zero means the default written beside the field. */
+#ifndef MOERUN_MOERUN_H
+#define MOERUN_MOERUN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MOERUN_VERSION_MAJOR 0
+#define MOERUN_VERSION_MINOR 1
+#define MOERUN_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define MOERUN_API        __attribute__((visibility("default")))
+#define MOERUN_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define MOERUN_API
+#define MOERUN_MUST_CHECK
+#endif
+
+/* ---- Status ------------------------------------------------------------- */
+
+#define MOERUN_STATUS_MAP(X)                                                   \
+  X(OK, 0, "success")                                                          \
+  X(ERR_INVALID, -1, "invalid argument")                                       \
+  X(ERR_SHAPE, -2, "shapes do not agree")                                      \
+  X(ERR_NOMEM, -3, "out of memory")                                            \
+  X(ERR_IO, -4, "file could not be read or written")                           \
+  X(ERR_FORMAT, -5, "file contents are not valid")                             \
+  X(ERR_COMM, -6, "communication failed")                                      \
+  X(ERR_TIMEOUT, -7, "another rank did not answer in time")                    \
+  X(ERR_OVERFLOW, -8, "more rows than the session was sized for")              \
+  X(ERR_UNSUPPORTED, -9, "not supported")                                      \
+  X(ERR_PEER, -10, "another rank reported an error")
+
+typedef enum moerun_status {
+#define MOERUN_STATUS_ENUM(name, value, text) MOERUN_##name = (value),
+  MOERUN_STATUS_MAP(MOERUN_STATUS_ENUM)
+#undef MOERUN_STATUS_ENUM
+} moerun_status;
+
+/* Constant text for a status; never NULL. */
+MOERUN_API const char *moerun_status_string(moerun_status status);
+
+/* What failed last on this thread: one line with file, key, expected and
+ * found. Empty if nothing failed yet; valid until the next failure. */
+MOERUN_API const char *moerun_last_error(void);
+
+/* ---- Objects: opaque, each freed by its _destroy, which accepts NULL ----- */
+
+typedef struct moerun_comm moerun_comm;           /* the ranks, one transport */
+typedef struct moerun_placement moerun_placement; /* replica -> (rank, slot)  */
+typedef struct moerun_model moerun_model;         /* this rank's weights      */
+typedef struct moerun_session moerun_session;     /* buffers reused by steps  */
+
+/* One rank, no MPI. moerun_mpi.h has moerun_comm_create_mpi(MPI_Comm). */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_comm_create_self(moerun_comm **out);
+MOERUN_API int32_t moerun_comm_rank(const moerun_comm *comm);
+MOERUN_API int32_t moerun_comm_size(const moerun_comm *comm);
+MOERUN_API void moerun_comm_destroy(moerun_comm *comm);
+
+/* ---- Placement: pure, no communication ----------------------------------- */
+
+/* Contiguous blocks: expert e on rank e * R / E (a rank may host none). */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_placement_create_block(moerun_placement **out, int32_t num_layers,
+                              int32_t num_experts, int32_t num_ranks);
+
+/* rank_of_expert[num_layers][E], each 0..R-1; copied. Slots are given out in
+ * ascending expert order on each rank. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_placement_create(moerun_placement **out, int32_t num_layers,
+                        int32_t num_experts, int32_t num_ranks,
+                        const int32_t *rank_of_expert);
+
+/* The JSON file described in placement/README.md; may hold replicas. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_placement_load(moerun_placement **out, const char *path);
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_placement_save(const moerun_placement *placement, const char *path);
+MOERUN_API void moerun_placement_destroy(moerun_placement *placement);
+
+/* ---- Model ---------------------------------------------------------------- */
+
+typedef struct moerun_model_options {
+  int32_t moe_only; /* 1: gates and experts only, for moerun_moe_forward;
+                       0: the whole decoder                                 */
+} moerun_model_options;
+
+/* What config.json says, in the letters above. */
+typedef struct moerun_model_shape {
+  int32_t num_layers;
+  int32_t num_moe_layers;
+  int32_t num_experts;        /* E */
+  int32_t experts_per_token;  /* K */
+  int32_t hidden_width;       /* H */
+  int32_t expert_width;       /* F */
+  int32_t vocab_size;         /* V */
+  int32_t max_positions;      /* longest context the model was made for */
+} moerun_model_shape;
+
+/* Reads path/config.json only. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_model_shape_load(moerun_model_shape *out, const char *path);
+
+/* [collective] Reads from the Hugging Face directory `path` the non-expert
+ * weights and those experts that the placement puts on this rank. options may
+ * be NULL. comm and placement are borrowed and must outlive the model. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_model_load(moerun_model **out, moerun_comm *comm,
+                  const moerun_placement *placement, const char *path,
+                  const moerun_model_options *options);
+MOERUN_API void moerun_model_destroy(moerun_model *model);
+
+/* ---- Session, step ---------------------------------------------------------- */
+
+typedef enum moerun_wire {
+  MOERUN_WIRE_FP32 = 0, /* rows travel as they are                          */
+  MOERUN_WIRE_BF16,     /* half the bytes; local rows are rounded alike, so
+                           the bits still do not depend on R or placement   */
+} moerun_wire;
+
+typedef struct moerun_session_options {
+  int32_t max_tokens;    /* largest T of any step on this rank; required      */
+  int32_t max_sequences; /* sequences with a KV cache here; 0: none           */
+  int32_t kv_tokens;     /* KV positions here, all sequences together; 0:
+                            max_sequences times the model's max_positions     */
+  moerun_wire wire;
+  int32_t chunks;        /* parts of a step in flight at once, 1..8; 0: 1     */
+} moerun_session_options;
+
+/* Bytes that moerun_session_create takes on this rank. */
+MOERUN_API size_t moerun_session_bytes(const moerun_model *model,
+                                       const moerun_session_options *options);
+
+/* [collective] The model is borrowed and must outlive the session. Options may
+ * differ per rank except wire and chunks. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_session_create(moerun_session **out, const moerun_model *model,
+                      const moerun_session_options *options);
+MOERUN_API void moerun_session_destroy(moerun_session *session);
+
+/* [collective] One MoE layer: gate, dispatch, experts, combine; y = MoE(x)
+ * without the residual. x[T][H] and y[T][H] belong to the caller and do not
+ * overlap. T may differ per rank and may be 0. Allocates nothing. A row's K
+ * terms are summed in gate order on its home rank, so y has the same bits for
+ * every placement and every R. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
+                   const float *x, float *y);
+
+/* Rows of one step. A sequence's rows stand together in ascending position and
+ * continue where its cache ends; a row at position 0 starts it afresh. */
+typedef struct moerun_batch {
+  int32_t num_tokens;       /* T, 0..max_tokens                              */
+  const int32_t *token;     /* [T] token id, 0..V-1                          */
+  const int32_t *sequence;  /* [T] 0..max_sequences-1                        */
+  const int32_t *position;  /* [T]                                           */
+  int32_t num_logits;       /* rows whose logits are wanted                  */
+  const int32_t *logit_row; /* [num_logits] ascending indices into 0..T-1    */
+} moerun_batch;
+
+/* [collective] The whole decoder for this rank's rows. logits[num_logits][V]
+ * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_forward(moerun_session *session, const moerun_batch *batch,
+               float *logits);
+
+/* Gives a sequence's cache pages back. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_sequence_reset(moerun_session *session, int32_t sequence);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* MOERUN_MOERUN_H */

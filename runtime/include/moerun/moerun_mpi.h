@@ -1,0 +1,28 @@
+/* moerun_mpi.h - MPI_Comm -> moerun_comm; the only public header that needs
+ * mpi.h. */
+#ifndef MOERUN_MOERUN_MPI_H
+#define MOERUN_MOERUN_MPI_H
+
+#include <moerun/moerun.h>
+#include <mpi.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct moerun_mpi_options {
+  double timeout_s; /* a wait longer than this fails with MOERUN_ERR_TIMEOUT;
+                       0: 120; negative: wait for ever                       */
+} moerun_mpi_options;
+
+/* [collective] Works on a duplicate of `comm` with errors returned; the caller
+ * has called MPI_Init or MPI_Init_thread and finalizes after the destroy.
+ * options may be NULL. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status
+moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
+                       const moerun_mpi_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* MOERUN_MOERUN_MPI_H */
