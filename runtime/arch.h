@@ -23,7 +23,7 @@ enum { MOERUN_MAX_EOS = 8, MOERUN_TENSOR_NAME = 128 };
 typedef struct moerun__model_config {
   const moerun__arch *arch;
   int32_t num_layers;
-  int32_t hidden_width;      /* H */
+  int32_t hidden_width; /* H */
   int32_t num_heads;
   int32_t num_kv_heads;
   int32_t head_dim;
@@ -35,15 +35,15 @@ typedef struct moerun__model_config {
   int32_t max_positions;
   double norm_eps;
   double rope_theta;
-  double clip_qkv;           /* 0: none; else q, k, v are clamped to +- this */
+  double clip_qkv; /* 0: none; else q, k, v are clamped to +- this */
   moerun__qk_norm qk_norm;
   moerun__gate_rule gate_rule;
   int32_t tied_head;
   int32_t num_moe_layers;
-  int32_t bos_token;         /* -1: none */
+  int32_t bos_token; /* -1: none */
   int32_t num_eos;
   int32_t eos_token[MOERUN_MAX_EOS]; /* config.json, generation_config.json */
-  int32_t *moe_layer;        /* [num_layers] index among MoE layers, -1 dense;
+  int32_t *moe_layer; /* [num_layers] index among MoE layers, -1 dense;
                                 freed by moerun__model_config_clear         */
 } moerun__model_config;
 
@@ -57,5 +57,48 @@ void moerun__model_config_clear(moerun__model_config *config);
 
 /* "qwen3_moe", … */
 const char *moerun__arch_name(const moerun__arch *arch);
+/* Row i of the table, or NULL beyond the last. */
+const moerun__arch *moerun__arch_at(int i);
+/* How the row spells the keys of E and of the expert width in config.json. */
+const char *moerun__arch_experts_key(const moerun__arch *arch);
+const char *moerun__arch_width_key(const moerun__arch *arch);
+
+/* ---- Tensors of a checkpoint (arch_tensors.c) ------------------------------ */
+
+/* What a tensor is for; shapes as the file has them (row = one output). */
+typedef enum moerun__role {
+  MOERUN_ROLE_EMBEDDING = 0,  /* [V][H]                                     */
+  MOERUN_ROLE_FINAL_NORM,     /* [H]                                        */
+  MOERUN_ROLE_HEAD,           /* [V][H]                                     */
+  MOERUN_ROLE_ATTENTION_NORM, /* [H]; from here on one per layer            */
+  MOERUN_ROLE_Q,              /* [heads * head_dim][H]                      */
+  MOERUN_ROLE_K,              /* [kv_heads * head_dim][H]                   */
+  MOERUN_ROLE_V,              /* [kv_heads * head_dim][H]                   */
+  MOERUN_ROLE_O,              /* [H][heads * head_dim]                      */
+  MOERUN_ROLE_Q_NORM,         /* [head_dim] or [heads * head_dim]           */
+  MOERUN_ROLE_K_NORM,         /* [head_dim] or [kv_heads * head_dim]        */
+  MOERUN_ROLE_FFN_NORM,       /* [H]                                        */
+  MOERUN_ROLE_DENSE_GATE,     /* [dense_width][H]                           */
+  MOERUN_ROLE_DENSE_UP,       /* [dense_width][H]                           */
+  MOERUN_ROLE_DENSE_DOWN,     /* [H][dense_width]                           */
+  MOERUN_ROLE_GATE,           /* [E][H]                                     */
+  MOERUN_ROLE_EXPERT_GATE,    /* [F][H], one per expert                     */
+  MOERUN_ROLE_EXPERT_UP,      /* [F][H], one per expert                     */
+  MOERUN_ROLE_EXPERT_DOWN,    /* [H][F], one per expert                     */
+  MOERUN_ROLE_FUSED_GATE_UP,  /* [E][2F][H]: F gate rows, then F up rows    */
+  MOERUN_ROLE_FUSED_DOWN,     /* [E][H][F]                                  */
+} moerun__role;
+
+enum { MOERUN_MAX_DIMS = 3 }; /* of a tensor that a model uses */
+
+/* Spelling number `variant` of the tensor's name, 0 being that of the hub's
+ * checkpoints; returns 0 and an empty name when there is no such spelling. */
+int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
+                             const moerun__arch *arch, moerun__role role,
+                             int32_t layer, int32_t expert, int variant);
+/* Fills shape[MOERUN_MAX_DIMS] and returns the number of dimensions. */
+int moerun__config_tensor_shape(int64_t *shape,
+                                const moerun__model_config *config,
+                                moerun__role role);
 
 #endif

@@ -9,13 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* strerror is not thread-safe; strerror_r has two signatures. */
-static const char *reason(void) {
+/* strerror_r would do, but it has two signatures. */
+const char *moerun__file_reason(void) {
   return errno == ENOENT    ? "no such file or directory"
          : errno == EACCES  ? "permission denied"
+         : errno == EEXIST  ? "it exists already"
          : errno == EISDIR  ? "it is a directory"
          : errno == ENOTDIR ? "a part of the path is not a directory"
          : errno == ENOSPC  ? "no space left on the device"
+         : errno == EMFILE  ? "too many files are open (ulimit -n)"
          : errno == EROFS   ? "the file system is read-only"
                             : "input/output error";
 }
@@ -29,9 +31,9 @@ moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
   *bytes = 0;
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s", path,
-                 reason());
+                 moerun__file_reason());
   MOERUN_REQUIRE(fstat(file, &facts) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be read: %s", path, reason());
+                 "%s: cannot be read: %s", path, moerun__file_reason());
   MOERUN_REQUIRE(S_ISREG(facts.st_mode), MOERUN_ERR_IO,
                  "%s: expected a regular file", path);
   MOERUN_REQUIRE((uint64_t)facts.st_size <= limit_bytes, MOERUN_ERR_FORMAT,
@@ -44,7 +46,7 @@ moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
     const ssize_t got = read(file, content + filled, size - filled);
     if (got < 0 && errno == EINTR) continue;
     MOERUN_REQUIRE(got > 0, MOERUN_ERR_IO, "%s: cannot be read: %s", path,
-                   got < 0 ? reason() : "it shrank meanwhile");
+                   got < 0 ? moerun__file_reason() : "it shrank meanwhile");
     filled += (size_t)got;
   }
   content[size] = '\0';
@@ -67,20 +69,20 @@ moerun_status moerun__file_write(const char *path, const void *content,
   (void)snprintf(temporary, name_bytes, "%s.tmp", path);
   file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
-                 temporary, reason());
+                 temporary, moerun__file_reason());
   size_t written = 0;
   while (written < bytes) {
     const ssize_t put =
         write(file, (const char *)content + written, bytes - written);
     if (put < 0 && errno == EINTR) continue;
     MOERUN_REQUIRE(put > 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
-                   temporary, reason());
+                   temporary, moerun__file_reason());
     written += (size_t)put;
   }
   MOERUN_REQUIRE(fsync(file) == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
-                 temporary, reason());
+                 temporary, moerun__file_reason());
   MOERUN_REQUIRE(rename(temporary, path) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be replaced: %s", path, reason());
+                 "%s: cannot be replaced: %s", path, moerun__file_reason());
 done:
   if (file >= 0) (void)close(file);
   if (status != MOERUN_OK && file >= 0) (void)unlink(temporary);

@@ -13,4 +13,7 @@ moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
 moerun_status moerun__file_write(const char *path, const void *content,
                                  size_t bytes);
 
+/* Words for errno in a message (strerror is not thread-safe). */
+const char *moerun__file_reason(void);
+
 #endif

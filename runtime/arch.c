@@ -1,0 +1,552 @@
+/* The feature table, and config.json read by it. Facts are from the Hugging
+ * Face implementations configuration_X.py and modeling_X.py, X being the name
+ * of the row. A missing key means what it means there; sizes without which no
+ * model can be built are required here, although the classes there fall back
+ * to those of one release. What changes the arithmetic and is not implemented
+ * is refused (rotary scaling, a window in force, biases, quantisation), never
+ * ignored. Every size is bounded so that any product of three of them and an
+ * element's bytes fits 63 bits. */
+#include "runtime/arch.h"
+
+#include "runtime/arch_row.h"
+#include "runtime/base/file.h"
+#include "runtime/base/json.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+  MAX_LAYERS = 1024,
+  MAX_WIDTH = 1 << 17, /* H, F, heads * head_dim */
+  MAX_HEAD_DIM = 4096,
+  MAX_EXPERTS = INT16_MAX, /* ids are int16 in traces */
+  MAX_VOCAB = 1 << 24,
+  MAX_POSITIONS = 1 << 24,
+  MAX_CONFIG_BYTES = 4 << 20,
+  MAX_LIST = 256, /* characters of a list of names in a message */
+};
+
+static const moerun__arch rows[] = {
+    {
+        .name = "qwen3_moe",
+        .experts_key = "num_experts",
+        .width_key = "moe_intermediate_size",
+        .renormalise_key = "norm_topk_prob",
+        .window_switch = "use_sliding_window",
+        .has_dense_layers = 1,
+        .has_head_dim = 1,
+        .default_kv_heads = 4,
+        .default_positions = 32768,
+        .default_theta = 1e4,
+        .default_eps = 1e-6,
+        .default_bos = -1,
+        .default_eos = -1,
+        .qk_norm = MOERUN_QK_NORM_HEAD,
+        .moe_prefix = {"mlp", NULL},
+        .projection = {"gate_proj", "up_proj", "down_proj"},
+    },
+    {
+        .name = "mixtral",
+        .experts_key = "num_local_experts",
+        .width_key = "intermediate_size",
+        .has_head_dim = 1,
+        .default_kv_heads = 8,
+        .default_positions = 131072,
+        .default_theta = 1e6,
+        .default_eps = 1e-5,
+        .default_bos = 1,
+        .default_eos = 2,
+        .qk_norm = MOERUN_QK_NORM_NONE,
+        .moe_prefix = {"block_sparse_moe", "mlp"},
+        .projection = {"w1", "w3", "w2"},
+    },
+    {
+        .name = "olmoe",
+        .experts_key = "num_experts",
+        .width_key = "intermediate_size",
+        .renormalise_key = "norm_topk_prob",
+        .has_clip_qkv = 1,
+        .default_kv_heads = 0,
+        .default_positions = 4096,
+        .default_theta = 1e4,
+        .default_eps = 1e-5,
+        .default_bos = -1,
+        .default_eos = 50279,
+        .qk_norm = MOERUN_QK_NORM_WHOLE,
+        .moe_prefix = {"mlp", NULL},
+        .projection = {"gate_proj", "up_proj", "down_proj"},
+    },
+};
+
+enum { NUM_ROWS = sizeof rows / sizeof *rows };
+
+const char *moerun__arch_name(const moerun__arch *arch) {
+  return arch->name;
+}
+
+const moerun__arch *moerun__arch_at(int i) {
+  return i >= 0 && i < NUM_ROWS ? &rows[i] : NULL;
+}
+
+const char *moerun__arch_experts_key(const moerun__arch *arch) {
+  return arch->experts_key;
+}
+
+const char *moerun__arch_width_key(const moerun__arch *arch) {
+  return arch->width_key;
+}
+
+/* A size in 1..high; missing: *fallback, or an error without one. */
+static moerun_status read_size(int32_t *out, const json_t *root,
+                               const char *key, int64_t high,
+                               const int64_t *fallback, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  int64_t value = 0;
+  MOERUN_TRY(moerun__json_int(&value, root, key, 1, high, fallback, origin));
+  *out = moerun__to_int(value);
+done:
+  return status;
+}
+
+static moerun_status find_row(const moerun__arch **out, const json_t *root,
+                              const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const char *type = NULL;
+  char known[MAX_LIST] = "";
+  size_t used = 0;
+  MOERUN_TRY(moerun__json_text(&type, root, "model_type", 1, origin));
+  for (int i = 0; i < NUM_ROWS; i++) {
+    if (strcmp(rows[i].name, type) == 0) {
+      *out = &rows[i];
+      goto done;
+    }
+    const int put = snprintf(known + used, sizeof known - used, "%s%s",
+                             i > 0 ? ", " : "", rows[i].name);
+    used += (size_t)put;
+  }
+  MOERUN_REQUIRE(0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"model_type\": expected one of %s, found \"%s\"",
+                 origin, known, type);
+done:
+  return status;
+}
+
+/* transformers 5 maps num_experts and num_local_experts onto each other and
+ * may save either. */
+static moerun_status read_experts(moerun__model_config *config,
+                                  const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  static const char *const keys[] = {"num_experts", "num_local_experts"};
+  const char *key = config->arch->experts_key;
+  for (int i = 0; i < 2; i++) {
+    if (json_object_get(root, key) == NULL &&
+        json_object_get(root, keys[i]) != NULL) {
+      key = keys[i];
+    }
+  }
+  MOERUN_TRY(
+      read_size(&config->num_experts, root, key, MAX_EXPERTS, NULL, origin));
+  for (int i = 0; i < 2; i++) {
+    const int64_t same = config->num_experts;
+    int32_t found = 0;
+    MOERUN_TRY(read_size(&found, root, keys[i], MAX_EXPERTS, &same, origin));
+    MOERUN_REQUIRE(found == same, MOERUN_ERR_FORMAT,
+                   "%s: key \"%s\": expected %d as in \"%s\", found %d", origin,
+                   keys[i], config->num_experts, key, found);
+  }
+  MOERUN_TRY(read_size(&config->experts_per_token, root, "num_experts_per_tok",
+                       config->num_experts, NULL, origin));
+done:
+  return status;
+}
+
+static moerun_status read_heads(moerun__model_config *config,
+                                const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__arch *arch = config->arch;
+  const int32_t H = config->hidden_width;
+  MOERUN_TRY(read_size(&config->num_heads, root, "num_attention_heads",
+                       MAX_WIDTH, NULL, origin));
+  /* null, unlike a missing key, means as many as heads. */
+  const json_t *kv = json_object_get(root, "num_key_value_heads");
+  const int64_t kv_default = kv != NULL || arch->default_kv_heads == 0
+                                 ? config->num_heads
+                                 : arch->default_kv_heads;
+  MOERUN_TRY(read_size(&config->num_kv_heads, root, "num_key_value_heads",
+                       config->num_heads, &kv_default, origin));
+  MOERUN_REQUIRE(config->num_heads % config->num_kv_heads == 0,
+                 MOERUN_ERR_FORMAT,
+                 "%s: key \"num_key_value_heads\": expected a divisor of the "
+                 "%d attention heads, found %d",
+                 origin, config->num_heads, config->num_kv_heads);
+
+  const int64_t per_head = H / config->num_heads;
+  const json_t *explicit_dim = json_object_get(root, "head_dim");
+  const int derived = explicit_dim == NULL || json_is_null(explicit_dim);
+  MOERUN_REQUIRE(!derived || H % config->num_heads == 0, MOERUN_ERR_FORMAT,
+                 "%s: key \"hidden_size\": expected a multiple of the %d "
+                 "attention heads (there is no head_dim), found %d",
+                 origin, config->num_heads, H);
+  MOERUN_TRY(read_size(&config->head_dim, root, "head_dim", MAX_HEAD_DIM,
+                       &per_head, origin));
+  MOERUN_REQUIRE(arch->has_head_dim ||
+                     config->head_dim * (int64_t)config->num_heads == H,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"head_dim\": expected hidden_size / "
+                 "num_attention_heads = %lld for %s, found %d",
+                 origin, (long long)per_head, arch->name, config->head_dim);
+  MOERUN_REQUIRE(config->head_dim % 2 == 0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: %s: expected an even head width, found %d", origin,
+                 derived ? "hidden_size / num_attention_heads"
+                         : "key \"head_dim\"",
+                 config->head_dim);
+  const int64_t width = (int64_t)config->num_heads * config->head_dim;
+  MOERUN_REQUIRE(width <= MAX_WIDTH, MOERUN_ERR_FORMAT,
+                 "%s: num_attention_heads * head_dim: expected at most %d, "
+                 "found %lld",
+                 origin, MAX_WIDTH, (long long)width);
+done:
+  return status;
+}
+
+static moerun_status require_plain_rope(const json_t *root, const char *key,
+                                        const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *rope = json_object_get(root, key);
+  const char *type = NULL;
+  double factor = 1.0;
+  const double one = 1.0;
+  if (rope == NULL || json_is_null(rope)) goto done;
+  MOERUN_REQUIRE(json_is_object(rope), MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected an object or null, found %s", origin,
+                 key, moerun__json_kind(rope));
+  MOERUN_TRY(moerun__json_text(&type, rope, "rope_type", 0, origin));
+  if (type == NULL) { /* the key's older name */
+    MOERUN_TRY(moerun__json_text(&type, rope, "type", 0, origin));
+  }
+  /* Without a type only the base may stand here (transformers 5). */
+  const int plain = type != NULL ? strcmp(type, "default") == 0
+                                 : json_object_get(rope, "factor") == NULL;
+  MOERUN_REQUIRE(plain, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"%s\": expected rope_type \"default\" or null "
+                 "(rotary scaling is not implemented), found \"%s\"",
+                 origin, key, type != NULL ? type : "a factor without a type");
+  MOERUN_TRY(moerun__json_double(&factor, rope, "partial_rotary_factor", 0.0,
+                                 1.0, &one, origin));
+  MOERUN_REQUIRE(factor == 1.0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"%s\": partial_rotary_factor: expected 1, found %g",
+                 origin, key, factor);
+done:
+  return status;
+}
+
+/* The base: rope_parameters (transformers 5) before rope_theta. */
+static moerun_status read_rope(moerun__model_config *config, const json_t *root,
+                               const char *origin) {
+  moerun_status status = MOERUN_OK;
+  double theta = config->arch->default_theta;
+  double factor = 1.0;
+  const double one = 1.0;
+  MOERUN_TRY(require_plain_rope(root, "rope_scaling", origin));
+  MOERUN_TRY(require_plain_rope(root, "rope_parameters", origin));
+  MOERUN_TRY(moerun__json_double(&factor, root, "partial_rotary_factor", 0.0,
+                                 1.0, &one, origin));
+  MOERUN_REQUIRE(factor == 1.0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"partial_rotary_factor\": expected 1, found %g",
+                 origin, factor);
+  MOERUN_TRY(moerun__json_double(&theta, root, "rope_theta", 1.0, 1e15, &theta,
+                                 origin));
+  const json_t *rope = json_object_get(root, "rope_parameters");
+  if (json_is_object(rope)) {
+    MOERUN_TRY(moerun__json_double(&theta, rope, "rope_theta", 1.0, 1e15,
+                                   &theta, origin));
+  }
+  config->rope_theta = theta;
+done:
+  return status;
+}
+
+/* sliding_window, layer_types. */
+static moerun_status require_full_attention(const moerun__model_config *config,
+                                            const json_t *root,
+                                            const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const int off = 0;
+  int64_t window = 0;
+  int in_force = 1;
+  const json_t *types = json_object_get(root, "layer_types");
+  const int64_t none = INT32_MAX;
+  MOERUN_TRY(moerun__json_int(&window, root, "sliding_window", 1, INT32_MAX,
+                              &none, origin));
+  if (config->arch->window_switch != NULL) {
+    MOERUN_TRY(moerun__json_bool(&in_force, root, config->arch->window_switch,
+                                 &off, origin));
+  }
+  MOERUN_REQUIRE(!in_force || window >= config->max_positions,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"sliding_window\": expected null (windows are not "
+                 "implemented), found %lld",
+                 origin, (long long)window);
+  if (types == NULL || json_is_null(types)) goto done;
+  MOERUN_REQUIRE(json_is_array(types), MOERUN_ERR_FORMAT,
+                 "%s: key \"layer_types\": expected an array, found %s", origin,
+                 moerun__json_kind(types));
+  for (size_t i = 0; i < json_array_size(types); i++) {
+    const char *type = json_string_value(json_array_get(types, i));
+    MOERUN_REQUIRE(type != NULL && strcmp(type, "full_attention") == 0,
+                   MOERUN_ERR_UNSUPPORTED,
+                   "%s: key \"layer_types\": element %zu: expected "
+                   "\"full_attention\", found \"%s\"",
+                   origin, i, type != NULL ? type : "no string");
+  }
+done:
+  return status;
+}
+
+static moerun_status refuse_others(const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const char *activation = NULL;
+  int bias = 0;
+  const int no = 0;
+  const json_t *quantised = json_object_get(root, "quantization_config");
+  MOERUN_TRY(moerun__json_text(&activation, root, "hidden_act", 0, origin));
+  MOERUN_REQUIRE(activation == NULL || strcmp(activation, "silu") == 0,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"hidden_act\": expected \"silu\", found \"%s\"",
+                 origin, activation);
+  MOERUN_TRY(moerun__json_bool(&bias, root, "attention_bias", &no, origin));
+  MOERUN_REQUIRE(!bias, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"attention_bias\": expected false (biases are not "
+                 "implemented), found true",
+                 origin);
+  MOERUN_REQUIRE(quantised == NULL || json_is_null(quantised),
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"quantization_config\": expected null (weights in "
+                 "F32, BF16 or F16), found %s",
+                 origin, moerun__json_kind(quantised));
+done:
+  return status;
+}
+
+/* mlp_only_layers: their moe_layer becomes -1. */
+static moerun_status mark_dense_layers(moerun__model_config *config,
+                                       const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  static const char key[] = "mlp_only_layers";
+  const json_t *list = json_object_get(root, key);
+  if (list == NULL || json_is_null(list)) goto done;
+  MOERUN_REQUIRE(json_is_array(list), MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected an array, found %s", origin, key,
+                 moerun__json_kind(list));
+  for (size_t i = 0; i < json_array_size(list); i++) {
+    const json_t *item = json_array_get(list, i);
+    MOERUN_REQUIRE(json_is_integer(item), MOERUN_ERR_FORMAT,
+                   "%s: key \"%s\": element %zu: expected an integer, found %s",
+                   origin, key, i, moerun__json_kind(item));
+    const json_int_t layer = json_integer_value(item);
+    MOERUN_REQUIRE(layer >= 0 && layer < config->num_layers, MOERUN_ERR_FORMAT,
+                   "%s: key \"%s\": element %zu: expected 0 to %d, found %lld",
+                   origin, key, i, config->num_layers - 1, (long long)layer);
+    config->moe_layer[layer] = -1;
+  }
+done:
+  return status;
+}
+
+/* moe_layer[]: a layer is dense when mlp_only_layers names it or
+ * decoder_sparse_step skips it. */
+static moerun_status read_layers(moerun__model_config *config,
+                                 const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const int64_t one = 1;
+  int64_t step = 1;
+  MOERUN_TRY(moerun__alloc(&config->moe_layer, (size_t)config->num_layers,
+                           sizeof *config->moe_layer));
+  if (config->arch->has_dense_layers) {
+    MOERUN_TRY(moerun__json_int(&step, root, "decoder_sparse_step", 1,
+                                INT32_MAX, &one, origin));
+    MOERUN_TRY(mark_dense_layers(config, root, origin));
+  }
+  for (int32_t l = 0; l < config->num_layers; l++) {
+    if ((l + 1) % step != 0) config->moe_layer[l] = -1;
+    if (config->moe_layer[l] == 0) {
+      config->moe_layer[l] = config->num_moe_layers++;
+    }
+  }
+  MOERUN_REQUIRE(config->num_moe_layers > 0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: mlp_only_layers and decoder_sparse_step leave none of "
+                 "the %d layers with experts",
+                 origin, config->num_layers);
+  if (config->num_moe_layers < config->num_layers) {
+    MOERUN_TRY(read_size(&config->dense_width, root, "intermediate_size",
+                         MAX_WIDTH, NULL, origin));
+  }
+done:
+  return status;
+}
+
+static moerun_status read_token(int32_t *out, const json_t *item,
+                                const char *key, int32_t vocab_size,
+                                const char *origin) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(json_is_integer(item), MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected a token id, found %s", origin, key,
+                 moerun__json_kind(item));
+  const json_int_t id = json_integer_value(item);
+  MOERUN_REQUIRE(id >= 0 && id < vocab_size, MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected a token id 0 to %d, found %lld",
+                 origin, key, vocab_size - 1, (long long)id);
+  *out = (int32_t)id;
+done:
+  return status;
+}
+
+/* bos_token_id and eos_token_id (one id or a list) of either file; a missing
+ * key leaves what is there, null means none. */
+static moerun_status read_tokens(moerun__model_config *config,
+                                 const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *bos = json_object_get(root, "bos_token_id");
+  const json_t *eos = json_object_get(root, "eos_token_id");
+  if (json_is_null(bos)) {
+    config->bos_token = -1;
+  } else if (bos != NULL) {
+    MOERUN_TRY(read_token(&config->bos_token, bos, "bos_token_id",
+                          config->vocab_size, origin));
+  }
+  if (eos == NULL) goto done;
+  config->num_eos = 0;
+  if (json_is_null(eos)) goto done;
+  const size_t count = json_is_array(eos) ? json_array_size(eos) : 1;
+  MOERUN_REQUIRE(count <= MOERUN_MAX_EOS, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"eos_token_id\": expected at most %d ids, found %zu",
+                 origin, MOERUN_MAX_EOS, count);
+  for (size_t i = 0; i < count; i++) {
+    const json_t *item = json_is_array(eos) ? json_array_get(eos, i) : eos;
+    MOERUN_TRY(read_token(&config->eos_token[i], item, "eos_token_id",
+                          config->vocab_size, origin));
+    config->num_eos++;
+  }
+done:
+  return status;
+}
+
+static void default_tokens(moerun__model_config *config) {
+  const moerun__arch *arch = config->arch;
+  config->bos_token = -1;
+  if (arch->default_bos < config->vocab_size) {
+    config->bos_token = moerun__to_int(arch->default_bos);
+  }
+  if (arch->default_eos >= 0 && arch->default_eos < config->vocab_size) {
+    config->num_eos = 1;
+    config->eos_token[0] = moerun__to_int(arch->default_eos);
+  }
+}
+
+static moerun_status read_sizes(moerun__model_config *config,
+                                const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__arch *arch = config->arch;
+  const struct {
+    int32_t *out;
+    const char *key;
+    int64_t high;
+    const int64_t *fallback;
+  } sizes[] = {
+      {&config->num_layers, "num_hidden_layers", MAX_LAYERS, NULL},
+      {&config->hidden_width, "hidden_size", MAX_WIDTH, NULL},
+      {&config->vocab_size, "vocab_size", MAX_VOCAB, NULL},
+      {&config->expert_width, arch->width_key, MAX_WIDTH, NULL},
+      {&config->max_positions, "max_position_embeddings", MAX_POSITIONS,
+       &arch->default_positions},
+  };
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    MOERUN_TRY(read_size(sizes[i].out, root, sizes[i].key, sizes[i].high,
+                         sizes[i].fallback, origin));
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__model_config_parse(moerun__model_config *out,
+                                         const json_t *root,
+                                         const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const int no = 0;
+  const double no_clip = 0.0;
+  int renormalise = 1;
+  memset(out, 0, sizeof *out);
+  MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
+                 "%s: expected a JSON object, found %s", origin,
+                 moerun__json_kind(root));
+  MOERUN_TRY(find_row(&out->arch, root, origin));
+  const moerun__arch *arch = out->arch;
+  out->qk_norm = arch->qk_norm;
+  MOERUN_TRY(refuse_others(root, origin));
+  MOERUN_TRY(read_sizes(out, root, origin));
+  MOERUN_TRY(read_experts(out, root, origin));
+  MOERUN_TRY(read_heads(out, root, origin));
+  MOERUN_TRY(read_rope(out, root, origin));
+  MOERUN_TRY(require_full_attention(out, root, origin));
+  MOERUN_TRY(moerun__json_double(&out->norm_eps, root, "rms_norm_eps", 1e-30,
+                                 1.0, &arch->default_eps, origin));
+  MOERUN_TRY(moerun__json_bool(&out->tied_head, root, "tie_word_embeddings",
+                               &no, origin));
+  if (arch->renormalise_key != NULL) {
+    MOERUN_TRY(moerun__json_bool(&renormalise, root, arch->renormalise_key, &no,
+                                 origin));
+  }
+  out->gate_rule = renormalise ? MOERUN_GATE_RENORMALISE : MOERUN_GATE_SOFTMAX;
+  if (arch->has_clip_qkv) {
+    MOERUN_TRY(moerun__json_double(&out->clip_qkv, root, "clip_qkv", 1e-30,
+                                   1e30, &no_clip, origin));
+  }
+  MOERUN_TRY(read_layers(out, root, origin));
+  default_tokens(out);
+  MOERUN_TRY(read_tokens(out, root, origin));
+done:
+  if (status != MOERUN_OK) moerun__model_config_clear(out);
+  return status;
+}
+
+static moerun_status load_generation(moerun__model_config *config,
+                                     const char *file) {
+  moerun_status status = MOERUN_OK;
+  struct stat facts;
+  json_t *root = NULL;
+  if (stat(file, &facts) != 0 && errno == ENOENT) goto done;
+  MOERUN_TRY(moerun__json_load(&root, file, MAX_CONFIG_BYTES));
+  MOERUN_TRY(read_tokens(config, root, file));
+done:
+  json_decref(root);
+  return status;
+}
+
+moerun_status moerun__model_config_load(moerun__model_config *out,
+                                        const char *path) {
+  moerun_status status = MOERUN_OK;
+  json_t *root = NULL;
+  char *file = NULL;
+  const size_t bytes = strlen(path) + sizeof "/generation_config.json";
+  memset(out, 0, sizeof *out);
+  MOERUN_TRY(moerun__alloc(&file, bytes, 1));
+  (void)snprintf(file, bytes, "%s/config.json", path);
+  MOERUN_TRY(moerun__json_load(&root, file, MAX_CONFIG_BYTES));
+  MOERUN_TRY(moerun__model_config_parse(out, root, file));
+  (void)snprintf(file, bytes, "%s/generation_config.json", path);
+  MOERUN_TRY(load_generation(out, file));
+done:
+  if (status != MOERUN_OK) moerun__model_config_clear(out);
+  json_decref(root);
+  moerun__free(file);
+  return status;
+}
+
+void moerun__model_config_clear(moerun__model_config *config) {
+  moerun__free(config->moe_layer);
+  memset(config, 0, sizeof *config);
+}
