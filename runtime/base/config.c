@@ -1,0 +1,422 @@
+/* The table of all knobs and their values. A value is kept as its text and,
+ * parsed once when it is set, as a number. config_load.c says where values
+ * come from.
+ *
+ * One table for all subcommands: a key means the same wherever it is used, and
+ * a configuration file can serve several of them. */
+#include "runtime/base/config_table.h"
+
+#include "runtime/base/memory.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- The table -------------------------------------------------------------- */
+
+enum {
+  RUN = 1U,
+  PROFILE = 2U,
+  INFO = 4U,
+  SYNTH = 8U,
+  RUNS = RUN | PROFILE,
+  SIZED = RUN | PROFILE | INFO,
+  ALL = RUN | PROFILE | INFO | SYNTH,
+};
+
+/* In the order of the bits above. */
+static const char *const subcommand_names[] = {"run", "profile", "info",
+                                               "synth"};
+enum { NUM_SUBCOMMANDS = sizeof subcommand_names / sizeof *subcommand_names };
+
+#define INT_MAX_32 2147483647.0
+#define INT_MAX_53 9007199254740991.0
+#define INT_ROW(key, fallback, unit, low, high, used_by, help)                 \
+  { key, MOERUN_CONFIG_INT, fallback, unit, low, high, "", used_by, 0, help }
+#define DOUBLE_ROW(key, fallback, unit, low, high, used_by, help)              \
+  { key, MOERUN_CONFIG_DOUBLE, fallback, unit, low, high, "", used_by, 0, help }
+#define BOOL_ROW(key, used_by, help)                                           \
+  { key, MOERUN_CONFIG_BOOL, "false", "", 0, 0, "", used_by, 0, help }
+#define TEXT_ROW(key, names, used_by, required_by, help)                       \
+  { key, MOERUN_CONFIG_TEXT, "", names, 0, 0, "", used_by, required_by, help }
+#define CHOICE_ROW(key, fallback, choices, used_by, help)                      \
+  { key, MOERUN_CONFIG_CHOICE, fallback, "", 0, 0, choices, used_by, 0, help }
+
+static const moerun__config_row table[] = {
+    TEXT_ROW("config", "file", ALL, 0,
+             "read lines `key = value` from this file"),
+    TEXT_ROW("model", "folder", SIZED, RUNS,
+             "Hugging Face folder: config.json and safetensors"),
+    TEXT_ROW("prompts", "file", RUNS, 0,
+             "JSONL, one object with \"prompt\" a line"),
+    TEXT_ROW("tokens", "file", RUNS, 0,
+             "token ids in place of prompts, .npy or JSONL"),
+    TEXT_ROW("score", "file", RUNS, 0, "text whose perplexity is measured"),
+    INT_ROW("window", "256", "tokens", 2, 1048576, RUNS,
+            "score: length of the pieces the text is cut into"),
+    TEXT_ROW("output", "file", RUNS | SYNTH, SYNTH,
+             "results as JSONL, else to stdout; synth: folder to create"),
+    TEXT_ROW("placement", "file", SIZED, 0,
+             "which rank hosts which expert, else contiguous blocks"),
+    INT_ROW("max_new_tokens", "128", "tokens", 1, 1048576, RUNS,
+            "most tokens generated for one prompt"),
+    DOUBLE_ROW("temperature", "0", "", 0, 100, RUNS,
+               "of sampling; 0 takes the likeliest token"),
+    DOUBLE_ROW("top_p", "1", "", 1e-6, 1, RUNS,
+               "sample among the likeliest tokens of this total probability"),
+    INT_ROW("seed", "0", "", 0, INT_MAX_53, RUNS | SYNTH,
+            "of sampling; synth: of the weights"),
+    BOOL_ROW("resume", RUNS, "keep the results that output holds already"),
+    BOOL_ROW("overwrite", RUNS, "replace output where it exists"),
+    CHOICE_ROW("add_bos", "auto", "auto|yes|no", RUNS,
+               "begin-of-sequence token; auto: as tokenizer.json says"),
+    TEXT_ROW("trace", "file", PROFILE, PROFILE,
+             "recorded routing: this .npy, and a .json beside it"),
+    TEXT_ROW("metrics", "file", RUNS, 0, "times, bytes and loads as JSON"),
+    CHOICE_ROW("progress", "auto", "auto|on|off", RUNS,
+               "progress bar; auto: when stderr is a terminal"),
+    INT_ROW("max_tokens", "256", "tokens", 1, 1048576, SIZED,
+            "most rows of one step on one rank"),
+    INT_ROW("max_sequences", "16", "requests", 1, 65536, SIZED,
+            "on one rank at once"),
+    INT_ROW("kv_tokens", "0", "tokens", 0, INT_MAX_32, SIZED,
+            "KV cache of one rank; 0: max_sequences whole contexts"),
+    INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, RUNS,
+            "most prompt rows of one request in a step; 0: max_tokens"),
+    CHOICE_ROW("wire", "fp32", "fp32|bf16", SIZED,
+               "rows between ranks; bf16 halves the bytes"),
+    INT_ROW("chunks", "1", "", 1, 8, SIZED,
+            "parts of a step in flight at once"),
+    CHOICE_ROW("kernels", "auto", "auto|portable|avx2|avx512|ref", RUNS,
+               "instruction set; all but ref give the same bits"),
+    CHOICE_ROW("transport", "auto", "auto|self|mpi", RUNS,
+               "auto: self on one rank, else mpi"),
+    DOUBLE_ROW("timeout_s", "120", "s", 0, 1e9, RUNS,
+               "longest wait for another rank; 0: for ever"),
+    INT_ROW("ranks", "0", "ranks", 0, 1048576, INFO,
+            "to predict memory for; 0: those of the placement, else 1"),
+    BOOL_ROW("config_table", INFO, "print this table and end"),
+    CHOICE_ROW("log_level", "info", "error|warn|info|debug", ALL,
+               "least urgent messages shown on stderr"),
+};
+enum { NUM_ROWS = sizeof table / sizeof *table };
+
+const moerun__config_row *moerun__config_row_at(int i) {
+  return i < NUM_ROWS ? &table[i] : NULL;
+}
+
+int moerun__config_find(const char *name, size_t length) {
+  for (int i = 0; i < NUM_ROWS; i++) {
+    const char *key = table[i].key;
+    size_t n = 0;
+    while (n < length && key[n] != '\0' &&
+           key[n] == (name[n] == '-' ? '_' : name[n])) {
+      n++;
+    }
+    if (n == length && key[n] == '\0') return i;
+  }
+  return -1;
+}
+
+/* ---- One value --------------------------------------------------------------- */
+
+enum { EXPECTED_BYTES = 128 };
+
+/* Whether text is one of "a|b|c". */
+static int is_choice(const char *choices, const char *text) {
+  const size_t length = strlen(text);
+  const char *choice = choices;
+  while (*choice != '\0') {
+    const size_t n = strcspn(choice, "|");
+    if (n == length && strncmp(choice, text, n) == 0) return 1;
+    choice += n + (choice[n] == '|');
+  }
+  return 0;
+}
+
+static void print_expected(char out[EXPECTED_BYTES],
+                           const moerun__config_row *row) {
+  switch (row->type) {
+  case MOERUN_CONFIG_INT:
+    (void)snprintf(out, EXPECTED_BYTES, "an integer from %.0f to %.0f",
+                   row->low, row->high);
+    break;
+  case MOERUN_CONFIG_DOUBLE:
+    (void)snprintf(out, EXPECTED_BYTES, "a number from %g to %g", row->low,
+                   row->high);
+    break;
+  case MOERUN_CONFIG_BOOL:
+    (void)snprintf(out, EXPECTED_BYTES, "true or false");
+    break;
+  case MOERUN_CONFIG_TEXT:
+    (void)snprintf(out, EXPECTED_BYTES, "the name of a %s", row->unit);
+    break;
+  case MOERUN_CONFIG_CHOICE:
+    (void)snprintf(out, EXPECTED_BYTES, "one of %s", row->choices);
+    break;
+  }
+}
+
+/* Decimal notation only, and the whole text: strtoll and strtod would take
+ * leading blanks, hexadecimal, "inf" and "nan". */
+static int parse_int(int64_t *out, const char *text) {
+  char *end = NULL;
+  if (text[strspn(text, "-0123456789")] != '\0') return 0;
+  errno = 0;
+  *out = strtoll(text, &end, 10);
+  return end != text && *end == '\0' && errno == 0;
+}
+
+static int parse_double(double *out, const char *text) {
+  char *end = NULL;
+  if (text[strspn(text, "+-.0123456789eE")] != '\0') return 0;
+  errno = 0;
+  *out = strtod(text, &end);
+  return end != text && *end == '\0' && errno == 0;
+}
+
+static int parse_value(moerun__config_value *out, const moerun__config_row *row,
+                       const char *text) {
+  switch (row->type) {
+  case MOERUN_CONFIG_INT:
+    return parse_int(&out->integer, text) && (double)out->integer >= row->low &&
+           (double)out->integer <= row->high;
+  case MOERUN_CONFIG_DOUBLE:
+    return parse_double(&out->real, text) && out->real >= row->low &&
+           out->real <= row->high;
+  case MOERUN_CONFIG_BOOL:
+    out->integer = is_choice("true|yes|on|1", text);
+    return out->integer || is_choice("false|no|off|0", text);
+  case MOERUN_CONFIG_TEXT: return 1;
+  case MOERUN_CONFIG_CHOICE: return is_choice(row->choices, text);
+  }
+  return 0;
+}
+
+moerun_status moerun__config_set(moerun__config *config, int row,
+                                 const char *text, moerun__config_origin origin,
+                                 const char *where) {
+  moerun_status status = MOERUN_OK;
+  char *copy = NULL;
+  char expected[EXPECTED_BYTES];
+  moerun__config_value *value = &config->values[row];
+  print_expected(expected, &table[row]);
+  MOERUN_REQUIRE(parse_value(value, &table[row], text), MOERUN_ERR_INVALID,
+                 "%s: expected %s, found \"%.100s\"", where, expected, text);
+  MOERUN_TRY(moerun__copy_text(&copy, text));
+  moerun__free(value->text);
+  value->text = copy;
+  value->origin = origin;
+done:
+  return status;
+}
+
+moerun_status moerun__config_create(moerun__config **out,
+                                    const char *subcommand) {
+  moerun_status status = MOERUN_OK;
+  moerun__config *config = NULL;
+  *out = NULL;
+  MOERUN_TRY(moerun__alloc(&config, 1, sizeof *config));
+  MOERUN_TRY(moerun__alloc(&config->values, NUM_ROWS, sizeof *config->values));
+  for (int i = 0; i < NUM_SUBCOMMANDS; i++) {
+    if (strcmp(subcommand_names[i], subcommand) != 0) continue;
+    config->subcommand = subcommand_names[i];
+    config->subcommand_bit = 1U << i;
+  }
+  MOERUN_REQUIRE(config->subcommand_bit != 0, MOERUN_ERR_INVALID,
+                 "%.100s: no such subcommand", subcommand);
+  for (int i = 0; i < NUM_ROWS; i++) {
+    MOERUN_TRY(moerun__config_set(config, i, table[i].fallback,
+                                  MOERUN_CONFIG_DEFAULT, table[i].key));
+  }
+  *out = config;
+  config = NULL;
+done:
+  moerun__config_destroy(config);
+  return status;
+}
+
+void moerun__config_destroy(moerun__config *config) {
+  if (config == NULL) return;
+  for (int i = 0; config->values != NULL && i < NUM_ROWS; i++) {
+    moerun__free(config->values[i].text);
+  }
+  moerun__free(config->values);
+  moerun__free(config);
+}
+
+/* ---- Packed ------------------------------------------------------------------- */
+
+/* Per row, in the order of the table: a digit for the origin, the text, NUL. */
+
+moerun_status moerun__config_pack(char **out, size_t *bytes,
+                                  const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  size_t used = 0;
+  *out = NULL;
+  *bytes = 0;
+  for (int i = 0; i < NUM_ROWS; i++) {
+    *bytes += strlen(config->values[i].text) + 2;
+  }
+  MOERUN_TRY(moerun__alloc(out, *bytes, 1));
+  for (int i = 0; i < NUM_ROWS; i++) {
+    const moerun__config_value *value = &config->values[i];
+    (*out)[used++] = (char)('0' + (int)value->origin);
+    memcpy(*out + used, value->text, strlen(value->text) + 1);
+    used += strlen(value->text) + 1;
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__config_unpack(moerun__config **out,
+                                    const char *subcommand, const char *packed,
+                                    size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  moerun__config *config = NULL;
+  size_t used = 0;
+  *out = NULL;
+  MOERUN_TRY(moerun__config_create(&config, subcommand));
+  for (int i = 0; i < NUM_ROWS; i++) {
+    const char *end =
+        used < bytes ? memchr(packed + used, '\0', bytes - used) : NULL;
+    MOERUN_REQUIRE(end != NULL && packed[used] >= '0' && packed[used] <= '3',
+                   MOERUN_ERR_INVALID,
+                   "configuration from rank 0: expected %d values, found %d; "
+                   "is this the same moerun?",
+                   NUM_ROWS, i);
+    MOERUN_TRY(moerun__config_set(config, i, packed + used + 1,
+                                  (moerun__config_origin)(packed[used] - '0'),
+                                  table[i].key));
+    used = (size_t)(end - packed) + 1;
+  }
+  *out = config;
+  config = NULL;
+done:
+  moerun__config_destroy(config);
+  return status;
+}
+
+/* ---- Use ------------------------------------------------------------------------ */
+
+static const moerun__config_value *value_of(const moerun__config *config,
+                                            const char *key) {
+  const int i = moerun__config_find(key, strlen(key));
+  assert(i >= 0);
+  return &config->values[i];
+}
+
+int64_t moerun__config_int(const moerun__config *config, const char *key) {
+  return value_of(config, key)->integer;
+}
+
+double moerun__config_double(const moerun__config *config, const char *key) {
+  return value_of(config, key)->real;
+}
+
+int moerun__config_bool(const moerun__config *config, const char *key) {
+  return value_of(config, key)->integer != 0;
+}
+
+const char *moerun__config_text(const moerun__config *config, const char *key) {
+  return value_of(config, key)->text;
+}
+
+moerun__config_origin moerun__config_origin_of(const moerun__config *config,
+                                               const char *key) {
+  return value_of(config, key)->origin;
+}
+
+int moerun__config_at(const moerun__config *config, int i, const char **key,
+                      const char **value, moerun__config_origin *origin) {
+  for (int row = 0; row < NUM_ROWS; row++) {
+    if ((table[row].used_by & config->subcommand_bit) == 0 || i-- > 0) continue;
+    *key = table[row].key;
+    *value = config->values[row].text;
+    *origin = config->values[row].origin;
+    return 1;
+  }
+  return 0;
+}
+
+/* ---- Documentation --------------------------------------------------------------- */
+
+/* What a value may be, for the table and for --help. */
+static void print_kind(FILE *stream, const moerun__config_row *row) {
+  const char *c = row->choices;
+  switch (row->type) {
+  case MOERUN_CONFIG_INT:
+    (void)fprintf(stream, "%.0f to %.0f", row->low, row->high);
+    break;
+  case MOERUN_CONFIG_DOUBLE:
+    (void)fprintf(stream, "%g to %g", row->low, row->high);
+    break;
+  case MOERUN_CONFIG_BOOL: (void)fputs("true, false", stream); break;
+  case MOERUN_CONFIG_TEXT: (void)fputs(row->unit, stream); break;
+  case MOERUN_CONFIG_CHOICE:
+    for (; *c != '\0'; c++) {
+      (void)fputs(*c == '|' ? ", " : (char[]){*c, '\0'}, stream);
+    }
+    break;
+  }
+}
+
+void moerun__config_print_table(FILE *stream) {
+  (void)fputs("| key | value | default | unit | used by | meaning |\n"
+              "|---|---|---|---|---|---|\n",
+              stream);
+  for (int i = 0; i < NUM_ROWS; i++) {
+    const moerun__config_row *row = &table[i];
+    const char *separator = "";
+    (void)fprintf(stream, "| `%s` | ", row->key);
+    print_kind(stream, row);
+    (void)fprintf(stream, " | %s | %s | ", row->fallback,
+                  row->type == MOERUN_CONFIG_TEXT ? "" : row->unit);
+    for (int s = 0; s < NUM_SUBCOMMANDS; s++) {
+      if ((row->used_by >> s & 1U) == 0) continue;
+      (void)fprintf(stream, "%s%s", separator, subcommand_names[s]);
+      separator = ", ";
+    }
+    (void)fprintf(stream, " | %s |\n", row->help);
+  }
+}
+
+static void print_flag(FILE *stream, const char *dashes, const char *key) {
+  (void)fputs(dashes, stream);
+  for (; *key != '\0'; key++) {
+    (void)fputc(*key == '_' ? '-' : *key, stream);
+  }
+}
+
+static void print_option(FILE *stream, const moerun__config_row *row,
+                         int required) {
+  print_flag(stream, "  --", row->key);
+  if (row->type == MOERUN_CONFIG_BOOL) {
+    print_flag(stream, ", --no-", row->key);
+    (void)fprintf(stream, "\n      %s\n", row->help);
+    return;
+  }
+  if (row->type == MOERUN_CONFIG_TEXT) {
+    (void)fprintf(stream, " %s\n      %s%s\n",
+                  strcmp(row->unit, "file") == 0 ? "FILE" : "FOLDER", row->help,
+                  required ? " (required)" : "");
+    return;
+  }
+  (void)fprintf(stream, " %s\n      %s (",
+                row->type == MOERUN_CONFIG_CHOICE ? "CHOICE" : "NUMBER",
+                row->help);
+  print_kind(stream, row);
+  (void)fprintf(stream, "%s%s; default %s)\n", row->unit[0] != 0 ? " " : "",
+                row->unit, row->fallback);
+}
+
+void moerun__config_print_options(FILE *stream, const char *subcommand) {
+  for (int s = 0; s < NUM_SUBCOMMANDS; s++) {
+    if (strcmp(subcommand_names[s], subcommand) != 0) continue;
+    for (int i = 0; i < NUM_ROWS; i++) {
+      if ((table[i].used_by >> s & 1U) == 0) continue;
+      print_option(stream, &table[i], (int)(table[i].required_by >> s & 1U));
+    }
+  }
+}

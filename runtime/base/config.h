@@ -1,0 +1,67 @@
+/* Every knob once: key, type, default, unit, range and help stand in one table
+ * (config.c), which feeds the configuration file, the MOERUN_* variables, the
+ * --flags, --help and the table in README.md. Precedence: flag > environment >
+ * file > default. An unknown key and a value that does not parse or is out of
+ * range are errors that say where the value came from. */
+#ifndef MOERUN_BASE_CONFIG_H
+#define MOERUN_BASE_CONFIG_H
+
+#include "runtime/base/status.h"
+
+#include <stdio.h>
+
+typedef struct moerun__config moerun__config;
+
+typedef enum moerun__config_origin {
+  MOERUN_CONFIG_DEFAULT = 0,
+  MOERUN_CONFIG_FILE,
+  MOERUN_CONFIG_ENVIRONMENT,
+  MOERUN_CONFIG_FLAG,
+} moerun__config_origin;
+
+/* Values for `subcommand` from the arguments after it, `environment` (strings
+ * NAME=value and a NULL at the end; a NULL pointer: this process's own) and
+ * the file that --config or MOERUN_CONFIG names. */
+moerun_status moerun__config_load(moerun__config **out, const char *subcommand,
+                                  int num_arguments,
+                                  const char *const *arguments,
+                                  const char *const *environment);
+void moerun__config_destroy(moerun__config *config);
+
+/* Defaults alone, and the lines `key = value` of a file on top of them. */
+moerun_status moerun__config_create(moerun__config **out,
+                                    const char *subcommand);
+moerun_status moerun__config_parse(moerun__config *config, const char *text,
+                                   size_t bytes, const char *origin);
+
+/* All values as bytes, so that every rank can have those of rank 0: the other
+ * ranks may run where neither the file nor the variables are. *out: freed with
+ * moerun__free. */
+moerun_status moerun__config_pack(char **out, size_t *bytes,
+                                  const moerun__config *config);
+moerun_status moerun__config_unpack(moerun__config **out,
+                                    const char *subcommand, const char *packed,
+                                    size_t bytes);
+
+/* The key must be in the table and have this type. Text is "" where nothing
+ * was given, and borrowed; a choice is text. */
+int64_t moerun__config_int(const moerun__config *config, const char *key);
+double moerun__config_double(const moerun__config *config, const char *key);
+int moerun__config_bool(const moerun__config *config, const char *key);
+const char *moerun__config_text(const moerun__config *config, const char *key);
+moerun__config_origin moerun__config_origin_of(const moerun__config *config,
+                                               const char *key);
+
+/* Key number i of the table in use by the subcommand, with its value as text,
+ * for records of a run; 0 beyond the last. */
+int moerun__config_at(const moerun__config *config, int i, const char **key,
+                      const char **value, moerun__config_origin *origin);
+
+/* The table in Markdown, and the options of one subcommand for --help. */
+void moerun__config_print_table(FILE *stream);
+void moerun__config_print_options(FILE *stream, const char *subcommand);
+
+/* A variable that other software sets (MPI launchers, Slurm), or NULL. */
+const char *moerun__config_environment(const char *name);
+
+#endif

@@ -1,0 +1,307 @@
+/* Configuration: precedence, every refusal with its message, the packed form,
+ * and the table itself. */
+#include "runtime/base/config.h"
+#include "runtime/base/config_table.h"
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "support/cmocka.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
+static const char *const no_variables[] = {NULL};
+
+static char file_path[] = "/tmp/moerun_config_XXXXXX";
+
+static int make_file(void **state) {
+  (void)state;
+  const int file = mkstemp(file_path);
+  if (file >= 0) (void)close(file);
+  return file >= 0 ? 0 : -1;
+}
+
+static int remove_file(void **state) {
+  (void)state;
+  return unlink(file_path);
+}
+
+static void precedence_is_flag_environment_file_default(void **state) {
+  (void)state;
+  static const char text[] = "# all four\n"
+                             "  model = /from/file # and a comment\r\n"
+                             "\n"
+                             "max-tokens=11\n"
+                             "chunks = 2\n"
+                             "prompts = a#b c = d\n"
+                             "ranks = 4"; /* not of run: fine in a file */
+  const char *const environment[] = {"HOME=/", "MOERUN_CHUNKS=3",
+                                     "MOERUN_MAX_TOKENS=12", "MOERUN_TRACE=t",
+                                     NULL};
+  const char *const arguments[] = {
+      "--config",      file_path, "--resume", "--chunks=4", "--no-overwrite",
+      "--temperature", "0.5",     "--chunks", "5"};
+  moerun__config *config = NULL;
+  assert_int_equal(moerun__file_write(file_path, text, sizeof text - 1),
+                   MOERUN_OK);
+  assert_int_equal(moerun__config_load(&config, "run", COUNT(arguments),
+                                       arguments, environment),
+                   MOERUN_OK);
+  assert_string_equal(moerun__config_text(config, "model"), "/from/file");
+  assert_string_equal(moerun__config_text(config, "prompts"), "a#b c = d");
+  assert_int_equal(moerun__config_int(config, "max_tokens"), 12);
+  assert_int_equal(moerun__config_int(config, "chunks"), 5);
+  assert_int_equal(moerun__config_int(config, "max_sequences"), 16);
+  assert_true(moerun__config_double(config, "temperature") == 0.5);
+  assert_int_equal(moerun__config_bool(config, "resume"), 1);
+  assert_int_equal(moerun__config_bool(config, "overwrite"), 0);
+  assert_string_equal(moerun__config_text(config, "wire"), "fp32");
+  assert_string_equal(moerun__config_text(config, "output"), "");
+  assert_int_equal(moerun__config_origin_of(config, "model"),
+                   MOERUN_CONFIG_FILE);
+  assert_int_equal(moerun__config_origin_of(config, "max_tokens"),
+                   MOERUN_CONFIG_ENVIRONMENT);
+  assert_int_equal(moerun__config_origin_of(config, "chunks"),
+                   MOERUN_CONFIG_FLAG);
+  assert_int_equal(moerun__config_origin_of(config, "wire"),
+                   MOERUN_CONFIG_DEFAULT);
+  moerun__config_destroy(config);
+}
+
+static void environment_may_name_the_file(void **state) {
+  (void)state;
+  static const char text[] = "chunks = 7\n";
+  char variable[64];
+  (void)snprintf(variable, sizeof variable, "MOERUN_CONFIG=%s", file_path);
+  const char *const environment[] = {variable, NULL};
+  const char *const none[] = {"--config="};
+  moerun__config *config = NULL;
+  assert_int_equal(moerun__file_write(file_path, text, sizeof text - 1),
+                   MOERUN_OK);
+  assert_int_equal(moerun__config_load(&config, "info", 0, NULL, environment),
+                   MOERUN_OK);
+  assert_int_equal(moerun__config_int(config, "chunks"), 7);
+  moerun__config_destroy(config);
+  assert_int_equal(moerun__config_load(&config, "info", 1, none, environment),
+                   MOERUN_OK);
+  assert_int_equal(moerun__config_int(config, "chunks"), 1);
+  moerun__config_destroy(config);
+}
+
+typedef struct refusal {
+  const char *given;
+  const char *message;
+} refusal;
+
+static void flags_are_refused_with_their_name(void **state) {
+  (void)state;
+  static const refusal cases[] = {
+      {"--chunks=9", "--chunks: expected an integer from 1 to 8, found \"9\""},
+      {"--chunks=0x1",
+       "--chunks: expected an integer from 1 to 8, found \"0x1\""},
+      {"--chunks= 1",
+       "--chunks: expected an integer from 1 to 8, found \" 1\""},
+      {"--chunks=", "--chunks: expected an integer from 1 to 8, found \"\""},
+      {"--chunks=1.5", "--chunks: expected an integer from 1 to 8, found "
+                       "\"1.5\""},
+      {"--chunks=99999999999999999999",
+       "--chunks: expected an integer from 1 to 8, found "
+       "\"99999999999999999999\""},
+      {"--temperature=nan",
+       "--temperature: expected a number from 0 to 100, found \"nan\""},
+      {"--temperature=1e999",
+       "--temperature: expected a number from 0 to 100, found \"1e999\""},
+      {"--temperature=-1",
+       "--temperature: expected a number from 0 to 100, found \"-1\""},
+      {"--temperature=1x",
+       "--temperature: expected a number from 0 to 100, found \"1x\""},
+      {"--wire=fp8", "--wire: expected one of fp32|bf16, found \"fp8\""},
+      {"--wire=fp", "--wire: expected one of fp32|bf16, found \"fp\""},
+      {"--wire=fp32|bf16",
+       "--wire: expected one of fp32|bf16, found \"fp32|bf16\""},
+      {"--resume=maybe", "--resume: expected true or false, found \"maybe\""},
+      {"--chunk=1", "--chunk=1: no such option"},
+      {"--no-wire", "--no-wire: no such option"},
+      {"--no-such", "--no-such: no such option"},
+      {"--", "--: no such option"},
+      {"--chunks", "--chunks: expected a value, found none"},
+      {"-h", "expected an option such as --model, found \"-h\""},
+      {"model", "expected an option such as --model, found \"model\""},
+      {"--ranks=2", "--ranks: not an option of `moerun run`"},
+      {"--model=", "--model: expected a folder, found none"},
+  };
+  const size_t live = moerun__alloc_live();
+  for (int i = 0; i < COUNT(cases); i++) {
+    const char *const arguments[] = {"--model=m", cases[i].given};
+    moerun__config *config = NULL;
+    assert_int_equal(
+        moerun__config_load(&config, "run", 2, arguments, no_variables),
+        MOERUN_ERR_INVALID);
+    assert_null(config);
+    assert_string_equal(moerun_last_error(), cases[i].message);
+  }
+  const char *const arguments[] = {"--wire", "--model"};
+  moerun__config *config = NULL;
+  assert_int_equal(
+      moerun__config_load(&config, "run", 2, arguments, no_variables),
+      MOERUN_ERR_INVALID);
+  assert_string_equal(moerun_last_error(),
+                      "--wire: expected a value, found --model");
+  assert_int_equal(moerun__config_load(&config, "runs", 0, NULL, no_variables),
+                   MOERUN_ERR_INVALID);
+  assert_int_equal(moerun__alloc_live(), live);
+}
+
+static void variables_are_refused_with_their_name(void **state) {
+  (void)state;
+  static const refusal cases[] = {
+      {"MOERUN_CHUNKS=0",
+       "MOERUN_CHUNKS: expected an integer from 1 to 8, found \"0\""},
+      {"MOERUN_CHUNK=1",
+       "environment variable MOERUN_CHUNK: no such configuration key"},
+      {"MOERUN_chunks=1",
+       "environment variable MOERUN_chunks: no such configuration key"},
+      {"MOERUN_MAX-TOKENS=1",
+       "environment variable MOERUN_MAX-TOKENS: no such configuration key"},
+      {"MOERUN_=1", "environment variable MOERUN_: no such configuration key"},
+      {"MOERUN_CONFIG=/nowhere/x.conf",
+       "/nowhere/x.conf: cannot be opened: no such file or directory"},
+  };
+  for (int i = 0; i < COUNT(cases); i++) {
+    const char *const environment[] = {cases[i].given, NULL};
+    /* The flag would overrule the variable; its mistake is reported still. */
+    const char *const arguments[] = {"--chunks=2"};
+    moerun__config *config = NULL;
+    assert_int_not_equal(
+        moerun__config_load(&config, "info", 1, arguments, environment),
+        MOERUN_OK);
+    assert_null(config);
+    assert_string_equal(moerun_last_error(), cases[i].message);
+  }
+}
+
+static void lines_are_refused_with_file_and_number(void **state) {
+  (void)state;
+  static const refusal cases[] = {
+      {"\n\nchunks = 9\n",
+       "x:3: chunks: expected an integer from 1 to 8, found \"9\""},
+      {"chunk = 9", "x:1: expected a configuration key, found \"chunk\""},
+      {" = 9", "x:1: expected a configuration key, found \"\""},
+      {"chunks 9", "x:1: expected `key = value`, found \"chunks 9\""},
+      {"chunks # = 9", "x:1: expected `key = value`, found \"chunks\""},
+      {"chunks = 1\nchunks = 1",
+       "x:2: chunks: expected once, found on line 1 before"},
+      {"config = y", "x:1: config: a configuration file cannot name another"},
+  };
+  for (int i = 0; i < COUNT(cases); i++) {
+    moerun__config *config = NULL;
+    assert_int_equal(moerun__config_create(&config, "run"), MOERUN_OK);
+    assert_int_equal(moerun__config_parse(config, cases[i].given,
+                                          strlen(cases[i].given), "x"),
+                     MOERUN_ERR_INVALID);
+    assert_string_equal(moerun_last_error(), cases[i].message);
+    moerun__config_destroy(config);
+  }
+  moerun__config *config = NULL;
+  assert_int_equal(moerun__config_create(&config, "run"), MOERUN_OK);
+  assert_int_equal(moerun__config_parse(config, "wire = bf16\0", 12, "x"),
+                   MOERUN_ERR_INVALID);
+  assert_string_equal(moerun_last_error(),
+                      "x:1: expected text, found a NUL byte");
+  moerun__config_destroy(config);
+}
+
+static void packed_values_are_the_same(void **state) {
+  (void)state;
+  const char *const arguments[] = {"--model", "a\nb # c", "--top-p=0.25",
+                                   "--resume", "--seed=9007199254740991"};
+  moerun__config *config = NULL;
+  moerun__config *copy = NULL;
+  char *packed = NULL;
+  size_t bytes = 0;
+  assert_int_equal(moerun__config_load(&config, "run", COUNT(arguments),
+                                       arguments, no_variables),
+                   MOERUN_OK);
+  assert_int_equal(moerun__config_pack(&packed, &bytes, config), MOERUN_OK);
+  assert_int_equal(moerun__config_unpack(&copy, "run", packed, bytes),
+                   MOERUN_OK);
+  const char *key = NULL;
+  const char *value = NULL;
+  moerun__config_origin origin = MOERUN_CONFIG_DEFAULT;
+  int used = 0;
+  for (; moerun__config_at(config, used, &key, &value, &origin); used++) {
+    assert_string_equal(moerun__config_text(copy, key), value);
+    assert_int_equal(moerun__config_origin_of(copy, key), origin);
+  }
+  assert_true(used > 20);
+  assert_int_equal(moerun__config_int(copy, "seed"), 9007199254740991);
+  assert_true(moerun__config_double(copy, "top_p") == 0.25);
+  assert_int_equal(moerun__config_bool(copy, "resume"), 1);
+  moerun__config_destroy(copy);
+  for (size_t shorter = 0; shorter < bytes; shorter++) {
+    assert_int_equal(moerun__config_unpack(&copy, "run", packed, shorter),
+                     MOERUN_ERR_INVALID);
+    assert_null(copy);
+  }
+  moerun__free(packed);
+  moerun__config_destroy(config);
+}
+
+static void every_allocation_may_fail(void **state) {
+  (void)state;
+  static const char text[] = "chunks = 7\nwire = bf16\n";
+  const char *const environment[] = {"MOERUN_SEED=5", NULL};
+  const char *const arguments[] = {"--config", file_path, "--model=m"};
+  const size_t live = moerun__alloc_live();
+  moerun_status status = MOERUN_ERR_NOMEM;
+  assert_int_equal(moerun__file_write(file_path, text, sizeof text - 1),
+                   MOERUN_OK);
+  long nth = 0;
+  for (; status != MOERUN_OK; nth++) {
+    moerun__config *config = NULL;
+    moerun__alloc_fail_nth(nth);
+    status = moerun__config_load(&config, "run", COUNT(arguments), arguments,
+                                 environment);
+    moerun__alloc_fail_nth(-1);
+    assert_true(status == MOERUN_OK ? config != NULL
+                                    : status == MOERUN_ERR_NOMEM);
+    moerun__config_destroy(config);
+    assert_int_equal(moerun__alloc_live(), live);
+  }
+  assert_true(nth > 20);
+}
+
+/* The table: unique keys in [a-z_], each used somewhere, defaults that parse
+ * (create would fail), no cell that would break the Markdown table. */
+static void table_is_sound(void **state) {
+  (void)state;
+  moerun__config *config = NULL;
+  const moerun__config_row *row = NULL;
+  assert_int_equal(moerun__config_create(&config, "run"), MOERUN_OK);
+  moerun__config_destroy(config);
+  for (int i = 0; (row = moerun__config_row_at(i)) != NULL; i++) {
+    assert_int_equal(moerun__config_find(row->key, strlen(row->key)), i);
+    assert_int_equal(strspn(row->key, "abcdefghijklmnopqrstuvwxyz_"),
+                     strlen(row->key));
+    assert_true(strncmp(row->key, "no_", 3) != 0 && strlen(row->key) < 40);
+    assert_int_not_equal(row->used_by, 0);
+    assert_int_equal(row->required_by & ~row->used_by, 0);
+    assert_true(row->help[0] != '\0' && strpbrk(row->help, "|\n") == NULL);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(precedence_is_flag_environment_file_default),
+      cmocka_unit_test(environment_may_name_the_file),
+      cmocka_unit_test(flags_are_refused_with_their_name),
+      cmocka_unit_test(variables_are_refused_with_their_name),
+      cmocka_unit_test(lines_are_refused_with_file_and_number),
+      cmocka_unit_test(packed_values_are_the_same),
+      cmocka_unit_test(every_allocation_may_fail),
+      cmocka_unit_test(table_is_sound),
+  };
+  return cmocka_run_group_tests(tests, make_file, remove_file);
+}
