@@ -3,7 +3,9 @@
  *
  * Every wait has the transport's time limit and then fails with
  * MOERUN_ERR_TIMEOUT naming the peers still missing: nothing hangs. Whatever
- * fails here is fatal to the job; only launch/ may abort it. */
+ * fails here is fatal to the job; only launch/ may abort it. After a failure
+ * the comm starts nothing more (each call returns the first code at once), and
+ * MPI may still write to the buffers of the call that failed. */
 #ifndef MOERUN_COMM_H
 #define MOERUN_COMM_H
 
@@ -15,6 +17,7 @@ enum {
   MOERUN_TAG_CONTROL = 8,   /* requests and completions, root <-> rank   */
   MOERUN_TAG_DISPATCH = 16, /* + chunk: rows to experts                  */
   MOERUN_TAG_COMBINE = 24,  /* + chunk: result rows home                 */
+  MOERUN_TAG_END = 32,
 };
 
 /* Row messages in flight in one direction, one per peer at most. Created once
@@ -35,7 +38,7 @@ typedef struct moerun__row_list {
 
 /* Sent to other ranks since the comm was created. */
 typedef struct moerun__comm_count {
-  int64_t row_bytes;   /* by send_begin                         */
+  int64_t row_bytes; /* by send_begin                         */
   int64_t rows;
   int64_t messages;
   int64_t count_bytes; /* by exchange_counts                    */
@@ -54,10 +57,13 @@ typedef struct moerun__comm_ops {
   /* *done = 1 when all messages of the transfer are complete; drives
    * progress. */
   moerun_status (*test)(moerun__transfer *transfer, int *done);
+  /* At once if nothing is in flight. After MOERUN_ERR_TIMEOUT it may be called
+   * again for the messages that are still missing. */
   moerun_status (*wait)(moerun__transfer *transfer);
 
   /* [collective] receive[p][width] = what peer p gave this rank in its
-   * send[rank][width]; 32-bit integers, arrays of R * width. */
+   * send[rank][width]; 32-bit integers, arrays of R * width that do not
+   * overlap. */
   moerun_status (*exchange_counts)(moerun_comm *comm, int32_t *receive,
                                    const int32_t *send, int32_t width);
   /* [collective] *value = the minimum over ranks. */
@@ -71,6 +77,7 @@ typedef struct moerun__comm_ops {
   /* [collective] rank 0's buffer[bytes] everywhere. */
   moerun_status (*broadcast)(moerun_comm *comm, void *buffer, size_t bytes);
 
+  /* Destroyed before its comm; accepts NULL. */
   moerun_status (*transfer_create)(moerun__transfer **out, moerun_comm *comm);
   void (*transfer_destroy)(moerun__transfer *transfer);
   void (*destroy)(moerun_comm *comm);
@@ -85,8 +92,13 @@ struct moerun_comm {
 };
 
 /* [collective] Ends a set-up call: if `status` is OK on all ranks returns OK;
- * else a failed rank returns its own code and the others MOERUN_ERR_PEER. */
+ * else a failed rank returns its own code and the others MOERUN_ERR_PEER with
+ * a line that names the lowest of the ranks with the gravest code. */
 moerun_status moerun__comm_agree(moerun_comm *comm, moerun_status status);
+
+/* For transports: tag, row size and peers within their ranges. */
+moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,
+                                     const moerun__row_list *list);
 
 /* Bytes that a transfer takes, for memory predictions. */
 size_t moerun__transfer_bytes(int32_t num_ranks);

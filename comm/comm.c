@@ -1,0 +1,53 @@
+/* What all transports share: the public calls, the check of a row list, and
+ * the agreement that ends a set-up call. The agreement reduces the status and
+ * the rank in one number, so that every rank can say who failed and why
+ * without a second message. */
+#include "comm/comm.h"
+
+int32_t moerun_comm_rank(const moerun_comm *comm) {
+  return comm->rank;
+}
+
+int32_t moerun_comm_size(const moerun_comm *comm) {
+  return comm->size;
+}
+
+void moerun_comm_destroy(moerun_comm *comm) {
+  if (comm != NULL) comm->ops->destroy(comm);
+}
+
+moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,
+                                     const moerun__row_list *list) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(tag >= 0 && tag < MOERUN_TAG_END, MOERUN_ERR_INVALID,
+                 "rows: tag: expected 0 to %d, found %d", MOERUN_TAG_END - 1,
+                 tag);
+  MOERUN_REQUIRE(list->row_bytes >= 1 && list->row_bytes <= INT32_MAX,
+                 MOERUN_ERR_INVALID,
+                 "rows: row_bytes: expected 1 to %d, found %zu", INT32_MAX,
+                 list->row_bytes);
+  MOERUN_REQUIRE(list->first_peer >= 0 && list->first_peer <= list->last_peer &&
+                     list->last_peer <= comm->size,
+                 MOERUN_ERR_INVALID,
+                 "rows: expected peers within 0 to %d, found %d to %d",
+                 comm->size, list->first_peer, list->last_peer);
+done:
+  return status;
+}
+
+/* status * 2^32 + rank: the minimum is the gravest status and, among those,
+ * the lowest rank; not negative when all are well. */
+enum { RANK_BITS = 32 };
+
+moerun_status moerun__comm_agree(moerun_comm *comm, moerun_status status) {
+  int64_t verdict = (int64_t)status * ((int64_t)1 << RANK_BITS) + comm->rank;
+  const moerun_status reduced = comm->ops->minimum(comm, &verdict);
+  if (status != MOERUN_OK) return status;
+  if (reduced != MOERUN_OK) return reduced;
+  if (verdict >= 0) return MOERUN_OK;
+  const int64_t rank = verdict & (((int64_t)1 << RANK_BITS) - 1);
+  const int64_t code = (verdict - rank) / ((int64_t)1 << RANK_BITS);
+  return moerun__fail(MOERUN_ERR_PEER, __FILE__, __LINE__,
+                      "rank %d reported an error: %s", (int)rank,
+                      moerun_status_string((moerun_status)code));
+}

@@ -1,0 +1,555 @@
+/* Rows over MPI 3.1, point to point: one MPI_Isend or MPI_Irecv per peer with
+ * rows, counted in rows of a contiguous type so that `int` counts reach past
+ * 2 GiB. Rank r starts with its neighbours (sends upward from r + 1, receives
+ * downward from r - 1), so that no rank is everybody's first target.
+ * Collectives use the nonblocking forms, so that every wait is the same loop
+ * of MPI_Test with a time limit: MPI itself would wait for a lost rank for
+ * ever. A transfer is tested front to back, one request at a time: each test
+ * drives all messages, and a wait costs O(messages), not O(messages * polls).
+ *
+ * After a time limit or an MPI error the comm is broken: it starts nothing
+ * more and returns the same code at once, so that the job ends after one
+ * limit, with the first message standing. */
+#include <moerun/moerun_mpi.h>
+
+#include "comm/comm.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+#include "runtime/base/timer.h"
+
+#include <sched.h>
+#include <stdio.h>
+
+enum {
+  DEFAULT_TIMEOUT_S = 120,
+  ROW_TYPES = 16,        /* sizes of rows known at a time                     */
+  EAGER_POLLS = 200,     /* polls before the core is offered to others        */
+  CLOCK_POLLS = 16,      /* polls between looks at the clock after that       */
+  PIECE_BYTES = 1 << 24, /* most bytes per rank in one collective           */
+  NAMED_PEERS = 8,       /* missing peers listed by number                    */
+  TEXT_BYTES = 160,
+};
+
+typedef struct row_type {
+  size_t bytes; /* 0: free */
+  MPI_Datatype type;
+} row_type;
+
+typedef struct mpi_comm {
+  moerun_comm base; /* first */
+  MPI_Comm comm;
+  double timeout_s;
+  moerun_status broken;
+  MPI_Request pending; /* the collective under way */
+  int64_t reduced[2];  /* minimum: in, out */
+  row_type row_types[ROW_TYPES];
+  int next_row_type; /* the one to give up when all are taken */
+} mpi_comm;
+
+struct moerun__transfer {
+  mpi_comm *comm;
+  int receives; /* direction of what is in flight */
+  int32_t tag;
+  moerun__row_list list;
+  MPI_Datatype row;
+  int32_t num_requests;
+  int32_t num_done;     /* requests 0 .. num_done-1 are complete */
+  MPI_Request *request; /* [R] */
+  int32_t *peer;        /* [R] of each request */
+};
+
+/* ---- Waiting and errors ---------------------------------------------------- */
+
+typedef struct patience {
+  int64_t polls;
+  double start; /* of the wait, taken when it is no longer short */
+} patience;
+
+/* Called after a poll that found nothing new. */
+static int out_of_time(patience *p, double limit_s) {
+  p->polls++;
+  if (p->polls <= EAGER_POLLS) return 0;
+  (void)sched_yield(); /* ranks may outnumber cores */
+  if (p->polls % CLOCK_POLLS != 0) return 0;
+  const double now = moerun__now();
+  if (p->start == 0) p->start = now;
+  return limit_s >= 0 && now - p->start > limit_s;
+}
+
+static moerun_status mpi_result(mpi_comm *self, int code, const char *what) {
+  if (code == MPI_SUCCESS) return MOERUN_OK;
+  char text[MPI_MAX_ERROR_STRING + 1] = "unknown error";
+  int length = 0;
+  (void)MPI_Error_string(code, text, &length);
+  if (self != NULL) self->broken = MOERUN_ERR_COMM;
+  return moerun__fail(MOERUN_ERR_COMM, __FILE__, __LINE__,
+                      "MPI failed during %s: %s", what, text);
+}
+
+/* Until *request is complete; `comm` is NULL while there is none yet. */
+static moerun_status finish(mpi_comm *comm, MPI_Request *request,
+                            double timeout_s, const char *what) {
+  moerun_status status = MOERUN_OK;
+  patience waited = {0};
+  int done = 0;
+  for (;;) {
+    MOERUN_TRY(
+        mpi_result(comm, MPI_Test(request, &done, MPI_STATUS_IGNORE), what));
+    if (done) break;
+    if (!out_of_time(&waited, timeout_s)) continue;
+    if (comm != NULL) comm->broken = MOERUN_ERR_TIMEOUT;
+    MOERUN_REQUIRE(0, MOERUN_ERR_TIMEOUT,
+                   "%s: not all ranks answered within %g s", what, timeout_s);
+  }
+done:
+  return status;
+}
+
+/* ---- Rows ------------------------------------------------------------------ */
+
+static moerun_status row_type_of(MPI_Datatype *out, mpi_comm *self,
+                                 size_t row_bytes) {
+  moerun_status status = MOERUN_OK;
+  for (int i = 0; i < ROW_TYPES; i++) {
+    if (self->row_types[i].bytes == row_bytes) {
+      *out = self->row_types[i].type;
+      goto done;
+    }
+  }
+  row_type *entry = &self->row_types[self->next_row_type];
+  if (entry->bytes != 0) { /* messages in flight keep the type they use */
+    entry->bytes = 0;
+    MOERUN_TRY(mpi_result(self, MPI_Type_free(&entry->type), "set-up of rows"));
+  }
+  MOERUN_TRY(mpi_result(self,
+                        MPI_Type_contiguous(moerun__to_int((int64_t)row_bytes),
+                                            MPI_BYTE, &entry->type),
+                        "set-up of rows"));
+  MOERUN_TRY(mpi_result(self, MPI_Type_commit(&entry->type), "set-up of rows"));
+  entry->bytes = row_bytes;
+  self->next_row_type = (self->next_row_type + 1) % ROW_TYPES;
+  *out = entry->type;
+done:
+  return status;
+}
+
+static void describe(char out[TEXT_BYTES], const moerun__transfer *transfer) {
+  static const char *const protocol[] = {"rows", "control rows", "dispatch",
+                                         "combine"};
+  (void)snprintf(out, TEXT_BYTES, "%s %s (chunk %d)",
+                 transfer->receives ? "receiving" : "sending",
+                 protocol[transfer->tag / MOERUN_TAG_CONTROL],
+                 transfer->tag % MOERUN_TAG_CONTROL);
+}
+
+/* Peer number i of the n in the list, starting beside the own rank. */
+static int32_t peer_at(const moerun__transfer *transfer, int32_t i) {
+  const int64_t first = transfer->list.first_peer;
+  const int64_t n = transfer->list.last_peer - first;
+  const int64_t rank = transfer->comm->base.rank;
+  const int64_t step = transfer->receives ? -1 - (int64_t)i : 1 + (int64_t)i;
+  return moerun__to_int(first + (((rank - first + step) % n) + n) % n);
+}
+
+static moerun_status post(moerun__transfer *transfer, int32_t peer,
+                          int32_t rows) {
+  mpi_comm *self = transfer->comm;
+  const moerun__row_list *list = &transfer->list;
+  MPI_Request *request = &transfer->request[transfer->num_requests];
+  char *start =
+      (char *)list->rows + (size_t)list->offset[peer] * list->row_bytes;
+  const int code = transfer->receives
+                       ? MPI_Irecv(start, rows, transfer->row, peer,
+                                   transfer->tag, self->comm, request)
+                       : MPI_Isend(start, rows, transfer->row, peer,
+                                   transfer->tag, self->comm, request);
+  if (code != MPI_SUCCESS) return mpi_result(self, code, "start of rows");
+  transfer->peer[transfer->num_requests++] = peer;
+  if (!transfer->receives) {
+    self->base.count.messages++;
+    self->base.count.rows += rows;
+    self->base.count.row_bytes += rows * (int64_t)list->row_bytes;
+  }
+  return MOERUN_OK;
+}
+
+static moerun_status begin(moerun__transfer *transfer, int receives,
+                           int32_t tag, const moerun__row_list *list) {
+  moerun_status status = transfer->comm->broken;
+  if (status != MOERUN_OK) goto done;
+  MOERUN_TRY(moerun__row_list_check(&transfer->comm->base, tag, list));
+  MOERUN_REQUIRE(transfer->num_done == transfer->num_requests,
+                 MOERUN_ERR_INVALID, "rows: the transfer is still in flight");
+  transfer->num_requests = 0;
+  transfer->num_done = 0;
+  transfer->receives = receives;
+  transfer->tag = tag;
+  transfer->list = *list;
+  MOERUN_TRY(row_type_of(&transfer->row, transfer->comm, list->row_bytes));
+  for (int32_t i = 0; i < list->last_peer - list->first_peer; i++) {
+    const int32_t peer = peer_at(transfer, i);
+    const int64_t rows = (int64_t)list->offset[peer + 1] - list->offset[peer];
+    if (peer == transfer->comm->base.rank || rows == 0) continue;
+    MOERUN_REQUIRE(rows > 0 && list->offset[peer] >= 0, MOERUN_ERR_INVALID,
+                   "rows: offsets of peer %d: expected 0 <= first <= last, "
+                   "found %d and %d",
+                   peer, list->offset[peer], list->offset[peer + 1]);
+    MOERUN_TRY(post(transfer, peer, moerun__to_int(rows)));
+  }
+done:
+  return status;
+}
+
+static moerun_status send_begin(moerun__transfer *transfer, int32_t tag,
+                                const moerun__row_list *list) {
+  return begin(transfer, 0, tag, list);
+}
+
+static moerun_status receive_begin(moerun__transfer *transfer, int32_t tag,
+                                   const moerun__row_list *list) {
+  return begin(transfer, 1, tag, list);
+}
+
+/* Tests request i; a received message must hold the rows that were agreed. */
+static moerun_status test_one(moerun__transfer *transfer, int32_t i,
+                              int *done) {
+  moerun_status status = MOERUN_OK;
+  MPI_Status received;
+  int rows = 0;
+  const int32_t peer = transfer->peer[i];
+  const int32_t *offset = transfer->list.offset;
+  *done = transfer->request[i] == MPI_REQUEST_NULL; /* found complete before */
+  if (*done) goto done;
+  const int code = MPI_Test(&transfer->request[i], done, &received);
+  if (code != MPI_SUCCESS) {
+    char what[TEXT_BYTES];
+    char place[TEXT_BYTES + 32];
+    describe(what, transfer);
+    (void)snprintf(place, sizeof place, "%s, rank %d", what, peer);
+    MOERUN_TRY(mpi_result(transfer->comm, code, place));
+  }
+  if (!*done || !transfer->receives) goto done;
+  MOERUN_TRY(mpi_result(transfer->comm,
+                        MPI_Get_count(&received, transfer->row, &rows),
+                        "counting of rows"));
+  if (rows == offset[peer + 1] - offset[peer]) goto done;
+  transfer->comm->broken = MOERUN_ERR_COMM;
+  MOERUN_REQUIRE(0, MOERUN_ERR_COMM, "rank %d: expected %d rows, found %d",
+                 peer, offset[peer + 1] - offset[peer],
+                 rows == MPI_UNDEFINED ? -1 : rows);
+done:
+  return status;
+}
+
+static moerun_status test(moerun__transfer *transfer, int *done) {
+  moerun_status status = MOERUN_OK;
+  *done = 1;
+  while (transfer->num_done < transfer->num_requests) {
+    MOERUN_TRY(test_one(transfer, transfer->num_done, done));
+    if (!*done) break;
+    transfer->num_done++;
+  }
+done:
+  return status;
+}
+
+static moerun_status fail_with_missing(moerun__transfer *transfer) {
+  moerun_status status = MOERUN_OK;
+  char what[TEXT_BYTES];
+  char names[TEXT_BYTES] = "";
+  size_t used = 0;
+  int32_t missing = 0;
+  int one_done = 0;
+  for (int32_t i = transfer->num_done; i < transfer->num_requests; i++) {
+    MOERUN_TRY(test_one(transfer, i, &one_done));
+    if (one_done) continue;
+    if (missing < NAMED_PEERS) {
+      used += (size_t)snprintf(names + used, sizeof names - used, "%s%d",
+                               missing > 0 ? ", " : "", transfer->peer[i]);
+    }
+    missing++;
+  }
+  if (missing > NAMED_PEERS) {
+    (void)snprintf(names + used, sizeof names - used, " and %d more",
+                   missing - NAMED_PEERS);
+  }
+  describe(what, transfer);
+  transfer->comm->broken = MOERUN_ERR_TIMEOUT;
+  MOERUN_REQUIRE(0, MOERUN_ERR_TIMEOUT,
+                 "%s: no answer within %g s from rank %s", what,
+                 transfer->comm->timeout_s, names);
+done:
+  return status;
+}
+
+static moerun_status wait(moerun__transfer *transfer) {
+  moerun_status status = MOERUN_OK;
+  patience waited = {0};
+  int done = 0;
+  for (;;) {
+    MOERUN_TRY(test(transfer, &done));
+    if (done) break;
+    if (out_of_time(&waited, transfer->comm->timeout_s)) {
+      MOERUN_TRY(fail_with_missing(transfer));
+    }
+  }
+done:
+  return status;
+}
+
+static void transfer_destroy(moerun__transfer *transfer) {
+  if (transfer == NULL) return;
+  for (int32_t i = transfer->num_done; i < transfer->num_requests; i++) {
+    if (transfer->request[i] == MPI_REQUEST_NULL) continue;
+    if (transfer->receives) (void)MPI_Cancel(&transfer->request[i]);
+    (void)MPI_Request_free(&transfer->request[i]);
+  }
+  moerun__free(transfer->request);
+  moerun__free(transfer->peer);
+  moerun__free(transfer);
+}
+
+static moerun_status transfer_create(moerun__transfer **out,
+                                     moerun_comm *comm) {
+  moerun_status status = MOERUN_OK;
+  moerun__transfer *transfer = NULL;
+  const size_t R = (size_t)comm->size;
+  *out = NULL;
+  MOERUN_TRY(moerun__alloc(&transfer, 1, sizeof *transfer));
+  transfer->comm = (mpi_comm *)comm;
+  MOERUN_TRY(moerun__alloc(&transfer->request, R, sizeof(MPI_Request)));
+  MOERUN_TRY(moerun__alloc(&transfer->peer, R, sizeof(int32_t)));
+  *out = transfer;
+  transfer = NULL;
+done:
+  transfer_destroy(transfer);
+  return status;
+}
+
+size_t moerun__transfer_bytes(int32_t num_ranks) {
+  const size_t R = (size_t)num_ranks;
+  return moerun__alloc_bytes(1, sizeof(moerun__transfer)) +
+         moerun__alloc_bytes(R, sizeof(MPI_Request)) +
+         moerun__alloc_bytes(R, sizeof(int32_t));
+}
+
+/* ---- Collectives ----------------------------------------------------------- */
+
+/* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): the checker does not know
+ * that MPI_Test in finish() completes a request. */
+
+/* `code` is the result of starting the operation on self->pending. */
+static moerun_status collective(mpi_comm *self, int code, const char *what) {
+  if (code != MPI_SUCCESS) return mpi_result(self, code, what);
+  return finish(self, &self->pending, self->timeout_s, what);
+}
+
+static moerun_status exchange_counts(moerun_comm *comm, int32_t *receive,
+                                     const int32_t *send, int32_t width) {
+  mpi_comm *self = (mpi_comm *)comm;
+  if (self->broken != MOERUN_OK) return self->broken;
+  comm->count.count_bytes +=
+      (int64_t)(comm->size - 1) * width * (int64_t)sizeof *send;
+  return collective(self,
+                    MPI_Ialltoall(send, width, MPI_INT32_T, receive, width,
+                                  MPI_INT32_T, self->comm, &self->pending),
+                    "exchange of counts");
+}
+
+static moerun_status minimum(moerun_comm *comm, int64_t *value) {
+  moerun_status status = MOERUN_OK;
+  mpi_comm *self = (mpi_comm *)comm;
+  if (self->broken != MOERUN_OK) return self->broken;
+  self->reduced[0] = *value;
+  MOERUN_TRY(collective(self,
+                        MPI_Iallreduce(&self->reduced[0], &self->reduced[1], 1,
+                                       MPI_INT64_T, MPI_MIN, self->comm,
+                                       &self->pending),
+                        "agreement of all ranks"));
+  *value = self->reduced[1];
+done:
+  return status;
+}
+
+static size_t piece_at(size_t start, size_t bytes) {
+  return bytes - start < PIECE_BYTES ? bytes - start : PIECE_BYTES;
+}
+
+/* One element is `piece` bytes, the next one begins `stride` bytes later. */
+static moerun_status strided_type(MPI_Datatype *out, mpi_comm *self,
+                                  size_t piece, size_t stride) {
+  moerun_status status = MOERUN_OK;
+  static const char what[] = "set-up of a large collective";
+  MPI_Datatype block = MPI_DATATYPE_NULL;
+  MOERUN_TRY(mpi_result(self, MPI_Type_contiguous((int)piece, MPI_BYTE, &block),
+                        what));
+  MOERUN_TRY(mpi_result(
+      self, MPI_Type_create_resized(block, 0, (MPI_Aint)stride, out), what));
+  MOERUN_TRY(mpi_result(self, MPI_Type_commit(out), what));
+done:
+  if (block != MPI_DATATYPE_NULL) (void)MPI_Type_free(&block);
+  return status;
+}
+
+typedef enum direction { TO_ROOT, FROM_ROOT } direction;
+
+/* Gather (parts[R][bytes] on rank 0 from every rank's own[bytes]) or scatter
+ * (the reverse), in pieces that an int can count. */
+static moerun_status gather_or_scatter(mpi_comm *self, direction way,
+                                       void *parts, void *own, size_t bytes) {
+  moerun_status status = self->broken;
+  MPI_Datatype strided = MPI_DATATYPE_NULL;
+  const char *what = way == TO_ROOT ? "gather" : "scatter";
+  if (status != MOERUN_OK) goto done;
+  for (size_t start = 0; start < bytes; start += PIECE_BYTES) {
+    const size_t piece = piece_at(start, bytes);
+    MPI_Datatype type = MPI_BYTE;
+    int count = (int)piece;
+    if (bytes > PIECE_BYTES) {
+      MOERUN_TRY(strided_type(&strided, self, piece, bytes));
+      type = strided;
+      count = 1;
+    }
+    char *root_part = parts == NULL ? NULL : (char *)parts + start;
+    char *own_part = (char *)own + start;
+    const int code =
+        way == TO_ROOT
+            ? MPI_Igather(own_part, (int)piece, MPI_BYTE, root_part, count,
+                          type, 0, self->comm, &self->pending)
+            : MPI_Iscatter(root_part, count, type, own_part, (int)piece,
+                           MPI_BYTE, 0, self->comm, &self->pending);
+    MOERUN_TRY(collective(self, code, what));
+    if (strided != MPI_DATATYPE_NULL) (void)MPI_Type_free(&strided);
+  }
+done:
+  if (strided != MPI_DATATYPE_NULL) (void)MPI_Type_free(&strided);
+  return status;
+}
+
+static moerun_status gather(moerun_comm *comm, void *receive, const void *send,
+                            size_t bytes) {
+  return gather_or_scatter((mpi_comm *)comm, TO_ROOT, receive, (void *)send,
+                           bytes);
+}
+
+static moerun_status scatter(moerun_comm *comm, void *receive, const void *send,
+                             size_t bytes) {
+  return gather_or_scatter((mpi_comm *)comm, FROM_ROOT, (void *)send, receive,
+                           bytes);
+}
+
+static moerun_status broadcast(moerun_comm *comm, void *buffer, size_t bytes) {
+  mpi_comm *self = (mpi_comm *)comm;
+  moerun_status status = self->broken;
+  if (status != MOERUN_OK) goto done;
+  for (size_t start = 0; start < bytes; start += PIECE_BYTES) {
+    MOERUN_TRY(collective(self,
+                          MPI_Ibcast((char *)buffer + start,
+                                     (int)piece_at(start, bytes), MPI_BYTE, 0,
+                                     self->comm, &self->pending),
+                          "broadcast"));
+  }
+done:
+  return status;
+}
+
+/* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */
+
+/* ---- Create and destroy ---------------------------------------------------- */
+
+static void destroy(moerun_comm *comm) {
+  mpi_comm *self = (mpi_comm *)comm;
+  int finalized = 0;
+  (void)MPI_Finalized(&finalized);
+  if (!finalized) {
+    for (int i = 0; i < ROW_TYPES; i++) {
+      if (self->row_types[i].bytes != 0) {
+        (void)MPI_Type_free(&self->row_types[i].type);
+      }
+    }
+    /* Freeing is collective: after a failure the others may be gone. */
+    if (self->broken == MOERUN_OK) (void)MPI_Comm_free(&self->comm);
+  }
+  moerun__free(self);
+}
+
+static const moerun__comm_ops mpi_ops = {
+    .name = "mpi",
+    .send_begin = send_begin,
+    .receive_begin = receive_begin,
+    .test = test,
+    .wait = wait,
+    .exchange_counts = exchange_counts,
+    .minimum = minimum,
+    .gather = gather,
+    .scatter = scatter,
+    .broadcast = broadcast,
+    .transfer_create = transfer_create,
+    .transfer_destroy = transfer_destroy,
+    .destroy = destroy,
+};
+
+static moerun_status check_caller(double *timeout_s, MPI_Comm comm,
+                                  const moerun_mpi_options *options) {
+  moerun_status status = MOERUN_OK;
+  int initialized = 0;
+  int finalized = 0;
+  int between_groups = 0;
+  (void)MPI_Initialized(&initialized);
+  (void)MPI_Finalized(&finalized);
+  MOERUN_REQUIRE(initialized && !finalized, MOERUN_ERR_INVALID,
+                 "moerun_comm_create_mpi: expected to be called between "
+                 "MPI_Init and MPI_Finalize");
+  MOERUN_REQUIRE(comm != MPI_COMM_NULL, MOERUN_ERR_INVALID,
+                 "moerun_comm_create_mpi: the communicator is MPI_COMM_NULL");
+  MOERUN_TRY(mpi_result(NULL, MPI_Comm_test_inter(comm, &between_groups),
+                        "set-up of the communicator"));
+  MOERUN_REQUIRE(!between_groups, MOERUN_ERR_INVALID,
+                 "moerun_comm_create_mpi: expected an intracommunicator, "
+                 "found an intercommunicator");
+  const double asked = options == NULL ? 0 : options->timeout_s;
+  MOERUN_REQUIRE(asked == asked, MOERUN_ERR_INVALID,
+                 "moerun_comm_create_mpi: timeout_s is not a number");
+  *timeout_s = asked == 0 ? DEFAULT_TIMEOUT_S : asked;
+done:
+  return status;
+}
+
+moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
+                                     const moerun_mpi_options *options) {
+  moerun_status status = MOERUN_OK;
+  static const char what[] = "set-up of the communicator";
+  mpi_comm *self = NULL;
+  MPI_Comm own = MPI_COMM_NULL;
+  MPI_Request request = MPI_REQUEST_NULL;
+  double timeout_s = 0;
+  int rank = 0;
+  int size = 0;
+  *out = NULL;
+  MOERUN_TRY(check_caller(&timeout_s, comm, options));
+  MOERUN_TRY(mpi_result(NULL, MPI_Comm_idup(comm, &own, &request), what));
+  MOERUN_TRY(finish(NULL, &request, timeout_s, what));
+  MOERUN_TRY(
+      mpi_result(NULL, MPI_Comm_set_errhandler(own, MPI_ERRORS_RETURN), what));
+  MOERUN_TRY(mpi_result(NULL, MPI_Comm_rank(own, &rank), what));
+  MOERUN_TRY(mpi_result(NULL, MPI_Comm_size(own, &size), what));
+  /* A rank short of memory still takes part in the agreement: with a comm on
+   * its own stack. */
+  mpi_comm spare = {.base = {.ops = &mpi_ops, .rank = rank, .size = size},
+                    .comm = own,
+                    .timeout_s = timeout_s,
+                    .pending = MPI_REQUEST_NULL};
+  status = moerun__alloc(&self, 1, sizeof *self);
+  if (self != NULL) *self = spare;
+  MOERUN_TRY(moerun__comm_agree(&spare.base, status));
+  *out = &self->base;
+  self = NULL;
+  own = MPI_COMM_NULL;
+done:
+  if (own != MPI_COMM_NULL && request == MPI_REQUEST_NULL &&
+      status != MOERUN_ERR_TIMEOUT && status != MOERUN_ERR_COMM) {
+    (void)MPI_Comm_free(&own);
+  }
+  moerun__free(self);
+  return status;
+}

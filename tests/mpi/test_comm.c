@@ -1,0 +1,700 @@
+/* Transports with made-up plans. Every rank can compute every other rank's
+ * counts and bytes, so each checks what it received without asking. On one
+ * rank the same tests run over `self` and `mpi`. */
+#include "support/mpi_test.h"
+
+#include "comm/comm.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/rng.h"
+
+#include <moerun/moerun_mpi.h>
+
+#include <string.h>
+
+enum {
+  SEED = 20, /* of all plans and contents; printed by main */
+  MAX_RANKS = 16,
+  MAX_ROWS = 48,  /* from one rank to another */
+  MAX_ROW = 4099, /* bytes */
+  GUARD = 0xA5,
+};
+
+static const double short_limit_s = 0.6;
+
+/* ---- Plans ----------------------------------------------------------------- */
+
+typedef enum plan {
+  PLAN_NONE,   /* nobody sends anything             */
+  PLAN_OWN,    /* rows for the own rank only        */
+  PLAN_TO_ONE, /* all rows go to the last rank      */
+  PLAN_RAGGED, /* 0 .. MAX_ROWS, about half of them 0 */
+  PLAN_EVEN,   /* 3 rows for everybody              */
+  PLAN_COUNT,
+} plan;
+
+static uint32_t draw(uint64_t a, uint64_t b) {
+  uint32_t r[4];
+  moerun__philox(r, SEED, a, b);
+  return r[0];
+}
+
+static int32_t rows_from_to(plan p, int from, int to) {
+  const uint32_t r = draw((uint64_t)from, (uint64_t)to);
+  switch (p) {
+  case PLAN_OWN: return from == to ? 5 : 0;
+  case PLAN_TO_ONE: return to == test_size() - 1 ? 7 + from : 0;
+  case PLAN_RAGGED: return r % 2 == 0 ? 0 : (int32_t)(r / 2 % (MAX_ROWS + 1));
+  case PLAN_EVEN: return 3;
+  default: return 0;
+  }
+}
+
+static void fill(unsigned char *row, size_t bytes, int from, int to,
+                 int32_t number) {
+  const uint32_t first =
+      draw(((uint64_t)from << 20) + (uint64_t)to, (uint64_t)number + 1000);
+  for (size_t i = 0; i < bytes; i++) {
+    row[i] = (unsigned char)(first + i * (first >> 16));
+  }
+}
+
+/* One rank's rows out and in for a plan. */
+typedef struct rows {
+  size_t row_bytes;
+  int32_t send_offset[MAX_RANKS + 1];
+  int32_t receive_offset[MAX_RANKS + 1];
+  unsigned char *send;
+  unsigned char *receive;
+} rows;
+
+static void rows_create(rows *x, plan p, size_t row_bytes) {
+  const int rank = test_rank();
+  const int R = test_size();
+  x->row_bytes = row_bytes;
+  x->send_offset[0] = 0;
+  x->receive_offset[0] = 0;
+  for (int q = 0; q < R; q++) {
+    x->send_offset[q + 1] = x->send_offset[q] + rows_from_to(p, rank, q);
+    x->receive_offset[q + 1] = x->receive_offset[q] + rows_from_to(p, q, rank);
+  }
+  const size_t out = (size_t)x->send_offset[R] * row_bytes;
+  const size_t in = (size_t)x->receive_offset[R] * row_bytes;
+  x->send = malloc(out + 1);
+  x->receive = malloc(in + 1);
+  if (x->send == NULL || x->receive == NULL) abort();
+  memset(x->receive, GUARD, in + 1);
+  for (int q = 0; q < R; q++) {
+    for (int32_t i = x->send_offset[q]; i < x->send_offset[q + 1]; i++) {
+      fill(x->send + (size_t)i * row_bytes, row_bytes, rank, q,
+           i - x->send_offset[q]);
+    }
+  }
+}
+
+static void rows_destroy(rows *x) {
+  free(x->send);
+  free(x->receive);
+}
+
+static moerun__row_list send_list(const rows *x) {
+  return (moerun__row_list){.rows = x->send,
+                            .row_bytes = x->row_bytes,
+                            .offset = x->send_offset,
+                            .last_peer = test_size()};
+}
+
+static moerun__row_list receive_list(const rows *x) {
+  return (moerun__row_list){.rows = x->receive,
+                            .row_bytes = x->row_bytes,
+                            .offset = x->receive_offset,
+                            .last_peer = test_size()};
+}
+
+/* Rows of first .. last-1 have arrived; own rows and what lies behind the last
+ * row were left alone. */
+static int rows_arrived(const rows *x, int first, int last) {
+  unsigned char expected[MAX_ROW];
+  for (int q = first; q < last; q++) {
+    for (int32_t i = x->receive_offset[q]; i < x->receive_offset[q + 1]; i++) {
+      memset(expected, GUARD, x->row_bytes);
+      if (q != test_rank()) {
+        fill(expected, x->row_bytes, q, test_rank(), i - x->receive_offset[q]);
+      }
+      const unsigned char *row = x->receive + (size_t)i * x->row_bytes;
+      if (memcmp(row, expected, x->row_bytes) != 0) return 0;
+    }
+  }
+  const size_t end = (size_t)x->receive_offset[test_size()] * x->row_bytes;
+  return x->receive[end] == GUARD;
+}
+
+/* ---- The comm under test --------------------------------------------------- */
+
+static moerun_comm *comm;
+static moerun__transfer *out[3];
+static moerun__transfer *in[3];
+
+static moerun_status open_comm(int mpi) {
+  moerun_status status =
+      mpi ? moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL)
+          : moerun_comm_create_self(&comm);
+  for (int i = 0; i < 3 && status == MOERUN_OK; i++) {
+    status = comm->ops->transfer_create(&out[i], comm);
+    if (status == MOERUN_OK) status = comm->ops->transfer_create(&in[i], comm);
+  }
+  return status;
+}
+
+static int open_mpi(void **state) {
+  (void)state;
+  return open_comm(1) == MOERUN_OK ? 0 : -1;
+}
+
+static int open_self(void **state) {
+  (void)state;
+  return open_comm(0) == MOERUN_OK ? 0 : -1;
+}
+
+static int close_comm(void **state) {
+  (void)state;
+  for (int i = 0; i < 3; i++) {
+    comm->ops->transfer_destroy(out[i]);
+    comm->ops->transfer_destroy(in[i]);
+  }
+  moerun_comm_destroy(comm);
+  comm = NULL;
+  return moerun__alloc_live() == 0 ? 0 : -1;
+}
+
+/* ---- Rows ------------------------------------------------------------------ */
+
+static void rank_and_size_are_those_of_mpi(void **state) {
+  (void)state;
+  assert_all_ranks(moerun_comm_rank(comm) == test_rank());
+  assert_all_ranks(moerun_comm_size(comm) == test_size());
+  moerun_comm_destroy(NULL);
+  comm->ops->transfer_destroy(NULL);
+}
+
+static void every_plan_arrives_bit_for_bit(void **state) {
+  (void)state;
+  static const size_t sizes[] = {1, 3, 64, 257, MAX_ROW};
+  for (int p = 0; p < PLAN_COUNT; p++) {
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+      rows x;
+      rows_create(&x, (plan)p, sizes[s]);
+      const moerun__row_list to = send_list(&x);
+      const moerun__row_list from = receive_list(&x);
+      assert_all_ok(
+          comm->ops->receive_begin(in[0], MOERUN_TAG_DISPATCH, &from));
+      assert_all_ok(comm->ops->send_begin(out[0], MOERUN_TAG_DISPATCH, &to));
+      assert_all_ok(comm->ops->wait(in[0]));
+      assert_all_ok(comm->ops->wait(out[0]));
+      assert_all_ranks(rows_arrived(&x, 0, test_size()));
+      rows_destroy(&x);
+    }
+  }
+}
+
+static void more_row_sizes_than_are_kept_at_once(void **state) {
+  (void)state;
+  for (size_t bytes = 1; bytes <= 40; bytes++) {
+    rows x;
+    rows_create(&x, PLAN_EVEN, bytes);
+    const moerun__row_list to = send_list(&x);
+    const moerun__row_list from = receive_list(&x);
+    moerun_status status = comm->ops->receive_begin(in[0], 0, &from);
+    if (status == MOERUN_OK) status = comm->ops->send_begin(out[0], 0, &to);
+    if (status == MOERUN_OK) status = comm->ops->wait(in[0]);
+    if (status == MOERUN_OK) status = comm->ops->wait(out[0]);
+    assert_all_ok(status);
+    assert_all_ranks(rows_arrived(&x, 0, test_size()));
+    rows_destroy(&x);
+  }
+}
+
+/* Sends to all at once, receives two peers at a time. */
+static void waves_of_peers(void **state) {
+  (void)state;
+  rows x;
+  rows_create(&x, PLAN_RAGGED, 33);
+  const moerun__row_list to = send_list(&x);
+  moerun__row_list from = receive_list(&x);
+  assert_all_ok(comm->ops->send_begin(out[0], MOERUN_TAG_COMBINE, &to));
+  for (int first = 0; first < test_size(); first += 2) {
+    from.first_peer = first;
+    from.last_peer = first + 2 < test_size() ? first + 2 : test_size();
+    assert_all_ok(comm->ops->receive_begin(in[0], MOERUN_TAG_COMBINE, &from));
+    assert_all_ok(comm->ops->wait(in[0]));
+    assert_all_ranks(rows_arrived(&x, first, from.last_peer));
+  }
+  assert_all_ok(comm->ops->wait(out[0]));
+  rows_destroy(&x);
+}
+
+/* Three exchanges with different tags; the last one begun is awaited first. */
+static void transfers_in_flight_do_not_mix(void **state) {
+  (void)state;
+  static const plan plans[] = {PLAN_RAGGED, PLAN_EVEN, PLAN_TO_ONE};
+  rows x[3];
+  for (int i = 0; i < 3; i++) {
+    rows_create(&x[i], plans[i], 100 + (size_t)i);
+    const moerun__row_list from = receive_list(&x[i]);
+    assert_all_ok(
+        comm->ops->receive_begin(in[i], MOERUN_TAG_DISPATCH + i, &from));
+  }
+  for (int i = 2; i >= 0; i--) {
+    const moerun__row_list to = send_list(&x[i]);
+    assert_all_ok(comm->ops->send_begin(out[i], MOERUN_TAG_DISPATCH + i, &to));
+  }
+  for (int i = 2; i >= 0; i--) {
+    assert_all_ok(comm->ops->wait(in[i]));
+    assert_all_ranks(rows_arrived(&x[i], 0, test_size()));
+  }
+  for (int i = 0; i < 3; i++) {
+    assert_all_ok(comm->ops->wait(out[i]));
+    rows_destroy(&x[i]);
+  }
+}
+
+static void test_drives_a_transfer_to_its_end(void **state) {
+  (void)state;
+  rows x;
+  rows_create(&x, PLAN_RAGGED, 4096);
+  const moerun__row_list to = send_list(&x);
+  const moerun__row_list from = receive_list(&x);
+  assert_all_ok(comm->ops->receive_begin(in[0], MOERUN_TAG_CONTROL, &from));
+  assert_all_ok(comm->ops->send_begin(out[0], MOERUN_TAG_CONTROL, &to));
+  int received = 0;
+  int sent = 0;
+  moerun_status status = MOERUN_OK;
+  while (status == MOERUN_OK && !(received && sent)) {
+    status = comm->ops->test(in[0], &received);
+    if (status == MOERUN_OK) status = comm->ops->test(out[0], &sent);
+  }
+  assert_all_ok(status);
+  assert_all_ranks(rows_arrived(&x, 0, test_size()));
+  rows_destroy(&x);
+}
+
+static void exchanges_allocate_nothing(void **state) {
+  (void)state;
+  rows x;
+  rows_create(&x, PLAN_EVEN, 64);
+  const moerun__row_list to = send_list(&x);
+  const moerun__row_list from = receive_list(&x);
+  int64_t value = 1;
+  const size_t calls = moerun__alloc_calls();
+  moerun_status status = comm->ops->receive_begin(in[0], 0, &from);
+  if (status == MOERUN_OK) status = comm->ops->send_begin(out[0], 0, &to);
+  if (status == MOERUN_OK) status = comm->ops->wait(in[0]);
+  if (status == MOERUN_OK) status = comm->ops->wait(out[0]);
+  if (status == MOERUN_OK) status = comm->ops->minimum(comm, &value);
+  assert_all_ok(status);
+  assert_all_ranks(moerun__alloc_calls() == calls);
+  rows_destroy(&x);
+}
+
+static void counts_are_exact(void **state) {
+  (void)state;
+  const moerun__comm_count before = comm->count;
+  rows x;
+  rows_create(&x, PLAN_RAGGED, 17);
+  const moerun__row_list to = send_list(&x);
+  const moerun__row_list from = receive_list(&x);
+  assert_all_ok(comm->ops->receive_begin(in[0], 1, &from));
+  assert_all_ok(comm->ops->send_begin(out[0], 1, &to));
+  assert_all_ok(comm->ops->wait(in[0]));
+  assert_all_ok(comm->ops->wait(out[0]));
+  int64_t expected_rows = 0;
+  int64_t expected_messages = 0;
+  for (int q = 0; q < test_size(); q++) {
+    if (q == test_rank()) continue;
+    const int32_t n = rows_from_to(PLAN_RAGGED, test_rank(), q);
+    expected_rows += n;
+    expected_messages += n > 0;
+  }
+  int32_t send[MAX_RANKS * 2] = {0};
+  int32_t receive[MAX_RANKS * 2] = {0};
+  assert_all_ok(comm->ops->exchange_counts(comm, receive, send, 2));
+  assert_all_ranks(comm->count.rows - before.rows == expected_rows);
+  assert_all_ranks(comm->count.messages - before.messages == expected_messages);
+  assert_all_ranks(comm->count.row_bytes - before.row_bytes ==
+                   expected_rows * 17);
+  assert_all_ranks(comm->count.count_bytes - before.count_bytes ==
+                   (int64_t)(test_size() - 1) * 2 * 4);
+  rows_destroy(&x);
+}
+
+static int says(moerun_status status, moerun_status code, const char *text) {
+  if (status == code && strstr(moerun_last_error(), text) != NULL) return 1;
+  (void)fprintf(stderr, "rank %d: expected %d \"%s\", found %d \"%s\"\n",
+                test_rank(), code, text, status, moerun_last_error());
+  return 0;
+}
+
+static void lists_out_of_range_are_refused(void **state) {
+  (void)state;
+  rows x;
+  rows_create(&x, PLAN_NONE, 8);
+  const moerun__row_list good = send_list(&x);
+  assert_all_ranks(says(comm->ops->send_begin(out[0], MOERUN_TAG_END, &good),
+                        MOERUN_ERR_INVALID, "tag: expected 0 to 31, found 32"));
+  moerun__row_list bad = good;
+  bad.row_bytes = 0;
+  assert_all_ranks(says(comm->ops->send_begin(out[0], 0, &bad),
+                        MOERUN_ERR_INVALID, "row_bytes: expected 1 to"));
+  bad = good;
+  bad.last_peer = test_size() + 1;
+  assert_all_ranks(says(comm->ops->receive_begin(in[0], 0, &bad),
+                        MOERUN_ERR_INVALID, "expected peers within 0 to"));
+  assert_all_ok(comm->ops->send_begin(out[0], 0, &good));
+  assert_all_ok(comm->ops->wait(out[0]));
+  assert_all_ok(comm->ops->wait(out[0])); /* nothing in flight */
+  rows_destroy(&x);
+}
+
+/* ---- Collectives ----------------------------------------------------------- */
+
+static void counts_reach_their_ranks(void **state) {
+  (void)state;
+  const int R = test_size();
+  for (int32_t width = 1; width <= 3; width += 2) {
+    int32_t send[MAX_RANKS * 3];
+    int32_t receive[MAX_RANKS * 3];
+    int ok = 1;
+    for (int32_t i = 0; i < R * width; i++) {
+      send[i] = test_rank() * 1000 + i;
+    }
+    assert_all_ok(comm->ops->exchange_counts(comm, receive, send, width));
+    for (int p = 0; p < R; p++) {
+      for (int32_t w = 0; w < width; w++) {
+        ok = ok && receive[p * width + w] == p * 1000 + test_rank() * width + w;
+      }
+    }
+    assert_all_ranks(ok);
+  }
+}
+
+static unsigned char letter(int rank, size_t i) {
+  return (unsigned char)((size_t)rank * 31 + i * 7 + (i >> 13));
+}
+
+static int holds(const unsigned char *bytes, size_t count, int rank) {
+  for (size_t i = 0; i < count; i++) {
+    if (bytes[i] != letter(rank, i)) return 0;
+  }
+  return 1;
+}
+
+/* More than one piece in the end; that size only where memory is not multiplied. */
+static void gather_scatter_broadcast(void **state) {
+  (void)state;
+  const int R = test_size();
+  const int root = test_rank() == 0;
+  const size_t sizes[] = {0, 1, 1000, R <= 2 ? ((size_t)1 << 24) + 3 : 100000};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    const size_t bytes = sizes[s];
+    unsigned char *own = malloc(bytes + 1);
+    unsigned char *all = root ? malloc(bytes * (size_t)R + 1) : NULL;
+    assert_all_ranks(own != NULL && (all != NULL || !root));
+    for (size_t i = 0; i < bytes; i++) {
+      own[i] = letter(test_rank(), i);
+    }
+    assert_all_ok(comm->ops->gather(comm, all, own, bytes));
+    int ok = 1;
+    for (int p = 0; root && p < R; p++) {
+      ok = ok && holds(all + (size_t)p * bytes, bytes, p);
+    }
+    assert_all_ranks(ok);
+    memset(own, GUARD, bytes + 1);
+    assert_all_ok(comm->ops->scatter(comm, own, all, bytes));
+    assert_all_ranks(holds(own, bytes, test_rank()) && own[bytes] == GUARD);
+    assert_all_ok(comm->ops->broadcast(comm, own, bytes));
+    assert_all_ranks(holds(own, bytes, 0) && own[bytes] == GUARD);
+    free(own);
+    free(all);
+  }
+}
+
+static void minimum_is_that_of_all(void **state) {
+  (void)state;
+  int64_t value = ((int64_t)1 << 40) - test_rank();
+  assert_all_ok(comm->ops->minimum(comm, &value));
+  assert_all_ranks(value == ((int64_t)1 << 40) - (test_size() - 1));
+  value = INT64_MIN + test_rank();
+  assert_all_ok(comm->ops->minimum(comm, &value));
+  assert_all_ranks(value == INT64_MIN);
+}
+
+static void agreement_names_who_failed(void **state) {
+  (void)state;
+  const int R = test_size();
+  assert_all_ok(moerun__comm_agree(comm, MOERUN_OK));
+  for (int bad = 0; bad < R; bad++) {
+    const moerun_status mine = test_rank() == bad ? MOERUN_ERR_IO : MOERUN_OK;
+    const moerun_status status = moerun__comm_agree(comm, mine);
+    char line[64];
+    (void)snprintf(line, sizeof line, "rank %d reported an error: file could",
+                   bad);
+    assert_all_ranks(test_rank() == bad ? status == MOERUN_ERR_IO
+                                        : says(status, MOERUN_ERR_PEER, line));
+  }
+  /* Two codes: each keeps its own, the others hear of the graver one. */
+  const moerun_status mine = test_rank() == R - 1 ? MOERUN_ERR_FORMAT
+                             : test_rank() == 0   ? MOERUN_ERR_INVALID
+                                                  : MOERUN_OK;
+  const moerun_status status = moerun__comm_agree(comm, mine);
+  assert_all_ranks(mine != MOERUN_OK ? status == mine
+                                     : says(status, MOERUN_ERR_PEER,
+                                            "file contents are not valid"));
+}
+
+/* ---- What only MPI can get wrong ------------------------------------------- */
+
+static void set_up_calls_survive_a_failed_allocation(void **state) {
+  (void)state;
+  moerun_comm *other = NULL;
+  moerun__transfer *transfer = NULL;
+  const size_t live = moerun__alloc_live();
+  const int last = test_rank() == test_size() - 1;
+  if (last) moerun__alloc_fail_nth(0);
+  const moerun_status status =
+      moerun_comm_create_mpi(&other, MPI_COMM_WORLD, NULL);
+  moerun__alloc_fail_nth(-1);
+  assert_all_ranks(status == (last ? MOERUN_ERR_NOMEM : MOERUN_ERR_PEER));
+  assert_all_ranks(other == NULL && moerun__alloc_live() == live);
+  long nth = 0;
+  for (;; nth++) {
+    moerun__alloc_fail_nth(nth);
+    const moerun_status got = comm->ops->transfer_create(&transfer, comm);
+    moerun__alloc_fail_nth(-1);
+    if (got == MOERUN_OK) break;
+    assert_true(got == MOERUN_ERR_NOMEM && transfer == NULL);
+    assert_int_equal(moerun__alloc_live(), live);
+  }
+  assert_all_ranks(nth > 0);
+  comm->ops->transfer_destroy(transfer);
+}
+
+static void transfer_bytes_are_those_taken(void **state) {
+  (void)state;
+  moerun__transfer *transfer = NULL;
+  const size_t before = moerun__alloc_live_bytes();
+  assert_all_ok(comm->ops->transfer_create(&transfer, comm));
+  assert_all_ranks(moerun__alloc_live_bytes() - before ==
+                   moerun__transfer_bytes(test_size()));
+  comm->ops->transfer_destroy(transfer);
+}
+
+static void arguments_of_create_are_checked(void **state) {
+  (void)state;
+  moerun_comm *other = NULL;
+  const double zero = 0;
+  const moerun_mpi_options options = {.timeout_s = zero / zero};
+  assert_all_ranks(says(moerun_comm_create_mpi(&other, MPI_COMM_NULL, NULL),
+                        MOERUN_ERR_INVALID, "is MPI_COMM_NULL"));
+  assert_all_ranks(
+      says(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options),
+           MOERUN_ERR_INVALID, "timeout_s is not a number"));
+  assert_all_ranks(other == NULL);
+}
+
+static void offsets_that_fall_are_refused(void **state) {
+  (void)state;
+  if (test_size() == 1) return;
+  const int32_t neighbour = test_rank() == 0 ? 1 : 0;
+  int32_t offset[MAX_RANKS + 1] = {0};
+  char row = 0;
+  for (int p = neighbour + 1; p <= test_size(); p++) {
+    offset[p] = -4;
+  }
+  const moerun__row_list list = {.rows = &row,
+                                 .row_bytes = 1,
+                                 .offset = offset,
+                                 .first_peer = neighbour,
+                                 .last_peer = neighbour + 1};
+  assert_all_ranks(says(comm->ops->send_begin(out[0], 0, &list),
+                        MOERUN_ERR_INVALID,
+                        "expected 0 <= first <= last, found 0 and -4"));
+}
+
+/* Rank 0 sends `sent` rows, rank 1 expects `expected`. */
+static void disagree(int32_t sent, int32_t expected, const char *text) {
+  if (test_size() == 1) return;
+  moerun_comm *other = NULL;
+  moerun__transfer *transfer = NULL;
+  int32_t offset[MAX_RANKS + 1] = {0};
+  char bytes[64] = {0};
+  moerun_status status = MOERUN_OK;
+  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, NULL));
+  assert_all_ok(other->ops->transfer_create(&transfer, other));
+  moerun__row_list list = {.rows = bytes, .row_bytes = 8, .offset = offset};
+  if (test_rank() == 0) {
+    offset[2] = sent;
+    list.first_peer = 1;
+    list.last_peer = 2;
+    status = other->ops->send_begin(transfer, 0, &list);
+  } else if (test_rank() == 1) {
+    offset[1] = expected;
+    list.last_peer = 1;
+    status = other->ops->receive_begin(transfer, 0, &list);
+  }
+  assert_all_ok(status);
+  status = other->ops->wait(transfer);
+  assert_all_ranks(test_rank() == 1 ? says(status, MOERUN_ERR_COMM, text)
+                                    : status == MOERUN_OK);
+  /* The comm of the rank that failed starts nothing more. */
+  int64_t value = 0;
+  assert_all_ranks(test_rank() != 1 ||
+                   other->ops->minimum(other, &value) == MOERUN_ERR_COMM);
+  other->ops->transfer_destroy(transfer);
+  moerun_comm_destroy(other);
+}
+
+static void fewer_rows_than_agreed_are_found(void **state) {
+  (void)state;
+  disagree(2, 5, "rank 0: expected 5 rows, found 2");
+}
+
+static void more_rows_than_agreed_are_found(void **state) {
+  (void)state;
+  disagree(5, 2, "receiving rows (chunk 0), rank 0");
+}
+
+/* The last rank is late; the others give up, say so, and finish when it comes
+ * after all. Barriers of plain MPI keep the order, not the clock. The late
+ * rank has the usual limit. */
+static moerun_comm *impatient_comm(void) {
+  moerun_comm *other = NULL;
+  const int late = test_rank() == test_size() - 1;
+  const moerun_mpi_options options = {.timeout_s = late ? 0 : short_limit_s};
+  (void)MPI_Barrier(MPI_COMM_WORLD);
+  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
+  return other;
+}
+
+static void a_late_peer_is_named(void **state) {
+  (void)state;
+  const int R = test_size();
+  const int late = test_rank() == R - 1;
+  if (R == 1) return;
+  moerun_comm *other = impatient_comm();
+  rows x;
+  rows_create(&x, PLAN_EVEN, 24);
+  const moerun__row_list to = send_list(&x);
+  const moerun__row_list from = receive_list(&x);
+  moerun__transfer *send = NULL;
+  moerun__transfer *receive = NULL;
+  assert_all_ok(other->ops->transfer_create(&send, other));
+  assert_all_ok(other->ops->transfer_create(&receive, other));
+  char line[96];
+  (void)snprintf(line, sizeof line,
+                 "receiving combine (chunk 2): no answer within 0.6 s from "
+                 "rank %d",
+                 R - 1);
+  int ok = 1;
+  if (!late) {
+    const int32_t tag = MOERUN_TAG_COMBINE + 2;
+    ok = other->ops->receive_begin(receive, tag, &from) == MOERUN_OK &&
+         other->ops->send_begin(send, tag, &to) == MOERUN_OK &&
+         says(other->ops->wait(receive), MOERUN_ERR_TIMEOUT, line) &&
+         strcmp(moerun_last_error(), line) == 0 &&
+         other->ops->receive_begin(receive, tag, &from) == MOERUN_ERR_TIMEOUT &&
+         strcmp(moerun_last_error(), line) == 0;
+  }
+  assert_all_ranks(ok);
+  if (late) {
+    ok = other->ops->receive_begin(receive, MOERUN_TAG_COMBINE + 2, &from) ==
+             MOERUN_OK &&
+         other->ops->send_begin(send, MOERUN_TAG_COMBINE + 2, &to) == MOERUN_OK;
+  }
+  moerun_status status = MOERUN_ERR_TIMEOUT;
+  for (int i = 0; i < 50 && status == MOERUN_ERR_TIMEOUT; i++) {
+    status = other->ops->wait(receive);
+    if (status == MOERUN_OK) status = other->ops->wait(send);
+  }
+  assert_all_ok(ok ? status : MOERUN_ERR_INVALID);
+  assert_all_ranks(rows_arrived(&x, 0, R));
+  other->ops->transfer_destroy(send);
+  other->ops->transfer_destroy(receive);
+  moerun_comm_destroy(other);
+  rows_destroy(&x);
+}
+
+static void a_late_collective_is_named(void **state) {
+  (void)state;
+  const int late = test_rank() == test_size() - 1;
+  if (test_size() == 1) return;
+  moerun_comm *other = impatient_comm();
+  static int32_t send[MAX_RANKS];    /* static: MPI may write to them */
+  static int32_t receive[MAX_RANKS]; /* until the late rank has come  */
+  static const char line[] =
+      "exchange of counts: not all ranks answered within 0.6 s";
+  int64_t value = 0;
+  assert_all_ranks(
+      late || (says(other->ops->exchange_counts(other, receive, send, 1),
+                    MOERUN_ERR_TIMEOUT, line) &&
+               other->ops->minimum(other, &value) == MOERUN_ERR_TIMEOUT &&
+               moerun__comm_agree(other, MOERUN_OK) == MOERUN_ERR_TIMEOUT &&
+               strcmp(moerun_last_error(), line) == 0));
+  assert_all_ranks(!late || other->ops->exchange_counts(other, receive, send,
+                                                        1) == MOERUN_OK);
+  moerun_comm_destroy(other);
+}
+
+/* A transfer given up with messages missing can be destroyed. */
+static void unfinished_transfers_can_be_destroyed(void **state) {
+  (void)state;
+  rows x;
+  rows_create(&x, PLAN_EVEN, 24);
+  const moerun__row_list from = receive_list(&x);
+  moerun__transfer *receive = NULL;
+  assert_all_ok(comm->ops->transfer_create(&receive, comm));
+  assert_all_ok(comm->ops->receive_begin(receive, 7, &from));
+  assert_all_ranks(test_size() == 1 ||
+                   says(comm->ops->send_begin(receive, 7, &from),
+                        MOERUN_ERR_INVALID, "still in flight"));
+  comm->ops->transfer_destroy(receive);
+  rows_destroy(&x);
+}
+
+#define ROW_AND_COLLECTIVE_TESTS                                               \
+  cmocka_unit_test(rank_and_size_are_those_of_mpi),                            \
+      cmocka_unit_test(every_plan_arrives_bit_for_bit),                        \
+      cmocka_unit_test(more_row_sizes_than_are_kept_at_once),                  \
+      cmocka_unit_test(waves_of_peers),                                        \
+      cmocka_unit_test(transfers_in_flight_do_not_mix),                        \
+      cmocka_unit_test(test_drives_a_transfer_to_its_end),                     \
+      cmocka_unit_test(exchanges_allocate_nothing),                            \
+      cmocka_unit_test(counts_are_exact),                                      \
+      cmocka_unit_test(lists_out_of_range_are_refused),                        \
+      cmocka_unit_test(counts_reach_their_ranks),                              \
+      cmocka_unit_test(gather_scatter_broadcast),                              \
+      cmocka_unit_test(minimum_is_that_of_all),                                \
+      cmocka_unit_test(agreement_names_who_failed)
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest self_tests[] = {ROW_AND_COLLECTIVE_TESTS};
+  const struct CMUnitTest mpi_tests[] = {
+      ROW_AND_COLLECTIVE_TESTS,
+      cmocka_unit_test(set_up_calls_survive_a_failed_allocation),
+      cmocka_unit_test(transfer_bytes_are_those_taken),
+      cmocka_unit_test(arguments_of_create_are_checked),
+      cmocka_unit_test(offsets_that_fall_are_refused),
+      cmocka_unit_test(fewer_rows_than_agreed_are_found),
+      cmocka_unit_test(more_rows_than_agreed_are_found),
+      cmocka_unit_test(a_late_peer_is_named),
+      cmocka_unit_test(a_late_collective_is_named),
+      cmocka_unit_test(unfinished_transfers_can_be_destroyed),
+  };
+  if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
+  int failed = 0;
+  if (test_rank() == 0) (void)printf("seed %d\n", SEED);
+  if (test_size() == 1) {
+    failed += cmocka_run_group_tests(self_tests, open_self, close_comm);
+  }
+  failed += cmocka_run_group_tests(mpi_tests, open_mpi, close_comm);
+  (void)MPI_Finalize();
+  return failed;
+}
