@@ -1,0 +1,30 @@
+/* Growable byte strings, and JSON strings that are valid UTF-8 whatever bytes
+ * they are made from. */
+#ifndef MOERUN_BASE_TEXT_H
+#define MOERUN_BASE_TEXT_H
+
+#include "runtime/base/status.h"
+
+/* All zero: empty. bytes[count] is NUL once something was appended. */
+typedef struct moerun__text {
+  char *bytes;
+  size_t count;
+  size_t room;
+} moerun__text;
+
+moerun_status moerun__text_append(moerun__text *text, const char *bytes,
+                                  size_t count);
+moerun_status moerun__text_print(moerun__text *text, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Appends a quoted JSON string. NUL and each maximal part of an invalid UTF-8
+ * sequence become U+FFFD, as Unicode recommends. */
+moerun_status moerun__text_json(moerun__text *text, const char *bytes,
+                                size_t count);
+/* Frees the bytes; the text is empty afterwards. */
+void moerun__text_clear(moerun__text *text);
+
+/* Length 1..4 of the valid UTF-8 sequence at the start of bytes[count], or
+ * minus the length of the invalid part to be replaced. count >= 1. */
+int moerun__utf8_length(const char *bytes, size_t count);
+
+#endif

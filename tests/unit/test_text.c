@@ -1,0 +1,108 @@
+/* Growable text, and JSON strings from arbitrary bytes. */
+#include "runtime/base/json.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/rng.h"
+#include "runtime/base/text.h"
+#include "support/cmocka.h"
+
+#include <string.h>
+
+#define BAD "\xEF\xBF\xBD"
+
+typedef struct sample {
+  const char *bytes;
+  size_t count;
+  const char *json;
+} sample;
+
+#define SAMPLE(bytes, json)                                                    \
+  { bytes, sizeof bytes - 1, "\"" json "\"" }
+
+static const sample samples[] = {
+    SAMPLE("", ""),
+    SAMPLE("plain \x7f", "plain \x7f"),
+    SAMPLE("\"\\/\b\f\n\r\t\x01\x1f", "\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f"),
+    SAMPLE("a\0b", "a" BAD "b"),
+    SAMPLE("\xC3\xA9\xE2\x82\xAC\xF0\x9F\x99\x82",
+           "\xC3\xA9\xE2\x82\xAC\xF0\x9F\x99\x82"),
+    /* The Unicode Standard, table 3-8 and its neighbours. */
+    SAMPLE("\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64",
+           "a" BAD BAD BAD "b" BAD "c" BAD BAD "d"),
+    SAMPLE("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41",
+           BAD BAD BAD BAD BAD BAD BAD BAD "A"),
+    SAMPLE("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41",
+           BAD BAD BAD BAD BAD BAD BAD BAD "A"),
+    SAMPLE("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42",
+           BAD BAD BAD BAD BAD "A" BAD BAD "B"),
+    SAMPLE("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", BAD BAD BAD BAD "A"),
+    SAMPLE("end \xF0\x9F\x99", "end " BAD),
+};
+
+static void bytes_become_valid_json(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
+    moerun__text text = {0};
+    assert_int_equal(
+        moerun__text_json(&text, samples[i].bytes, samples[i].count),
+        MOERUN_OK);
+    assert_string_equal(text.bytes, samples[i].json);
+    assert_int_equal(text.count, strlen(samples[i].json));
+    moerun__text_clear(&text);
+    assert_null(text.bytes);
+  }
+}
+
+enum { SEED = 7, ROUNDS = 3000, LENGTH = 24 };
+
+static void any_bytes_parse_back(void **state) {
+  (void)state;
+  moerun__text text = {0};
+  print_message("seed %d\n", SEED);
+  for (uint64_t round = 0; round < ROUNDS; round++) {
+    char bytes[LENGTH];
+    for (uint64_t i = 0; i < LENGTH; i += 4) {
+      uint32_t r[4];
+      moerun__philox(r, SEED, round, i);
+      for (int k = 0; k < 4; k++) {
+        /* Mostly lead and continuation bytes. */
+        bytes[i + (uint64_t)k] =
+            (char)(r[k] % 8 == 0 ? r[k] >> 8 : 0x80U | (r[k] >> 8));
+      }
+    }
+    json_t *root = NULL;
+    text.count = 0;
+    assert_int_equal(moerun__text_print(&text, "[%d,", 1), MOERUN_OK);
+    assert_int_equal(moerun__text_json(&text, bytes, LENGTH), MOERUN_OK);
+    assert_int_equal(moerun__text_append(&text, "]", 1), MOERUN_OK);
+    assert_int_equal(moerun__json_parse(&root, text.bytes, text.count, "t"),
+                     MOERUN_OK);
+    json_decref(root);
+  }
+  moerun__text_clear(&text);
+}
+
+static void failed_growth_leaves_the_text(void **state) {
+  (void)state;
+  moerun__text text = {0};
+  char long_part[200];
+  memset(long_part, 'x', sizeof long_part);
+  assert_int_equal(moerun__text_append(&text, "kept", 4), MOERUN_OK);
+  moerun__alloc_fail_nth(0);
+  assert_int_equal(moerun__text_append(&text, long_part, sizeof long_part),
+                   MOERUN_ERR_NOMEM);
+  moerun__alloc_fail_nth(-1);
+  assert_string_equal(text.bytes, "kept");
+  assert_int_equal(moerun__text_append(&text, NULL, SIZE_MAX / 2),
+                   MOERUN_ERR_NOMEM);
+  assert_int_equal(text.count, 4);
+  moerun__text_clear(&text);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(bytes_become_valid_json),
+      cmocka_unit_test(any_bytes_parse_back),
+      cmocka_unit_test(failed_growth_leaves_the_text),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
