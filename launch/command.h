@@ -1,0 +1,33 @@
+/* Between the program (main.c) and its subcommands (cmd_*.c). main.c reads the
+ * configuration, creates the comm, prints the error line and turns a status
+ * into the exit code; a subcommand only returns its status. */
+#ifndef MOERUN_LAUNCH_COMMAND_H
+#define MOERUN_LAUNCH_COMMAND_H
+
+#include "runtime/base/config.h"
+#include "runtime/base/status.h"
+
+/* What a failure means for the exit code; a subcommand moves it forward. */
+typedef enum moerun__phase {
+  MOERUN_PHASE_USAGE = 0, /* ERR_INVALID: 2; ERR_IO: 66 (the start)          */
+  MOERUN_PHASE_INPUT,     /* ERR_INVALID: 65; ERR_IO: 66, cannot open input  */
+  MOERUN_PHASE_OUTPUT,    /* ERR_INVALID: 65; ERR_IO: 74, while writing      */
+} moerun__phase;
+
+typedef struct moerun__invocation {
+  const char *subcommand;       /* as typed: "run", "profile", … */
+  const moerun__config *config; /* the same values on all ranks */
+  moerun_comm *comm;            /* borrowed; NULL for subcommands without MPI */
+  moerun__phase phase;
+  int stopped; /* set when a signal ended the work early: exit code 75 */
+} moerun__invocation;
+
+/* [collective] run and profile: the same but for the recorded trace. A failure
+ * is a verdict of all ranks (moerun__comm_agree, or ERR_COMM / ERR_TIMEOUT,
+ * after which main.c aborts the job). */
+moerun_status moerun__cmd_run(moerun__invocation *invocation);
+
+moerun_status moerun__cmd_info(moerun__invocation *invocation);
+moerun_status moerun__cmd_synth(moerun__invocation *invocation);
+
+#endif
