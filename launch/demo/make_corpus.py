@@ -128,7 +128,7 @@ def split_blocks(text):
 
 def main():
     parser = argparse.ArgumentParser(
-        description="Build the demo model's training text from Debian packages.")
+        description="Build the training text of the demo model.")
     parser.add_argument("out_dir", type=pathlib.Path)
     parser.add_argument("--limit-kib", type=int, default=DEFAULT_LIMIT_KIB,
                         help="most KiB per domain (default %(default)s)")

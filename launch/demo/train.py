@@ -84,7 +84,7 @@ SAVE_EVERY = 500
 
 
 def normal(*shape, fan_in, scale=1.0):
-    """A weight whose output has about `scale` times its input's variance^1/2."""
+    """A weight whose output is about `scale` times as large as its input."""
     return nn.Parameter(torch.randn(*shape) * (scale / math.sqrt(fan_in)))
 
 

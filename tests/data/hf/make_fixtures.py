@@ -1,0 +1,416 @@
+#!/usr/bin/env python3
+"""Make the frozen fixtures of this folder with Hugging Face transformers.
+
+For each model below: random weights in the layout of published checkpoints,
+an fp32 forward pass of transformers (eager attention, eager experts) on those
+very files, and what it computed. README.md, one folder up, describes the
+files. check_fixtures.py must pass on whatever this writes.
+
+The weights are drawn so that mistakes show: norm weights far from 1, routers
+with strong preferences, logits with a spread of several units. Seeds are tried
+in order until no two neighbouring gate scores among the k + 1 largest of any
+token are closer than MIN_GATE_MARGIN, so that rounding cannot change an id.
+
+usage: make_fixtures.py [NAME …]       all of them, or some by name
+"""
+
+import itertools
+import json
+import pathlib
+import sys
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+HERE = pathlib.Path(__file__).resolve().parent
+DEMO_MODEL = HERE.parents[2] / "launch/demo/model"
+
+MIN_GATE_MARGIN = 1e-3  # difference of the logarithms of two scores
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+# ---- What is made ------------------------------------------------------------
+
+QWEN3_MOE = {
+    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
+    "attention_bias": False, "decoder_sparse_step": 1, "hidden_act": "silu",
+    "max_position_embeddings": 64, "mlp_only_layers": [],
+    "rms_norm_eps": 1e-6, "rope_scaling": None, "rope_theta": 1000000.0,
+    "sliding_window": None, "tie_word_embeddings": False,
+    "use_sliding_window": False, "bos_token_id": 1, "eos_token_id": 2}
+MIXTRAL = {
+    "architectures": ["MixtralForCausalLM"], "model_type": "mixtral",
+    "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
+    "hidden_act": "silu", "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5, "rope_theta": 1000000.0, "sliding_window": None,
+    "tie_word_embeddings": False}
+OLMOE = {
+    "architectures": ["OlmoeForCausalLM"], "model_type": "olmoe",
+    "attention_bias": False, "clip_qkv": None, "hidden_act": "silu",
+    "max_position_embeddings": 64, "pad_token_id": 1, "eos_token_id": 2,
+    "rms_norm_eps": 1e-5, "rope_scaling": None, "rope_theta": 10000.0,
+    "tie_word_embeddings": False}
+
+# config: on top of the architecture's; lengths: of the sequences; embedding:
+# standard deviation of its rows (small ones make rms_norm_eps matter).
+FIXTURES = {
+    # The plain case: heads * head_dim = 96 is not the hidden width.
+    "qwen3_moe": dict(
+        base=QWEN3_MOE, dtype="F32", lengths=(17, 41, 1), config=dict(
+            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=24, num_experts=8,
+            num_experts_per_tok=3, moe_intermediate_size=12,
+            intermediate_size=40, norm_topk_prob=True, vocab_size=96)),
+    # A dense layer between two MoE layers, tied head, no renormalisation,
+    # unusual eps and theta, files in three shards.
+    "qwen3_moe_dense": dict(
+        base=QWEN3_MOE, dtype="F32", lengths=(13, 33, 1), shards=3,
+        embedding=0.1, config=dict(
+            hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=1, head_dim=20, num_experts=8,
+            num_experts_per_tok=2, moe_intermediate_size=8,
+            intermediate_size=36, mlp_only_layers=[1], norm_topk_prob=False,
+            tie_word_embeddings=True, rms_norm_eps=3e-3, rope_theta=500.0,
+            vocab_size=96)),
+    # MoE in every second layer only, ten experts, odd vocabulary.
+    "qwen3_moe_bf16": dict(
+        base=QWEN3_MOE, dtype="BF16", lengths=(17, 41, 1), config=dict(
+            hidden_size=64, num_hidden_layers=3, num_attention_heads=6,
+            num_key_value_heads=3, head_dim=16, num_experts=10,
+            num_experts_per_tok=4, moe_intermediate_size=20,
+            intermediate_size=28, decoder_sparse_step=2, norm_topk_prob=True,
+            vocab_size=97)),
+    # Experts of a layer in two stacked tensors and config.json in the form
+    # that transformers 5 gives them.
+    "qwen3_moe_fused": dict(
+        base=QWEN3_MOE, dtype="BF16", lengths=(9, 19), fused=True, config=dict(
+            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=12, num_experts=8,
+            num_experts_per_tok=2, moe_intermediate_size=8,
+            intermediate_size=16, norm_topk_prob=False, vocab_size=80)),
+    "mixtral": dict(
+        base=MIXTRAL, dtype="F32", lengths=(17, 41, 1), config=dict(
+            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2,
+            intermediate_size=12, vocab_size=96)),
+    # Odd numbers everywhere: three heads on one key/value head, head_dim given
+    # and not hidden / heads, six experts.
+    "mixtral_bf16": dict(
+        base=MIXTRAL, dtype="BF16", lengths=(17, 41, 1), embedding=0.2,
+        config=dict(
+            hidden_size=64, num_hidden_layers=3, num_attention_heads=3,
+            num_key_value_heads=1, head_dim=22, num_local_experts=6,
+            num_experts_per_tok=3, intermediate_size=20, rms_norm_eps=4e-3,
+            rope_theta=300.0, vocab_size=97)),
+    # The same in transformers' own form: prefix, router and experts renamed.
+    "mixtral_fused": dict(
+        base=MIXTRAL, dtype="BF16", lengths=(9, 19), fused=True, config=dict(
+            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2,
+            intermediate_size=8, vocab_size=80)),
+    # As many key/value heads as heads; q, k and v clipped after the norm.
+    "olmoe": dict(
+        base=OLMOE, dtype="F32", lengths=(17, 41, 1), config=dict(
+            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=4, num_experts=8, num_experts_per_tok=3,
+            intermediate_size=10, norm_topk_prob=False, clip_qkv=0.9,
+            vocab_size=96)),
+    # Fewer key/value heads, renormalised weights.
+    "olmoe_gqa_f16": dict(
+        base=OLMOE, dtype="F16", lengths=(17, 41, 1), config=dict(
+            hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, num_experts=8, num_experts_per_tok=2,
+            intermediate_size=14, norm_topk_prob=True, vocab_size=96)),
+}
+
+# Prompts of the demo model, one of them with bytes beyond ASCII.
+DEMO_PROMPTS = (
+    "And the man of the city said unto his servant, Rise up,",
+    "def count_lines(path):\n    with open(path, 'rb') as f:\n  ",
+    "Die Datei wird für jeden Prozess nur einmal geöffnet",
+)
+DEMO_NEW_TOKENS = 40
+DEMO_MIN_GATE_MARGIN = 1e-4
+DEMO_MIN_LOGIT_MARGIN = 0.02  # best against second best, greedy continuation
+
+# ---- Random weights ----------------------------------------------------------
+
+
+class Draw:
+    """Random tensors; `gain` is the output's size against the input's."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def linear(self, num_outputs, num_inputs, gain=1.0):
+        scale = gain / np.sqrt(num_inputs)
+        return self.rng.standard_normal((num_outputs, num_inputs)) * scale
+
+    def norm(self, width):
+        return self.rng.uniform(0.4, 1.6, width)
+
+
+def draw_ffn(draw, hidden, width, prefix, names):
+    gate, up, down = names
+    return {f"{prefix}{gate}.weight": draw.linear(width, hidden),
+            f"{prefix}{up}.weight": draw.linear(width, hidden),
+            f"{prefix}{down}.weight": draw.linear(hidden, width, gain=1.5)}
+
+
+def draw_attention(draw, config, prefix):
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    kv_heads = config["num_key_value_heads"]
+    head_dim = config.get("head_dim", hidden // heads)
+    tensors = {
+        prefix + "q_proj.weight": draw.linear(heads * head_dim, hidden, 1.5),
+        prefix + "k_proj.weight": draw.linear(kv_heads * head_dim, hidden, 1.5),
+        prefix + "v_proj.weight": draw.linear(kv_heads * head_dim, hidden),
+        prefix + "o_proj.weight": draw.linear(hidden, heads * head_dim)}
+    if config["model_type"] == "qwen3_moe":  # per head
+        tensors[prefix + "q_norm.weight"] = draw.norm(head_dim) * 1.5
+        tensors[prefix + "k_norm.weight"] = draw.norm(head_dim) * 1.5
+    if config["model_type"] == "olmoe":  # over the whole row
+        tensors[prefix + "q_norm.weight"] = draw.norm(heads * head_dim) * 1.5
+        tensors[prefix + "k_norm.weight"] = draw.norm(kv_heads * head_dim) * 1.5
+    return tensors
+
+
+def is_dense(config, layer):
+    """The rule of Qwen3-MoE; the other architectures have neither key."""
+    return (layer in config.get("mlp_only_layers", [])
+            or (layer + 1) % config.get("decoder_sparse_step", 1) != 0)
+
+
+def draw_experts(draw, config, prefix):
+    hidden = config["hidden_size"]
+    mixtral = config["model_type"] == "mixtral"
+    experts = config["num_local_experts" if mixtral else "num_experts"]
+    width = config.get("moe_intermediate_size", config["intermediate_size"])
+    block = prefix + ("block_sparse_moe." if mixtral else "mlp.")
+    names = (("w1", "w3", "w2") if mixtral
+             else ("gate_proj", "up_proj", "down_proj"))
+    tensors = {block + "gate.weight": draw.linear(experts, hidden, gain=2.0)}
+    for expert in range(experts):
+        tensors |= draw_ffn(draw, hidden, width, f"{block}experts.{expert}.",
+                            names)
+    return tensors
+
+
+def draw_model(seed, config, embedding_deviation):
+    """Checkpoint name -> float64 array, in the names of published files."""
+    draw, hidden = Draw(seed), config["hidden_size"]
+    vocabulary = config["vocab_size"]
+    tensors = {
+        "model.embed_tokens.weight":
+            draw.rng.standard_normal((vocabulary, hidden))
+            * embedding_deviation,
+        "model.norm.weight": draw.norm(hidden)}
+    for layer in range(config["num_hidden_layers"]):
+        at = f"model.layers.{layer}."
+        tensors[at + "input_layernorm.weight"] = draw.norm(hidden)
+        tensors[at + "post_attention_layernorm.weight"] = draw.norm(hidden)
+        tensors |= draw_attention(draw, config, at + "self_attn.")
+        if is_dense(config, layer):
+            tensors |= draw_ffn(draw, hidden, config["intermediate_size"],
+                                at + "mlp.",
+                                ("gate_proj", "up_proj", "down_proj"))
+        else:
+            tensors |= draw_experts(draw, config, at)
+    if not config["tie_word_embeddings"]:
+        tensors["lm_head.weight"] = draw.linear(vocabulary, hidden, gain=2.5)
+    return tensors
+
+
+def draw_tokens(seed, lengths, vocabulary):
+    """int32 [sequences][longest], -1 after the end of a sequence"""
+    rng = np.random.default_rng([seed, 1])
+    tokens = np.full((len(lengths), max(lengths)), -1, dtype=np.int32)
+    for row, length in zip(tokens, lengths):
+        row[:length] = rng.integers(vocabulary, size=length)
+    return tokens
+
+
+# ---- Files -------------------------------------------------------------------
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def write_tensors(folder, tensors, num_shards):
+    """model.safetensors, or shards with an index; tensors go to the shards in
+    turn, so that one layer's lie in several."""
+    metadata = {"format": "pt"}
+    for stale in folder.glob("model*.safetensors*"):
+        stale.unlink()
+    if num_shards == 1:
+        save_file(tensors, folder / "model.safetensors", metadata)
+        return
+    shard_of = {}
+    for shard in range(num_shards):
+        names = sorted(tensors)[shard::num_shards]
+        file = f"model-{shard + 1:05}-of-{num_shards:05}.safetensors"
+        save_file({name: tensors[name] for name in names}, folder / file,
+                  metadata)
+        shard_of |= dict.fromkeys(names, file)
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    write_json(folder / "model.safetensors.index.json",
+               {"metadata": {"total_size": size},
+                "weight_map": dict(sorted(shard_of.items()))})
+
+
+def write_model(folder, spec, seed):
+    folder.mkdir(parents=True, exist_ok=True)
+    config = spec["base"] | spec["config"]
+    arrays = draw_model(seed, config, spec.get("embedding", 1.0))
+    dtype = DTYPES[spec["dtype"]]
+    tensors = {name: torch.from_numpy(array).to(torch.float32).to(dtype)
+               for name, array in arrays.items()}
+    write_tensors(folder, tensors, spec.get("shards", 1))
+    torch_dtype = str(dtype).removeprefix("torch.")
+    write_json(folder / "config.json", config | {"torch_dtype": torch_dtype})
+
+
+def rewrite_fused(folder, dtype):
+    """Replaces the files by what transformers itself holds: the names and the
+    shapes of its modules, and its own config.json."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    tensors = {name: tensor.contiguous()
+               for name, tensor in model.state_dict().items()}
+    assert any(name.endswith("experts.gate_up_proj") for name in tensors)
+    write_tensors(folder, tensors, 1)
+    model.config.save_pretrained(folder)
+
+
+# ---- The forward pass of transformers ----------------------------------------
+
+
+class Oracle:
+    """A model in fp32 that remembers what its routers and layers returned."""
+
+    def __init__(self, folder):
+        self.model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager",
+            experts_implementation="eager", output_loading_info=True)
+        for kind, names in report.items():
+            assert not names, f"{folder}: {kind}: {names}"
+        self.model.eval()
+        self.router_logits, self.experts, self.hidden = [], [], []
+        for layer in self.model.model.layers:
+            layer.register_forward_hook(
+                lambda module, inputs, output: self.hidden.append(output))
+            gate = getattr(layer.mlp, "gate", None)
+            if gate is not None:
+                gate.register_forward_hook(self.keep_routing)
+
+    def keep_routing(self, module, inputs, output):
+        self.router_logits.append(output[0])
+        self.experts.append(output[2])
+
+    @torch.inference_mode()
+    def run(self, tokens):
+        """tokens [T] -> logits [T][V], experts [T][layers][k], hidden
+        [T][layers + 1][H] (first the embedding), smallest gate margin"""
+        self.router_logits, self.experts = [], []
+        ids = torch.tensor([list(tokens)])
+        self.hidden = [self.model.model.embed_tokens(ids)]
+        logits = self.model(ids, use_cache=False).logits[0]
+        experts = torch.stack(self.experts, dim=1)
+        hidden = torch.stack([h[0] for h in self.hidden], dim=1)
+        kept = experts.shape[-1] + 1
+        scores = torch.stack(self.router_logits, dim=1).double()
+        scores = scores.sort(dim=-1, descending=True).values[..., :kept]
+        margin = -scores.diff(dim=-1).max().item()
+        return (logits.numpy(), experts.numpy().astype(np.int16),
+                hidden.numpy(), margin)
+
+    @torch.inference_mode()
+    def continue_greedily(self, tokens, count):
+        ids = torch.tensor([list(tokens)])
+        out = self.model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False,
+            max_new_tokens=count, pad_token_id=0)
+        return out[0, len(tokens):].numpy().astype(np.int32)
+
+
+def run_all(oracle, tokens):
+    """The arrays of a fixture for tokens [S][T], and the smallest margin."""
+    arrays, margins = {"tokens": tokens}, []
+    for s, row in enumerate(tokens):
+        length = int((row >= 0).sum())
+        logits, experts, hidden, margin = oracle.run(row[:length])
+        if s == 0:
+            shape = tokens.shape
+            arrays["logits"] = np.zeros((*shape, logits.shape[-1]), np.float32)
+            arrays["experts"] = np.full((*shape, *experts.shape[1:]), -1,
+                                        np.int16)
+            arrays["hidden"] = hidden
+        arrays["logits"][s, :length] = logits
+        arrays["experts"][s, :length] = experts
+        margins.append(margin)
+    return arrays, min(margins)
+
+
+def save_arrays(folder, arrays):
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def make_random(name):
+    spec, folder = FIXTURES[name], HERE / name
+    vocabulary = spec["config"]["vocab_size"]
+    for seed in itertools.count():
+        write_model(folder, spec, seed)
+        if spec.get("fused"):
+            rewrite_fused(folder, DTYPES[spec["dtype"]])
+        tokens = draw_tokens(seed, spec["lengths"], vocabulary)
+        arrays, margin = run_all(Oracle(folder), tokens)
+        if margin >= MIN_GATE_MARGIN:
+            break
+    save_arrays(folder, arrays)
+    print(f"{name}: seed {seed}, smallest gate margin {margin:.2e}, logits "
+          f"within +-{np.abs(arrays['logits']).max():.1f}")
+
+
+def make_demo():
+    folder = HERE / "demo"
+    folder.mkdir(exist_ok=True)
+    oracle = Oracle(DEMO_MODEL)
+    prompts = [[256, *prompt.encode()] for prompt in DEMO_PROMPTS]
+    tokens = np.full((len(prompts), max(map(len, prompts))), -1, np.int32)
+    greedy = np.zeros((len(prompts), DEMO_NEW_TOKENS), np.int32)
+    logit_margin = np.zeros(greedy.shape, np.float32)
+    for s, prompt in enumerate(prompts):
+        tokens[s, :len(prompt)] = prompt
+        greedy[s] = oracle.continue_greedily(prompt, DEMO_NEW_TOKENS)
+        logits, _, _, margin = oracle.run([*prompt, *greedy[s][:-1]])
+        logits = logits[len(prompt) - 1:]
+        best = np.sort(logits, axis=-1)[:, -2:]
+        logit_margin[s] = best[:, 1] - best[:, 0]
+        text = bytes(greedy[s].astype(np.uint8)).decode("utf-8", "replace")
+        print(f"demo {s}: {len(prompt)} tokens, gate margin {margin:.2e}, "
+              f"logit margin {logit_margin[s].min():.3f}, {text!r}")
+        assert (logits.argmax(axis=-1) == greedy[s]).all()
+        assert greedy[s].max() < 256, "the continuation ends early"
+        assert margin >= DEMO_MIN_GATE_MARGIN
+        assert logit_margin[s].min() >= DEMO_MIN_LOGIT_MARGIN
+    arrays, _ = run_all(oracle, tokens)
+    del arrays["hidden"]  # large, and the random models show as much
+    save_arrays(folder, arrays | {"greedy": greedy,
+                                  "greedy_margin": logit_margin})
+    with open(folder / "prompts.jsonl", "w", encoding="utf-8") as stream:
+        for s, prompt in enumerate(DEMO_PROMPTS):
+            print(json.dumps({"id": f"demo-{s}", "prompt": prompt,
+                              "max_new_tokens": DEMO_NEW_TOKENS},
+                             ensure_ascii=False), file=stream)
+
+
+def main():
+    torch.set_num_threads(1)
+    for name in sys.argv[1:] or [*FIXTURES, "demo"]:
+        make_demo() if name == "demo" else make_random(name)
+
+
+if __name__ == "__main__":
+    main()
