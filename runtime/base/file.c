@@ -59,6 +59,39 @@ done:
   return status;
 }
 
+moerun_status moerun__file_get(size_t *got, void *out, size_t bytes, int file,
+                               int64_t offset, const char *path) {
+  moerun_status status = MOERUN_OK;
+  *got = 0;
+  while (*got < bytes) {
+    const ssize_t part = pread(file, (char *)out + *got, bytes - *got,
+                               (off_t)(offset + (int64_t)*got));
+    if (part < 0 && errno == EINTR) continue;
+    MOERUN_REQUIRE(part >= 0, MOERUN_ERR_IO, "%s: cannot be read: %s", path,
+                   moerun__file_reason());
+    if (part == 0) break;
+    *got += (size_t)part;
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__file_put(int file, const void *content, size_t bytes,
+                               const char *path) {
+  moerun_status status = MOERUN_OK;
+  size_t written = 0;
+  while (written < bytes) {
+    const ssize_t part =
+        write(file, (const char *)content + written, bytes - written);
+    if (part < 0 && errno == EINTR) continue;
+    MOERUN_REQUIRE(part > 0, MOERUN_ERR_IO, "%s: cannot be written: %s", path,
+                   moerun__file_reason());
+    written += (size_t)part;
+  }
+done:
+  return status;
+}
+
 moerun_status moerun__file_write(const char *path, const void *content,
                                  size_t bytes) {
   moerun_status status = MOERUN_OK;
@@ -70,15 +103,7 @@ moerun_status moerun__file_write(const char *path, const void *content,
   file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
                  temporary, moerun__file_reason());
-  size_t written = 0;
-  while (written < bytes) {
-    const ssize_t put =
-        write(file, (const char *)content + written, bytes - written);
-    if (put < 0 && errno == EINTR) continue;
-    MOERUN_REQUIRE(put > 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
-                   temporary, moerun__file_reason());
-    written += (size_t)put;
-  }
+  MOERUN_TRY(moerun__file_put(file, content, bytes, temporary));
   MOERUN_REQUIRE(fsync(file) == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
                  temporary, moerun__file_reason());
   MOERUN_REQUIRE(rename(temporary, path) == 0, MOERUN_ERR_IO,
