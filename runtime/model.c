@@ -1,0 +1,443 @@
+/* Loading: which tensors make which weight, and the agreement of all ranks on
+ * the result. One walk over the layers serves twice: first counting (names,
+ * types and shapes are checked before the first large allocation, and the sum
+ * is the size that moerun__model_size_load reports), then reading.
+ *
+ * Each rank holds all weights but the experts whole, and of the experts those
+ * that the placement puts on it. All experts of a layer on a rank lie in two
+ * blocks (gate_up, down) in slot order: few allocations, and neighbours in
+ * memory for the grouped FFN. */
+#include "runtime/model.h"
+
+#include "runtime/base/digest.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+#include "runtime/weight_reader.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* ---- The walk -------------------------------------------------------------------- */
+
+typedef struct model_walk {
+  moerun__weight_reader reader;
+  const moerun_placement *placement;
+  int32_t rank;
+  int32_t moe_only;
+  int32_t *experts; /* [most slots of this rank] */
+  size_t expert_bytes;
+} model_walk;
+
+/* A weight of its own from one to three roles, joined along the outputs. */
+static moerun_status visit_weight(moerun__weight *out,
+                                  moerun__weight_reader *reader, int32_t layer,
+                                  int num_roles, const moerun__role *roles) {
+  moerun_status status = MOERUN_OK;
+  moerun__parts parts = {0};
+  void *panels = NULL;
+  for (int i = 0; i < num_roles; i++) {
+    MOERUN_TRY(moerun__reader_add(&parts, reader, roles[i], layer, 0));
+  }
+  MOERUN_TRY(moerun__reader_panels(&panels, reader, &parts, 1));
+  MOERUN_TRY(moerun__reader_pack(out, reader, panels, 0, &parts));
+done:
+  return status;
+}
+
+static moerun_status visit_attention(moerun__layer *layer,
+                                     moerun__weight_reader *reader, int32_t l) {
+  moerun_status status = MOERUN_OK;
+  static const moerun__role qkv[] = {MOERUN_ROLE_Q, MOERUN_ROLE_K,
+                                     MOERUN_ROLE_V};
+  static const moerun__role out[] = {MOERUN_ROLE_O};
+  MOERUN_TRY(moerun__reader_norm(&layer->attention_norm, reader,
+                                 MOERUN_ROLE_ATTENTION_NORM, l));
+  MOERUN_TRY(visit_weight(&layer->qkv, reader, l, 3, qkv));
+  if (reader->config->qk_norm != MOERUN_QK_NORM_NONE) {
+    MOERUN_TRY(
+        moerun__reader_norm(&layer->q_norm, reader, MOERUN_ROLE_Q_NORM, l));
+    MOERUN_TRY(
+        moerun__reader_norm(&layer->k_norm, reader, MOERUN_ROLE_K_NORM, l));
+  }
+  MOERUN_TRY(visit_weight(&layer->attention_out, reader, l, 1, out));
+  MOERUN_TRY(
+      moerun__reader_norm(&layer->ffn_norm, reader, MOERUN_ROLE_FFN_NORM, l));
+done:
+  return status;
+}
+
+static moerun_status visit_dense(moerun__layer *layer,
+                                 moerun__weight_reader *reader, int32_t l) {
+  moerun_status status = MOERUN_OK;
+  static const moerun__role gate_up[] = {MOERUN_ROLE_DENSE_GATE,
+                                         MOERUN_ROLE_DENSE_UP};
+  static const moerun__role down[] = {MOERUN_ROLE_DENSE_DOWN};
+  moerun__weight unused = {0};
+  MOERUN_TRY(
+      moerun__reader_array(&layer->gate_up, reader, 1, sizeof *layer->gate_up));
+  MOERUN_TRY(
+      moerun__reader_array(&layer->down, reader, 1, sizeof *layer->down));
+  MOERUN_TRY(visit_weight(reader->counting ? &unused : layer->gate_up, reader,
+                          l, 2, gate_up));
+  MOERUN_TRY(visit_weight(reader->counting ? &unused : layer->down, reader, l,
+                          1, down));
+done:
+  return status;
+}
+
+/* Blocks for all experts of this rank in the layer, shaped like the first's. */
+static moerun_status visit_blocks(moerun__layer *layer, model_walk *walk,
+                                  int32_t l, moerun__parts *gate_up,
+                                  moerun__parts *down) {
+  moerun_status status = MOERUN_OK;
+  moerun__weight_reader *reader = &walk->reader;
+  const size_t L = (size_t)layer->num_slots;
+  void *panels = NULL;
+  MOERUN_TRY(
+      moerun__reader_array(&layer->gate_up, reader, L, sizeof *layer->gate_up));
+  MOERUN_TRY(
+      moerun__reader_array(&layer->down, reader, L, sizeof *layer->down));
+  MOERUN_TRY(moerun__reader_expert(gate_up, down, reader, l, walk->experts[0]));
+  const size_t before = reader->bytes;
+  MOERUN_TRY(moerun__reader_panels(&panels, reader, gate_up, L));
+  if (!reader->counting) layer->gate_up[0].panels = panels;
+  MOERUN_TRY(moerun__reader_panels(&panels, reader, down, L));
+  if (!reader->counting) layer->down[0].panels = panels;
+  walk->expert_bytes += reader->bytes - before;
+done:
+  return status;
+}
+
+/* One of the two blocks, number s; `first` is what the block was shaped by. */
+static moerun_status visit_slot(moerun__weight *block,
+                                const moerun__weight_reader *reader, int32_t s,
+                                const moerun__parts *parts,
+                                const moerun__parts *first) {
+  moerun_status status = MOERUN_OK;
+  moerun__weight unused = {0};
+  const moerun__tensor *tensor = parts->part[0].tensor;
+  const moerun__tensor *before = first->part[0].tensor;
+  MOERUN_REQUIRE(parts->dtype == first->dtype, MOERUN_ERR_UNSUPPORTED,
+                 "%s: tensor \"%s\": expected %s as in \"%s\" (the experts of "
+                 "a layer share a block), found %s",
+                 moerun__shards_file(reader->shards, tensor), tensor->name,
+                 before->dtype, before->name, tensor->dtype);
+  if (reader->counting) {
+    MOERUN_TRY(moerun__reader_pack(&unused, reader, NULL, 0, parts));
+  } else {
+    MOERUN_TRY(moerun__reader_pack(&block[s], reader, (void *)block->panels,
+                                   (size_t)s, parts));
+  }
+done:
+  return status;
+}
+
+static moerun_status visit_experts(moerun__layer *layer, model_walk *walk,
+                                   int32_t l) {
+  moerun_status status = MOERUN_OK;
+  const moerun__weight_reader *reader = &walk->reader;
+  moerun__parts first[2];
+  layer->num_slots = moerun__placement_experts(
+      walk->placement, layer->moe_layer, walk->rank, walk->experts);
+  if (layer->num_slots == 0) goto done;
+  MOERUN_TRY(visit_blocks(layer, walk, l, &first[0], &first[1]));
+  for (int32_t s = 0; s < layer->num_slots; s++) {
+    moerun__parts parts[2];
+    MOERUN_TRY(moerun__reader_expert(&parts[0], &parts[1], reader, l,
+                                     walk->experts[s]));
+    MOERUN_TRY(visit_slot(layer->gate_up, reader, s, &parts[0], &first[0]));
+    MOERUN_TRY(visit_slot(layer->down, reader, s, &parts[1], &first[1]));
+  }
+done:
+  return status;
+}
+
+static moerun_status visit_layer(moerun__layer *layer, model_walk *walk,
+                                 int32_t l) {
+  moerun_status status = MOERUN_OK;
+  moerun__weight_reader *reader = &walk->reader;
+  static const moerun__role gate[] = {MOERUN_ROLE_GATE};
+  layer->moe_layer = reader->config->moe_layer[l];
+  if (!walk->moe_only) MOERUN_TRY(visit_attention(layer, reader, l));
+  if (layer->moe_layer >= 0) {
+    MOERUN_TRY(visit_weight(&layer->gate, reader, l, 1, gate));
+    MOERUN_TRY(visit_experts(layer, walk, l));
+  } else if (!walk->moe_only) {
+    MOERUN_TRY(visit_dense(layer, reader, l));
+  }
+done:
+  return status;
+}
+
+/* Step 0 is what comes before the layers, steps 1 .. num_layers are layers, the
+ * next one is what follows. When counting, model->layers stays NULL. */
+static moerun_status visit_step(moerun_model *model, model_walk *walk,
+                                int32_t step) {
+  moerun_status status = MOERUN_OK;
+  moerun__weight_reader *reader = &walk->reader;
+  const int32_t num_layers = reader->config->num_layers;
+  static const moerun__role embedding[] = {MOERUN_ROLE_EMBEDDING};
+  static const moerun__role head[] = {MOERUN_ROLE_HEAD};
+  moerun__layer unused = {0};
+  if (step == 0) {
+    MOERUN_TRY(moerun__reader_array(&model->layers, reader, (size_t)num_layers,
+                                    sizeof *model->layers));
+    if (walk->moe_only) goto done;
+    MOERUN_TRY(visit_weight(&model->embedding, reader, 0, 1, embedding));
+  } else if (step <= num_layers) {
+    MOERUN_TRY(visit_layer(
+        reader->counting ? &unused : &model->layers[step - 1], walk, step - 1));
+  } else if (!walk->moe_only) {
+    MOERUN_TRY(moerun__reader_norm(&model->final_norm, reader,
+                                   MOERUN_ROLE_FINAL_NORM, 0));
+    if (reader->config->tied_head) {
+      model->head = model->embedding;
+    } else {
+      MOERUN_TRY(visit_weight(&model->head, reader, 0, 1, head));
+    }
+  }
+done:
+  return status;
+}
+
+/* [collective] with a comm. All ranks agree after every step: a rank that
+ * fails stops all at once, and one that reads slowly keeps nobody waiting for
+ * longer than a layer (waits have a time limit). */
+static moerun_status visit_model(moerun_model *model, model_walk *walk,
+                                 moerun_comm *comm) {
+  moerun_status status = MOERUN_OK;
+  const moerun__model_config *config = walk->reader.config;
+  assert(config != NULL);
+  walk->expert_bytes = 0;
+  walk->reader.bytes = moerun__alloc_bytes(1, sizeof *model) +
+                       moerun__alloc_bytes((size_t)config->num_layers,
+                                           sizeof *config->moe_layer);
+  for (int32_t step = 0; step < config->num_layers + 2; step++) {
+    moerun_status verdict = visit_step(model, walk, step);
+    if (comm != NULL) verdict = moerun__comm_agree(comm, verdict);
+    MOERUN_TRY(verdict);
+  }
+done:
+  return status;
+}
+
+/* ---- Before the walk --------------------------------------------------------------- */
+
+static moerun_status check_placement(const moerun__model_config *config,
+                                     const moerun_placement *placement,
+                                     const char *path) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(placement->num_layers == config->num_moe_layers &&
+                     placement->num_experts == config->num_experts,
+                 MOERUN_ERR_SHAPE,
+                 "placement: expected %d layers x %d experts for %s, found "
+                 "%d x %d",
+                 config->num_moe_layers, config->num_experts, path,
+                 placement->num_layers, placement->num_experts);
+done:
+  return status;
+}
+
+/* Opens the checkpoint and counts. walk->reader.config is `config`. */
+static moerun_status walk_begin(model_walk *walk, moerun__shards **shards,
+                                moerun__model_config *config,
+                                const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun_model counted = {0};
+  MOERUN_TRY(moerun__model_config_load(config, path));
+  MOERUN_TRY(check_placement(config, walk->placement, path));
+  MOERUN_TRY(moerun__shards_load(shards, path));
+  const int32_t slots =
+      moerun__placement_max_slots(walk->placement, walk->rank);
+  MOERUN_TRY(
+      moerun__alloc(&walk->experts, (size_t)slots, sizeof *walk->experts));
+  walk->reader.path = path;
+  walk->reader.config = config;
+  walk->reader.shards = *shards;
+  walk->reader.counting = 1;
+  MOERUN_TRY(visit_model(&counted, walk, NULL));
+done:
+  return status;
+}
+
+moerun_status moerun__model_size_load(moerun__model_size *out, const char *path,
+                                      const moerun_placement *placement,
+                                      int32_t rank, int32_t moe_only) {
+  moerun_status status = MOERUN_OK;
+  moerun__shards *shards = NULL;
+  moerun__model_config config = {0};
+  model_walk walk = {
+      .placement = placement, .rank = rank, .moe_only = moe_only};
+  memset(out, 0, sizeof *out);
+  MOERUN_REQUIRE(rank >= 0 && rank < placement->num_ranks, MOERUN_ERR_INVALID,
+                 "placement: expected a rank 0 to %d, found %d",
+                 placement->num_ranks - 1, rank);
+  MOERUN_TRY(walk_begin(&walk, &shards, &config, path));
+  out->weight_bytes = walk.reader.bytes;
+  out->expert_bytes = walk.expert_bytes;
+  out->staging_bytes = moerun__alloc_bytes(MOERUN_STAGING_BYTES, 1) +
+                       moerun__shards_bytes(shards);
+done:
+  moerun__free(walk.experts);
+  moerun__shards_destroy(shards);
+  moerun__model_config_clear(&config);
+  return status;
+}
+
+/* ---- What must be equal on all ranks ------------------------------------------------- */
+
+enum { NUM_FACTS = 4 };
+
+static const char *const fact_names[NUM_FACTS] = {
+    "config.json", "the tensors' names, types and shapes", "the placement",
+    "moe_only"};
+
+static uint64_t config_digest(const moerun__model_config *c) {
+  const int64_t whole[] = {
+      c->num_layers, c->hidden_width,      c->num_heads,    c->num_kv_heads,
+      c->head_dim,   c->num_experts,       c->expert_width, c->dense_width,
+      c->vocab_size, c->experts_per_token, c->tied_head,    c->max_positions,
+      c->qk_norm,    c->gate_rule,         c->bos_token,    c->num_eos};
+  const double real[] = {c->norm_eps, c->rope_theta, c->clip_qkv};
+  uint64_t digest =
+      moerun__digest_text(MOERUN_DIGEST_START, moerun__arch_name(c->arch));
+  for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+    digest = moerun__digest_int(digest, whole[i]);
+  }
+  for (size_t i = 0; i < sizeof real / sizeof *real; i++) {
+    int64_t bits = 0;
+    memcpy(&bits, &real[i], sizeof bits);
+    digest = moerun__digest_int(digest, bits);
+  }
+  digest = moerun__digest_ints(digest, c->eos_token, (size_t)c->num_eos);
+  return moerun__digest_ints(digest, c->moe_layer, (size_t)c->num_layers);
+}
+
+static uint64_t placement_digest(const moerun_placement *p) {
+  const size_t rows = (size_t)p->num_layers * (size_t)p->num_experts;
+  const size_t replicas = (size_t)p->replica_offset[rows];
+  uint64_t digest = MOERUN_DIGEST_START;
+  digest = moerun__digest_ints(digest, p->replica_offset, rows + 1);
+  digest = moerun__digest_ints(digest, p->rank_of, replicas);
+  return moerun__digest_ints(digest, p->slot_of, replicas);
+}
+
+/* [collective] A rank that read another file than rank 0 says so. */
+static moerun_status compare_ranks(moerun_comm *comm, const model_walk *walk) {
+  moerun_status status = MOERUN_OK;
+  assert(walk->reader.config != NULL && walk->reader.shards != NULL);
+  const uint64_t mine[NUM_FACTS] = {config_digest(walk->reader.config),
+                                    moerun__shards_digest(walk->reader.shards),
+                                    placement_digest(walk->placement),
+                                    (uint64_t)walk->moe_only};
+  uint64_t first[NUM_FACTS];
+  memcpy(first, mine, sizeof first);
+  MOERUN_TRY(comm->ops->broadcast(comm, first, sizeof first));
+  for (int i = 0; i < NUM_FACTS; i++) {
+    MOERUN_REQUIRE(mine[i] == first[i], MOERUN_ERR_SHAPE,
+                   "%s: rank %d: expected %s as on rank 0, found another",
+                   walk->reader.path, comm->rank, fact_names[i]);
+  }
+done:
+  return status;
+}
+
+/* ---- Public -------------------------------------------------------------------------- */
+
+moerun_status moerun_model_shape_load(moerun_model_shape *out,
+                                      const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__model_config config = {0};
+  memset(out, 0, sizeof *out);
+  MOERUN_TRY(moerun__model_config_load(&config, path));
+  out->num_layers = config.num_layers;
+  out->num_moe_layers = config.num_moe_layers;
+  out->num_experts = config.num_experts;
+  out->experts_per_token = config.experts_per_token;
+  out->hidden_width = config.hidden_width;
+  out->expert_width = config.expert_width;
+  out->vocab_size = config.vocab_size;
+  out->max_positions = config.max_positions;
+done:
+  moerun__model_config_clear(&config);
+  return status;
+}
+
+/* This rank's part before any communication. */
+static moerun_status open_model(moerun_model **out, moerun__shards **shards,
+                                model_walk *walk, moerun_comm *comm,
+                                const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun_model *model = NULL;
+  MOERUN_TRY(moerun__alloc(out, 1, sizeof **out));
+  model = *out;
+  model->comm = comm;
+  model->placement = walk->placement;
+  model->moe_only = walk->moe_only;
+  MOERUN_REQUIRE(walk->placement->num_ranks == comm->size, MOERUN_ERR_SHAPE,
+                 "placement: expected %d ranks, found %d", comm->size,
+                 walk->placement->num_ranks);
+  MOERUN_TRY(walk_begin(walk, shards, &model->config, path));
+  MOERUN_TRY(
+      moerun__alloc_unset(&walk->reader.staging, MOERUN_STAGING_BYTES, 1));
+done:
+  return status;
+}
+
+moerun_status moerun_model_load(moerun_model **out, moerun_comm *comm,
+                                const moerun_placement *placement,
+                                const char *path,
+                                const moerun_model_options *options) {
+  moerun_status status = MOERUN_OK;
+  moerun_model *model = NULL;
+  moerun__shards *shards = NULL;
+  model_walk walk = {.placement = placement,
+                     .rank = comm->rank,
+                     .moe_only = options != NULL && options->moe_only};
+  *out = NULL;
+  MOERUN_TRY(
+      moerun__comm_agree(comm, open_model(&model, &shards, &walk, comm, path)));
+  MOERUN_TRY(moerun__comm_agree(comm, compare_ranks(comm, &walk)));
+  walk.reader.counting = 0;
+  MOERUN_TRY(visit_model(model, &walk, comm));
+  model->weight_bytes = walk.reader.bytes;
+  model->expert_bytes = walk.expert_bytes;
+  *out = model;
+  model = NULL;
+done:
+  moerun__free(walk.reader.staging);
+  moerun__free(walk.experts);
+  moerun__shards_destroy(shards);
+  moerun_model_destroy(model);
+  return status;
+}
+
+static void free_panels(const moerun__weight *weight) {
+  moerun__free((void *)weight->panels);
+}
+
+void moerun_model_destroy(moerun_model *model) {
+  if (model == NULL) return;
+  for (int32_t l = 0; model->layers != NULL && l < model->config.num_layers;
+       l++) {
+    moerun__layer *layer = &model->layers[l];
+    moerun__free(layer->attention_norm);
+    moerun__free(layer->q_norm);
+    moerun__free(layer->k_norm);
+    moerun__free(layer->ffn_norm);
+    free_panels(&layer->qkv);
+    free_panels(&layer->attention_out);
+    free_panels(&layer->gate);
+    /* The first slot's panels begin the block of all. */
+    if (layer->gate_up != NULL) free_panels(&layer->gate_up[0]);
+    if (layer->down != NULL) free_panels(&layer->down[0]);
+    moerun__free(layer->gate_up);
+    moerun__free(layer->down);
+  }
+  moerun__free(model->layers);
+  if (!model->config.tied_head) free_panels(&model->head);
+  free_panels(&model->embedding);
+  moerun__free(model->final_norm);
+  moerun__model_config_clear(&model->config);
+  moerun__free(model);
+}
