@@ -56,6 +56,19 @@ struct moerun__shards {
   moerun__tensor *tensors; /* [num_tensors] ascending by name */
 };
 
+/* Exactly `bytes` bytes. */
+static moerun_status read_at(void *buffer, const shard_file *file,
+                             int64_t offset, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  size_t got = 0;
+  MOERUN_TRY(moerun__file_get(&got, buffer, bytes, file->descriptor, offset,
+                              file->path));
+  MOERUN_REQUIRE(got == bytes, MOERUN_ERR_IO,
+                 "%s: cannot be read: it shrank meanwhile", file->path);
+done:
+  return status;
+}
+
 /* ---- One header ------------------------------------------------------------- */
 
 /* Bits per element; 0 for types that this version has not heard of, whose
@@ -183,8 +196,7 @@ static moerun_status read_header(char **text, int64_t *header_bytes,
   MOERUN_REQUIRE(file->bytes >= LENGTH_BYTES, MOERUN_ERR_FORMAT,
                  "%s: expected at least %d bytes, found %lld", file->path,
                  LENGTH_BYTES, (long long)file->bytes);
-  MOERUN_TRY(moerun__file_read_at(length, file->descriptor, 0, LENGTH_BYTES,
-                                  file->path));
+  MOERUN_TRY(read_at(length, file, 0, LENGTH_BYTES));
   for (int i = LENGTH_BYTES - 1; i >= 0; i--) {
     value = value << 8 | length[i];
   }
@@ -195,8 +207,7 @@ static moerun_status read_header(char **text, int64_t *header_bytes,
                  file->path, (long long)limit, (unsigned long long)value);
   *header_bytes = (int64_t)value;
   MOERUN_TRY(moerun__alloc_unset(text, (size_t)value + 1, 1));
-  MOERUN_TRY(moerun__file_read_at(*text, file->descriptor, LENGTH_BYTES,
-                                  (size_t)value, file->path));
+  MOERUN_TRY(read_at(*text, file, LENGTH_BYTES, (size_t)value));
 done:
   return status;
 }
@@ -571,9 +582,7 @@ moerun_status moerun__shards_read(void *buffer, const moerun__shards *shards,
                  "%s: tensor \"%s\": bytes %lld + %lld are not within its %lld",
                  file->path, tensor->name, (long long)first, (long long)count,
                  (long long)tensor->bytes);
-  MOERUN_TRY(moerun__file_read_at(buffer, file->descriptor,
-                                  tensor->offset + first, (size_t)count,
-                                  file->path));
+  MOERUN_TRY(read_at(buffer, file, tensor->offset + first, (size_t)count));
 done:
   return status;
 }

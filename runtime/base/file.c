@@ -22,22 +22,6 @@ const char *moerun__file_reason(void) {
                             : "input/output error";
 }
 
-moerun_status moerun__file_read_at(void *buffer, int file, int64_t offset,
-                                   size_t bytes, const char *path) {
-  moerun_status status = MOERUN_OK;
-  size_t filled = 0;
-  while (filled < bytes) {
-    const ssize_t got = pread(file, (char *)buffer + filled, bytes - filled,
-                              (off_t)offset + (off_t)filled);
-    if (got < 0 && errno == EINTR) continue;
-    MOERUN_REQUIRE(got > 0, MOERUN_ERR_IO, "%s: cannot be read: %s", path,
-                   got < 0 ? moerun__file_reason() : "it shrank meanwhile");
-    filled += (size_t)got;
-  }
-done:
-  return status;
-}
-
 moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
                                 size_t limit_bytes) {
   moerun_status status = MOERUN_OK;
@@ -57,7 +41,14 @@ moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
                  limit_bytes, (long long)facts.st_size);
   const size_t size = (size_t)facts.st_size;
   MOERUN_TRY(moerun__alloc_unset(&content, size + 1, 1));
-  MOERUN_TRY(moerun__file_read_at(content, file, 0, size, path));
+  size_t filled = 0;
+  while (filled < size) {
+    const ssize_t got = read(file, content + filled, size - filled);
+    if (got < 0 && errno == EINTR) continue;
+    MOERUN_REQUIRE(got > 0, MOERUN_ERR_IO, "%s: cannot be read: %s", path,
+                   got < 0 ? moerun__file_reason() : "it shrank meanwhile");
+    filled += (size_t)got;
+  }
   content[size] = '\0';
   *out = content;
   *bytes = size;
@@ -65,6 +56,39 @@ moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
 done:
   moerun__free(content);
   if (file >= 0) (void)close(file);
+  return status;
+}
+
+moerun_status moerun__file_get(size_t *got, void *out, size_t bytes, int file,
+                               int64_t offset, const char *path) {
+  moerun_status status = MOERUN_OK;
+  *got = 0;
+  while (*got < bytes) {
+    const ssize_t part = pread(file, (char *)out + *got, bytes - *got,
+                               (off_t)(offset + (int64_t)*got));
+    if (part < 0 && errno == EINTR) continue;
+    MOERUN_REQUIRE(part >= 0, MOERUN_ERR_IO, "%s: cannot be read: %s", path,
+                   moerun__file_reason());
+    if (part == 0) break;
+    *got += (size_t)part;
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__file_put(int file, const void *content, size_t bytes,
+                               const char *path) {
+  moerun_status status = MOERUN_OK;
+  size_t written = 0;
+  while (written < bytes) {
+    const ssize_t part =
+        write(file, (const char *)content + written, bytes - written);
+    if (part < 0 && errno == EINTR) continue;
+    MOERUN_REQUIRE(part > 0, MOERUN_ERR_IO, "%s: cannot be written: %s", path,
+                   moerun__file_reason());
+    written += (size_t)part;
+  }
+done:
   return status;
 }
 
@@ -79,15 +103,7 @@ moerun_status moerun__file_write(const char *path, const void *content,
   file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
                  temporary, moerun__file_reason());
-  size_t written = 0;
-  while (written < bytes) {
-    const ssize_t put =
-        write(file, (const char *)content + written, bytes - written);
-    if (put < 0 && errno == EINTR) continue;
-    MOERUN_REQUIRE(put > 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
-                   temporary, moerun__file_reason());
-    written += (size_t)put;
-  }
+  MOERUN_TRY(moerun__file_put(file, content, bytes, temporary));
   MOERUN_REQUIRE(fsync(file) == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
                  temporary, moerun__file_reason());
   MOERUN_REQUIRE(rename(temporary, path) == 0, MOERUN_ERR_IO,

@@ -1,4 +1,5 @@
-/* Whole small files in, whole files out atomically. */
+/* Whole small files in, whole files out atomically, and the parts that other
+ * readers and writers are made of. */
 #ifndef MOERUN_BASE_FILE_H
 #define MOERUN_BASE_FILE_H
 
@@ -13,11 +14,14 @@ moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
 moerun_status moerun__file_write(const char *path, const void *content,
                                  size_t bytes);
 
-/* Exactly `bytes` bytes at `offset` of an open file; `path` is for messages. */
-moerun_status moerun__file_read_at(void *buffer, int file, int64_t offset,
-                                   size_t bytes, const char *path);
-
 /* Words for errno in a message (strerror is not thread-safe). */
 const char *moerun__file_reason(void);
 
+/* Up to `bytes` bytes from `offset`; *got is less only at the end of the file.
+ * `path` is for messages, here and below. */
+moerun_status moerun__file_get(size_t *got, void *out, size_t bytes, int file,
+                               int64_t offset, const char *path);
+/* All bytes at the file's position. */
+moerun_status moerun__file_put(int file, const void *content, size_t bytes,
+                               const char *path);
 #endif

@@ -1,0 +1,447 @@
+/* The format (NEP 1): the six bytes \x93NUMPY, version, header length, then a
+ * Python dictionary literal and the raw elements. The literal is parsed by a
+ * small scanner that knows exactly the three keys; all lengths are checked
+ * against the size of the file before anything is allocated or read.
+ *
+ * The writer leaves a header of fixed width, blank and therefore unreadable,
+ * and fills it in at the end: an interrupted file is never taken for whole. */
+#include "runtime/base/npy.h"
+
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "elements are copied as they are in the file");
+
+enum {
+  MAGIC_BYTES = 6,
+  MAX_HEADER = 65536,
+  WRITTEN_HEADER = 192, /* a multiple of 64, room for four 64-bit numbers */
+  CHUNK = 4096,         /* bytes widened at a time */
+};
+
+static const char magic[] = "\x93NUMPY";
+
+struct moerun__npy_reader {
+  int file;
+  char *path;
+  int64_t start; /* of the elements, in the file */
+  int64_t count;
+  moerun__npy_type type;
+};
+
+struct moerun__npy_writer {
+  int file;
+  char *path;
+  moerun__npy_shape shape; /* dim[0]: rows so far */
+  size_t row_bytes;
+};
+
+size_t moerun__npy_type_bytes(moerun__npy_type type) {
+  switch (type) {
+#define TYPE_BYTES(name, text, bytes)                                          \
+  case MOERUN_NPY_##name: return bytes;
+    MOERUN_NPY_MAP(TYPE_BYTES)
+#undef TYPE_BYTES
+  }
+  return 0;
+}
+
+const char *moerun__npy_type_name(moerun__npy_type type) {
+  switch (type) {
+#define TYPE_NAME(name, text, bytes)                                           \
+  case MOERUN_NPY_##name: return text;
+    MOERUN_NPY_MAP(TYPE_NAME)
+#undef TYPE_NAME
+  }
+  return "?";
+}
+
+int64_t moerun__npy_count(const moerun__npy_shape *shape) {
+  int64_t count = 1;
+  for (int i = 0; i < shape->num_dims; i++) {
+    count *= shape->dim[i];
+  }
+  return count;
+}
+
+/* ---- The dictionary ------------------------------------------------------------ */
+
+typedef struct scanner {
+  const char *at; /* the text ends in NUL */
+} scanner;
+
+static void skip_blanks(scanner *s) {
+  while (*s->at == ' ' || *s->at == '\n' || *s->at == '\t') {
+    s->at++;
+  }
+}
+
+/* Whether `c` comes next (after blanks); then it is passed. */
+static int take(scanner *s, char c) {
+  skip_blanks(s);
+  if (*s->at != c) return 0;
+  s->at++;
+  return 1;
+}
+
+/* A quoted string of fewer than `room` characters; 0 if there is none. */
+static int take_string(scanner *s, char *out, size_t room) {
+  skip_blanks(s);
+  const char quote = *s->at;
+  if (quote != '\'' && quote != '"') return 0;
+  const char *end = strchr(s->at + 1, quote);
+  if (end == NULL || (size_t)(end - s->at - 1) >= room) return 0;
+  const size_t length = (size_t)(end - s->at - 1);
+  memcpy(out, s->at + 1, length);
+  out[length] = '\0';
+  s->at = end + 1;
+  return 1;
+}
+
+static int take_word(scanner *s, const char *word) {
+  skip_blanks(s);
+  const size_t length = strlen(word);
+  if (strncmp(s->at, word, length) != 0) return 0;
+  s->at += length;
+  return 1;
+}
+
+static int take_number(scanner *s, int64_t *out) {
+  skip_blanks(s);
+  int64_t value = 0;
+  const char *begin = s->at;
+  for (; *s->at >= '0' && *s->at <= '9'; s->at++) {
+    if (value > (INT64_MAX - 9) / 10) return 0;
+    value = value * 10 + (*s->at - '0');
+  }
+  *out = value;
+  return s->at > begin;
+}
+
+static int take_shape(scanner *s, moerun__npy_shape *shape) {
+  shape->num_dims = 0;
+  if (!take(s, '(')) return 0;
+  while (!take(s, ')')) {
+    if (shape->num_dims == MOERUN_NPY_DIMS) return 0;
+    if (!take_number(s, &shape->dim[shape->num_dims++])) return 0;
+    if (!take(s, ',')) return take(s, ')');
+  }
+  return 1;
+}
+
+/* One "key: value"; *seen gathers one bit per key, none may come twice. */
+static moerun_status take_entry(scanner *s, moerun__npy_shape *shape,
+                                unsigned *seen, const char *path) {
+  moerun_status status = MOERUN_OK;
+  static const char *const types[] = {
+#define TYPE_TEXT(name, text, bytes) text,
+      MOERUN_NPY_MAP(TYPE_TEXT)
+#undef TYPE_TEXT
+  };
+  char key[16] = "";
+  char type[16] = "";
+  const int named = take_string(s, key, sizeof key) && take(s, ':');
+  const unsigned bit = strcmp(key, "descr") == 0           ? 1U
+                       : strcmp(key, "fortran_order") == 0 ? 2U
+                       : strcmp(key, "shape") == 0         ? 4U
+                                                           : 0U;
+  MOERUN_REQUIRE(named && bit != 0 && (*seen & bit) == 0, MOERUN_ERR_FORMAT,
+                 "%s: header: expected each of the keys descr, fortran_order "
+                 "and shape once, found '%s'",
+                 path, key);
+  *seen |= bit;
+  if (bit == 2U) {
+    MOERUN_REQUIRE(take_word(s, "False"), MOERUN_ERR_UNSUPPORTED,
+                   "%s: header: expected fortran_order False (an array in C "
+                   "order), found '%.5s'",
+                   path, s->at);
+  } else if (bit == 4U) {
+    MOERUN_REQUIRE(take_shape(s, shape), MOERUN_ERR_FORMAT,
+                   "%s: header: expected a shape of at most %d dimensions",
+                   path, MOERUN_NPY_DIMS);
+  } else {
+    MOERUN_REQUIRE(take_string(s, type, sizeof type), MOERUN_ERR_UNSUPPORTED,
+                   "%s: header: expected a plain element type", path);
+    size_t i = 0;
+    while (i < sizeof types / sizeof *types && strcmp(types[i], type) != 0) {
+      i++;
+    }
+    MOERUN_REQUIRE(i < sizeof types / sizeof *types, MOERUN_ERR_UNSUPPORTED,
+                   "%s: header: expected element type |u1, <u2, <u4, <i2, "
+                   "<i4, <i8, <f4 or <f8, found '%s'",
+                   path, type);
+    shape->type = (moerun__npy_type)i;
+  }
+done:
+  return status;
+}
+
+static moerun_status parse_header(moerun__npy_shape *shape, const char *text,
+                                  const char *path) {
+  moerun_status status = MOERUN_OK;
+  assert(text != NULL); /* read_header succeeded */
+  scanner s = {.at = text};
+  unsigned seen = 0;
+  MOERUN_REQUIRE(take(&s, '{'), MOERUN_ERR_FORMAT,
+                 "%s: header: expected a dictionary; was the file finished?",
+                 path);
+  int more = !take(&s, '}');
+  while (more) {
+    MOERUN_TRY(take_entry(&s, shape, &seen, path));
+    const int comma = take(&s, ',');
+    more = !take(&s, '}');
+    MOERUN_REQUIRE(comma || !more, MOERUN_ERR_FORMAT,
+                   "%s: header: expected ',' or '}'", path);
+  }
+  skip_blanks(&s);
+  MOERUN_REQUIRE(*s.at == '\0' && seen == 7U, MOERUN_ERR_FORMAT,
+                 "%s: header: expected the keys descr, fortran_order and "
+                 "shape and nothing else",
+                 path);
+done:
+  return status;
+}
+
+/* ---- Reader -------------------------------------------------------------------- */
+
+/* The dictionary's text into *text (NUL-terminated), its end into *start. */
+static moerun_status read_header(char **text, int64_t *start, int file,
+                                 const char *path) {
+  moerun_status status = MOERUN_OK;
+  unsigned char fixed[12] = {0};
+  size_t got = 0;
+  MOERUN_TRY(moerun__file_get(&got, fixed, sizeof fixed, file, 0, path));
+  MOERUN_REQUIRE(got >= 10 && memcmp(fixed, magic, MAGIC_BYTES) == 0,
+                 MOERUN_ERR_FORMAT, "%s: expected a .npy file", path);
+  const int version = fixed[6];
+  MOERUN_REQUIRE((version == 1 || version == 2) && fixed[7] == 0,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: expected .npy version 1.0 or 2.0, found %d.%d", path,
+                 version, fixed[7]);
+  const size_t prefix = version == 1 ? 10 : 12;
+  uint32_t length = fixed[8] | (uint32_t)fixed[9] << 8;
+  if (version == 2) {
+    length |= (uint32_t)fixed[10] << 16 | (uint32_t)fixed[11] << 24;
+  }
+  MOERUN_REQUIRE(length <= MAX_HEADER, MOERUN_ERR_FORMAT,
+                 "%s: expected a header of at most %d bytes, found %u", path,
+                 MAX_HEADER, (unsigned)length);
+  MOERUN_TRY(moerun__alloc(text, (size_t)length + 1, 1));
+  MOERUN_TRY(
+      moerun__file_get(&got, *text, length, file, (int64_t)prefix, path));
+  MOERUN_REQUIRE(got == length, MOERUN_ERR_FORMAT,
+                 "%s: expected a header of %u bytes, found %zu", path,
+                 (unsigned)length, got);
+  MOERUN_REQUIRE(strlen(*text) == length, MOERUN_ERR_FORMAT,
+                 "%s: header: expected a dictionary, found a NUL byte", path);
+  *start = (int64_t)(prefix + length);
+done:
+  return status;
+}
+
+/* Elements of the shape, provided that they fill `bytes` bytes exactly. */
+static moerun_status check_size(int64_t *count, const moerun__npy_shape *shape,
+                                int64_t bytes, const char *path) {
+  moerun_status status = MOERUN_OK;
+  const int64_t element = (int64_t)moerun__npy_type_bytes(shape->type);
+  int64_t total = 1;
+  for (int i = 0; i < shape->num_dims; i++) {
+    if (shape->dim[i] == 0) total = 0;
+  }
+  for (int i = 0; i < shape->num_dims && total > 0; i++) {
+    MOERUN_REQUIRE(total <= bytes / element / shape->dim[i], MOERUN_ERR_FORMAT,
+                   "%s: expected more elements than the %lld bytes behind the "
+                   "header hold: the file is cut short",
+                   path, (long long)bytes);
+    total *= shape->dim[i];
+  }
+  MOERUN_REQUIRE(total * element == bytes, MOERUN_ERR_FORMAT,
+                 "%s: expected %lld bytes behind the header, found %lld", path,
+                 (long long)(total * element), (long long)bytes);
+  *count = total;
+done:
+  return status;
+}
+
+moerun_status moerun__npy_open(moerun__npy_reader **out,
+                               moerun__npy_shape *shape, const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__npy_reader *reader = NULL;
+  char *text = NULL;
+  struct stat facts;
+  *out = NULL;
+  memset(shape, 0, sizeof *shape);
+  MOERUN_TRY(moerun__alloc(&reader, 1, sizeof *reader));
+  reader->file = -1;
+  MOERUN_TRY(moerun__copy_text(&reader->path, path));
+  reader->file = open(path, O_RDONLY | O_CLOEXEC);
+  MOERUN_REQUIRE(reader->file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s",
+                 path, moerun__file_reason());
+  MOERUN_REQUIRE(fstat(reader->file, &facts) == 0 && S_ISREG(facts.st_mode),
+                 MOERUN_ERR_IO, "%s: expected a regular file", path);
+  MOERUN_TRY(read_header(&text, &reader->start, reader->file, path));
+  MOERUN_TRY(parse_header(shape, text, path));
+  MOERUN_TRY(check_size(&reader->count, shape,
+                        (int64_t)facts.st_size - reader->start, path));
+  reader->type = shape->type;
+  *out = reader;
+  reader = NULL;
+done:
+  moerun__free(text);
+  moerun__npy_close(reader);
+  return status;
+}
+
+moerun_status moerun__npy_read(const moerun__npy_reader *reader, void *out,
+                               int64_t first, int64_t count) {
+  moerun_status status = MOERUN_OK;
+  const int64_t element = (int64_t)moerun__npy_type_bytes(reader->type);
+  size_t got = 0;
+  MOERUN_REQUIRE(first >= 0 && count >= 0 && first <= reader->count - count,
+                 MOERUN_ERR_INVALID, "%s: elements %lld to %lld wanted of %lld",
+                 reader->path, (long long)first, (long long)(first + count - 1),
+                 (long long)reader->count);
+  MOERUN_TRY(moerun__file_get(&got, out, (size_t)(count * element),
+                              reader->file, reader->start + first * element,
+                              reader->path));
+  MOERUN_REQUIRE(got == (size_t)(count * element), MOERUN_ERR_IO,
+                 "%s: cannot be read: it shrank meanwhile", reader->path);
+done:
+  return status;
+}
+
+/* The integer of `type` at `raw`. */
+static int64_t widen(const char *raw, moerun__npy_type type) {
+  uint64_t bits = 0;
+  const size_t bytes = moerun__npy_type_bytes(type);
+  memcpy(&bits, raw, bytes);
+  switch (type) {
+  case MOERUN_NPY_I16: return (int16_t)bits;
+  case MOERUN_NPY_I32: return (int32_t)bits;
+  default: return (int64_t)bits;
+  }
+}
+
+moerun_status moerun__npy_read_integers(const moerun__npy_reader *reader,
+                                        int64_t *out, int64_t first,
+                                        int64_t count) {
+  moerun_status status = MOERUN_OK;
+  char raw[CHUNK];
+  const int64_t element = (int64_t)moerun__npy_type_bytes(reader->type);
+  MOERUN_REQUIRE(
+      reader->type != MOERUN_NPY_F32 && reader->type != MOERUN_NPY_F64,
+      MOERUN_ERR_FORMAT, "%s: expected elements of an integer type, found %s",
+      reader->path, moerun__npy_type_name(reader->type));
+  memset(raw, 0, sizeof raw);
+  while (count > 0) {
+    const int64_t part = count < CHUNK / element ? count : CHUNK / element;
+    MOERUN_TRY(moerun__npy_read(reader, raw, first, part));
+    for (int64_t i = 0; i < part; i++) {
+      out[i] = widen(raw + i * element, reader->type);
+    }
+    out += part;
+    first += part;
+    count -= part;
+  }
+done:
+  return status;
+}
+
+void moerun__npy_close(moerun__npy_reader *reader) {
+  if (reader == NULL) return;
+  if (reader->file >= 0) (void)close(reader->file);
+  moerun__free(reader->path);
+  moerun__free(reader);
+}
+
+/* ---- Writer -------------------------------------------------------------------- */
+
+moerun_status moerun__npy_writer_create(moerun__npy_writer **out,
+                                        const moerun__npy_shape *shape,
+                                        const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__npy_writer *writer = NULL;
+  char blank[WRITTEN_HEADER] = "";
+  *out = NULL;
+  MOERUN_REQUIRE(shape->num_dims >= 1 && shape->num_dims <= MOERUN_NPY_DIMS,
+                 MOERUN_ERR_INVALID, "%s: an array of %d dimensions", path,
+                 shape->num_dims);
+  MOERUN_TRY(moerun__alloc(&writer, 1, sizeof *writer));
+  writer->file = -1;
+  writer->shape = *shape;
+  writer->shape.dim[0] = 1;
+  writer->row_bytes = (size_t)moerun__npy_count(&writer->shape) *
+                      moerun__npy_type_bytes(shape->type);
+  writer->shape.dim[0] = 0;
+  MOERUN_TRY(moerun__copy_text(&writer->path, path));
+  writer->file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  MOERUN_REQUIRE(writer->file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
+                 path, moerun__file_reason());
+  MOERUN_TRY(moerun__file_put(writer->file, blank, sizeof blank, path));
+  *out = writer;
+  writer = NULL;
+done:
+  moerun__npy_writer_destroy(writer);
+  return status;
+}
+
+moerun_status moerun__npy_append(moerun__npy_writer *writer, const void *rows,
+                                 int64_t num_rows) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__file_put(
+      writer->file, rows, (size_t)num_rows * writer->row_bytes, writer->path));
+  writer->shape.dim[0] += num_rows;
+done:
+  return status;
+}
+
+moerun_status moerun__npy_writer_end(moerun__npy_writer *writer) {
+  moerun_status status = MOERUN_OK;
+  const moerun__npy_shape *shape = &writer->shape;
+  char header[WRITTEN_HEADER + 1] = "";
+  char numbers[MOERUN_NPY_DIMS * 24] = "";
+  size_t used = 0;
+  for (int i = 0; i < shape->num_dims; i++) {
+    const char *gap = i + 1 < shape->num_dims ? ", " : i == 0 ? "," : "";
+    used += (size_t)snprintf(numbers + used, sizeof numbers - used, "%lld%s",
+                             (long long)shape->dim[i], gap);
+  }
+  const int length = WRITTEN_HEADER - MAGIC_BYTES - 4;
+  memcpy(header, magic, MAGIC_BYTES);
+  header[MAGIC_BYTES] = 1;
+  header[MAGIC_BYTES + 2] = (char)(length & 0xff);
+  header[MAGIC_BYTES + 3] = (char)(length >> 8);
+  char *dictionary = header + MAGIC_BYTES + 4;
+  const int used_by_text =
+      snprintf(dictionary, (size_t)length,
+               "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
+               moerun__npy_type_name(shape->type), numbers);
+  memset(dictionary + used_by_text, ' ', (size_t)(length - used_by_text));
+  dictionary[length - 1] = '\n';
+  MOERUN_REQUIRE(fdatasync(writer->file) == 0 &&
+                     lseek(writer->file, 0, SEEK_SET) == 0,
+                 MOERUN_ERR_IO, "%s: cannot be written: %s", writer->path,
+                 moerun__file_reason());
+  MOERUN_TRY(
+      moerun__file_put(writer->file, header, WRITTEN_HEADER, writer->path));
+  MOERUN_REQUIRE(fsync(writer->file) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be written: %s", writer->path,
+                 moerun__file_reason());
+done:
+  return status;
+}
+
+void moerun__npy_writer_destroy(moerun__npy_writer *writer) {
+  if (writer == NULL) return;
+  if (writer->file >= 0) (void)close(writer->file);
+  moerun__free(writer->path);
+  moerun__free(writer);
+}

@@ -1,0 +1,69 @@
+/* Arrays as NumPy's .npy files: little-endian, C order, up to 4 dimensions. */
+#ifndef MOERUN_BASE_NPY_H
+#define MOERUN_BASE_NPY_H
+
+#include "runtime/base/status.h"
+
+#define MOERUN_NPY_MAP(X)                                                      \
+  X(U8, "|u1", 1)                                                              \
+  X(U16, "<u2", 2)                                                             \
+  X(U32, "<u4", 4)                                                             \
+  X(I16, "<i2", 2)                                                             \
+  X(I32, "<i4", 4)                                                             \
+  X(I64, "<i8", 8)                                                             \
+  X(F32, "<f4", 4)                                                             \
+  X(F64, "<f8", 8)
+
+typedef enum moerun__npy_type {
+#define MOERUN_NPY_ENUM(name, text, bytes) MOERUN_NPY_##name,
+  MOERUN_NPY_MAP(MOERUN_NPY_ENUM)
+#undef MOERUN_NPY_ENUM
+} moerun__npy_type;
+
+enum { MOERUN_NPY_DIMS = 4 };
+
+typedef struct moerun__npy_shape {
+  moerun__npy_type type;
+  int32_t num_dims;             /* 0: a single number */
+  int64_t dim[MOERUN_NPY_DIMS]; /* [num_dims] */
+} moerun__npy_shape;
+
+size_t moerun__npy_type_bytes(moerun__npy_type type);
+/* "<i2", … */
+const char *moerun__npy_type_name(moerun__npy_type type);
+/* Elements of an array of this shape, which a reader has checked to fit. */
+int64_t moerun__npy_count(const moerun__npy_shape *shape);
+
+/* ---- Reader: header checked at open, elements read where they are asked ------ */
+
+typedef struct moerun__npy_reader moerun__npy_reader;
+
+moerun_status moerun__npy_open(moerun__npy_reader **out,
+                               moerun__npy_shape *shape, const char *path);
+/* Elements first .. first + count - 1 of the flat array, as in the file. */
+moerun_status moerun__npy_read(const moerun__npy_reader *reader, void *out,
+                               int64_t first, int64_t count);
+/* The same of an integer type, widened; ERR_FORMAT for floating point. */
+moerun_status moerun__npy_read_integers(const moerun__npy_reader *reader,
+                                        int64_t *out, int64_t first,
+                                        int64_t count);
+void moerun__npy_close(moerun__npy_reader *reader);
+
+/* ---- Writer: rows are appended, their number is entered at the end ----------- */
+
+typedef struct moerun__npy_writer moerun__npy_writer;
+
+/* Begins a new file at `path`; an existing one is replaced. dim[0] of shape is
+ * not known yet and not read. */
+moerun_status moerun__npy_writer_create(moerun__npy_writer **out,
+                                        const moerun__npy_shape *shape,
+                                        const char *path);
+/* num_rows times dim[1] * dim[2] * ... elements. */
+moerun_status moerun__npy_append(moerun__npy_writer *writer, const void *rows,
+                                 int64_t num_rows);
+/* Enters the number of rows and brings the file to disk; the array cannot be
+ * opened before. */
+moerun_status moerun__npy_writer_end(moerun__npy_writer *writer);
+void moerun__npy_writer_destroy(moerun__npy_writer *writer);
+
+#endif
