@@ -25,8 +25,10 @@ moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
   moerun_status status = MOERUN_OK;
   json_error_t error;
   *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-  MOERUN_REQUIRE(*out != NULL || json_error_code(&error) !=
-                                     json_error_out_of_memory,
+  /* Jansson often has no code and no text for a failed allocation. */
+  MOERUN_REQUIRE(*out != NULL || (error.text[0] != '\0' &&
+                                  json_error_code(&error) !=
+                                      json_error_out_of_memory),
                  MOERUN_ERR_NOMEM, "%s: out of memory while reading JSON",
                  origin);
   MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_FORMAT,
