@@ -5,21 +5,30 @@
 
 #include "runtime/base/status.h"
 
+/* Sizes beyond these are refused, so that no product of them overflows. */
+enum {
+  MOERUN_PLACEMENT_MAX_LAYERS = 4096,
+  MOERUN_PLACEMENT_MAX_EXPERTS = 65536,
+  MOERUN_PLACEMENT_MAX_RANKS = 1 << 20,
+  MOERUN_PLACEMENT_MAX_ENTRIES = 1 << 22, /* layers * E, layers * R */
+  MOERUN_PLACEMENT_MAX_REPLICAS = 1 << 24,
+};
+
 /* For MoE layer l and expert e the replicas are
  * replica_offset[l * E + e] .. replica_offset[l * E + e + 1] - 1, at least one,
  * no two on one rank, in ascending rank order; replica i is slot slot_of[i] of
  * rank rank_of[i]. On each (layer, rank) the slots are 0 .. L-1 without gaps:
  * slot_count[l * R + r] = L, experts ascending by slot. */
 struct moerun_placement {
-  int32_t num_layers; /* MoE layers */
-  int32_t num_experts; /* E */
-  int32_t num_ranks; /* R */
+  int32_t num_layers;      /* MoE layers */
+  int32_t num_experts;     /* E */
+  int32_t num_ranks;       /* R */
   int32_t *replica_offset; /* [num_layers * E + 1] */
   int32_t *rank_of;
   int32_t *slot_of;
   int32_t *slot_count; /* [num_layers * R] */
-  char *model;  /* name the file was made for; "" if unknown */
-  char *method; /* "block", …                                */
+  char *model;         /* name the file was made for; "" if unknown */
+  char *method;        /* "block", …                                */
 };
 
 /* Ranks of replicas per expert, CSR like above; slots are derived. */
