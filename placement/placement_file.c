@@ -9,10 +9,8 @@
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/text.h"
 
-#include <assert.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #define FORMAT_NAME "moerun-placement"
@@ -20,10 +18,6 @@
 enum {
   FORMAT_VERSION = 1,
   FILE_LIMIT = 1 << 26, /* bytes */
-  REPLICA_BYTES = 9,    /* of text at most: "1048575, " */
-  ENTRY_BYTES = 4,      /* "[], "                       */
-  LAYER_BYTES = 12,     /* "    [],\n" and more         */
-  HEAD_BYTES = 512,     /* keys and numbers             */
 };
 
 /* ---- Read ------------------------------------------------------------------ */
@@ -239,92 +233,61 @@ done:
 
 /* ---- Write ----------------------------------------------------------------- */
 
-typedef struct writer {
-  char *text;
-  size_t used;
-  size_t room;
-} writer;
-
-/* The room was computed for all that is put. */
-static void put(writer *to, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-static void put(writer *to, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  to->used += (size_t)vsnprintf(to->text + to->used, to->room - to->used,
-                                format, arguments);
-  va_end(arguments);
-  assert(to->used < to->room);
-}
-
-/* Text as a JSON string with its quotes. */
-static moerun_status quote(char **out, const char *text, const char *what) {
+static moerun_status print_layer(moerun__text *text,
+                                 const moerun_placement *placement,
+                                 int32_t layer) {
   moerun_status status = MOERUN_OK;
-  json_t *value = json_string(text);
-  MOERUN_REQUIRE(value != NULL, MOERUN_ERR_INVALID,
-                 "placement: %s: expected valid UTF-8", what);
-  const size_t bytes = json_dumpb(value, NULL, 0, JSON_ENCODE_ANY);
-  MOERUN_TRY(moerun__alloc(out, bytes + 1, 1));
-  MOERUN_REQUIRE(bytes > 0 &&
-                     json_dumpb(value, *out, bytes, JSON_ENCODE_ANY) == bytes,
-                 MOERUN_ERR_NOMEM, "out of memory while writing a placement");
+  const int32_t E = placement->num_experts;
+  const int32_t *offset = placement->replica_offset + (ptrdiff_t)layer * E;
+  MOERUN_TRY(moerun__text_print(text, "    ["));
+  for (int32_t e = 0; e < E; e++) {
+    MOERUN_TRY(moerun__text_print(text, "%s[%d", e > 0 ? ", " : "",
+                                  placement->rank_of[offset[e]]));
+    for (int32_t i = offset[e] + 1; i < offset[e + 1]; i++) {
+      MOERUN_TRY(moerun__text_print(text, ", %d", placement->rank_of[i]));
+    }
+    MOERUN_TRY(moerun__text_print(text, "]"));
+  }
+  MOERUN_TRY(moerun__text_print(text, "]%s\n",
+                                layer + 1 < placement->num_layers ? "," : ""));
 done:
-  json_decref(value);
   return status;
 }
 
-static void put_layer(writer *to, const moerun_placement *placement,
-                      int32_t layer) {
-  const int32_t E = placement->num_experts;
-  const int32_t *offset = placement->replica_offset + (ptrdiff_t)layer * E;
-  put(to, "    [");
-  for (int32_t e = 0; e < E; e++) {
-    put(to, "%s[", e > 0 ? ", " : "");
-    for (int32_t i = offset[e]; i < offset[e + 1]; i++) {
-      put(to, "%s%d", i > offset[e] ? ", " : "", placement->rank_of[i]);
-    }
-    put(to, "]");
-  }
-  put(to, "]%s\n", layer + 1 < placement->num_layers ? "," : "");
-}
-
-static void put_placement(writer *to, const moerun_placement *placement,
-                          const char *model, const char *method) {
-  put(to, "{\n  \"format\": \"" FORMAT_NAME "\",\n  \"version\": %d,\n",
-      FORMAT_VERSION);
-  put(to, "  \"model\": %s,\n  \"method\": %s,\n", model, method);
-  put(to, "  \"num_layers\": %d,\n  \"num_experts\": %d,\n",
-      placement->num_layers, placement->num_experts);
-  put(to, "  \"num_ranks\": %d,\n  \"layers\": [\n", placement->num_ranks);
-  for (int32_t l = 0; l < placement->num_layers; l++) {
-    put_layer(to, placement, l);
-  }
-  put(to, "  ]\n}\n");
+static moerun_status print_name(moerun__text *text, const char *key,
+                                const char *name) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__text_print(text, "  \"%s\": ", key));
+  MOERUN_TRY(moerun__text_json(text, name, strlen(name)));
+  MOERUN_TRY(moerun__text_print(text, ",\n"));
+done:
+  return status;
 }
 
 moerun_status moerun_placement_save(const moerun_placement *placement,
                                     const char *path) {
   moerun_status status = MOERUN_OK;
-  writer to = {0};
-  char *model = NULL;
-  char *method = NULL;
+  moerun__text text = {0};
   MOERUN_TRY(moerun__placement_check(placement));
-  MOERUN_TRY(quote(&model, placement->model, "model name"));
-  MOERUN_TRY(quote(&method, placement->method, "method name"));
-  const size_t layers = (size_t)placement->num_layers;
-  const size_t entries = layers * (size_t)placement->num_experts;
-  to.room = HEAD_BYTES + strlen(model) + strlen(method) + layers * LAYER_BYTES +
-            entries * ENTRY_BYTES +
-            (size_t)placement->replica_offset[entries] * REPLICA_BYTES;
-  MOERUN_TRY(moerun__alloc_unset(&to.text, to.room, 1));
-  put_placement(&to, placement, model, method);
-  MOERUN_REQUIRE(to.used <= FILE_LIMIT, MOERUN_ERR_INVALID,
+  MOERUN_TRY(moerun__text_print(
+      &text, "{\n  \"format\": \"" FORMAT_NAME "\",\n  \"version\": %d,\n",
+      FORMAT_VERSION));
+  MOERUN_TRY(print_name(&text, "model", placement->model));
+  MOERUN_TRY(print_name(&text, "method", placement->method));
+  MOERUN_TRY(moerun__text_print(
+      &text,
+      "  \"num_layers\": %d,\n  \"num_experts\": %d,\n"
+      "  \"num_ranks\": %d,\n  \"layers\": [\n",
+      placement->num_layers, placement->num_experts, placement->num_ranks));
+  for (int32_t l = 0; l < placement->num_layers; l++) {
+    MOERUN_TRY(print_layer(&text, placement, l));
+  }
+  MOERUN_TRY(moerun__text_print(&text, "  ]\n}\n"));
+  MOERUN_REQUIRE(text.count <= FILE_LIMIT, MOERUN_ERR_INVALID,
                  "%s: expected a placement of at most %d bytes, found %zu",
-                 path, FILE_LIMIT, to.used);
-  MOERUN_TRY(moerun__file_write(path, to.text, to.used));
+                 path, FILE_LIMIT, text.count);
+  MOERUN_TRY(moerun__file_write(path, text.bytes, text.count));
 done:
-  moerun__free(to.text);
-  moerun__free(model);
-  moerun__free(method);
+  moerun__text_clear(&text);
   return status;
 }
