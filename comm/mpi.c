@@ -25,7 +25,7 @@ enum {
   ROW_TYPES = 16,        /* sizes of rows known at a time                     */
   EAGER_POLLS = 200,     /* polls before the core is offered to others        */
   CLOCK_POLLS = 16,      /* polls between looks at the clock after that       */
-  PIECE_BYTES = 1 << 24, /* most bytes per rank in one collective           */
+  PIECE_BYTES = 1 << 22, /* most bytes per rank in one collective           */
   NAMED_PEERS = 8,       /* missing peers listed by number                    */
   TEXT_BYTES = 160,
 };

@@ -392,7 +392,7 @@ static void gather_scatter_broadcast(void **state) {
   (void)state;
   const int R = test_size();
   const int root = test_rank() == 0;
-  const size_t sizes[] = {0, 1, 1000, R <= 2 ? ((size_t)1 << 24) + 3 : 100000};
+  const size_t sizes[] = {0, 1, 1000, R <= 2 ? ((size_t)1 << 22) + 3 : 100000};
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     const size_t bytes = sizes[s];
     unsigned char *own = malloc(bytes + 1);
