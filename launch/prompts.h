@@ -1,0 +1,67 @@
+/* Where requests come from: a JSONL file of prompts, token ids as .npy or
+ * JSONL, or a text to be scored in windows. The whole input is checked when it
+ * is opened; of each request only its place in the file and its digest stay in
+ * memory, the rest is read again when it is handed out. */
+#ifndef MOERUN_LAUNCH_PROMPTS_H
+#define MOERUN_LAUNCH_PROMPTS_H
+
+#include "runtime/engine.h"
+#include "runtime/tokenizer.h"
+
+typedef struct moerun__prompts moerun__prompts;
+
+typedef struct moerun__prompt_options {
+  const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */
+  int32_t text_bos;       /* token in front of texts, -1: none               */
+  int32_t tokens_bos;     /* token in front of given ids, -1: none           */
+  int32_t vocab_size;     /* V: ids are 0 .. V-1                             */
+  int32_t max_positions;  /* prompt and generated tokens together         */
+  int32_t kv_tokens;      /* the same limit from the cache of a rank      */
+  int32_t max_new_tokens; /* for requests that do not say otherwise, also
+                             the next three                              */
+  double temperature;
+  double top_p;
+  uint64_t seed;
+  uint64_t run_digest; /* of all else that a request's output depends on */
+} moerun__prompt_options;
+
+/* One request with its buffers; all zero at first, used again and again. */
+typedef struct moerun__prompt {
+  moerun__request request; /* its tokens lie in `tokens` */
+  moerun__text id;         /* as JSON: a string or an integer */
+  uint64_t digest;
+  moerun__token_list tokens;
+  moerun__text line;
+} moerun__prompt;
+
+void moerun__prompt_clear(moerun__prompt *prompt);
+
+/* One JSON object a line; blank lines do not count. Keys: "prompt" (a text) or
+ * "tokens" (ids); optional "id" (string or integer, unique; default: the place
+ * among the requests, from 0), "max_new_tokens", "temperature", "top_p",
+ * "seed". */
+moerun_status moerun__prompts_open(moerun__prompts **out, const char *path,
+                                   const moerun__prompt_options *options);
+/* Ids only: a .npy file of integers (one dimension: one request; two: one
+ * request a row, negative numbers at its end are padding), or JSONL as above
+ * with "tokens". */
+moerun_status
+moerun__prompts_open_tokens(moerun__prompts **out, const char *path,
+                            const moerun__prompt_options *options);
+/* A text, or a .npy file of one dimension of ids, cut into windows of `window`
+ * tokens; each is a request with score_only. Without a bos token in front, a
+ * window's first token is not scored. */
+moerun_status moerun__prompts_open_score(moerun__prompts **out,
+                                         const char *path, int32_t window,
+                                         const moerun__prompt_options *options);
+void moerun__prompts_destroy(moerun__prompts *prompts);
+
+int64_t moerun__prompts_count(const moerun__prompts *prompts);
+uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index);
+/* Request `index`. ERR_FORMAT if the file is not what it was when opened. */
+moerun_status moerun__prompts_read(const moerun__prompts *prompts,
+                                   moerun__prompt *out, int64_t index);
+/* Bytes of text whose tokens are scored; 0 if ids were given. */
+int64_t moerun__prompts_scored_bytes(const moerun__prompts *prompts);
+
+#endif

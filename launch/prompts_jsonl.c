@@ -1,0 +1,331 @@
+/* Requests from JSON lines. The file is read in blocks and cut at newlines;
+ * one line is in memory at a time. Ids are compared by hash first: only equal
+ * hashes are looked at again. */
+#include "launch/prompts_input.h"
+
+#include "launch/digest.h"
+#include "runtime/base/file.h"
+#include "runtime/base/json.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { LINE_LIMIT = 64 << 20, BLOCK = 1 << 16, ORIGIN_BYTES = 512 };
+
+/* ---- One line ------------------------------------------------------------------ */
+
+static moerun_status check_keys(json_t *object, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  static const char *const known[] = {
+      "id",          "prompt", "tokens", "max_new_tokens",
+      "temperature", "top_p",  "seed"};
+  const char *key = NULL;
+  json_t *value = NULL;
+  json_object_foreach(object, key, value) {
+    size_t i = 0;
+    while (i < sizeof known / sizeof *known && strcmp(known[i], key) != 0) {
+      i++;
+    }
+    MOERUN_REQUIRE(i < sizeof known / sizeof *known, MOERUN_ERR_FORMAT,
+                   "%s: unknown key \"%s\": expected id, prompt, tokens, "
+                   "max_new_tokens, temperature, top_p or seed",
+                   origin, key);
+  }
+done:
+  return status;
+}
+
+static moerun_status read_id(moerun__prompt *out, const json_t *object,
+                             int64_t index, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *id = json_object_get(object, "id");
+  if (json_is_string(id)) {
+    MOERUN_TRY(moerun__text_json(&out->id, json_string_value(id),
+                                 json_string_length(id)));
+    goto done;
+  }
+  MOERUN_REQUIRE(id == NULL || json_is_integer(id), MOERUN_ERR_FORMAT,
+                 "%s: key \"id\": expected a string or an integer, found %s",
+                 origin, moerun__json_kind(id));
+  MOERUN_TRY(moerun__text_print(&out->id, "%lld",
+                                id != NULL ? (long long)json_integer_value(id)
+                                           : (long long)index));
+done:
+  return status;
+}
+
+static moerun_status read_tokens(moerun__prompt *out, const json_t *object,
+                                 int32_t bos, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  json_t *tokens = NULL;
+  MOERUN_TRY(moerun__json_array(&tokens, object, "tokens", origin));
+  if (bos >= 0) MOERUN_TRY(moerun__token_list_append(&out->tokens, bos));
+  for (size_t i = 0; i < json_array_size(tokens); i++) {
+    const json_t *id = json_array_get(tokens, i);
+    MOERUN_REQUIRE(json_is_integer(id), MOERUN_ERR_FORMAT,
+                   "%s: key \"tokens\", element %zu: expected a token id, "
+                   "found %s",
+                   origin, i, moerun__json_kind(id));
+    const int64_t value = json_integer_value(id);
+    MOERUN_REQUIRE(value >= 0 && value <= INT32_MAX, MOERUN_ERR_FORMAT,
+                   "%s: key \"tokens\", element %zu: expected a token id, "
+                   "found %lld",
+                   origin, i, (long long)value);
+    MOERUN_TRY(moerun__token_list_append(&out->tokens, moerun__to_int(value)));
+  }
+done:
+  return status;
+}
+
+static moerun_status read_text(moerun__prompt *out, const json_t *object,
+                               const moerun__prompts *prompts,
+                               const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__prompt_options *o = &prompts->options;
+  const char *text = NULL;
+  MOERUN_TRY(moerun__json_text(&text, object, "prompt", 1, origin));
+  MOERUN_REQUIRE(!prompts->ids_only, MOERUN_ERR_FORMAT,
+                 "%s: key \"prompt\": expected \"tokens\" in a file of token "
+                 "ids",
+                 origin);
+  MOERUN_REQUIRE(o->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"prompt\": a text needs the model's tokenizer.json, "
+                 "which is not there: give \"tokens\"",
+                 origin);
+  if (o->text_bos >= 0) {
+    MOERUN_TRY(moerun__token_list_append(&out->tokens, o->text_bos));
+  }
+  MOERUN_TRY(
+      moerun__tokenizer_encode(o->tokenizer, &out->tokens, text, strlen(text)));
+done:
+  return status;
+}
+
+static moerun_status read_settings(moerun__prompt *out, const json_t *object,
+                                   const char *origin) {
+  moerun_status status = MOERUN_OK;
+  moerun__request *r = &out->request;
+  const int64_t max_new_tokens = r->max_new_tokens;
+  const int64_t seed = (int64_t)r->seed;
+  int64_t value = 0;
+  MOERUN_TRY(moerun__json_int(&value, object, "max_new_tokens", 1, 1048576,
+                              &max_new_tokens, origin));
+  r->max_new_tokens = moerun__to_int(value);
+  MOERUN_TRY(moerun__json_double(&r->temperature, object, "temperature", 0, 100,
+                                 &r->temperature, origin));
+  MOERUN_TRY(moerun__json_double(&r->top_p, object, "top_p", 1e-6, 1, &r->top_p,
+                                 origin));
+  MOERUN_TRY(
+      moerun__json_int(&value, object, "seed", 0, INT64_MAX, &seed, origin));
+  r->seed = (uint64_t)value;
+done:
+  return status;
+}
+
+/* The request in out->line. */
+static moerun_status read_object(const moerun__prompts *prompts,
+                                 moerun__prompt *out, int64_t index,
+                                 const char *origin) {
+  moerun_status status = MOERUN_OK;
+  json_t *object = NULL;
+  MOERUN_TRY(
+      moerun__json_parse(&object, out->line.bytes, out->line.count, origin));
+  MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
+                 "%s: expected a JSON object, found %s", origin,
+                 moerun__json_kind(object));
+  MOERUN_TRY(check_keys(object, origin));
+  const int has_text = json_object_get(object, "prompt") != NULL;
+  const int has_tokens = json_object_get(object, "tokens") != NULL;
+  MOERUN_REQUIRE(has_text != has_tokens, MOERUN_ERR_FORMAT,
+                 "%s: expected either \"prompt\" or \"tokens\", found %s",
+                 origin, has_text ? "both" : "neither");
+  MOERUN_TRY(read_id(out, object, index, origin));
+  MOERUN_TRY(read_settings(out, object, origin));
+  MOERUN_TRY(
+      has_text ? read_text(out, object, prompts, origin)
+               : read_tokens(out, object, prompts->options.tokens_bos, origin));
+done:
+  json_decref(object);
+  return status;
+}
+
+static moerun_status read_line(const moerun__prompts *prompts,
+                               moerun__prompt *out, int64_t index,
+                               const char *origin) {
+  moerun_status status = MOERUN_OK;
+  char block[BLOCK];
+  int64_t at = prompts->offset[index];
+  const char *end = NULL;
+  out->line.count = 0;
+  while (end == NULL && at < prompts->offset[index + 1]) {
+    size_t got = 0;
+    const int64_t left = prompts->offset[index + 1] - at;
+    MOERUN_TRY(moerun__file_get(&got, block,
+                                left < BLOCK ? (size_t)left : BLOCK,
+                                prompts->file, at, prompts->path));
+    MOERUN_REQUIRE(got > 0, MOERUN_ERR_FORMAT,
+                   "%s: the file was changed while the run was reading it",
+                   origin);
+    end = memchr(block, '\n', got);
+    MOERUN_TRY(moerun__text_append(&out->line, block,
+                                   end != NULL ? (size_t)(end - block) : got));
+    at += (int64_t)got;
+  }
+  MOERUN_TRY(read_object(prompts, out, index, origin));
+done:
+  return status;
+}
+
+const moerun__prompts_input moerun__prompts_jsonl = {.read = read_line};
+
+/* ---- Unique ids ------------------------------------------------------------------ */
+
+typedef struct id_place {
+  uint64_t hash;
+  int64_t index;
+  int64_t line; /* from 1 */
+} id_place;
+
+/* What a scan of the file carries from line to line. */
+typedef struct scan {
+  moerun__prompts *prompts;
+  moerun__prompt prompt;
+  int64_t line; /* of the text in prompt.line, from 1 */
+  id_place *place;
+  size_t room;
+} scan;
+
+static moerun_status remember_id(scan *s) {
+  moerun_status status = MOERUN_OK;
+  const moerun__text *id = &s->prompt.id;
+  const size_t index = (size_t)s->prompts->count - 1;
+  if (index >= s->room) {
+    const size_t room = index < 64 ? 64 : index + index / 2;
+    MOERUN_TRY(moerun__resize(&s->place, s->room, room, sizeof *s->place));
+    s->room = room;
+  }
+  s->place[index] = (id_place){
+      .hash = moerun__digest_text(MOERUN_DIGEST_START, id->bytes, id->count),
+      .index = (int64_t)index,
+      .line = s->line};
+done:
+  return status;
+}
+
+static int compare_places(const void *a, const void *b) {
+  const id_place *x = a;
+  const id_place *y = b;
+  if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+  return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static moerun_status check_unique(scan *s) {
+  moerun_status status = MOERUN_OK;
+  moerun__prompt other = {0};
+  const size_t count = (size_t)s->prompts->count;
+  if (s->place == NULL) goto done;
+  qsort(s->place, count, sizeof *s->place, compare_places);
+  for (size_t i = 1; i < count; i++) {
+    const id_place *a = &s->place[i - 1];
+    const id_place *b = &s->place[i];
+    if (a->hash != b->hash) continue;
+    MOERUN_TRY(moerun__prompts_read(s->prompts, &s->prompt, a->index));
+    MOERUN_TRY(moerun__prompts_read(s->prompts, &other, b->index));
+    MOERUN_REQUIRE(
+        strcmp(s->prompt.id.bytes, other.id.bytes) != 0, MOERUN_ERR_FORMAT,
+        "%s:%lld: id %s stands in line %lld already", s->prompts->path,
+        (long long)b->line, other.id.bytes, (long long)a->line);
+  }
+done:
+  moerun__prompt_clear(&other);
+  return status;
+}
+
+/* ---- The whole file ---------------------------------------------------------------- */
+
+static int is_blank(const moerun__text *line) {
+  for (size_t i = 0; i < line->count; i++) {
+    if (strchr(" \t\r", line->bytes[i]) == NULL || line->bytes[i] == '\0') {
+      return 0;
+    }
+  }
+  return 1;
+}
+
+/* Takes the line that begins at `offset` and is complete in s->prompt.line. */
+static moerun_status take_line(scan *s, int64_t offset) {
+  moerun_status status = MOERUN_OK;
+  char origin[ORIGIN_BYTES];
+  moerun__prompts *prompts = s->prompts;
+  s->line++;
+  if (is_blank(&s->prompt.line)) goto done;
+  (void)snprintf(origin, sizeof origin, "%s:%lld", prompts->path,
+                 (long long)s->line);
+  moerun__prompt_begin(&s->prompt, &prompts->options);
+  MOERUN_TRY(read_object(prompts, &s->prompt, prompts->count, origin));
+  MOERUN_TRY(moerun__prompts_add(prompts, &s->prompt, offset, origin));
+  MOERUN_TRY(remember_id(s));
+done:
+  s->prompt.line.count = 0;
+  return status;
+}
+
+/* Cuts block[count], which stands at `at` in the file, at its newlines. */
+static moerun_status take_block(scan *s, int64_t *line_start, const char *block,
+                                size_t count, int64_t at) {
+  moerun_status status = MOERUN_OK;
+  size_t from = 0;
+  while (from < count) {
+    const char *end = memchr(block + from, '\n', count - from);
+    const size_t length =
+        end != NULL ? (size_t)(end - block) - from : count - from;
+    MOERUN_TRY(moerun__text_append(&s->prompt.line, block + from, length));
+    MOERUN_REQUIRE(s->prompt.line.count <= LINE_LIMIT, MOERUN_ERR_FORMAT,
+                   "%s:%lld: expected a line of at most %d bytes",
+                   s->prompts->path, (long long)s->line + 1, LINE_LIMIT);
+    from += length;
+    if (end == NULL) break;
+    MOERUN_TRY(take_line(s, *line_start));
+    from++;
+    *line_start = at + (int64_t)from;
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
+  moerun_status status = MOERUN_OK;
+  scan s = {.prompts = prompts};
+  struct stat facts;
+  char block[BLOCK];
+  const char *path = prompts->path;
+  int64_t at = 0;
+  int64_t line_start = 0;
+  size_t got = 0;
+  prompts->file = open(path, O_RDONLY | O_CLOEXEC);
+  MOERUN_REQUIRE(prompts->file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s",
+                 path, moerun__file_reason());
+  MOERUN_REQUIRE(fstat(prompts->file, &facts) == 0 && S_ISREG(facts.st_mode),
+                 MOERUN_ERR_IO, "%s: expected a regular file", path);
+  do {
+    MOERUN_TRY(
+        moerun__file_get(&got, block, sizeof block, prompts->file, at, path));
+    MOERUN_TRY(take_block(&s, &line_start, block, got, at));
+    at += (int64_t)got;
+  } while (got == sizeof block);
+  if (s.prompt.line.count > 0) MOERUN_TRY(take_line(&s, line_start));
+  MOERUN_REQUIRE(prompts->count > 0, MOERUN_ERR_FORMAT,
+                 "%s: expected at least one request, found none", path);
+  prompts->offset[prompts->count] = at;
+  MOERUN_TRY(check_unique(&s));
+done:
+  moerun__prompt_clear(&s.prompt);
+  moerun__free(s.place);
+  return status;
+}
