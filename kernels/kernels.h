@@ -121,9 +121,9 @@ typedef struct moerun__kernels {
   /* out[M][heads * head_dim] for M query rows of one sequence at positions
    * first_position .. first_position + M - 1, all of which are stored already;
    * row i sees positions 0 .. first_position + i. The result of a row depends
-   * neither on M nor on how the prompt was cut. Strides in floats. */
-  void (*attention)(float *out, size_t out_stride, const float *q,
-                    size_t q_stride, int32_t M, int32_t first_position,
+   * neither on M nor on how the prompt was cut. q_stride in floats. */
+  void (*attention)(float *out, const float *q, size_t q_stride, int32_t M,
+                    int32_t first_position,
                     const moerun__kv_view *view,
                     const moerun__attention_shape *shape, float *scratch);
 

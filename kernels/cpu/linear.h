@@ -1,0 +1,154 @@
+/* y = x W^T by blocks around the tile of the set (tile_*.h).
+ *
+ * One tile is a few rows by one or more panels of 32 outputs, kept in
+ * registers over a run of inputs. For few rows the run is the whole row and
+ * the weights stream through once. For many rows, blocks of inputs are visited
+ * in ascending order, and y carries the chains from one to the next (a float
+ * stored and loaded is the same float); a block's slice of a panel then serves
+ * all tiles of up to MOERUN_LINEAR_ROWS rows from the nearest cache. x is
+ * packed by tiles, inputs outermost, so that a tile reads one stream. How rows
+ * are cut into tiles changes nothing for a row. */
+#ifndef MOERUN_KERNELS_LINEAR_H
+#define MOERUN_KERNELS_LINEAR_H
+
+#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/sizes.h"
+
+typedef struct linear_tile {
+  float *y;
+  size_t y_stride;
+  const float *x;     /* [count][rows] */
+  const char *panel;  /* the first panel at the first input of the run */
+  size_t panel_bytes; /* from one panel to the next */
+  size_t count;       /* inputs */
+  int columns;        /* outputs of the last panel that exist: 1 .. 32 */
+  int resume;         /* chains go on from y instead of 0 */
+} linear_tile;
+
+#if defined(SET_AVX512)
+#include "kernels/cpu/tile_avx512.h"
+#elif defined(SET_AVX2)
+#include "kernels/cpu/tile_avx2.h"
+#else
+#include "kernels/cpu/tile_portable.h"
+#endif
+
+enum {
+  BLOCK_INPUTS = 256, /* a panel's slice of 16-bit weights: 16 KiB */
+  BLOCK_PANELS = 16,  /* that share the packed x of a block of inputs */
+};
+
+/* The rows of one call that are packed together. */
+typedef struct linear_block {
+  float *y;
+  size_t y_stride;
+  const float *packed;
+  const moerun__weight *weight;
+  size_t rows;
+  size_t tiles;
+  size_t block_inputs;
+} linear_block;
+
+static size_t least(size_t a, size_t b) {
+  return a < b ? a : b;
+}
+
+/* x[rows][count] to [count][rows]. */
+static void pack_tile(float *packed, const float *x, size_t x_stride,
+                      size_t rows, size_t count) {
+  for (size_t begin = 0; begin < count; begin += LANES) {
+    const size_t end = least(begin + LANES, count);
+    for (size_t r = 0; r < rows; r++) {
+      for (size_t k = begin; k < end; k++) {
+        packed[k * rows + r] = x[r * x_stride + k];
+      }
+    }
+  }
+}
+
+static size_t tile_begin(const linear_block *block, size_t tile) {
+  return block->rows * tile / block->tiles;
+}
+
+static void pack_block(float *packed, const float *x, size_t x_stride,
+                       const linear_block *block) {
+  const size_t D = (size_t)block->weight->num_inputs;
+  for (size_t k = 0; k < D; k += block->block_inputs) {
+    const size_t count = least(block->block_inputs, D - k);
+    for (size_t tile = 0; tile < block->tiles; tile++) {
+      const size_t begin = tile_begin(block, tile);
+      pack_tile(packed + k * block->rows + begin * count,
+                x + begin * x_stride + k, x_stride,
+                tile_begin(block, tile + 1) - begin, count);
+    }
+  }
+}
+
+/* All tiles of the block against `panels` panels from `panel` on, inputs from
+ * k on. */
+static void run_panels(const linear_block *block, size_t panel, size_t panels,
+                       size_t k) {
+  const moerun__weight *weight = block->weight;
+  const size_t D = (size_t)weight->num_inputs;
+  const size_t step = MOERUN_PANEL * moerun__dtype_bytes(weight->dtype);
+  const size_t column = panel * MOERUN_PANEL;
+  const size_t outputs = (size_t)weight->num_outputs - column;
+  linear_tile job = {
+      .y_stride = block->y_stride,
+      .panel = (const char *)weight->panels + (panel * D + k) * step,
+      .panel_bytes = D * step,
+      .count = least(block->block_inputs, D - k),
+      .columns =
+          (int)least(outputs - (panels - 1) * MOERUN_PANEL, MOERUN_PANEL),
+      .resume = k > 0,
+  };
+  for (size_t tile = 0; tile < block->tiles; tile++) {
+    const size_t begin = tile_begin(block, tile);
+    job.y = block->y + begin * block->y_stride + column;
+    job.x = block->packed + k * block->rows + begin * job.count;
+    run_tile(&job, weight->dtype, (int)(tile_begin(block, tile + 1) - begin),
+             (int)panels);
+  }
+}
+
+static void run_block(const linear_block *block) {
+  const size_t D = (size_t)block->weight->num_inputs;
+  const size_t num_panels =
+      ((size_t)block->weight->num_outputs + MOERUN_PANEL - 1) / MOERUN_PANEL;
+  const size_t at_once =
+      block->tiles > 1 ? 1 : (size_t)tile_panels((int)block->rows);
+  for (size_t first = 0; first < num_panels; first += BLOCK_PANELS) {
+    const size_t end = least(first + BLOCK_PANELS, num_panels);
+    for (size_t k = 0; k < D; k += block->block_inputs) {
+      size_t panel = first;
+      for (; panel + at_once <= end; panel += at_once) {
+        run_panels(block, panel, at_once, k);
+      }
+      for (; panel < end; panel++) {
+        run_panels(block, panel, 1, k);
+      }
+    }
+  }
+}
+
+static void set_linear(float *y, size_t y_stride, const float *x,
+                       size_t x_stride, int32_t M, const moerun__weight *weight,
+                       float *scratch) {
+  for (size_t m = 0; m < (size_t)M; m += MOERUN_LINEAR_ROWS) {
+    const size_t rows = least(MOERUN_LINEAR_ROWS, (size_t)M - m);
+    const size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    const linear_block block = {
+        .y = y + m * y_stride,
+        .y_stride = y_stride,
+        .packed = rows == 1 ? x + m * x_stride : scratch,
+        .weight = weight,
+        .rows = rows,
+        .tiles = tiles,
+        .block_inputs = tiles == 1 ? (size_t)weight->num_inputs : BLOCK_INPUTS,
+    };
+    if (rows > 1) pack_block(scratch, x + m * x_stride, x_stride, &block);
+    run_block(&block);
+  }
+}
+
+#endif

@@ -1,0 +1,21 @@
+/* One cpu set: every static function of these headers, compiled for the
+ * instruction set of the file that includes this, and the table of them. The
+ * file defines SET_NAME and SET_TABLE, and SET_AVX2 or SET_AVX512. */
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/sets.h"
+
+const moerun__kernels SET_TABLE = {
+    .name = SET_NAME,
+    .linear = set_linear,
+    .swiglu = set_swiglu,
+    .rmsnorm = set_rmsnorm,
+    .add = set_add,
+    .rope = set_rope,
+    .attention = set_attention,
+    .gate = set_gate,
+    .softmax = set_softmax,
+    .gather = set_gather,
+    .scatter = set_scatter,
+    .combine = set_combine,
+};

@@ -1,0 +1,37 @@
+/* A tile of `linear` in plain C: the panel is widened input by input. */
+#ifndef MOERUN_KERNELS_TILE_PORTABLE_H
+#define MOERUN_KERNELS_TILE_PORTABLE_H
+
+enum { TILE_ROWS = 4 };
+
+static int tile_panels(int rows) {
+  (void)rows;
+  return 1;
+}
+
+static void run_tile(const linear_tile *job, moerun__dtype dtype, int rows,
+                     int panels) {
+  float sum[TILE_ROWS][MOERUN_PANEL] = {{0}};
+  const size_t columns = (size_t)job->columns;
+  (void)panels;
+  for (int r = 0; r < rows && job->resume; r++) {
+    memcpy(sum[r], job->y + (size_t)r * job->y_stride, columns * sizeof(float));
+  }
+  for (size_t k = 0; k < job->count; k++) {
+    float w[MOERUN_PANEL];
+    for (size_t n = 0; n < MOERUN_PANEL; n++) {
+      w[n] = moerun__element(job->panel, dtype, k * MOERUN_PANEL + n);
+    }
+    for (int r = 0; r < rows; r++) {
+      const float x = job->x[k * (size_t)rows + (size_t)r];
+      for (size_t n = 0; n < MOERUN_PANEL; n++) {
+        sum[r][n] = fmaf(x, w[n], sum[r][n]);
+      }
+    }
+  }
+  for (int r = 0; r < rows; r++) {
+    memcpy(job->y + (size_t)r * job->y_stride, sum[r], columns * sizeof(float));
+  }
+}
+
+#endif

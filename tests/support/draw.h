@@ -1,0 +1,63 @@
+/* Seeded random numbers for tests. */
+#ifndef MOERUN_TESTS_DRAW_H
+#define MOERUN_TESTS_DRAW_H
+
+#include "runtime/base/rng.h"
+#include "runtime/base/tensor.h"
+
+typedef struct draw {
+  uint64_t seed;
+  uint64_t next;
+} draw;
+
+/* Uniform in [low, high). */
+static inline float draw_float(draw *from, double low, double high) {
+  const double u = moerun__uniform(from->seed, 1, from->next++);
+  return (float)(low + (high - low) * u);
+}
+
+/* Uniform in low .. high, both included. */
+static inline int32_t draw_int(draw *from, int32_t low, int32_t high) {
+  const double u = moerun__uniform(from->seed, 2, from->next++);
+  return low + (int32_t)(u * (high - low + 1));
+}
+
+static inline void draw_floats(draw *from, float *out, size_t count, double low,
+                               double high) {
+  for (size_t i = 0; i < count; i++) {
+    out[i] = draw_float(from, low, high);
+  }
+}
+
+/* `count` elements of `dtype` in [-1, 1); F16 from a grid that it holds. */
+static inline void draw_elements(draw *from, void *out, size_t count,
+                                 moerun__dtype dtype) {
+  for (size_t i = 0; i < count; i++) {
+    const float value = draw_float(from, -1, 1);
+    if (dtype == MOERUN_DTYPE_F32) {
+      memcpy((char *)out + 4 * i, &value, sizeof value);
+      continue;
+    }
+    uint16_t half = moerun__f32_to_bf16(value);
+    if (dtype == MOERUN_DTYPE_F16) {
+      /* sign, exponent 0 .. 14 (subnormals too), any mantissa: |value| < 1 */
+      half = (uint16_t)(draw_int(from, 0, 14) << 10 | draw_int(from, 0, 1023) |
+                        draw_int(from, 0, 1) << 15);
+    }
+    memcpy((char *)out + 2 * i, &half, sizeof half);
+  }
+}
+
+/* FNV-1a of the bytes, on top of `hash`. */
+static inline uint64_t hash_bytes(uint64_t hash, const void *bytes,
+                                  size_t count) {
+  const unsigned char *p = bytes;
+  for (size_t i = 0; i < count; i++) {
+    hash = (hash ^ p[i]) * 0x100000001b3U;
+  }
+  return hash;
+}
+
+#define HASH_START 0xcbf29ce484222325U
+
+#endif
