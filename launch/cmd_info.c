@@ -1,0 +1,93 @@
+/* `moerun info`: the build, the table of configuration keys, what a model is,
+ * and the memory that each rank will take, all before anything is loaded. */
+#include "launch/command.h"
+
+#include "kernels/kernels.h"
+#include "runtime/arch.h"
+
+#include <mpi.h>
+#include <string.h>
+
+/* ---- Build -------------------------------------------------------------------- */
+
+void moerun__print_build(FILE *stream) {
+  char library[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  (void)MPI_Get_library_version(library, &length);
+  library[strcspn(library, ",\n")] = '\0';
+  (void)fprintf(stream, "moerun %d.%d.%d\nMPI: %s\ncompiler: %s\nkernels:",
+                MOERUN_VERSION_MAJOR, MOERUN_VERSION_MINOR,
+                MOERUN_VERSION_PATCH, library, MOERUN_COMPILER);
+  const moerun__kernels *set = NULL;
+  for (int i = 0; (set = moerun__kernels_at(i)) != NULL; i++) {
+    (void)fprintf(stream, " %s", set->name);
+  }
+  (void)fputc('\n', stream);
+}
+
+/* ---- Model -------------------------------------------------------------------- */
+
+/* Parameters, in millions. */
+typedef struct parameter_count {
+  double all;
+  double active; /* that one token meets */
+} parameter_count;
+
+static parameter_count count_parameters(const moerun__model_config *c) {
+  const double H = c->hidden_width;
+  const double heads = (double)c->num_heads * c->head_dim;
+  const double kv_heads = (double)c->num_kv_heads * c->head_dim;
+  const double expert = 3.0 * H * c->expert_width;
+  const double attention = H * (2 * heads + 2 * kv_heads) + 2 * H;
+  const double dense = 3.0 * H * c->dense_width;
+  const int32_t dense_layers = c->num_layers - c->num_moe_layers;
+  const double head = H * c->vocab_size;
+  const double shared = (c->tied_head ? 1 : 2) * head + H +
+                        c->num_layers * attention + dense_layers * dense +
+                        c->num_moe_layers * H * c->num_experts;
+  const double experts = c->num_moe_layers * expert;
+  return (parameter_count){
+      .all = (shared + experts * c->num_experts) / 1e6,
+      .active = (shared + experts * c->experts_per_token) / 1e6,
+  };
+}
+
+static void print_model(const char *path, const moerun__model_config *c) {
+  const parameter_count count = count_parameters(c);
+  (void)printf("\nmodel %s\n", path);
+  (void)printf("  architecture  %s\n", moerun__arch_name(c->arch));
+  (void)printf("  parameters    %.1f million, %.1f million of them for one "
+               "token\n",
+               count.all, count.active);
+  (void)printf("  layers        %d, %d of them with experts\n", c->num_layers,
+               c->num_moe_layers);
+  (void)printf("  experts       %d a layer, %d a token, width %d\n",
+               c->num_experts, c->experts_per_token, c->expert_width);
+  (void)printf("  hidden width  %d\n", c->hidden_width);
+  (void)printf("  attention     %d heads and %d key/value heads of width %d\n",
+               c->num_heads, c->num_kv_heads, c->head_dim);
+  (void)printf("  vocabulary    %d\n", c->vocab_size);
+  (void)printf("  context       %d tokens\n", c->max_positions);
+}
+
+moerun_status moerun__cmd_info(moerun__invocation *invocation) {
+  moerun_status status = MOERUN_OK;
+  moerun__model_config model = {0};
+  const moerun__config *config = invocation->config;
+  const char *path = moerun__config_text(config, "model");
+  if (moerun__config_bool(config, "config_table")) {
+    moerun__config_print_table(stdout);
+    goto done;
+  }
+  if (path[0] == '\0') {
+    moerun__print_build(stdout);
+    goto done;
+  }
+  invocation->phase = MOERUN_PHASE_INPUT;
+  MOERUN_TRY(moerun__model_config_load(&model, path));
+  moerun__print_build(stdout);
+  print_model(path, &model);
+done:
+  moerun__model_config_clear(&model);
+  return status;
+}

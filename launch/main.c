@@ -1,0 +1,331 @@
+/* The program `moerun`: finds the subcommand, gives every rank the same
+ * configuration, and ends all ranks with one line and one exit code.
+ *
+ * Only rank 0 reads flags, variables and the configuration file; the others
+ * get its values, because they may run where those are missing. At the end the
+ * ranks agree on the largest exit code and on the lowest rank at fault, which
+ * alone prints. When communication itself has failed there is nothing left to
+ * agree by, and MPI_Abort ends the job. */
+#include "launch/command.h"
+
+#include "comm/comm.h"
+#include "runtime/base/log.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+
+#include <moerun/moerun_mpi.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Documented in launch/README.md; numbers after sysexits.h where it has one. */
+enum {
+  EXIT_USAGE = 2,
+  EXIT_BAD_INPUT = 65,
+  EXIT_NO_INPUT = 66,
+  EXIT_INTERNAL = 70,
+  EXIT_MEMORY = 71,
+  EXIT_OUTPUT = 74,
+  EXIT_STOPPED = 75,
+  EXIT_PEER_LOST = 77,
+};
+
+typedef struct subcommand {
+  const char *name;
+  int uses_mpi;
+  moerun_status (*run)(moerun__invocation *invocation);
+  const char *usage;
+  const char *summary;
+} subcommand;
+
+static const subcommand subcommands[] = {
+    {"info", 0, moerun__cmd_info, "moerun info [--model FOLDER] [options]",
+     "model, memory per rank before anything is allocated, build"},
+};
+
+static const subcommand *find_subcommand(const char *name) {
+  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
+    if (strcmp(subcommands[i].name, name) == 0) return &subcommands[i];
+  }
+  return NULL;
+}
+
+/* ---- Help --------------------------------------------------------------------- */
+
+static void print_help(void) {
+  (void)fputs("usage: moerun SUBCOMMAND [options]\n\n", stdout);
+  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
+    (void)printf("  %-9s %s%s\n", subcommands[i].name, subcommands[i].summary,
+                 subcommands[i].uses_mpi ? " (under mpirun or srun)" : "");
+  }
+  (void)fputs("\n`moerun SUBCOMMAND --help` lists the options, "
+              "`moerun --version` the build.\n",
+              stdout);
+}
+
+static void print_subcommand_help(const subcommand *command) {
+  (void)printf("usage: %s\n\n%s\n\noptions:\n", command->usage,
+               command->summary);
+  moerun__config_print_options(stdout, command->name);
+  (void)fputs("\nAn option --some-key is also the variable MOERUN_SOME_KEY and "
+              "the key some_key of\nthe --config file; the option is stronger "
+              "than the variable, the variable than\nthe file.\n",
+              stdout);
+}
+
+/* ---- The end -------------------------------------------------------------------- */
+
+/* MOERUN_ERR_PEER is nobody's own failure: 0, the rank at fault has the code. */
+static int exit_code(moerun_status status,
+                     const moerun__invocation *invocation) {
+  const moerun__phase phase = invocation->phase;
+  switch (status) {
+  case MOERUN_OK: return invocation->stopped ? EXIT_STOPPED : EXIT_SUCCESS;
+  case MOERUN_ERR_INVALID:
+    return phase == MOERUN_PHASE_USAGE ? EXIT_USAGE : EXIT_BAD_INPUT;
+  case MOERUN_ERR_IO:
+    return phase == MOERUN_PHASE_OUTPUT ? EXIT_OUTPUT : EXIT_NO_INPUT;
+  case MOERUN_ERR_SHAPE:
+  case MOERUN_ERR_FORMAT:
+  case MOERUN_ERR_OVERFLOW:
+  case MOERUN_ERR_UNSUPPORTED: return EXIT_BAD_INPUT;
+  case MOERUN_ERR_NOMEM: return EXIT_MEMORY;
+  case MOERUN_ERR_COMM:
+  case MOERUN_ERR_TIMEOUT: return EXIT_PEER_LOST;
+  case MOERUN_ERR_PEER: return EXIT_SUCCESS;
+  }
+  return EXIT_INTERNAL;
+}
+
+static void print_error(int rank) {
+  if (rank > 0) {
+    (void)fprintf(stderr, "moerun: rank %d: %s\n", rank, moerun_last_error());
+  } else {
+    (void)fprintf(stderr, "moerun: %s\n", moerun_last_error());
+  }
+}
+
+/* Results that did not reach stdout are a failure. */
+static moerun_status flush_output(moerun__invocation *invocation) {
+  moerun_status status = MOERUN_OK;
+  const int lost = fflush(stdout) != 0 || ferror(stdout);
+  if (lost) invocation->phase = MOERUN_PHASE_OUTPUT;
+  MOERUN_REQUIRE(!lost, MOERUN_ERR_IO, "stdout: cannot be written");
+done:
+  return status;
+}
+
+/* Command and, if it succeeded, the flush. */
+static moerun_status run_command(const subcommand *command,
+                                 moerun__invocation *invocation) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(command->run(invocation));
+  MOERUN_TRY(flush_output(invocation));
+done:
+  return status;
+}
+
+static void begin_log(const moerun__config *config) {
+  static const char *const levels[] = {"error", "warn", "info", "debug"};
+  static const char *const origins[] = {"default", "file", "environment",
+                                        "flag"};
+  const char *level = moerun__config_text(config, "log_level");
+  const char *key = NULL;
+  const char *value = NULL;
+  moerun__config_origin origin = MOERUN_CONFIG_DEFAULT;
+  for (int i = MOERUN_LOG_ERROR; i <= (int)MOERUN_LOG_DEBUG; i++) {
+    if (strcmp(level, levels[i]) == 0) {
+      moerun__log_set_level((moerun__log_level)i);
+    }
+  }
+  for (int i = 0; moerun__config_at(config, i, &key, &value, &origin); i++) {
+    LOG_ROOT(MOERUN_LOG_DEBUG, "%s = %s (%s)", key, value, origins[origin]);
+  }
+}
+
+/* ---- One process ------------------------------------------------------------------ */
+
+static int run_alone(const subcommand *command, int num_arguments,
+                     const char *const *arguments) {
+  moerun_status status = MOERUN_OK;
+  moerun__config *config = NULL;
+  moerun__invocation invocation = {.subcommand = command->name};
+  MOERUN_TRY(moerun__config_load(&config, command->name, num_arguments,
+                                 arguments, NULL));
+  begin_log(config);
+  invocation.config = config;
+  MOERUN_TRY(run_command(command, &invocation));
+done:
+  if (status != MOERUN_OK) print_error(0);
+  moerun__config_destroy(config);
+  return exit_code(status, &invocation);
+}
+
+/* ---- Many ranks ------------------------------------------------------------------- */
+
+/* Programs that were started as one job but built with another MPI, or without
+ * its launcher, each believe to be alone. */
+static void warn_if_alone_together(void) {
+  static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE",
+                                          "SLURM_NTASKS"};
+  for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+    const char *text = moerun__config_environment(variables[i]);
+    if (text == NULL || strtol(text, NULL, 10) <= 1) continue;
+    LOG_ROOT(MOERUN_LOG_WARN,
+             "%s is %s but MPI has 1 rank here: start with the mpirun or srun "
+             "of the MPI that `moerun --version` names",
+             variables[i], text);
+    return;
+  }
+}
+
+/* The verdict of all ranks before there is a comm. */
+static moerun_status agree(moerun_status status) {
+  int gravest = (int)status;
+  MPI_Allreduce(MPI_IN_PLACE, &gravest, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+  if (status == MOERUN_OK && gravest != (int)MOERUN_OK) {
+    status = moerun__fail(MOERUN_ERR_PEER, __FILE__, __LINE__,
+                          "another rank could not read the configuration");
+  }
+  return status;
+}
+
+static moerun_status share_config(moerun__config **out, const char *name,
+                                  int num_arguments,
+                                  const char *const *arguments, int rank) {
+  moerun_status status = MOERUN_OK;
+  char *packed = NULL;
+  size_t bytes = 0;
+  if (rank == 0) {
+    status = moerun__config_load(out, name, num_arguments, arguments, NULL);
+    if (status == MOERUN_OK)
+      status = moerun__config_pack(&packed, &bytes, *out);
+  }
+  MOERUN_TRY(agree(status));
+  int64_t length = (int64_t)bytes;
+  MPI_Bcast(&length, 1, MPI_INT64_T, 0, MPI_COMM_WORLD);
+  bytes = (size_t)length;
+  if (rank != 0) status = moerun__alloc(&packed, bytes, 1);
+  MOERUN_TRY(agree(status));
+  MPI_Bcast(packed, moerun__to_int(length), MPI_CHAR, 0, MPI_COMM_WORLD);
+  if (rank != 0) {
+    status = moerun__config_unpack(out, name, packed, bytes);
+  }
+  MOERUN_TRY(agree(status));
+done:
+  moerun__free(packed);
+  return status;
+}
+
+/* [collective] */
+static moerun_status create_comm(moerun_comm **out,
+                                 const moerun__config *config, int size) {
+  moerun_status status = MOERUN_OK;
+  const char *transport = moerun__config_text(config, "transport");
+  const double timeout_s = moerun__config_double(config, "timeout_s");
+  const moerun_mpi_options options = {.timeout_s =
+                                          timeout_s > 0 ? timeout_s : -1};
+  const int is_self = strcmp(transport, "self") == 0;
+  MOERUN_REQUIRE(!is_self || size == 1, MOERUN_ERR_INVALID,
+                 "--transport: self: expected 1 rank, found %d", size);
+  if (is_self || (size == 1 && strcmp(transport, "auto") == 0)) {
+    MOERUN_TRY(moerun_comm_create_self(out));
+  } else {
+    MOERUN_TRY(moerun_comm_create_mpi(out, MPI_COMM_WORLD, &options));
+  }
+done:
+  return status;
+}
+
+/* [collective] The exit code of all ranks; the rank at fault prints. A failure
+ * outweighs a stop, then the larger code counts, then the lower rank. */
+static int finish(moerun_status status, const moerun__invocation *invocation,
+                  int rank, int size) {
+  enum { FAILED = 256 };
+  const int64_t step = (int64_t)1 << 32;
+  const int code = exit_code(status, invocation);
+  const int64_t own = code + (status != MOERUN_OK ? FAILED : 0);
+  int64_t verdict = -(own * step + size - rank);
+  int is_lost = code == EXIT_PEER_LOST;
+  if (!is_lost && invocation->comm != NULL) {
+    moerun_comm *comm = invocation->comm;
+    is_lost = comm->ops->minimum(comm, &verdict) != MOERUN_OK;
+  } else if (!is_lost) {
+    MPI_Allreduce(MPI_IN_PLACE, &verdict, 1, MPI_INT64_T, MPI_MIN,
+                  MPI_COMM_WORLD);
+  }
+  if (is_lost) {
+    print_error(rank);
+    MPI_Abort(MPI_COMM_WORLD, EXIT_PEER_LOST);
+  }
+  const int agreed = (int)(-verdict / step);
+  if (agreed >= FAILED && rank == size - (int)(-verdict % step)) {
+    print_error(rank);
+  }
+  if (agreed == FAILED) return EXIT_INTERNAL; /* every rank blames another */
+  return agreed >= FAILED ? agreed - FAILED : agreed;
+}
+
+static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
+  moerun_status status = MOERUN_OK;
+  moerun__config *config = NULL;
+  moerun_comm *comm = NULL;
+  moerun__invocation invocation = {.subcommand = command->name};
+  int level = 0;
+  int rank = 0;
+  int size = 1;
+  MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  moerun__log_set_rank(rank, size);
+  if (size == 1) warn_if_alone_together();
+  MOERUN_TRY(share_config(&config, command->name, *argc - 2,
+                          (const char *const *)*argv + 2, rank));
+  begin_log(config);
+  MOERUN_TRY(create_comm(&comm, config, size));
+  invocation.config = config;
+  invocation.comm = comm;
+  MOERUN_TRY(run_command(command, &invocation));
+done:;
+  const int code = finish(status, &invocation, rank, size);
+  moerun_comm_destroy(comm);
+  moerun__config_destroy(config);
+  MPI_Finalize();
+  return code;
+}
+
+/* ---- Start ------------------------------------------------------------------------ */
+
+static int has_help(int argc, char **argv) {
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return 1;
+  }
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  const subcommand *command = argc > 1 ? find_subcommand(argv[1]) : NULL;
+  const int wants_help = has_help(argc, argv);
+  if (command != NULL && !wants_help) {
+    return command->uses_mpi
+               ? run_on_ranks(command, &argc, &argv)
+               : run_alone(command, argc - 2, (const char *const *)argv + 2);
+  }
+  if (command != NULL) {
+    print_subcommand_help(command);
+  } else if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+    moerun__print_build(stdout);
+  } else if (wants_help) {
+    print_help();
+  } else {
+    (void)fprintf(stderr,
+                  "moerun: expected a subcommand, found %.100s; "
+                  "`moerun --help` lists them\n",
+                  argc > 1 ? argv[1] : "none");
+    return EXIT_USAGE;
+  }
+  moerun__invocation invocation = {0};
+  const moerun_status status = flush_output(&invocation);
+  if (status != MOERUN_OK) print_error(0);
+  return exit_code(status, &invocation);
+}
