@@ -36,12 +36,15 @@ typedef struct moerun__row_list {
   int32_t last_peer;
 } moerun__row_list;
 
-/* Sent to other ranks since the comm was created. */
+/* Sent to other ranks since the comm was created: rows, bytes and messages of
+ * dispatch and combine (what a placement is judged by), and beside them the
+ * bytes of exchange_counts and of messages with MOERUN_TAG_CONTROL. */
 typedef struct moerun__comm_count {
-  int64_t row_bytes; /* by send_begin                         */
   int64_t rows;
+  int64_t row_bytes;
   int64_t messages;
-  int64_t count_bytes; /* by exchange_counts                    */
+  int64_t count_bytes;
+  int64_t control_bytes;
 } moerun__comm_count;
 
 typedef struct moerun__comm_ops {

@@ -165,10 +165,13 @@ static moerun_status post(moerun__transfer *transfer, int32_t peer,
                                    transfer->tag, self->comm, request);
   if (code != MPI_SUCCESS) return mpi_result(self, code, "start of rows");
   transfer->peer[transfer->num_requests++] = peer;
-  if (!transfer->receives) {
+  const int64_t bytes = rows * (int64_t)list->row_bytes;
+  if (!transfer->receives && transfer->tag < MOERUN_TAG_DISPATCH) {
+    self->base.count.control_bytes += bytes;
+  } else if (!transfer->receives) {
     self->base.count.messages++;
     self->base.count.rows += rows;
-    self->base.count.row_bytes += rows * (int64_t)list->row_bytes;
+    self->base.count.row_bytes += bytes;
   }
   return MOERUN_OK;
 }

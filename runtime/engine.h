@@ -34,24 +34,24 @@ typedef struct moerun__completion {
   int32_t rank; /* that ran it */
   moerun__finish finish;
   int32_t num_prompt;
-  int32_t num_tokens;      /* generated, an end-of-sequence token included */
-  const int32_t *token;    /* [num_tokens], borrowed */
-  double log_probability;  /* score_only: sum, natural logarithm */
-  int32_t num_traced;      /* rows fed to the model, 0 unless tracing */
-  const int16_t *trace;    /* [num_traced][num_moe_layers][K] expert ids in gate
+  int32_t num_tokens;     /* generated, an end-of-sequence token included */
+  const int32_t *token;   /* [num_tokens], borrowed */
+  double log_probability; /* score_only: sum, natural logarithm */
+  int32_t num_traced;     /* rows fed to the model, 0 unless tracing */
+  const int16_t *trace;   /* [num_traced][num_moe_layers][K] expert ids in gate
                               order, borrowed */
 } moerun__completion;
 
 /* What rank 0 knows of the run at a step boundary. */
 typedef struct moerun__progress {
   int64_t steps;
-  int64_t prompt_tokens;    /* rows of prompts fed so far, all ranks */
+  int64_t prompt_tokens; /* rows of prompts fed so far, all ranks */
   int64_t generated_tokens;
-  int64_t finished;         /* requests */
-  int64_t active;           /* requests on ranks now */
-  double prefill_seconds;   /* steps in which any rank fed prompt rows   */
-  double decode_seconds;    /* the other steps                           */
-  int64_t decode_tokens;    /* generated in those other steps            */
+  int64_t finished;       /* requests */
+  int64_t active;         /* requests on ranks now */
+  double prefill_seconds; /* steps in which any rank fed prompt rows   */
+  double decode_seconds;  /* the other steps                           */
+  int64_t decode_tokens;  /* generated in those other steps            */
 } moerun__progress;
 
 typedef struct moerun__engine_callbacks {
@@ -81,7 +81,7 @@ moerun_status moerun__engine_run(moerun_session *session,
                                  moerun__progress *progress, int *stopped);
 
 /* Bytes that moerun__engine_run allocates (once, before its first step). */
-size_t moerun__engine_bytes(const moerun_session *session,
+size_t moerun__engine_bytes(moerun_session *session,
                             const moerun__engine_options *options);
 
 #endif

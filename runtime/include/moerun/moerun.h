@@ -149,8 +149,8 @@ typedef struct moerun_session_options {
 MOERUN_API size_t moerun_session_bytes(const moerun_model *model,
                                        const moerun_session_options *options);
 
-/* [collective] The model is borrowed and must outlive the session. Options may
- * differ per rank except wire and chunks. */
+/* [collective] The model is borrowed and must outlive the session. The options
+ * are the same on all ranks. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_session_create(moerun_session **out, const moerun_model *model,
                       const moerun_session_options *options);

@@ -1,0 +1,75 @@
+/* One MoE layer over all ranks: dispatch, experts, combine. */
+#ifndef MOERUN_RUNTIME_MOE_H
+#define MOERUN_RUNTIME_MOE_H
+
+#include "runtime/model.h"
+#include "runtime/route.h"
+#include "runtime/stats.h"
+
+enum {
+  MOERUN_MAX_CHUNKS = 8,
+  MOERUN_FFN_TILE = 256, /* rows of one expert computed at a time */
+};
+
+/* The rows of a step are cut into chunks so that one chunk's rows travel while
+ * another's are computed. Each chunk has buffers of its own. */
+typedef struct moerun__moe_chunk {
+  int32_t first_token;
+  int32_t num_tokens;
+  moerun__route route;
+  char *rows;    /* [copies out | received][row_bytes] rows to experts        */
+  char *results; /* [T * K home | for others][result_bytes]                   */
+  int32_t *receive_offset; /* [R + 1] rows from each rank, placed behind the
+                              copies out; own rank's are not received         */
+  int32_t *reply_offset;   /* [R + 1] result rows for each rank               */
+  moerun__transfer *dispatch_out;
+  moerun__transfer *dispatch_in;
+  moerun__transfer *combine_out;
+  moerun__transfer *combine_in;
+} moerun__moe_chunk;
+
+typedef struct moerun__moe {
+  const moerun_model *model;
+  const moerun__kernels *kernels;
+  moerun__stats *stats;
+  moerun__dtype wire;
+  int32_t max_tokens;
+  int32_t num_chunks;
+  int32_t chunk_tokens;     /* ceil(max_tokens / num_chunks) */
+  int32_t receive_capacity; /* rows received at once, per chunk */
+  int32_t max_slots;        /* largest L of this rank over layers */
+  int32_t terms;            /* most terms of a row served here: min(K, L) */
+  size_t row_bytes;         /* H wire elements, K int16 slots, padded to 16 */
+  size_t result_bytes;      /* H wire elements, padded to 16 */
+  moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
+  int32_t *count_out; /* [R][1 + chunks] status, rows of each chunk */
+  int32_t *count_in;
+  int32_t *ids;            /* [T][K] */
+  float *weight;           /* [T][K] */
+  float *logits;           /* [T][E] */
+  int32_t *expert_of_slot; /* [num_moe_layers][max_slots] */
+  int32_t *slot_offset;    /* [L + 1] */
+  int32_t *row_index;      /* rows of a wave, by slot */
+  int32_t *result_index;
+  float *tile_x;       /* [tile][H]  */
+  float *tile_gate_up; /* [tile][2F] */
+  float *tile_h;       /* [tile][F]  */
+  float *tile_y;       /* [tile][H]  */
+  float *scratch;      /* for linear */
+} moerun__moe;
+
+/* Counts into `arena` when its base is NULL, else hands the buffers out and
+ * fills what never changes. model, kernels, stats, wire, max_tokens and num_chunks are set before. */
+void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
+moerun_status moerun__moe_create_transfers(moerun__moe *moe);
+void moerun__moe_destroy_transfers(moerun__moe *moe);
+
+/* [collective] y[T][H] = MoE(x[T][H]) of MoE layer `layer` (a decoder layer
+ * index). `failed` is this rank's status so far: a rank that is not OK sends
+ * no rows but tells the others, who then return MOERUN_ERR_PEER. ids of the
+ * T tokens stay in moe->ids until the next call. */
+moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer, int32_t T,
+                                  const float *x, float *y,
+                                  moerun_status failed);
+
+#endif

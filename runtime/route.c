@@ -1,0 +1,98 @@
+/* Two passes over the T * K gate choices: count, then place, as in a counting
+ * sort. O(T K + R), nothing allocated; the order of everything follows from
+ * (rank, token, j) alone, so that a plan is the same wherever it is made. */
+#include "runtime/route.h"
+
+#include <string.h>
+
+int32_t moerun__route_max_copies(int32_t tokens, int32_t K, int32_t num_ranks) {
+  return tokens * (K < num_ranks ? K : num_ranks);
+}
+
+void moerun__route_lay_out(moerun__route *route, moerun__arena *arena,
+                           int32_t max_tokens, int32_t K, int32_t num_ranks) {
+  const size_t R = (size_t)num_ranks;
+  const size_t pairs = (size_t)max_tokens * (size_t)K;
+  const size_t copies =
+      (size_t)moerun__route_max_copies(max_tokens, K, num_ranks);
+  route->copy_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
+  route->copy_token = moerun__arena_take(arena, copies, sizeof(int32_t));
+  route->copy_slot =
+      moerun__arena_take(arena, copies * (size_t)K, sizeof(int16_t));
+  route->result_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
+  route->result_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->replica_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->last_token = moerun__arena_take(arena, R, sizeof(int32_t));
+}
+
+/* The replica of `expert` that serves tokens of `home`. */
+static int32_t choose_replica(const moerun_placement *placement, int32_t layer,
+                              int32_t expert, int32_t home) {
+  const size_t at =
+      (size_t)layer * (size_t)placement->num_experts + (size_t)expert;
+  const int32_t first = placement->replica_offset[at];
+  const int32_t count = placement->replica_offset[at + 1] - first;
+  for (int32_t i = first; i < first + count; i++) {
+    if (placement->rank_of[i] == home) return i;
+  }
+  return first + home % count;
+}
+
+/* Counts of pass 1 become offsets; offset[r + 1] is then where pass 2 puts the
+ * next item of rank r and ends as the offset of rank r + 1. */
+static void counts_to_cursors(int32_t *offset, int32_t num_ranks) {
+  int32_t sum = 0;
+  for (int32_t r = 0; r < num_ranks; r++) {
+    const int32_t count = offset[r + 1];
+    offset[r + 1] = sum;
+    sum += count;
+  }
+}
+
+void moerun__route_solve(moerun__route *route,
+                         const moerun_placement *placement, int32_t layer,
+                         int32_t home, const int32_t *ids, int32_t T,
+                         int32_t K) {
+  const int32_t R = placement->num_ranks;
+  memset(route->copy_offset, 0, ((size_t)R + 1) * sizeof(int32_t));
+  memset(route->result_offset, 0, ((size_t)R + 1) * sizeof(int32_t));
+  for (int32_t r = 0; r < R; r++) {
+    route->last_token[r] = -1;
+  }
+  for (int32_t t = 0; t < T; t++) {
+    for (int32_t i = t * K; i < (t + 1) * K; i++) {
+      route->replica_of[i] = -1;
+      if (ids[i] < 0) continue;
+      const int32_t replica = choose_replica(placement, layer, ids[i], home);
+      const int32_t rank = placement->rank_of[replica];
+      route->replica_of[i] = replica;
+      route->result_offset[rank + 1]++;
+      if (route->last_token[rank] != t) route->copy_offset[rank + 1]++;
+      route->last_token[rank] = t;
+    }
+  }
+  counts_to_cursors(route->copy_offset, R);
+  counts_to_cursors(route->result_offset, R);
+  for (int32_t r = 0; r < R; r++) {
+    route->last_token[r] = -1;
+  }
+  for (int32_t t = 0; t < T; t++) {
+    for (int32_t j = 0; j < K; j++) {
+      const int32_t i = t * K + j;
+      const int32_t replica = route->replica_of[i];
+      route->result_of[i] = -1;
+      if (replica < 0) continue;
+      const int32_t rank = placement->rank_of[replica];
+      route->result_of[i] = route->result_offset[rank + 1]++;
+      if (route->last_token[rank] != t) {
+        route->last_token[rank] = t;
+        const int32_t copy = route->copy_offset[rank + 1]++;
+        route->copy_token[copy] = t;
+        memset(route->copy_slot + (size_t)copy * (size_t)K, 0xff,
+               (size_t)K * sizeof(int16_t));
+      }
+      const int32_t copy = route->copy_offset[rank + 1] - 1;
+      route->copy_slot[copy * K + j] = (int16_t)placement->slot_of[replica];
+    }
+  }
+}

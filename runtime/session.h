@@ -1,0 +1,51 @@
+/* A session: every buffer a step needs, made once. */
+#ifndef MOERUN_RUNTIME_SESSION_H
+#define MOERUN_RUNTIME_SESSION_H
+
+#include "runtime/kv_cache.h"
+#include "runtime/model.h"
+#include "runtime/moe.h"
+#include "runtime/stats.h"
+
+struct moerun_session {
+  const moerun_model *model; /* borrowed */
+  const moerun__kernels *kernels;
+  moerun_session_options options; /* with the defaults filled in */
+  void *block;                    /* all buffers below */
+  size_t block_bytes;
+  moerun__moe moe;
+  moerun__kv_cache kv;
+  moerun__stats stats;
+  int16_t *trace; /* [max_tokens][num_moe_layers][K] ids of the last step;
+                     NULL unless recording was asked for at creation       */
+  float *x;       /* [T][H] the residual stream */
+  float *h;       /* [T][H] normed input of a block, or its output */
+  float *y;       /* [T][H] output of the MoE layer */
+  float *qkv;     /* [T][(heads + 2 kv_heads) * head_dim] */
+  float *mixed;   /* [T][heads * head_dim] attention's output before out */
+  float *dense;   /* [tile][3 * dense_width]; dense layers only */
+  float *cosine;  /* [T][head_dim / 2] */
+  float *sine;
+  double *inverse_frequency; /* [head_dim / 2] */
+  char *seen;                /* [max_sequences] scratch of the batch check */
+  float *scratch;            /* for linear and attention */
+};
+
+/* Settings that the command has and the public options do not. */
+typedef struct moerun__session_extra {
+  const moerun__kernels *kernels; /* NULL: the fastest that runs here */
+  int32_t record_trace;
+} moerun__session_extra;
+
+moerun_status moerun__session_create_with(moerun_session **out,
+                                          const moerun_model *model,
+                                          const moerun_session_options *options,
+                                          const moerun__session_extra *extra);
+
+/* Bytes of a session of `model`, whose weights need not be loaded: config,
+ * placement, comm and moe_only are enough. */
+size_t moerun__session_bytes_with(const moerun_model *model,
+                                  const moerun_session_options *options,
+                                  const moerun__session_extra *extra);
+
+#endif

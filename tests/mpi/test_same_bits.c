@@ -1,0 +1,283 @@
+/* Promise 1: what a request produces is the same bits whatever the number of
+ * ranks, the placement (replicas included), the transport, the batch it shares,
+ * the order, the chunking and the kernel set.
+ *
+ * The expected results come from one rank, one request at a time, the portable
+ * kernels. Each case then draws a world from the seed: the first R of the eight
+ * ranks run a random selection of the requests in random order; tokens, scores
+ * (log-probabilities, all 64 bits) and traced expert ids must be equal.
+ * MOERUN_TEST_CASES sets the number of cases, MOERUN_TEST_SEED the seed. */
+#include "comm/comm.h"
+#include "runtime/base/rng.h"
+#include "support/engine_run.h"
+#include "support/mpi_test.h"
+
+#include <moerun/moerun_mpi.h>
+#include <stdio.h>
+
+enum { NUM_MODELS = 4 };
+
+static const char *const models[NUM_MODELS] = {
+    "qwen3_moe_bf16", "mixtral_bf16", "olmoe_gqa_f16", "qwen3_moe_dense"};
+
+static uint64_t seed = 20240229;
+static uint64_t counter;
+
+static int32_t draw(int32_t below) {
+  return (int32_t)(moerun__uniform(seed, 2, counter++) * below);
+}
+
+static int32_t pick(const int32_t *from, int32_t n) {
+  return from[draw(n)];
+}
+
+/* ---- Requests ------------------------------------------------------------------- */
+
+static int32_t prompts[RUN_REQUESTS][40];
+static moerun__request requests[RUN_REQUESTS];
+
+/* Prompts of 1 to 40 tokens; greedy, sampled and scored in turn. */
+static void make_requests(int32_t V) {
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    const int32_t length = i == 0 ? 1 : 1 + draw(40);
+    for (int32_t t = 0; t < length; t++) {
+      prompts[i][t] = draw(V);
+    }
+    const int score = i % 4 == 3;
+    requests[i] = (moerun__request){
+        .index = i,
+        .num_prompt = length,
+        .prompt = prompts[i],
+        .max_new_tokens = score ? 0 : 1 + draw(12),
+        .score_only = score,
+        .temperature = i % 2 ? 0.9 : 0.0,
+        .top_p = i % 4 == 1 ? 0.8 : 1.0,
+        .seed = (uint64_t)i * 17 + 3,
+    };
+  }
+}
+
+/* ---- Worlds --------------------------------------------------------------------- */
+
+typedef struct world {
+  int32_t R;
+  int32_t model;
+  int32_t block_placement;
+  const moerun__kernels *kernels;
+  moerun_session_options options;
+  int32_t prefill_chunk;
+  int32_t record_trace;
+  int32_t count;
+  int32_t order[RUN_REQUESTS];
+} world;
+
+static void draw_world(world *w) {
+  static const int32_t ranks[] = {1, 2, 3, 4, 8};
+  static const int32_t tokens[] = {3, 7, 16, 33, 128};
+  int32_t sets = 1;
+  while (moerun__kernels_at(sets) != NULL) {
+    sets++;
+  }
+  memset(w, 0, sizeof *w);
+  w->R = pick(ranks, 5);
+  w->block_placement = draw(4) == 0;
+  w->kernels = moerun__kernels_at(1 + draw(sets - 1));
+  w->options.max_tokens = pick(tokens, 5);
+  w->options.max_sequences =
+      1 + draw(w->options.max_tokens < 6 ? w->options.max_tokens : 6);
+  w->options.kv_tokens = 96 + draw(200);
+  w->options.chunks = 1 + draw(4);
+  w->prefill_chunk = draw(3) == 0 ? 1 + draw(9) : 0;
+  w->record_trace = draw(2);
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    w->order[i] = i;
+  }
+  for (int32_t i = RUN_REQUESTS - 1; i > 0; i--) {
+    const int32_t j = draw(i + 1);
+    const int32_t moved = w->order[i];
+    w->order[i] = w->order[j];
+    w->order[j] = moved;
+  }
+  w->count = 1 + draw(RUN_REQUESTS);
+}
+
+/* Drawn on every rank alike, the ranks outside the world included. */
+static moerun_placement *draw_placement(const world *w, int32_t layers,
+                                        int32_t E) {
+  moerun_placement *placement = NULL;
+  int32_t offset[64 * 8 + 1];
+  int32_t rank_of[64 * 8 * 8];
+  int32_t n = 0;
+  for (int32_t i = 0; i < layers * E; i++) {
+    const int32_t first = draw(w->R);
+    const int32_t replicas = draw(5) == 0 ? 1 + draw(w->R) : 1;
+    offset[i] = n;
+    for (int32_t r = 0; r < w->R; r++) {
+      if ((r - first + w->R) % w->R < replicas) rank_of[n++] = r;
+    }
+  }
+  offset[layers * E] = n;
+  if (w->block_placement) {
+    assert_int_equal(moerun_placement_create_block(&placement, layers, E, w->R),
+                     MOERUN_OK);
+  } else {
+    assert_int_equal(moerun__placement_create(&placement, layers, E, w->R,
+                                              offset, rank_of, "random"),
+                     MOERUN_OK);
+  }
+  return placement;
+}
+
+static moerun_status run_world(const world *w, moerun_comm *comm,
+                               const moerun_placement *placement,
+                               run_result *result) {
+  moerun_status status = MOERUN_OK;
+  moerun_model *model = NULL;
+  moerun_session *session = NULL;
+  char path[512];
+  int stopped = 0;
+  run_state state = {.request = requests,
+                     .order = w->order,
+                     .count = w->count,
+                     .result = result};
+  const moerun__session_extra extra = {w->kernels, w->record_trace};
+  (void)snprintf(path, sizeof path, "%s/hf/%s", MOERUN_TEST_DATA,
+                 models[w->model]);
+  MOERUN_TRY(moerun_model_load(&model, comm, placement, path, NULL));
+  MOERUN_TRY(moerun__session_create_with(&session, model, &w->options, &extra));
+  MOERUN_TRY(run_requests(session, &state, w->prefill_chunk, w->record_trace,
+                          &stopped));
+done:
+  moerun_session_destroy(session);
+  moerun_model_destroy(model);
+  return status;
+}
+
+/* ---- The property ----------------------------------------------------------------- */
+
+typedef struct subject {
+  moerun_model_shape shape;
+  run_result expected[2][RUN_REQUESTS]; /* by wire */
+} subject;
+
+static run_result found[RUN_REQUESTS];
+
+static int same_result(const run_result *a, const run_result *b,
+                       size_t trace_width) {
+  return a->seen == b->seen && a->finish == b->finish &&
+         a->num_tokens == b->num_tokens &&
+         memcmp(a->token, b->token, (size_t)a->num_tokens * sizeof *a->token) ==
+             0 &&
+         memcmp(&a->log_probability, &b->log_probability,
+                sizeof a->log_probability) == 0 &&
+         (a->num_traced == 0 || b->num_traced == 0 ||
+          (a->num_traced == b->num_traced &&
+           memcmp(a->trace, b->trace,
+                  (size_t)a->num_traced * trace_width * sizeof *a->trace) ==
+               0));
+}
+
+static void expect(subject *s, int32_t model) {
+  char path[512];
+  (void)snprintf(path, sizeof path, "%s/hf/%s", MOERUN_TEST_DATA,
+                 models[model]);
+  assert_int_equal(moerun_model_shape_load(&s->shape, path), MOERUN_OK);
+  make_requests(s->shape.vocab_size);
+  memset(s->expected, 0, sizeof s->expected);
+  if (test_rank() != 0) return;
+  moerun_comm *self = NULL;
+  moerun_placement *placement = NULL;
+  assert_int_equal(moerun_comm_create_self(&self), MOERUN_OK);
+  assert_int_equal(moerun_placement_create_block(&placement,
+                                                 s->shape.num_moe_layers,
+                                                 s->shape.num_experts, 1),
+                   MOERUN_OK);
+  for (int wire = 0; wire < 2; wire++) {
+    world w = {.R = 1, .model = model, .record_trace = 1, .count = 1};
+    w.options = (moerun_session_options){.max_tokens = 64,
+                                         .max_sequences = 1,
+                                         .kv_tokens = 96,
+                                         .wire = (moerun_wire)wire};
+    assert_int_equal(moerun__kernels_find(&w.kernels, "portable"), MOERUN_OK);
+    for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+      w.order[0] = i;
+      assert_int_equal(run_world(&w, self, placement, s->expected[wire]),
+                       MOERUN_OK);
+    }
+  }
+  moerun_placement_destroy(placement);
+  moerun_comm_destroy(self);
+}
+
+static int check_case(const subject *s, int32_t model, int32_t number) {
+  world w;
+  int ok = 1;
+  draw_world(&w);
+  w.model = model;
+  const int wire = draw(3) == 0;
+  w.options.wire = (moerun_wire)wire;
+  const int self = w.R == 1 && draw(2);
+  moerun_placement *placement =
+      draw_placement(&w, s->shape.num_moe_layers, s->shape.num_experts);
+  MPI_Comm members = MPI_COMM_NULL;
+  const int member = test_rank() < w.R;
+  MPI_Comm_split(MPI_COMM_WORLD, member ? 0 : MPI_UNDEFINED, 0, &members);
+  if (member) {
+    moerun_comm *comm = NULL;
+    memset(found, 0, sizeof found);
+    moerun_status status = self ? moerun_comm_create_self(&comm)
+                                : moerun_comm_create_mpi(&comm, members, NULL);
+    if (status == MOERUN_OK) status = run_world(&w, comm, placement, found);
+    ok = status == MOERUN_OK;
+    if (!ok) print_error("%s\n", moerun_last_error());
+    for (int32_t i = 0; ok && test_rank() == 0 && i < w.count; i++) {
+      const int32_t r = w.order[i];
+      ok = same_result(&s->expected[wire][r], &found[r],
+                       (size_t)s->shape.num_moe_layers *
+                           (size_t)s->shape.experts_per_token);
+      if (!ok) print_error("request %d differs\n", r);
+    }
+    moerun_comm_destroy(comm);
+    MPI_Comm_free(&members);
+  }
+  moerun_placement_destroy(placement);
+  if (!ok) {
+    print_error("case %d of seed %llu: model %s, R %d, kernels %s, wire %d, "
+                "chunks %d, max_tokens %d, max_sequences %d, prefill_chunk %d, "
+                "%d requests\n",
+                number, (unsigned long long)seed, models[model], w.R,
+                w.kernels->name, wire, w.options.chunks, w.options.max_tokens,
+                w.options.max_sequences, w.prefill_chunk, w.count);
+  }
+  return ok;
+}
+
+static void same_bits_in_any_world(void **state) {
+  (void)state;
+  static subject s;
+  const char *cases_text = getenv("MOERUN_TEST_CASES");
+  const char *seed_text = getenv("MOERUN_TEST_SEED");
+  const int32_t cases =
+      cases_text ? (int32_t)strtol(cases_text, NULL, 10) : 200;
+  if (seed_text) seed = strtoull(seed_text, NULL, 10);
+  if (test_rank() == 0) {
+    print_message("seed %llu, %d cases\n", (unsigned long long)seed, cases);
+  }
+  for (int32_t model = 0; model < NUM_MODELS; model++) {
+    expect(&s, model);
+    for (int32_t i = model; i < cases; i += NUM_MODELS) {
+      counter = (uint64_t)i << 20; /* a case is the same whatever came before */
+      assert_all_ranks(check_case(&s, model, i));
+    }
+  }
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(same_bits_in_any_world),
+  };
+  if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
+  const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  (void)MPI_Finalize();
+  return failed;
+}

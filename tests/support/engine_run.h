@@ -1,0 +1,83 @@
+/* Runs a fixed set of requests through the engine from memory, in any order,
+ * and keeps what each produced. For tests on one or many ranks. */
+#ifndef MOERUN_TESTS_ENGINE_RUN_H
+#define MOERUN_TESTS_ENGINE_RUN_H
+
+#include "runtime/engine.h"
+#include "runtime/session.h"
+#include "support/cmocka.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { RUN_REQUESTS = 12, RUN_TOKENS = 64, RUN_TRACE = 4096 };
+
+typedef struct run_result {
+  int seen;
+  moerun__finish finish;
+  int32_t num_tokens;
+  int32_t token[RUN_TOKENS];
+  double log_probability;
+  int32_t num_traced;
+  int16_t trace[RUN_TRACE];
+} run_result;
+
+typedef struct run_state {
+  const moerun__request *request; /* [RUN_REQUESTS] */
+  const int32_t *order;           /* [count] indices of requests to run */
+  int32_t count;
+  int32_t handed_out;
+  int32_t stop_after; /* finished requests after which to stop; 0: never */
+  int32_t finished;
+  size_t trace_width;
+  run_result *result; /* [RUN_REQUESTS], on rank 0 */
+} run_state;
+
+static moerun_status run_next(void *context, moerun__request *request,
+                              int *has) {
+  run_state *state = context;
+  *has = state->handed_out < state->count;
+  if (*has) *request = state->request[state->order[state->handed_out++]];
+  return MOERUN_OK;
+}
+
+static moerun_status run_finished(void *context,
+                                  const moerun__completion *done) {
+  run_state *state = context;
+  run_result *result = &state->result[done->index];
+  if (result->seen++) return MOERUN_ERR_INVALID;
+  state->finished++;
+  result->finish = done->finish;
+  result->num_tokens = done->num_tokens;
+  memcpy(result->token, done->token,
+         (size_t)done->num_tokens * sizeof(int32_t));
+  result->log_probability = done->log_probability;
+  result->num_traced = done->num_traced;
+  if (done->num_traced > 0) {
+    memcpy(result->trace, done->trace,
+           (size_t)done->num_traced * state->trace_width * sizeof(int16_t));
+  }
+  return MOERUN_OK;
+}
+
+static int run_stop(void *context) {
+  const run_state *state = context;
+  return state->stop_after > 0 && state->finished >= state->stop_after;
+}
+
+static moerun_status run_requests(moerun_session *session, run_state *state,
+                                  int32_t prefill_chunk, int record_trace,
+                                  int *stopped) {
+  const moerun__engine_options options = {record_trace, prefill_chunk};
+  const moerun__engine_callbacks callbacks = {state, run_next, run_finished,
+                                              NULL, run_stop};
+  moerun__progress progress;
+  const moerun__model_config *config = &session->model->config;
+  state->trace_width =
+      (size_t)config->num_moe_layers * (size_t)config->experts_per_token;
+  state->handed_out = 0;
+  state->finished = 0;
+  return moerun__engine_run(session, &options, &callbacks, &progress, stopped);
+}
+
+#endif
