@@ -33,6 +33,8 @@ enum {
 static const moerun__arch rows[] = {
     {
         .name = "qwen3_moe",
+        .class_name = "Qwen3MoeForCausalLM",
+        .usually_renormalised = 1,
         .experts_key = "num_experts",
         .width_key = "moe_intermediate_size",
         .renormalise_key = "norm_topk_prob",
@@ -51,6 +53,7 @@ static const moerun__arch rows[] = {
     },
     {
         .name = "mixtral",
+        .class_name = "MixtralForCausalLM",
         .experts_key = "num_local_experts",
         .width_key = "intermediate_size",
         .has_head_dim = 1,
@@ -66,6 +69,7 @@ static const moerun__arch rows[] = {
     },
     {
         .name = "olmoe",
+        .class_name = "OlmoeForCausalLM",
         .experts_key = "num_experts",
         .width_key = "intermediate_size",
         .renormalise_key = "norm_topk_prob",
@@ -90,14 +94,6 @@ const char *moerun__arch_name(const moerun__arch *arch) {
 
 const moerun__arch *moerun__arch_at(int i) {
   return i >= 0 && i < NUM_ROWS ? &rows[i] : NULL;
-}
-
-const char *moerun__arch_experts_key(const moerun__arch *arch) {
-  return arch->experts_key;
-}
-
-const char *moerun__arch_width_key(const moerun__arch *arch) {
-  return arch->width_key;
 }
 
 /* A size in 1..high; missing: *fallback, or an error without one. */

@@ -59,9 +59,6 @@ void moerun__model_config_clear(moerun__model_config *config);
 const char *moerun__arch_name(const moerun__arch *arch);
 /* Row i of the table, or NULL beyond the last. */
 const moerun__arch *moerun__arch_at(int i);
-/* How the row spells the keys of E and of the expert width in config.json. */
-const char *moerun__arch_experts_key(const moerun__arch *arch);
-const char *moerun__arch_width_key(const moerun__arch *arch);
 
 /* ---- Tensors of a checkpoint (arch_tensors.c) ------------------------------ */
 

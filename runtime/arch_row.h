@@ -1,12 +1,13 @@
-/* One row of the feature table. For arch.c and arch_tensors.c; others ask the
- * functions of arch.h. */
+/* One row of the feature table. For what reads or writes the files of an
+ * architecture; the decoder only knows moerun__model_config. */
 #ifndef MOERUN_RUNTIME_ARCH_ROW_H
 #define MOERUN_RUNTIME_ARCH_ROW_H
 
 #include "runtime/arch.h"
 
 struct moerun__arch {
-  const char *name; /* model_type in config.json */
+  const char *name;       /* model_type in config.json */
+  const char *class_name; /* its entry in "architectures" */
 
   /* Keys. */
   const char *experts_key;
@@ -27,6 +28,7 @@ struct moerun__arch {
   double default_eps;
   int64_t default_bos; /* -1: none; also ignored when outside V */
   int64_t default_eos;
+  int usually_renormalised; /* what released models set renormalise_key to */
 
   /* Decoder and tensor names. */
   moerun__qk_norm qk_norm;

@@ -32,7 +32,6 @@
 enum {
   MAX_HEADER_BYTES = 100000000, /* as in the reference implementation */
   MAX_INDEX_BYTES = 100000000,
-  MAX_FILES = 1024,
   LENGTH_BYTES = 8,
   SHAPE_TEXT = 128,
 };
@@ -366,8 +365,8 @@ static moerun_status list_files(moerun__shards *shards, json_t *weight_map) {
                    "found \"%s\"",
                    origin, key, name);
     if (find_file(shards, name) >= 0) continue;
-    MOERUN_REQUIRE(shards->num_files < MAX_FILES, MOERUN_ERR_FORMAT,
-                   "%s: expected at most %d files", origin, MAX_FILES);
+    MOERUN_REQUIRE(shards->num_files < MOERUN_SHARD_FILES, MOERUN_ERR_FORMAT,
+                   "%s: expected at most %d files", origin, MOERUN_SHARD_FILES);
     MOERUN_TRY(add_file(shards, name));
   }
   MOERUN_REQUIRE(shards->num_files > 0, MOERUN_ERR_FORMAT,

@@ -10,7 +10,10 @@
 /* Files of a checkpoint, open, and the sorted table of their tensors. */
 typedef struct moerun__shards moerun__shards;
 
-enum { MOERUN_SHARD_DIMS = 4 };
+enum {
+  MOERUN_SHARD_DIMS = 4,
+  MOERUN_SHARD_FILES = 1024, /* most files of a checkpoint */
+};
 
 typedef struct moerun__tensor {
   const char *name;

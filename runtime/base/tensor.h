@@ -63,6 +63,22 @@ static inline float moerun__f16_to_f32(uint16_t half) {
   return moerun__bits_to_f32(sign | moerun__f32_to_bits(magnitude));
 }
 
+/* Round to nearest, ties to even; too large: infinity; NaN stays a NaN. */
+static inline uint16_t moerun__f32_to_f16(float value) {
+  const uint32_t bits = moerun__f32_to_bits(value);
+  const uint32_t sign = (bits >> 16) & 0x8000U;
+  const uint32_t magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return (uint16_t)(sign | 0x7e00U);
+  if (magnitude >= 0x477ff000U) return (uint16_t)(sign | 0x7c00U); /* 65520 */
+  if (magnitude < 0x38800000U) { /* below 2^-14: a multiple of 2^-24 */
+    /* 0.5 has steps of 2^-24, so that the sum is rounded as it should be. */
+    const float sum = moerun__bits_to_f32(magnitude) + 0.5F;
+    return (uint16_t)(sign | (moerun__f32_to_bits(sum) - 0x3f000000U));
+  }
+  const uint32_t rounded = magnitude + 0xfffU + ((magnitude >> 13) & 1U);
+  return (uint16_t)(sign | ((rounded - 0x38000000U) >> 13));
+}
+
 /* The fp32 value of element i of an array of `dtype`. */
 static inline float moerun__element(const void *array, moerun__dtype dtype,
                                     size_t i) {
