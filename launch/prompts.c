@@ -221,6 +221,10 @@ uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {
   return prompts->digest[index];
 }
 
+int moerun__prompts_are_scored(const moerun__prompts *prompts) {
+  return prompts->window > 0;
+}
+
 int64_t moerun__prompts_scored_bytes(const moerun__prompts *prompts) {
   return prompts->scored_bytes;
 }

@@ -61,6 +61,8 @@ uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index);
 /* Request `index`. ERR_FORMAT if the file is not what it was when opened. */
 moerun_status moerun__prompts_read(const moerun__prompts *prompts,
                                    moerun__prompt *out, int64_t index);
+/* Whether these are windows to be scored. */
+int moerun__prompts_are_scored(const moerun__prompts *prompts);
 /* Bytes of text whose tokens are scored; 0 if ids were given. */
 int64_t moerun__prompts_scored_bytes(const moerun__prompts *prompts);
 

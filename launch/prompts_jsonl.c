@@ -1,22 +1,19 @@
-/* Requests from JSON lines. The file is read in blocks and cut at newlines;
- * one line is in memory at a time. Ids are compared by hash first: only equal
- * hashes are looked at again. */
+/* Requests from JSON lines. Ids are compared by hash first; only requests with
+ * equal hashes are read again to be told apart. */
 #include "launch/prompts_input.h"
 
 #include "launch/digest.h"
+#include "launch/lines.h"
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-enum { LINE_LIMIT = 64 << 20, BLOCK = 1 << 16, ORIGIN_BYTES = 512 };
+enum { BLOCK = 1 << 16, ORIGIN_BYTES = 512 };
 
 /* ---- One line ------------------------------------------------------------------ */
 
@@ -128,14 +125,14 @@ done:
   return status;
 }
 
-/* The request in out->line. */
-static moerun_status read_object(const moerun__prompts *prompts,
-                                 moerun__prompt *out, int64_t index,
+/* The request that `line` describes. */
+static moerun_status read_object(moerun__prompt *out,
+                                 const moerun__prompts *prompts,
+                                 const moerun__text *line, int64_t index,
                                  const char *origin) {
   moerun_status status = MOERUN_OK;
   json_t *object = NULL;
-  MOERUN_TRY(
-      moerun__json_parse(&object, out->line.bytes, out->line.count, origin));
+  MOERUN_TRY(moerun__json_parse(&object, line->bytes, line->count, origin));
   MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
                  "%s: expected a JSON object, found %s", origin,
                  moerun__json_kind(object));
@@ -177,7 +174,7 @@ static moerun_status read_line(const moerun__prompts *prompts,
                                    end != NULL ? (size_t)(end - block) : got));
     at += (int64_t)got;
   }
-  MOERUN_TRY(read_object(prompts, out, index, origin));
+  MOERUN_TRY(read_object(out, prompts, &out->line, index, origin));
 done:
   return status;
 }
@@ -196,7 +193,8 @@ typedef struct id_place {
 typedef struct scan {
   moerun__prompts *prompts;
   moerun__prompt prompt;
-  int64_t line; /* of the text in prompt.line, from 1 */
+  int64_t line; /* being read, from 1 */
+  const moerun__text *text;
   id_place *place;
   size_t room;
 } scan;
@@ -247,7 +245,7 @@ done:
   return status;
 }
 
-/* ---- The whole file ---------------------------------------------------------------- */
+/* ---- The whole file ----------------------------------------------------------------- */
 
 static int is_blank(const moerun__text *line) {
   for (size_t i = 0; i < line->count; i++) {
@@ -258,43 +256,17 @@ static int is_blank(const moerun__text *line) {
   return 1;
 }
 
-/* Takes the line that begins at `offset` and is complete in s->prompt.line. */
+/* Takes the line in s->prompt.line, which begins at `offset`. */
 static moerun_status take_line(scan *s, int64_t offset) {
   moerun_status status = MOERUN_OK;
   char origin[ORIGIN_BYTES];
   moerun__prompts *prompts = s->prompts;
-  s->line++;
-  if (is_blank(&s->prompt.line)) goto done;
   (void)snprintf(origin, sizeof origin, "%s:%lld", prompts->path,
                  (long long)s->line);
   moerun__prompt_begin(&s->prompt, &prompts->options);
-  MOERUN_TRY(read_object(prompts, &s->prompt, prompts->count, origin));
+  MOERUN_TRY(read_object(&s->prompt, prompts, s->text, prompts->count, origin));
   MOERUN_TRY(moerun__prompts_add(prompts, &s->prompt, offset, origin));
   MOERUN_TRY(remember_id(s));
-done:
-  s->prompt.line.count = 0;
-  return status;
-}
-
-/* Cuts block[count], which stands at `at` in the file, at its newlines. */
-static moerun_status take_block(scan *s, int64_t *line_start, const char *block,
-                                size_t count, int64_t at) {
-  moerun_status status = MOERUN_OK;
-  size_t from = 0;
-  while (from < count) {
-    const char *end = memchr(block + from, '\n', count - from);
-    const size_t length =
-        end != NULL ? (size_t)(end - block) - from : count - from;
-    MOERUN_TRY(moerun__text_append(&s->prompt.line, block + from, length));
-    MOERUN_REQUIRE(s->prompt.line.count <= LINE_LIMIT, MOERUN_ERR_FORMAT,
-                   "%s:%lld: expected a line of at most %d bytes",
-                   s->prompts->path, (long long)s->line + 1, LINE_LIMIT);
-    from += length;
-    if (end == NULL) break;
-    MOERUN_TRY(take_line(s, *line_start));
-    from++;
-    *line_start = at + (int64_t)from;
-  }
 done:
   return status;
 }
@@ -302,29 +274,24 @@ done:
 moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
   moerun_status status = MOERUN_OK;
   scan s = {.prompts = prompts};
-  struct stat facts;
-  char block[BLOCK];
-  const char *path = prompts->path;
-  int64_t at = 0;
-  int64_t line_start = 0;
-  size_t got = 0;
-  prompts->file = open(path, O_RDONLY | O_CLOEXEC);
-  MOERUN_REQUIRE(prompts->file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s",
-                 path, moerun__file_reason());
-  MOERUN_REQUIRE(fstat(prompts->file, &facts) == 0 && S_ISREG(facts.st_mode),
-                 MOERUN_ERR_IO, "%s: expected a regular file", path);
-  do {
-    MOERUN_TRY(
-        moerun__file_get(&got, block, sizeof block, prompts->file, at, path));
-    MOERUN_TRY(take_block(&s, &line_start, block, got, at));
-    at += (int64_t)got;
-  } while (got == sizeof block);
-  if (s.prompt.line.count > 0) MOERUN_TRY(take_line(&s, line_start));
+  moerun__lines lines = {0};
+  int has = 0;
+  MOERUN_TRY(moerun__open_regular(&prompts->file, prompts->path, 0));
+  MOERUN_TRY(moerun__lines_begin(&lines, prompts->file, prompts->path));
+  MOERUN_TRY(moerun__lines_next(&lines, &has));
+  while (has) {
+    s.line = lines.number;
+    s.text = &lines.line;
+    if (!is_blank(&lines.line)) MOERUN_TRY(take_line(&s, lines.offset));
+    MOERUN_TRY(moerun__lines_next(&lines, &has));
+  }
   MOERUN_REQUIRE(prompts->count > 0, MOERUN_ERR_FORMAT,
-                 "%s: expected at least one request, found none", path);
-  prompts->offset[prompts->count] = at;
+                 "%s: expected at least one request, found none",
+                 prompts->path);
+  prompts->offset[prompts->count] = lines.end;
   MOERUN_TRY(check_unique(&s));
 done:
+  moerun__lines_clear(&lines);
   moerun__prompt_clear(&s.prompt);
   moerun__free(s.place);
   return status;

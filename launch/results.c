@@ -1,0 +1,413 @@
+/* A line depends on its request alone: no ranks, no times. So the file that is
+ * put in input order at the end has the same bytes however often the run was
+ * interrupted and however many ranks it had.
+ *
+ * Each line ends up in the file by one write, so that a killed process leaves
+ * at most one torn line, the last. Syncing costs a disk's latency and is done
+ * at most twice a second: it matters only if the whole machine dies.
+ *
+ * A line's digest says which request made it (prompt tokens, sampling, model);
+ * results that are not of this run's requests are refused, not mixed in. */
+#include "launch/results.h"
+
+#include "launch/lines.h"
+#include "runtime/base/file.h"
+#include "runtime/base/json.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+#include "runtime/base/timer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { COPY_BYTES = 1 << 16, ORIGIN_BYTES = 512 };
+static const double sync_interval_s = 0.5;
+
+typedef struct place {
+  int64_t offset; /* of the line in the file; -1: not finished yet */
+  int64_t length; /* its newline included */
+} place;
+
+struct moerun__results {
+  const moerun__prompts *prompts;     /* borrowed */
+  const moerun__tokenizer *tokenizer; /* borrowed, or NULL */
+  char *path;                         /* NULL: no file */
+  int file;                           /* -1: not open */
+  int64_t end;                        /* of the whole lines in the file */
+  int64_t num_requests;
+  int64_t count;        /* finished */
+  place *place;         /* [num_requests] */
+  moerun__score *score; /* [num_requests] */
+  double last_sync;
+  moerun__prompt prompt;
+  moerun__text line;
+  moerun__text text;
+};
+
+/* ---- What is there ---------------------------------------------------------------- */
+
+static moerun_status read_score(moerun__score *out, const json_t *object,
+                                const char *origin) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__json_int(&out->tokens, object, "scored_tokens", 1,
+                              INT32_MAX, NULL, origin));
+  MOERUN_TRY(moerun__json_double(&out->log_probability, object,
+                                 "log_probability", -HUGE_VAL, HUGE_VAL, NULL,
+                                 origin));
+done:
+  return status;
+}
+
+static moerun_status check_digest(const moerun__results *results,
+                                  const json_t *object, int64_t index,
+                                  const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const char *found = NULL;
+  char expected[17];
+  (void)snprintf(
+      expected, sizeof expected, "%016llx",
+      (unsigned long long)moerun__prompts_digest(results->prompts, index));
+  MOERUN_TRY(moerun__json_text(&found, object, "digest", 1, origin));
+  MOERUN_REQUIRE(strcmp(found, expected) == 0, MOERUN_ERR_FORMAT,
+                 "%s: cannot resume: this result was made by another request "
+                 "than number %lld of this run (model, prompt or sampling "
+                 "differ); --overwrite starts afresh",
+                 origin, (long long)index);
+done:
+  return status;
+}
+
+static moerun_status take_line(moerun__results *results,
+                               const moerun__lines *lines) {
+  moerun_status status = MOERUN_OK;
+  char origin[ORIGIN_BYTES];
+  json_t *object = NULL;
+  int64_t index = 0;
+  (void)snprintf(origin, sizeof origin, "%s:%lld", lines->path,
+                 (long long)lines->number);
+  MOERUN_TRY(moerun__json_parse(&object, lines->line.bytes, lines->line.count,
+                                origin));
+  MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
+                 "%s: expected a JSON object, found %s", origin,
+                 moerun__json_kind(object));
+  MOERUN_TRY(moerun__json_int(&index, object, "index", 0,
+                              results->num_requests - 1, NULL, origin));
+  MOERUN_TRY(check_digest(results, object, index, origin));
+  MOERUN_REQUIRE(results->place[index].offset < 0, MOERUN_ERR_FORMAT,
+                 "%s: cannot resume: request %lld has a result already", origin,
+                 (long long)index);
+  if (moerun__prompts_are_scored(results->prompts)) {
+    MOERUN_TRY(read_score(&results->score[index], object, origin));
+  }
+  results->place[index] =
+      (place){.offset = lines->offset, .length = lines->end - lines->offset};
+  results->count++;
+done:
+  json_decref(object);
+  return status;
+}
+
+static moerun_status read_existing(moerun__results *results) {
+  moerun_status status = MOERUN_OK;
+  moerun__lines lines = {0};
+  int has = 0;
+  MOERUN_TRY(moerun__lines_begin(&lines, results->file, results->path));
+  MOERUN_TRY(moerun__lines_next(&lines, &has));
+  while (has && !lines.is_torn) {
+    MOERUN_TRY(take_line(results, &lines));
+    results->end = lines.end;
+    MOERUN_TRY(moerun__lines_next(&lines, &has));
+  }
+done:
+  moerun__lines_clear(&lines);
+  return status;
+}
+
+/* A new file can be created beside others in its folder. */
+static moerun_status check_folder(const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__text folder = {0};
+  const char *slash = strrchr(path, '/');
+  if (slash == NULL) {
+    MOERUN_TRY(moerun__text_append(&folder, ".", 1));
+  } else {
+    MOERUN_TRY(moerun__text_append(&folder, path, (size_t)(slash - path) + 1));
+  }
+  MOERUN_REQUIRE(access(folder.bytes, W_OK | X_OK) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be created: %s", path, moerun__file_reason());
+done:
+  moerun__text_clear(&folder);
+  return status;
+}
+
+/* Two runs that append to one file would spoil it; file systems without locks
+ * are trusted. */
+static moerun_status lock(const moerun__results *results) {
+  moerun_status status = MOERUN_OK;
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  const int taken = fcntl(results->file, F_SETLK, &whole) != 0 &&
+                    (errno == EACCES || errno == EAGAIN);
+  MOERUN_REQUIRE(!taken, MOERUN_ERR_IO,
+                 "%s: another process is writing this file", results->path);
+done:
+  return status;
+}
+
+static moerun_status open_file(moerun__results *results,
+                               const moerun__results_options *options) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__copy_text(&results->path, options->path));
+  MOERUN_TRY(check_folder(results->path));
+  if (access(results->path, F_OK) != 0 && errno == ENOENT) goto done;
+  MOERUN_REQUIRE(options->resume || options->overwrite, MOERUN_ERR_INVALID,
+                 "%s: exists already: --resume goes on with it, --overwrite "
+                 "replaces it",
+                 results->path);
+  MOERUN_TRY(moerun__open_regular(&results->file, results->path, 1));
+  MOERUN_TRY(lock(results));
+  if (options->resume) MOERUN_TRY(read_existing(results));
+done:
+  return status;
+}
+
+moerun_status moerun__results_open(moerun__results **out,
+                                   const moerun__prompts *prompts,
+                                   const moerun__tokenizer *tokenizer,
+                                   const moerun__results_options *options) {
+  moerun_status status = MOERUN_OK;
+  moerun__results *results = NULL;
+  *out = NULL;
+  MOERUN_TRY(moerun__alloc(&results, 1, sizeof *results));
+  results->file = -1;
+  results->prompts = prompts;
+  results->tokenizer = tokenizer;
+  results->num_requests = moerun__prompts_count(prompts);
+  const size_t count = (size_t)results->num_requests;
+  MOERUN_TRY(moerun__alloc(&results->place, count, sizeof *results->place));
+  MOERUN_TRY(moerun__alloc(&results->score, count, sizeof *results->score));
+  for (size_t i = 0; i < count; i++) {
+    results->place[i].offset = -1;
+  }
+  if (options->path != NULL) MOERUN_TRY(open_file(results, options));
+  *out = results;
+  results = NULL;
+done:
+  moerun__results_destroy(results);
+  return status;
+}
+
+void moerun__results_destroy(moerun__results *results) {
+  if (results == NULL) return;
+  if (results->file >= 0) (void)close(results->file);
+  moerun__prompt_clear(&results->prompt);
+  moerun__text_clear(&results->line);
+  moerun__text_clear(&results->text);
+  moerun__free(results->path);
+  moerun__free(results->place);
+  moerun__free(results->score);
+  moerun__free(results);
+}
+
+/* ---- Appending --------------------------------------------------------------------- */
+
+moerun_status moerun__results_begin(moerun__results *results) {
+  moerun_status status = MOERUN_OK;
+  if (results->path == NULL) goto done;
+  if (results->file < 0) {
+    results->file =
+        open(results->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    MOERUN_REQUIRE(results->file >= 0, MOERUN_ERR_IO,
+                   "%s: cannot be created: %s", results->path,
+                   moerun__file_reason());
+    MOERUN_TRY(lock(results));
+  }
+  MOERUN_REQUIRE(ftruncate(results->file, (off_t)results->end) == 0 &&
+                     lseek(results->file, 0, SEEK_END) == results->end,
+                 MOERUN_ERR_IO, "%s: cannot be written: %s", results->path,
+                 moerun__file_reason());
+  results->last_sync = moerun__now();
+done:
+  return status;
+}
+
+static moerun_status sync_file(moerun__results *results) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(fdatasync(results->file) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be written: %s", results->path,
+                 moerun__file_reason());
+  results->last_sync = moerun__now();
+done:
+  return status;
+}
+
+/* The part of a generating request that its score has not. */
+static moerun_status print_generated(moerun__results *results,
+                                     const moerun__completion *c) {
+  moerun_status status = MOERUN_OK;
+  moerun__text *line = &results->line;
+  const int prompt_tokens = results->prompt.request.num_prompt;
+  MOERUN_TRY(moerun__text_print(line, "\"prompt_tokens\":%d,\"tokens\":[",
+                                prompt_tokens));
+  for (int32_t i = 0; i < c->num_tokens; i++) {
+    MOERUN_TRY(moerun__text_print(line, i == 0 ? "%d" : ",%d", c->token[i]));
+  }
+  MOERUN_TRY(moerun__text_append(line, "],", 2));
+  if (results->tokenizer != NULL) {
+    results->text.count = 0;
+    MOERUN_TRY(moerun__tokenizer_decode(results->tokenizer, &results->text,
+                                        c->token, (size_t)c->num_tokens));
+    MOERUN_TRY(moerun__text_print(line, "\"text\":"));
+    MOERUN_TRY(
+        moerun__text_json(line, results->text.bytes, results->text.count));
+    MOERUN_TRY(moerun__text_append(line, ",", 1));
+  }
+  MOERUN_TRY(
+      moerun__text_print(line, "\"finish\":\"%s\",",
+                         c->finish == MOERUN_FINISH_EOS ? "eos" : "length"));
+done:
+  return status;
+}
+
+static moerun_status print_scored(moerun__results *results,
+                                  const moerun__completion *c) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(isfinite(c->log_probability), MOERUN_ERR_FORMAT,
+                 "window %lld: its log-probability is not a finite number: "
+                 "the model's weights are broken or overflow",
+                 (long long)c->index);
+  MOERUN_TRY(moerun__text_print(
+      &results->line, "\"scored_tokens\":%d,\"log_probability\":%.17g,",
+      results->prompt.request.num_prompt - 1, c->log_probability));
+  results->score[c->index] =
+      (moerun__score){.tokens = results->prompt.request.num_prompt - 1,
+                      .log_probability = c->log_probability};
+done:
+  return status;
+}
+
+static moerun_status print_line(moerun__results *results,
+                                const moerun__completion *c) {
+  moerun_status status = MOERUN_OK;
+  moerun__text *line = &results->line;
+  const moerun__prompt *prompt = &results->prompt;
+  line->count = 0;
+  MOERUN_TRY(
+      moerun__prompts_read(results->prompts, &results->prompt, c->index));
+  MOERUN_TRY(moerun__text_print(line, "{\"index\":%lld,\"id\":%s,",
+                                (long long)c->index, prompt->id.bytes));
+  MOERUN_TRY(prompt->request.score_only ? print_scored(results, c)
+                                        : print_generated(results, c));
+  MOERUN_TRY(moerun__text_print(line, "\"digest\":\"%016llx\"}\n",
+                                (unsigned long long)prompt->digest));
+done:
+  return status;
+}
+
+moerun_status moerun__results_append(moerun__results *results,
+                                     const moerun__completion *completion) {
+  moerun_status status = MOERUN_OK;
+  const int64_t index = completion->index;
+  MOERUN_REQUIRE(index >= 0 && index < results->num_requests &&
+                     !moerun__results_has(results, index),
+                 MOERUN_ERR_INVALID,
+                 "a result of request %lld was not expected", (long long)index);
+  MOERUN_TRY(print_line(results, completion));
+  const moerun__text *line = &results->line;
+  if (results->path != NULL) {
+    MOERUN_TRY(moerun__file_put(results->file, line->bytes, line->count,
+                                results->path));
+    if (moerun__now() - results->last_sync > sync_interval_s) {
+      MOERUN_TRY(sync_file(results));
+    }
+  }
+  results->place[index] =
+      (place){.offset = results->end, .length = (int64_t)line->count};
+  results->end += (int64_t)line->count;
+  results->count++;
+done:
+  return status;
+}
+
+/* ---- The end ------------------------------------------------------------------------ */
+
+static int is_ordered(const moerun__results *results) {
+  int64_t end = 0;
+  for (int64_t i = 0; i < results->num_requests; i++) {
+    if (results->place[i].offset != end) return 0;
+    end += results->place[i].length;
+  }
+  return 1;
+}
+
+/* Copies one line behind the others of `file`. */
+static moerun_status copy_line(int file, const moerun__results *results,
+                               const place *from, const char *path) {
+  moerun_status status = MOERUN_OK;
+  char block[COPY_BYTES];
+  for (int64_t at = 0; at < from->length; at += COPY_BYTES) {
+    const int64_t left = from->length - at;
+    const size_t part = left < COPY_BYTES ? (size_t)left : COPY_BYTES;
+    size_t got = 0;
+    MOERUN_TRY(moerun__file_get(&got, block, part, results->file,
+                                from->offset + at, results->path));
+    MOERUN_REQUIRE(got == part, MOERUN_ERR_IO,
+                   "%s: cannot be read: it shrank meanwhile", results->path);
+    MOERUN_TRY(moerun__file_put(file, block, part, path));
+  }
+done:
+  return status;
+}
+
+static moerun_status rewrite(moerun__results *results) {
+  moerun_status status = MOERUN_OK;
+  moerun__text name = {0};
+  int file = -1;
+  MOERUN_TRY(moerun__text_print(&name, "%s.tmp", results->path));
+  file = open(name.bytes, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
+                 name.bytes, moerun__file_reason());
+  for (int64_t i = 0; i < results->num_requests; i++) {
+    MOERUN_TRY(copy_line(file, results, &results->place[i], name.bytes));
+  }
+  MOERUN_REQUIRE(fsync(file) == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
+                 name.bytes, moerun__file_reason());
+  MOERUN_REQUIRE(rename(name.bytes, results->path) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be replaced: %s", results->path,
+                 moerun__file_reason());
+done:
+  if (file >= 0) (void)close(file);
+  if (status != MOERUN_OK && file >= 0) (void)unlink(name.bytes);
+  moerun__text_clear(&name);
+  return status;
+}
+
+moerun_status moerun__results_end(moerun__results *results) {
+  moerun_status status = MOERUN_OK;
+  if (results->path == NULL) goto done;
+  MOERUN_TRY(sync_file(results));
+  const int complete = results->count == results->num_requests;
+  if (complete && !is_ordered(results)) MOERUN_TRY(rewrite(results));
+done:
+  return status;
+}
+
+int moerun__results_has(const moerun__results *results, int64_t index) {
+  return results->place[index].offset >= 0;
+}
+
+int64_t moerun__results_count(const moerun__results *results) {
+  return results->count;
+}
+
+moerun__score moerun__results_score(const moerun__results *results) {
+  moerun__score sum = {0};
+  for (int64_t i = 0; i < results->num_requests; i++) {
+    sum.tokens += results->score[i].tokens;
+    sum.log_probability += results->score[i].log_probability;
+  }
+  return sum;
+}

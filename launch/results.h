@@ -1,0 +1,47 @@
+/* The file of results: one JSON object a line, appended as requests finish and
+ * rewritten in input order when all have. What is in it survives the process;
+ * --resume goes on from it. Rank 0 only. */
+#ifndef MOERUN_LAUNCH_RESULTS_H
+#define MOERUN_LAUNCH_RESULTS_H
+
+#include "launch/prompts.h"
+
+typedef struct moerun__results moerun__results;
+
+typedef struct moerun__results_options {
+  const char *path; /* NULL: no file, numbers only (score) */
+  int resume;       /* keep the results that the file holds already */
+  int overwrite;    /* replace an existing file */
+} moerun__results_options;
+
+/* Looks at what is there and changes nothing: an existing file without resume
+ * or overwrite, a folder that cannot be written, and results of other requests
+ * are errors. prompts and tokenizer (NULL: no "text" in the results) are
+ * borrowed. */
+moerun_status moerun__results_open(moerun__results **out,
+                                   const moerun__prompts *prompts,
+                                   const moerun__tokenizer *tokenizer,
+                                   const moerun__results_options *options);
+/* Creates the file, or takes a torn last line off it. */
+moerun_status moerun__results_begin(moerun__results *results);
+/* Appends the line of a finished request. It is written at once, and at least
+ * twice a second brought to disk. */
+moerun_status moerun__results_append(moerun__results *results,
+                                     const moerun__completion *completion);
+/* Brings all to disk; a complete file is put in input order, atomically. */
+moerun_status moerun__results_end(moerun__results *results);
+void moerun__results_destroy(moerun__results *results);
+
+/* Whether request `index` is there, and how many are. */
+int moerun__results_has(const moerun__results *results, int64_t index);
+int64_t moerun__results_count(const moerun__results *results);
+
+/* Of all scored windows that are there, in input order. */
+typedef struct moerun__score {
+  int64_t tokens;         /* scored */
+  double log_probability; /* sum, natural logarithm */
+} moerun__score;
+
+moerun__score moerun__results_score(const moerun__results *results);
+
+#endif
