@@ -302,10 +302,13 @@ static void counts_are_exact(void **state) {
   rows_create(&x, PLAN_RAGGED, 17);
   const moerun__row_list to = send_list(&x);
   const moerun__row_list from = receive_list(&x);
-  assert_all_ok(comm->ops->receive_begin(in[0], 1, &from));
-  assert_all_ok(comm->ops->send_begin(out[0], 1, &to));
-  assert_all_ok(comm->ops->wait(in[0]));
-  assert_all_ok(comm->ops->wait(out[0]));
+  static const int32_t tags[] = {MOERUN_TAG_DISPATCH, MOERUN_TAG_CONTROL};
+  for (int i = 0; i < 2; i++) {
+    assert_all_ok(comm->ops->receive_begin(in[0], tags[i], &from));
+    assert_all_ok(comm->ops->send_begin(out[0], tags[i], &to));
+    assert_all_ok(comm->ops->wait(in[0]));
+    assert_all_ok(comm->ops->wait(out[0]));
+  }
   int64_t expected_rows = 0;
   int64_t expected_messages = 0;
   for (int q = 0; q < test_size(); q++) {
@@ -320,6 +323,8 @@ static void counts_are_exact(void **state) {
   assert_all_ranks(comm->count.rows - before.rows == expected_rows);
   assert_all_ranks(comm->count.messages - before.messages == expected_messages);
   assert_all_ranks(comm->count.row_bytes - before.row_bytes ==
+                   expected_rows * 17);
+  assert_all_ranks(comm->count.control_bytes - before.control_bytes ==
                    expected_rows * 17);
   assert_all_ranks(comm->count.count_bytes - before.count_bytes ==
                    (int64_t)(test_size() - 1) * 2 * 4);
