@@ -3,7 +3,9 @@
 #include "launch/command.h"
 
 #include "kernels/kernels.h"
+#include "launch/prediction.h"
 #include "runtime/arch.h"
+#include "runtime/base/memory.h"
 
 #include <mpi.h>
 #include <string.h>
@@ -73,6 +75,8 @@ static void print_model(const char *path, const moerun__model_config *c) {
 moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   moerun_status status = MOERUN_OK;
   moerun__model_config model = {0};
+  moerun_placement *placement = NULL;
+  moerun__prediction *ranks = NULL;
   const moerun__config *config = invocation->config;
   const char *path = moerun__config_text(config, "model");
   if (moerun__config_bool(config, "config_table")) {
@@ -85,9 +89,18 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   }
   invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(moerun__model_config_load(&model, path));
+  MOERUN_TRY(moerun__placement_for(
+      &placement, config, (int32_t)moerun__config_int(config, "ranks")));
+  MOERUN_TRY(moerun__predict(&ranks, config, placement, 0));
   moerun__print_build(stdout);
   print_model(path, &model);
+  (void)printf("\nmemory per rank, %d rank%s, placement %s\n",
+               placement->num_ranks, placement->num_ranks == 1 ? "" : "s",
+               placement->method);
+  moerun__prediction_print(stdout, ranks, placement->num_ranks);
 done:
+  moerun__free(ranks);
+  moerun_placement_destroy(placement);
   moerun__model_config_clear(&model);
   return status;
 }

@@ -41,6 +41,8 @@ typedef struct subcommand {
 static const subcommand subcommands[] = {
     {"info", 0, moerun__cmd_info, "moerun info [--model FOLDER] [options]",
      "model, memory per rank before anything is allocated, build"},
+    {"synth", 0, moerun__cmd_synth, "moerun synth --output FOLDER [options]",
+     "write a random checkpoint in Hugging Face layout, of any size"},
 };
 
 static const subcommand *find_subcommand(const char *name) {

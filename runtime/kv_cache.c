@@ -22,6 +22,11 @@ void moerun__kv_lay_out(moerun__kv_cache *cache, moerun__arena *arena) {
   cache->values = moerun__arena_take(arena, pool, sizeof(float));
 }
 
+size_t moerun__kv_bytes(const moerun__kv_cache *cache) {
+  return 2 * sizeof(float) * (size_t)cache->num_layers *
+         (size_t)cache->num_pages * page_floats(cache);
+}
+
 void moerun__kv_clear(moerun__kv_cache *cache) {
   cache->num_free = cache->num_pages;
   for (int32_t i = 0; i < cache->num_pages; i++) {

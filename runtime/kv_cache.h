@@ -26,6 +26,8 @@ int32_t moerun__kv_pages(int64_t positions);
 
 /* shape, num_layers, max_sequences, max_pages and num_pages are set before. */
 void moerun__kv_lay_out(moerun__kv_cache *cache, moerun__arena *arena);
+/* Bytes of keys and values. */
+size_t moerun__kv_bytes(const moerun__kv_cache *cache);
 /* All pages free; after the buffers were handed out. */
 void moerun__kv_clear(moerun__kv_cache *cache);
 

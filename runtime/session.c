@@ -141,20 +141,26 @@ static moerun_status complete_extra(moerun__session_extra *out,
 
 /* ---- Create, predict, destroy ----------------------------------------------- */
 
+size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
+                               const moerun_session_options *options,
+                               const moerun__session_extra *extra) {
+  moerun__session_extra all;
+  moerun__arena arena = {NULL, 0};
+  memset(out, 0, sizeof *out);
+  if (complete_extra(&all, extra) != MOERUN_OK) return 0;
+  set_options(out, model, options, &all);
+  lay_out(out, &all, &arena);
+  return moerun__alloc_bytes(1, sizeof *out) +
+         moerun__alloc_bytes(arena.used, 1) +
+         4 * (size_t)out->options.chunks *
+             moerun__transfer_bytes(model->comm->size);
+}
+
 size_t moerun__session_bytes_with(const moerun_model *model,
                                   const moerun_session_options *options,
                                   const moerun__session_extra *extra) {
   moerun_session session;
-  moerun__session_extra all;
-  moerun__arena arena = {NULL, 0};
-  memset(&session, 0, sizeof session);
-  if (complete_extra(&all, extra) != MOERUN_OK) return 0;
-  set_options(&session, model, options, &all);
-  lay_out(&session, &all, &arena);
-  return moerun__alloc_bytes(1, sizeof session) +
-         moerun__alloc_bytes(arena.used, 1) +
-         4 * (size_t)session.options.chunks *
-             moerun__transfer_bytes(model->comm->size);
+  return moerun__session_predict(&session, model, options, extra);
 }
 
 size_t moerun_session_bytes(const moerun_model *model,

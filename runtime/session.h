@@ -43,7 +43,12 @@ moerun_status moerun__session_create_with(moerun_session **out,
                                           const moerun__session_extra *extra);
 
 /* Bytes of a session of `model`, whose weights need not be loaded: config,
- * placement, comm and moe_only are enough. */
+ * placement, comm and moe_only are enough. *out gets its sizes but no buffers:
+ * enough for moerun__kv_bytes and moerun__engine_bytes. */
+size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
+                               const moerun_session_options *options,
+                               const moerun__session_extra *extra);
+/* The bytes alone. */
 size_t moerun__session_bytes_with(const moerun_model *model,
                                   const moerun_session_options *options,
                                   const moerun__session_extra *extra);

@@ -55,7 +55,7 @@ static const moerun__config_row table[] = {
     TEXT_ROW("score", "file", RUNS, 0, "text whose perplexity is measured"),
     INT_ROW("window", "256", "tokens", 2, 1048576, RUNS,
             "score: length of the pieces the text is cut into"),
-    TEXT_ROW("output", "file", RUNS | SYNTH, SYNTH,
+    TEXT_ROW("output", "path", RUNS | SYNTH, SYNTH,
              "results as JSONL, else to stdout; synth: folder to create"),
     TEXT_ROW("placement", "file", SIZED, 0,
              "which rank hosts which expert, else contiguous blocks"),
@@ -96,6 +96,35 @@ static const moerun__config_row table[] = {
                "longest wait for another rank; 0: for ever"),
     INT_ROW("ranks", "0", "ranks", 0, 1048576, INFO,
             "to predict memory for; 0: those of the placement, else 1"),
+    CHOICE_ROW("arch", "qwen3_moe", "qwen3_moe|mixtral|olmoe", SYNTH,
+               "architecture of the checkpoint"),
+    INT_ROW("layers", "4", "", 1, 65536, SYNTH, "decoder layers"),
+    INT_ROW("dense_layers", "0", "", 0, 65536, SYNTH,
+            "how many of the first layers have no experts (qwen3_moe)"),
+    INT_ROW("dense_width", "0", "", 0, 1048576, SYNTH,
+            "FFN width of those; 0: experts_per_token * expert_width"),
+    INT_ROW("hidden", "512", "", 1, 1048576, SYNTH, "hidden width"),
+    INT_ROW("heads", "8", "", 1, 65536, SYNTH, "attention heads"),
+    INT_ROW("kv_heads", "0", "", 0, 65536, SYNTH,
+            "key and value heads; 0: as many as heads"),
+    INT_ROW("head_dim", "0", "", 0, 65536, SYNTH,
+            "width of a head; 0: hidden / heads"),
+    INT_ROW("experts", "16", "", 1, 65536, SYNTH, "experts of a layer"),
+    INT_ROW("experts_per_token", "4", "", 1, 65536, SYNTH,
+            "how many of them a token meets"),
+    INT_ROW("expert_width", "256", "", 1, 1048576, SYNTH,
+            "FFN width of an expert"),
+    INT_ROW("vocab", "4096", "tokens", 2, INT_MAX_32, SYNTH,
+            "from 258 on with a byte-level tokenizer"),
+    INT_ROW("positions", "4096", "tokens", 1, INT_MAX_32, SYNTH,
+            "longest context"),
+    CHOICE_ROW("dtype", "bf16", "bf16|f16|f32", SYNTH, "type of the weights"),
+    BOOL_ROW("tied", SYNTH, "the head is the embedding"),
+    BOOL_ROW("fused", SYNTH, "all experts of a layer in one tensor"),
+    DOUBLE_ROW("skew", "0", "", 0, 100, SYNTH,
+               "bias of the gates; 0: all experts equally popular"),
+    DOUBLE_ROW("shard_gb", "5", "GB", 1e-6, 1e6, SYNTH,
+               "most weights in one file"),
     BOOL_ROW("config_table", INFO, "print this table and end"),
     CHOICE_ROW("log_level", "info", "error|warn|info|debug", ALL,
                "least urgent messages shown on stderr"),
@@ -398,8 +427,11 @@ static void print_option(FILE *stream, const moerun__config_row *row,
     return;
   }
   if (row->type == MOERUN_CONFIG_TEXT) {
-    (void)fprintf(stream, " %s\n      %s%s\n",
-                  strcmp(row->unit, "file") == 0 ? "FILE" : "FOLDER", row->help,
+    (void)fputc(' ', stream);
+    for (const char *c = row->unit; *c != '\0'; c++) {
+      (void)fputc(*c - 'a' + 'A', stream);
+    }
+    (void)fprintf(stream, "\n      %s%s\n", row->help,
                   required ? " (required)" : "");
     return;
   }

@@ -1,0 +1,181 @@
+/* Nothing here estimates: the loader's own walk over the file headers and the
+ * session's own layout run in counting mode. Ranks that host equally many
+ * experts have equal weights, so the headers are walked once for each number
+ * of experts that occurs, not once for each of thousands of ranks. */
+#include "launch/prediction.h"
+
+#include "runtime/base/memory.h"
+#include "runtime/engine.h"
+#include "runtime/session.h"
+
+#include <string.h>
+
+static const double mib = 1048576.0;
+
+size_t moerun__prediction_total(const moerun__prediction *p) {
+  const size_t after = p->cache_bytes + p->buffer_bytes;
+  return p->weight_bytes + p->expert_bytes +
+         (after > p->loading_bytes ? after : p->loading_bytes);
+}
+
+moerun_session_options
+moerun__session_options_of(const moerun__config *config) {
+  return (moerun_session_options){
+      .max_tokens = (int32_t)moerun__config_int(config, "max_tokens"),
+      .max_sequences = (int32_t)moerun__config_int(config, "max_sequences"),
+      .kv_tokens = (int32_t)moerun__config_int(config, "kv_tokens"),
+      .chunks = (int32_t)moerun__config_int(config, "chunks"),
+      .wire = strcmp(moerun__config_text(config, "wire"), "bf16") == 0
+                  ? MOERUN_WIRE_BF16
+                  : MOERUN_WIRE_FP32,
+  };
+}
+
+moerun_status moerun__placement_for(moerun_placement **out,
+                                    const moerun__config *config,
+                                    int32_t num_ranks) {
+  moerun_status status = MOERUN_OK;
+  moerun_model_shape shape;
+  moerun_placement *placement = NULL;
+  const char *path = moerun__config_text(config, "placement");
+  const char *model = moerun__config_text(config, "model");
+  *out = NULL;
+  MOERUN_TRY(moerun_model_shape_load(&shape, model));
+  if (path[0] == '\0') {
+    MOERUN_TRY(moerun_placement_create_block(&placement, shape.num_moe_layers,
+                                             shape.num_experts,
+                                             num_ranks > 0 ? num_ranks : 1));
+  } else {
+    MOERUN_TRY(moerun_placement_load(&placement, path));
+    MOERUN_REQUIRE(num_ranks == 0 || placement->num_ranks == num_ranks,
+                   MOERUN_ERR_SHAPE,
+                   "%s: key \"num_ranks\": expected %d, found %d", path,
+                   num_ranks, placement->num_ranks);
+    MOERUN_REQUIRE(placement->num_layers == shape.num_moe_layers &&
+                       placement->num_experts == shape.num_experts,
+                   MOERUN_ERR_SHAPE,
+                   "%s: expected %d layers of %d experts as in %s, found %d "
+                   "of %d",
+                   path, shape.num_moe_layers, shape.num_experts, model,
+                   placement->num_layers, placement->num_experts);
+  }
+  *out = placement;
+  placement = NULL;
+done:
+  moerun_placement_destroy(placement);
+  return status;
+}
+
+/* Experts of all layers on `rank`. */
+static int64_t slots_of(const moerun_placement *placement, int32_t rank) {
+  int64_t slots = 0;
+  for (int32_t layer = 0; layer < placement->num_layers; layer++) {
+    slots += placement->slot_count[layer * placement->num_ranks + rank];
+  }
+  return slots;
+}
+
+/* Weights of each rank. */
+static moerun_status predict_weights(moerun__prediction *ranks,
+                                     const char *model,
+                                     const moerun_placement *placement) {
+  moerun_status status = MOERUN_OK;
+  int64_t *slots = NULL;
+  const int32_t R = placement->num_ranks;
+  MOERUN_TRY(moerun__alloc(&slots, (size_t)R, sizeof *slots));
+  for (int32_t rank = 0; rank < R; rank++) {
+    slots[rank] = slots_of(placement, rank);
+    int32_t like = 0;
+    while (slots[like] != slots[rank]) {
+      like++;
+    }
+    if (like < rank) {
+      ranks[rank] = ranks[like];
+      continue;
+    }
+    moerun__model_size size;
+    MOERUN_TRY(moerun__model_size_load(&size, model, placement, rank, 0));
+    ranks[rank].weight_bytes = size.weight_bytes - size.expert_bytes;
+    ranks[rank].expert_bytes = size.expert_bytes;
+    ranks[rank].loading_bytes = size.staging_bytes;
+  }
+done:
+  moerun__free(slots);
+  return status;
+}
+
+moerun_status moerun__predict(moerun__prediction **out,
+                              const moerun__config *config,
+                              const moerun_placement *placement,
+                              int record_trace) {
+  moerun_status status = MOERUN_OK;
+  moerun__prediction *ranks = NULL;
+  moerun_comm comm = {.size = placement->num_ranks};
+  moerun_model model = {.comm = &comm, .placement = placement};
+  const char *path = moerun__config_text(config, "model");
+  const moerun_session_options options = moerun__session_options_of(config);
+  const moerun__session_extra extra = {.record_trace = record_trace};
+  const moerun__engine_options engine = {.record_trace = record_trace};
+  *out = NULL;
+  MOERUN_TRY(moerun__model_config_load(&model.config, path));
+  MOERUN_TRY(moerun__alloc(&ranks, (size_t)comm.size, sizeof *ranks));
+  MOERUN_TRY(predict_weights(ranks, path, placement));
+  for (comm.rank = 0; comm.rank < comm.size; comm.rank++) {
+    moerun_session session;
+    const size_t session_bytes =
+        moerun__session_predict(&session, &model, &options, &extra);
+    ranks[comm.rank].cache_bytes = moerun__kv_bytes(&session.kv);
+    ranks[comm.rank].buffer_bytes = session_bytes -
+                                    ranks[comm.rank].cache_bytes +
+                                    moerun__engine_bytes(&session, &engine);
+  }
+  *out = ranks;
+  ranks = NULL;
+done:
+  moerun__free(ranks);
+  moerun__model_config_clear(&model.config);
+  return status;
+}
+
+/* ---- Table -------------------------------------------------------------------- */
+
+typedef struct spread {
+  double minimum;
+  double sum;
+  double maximum;
+  int32_t rank; /* of the maximum */
+} spread;
+
+static void add(spread *s, size_t bytes, int32_t rank) {
+  const double value = (double)bytes / mib;
+  s->sum += value;
+  if (rank == 0 || value < s->minimum) s->minimum = value;
+  if (rank == 0 || value > s->maximum) {
+    s->maximum = value;
+    s->rank = rank;
+  }
+}
+
+void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
+                              int32_t num_ranks) {
+  enum { PARTS = 6 };
+  static const char *const names[PARTS] = {"weights", "experts", "KV cache",
+                                           "buffers", "loading", "peak"};
+  spread parts[PARTS] = {{0}};
+  for (int32_t rank = 0; rank < num_ranks; rank++) {
+    const moerun__prediction *p = &ranks[rank];
+    const size_t bytes[PARTS] = {p->weight_bytes,  p->expert_bytes,
+                                 p->cache_bytes,   p->buffer_bytes,
+                                 p->loading_bytes, moerun__prediction_total(p)};
+    for (int i = 0; i < PARTS; i++) {
+      add(&parts[i], bytes[i], rank);
+    }
+  }
+  (void)fprintf(stream, "%-9s %12s %12s %12s  %s\n", "MiB", "min", "mean",
+                "max", "on rank");
+  for (int i = 0; i < PARTS; i++) {
+    (void)fprintf(stream, "%-9s %12.1f %12.1f %12.1f  %d\n", names[i],
+                  parts[i].minimum, parts[i].sum / num_ranks, parts[i].maximum,
+                  parts[i].rank);
+  }
+}

@@ -1,0 +1,40 @@
+/* Memory of a rank from the headers of the model files, the placement and the
+ * options alone: what `info` prints, and `run` before it allocates. */
+#ifndef MOERUN_LAUNCH_PREDICTION_H
+#define MOERUN_LAUNCH_PREDICTION_H
+
+#include "placement/placement.h"
+#include "runtime/base/config.h"
+
+typedef struct moerun__prediction {
+  size_t weight_bytes; /* all but experts */
+  size_t expert_bytes;
+  size_t cache_bytes;   /* keys and values */
+  size_t buffer_bytes;  /* of steps, messages and requests */
+  size_t loading_bytes; /* while reading weights, before the last two */
+} moerun__prediction;
+
+/* Largest sum that is alive at once. */
+size_t moerun__prediction_total(const moerun__prediction *prediction);
+
+/* [num_ranks]; reads config.json and the headers in the folder `model`, sizes
+ * as `config` says. *out: freed with moerun__free. */
+moerun_status moerun__predict(moerun__prediction **out,
+                              const moerun__config *config,
+                              const moerun_placement *placement,
+                              int record_trace);
+
+/* The placement that `config` names, or blocks over num_ranks; an error unless
+ * it fits the model and num_ranks. num_ranks 0: those of the placement, or 1. */
+moerun_status moerun__placement_for(moerun_placement **out,
+                                    const moerun__config *config,
+                                    int32_t num_ranks);
+
+/* The session options that `config` gives. */
+moerun_session_options moerun__session_options_of(const moerun__config *config);
+
+/* A table: one line a part, min, mean and max over ranks in MiB. */
+void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
+                              int32_t num_ranks);
+
+#endif

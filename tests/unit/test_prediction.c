@@ -1,0 +1,128 @@
+/* What `info` predicts is what is allocated, to the byte; and placements that
+ * do not fit are refused. */
+#include "launch/prediction.h"
+#include "runtime/base/memory.h"
+#include "runtime/engine.h"
+#include "runtime/session.h"
+#include "support/cmocka.h"
+#include "support/scratch.h"
+
+static const char *const no_variables[] = {NULL};
+
+static moerun__config *make_config(const char *first, const char *second) {
+  const char *const arguments[] = {"--model", MOERUN_DEMO_MODEL, first, second};
+  moerun__config *config = NULL;
+  assert_int_equal(
+      moerun__config_load(&config, "info", 4, arguments, no_variables),
+      MOERUN_OK);
+  return config;
+}
+
+static void predicted_bytes_are_allocated(void **state) {
+  (void)state;
+  moerun__config *config = make_config("--max-tokens=33", "--kv-tokens=500");
+  moerun_comm *comm = NULL;
+  moerun_placement *placement = NULL;
+  moerun_model *model = NULL;
+  moerun_session *session = NULL;
+  moerun__prediction *predicted = NULL;
+  const moerun_session_options options = moerun__session_options_of(config);
+  const moerun__engine_options engine = {0};
+  assert_int_equal(moerun_comm_create_self(&comm), MOERUN_OK);
+  assert_int_equal(moerun__placement_for(&placement, config, 1), MOERUN_OK);
+  assert_int_equal(moerun__predict(&predicted, config, placement, 0),
+                   MOERUN_OK);
+  const size_t before = moerun__alloc_live_bytes();
+  assert_int_equal(
+      moerun_model_load(&model, comm, placement, MOERUN_DEMO_MODEL, NULL),
+      MOERUN_OK);
+  /* The model's own description is not counted as weights. */
+  const size_t loaded = moerun__alloc_live_bytes() - before;
+  assert_int_equal(predicted->weight_bytes + predicted->expert_bytes,
+                   model->weight_bytes);
+  assert_in_range(loaded, model->weight_bytes, model->weight_bytes + 65536);
+  assert_int_equal(moerun_session_create(&session, model, &options), MOERUN_OK);
+  /* Transfers are predicted as those of MPI; alone they are smaller. */
+  const size_t session_bytes = predicted->cache_bytes +
+                               predicted->buffer_bytes -
+                               moerun__engine_bytes(session, &engine);
+  assert_in_range(moerun__alloc_live_bytes() - before - loaded,
+                  session_bytes - 4 * moerun__transfer_bytes(1), session_bytes);
+  /* 500 positions are 32 pages of 16; 6 layers, 2 heads of width 32. */
+  assert_int_equal(predicted->cache_bytes, 32 * 16 * 6 * 2 * 32 * 2 * 4);
+  moerun_session_destroy(session);
+  moerun_model_destroy(model);
+  assert_int_equal(moerun__alloc_live_bytes(), before);
+  moerun__free(predicted);
+  moerun_placement_destroy(placement);
+  moerun_comm_destroy(comm);
+  moerun__config_destroy(config);
+}
+
+/* 5 ranks cannot have equally many of 32 experts. */
+static void ranks_differ_by_their_experts(void **state) {
+  (void)state;
+  moerun__config *config = make_config("--ranks=5", "--wire=bf16");
+  moerun_placement *placement = NULL;
+  moerun__prediction *predicted = NULL;
+  assert_int_equal(moerun__placement_for(&placement, config, 5), MOERUN_OK);
+  assert_int_equal(moerun__predict(&predicted, config, placement, 0),
+                   MOERUN_OK);
+  size_t experts = 0;
+  for (int32_t rank = 0; rank < 5; rank++) {
+    moerun__model_size size;
+    assert_int_equal(
+        moerun__model_size_load(&size, MOERUN_DEMO_MODEL, placement, rank, 0),
+        MOERUN_OK);
+    assert_int_equal(predicted[rank].expert_bytes, size.expert_bytes);
+    assert_int_equal(predicted[rank].weight_bytes, predicted[0].weight_bytes);
+    experts += size.expert_bytes;
+  }
+  assert_true(predicted[0].expert_bytes != experts / 5);
+  const moerun__prediction loading = {1, 2, 3, 4, 100};
+  const moerun__prediction running = {1, 2, 30, 40, 5};
+  assert_int_equal(moerun__prediction_total(&loading), 103);
+  assert_int_equal(moerun__prediction_total(&running), 73);
+  moerun__free(predicted);
+  moerun_placement_destroy(placement);
+  moerun__config_destroy(config);
+}
+
+static void placements_that_do_not_fit_are_refused(void **state) {
+  (void)state;
+  char path[SCRATCH_PATH];
+  char flag[2 * SCRATCH_PATH];
+  scratch_create(path);
+  (void)snprintf(flag, sizeof flag, "--placement=%s", path);
+  moerun__config *config = make_config(flag, "--chunks=1");
+  moerun_placement *placement = NULL;
+  assert_int_equal(moerun_placement_create_block(&placement, 6, 32, 3),
+                   MOERUN_OK);
+  assert_int_equal(moerun_placement_save(placement, path), MOERUN_OK);
+  moerun_placement_destroy(placement);
+  assert_int_equal(moerun__placement_for(&placement, config, 4),
+                   MOERUN_ERR_SHAPE);
+  assert_null(placement);
+  expect_words("\"num_ranks\": expected 4, found 3");
+  assert_int_equal(moerun__placement_for(&placement, config, 0), MOERUN_OK);
+  assert_int_equal(placement->num_ranks, 3);
+  moerun_placement_destroy(placement);
+  assert_int_equal(moerun_placement_create_block(&placement, 6, 31, 3),
+                   MOERUN_OK);
+  assert_int_equal(moerun_placement_save(placement, path), MOERUN_OK);
+  moerun_placement_destroy(placement);
+  assert_int_equal(moerun__placement_for(&placement, config, 3),
+                   MOERUN_ERR_SHAPE);
+  expect_words("expected 6 layers of 32");
+  (void)unlink(path);
+  moerun__config_destroy(config);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(predicted_bytes_are_allocated),
+      cmocka_unit_test(ranks_differ_by_their_experts),
+      cmocka_unit_test(placements_that_do_not_fit_are_refused),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
