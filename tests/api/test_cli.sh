@@ -1,0 +1,87 @@
+#!/bin/sh
+# The program without ranks: exit codes, one line on stderr for each refusal,
+# results on stdout alone.
+# Arguments: the program, the model, a folder for scratch.
+set -u
+moerun=$1 model=$2 scratch=$3
+rm -rf "$scratch"
+mkdir -p "$scratch"
+failures=0
+
+# expect CODE WORDS ARGUMENT...: the exit status, and for a failure one line on
+# stderr that contains WORDS; for success WORDS on stdout.
+expect() {
+  code=$1 words=$2
+  shift 2
+  "$moerun" "$@" > "$scratch/out" 2> "$scratch/err"
+  found=$?
+  said=$scratch/out
+  if [ "$code" != 0 ]; then
+    said=$scratch/err
+    [ "$(wc -l < "$said")" = 1 ] || found="$found with other than one line"
+    [ ! -s "$scratch/out" ] || found="$found with something on stdout"
+  fi
+  if [ "$found" != "$code" ] ||
+    { [ -n "$words" ] && ! grep -qF -- "$words" "$said"; }; then
+    echo "moerun $*: expected $code and '$words', found $found and:"
+    cat "$scratch/out" "$scratch/err"
+    failures=1
+  fi
+}
+
+expect 0 'usage: moerun SUBCOMMAND' --help
+expect 0 'kernels: ref portable' --version
+for subcommand in $("$moerun" --help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
+  expect 0 "usage: " "$subcommand" --help
+  expect 0 "  --log-level CHOICE" "$subcommand" --help
+done
+expect 2 'expected a subcommand, found none'
+expect 2 'expected a subcommand, found walk' walk
+expect 2 '--model: expected a value, found none' info --model
+expect 2 '--ranks: expected an integer from 0 to 1048576, found "-1"' \
+  info --ranks -1
+expect 2 '--prompts: not an option of `moerun info`' info --prompts x
+expect 2 '--output: expected a path, found none' synth
+
+expect 0 'kernels: ref portable' info
+expect 0 '| `max_tokens` | 1 to 1048576 | 256 | tokens |' info --config-table
+expect 0 'experts       32 a layer, 4 a token, width 64' info --model "$model"
+expect 0 'memory per rank, 3 ranks, placement block' \
+  info --model "$model" --ranks 3
+expect 66 'config.json: cannot be opened: no such file' info --model /nowhere
+echo '{"model_type": "qwen3_moe"' > "$scratch/config.json"
+expect 65 'config.json: line 2, column 0: not valid JSON' \
+  info --model "$scratch"
+echo '{"format": "moerun-placement"}' > "$scratch/placement"
+expect 65 'key "version": expected an integer, found nothing' \
+  info --model "$model" --placement "$scratch/placement"
+
+export MOERUN_MAX_TOKEN=3
+expect 2 'environment variable MOERUN_MAX_TOKEN: no such configuration key' info
+unset MOERUN_MAX_TOKEN
+echo 'ranks = 5' > "$scratch/conf"
+export MOERUN_CONFIG="$scratch/conf"
+expect 0 'memory per rank, 5 ranks' info --model "$model"
+echo 'ranks = many' > "$scratch/conf"
+expect 2 'conf:1: ranks: expected an integer from 0 to 1048576, found "many"' \
+  info
+unset MOERUN_CONFIG
+expect 66 '/nowhere: cannot be opened: no such file' info --config /nowhere
+
+expect 0 '' synth --output "$scratch/model" --layers 1 --experts 5 \
+  --hidden 32 --heads 2 --expert-width 16 --log-level error
+expect 0 'experts       5 a layer' info --model "$scratch/model"
+expect 74 'cannot be created: it exists already' synth --output "$scratch/model"
+expect 65 'key "head_dim": expected an even head width, found 73' \
+  synth --output "$scratch/other" --heads 7
+[ ! -e "$scratch/other" ] || { echo "a refused model was left"; failures=1; }
+
+if [ -c /dev/full ]; then
+  "$moerun" info > /dev/full 2> "$scratch/err"
+  code=$?
+  [ $code = 74 ] && grep -q 'stdout: cannot be written' "$scratch/err" || {
+    echo "moerun info > /dev/full: expected 74, found $code"
+    failures=1
+  }
+fi
+exit $failures

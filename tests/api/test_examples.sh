@@ -1,0 +1,45 @@
+#!/bin/sh
+# The examples, which use the public interface alone, on the demo model: what
+# they print is the same for every number of ranks.
+# Arguments: the folder of the examples, the model, the words that start ranks
+# up to and including the flag for their number, further flags.
+set -eu
+folder=$1 model=$2 start=$3 count_flag=$4
+shift 4
+
+# ranks R PROGRAM ARGUMENT...
+ranks() {
+  number=$1
+  shift
+  # shellcheck disable=SC2086 # flags are words
+  "$start" "$count_flag" "$number" $flags "$@"
+}
+flags=$*
+
+fail() {
+  echo "$1: expected '$2', found '$3'" >&2
+  exit 1
+}
+
+rows=$("$folder/moerun_step1" "$model")
+[ "$(echo "$rows" | grep -c '^row [012]: ')" = 3 ] ||
+  fail step1 "three rows" "$rows"
+if echo "$rows" | grep -iq nan; then fail step1 "numbers" "$rows"; fi
+
+# Rank 0 has the same row in both worlds, rank 1 the same two.
+two=$(ranks 2 "$folder/moerun_step2" "$model" | sort)
+three=$(ranks 3 "$folder/moerun_step2" "$model" | sort | head -n 2)
+[ "$two" = "$three" ] || fail step2 "$two" "$three"
+
+one=$("$folder/moerun_step3" "$model" 12 256 65 110 100)
+[ "$(echo "$one" | wc -w)" = 12 ] || fail step3 "12 ids" "$one"
+for number in 2 3; do
+  more=$(ranks "$number" "$folder/moerun_step3" "$model" 12 256 65 110 100)
+  [ "$one" = "$more" ] || fail "step3 on $number ranks" "$one" "$more"
+done
+
+# A folder that is not there: exit status 1, one line.
+lines=$(ranks 2 "$folder/moerun_step2" /nowhere 2>&1 > /dev/null &&
+  echo "no failure") || true
+echo "$lines" | grep -q 'step2: .*/nowhere/config.json: cannot be opened' ||
+  fail "step2 without a model" "a line that names the file" "$lines"
