@@ -90,6 +90,7 @@ static int exit_code(moerun_status status,
   case MOERUN_ERR_SHAPE:
   case MOERUN_ERR_FORMAT:
   case MOERUN_ERR_OVERFLOW:
+  case MOERUN_ERR_INFEASIBLE:
   case MOERUN_ERR_UNSUPPORTED: return EXIT_BAD_INPUT;
   case MOERUN_ERR_NOMEM: return EXIT_MEMORY;
   case MOERUN_ERR_COMM:

@@ -46,7 +46,8 @@ extern "C" {
   X(ERR_TIMEOUT, -7, "another rank did not answer in time")                    \
   X(ERR_OVERFLOW, -8, "more rows than the session was sized for")              \
   X(ERR_UNSUPPORTED, -9, "not supported")                                      \
-  X(ERR_PEER, -10, "another rank reported an error")
+  X(ERR_PEER, -10, "another rank reported an error")                           \
+  X(ERR_INFEASIBLE, -11, "no placement satisfies the constraints")
 
 typedef enum moerun_status {
 #define MOERUN_STATUS_ENUM(name, value, text) MOERUN_##name = (value),
@@ -84,10 +85,9 @@ moerun_placement_create_block(moerun_placement **out, int32_t num_layers,
 
 /* rank_of_expert[num_layers][E], each 0..R-1; copied. Slots are given out in
  * ascending expert order on each rank. */
-MOERUN_MUST_CHECK MOERUN_API moerun_status
-moerun_placement_create(moerun_placement **out, int32_t num_layers,
-                        int32_t num_experts, int32_t num_ranks,
-                        const int32_t *rank_of_expert);
+MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_placement_create(
+    moerun_placement **out, int32_t num_layers, int32_t num_experts,
+    int32_t num_ranks, const int32_t *rank_of_expert);
 
 /* The JSON file described in placement/README.md; may hold replicas. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
@@ -107,12 +107,12 @@ typedef struct moerun_model_options {
 typedef struct moerun_model_shape {
   int32_t num_layers;
   int32_t num_moe_layers;
-  int32_t num_experts;        /* E */
-  int32_t experts_per_token;  /* K */
-  int32_t hidden_width;       /* H */
-  int32_t expert_width;       /* F */
-  int32_t vocab_size;         /* V */
-  int32_t max_positions;      /* longest context the model was made for */
+  int32_t num_experts;       /* E */
+  int32_t experts_per_token; /* K */
+  int32_t hidden_width;      /* H */
+  int32_t expert_width;      /* F */
+  int32_t vocab_size;        /* V */
+  int32_t max_positions;     /* longest context the model was made for */
 } moerun_model_shape;
 
 /* Reads path/config.json only. */
@@ -122,10 +122,9 @@ moerun_model_shape_load(moerun_model_shape *out, const char *path);
 /* [collective] Reads from the Hugging Face directory `path` the non-expert
  * weights and those experts that the placement puts on this rank. options may
  * be NULL. comm and placement are borrowed and must outlive the model. */
-MOERUN_MUST_CHECK MOERUN_API moerun_status
-moerun_model_load(moerun_model **out, moerun_comm *comm,
-                  const moerun_placement *placement, const char *path,
-                  const moerun_model_options *options);
+MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_model_load(
+    moerun_model **out, moerun_comm *comm, const moerun_placement *placement,
+    const char *path, const moerun_model_options *options);
 MOERUN_API void moerun_model_destroy(moerun_model *model);
 
 /* ---- Session, step ---------------------------------------------------------- */
@@ -142,7 +141,7 @@ typedef struct moerun_session_options {
   int32_t kv_tokens;     /* KV positions here, all sequences together; 0:
                             max_sequences times the model's max_positions     */
   moerun_wire wire;
-  int32_t chunks;        /* parts of a step in flight at once, 1..8; 0: 1     */
+  int32_t chunks; /* parts of a step in flight at once, 1..8; 0: 1     */
 } moerun_session_options;
 
 /* Bytes that moerun_session_create takes on this rank. */
@@ -178,9 +177,8 @@ typedef struct moerun_batch {
 
 /* [collective] The whole decoder for this rank's rows. logits[num_logits][V]
  * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing. */
-MOERUN_MUST_CHECK MOERUN_API moerun_status
-moerun_forward(moerun_session *session, const moerun_batch *batch,
-               float *logits);
+MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_forward(
+    moerun_session *session, const moerun_batch *batch, float *logits);
 
 /* Gives a sequence's cache pages back. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
