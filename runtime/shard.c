@@ -87,12 +87,6 @@ static int64_t element_bits(const char *dtype) {
   return 0;
 }
 
-/* An integer 0 .. INT64_MAX of a JSON array, or -1. */
-static int64_t natural(const json_t *array, size_t i) {
-  const json_t *item = json_array_get(array, i);
-  return json_is_integer(item) ? (int64_t)json_integer_value(item) : -1;
-}
-
 /* shape, and *elements = its product. */
 static moerun_status read_shape(moerun__tensor *tensor, int64_t *elements,
                                 const json_t *shape, const char *origin) {
@@ -105,13 +99,15 @@ static moerun_status read_shape(moerun__tensor *tensor, int64_t *elements,
                  origin, tensor->name, moerun__json_kind(shape));
   tensor->num_dims = (int32_t)num_dims;
   for (size_t d = 0; d < num_dims; d++) {
-    const int64_t size = natural(shape, d);
+    const json_t *item = json_array_get(shape, d);
+    const int64_t size = json_integer_value(item);
+    MOERUN_REQUIRE(json_is_integer(item), MOERUN_ERR_FORMAT,
+                   "%s: tensor \"%s\": shape: expected integers, found %s",
+                   origin, tensor->name, moerun__json_kind(item));
     MOERUN_REQUIRE(size >= 0, MOERUN_ERR_FORMAT,
                    "%s: tensor \"%s\": shape: expected sizes of at least 0, "
-                   "found %s %lld",
-                   origin, tensor->name,
-                   moerun__json_kind(json_array_get(shape, d)),
-                   (long long)json_integer_value(json_array_get(shape, d)));
+                   "found %lld",
+                   origin, tensor->name, (long long)size);
     MOERUN_REQUIRE(size == 0 || *elements <= INT64_MAX / 64 / size,
                    MOERUN_ERR_FORMAT,
                    "%s: tensor \"%s\": shape: the product of the sizes does "
@@ -134,8 +130,16 @@ static moerun_status read_offsets(moerun__tensor *tensor, const json_t *offsets,
                  "%s: tensor \"%s\": data_offsets: expected an array of two "
                  "integers, found %s",
                  file->path, tensor->name, moerun__json_kind(offsets));
-  const int64_t first = natural(offsets, 0);
-  const int64_t last = natural(offsets, 1);
+  const json_t *begins = json_array_get(offsets, 0);
+  const json_t *ends = json_array_get(offsets, 1);
+  MOERUN_REQUIRE(
+      json_is_integer(begins) && json_is_integer(ends), MOERUN_ERR_FORMAT,
+      "%s: tensor \"%s\": data_offsets: expected two integers, found "
+      "%s and %s",
+      file->path, tensor->name, moerun__json_kind(begins),
+      moerun__json_kind(ends));
+  const int64_t first = json_integer_value(begins);
+  const int64_t last = json_integer_value(ends);
   MOERUN_REQUIRE(first >= 0 && first <= last && last <= limit,
                  MOERUN_ERR_FORMAT,
                  "%s: tensor \"%s\": data_offsets: expected 0 <= begin <= end "
@@ -221,7 +225,8 @@ static int by_place(const void *left, const void *right) {
   const span *a = left;
   const span *b = right;
   if (a->begin != b->begin) return a->begin < b->begin ? -1 : 1;
-  return (a->end > b->end) - (a->end < b->end);
+  if (a->end != b->end) return a->end < b->end ? -1 : 1;
+  return (a->tensor > b->tensor) - (a->tensor < b->tensor);
 }
 
 /* Tensors cover the file from the header's end to its own end, each byte
