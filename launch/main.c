@@ -39,6 +39,12 @@ typedef struct subcommand {
 } subcommand;
 
 static const subcommand subcommands[] = {
+    {"run", 1, moerun__cmd_run,
+     "moerun run --model FOLDER --prompts FILE --output FILE [options]",
+     "complete prompts, or measure the perplexity of a text"},
+    {"profile", 1, moerun__cmd_run,
+     "moerun profile --model FOLDER --prompts FILE --trace FILE.npy [options]",
+     "the same, and record which experts each token met"},
     {"info", 0, moerun__cmd_info, "moerun info [--model FOLDER] [options]",
      "model, memory per rank before anything is allocated, build"},
     {"synth", 0, moerun__cmd_synth, "moerun synth --output FOLDER [options]",

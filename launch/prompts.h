@@ -54,6 +54,8 @@ moerun__prompts_open_tokens(moerun__prompts **out, const char *path,
 moerun_status moerun__prompts_open_score(moerun__prompts **out,
                                          const char *path, int32_t window,
                                          const moerun__prompt_options *options);
+/* Whether the file begins like a .npy file. */
+moerun_status moerun__prompts_is_array(int *out, const char *path);
 void moerun__prompts_destroy(moerun__prompts *prompts);
 
 int64_t moerun__prompts_count(const moerun__prompts *prompts);

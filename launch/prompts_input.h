@@ -48,8 +48,6 @@ extern const moerun__prompts_input moerun__prompts_jsonl;
 extern const moerun__prompts_input moerun__prompts_rows;
 extern const moerun__prompts_input moerun__prompts_windows;
 
-/* Whether the file begins like a .npy file. */
-moerun_status moerun__prompts_is_array(int *out, const char *path);
 moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts);
 moerun_status moerun__prompts_scan_rows(moerun__prompts *prompts);
 moerun_status moerun__prompts_scan_windows(moerun__prompts *prompts,

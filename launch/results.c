@@ -36,6 +36,7 @@ struct moerun__results {
   const moerun__prompts *prompts;     /* borrowed */
   const moerun__tokenizer *tokenizer; /* borrowed, or NULL */
   char *path;                         /* NULL: no file */
+  FILE *stream;                       /* borrowed, or NULL */
   int file;                           /* -1: not open */
   int64_t end;                        /* of the whole lines in the file */
   int64_t num_requests;
@@ -127,23 +128,6 @@ done:
   return status;
 }
 
-/* A new file can be created beside others in its folder. */
-static moerun_status check_folder(const char *path) {
-  moerun_status status = MOERUN_OK;
-  moerun__text folder = {0};
-  const char *slash = strrchr(path, '/');
-  if (slash == NULL) {
-    MOERUN_TRY(moerun__text_append(&folder, ".", 1));
-  } else {
-    MOERUN_TRY(moerun__text_append(&folder, path, (size_t)(slash - path) + 1));
-  }
-  MOERUN_REQUIRE(access(folder.bytes, W_OK | X_OK) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be created: %s", path, moerun__file_reason());
-done:
-  moerun__text_clear(&folder);
-  return status;
-}
-
 /* Two runs that append to one file would spoil it; file systems without locks
  * are trusted. */
 static moerun_status lock(const moerun__results *results) {
@@ -161,7 +145,7 @@ static moerun_status open_file(moerun__results *results,
                                const moerun__results_options *options) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__copy_text(&results->path, options->path));
-  MOERUN_TRY(check_folder(results->path));
+  MOERUN_TRY(moerun__check_folder(results->path));
   if (access(results->path, F_OK) != 0 && errno == ENOENT) goto done;
   MOERUN_REQUIRE(options->resume || options->overwrite, MOERUN_ERR_INVALID,
                  "%s: exists already: --resume goes on with it, --overwrite "
@@ -185,6 +169,7 @@ moerun_status moerun__results_open(moerun__results **out,
   results->file = -1;
   results->prompts = prompts;
   results->tokenizer = tokenizer;
+  results->stream = options->stream;
   results->num_requests = moerun__prompts_count(prompts);
   const size_t count = (size_t)results->num_requests;
   MOERUN_TRY(moerun__alloc(&results->place, count, sizeof *results->place));
@@ -307,6 +292,24 @@ done:
   return status;
 }
 
+static moerun_status write_line(moerun__results *results) {
+  moerun_status status = MOERUN_OK;
+  const moerun__text *line = &results->line;
+  if (results->path != NULL) {
+    MOERUN_TRY(moerun__file_put(results->file, line->bytes, line->count,
+                                results->path));
+    if (moerun__now() - results->last_sync > sync_interval_s) {
+      MOERUN_TRY(sync_file(results));
+    }
+  } else if (results->stream != NULL) {
+    const size_t put = fwrite(line->bytes, 1, line->count, results->stream);
+    MOERUN_REQUIRE(put == line->count && fflush(results->stream) == 0,
+                   MOERUN_ERR_IO, "stdout: cannot be written");
+  }
+done:
+  return status;
+}
+
 moerun_status moerun__results_append(moerun__results *results,
                                      const moerun__completion *completion) {
   moerun_status status = MOERUN_OK;
@@ -316,17 +319,10 @@ moerun_status moerun__results_append(moerun__results *results,
                  MOERUN_ERR_INVALID,
                  "a result of request %lld was not expected", (long long)index);
   MOERUN_TRY(print_line(results, completion));
-  const moerun__text *line = &results->line;
-  if (results->path != NULL) {
-    MOERUN_TRY(moerun__file_put(results->file, line->bytes, line->count,
-                                results->path));
-    if (moerun__now() - results->last_sync > sync_interval_s) {
-      MOERUN_TRY(sync_file(results));
-    }
-  }
-  results->place[index] =
-      (place){.offset = results->end, .length = (int64_t)line->count};
-  results->end += (int64_t)line->count;
+  MOERUN_TRY(write_line(results));
+  const int64_t length = (int64_t)results->line.count;
+  results->place[index] = (place){.offset = results->end, .length = length};
+  results->end += length;
   results->count++;
 done:
   return status;

@@ -6,10 +6,14 @@
 
 #include "launch/prompts.h"
 
+#include <stdio.h>
+
 typedef struct moerun__results moerun__results;
 
 typedef struct moerun__results_options {
-  const char *path; /* NULL: no file, numbers only (score) */
+  const char *path; /* NULL: no file                                     */
+  FILE *stream;     /* without a file: takes the lines as they come; NULL:
+                       numbers only (score)                              */
   int resume;       /* keep the results that the file holds already */
   int overwrite;    /* replace an existing file */
 } moerun__results_options;

@@ -1,0 +1,462 @@
+/* `moerun run` and `moerun profile`.
+ *
+ * Everything that can be wrong with files and settings is found before the
+ * first weight is read, and nothing on disk changes until the session stands.
+ * Rank 0 alone reads prompts and writes results; the others see requests only
+ * as they come from the engine. Each part ends in an agreement, so that a
+ * failure of one rank is the verdict of all.
+ *
+ * SIGTERM and SIGUSR1 (Slurm's warning before the time limit) set a flag that
+ * every rank reports at the next step boundary; all stop there together. */
+#include "launch/command.h"
+
+#include "launch/digest.h"
+#include "launch/fingerprint.h"
+#include "launch/lines.h"
+#include "launch/metrics.h"
+#include "launch/progress.h"
+#include "launch/trace_file.h"
+#include "runtime/base/log.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+#include "runtime/base/timer.h"
+#include "runtime/session.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+typedef struct run {
+  moerun__invocation *invocation;
+  const moerun__config *config;
+  moerun_comm *comm;
+  const char *model_path;
+  int is_profile;
+  moerun__model_config model_config;
+  const moerun__kernels *kernels;
+  moerun_placement *placement;
+  moerun_model *model;
+  moerun_session *session;
+  moerun__progress progress;
+  moerun__report *report;
+  double load_seconds;
+  double run_seconds;
+  /* Rank 0 only. */
+  moerun__tokenizer *tokenizer;
+  moerun__prompts *prompts;
+  moerun__results *results;
+  moerun__trace_file *trace;
+  moerun__prediction *predicted; /* [R] */
+  moerun__prompt prompt;         /* handed out last */
+  moerun__progress_bar bar;
+  int64_t resumed;
+  int64_t next;
+} run;
+
+/* ---- Signals ------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stop_signal;
+
+static void note_signal(int number) {
+  (void)number;
+  stop_signal = 1;
+}
+
+static void catch_signals(struct sigaction before[2]) {
+  struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
+  stop_signal = 0;
+  (void)sigemptyset(&action.sa_mask);
+  (void)sigaction(SIGTERM, &action, &before[0]);
+  (void)sigaction(SIGUSR1, &action, &before[1]);
+}
+
+static void release_signals(const struct sigaction before[2]) {
+  (void)sigaction(SIGTERM, &before[0], NULL);
+  (void)sigaction(SIGUSR1, &before[1], NULL);
+}
+
+/* ---- Settings ------------------------------------------------------------------------- */
+
+static int given(const run *r, const char *key) {
+  return moerun__config_text(r->config, key)[0] != '\0';
+}
+
+static moerun_status check_settings(const run *r) {
+  moerun_status status = MOERUN_OK;
+  const moerun__config *c = r->config;
+  const int inputs =
+      given(r, "prompts") + given(r, "tokens") + given(r, "score");
+  const int resume = moerun__config_bool(c, "resume");
+  const int overwrite = moerun__config_bool(c, "overwrite");
+  const int64_t max_sequences = moerun__config_int(c, "max_sequences");
+  const int64_t max_tokens = moerun__config_int(c, "max_tokens");
+  MOERUN_REQUIRE(inputs == 1, MOERUN_ERR_INVALID,
+                 "expected one of --prompts, --tokens and --score, found %s",
+                 inputs == 0 ? "none" : "several");
+  MOERUN_REQUIRE(!resume || !overwrite, MOERUN_ERR_INVALID,
+                 "expected one of --resume and --overwrite, found both");
+  MOERUN_REQUIRE(!resume || given(r, "output"), MOERUN_ERR_INVALID,
+                 "--resume: expected --output with the results to go on with");
+  MOERUN_REQUIRE(!resume || !r->is_profile, MOERUN_ERR_INVALID,
+                 "--resume: not with profile: the routing of requests that "
+                 "are finished would be missing from the trace");
+  MOERUN_REQUIRE(max_sequences <= max_tokens, MOERUN_ERR_INVALID,
+                 "--max-sequences: expected at most --max-tokens (%lld), found "
+                 "%lld",
+                 (long long)max_tokens, (long long)max_sequences);
+done:
+  return status;
+}
+
+/* ---- Input: rank 0 ------------------------------------------------------------------------ */
+
+/* A tokenizer that is missing is one thing, one that is not understood
+ * another: the second is an error only where a text needs it. */
+static moerun_status load_tokenizer(run *r, int is_needed) {
+  moerun_status status = MOERUN_OK;
+  moerun__text path = {0};
+  MOERUN_TRY(moerun__text_print(&path, "%s/tokenizer.json", r->model_path));
+  if (access(path.bytes, F_OK) != 0 && errno == ENOENT) goto done;
+  status = moerun__tokenizer_load(&r->tokenizer, r->model_path);
+  if (status == MOERUN_ERR_UNSUPPORTED && !is_needed) {
+    LOG_ROOT(MOERUN_LOG_WARN, "%s; results hold no text", moerun_last_error());
+    status = MOERUN_OK;
+  }
+done:
+  moerun__text_clear(&path);
+  return status;
+}
+
+/* The tokens in front of texts and of given ids, as --add-bos and the
+ * tokenizer say. */
+static moerun_status choose_bos(const run *r, moerun__prompt_options *options) {
+  moerun_status status = MOERUN_OK;
+  const char *choice = moerun__config_text(r->config, "add_bos");
+  const int32_t bos = r->model_config.bos_token;
+  const int wanted =
+      r->tokenizer != NULL ? moerun__tokenizer_adds_bos(r->tokenizer) : -1;
+  const int is_forced = strcmp(choice, "yes") == 0;
+  options->text_bos = -1;
+  options->tokens_bos = -1;
+  if (strcmp(choice, "no") == 0) goto done;
+  MOERUN_REQUIRE(bos >= 0 || (!is_forced && wanted != 1), MOERUN_ERR_INVALID,
+                 "--add-bos: %s/config.json: expected a bos_token_id, found "
+                 "none",
+                 r->model_path);
+  if (is_forced || wanted != 0) options->text_bos = bos;
+  if (is_forced) options->tokens_bos = bos;
+done:
+  return status;
+}
+
+/* All that every result depends on, the requests themselves excepted. */
+static moerun_status digest_run(const run *r, uint64_t *out) {
+  moerun_status status = MOERUN_OK;
+  uint64_t digest = 0;
+  const char *wire = moerun__config_text(r->config, "wire");
+  MOERUN_TRY(moerun__fingerprint(&digest, r->model_path));
+  digest = moerun__digest_text(digest, wire, strlen(wire));
+  /* All kernel sets but the oracle give the same bits. */
+  digest = moerun__digest_int(digest, strcmp(r->kernels->name, "ref") == 0);
+  *out = moerun__digest_int(digest, r->tokenizer != NULL);
+done:
+  return status;
+}
+
+static moerun_status open_input(run *r) {
+  moerun_status status = MOERUN_OK;
+  const moerun__config *c = r->config;
+  const char *score = moerun__config_text(c, "score");
+  const char *tokens = moerun__config_text(c, "tokens");
+  const int64_t kv_tokens = moerun__config_int(c, "kv_tokens");
+  const int64_t whole_pages =
+      moerun__round_up(kv_tokens, MOERUN_PAGE_POSITIONS);
+  int is_array = 0;
+  if (score[0] != '\0') MOERUN_TRY(moerun__prompts_is_array(&is_array, score));
+  MOERUN_TRY(load_tokenizer(r, tokens[0] == '\0' && !is_array));
+  moerun__prompt_options options = {
+      .tokenizer = r->tokenizer,
+      .vocab_size = r->model_config.vocab_size,
+      .max_positions = r->model_config.max_positions,
+      .kv_tokens = kv_tokens > 0 && whole_pages < INT32_MAX
+                       ? moerun__to_int(whole_pages)
+                       : INT32_MAX,
+      .max_new_tokens = moerun__to_int(moerun__config_int(c, "max_new_tokens")),
+      .temperature = moerun__config_double(c, "temperature"),
+      .top_p = moerun__config_double(c, "top_p"),
+      .seed = (uint64_t)moerun__config_int(c, "seed")};
+  MOERUN_TRY(choose_bos(r, &options));
+  MOERUN_TRY(digest_run(r, &options.run_digest));
+  if (score[0] != '\0') {
+    const int32_t window = moerun__to_int(moerun__config_int(c, "window"));
+    MOERUN_TRY(
+        moerun__prompts_open_score(&r->prompts, score, window, &options));
+  } else if (tokens[0] != '\0') {
+    MOERUN_TRY(moerun__prompts_open_tokens(&r->prompts, tokens, &options));
+  } else {
+    MOERUN_TRY(moerun__prompts_open(
+        &r->prompts, moerun__config_text(c, "prompts"), &options));
+  }
+done:
+  return status;
+}
+
+/* ---- Output: rank 0 ------------------------------------------------------------------------ */
+
+static moerun_status open_output(run *r) {
+  moerun_status status = MOERUN_OK;
+  const moerun__config *c = r->config;
+  const int is_file = given(r, "output");
+  const int is_scored = moerun__prompts_are_scored(r->prompts);
+  const moerun__results_options options = {
+      .path = is_file ? moerun__config_text(c, "output") : NULL,
+      .stream = is_file || is_scored ? NULL : stdout,
+      .resume = moerun__config_bool(c, "resume"),
+      .overwrite = moerun__config_bool(c, "overwrite")};
+  r->invocation->phase = MOERUN_PHASE_OUTPUT;
+  MOERUN_TRY(
+      moerun__results_open(&r->results, r->prompts, r->tokenizer, &options));
+  if (r->is_profile) {
+    MOERUN_TRY(moerun__trace_file_open(
+        &r->trace, moerun__config_text(c, "trace"), options.overwrite,
+        r->prompts, &r->model_config, r->model_path));
+  }
+  if (given(r, "metrics")) {
+    MOERUN_TRY(moerun__check_folder(moerun__config_text(c, "metrics")));
+  }
+  r->resumed = moerun__results_count(r->results);
+done:
+  return status;
+}
+
+static moerun_status begin_output(run *r) {
+  moerun_status status = MOERUN_OK;
+  r->invocation->phase = MOERUN_PHASE_OUTPUT;
+  if (r->comm->rank != 0) goto done;
+  MOERUN_TRY(moerun__results_begin(r->results));
+  if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_begin(r->trace));
+done:
+  return status;
+}
+
+static moerun_status end_output(run *r) {
+  moerun_status status = MOERUN_OK;
+  if (r->comm->rank != 0) goto done;
+  MOERUN_TRY(moerun__results_end(r->results));
+  if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_end(r->trace));
+done:
+  return status;
+}
+
+/* ---- Before the weights ----------------------------------------------------------------------- */
+
+static void print_prediction(const run *r) {
+  const char *level = moerun__config_text(r->config, "log_level");
+  if (strcmp(level, "info") != 0 && strcmp(level, "debug") != 0) return;
+  (void)fprintf(stderr, "moerun: memory of a rank, predicted\n");
+  moerun__prediction_print(stderr, r->predicted, r->comm->size);
+}
+
+/* Local to a rank; what is wrong with the input is found here. */
+static moerun_status plan(run *r) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(check_settings(r));
+  r->invocation->phase = MOERUN_PHASE_INPUT;
+  MOERUN_TRY(moerun__model_config_load(&r->model_config, r->model_path));
+  MOERUN_TRY(moerun__kernels_find(&r->kernels,
+                                  moerun__config_text(r->config, "kernels")));
+  MOERUN_TRY(moerun__placement_for(&r->placement, r->config, r->comm->size));
+  if (r->comm->rank != 0) goto done;
+  MOERUN_TRY(open_input(r));
+  MOERUN_TRY(
+      moerun__predict(&r->predicted, r->config, r->placement, r->is_profile));
+  MOERUN_TRY(open_output(r));
+  r->invocation->phase = MOERUN_PHASE_INPUT;
+done:
+  return status;
+}
+
+/* ---- The engine's callbacks ---------------------------------------------------------------------- */
+
+static moerun_status next_request(void *context, moerun__request *request,
+                                  int *has) {
+  moerun_status status = MOERUN_OK;
+  run *r = context;
+  const int64_t count = moerun__prompts_count(r->prompts);
+  while (r->next < count && moerun__results_has(r->results, r->next)) {
+    r->next++;
+  }
+  *has = r->next < count;
+  if (!*has) goto done;
+  MOERUN_TRY(moerun__prompts_read(r->prompts, &r->prompt, r->next));
+  r->next++;
+  *request = r->prompt.request;
+done:
+  return status;
+}
+
+static moerun_status take_completion(void *context,
+                                     const moerun__completion *completion) {
+  moerun_status status = MOERUN_OK;
+  run *r = context;
+  MOERUN_TRY(moerun__results_append(r->results, completion));
+  if (r->trace != NULL) {
+    MOERUN_TRY(moerun__trace_file_append(r->trace, completion));
+  }
+done:
+  return status;
+}
+
+static void show_progress(void *context, const moerun__progress *progress) {
+  run *r = context;
+  moerun__progress_show(&r->bar, progress);
+}
+
+static int is_stop_requested(void *context) {
+  (void)context;
+  return stop_signal != 0;
+}
+
+/* ---- The work -------------------------------------------------------------------------------------- */
+
+/* [collective] Whether any request is left to run. */
+static moerun_status find_work(const run *r, int *has) {
+  int64_t left = 0;
+  if (r->comm->rank == 0) {
+    left = moerun__prompts_count(r->prompts) - r->resumed;
+  }
+  const moerun_status status =
+      r->comm->ops->broadcast(r->comm, &left, sizeof left);
+  *has = left > 0;
+  return status;
+}
+
+/* [collective] */
+static moerun_status load(run *r) {
+  moerun_status status = MOERUN_OK;
+  const double began = moerun__now();
+  const moerun_session_options options = moerun__session_options_of(r->config);
+  const moerun__session_extra extra = {.kernels = r->kernels,
+                                       .record_trace = r->is_profile};
+  if (r->comm->rank == 0) print_prediction(r);
+  MOERUN_TRY(
+      moerun_model_load(&r->model, r->comm, r->placement, r->model_path, NULL));
+  MOERUN_TRY(
+      moerun__session_create_with(&r->session, r->model, &options, &extra));
+  r->load_seconds = moerun__now() - began;
+done:
+  return status;
+}
+
+/* [collective] */
+static moerun_status generate(run *r) {
+  moerun_status status = MOERUN_OK;
+  const int is_root = r->comm->rank == 0;
+  const moerun__engine_options options = {
+      .record_trace = r->is_profile,
+      .prefill_chunk =
+          moerun__to_int(moerun__config_int(r->config, "prefill_chunk"))};
+  const moerun__engine_callbacks callbacks = {.context = r,
+                                              .next = next_request,
+                                              .finished = take_completion,
+                                              .progress = show_progress,
+                                              .stop_requested =
+                                                  is_stop_requested};
+  const double began = moerun__now();
+  if (is_root) {
+    moerun__progress_begin(&r->bar, moerun__config_text(r->config, "progress"),
+                           moerun__prompts_count(r->prompts), r->resumed);
+  }
+  status = moerun__engine_run(r->session, &options, &callbacks, &r->progress,
+                              &r->invocation->stopped);
+  if (is_root) moerun__progress_end(&r->bar);
+  r->run_seconds = moerun__now() - began;
+  return status;
+}
+
+/* Largest resident size of this process so far. */
+static int64_t peak_resident_bytes(void) {
+  struct rusage usage;
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+  return (int64_t)usage.ru_maxrss * 1024;
+}
+
+/* Rank 0: what was done, as a table and as a file. */
+static moerun_status report(const run *r) {
+  moerun_status status = MOERUN_OK;
+  if (r->comm->rank != 0) goto done;
+  const int is_scored = moerun__prompts_are_scored(r->prompts);
+  const int64_t count = moerun__prompts_count(r->prompts);
+  const moerun__run_facts facts = {
+      .subcommand = r->invocation->subcommand,
+      .config = r->config,
+      .model = &r->model_config,
+      .placement = r->placement,
+      .kernels = r->kernels->name,
+      .transport = r->comm->ops->name,
+      .num_ranks = r->comm->size,
+      .predicted = r->predicted,
+      .requests = count,
+      .resumed = r->resumed,
+      .stopped = r->invocation->stopped,
+      .load_seconds = r->load_seconds,
+      .run_seconds = r->run_seconds,
+      .progress = r->progress,
+      .report = r->report,
+      .is_scored = is_scored && moerun__results_count(r->results) == count,
+      .score = moerun__results_score(r->results),
+      .scored_bytes = moerun__prompts_scored_bytes(r->prompts)};
+  /* Where stdout carries the results, the table must not. */
+  const int is_table_on_stdout = given(r, "output") || is_scored;
+  MOERUN_TRY(
+      moerun__summary_print(is_table_on_stdout ? stdout : stderr, &facts));
+  if (given(r, "metrics")) {
+    MOERUN_TRY(moerun__metrics_save(moerun__config_text(r->config, "metrics"),
+                                    &facts));
+  }
+done:
+  return status;
+}
+
+static void destroy(run *r) {
+  moerun_session_destroy(r->session);
+  moerun_model_destroy(r->model);
+  moerun_placement_destroy(r->placement);
+  moerun__report_destroy(r->report);
+  moerun__trace_file_destroy(r->trace);
+  moerun__results_destroy(r->results);
+  moerun__prompts_destroy(r->prompts);
+  moerun__tokenizer_destroy(r->tokenizer);
+  moerun__prompt_clear(&r->prompt);
+  moerun__free(r->predicted);
+  moerun__model_config_clear(&r->model_config);
+}
+
+moerun_status moerun__cmd_run(moerun__invocation *invocation) {
+  moerun_status status = MOERUN_OK;
+  struct sigaction before[2];
+  int has_work = 0;
+  run r = {.invocation = invocation,
+           .config = invocation->config,
+           .comm = invocation->comm,
+           .model_path = moerun__config_text(invocation->config, "model"),
+           .is_profile = strcmp(invocation->subcommand, "profile") == 0};
+  catch_signals(before);
+  MOERUN_TRY(moerun__comm_agree(r.comm, plan(&r)));
+  MOERUN_TRY(find_work(&r, &has_work));
+  if (has_work) MOERUN_TRY(load(&r));
+  MOERUN_TRY(moerun__comm_agree(r.comm, begin_output(&r)));
+  if (has_work) MOERUN_TRY(generate(&r));
+  MOERUN_TRY(moerun__comm_agree(r.comm, end_output(&r)));
+  if (has_work) {
+    MOERUN_TRY(
+        moerun__report_collect(&r.report, r.session, peak_resident_bytes()));
+  }
+  MOERUN_TRY(moerun__comm_agree(r.comm, report(&r)));
+done:
+  release_signals(before);
+  destroy(&r);
+  return status;
+}

@@ -1,0 +1,50 @@
+/* What a run did, as JSON (schema in launch/README.md) and as the table on
+ * stdout. Rank 0 only. */
+#ifndef MOERUN_LAUNCH_METRICS_H
+#define MOERUN_LAUNCH_METRICS_H
+
+#include "launch/prediction.h"
+#include "launch/results.h"
+#include "runtime/model.h"
+#include "runtime/stats.h"
+
+/* All borrowed. */
+typedef struct moerun__run_facts {
+  const char *subcommand;
+  const moerun__config *config;
+  const moerun__model_config *model;
+  const moerun_placement *placement;
+  const char *kernels;
+  const char *transport;
+  int32_t num_ranks;
+  const moerun__prediction *predicted; /* [num_ranks] */
+  int64_t requests;    /* in the input                          */
+  int64_t resumed;     /* of them finished before this run      */
+  int stopped;         /* by a signal, before all were finished */
+  double load_seconds; /* weights read, buffers made         */
+  double run_seconds;  /* the steps                          */
+  moerun__progress progress;
+  const moerun__report *report; /* NULL: there was nothing to run */
+  int is_scored;                /* all of a text's windows have been */
+  moerun__score score;
+  int64_t scored_bytes; /* 0: unknown */
+} moerun__run_facts;
+
+moerun_status moerun__metrics_print(moerun__text *out,
+                                    const moerun__run_facts *facts);
+moerun_status moerun__metrics_save(const char *path,
+                                   const moerun__run_facts *facts);
+/* The table for people. */
+moerun_status moerun__summary_print(FILE *stream,
+                                    const moerun__run_facts *facts);
+
+/* Derived numbers, 0 where there is nothing to divide by. */
+double moerun__prefill_rate(const moerun__run_facts *facts);
+double moerun__decode_rate(const moerun__run_facts *facts);
+double moerun__bytes_per_token(const moerun__run_facts *facts);
+double moerun__perplexity(const moerun__run_facts *facts);
+double moerun__bits_per_byte(const moerun__run_facts *facts);
+/* out[R] = rows that each rank's experts computed, all layers together. */
+void moerun__rows_of_ranks(int64_t *out, const moerun__report *report);
+
+#endif

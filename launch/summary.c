@@ -1,0 +1,141 @@
+/* The table at the end of a run, for people: one line a fact, every number
+ * with its unit, and where it varies over ranks or layers the extremes and
+ * where they are. */
+#include "launch/metrics.h"
+
+#include "runtime/base/memory.h"
+
+enum { SHOWN_RANKS = 16 };
+static const double mib = 1048576.0;
+
+static void print_outcome(FILE *stream, const moerun__run_facts *f) {
+  const long long finished = f->resumed + f->progress.finished;
+  (void)fprintf(stream, "requests         %lld of %lld finished%s", finished,
+                (long long)f->requests,
+                f->stopped ? ", stopped by a signal" : "");
+  if (f->resumed > 0) {
+    (void)fprintf(stream, ", %lld of them before this run",
+                  (long long)f->resumed);
+  }
+  (void)fprintf(stream,
+                "\nranks            %d, transport %s, kernels %s, placement "
+                "%s\n",
+                f->num_ranks, f->transport, f->kernels, f->placement->method);
+  if (f->is_scored) {
+    (void)fprintf(stream, "perplexity       %.4f over %lld tokens",
+                  moerun__perplexity(f), (long long)f->score.tokens);
+    if (f->scored_bytes > 0) {
+      (void)fprintf(stream, "; %.4f bits per byte over %lld bytes",
+                    moerun__bits_per_byte(f), (long long)f->scored_bytes);
+    }
+    (void)fputc('\n', stream);
+  }
+}
+
+static void print_speed(FILE *stream, const moerun__run_facts *f) {
+  const moerun__progress *p = &f->progress;
+  (void)fprintf(stream, "time             %.2f s load, %.2f s in %lld steps\n",
+                f->load_seconds, f->run_seconds, (long long)p->steps);
+  (void)fprintf(stream,
+                "prefill          %.1f tokens/s (%lld tokens; steps with "
+                "prompt rows)\n",
+                moerun__prefill_rate(f), (long long)p->prompt_tokens);
+  if (p->generated_tokens > 0) {
+    (void)fprintf(stream,
+                  "decode           %.1f tokens/s (%lld tokens; the other "
+                  "steps)\n",
+                  moerun__decode_rate(f), (long long)p->decode_tokens);
+  }
+}
+
+/* max/mean of one kind of load: mean over layers, and the worst layer. */
+static void print_load(FILE *stream, const char *name, const int64_t *rows,
+                       int32_t width, const moerun__run_facts *f) {
+  double worst = 0;
+  double sum = 0;
+  int32_t worst_layer = 0;
+  const int32_t layers = f->report->num_moe_layers;
+  for (int32_t l = 0; l < f->model->num_layers; l++) {
+    const int32_t moe_layer = f->model->moe_layer[l];
+    if (moe_layer < 0) continue;
+    const double value =
+        moerun__max_over_mean(rows + (size_t)moe_layer * (size_t)width, width);
+    sum += value;
+    if (value > worst) {
+      worst = value;
+      worst_layer = l;
+    }
+  }
+  (void)fprintf(stream,
+                "%-16s max/mean %.2f on average over layers, %.2f in layer "
+                "%d\n",
+                name, sum / layers, worst, worst_layer);
+}
+
+static moerun_status print_rank_shares(FILE *stream,
+                                       const moerun__report *report) {
+  moerun_status status = MOERUN_OK;
+  int64_t *rows = NULL;
+  int64_t sum = 0;
+  const int32_t R = report->num_ranks;
+  MOERUN_TRY(moerun__alloc(&rows, (size_t)R, sizeof *rows));
+  moerun__rows_of_ranks(rows, report);
+  for (int32_t r = 0; r < R; r++) {
+    sum += rows[r];
+  }
+  (void)fprintf(stream, "rank load        max/mean %.2f over all layers",
+                moerun__max_over_mean(rows, R));
+  for (int32_t r = 0; r < R && R <= SHOWN_RANKS && sum > 0; r++) {
+    (void)fprintf(stream, "%s%.1f %%", r == 0 ? "; by rank " : ", ",
+                  100.0 * (double)rows[r] / (double)sum);
+  }
+  (void)fputc('\n', stream);
+done:
+  moerun__free(rows);
+  return status;
+}
+
+static void print_memory(FILE *stream, const moerun__run_facts *f) {
+  const moerun__spread *s = &f->report->resident_bytes;
+  double predicted = 0;
+  for (int32_t r = 0; r < f->num_ranks; r++) {
+    const double bytes = (double)moerun__prediction_total(&f->predicted[r]);
+    if (bytes > predicted) predicted = bytes;
+  }
+  (void)fprintf(stream,
+                "memory           %.1f / %.1f / %.1f MiB min/mean/max a rank "
+                "(most on rank %d), predicted %.1f MiB and the program\n",
+                s->minimum / mib, s->mean / mib, s->maximum / mib,
+                s->rank_of_maximum, predicted / mib);
+}
+
+static void print_stages(FILE *stream, const moerun__report *report) {
+  (void)fprintf(stream, "%-16s %10s %10s %10s  %s\n", "stage, seconds", "min",
+                "mean", "max", "on rank");
+  for (int i = 0; i < MOERUN_NUM_STAGES; i++) {
+    const moerun__spread *s = &report->seconds[i];
+    if (s->maximum <= 0) continue;
+    (void)fprintf(stream, "%-16s %10.3f %10.3f %10.3f  %d\n",
+                  moerun__stage_name((moerun__stage)i), s->minimum, s->mean,
+                  s->maximum, s->rank_of_maximum);
+  }
+}
+
+moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
+  moerun_status status = MOERUN_OK;
+  print_outcome(stream, f);
+  if (f->report == NULL) goto done;
+  print_speed(stream, f);
+  (void)fprintf(stream,
+                "exchange         %.1f bytes/token between ranks, %.2f "
+                "MiB in all\n",
+                moerun__bytes_per_token(f),
+                (double)f->report->count.row_bytes / mib);
+  print_load(stream, "expert load", f->report->expert_rows,
+             f->report->num_experts, f);
+  MOERUN_TRY(print_rank_shares(stream, f->report));
+  print_memory(stream, f);
+  print_stages(stream, f->report);
+done:
+  return status;
+}

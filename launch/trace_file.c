@@ -1,0 +1,275 @@
+/* Requests finish in any order, readers want the order of the input: rows go
+ * to a partial file as they come and are copied in order at the end. Only
+ * three numbers per request stay in memory. The .npy is complete under its
+ * name before the .json appears, so that whoever finds the .json finds both. */
+#include "launch/trace_file.h"
+
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/npy.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { COPY_ROWS = 256, VERSION = 1 };
+
+typedef struct part {
+  int64_t offset; /* in the partial file, rows */
+  int64_t num_rows;
+  int32_t num_prompt; /* of the rows; -1: the request has not finished */
+} part;
+
+struct moerun__trace_file {
+  const moerun__prompts *prompts;
+  const moerun__model_config *model;
+  char *model_name;
+  moerun__text npy_path;
+  moerun__text json_path;
+  moerun__text partial_path;
+  moerun__text temporary_path;
+  int file; /* the partial one; -1: not open */
+  int64_t num_rows;
+  size_t row_bytes;
+  int64_t num_requests;
+  part *part; /* [num_requests] */
+};
+
+static moerun_status set_paths(moerun__trace_file *trace, const char *path) {
+  moerun_status status = MOERUN_OK;
+  static const char ending[] = ".npy";
+  const size_t bytes = strlen(path);
+  const size_t stem = bytes >= 4 ? bytes - 4 : 0;
+  MOERUN_REQUIRE(stem > 0 && strcmp(path + stem, ending) == 0,
+                 MOERUN_ERR_INVALID,
+                 "--trace: expected a name that ends in .npy, found %s", path);
+  MOERUN_TRY(moerun__text_append(&trace->npy_path, path, bytes));
+  MOERUN_TRY(moerun__text_append(&trace->json_path, path, stem));
+  MOERUN_TRY(moerun__text_append(&trace->json_path, ".json", 5));
+  MOERUN_TRY(moerun__text_print(&trace->partial_path, "%s.partial", path));
+  MOERUN_TRY(moerun__text_print(&trace->temporary_path, "%s.tmp", path));
+done:
+  return status;
+}
+
+moerun_status moerun__trace_file_open(moerun__trace_file **out,
+                                      const char *path, int overwrite,
+                                      const moerun__prompts *prompts,
+                                      const moerun__model_config *model,
+                                      const char *model_name) {
+  moerun_status status = MOERUN_OK;
+  moerun__trace_file *trace = NULL;
+  *out = NULL;
+  MOERUN_TRY(moerun__alloc(&trace, 1, sizeof *trace));
+  trace->file = -1;
+  trace->prompts = prompts;
+  trace->model = model;
+  trace->num_requests = moerun__prompts_count(prompts);
+  trace->row_bytes = sizeof(int16_t) * (size_t)model->num_moe_layers *
+                     (size_t)model->experts_per_token;
+  MOERUN_TRY(moerun__copy_text(&trace->model_name, model_name));
+  MOERUN_TRY(set_paths(trace, path));
+  MOERUN_REQUIRE(model->num_experts <= INT16_MAX, MOERUN_ERR_UNSUPPORTED,
+                 "--trace: expected at most %d experts, found %d", INT16_MAX,
+                 model->num_experts);
+  MOERUN_REQUIRE(overwrite || access(trace->npy_path.bytes, F_OK) != 0,
+                 MOERUN_ERR_INVALID,
+                 "%s: exists already: --overwrite replaces "
+                 "it",
+                 trace->npy_path.bytes);
+  MOERUN_REQUIRE(overwrite || access(trace->json_path.bytes, F_OK) != 0,
+                 MOERUN_ERR_INVALID,
+                 "%s: exists already: --overwrite replaces "
+                 "it",
+                 trace->json_path.bytes);
+  MOERUN_TRY(moerun__alloc(&trace->part, (size_t)trace->num_requests,
+                           sizeof *trace->part));
+  for (int64_t i = 0; i < trace->num_requests; i++) {
+    trace->part[i].num_prompt = -1;
+  }
+  *out = trace;
+  trace = NULL;
+done:
+  moerun__trace_file_destroy(trace);
+  return status;
+}
+
+void moerun__trace_file_destroy(moerun__trace_file *trace) {
+  if (trace == NULL) return;
+  if (trace->file >= 0) {
+    (void)close(trace->file);
+    (void)unlink(trace->partial_path.bytes);
+  }
+  moerun__text_clear(&trace->npy_path);
+  moerun__text_clear(&trace->json_path);
+  moerun__text_clear(&trace->partial_path);
+  moerun__text_clear(&trace->temporary_path);
+  moerun__free(trace->model_name);
+  moerun__free(trace->part);
+  moerun__free(trace);
+}
+
+moerun_status moerun__trace_file_begin(moerun__trace_file *trace) {
+  moerun_status status = MOERUN_OK;
+  const char *path = trace->partial_path.bytes;
+  trace->file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  MOERUN_REQUIRE(trace->file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
+                 path, moerun__file_reason());
+done:
+  return status;
+}
+
+moerun_status moerun__trace_file_append(moerun__trace_file *trace,
+                                        const moerun__completion *c) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__file_put(trace->file, c->trace,
+                              (size_t)c->num_traced * trace->row_bytes,
+                              trace->partial_path.bytes));
+  trace->part[c->index] =
+      (part){.offset = trace->num_rows,
+             .num_rows = c->num_traced,
+             .num_prompt =
+                 c->num_prompt < c->num_traced ? c->num_prompt : c->num_traced};
+  trace->num_rows += c->num_traced;
+done:
+  return status;
+}
+
+/* ---- The end ---------------------------------------------------------------------- */
+
+static moerun_status copy_rows(moerun__npy_writer *writer, char *rows,
+                               const moerun__trace_file *trace,
+                               const part *from) {
+  moerun_status status = MOERUN_OK;
+  for (int64_t at = 0; at < from->num_rows; at += COPY_ROWS) {
+    const int64_t left = from->num_rows - at;
+    const int64_t count = left < COPY_ROWS ? left : COPY_ROWS;
+    const size_t bytes = (size_t)count * trace->row_bytes;
+    size_t got = 0;
+    MOERUN_TRY(moerun__file_get(&got, rows, bytes, trace->file,
+                                (from->offset + at) * (int64_t)trace->row_bytes,
+                                trace->partial_path.bytes));
+    MOERUN_REQUIRE(got == bytes, MOERUN_ERR_IO,
+                   "%s: cannot be read: it shrank meanwhile",
+                   trace->partial_path.bytes);
+    MOERUN_TRY(moerun__npy_append(writer, rows, count));
+  }
+done:
+  return status;
+}
+
+static moerun_status write_array(const moerun__trace_file *trace) {
+  moerun_status status = MOERUN_OK;
+  moerun__npy_writer *writer = NULL;
+  char *rows = NULL;
+  const char *path = trace->temporary_path.bytes;
+  const moerun__npy_shape shape = {
+      MOERUN_NPY_I16,
+      3,
+      {0, trace->model->num_moe_layers, trace->model->experts_per_token}};
+  MOERUN_TRY(moerun__alloc(&rows, COPY_ROWS, trace->row_bytes));
+  MOERUN_TRY(moerun__npy_writer_create(&writer, &shape, path));
+  for (int64_t i = 0; i < trace->num_requests; i++) {
+    if (trace->part[i].num_prompt < 0) continue;
+    MOERUN_TRY(copy_rows(writer, rows, trace, &trace->part[i]));
+  }
+  MOERUN_TRY(moerun__npy_writer_end(writer));
+  MOERUN_REQUIRE(rename(path, trace->npy_path.bytes) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be replaced: %s", trace->npy_path.bytes,
+                 moerun__file_reason());
+done:
+  if (status != MOERUN_OK && writer != NULL) (void)unlink(path);
+  moerun__npy_writer_destroy(writer);
+  moerun__free(rows);
+  return status;
+}
+
+/* One array of the .json: a number or an id for each finished request. */
+typedef enum column { OFFSET, PROMPT_ROWS, INDEX, ID } column;
+
+static moerun_status print_column(moerun__text *out,
+                                  const moerun__trace_file *trace,
+                                  const char *name, column what) {
+  moerun_status status = MOERUN_OK;
+  moerun__prompt prompt = {0};
+  int64_t offset = 0;
+  const char *gap = "";
+  MOERUN_TRY(moerun__text_print(out, ",\n\"%s\": [", name));
+  for (int64_t i = 0; i < trace->num_requests; i++) {
+    const part *p = &trace->part[i];
+    if (p->num_prompt < 0) continue;
+    if (what == ID) {
+      MOERUN_TRY(moerun__prompts_read(trace->prompts, &prompt, i));
+      MOERUN_TRY(moerun__text_print(out, "%s%s", gap, prompt.id.bytes));
+    } else {
+      const int64_t value = what == OFFSET  ? offset
+                            : what == INDEX ? i
+                                            : (int64_t)p->num_prompt;
+      MOERUN_TRY(moerun__text_print(out, "%s%lld", gap, (long long)value));
+    }
+    offset += p->num_rows;
+    gap = ",";
+  }
+  if (what == OFFSET) {
+    MOERUN_TRY(moerun__text_print(out, "%s%lld", gap, (long long)offset));
+  }
+  MOERUN_TRY(moerun__text_append(out, "]", 1));
+done:
+  moerun__prompt_clear(&prompt);
+  return status;
+}
+
+static moerun_status print_layers(moerun__text *out,
+                                  const moerun__model_config *model) {
+  moerun_status status = MOERUN_OK;
+  const char *gap = "";
+  MOERUN_TRY(moerun__text_print(out, ",\n\"layers\": ["));
+  for (int32_t l = 0; l < model->num_layers; l++) {
+    if (model->moe_layer[l] < 0) continue;
+    MOERUN_TRY(moerun__text_print(out, "%s%d", gap, l));
+    gap = ",";
+  }
+  MOERUN_TRY(moerun__text_append(out, "]", 1));
+done:
+  return status;
+}
+
+static moerun_status write_description(const moerun__trace_file *trace) {
+  moerun_status status = MOERUN_OK;
+  moerun__text out = {0};
+  const moerun__model_config *model = trace->model;
+  MOERUN_TRY(moerun__text_print(
+      &out,
+      "{\"format\": \"moerun-trace\", \"version\": %d,\n\"model\": ", VERSION));
+  MOERUN_TRY(
+      moerun__text_json(&out, trace->model_name, strlen(trace->model_name)));
+  MOERUN_TRY(moerun__text_print(
+      &out,
+      ", \"architecture\": \"%s\",\n\"num_experts\": %d, "
+      "\"experts_per_token\": %d, \"num_layers\": %d,\n\"tokens\": %lld, "
+      "\"phase\": \"%s\"",
+      moerun__arch_name(model->arch), model->num_experts,
+      model->experts_per_token, model->num_moe_layers,
+      (long long)trace->num_rows,
+      moerun__prompts_are_scored(trace->prompts) ? "prefill"
+                                                 : "prefill and decode"));
+  MOERUN_TRY(print_layers(&out, model));
+  MOERUN_TRY(print_column(&out, trace, "sequence_offset", OFFSET));
+  MOERUN_TRY(print_column(&out, trace, "prompt_rows", PROMPT_ROWS));
+  MOERUN_TRY(print_column(&out, trace, "index", INDEX));
+  MOERUN_TRY(print_column(&out, trace, "id", ID));
+  MOERUN_TRY(moerun__text_append(&out, "}\n", 2));
+  MOERUN_TRY(moerun__file_write(trace->json_path.bytes, out.bytes, out.count));
+done:
+  moerun__text_clear(&out);
+  return status;
+}
+
+moerun_status moerun__trace_file_end(moerun__trace_file *trace) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(write_array(trace));
+  MOERUN_TRY(write_description(trace));
+done:
+  return status;
+}

@@ -1,0 +1,29 @@
+/* The recorded routing of a run: NAME.npy, int16 [tokens][MoE layers][K] expert
+ * ids in gate order with the requests in input order, and NAME.json beside it
+ * (format in launch/README.md). Rank 0 only. */
+#ifndef MOERUN_LAUNCH_TRACE_FILE_H
+#define MOERUN_LAUNCH_TRACE_FILE_H
+
+#include "launch/prompts.h"
+#include "runtime/arch.h"
+
+typedef struct moerun__trace_file moerun__trace_file;
+
+/* Looks at what is there and changes nothing: a name that does not end in
+ * .npy, and existing files without `overwrite`, are errors. prompts and model
+ * are borrowed; model_name goes into the .json. */
+moerun_status moerun__trace_file_open(moerun__trace_file **out,
+                                      const char *path, int overwrite,
+                                      const moerun__prompts *prompts,
+                                      const moerun__model_config *model,
+                                      const char *model_name);
+/* Creates NAME.npy.partial, where rows are kept in the order they come. */
+moerun_status moerun__trace_file_begin(moerun__trace_file *trace);
+moerun_status moerun__trace_file_append(moerun__trace_file *trace,
+                                        const moerun__completion *completion);
+/* Writes both files, of those requests that were appended. */
+moerun_status moerun__trace_file_end(moerun__trace_file *trace);
+/* Removes NAME.npy.partial. */
+void moerun__trace_file_destroy(moerun__trace_file *trace);
+
+#endif
