@@ -42,6 +42,7 @@ typedef struct bench_result {
   double minimum_s;
   double
       read_bytes; /* weights read per step by the busiest rank; decode only */
+  double stage_s[MOERUN_NUM_STAGES]; /* rank 0, last step */
 } bench_result;
 
 static const bench_case cases[] = {
@@ -146,6 +147,8 @@ static moerun_status run_case(bench *b, const bench_case *c,
   result->median_s = seconds[b->steps / 2];
   result->minimum_s = seconds[0];
   result->read_bytes = read;
+  memcpy(result->stage_s, moerun__session_stats(b->session)->seconds,
+         sizeof result->stage_s);
   MOERUN_TRY(slowest(b, &result->read_bytes));
 done:
   return status;
@@ -203,6 +206,22 @@ static void print_text(const bench *b, const bench_result *results) {
       (void)printf(" %16.0f %%", 100 * results[i].read_bytes /
                                      b->read_bytes_per_second /
                                      results[i].median_s);
+    }
+    (void)printf("\n");
+  }
+}
+
+static void print_stages(const bench_result *results) {
+  (void)printf("# rank 0, last step, ms by stage\n%-16s", "case");
+  for (int s = 0; s < MOERUN_NUM_STAGES; s++) {
+    (void)printf(" %s", moerun__stage_name((moerun__stage)s));
+  }
+  (void)printf("\n");
+  for (int i = 0; i < NUM_CASES; i++) {
+    (void)printf("%-16s", cases[i].name);
+    for (int s = 0; s < MOERUN_NUM_STAGES; s++) {
+      (void)printf(" %*.2f", (int)strlen(moerun__stage_name((moerun__stage)s)),
+                   results[i].stage_s[s] * 1e3);
     }
     (void)printf("\n");
   }
@@ -291,6 +310,7 @@ int main(int argc, char **argv) {
   }
   if (b.comm->rank == 0) {
     print_text(&b, results);
+    print_stages(results);
     if (json != NULL) MOERUN_TRY(write_json(&b, results, argv[1], json));
   }
 done:
