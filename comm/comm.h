@@ -14,6 +14,7 @@
 /* All message tags, so that no two protocols collide. A chunk adds its number
  * (0..7). */
 enum {
+  MOERUN_TAG_EXPERTS = 0,   /* weights of experts that move              */
   MOERUN_TAG_CONTROL = 8,   /* requests and completions, root <-> rank   */
   MOERUN_TAG_DISPATCH = 16, /* + chunk: rows to experts                  */
   MOERUN_TAG_COMBINE = 24,  /* + chunk: result rows home                 */
@@ -38,7 +39,7 @@ typedef struct moerun__row_list {
 
 /* Sent to other ranks since the comm was created: rows, bytes and messages of
  * dispatch and combine (what a placement is judged by), and beside them the
- * bytes of exchange_counts and of messages with MOERUN_TAG_CONTROL. */
+ * bytes of exchange_counts and of all other messages. */
 typedef struct moerun__comm_count {
   int64_t rows;
   int64_t row_bytes;

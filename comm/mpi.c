@@ -134,7 +134,7 @@ done:
 }
 
 static void describe(char out[TEXT_BYTES], const moerun__transfer *transfer) {
-  static const char *const protocol[] = {"rows", "control rows", "dispatch",
+  static const char *const protocol[] = {"experts", "control rows", "dispatch",
                                          "combine"};
   (void)snprintf(out, TEXT_BYTES, "%s %s (chunk %d)",
                  transfer->receives ? "receiving" : "sending",

@@ -55,6 +55,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   moe->result_bytes = (size_t)moerun__round_up((int64_t)(H * element), 16);
   moe->max_slots = moerun__placement_max_slots(moe->model->placement,
                                                moe->model->comm->rank);
+  if (moe->max_slots < moe->slots_wanted) moe->max_slots = moe->slots_wanted;
   moe->terms = moe->max_slots < config->experts_per_token
                    ? moe->max_slots
                    : config->experts_per_token;
@@ -71,14 +72,9 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   moe->weight = moerun__arena_take(arena, T * K, sizeof(float));
   moe->logits =
       moerun__arena_take(arena, T * (size_t)config->num_experts, sizeof(float));
-  const size_t layers = (size_t)config->num_moe_layers;
   moe->expert_of_slot = moerun__arena_take(
-      arena, layers * (size_t)moe->max_slots, sizeof(int32_t));
-  for (size_t l = 0; arena->base != NULL && l < layers; l++) {
-    (void)moerun__placement_experts(
-        moe->model->placement, (int32_t)l, moe->model->comm->rank,
-        moe->expert_of_slot + l * (size_t)moe->max_slots);
-  }
+      arena, (size_t)config->num_moe_layers * (size_t)moe->max_slots,
+      sizeof(int32_t));
   const size_t pairs =
       ((size_t)chunk_copies(moe) + (size_t)moe->receive_capacity) *
       (size_t)moe->terms;
@@ -93,6 +89,14 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   moe->tile_y = moerun__arena_take(arena, tile * H, sizeof(float));
   moe->scratch = moerun__arena_take(
       arena, moerun__linear_scratch((int32_t)(H > F ? H : F)), sizeof(float));
+}
+
+void moerun__moe_adopt_placement(moerun__moe *moe) {
+  for (int32_t l = 0; l < moe->model->config.num_moe_layers; l++) {
+    (void)moerun__placement_experts(
+        moe->model->placement, l, moe->model->comm->rank,
+        moe->expert_of_slot + (size_t)l * (size_t)moe->max_slots);
+  }
 }
 
 moerun_status moerun__moe_create_transfers(moerun__moe *moe) {

@@ -37,7 +37,8 @@ typedef struct moerun__moe {
   int32_t num_chunks;
   int32_t chunk_tokens;     /* ceil(max_tokens / num_chunks) */
   int32_t receive_capacity; /* rows received at once, per chunk */
-  int32_t max_slots;        /* largest L of this rank over layers */
+  int32_t slots_wanted;     /* room for placements to come */
+  int32_t max_slots;        /* largest L of this rank over layers, or that */
   int32_t terms;            /* most terms of a row served here: min(K, L) */
   size_t row_bytes;         /* H wire elements, K int16 slots, padded to 16 */
   size_t result_bytes;      /* H wire elements, padded to 16 */
@@ -59,8 +60,11 @@ typedef struct moerun__moe {
 } moerun__moe;
 
 /* Counts into `arena` when its base is NULL, else hands the buffers out and
- * fills what never changes. model, kernels, stats, wire, max_tokens and num_chunks are set before. */
+ * fills what never changes. model, kernels, stats, wire, max_tokens, num_chunks and slots_wanted are set
+ * before. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
+/* After the model's placement has changed. */
+void moerun__moe_adopt_placement(moerun__moe *moe);
 moerun_status moerun__moe_create_transfers(moerun__moe *moe);
 void moerun__moe_destroy_transfers(moerun__moe *moe);
 

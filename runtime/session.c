@@ -60,6 +60,7 @@ static void set_options(moerun_session *session, const moerun_model *model,
       chosen->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
   session->moe.max_tokens = chosen->max_tokens;
   session->moe.num_chunks = chosen->chunks;
+  session->moe.slots_wanted = extra->max_slots;
   session->kv.shape = (moerun__attention_shape){
       config->num_heads, config->num_kv_heads, config->head_dim, 0.0F};
   session->kv.num_layers = config->num_layers;
@@ -216,6 +217,7 @@ static moerun_status create_local(moerun_session **out,
   arena = (moerun__arena){session->block, 0};
   lay_out(session, &all, &arena);
   moerun__session_stats_reset(session);
+  moerun__moe_adopt_placement(&session->moe);
   if (!model->moe_only) {
     moerun__kv_clear(&session->kv);
     moerun__rotary_prepare(session->inverse_frequency, model->config.head_dim,

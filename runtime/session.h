@@ -35,6 +35,8 @@ struct moerun_session {
 typedef struct moerun__session_extra {
   const moerun__kernels *kernels; /* NULL: the fastest that runs here */
   int32_t record_trace;
+  int32_t max_slots; /* room for so many experts of a layer here, for
+                        placements to come; less than the present: those   */
 } moerun__session_extra;
 
 moerun_status moerun__session_create_with(moerun_session **out,

@@ -564,7 +564,7 @@ static void fewer_rows_than_agreed_are_found(void **state) {
 
 static void more_rows_than_agreed_are_found(void **state) {
   (void)state;
-  disagree(5, 2, "receiving rows (chunk 0), rank 0");
+  disagree(5, 2, "receiving experts (chunk 0), rank 0");
 }
 
 /* The last rank is late; the others give up, say so, and finish when it comes

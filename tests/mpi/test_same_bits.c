@@ -140,7 +140,8 @@ static moerun_status run_world(const world *w, moerun_comm *comm,
                      .order = w->order,
                      .count = w->count,
                      .result = result};
-  const moerun__session_extra extra = {w->kernels, w->record_trace};
+  const moerun__session_extra extra = {.kernels = w->kernels,
+                                       .record_trace = w->record_trace};
   (void)snprintf(path, sizeof path, "%s/hf/%s", MOERUN_TEST_DATA,
                  models[w->model]);
   MOERUN_TRY(moerun_model_load(&model, comm, placement, path, NULL));
