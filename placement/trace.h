@@ -1,9 +1,12 @@
 /* Recorded routing: which experts each token took in each MoE layer. Pure
- * memory; files are read by trace_file.c. */
+ * memory; files are read and written by trace_file.c and trace_routed.c. */
 #ifndef MOERUN_PLACEMENT_TRACE_H
 #define MOERUN_PLACEMENT_TRACE_H
 
 #include "runtime/base/status.h"
+
+/* Ids are 16 bits. */
+enum { MOERUN_TRACE_MAX_EXPERTS = 32767 };
 
 /* Letters: N tokens, L MoE layers here (not slots), E experts, K terms. */
 typedef struct moerun__trace {
@@ -17,23 +20,62 @@ typedef struct moerun__trace {
                          and layer                                          */
   int64_t num_sequences;
   int64_t *sequence_offset; /* [num_sequences + 1] first token of each */
+  int32_t num_ranks;        /* R of the run that was recorded; 0: unknown */
+  int32_t *home; /* [num_sequences] rank each ran on; NULL: unknown */
 } moerun__trace;
 
-/* Every id is -1 or 0..E-1, distinct per (token, layer), offsets ascending;
- * MOERUN_ERR_FORMAT names the first token, layer and value that is not. */
+/* All of these sizes, one sequence, ids 0, no homes: to be filled in. */
+moerun_status moerun__trace_create(moerun__trace **out, int64_t num_tokens,
+                                   int32_t num_layers, int32_t num_experts,
+                                   int32_t num_terms);
+void moerun__trace_destroy(moerun__trace *trace);
+
+/* sequence_offset[num_sequences + 1] is copied. */
+moerun_status moerun__trace_set_sequences(moerun__trace *trace,
+                                          int64_t num_sequences,
+                                          const int64_t *sequence_offset);
+
+/* E from the largest id. */
+void moerun__trace_find_experts(moerun__trace *trace);
+
+/* Every id is -1 or 0..E-1, distinct per (token, layer); every layer has one;
+ * offsets ascending from 0 to N; homes 0..R-1. MOERUN_ERR_FORMAT names the
+ * first token, layer and value that is not; `origin` starts the message. */
 moerun_status moerun__trace_check(const moerun__trace *trace,
                                   const char *origin);
+/* Of these, the offsets and homes alone. */
+moerun_status moerun__trace_check_sequences(const moerun__trace *trace,
+                                            const char *origin);
+
 /* The sequences number first, first + stride, … : (0, 2) for training, (1, 2)
- * held out. Splitting is by sequence, never by token. */
+ * held out. Splitting is by sequence, never by token. ERR_INVALID where the
+ * trace has no sequence of number `first`. */
 moerun_status moerun__trace_select(moerun__trace **out,
                                    const moerun__trace *trace, int64_t first,
                                    int64_t stride);
-void moerun__trace_destroy(moerun__trace *trace);
+
+/* Tells traces apart: sizes, sequences and ids. */
+uint64_t moerun__trace_digest(const moerun__trace *trace);
 
 /* trace.npy with its sidecar (trace.json, or .seqs.tsv), or an .npy of other
- * tools: u8, u16, i16, i32; 3-D [N][L][K], 2-D [N][L] as top-1. num_experts:
- * what the sidecar does not say; 0: largest id + 1. See placement/README.md. */
+ * tools: any integer type; 3-D [N][L][K], 2-D [N][L] as top-1, there also with
+ * ids that count on from layer to layer (l * E + e, as ExFlow's); or .jsonl of
+ * routed experts as SGLang and vLLM return them. num_experts: what the file
+ * does not say; 0: largest id + 1. See placement/README.md. */
 moerun_status moerun__trace_load(moerun__trace **out, const char *path,
                                  int32_t num_experts);
+/* NAME.npy as int16 and NAME.json beside it, each replaced as a whole. */
+moerun_status moerun__trace_save(const moerun__trace *trace, const char *path);
+
+/* What stands beside an array whose N, L and K are in the trace already (and
+ * E, where it was given; else 0): fills in the rest. */
+moerun_status moerun__trace_parse_json(moerun__trace *trace, const char *text,
+                                       size_t bytes, const char *origin);
+moerun_status moerun__trace_parse_tsv(moerun__trace *trace, const char *text,
+                                      size_t bytes, const char *origin);
+/* The whole of a .jsonl. */
+moerun_status moerun__trace_parse_routed(moerun__trace **out, const char *text,
+                                         size_t bytes, const char *origin,
+                                         int32_t num_experts);
 
 #endif

@@ -22,6 +22,11 @@ const char *moerun__file_reason(void) {
                             : "input/output error";
 }
 
+int moerun__file_exists(const char *path) {
+  struct stat facts;
+  return stat(path, &facts) == 0 || errno != ENOENT;
+}
+
 moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
                                 size_t limit_bytes) {
   moerun_status status = MOERUN_OK;

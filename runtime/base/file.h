@@ -14,6 +14,9 @@ moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
 moerun_status moerun__file_write(const char *path, const void *content,
                                  size_t bytes);
 
+/* Whether there is something of this name. */
+int moerun__file_exists(const char *path);
+
 /* Words for errno in a message (strerror is not thread-safe). */
 const char *moerun__file_reason(void);
 

@@ -1,0 +1,337 @@
+/* Routed experts as inference servers return them, one JSON object a line:
+ *
+ *   {"prompt_routed_experts": [[[3, 7], ...], ...], "routed_experts": [...]}
+ *   {"meta_info": {"routed_experts": "AwAAAAcAAAA..."}, "num_layers": 26,
+ *    "experts_per_token": 6}
+ *
+ * An array is [tokens][layers][terms], as vLLM returns it, or the base64 of
+ * its little-endian 32-bit integers, as SGLang does; SGLang's has no shape, so
+ * the line must give it. A line is one sequence, its prompt first. Some servers
+ * give dense layers rows of their own, all zero: such layers are left out. */
+#include "placement/trace.h"
+
+#include "placement/placement.h"
+#include "runtime/base/json.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct reader {
+  char origin[4096];  /* file:line */
+  int32_t num_layers; /* 0: not known before the first token */
+  int32_t num_terms;
+  int16_t *ids; /* [num_ids] */
+  size_t num_ids;
+  size_t room;
+  int64_t *offset; /* [num_sequences + 1] */
+  int64_t num_sequences;
+} reader;
+
+/* ---- One id ---------------------------------------------------------------- */
+
+static moerun_status append_id(reader *in, int64_t id) {
+  moerun_status status = MOERUN_OK;
+  const int64_t width = (int64_t)in->num_layers * in->num_terms;
+  const int64_t at = (int64_t)in->num_ids - in->offset[in->num_sequences];
+  MOERUN_REQUIRE(id >= -1 && id < MOERUN_TRACE_MAX_EXPERTS, MOERUN_ERR_FORMAT,
+                 "%s: token %lld, layer %lld, term %lld: expected an expert "
+                 "from 0 to %d, or -1 for none, found %lld",
+                 in->origin, (long long)(at / width),
+                 (long long)(at % width / in->num_terms),
+                 (long long)(at % in->num_terms), MOERUN_TRACE_MAX_EXPERTS - 1,
+                 (long long)id);
+  if (in->num_ids == in->room) {
+    const size_t room = in->room < 4096 ? 4096 : in->room * 2;
+    MOERUN_TRY(moerun__resize(&in->ids, in->room, room, sizeof *in->ids));
+    in->room = room;
+  }
+  in->ids[in->num_ids++] = (int16_t)id;
+done:
+  return status;
+}
+
+/* The first array says how many, all others must agree. */
+static moerun_status agree(int32_t *size, size_t found, int64_t high,
+                           const char *what, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(found >= 1 && found <= (size_t)high, MOERUN_ERR_FORMAT,
+                 "%s: expected 1 to %lld %s, found %zu", origin,
+                 (long long)high, what, found);
+  if (*size == 0) *size = moerun__to_int((int64_t)found);
+  MOERUN_REQUIRE((size_t)*size == found, MOERUN_ERR_FORMAT,
+                 "%s: expected %d %s, as before, found %zu", origin, *size,
+                 what, found);
+done:
+  return status;
+}
+
+/* ---- Nested lists ---------------------------------------------------------- */
+
+static moerun_status require_list(const json_t *list, const char *what,
+                                  const char *origin) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(json_is_array(list), MOERUN_ERR_FORMAT,
+                 "%s: expected %s, found %s", origin, what,
+                 moerun__json_kind(list));
+done:
+  return status;
+}
+
+/* The experts of one token in one layer. */
+static moerun_status read_terms(reader *in, const json_t *terms) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(
+      require_list(terms, "a list of experts for each layer", in->origin));
+  MOERUN_TRY(agree(&in->num_terms, json_array_size(terms),
+                   MOERUN_TRACE_MAX_EXPERTS, "experts per layer", in->origin));
+  for (size_t k = 0; k < json_array_size(terms); k++) {
+    const json_t *id = json_array_get(terms, k);
+    MOERUN_REQUIRE(json_is_integer(id), MOERUN_ERR_FORMAT,
+                   "%s: expected expert ids as integers, found %s", in->origin,
+                   moerun__json_kind(id));
+    MOERUN_TRY(append_id(in, (int64_t)json_integer_value(id)));
+  }
+done:
+  return status;
+}
+
+static moerun_status read_token(reader *in, const json_t *token) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(
+      require_list(token, "a list of layers for each token", in->origin));
+  MOERUN_TRY(agree(&in->num_layers, json_array_size(token),
+                   MOERUN_PLACEMENT_MAX_LAYERS, "layers", in->origin));
+  for (size_t l = 0; l < json_array_size(token); l++) {
+    MOERUN_TRY(read_terms(in, json_array_get(token, l)));
+  }
+done:
+  return status;
+}
+
+/* ---- Base64 ---------------------------------------------------------------- */
+
+/* 0..63, or -1. */
+static int digit_of(char c) {
+  static const char digits[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const char *at = c != '\0' ? strchr(digits, c) : NULL;
+  return at != NULL ? (int)(at - digits) : -1;
+}
+
+/* Bytes that become little-endian 32-bit integers. */
+typedef struct word {
+  uint32_t value;
+  uint32_t bytes; /* so far, 0..3 */
+} word;
+
+/* The first `count` bytes of the 24 bits of four characters. */
+static moerun_status append_bytes(reader *in, word *to, uint32_t group,
+                                  uint32_t count) {
+  moerun_status status = MOERUN_OK;
+  for (uint32_t b = 0; b < count; b++) {
+    to->value |= (group >> (16U - 8U * b) & 0xffU) << 8U * to->bytes;
+    to->bytes = (to->bytes + 1U) % 4U;
+    if (to->bytes > 0) continue;
+    MOERUN_TRY(append_id(in, (int32_t)to->value));
+    to->value = 0;
+  }
+done:
+  return status;
+}
+
+static moerun_status read_base64(reader *in, const char *text, size_t length) {
+  moerun_status status = MOERUN_OK;
+  word unfinished = {0, 0};
+  uint32_t group = 0;
+  const size_t first = in->num_ids;
+  const uint32_t padding = length >= 4 ? (uint32_t)(text[length - 1] == '=') +
+                                             (uint32_t)(text[length - 2] == '=')
+                                       : 0U;
+  for (size_t i = 0; i < length; i++) {
+    const int digit = i < length - padding ? digit_of(text[i]) : 0;
+    MOERUN_REQUIRE(digit >= 0 && length % 4 == 0, MOERUN_ERR_FORMAT,
+                   "%s: key \"routed_experts\": expected base64, found "
+                   "character %zu of %zu outside it",
+                   in->origin, i, length);
+    group = group << 6U | (uint32_t)digit;
+    if (i % 4 != 3) continue;
+    MOERUN_TRY(append_bytes(in, &unfinished, group & 0xffffffU,
+                            i + 1 == length ? 3U - padding : 3U));
+  }
+  const size_t width = (size_t)in->num_layers * (size_t)in->num_terms;
+  const size_t found = in->num_ids - first;
+  MOERUN_REQUIRE(unfinished.bytes == 0 && found % width == 0, MOERUN_ERR_FORMAT,
+                 "%s: key \"routed_experts\": expected a multiple of %d layers "
+                 "x %d experts, found %zu integers and %u bytes",
+                 in->origin, in->num_layers, in->num_terms, found,
+                 unfinished.bytes);
+done:
+  return status;
+}
+
+/* ---- Lines ----------------------------------------------------------------- */
+
+static moerun_status read_shape(reader *in, const json_t *line) {
+  moerun_status status = MOERUN_OK;
+  int64_t layers = 0;
+  int64_t terms = 0;
+  MOERUN_TRY(moerun__json_int(&layers, line, "num_layers", 1,
+                              MOERUN_PLACEMENT_MAX_LAYERS, NULL, in->origin));
+  MOERUN_TRY(moerun__json_int(&terms, line, "experts_per_token", 1,
+                              MOERUN_TRACE_MAX_EXPERTS, NULL, in->origin));
+  MOERUN_TRY(agree(&in->num_layers, (size_t)layers, MOERUN_PLACEMENT_MAX_LAYERS,
+                   "layers", in->origin));
+  MOERUN_TRY(agree(&in->num_terms, (size_t)terms, MOERUN_TRACE_MAX_EXPERTS,
+                   "experts per layer", in->origin));
+done:
+  return status;
+}
+
+/* The array `routed` of the object `line`. */
+static moerun_status read_routed(reader *in, const json_t *line,
+                                 const json_t *routed) {
+  moerun_status status = MOERUN_OK;
+  if (json_is_string(routed)) {
+    MOERUN_TRY(read_shape(in, line));
+    MOERUN_TRY(
+        read_base64(in, json_string_value(routed), json_string_length(routed)));
+    goto done;
+  }
+  MOERUN_TRY(require_list(routed,
+                          "key \"routed_experts\" with a list of tokens or a "
+                          "base64 string",
+                          in->origin));
+  for (size_t t = 0; t < json_array_size(routed); t++) {
+    MOERUN_TRY(read_token(in, json_array_get(routed, t)));
+  }
+done:
+  return status;
+}
+
+static moerun_status read_line(reader *in, const char *text, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  json_t *line = NULL;
+  MOERUN_TRY(moerun__json_parse(&line, text, bytes, in->origin));
+  MOERUN_REQUIRE(json_is_object(line), MOERUN_ERR_FORMAT,
+                 "%s: expected a JSON object, found %s", in->origin,
+                 moerun__json_kind(line));
+  const json_t *inner = json_object_get(line, "meta_info");
+  const json_t *from =
+      json_object_get(line, "routed_experts") == NULL && json_is_object(inner)
+          ? inner
+          : line;
+  const json_t *prompt = json_object_get(from, "prompt_routed_experts");
+  if (prompt != NULL && !json_is_null(prompt)) {
+    MOERUN_TRY(read_routed(in, line, prompt));
+  }
+  MOERUN_TRY(read_routed(in, line, json_object_get(from, "routed_experts")));
+done:
+  json_decref(line);
+  return status;
+}
+
+static size_t count_lines(const char *text, size_t bytes) {
+  size_t count = 1;
+  for (size_t i = 0; i < bytes; i++) {
+    count += text[i] == '\n';
+  }
+  return count;
+}
+
+/* ids and offset[] in elements. */
+static moerun_status read_lines(reader *in, const char *text, size_t bytes,
+                                const char *origin) {
+  moerun_status status = MOERUN_OK;
+  size_t begin = 0;
+  MOERUN_TRY(moerun__alloc(&in->offset, count_lines(text, bytes) + 1,
+                           sizeof *in->offset));
+  for (int line = 1; begin < bytes; line++) {
+    const char *at = text + begin;
+    const char *newline = memchr(at, '\n', bytes - begin);
+    const size_t length =
+        newline != NULL ? (size_t)(newline - at) : bytes - begin;
+    begin += length + 1;
+    if (length == 0) continue;
+    (void)snprintf(in->origin, sizeof in->origin, "%s:%d", origin, line);
+    MOERUN_TRY(read_line(in, at, length));
+    in->offset[++in->num_sequences] = (int64_t)in->num_ids;
+  }
+  MOERUN_REQUIRE(in->num_ids > 0, MOERUN_ERR_FORMAT,
+                 "%s: expected at least one token, found none", origin);
+done:
+  return status;
+}
+
+/* ---- The trace ------------------------------------------------------------- */
+
+/* Whether layer l routes: an id other than 0 and -1, or K = 1, where a lone
+ * expert 0 says nothing. */
+static int is_routed(const reader *in, int32_t l) {
+  const size_t K = (size_t)in->num_terms;
+  const size_t width = (size_t)in->num_layers * K;
+  if (K == 1) return 1;
+  for (size_t row = (size_t)l * K; row < in->num_ids; row += width) {
+    for (size_t k = 0; k < K; k++) {
+      if (in->ids[row + k] > 0) return 1;
+    }
+  }
+  return 0;
+}
+
+/* Moves the ids of the layers that route together, in place. */
+static moerun_status drop_dense_layers(reader *in, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  int *kept = NULL;
+  int32_t num_kept = 0;
+  size_t to = 0;
+  const size_t L = (size_t)in->num_layers;
+  const size_t K = (size_t)in->num_terms;
+  MOERUN_TRY(moerun__alloc(&kept, L, sizeof *kept));
+  for (int32_t l = 0; l < in->num_layers; l++) {
+    kept[l] = is_routed(in, l);
+    num_kept += kept[l];
+  }
+  MOERUN_REQUIRE(num_kept > 0, MOERUN_ERR_FORMAT,
+                 "%s: expected experts, found only 0 and -1 in all %d layers",
+                 origin, in->num_layers);
+  for (size_t row = 0; row < in->num_ids / K; row++) {
+    if (!kept[row % L]) continue;
+    memmove(in->ids + to, in->ids + row * K, K * sizeof *in->ids);
+    to += K;
+  }
+  const int64_t width = in->num_layers * (int64_t)K;
+  for (int64_t s = 0; s <= in->num_sequences; s++) {
+    in->offset[s] /= width;
+  }
+  in->num_ids = to;
+  in->num_layers = num_kept;
+done:
+  moerun__free(kept);
+  return status;
+}
+
+moerun_status moerun__trace_parse_routed(moerun__trace **out, const char *text,
+                                         size_t bytes, const char *origin,
+                                         int32_t num_experts) {
+  moerun_status status = MOERUN_OK;
+  moerun__trace *trace = NULL;
+  reader in = {.num_layers = 0};
+  *out = NULL;
+  MOERUN_TRY(read_lines(&in, text, bytes, origin));
+  MOERUN_TRY(drop_dense_layers(&in, origin));
+  MOERUN_TRY(moerun__trace_create(&trace, in.offset[in.num_sequences],
+                                  in.num_layers, num_experts, in.num_terms));
+  MOERUN_TRY(moerun__trace_set_sequences(trace, in.num_sequences, in.offset));
+  memcpy(trace->ids, in.ids, in.num_ids * sizeof *in.ids);
+  if (num_experts == 0) moerun__trace_find_experts(trace);
+  MOERUN_TRY(moerun__trace_check(trace, origin));
+  *out = trace;
+  trace = NULL;
+done:
+  moerun__free(in.ids);
+  moerun__free(in.offset);
+  moerun__trace_destroy(trace);
+  return status;
+}

@@ -1,0 +1,161 @@
+/* Routed experts as inference servers return them: lists, base64, refusals. */
+#include "placement/trace.h"
+#include "runtime/base/memory.h"
+#include "support/cmocka.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static moerun__trace *parse(const char *text, int32_t num_experts) {
+  moerun__trace *trace = NULL;
+  const moerun_status status = moerun__trace_parse_routed(
+      &trace, text, strlen(text), "r.jsonl", num_experts);
+  if (status != MOERUN_OK) print_error("%s\n", moerun_last_error());
+  assert_int_equal(status, MOERUN_OK);
+  return trace;
+}
+
+static void assert_trace(const moerun__trace *trace) {
+  static const int16_t ids[] = {0, 1, 2, 3, 1, 3, 0, 2, 3, 0, 1, 2};
+  static const int64_t offset[] = {0, 2, 3};
+  assert_int_equal(trace->num_tokens, 3);
+  assert_int_equal(trace->num_layers, 2);
+  assert_int_equal(trace->num_terms, 2);
+  assert_int_equal(trace->num_experts, 4);
+  assert_int_equal(trace->gate_order, 0);
+  assert_int_equal(trace->num_sequences, 2);
+  assert_memory_equal(trace->sequence_offset, offset, sizeof offset);
+  assert_memory_equal(trace->ids, ids, sizeof ids);
+}
+
+static void lists_are_read(void **state) {
+  (void)state;
+  moerun__trace *trace =
+      parse("{\"text\": \"x\", \"prompt_routed_experts\": [[[0,1],[2,3]]],"
+            " \"routed_experts\": [[[1,3],[0,2]]]}\n"
+            "\n"
+            "{\"prompt_routed_experts\": null,"
+            " \"routed_experts\": [[[3,0],[1,2]]]}",
+            0);
+  assert_trace(trace);
+  moerun__trace_destroy(trace);
+}
+
+/* python3 -c 'import base64, struct; print(base64.b64encode(struct.pack(
+ *   "<8i", 0, 1, 2, 3, 1, 3, 0, 2)))' */
+static void base64_is_read(void **state) {
+  (void)state;
+  moerun__trace *trace = parse(
+      "{\"num_layers\": 2, \"experts_per_token\": 2, \"meta_info\": {\"id\": "
+      "1, \"routed_experts\": "
+      "\"AAAAAAEAAAACAAAAAwAAAAEAAAADAAAAAAAAAAIAAAA=\"}}\n"
+      "{\"num_layers\": 2, \"experts_per_token\": 2, \"routed_experts\": "
+      "\"AwAAAAAAAAABAAAAAgAAAA==\"}\n",
+      4);
+  assert_trace(trace);
+  moerun__trace_destroy(trace);
+}
+
+static void dense_layers_are_left_out(void **state) {
+  (void)state;
+  moerun__trace *trace =
+      parse("{\"routed_experts\": [[[0,0],[0,1],[-1,-1],[2,3]],"
+            " [[0,0],[1,3],[-1,-1],[0,2]]]}\n"
+            "{\"routed_experts\": [[[0,0],[3,0],[-1,-1],[1,2]]]}\n",
+            0);
+  assert_trace(trace);
+  moerun__trace_destroy(trace);
+}
+
+typedef struct bad_text {
+  const char *text;
+  int32_t num_experts;
+  const char *message;
+} bad_text;
+
+#define SHAPE "\"num_layers\":1,\"experts_per_token\":1,"
+
+static const bad_text bad_texts[] = {
+    {"", 0, "r.jsonl: expected at least one token, found none"},
+    {"{\"routed_experts\":[]}", 0,
+     "r.jsonl: expected at least one token, found none"},
+    {"7", 0,
+     "r.jsonl:1: line 1, column 1: not valid JSON: '[' or '{' expected near "
+     "'7'"},
+    {"[]", 0, "r.jsonl:1: expected a JSON object, found an array"},
+    {"{}", 0,
+     "r.jsonl:1: expected key \"routed_experts\" with a list of tokens or a "
+     "base64 string, found nothing"},
+    {"{\"routed_experts\":[3]}", 0,
+     "r.jsonl:1: expected a list of layers for each token, found an integer"},
+    {"{\"routed_experts\":[[]]}", 0,
+     "r.jsonl:1: expected 1 to 4096 layers, found 0"},
+    {"{\"routed_experts\":[[3]]}", 0,
+     "r.jsonl:1: expected a list of experts for each layer, found an integer"},
+    {"{\"routed_experts\":[[[]]]}", 0,
+     "r.jsonl:1: expected 1 to 32767 experts per layer, found 0"},
+    {"{\"routed_experts\":[[[1]]]}\n{\"routed_experts\":[[[1],[0]]]}", 0,
+     "r.jsonl:2: expected 1 layers, as before, found 2"},
+    {"{\"routed_experts\":[[[1,0],[0]]]}", 0,
+     "r.jsonl:1: expected 2 experts per layer, as before, found 1"},
+    {"{\"routed_experts\":[[[1.5]]]}", 0,
+     "r.jsonl:1: expected expert ids as integers, found a real number"},
+    {"{\"routed_experts\":[[[1]],[[-2]]]}", 0,
+     "r.jsonl:1: token 1, layer 0, term 0: expected an expert from 0 to 32766, "
+     "or -1 for none, found -2"},
+    {"{\"routed_experts\":[[[1]],[[5]]]}", 5,
+     "r.jsonl: token 1, layer 0, term 0: expected an expert from 0 to 4, or -1 "
+     "for none, found 5"},
+    {"{\"routed_experts\":[[[2,2]]]}", 0,
+     "r.jsonl: token 0, layer 0: expected distinct experts, found 2 twice"},
+    {"{\"routed_experts\":[[[0,0],[0,0]]]}", 0,
+     "r.jsonl: expected experts, found only 0 and -1 in all 2 layers"},
+    {"{\"routed_experts\":\"AAAAAA==\"}", 0,
+     "r.jsonl:1: key \"num_layers\": expected an integer, found nothing"},
+    {"{" SHAPE "\"routed_experts\":\"AAA?AA==\"}", 0,
+     "r.jsonl:1: key \"routed_experts\": expected base64, found character 3 of "
+     "8 outside it"},
+    {"{" SHAPE "\"routed_experts\":\"AAAAA\"}", 0,
+     "r.jsonl:1: key \"routed_experts\": expected base64, found character 0 of "
+     "5 outside it"},
+    {"{" SHAPE "\"routed_experts\":\"AAA=AA==\"}", 0,
+     "r.jsonl:1: key \"routed_experts\": expected base64, found character 3 of "
+     "8 outside it"},
+    {"{" SHAPE "\"routed_experts\":\"AAAAAAA=\"}", 0,
+     "r.jsonl:1: key \"routed_experts\": expected a multiple of 1 layers x 1 "
+     "experts, found 1 integers and 1 bytes"},
+    {"{\"num_layers\":2,\"experts_per_token\":1,\"routed_experts\":"
+     "\"AAAAAA==\"}",
+     0,
+     "r.jsonl:1: key \"routed_experts\": expected a multiple of 2 layers x 1 "
+     "experts, found 1 integers and 0 bytes"},
+    {"{" SHAPE "\"routed_experts\":\"/////v==\"}", 0,
+     "r.jsonl:1: token 0, layer 0, term 0: expected an expert from 0 to 32766, "
+     "or -1 for none, found -16777217"},
+};
+
+static void bad_lines_get_one_clear_line(void **state) {
+  (void)state;
+  const size_t live = moerun__alloc_live();
+  for (size_t i = 0; i < sizeof bad_texts / sizeof *bad_texts; i++) {
+    const bad_text *bad = &bad_texts[i];
+    moerun__trace *trace = NULL;
+    assert_int_equal(moerun__trace_parse_routed(&trace, bad->text,
+                                                strlen(bad->text), "r.jsonl",
+                                                bad->num_experts),
+                     MOERUN_ERR_FORMAT);
+    assert_string_equal(moerun_last_error(), bad->message);
+    assert_null(trace);
+    assert_int_equal(moerun__alloc_live(), live);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(lists_are_read),
+      cmocka_unit_test(base64_is_read),
+      cmocka_unit_test(dense_layers_are_left_out),
+      cmocka_unit_test(bad_lines_get_one_clear_line),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
