@@ -13,11 +13,15 @@ typedef struct moerun__method_options {
   uint64_t seed;
   double time_limit_s; /* 0: none; what is best by then is returned */
   moerun__clock clock; /* NULL: time limits are off */
-  int32_t spare_slots; /* replicas per (layer, rank); 0: none */
+  int32_t spare_slots; /* replicas per (layer, rank) at most; 0: none */
+  int32_t polish;      /* rounds of annealing beyond the method's own; one is
+                          about as long as the method itself; 0: none         */
 } moerun__method_options;
 
 typedef struct moerun__solution {
-  int32_t *rank_of; /* [L][E], allocated by the caller */
+  int32_t *rank_of; /* [L][E], allocated by the caller of solve */
+  int32_t *copies;  /* NULL, or [L][R][spare_slots] expert or -1: further
+                       replicas; allocated by the method if it has replicates */
   int32_t proven;   /* 1: no placement within the caps is better */
   double bound;     /* proven lower bound of the objective; < 0: none known */
 } moerun__solution;
@@ -26,6 +30,8 @@ typedef struct moerun__method {
   const char *name;
   const char *summary;
   int needs_glpk;
+  int keeps_caps; /* 0: a baseline that may exceed the load caps */
+  int replicates; /* 1: fills the spare slots itself */
   /* ERR_UNSUPPORTED: not for this problem (says why) or not in this build;
    * ERR_INFEASIBLE: the caps cannot be met: never silently relaxed. */
   moerun_status (*solve)(moerun__solution *solution,
@@ -36,6 +42,14 @@ typedef struct moerun__method {
 /* By name, or NULL; number i of the table, or NULL beyond the last. */
 const moerun__method *moerun__method_find(const char *name);
 const moerun__method *moerun__method_at(int i);
+
+/* What `moerun place` does: solves, checks what came out, fills the spare
+ * slots by the problem's objective if the method does not. `proven` (may be
+ * NULL) and `bound` as in moerun__solution. */
+moerun_status moerun__place(moerun_placement **out, int32_t *proven,
+                            double *bound, const moerun__problem *problem,
+                            const moerun__method *method,
+                            const moerun__method_options *options);
 
 /* Within caps and counts; the message names layer, rank, found and allowed. */
 moerun_status moerun__solution_check(const moerun__problem *problem,

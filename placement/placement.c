@@ -234,6 +234,93 @@ int32_t moerun__placement_max_slots(const moerun_placement *placement,
   return most;
 }
 
+/* ---- Choice between replicas ------------------------------------------------ */
+
+/* What one token's choice is made from; replica_of[K] is filled as it goes. */
+typedef struct choice {
+  const moerun_placement *placement;
+  const int32_t *offset; /* [E + 1] of the layer */
+  const int32_t *ids;    /* [K] */
+  int32_t *replica_of;   /* [K] */
+  int32_t K;
+  int32_t home;
+} choice;
+
+enum { NONE = -1, OPEN = -2 };
+
+/* The replica of `expert` on `rank`, or NONE. */
+static int32_t replica_on(const choice *from, int32_t expert, int32_t rank) {
+  for (int32_t i = from->offset[expert]; i < from->offset[expert + 1]; i++) {
+    if (from->placement->rank_of[i] == rank) return i;
+  }
+  return NONE;
+}
+
+/* A token already goes to the rank. */
+static int is_visited(const choice *from, int32_t rank) {
+  for (int32_t j = 0; j < from->K; j++) {
+    const int32_t replica = from->replica_of[j];
+    if (replica >= 0 && from->placement->rank_of[replica] == rank) return 1;
+  }
+  return 0;
+}
+
+/* Terms still open that the rank could serve. */
+static int32_t open_count(const choice *from, int32_t rank) {
+  int32_t count = 0;
+  for (int32_t j = 0; j < from->K; j++) {
+    if (from->replica_of[j] != OPEN) continue;
+    count += replica_on(from, from->ids[j], rank) != NONE;
+  }
+  return count;
+}
+
+/* Several replicas, none at home. */
+static int32_t choose_one(const choice *from, int32_t expert) {
+  const int32_t first = from->offset[expert];
+  const int32_t n = from->offset[expert + 1] - first;
+  int32_t best = NONE;
+  int32_t most = 0;
+  for (int32_t i = 0; i < n; i++) {
+    const int32_t replica = first + (from->home + i) % n;
+    const int32_t rank = from->placement->rank_of[replica];
+    const int32_t served =
+        is_visited(from, rank) ? from->K + 1 : open_count(from, rank);
+    if (served <= most) continue;
+    best = replica;
+    most = served;
+  }
+  return best;
+}
+
+void moerun__placement_choose(int32_t *replica_of_term,
+                              const moerun_placement *placement, int32_t layer,
+                              int32_t home, const int32_t *ids, int32_t K) {
+  const choice from = {
+      placement, layer_offset(placement, layer), ids, replica_of_term, K, home};
+  int32_t open = 0;
+  for (int32_t j = 0; j < K; j++) {
+    replica_of_term[j] = NONE;
+    if (ids[j] < 0) continue;
+    replica_of_term[j] = from.offset[ids[j]];
+    if (from.offset[ids[j] + 1] - from.offset[ids[j]] == 1) continue;
+    replica_of_term[j] = replica_on(&from, ids[j], home);
+    if (replica_of_term[j] != NONE) continue;
+    replica_of_term[j] = OPEN;
+    open++;
+  }
+  for (; open > 0; open--) { /* in expert order, whatever order they stand in */
+    int32_t next = NONE;
+    for (int32_t j = 0; j < K; j++) {
+      if (replica_of_term[j] != OPEN) continue;
+      if (next == NONE || ids[j] < ids[next]) next = j;
+    }
+    replica_of_term[next] = choose_one(&from, ids[next]);
+  }
+}
+
+/* ---- Invariants ------------------------------------------------------------- */
+
 /* used[R] is scratch. */
 static moerun_status check_slots(const moerun_placement *placement, int32_t l,
                                  int32_t *used) {

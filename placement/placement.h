@@ -49,6 +49,17 @@ int32_t moerun__placement_experts(const moerun_placement *placement,
 int32_t moerun__placement_max_slots(const moerun_placement *placement,
                                     int32_t rank);
 
+/* Which replica serves each term of one token: replica_of_term[K] for the
+ * token's distinct experts ids[K] (-1, for which replica -1: none). In this
+ * order: the home rank's own replica; one on a rank that the token goes to
+ * anyway; one whose rank serves the most of the terms still open, beginning
+ * the search at number (home mod replicas), so that homes spread over equals.
+ * Does not depend on the order of the terms. The runtime routes and
+ * moerun__judge predicts by this one function, so both count the same rows. */
+void moerun__placement_choose(int32_t *replica_of_term,
+                              const moerun_placement *placement, int32_t layer,
+                              int32_t home, const int32_t *ids, int32_t K);
+
 /* Invariants above; MOERUN_ERR_INVALID names the first one broken. */
 moerun_status moerun__placement_check(const moerun_placement *placement);
 

@@ -50,9 +50,9 @@ typedef struct moerun__problem {
   int32_t most_slots; /* experts per (layer, rank) at most, before spares:
                           ceil(E / R)                                       */
   int32_t fewest_slots; /* floor(E / R) */
-  double *cap;          /* [L][R] most load of a rank: speed share of the mean
-                          times (1 + slack), and never below what the hottest
-                          expert or an LPT packing forces                   */
+  int64_t *cap;         /* [L][R] most load of a rank: its share of the mean by
+                           speed times (1 + slack), or what an LPT packing
+                           (and so the hottest expert) forces if that is more */
 } moerun__problem;
 
 typedef struct moerun__problem_options {
@@ -71,23 +71,33 @@ void moerun__problem_destroy(moerun__problem *problem);
 /* What a placement does to a trace (train or held out), replicas included. */
 typedef struct moerun__judgement {
   double fanout;      /* distinct ranks per token and layer, mean            */
-  double remote;      /* of them not the home rank, mean over all R homes    */
+  double remote;      /* of them not the home rank: rows out                 */
+  double returned;    /* terms served by another rank than the home: rows
+                         back with the exact combine                         */
   double node_fanout; /* distinct nodes per token and layer                  */
   double cut;         /* share of pairs on different ranks                   */
   double node_cut;    /* share of pairs on different nodes                   */
   double weighted;    /* mean distance weight of a pair                      */
-  double tail;        /* sum over boundaries of the largest pair traffic over
-                          (rank, rank) links, relative to an even spread      */
-  double load;        /* max/mean rank load over layers, mean over layers;
-                          per unit of speed                                   */
+  double tail;        /* largest traffic of a (rank, other rank) link between
+                         two layers, summed over the boundaries, relative to
+                         an even spread of all pairs over R^2 links          */
+  double load;        /* max/mean rank load per unit of speed, mean over
+                         layers                                              */
   double worst_load;  /* max over layers                                     */
+  int64_t rows_out;   /* with homes given: remote, summed                    */
+  int64_t rows_back;  /* with homes given: returned, summed                  */
 } moerun__judgement;
 
+/* home_of_sequence[num_sequences]: the rank that each sequence lives on, for
+ * which rows_out and rows_back are the very counts of a run; NULL: the mean
+ * over all R homes (with replicas and R > 64: over 64 homes, others for each
+ * token). */
 moerun_status moerun__judge(moerun__judgement *out,
                             const moerun_placement *placement,
                             const moerun__trace *trace,
                             const moerun__topology *topology,
-                            double node_weight, double far_weight);
+                            double node_weight, double far_weight,
+                            const int32_t *home_of_sequence);
 
 /* Judged value of the problem's objective. */
 double moerun__judged(const moerun__problem *problem,

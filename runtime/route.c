@@ -25,19 +25,6 @@ void moerun__route_lay_out(moerun__route *route, moerun__arena *arena,
   route->last_token = moerun__arena_take(arena, R, sizeof(int32_t));
 }
 
-/* The replica of `expert` that serves tokens of `home`. */
-static int32_t choose_replica(const moerun_placement *placement, int32_t layer,
-                              int32_t expert, int32_t home) {
-  const size_t at =
-      (size_t)layer * (size_t)placement->num_experts + (size_t)expert;
-  const int32_t first = placement->replica_offset[at];
-  const int32_t count = placement->replica_offset[at + 1] - first;
-  for (int32_t i = first; i < first + count; i++) {
-    if (placement->rank_of[i] == home) return i;
-  }
-  return first + home % count;
-}
-
 /* Counts of pass 1 become offsets; offset[r + 1] is then where pass 2 puts the
  * next item of rank r and ends as the offset of rank r + 1. */
 static void counts_to_cursors(int32_t *offset, int32_t num_ranks) {
@@ -60,12 +47,12 @@ void moerun__route_solve(moerun__route *route,
     route->last_token[r] = -1;
   }
   for (int32_t t = 0; t < T; t++) {
+    moerun__placement_choose(route->replica_of + (size_t)t * (size_t)K,
+                             placement, layer, home,
+                             ids + (size_t)t * (size_t)K, K);
     for (int32_t i = t * K; i < (t + 1) * K; i++) {
-      route->replica_of[i] = -1;
-      if (ids[i] < 0) continue;
-      const int32_t replica = choose_replica(placement, layer, ids[i], home);
-      const int32_t rank = placement->rank_of[replica];
-      route->replica_of[i] = replica;
+      if (route->replica_of[i] < 0) continue;
+      const int32_t rank = placement->rank_of[route->replica_of[i]];
       route->result_offset[rank + 1]++;
       if (route->last_token[rank] != t) route->copy_offset[rank + 1]++;
       route->last_token[rank] = t;

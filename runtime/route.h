@@ -25,9 +25,8 @@ int32_t moerun__route_max_copies(int32_t tokens, int32_t K, int32_t num_ranks);
 void moerun__route_lay_out(moerun__route *route, moerun__arena *arena,
                            int32_t max_tokens, int32_t K, int32_t num_ranks);
 
-/* ids[T][K] are distinct expert ids per token, or -1 for none. An expert with
- * replicas is served by the home rank's own one, else by number
- * (home mod replicas). */
+/* ids[T][K] are distinct expert ids per token, or -1 for none; of an expert's
+ * replicas moerun__placement_choose picks one. */
 void moerun__route_solve(moerun__route *route,
                          const moerun_placement *placement, int32_t layer,
                          int32_t home, const int32_t *ids, int32_t T,

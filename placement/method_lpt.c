@@ -1,0 +1,20 @@
+/* Even loads and nothing else: longest processing time first, with equal counts
+ * and rank speeds. What DeepSeek's EPLB does when there are no spare slots. */
+#include "placement/methods.h"
+
+#include "placement/packing.h"
+
+moerun_status moerun__solve_lpt(moerun__solution *solution,
+                                const moerun__problem *problem,
+                                const moerun__method_options *options) {
+  moerun_status status = MOERUN_OK;
+  (void)options;
+  const size_t E = (size_t)problem->num_experts;
+  for (int32_t l = 0; l < problem->num_layers; l++) {
+    MOERUN_TRY(moerun__pack_evenly(
+        solution->rank_of + (size_t)l * E, problem->load + (size_t)l * E,
+        problem->num_experts, problem->topology->speed, problem->num_ranks));
+  }
+done:
+  return status;
+}

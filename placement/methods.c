@@ -1,0 +1,166 @@
+/* The table of methods, and what is common to all: the check of what a method
+ * returns and the making of the placement from it. */
+#include "placement/methods.h"
+
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+
+#include <string.h>
+
+static const moerun__method methods[] = {
+    {.name = "contiguous",
+     .summary = "blocks of neighbouring experts; looks at no routing",
+     .solve = moerun__solve_contiguous},
+    {.name = "random",
+     .summary = "blocks of shuffled experts; looks at no routing",
+     .solve = moerun__solve_random},
+    {.name = "lpt",
+     .summary = "even loads: heaviest expert first onto the lightest rank",
+     .keeps_caps = 1,
+     .solve = moerun__solve_lpt},
+};
+
+const moerun__method *moerun__method_at(int i) {
+  const int count = (int)(sizeof methods / sizeof *methods);
+  return i >= 0 && i < count ? &methods[i] : NULL;
+}
+
+const moerun__method *moerun__method_find(const char *name) {
+  for (int i = 0; moerun__method_at(i) != NULL; i++) {
+    if (strcmp(methods[i].name, name) == 0) return &methods[i];
+  }
+  return NULL;
+}
+
+/* count[R] and load[R] are scratch. */
+static moerun_status check_layer(const moerun__problem *problem, int32_t layer,
+                                 const int32_t *rank_of, int32_t *count,
+                                 int64_t *load) {
+  moerun_status status = MOERUN_OK;
+  const int32_t R = problem->num_ranks;
+  const int32_t E = problem->num_experts;
+  const int64_t *cap = problem->cap + (size_t)layer * (size_t)R;
+  memset(count, 0, (size_t)R * sizeof *count);
+  memset(load, 0, (size_t)R * sizeof *load);
+  for (int32_t e = 0; e < E; e++) {
+    const int32_t n = layer * E + e;
+    MOERUN_REQUIRE(rank_of[n] >= 0 && rank_of[n] < R, MOERUN_ERR_INFEASIBLE,
+                   "placement: layer %d, expert %d: expected a rank from 0 to "
+                   "%d, found %d",
+                   layer, e, R - 1, rank_of[n]);
+    count[rank_of[n]]++;
+    load[rank_of[n]] += problem->load[n];
+  }
+  for (int32_t r = 0; r < R; r++) {
+    MOERUN_REQUIRE(
+        count[r] >= problem->fewest_slots && count[r] <= problem->most_slots,
+        MOERUN_ERR_INFEASIBLE,
+        "placement: layer %d, rank %d: expected %d to %d experts, found %d",
+        layer, r, problem->fewest_slots, problem->most_slots, count[r]);
+    MOERUN_REQUIRE(load[r] <= cap[r], MOERUN_ERR_INFEASIBLE,
+                   "placement: layer %d, rank %d: expected a load of at most "
+                   "%lld, found %lld",
+                   layer, r, (long long)cap[r], (long long)load[r]);
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__solution_check(const moerun__problem *problem,
+                                     const int32_t *rank_of) {
+  moerun_status status = MOERUN_OK;
+  int32_t *count = NULL;
+  int64_t *load = NULL;
+  const size_t R = (size_t)problem->num_ranks;
+  MOERUN_TRY(moerun__alloc(&count, R, sizeof *count));
+  MOERUN_TRY(moerun__alloc(&load, R, sizeof *load));
+  for (int32_t l = 0; l < problem->num_layers; l++) {
+    MOERUN_TRY(check_layer(problem, l, rank_of, count, load));
+  }
+done:
+  moerun__free(count);
+  moerun__free(load);
+  return status;
+}
+
+/* Replicas of an expert in ascending rank order; one on the same rank as
+ * another is dropped. */
+static moerun_status make_placement(moerun_placement **out,
+                                    const moerun__problem *problem,
+                                    const moerun__solution *solution,
+                                    int32_t spare_slots, const char *name) {
+  moerun_status status = MOERUN_OK;
+  int32_t *offset = NULL;
+  int32_t *rank_of = NULL;
+  uint8_t *hosts = NULL; /* [E][R] of one layer */
+  const int32_t L = problem->num_layers;
+  const int32_t E = problem->num_experts;
+  const int32_t R = problem->num_ranks;
+  const size_t spare = (size_t)(solution->copies != NULL ? spare_slots : 0);
+  const size_t entries = (size_t)L * (size_t)E;
+  const size_t ranks = (size_t)R;
+  const size_t copies = (size_t)L * ranks * spare;
+  MOERUN_REQUIRE(entries + copies <= MOERUN_PLACEMENT_MAX_REPLICAS,
+                 MOERUN_ERR_INVALID,
+                 "placement: expected at most %d replicas, found %zu",
+                 MOERUN_PLACEMENT_MAX_REPLICAS, entries + copies);
+  MOERUN_TRY(moerun__alloc(&offset, entries + 1, sizeof *offset));
+  MOERUN_TRY(moerun__alloc(&rank_of, entries + copies, sizeof *rank_of));
+  MOERUN_TRY(moerun__alloc(&hosts, (size_t)E * ranks, sizeof *hosts));
+  int32_t next = 0;
+  for (int32_t l = 0; l < L; l++) {
+    memset(hosts, 0, (size_t)E * ranks);
+    for (int32_t e = 0; e < E; e++) {
+      hosts[(size_t)e * ranks + (size_t)solution->rank_of[l * E + e]] = 1;
+    }
+    for (size_t i = 0; i < ranks * spare; i++) {
+      const int32_t e = solution->copies[(size_t)l * ranks * spare + i];
+      if (e >= 0) hosts[(size_t)e * ranks + i / spare] = 1;
+    }
+    for (int32_t e = 0; e < E; e++) {
+      offset[l * E + e] = next;
+      for (int32_t r = 0; r < R; r++) {
+        if (hosts[(size_t)e * ranks + (size_t)r]) rank_of[next++] = r;
+      }
+    }
+  }
+  offset[entries] = next;
+  MOERUN_TRY(moerun__placement_create(out, L, E, R, offset, rank_of, name));
+done:
+  moerun__free(offset);
+  moerun__free(rank_of);
+  moerun__free(hosts);
+  return status;
+}
+
+moerun_status moerun__place(moerun_placement **out, int32_t *proven,
+                            double *bound, const moerun__problem *problem,
+                            const moerun__method *method,
+                            const moerun__method_options *options) {
+  moerun_status status = MOERUN_OK;
+  moerun__solution solution = {.bound = -1};
+  const size_t entries =
+      (size_t)problem->num_layers * (size_t)problem->num_experts;
+  *out = NULL;
+  MOERUN_REQUIRE(
+      options->spare_slots >= 0 && options->spare_slots <= problem->num_experts,
+      MOERUN_ERR_INVALID, "placement: spare slots: expected 0 to %d, found %d",
+      problem->num_experts, options->spare_slots);
+  MOERUN_REQUIRE(
+      options->spare_slots == 0 || method->replicates, MOERUN_ERR_UNSUPPORTED,
+      "placement: method %s does not fill spare slots", method->name);
+  MOERUN_TRY(
+      moerun__alloc(&solution.rank_of, entries, sizeof *solution.rank_of));
+  MOERUN_TRY(method->solve(&solution, problem, options));
+  if (method->keeps_caps) {
+    MOERUN_TRY(moerun__solution_check(problem, solution.rank_of));
+  }
+  MOERUN_TRY(make_placement(out, problem, &solution, options->spare_slots,
+                            method->name));
+  if (proven != NULL) *proven = solution.proven;
+  if (bound != NULL) *bound = solution.bound;
+done:
+  moerun__free(solution.rank_of);
+  moerun__free(solution.copies);
+  return status;
+}

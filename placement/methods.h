@@ -1,0 +1,20 @@
+/* The solve functions that the table in methods.c is made of, each in
+ * method_NAME.c; see method.h for what they are given and return. */
+#ifndef MOERUN_PLACEMENT_METHODS_H
+#define MOERUN_PLACEMENT_METHODS_H
+
+#include "placement/method.h"
+
+#define MOERUN_METHOD_MAP(X)                                                   \
+  X(contiguous)                                                                \
+  X(random)                                                                    \
+  X(lpt)
+
+#define MOERUN_METHOD_DECLARE(name)                                            \
+  moerun_status moerun__solve_##name(moerun__solution *solution,               \
+                                     const moerun__problem *problem,           \
+                                     const moerun__method_options *options);
+MOERUN_METHOD_MAP(MOERUN_METHOD_DECLARE)
+#undef MOERUN_METHOD_DECLARE
+
+#endif

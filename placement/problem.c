@@ -1,0 +1,201 @@
+/* Routing statistics and load caps. The counts are 64-bit integers, so that
+ * they stay exact for any trace, and are collected layer by layer: one layer's
+ * E x E counters fit in a cache where all of them would not. */
+#include "placement/problem.h"
+
+#include "placement/packing.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+
+#include <math.h>
+
+static moerun_status check_arguments(const moerun__trace *trace,
+                                     const moerun__topology *topology,
+                                     const moerun__problem_options *options) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(trace->num_tokens >= 1, MOERUN_ERR_INVALID,
+                 "placement: expected a trace with tokens, found none");
+  MOERUN_REQUIRE((int64_t)trace->num_layers * topology->num_ranks <=
+                     MOERUN_PLACEMENT_MAX_ENTRIES,
+                 MOERUN_ERR_INVALID,
+                 "placement: layers x ranks: expected at most %d, found %lld",
+                 MOERUN_PLACEMENT_MAX_ENTRIES,
+                 (long long)trace->num_layers * topology->num_ranks);
+  MOERUN_REQUIRE(
+      options->slack >= 0 && options->slack <= 1e6, MOERUN_ERR_INVALID,
+      "placement: slack: expected 0 to 1000000, found %g", options->slack);
+  MOERUN_REQUIRE(options->node_weight >= 0 && options->node_weight <= 1e6 &&
+                     options->far_weight >= 0 && options->far_weight <= 1e6,
+                 MOERUN_ERR_INVALID,
+                 "placement: weights of distances: expected 0 to 1000000, "
+                 "found %g and %g",
+                 options->node_weight, options->far_weight);
+done:
+  return status;
+}
+
+/* Pairs cost what their link takes for a row: 1 between nodes, less within. */
+static moerun_status choose_weights(moerun__problem *problem,
+                                    const moerun__problem_options *options) {
+  moerun_status status = MOERUN_OK;
+  const moerun__topology *topology = problem->topology;
+  problem->far_weight = options->far_weight > 0 ? options->far_weight : 1;
+  problem->node_weight = options->node_weight;
+  if (!(problem->node_weight > 0)) {
+    const int known = topology->intra_bytes_per_second > 0 &&
+                      topology->inter_bytes_per_second > 0;
+    problem->node_weight =
+        problem->far_weight * (known ? topology->inter_bytes_per_second /
+                                           topology->intra_bytes_per_second
+                                     : 1);
+  }
+  MOERUN_REQUIRE(problem->node_weight <= problem->far_weight,
+                 MOERUN_ERR_INVALID,
+                 "placement: weights of distances: expected no more within a "
+                 "node than between nodes, found %g and %g",
+                 problem->node_weight, problem->far_weight);
+done:
+  return status;
+}
+
+static const int16_t *terms_of(const moerun__trace *trace, int64_t token,
+                               int32_t layer) {
+  return trace->ids +
+         (size_t)(token * trace->num_layers + layer) * (size_t)trace->num_terms;
+}
+
+static void count_layer(moerun__problem *problem, int32_t layer) {
+  const moerun__trace *trace = problem->trace;
+  const size_t E = (size_t)problem->num_experts;
+  int64_t *load = problem->load + (size_t)layer * E;
+  int64_t *together = problem->together + (size_t)layer * E * E;
+  for (int64_t t = 0; t < trace->num_tokens; t++) {
+    const int16_t *ids = terms_of(trace, t, layer);
+    for (int32_t a = 0; a < trace->num_terms; a++) {
+      if (ids[a] < 0) continue;
+      load[ids[a]]++;
+      for (int32_t b = 0; b < a; b++) {
+        if (ids[b] < 0) continue;
+        together[(size_t)ids[a] * E + (size_t)ids[b]]++;
+        together[(size_t)ids[b] * E + (size_t)ids[a]]++;
+      }
+    }
+  }
+}
+
+/* From `layer` to the next one. */
+static void count_boundary(moerun__problem *problem, int32_t layer) {
+  const moerun__trace *trace = problem->trace;
+  const size_t E = (size_t)problem->num_experts;
+  int64_t *follow = problem->follow + (size_t)layer * E * E;
+  for (int64_t t = 0; t < trace->num_tokens; t++) {
+    const int16_t *from = terms_of(trace, t, layer);
+    const int16_t *to = terms_of(trace, t, layer + 1);
+    for (int32_t a = 0; a < trace->num_terms; a++) {
+      if (from[a] < 0) continue;
+      int64_t *row = follow + (size_t)from[a] * E;
+      for (int32_t b = 0; b < trace->num_terms; b++) {
+        if (to[b] >= 0) row[to[b]]++;
+      }
+    }
+  }
+}
+
+/* cap[r] = max((1 + slack) * mean, LPT's fullest rank per unit of speed) *
+ * speed[r]. rank_of[E] and filled[R] are scratch. */
+static moerun_status set_caps(moerun__problem *problem, int32_t layer,
+                              double slack, int32_t *rank_of, int64_t *filled) {
+  moerun_status status = MOERUN_OK;
+  const int32_t E = problem->num_experts;
+  const int32_t R = problem->num_ranks;
+  const double *speed = problem->topology->speed;
+  const int64_t *load = problem->load + (size_t)layer * (size_t)E;
+  int64_t *cap = problem->cap + (size_t)layer * (size_t)R;
+  int64_t total = 0;
+  double fullest = 0;
+  MOERUN_TRY(moerun__pack_evenly(rank_of, load, E, speed, R));
+  for (int32_t r = 0; r < R; r++) {
+    filled[r] = 0;
+  }
+  for (int32_t e = 0; e < E; e++) {
+    filled[rank_of[e]] += load[e];
+    total += load[e];
+  }
+  for (int32_t r = 0; r < R; r++) {
+    fullest = fmax(fullest, (double)filled[r] / speed[r]);
+  }
+  const double share = fmax(fullest, (1 + slack) * (double)total / R);
+  for (int32_t r = 0; r < R; r++) {
+    cap[r] = (int64_t)floor(share * speed[r]);
+    if (cap[r] < filled[r]) cap[r] = filled[r]; /* share * speed was rounded */
+  }
+done:
+  return status;
+}
+
+static moerun_status allocate(moerun__problem *problem) {
+  moerun_status status = MOERUN_OK;
+  const size_t L = (size_t)problem->num_layers;
+  const size_t E = (size_t)problem->num_experts;
+  MOERUN_TRY(moerun__alloc(&problem->load, L * E, sizeof *problem->load));
+  MOERUN_TRY(moerun__alloc(&problem->follow, (L - 1) * E * E,
+                           sizeof *problem->follow));
+  MOERUN_TRY(
+      moerun__alloc(&problem->together, L * E * E, sizeof *problem->together));
+  MOERUN_TRY(moerun__alloc(&problem->cap, L * (size_t)problem->num_ranks,
+                           sizeof *problem->cap));
+done:
+  return status;
+}
+
+moerun_status moerun__problem_create(moerun__problem **out,
+                                     const moerun__trace *trace,
+                                     const moerun__topology *topology,
+                                     const moerun__problem_options *options) {
+  moerun_status status = MOERUN_OK;
+  moerun__problem *problem = NULL;
+  int32_t *rank_of = NULL;
+  int64_t *filled = NULL;
+  *out = NULL;
+  MOERUN_TRY(check_arguments(trace, topology, options));
+  MOERUN_TRY(moerun__alloc(&problem, 1, sizeof *problem));
+  problem->trace = trace;
+  problem->topology = topology;
+  problem->num_layers = trace->num_layers;
+  problem->num_experts = trace->num_experts;
+  problem->num_ranks = topology->num_ranks;
+  problem->objective = options->objective;
+  problem->fewest_slots = problem->num_experts / problem->num_ranks;
+  problem->most_slots =
+      problem->fewest_slots + (problem->num_experts % problem->num_ranks != 0);
+  MOERUN_TRY(choose_weights(problem, options));
+  MOERUN_TRY(allocate(problem));
+  for (int32_t l = 0; l < problem->num_layers; l++) {
+    count_layer(problem, l);
+    if (l + 1 < problem->num_layers) count_boundary(problem, l);
+  }
+  MOERUN_TRY(
+      moerun__alloc(&rank_of, (size_t)problem->num_experts, sizeof *rank_of));
+  MOERUN_TRY(
+      moerun__alloc(&filled, (size_t)problem->num_ranks, sizeof *filled));
+  const double slack = options->slack > 0 ? options->slack : 0.05;
+  for (int32_t l = 0; l < problem->num_layers; l++) {
+    MOERUN_TRY(set_caps(problem, l, slack, rank_of, filled));
+  }
+  *out = problem;
+  problem = NULL;
+done:
+  moerun__free(rank_of);
+  moerun__free(filled);
+  moerun__problem_destroy(problem);
+  return status;
+}
+
+void moerun__problem_destroy(moerun__problem *problem) {
+  if (problem == NULL) return;
+  moerun__free(problem->load);
+  moerun__free(problem->follow);
+  moerun__free(problem->together);
+  moerun__free(problem->cap);
+  moerun__free(problem);
+}

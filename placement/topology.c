@@ -1,0 +1,187 @@
+/* The cluster in one line: "2 nodes x 4 ranks, intra 40 GB/s 2 us, inter 3 GB/s
+ * 8 us, speed 1 1 1 0.5 1 1 1 1". Everything after the first part may be left
+ * out, "2 nodes x" too (one node), and so may the latencies. Units are decimal:
+ * 1 GB/s is 1e9 bytes a second. Speeds are scaled to a mean of 1, so that only
+ * their ratios matter. */
+#include "placement/problem.h"
+
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct scanner {
+  const char *text; /* all of it, for messages */
+  const char *at;
+} scanner;
+
+static void skip_blanks(scanner *scan) {
+  while (*scan->at == ' ' || *scan->at == '\t') {
+    scan->at++;
+  }
+}
+
+static int is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* Takes `word` if it stands next and does not go on. */
+static int take_word(scanner *scan, const char *word) {
+  skip_blanks(scan);
+  const size_t length = strlen(word);
+  if (strncmp(scan->at, word, length) != 0) return 0;
+  if (is_letter(word[length - 1]) && is_letter(scan->at[length])) return 0;
+  scan->at += length;
+  return 1;
+}
+
+/* Decimal digits with at most one point; no sign, exponent or hexadecimal. */
+static int take_number(scanner *scan, double *out) {
+  skip_blanks(scan);
+  const size_t length = strspn(scan->at, "0123456789.");
+  if (length == 0 || length > 30) return 0;
+  char copy[32] = {0};
+  memcpy(copy, scan->at, length);
+  char *end = NULL;
+  *out = strtod(copy, &end);
+  if (end != copy + length) return 0;
+  scan->at += length;
+  return 1;
+}
+
+static moerun_status expected(const scanner *scan, const char *what) {
+  return moerun__fail(
+      MOERUN_ERR_FORMAT, __FILE__, __LINE__,
+      "topology \"%.200s\": expected %s at character %d, found \"%.20s\"",
+      scan->text, what, (int)(scan->at - scan->text) + 1, scan->at);
+}
+
+static moerun_status read_count(int32_t *out, scanner *scan) {
+  double value = 0;
+  if (!take_number(scan, &value) || value < 1 ||
+      value > MOERUN_PLACEMENT_MAX_RANKS || value != floor(value)) {
+    return expected(scan, "a whole number from 1 to 1048576");
+  }
+  *out = (int32_t)value;
+  return MOERUN_OK;
+}
+
+/* [N nodes x] M ranks */
+static moerun_status read_shape(moerun__topology *topology, scanner *scan) {
+  moerun_status status = MOERUN_OK;
+  int32_t nodes = 1;
+  int32_t ranks = 1;
+  MOERUN_TRY(read_count(&ranks, scan));
+  if (take_word(scan, "nodes") || take_word(scan, "node")) {
+    nodes = ranks;
+    if (!take_word(scan, "x")) MOERUN_TRY(expected(scan, "\"x\""));
+    MOERUN_TRY(read_count(&ranks, scan));
+  }
+  if (!take_word(scan, "ranks") && !take_word(scan, "rank")) {
+    MOERUN_TRY(expected(scan, "\"ranks\""));
+  }
+  MOERUN_REQUIRE(
+      (int64_t)nodes * ranks <= MOERUN_PLACEMENT_MAX_RANKS, MOERUN_ERR_FORMAT,
+      "topology \"%.200s\": expected at most %d ranks, found %lld", scan->text,
+      MOERUN_PLACEMENT_MAX_RANKS, (long long)nodes * ranks);
+  topology->num_ranks = nodes * ranks;
+  topology->ranks_per_node = ranks;
+done:
+  return status;
+}
+
+typedef struct unit {
+  const char *name;
+  double factor;
+} unit;
+
+/* B GB/s [T us] */
+static moerun_status read_link(double *bytes_per_second, double *seconds,
+                               scanner *scan) {
+  static const unit rates[] = {{"TB/s", 1e12}, {"GB/s", 1e9}, {"MB/s", 1e6}};
+  static const unit times[] = {{"ns", 1e-9}, {"us", 1e-6}, {"ms", 1e-3}};
+  double value = 0;
+  if (!take_number(scan, &value) || !(value > 0)) {
+    return expected(scan, "a bandwidth above 0");
+  }
+  for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+    if (take_word(scan, rates[i].name)) {
+      *bytes_per_second = value * rates[i].factor;
+    }
+  }
+  if (!(*bytes_per_second > 0)) return expected(scan, "TB/s, GB/s or MB/s");
+  if (!take_number(scan, &value)) return MOERUN_OK;
+  for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+    if (take_word(scan, times[i].name)) {
+      *seconds = value * times[i].factor;
+      return MOERUN_OK;
+    }
+  }
+  return expected(scan, "ns, us or ms");
+}
+
+static moerun_status read_speeds(moerun__topology *topology, scanner *scan) {
+  double sum = 0;
+  for (int32_t r = 0; r < topology->num_ranks; r++) {
+    if (!take_number(scan, &topology->speed[r]) || !(topology->speed[r] > 0)) {
+      return expected(scan, "one speed above 0 for each rank");
+    }
+    sum += topology->speed[r];
+  }
+  for (int32_t r = 0; r < topology->num_ranks; r++) {
+    topology->speed[r] *= topology->num_ranks / sum;
+  }
+  return MOERUN_OK;
+}
+
+/* , intra … , inter … , speed …: each at most once, in any order */
+static moerun_status read_parts(moerun__topology *topology, scanner *scan) {
+  moerun_status status = MOERUN_OK;
+  int speeds = 0;
+  while (take_word(scan, ",")) {
+    if (!(topology->intra_bytes_per_second > 0) && take_word(scan, "intra")) {
+      MOERUN_TRY(read_link(&topology->intra_bytes_per_second,
+                           &topology->intra_seconds, scan));
+    } else if (!(topology->inter_bytes_per_second > 0) &&
+               take_word(scan, "inter")) {
+      MOERUN_TRY(read_link(&topology->inter_bytes_per_second,
+                           &topology->inter_seconds, scan));
+    } else if (!speeds && take_word(scan, "speed")) {
+      speeds = 1;
+      MOERUN_TRY(read_speeds(topology, scan));
+    } else {
+      MOERUN_TRY(expected(scan, "intra, inter or speed, each once"));
+    }
+  }
+  if (*scan->at != '\0') MOERUN_TRY(expected(scan, "a comma or the end"));
+done:
+  return status;
+}
+
+moerun_status moerun__topology_parse(moerun__topology **out, const char *text) {
+  moerun_status status = MOERUN_OK;
+  moerun__topology *topology = NULL;
+  scanner scan = {text, text};
+  *out = NULL;
+  MOERUN_TRY(moerun__alloc(&topology, 1, sizeof *topology));
+  MOERUN_TRY(read_shape(topology, &scan));
+  MOERUN_TRY(moerun__alloc(&topology->speed, (size_t)topology->num_ranks,
+                           sizeof *topology->speed));
+  for (int32_t r = 0; r < topology->num_ranks; r++) {
+    topology->speed[r] = 1;
+  }
+  MOERUN_TRY(read_parts(topology, &scan));
+  *out = topology;
+  topology = NULL;
+done:
+  moerun__topology_destroy(topology);
+  return status;
+}
+
+void moerun__topology_destroy(moerun__topology *topology) {
+  if (topology == NULL) return;
+  moerun__free(topology->speed);
+  moerun__free(topology);
+}
