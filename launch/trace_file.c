@@ -4,6 +4,7 @@
  * name before the .json appears, so that whoever finds the .json finds both. */
 #include "launch/trace_file.h"
 
+#include "launch/lines.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
@@ -24,7 +25,7 @@ typedef struct part {
 struct moerun__trace_file {
   const moerun__prompts *prompts;
   const moerun__model_config *model;
-  char *model_name;
+  moerun__text model_name;
   moerun__text npy_path;
   moerun__text json_path;
   moerun__text partial_path;
@@ -53,11 +54,25 @@ done:
   return status;
 }
 
+/* The folder's name: its place is of no use elsewhere. */
+static moerun_status set_model_name(moerun__trace_file *trace,
+                                    const char *path) {
+  size_t end = strlen(path);
+  while (end > 1 && path[end - 1] == '/') {
+    end--;
+  }
+  size_t start = end;
+  while (start > 0 && path[start - 1] != '/') {
+    start--;
+  }
+  return moerun__text_append(&trace->model_name, path + start, end - start);
+}
+
 moerun_status moerun__trace_file_open(moerun__trace_file **out,
                                       const char *path, int overwrite,
                                       const moerun__prompts *prompts,
                                       const moerun__model_config *model,
-                                      const char *model_name) {
+                                      const char *model_path) {
   moerun_status status = MOERUN_OK;
   moerun__trace_file *trace = NULL;
   *out = NULL;
@@ -68,8 +83,9 @@ moerun_status moerun__trace_file_open(moerun__trace_file **out,
   trace->num_requests = moerun__prompts_count(prompts);
   trace->row_bytes = sizeof(int16_t) * (size_t)model->num_moe_layers *
                      (size_t)model->experts_per_token;
-  MOERUN_TRY(moerun__copy_text(&trace->model_name, model_name));
+  MOERUN_TRY(set_model_name(trace, model_path));
   MOERUN_TRY(set_paths(trace, path));
+  MOERUN_TRY(moerun__check_folder(path));
   MOERUN_REQUIRE(model->num_experts <= INT16_MAX, MOERUN_ERR_UNSUPPORTED,
                  "--trace: expected at most %d experts, found %d", INT16_MAX,
                  model->num_experts);
@@ -105,7 +121,7 @@ void moerun__trace_file_destroy(moerun__trace_file *trace) {
   moerun__text_clear(&trace->json_path);
   moerun__text_clear(&trace->partial_path);
   moerun__text_clear(&trace->temporary_path);
-  moerun__free(trace->model_name);
+  moerun__text_clear(&trace->model_name);
   moerun__free(trace->part);
   moerun__free(trace);
 }
@@ -242,8 +258,8 @@ static moerun_status write_description(const moerun__trace_file *trace) {
   MOERUN_TRY(moerun__text_print(
       &out,
       "{\"format\": \"moerun-trace\", \"version\": %d,\n\"model\": ", VERSION));
-  MOERUN_TRY(
-      moerun__text_json(&out, trace->model_name, strlen(trace->model_name)));
+  MOERUN_TRY(moerun__text_json(&out, trace->model_name.bytes,
+                               trace->model_name.count));
   MOERUN_TRY(moerun__text_print(
       &out,
       ", \"architecture\": \"%s\",\n\"num_experts\": %d, "

@@ -11,12 +11,12 @@ typedef struct moerun__trace_file moerun__trace_file;
 
 /* Looks at what is there and changes nothing: a name that does not end in
  * .npy, and existing files without `overwrite`, are errors. prompts and model
- * are borrowed; model_name goes into the .json. */
+ * are borrowed; the last part of model_path goes into the .json. */
 moerun_status moerun__trace_file_open(moerun__trace_file **out,
                                       const char *path, int overwrite,
                                       const moerun__prompts *prompts,
                                       const moerun__model_config *model,
-                                      const char *model_name);
+                                      const char *model_path);
 /* Creates NAME.npy.partial, where rows are kept in the order they come. */
 moerun_status moerun__trace_file_begin(moerun__trace_file *trace);
 moerun_status moerun__trace_file_append(moerun__trace_file *trace,

@@ -1,0 +1,10 @@
+# The program as its users call it. Arguments: see the scripts.
+foreach(name IN ITEMS run refusals)
+  add_test(NAME run.${name}
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/run/test_${name}.sh
+      $<TARGET_FILE:moerun_cli> ${PROJECT_SOURCE_DIR}/launch/demo
+      ${CMAKE_CURRENT_BINARY_DIR}/run_${name}
+      ${MPIEXEC_EXECUTABLE} ${mpiexec_flags} ${MPIEXEC_NUMPROC_FLAG})
+  set_tests_properties(run.${name} PROPERTIES LABELS "run;np3" PROCESSORS 2
+    TIMEOUT 240 ENVIRONMENT "${mpi_test_env}")
+endforeach()

@@ -1,0 +1,110 @@
+#!/bin/sh
+# Bad input: one line from one rank, a documented exit status on all ranks, and
+# an output file that is not touched.
+set -u
+. "$(dirname "$0")/common.sh"
+cd "$scratch" || exit 1
+echo '{"prompt": "a"}' > good
+export MOERUN_MODEL=$model
+
+# refuse CODE WORDS ARGUMENT...
+refuse() {
+  code=$1 words=$2
+  shift 2
+  for ranks in $ranks_list; do
+    echo untouched > output
+    on "$ranks" "$@"
+    found=$?
+    grep '^moerun: ' err > said
+    [ "$(wc -l < said)" = 1 ] || found="$found with other than one line"
+    [ "$ranks" != 0 ] || [ "$(wc -l < err)" = 1 ] || found="$found and noise"
+    [ ! -s out ] || found="$found with something on stdout"
+    [ "$(cat output)" = untouched ] || found="$found with a touched output"
+    if [ "$found" != "$code" ] || ! grep -qF -- "$words" said; then
+      complain "$* on $ranks: expected $code and '$words', found $found and:"
+      cat out err
+    fi
+  done
+}
+
+# Once with many ranks for each kind of failure, else with one.
+ranks_list='0 3'
+refuse 2 'expected one of --prompts, --tokens and --score, found none' \
+  run --output output --overwrite
+echo '[]' > bad
+refuse 65 'bad:1: expected a JSON object, found an array' \
+  run --prompts bad --output output --overwrite
+refuse 66 'nowhere: cannot be opened: no such file' \
+  run --prompts nowhere --output output --overwrite
+refuse 66 'nowhere/config.json: cannot be opened' \
+  run --model nowhere --prompts good --output output --overwrite
+refuse 65 'output: exists already: --resume goes on with it' \
+  run --prompts good --output output
+
+ranks_list=0
+refuse 2 'found several' run --prompts good --tokens good
+refuse 2 'expected one of --resume and --overwrite, found both' \
+  run --prompts good --output output --resume --overwrite
+refuse 2 '--resume: expected --output' run --prompts good --resume
+refuse 2 '--resume: not with profile' \
+  profile --prompts good --trace t.npy --output output --resume
+refuse 2 '--max-sequences: expected at most --max-tokens (4), found 5' \
+  run --prompts good --max-tokens 4 --max-sequences 5
+refuse 65 'output:1: line 1, column 9: not valid JSON' \
+  run --prompts good --output output --resume
+refuse 74 '/nowhere/output: cannot be created' \
+  run --prompts good --output /nowhere/output
+refuse 74 '/nowhere/metrics: cannot be created' \
+  run --prompts good --output output --overwrite --metrics /nowhere/metrics
+refuse 65 '--trace: expected a name that ends in .npy, found t' \
+  profile --prompts good --trace t --output output --overwrite
+refuse 65 'expected at most 16 tokens (kv_tokens, the cache of one rank)' \
+  run --prompts good --output output --overwrite --kv-tokens 16
+refuse 65 'good:1: expected at most 1024 tokens (the model' \
+  run --prompts good --output output --overwrite --max-new-tokens 1023
+refuse 66 'good.npy: cannot be opened' run --score good.npy
+refuse 65 'window 0: expected at most 1024 tokens' \
+  run --score "$demo/text.txt" --window 1024
+echo '{"format": "moerun-placement", "version": 1}' > placement
+refuse 65 'placement: ' run --prompts good --output output --overwrite \
+  --placement placement
+
+# A model that is broken, and one whose tokenizer is not understood.
+mkdir broken
+cp "$model/config.json" "$model/tokenizer.json" broken
+head -c 100000 "$model/model.safetensors" > broken/model.safetensors
+refuse 65 'broken/model.safetensors' \
+  run --model broken --prompts good --output output --overwrite
+rm -r broken
+mkdir broken
+ln -s "$model/model.safetensors" "$model/config.json" broken
+sed 's/"use_regex": false/"use_regex": true/' "$model/tokenizer.json" \
+  > broken/tokenizer.json
+refuse 65 '"use_regex": true is not supported: give token ids instead' \
+  run --model broken --prompts good --output output --overwrite
+echo '{"tokens": [1], "max_new_tokens": 2}' > ids
+succeed 0 run --model broken --tokens ids --output ids.out
+grep -q 'results hold no text' err || complain "expected a warning on text"
+rm broken/tokenizer.json
+refuse 65 "a text needs the model's tokenizer.json, which is not there" \
+  run --model broken --prompts good --output output --overwrite
+sed 's/"bos_token_id": 256,//' "$model/config.json" > without
+rm broken/config.json
+mv without broken/config.json
+refuse 65 '--add-bos: broken/config.json: expected a bos_token_id' \
+  run --model broken --tokens ids --output output --overwrite --add-bos yes
+
+# Results of other requests.
+succeed 0 run --prompts good --output other --max-new-tokens 3
+for change in '--max-new-tokens 4' '--max-new-tokens 3 --seed 1' \
+  '--max-new-tokens 3 --wire bf16' '--max-new-tokens 3 --kernels ref'; do
+  cp other before
+  # shellcheck disable=SC2086
+  on 0 run --prompts good --output other --resume $change
+  [ $? = 65 ] || complain "$change: expected 65"
+  grep -q 'other:1: cannot resume: this result was made by another request' \
+    err || complain "$change: bad message"
+  same other before
+done
+
+exit "$failures"

@@ -1,0 +1,80 @@
+#!/bin/sh
+# What a run writes: the same bytes on any number of ranks, from prompts or
+# from ids, to a file or to stdout, at once or in two parts.
+set -u
+. "$(dirname "$0")/common.sh"
+cd "$scratch" || exit 1
+
+prompts 12 > prompts
+succeed 0 run --model "$model" --prompts prompts --output one --metrics m
+[ "$(wc -l < one)" = 12 ] || complain "expected 12 lines in one"
+[ "$(sed -n '8s/^{"index":7,"id":"p7",.*/yes/p' one)" = yes ] ||
+  complain "expected the results in input order"
+says 'requests         12 of 12 finished'
+grep -q '"format": "moerun-metrics", "version": 1' m || complain "no metrics"
+
+for wire in fp32 bf16; do
+  succeed 0 run --model "$model" --prompts prompts --output a --wire $wire \
+    --overwrite
+  succeed 3 run --model "$model" --prompts prompts --output b --wire $wire \
+    --overwrite --max-tokens 24 --max-sequences 3 --kv-tokens 300 --chunks 2 \
+    --prefill-chunk 5 --kernels portable
+  same a b
+  [ $wire = fp32 ] && same one a
+done
+
+# To stdout, the table elsewhere; in whatever order.
+succeed 2 run --model "$model" --prompts prompts
+sort out > sorted
+sort one | diff - sorted || complain "stdout: expected the lines of one"
+grep -q '^requests  *12 of 12' err || complain "expected the table on stderr"
+
+# Ids in place of text give the same tokens.
+echo '{"prompt": "on the hill", "max_new_tokens": 12}' > text
+echo '{"tokens": [256,111,110,32,116,104,101,32,104,105,108,108],
+  "max_new_tokens": 12}' | tr -d '\n' > ids
+succeed 0 run --model "$model" --prompts text --output a --overwrite
+succeed 0 run --model "$model" --tokens ids --output b --overwrite
+same a b
+succeed 0 run --model "$model" --tokens ids --output c --add-bos yes
+grep -q '"prompt_tokens":13,' c || complain "--add-bos yes: expected 13 tokens"
+succeed 0 run --model "$model" --prompts text --output d --add-bos no
+grep -q '"prompt_tokens":11,' d || complain "--add-bos no: expected 11 tokens"
+
+# Without a tokenizer.
+mkdir bare
+ln -s "$model/model.safetensors" "$model/config.json" bare
+succeed 0 run --model bare --tokens ids --output e
+grep -q '"tokens":\[[0-9,]*\],"finish":"length"' e || complain "bare: bad line"
+
+# Resumed, with a torn line.
+head -c 1500 one > part
+succeed 3 run --model "$model" --prompts prompts --output part --resume
+same one part
+says 'of them before this run'
+succeed 3 run --model "$model" --prompts prompts --output part --resume
+says '12 of 12 finished, 12 of them before this run'
+same one part
+
+# Perplexity: the number of the float64 reference (1.6022 for these bytes).
+head -c 4096 "$demo/text.txt" > text
+succeed 0 run --model "$model" --score text --output windows
+says '1.6022 bits per byte over 4096 bytes'
+cp out table
+head -c 700 windows > part
+succeed 3 run --model "$model" --score text --output part --resume
+same windows part
+says "$(grep perplexity table)"
+succeed 2 run --model "$model" --score text --window 64
+says 'over 4096 bytes'
+
+# The routing does not depend on the ranks either.
+succeed 0 profile --model "$model" --prompts prompts --trace a.npy --output f
+succeed 3 profile --model "$model" --prompts prompts --trace b.npy --output g
+same a.npy b.npy
+same a.json b.json
+same one f
+same one g
+[ ! -e a.npy.partial ] || complain "a.npy.partial was left"
+
+exit "$failures"

@@ -1,0 +1,258 @@
+/* Metrics, the table and the progress line of a made-up run. */
+#include "launch/metrics.h"
+#include "launch/progress.h"
+#include "runtime/base/json.h"
+#include "runtime/base/memory.h"
+#include "support/scratch.h"
+
+#include <math.h>
+
+enum { R = 2, LAYERS = 2, E = 3 };
+
+static int64_t expert_rows[LAYERS * E] = {4, 1, 1, 2, 2, 2};
+static int64_t rank_rows[LAYERS * R] = {5, 1, 4, 2};
+static int32_t moe_layer[] = {0, -1, 1};
+static const moerun__prediction predicted[R] = {{1000, 2000, 300, 40, 5000},
+                                                {1000, 4000, 300, 40, 100}};
+static moerun__model_config model = {.num_layers = 3,
+                                     .num_moe_layers = LAYERS,
+                                     .num_experts = E,
+                                     .experts_per_token = 1,
+                                     .moe_layer = moe_layer};
+static moerun_placement placement = {.method = "block"};
+static moerun__config *config;
+static moerun__report report;
+static moerun__run_facts facts;
+
+static int set_up(void **state) {
+  (void)state;
+  static const char *const arguments[] = {"--model", "m \"x\"", "--prompts",
+                                          "p"};
+  static const char *const environment[] = {NULL};
+  if (moerun__config_load(&config, "run", 4, arguments, environment) !=
+      MOERUN_OK) {
+    return -1;
+  }
+  model.arch = moerun__arch_at(0);
+  report = (moerun__report){.num_ranks = R,
+                            .num_moe_layers = LAYERS,
+                            .num_experts = E,
+                            .resident_bytes = {1048576, 2097152, 3145728, 1},
+                            .home_rows = 12,
+                            .rows_out = 5,
+                            .count = {.row_bytes = 3000, .rows = 5},
+                            .expert_rows = expert_rows,
+                            .rank_rows = rank_rows};
+  report.seconds[MOERUN_STAGE_EXPERTS] = (moerun__spread){0.25, 0.5, 0.75, 1};
+  facts = (moerun__run_facts){.subcommand = "run",
+                              .config = config,
+                              .model = &model,
+                              .placement = &placement,
+                              .kernels = "avx2",
+                              .transport = "mpi",
+                              .num_ranks = R,
+                              .predicted = predicted,
+                              .requests = 9,
+                              .resumed = 2,
+                              .stopped = 1,
+                              .run_seconds = 4,
+                              .progress = {.steps = 7,
+                                           .prompt_tokens = 30,
+                                           .generated_tokens = 20,
+                                           .finished = 3,
+                                           .prefill_seconds = 2,
+                                           .decode_seconds = 0.5,
+                                           .decode_tokens = 16},
+                              .report = &report};
+  return 0;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  moerun__config_destroy(config);
+  return 0;
+}
+
+/* The number at "a.b.c". */
+static double number_at(const json_t *root, const char *path) {
+  char key[64];
+  while (*path != '\0') {
+    const size_t n = strcspn(path, ".");
+    assert_true(n < sizeof key);
+    memcpy(key, path, n);
+    key[n] = '\0';
+    root = json_object_get(root, key);
+    if (root == NULL) {
+      print_error("no key %s\n", path);
+      fail();
+    }
+    path += n + (path[n] == '.');
+  }
+  assert_true(json_is_number(root));
+  return json_number_value(root);
+}
+
+typedef struct wanted {
+  const char *path;
+  double value;
+} wanted;
+
+static const wanted numbers[] = {
+    {"version", 1},
+    {"model.experts", E},
+    {"ranks", R},
+    {"requests.total", 9},
+    {"requests.resumed", 2},
+    {"requests.finished", 3},
+    {"tokens.prompt", 30},
+    {"tokens.generated", 20},
+    {"steps", 7},
+    {"seconds.run", 4},
+    {"tokens_per_second.prefill", 15},
+    {"tokens_per_second.decode", 32},
+    {"exchange.row_bytes", 3000},
+    {"exchange.row_bytes_per_token", 500},
+    {"exchange.copies_sent", 5},
+    {"stage_seconds.experts.min", 0.25},
+    {"stage_seconds.experts.rank_of_max", 1},
+    {"stage_seconds.head.max", 0},
+    {"memory_bytes.predicted.min", 5340},
+    {"memory_bytes.predicted.max", 8000},
+    {"memory_bytes.predicted.rank_of_max", 0},
+    {"memory_bytes.peak_resident.mean", 2097152},
+};
+
+static void metrics_hold_the_numbers(void **state) {
+  (void)state;
+  moerun__text text = {0};
+  json_t *root = NULL;
+  assert_int_equal(moerun__metrics_print(&text, &facts), MOERUN_OK);
+  assert_int_equal(moerun__json_parse(&root, text.bytes, text.count, "m"),
+                   MOERUN_OK);
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    assert_true(fabs(number_at(root, numbers[i].path) - numbers[i].value) <
+                1e-6);
+  }
+  assert_true(json_is_true(
+      json_object_get(json_object_get(root, "requests"), "stopped")));
+  const json_t *settings = json_object_get(root, "configuration");
+  assert_string_equal(json_string_value(json_object_get(settings, "model")),
+                      "m \"x\"");
+  assert_string_equal(
+      json_string_value(json_object_get(settings, "max_tokens")), "256");
+  const json_t *load = json_object_get(root, "load");
+  const json_t *layer = json_array_get(json_object_get(load, "expert_rows"), 0);
+  assert_int_equal(json_integer_value(json_array_get(layer, 0)), 4);
+  layer = json_array_get(json_object_get(load, "rank_rows"), 1);
+  assert_int_equal(json_integer_value(json_array_get(layer, 1)), 2);
+  const json_t *imbalance = json_object_get(load, "expert_max_over_mean");
+  assert_true(json_number_value(json_array_get(imbalance, 0)) == 2);
+  assert_true(json_number_value(json_array_get(imbalance, 1)) == 1);
+  assert_null(json_object_get(root, "score"));
+  json_decref(root);
+  moerun__text_clear(&text);
+}
+
+static void metrics_without_a_run(void **state) {
+  (void)state;
+  moerun__text text = {0};
+  json_t *root = NULL;
+  moerun__run_facts none = facts;
+  none.report = NULL;
+  none.progress = (moerun__progress){0};
+  none.is_scored = 1;
+  none.score = (moerun__score){.tokens = 8, .log_probability = -8 * log(2)};
+  none.scored_bytes = 16;
+  assert_int_equal(moerun__metrics_print(&text, &none), MOERUN_OK);
+  assert_int_equal(moerun__json_parse(&root, text.bytes, text.count, "m"),
+                   MOERUN_OK);
+  assert_true(fabs(number_at(root, "score.perplexity") - 2) < 1e-6);
+  assert_true(fabs(number_at(root, "score.bits_per_byte") - 0.5) < 1e-6);
+  assert_true(number_at(root, "tokens_per_second.prefill") == 0);
+  assert_null(json_object_get(root, "load"));
+  json_decref(root);
+  moerun__text_clear(&text);
+}
+
+static void expect_table(const moerun__run_facts *f, const char *const *words,
+                         size_t count) {
+  char text[4096] = "";
+  FILE *stream = tmpfile();
+  assert_non_null(stream);
+  assert_int_equal(moerun__summary_print(stream, f), MOERUN_OK);
+  rewind(stream);
+  assert_true(fread(text, 1, sizeof text - 1, stream) > 0);
+  (void)fclose(stream);
+  for (size_t i = 0; i < count; i++) {
+    if (strstr(text, words[i]) == NULL) {
+      print_error("no '%s' in\n%s", words[i], text);
+      fail();
+    }
+  }
+}
+
+static void the_table_says_the_same(void **state) {
+  (void)state;
+  static const char *const words[] = {
+      "5 of 9 finished, stopped by a signal, 2 of them before this run\n",
+      "2, transport mpi, kernels avx2, placement block\n",
+      "15.0 tokens/s",
+      "32.0 tokens/s",
+      "500.0 bytes/token",
+      "expert load      max/mean 1.50 on average over layers, 2.00 in layer 0",
+      "rank load        max/mean 1.50 over all layers; by rank 75.0 %, 25.0 %",
+      "1.0 / 2.0 / 3.0 MiB min/mean/max a rank (most on rank 1)",
+      "experts               0.250      0.500      0.750  1",
+  };
+  static const char *const scored[] = {
+      "perplexity       2.0000 over 8 tokens; 0.5000 bits per byte over 16"};
+  expect_table(&facts, words, sizeof words / sizeof *words);
+  moerun__run_facts text = facts;
+  text.is_scored = 1;
+  text.score = (moerun__score){.tokens = 8, .log_probability = -8 * log(2)};
+  text.scored_bytes = 16;
+  expect_table(&text, scored, 1);
+}
+
+static void the_progress_line_estimates(void **state) {
+  (void)state;
+  char line[256];
+  moerun__progress_bar bar = {.total = 9, .resumed = 2, .began = 100};
+  moerun__progress_print(line, sizeof line, &bar, &facts.progress, 100 + 2700);
+  assert_string_equal(line, "5/9 requests, prefill 15.0 tokens/s, decode 32.0 "
+                            "tokens/s, left 1:00:00");
+  const moerun__progress nothing = {0};
+  moerun__progress_print(line, sizeof line, &bar, &nothing, 101);
+  assert_string_equal(line, "2/9 requests, prefill 0.0 tokens/s, decode 0.0 "
+                            "tokens/s, left --:--");
+}
+
+static void nth_allocation_fails_cleanly(void **state) {
+  (void)state;
+  char path[SCRATCH_PATH];
+  const size_t live = moerun__alloc_live();
+  moerun_status status = MOERUN_ERR_NOMEM;
+  scratch_create(path);
+  long nth = 0;
+  for (; status != MOERUN_OK && nth < 100; nth++) {
+    moerun__alloc_fail_nth(nth);
+    status = moerun__metrics_save(path, &facts);
+    moerun__alloc_fail_nth(-1);
+    assert_true(status == MOERUN_OK || status == MOERUN_ERR_NOMEM);
+    assert_int_equal(moerun__alloc_live(), live);
+  }
+  assert_int_equal(status, MOERUN_OK);
+  assert_true(nth > 4);
+  (void)unlink(path);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(metrics_hold_the_numbers),
+      cmocka_unit_test(metrics_without_a_run),
+      cmocka_unit_test(the_table_says_the_same),
+      cmocka_unit_test(the_progress_line_estimates),
+      cmocka_unit_test(nth_allocation_fails_cleanly),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
