@@ -170,7 +170,11 @@ def parse_options():
                              "(default 5)")
     parser.add_argument("--warm-up", type=int, default=2,
                         help="steps before them, not timed (default 2)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not (options.model_dir / "config.json").is_file():
+        parser.error(f"{options.model_dir}: expected a model folder, found no "
+                     "config.json")
+    return options
 
 
 def main():
