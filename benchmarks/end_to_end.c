@@ -67,9 +67,9 @@ static moerun_status step(bench *b, int32_t sequences, int32_t count,
   for (int32_t s = b->comm->rank; s < sequences; s += R) {
     for (int32_t t = 0; t < count; t++) {
       const int32_t row = batch.num_tokens++;
-      token[row] =
-          (int32_t)(moerun__uniform(7, (uint64_t)s, (uint64_t)(first + t)) *
-                    b->model->config.vocab_size);
+      token[row] = (int32_t)(moerun__uniform(7, (uint64_t)s,
+                                             (uint64_t)first + (uint64_t)t) *
+                             b->model->config.vocab_size);
       sequence[row] = s / R;
       position[row] = first + t;
     }

@@ -22,7 +22,7 @@
 #include "runtime/base/tensor.h"
 
 enum {
-  MOERUN_PANEL = 32,        /* outputs per packed panel                    */
+  MOERUN_PANEL = 32,          /* outputs per packed panel                    */
   MOERUN_PAGE_POSITIONS = 16, /* positions per KV page                     */
 };
 
@@ -81,8 +81,8 @@ size_t moerun__attention_scratch(const moerun__attention_shape *shape,
 
 /* How the K gate weights follow from the scores. */
 typedef enum moerun__gate_rule {
-  MOERUN_GATE_SOFTMAX = 0,    /* softmax over all E, the K largest as they are */
-  MOERUN_GATE_RENORMALISE,    /* the same, divided by their sum                */
+  MOERUN_GATE_SOFTMAX = 0, /* softmax over all E, the K largest as they are */
+  MOERUN_GATE_RENORMALISE, /* the same, divided by their sum                */
 } moerun__gate_rule;
 
 /* Rows in the layout they travel in: row i starts at base + i * stride_bytes
@@ -123,8 +123,7 @@ typedef struct moerun__kernels {
    * row i sees positions 0 .. first_position + i. The result of a row depends
    * neither on M nor on how the prompt was cut. q_stride in floats. */
   void (*attention)(float *out, const float *q, size_t q_stride, int32_t M,
-                    int32_t first_position,
-                    const moerun__kv_view *view,
+                    int32_t first_position, const moerun__kv_view *view,
                     const moerun__attention_shape *shape, float *scratch);
 
   /* ids[M][K] of the largest scores, largest first, ties to the lower id, and

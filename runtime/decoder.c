@@ -222,7 +222,7 @@ static void dense_ffn(moerun_session *session, const moerun__layer *layer,
   const size_t H = (size_t)session->model->config.hidden_width;
   const size_t F = (size_t)session->model->config.dense_width;
   float *gate_up = session->dense;
-  float *h = session->dense + MOERUN_FFN_TILE * 2 * F;
+  float *h = session->dense + 2 * (size_t)MOERUN_FFN_TILE * F;
   for (int32_t t = 0; t < T; t += MOERUN_FFN_TILE) {
     const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
     float *rows = session->h + (size_t)t * H;

@@ -10,17 +10,17 @@
 
 /* What a decoder layer holds beside attention. */
 typedef struct moerun__layer {
-  float *attention_norm;        /* [H] */
-  moerun__weight qkv;           /* outputs: q heads, k heads, v heads          */
-  float *q_norm;                /* [head_dim] or [heads * head_dim]; or NULL   */
-  float *k_norm;                /* [head_dim] or [kv_heads * head_dim]; NULL   */
+  float *attention_norm; /* [H] */
+  moerun__weight qkv;    /* outputs: q heads, k heads, v heads          */
+  float *q_norm;         /* [head_dim] or [heads * head_dim]; or NULL   */
+  float *k_norm;         /* [head_dim] or [kv_heads * head_dim]; NULL   */
   moerun__weight attention_out; /* H outputs */
   float *ffn_norm;              /* [H] */
-  int32_t moe_layer;            /* index among the MoE layers; -1: dense FFN   */
-  moerun__weight gate;          /* MoE: E outputs                              */
-  int32_t num_slots;            /* MoE: L of this rank                         */
-  moerun__weight *gate_up;      /* [L] (dense: [1]): F gate then F up outputs  */
-  moerun__weight *down;         /* [L] (dense: [1]): H outputs                 */
+  int32_t moe_layer;       /* index among the MoE layers; -1: dense FFN   */
+  moerun__weight gate;     /* MoE: E outputs                              */
+  int32_t num_slots;       /* MoE: L of this rank                         */
+  moerun__weight *gate_up; /* [L] (dense: [1]): F gate then F up outputs  */
+  moerun__weight *down;    /* [L] (dense: [1]): H outputs                 */
 } moerun__layer;
 
 struct moerun_model {
@@ -28,13 +28,13 @@ struct moerun_model {
   const moerun_placement *placement; /* borrowed */
   moerun__model_config config;
   int32_t moe_only;
-  moerun__layer *layers;   /* [num_layers] */
+  moerun__layer *layers;    /* [num_layers] */
   moerun__weight embedding; /* V outputs, H inputs: row gather; also the head
                                when the two are tied                        */
-  moerun__weight head;     /* V outputs */
-  float *final_norm;       /* [H] */
-  size_t weight_bytes;     /* all of the above, as allocated */
-  size_t expert_bytes;     /* of which experts */
+  moerun__weight head;      /* V outputs */
+  float *final_norm;        /* [H] */
+  size_t weight_bytes;      /* all of the above, as allocated */
+  size_t expert_bytes;      /* of which experts */
 };
 
 /* Bytes that moerun_model_load allocates on `rank`, from the headers alone. */
@@ -44,8 +44,7 @@ typedef struct moerun__model_size {
   size_t staging_bytes; /* while loading, given back afterwards */
 } moerun__model_size;
 
-moerun_status moerun__model_size_load(moerun__model_size *out,
-                                      const char *path,
+moerun_status moerun__model_size_load(moerun__model_size *out, const char *path,
                                       const moerun_placement *placement,
                                       int32_t rank, int32_t moe_only);
 

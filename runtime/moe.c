@@ -202,9 +202,8 @@ static void pack(moerun__moe *moe, moerun__moe_chunk *chunk, const float *x) {
   const int32_t copies = chunk->route.copy_offset[moe->model->comm->size];
   const moerun__wire_rows rows = wire_rows(moe, chunk->rows, moe->row_bytes);
   for (int32_t i = 0; i < copies; i++) {
-    const size_t token =
-        (size_t)(chunk->first_token + chunk->route.copy_token[i]);
-    moe->kernels->scatter(&rows, &i, x + token * (size_t)H, 1, H);
+    const int32_t token = chunk->first_token + chunk->route.copy_token[i];
+    moe->kernels->scatter(&rows, &i, x + (size_t)token * (size_t)H, 1, H);
     memcpy(chunk->rows + (size_t)i * moe->row_bytes + slots_at,
            chunk->route.copy_slot + (size_t)i * K, K * sizeof(int16_t));
   }

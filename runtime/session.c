@@ -99,8 +99,8 @@ static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
   session->seen =
       moerun__arena_take(arena, (size_t)session->kv.max_sequences, 1);
   const size_t dense = has_dense ? (size_t)config->dense_width : 0;
-  session->dense =
-      moerun__arena_take(arena, MOERUN_FFN_TILE * 3 * dense, sizeof(float));
+  session->dense = moerun__arena_take(
+      arena, 3 * (size_t)MOERUN_FFN_TILE * dense, sizeof(float));
   const size_t inputs = largest(H, largest(heads, dense));
   const size_t positions =
       (size_t)session->kv.max_pages * MOERUN_PAGE_POSITIONS;

@@ -14,8 +14,8 @@ typedef struct moerun__arena {
 static inline void *moerun__arena_take(moerun__arena *arena, size_t count,
                                        size_t size) {
   void *taken = arena->base != NULL ? arena->base + arena->used : NULL;
-  arena->used += (count * size + MOERUN_ALIGNMENT - 1) &
-                 ~(size_t)(MOERUN_ALIGNMENT - 1);
+  arena->used +=
+      (count * size + MOERUN_ALIGNMENT - 1) & ~(size_t)(MOERUN_ALIGNMENT - 1);
   return taken;
 }
 

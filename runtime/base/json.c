@@ -26,11 +26,10 @@ moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
   json_error_t error;
   *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
   /* Jansson often has no code and no text for a failed allocation. */
-  MOERUN_REQUIRE(*out != NULL || (error.text[0] != '\0' &&
-                                  json_error_code(&error) !=
-                                      json_error_out_of_memory),
-                 MOERUN_ERR_NOMEM, "%s: out of memory while reading JSON",
-                 origin);
+  MOERUN_REQUIRE(
+      *out != NULL || (error.text[0] != '\0' &&
+                       json_error_code(&error) != json_error_out_of_memory),
+      MOERUN_ERR_NOMEM, "%s: out of memory while reading JSON", origin);
   MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_FORMAT,
                  "%s: line %d, column %d: not valid JSON: %s", origin,
                  error.line, error.column, error.text);

@@ -12,8 +12,7 @@ static _Thread_local char last_error[LINE_BYTES];
 const char *moerun_status_string(moerun_status status) {
   switch (status) {
 #define STATUS_TEXT(name, value, text)                                         \
-  case MOERUN_##name:                                                          \
-    return text;
+  case MOERUN_##name: return text;
     MOERUN_STATUS_MAP(STATUS_TEXT)
 #undef STATUS_TEXT
   }

@@ -226,7 +226,7 @@ static void greedy_continuation_matches(void **state) {
 
 int main(int argc, char **argv) {
 #define FIXTURE(name)                                                          \
-  { name, matches_transformers, NULL, NULL, (void *)(uintptr_t)name }
+  { (name), matches_transformers, NULL, NULL, (void *)(uintptr_t)(name) }
   const struct CMUnitTest tests[] = {
       FIXTURE("qwen3_moe"),
       FIXTURE("qwen3_moe_dense"),

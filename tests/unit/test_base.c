@@ -15,9 +15,8 @@
 
 static void fail_keeps_one_line(void **state) {
   (void)state;
-  assert_int_equal(
-      moerun__fail(MOERUN_ERR_IO, "x.c", 1, "file %s", "a\nb\x01"),
-      MOERUN_ERR_IO);
+  assert_int_equal(moerun__fail(MOERUN_ERR_IO, "x.c", 1, "file %s", "a\nb\x01"),
+                   MOERUN_ERR_IO);
   assert_string_equal(moerun_last_error(), "file a?b?");
   assert_string_equal(moerun_status_string(MOERUN_ERR_PEER),
                       "another rank reported an error");
@@ -89,17 +88,16 @@ static void json_messages_name_file_key_and_values(void **state) {
                       "f.json: key \"n\": expected 6 to 9, found 5");
   assert_int_equal(moerun__json_int(&n, root, "s", 6, 9, NULL, "f.json"),
                    MOERUN_ERR_FORMAT);
-  assert_string_equal(
-      moerun_last_error(),
-      "f.json: key \"s\": expected an integer, found a string");
+  assert_string_equal(moerun_last_error(),
+                      "f.json: key \"s\": expected an integer, found a string");
   json_decref(root);
 }
 
 static void json_rejects_duplicates_and_garbage(void **state) {
   (void)state;
-  static const char *const bad[] = {"{\"a\":1,\"a\":2}", "{\"a\":1", "",
-                                    "{\"a\":\"\\u0000\"}", "{\"a\":\"\xff\"}",
-                                    "{} {}"};
+  static const char *const bad[] = {
+      "{\"a\":1,\"a\":2}",   "{\"a\":1",         "",
+      "{\"a\":\"\\u0000\"}", "{\"a\":\"\xff\"}", "{} {}"};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     json_t *root = NULL;
     assert_int_equal(

@@ -16,7 +16,7 @@ typedef struct sample {
 } sample;
 
 #define SAMPLE(bytes, json)                                                    \
-  { bytes, sizeof bytes - 1, "\"" json "\"" }
+  { (bytes), sizeof(bytes) - 1, "\"" json "\"" }
 
 static const sample samples[] = {
     SAMPLE("", ""),

@@ -1,0 +1,33 @@
+#!/bin/sh
+# The configuration table of README.md is what the program prints, every key of
+# it is read by a subcommand, and every key that is read is in it.
+# Arguments: the program, the source tree.
+program=$1
+cd "${2:-.}" || exit 2
+table=$("$program" info --config-table) || exit 2
+failed=0
+
+printed=$(awk '/^<!-- end of the table/ { inside = 0 } inside
+               /^<!-- configuration table/ { inside = 1 }' README.md)
+if [ "$printed" != "$table" ]; then
+  echo "README.md: expected the table that \`moerun info --config-table\` prints"
+  failed=1
+fi
+
+keys=$(printf '%s\n' "$table" | sed -n 's/^| `\([a-z_]*\)`.*/\1/p' | sort)
+for key in $keys; do
+  # The loader itself reads the key that names the configuration file.
+  [ "$key" = config ] && continue
+  grep -q "\"$key\"" launch/*.c && continue
+  echo "configuration key $key: expected to be read in launch/, found nowhere"
+  failed=1
+done
+read_keys=$(cat launch/*.[ch] | tr -d '\n' |
+  grep -oE 'moerun__config_(int|double|bool|text|origin_of)\([^,()]*, *"[^"]*"' |
+  sed 's/.*"\([^"]*\)"/\1/' | sort -u)
+for key in $read_keys; do
+  printf '%s\n' "$keys" | grep -qx "$key" && continue
+  echo "launch/: reads the configuration key $key, which is not in the table"
+  failed=1
+done
+exit $failed
