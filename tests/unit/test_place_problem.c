@@ -301,7 +301,7 @@ static void terms_on_ranks(int32_t *rank_of, const place_world *w,
                            const moerun_placement *p, int64_t t, int32_t l,
                            int32_t home) {
   const int32_t K = w->trace.num_terms;
-  int32_t ids[8];
+  int32_t ids[8] = {0};
   for (int32_t k = 0; k < K; k++) {
     ids[k] = w->trace.ids[(t * w->trace.num_layers + l) * K + k];
   }

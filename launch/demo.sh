@@ -1,0 +1,60 @@
+#!/bin/sh
+# Builds moerun, runs the demo model on 4 ranks over a dozen prompts and shows
+# what came out, how fast, and that 1 rank writes the same bytes.
+set -eu
+cd "$(dirname "$0")/.."
+
+./launch/setup.sh
+moerun=build/release/launch/moerun
+model=launch/demo/model
+prompts=launch/demo/prompts.jsonl
+results=build/demo
+rm -rf "$results"
+mkdir -p "$results"
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "building"
+{ cmake --preset release &&
+  cmake --build --preset release -j "$(nproc)" --target moerun_cli; } \
+  > "$results/build.log" 2>&1 || {
+  tail -n 40 "$results/build.log"
+  exit 1
+}
+
+# on R ARGUMENT...: moerun on R ranks.
+on() {
+  ranks=$1
+  shift
+  ./launch/mpirun.sh -n "$ranks" "$moerun" "$@"
+}
+
+say "$(wc -l < $prompts) prompts on 4 ranks"
+on 4 run --model $model --prompts $prompts --output "$results/4_ranks.jsonl" \
+  --metrics "$results/metrics.json" > "$results/table"
+
+# strings KEY FILE: the JSON strings of a key, one a line, still escaped.
+strings() {
+  sed -nE 's/.*"'"$1"'": ?"(([^"\\]|\\.)*)".*/\1/p' "$2"
+}
+strings prompt $prompts > "$results/prompts"
+strings text "$results/4_ranks.jsonl" > "$results/texts"
+say "the first of each domain: prompt, then after the bar the completion"
+paste -d '\t' "$results/prompts" "$results/texts" | sed -n '1~2p' |
+  while IFS="$(printf '\t')" read -r prompt text; do
+    printf '%b\n\n' "$prompt┃$text" | sed 's/\\"/"/g'
+  done
+
+say "perplexity of launch/demo/text.txt on 4 ranks"
+on 4 run --model $model --score launch/demo/text.txt --log-level warn \
+  --progress off | grep '^perplexity'
+
+say "the run over the prompts"
+cat "$results/table"
+
+say "the same on 1 rank"
+on 1 run --model $model --prompts $prompts --output "$results/1_rank.jsonl" \
+  --log-level warn --progress off | grep -E '^(prefill|decode)'
+cmp "$results/1_rank.jsonl" "$results/4_ranks.jsonl"
+echo "1 rank and 4 ranks wrote the same $(wc -c < "$results/1_rank.jsonl")" \
+  "bytes, SHA-256 $(sha256sum < "$results/1_rank.jsonl" | cut -c 1-16)…"
