@@ -221,7 +221,7 @@ static moerun_status open_output(run *r) {
   if (r->is_profile) {
     MOERUN_TRY(moerun__trace_file_open(
         &r->trace, moerun__config_text(c, "trace"), options.overwrite,
-        r->prompts, &r->model_config, r->model_path));
+        r->prompts, &r->model_config, r->model_path, r->comm->size));
   }
   if (given(r, "metrics")) {
     MOERUN_TRY(moerun__check_folder(moerun__config_text(c, "metrics")));

@@ -20,12 +20,14 @@ typedef struct part {
   int64_t offset; /* in the partial file, rows */
   int64_t num_rows;
   int32_t num_prompt; /* of the rows; -1: the request has not finished */
+  int32_t rank;       /* that ran it */
 } part;
 
 struct moerun__trace_file {
   const moerun__prompts *prompts;
   const moerun__model_config *model;
   moerun__text model_name;
+  int32_t num_ranks;
   moerun__text npy_path;
   moerun__text json_path;
   moerun__text partial_path;
@@ -72,7 +74,8 @@ moerun_status moerun__trace_file_open(moerun__trace_file **out,
                                       const char *path, int overwrite,
                                       const moerun__prompts *prompts,
                                       const moerun__model_config *model,
-                                      const char *model_path) {
+                                      const char *model_path,
+                                      int32_t num_ranks) {
   moerun_status status = MOERUN_OK;
   moerun__trace_file *trace = NULL;
   *out = NULL;
@@ -80,6 +83,7 @@ moerun_status moerun__trace_file_open(moerun__trace_file **out,
   trace->file = -1;
   trace->prompts = prompts;
   trace->model = model;
+  trace->num_ranks = num_ranks;
   trace->num_requests = moerun__prompts_count(prompts);
   trace->row_bytes = sizeof(int16_t) * (size_t)model->num_moe_layers *
                      (size_t)model->experts_per_token;
@@ -145,6 +149,7 @@ moerun_status moerun__trace_file_append(moerun__trace_file *trace,
   trace->part[c->index] =
       (part){.offset = trace->num_rows,
              .num_rows = c->num_traced,
+             .rank = c->rank,
              .num_prompt =
                  c->num_prompt < c->num_traced ? c->num_prompt : c->num_traced};
   trace->num_rows += c->num_traced;
@@ -202,7 +207,7 @@ done:
 }
 
 /* One array of the .json: a number or an id for each finished request. */
-typedef enum column { OFFSET, PROMPT_ROWS, INDEX, ID } column;
+typedef enum column { OFFSET, PROMPT_ROWS, RANK, INDEX, ID } column;
 
 static moerun_status print_column(moerun__text *out,
                                   const moerun__trace_file *trace,
@@ -221,6 +226,7 @@ static moerun_status print_column(moerun__text *out,
     } else {
       const int64_t value = what == OFFSET  ? offset
                             : what == INDEX ? i
+                            : what == RANK  ? (int64_t)p->rank
                                             : (int64_t)p->num_prompt;
       MOERUN_TRY(moerun__text_print(out, "%s%lld", gap, (long long)value));
     }
@@ -264,7 +270,7 @@ static moerun_status write_description(const moerun__trace_file *trace) {
       &out,
       ", \"architecture\": \"%s\",\n\"num_experts\": %d, "
       "\"experts_per_token\": %d, \"num_layers\": %d,\n\"tokens\": %lld, "
-      "\"phase\": \"%s\"",
+      "\"phase\": \"%s\", \"gate_order\": true",
       moerun__arch_name(model->arch), model->num_experts,
       model->experts_per_token, model->num_moe_layers,
       (long long)trace->num_rows,
@@ -273,6 +279,9 @@ static moerun_status write_description(const moerun__trace_file *trace) {
   MOERUN_TRY(print_layers(&out, model));
   MOERUN_TRY(print_column(&out, trace, "sequence_offset", OFFSET));
   MOERUN_TRY(print_column(&out, trace, "prompt_rows", PROMPT_ROWS));
+  MOERUN_TRY(
+      moerun__text_print(&out, ",\n\"num_ranks\": %d", trace->num_ranks));
+  MOERUN_TRY(print_column(&out, trace, "rank", RANK));
   MOERUN_TRY(print_column(&out, trace, "index", INDEX));
   MOERUN_TRY(print_column(&out, trace, "id", ID));
   MOERUN_TRY(moerun__text_append(&out, "}\n", 2));

@@ -16,7 +16,8 @@ moerun_status moerun__trace_file_open(moerun__trace_file **out,
                                       const char *path, int overwrite,
                                       const moerun__prompts *prompts,
                                       const moerun__model_config *model,
-                                      const char *model_path);
+                                      const char *model_path,
+                                      int32_t num_ranks);
 /* Creates NAME.npy.partial, where rows are kept in the order they come. */
 moerun_status moerun__trace_file_begin(moerun__trace_file *trace);
 moerun_status moerun__trace_file_append(moerun__trace_file *trace,

@@ -1,6 +1,7 @@
 /* The recorded routing: order of the input, a description that agrees with the
  * array, and nothing left behind. */
 #include "launch/trace_file.h"
+#include "placement/trace.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
@@ -62,6 +63,7 @@ static void append(moerun__trace_file *trace, int64_t index, int32_t num_prompt,
     }
   }
   const moerun__completion c = {.index = index,
+                                .rank = (int32_t)(2 - index % 3),
                                 .num_prompt = num_prompt,
                                 .num_traced = num_rows,
                                 .trace = rows};
@@ -96,10 +98,11 @@ static void requests_are_put_in_order(void **state) {
   static const int64_t offset[] = {0, 2, 602, 603};
   static const int64_t prompt_rows[] = {2, 5, 1};
   static const int64_t index[] = {0, 1, 3};
+  static const int64_t rank[] = {2, 1, 2};
   static const int64_t layers[] = {1, 2};
   moerun__trace_file *trace = NULL;
   assert_int_equal(moerun__trace_file_open(&trace, npy_path, 0, prompts, &model,
-                                           "/x/some model//"),
+                                           "/x/some model//", 3),
                    MOERUN_OK);
   assert_int_equal(moerun__trace_file_begin(trace), MOERUN_OK);
   append(trace, 3, 1, 1);
@@ -129,6 +132,8 @@ static void requests_are_put_in_order(void **state) {
   expect_integers(root, "prompt_rows", prompt_rows, 3);
   expect_integers(root, "index", index, 3);
   expect_integers(root, "layers", layers, 2);
+  expect_integers(root, "rank", rank, 3);
+  assert_int_equal(json_integer_value(json_object_get(root, "num_ranks")), 3);
   const json_t *ids = json_object_get(root, "id");
   assert_string_equal(json_string_value(json_array_get(ids, 0)), "a\"");
   assert_int_equal(json_integer_value(json_array_get(ids, 1)), 1);
@@ -141,24 +146,55 @@ static void requests_are_put_in_order(void **state) {
   json_decref(root);
 }
 
+/* What placements are solved from reads what profile writes. */
+static void placement_reads_it(void **state) {
+  (void)state;
+  static const int64_t offset[] = {0, 1, 3};
+  static int16_t rows[2 * LAYERS * K] = {5, 0, 3, 7, 1, 2, 0, 1, 2, 6, 5, 4};
+  moerun__trace_file *file = NULL;
+  moerun__trace *trace = NULL;
+  assert_int_equal(
+      moerun__trace_file_open(&file, npy_path, 1, prompts, &model, "m", 3),
+      MOERUN_OK);
+  assert_int_equal(moerun__trace_file_begin(file), MOERUN_OK);
+  for (int32_t i = 2; i > 0; i--) {
+    const moerun__completion c = {
+        .index = i, .rank = i, .num_prompt = 1, .num_traced = i, .trace = rows};
+    assert_int_equal(moerun__trace_file_append(file, &c), MOERUN_OK);
+  }
+  assert_int_equal(moerun__trace_file_end(file), MOERUN_OK);
+  moerun__trace_file_destroy(file);
+  assert_int_equal(moerun__trace_load(&trace, npy_path, 0), MOERUN_OK);
+  assert_int_equal(moerun__trace_check(trace, npy_path), MOERUN_OK);
+  assert_int_equal(trace->num_sequences, 2);
+  assert_memory_equal(trace->sequence_offset, offset, sizeof offset);
+  assert_int_equal(trace->gate_order, 1);
+  assert_int_equal(trace->num_ranks, 3);
+  assert_int_equal(trace->home[0], 1);
+  assert_int_equal(trace->home[1], 2);
+  assert_int_equal(trace->ids[0], 5);
+  assert_memory_equal(trace->ids + LAYERS * K, rows, sizeof rows);
+  moerun__trace_destroy(trace);
+}
+
 static void what_exists_is_kept(void **state) {
   (void)state;
   moerun__trace_file *trace = NULL;
   (void)unlink(npy_path);
   scratch_write(json_path, "kept");
   assert_int_equal(
-      moerun__trace_file_open(&trace, npy_path, 0, prompts, &model, "m"),
+      moerun__trace_file_open(&trace, npy_path, 0, prompts, &model, "m", 3),
       MOERUN_ERR_INVALID);
   expect_words(json_path);
   expect_words("exists already: --overwrite replaces it");
   assert_null(trace);
   scratch_write(npy_path, "kept");
   assert_int_equal(
-      moerun__trace_file_open(&trace, npy_path, 0, prompts, &model, "m"),
+      moerun__trace_file_open(&trace, npy_path, 0, prompts, &model, "m", 3),
       MOERUN_ERR_INVALID);
   expect_words(npy_path);
   assert_int_equal(
-      moerun__trace_file_open(&trace, npy_path, 1, prompts, &model, "m"),
+      moerun__trace_file_open(&trace, npy_path, 1, prompts, &model, "m", 3),
       MOERUN_OK);
   assert_int_equal(moerun__trace_file_begin(trace), MOERUN_OK);
   append(trace, 2, 1, 1);
@@ -178,16 +214,16 @@ static void bad_names_are_refused(void **state) {
   const size_t live = moerun__alloc_live();
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     assert_int_equal(
-        moerun__trace_file_open(&trace, names[i], 1, prompts, &model, "m"),
+        moerun__trace_file_open(&trace, names[i], 1, prompts, &model, "m", 3),
         MOERUN_ERR_INVALID);
     expect_words("--trace: expected a name that ends in .npy, found");
   }
   assert_int_equal(moerun__trace_file_open(&trace, "/nonexistent/t.npy", 0,
-                                           prompts, &model, "m"),
+                                           prompts, &model, "m", 3),
                    MOERUN_ERR_IO);
   model.num_experts = 40000;
   assert_int_equal(
-      moerun__trace_file_open(&trace, npy_path, 1, prompts, &model, "m"),
+      moerun__trace_file_open(&trace, npy_path, 1, prompts, &model, "m", 3),
       MOERUN_ERR_UNSUPPORTED);
   model.num_experts = 8;
   assert_int_equal(moerun__alloc_live(), live);
@@ -196,6 +232,7 @@ static void bad_names_are_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(requests_are_put_in_order),
+      cmocka_unit_test(placement_reads_it),
       cmocka_unit_test(what_exists_is_kept),
       cmocka_unit_test(bad_names_are_refused),
   };
