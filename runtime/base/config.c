@@ -70,7 +70,7 @@ static const moerun__config_row table[] = {
     BOOL_ROW("resume", RUNS, "keep the results that output holds already"),
     BOOL_ROW("overwrite", RUNS, "replace output where it exists"),
     CHOICE_ROW("add_bos", "auto", "auto|yes|no", RUNS,
-               "begin-of-sequence token; auto: as tokenizer.json says"),
+               "begin-of-sequence token; auto: before texts, if there is one"),
     TEXT_ROW("trace", "file", PROFILE, PROFILE,
              "recorded routing: this .npy, and a .json beside it"),
     TEXT_ROW("metrics", "file", RUNS, 0, "times, bytes and loads as JSON"),
