@@ -29,14 +29,19 @@ typedef struct attention_tile {
   float *out[MOERUN_ATTENTION_QUERIES];
 } attention_tile;
 
+/* The tile's part of page number `number`, in floats from the cache's start. */
+static inline size_t page_start(const attention_tile *tile, size_t number) {
+  const size_t page = (size_t)tile->view->page[number];
+  return page * tile->view->page_stride + tile->block;
+}
+
 /* Dot products of all queries with `pages` pages from page number `first`. */
 ALWAYS_INLINE void score_pages(const attention_tile *tile, size_t first,
                                const int queries, const int pages) {
   lanes sum[MOERUN_ATTENTION_QUERIES];
   const float *key[4];
   UNROLL for (int p = 0; p < pages; p++) {
-    const size_t page = (size_t)tile->view->page[first + (size_t)p];
-    key[p] = tile->view->keys + page * tile->view->page_stride + tile->block;
+    key[p] = tile->view->keys + page_start(tile, first + (size_t)p);
   }
   UNROLL for (int i = 0; i < queries * pages; i++) {
     sum[i] = lanes_set(0.0F);
@@ -60,14 +65,27 @@ ALWAYS_INLINE void score_pages(const attention_tile *tile, size_t first,
   }
 }
 
+/* Adds position t, whose value is at `value`, to the chains of all queries. */
+ALWAYS_INLINE void mix_position(lanes *sum, const attention_tile *tile,
+                                const float *value, int32_t t,
+                                const int queries, const int vectors,
+                                const int left) {
+  UNROLL for (int v = 0; v < vectors; v++) {
+    const lanes x = lanes_fetch(value + (size_t)v * LANES, left);
+    UNROLL for (int i = 0; i < queries; i++) {
+      const float p = tile->score[(size_t)i * tile->score_stride + (size_t)t];
+      sum[i * vectors + v] = lanes_fma(lanes_set(p), x, sum[i * vectors + v]);
+    }
+  }
+}
+
 /* Output elements d .. of all queries, `vectors` lanes wide; `left` of them in
  * the last when that is cut short (vectors = 1 then). */
 ALWAYS_INLINE void mix_values(const attention_tile *tile, size_t d,
                               const int queries, const int vectors,
                               const int left) {
   lanes sum[MOERUN_ATTENTION_QUERIES * 2];
-  const moerun__kv_view *view = tile->view;
-  const float *values = view->values + tile->block + d;
+  const float *values = tile->view->values + d;
   int32_t common = tile->visible[0];
   UNROLL for (int i = 0; i < queries; i++) {
     if (tile->visible[i] < common) common = tile->visible[i];
@@ -75,25 +93,18 @@ ALWAYS_INLINE void mix_values(const attention_tile *tile, size_t d,
   UNROLL for (int i = 0; i < queries * vectors; i++) {
     sum[i] = lanes_set(0.0F);
   }
-  for (int32_t t = 0; t < common; t++) {
-    const size_t page = (size_t)view->page[t / LANES];
-    const float *value =
-        values + page * view->page_stride + (size_t)(t % LANES) * tile->width;
-    UNROLL for (int v = 0; v < vectors; v++) {
-      const lanes x = lanes_fetch(value + (size_t)v * LANES, left);
-      UNROLL for (int i = 0; i < queries; i++) {
-        const float *p = tile->score + (size_t)i * tile->score_stride;
-        sum[i * vectors + v] =
-            lanes_fma(lanes_set(p[t]), x, sum[i * vectors + v]);
-      }
+  for (int32_t t = 0; t < common;) {
+    const int32_t end = t + LANES < common ? t + LANES : common;
+    const float *value = values + page_start(tile, (size_t)(t / LANES));
+    for (; t < end; t++, value += tile->width) {
+      mix_position(sum, tile, value, t, queries, vectors, left);
     }
   }
   UNROLL for (int i = 0; i < queries; i++) {
     const float *p = tile->score + (size_t)i * tile->score_stride;
     for (int32_t t = common; t < tile->visible[i]; t++) {
-      const size_t page = (size_t)view->page[t / LANES];
-      const float *value =
-          values + page * view->page_stride + (size_t)(t % LANES) * tile->width;
+      const float *value = values + page_start(tile, (size_t)(t / LANES)) +
+                           (size_t)(t % LANES) * tile->width;
       UNROLL for (int v = 0; v < vectors; v++) {
         sum[i * vectors + v] = lanes_fma(
             lanes_set(p[t]), lanes_fetch(value + (size_t)v * LANES, left),

@@ -2,10 +2,10 @@
  *
  * One tile is a few rows by one or more panels of 32 outputs, kept in
  * registers over a run of inputs. For few rows the run is the whole row and
- * the weights stream through once. For many rows, blocks of inputs are visited
- * in ascending order, and y carries the chains from one to the next (a float
- * stored and loaded is the same float); a block's slice of a panel then serves
- * all tiles of up to MOERUN_LINEAR_ROWS rows from the nearest cache. x is
+ * the weights stream through once. For many rows a panel is taken in blocks of
+ * inputs, ascending, and y carries the chains from one to the next (a float
+ * stored and loaded is the same float); a block's slice of the panel then
+ * serves all tiles of up to MOERUN_LINEAR_ROWS rows from a near cache. x is
  * packed by tiles, inputs outermost, so that a tile reads one stream. How rows
  * are cut into tiles changes nothing for a row. */
 #ifndef MOERUN_KERNELS_LINEAR_H
@@ -33,10 +33,9 @@ typedef struct linear_tile {
 #include "kernels/cpu/tile_portable.h"
 #endif
 
-enum {
-  BLOCK_INPUTS = 256, /* a panel's slice of 16-bit weights: 16 KiB */
-  BLOCK_PANELS = 16,  /* that share the packed x of a block of inputs */
-};
+/* A panel's slice of 16-bit weights (64 KiB) and a tile of x then fit in the
+ * second-level cache together. */
+enum { BLOCK_INPUTS = 1024 };
 
 /* The rows of one call that are packed together. */
 typedef struct linear_block {
@@ -117,17 +116,12 @@ static void run_block(const linear_block *block) {
       ((size_t)block->weight->num_outputs + MOERUN_PANEL - 1) / MOERUN_PANEL;
   const size_t at_once =
       block->tiles > 1 ? 1 : (size_t)tile_panels((int)block->rows);
-  for (size_t first = 0; first < num_panels; first += BLOCK_PANELS) {
-    const size_t end = least(first + BLOCK_PANELS, num_panels);
+  for (size_t panel = 0; panel < num_panels;) {
+    const size_t panels = panel + at_once <= num_panels ? at_once : 1;
     for (size_t k = 0; k < D; k += block->block_inputs) {
-      size_t panel = first;
-      for (; panel + at_once <= end; panel += at_once) {
-        run_panels(block, panel, at_once, k);
-      }
-      for (; panel < end; panel++) {
-        run_panels(block, panel, 1, k);
-      }
+      run_panels(block, panel, panels, k);
     }
+    panel += panels;
   }
 }
 
@@ -144,7 +138,8 @@ static void set_linear(float *y, size_t y_stride, const float *x,
         .weight = weight,
         .rows = rows,
         .tiles = tiles,
-        .block_inputs = tiles == 1 ? (size_t)weight->num_inputs : BLOCK_INPUTS,
+        .block_inputs =
+            rows <= STREAM_ROWS ? (size_t)weight->num_inputs : BLOCK_INPUTS,
     };
     if (rows > 1) pack_block(scratch, x + m * x_stride, x_stride, &block);
     run_block(&block);

@@ -2,11 +2,16 @@
  * a panel; 12 accumulators of 8 outputs.
  *
  * BF16 weights are widened as in the AVX-512 tile: even outputs by a shift,
- * odd ones by a mask, interleaved where they meet y. */
+ * odd ones by a mask, interleaved where they meet y; prefetching likewise. */
 #ifndef MOERUN_KERNELS_TILE_AVX2_H
 #define MOERUN_KERNELS_TILE_AVX2_H
 
-enum { TILE_ROWS = 6, PREFETCH_INPUTS = 16, HALF_PANEL = MOERUN_PANEL / 2 };
+enum {
+  TILE_ROWS = 6,
+  STREAM_ROWS = 3,
+  PREFETCH_INPUTS = 64,
+  HALF_PANEL = MOERUN_PANEL / 2
+};
 
 static int tile_panels(int rows) {
   (void)rows;
@@ -81,9 +86,8 @@ ALWAYS_INLINE void tile(const linear_tile *job, const moerun__dtype dtype,
   const char *panel = job->panel + (size_t)first * (step / 2);
   const float *x = job->x;
   for (size_t k = 0; k < job->count; k++, panel += step, x += rows) {
-    _mm_prefetch(panel + PREFETCH_INPUTS * step, _MM_HINT_T0);
-    if (dtype == MOERUN_DTYPE_F32 && halves == 2) {
-      _mm_prefetch(panel + PREFETCH_INPUTS * step + 64, _MM_HINT_T0);
+    if (rows > 2) {
+      _mm_prefetch(panel + PREFETCH_INPUTS * step, _MM_HINT_T0);
     }
     UNROLL for (int h = 0; h < halves; h++) {
       const lanes w = load_weights(panel + (size_t)h * (step / 2), dtype);

@@ -1,20 +1,24 @@
-/* A tile of `linear` in AVX-512: up to 12 rows by 1, 2 or 4 panels, 24
+/* A tile of `linear` in AVX-512: up to 12 rows by a panel, or 6 by two: 24
  * accumulators.
  *
  * 16-bit weights are widened in the loop. One load brings a panel's 32 bf16 of
  * one input; those with even outputs are moved up by a shift, those with odd
  * outputs kept by a mask, which is half the work of widening them in order.
  * The accumulators therefore hold even and odd outputs and are interleaved
- * where they meet y. */
+ * where they meet y.
+ *
+ * The processor's own prefetcher keeps up where memory is the limit, and
+ * instructions only disturb it there (1 or 2 rows); with more rows it
+ * falls behind the arithmetic, and a line is asked for 64 inputs ahead. */
 #ifndef MOERUN_KERNELS_TILE_AVX512_H
 #define MOERUN_KERNELS_TILE_AVX512_H
 
-enum { TILE_ROWS = 12, PREFETCH_INPUTS = 32 };
+enum { TILE_ROWS = 12, STREAM_ROWS = 12, PREFETCH_INPUTS = 64 };
 
 /* Panels at a time for so many rows: enough chains to hide the latency of the
- * multiply-add and enough streams to keep memory busy. */
+ * multiply-add, few enough for the registers. */
 static int tile_panels(int rows) {
-  return rows <= 3 ? 4 : rows <= 6 ? 2 : 1;
+  return rows <= 6 ? 2 : 1;
 }
 
 typedef struct weight_pair {
@@ -77,6 +81,12 @@ ALWAYS_INLINE __mmask32 panel_mask(const linear_tile *job, int panel,
                             : (__mmask32)((1ULL << job->columns) - 1);
 }
 
+ALWAYS_INLINE void fetch_ahead(const char *at, const size_t step) {
+  for (size_t line = 0; line < step; line += 64) {
+    _mm_prefetch(at + PREFETCH_INPUTS * step + line, _MM_HINT_T0);
+  }
+}
+
 ALWAYS_INLINE void tile(const linear_tile *job, const moerun__dtype dtype,
                         const int rows, const int panels) {
   weight_pair sum[TILE_ROWS];
@@ -94,10 +104,7 @@ ALWAYS_INLINE void tile(const linear_tile *job, const moerun__dtype dtype,
   for (size_t k = 0; k < job->count; k++, panel += step, x += rows) {
     UNROLL for (int p = 0; p < panels; p++) {
       const char *at = panel + (size_t)p * job->panel_bytes;
-      _mm_prefetch(at + PREFETCH_INPUTS * step, _MM_HINT_T0);
-      if (dtype == MOERUN_DTYPE_F32) {
-        _mm_prefetch(at + PREFETCH_INPUTS * step + 64, _MM_HINT_T0);
-      }
+      if (rows > 2) fetch_ahead(at, step);
       const weight_pair w = load_weights(at, dtype);
       UNROLL for (int r = 0; r < rows; r++) {
         const __m512 v = _mm512_set1_ps(x[r]);
@@ -113,25 +120,16 @@ ALWAYS_INLINE void tile(const linear_tile *job, const moerun__dtype dtype,
   }
 }
 
-/* Every number of rows has a tile of its own, for one panel or for as many as
- * tile_panels says. */
+/* Every number of rows has a tile of its own. */
 ALWAYS_INLINE void tile_of(const linear_tile *job, const moerun__dtype dtype,
-                           int rows, int panels) {
-#define TILE_CASE(count, many)                                                 \
-  case count:                                                                  \
-    if (panels == (many)) {                                                    \
-      tile(job, dtype, count, many);                                           \
-      return;                                                                  \
-    }                                                                          \
-    tile(job, dtype, count, 1);                                                \
-    return;
+                           int rows, const int panels) {
   switch (rows) {
-    TILE_CASE(1, 4)
-    TILE_CASE(2, 4)
-    TILE_CASE(3, 4)
-    TILE_CASE(4, 2)
-    TILE_CASE(5, 2)
-    TILE_CASE(6, 2)
+  case 1: tile(job, dtype, 1, panels); return;
+  case 2: tile(job, dtype, 2, panels); return;
+  case 3: tile(job, dtype, 3, panels); return;
+  case 4: tile(job, dtype, 4, panels); return;
+  case 5: tile(job, dtype, 5, panels); return;
+  case 6: tile(job, dtype, 6, panels); return;
   case 7: tile(job, dtype, 7, 1); return;
   case 8: tile(job, dtype, 8, 1); return;
   case 9: tile(job, dtype, 9, 1); return;
@@ -139,19 +137,30 @@ ALWAYS_INLINE void tile_of(const linear_tile *job, const moerun__dtype dtype,
   case 11: tile(job, dtype, 11, 1); return;
   default: tile(job, dtype, 12, 1); return;
   }
-#undef TILE_CASE
 }
 
 static void tile_f32(const linear_tile *job, int rows, int panels) {
-  tile_of(job, MOERUN_DTYPE_F32, rows, panels);
+  if (panels == 2) {
+    tile_of(job, MOERUN_DTYPE_F32, rows, 2);
+  } else {
+    tile_of(job, MOERUN_DTYPE_F32, rows, 1);
+  }
 }
 
 static void tile_bf16(const linear_tile *job, int rows, int panels) {
-  tile_of(job, MOERUN_DTYPE_BF16, rows, panels);
+  if (panels == 2) {
+    tile_of(job, MOERUN_DTYPE_BF16, rows, 2);
+  } else {
+    tile_of(job, MOERUN_DTYPE_BF16, rows, 1);
+  }
 }
 
 static void tile_f16(const linear_tile *job, int rows, int panels) {
-  tile_of(job, MOERUN_DTYPE_F16, rows, panels);
+  if (panels == 2) {
+    tile_of(job, MOERUN_DTYPE_F16, rows, 2);
+  } else {
+    tile_of(job, MOERUN_DTYPE_F16, rows, 1);
+  }
 }
 
 static void run_tile(const linear_tile *job, moerun__dtype dtype, int rows,

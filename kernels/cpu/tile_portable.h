@@ -2,7 +2,7 @@
 #ifndef MOERUN_KERNELS_TILE_PORTABLE_H
 #define MOERUN_KERNELS_TILE_PORTABLE_H
 
-enum { TILE_ROWS = 4 };
+enum { TILE_ROWS = 4, STREAM_ROWS = 4 };
 
 static int tile_panels(int rows) {
   (void)rows;

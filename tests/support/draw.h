@@ -40,9 +40,11 @@ static inline void draw_elements(draw *from, void *out, size_t count,
     }
     uint16_t half = moerun__f32_to_bf16(value);
     if (dtype == MOERUN_DTYPE_F16) {
-      /* sign, exponent 0 .. 14 (subnormals too), any mantissa: |value| < 1 */
-      half = (uint16_t)(draw_int(from, 0, 14) << 10 | draw_int(from, 0, 1023) |
-                        draw_int(from, 0, 1) << 15);
+      /* subnormals too; one draw a statement: operands have no order */
+      const int32_t exponent = draw_int(from, 0, 14);
+      const int32_t mantissa = draw_int(from, 0, 1023);
+      const int32_t sign = draw_int(from, 0, 1);
+      half = (uint16_t)(sign << 15 | exponent << 10 | mantissa);
     }
     memcpy((char *)out + 2 * i, &half, sizeof half);
   }

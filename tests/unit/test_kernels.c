@@ -95,6 +95,22 @@ static void linear_case_destroy(linear_case *c) {
   moerun__free(c->scratch);
 }
 
+/* The contract itself, for one row: a chain of fused multiply-adds from 0. */
+static void assert_chains(const linear_case *c, size_t m) {
+  const size_t D = (size_t)c->weight.num_inputs;
+  float *w = floats(D);
+  for (int32_t n = 0; n < c->weight.num_outputs; n++) {
+    float chain = 0;
+    moerun__weight_row(w, &c->weight, n);
+    for (size_t d = 0; d < D; d++) {
+      chain = fmaf(c->x[m * c->x_stride + d], w[d], chain);
+    }
+    assert_same_bits(&c->y[FIRST_SET][m * c->y_stride + (size_t)n], &chain, 1,
+                     moerun__kernels_at(FIRST_SET)->name, "linear, one chain");
+  }
+  moerun__free(w);
+}
+
 /* Sets agree (gaps between rows included: nobody writes there), the oracle is
  * near, and a row alone has the bits that it has in the batch. */
 static void linear_case_check(const linear_case *c) {
@@ -104,6 +120,7 @@ static void linear_case_check(const linear_case *c) {
   for (size_t i = 0; i < all; i++) {
     assert_within(TOLERANCE_LINEAR, c->y[FIRST_SET][i], c->y[0][i], (double)D);
   }
+  if (c->M > 0) assert_chains(c, (size_t)c->M - 1);
   float *alone = floats(N);
   for (int i = FIRST_SET; moerun__kernels_at(i) != NULL; i++) {
     const moerun__kernels *set = moerun__kernels_at(i);
