@@ -9,6 +9,7 @@ extern const moerun__kernels moerun__kernels_portable;
 #ifdef MOERUN_KERNELS_X86
 extern const moerun__kernels moerun__kernels_avx2;
 extern const moerun__kernels moerun__kernels_avx512;
+extern const moerun__kernels moerun__kernels_avx512_bf16;
 #endif
 
 #endif

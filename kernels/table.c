@@ -25,6 +25,10 @@ static int runs_avx512(void) {
          __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512dq");
 }
+
+static int runs_avx512_bf16(void) {
+  return runs_avx512() && __builtin_cpu_supports("avx512bf16");
+}
 #endif
 
 static int runs_anywhere(void) {
@@ -40,6 +44,7 @@ static const struct set {
 #ifdef MOERUN_KERNELS_X86
     {&moerun__kernels_avx2, runs_avx2},
     {&moerun__kernels_avx512, runs_avx512},
+    {&moerun__kernels_avx512_bf16, runs_avx512_bf16},
 #endif
 };
 

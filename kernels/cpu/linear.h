@@ -11,6 +11,7 @@
 #ifndef MOERUN_KERNELS_LINEAR_H
 #define MOERUN_KERNELS_LINEAR_H
 
+#include "kernels/cpu/flush.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/sizes.h"
 
@@ -23,6 +24,8 @@ typedef struct linear_tile {
   size_t count;       /* inputs */
   int columns;        /* outputs of the last panel that exist: 1 .. 32 */
   int resume;         /* chains go on from y instead of 0 */
+  int rounded;        /* x was rounded to BF16: subnormals count as zero */
+  int pairs;          /* x is [ceil(count / 2)][rows] pairs of BF16 */
 } linear_tile;
 
 #if defined(SET_AVX512)
@@ -46,10 +49,26 @@ typedef struct linear_block {
   size_t rows;
   size_t tiles;
   size_t block_inputs;
+  int rounded; /* x is rounded to BF16 */
+  int pairs;   /* and packed in pairs of inputs */
 } linear_block;
 
 static size_t least(size_t a, size_t b) {
   return a < b ? a : b;
+}
+
+/* x[rows][count] to [ceil(count / 2)][rows] pairs of BF16, the first input of a
+ * pair in the upper half, where the instruction looks first. */
+static void pack_pairs(float *packed, const float *x, size_t x_stride,
+                       size_t rows, size_t count) {
+  for (size_t k = 0; k < count; k += 2) {
+    for (size_t r = 0; r < rows; r++) {
+      const float *at = x + r * x_stride + k;
+      const uint32_t second = k + 1 < count ? moerun__f32_to_bf16(at[1]) : 0;
+      const uint32_t pair = (uint32_t)moerun__f32_to_bf16(at[0]) << 16 | second;
+      memcpy(packed + k / 2 * rows + r, &pair, sizeof pair);
+    }
+  }
 }
 
 /* x[rows][count] to [count][rows]. */
@@ -76,9 +95,17 @@ static void pack_block(float *packed, const float *x, size_t x_stride,
     const size_t count = least(block->block_inputs, D - k);
     for (size_t tile = 0; tile < block->tiles; tile++) {
       const size_t begin = tile_begin(block, tile);
-      pack_tile(packed + k * block->rows + begin * count,
-                x + begin * x_stride + k, x_stride,
-                tile_begin(block, tile + 1) - begin, count);
+      float *out = packed + k * block->rows + begin * count;
+      const float *in = x + begin * x_stride + k;
+      const size_t rows = tile_begin(block, tile + 1) - begin;
+      if (block->pairs) {
+        pack_pairs(out, in, x_stride, rows, count);
+        continue;
+      }
+      pack_tile(out, in, x_stride, rows, count);
+      for (size_t i = 0; block->rounded && i < rows * count; i++) {
+        out[i] = moerun__bf16_to_f32(moerun__f32_to_bf16(out[i]));
+      }
     }
   }
 }
@@ -100,6 +127,8 @@ static void run_panels(const linear_block *block, size_t panel, size_t panels,
       .columns =
           (int)least(outputs - (panels - 1) * MOERUN_PANEL, MOERUN_PANEL),
       .resume = k > 0,
+      .rounded = block->rounded,
+      .pairs = block->pairs,
   };
   for (size_t tile = 0; tile < block->tiles; tile++) {
     const size_t begin = tile_begin(block, tile);
@@ -125,25 +154,49 @@ static void run_block(const linear_block *block) {
   }
 }
 
-static void set_linear(float *y, size_t y_stride, const float *x,
+static void run_linear(float *y, size_t y_stride, const float *x,
                        size_t x_stride, int32_t M, const moerun__weight *weight,
-                       float *scratch) {
+                       float *scratch, int rounded) {
   for (size_t m = 0; m < (size_t)M; m += MOERUN_LINEAR_ROWS) {
     const size_t rows = least(MOERUN_LINEAR_ROWS, (size_t)M - m);
     const size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    const int as_it_is = rows == 1 && !rounded;
     const linear_block block = {
         .y = y + m * y_stride,
         .y_stride = y_stride,
-        .packed = rows == 1 ? x + m * x_stride : scratch,
+        .packed = as_it_is ? x + m * x_stride : scratch,
         .weight = weight,
         .rows = rows,
         .tiles = tiles,
         .block_inputs =
             rows <= STREAM_ROWS ? (size_t)weight->num_inputs : BLOCK_INPUTS,
+        .rounded = rounded,
+        .pairs = rounded && HAS_PAIRS && weight->dtype == MOERUN_DTYPE_BF16,
     };
-    if (rows > 1) pack_block(scratch, x + m * x_stride, x_stride, &block);
+    if (!as_it_is) pack_block(scratch, x + m * x_stride, x_stride, &block);
     run_block(&block);
   }
+}
+
+static void set_linear(float *y, size_t y_stride, const float *x,
+                       size_t x_stride, int32_t M, const moerun__weight *weight,
+                       float *scratch) {
+  run_linear(y, y_stride, x, x_stride, M, weight, scratch, 0);
+}
+
+static void set_linear_bf16(float *y, size_t y_stride, const float *x,
+                            size_t x_stride, int32_t M,
+                            const moerun__weight *weight, float *scratch) {
+  const unsigned before = flush_begin();
+  run_linear(y, y_stride, x, x_stride, M, weight, scratch, 1);
+  /* The last pair of an odd row ends in 0 * 0, which makes -0 to +0. */
+  const size_t odd = (size_t)weight->num_inputs % 2;
+  for (size_t m = 0; m < (size_t)M * odd; m++) {
+    for (size_t n = 0; n < (size_t)weight->num_outputs; n++) {
+      y[m * y_stride + n] += 0.0F;
+    }
+  }
+  flush_end(before);
 }
 
 #endif

@@ -1,6 +1,7 @@
 /* One cpu set: every static function of these headers, compiled for the
  * instruction set of the file that includes this, and the table of them. The
- * file defines SET_NAME and SET_TABLE, and SET_AVX2 or SET_AVX512. */
+ * file defines SET_NAME and SET_TABLE, and SET_AVX2 or SET_AVX512 (with
+ * SET_BF16_PAIRS where the processor multiplies those). */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/sets.h"
@@ -8,6 +9,7 @@
 const moerun__kernels SET_TABLE = {
     .name = SET_NAME,
     .linear = set_linear,
+    .linear_bf16 = set_linear_bf16,
     .swiglu = set_swiglu,
     .rmsnorm = set_rmsnorm,
     .add = set_add,

@@ -10,7 +10,8 @@ enum {
   TILE_ROWS = 6,
   STREAM_ROWS = 3,
   PREFETCH_INPUTS = 64,
-  HALF_PANEL = MOERUN_PANEL / 2
+  HALF_PANEL = MOERUN_PANEL / 2,
+  HAS_PAIRS = 0
 };
 
 static int tile_panels(int rows) {

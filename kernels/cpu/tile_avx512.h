@@ -120,51 +120,133 @@ ALWAYS_INLINE void tile(const linear_tile *job, const moerun__dtype dtype,
   }
 }
 
+#ifdef SET_BF16_PAIRS
+enum { HAS_PAIRS = 1 };
+
+/* Two inputs of a panel as pairs: even outputs, odd outputs; the first input
+ * above the second. */
+typedef struct pair_weights {
+  __m512bh a;
+  __m512bh b;
+} pair_weights;
+
+ALWAYS_INLINE pair_weights pair_up(__m512i first, __m512i second) {
+  const __m512i upper = _mm512_set1_epi32((int)0xffff0000U);
+  const __m512i even = _mm512_or_si512(_mm512_slli_epi32(first, 16),
+                                       _mm512_andnot_si512(upper, second));
+  const __m512i odd = _mm512_or_si512(_mm512_and_si512(first, upper),
+                                      _mm512_srli_epi32(second, 16));
+  return (pair_weights){(__m512bh)even, (__m512bh)odd};
+}
+
+/* As tile, two inputs a step. The instruction adds the product of the upper
+ * halves to the sum, rounds, then that of the lower halves, and rounds: two
+ * links of the chain. */
+ALWAYS_INLINE void tile_pairs(const linear_tile *job, const int rows,
+                              const int panels) {
+  weight_pair sum[TILE_ROWS];
+  UNROLL for (int i = 0; i < rows * panels; i++) {
+    sum[i] = (weight_pair){_mm512_setzero_ps(), _mm512_setzero_ps()};
+    if (job->resume) {
+      sum[i] =
+          load_outputs(job->y + (size_t)(i % rows) * job->y_stride +
+                           (size_t)(i / rows) * MOERUN_PANEL,
+                       panel_mask(job, i / rows, panels), MOERUN_DTYPE_BF16);
+    }
+  }
+  const size_t step = MOERUN_PANEL * 2UL;
+  const char *panel = job->panel;
+  const float *x = job->x;
+  for (size_t k = 0; k < job->count; k += 2, panel += 2 * step, x += rows) {
+    UNROLL for (int p = 0; p < panels; p++) {
+      const char *at = panel + (size_t)p * job->panel_bytes;
+      if (rows > 2) fetch_ahead(at, 2 * step);
+      const __m512i second = k + 1 < job->count ? _mm512_load_si512(at + step)
+                                                : _mm512_setzero_si512();
+      const pair_weights w = pair_up(_mm512_load_si512(at), second);
+      UNROLL for (int r = 0; r < rows; r++) {
+        const __m512bh v = (__m512bh)_mm512_castps_si512(_mm512_set1_ps(x[r]));
+        sum[p * rows + r].a = _mm512_dpbf16_ps(sum[p * rows + r].a, v, w.a);
+        sum[p * rows + r].b = _mm512_dpbf16_ps(sum[p * rows + r].b, v, w.b);
+      }
+    }
+  }
+  UNROLL for (int i = 0; i < rows * panels; i++) {
+    store_outputs(job->y + (size_t)(i % rows) * job->y_stride +
+                      (size_t)(i / rows) * MOERUN_PANEL,
+                  sum[i], panel_mask(job, i / rows, panels), MOERUN_DTYPE_BF16);
+  }
+}
+#else
+enum { HAS_PAIRS = 0 };
+#endif
+
+ALWAYS_INLINE void any_tile(const linear_tile *job, const moerun__dtype dtype,
+                            const int rows, const int panels, const int pairs) {
+#ifdef SET_BF16_PAIRS
+  if (pairs) {
+    tile_pairs(job, rows, panels);
+    return;
+  }
+#endif
+  (void)pairs;
+  tile(job, dtype, rows, panels);
+}
+
 /* Every number of rows has a tile of its own. */
 ALWAYS_INLINE void tile_of(const linear_tile *job, const moerun__dtype dtype,
-                           int rows, const int panels) {
+                           int rows, const int panels, const int pairs) {
   switch (rows) {
-  case 1: tile(job, dtype, 1, panels); return;
-  case 2: tile(job, dtype, 2, panels); return;
-  case 3: tile(job, dtype, 3, panels); return;
-  case 4: tile(job, dtype, 4, panels); return;
-  case 5: tile(job, dtype, 5, panels); return;
-  case 6: tile(job, dtype, 6, panels); return;
-  case 7: tile(job, dtype, 7, 1); return;
-  case 8: tile(job, dtype, 8, 1); return;
-  case 9: tile(job, dtype, 9, 1); return;
-  case 10: tile(job, dtype, 10, 1); return;
-  case 11: tile(job, dtype, 11, 1); return;
-  default: tile(job, dtype, 12, 1); return;
+  case 1: any_tile(job, dtype, 1, panels, pairs); return;
+  case 2: any_tile(job, dtype, 2, panels, pairs); return;
+  case 3: any_tile(job, dtype, 3, panels, pairs); return;
+  case 4: any_tile(job, dtype, 4, panels, pairs); return;
+  case 5: any_tile(job, dtype, 5, panels, pairs); return;
+  case 6: any_tile(job, dtype, 6, panels, pairs); return;
+  case 7: any_tile(job, dtype, 7, 1, pairs); return;
+  case 8: any_tile(job, dtype, 8, 1, pairs); return;
+  case 9: any_tile(job, dtype, 9, 1, pairs); return;
+  case 10: any_tile(job, dtype, 10, 1, pairs); return;
+  case 11: any_tile(job, dtype, 11, 1, pairs); return;
+  default: any_tile(job, dtype, 12, 1, pairs); return;
+  }
+}
+
+ALWAYS_INLINE void tiles_of(const linear_tile *job, const moerun__dtype dtype,
+                            int rows, int panels, const int pairs) {
+  if (panels == 2) {
+    tile_of(job, dtype, rows, 2, pairs);
+  } else {
+    tile_of(job, dtype, rows, 1, pairs);
   }
 }
 
 static void tile_f32(const linear_tile *job, int rows, int panels) {
-  if (panels == 2) {
-    tile_of(job, MOERUN_DTYPE_F32, rows, 2);
-  } else {
-    tile_of(job, MOERUN_DTYPE_F32, rows, 1);
-  }
+  tiles_of(job, MOERUN_DTYPE_F32, rows, panels, 0);
 }
 
 static void tile_bf16(const linear_tile *job, int rows, int panels) {
-  if (panels == 2) {
-    tile_of(job, MOERUN_DTYPE_BF16, rows, 2);
-  } else {
-    tile_of(job, MOERUN_DTYPE_BF16, rows, 1);
-  }
+  tiles_of(job, MOERUN_DTYPE_BF16, rows, panels, 0);
 }
 
 static void tile_f16(const linear_tile *job, int rows, int panels) {
-  if (panels == 2) {
-    tile_of(job, MOERUN_DTYPE_F16, rows, 2);
-  } else {
-    tile_of(job, MOERUN_DTYPE_F16, rows, 1);
-  }
+  tiles_of(job, MOERUN_DTYPE_F16, rows, panels, 0);
 }
+
+#ifdef SET_BF16_PAIRS
+static void tile_bf16_pairs(const linear_tile *job, int rows, int panels) {
+  tiles_of(job, MOERUN_DTYPE_BF16, rows, panels, 1);
+}
+#endif
 
 static void run_tile(const linear_tile *job, moerun__dtype dtype, int rows,
                      int panels) {
+#ifdef SET_BF16_PAIRS
+  if (job->pairs) {
+    tile_bf16_pairs(job, rows, panels);
+    return;
+  }
+#endif
   if (dtype == MOERUN_DTYPE_BF16) {
     tile_bf16(job, rows, panels);
   } else if (dtype == MOERUN_DTYPE_F16) {

@@ -2,7 +2,7 @@
 #ifndef MOERUN_KERNELS_TILE_PORTABLE_H
 #define MOERUN_KERNELS_TILE_PORTABLE_H
 
-enum { TILE_ROWS = 4, STREAM_ROWS = 4 };
+enum { TILE_ROWS = 4, STREAM_ROWS = 4, HAS_PAIRS = 0 };
 
 static int tile_panels(int rows) {
   (void)rows;
@@ -13,6 +13,7 @@ static void run_tile(const linear_tile *job, moerun__dtype dtype, int rows,
                      int panels) {
   float sum[TILE_ROWS][MOERUN_PANEL] = {{0}};
   const size_t columns = (size_t)job->columns;
+  const int by_hand = FLUSH_BY_HAND && job->rounded;
   (void)panels;
   for (int r = 0; r < rows && job->resume; r++) {
     memcpy(sum[r], job->y + (size_t)r * job->y_stride, columns * sizeof(float));
@@ -21,11 +22,14 @@ static void run_tile(const linear_tile *job, moerun__dtype dtype, int rows,
     float w[MOERUN_PANEL];
     for (size_t n = 0; n < MOERUN_PANEL; n++) {
       w[n] = moerun__element(job->panel, dtype, k * MOERUN_PANEL + n);
+      if (by_hand) w[n] = flushed(w[n]);
     }
     for (int r = 0; r < rows; r++) {
-      const float x = job->x[k * (size_t)rows + (size_t)r];
+      float x = job->x[k * (size_t)rows + (size_t)r];
+      if (by_hand) x = flushed(x);
       for (size_t n = 0; n < MOERUN_PANEL; n++) {
         sum[r][n] = fmaf(x, w[n], sum[r][n]);
+        if (by_hand) sum[r][n] = flushed(sum[r][n]);
       }
     }
   }

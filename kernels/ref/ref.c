@@ -6,11 +6,9 @@
 
 #include <math.h>
 
-static void ref_linear(float *y, size_t y_stride, const float *x,
-                       size_t x_stride, int32_t M, const moerun__weight *weight,
-                       float *scratch) {
+static void products(float *y, size_t y_stride, const float *x, size_t x_stride,
+                     int32_t M, const moerun__weight *weight, int rounded) {
   const int32_t D = weight->num_inputs;
-  (void)scratch;
   for (int32_t m = 0; m < M; m++) {
     const float *row = x + (size_t)m * x_stride;
     for (int32_t n = 0; n < weight->num_outputs; n++) {
@@ -18,13 +16,28 @@ static void ref_linear(float *y, size_t y_stride, const float *x,
       const size_t start = ((size_t)n - lane) * (size_t)D + lane;
       double sum = 0;
       for (int32_t d = 0; d < D; d++) {
-        sum +=
-            (double)row[d] * moerun__element(weight->panels, weight->dtype,
-                                             start + (size_t)d * MOERUN_PANEL);
+        const float in =
+            rounded ? moerun__bf16_to_f32(moerun__f32_to_bf16(row[d])) : row[d];
+        sum += (double)in * moerun__element(weight->panels, weight->dtype,
+                                            start + (size_t)d * MOERUN_PANEL);
       }
       y[(size_t)m * y_stride + (size_t)n] = (float)sum;
     }
   }
+}
+
+static void ref_linear(float *y, size_t y_stride, const float *x,
+                       size_t x_stride, int32_t M, const moerun__weight *weight,
+                       float *scratch) {
+  (void)scratch;
+  products(y, y_stride, x, x_stride, M, weight, 0);
+}
+
+static void ref_linear_bf16(float *y, size_t y_stride, const float *x,
+                            size_t x_stride, int32_t M,
+                            const moerun__weight *weight, float *scratch) {
+  (void)scratch;
+  products(y, y_stride, x, x_stride, M, weight, 1);
 }
 
 static void ref_swiglu(float *h, const float *gate_up, int32_t M, int32_t F) {
@@ -237,6 +250,7 @@ static void ref_combine(float *y, const moerun__wire_rows *rows,
 const moerun__kernels moerun__kernels_ref = {
     .name = "ref",
     .linear = ref_linear,
+    .linear_bf16 = ref_linear_bf16,
     .swiglu = ref_swiglu,
     .rmsnorm = ref_rmsnorm,
     .add = ref_add,
