@@ -6,7 +6,8 @@
  * in a decode step (dense weights once if it has a row, each expert hit once)
  * against the read bandwidth measured in the same run, on all ranks at once.
  *
- *   mpirun -n 2 moerun_bench_end_to_end MODEL_DIR [--json FILE] [--steps N] */
+ *   mpirun -n 2 moerun_bench_end_to_end MODEL_DIR [--json FILE] [--steps N]
+ *          [--compute fp32|bf16] */
 #include "comm/comm.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
@@ -27,6 +28,7 @@ typedef struct bench {
   moerun_session *session;
   float *logits;
   int32_t steps;
+  moerun_compute compute;
   double read_bytes_per_second; /* slowest rank, all ranks at once */
 } bench;
 
@@ -190,11 +192,16 @@ done:
 
 /* ---- Report ------------------------------------------------------------------------- */
 
+static const char *compute_name(const bench *b) {
+  return b->compute == MOERUN_COMPUTE_BF16 ? "bf16" : "fp32";
+}
+
 static void print_text(const bench *b, const bench_result *results) {
-  (void)printf("# %d ranks, kernels %s, read bandwidth %.1f GB/s per rank "
-               "(all at once), median of %d steps\n",
-               b->comm->size, b->session->kernels->name,
-               b->read_bytes_per_second / 1e9, b->steps);
+  (void)printf(
+      "# %d ranks, kernels %s, compute %s, read bandwidth %.1f GB/s per rank "
+      "(all at once), median of %d steps\n",
+      b->comm->size, b->session->kernels->name, b->read_bytes_per_second / 1e9,
+      b->steps);
   (void)printf("%-16s %12s %12s %12s %18s\n", "case", "median ms", "min ms",
                "tokens/s", "of bandwidth limit");
   for (int i = 0; i < NUM_CASES; i++) {
@@ -234,10 +241,11 @@ static moerun_status write_json(const bench *b, const bench_result *results,
   MOERUN_REQUIRE(file != NULL, MOERUN_ERR_IO, "%s: cannot be created", path);
   (void)fprintf(file,
                 "{\"benchmark\": \"end_to_end\", \"version\": 1, \"model\": "
-                "\"%s\", \"ranks\": %d, \"kernels\": \"%s\", \"steps\": %d, "
+                "\"%s\", \"ranks\": %d, \"kernels\": \"%s\", \"compute\": "
+                "\"%s\", \"steps\": %d, "
                 "\"read_bytes_per_second\": %.4g, \"cases\": [\n",
-                model, b->comm->size, b->session->kernels->name, b->steps,
-                b->read_bytes_per_second);
+                model, b->comm->size, b->session->kernels->name,
+                compute_name(b), b->steps, b->read_bytes_per_second);
   for (int i = 0; i < NUM_CASES; i++) {
     (void)fprintf(file,
                   "  {\"name\": \"%s\", \"median_ms\": %.3f, \"min_ms\": %.3f, "
@@ -261,6 +269,7 @@ static moerun_status set_up(bench *b, const char *path) {
   const moerun_session_options options = {
       .max_tokens = MAX_ROWS,
       .max_sequences = MAX_SEQUENCES,
+      .compute = b->compute,
       .kv_tokens = MAX_SEQUENCES * (CONTEXT + MAX_STEPS + 16) + MAX_ROWS};
   MOERUN_TRY(moerun_comm_create_mpi(&b->comm, MPI_COMM_WORLD, NULL));
   MOERUN_TRY(moerun_model_shape_load(&shape, path));
@@ -296,6 +305,9 @@ int main(int argc, char **argv) {
     if (strcmp(argv[i], "--json") == 0) json = argv[i + 1];
     if (strcmp(argv[i], "--steps") == 0) {
       b.steps = (int32_t)strtol(argv[i + 1], NULL, 10);
+    }
+    if (strcmp(argv[i], "--compute") == 0 && strcmp(argv[i + 1], "bf16") == 0) {
+      b.compute = MOERUN_COMPUTE_BF16;
     }
   }
   MOERUN_REQUIRE(

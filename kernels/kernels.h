@@ -93,22 +93,24 @@ typedef struct moerun__wire_rows {
   moerun__dtype dtype;
 } moerun__wire_rows;
 
+/* A product with a packed weight; see below. */
+typedef void moerun__linear(float *y, size_t y_stride, const float *x,
+                            size_t x_stride, int32_t M,
+                            const moerun__weight *weight, float *scratch);
+
 typedef struct moerun__kernels {
   const char *name; /* "ref", "portable", "avx2", "avx512", … */
 
   /* y[M][N] = x[M][D] W^T; strides in floats; scratch of
    * moerun__linear_scratch(D) floats, 64-byte aligned. */
-  void (*linear)(float *y, size_t y_stride, const float *x, size_t x_stride,
-                 int32_t M, const moerun__weight *weight, float *scratch);
+  moerun__linear *linear;
 
   /* linear with x rounded to BF16 first, as 16-bit inference does: processors
    * that multiply BF16 pairs do it at twice the rate. Each output is the chain
    * of `linear` over the rounded row, with subnormal inputs, weights and partial
    * sums taken as zero and, if D is odd, a last term 0 * 0: what those
    * instructions compute, and the same bits in every set. */
-  void (*linear_bf16)(float *y, size_t y_stride, const float *x,
-                      size_t x_stride, int32_t M, const moerun__weight *weight,
-                      float *scratch);
+  moerun__linear *linear_bf16;
 
   /* h[M][F] = silu(g) * u where gate_up[M][2F] holds g then u per row. */
   void (*swiglu)(float *h, const float *gate_up, int32_t M, int32_t F);

@@ -156,8 +156,10 @@ static moerun_status digest_run(const run *r, uint64_t *out) {
   moerun_status status = MOERUN_OK;
   uint64_t digest = 0;
   const char *wire = moerun__config_text(r->config, "wire");
+  const char *compute = moerun__config_text(r->config, "compute");
   MOERUN_TRY(moerun__fingerprint(&digest, r->model_path));
   digest = moerun__digest_text(digest, wire, strlen(wire));
+  digest = moerun__digest_text(digest, compute, strlen(compute));
   /* All kernel sets but the oracle give the same bits. */
   digest = moerun__digest_int(digest, strcmp(r->kernels->name, "ref") == 0);
   *out = moerun__digest_int(digest, r->tokenizer != NULL);

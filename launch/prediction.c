@@ -28,6 +28,9 @@ moerun__session_options_of(const moerun__config *config) {
       .wire = strcmp(moerun__config_text(config, "wire"), "bf16") == 0
                   ? MOERUN_WIRE_BF16
                   : MOERUN_WIRE_FP32,
+      .compute = strcmp(moerun__config_text(config, "compute"), "bf16") == 0
+                     ? MOERUN_COMPUTE_BF16
+                     : MOERUN_COMPUTE_FP32,
   };
 }
 

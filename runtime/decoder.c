@@ -183,7 +183,7 @@ static void attention(moerun_session *session, int32_t layer_index,
   const int32_t T = batch->num_tokens;
   kernels->rmsnorm(session->h, H, session->x, H, layer->attention_norm, T,
                    (int32_t)H, (float)config->norm_eps);
-  kernels->linear(session->qkv, at.width, session->h, H, T, &layer->qkv,
+  session->linear(session->qkv, at.width, session->h, H, T, &layer->qkv,
                   session->scratch);
   norm_qk(session, layer, T);
   if (config->clip_qkv > 0) { /* after the norms, as OLMoE has it */
@@ -208,7 +208,7 @@ static void attention(moerun_session *session, int32_t layer_index,
                        session->scratch);
     t += count;
   }
-  kernels->linear(session->h, H, session->mixed, at.k, T, &layer->attention_out,
+  session->linear(session->h, H, session->mixed, at.k, T, &layer->attention_out,
                   session->scratch);
   kernels->add(session->x, session->h, (size_t)T * H);
   moerun__stage_end(&session->stats, MOERUN_STAGE_ATTENTION);
@@ -226,10 +226,10 @@ static void dense_ffn(moerun_session *session, const moerun__layer *layer,
   for (int32_t t = 0; t < T; t += MOERUN_FFN_TILE) {
     const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
     float *rows = session->h + (size_t)t * H;
-    kernels->linear(gate_up, 2 * F, rows, H, M, layer->gate_up,
+    session->linear(gate_up, 2 * F, rows, H, M, layer->gate_up,
                     session->scratch);
     kernels->swiglu(h, gate_up, M, (int32_t)F);
-    kernels->linear(rows, H, h, F, M, layer->down, session->scratch);
+    session->linear(rows, H, h, F, M, layer->down, session->scratch);
   }
   kernels->add(session->x, session->h, (size_t)T * H);
   moerun__stage_end(&session->stats, MOERUN_STAGE_DENSE);
@@ -278,8 +278,8 @@ static void head(moerun_session *session, const moerun_batch *batch,
                               model->final_norm, 1, (int32_t)H,
                               (float)model->config.norm_eps);
   }
-  session->kernels->linear(logits, V, session->h, H, batch->num_logits,
-                           &model->head, session->scratch);
+  session->linear(logits, V, session->h, H, batch->num_logits, &model->head,
+                  session->scratch);
   moerun__stage_end(&session->stats, MOERUN_STAGE_HEAD);
 }
 

@@ -131,7 +131,7 @@ static void gate(moerun__moe *moe, const moerun__layer *layer, int32_t T,
   const moerun__model_config *config = &moe->model->config;
   const size_t H = (size_t)config->hidden_width;
   const size_t E = (size_t)config->num_experts;
-  moe->kernels->linear(moe->logits, E, x, H, T, &layer->gate, moe->scratch);
+  moe->linear(moe->logits, E, x, H, T, &layer->gate, moe->scratch);
   moe->kernels->gate(moe->ids, moe->weight, moe->logits, T, config->num_experts,
                      config->experts_per_token, config->gate_rule);
   moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
@@ -373,11 +373,11 @@ static void run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
   for (int32_t i = first; i < last; i += MOERUN_FFN_TILE) {
     const int32_t M = last - i < MOERUN_FFN_TILE ? last - i : MOERUN_FFN_TILE;
     k->gather(moe->tile_x, &rows, moe->row_index + i, M, H);
-    k->linear(moe->tile_gate_up, 2 * (size_t)F, moe->tile_x, (size_t)H, M,
-              &layer->gate_up[slot], moe->scratch);
+    moe->linear(moe->tile_gate_up, 2 * (size_t)F, moe->tile_x, (size_t)H, M,
+                &layer->gate_up[slot], moe->scratch);
     k->swiglu(moe->tile_h, moe->tile_gate_up, M, F);
-    k->linear(moe->tile_y, (size_t)H, moe->tile_h, (size_t)F, M,
-              &layer->down[slot], moe->scratch);
+    moe->linear(moe->tile_y, (size_t)H, moe->tile_h, (size_t)F, M,
+                &layer->down[slot], moe->scratch);
     k->scatter(&results, moe->result_index + i, moe->tile_y, M, H);
   }
 }

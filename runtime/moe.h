@@ -31,6 +31,7 @@ typedef struct moerun__moe_chunk {
 typedef struct moerun__moe {
   const moerun_model *model;
   const moerun__kernels *kernels;
+  moerun__linear *linear;
   moerun__stats *stats;
   moerun__dtype wire;
   int32_t max_tokens;
@@ -60,7 +61,7 @@ typedef struct moerun__moe {
 } moerun__moe;
 
 /* Counts into `arena` when its base is NULL, else hands the buffers out and
- * fills what never changes. model, kernels, stats, wire, max_tokens, num_chunks and slots_wanted are set
+ * fills what never changes. model, kernels, linear, stats, wire, max_tokens, num_chunks and slots_wanted are set
  * before. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
 /* After the model's placement has changed. */

@@ -29,6 +29,10 @@ static moerun_status check_options(const moerun_model *model,
                      options->wire == MOERUN_WIRE_BF16,
                  MOERUN_ERR_INVALID, "wire: expected 0 or 1, found %d",
                  (int)options->wire);
+  MOERUN_REQUIRE(options->compute == MOERUN_COMPUTE_FP32 ||
+                     options->compute == MOERUN_COMPUTE_BF16,
+                 MOERUN_ERR_INVALID, "compute: expected 0 or 1, found %d",
+                 (int)options->compute);
   const int64_t copies =
       (int64_t)options->max_tokens * model->config.experts_per_token;
   MOERUN_REQUIRE(copies * 4 <= INT32_MAX, MOERUN_ERR_INVALID,
@@ -55,6 +59,10 @@ static void set_options(moerun_session *session, const moerun_model *model,
   session->kernels = extra->kernels;
   session->moe.model = model;
   session->moe.kernels = extra->kernels;
+  session->linear = chosen->compute == MOERUN_COMPUTE_BF16
+                        ? extra->kernels->linear_bf16
+                        : extra->kernels->linear;
+  session->moe.linear = session->linear;
   session->moe.stats = &session->stats;
   session->moe.wire =
       chosen->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
@@ -193,6 +201,7 @@ static moerun_status agree_on_options(const moerun_session *session) {
   MOERUN_TRY(agree_on(comm, options->kv_tokens, "kv_tokens"));
   MOERUN_TRY(agree_on(comm, options->chunks, "chunks"));
   MOERUN_TRY(agree_on(comm, (int64_t)options->wire, "wire"));
+  MOERUN_TRY(agree_on(comm, (int64_t)options->compute, "compute"));
 done:
   return status;
 }

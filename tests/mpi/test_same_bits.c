@@ -158,7 +158,7 @@ done:
 
 typedef struct subject {
   moerun_model_shape shape;
-  run_result expected[2][RUN_REQUESTS]; /* by wire */
+  run_result expected[4][RUN_REQUESTS]; /* by wire + 2 compute */
 } subject;
 
 static run_result found[RUN_REQUESTS];
@@ -193,16 +193,18 @@ static void expect(subject *s, int32_t model) {
                                                  s->shape.num_moe_layers,
                                                  s->shape.num_experts, 1),
                    MOERUN_OK);
-  for (int wire = 0; wire < 2; wire++) {
+  for (int variant = 0; variant < 4; variant++) {
     world w = {.R = 1, .model = model, .record_trace = 1, .count = 1};
-    w.options = (moerun_session_options){.max_tokens = 64,
-                                         .max_sequences = 1,
-                                         .kv_tokens = 96,
-                                         .wire = (moerun_wire)wire};
+    w.options =
+        (moerun_session_options){.max_tokens = 64,
+                                 .max_sequences = 1,
+                                 .kv_tokens = 96,
+                                 .wire = (moerun_wire)(variant % 2),
+                                 .compute = (moerun_compute)(variant / 2)};
     assert_int_equal(moerun__kernels_find(&w.kernels, "portable"), MOERUN_OK);
     for (int32_t i = 0; i < RUN_REQUESTS; i++) {
       w.order[0] = i;
-      assert_int_equal(run_world(&w, self, placement, s->expected[wire]),
+      assert_int_equal(run_world(&w, self, placement, s->expected[variant]),
                        MOERUN_OK);
     }
   }
@@ -215,8 +217,9 @@ static int check_case(const subject *s, int32_t model, int32_t number) {
   int ok = 1;
   draw_world(&w);
   w.model = model;
-  const int wire = draw(3) == 0;
-  w.options.wire = (moerun_wire)wire;
+  const int variant = draw(2) == 0 ? draw(4) : 0;
+  w.options.wire = (moerun_wire)(variant % 2);
+  w.options.compute = (moerun_compute)(variant / 2);
   const int self = w.R == 1 && draw(2);
   moerun_placement *placement =
       draw_placement(&w, s->shape.num_moe_layers, s->shape.num_experts);
@@ -233,7 +236,7 @@ static int check_case(const subject *s, int32_t model, int32_t number) {
     if (!ok) print_error("%s\n", moerun_last_error());
     for (int32_t i = 0; ok && test_rank() == 0 && i < w.count; i++) {
       const int32_t r = w.order[i];
-      ok = same_result(&s->expected[wire][r], &found[r],
+      ok = same_result(&s->expected[variant][r], &found[r],
                        (size_t)s->shape.num_moe_layers *
                            (size_t)s->shape.experts_per_token);
       if (!ok) print_error("request %d differs\n", r);
@@ -243,12 +246,14 @@ static int check_case(const subject *s, int32_t model, int32_t number) {
   }
   moerun_placement_destroy(placement);
   if (!ok) {
-    print_error("case %d of seed %llu: model %s, R %d, kernels %s, wire %d, "
+    print_error("case %d of seed %llu: model %s, R %d, kernels %s, wire and "
+                "compute %d, "
                 "chunks %d, max_tokens %d, max_sequences %d, prefill_chunk %d, "
                 "%d requests\n",
                 number, (unsigned long long)seed, models[model], w.R,
-                w.kernels->name, wire, w.options.chunks, w.options.max_tokens,
-                w.options.max_sequences, w.prefill_chunk, w.count);
+                w.kernels->name, variant, w.options.chunks,
+                w.options.max_tokens, w.options.max_sequences, w.prefill_chunk,
+                w.count);
   }
   return ok;
 }

@@ -135,12 +135,21 @@ typedef enum moerun_wire {
                            the bits still do not depend on R or placement   */
 } moerun_wire;
 
+typedef enum moerun_compute {
+  MOERUN_COMPUTE_FP32 = 0, /* activations are multiplied as they are        */
+  MOERUN_COMPUTE_BF16,     /* rounded to BF16 before every matrix product, as
+                              16-bit inference does; sums stay fp32. Faster
+                              where processors multiply BF16 pairs, and the
+                              same bits where they do not                   */
+} moerun_compute;
+
 typedef struct moerun_session_options {
   int32_t max_tokens;    /* largest T of any step on this rank; required      */
   int32_t max_sequences; /* sequences with a KV cache here; 0: none           */
   int32_t kv_tokens;     /* KV positions here, all sequences together; 0:
                             max_sequences times the model's max_positions     */
   moerun_wire wire;
+  moerun_compute compute;
   int32_t chunks; /* parts of a step in flight at once, 1..8; 0: 1     */
 } moerun_session_options;
 
