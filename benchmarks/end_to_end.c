@@ -197,11 +197,10 @@ static const char *compute_name(const bench *b) {
 }
 
 static void print_text(const bench *b, const bench_result *results) {
-  (void)printf(
-      "# %d ranks, kernels %s, compute %s, read bandwidth %.1f GB/s per rank "
-      "(all at once), median of %d steps\n",
-      b->comm->size, b->session->kernels->name, b->read_bytes_per_second / 1e9,
-      b->steps);
+  (void)printf("# %d ranks, kernels %s, compute %s, read bandwidth %.1f GB/s "
+               "per rank (all at once), median of %d steps\n",
+               b->comm->size, b->session->kernels->name, compute_name(b),
+               b->read_bytes_per_second / 1e9, b->steps);
   (void)printf("%-16s %12s %12s %12s %18s\n", "case", "median ms", "min ms",
                "tokens/s", "of bandwidth limit");
   for (int i = 0; i < NUM_CASES; i++) {
