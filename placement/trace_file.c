@@ -152,7 +152,8 @@ static void find_stride(int64_t *low, int64_t *high, const id_range *range,
   *high = INT64_MAX;
   for (int64_t l = 0; l < L; l++) {
     if (range[l].high < 0) continue;
-    const int64_t least = range[l].high / (l + 1) + 1;
+    const int64_t whole = range[l].high / (l + 1);
+    const int64_t least = whole < INT64_MAX ? whole + 1 : whole;
     const int64_t most = l > 0 ? range[l].low / l : INT64_MAX;
     if (least > *low) *low = least;
     if (most < *high) *high = most;
