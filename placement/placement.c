@@ -5,6 +5,7 @@
  * on them agree on the slots. */
 #include "placement/placement.h"
 
+#include "placement/certificate.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
@@ -209,6 +210,7 @@ void moerun_placement_destroy(moerun_placement *placement) {
   moerun__free(placement->slot_count);
   moerun__free(placement->model);
   moerun__free(placement->method);
+  moerun__certificate_destroy(placement->certificate);
   moerun__free(placement);
 }
 

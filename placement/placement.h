@@ -29,6 +29,7 @@ struct moerun_placement {
   int32_t *slot_count; /* [num_layers * R] */
   char *model;         /* name the file was made for; "" if unknown */
   char *method;        /* "block", …                                */
+  struct moerun__certificate *certificate; /* certificate.h; NULL: none */
 };
 
 /* Ranks of replicas per expert, CSR like above; slots are derived. */

@@ -5,6 +5,7 @@
  * rather than through Jansson, for one line per layer. */
 #include "placement/placement.h"
 
+#include "placement/certificate.h"
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
@@ -45,8 +46,8 @@ done:
 
 static moerun_status check_keys(const json_t *root, const char *origin) {
   static const char *const known[] = {
-      "format",     "version",     "model",     "method",
-      "num_layers", "num_experts", "num_ranks", "layers",
+      "format",      "version",   "model",  "method",      "num_layers",
+      "num_experts", "num_ranks", "layers", "certificate",
   };
   moerun_status status = MOERUN_OK;
   for (void *at = json_object_iter((json_t *)root); at != NULL;
@@ -185,6 +186,30 @@ done:
   return status;
 }
 
+/* The optional certificate, which must be for as many ranks. */
+static moerun_status read_certificate(moerun_placement *placement,
+                                      const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  moerun__topology *topology = NULL;
+  json_t *object = NULL;
+  if (json_object_get(root, "certificate") == NULL) goto done;
+  MOERUN_TRY(moerun__json_object(&object, root, "certificate", origin));
+  MOERUN_TRY(moerun__certificate_read(&placement->certificate, object, origin));
+  const char *line = placement->certificate->topology;
+  status = moerun__topology_parse(&topology, line);
+  MOERUN_REQUIRE(status != MOERUN_ERR_FORMAT, MOERUN_ERR_FORMAT,
+                 "%s: key \"topology\": expected one such as \"2 nodes x 4 "
+                 "ranks\", found \"%.64s\"",
+                 origin, line);
+  MOERUN_TRY(status);
+  MOERUN_REQUIRE(topology->num_ranks == placement->num_ranks, MOERUN_ERR_FORMAT,
+                 "%s: key \"topology\": expected %d ranks, found %d", origin,
+                 placement->num_ranks, topology->num_ranks);
+done:
+  moerun__topology_destroy(topology);
+  return status;
+}
+
 moerun_status moerun__placement_parse(moerun_placement **out, const char *text,
                                       size_t bytes, const char *origin) {
   moerun_status status = MOERUN_OK;
@@ -210,8 +235,11 @@ moerun_status moerun__placement_parse(moerun_placement **out, const char *text,
   moerun__free(placement->model);
   placement->model = name;
   name = NULL;
+  MOERUN_TRY(read_certificate(placement, root, origin));
   *out = placement;
+  placement = NULL;
 done:
+  moerun_placement_destroy(placement);
   moerun__free(name);
   moerun__free(in.replica_offset);
   moerun__free(in.rank_of);
@@ -277,8 +305,14 @@ moerun_status moerun_placement_save(const moerun_placement *placement,
   MOERUN_TRY(moerun__text_print(
       &text,
       "  \"num_layers\": %d,\n  \"num_experts\": %d,\n"
-      "  \"num_ranks\": %d,\n  \"layers\": [\n",
+      "  \"num_ranks\": %d,\n",
       placement->num_layers, placement->num_experts, placement->num_ranks));
+  if (placement->certificate != NULL) {
+    MOERUN_TRY(moerun__text_print(&text, "  \"certificate\": "));
+    MOERUN_TRY(moerun__certificate_print(&text, placement->certificate, "  "));
+    MOERUN_TRY(moerun__text_print(&text, ",\n"));
+  }
+  MOERUN_TRY(moerun__text_print(&text, "  \"layers\": [\n"));
   for (int32_t l = 0; l < placement->num_layers; l++) {
     MOERUN_TRY(print_layer(&text, placement, l));
   }

@@ -1,0 +1,61 @@
+/* How a placement was found and what it is worth, kept in its file: enough to
+ * repeat the solve and to check every number by the trace. */
+#ifndef MOERUN_PLACEMENT_CERTIFICATE_H
+#define MOERUN_PLACEMENT_CERTIFICATE_H
+
+#include "placement/problem.h"
+#include "runtime/base/text.h"
+
+#include <jansson.h>
+
+/* Judged on the sequences trained on, and on the others. */
+enum { MOERUN_TRAIN, MOERUN_HELD_OUT, MOERUN_NUM_HALVES };
+
+typedef struct moerun__certificate {
+  char *topology;        /* one line, see moerun__topology_parse  */
+  char *objective;       /* "fanout", "cut", "weighted"           */
+  char *train;           /* "even" (sequences 0, 2, …) or "all"   */
+  uint64_t trace_digest; /* of the whole trace                    */
+  int64_t seed;
+  double slack;
+  double seconds; /* the solve took                        */
+  double cost;    /* the objective on what was trained on  */
+  double bound;   /* no placement within the caps costs less; < 0: none known */
+  double gap;     /* moerun__gap, < 0: none                                   */
+  int32_t proven; /* 1: no placement within the caps costs less than this one */
+  int32_t has_held_out;
+  moerun__judgement before[MOERUN_NUM_HALVES]; /* contiguous blocks */
+  moerun__judgement after[MOERUN_NUM_HALVES];
+} moerun__certificate;
+
+moerun_status moerun__certificate_create(moerun__certificate **out,
+                                         const char *topology,
+                                         const char *objective,
+                                         const char *train);
+void moerun__certificate_destroy(moerun__certificate *certificate);
+
+/* The share of the traffic avoided, at best, that the placement leaves on the
+ * wire: (cost - bound) / (worst - bound), where `worst` is what the objective
+ * costs when nothing is avoided. -1 without a bound. */
+double moerun__gap(double cost, double bound, double worst);
+double moerun__worst_cost(const moerun__problem *problem);
+
+/* "fanout", …; by name -1 for none. */
+const char *moerun__objective_name(moerun__objective objective);
+int moerun__objective_find(const char *name);
+
+/* Number i of a judgement's values with its name, in the file and in tables;
+ * 0 beyond the last. */
+int moerun__judgement_at(const moerun__judgement *judgement, int i,
+                         const char **name, double *value);
+
+/* As a JSON object; `indent` goes in front of every line but the first. */
+moerun_status moerun__certificate_print(moerun__text *out,
+                                        const moerun__certificate *certificate,
+                                        const char *indent);
+/* *out: destroyed by the caller. */
+moerun_status moerun__certificate_read(moerun__certificate **out,
+                                       const json_t *object,
+                                       const char *origin);
+
+#endif

@@ -1,0 +1,119 @@
+/* Writers of other systems' placement files. Each refuses what its format
+ * cannot say. */
+#include "placement/export.h"
+
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/text.h"
+
+#include <string.h>
+
+/* ---- EPLB, SGLang ---------------------------------------------------------- */
+
+static moerun_status check_slots(const moerun_placement *placement) {
+  moerun_status status = MOERUN_OK;
+  const int32_t R = placement->num_ranks;
+  const int32_t expected = placement->slot_count[0];
+  for (int32_t i = 0; i < placement->num_layers * R; i++) {
+    MOERUN_REQUIRE(placement->slot_count[i] == expected, MOERUN_ERR_INVALID,
+                   "--export eplb: expected as many experts on every rank in "
+                   "every layer, found %d in layer 0 on rank 0 and %d in layer "
+                   "%d on rank %d",
+                   expected, placement->slot_count[i], i / R, i % R);
+  }
+done:
+  return status;
+}
+
+static moerun_status print_map(moerun__text *out,
+                               const moerun_placement *placement) {
+  moerun_status status = MOERUN_OK;
+  int32_t *experts = NULL;
+  MOERUN_TRY(check_slots(placement));
+  const int32_t slots = placement->slot_count[0];
+  MOERUN_TRY(moerun__alloc(&experts, (size_t)slots, sizeof *experts));
+  MOERUN_TRY(moerun__text_print(out, "{\"physical_to_logical_map\": ["));
+  for (int32_t l = 0; l < placement->num_layers; l++) {
+    const char *gap = "";
+    MOERUN_TRY(moerun__text_print(out, l > 0 ? ",\n[" : "\n["));
+    for (int32_t i = 0; i < placement->num_ranks * slots; i++) {
+      if (i % slots == 0) {
+        (void)moerun__placement_experts(placement, l, i / slots, experts);
+      }
+      MOERUN_TRY(moerun__text_print(out, "%s%d", gap, experts[i % slots]));
+      gap = ", ";
+    }
+    MOERUN_TRY(moerun__text_print(out, "]"));
+  }
+  MOERUN_TRY(moerun__text_print(out, "]}\n"));
+done:
+  moerun__free(experts);
+  return status;
+}
+
+/* ---- ExFlow ---------------------------------------------------------------- */
+
+static moerun_status print_csv(moerun__text *out,
+                               const moerun_placement *placement) {
+  moerun_status status = MOERUN_OK;
+  const int32_t entries = placement->num_layers * placement->num_experts;
+  MOERUN_TRY(moerun__text_print(out, "Expert,Node\n"));
+  for (int32_t n = 0; n < entries; n++) {
+    const int32_t first = placement->replica_offset[n];
+    const int32_t count = placement->replica_offset[n + 1] - first;
+    MOERUN_REQUIRE(count == 1, MOERUN_ERR_INVALID,
+                   "--export exflow: expected one replica of each expert, "
+                   "found %d of expert %d in layer %d",
+                   count, n % placement->num_experts,
+                   n / placement->num_experts);
+    MOERUN_TRY(
+        moerun__text_print(out, "%d,%d\n", n, placement->rank_of[first]));
+  }
+done:
+  return status;
+}
+
+/* ---- All ------------------------------------------------------------------- */
+
+typedef struct format {
+  const char *prefix;
+  moerun_status (*print)(moerun__text *out, const moerun_placement *placement);
+} format;
+
+static const format formats[] = {{"eplb:", print_map}, {"exflow:", print_csv}};
+
+/* The format of `target`, and its path; NULL: none of that name. */
+static const format *find_format(const char *target, const char **path) {
+  for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+    const size_t length = strlen(formats[i].prefix);
+    if (strncmp(target, formats[i].prefix, length) != 0) continue;
+    *path = target + length;
+    return **path != '\0' ? &formats[i] : NULL;
+  }
+  return NULL;
+}
+
+moerun_status moerun__export_check(const char *target) {
+  moerun_status status = MOERUN_OK;
+  const char *path = NULL;
+  MOERUN_REQUIRE(find_format(target, &path) != NULL, MOERUN_ERR_INVALID,
+                 "--export: expected eplb:PATH or exflow:PATH, found "
+                 "\"%.100s\"",
+                 target);
+done:
+  return status;
+}
+
+moerun_status moerun__placement_export(const moerun_placement *placement,
+                                       const char *target) {
+  moerun_status status = MOERUN_OK;
+  moerun__text text = {0};
+  const char *path = NULL;
+  MOERUN_TRY(moerun__export_check(target));
+  const format *format_of = find_format(target, &path);
+  MOERUN_TRY(format_of->print(&text, placement));
+  MOERUN_TRY(moerun__file_write(path, text.bytes, text.count));
+done:
+  moerun__text_clear(&text);
+  return status;
+}
