@@ -29,6 +29,7 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation);
 
 moerun_status moerun__cmd_info(moerun__invocation *invocation);
 moerun_status moerun__cmd_synth(moerun__invocation *invocation);
+moerun_status moerun__cmd_place(moerun__invocation *invocation);
 
 /* Version, MPI library, compiler, kernel sets of this machine; a line each. */
 void moerun__print_build(FILE *stream);

@@ -49,6 +49,8 @@ static const subcommand subcommands[] = {
      "model, memory per rank before anything is allocated, build"},
     {"synth", 0, moerun__cmd_synth, "moerun synth --output FOLDER [options]",
      "write a random checkpoint in Hugging Face layout, of any size"},
+    {"place", 0, moerun__cmd_place, "moerun place --trace FILE [options]",
+     "solve a placement from recorded routing, and say what it is worth"},
 };
 
 static const subcommand *find_subcommand(const char *name) {

@@ -130,11 +130,11 @@ done:
 }
 
 static moerun_status print_text(moerun__text *out, const char *key,
-                                const char *value) {
+                                const char *value, const char *gap) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__text_print(out, "\"%s\": ", key));
   MOERUN_TRY(moerun__text_json(out, value, strlen(value)));
-  MOERUN_TRY(moerun__text_print(out, ", "));
+  MOERUN_TRY(moerun__text_print(out, ",%s", gap));
 done:
   return status;
 }
@@ -143,7 +143,7 @@ done:
 static moerun_status print_known(moerun__text *out, const char *key,
                                  double value) {
   if (value < 0) return moerun__text_print(out, "\"%s\": null, ", key);
-  return moerun__text_print(out, "\"%s\": %.17g, ", key, value);
+  return moerun__text_print(out, "\"%s\": %.12g, ", key, value);
 }
 
 moerun_status moerun__certificate_print(moerun__text *out,
@@ -152,16 +152,16 @@ moerun_status moerun__certificate_print(moerun__text *out,
   moerun_status status = MOERUN_OK;
   static const char *const halves[] = {"train", "held_out"};
   MOERUN_TRY(moerun__text_print(out, "{\n%s  ", indent));
-  MOERUN_TRY(print_text(out, "topology", c->topology));
+  MOERUN_TRY(print_text(out, "topology", c->topology, " "));
   MOERUN_TRY(moerun__text_print(out, "\"trace\": \"%016llx\", ",
                                 (unsigned long long)c->trace_digest));
-  MOERUN_TRY(print_text(out, "trained_on", c->train));
-  MOERUN_TRY(moerun__text_print(out, "\n%s  ", indent));
-  MOERUN_TRY(print_text(out, "objective", c->objective));
+  MOERUN_TRY(print_text(out, "trained_on", c->train, "\n"));
+  MOERUN_TRY(moerun__text_print(out, "%s  ", indent));
+  MOERUN_TRY(print_text(out, "objective", c->objective, " "));
   MOERUN_TRY(moerun__text_print(
-      out, "\"slack\": %.17g, \"seed\": %lld, \"seconds\": %.3f,\n%s  ",
+      out, "\"slack\": %.12g, \"seed\": %lld, \"seconds\": %.3f,\n%s  ",
       c->slack, (long long)c->seed, c->seconds, indent));
-  MOERUN_TRY(moerun__text_print(out, "\"cost\": %.17g, ", c->cost));
+  MOERUN_TRY(moerun__text_print(out, "\"cost\": %.12g, ", c->cost));
   MOERUN_TRY(print_known(out, "bound", c->bound));
   MOERUN_TRY(print_known(out, "gap", c->gap));
   MOERUN_TRY(

@@ -42,6 +42,22 @@ static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
   chunk->reply_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
 }
 
+static size_t padded(size_t bytes) {
+  return (size_t)moerun__round_up((int64_t)bytes, 16);
+}
+
+size_t moerun__copy_bytes(const moerun__model_config *config,
+                          moerun__dtype wire) {
+  const size_t H = (size_t)config->hidden_width;
+  const size_t K = (size_t)config->experts_per_token;
+  return padded(H * moerun__dtype_bytes(wire) + K * sizeof(int16_t));
+}
+
+size_t moerun__result_bytes(const moerun__model_config *config,
+                            moerun__dtype wire) {
+  return padded((size_t)config->hidden_width * moerun__dtype_bytes(wire));
+}
+
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   const moerun__model_config *config = &moe->model->config;
   const int32_t R = moe->model->comm->size;
@@ -49,10 +65,8 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   const size_t F = (size_t)config->expert_width;
   const size_t T = (size_t)moe->max_tokens;
   const size_t K = (size_t)config->experts_per_token;
-  const size_t element = moerun__dtype_bytes(moe->wire);
-  moe->row_bytes = (size_t)moerun__round_up(
-      (int64_t)(H * element + K * sizeof(int16_t)), 16);
-  moe->result_bytes = (size_t)moerun__round_up((int64_t)(H * element), 16);
+  moe->row_bytes = moerun__copy_bytes(config, moe->wire);
+  moe->result_bytes = moerun__result_bytes(config, moe->wire);
   moe->max_slots = moerun__placement_max_slots(moe->model->placement,
                                                moe->model->comm->rank);
   if (moe->max_slots < moe->slots_wanted) moe->max_slots = moe->slots_wanted;

@@ -28,6 +28,12 @@ typedef struct moerun__moe_chunk {
   moerun__transfer *combine_in;
 } moerun__moe_chunk;
 
+/* What a copy of a token's row and what a result row take on the wire. */
+size_t moerun__copy_bytes(const moerun__model_config *config,
+                          moerun__dtype wire);
+size_t moerun__result_bytes(const moerun__model_config *config,
+                            moerun__dtype wire);
+
 typedef struct moerun__moe {
   const moerun_model *model;
   const moerun__kernels *kernels;

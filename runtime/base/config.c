@@ -20,14 +20,15 @@ enum {
   PROFILE = 2U,
   INFO = 4U,
   SYNTH = 8U,
+  PLACE = 16U,
   RUNS = RUN | PROFILE,
   SIZED = RUN | PROFILE | INFO,
-  ALL = RUN | PROFILE | INFO | SYNTH,
+  ALL = RUN | PROFILE | INFO | SYNTH | PLACE,
 };
 
 /* In the order of the bits above. */
 static const char *const subcommand_names[] = {"run", "profile", "info",
-                                               "synth"};
+                                               "synth", "place"};
 enum { NUM_SUBCOMMANDS = sizeof subcommand_names / sizeof *subcommand_names };
 
 #define INT_MAX_32 2147483647.0
@@ -40,14 +41,17 @@ enum { NUM_SUBCOMMANDS = sizeof subcommand_names / sizeof *subcommand_names };
   { key, MOERUN_CONFIG_BOOL, "false", "", 0, 0, "", used_by, 0, help }
 #define TEXT_ROW(key, names, used_by, required_by, help)                       \
   { key, MOERUN_CONFIG_TEXT, "", names, 0, 0, "", used_by, required_by, help }
+#define NAME_ROW(key, fallback, names, used_by, help)                          \
+  { key, MOERUN_CONFIG_TEXT, fallback, names, 0, 0, "", used_by, 0, help }
 #define CHOICE_ROW(key, fallback, choices, used_by, help)                      \
   { key, MOERUN_CONFIG_CHOICE, fallback, "", 0, 0, choices, used_by, 0, help }
 
 static const moerun__config_row table[] = {
     TEXT_ROW("config", "file", ALL, 0,
              "read lines `key = value` from this file"),
-    TEXT_ROW("model", "folder", SIZED, RUNS,
-             "Hugging Face folder: config.json and safetensors"),
+    TEXT_ROW("model", "folder", SIZED | PLACE, RUNS,
+             "Hugging Face folder: config.json and safetensors; place: to "
+             "give rows in bytes"),
     TEXT_ROW("prompts", "file", RUNS, 0,
              "JSONL, one object with \"prompt\" a line"),
     TEXT_ROW("tokens", "file", RUNS, 0,
@@ -55,24 +59,58 @@ static const moerun__config_row table[] = {
     TEXT_ROW("score", "file", RUNS, 0, "text whose perplexity is measured"),
     INT_ROW("window", "256", "tokens", 2, 1048576, RUNS,
             "score: length of the pieces the text is cut into"),
-    TEXT_ROW("output", "path", RUNS | SYNTH, SYNTH,
-             "results as JSONL, else to stdout; synth: folder to create"),
-    TEXT_ROW("placement", "file", SIZED, 0,
-             "which rank hosts which expert, else contiguous blocks"),
+    TEXT_ROW("output", "path", RUNS | SYNTH | PLACE, SYNTH,
+             "results as JSONL, else to stdout; synth: folder to create; "
+             "place: placement file to write"),
+    TEXT_ROW("placement", "file", SIZED | PLACE, 0,
+             "which rank hosts which expert, else contiguous blocks; place: "
+             "judge this one instead of solving"),
     INT_ROW("max_new_tokens", "128", "tokens", 1, 1048576, RUNS,
             "most tokens generated for one prompt"),
     DOUBLE_ROW("temperature", "0", "", 0, 100, RUNS,
                "of sampling; 0 takes the likeliest token"),
     DOUBLE_ROW("top_p", "1", "", 1e-6, 1, RUNS,
                "sample among the likeliest tokens of this total probability"),
-    INT_ROW("seed", "0", "", 0, INT_MAX_53, RUNS | SYNTH,
-            "of sampling; synth: of the weights"),
+    INT_ROW("seed", "0", "", 0, INT_MAX_53, RUNS | SYNTH | PLACE,
+            "of sampling; synth: of the weights; place: of the method"),
     BOOL_ROW("resume", RUNS, "keep the results that output holds already"),
     BOOL_ROW("overwrite", RUNS, "replace output where it exists"),
     CHOICE_ROW("add_bos", "auto", "auto|yes|no", RUNS,
                "begin-of-sequence token; auto: before texts, if there is one"),
-    TEXT_ROW("trace", "file", PROFILE, PROFILE,
-             "recorded routing: this .npy, and a .json beside it"),
+    TEXT_ROW("trace", "file", PROFILE | PLACE, PROFILE,
+             "recorded routing: this .npy, and a .json beside it; place: "
+             "what other tools write, too"),
+    INT_ROW("trace_experts", "0", "experts", 0, 32767, PLACE,
+            "of a layer, where the trace does not say; 0: its largest id + 1"),
+    TEXT_ROW("describe", "file", PLACE, 0,
+             "say what this trace shows of its model, and end"),
+    INT_ROW("segment", "256", "tokens", 1, 1048576, PLACE,
+            "describe: length of the segments that a cache is filled for"),
+    TEXT_ROW("topology", "line", PLACE, 0,
+             "the cluster, such as \"2 nodes x 4 ranks\"; see "
+             "placement/README.md"),
+    NAME_ROW("method", "lpt", "name", PLACE,
+             "how to place, or list: the methods there are"),
+    CHOICE_ROW("objective", "fanout", "fanout|cut|weighted", PLACE,
+               "the traffic to keep small: ranks that a token visits in a "
+               "layer, pairs of its experts in neighbouring layers on "
+               "different ranks, or those by distance"),
+    DOUBLE_ROW("slack", "0.05", "", 1e-6, 100, PLACE,
+               "how far the load of a rank may exceed its share"),
+    CHOICE_ROW("train", "even", "even|all", PLACE,
+               "sequences to solve for: every second, so that the others "
+               "can judge, or all"),
+    DOUBLE_ROW("time_limit", "0", "s", 0, 1e6, PLACE,
+               "of the method; what is best by then counts; 0: none"),
+    INT_ROW("polish", "0", "rounds", 0, 1048576, PLACE,
+            "of annealing beyond the method's own"),
+    INT_ROW("spare_slots", "0", "experts", 0, 32767, PLACE,
+            "replicas that a rank has room for in each layer"),
+    TEXT_ROW("export", "target", PLACE, 0,
+             "write the placement as eplb:FILE (SGLang too) or exflow:FILE"),
+    TEXT_ROW("convert", "file", PLACE, 0,
+             "write the trace as this .npy with a .json beside it"),
+    TEXT_ROW("json", "file", PLACE, 0, "the tables as JSON"),
     TEXT_ROW("metrics", "file", RUNS, 0, "times, bytes and loads as JSON"),
     CHOICE_ROW("progress", "auto", "auto|on|off", RUNS,
                "progress bar; auto: when stderr is a terminal"),
@@ -84,7 +122,7 @@ static const moerun__config_row table[] = {
             "KV cache of one rank; 0: max_sequences whole contexts"),
     INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, RUNS,
             "most prompt rows of one request in a step; 0: max_tokens"),
-    CHOICE_ROW("wire", "fp32", "fp32|bf16", SIZED,
+    CHOICE_ROW("wire", "fp32", "fp32|bf16", SIZED | PLACE,
                "rows between ranks; bf16 halves the bytes"),
     CHOICE_ROW(
         "compute", "fp32", "fp32|bf16", SIZED,
@@ -97,8 +135,9 @@ static const moerun__config_row table[] = {
                "auto: self on one rank, else mpi"),
     DOUBLE_ROW("timeout_s", "120", "s", 0, 1e9, RUNS,
                "longest wait for another rank; 0: for ever"),
-    INT_ROW("ranks", "0", "ranks", 0, 1048576, INFO,
-            "to predict memory for; 0: those of the placement, else 1"),
+    INT_ROW("ranks", "0", "ranks", 0, 1048576, INFO | PLACE,
+            "to predict memory for; 0: those of the placement, else 1; place: "
+            "in place of a topology, all on one node"),
     CHOICE_ROW("arch", "qwen3_moe", "qwen3_moe|mixtral|olmoe", SYNTH,
                "architecture of the checkpoint"),
     INT_ROW("layers", "4", "", 1, 65536, SYNTH, "decoder layers"),
@@ -434,8 +473,12 @@ static void print_option(FILE *stream, const moerun__config_row *row,
     for (const char *c = row->unit; *c != '\0'; c++) {
       (void)fputc(*c - 'a' + 'A', stream);
     }
-    (void)fprintf(stream, "\n      %s%s\n", row->help,
+    (void)fprintf(stream, "\n      %s%s", row->help,
                   required ? " (required)" : "");
+    if (row->fallback[0] != '\0') {
+      (void)fprintf(stream, " (default %s)", row->fallback);
+    }
+    (void)fputc('\n', stream);
     return;
   }
   (void)fprintf(stream, " %s\n      %s (",

@@ -145,6 +145,13 @@ static int find_variable(const char *name, size_t length) {
   return moerun__config_find(key, n);
 }
 
+/* Variables of the tests and benchmarks, which may be set for good. */
+static int is_for_others(const char *variable) {
+  static const char traces[] =
+      "MOERUN_TRACES="; /* folder of recorded routing */
+  return strncmp(variable, traces, sizeof traces - 1) == 0;
+}
+
 static moerun_status load_variable(moerun__config *config,
                                    const char *variable) {
   moerun_status status = MOERUN_OK;
@@ -274,7 +281,8 @@ moerun_status moerun__config_load(moerun__config **out, const char *subcommand,
   }
   if (path != NULL && path[0] != '\0') MOERUN_TRY(load_file(config, path));
   for (size_t i = 0; environment != NULL && environment[i] != NULL; i++) {
-    if (strncmp(environment[i], prefix, PREFIX_LENGTH) == 0) {
+    if (strncmp(environment[i], prefix, PREFIX_LENGTH) == 0 &&
+        !is_for_others(environment[i])) {
       MOERUN_TRY(load_variable(config, environment[i]));
     }
   }

@@ -1,0 +1,375 @@
+/* `moerun place`: from recorded routing to a placement and its certificate.
+ *
+ * Solved for one half of the sequences and judged by both, because a placement
+ * that has learnt its trace by heart looks better on it than it will be. All
+ * numbers come from moerun__judge, which sees the trace and the placement and
+ * nothing of the method. */
+#include "launch/command.h"
+
+#include "launch/describe_table.h"
+#include "launch/lines.h"
+#include "launch/place_table.h"
+#include "placement/export.h"
+#include "placement/method.h"
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/timer.h"
+#include "runtime/moe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct place {
+  moerun__invocation *invocation;
+  const moerun__config *config;
+  const moerun__method *method;
+  moerun__text topology_line;
+  moerun__topology *topology;
+  moerun__trace *trace;
+  moerun__trace *train;    /* the same as trace, or a half of it */
+  moerun__trace *held_out; /* NULL: none */
+  moerun__problem *problem;
+  moerun_placement *blocks;
+  moerun_placement *placement;
+  moerun__place_facts facts;
+} place;
+
+static const char *text_of(const place *p, const char *key) {
+  return moerun__config_text(p->config, key);
+}
+
+static int given(const place *p, const char *key) {
+  return text_of(p, key)[0] != '\0';
+}
+
+static double now(void) {
+  return moerun__now();
+}
+
+/* ---- Settings ---------------------------------------------------------------------- */
+
+static moerun_status read_topology(place *p) {
+  moerun_status status = MOERUN_OK;
+  const int64_t ranks = moerun__config_int(p->config, "ranks");
+  const int has_line = given(p, "topology");
+  MOERUN_REQUIRE(has_line != (ranks > 0), MOERUN_ERR_INVALID,
+                 "expected one of --topology and --ranks, found %s",
+                 has_line ? "both" : "none");
+  if (has_line) {
+    MOERUN_TRY(
+        moerun__text_print(&p->topology_line, "%s", text_of(p, "topology")));
+  } else {
+    MOERUN_TRY(moerun__text_print(&p->topology_line, "%lld rank%s",
+                                  (long long)ranks, ranks == 1 ? "" : "s"));
+  }
+  MOERUN_TRY(moerun__topology_parse(&p->topology, p->topology_line.bytes));
+done:
+  return status;
+}
+
+static moerun_status find_method(place *p) {
+  moerun_status status = MOERUN_OK;
+  moerun__text names = {0};
+  const char *name = text_of(p, "method");
+  const moerun__method *method = NULL;
+  p->method = moerun__method_find(name);
+  for (int i = 0; (method = moerun__method_at(i)) != NULL; i++) {
+    MOERUN_TRY(
+        moerun__text_print(&names, "%s%s", i > 0 ? ", " : "", method->name));
+  }
+  MOERUN_REQUIRE(p->method != NULL, MOERUN_ERR_INVALID,
+                 "--method: expected one of %s, found \"%.100s\"", names.bytes,
+                 name);
+done:
+  moerun__text_clear(&names);
+  return status;
+}
+
+static moerun_status check_outputs(const place *p) {
+  moerun_status status = MOERUN_OK;
+  static const char *const files[] = {"output", "json", "convert"};
+  p->invocation->phase = MOERUN_PHASE_OUTPUT;
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    if (!given(p, files[i])) continue;
+    MOERUN_TRY(moerun__check_folder(text_of(p, files[i])));
+  }
+  p->invocation->phase = MOERUN_PHASE_USAGE;
+  if (given(p, "export")) {
+    MOERUN_TRY(moerun__export_check(text_of(p, "export")));
+  }
+done:
+  return status;
+}
+
+/* ---- Input ------------------------------------------------------------------------- */
+
+static moerun_status load_trace(place *p, const char *key) {
+  moerun_status status = MOERUN_OK;
+  const int64_t experts = moerun__config_int(p->config, "trace_experts");
+  MOERUN_TRY(moerun__trace_load(&p->trace, text_of(p, key), (int32_t)experts));
+  if (given(p, "convert")) {
+    p->invocation->phase = MOERUN_PHASE_OUTPUT;
+    MOERUN_TRY(moerun__trace_save(p->trace, text_of(p, "convert")));
+    p->invocation->phase = MOERUN_PHASE_INPUT;
+  }
+done:
+  return status;
+}
+
+static moerun_status split_trace(place *p) {
+  moerun_status status = MOERUN_OK;
+  const char *path = text_of(p, "trace");
+  if (strcmp(text_of(p, "train"), "all") == 0) {
+    p->train = p->trace;
+    goto done;
+  }
+  MOERUN_REQUIRE(p->trace->num_sequences >= 2, MOERUN_ERR_INVALID,
+                 "%s: expected 2 sequences or more, to solve for some and "
+                 "judge by the others, found 1; --train all solves for it",
+                 path);
+  MOERUN_TRY(moerun__trace_select(&p->train, p->trace, 0, 2));
+  MOERUN_TRY(moerun__trace_select(&p->held_out, p->trace, 1, 2));
+done:
+  return status;
+}
+
+/* The sizes of rows, from a model that goes with the trace. */
+static moerun_status read_model(place *p) {
+  moerun_status status = MOERUN_OK;
+  moerun__model_config model = {0};
+  const char *path = text_of(p, "model");
+  const moerun__dtype wire = strcmp(text_of(p, "wire"), "bf16") == 0
+                                 ? MOERUN_DTYPE_BF16
+                                 : MOERUN_DTYPE_F32;
+  if (path[0] == '\0') goto done;
+  MOERUN_TRY(moerun__model_config_load(&model, path));
+  MOERUN_REQUIRE(model.num_moe_layers == p->trace->num_layers &&
+                     model.num_experts == p->trace->num_experts &&
+                     model.experts_per_token == p->trace->num_terms,
+                 MOERUN_ERR_SHAPE,
+                 "%s: expected %d MoE layers of %d experts, %d a token, as in "
+                 "%s, found %d of %d, %d a token",
+                 path, p->trace->num_layers, p->trace->num_experts,
+                 p->trace->num_terms, text_of(p, "trace"), model.num_moe_layers,
+                 model.num_experts, model.experts_per_token);
+  p->facts.copy_bytes = (int64_t)moerun__copy_bytes(&model, wire);
+  p->facts.result_bytes = (int64_t)moerun__result_bytes(&model, wire);
+done:
+  moerun__model_config_clear(&model);
+  return status;
+}
+
+/* ---- Solve ------------------------------------------------------------------------- */
+
+static moerun_status create_problem(place *p) {
+  moerun_status status = MOERUN_OK;
+  const int objective = moerun__objective_find(text_of(p, "objective"));
+  const moerun__problem_options options = {
+      .objective = (moerun__objective)objective,
+      .slack = moerun__config_double(p->config, "slack")};
+  MOERUN_TRY(
+      moerun__problem_create(&p->problem, p->train, p->topology, &options));
+  MOERUN_TRY(moerun_placement_create_block(&p->blocks, p->trace->num_layers,
+                                           p->trace->num_experts,
+                                           p->topology->num_ranks));
+done:
+  return status;
+}
+
+static moerun_status solve(place *p, moerun__certificate *c) {
+  moerun_status status = MOERUN_OK;
+  const moerun__config *config = p->config;
+  const moerun__method_options options = {
+      .seed = (uint64_t)moerun__config_int(config, "seed"),
+      .time_limit_s = moerun__config_double(config, "time_limit"),
+      .clock = now,
+      .spare_slots = (int32_t)moerun__config_int(config, "spare_slots"),
+      .polish = (int32_t)moerun__config_int(config, "polish")};
+  const double began = moerun__now();
+  MOERUN_TRY(moerun__place(&p->placement, &c->proven, &c->bound, p->problem,
+                           p->method, &options));
+  c->seconds = moerun__now() - began;
+  moerun__free(p->placement->model);
+  p->placement->model = NULL;
+  MOERUN_TRY(moerun__copy_text(&p->placement->model, p->trace->model));
+done:
+  return status;
+}
+
+/* A placement from a file, in place of a solved one. */
+static moerun_status load_placement(place *p) {
+  moerun_status status = MOERUN_OK;
+  const char *path = text_of(p, "placement");
+  MOERUN_TRY(moerun_placement_load(&p->placement, path));
+  MOERUN_REQUIRE(p->placement->num_layers == p->trace->num_layers &&
+                     p->placement->num_experts == p->trace->num_experts &&
+                     p->placement->num_ranks == p->topology->num_ranks,
+                 MOERUN_ERR_SHAPE,
+                 "%s: expected %d layers of %d experts on %d ranks, found %d "
+                 "of %d on %d",
+                 path, p->trace->num_layers, p->trace->num_experts,
+                 p->topology->num_ranks, p->placement->num_layers,
+                 p->placement->num_experts, p->placement->num_ranks);
+done:
+  return status;
+}
+
+static moerun_status judge_with(moerun__judgement *out, const place *p,
+                                const moerun_placement *placement,
+                                const moerun__trace *trace,
+                                const int32_t *homes) {
+  return moerun__judge(out, placement, trace, p->topology,
+                       p->problem->node_weight, p->problem->far_weight, homes);
+}
+
+static moerun_status judge(place *p, moerun__certificate *c) {
+  moerun_status status = MOERUN_OK;
+  const moerun__trace *halves[] = {p->train, p->held_out};
+  const moerun__trace *all = p->trace;
+  c->has_held_out = p->held_out != NULL;
+  for (int h = 0; h < MOERUN_NUM_HALVES; h++) {
+    if (halves[h] == NULL) continue;
+    MOERUN_TRY(judge_with(&c->before[h], p, p->blocks, halves[h], NULL));
+    MOERUN_TRY(judge_with(&c->after[h], p, p->placement, halves[h], NULL));
+  }
+  p->facts.has_homes =
+      all->home != NULL && all->num_ranks == p->topology->num_ranks;
+  if (!p->facts.has_homes) goto done;
+  MOERUN_TRY(
+      judge_with(&p->facts.before_at_home, p, p->blocks, all, all->home));
+  MOERUN_TRY(
+      judge_with(&p->facts.after_at_home, p, p->placement, all, all->home));
+done:
+  return status;
+}
+
+/* The bound is of placements without replicas, and of the sum that the solver
+ * saw: it can pass the cost by a rounding, never by more. */
+static void conclude(const place *p, moerun__certificate *c) {
+  const int has_replicas = moerun__config_int(p->config, "spare_slots") > 0;
+  c->cost = moerun__judged(p->problem, &c->after[MOERUN_TRAIN]);
+  if (has_replicas) {
+    c->proven = 0;
+    c->bound = -1;
+  }
+  if (c->proven || c->bound > c->cost) c->bound = c->cost;
+  c->gap = moerun__gap(c->cost, c->bound, moerun__worst_cost(p->problem));
+}
+
+static moerun_status certify(place *p) {
+  moerun_status status = MOERUN_OK;
+  moerun__certificate *c = NULL;
+  MOERUN_TRY(moerun__certificate_create(&c, p->topology_line.bytes,
+                                        text_of(p, "objective"),
+                                        text_of(p, "train")));
+  p->facts.is_solved = !given(p, "placement");
+  if (p->facts.is_solved) {
+    MOERUN_TRY(solve(p, c));
+  } else {
+    MOERUN_TRY(load_placement(p));
+  }
+  c->seed = moerun__config_int(p->config, "seed");
+  c->slack = moerun__config_double(p->config, "slack");
+  c->trace_digest = moerun__trace_digest(p->trace);
+  MOERUN_TRY(judge(p, c));
+  conclude(p, c);
+  moerun__certificate_destroy(p->placement->certificate);
+  p->placement->certificate = c;
+  c = NULL;
+done:
+  moerun__certificate_destroy(c);
+  return status;
+}
+
+/* ---- Output ------------------------------------------------------------------------ */
+
+static moerun_status write_json(const place *p, const moerun__text *text) {
+  return moerun__file_write(text_of(p, "json"), text->bytes, text->count);
+}
+
+static moerun_status report(place *p) {
+  moerun_status status = MOERUN_OK;
+  moerun__text json = {0};
+  p->invocation->phase = MOERUN_PHASE_OUTPUT;
+  p->facts.trace_name = text_of(p, "trace");
+  p->facts.trace = p->trace;
+  p->facts.train = p->train;
+  p->facts.held_out = p->held_out;
+  p->facts.placement = p->placement;
+  if (given(p, "export")) {
+    MOERUN_TRY(moerun__placement_export(p->placement, text_of(p, "export")));
+  }
+  if (given(p, "output")) {
+    MOERUN_TRY(moerun_placement_save(p->placement, text_of(p, "output")));
+  }
+  if (given(p, "json")) {
+    MOERUN_TRY(moerun__place_json(&json, &p->facts));
+    MOERUN_TRY(write_json(p, &json));
+  }
+  moerun__place_print(stdout, &p->facts);
+done:
+  moerun__text_clear(&json);
+  return status;
+}
+
+static moerun_status describe(place *p) {
+  moerun_status status = MOERUN_OK;
+  moerun__description *description = NULL;
+  moerun__text json = {0};
+  const char *path = text_of(p, "describe");
+  p->invocation->phase = MOERUN_PHASE_INPUT;
+  MOERUN_TRY(load_trace(p, "describe"));
+  MOERUN_TRY(moerun__describe(
+      &description, p->trace, (int32_t)moerun__config_int(p->config, "ranks"),
+      (int32_t)moerun__config_int(p->config, "segment")));
+  p->invocation->phase = MOERUN_PHASE_OUTPUT;
+  if (given(p, "json")) {
+    MOERUN_TRY(moerun__describe_json(&json, path, p->trace, description));
+    MOERUN_TRY(write_json(p, &json));
+  }
+  moerun__describe_print(stdout, path, p->trace, description);
+done:
+  moerun__text_clear(&json);
+  moerun__description_destroy(description);
+  return status;
+}
+
+static moerun_status run(place *p) {
+  moerun_status status = MOERUN_OK;
+  if (strcmp(text_of(p, "method"), "list") == 0) {
+    moerun__place_print_methods(stdout);
+    goto done;
+  }
+  MOERUN_TRY(check_outputs(p));
+  if (given(p, "describe")) {
+    MOERUN_TRY(describe(p));
+    goto done;
+  }
+  MOERUN_REQUIRE(given(p, "trace"), MOERUN_ERR_INVALID,
+                 "expected --trace or --describe with a trace, found none");
+  MOERUN_TRY(find_method(p));
+  MOERUN_TRY(read_topology(p));
+  p->invocation->phase = MOERUN_PHASE_INPUT;
+  MOERUN_TRY(load_trace(p, "trace"));
+  MOERUN_TRY(read_model(p));
+  MOERUN_TRY(split_trace(p));
+  MOERUN_TRY(create_problem(p));
+  MOERUN_TRY(certify(p));
+  MOERUN_TRY(report(p));
+done:
+  return status;
+}
+
+moerun_status moerun__cmd_place(moerun__invocation *invocation) {
+  place p = {.invocation = invocation, .config = invocation->config};
+  const moerun_status status = run(&p);
+  moerun__text_clear(&p.topology_line);
+  moerun__topology_destroy(p.topology);
+  if (p.train != p.trace) moerun__trace_destroy(p.train);
+  moerun__trace_destroy(p.held_out);
+  moerun__trace_destroy(p.trace);
+  moerun__problem_destroy(p.problem);
+  moerun_placement_destroy(p.blocks);
+  moerun_placement_destroy(p.placement);
+  return status;
+}

@@ -1,0 +1,193 @@
+#include "launch/place_table.h"
+
+#include "placement/method.h"
+
+#include <string.h>
+
+enum { VERSION = 1 };
+
+/* ---- For people ------------------------------------------------------------------ */
+
+/* In the order of moerun__judgement_at. */
+static const char *const labels[] = {
+    "ranks a token visits",      "  of them remote (rows out)",
+    "results from remote ranks", "nodes a token visits",
+    "pairs on different ranks",  "pairs on different nodes",
+    "pairs by distance",         "busiest links, over even",
+    "rank load max/mean",        "  in the worst layer",
+};
+
+static void print_columns(FILE *stream, const moerun__place_facts *facts) {
+  const moerun__certificate *c = facts->placement->certificate;
+  const char *method = facts->placement->method;
+  (void)fprintf(stream, "\n  %-27s %21s", "", "sequences solved for");
+  if (c->has_held_out) (void)fprintf(stream, "   %21s", "other sequences");
+  (void)fprintf(stream, "\n  %-27s %10s %10.10s", "", "contiguous", method);
+  if (c->has_held_out) {
+    (void)fprintf(stream, "   %10s %10.10s", "contiguous", method);
+  }
+  (void)fputc('\n', stream);
+}
+
+static void print_judgements(FILE *stream, const moerun__certificate *c) {
+  const char *name = NULL;
+  double value = 0;
+  for (int i = 0; moerun__judgement_at(&c->before[0], i, &name, &value); i++) {
+    (void)fprintf(stream, "  %-27s", labels[i]);
+    for (int h = 0; h <= c->has_held_out; h++) {
+      (void)moerun__judgement_at(&c->before[h], i, &name, &value);
+      (void)fprintf(stream, "%s %10.4f", h > 0 ? "  " : "", value);
+      (void)moerun__judgement_at(&c->after[h], i, &name, &value);
+      (void)fprintf(stream, " %10.4f", value);
+    }
+    (void)fputc('\n', stream);
+  }
+}
+
+/* "no bound", "at least …: certified gap …", or "optimal" where it is proven. */
+static void print_verdict(FILE *stream, const moerun__place_facts *facts) {
+  const moerun__certificate *c = facts->placement->certificate;
+  (void)fprintf(stream, "\n  %s: %s, slack %g", facts->placement->method,
+                c->objective, c->slack);
+  if (!facts->is_solved) {
+    (void)fprintf(stream, ": %.6g; given, not solved here\n", c->cost);
+    return;
+  }
+  (void)fprintf(stream, ", seed %lld, %.2f s: %.6g; ", (long long)c->seed,
+                c->seconds, c->cost);
+  if (c->proven) {
+    (void)fputs("optimal, proven\n", stream);
+  } else if (c->bound >= 0) {
+    (void)fprintf(stream,
+                  "bound %.6g: certified gap %.1f %% of what can be avoided\n",
+                  c->bound, 100 * c->gap);
+  } else {
+    (void)fputs("no bound\n", stream);
+  }
+}
+
+static int64_t bytes_of(const moerun__place_facts *facts,
+                        const moerun__judgement *judgement) {
+  return judgement->rows_out * facts->copy_bytes +
+         judgement->rows_back * facts->result_bytes;
+}
+
+static void print_home_row(FILE *stream, const moerun__place_facts *facts,
+                           const char *name,
+                           const moerun__judgement *judgement) {
+  (void)fprintf(stream, "  %-27.27s %10lld %10lld", name,
+                (long long)judgement->rows_out,
+                (long long)judgement->rows_back);
+  if (facts->copy_bytes > 0) {
+    (void)fprintf(stream, " %14lld", (long long)bytes_of(facts, judgement));
+  }
+  (void)fputc('\n', stream);
+}
+
+/* What the transport would count, sent from all ranks to others. */
+static void print_homes(FILE *stream, const moerun__place_facts *facts) {
+  if (!facts->has_homes) return;
+  (void)fprintf(stream, "\n  %-27s %10s %10s%s\n", "the recorded run again",
+                "copies", "results",
+                facts->copy_bytes > 0 ? "          bytes" : "");
+  print_home_row(stream, facts, "contiguous", &facts->before_at_home);
+  print_home_row(stream, facts, facts->placement->method,
+                 &facts->after_at_home);
+}
+
+void moerun__place_print(FILE *stream, const moerun__place_facts *facts) {
+  const moerun_placement *p = facts->placement;
+  (void)fprintf(stream,
+                "placement of %d MoE layers of %d experts on %s\n"
+                "  %s: %lld tokens in %lld sequences, %d experts a token\n"
+                "  solved for %lld tokens in %lld sequences",
+                p->num_layers, p->num_experts, p->certificate->topology,
+                facts->trace_name, (long long)facts->trace->num_tokens,
+                (long long)facts->trace->num_sequences, facts->trace->num_terms,
+                (long long)facts->train->num_tokens,
+                (long long)facts->train->num_sequences);
+  if (facts->held_out != NULL) {
+    (void)fprintf(stream, ", judged by the other %lld too",
+                  (long long)facts->held_out->num_sequences);
+  }
+  (void)fputc('\n', stream);
+  print_columns(stream, facts);
+  print_judgements(stream, p->certificate);
+  print_homes(stream, facts);
+  print_verdict(stream, facts);
+}
+
+/* ---- As JSON ----------------------------------------------------------------------- */
+
+static moerun_status put_home(moerun__text *out,
+                              const moerun__place_facts *facts,
+                              const char *name,
+                              const moerun__judgement *judgement) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__text_print(
+      out, "\"%s\": {\"copies_sent\": %lld, \"results_sent\": %lld", name,
+      (long long)judgement->rows_out, (long long)judgement->rows_back));
+  if (facts->copy_bytes > 0) {
+    MOERUN_TRY(moerun__text_print(out, ", \"row_bytes\": %lld",
+                                  (long long)bytes_of(facts, judgement)));
+  }
+  MOERUN_TRY(moerun__text_print(out, "}"));
+done:
+  return status;
+}
+
+static moerun_status put_homes(moerun__text *out,
+                               const moerun__place_facts *facts) {
+  moerun_status status = MOERUN_OK;
+  if (!facts->has_homes) goto done;
+  MOERUN_TRY(moerun__text_print(out, ",\n  \"recorded_run\": {"));
+  MOERUN_TRY(put_home(out, facts, "contiguous", &facts->before_at_home));
+  MOERUN_TRY(moerun__text_print(out, ",\n    "));
+  MOERUN_TRY(put_home(out, facts, "placed", &facts->after_at_home));
+  MOERUN_TRY(moerun__text_print(out, "}"));
+done:
+  return status;
+}
+
+moerun_status moerun__place_json(moerun__text *out,
+                                 const moerun__place_facts *facts) {
+  moerun_status status = MOERUN_OK;
+  const moerun_placement *p = facts->placement;
+  const int64_t held_out =
+      facts->held_out != NULL ? facts->held_out->num_sequences : 0;
+  MOERUN_TRY(moerun__text_print(
+      out, "{\"format\": \"moerun-place\", \"version\": %d,\n  \"trace\": ",
+      VERSION));
+  MOERUN_TRY(
+      moerun__text_json(out, facts->trace_name, strlen(facts->trace_name)));
+  MOERUN_TRY(moerun__text_print(out, ", \"method\": "));
+  MOERUN_TRY(moerun__text_json(out, p->method, strlen(p->method)));
+  MOERUN_TRY(moerun__text_print(
+      out,
+      ", \"solved\": %s,\n  \"num_layers\": %d, \"num_experts\": %d, "
+      "\"experts_per_token\": %d, \"num_ranks\": %d,\n  \"tokens\": %lld, "
+      "\"sequences\": %lld, \"sequences_trained_on\": %lld, "
+      "\"sequences_held_out\": %lld",
+      facts->is_solved ? "true" : "false", p->num_layers, p->num_experts,
+      facts->trace->num_terms, p->num_ranks,
+      (long long)facts->trace->num_tokens,
+      (long long)facts->trace->num_sequences,
+      (long long)facts->train->num_sequences, (long long)held_out));
+  MOERUN_TRY(put_homes(out, facts));
+  MOERUN_TRY(moerun__text_print(out, ",\n  \"certificate\": "));
+  MOERUN_TRY(moerun__certificate_print(out, p->certificate, "  "));
+  MOERUN_TRY(moerun__text_print(out, "}\n"));
+done:
+  return status;
+}
+
+/* ---- Methods ------------------------------------------------------------------------- */
+
+void moerun__place_print_methods(FILE *stream) {
+  const moerun__method *method = NULL;
+  for (int i = 0; (method = moerun__method_at(i)) != NULL; i++) {
+    (void)fprintf(stream, "  %-11s %s%s%s\n", method->name, method->summary,
+                  method->keeps_caps ? "" : "; may exceed the load caps",
+                  method->needs_glpk ? "; needs GLPK" : "");
+  }
+}

@@ -1,0 +1,32 @@
+/* What `moerun place` says of a placement, for people and as JSON. */
+#ifndef MOERUN_LAUNCH_PLACE_TABLE_H
+#define MOERUN_LAUNCH_PLACE_TABLE_H
+
+#include "placement/certificate.h"
+#include "runtime/base/text.h"
+
+#include <stdio.h>
+
+typedef struct moerun__place_facts {
+  const char *trace_name;
+  const moerun__trace *trace;        /* all of it                             */
+  const moerun__trace *train;        /* part trained on                       */
+  const moerun__trace *held_out;     /* NULL: none                            */
+  const moerun_placement *placement; /* with certificate                      */
+  int is_solved; /* 0: the placement was given, nothing is certified         */
+  int has_homes; /* the trace was recorded on as many ranks as the placement
+                     has, and says which sequence ran where                   */
+  int64_t copy_bytes; /* of a row on the wire; 0: the model is not known    */
+  int64_t result_bytes;
+  moerun__judgement before_at_home; /* of the whole trace, with those homes   */
+  moerun__judgement after_at_home;
+} moerun__place_facts;
+
+void moerun__place_print(FILE *stream, const moerun__place_facts *facts);
+moerun_status moerun__place_json(moerun__text *out,
+                                 const moerun__place_facts *facts);
+
+/* The methods there are. */
+void moerun__place_print_methods(FILE *stream);
+
+#endif

@@ -1,0 +1,124 @@
+#!/bin/sh
+# The loop profile -> place -> profile with the placement: the rows and bytes
+# that the transport counts are the ones predicted. Then what place refuses.
+set -u
+. "$(dirname "$0")/common.sh"
+cd "$scratch" || exit 1
+
+# number KEY FILE: the first value of the key.
+number() {
+  tr -d '\n' < "$2" | sed -n "s/.*\"$1\": \([0-9]*\),.*/\1/p"
+}
+
+# predicted WHICH KEY FILE: of the recorded run, contiguous or placed.
+predicted() {
+  tr -d '\n' < "$3" |
+    sed -n "s/.*\"recorded_run\".*\"$1\": {[^}]*\"$2\": \([0-9]*\).*/\1/p"
+}
+
+# compare WHICH METRICS TABLES: predictions with what was counted.
+compare() {
+  for key in copies_sent results_sent row_bytes; do
+    foretold=$(predicted "$1" $key "$3")
+    counted=$(number $key "$2")
+    [ -n "$foretold" ] && [ "$foretold" -gt 0 ] ||
+      complain "$3: no $key predicted"
+    [ "$foretold" = "$counted" ] ||
+      complain "$1: $key: predicted $foretold, counted $counted"
+  done
+}
+
+# refuse CODE WORDS ARGUMENT...: of place; one line, nothing on stdout.
+refuse() {
+  code=$1 words=$2
+  shift 2
+  on 0 place "$@"
+  found=$?
+  [ "$(wc -l < err)" = 1 ] || found="$found with other than one line"
+  [ ! -s out ] || found="$found with something on stdout"
+  if [ "$found" != "$code" ] || ! grep -qF -- "$words" err; then
+    complain "place $*: expected $code and '$words', found $found and:"
+    cat out err
+  fi
+}
+
+# ---- What is predicted is what is counted
+
+prompts 9 > prompts
+for R in 3 4; do
+  # The ranks of the sequences depend on the run alone, not on the placement.
+  succeed $R profile --model "$model" --prompts prompts --trace t.npy \
+    --output out.$R --overwrite --metrics m.blocks
+  succeed 0 place --trace t.npy --ranks $R --output p --json j --model "$model"
+  says 'no bound'
+  compare contiguous m.blocks j
+  succeed $R profile --model "$model" --prompts prompts --trace u.npy \
+    --output out.placed --overwrite --metrics m.placed --placement p
+  same out.$R out.placed
+  same t.npy u.npy
+  succeed 0 place --trace u.npy --ranks $R --placement p --json j \
+    --model "$model"
+  says 'given, not solved here'
+  compare placed m.placed j
+done
+same out.3 out.4
+succeed 3 profile --model "$model" --prompts prompts --trace t.npy \
+  --output out.half --overwrite --metrics m.blocks --wire bf16
+succeed 0 place --trace t.npy --ranks 3 --json j --model "$model" --wire bf16
+compare contiguous m.blocks j
+
+# ---- Other formats
+
+cat > r.jsonl << 'END'
+{"routed_experts": [[[0, 1], [2, 3]], [[0, 1], [2, 3]]]}
+{"routed_experts": [[[2, 3], [0, 1]], [[2, 3], [0, 1]]]}
+END
+succeed 0 place --describe r.jsonl --ranks 2 --segment 1 --convert c.npy
+says '4 tokens in 2 sequences, 2 MoE layers of 4 experts, 2 a token'
+says '               2          1.000     1.667      1.000'
+says '        2  0.500                 1.000  0.500          0.500'
+succeed 0 place --describe c.npy --json d
+for words in '"segments": 2' '"experts": 2, "fixed": 0.5, "segment": 1,'; do
+  grep -qF "$words" d || complain "d: expected '$words'"
+done
+succeed 0 place --trace c.npy --topology '1 node x 2 ranks' --train all \
+  --method contiguous --export eplb:map --output p
+says 'ranks a token visits            1.0000     1.0000'
+[ "$(tr -d '\n' < map)" = \
+  '{"physical_to_logical_map": [[0, 1, 2, 3],[0, 1, 2, 3]]}' ] ||
+  complain "map: $(cat map)"
+succeed 0 place --trace c.npy --ranks 2 --placement p --export exflow:csv
+[ "$(tr '\n' ' ' < csv)" = 'Expert,Node 0,0 1,0 2,1 3,1 4,0 5,0 6,1 7,1 ' ] ||
+  complain "csv: $(cat csv)"
+succeed 0 place --method list
+says 'contiguous'
+
+# ---- Refusals
+
+refuse 2 'expected --trace or --describe with a trace, found none'
+refuse 2 'expected one of --topology and --ranks, found none' --trace c.npy
+refuse 2 'expected one of --topology and --ranks, found both' \
+  --trace c.npy --ranks 2 --topology '2 ranks'
+refuse 65 'topology "2 rings": expected "ranks" at character 3' \
+  --trace c.npy --topology '2 rings'
+refuse 2 '--method: expected one of contiguous' --trace c.npy --ranks 2 \
+  --method best
+refuse 2 '--export: expected eplb:PATH or exflow:PATH, found "csv"' \
+  --trace c.npy --ranks 2 --export csv
+refuse 2 '--slack: expected a number from 1e-06 to 100, found "nan"' \
+  --trace c.npy --ranks 2 --slack nan
+refuse 66 'nowhere.npy: cannot be opened: no such file' \
+  --trace nowhere.npy --ranks 2
+refuse 65 'map: expected a .npy file' --trace map --ranks 2
+refuse 74 '/nowhere/p: cannot be created' --trace c.npy --ranks 2 \
+  --output /nowhere/p
+head -n 1 r.jsonl > one.jsonl
+refuse 65 'one.jsonl: expected 2 sequences or more' --trace one.jsonl --ranks 2
+refuse 65 'p: expected 2 layers of 4 experts on 3 ranks, found 2 of 4 on 2' \
+  --trace c.npy --ranks 3 --placement p
+refuse 65 'expected 2 MoE layers of 4 experts, 2 a token, as in c.npy, found' \
+  --trace c.npy --ranks 2 --model "$model"
+refuse 65 '--export eplb: expected as many experts on every rank' \
+  --trace c.npy --ranks 3 --method contiguous --export eplb:map2
+[ ! -e map2 ] || complain 'map2 was written'
+exit $failures
