@@ -34,7 +34,8 @@ moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
   char *content = NULL;
   *out = NULL;
   *bytes = 0;
-  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  /* A named pipe must not block the open; it is refused below. */
+  const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s", path,
                  moerun__file_reason());
   MOERUN_REQUIRE(fstat(file, &facts) == 0, MOERUN_ERR_IO,

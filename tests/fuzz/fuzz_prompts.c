@@ -2,12 +2,11 @@
  * read or refused with a line; every request that is accepted keeps the limits
  * and can be read again. The first byte says what the others are. */
 #include "launch/results.h"
+#include "support/fuzz.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 enum { VOCABULARY = 272, POSITIONS = 200, PATH_BYTES = 64 };
 

@@ -2,11 +2,10 @@
  * read gives back the bytes of a text, or says which byte has no token; a
  * special token alone may lose bytes, and only those it stands for. */
 #include "runtime/tokenizer.h"
+#include "support/fuzz.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 static void encode_and_decode(const moerun__tokenizer *tokenizer,
                               const char *text, size_t size) {

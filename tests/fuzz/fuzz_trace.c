@@ -3,12 +3,11 @@
  * reader the others are for. */
 #include "placement/trace.h"
 #include "runtime/base/file.h"
+#include "support/fuzz.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 enum { PATH_BYTES = 64 };
 

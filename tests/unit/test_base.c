@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void fail_keeps_one_line(void **state) {
@@ -126,6 +127,9 @@ static void files_are_whole_or_refused(void **state) {
   (void)unlink(path);
   assert_int_equal(moerun__file_read(&text, &bytes, path, 4), MOERUN_ERR_IO);
   assert_int_equal(moerun__file_read(&text, &bytes, "/tmp", 4), MOERUN_ERR_IO);
+  assert_int_equal(mkfifo(path, 0600), 0);
+  assert_int_equal(moerun__file_read(&text, &bytes, path, 4), MOERUN_ERR_IO);
+  (void)unlink(path);
 }
 
 static void half_precision_round_trips(void **state) {
