@@ -24,7 +24,7 @@ awk 'BEGIN { for (i = 0; i < 8; i++) printf "{\"prompt\": \"memory %d\"}\n", i }
   --progress off || exit 1
 # The largest peak against the smallest prediction: stricter than rank by rank.
 tr -d ' \n' < "$scratch/metrics.json" |
-  sed 's/.*"predicted":{"min":\([0-9]*\).*"peak_resident":{[^}]*"max":\([0-9]*\).*/\1 \2/' |
+  sed 's/.*"predicted":{"min":\([0-9.e+]*\).*"peak_resident":{[^}]*"max":\([0-9.e+]*\).*/\1 \2/' |
   awk -v mib=1048576 '{
     allowed = 1.05 * $1 + 30 * mib
     printf "predicted %.1f MiB, peak %.1f MiB, allowed %.1f MiB\n", $1 / mib, $2 / mib, allowed / mib
