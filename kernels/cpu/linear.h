@@ -157,8 +157,11 @@ static void run_block(const linear_block *block) {
 static void run_linear(float *y, size_t y_stride, const float *x,
                        size_t x_stride, int32_t M, const moerun__weight *weight,
                        float *scratch, int rounded) {
-  for (size_t m = 0; m < (size_t)M; m += MOERUN_LINEAR_ROWS) {
-    const size_t rows = least(MOERUN_LINEAR_ROWS, (size_t)M - m);
+  const size_t blocks =
+      ((size_t)M + MOERUN_LINEAR_ROWS - 1) / MOERUN_LINEAR_ROWS;
+  for (size_t b = 0; b < blocks; b++) {
+    const size_t m = (size_t)M * b / blocks;
+    const size_t rows = (size_t)M * (b + 1) / blocks - m;
     const size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     const int as_it_is = rows == 1 && !rounded;
     const linear_block block = {
