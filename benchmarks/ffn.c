@@ -41,6 +41,7 @@ typedef struct options {
   const char *set;
   const char *model; /* NULL: all */
   const char *dtype;
+  const char *compute;
   const char *rows;
   const char *json; /* NULL: none */
   long iterations;
@@ -54,6 +55,7 @@ static const char usage[] =
     "  --set NAME    kernel set                                 (auto)\n"
     "  --model NAME  mixtral, olmoe or qwen3                    (all)\n"
     "  --dtype NAME  BF16, F16 or F32: the set's weights        (BF16)\n"
+    "  --compute NAME  fp32, or bf16: rows rounded beforehand   (fp32)\n"
     "  --rows LIST   rows, at most 16 numbers     (1,2,4,8,16,64,128,256)\n"
     "  -n N          timed iterations                           (20)\n"
     "  -w N          iterations before those                    (3)\n"
@@ -65,6 +67,7 @@ typedef struct bench {
   const moerun__kernels *set;
   const shape *shape;
   moerun__dtype dtype;
+  int rounded; /* linear_bf16 instead of linear */
   int32_t M;
   size_t num_experts;
   moerun__weight *weight; /* [num_experts] */
@@ -100,6 +103,7 @@ static moerun_status parse_options(options *o, int argc, char **argv) {
   moerun_status status = MOERUN_OK;
   *o = (options){.set = "auto",
                  .dtype = "BF16",
+                 .compute = "fp32",
                  .rows = "1,2,4,8,16,64,128,256",
                  .iterations = 20,
                  .warmup = 3,
@@ -113,6 +117,7 @@ static moerun_status parse_options(options *o, int argc, char **argv) {
       {"--set", &o->set, NULL, 0, 0},
       {"--model", &o->model, NULL, 0, 0},
       {"--dtype", &o->dtype, NULL, 0, 0},
+      {"--compute", &o->compute, NULL, 0, 0},
       {"--rows", &o->rows, NULL, 0, 0},
       {"--json", &o->json, NULL, 0, 0},
       {"-n", NULL, &o->iterations, 1, 100000},
@@ -286,8 +291,9 @@ static void run_once(bench *b, int way, size_t expert) {
   const int N = b->shape->N;
   const int D = b->shape->D;
   if (way == OURS) {
-    b->set->linear(b->y[OURS], (size_t)N, b->x, (size_t)D, b->M,
-                   &b->weight[expert], b->scratch);
+    moerun__linear *linear = b->rounded ? b->set->linear_bf16 : b->set->linear;
+    linear(b->y[OURS], (size_t)N, b->x, (size_t)D, b->M, &b->weight[expert],
+           b->scratch);
   } else if (way == READ) {
     b->sum += sum_bytes(b->weight[expert].panels,
                         moerun__weight_bytes(b->dtype, N, D));
@@ -362,11 +368,11 @@ static double gigabytes(const bench *b, const summary *time) {
 }
 
 static void print_head(const bench *b, const options *o) {
-  (void)printf("# moerun %d.%d.%d, one thread: set %s on %s weights; OpenBLAS "
-               "kernels for %s on F32\n"
+  (void)printf("# moerun %d.%d.%d, one thread: set %s on %s weights, %s rows; "
+               "OpenBLAS kernels for %s on F32\n"
                "# %ld iterations after %ld, times in microseconds\n",
                MOERUN_VERSION_MAJOR, MOERUN_VERSION_MINOR, MOERUN_VERSION_PATCH,
-               b->set->name, moerun__dtype_name(b->dtype),
+               b->set->name, moerun__dtype_name(b->dtype), o->compute,
                openblas_get_corename(), o->iterations, o->warmup);
   (void)printf("# %-7s %-7s %5s | %9s %9s %6s %6s | %9s %9s %6s | %6s | %6s "
                "%6s\n",
@@ -401,10 +407,12 @@ static moerun_status json_head(moerun__text *text, const bench *b,
   MOERUN_TRY(moerun__text_print(
       text,
       ",\n  \"cores\": %ld,\n  \"set\": \"%s\",\n  \"dtype\": \"%s\",\n"
+      "  \"compute\": \"%s\",\n"
       "  \"openblas_core\": \"%s\",\n  \"iterations\": %ld,\n"
       "  \"warmup\": %ld,\n  \"cycle_mib\": %ld,\n  \"products\": [",
       sysconf(_SC_NPROCESSORS_ONLN), b->set->name, moerun__dtype_name(b->dtype),
-      openblas_get_corename(), o->iterations, o->warmup, o->mebibytes));
+      o->compute, openblas_get_corename(), o->iterations, o->warmup,
+      o->mebibytes));
 done:
   return status;
 }
@@ -466,6 +474,10 @@ static moerun_status run(const options *o) {
   int count = 0;
   MOERUN_TRY(moerun__kernels_find(&b.set, o->set));
   MOERUN_TRY(parse_dtype(&b.dtype, o->dtype));
+  b.rounded = strcmp(o->compute, "bf16") == 0;
+  MOERUN_REQUIRE(b.rounded || strcmp(o->compute, "fp32") == 0,
+                 MOERUN_ERR_INVALID,
+                 "--compute: expected fp32 or bf16, found \"%s\"", o->compute);
   MOERUN_TRY(parse_rows(rows, &num_rows, o->rows));
   openblas_set_num_threads(1);
   print_head(&b, o);
