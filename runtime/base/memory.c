@@ -7,6 +7,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 static atomic_size_t calls, live, live_bytes;
 static atomic_long fail_countdown = -1;
@@ -15,6 +18,24 @@ size_t moerun__alloc_bytes(size_t count, size_t size) {
   size_t bytes = count * size;
   bytes = (bytes + MOERUN_ALIGNMENT - 1) & ~(size_t)(MOERUN_ALIGNMENT - 1);
   return bytes + MOERUN_ALIGNMENT;
+}
+
+/* Blocks of several huge pages start on one and ask for them. Weights are read
+ * once a step from end to end, and with small pages address translation costs
+ * a part of the bandwidth. A refusal changes nothing but the speed. */
+enum { HUGE_PAGE = 2 << 20 };
+
+static void *allocate_block(size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  if (bytes >= (size_t)4 * HUGE_PAGE) {
+    char *block = aligned_alloc(HUGE_PAGE, bytes);
+    if (block != NULL) {
+      (void)madvise(block, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    }
+    return block;
+  }
+#endif
+  return aligned_alloc(MOERUN_ALIGNMENT, bytes);
 }
 
 static moerun_status allocate(void *out_pointer, size_t count, size_t size,
@@ -29,7 +50,7 @@ static moerun_status allocate(void *out_pointer, size_t count, size_t size,
   atomic_fetch_add(&calls, 1);
   const int fails = atomic_load(&fail_countdown) >= 0 &&
                     atomic_fetch_sub(&fail_countdown, 1) == 0;
-  if (!fails) block = aligned_alloc(MOERUN_ALIGNMENT, bytes);
+  if (!fails) block = allocate_block(bytes);
   MOERUN_REQUIRE(block != NULL, MOERUN_ERR_NOMEM,
                  "out of memory: %zu bytes could not be allocated", bytes);
   memcpy(block, &bytes, sizeof bytes);
