@@ -98,8 +98,8 @@ static moerun_status make_block(new_layer *next, int32_t num_slots,
   if (num_slots == 0) goto done;
   MOERUN_TRY(moerun__alloc(&next->gate_up, L, sizeof *next->gate_up));
   MOERUN_TRY(moerun__alloc(&next->down, L, sizeof *next->down));
-  MOERUN_TRY(moerun__alloc_unset(&next->block[0], L, next->bytes[0]));
-  MOERUN_TRY(moerun__alloc_unset(&next->block[1], L, next->bytes[1]));
+  MOERUN_TRY(moerun__alloc_streamed(&next->block[0], L, next->bytes[0]));
+  MOERUN_TRY(moerun__alloc_streamed(&next->block[1], L, next->bytes[1]));
   shape_weights(next, config, dtype);
 done:
   return status;

@@ -179,7 +179,7 @@ moerun_status moerun__reader_panels(void **out, moerun__weight_reader *reader,
   *out = NULL;
   reader->bytes += moerun__alloc_bytes(count, bytes);
   if (!reader->counting) {
-    MOERUN_TRY(moerun__alloc_unset(out, count, bytes));
+    MOERUN_TRY(moerun__alloc_streamed(out, count, bytes));
   }
 done:
   return status;

@@ -20,14 +20,17 @@ size_t moerun__alloc_bytes(size_t count, size_t size) {
   return bytes + MOERUN_ALIGNMENT;
 }
 
-/* Blocks of several huge pages start on one and ask for them. Weights are read
- * once a step from end to end, and with small pages address translation costs
- * a part of the bandwidth. A refusal changes nothing but the speed. */
+typedef enum block_use { CLEARED, UNSET, STREAMED } block_use;
+
+/* Large blocks that are read from end to end start on a huge page and ask for
+ * more: with small pages address translation costs a part of the bandwidth. Not
+ * so the others: of a cache only what is used shall become resident. A refusal
+ * changes nothing but the speed. */
 enum { HUGE_PAGE = 2 << 20 };
 
-static void *allocate_block(size_t bytes) {
+static void *allocate_block(size_t bytes, block_use use) {
 #ifdef MADV_HUGEPAGE
-  if (bytes >= (size_t)4 * HUGE_PAGE) {
+  if (use == STREAMED && bytes >= (size_t)4 * HUGE_PAGE) {
     char *block = aligned_alloc(HUGE_PAGE, bytes);
     if (block != NULL) {
       (void)madvise(block, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
@@ -35,11 +38,12 @@ static void *allocate_block(size_t bytes) {
     return block;
   }
 #endif
+  (void)use;
   return aligned_alloc(MOERUN_ALIGNMENT, bytes);
 }
 
 static moerun_status allocate(void *out_pointer, size_t count, size_t size,
-                              int clear) {
+                              block_use use) {
   moerun_status status = MOERUN_OK;
   char *block = NULL;
   void *memory = NULL;
@@ -50,12 +54,12 @@ static moerun_status allocate(void *out_pointer, size_t count, size_t size,
   atomic_fetch_add(&calls, 1);
   const int fails = atomic_load(&fail_countdown) >= 0 &&
                     atomic_fetch_sub(&fail_countdown, 1) == 0;
-  if (!fails) block = allocate_block(bytes);
+  if (!fails) block = allocate_block(bytes, use);
   MOERUN_REQUIRE(block != NULL, MOERUN_ERR_NOMEM,
                  "out of memory: %zu bytes could not be allocated", bytes);
   memcpy(block, &bytes, sizeof bytes);
   memory = block + MOERUN_ALIGNMENT;
-  if (clear) memset(memory, 0, bytes - MOERUN_ALIGNMENT);
+  if (use == CLEARED) memset(memory, 0, bytes - MOERUN_ALIGNMENT);
   memcpy(out_pointer, &memory, sizeof memory);
   atomic_fetch_add(&live, 1);
   atomic_fetch_add(&live_bytes, bytes);
@@ -64,12 +68,17 @@ done:
 }
 
 moerun_status moerun__alloc(void *out_pointer, size_t count, size_t size) {
-  return allocate(out_pointer, count, size, 1);
+  return allocate(out_pointer, count, size, CLEARED);
 }
 
 moerun_status moerun__alloc_unset(void *out_pointer, size_t count,
                                   size_t size) {
-  return allocate(out_pointer, count, size, 0);
+  return allocate(out_pointer, count, size, UNSET);
+}
+
+moerun_status moerun__alloc_streamed(void *out_pointer, size_t count,
+                                     size_t size) {
+  return allocate(out_pointer, count, size, STREAMED);
 }
 
 moerun_status moerun__resize(void *pointer, size_t old_count, size_t new_count,

@@ -14,6 +14,10 @@ enum { MOERUN_ALIGNMENT = 64 };
 moerun_status moerun__alloc(void *out_pointer, size_t count, size_t size);
 /* The same without clearing, for buffers of many MiB that are filled at once. */
 moerun_status moerun__alloc_unset(void *out_pointer, size_t count, size_t size);
+/* The same for weights, which are filled at once and read from end to end once
+ * a step: large ones ask the system for huge pages. */
+moerun_status moerun__alloc_streamed(void *out_pointer, size_t count,
+                                     size_t size);
 /* Grows or shrinks *pointer (may hold NULL); contents up to the smaller size
  * are kept. On failure *pointer is unchanged. Set-up and readers only. */
 moerun_status moerun__resize(void *pointer, size_t old_count, size_t new_count,
