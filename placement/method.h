@@ -4,10 +4,8 @@
 #ifndef MOERUN_PLACEMENT_METHOD_H
 #define MOERUN_PLACEMENT_METHOD_H
 
+#include "placement/deadline.h"
 #include "placement/problem.h"
-
-/* Seconds since some start; placement has no clock of its own. */
-typedef double (*moerun__clock)(void);
 
 typedef struct moerun__method_options {
   uint64_t seed;

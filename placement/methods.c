@@ -18,6 +18,22 @@ static const moerun__method methods[] = {
      .summary = "even loads: heaviest expert first onto the lightest rank",
      .keeps_caps = 1,
      .solve = moerun__solve_lpt},
+    {.name = "greedy",
+     .summary = "expert by expert to where the layer before sends its tokens",
+     .keeps_caps = 1,
+     .solve = moerun__solve_greedy},
+    {.name = "chain",
+     .summary = "layer by layer, each by an exact transport problem",
+     .keeps_caps = 1,
+     .solve = moerun__solve_chain},
+    {.name = "cd",
+     .summary = "the default: descent, annealing and exact re-splits",
+     .keeps_caps = 1,
+     .solve = moerun__solve_cd},
+    {.name = "exact",
+     .summary = "proven optimum: one expert a rank, or few experts",
+     .keeps_caps = 1,
+     .solve = moerun__solve_exact},
 };
 
 const moerun__method *moerun__method_at(int i) {

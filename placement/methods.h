@@ -6,7 +6,11 @@
 #include "placement/method.h"
 
 #define MOERUN_METHOD_MAP(X)                                                   \
+  X(cd)                                                                        \
+  X(chain)                                                                     \
   X(contiguous)                                                                \
+  X(exact)                                                                     \
+  X(greedy)                                                                    \
   X(random)                                                                    \
   X(lpt)
 

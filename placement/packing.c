@@ -79,3 +79,93 @@ done:
   moerun__free(count);
   return status;
 }
+
+/* The bin that exceeds its cap the most, or -1. */
+static int32_t fullest_bin(const int64_t *filled, const int64_t *cap,
+                           int32_t num_bins) {
+  int32_t worst = -1;
+  for (int32_t b = 0; b < num_bins; b++) {
+    if (filled[b] <= cap[b]) continue;
+    if (worst < 0 || filled[b] - cap[b] > filled[worst] - cap[worst]) worst = b;
+  }
+  return worst;
+}
+
+typedef struct relief {
+  int32_t out; /* of the bin; -1: there is none */
+  int32_t in;
+  int leaves_group;
+  int64_t moved;
+  int64_t weight; /* of both items */
+} relief;
+
+/* Enough is better than too little; then within the group; then by light items
+ * if it is enough, by the most moved if not. */
+static int is_better(const relief *a, const relief *b, int64_t excess) {
+  if (b->out < 0) return 1;
+  const int a_enough = a->moved >= excess;
+  const int b_enough = b->moved >= excess;
+  if (a_enough != b_enough) return a_enough;
+  if (a->leaves_group != b->leaves_group) return b->leaves_group;
+  return a_enough ? a->weight < b->weight : a->moved > b->moved;
+}
+
+/* Swaps an item of the bin for a lighter one and overfills no other bin. 0: no
+ * swap does. */
+static int relieve(int32_t *bin_of, int64_t *filled, const int64_t *load,
+                   int32_t num_items, const int64_t *cap, int32_t bin,
+                   int32_t bins_per_group) {
+  const int64_t excess = filled[bin] - cap[bin];
+  relief best = {.out = -1};
+  for (int32_t i = 0; i < num_items; i++) {
+    for (int32_t k = 0; bin_of[i] == bin && k < num_items; k++) {
+      const int64_t moved = load[i] - load[k];
+      const int32_t b = bin_of[k];
+      if (b == bin || moved <= 0 || filled[b] + moved > cap[b]) continue;
+      const relief found = {i, k, b / bins_per_group != bin / bins_per_group,
+                            moved, load[i] + load[k]};
+      if (is_better(&found, &best, excess)) best = found;
+    }
+  }
+  if (best.out < 0) return 0;
+  filled[bin] -= best.moved;
+  filled[bin_of[best.in]] += best.moved;
+  bin_of[best.out] = bin_of[best.in];
+  bin_of[best.in] = bin;
+  return 1;
+}
+
+moerun_status moerun__pack_repair(int32_t *bin_of, int32_t *overfull,
+                                  const int64_t *load, int32_t num_items,
+                                  const int64_t *cap, int32_t num_bins,
+                                  int32_t bins_per_group) {
+  moerun_status status = MOERUN_OK;
+  int64_t *filled = NULL;
+  MOERUN_TRY(moerun__alloc(&filled, (size_t)num_bins, sizeof *filled));
+  for (int32_t i = 0; i < num_items; i++) {
+    filled[bin_of[i]] += load[i];
+  }
+  for (;;) {
+    *overfull = fullest_bin(filled, cap, num_bins);
+    if (*overfull < 0) break;
+    if (!relieve(bin_of, filled, load, num_items, cap, *overfull,
+                 bins_per_group)) {
+      break;
+    }
+  }
+done:
+  moerun__free(filled);
+  return status;
+}
+
+moerun_status moerun__pack_within(int32_t *bin_of, int32_t *overfull,
+                                  const int64_t *load, int32_t num_items,
+                                  const double *speed, const int64_t *cap,
+                                  int32_t num_bins) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__pack_evenly(bin_of, load, num_items, speed, num_bins));
+  MOERUN_TRY(moerun__pack_repair(bin_of, overfull, load, num_items, cap,
+                                 num_bins, num_bins));
+done:
+  return status;
+}

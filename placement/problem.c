@@ -104,7 +104,7 @@ static void count_boundary(moerun__problem *problem, int32_t layer) {
 /* cap[r] = max((1 + slack) * mean, LPT's fullest rank per unit of speed) *
  * speed[r]. rank_of[E] and filled[R] are scratch. */
 static moerun_status set_caps(moerun__problem *problem, int32_t layer,
-                              double slack, int32_t *rank_of, int64_t *filled) {
+                              int32_t *rank_of, int64_t *filled) {
   moerun_status status = MOERUN_OK;
   const int32_t E = problem->num_experts;
   const int32_t R = problem->num_ranks;
@@ -124,7 +124,7 @@ static moerun_status set_caps(moerun__problem *problem, int32_t layer,
   for (int32_t r = 0; r < R; r++) {
     fullest = fmax(fullest, (double)filled[r] / speed[r]);
   }
-  const double share = fmax(fullest, (1 + slack) * (double)total / R);
+  const double share = fmax(fullest, (1 + problem->slack) * (double)total / R);
   for (int32_t r = 0; r < R; r++) {
     cap[r] = (int64_t)floor(share * speed[r]);
     if (cap[r] < filled[r]) cap[r] = filled[r]; /* share * speed was rounded */
@@ -178,9 +178,9 @@ moerun_status moerun__problem_create(moerun__problem **out,
       moerun__alloc(&rank_of, (size_t)problem->num_experts, sizeof *rank_of));
   MOERUN_TRY(
       moerun__alloc(&filled, (size_t)problem->num_ranks, sizeof *filled));
-  const double slack = options->slack > 0 ? options->slack : 0.05;
+  problem->slack = options->slack > 0 ? options->slack : 0.05;
   for (int32_t l = 0; l < problem->num_layers; l++) {
-    MOERUN_TRY(set_caps(problem, l, slack, rank_of, filled));
+    MOERUN_TRY(set_caps(problem, l, rank_of, filled));
   }
   *out = problem;
   problem = NULL;

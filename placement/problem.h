@@ -50,6 +50,7 @@ typedef struct moerun__problem {
   int32_t most_slots; /* experts per (layer, rank) at most, before spares:
                           ceil(E / R)                                       */
   int32_t fewest_slots; /* floor(E / R) */
+  double slack;         /* as in the options, the default filled in */
   int64_t *cap;         /* [L][R] most load of a rank: its share of the mean by
                            speed times (1 + slack), or what an LPT packing
                            (and so the hottest expert) forces if that is more */

@@ -59,4 +59,27 @@ place_and_judge(moerun_placement **placement, const place_world *w,
   return judged;
 }
 
+/* The problem's objective of a placement, judged on what it was trained on. */
+static inline double judged_value(const place_world *w,
+                                  const int32_t *rank_of) {
+  moerun_placement *p = NULL;
+  moerun__judgement j = {0};
+  assert_int_equal(moerun_placement_create(&p, w->problem->num_layers,
+                                           w->problem->num_experts,
+                                           w->problem->num_ranks, rank_of),
+                   MOERUN_OK);
+  assert_int_equal(moerun__judge(&j, p, &w->trace, w->topology,
+                                 w->problem->node_weight,
+                                 w->problem->far_weight, NULL),
+                   MOERUN_OK);
+  moerun_placement_destroy(p);
+  return moerun__judged(w->problem, &j);
+}
+
+static inline void assert_close(double found, double want) {
+  if (fabs(found - want) > 1e-9 * (1 + fabs(want))) {
+    fail_msg("found %.12g, wanted %.12g", found, want);
+  }
+}
+
 #endif

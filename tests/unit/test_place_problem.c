@@ -316,8 +316,8 @@ static void count_visit(counts *c, const place_world *w,
                         int32_t home) {
   const int32_t K = w->trace.num_terms;
   const int32_t per_node = w->topology->ranks_per_node;
-  int32_t now[8];
-  int32_t next[8];
+  int32_t now[8] = {0};
+  int32_t next[8] = {0};
   terms_on_ranks(now, w, p, t, l, home);
   c->visits++;
   for (int32_t r = 0; r < p->num_ranks; r++) {
@@ -345,12 +345,6 @@ static void count_visit(counts *c, const place_world *w,
     c->pairs++;
     c->cut += a != b;
     c->node_cut += a / per_node != b / per_node;
-  }
-}
-
-static void assert_close(double found, double want) {
-  if (fabs(found - want) > 1e-9 * (1 + fabs(want))) {
-    fail_msg("found %.12g, wanted %.12g", found, want);
   }
 }
 

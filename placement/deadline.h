@@ -1,0 +1,28 @@
+/* A point in time after which a search returns the best that it has. */
+#ifndef MOERUN_PLACEMENT_DEADLINE_H
+#define MOERUN_PLACEMENT_DEADLINE_H
+
+#include <stddef.h>
+
+/* Seconds since some start; placement has no clock of its own. */
+typedef double (*moerun__clock)(void);
+
+typedef struct moerun__deadline {
+  moerun__clock clock; /* NULL: never */
+  double at;
+} moerun__deadline;
+
+static inline moerun__deadline moerun__deadline_after(moerun__clock clock,
+                                                      double seconds) {
+  moerun__deadline deadline = {NULL, 0};
+  if (clock == NULL || !(seconds > 0)) return deadline;
+  deadline.clock = clock;
+  deadline.at = clock() + seconds;
+  return deadline;
+}
+
+static inline int moerun__deadline_passed(const moerun__deadline *deadline) {
+  return deadline->clock != NULL && deadline->clock() >= deadline->at;
+}
+
+#endif

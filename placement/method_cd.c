@@ -1,0 +1,136 @@
+/* The default. For pairs of layers: a chain from an even packing, coordinate
+ * descent with exact steps of one layer, annealing, exact re-splits of two
+ * parts; with several nodes by levels. The first two steps take milliseconds
+ * and find the structure, which annealing from a random start would take most
+ * of its time to find; annealing then leaves the local optimum they end in.
+ * Problems so small that they can be solved exactly in that time are. */
+#include "placement/methods.h"
+
+#include "placement/chain.h"
+#include "placement/states.h"
+#include "runtime/base/memory.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+  STEPS_PER_SWAP = 700,  /* proposals of a round for a possible swap */
+  FEWEST_STEPS = 100000, /* for a layer */
+  MOST_STEPS = 1280000,
+};
+
+/* Shares of random swaps that are taken when annealing begins: from what the
+ * descent found, and from what the levels found. */
+#define HEAT      0.05
+#define JOIN_HEAT 0.01
+
+/* What a pair within a node costs of one between nodes if only the cut counts:
+ * something, so that ranks are told apart, but nodes come first. */
+#define NODE_COST 0.1
+
+static int64_t steps_of_round(const moerun__chain *chain) {
+  const int64_t n = chain->num_items;
+  int64_t steps = STEPS_PER_SWAP * n * (n - chain->per_part) / 2;
+  if (steps < FEWEST_STEPS) steps = FEWEST_STEPS;
+  if (steps > MOST_STEPS) steps = MOST_STEPS;
+  return steps * chain->num_layers;
+}
+
+/* One round, and `polish` more in lots that double, so that a time limit costs
+ * at most the last lot and long runs are not bound to short schedules. */
+static moerun_status refine(moerun__chain *chain, double heat,
+                            const moerun__method_options *options,
+                            const moerun__deadline *deadline) {
+  moerun_status status = MOERUN_OK;
+  const int64_t steps = steps_of_round(chain);
+  int64_t rounds = 1;
+  int64_t left = options->polish;
+  for (uint64_t lot = 0; rounds > 0; lot++) {
+    const uint64_t seed = options->seed + (lot << 32);
+    if (moerun__deadline_passed(deadline)) break;
+    MOERUN_TRY(
+        moerun__chain_anneal(chain, seed, rounds * steps, heat, deadline));
+    MOERUN_TRY(moerun__chain_resplit(chain, seed, deadline));
+    rounds = lot == 0 ? 1 : 2 * rounds;
+    if (rounds > left) rounds = left;
+    left -= rounds;
+  }
+done:
+  return status;
+}
+
+static moerun_status split_chain(moerun__split *split,
+                                 const moerun__problem *problem,
+                                 const moerun__method_options *options,
+                                 const moerun__deadline *deadline) {
+  moerun_status status = MOERUN_OK;
+  moerun__chain *chain = NULL;
+  MOERUN_TRY(moerun__chain_create(&chain, problem, split));
+  MOERUN_TRY(moerun__chain_forward(chain));
+  MOERUN_TRY(moerun__chain_sweep(chain, deadline));
+  MOERUN_TRY(refine(chain, HEAT, options, deadline));
+  memcpy(split->part_of, chain->part_of,
+         (size_t)split->num_layers * (size_t)split->num_items *
+             sizeof *split->part_of);
+done:
+  moerun__chain_destroy(chain);
+  return status;
+}
+
+/* All ranks at once with pairs by distance: what the first level could not know
+ * of the caps of ranks comes back, and for the objective weighted what one level
+ * took from the other. */
+static moerun_status join_levels(int32_t *rank_of,
+                                 const moerun__problem *problem,
+                                 const moerun__method_options *options,
+                                 const moerun__deadline *deadline) {
+  moerun_status status = MOERUN_OK;
+  moerun__split *split = NULL;
+  moerun__chain *chain = NULL;
+  const int weighted = problem->objective == MOERUN_OBJECTIVE_WEIGHTED;
+  const double near = weighted ? problem->node_weight : NODE_COST;
+  const double far = weighted ? problem->far_weight : 1;
+  MOERUN_TRY(moerun__split_of_ranks(&split, problem, rank_of));
+  MOERUN_TRY(moerun__chain_create(&chain, problem, split));
+  MOERUN_TRY(moerun__chain_set_groups(chain, problem->topology->ranks_per_node,
+                                      near, far - near));
+  MOERUN_TRY(moerun__chain_sweep(chain, deadline));
+  MOERUN_TRY(refine(chain, weighted ? HEAT : JOIN_HEAT, options, deadline));
+  memcpy(split->part_of, chain->part_of,
+         (size_t)split->num_layers * (size_t)split->num_items *
+             sizeof *split->part_of);
+  moerun__split_to_ranks(rank_of, split, problem->num_experts);
+done:
+  moerun__chain_destroy(chain);
+  moerun__split_destroy(split);
+  return status;
+}
+
+/* All splits of a layer are so few that the proven optimum takes less than the
+ * search would: a fraction of a second. */
+static int is_tiny(const moerun__problem *problem) {
+  const double work = 3e8 / problem->num_layers;
+  const double count = moerun__states_count(problem);
+  if (count > MOERUN_MOST_STATES) return 0;
+  if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
+    return count * ldexp(1, problem->num_experts) < work;
+  }
+  return count * count < work;
+}
+
+moerun_status moerun__solve_cd(moerun__solution *solution,
+                               const moerun__problem *problem,
+                               const moerun__method_options *options) {
+  moerun_status status = MOERUN_OK;
+  const moerun__deadline deadline =
+      moerun__deadline_after(options->clock, options->time_limit_s);
+  if (is_tiny(problem)) return moerun__solve_exact(solution, problem, options);
+  MOERUN_TRY(moerun__place_by_levels(solution->rank_of, problem, options,
+                                     &deadline, split_chain));
+  const int32_t per_node = problem->topology->ranks_per_node;
+  if (per_node > 1 && per_node < problem->num_ranks) {
+    MOERUN_TRY(join_levels(solution->rank_of, problem, options, &deadline));
+  }
+done:
+  return status;
+}
