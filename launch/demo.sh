@@ -52,6 +52,35 @@ on 4 run --model $model --score launch/demo/text.txt --log-level warn \
 say "the run over the prompts"
 cat "$results/table"
 
+say "experts placed by recorded routing: bytes between the 4 ranks"
+trace=$results/trace.npy
+on 4 profile --model $model --prompts $prompts --trace "$trace" \
+  --output "$results/recorded.jsonl" --metrics "$results/recorded.json" \
+  --log-level warn --progress off > /dev/null
+"$moerun" place --trace "$trace" --ranks 4 --model $model \
+  --output "$results/placement.json" --json "$results/place.json" \
+  > "$results/place_table"
+on 4 run --model $model --prompts $prompts --output "$results/placed.jsonl" \
+  --placement "$results/placement.json" --metrics "$results/placed.json" \
+  --log-level warn --progress off > /dev/null
+cmp "$results/placed.jsonl" "$results/4_ranks.jsonl"
+
+# predicted WHICH, counted FILE: bytes of rows from rank to rank.
+predicted() {
+  tr -d '\n' < "$results/place.json" |
+    sed -n "s/.*\"recorded_run\".*\"$1\": {[^}]*\"row_bytes\": \([0-9]*\).*/\1/p"
+}
+counted() {
+  tr -d '\n' < "$results/$1" |
+    sed -n 's/.*"exchange": {"row_bytes": \([0-9]*\),.*/\1/p'
+}
+printf '%-24s %12s %12s\n' '' predicted counted
+printf '%-24s %12s %12s\n' 'contiguous blocks' "$(predicted contiguous)" \
+  "$(counted recorded.json)"
+printf '%-24s %12s %12s\n' 'placed' "$(predicted placed)" \
+  "$(counted placed.json)"
+echo "the completions are the same bytes"
+
 say "the same on 1 rank"
 on 1 run --model $model --prompts $prompts --output "$results/1_rank.jsonl" \
   --log-level warn --progress off | grep -E '^(prefill|decode)'

@@ -46,7 +46,6 @@ refuse() {
 
 prompts 9 > prompts
 for R in 3 4; do
-  # The ranks of the sequences depend on the run alone, not on the placement.
   succeed $R profile --model "$model" --prompts prompts --trace t.npy \
     --output out.$R --overwrite --metrics m.blocks
   succeed 0 place --trace t.npy --ranks $R --output p --json j --model "$model"
@@ -55,7 +54,11 @@ for R in 3 4; do
   succeed $R profile --model "$model" --prompts prompts --trace u.npy \
     --output out.placed --overwrite --metrics m.placed --placement p
   same out.$R out.placed
+  # Which rank runs a sequence depends on the run alone: so what was predicted
+  # before the placement was used holds, too.
   same t.npy u.npy
+  same t.json u.json
+  compare placed m.placed j
   succeed 0 place --trace u.npy --ranks $R --placement p --json j \
     --model "$model"
   says 'given, not solved here'

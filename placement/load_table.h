@@ -1,0 +1,25 @@
+/* Loads of experts without the routing behind them, as EPLB takes them: enough
+ * to balance by, not to say anything of traffic. */
+#ifndef MOERUN_PLACEMENT_LOAD_TABLE_H
+#define MOERUN_PLACEMENT_LOAD_TABLE_H
+
+#include "runtime/base/status.h"
+
+typedef struct moerun__load_table {
+  int32_t num_layers;
+  int32_t num_experts;
+  int64_t *load; /* [num_layers][E], every layer has some */
+} moerun__load_table;
+
+/* .npy of numbers [layers][experts], or JSON: a list of lists, or an object
+ * with it as "logical_count" (SGLang) or "weight" (EPLB). Whole numbers up to
+ * 2^40 are taken as they are; with others, each layer's are scaled by a power of
+ * two and rounded. */
+moerun_status moerun__load_table_load(moerun__load_table **out,
+                                      const char *path);
+moerun_status moerun__load_table_parse(moerun__load_table **out,
+                                       const char *text, size_t bytes,
+                                       const char *origin);
+void moerun__load_table_destroy(moerun__load_table *table);
+
+#endif

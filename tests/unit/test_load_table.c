@@ -1,0 +1,156 @@
+/* Load tables: JSON and .npy, whole numbers and others, refusals. */
+#include "placement/load_table.h"
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/npy.h"
+#include "support/cmocka.h"
+#include "support/temp_dir.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static temp_dir folder;
+static char path[TEMP_PATH];
+
+static int make_folder(void **state) {
+  (void)state;
+  if (!temp_dir_create(&folder)) return -1;
+  (void)temp_path(path, &folder, "t.npy");
+  return 0;
+}
+
+static int remove_folder(void **state) {
+  (void)state;
+  temp_dir_remove(&folder);
+  return 0;
+}
+
+static void assert_table(moerun__load_table *table, const int64_t *load) {
+  assert_int_equal(table->num_layers, 2);
+  assert_int_equal(table->num_experts, 3);
+  assert_memory_equal(table->load, load, 6 * sizeof *load);
+  moerun__load_table_destroy(table);
+}
+
+static void lists_are_read(void **state) {
+  (void)state;
+  static const int64_t whole[] = {90, 132, 40, 0, 104, 39};
+  static const int64_t scaled[] = {(int64_t)1 << 38, (int64_t)1 << 39,
+                                   (int64_t)1 << 37, 0,
+                                   (int64_t)1 << 39, 1};
+  static const char *const texts[] = {
+      "[[90,132,40],[0,104.0,39]]",
+      "{\"logical_count\":[[90,132,40],[0,104,39]]}",
+      "{\"weight\":[[90,132,40],[0,104,39]],\"other\":1}"};
+  moerun__load_table *table = NULL;
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    assert_int_equal(
+        moerun__load_table_parse(&table, texts[i], strlen(texts[i]), "t"),
+        MOERUN_OK);
+    assert_table(table, whole);
+  }
+  const char *text = "[[0.25,0.5,0.125],[0,0.0078125,1.5e-14]]";
+  assert_int_equal(moerun__load_table_parse(&table, text, strlen(text), "t"),
+                   MOERUN_OK);
+  assert_table(table, scaled);
+}
+
+static void write_array(moerun__npy_type type, const void *rows) {
+  moerun__npy_writer *writer = NULL;
+  const moerun__npy_shape shape = {type, 2, {0, 3}};
+  assert_int_equal(moerun__npy_writer_create(&writer, &shape, path), MOERUN_OK);
+  assert_int_equal(moerun__npy_append(writer, rows, 2), MOERUN_OK);
+  assert_int_equal(moerun__npy_writer_end(writer), MOERUN_OK);
+  moerun__npy_writer_destroy(writer);
+}
+
+static void arrays_are_read(void **state) {
+  (void)state;
+  static const int64_t load[] = {1, 2, 3, 4, 5, 6};
+  static const float narrow[] = {1, 2, 3, 4, 5, 6};
+  static const double wide[] = {1, 2, 3, 4, 5, 6};
+  static const uint16_t small[] = {1, 2, 3, 4, 5, 6};
+  const struct {
+    moerun__npy_type type;
+    const void *rows;
+  } arrays[] = {{MOERUN_NPY_I64, load},
+                {MOERUN_NPY_F32, narrow},
+                {MOERUN_NPY_F64, wide},
+                {MOERUN_NPY_U16, small}};
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+    moerun__load_table *table = NULL;
+    write_array(arrays[i].type, arrays[i].rows);
+    assert_int_equal(moerun__load_table_load(&table, path), MOERUN_OK);
+    assert_table(table, load);
+  }
+}
+
+static void bad_arrays_get_one_clear_line(void **state) {
+  (void)state;
+  static const float bad[] = {1, 2, NAN, 4, 5, 6};
+  moerun__load_table *table = NULL;
+  char line[TEMP_PATH + 100];
+  write_array(MOERUN_NPY_F32, bad);
+  (void)snprintf(line, sizeof line,
+                 "%s: layer 0, expert 2: expected a load from 0 to 1e300, "
+                 "found nan",
+                 path);
+  assert_int_equal(moerun__load_table_load(&table, path), MOERUN_ERR_FORMAT);
+  assert_string_equal(moerun_last_error(), line);
+  assert_null(table);
+}
+
+typedef struct bad_text {
+  const char *text;
+  const char *message;
+} bad_text;
+
+static const bad_text bad_texts[] = {
+    {"[", "line 1, column 1: not valid JSON: ']' expected near end of file"},
+    {"{\"loads\":[[1]]}",
+     "expected a list of layers, by itself or as \"logical_count\" or "
+     "\"weight\", found nothing"},
+    {"{\"weight\":1}",
+     "expected a list of layers, by itself or as \"logical_count\" or "
+     "\"weight\", found an integer"},
+    {"[]", "expected 1 to 4096 layers, found 0"},
+    {"[1]",
+     "expected 1 to 65536 experts and at most 4194304 loads in all, found 0 "
+     "in each of 1 layers"},
+    {"[[1,2],[1]]", "layer 1: expected a list of 2 loads, found an array of 1"},
+    {"[[1,2],7]", "layer 1: expected a list of 2 loads, found an integer of 0"},
+    {"[[1,\"2\"]]", "layer 0, expert 1: expected a number, found a string"},
+    {"[[1,-2]]",
+     "layer 0, expert 1: expected a load from 0 to 1e300, found -2"},
+    {"[[1,1e301]]",
+     "layer 0, expert 1: expected a load from 0 to 1e300, found 1e+301"},
+    {"[[1,2],[0,0]]", "layer 1: expected loads, found all 0"},
+};
+
+static void bad_texts_get_one_clear_line(void **state) {
+  (void)state;
+  const size_t live = moerun__alloc_live();
+  for (size_t i = 0; i < sizeof bad_texts / sizeof *bad_texts; i++) {
+    const bad_text *bad = &bad_texts[i];
+    moerun__load_table *table = NULL;
+    char line[256];
+    (void)snprintf(line, sizeof line, "t.json: %s", bad->message);
+    assert_int_equal(moerun__load_table_parse(&table, bad->text,
+                                              strlen(bad->text), "t.json"),
+                     MOERUN_ERR_FORMAT);
+    assert_string_equal(moerun_last_error(), line);
+    assert_null(table);
+    assert_int_equal(moerun__alloc_live(), live);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(lists_are_read),
+      cmocka_unit_test(arrays_are_read),
+      cmocka_unit_test(bad_arrays_get_one_clear_line),
+      cmocka_unit_test(bad_texts_get_one_clear_line),
+  };
+  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
