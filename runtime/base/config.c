@@ -89,7 +89,7 @@ static const moerun__config_row table[] = {
     TEXT_ROW("topology", "line", PLACE, 0,
              "the cluster, such as \"2 nodes x 4 ranks\"; see "
              "placement/README.md"),
-    NAME_ROW("method", "lpt", "name", PLACE,
+    NAME_ROW("method", "cd", "name", PLACE,
              "how to place, or list: the methods there are"),
     CHOICE_ROW("objective", "fanout", "fanout|cut|weighted", PLACE,
                "the traffic to keep small: ranks that a token visits in a "
