@@ -184,6 +184,7 @@ static moerun_status solve(place *p, moerun__certificate *c) {
       .time_limit_s = moerun__config_double(config, "time_limit"),
       .clock = now,
       .spare_slots = (int32_t)moerun__config_int(config, "spare_slots"),
+      .expert_groups = (int32_t)moerun__config_int(config, "expert_groups"),
       .polish = (int32_t)moerun__config_int(config, "polish")};
   const double began = moerun__now();
   MOERUN_TRY(moerun__place(&p->placement, &c->proven, &c->bound, p->problem,

@@ -9,19 +9,22 @@
 
 typedef struct moerun__method_options {
   uint64_t seed;
-  double time_limit_s; /* 0: none; what is best by then is returned */
-  moerun__clock clock; /* NULL: time limits are off */
-  int32_t spare_slots; /* replicas per (layer, rank) at most; 0: none */
-  int32_t polish;      /* rounds of annealing beyond the method's own; one is
+  double time_limit_s;   /* 0: none; what is best by then is returned */
+  moerun__clock clock;   /* NULL: time limits are off */
+  int32_t spare_slots;   /* replicas per (layer, rank) at most; 0: none */
+  int32_t expert_groups; /* eplb: of neighbouring experts that one node should
+                            hold; 0: 1, so that nodes count for nothing       */
+  int32_t polish;        /* rounds of annealing beyond the method's own; one is
                           about as long as the method itself; 0: none         */
 } moerun__method_options;
 
 typedef struct moerun__solution {
   int32_t *rank_of; /* [L][E], allocated by the caller of solve */
-  int32_t *copies;  /* NULL, or [L][R][spare_slots] expert or -1: further
+  int32_t *copies;  /* NULL, or [L][R][copies_per_rank] expert or -1: further
                        replicas; allocated by the method if it has replicates */
-  int32_t proven;   /* 1: no placement within the caps is better */
-  double bound;     /* proven lower bound of the objective; < 0: none known */
+  int32_t copies_per_rank; /* 0: spare_slots */
+  int32_t proven;          /* 1: no placement within the caps is better */
+  double bound; /* proven lower bound of the objective; < 0: none known */
 } moerun__solution;
 
 typedef struct moerun__method {

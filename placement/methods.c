@@ -18,6 +18,10 @@ static const moerun__method methods[] = {
      .summary = "even loads: heaviest expert first onto the lightest rank",
      .keeps_caps = 1,
      .solve = moerun__solve_lpt},
+    {.name = "eplb",
+     .summary = "even loads by replicas, as DeepSeek's EPLB packs them",
+     .replicates = 1,
+     .solve = moerun__solve_eplb},
     {.name = "greedy",
      .summary = "expert by expert to where the layer before sends its tokens",
      .keeps_caps = 1,
@@ -112,7 +116,9 @@ static moerun_status make_placement(moerun_placement **out,
   const int32_t L = problem->num_layers;
   const int32_t E = problem->num_experts;
   const int32_t R = problem->num_ranks;
-  const size_t spare = (size_t)(solution->copies != NULL ? spare_slots : 0);
+  const int32_t width =
+      solution->copies_per_rank > 0 ? solution->copies_per_rank : spare_slots;
+  const size_t spare = (size_t)(solution->copies != NULL ? width : 0);
   const size_t entries = (size_t)L * (size_t)E;
   const size_t ranks = (size_t)R;
   const size_t copies = (size_t)L * ranks * spare;

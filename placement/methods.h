@@ -9,6 +9,7 @@
   X(cd)                                                                        \
   X(chain)                                                                     \
   X(contiguous)                                                                \
+  X(eplb)                                                                      \
   X(exact)                                                                     \
   X(greedy)                                                                    \
   X(random)                                                                    \

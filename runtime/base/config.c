@@ -106,6 +106,9 @@ static const moerun__config_row table[] = {
             "of annealing beyond the method's own"),
     INT_ROW("spare_slots", "0", "experts", 0, 32767, PLACE,
             "replicas that a rank has room for in each layer"),
+    INT_ROW("expert_groups", "1", "groups", 1, 32767, PLACE,
+            "eplb: groups of neighbouring experts, each on one node if the "
+            "nodes divide them"),
     TEXT_ROW("export", "target", PLACE, 0,
              "write the placement as eplb:FILE (SGLang too) or exflow:FILE"),
     TEXT_ROW("convert", "file", PLACE, 0,
