@@ -4,7 +4,7 @@
 set -eu
 
 build_packages="build-essential cmake pkg-config libopenmpi-dev openmpi-bin
-  libjansson-dev libcmocka-dev libopenblas-dev"
+  libjansson-dev libcmocka-dev libopenblas-dev libglpk-dev"
 test_packages="clang-format clang-tidy"
 
 packages=$build_packages

@@ -25,4 +25,11 @@ static inline int moerun__deadline_passed(const moerun__deadline *deadline) {
   return deadline->clock != NULL && deadline->clock() >= deadline->at;
 }
 
+/* Seconds for a solver's own limit: 0 for none, else at least a millisecond. */
+static inline double moerun__deadline_left(const moerun__deadline *deadline) {
+  if (deadline->clock == NULL) return 0;
+  const double left = deadline->at - deadline->clock();
+  return left > 1e-3 ? left : 1e-3;
+}
+
 #endif

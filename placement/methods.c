@@ -2,6 +2,7 @@
  * returns and the making of the placement from it. */
 #include "placement/methods.h"
 
+#include "placement/program.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
@@ -38,6 +39,11 @@ static const moerun__method methods[] = {
      .summary = "proven optimum: one expert a rank, or few experts",
      .keeps_caps = 1,
      .solve = moerun__solve_exact},
+    {.name = "ilp",
+     .summary = "an integer program of the whole; for very small problems",
+     .needs_glpk = 1,
+     .keeps_caps = 1,
+     .solve = moerun__solve_ilp},
 };
 
 const moerun__method *moerun__method_at(int i) {
@@ -171,6 +177,10 @@ moerun_status moerun__place(moerun_placement **out, int32_t *proven,
   MOERUN_REQUIRE(
       options->spare_slots == 0 || method->replicates, MOERUN_ERR_UNSUPPORTED,
       "placement: method %s does not fill spare slots", method->name);
+  MOERUN_REQUIRE(!method->needs_glpk || moerun__program_available(),
+                 MOERUN_ERR_UNSUPPORTED,
+                 "placement: method %s needs GLPK, which this build is without",
+                 method->name);
   MOERUN_TRY(
       moerun__alloc(&solution.rank_of, entries, sizeof *solution.rank_of));
   MOERUN_TRY(method->solve(&solution, problem, options));

@@ -12,6 +12,7 @@
   X(eplb)                                                                      \
   X(exact)                                                                     \
   X(greedy)                                                                    \
+  X(ilp)                                                                       \
   X(random)                                                                    \
   X(lpt)
 

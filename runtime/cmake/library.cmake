@@ -16,6 +16,9 @@ target_include_directories(moerun PUBLIC
 target_link_libraries(moerun
   PUBLIC MPI::MPI_C
   PRIVATE PkgConfig::JANSSON m $<BUILD_INTERFACE:moerun_warnings>)
+if(GLPK_FOUND)
+  target_link_libraries(moerun PRIVATE GLPK::GLPK)
+endif()
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/moerun)
 install(TARGETS moerun EXPORT moerun-targets COMPONENT library)
@@ -31,9 +34,13 @@ install(FILES
   ${PROJECT_BINARY_DIR}/moerun-config.cmake
   ${PROJECT_BINARY_DIR}/moerun-config-version.cmake
   DESTINATION ${package_dir} COMPONENT library)
+if(GLPK_FOUND AND NOT BUILD_SHARED_LIBS)
+  install(FILES runtime/cmake/FindGLPK.cmake DESTINATION ${package_dir}
+    COMPONENT library)
+endif()
 
 # pkg-config has no MPI of its own on most systems: what FindMPI found is
-# written out. A static library leaves Jansson to the program, a shared one not.
+# written out. A static library leaves Jansson and GLPK to the program, a shared one not.
 set(moerun_pc_mpi_cflags "")
 foreach(folder IN LISTS MPI_C_INCLUDE_DIRS)
   string(APPEND moerun_pc_mpi_cflags " -I${folder}")
@@ -43,6 +50,9 @@ if(BUILD_SHARED_LIBS)
   set(moerun_pc_requires "Requires.private")
 else()
   set(moerun_pc_requires "Requires")
+  if(GLPK_FOUND)
+    string(APPEND moerun_pc_libs " ${GLPK_LIBRARY}")
+  endif()
   string(APPEND moerun_pc_libs " -lm")
 endif()
 # Relative to where the file lies, so that the prefix may be chosen, or the
