@@ -8,6 +8,7 @@
 
 #include "launch/describe_table.h"
 #include "launch/lines.h"
+#include "launch/place_loads.h"
 #include "launch/place_table.h"
 #include "placement/export.h"
 #include "placement/method.h"
@@ -176,16 +177,19 @@ done:
   return status;
 }
 
-static moerun_status solve(place *p, moerun__certificate *c) {
-  moerun_status status = MOERUN_OK;
-  const moerun__config *config = p->config;
-  const moerun__method_options options = {
+static moerun__method_options options_of(const moerun__config *config) {
+  return (moerun__method_options){
       .seed = (uint64_t)moerun__config_int(config, "seed"),
       .time_limit_s = moerun__config_double(config, "time_limit"),
       .clock = now,
       .spare_slots = (int32_t)moerun__config_int(config, "spare_slots"),
       .expert_groups = (int32_t)moerun__config_int(config, "expert_groups"),
       .polish = (int32_t)moerun__config_int(config, "polish")};
+}
+
+static moerun_status solve(place *p, moerun__certificate *c) {
+  moerun_status status = MOERUN_OK;
+  const moerun__method_options options = options_of(p->config);
   const double began = moerun__now();
   MOERUN_TRY(moerun__place(&p->placement, &c->proven, &c->bound, p->problem,
                            p->method, &options));
@@ -346,10 +350,17 @@ static moerun_status run(place *p) {
     MOERUN_TRY(describe(p));
     goto done;
   }
-  MOERUN_REQUIRE(given(p, "trace"), MOERUN_ERR_INVALID,
-                 "expected --trace or --describe with a trace, found none");
+  MOERUN_REQUIRE(given(p, "trace") + given(p, "loads") == 1, MOERUN_ERR_INVALID,
+                 "expected one of --trace, --loads and --describe, found %s",
+                 given(p, "trace") ? "several" : "none");
   MOERUN_TRY(find_method(p));
   MOERUN_TRY(read_topology(p));
+  if (given(p, "loads")) {
+    const moerun__method_options options = options_of(p->config);
+    MOERUN_TRY(moerun__place_loads(p->invocation, p->method, &options,
+                                   p->topology, p->topology_line.bytes));
+    goto done;
+  }
   p->invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(load_trace(p, "trace"));
   MOERUN_TRY(read_model(p));

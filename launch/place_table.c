@@ -186,8 +186,9 @@ done:
 void moerun__place_print_methods(FILE *stream) {
   const moerun__method *method = NULL;
   for (int i = 0; (method = moerun__method_at(i)) != NULL; i++) {
-    (void)fprintf(stream, "  %-11s %s%s%s\n", method->name, method->summary,
+    (void)fprintf(stream, "  %-11s %s%s%s%s\n", method->name, method->summary,
                   method->keeps_caps ? "" : "; may exceed the load caps",
+                  method->by_loads ? "; of --loads too" : "",
                   method->needs_glpk ? "; needs GLPK" : "");
   }
 }

@@ -33,6 +33,7 @@ typedef struct moerun__method {
   int needs_glpk;
   int keeps_caps; /* 0: a baseline that may exceed the load caps */
   int replicates; /* 1: fills the spare slots itself */
+  int by_loads;   /* 1: looks at loads alone, if at anything: needs no trace */
   /* ERR_UNSUPPORTED: not for this problem (says why) or not in this build;
    * ERR_INFEASIBLE: the caps cannot be met: never silently relaxed. */
   moerun_status (*solve)(moerun__solution *solution,

@@ -9,15 +9,17 @@
  * Each with equal counts, ties to the lower index, and what is one a bin left in
  * its order. It balances loads on the assumption that replicas share evenly and
  * looks at no traffic. Two departures: counts may differ by one where they do
- * not divide, and ranks may differ in speed. A placement here holds an expert
- * once on a rank at most, so of two replicas on one rank one is dropped after
- * the packing and its slot stays empty. */
+ * not divide, and ranks may differ in speed. And a placement here holds an expert
+ * once on a rank at most: of two replicas that were packed onto one rank the
+ * second gives its slot, afterwards, to the expert that adds the least load:
+ * the balance stays, and so do equal counts. */
 #include "placement/eplb.h"
 #include "placement/methods.h"
 
 #include "placement/packing.h"
 #include "runtime/base/memory.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -218,38 +220,126 @@ done:
   return status;
 }
 
+/* Whether a replica of `expert` is among expert_of[first .. end). */
+static int is_among(const int32_t *expert_of, int32_t first, int32_t end,
+                    int32_t expert) {
+  for (int32_t p = first; p < end; p++) {
+    if (expert_of[p] == expert) return 1;
+  }
+  return 0;
+}
+
+/* Beside the packing of a layer. */
+typedef struct gaps {
+  const moerun__eplb_shape *shape;
+  const int64_t *load;
+  int32_t *copies;  /* [E] */
+  int32_t *node_of; /* [E] the one node that may hold it, or -1: all may */
+} gaps;
+
+/* Second replicas on a rank become -1. */
+static void find_seconds(gaps *g, int32_t *expert_of, const int32_t *rank_of) {
+  const moerun__eplb_shape *shape = g->shape;
+  const int levels = shape->num_groups % shape->num_nodes == 0;
+  const int32_t per_node = shape->num_ranks / shape->num_nodes;
+  int32_t first = 0; /* of this rank */
+  memset(g->copies, 0, (size_t)shape->num_experts * sizeof *g->copies);
+  for (int32_t p = 0; p < shape->num_replicas; p++) {
+    const int32_t e = expert_of[p];
+    if (rank_of[p] != rank_of[first]) first = p;
+    g->node_of[e] = levels ? rank_of[p] / per_node : -1;
+    if (is_among(expert_of, first, p, e)) {
+      expert_of[p] = -1;
+    } else {
+      g->copies[e]++;
+    }
+  }
+}
+
+/* The lightest replica that a rank on `node` with [first, end) lacks; -1: it has
+ * all that it may hold. */
+static int32_t lightest(const gaps *g, const int32_t *expert_of, int32_t first,
+                        int32_t end, int32_t node) {
+  int32_t best = -1;
+  double least = HUGE_VAL;
+  for (int32_t e = 0; e < g->shape->num_experts; e++) {
+    const double each = (double)g->load[e] / (g->copies[e] + 1);
+    if (each >= least || (g->node_of[e] >= 0 && g->node_of[e] != node))
+      continue;
+    if (is_among(expert_of, first, end, e)) continue;
+    best = e;
+    least = each;
+  }
+  return best;
+}
+
+static void replace_seconds(gaps *g, int32_t *expert_of,
+                            const int32_t *rank_of) {
+  const int32_t P = g->shape->num_replicas;
+  const int32_t per_node = g->shape->num_ranks / g->shape->num_nodes;
+  int32_t first = 0;
+  find_seconds(g, expert_of, rank_of);
+  for (int32_t p = 0; p < P; p++) {
+    if (rank_of[p] != rank_of[first]) first = p;
+    if (expert_of[p] >= 0) continue;
+    int32_t end = p + 1;
+    while (end < P && rank_of[end] == rank_of[p]) {
+      end++;
+    }
+    expert_of[p] = lightest(g, expert_of, first, end, rank_of[p] / per_node);
+    if (expert_of[p] >= 0) g->copies[expert_of[p]]++;
+  }
+}
+
+/* solution->rank_of and the rank's lists in solution->copies, of one layer. */
+static void keep_layer(moerun__solution *solution, int32_t layer,
+                       const moerun__eplb_shape *shape,
+                       const int32_t *expert_of, const int32_t *rank_of) {
+  const size_t width = (size_t)solution->copies_per_rank;
+  const size_t rows = (size_t)layer * (size_t)shape->num_ranks;
+  int32_t *ranks =
+      solution->rank_of + (size_t)layer * (size_t)shape->num_experts;
+  size_t slot = 0;
+  for (int32_t p = 0; p < shape->num_replicas; p++) {
+    slot = p > 0 && rank_of[p] == rank_of[p - 1] ? slot + 1 : 0;
+    if (expert_of[p] < 0) continue;
+    solution->copies[(rows + (size_t)rank_of[p]) * width + slot] = expert_of[p];
+    ranks[expert_of[p]] = rank_of[p];
+  }
+}
+
 moerun_status moerun__solve_eplb(moerun__solution *solution,
                                  const moerun__problem *problem,
                                  const moerun__method_options *options) {
   moerun_status status = MOERUN_OK;
   moerun__eplb_shape shape = {0};
+  gaps g = {.shape = &shape};
   int32_t *expert_of = NULL;
   int32_t *rank_of = NULL;
+  const int32_t R = problem->num_ranks;
   MOERUN_TRY(make_shape(&shape, problem, options));
   const size_t E = (size_t)shape.num_experts;
   const size_t P = (size_t)shape.num_replicas;
-  const size_t R = (size_t)shape.num_ranks;
-  const size_t L = (size_t)problem->num_layers;
-  const size_t width = (P + R - 1) / R;
-  solution->copies_per_rank = (int32_t)width;
+  solution->copies_per_rank = (shape.num_replicas - 1) / R + 1;
+  const size_t places = (size_t)problem->num_layers * (size_t)R *
+                        (size_t)solution->copies_per_rank;
   MOERUN_TRY(moerun__alloc(&expert_of, P, sizeof *expert_of));
   MOERUN_TRY(moerun__alloc(&rank_of, P, sizeof *rank_of));
-  MOERUN_TRY(moerun__alloc(&solution->copies, L * R * width,
-                           sizeof *solution->copies));
-  memset(solution->copies, 0xff, L * R * width * sizeof *solution->copies);
-  for (size_t l = 0; l < L; l++) {
-    int32_t *copies = solution->copies + l * R * width;
-    size_t slot = 0;
-    MOERUN_TRY(
-        moerun__eplb_layer(expert_of, rank_of, problem->load + l * E, &shape));
-    for (size_t p = 0; p < P; p++) {
-      slot = p > 0 && rank_of[p] == rank_of[p - 1] ? slot + 1 : 0;
-      copies[(size_t)rank_of[p] * width + slot] = expert_of[p];
-      solution->rank_of[l * E + (size_t)expert_of[p]] = rank_of[p];
-    }
+  MOERUN_TRY(moerun__alloc(&g.copies, E, sizeof *g.copies));
+  MOERUN_TRY(moerun__alloc(&g.node_of, E, sizeof *g.node_of));
+  MOERUN_TRY(
+      moerun__alloc(&solution->copies, places, sizeof *solution->copies));
+  memset(solution->copies, 0xff, places * sizeof *solution->copies);
+  for (int32_t l = 0; l < problem->num_layers; l++) {
+    g.load = problem->load + (size_t)l * E;
+    MOERUN_TRY(moerun__eplb_layer(expert_of, rank_of, g.load, &shape));
+    replace_seconds(&g, expert_of, rank_of);
+    keep_layer(solution, l, &shape, expert_of, rank_of);
   }
 done:
   moerun__free(expert_of);
   moerun__free(rank_of);
+  moerun__free(g.copies);
+  moerun__free(g.node_of);
   return status;
 }

@@ -11,17 +11,21 @@
 static const moerun__method methods[] = {
     {.name = "contiguous",
      .summary = "blocks of neighbouring experts; looks at no routing",
+     .by_loads = 1,
      .solve = moerun__solve_contiguous},
     {.name = "random",
      .summary = "blocks of shuffled experts; looks at no routing",
+     .by_loads = 1,
      .solve = moerun__solve_random},
     {.name = "lpt",
      .summary = "even loads: heaviest expert first onto the lightest rank",
      .keeps_caps = 1,
+     .by_loads = 1,
      .solve = moerun__solve_lpt},
     {.name = "eplb",
      .summary = "even loads by replicas, as DeepSeek's EPLB packs them",
      .replicates = 1,
+     .by_loads = 1,
      .solve = moerun__solve_eplb},
     {.name = "greedy",
      .summary = "expert by expert to where the layer before sends its tokens",
@@ -170,6 +174,11 @@ moerun_status moerun__place(moerun_placement **out, int32_t *proven,
   const size_t entries =
       (size_t)problem->num_layers * (size_t)problem->num_experts;
   *out = NULL;
+  MOERUN_REQUIRE(problem->trace != NULL || method->by_loads,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "placement: method %s needs the routing of a trace, not loads "
+                 "alone",
+                 method->name);
   MOERUN_REQUIRE(
       options->spare_slots >= 0 && options->spare_slots <= problem->num_experts,
       MOERUN_ERR_INVALID, "placement: spare slots: expected 0 to %d, found %d",

@@ -261,6 +261,40 @@ done:
   return status;
 }
 
+moerun_status moerun__judge_loads(double *load, double *worst_load,
+                                  const moerun_placement *placement,
+                                  const moerun__problem *problem) {
+  moerun_status status = MOERUN_OK;
+  double *filled = NULL; /* [R] per unit of speed */
+  const int32_t R = placement->num_ranks;
+  const int32_t E = placement->num_experts;
+  *load = 0;
+  *worst_load = 0;
+  MOERUN_TRY(moerun__alloc(&filled, (size_t)R, sizeof *filled));
+  for (int32_t l = 0; l < placement->num_layers; l++) {
+    double total = 0;
+    double fullest = 0;
+    memset(filled, 0, (size_t)R * sizeof *filled);
+    for (int32_t n = l * E; n < (l + 1) * E; n++) {
+      const int32_t first = placement->replica_offset[n];
+      const int32_t end = placement->replica_offset[n + 1];
+      total += (double)problem->load[n];
+      for (int32_t i = first; i < end; i++) {
+        const int32_t r = placement->rank_of[i];
+        filled[r] += (double)problem->load[n] /
+                     ((end - first) * problem->topology->speed[r]);
+        if (filled[r] > fullest) fullest = filled[r];
+      }
+    }
+    const double here = total > 0 ? fullest * R / total : 1;
+    *load += here / placement->num_layers;
+    if (here > *worst_load) *worst_load = here;
+  }
+done:
+  moerun__free(filled);
+  return status;
+}
+
 double moerun__judged(const moerun__problem *problem,
                       const moerun__judgement *judgement) {
   switch (problem->objective) {

@@ -8,19 +8,18 @@
 #include "runtime/base/number.h"
 
 #include <math.h>
+#include <string.h>
 
-static moerun_status check_arguments(const moerun__trace *trace,
+static moerun_status check_arguments(int32_t num_layers,
                                      const moerun__topology *topology,
                                      const moerun__problem_options *options) {
   moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(trace->num_tokens >= 1, MOERUN_ERR_INVALID,
-                 "placement: expected a trace with tokens, found none");
-  MOERUN_REQUIRE((int64_t)trace->num_layers * topology->num_ranks <=
+  MOERUN_REQUIRE((int64_t)num_layers * topology->num_ranks <=
                      MOERUN_PLACEMENT_MAX_ENTRIES,
                  MOERUN_ERR_INVALID,
                  "placement: layers x ranks: expected at most %d, found %lld",
                  MOERUN_PLACEMENT_MAX_ENTRIES,
-                 (long long)trace->num_layers * topology->num_ranks);
+                 (long long)num_layers * topology->num_ranks);
   MOERUN_REQUIRE(
       options->slack >= 0 && options->slack <= 1e6, MOERUN_ERR_INVALID,
       "placement: slack: expected 0 to 1000000, found %g", options->slack);
@@ -133,18 +132,49 @@ done:
   return status;
 }
 
-static moerun_status allocate(moerun__problem *problem) {
+/* Everything but the statistics. */
+static moerun_status create_empty(moerun__problem **out, int32_t num_layers,
+                                  int32_t num_experts,
+                                  const moerun__topology *topology,
+                                  const moerun__problem_options *options) {
   moerun_status status = MOERUN_OK;
-  const size_t L = (size_t)problem->num_layers;
-  const size_t E = (size_t)problem->num_experts;
-  MOERUN_TRY(moerun__alloc(&problem->load, L * E, sizeof *problem->load));
-  MOERUN_TRY(moerun__alloc(&problem->follow, (L - 1) * E * E,
-                           sizeof *problem->follow));
-  MOERUN_TRY(
-      moerun__alloc(&problem->together, L * E * E, sizeof *problem->together));
-  MOERUN_TRY(moerun__alloc(&problem->cap, L * (size_t)problem->num_ranks,
+  moerun__problem *problem = NULL;
+  const size_t L = (size_t)num_layers;
+  MOERUN_TRY(check_arguments(num_layers, topology, options));
+  MOERUN_TRY(moerun__alloc(&problem, 1, sizeof *problem));
+  *out = problem;
+  problem->topology = topology;
+  problem->num_layers = num_layers;
+  problem->num_experts = num_experts;
+  problem->num_ranks = topology->num_ranks;
+  problem->objective = options->objective;
+  problem->slack = options->slack > 0 ? options->slack : 0.05;
+  problem->fewest_slots = num_experts / topology->num_ranks;
+  problem->most_slots =
+      problem->fewest_slots + (num_experts % topology->num_ranks != 0);
+  MOERUN_TRY(choose_weights(problem, options));
+  MOERUN_TRY(moerun__alloc(&problem->load, L * (size_t)num_experts,
+                           sizeof *problem->load));
+  MOERUN_TRY(moerun__alloc(&problem->cap, L * (size_t)topology->num_ranks,
                            sizeof *problem->cap));
 done:
+  return status;
+}
+
+static moerun_status set_all_caps(moerun__problem *problem) {
+  moerun_status status = MOERUN_OK;
+  int32_t *rank_of = NULL;
+  int64_t *filled = NULL;
+  MOERUN_TRY(
+      moerun__alloc(&rank_of, (size_t)problem->num_experts, sizeof *rank_of));
+  MOERUN_TRY(
+      moerun__alloc(&filled, (size_t)problem->num_ranks, sizeof *filled));
+  for (int32_t l = 0; l < problem->num_layers; l++) {
+    MOERUN_TRY(set_caps(problem, l, rank_of, filled));
+  }
+done:
+  moerun__free(rank_of);
+  moerun__free(filled);
   return status;
 }
 
@@ -154,39 +184,46 @@ moerun_status moerun__problem_create(moerun__problem **out,
                                      const moerun__problem_options *options) {
   moerun_status status = MOERUN_OK;
   moerun__problem *problem = NULL;
-  int32_t *rank_of = NULL;
-  int64_t *filled = NULL;
+  const size_t L = (size_t)trace->num_layers;
+  const size_t E = (size_t)trace->num_experts;
   *out = NULL;
-  MOERUN_TRY(check_arguments(trace, topology, options));
-  MOERUN_TRY(moerun__alloc(&problem, 1, sizeof *problem));
+  MOERUN_REQUIRE(trace->num_tokens >= 1, MOERUN_ERR_INVALID,
+                 "placement: expected a trace with tokens, found none");
+  MOERUN_TRY(create_empty(&problem, trace->num_layers, trace->num_experts,
+                          topology, options));
   problem->trace = trace;
-  problem->topology = topology;
-  problem->num_layers = trace->num_layers;
-  problem->num_experts = trace->num_experts;
-  problem->num_ranks = topology->num_ranks;
-  problem->objective = options->objective;
-  problem->fewest_slots = problem->num_experts / problem->num_ranks;
-  problem->most_slots =
-      problem->fewest_slots + (problem->num_experts % problem->num_ranks != 0);
-  MOERUN_TRY(choose_weights(problem, options));
-  MOERUN_TRY(allocate(problem));
+  MOERUN_TRY(moerun__alloc(&problem->follow, (L - 1) * E * E,
+                           sizeof *problem->follow));
+  MOERUN_TRY(
+      moerun__alloc(&problem->together, L * E * E, sizeof *problem->together));
   for (int32_t l = 0; l < problem->num_layers; l++) {
     count_layer(problem, l);
     if (l + 1 < problem->num_layers) count_boundary(problem, l);
   }
-  MOERUN_TRY(
-      moerun__alloc(&rank_of, (size_t)problem->num_experts, sizeof *rank_of));
-  MOERUN_TRY(
-      moerun__alloc(&filled, (size_t)problem->num_ranks, sizeof *filled));
-  problem->slack = options->slack > 0 ? options->slack : 0.05;
-  for (int32_t l = 0; l < problem->num_layers; l++) {
-    MOERUN_TRY(set_caps(problem, l, rank_of, filled));
-  }
+  MOERUN_TRY(set_all_caps(problem));
   *out = problem;
   problem = NULL;
 done:
-  moerun__free(rank_of);
-  moerun__free(filled);
+  moerun__problem_destroy(problem);
+  return status;
+}
+
+moerun_status
+moerun__problem_create_loads(moerun__problem **out, const int64_t *load,
+                             int32_t num_layers, int32_t num_experts,
+                             const moerun__topology *topology, double slack) {
+  moerun_status status = MOERUN_OK;
+  moerun__problem *problem = NULL;
+  const moerun__problem_options options = {.slack = slack};
+  *out = NULL;
+  MOERUN_TRY(
+      create_empty(&problem, num_layers, num_experts, topology, &options));
+  memcpy(problem->load, load,
+         (size_t)num_layers * (size_t)num_experts * sizeof *load);
+  MOERUN_TRY(set_all_caps(problem));
+  *out = problem;
+  problem = NULL;
+done:
   moerun__problem_destroy(problem);
   return status;
 }

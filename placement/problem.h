@@ -34,7 +34,9 @@ typedef enum moerun__objective {
 } moerun__objective;
 
 typedef struct moerun__problem {
-  const moerun__trace *trace;       /* borrowed: what is trained on */
+  const moerun__trace *trace;       /* borrowed: what is trained on; NULL: loads
+                                       alone are known, and of all statistics
+                                       below only load and cap are there      */
   const moerun__topology *topology; /* borrowed */
   int32_t num_layers;               /* L */
   int32_t num_experts;              /* E */
@@ -67,6 +69,11 @@ moerun_status moerun__problem_create(moerun__problem **out,
                                      const moerun__trace *trace,
                                      const moerun__topology *topology,
                                      const moerun__problem_options *options);
+/* Of loads alone, load[num_layers][num_experts]. slack: 0: 0.05. */
+moerun_status
+moerun__problem_create_loads(moerun__problem **out, const int64_t *load,
+                             int32_t num_layers, int32_t num_experts,
+                             const moerun__topology *topology, double slack);
 void moerun__problem_destroy(moerun__problem *problem);
 
 /* What a placement does to a trace (train or held out), replicas included. */
@@ -99,6 +106,12 @@ moerun_status moerun__judge(moerun__judgement *out,
                             const moerun__topology *topology,
                             double node_weight, double far_weight,
                             const int32_t *home_of_sequence);
+
+/* `load` and `worst_load` of a judgement from the problem's loads alone: the
+ * replicas of an expert are taken to share its load evenly. */
+moerun_status moerun__judge_loads(double *load, double *worst_load,
+                                  const moerun_placement *placement,
+                                  const moerun__problem *problem);
 
 /* Judged value of the problem's objective. */
 double moerun__judged(const moerun__problem *problem,

@@ -82,6 +82,9 @@ static const moerun__config_row table[] = {
              "what other tools write, too"),
     INT_ROW("trace_experts", "0", "experts", 0, 32767, PLACE,
             "of a layer, where the trace does not say; 0: its largest id + 1"),
+    TEXT_ROW("loads", "file", PLACE, 0,
+             "in place of a trace: loads of experts alone, [layers][experts] "
+             "as .npy or JSON, such as EPLB's and SGLang's"),
     TEXT_ROW("describe", "file", PLACE, 0,
              "say what this trace shows of its model, and end"),
     INT_ROW("segment", "256", "tokens", 1, 1048576, PLACE,

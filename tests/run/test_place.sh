@@ -96,9 +96,38 @@ succeed 0 place --trace c.npy --ranks 2 --placement p --export exflow:csv
 succeed 0 place --method list
 says 'contiguous'
 
+# ---- Loads alone: the example of EPLB's README
+
+cat > l << 'END'
+{"weight": [[90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86],
+  [20, 107, 104, 64, 19, 197, 187, 157, 172, 86, 16, 27]]}
+END
+succeed 0 place --loads l --topology '2 nodes x 2 ranks' --method eplb \
+  --expert-groups 4 --spare-slots 1 --export eplb:map --output q --json j
+says 'l: loads alone; nothing is known of the traffic'
+[ "$(tr -d '\n' < map)" = "{\"physical_to_logical_map\": [\
+[4, 5, 7, 8, 3, 4, 5, 6, 0, 1, 2, 10, 1, 9, 10, 11],\
+[7, 8, 10, 11, 6, 9, 10, 11, 0, 1, 2, 3, 0, 1, 4, 5]]}" ] ||
+  complain "map: $(cat map)"
+grep -qF '"placed": {"load": 1.18626' j || complain "j: $(cat j)"
+grep -q certificate q && complain 'q: a certificate without a trace'
+succeed 0 place --loads l --ranks 4 --method lpt
+says '  rank load max/mean              1.5316     1.0415'
+
 # ---- Refusals
 
-refuse 2 'expected --trace or --describe with a trace, found none'
+refuse 65 'method cd needs the routing of a trace, not loads alone' \
+  --loads l --ranks 4
+refuse 2 '--placement: expected --trace with it, found --loads' \
+  --loads l --ranks 4 --method lpt --placement q
+refuse 66 'nowhere.json: cannot be opened' --loads nowhere.json --ranks 4 \
+  --method lpt
+refuse 65 'expert groups: expected a divisor of 12 experts, found 5' \
+  --loads l --ranks 4 --method eplb --expert-groups 5
+
+refuse 2 'expected one of --trace, --loads and --describe, found none'
+refuse 2 'expected one of --trace, --loads and --describe, found several' \
+  --trace c.npy --loads l --ranks 2
 refuse 2 'expected one of --topology and --ranks, found none' --trace c.npy
 refuse 2 'expected one of --topology and --ranks, found both' \
   --trace c.npy --ranks 2 --topology '2 ranks'

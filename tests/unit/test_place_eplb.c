@@ -167,28 +167,6 @@ static void without_spare_slots_it_is_packing(void **state) {
   place_world_destroy(&w);
 }
 
-/* Largest load of a rank over the mean when replicas share evenly. */
-static double shared_load(const place_world *w, const moerun_placement *p) {
-  double worst = 0;
-  for (int32_t l = 0; l < p->num_layers; l++) {
-    double load[4] = {0};
-    double sum = 0;
-    for (int32_t e = 0; e < p->num_experts; e++) {
-      const int32_t n = l * p->num_experts + e;
-      const int32_t first = p->replica_offset[n];
-      const int32_t count = p->replica_offset[n + 1] - first;
-      sum += (double)w->problem->load[n];
-      for (int32_t i = first; i < first + count; i++) {
-        load[p->rank_of[i]] += (double)w->problem->load[n] / count;
-      }
-    }
-    for (int r = 0; r < 4; r++) {
-      worst = fmax(worst, 4 * load[r] / sum);
-    }
-  }
-  return worst;
-}
-
 /* Of 7 experts one takes nearly half: packing alone cannot help; with room for
  * 4 replicas it gets 3 more and the second hottest 1. */
 static void spare_slots_even_out_the_load(void **state) {
@@ -196,6 +174,7 @@ static void spare_slots_even_out_the_load(void **state) {
   place_world w;
   synthetic make = skewed;
   double load[2];
+  double mean = 0;
   make.experts = 7;
   place_world_create(&w, &make, "4 ranks", (moerun__problem_options){0});
   for (int32_t l = 0; l < 3; l++) {
@@ -207,7 +186,8 @@ static void spare_slots_even_out_the_load(void **state) {
     moerun_placement *p = NULL;
     (void)place_and_judge(&p, &w, "eplb", &w.trace,
                           (moerun__method_options){.spare_slots = spare});
-    load[spare] = shared_load(&w, p);
+    assert_int_equal(moerun__judge_loads(&mean, &load[spare], p, w.problem),
+                     MOERUN_OK);
     for (int32_t l = 0; l < 3; l++) {
       const int32_t *offset = p->replica_offset + (size_t)l * 7;
       assert_int_equal(offset[7] - offset[0], 7 + 4 * spare);
@@ -223,7 +203,8 @@ static void spare_slots_even_out_the_load(void **state) {
   place_world_destroy(&w);
 }
 
-/* 5 experts, 9 replicas, 2 ranks: the hot one gets 5, of which 2 can stay. */
+/* 5 experts, 9 replicas, 2 ranks: the hot one gets 5 of them, of which 2 can
+ * stay; the others' slots go to the lightest, until each rank has all. */
 static void a_rank_holds_an_expert_once(void **state) {
   (void)state;
   place_world w;
@@ -233,13 +214,16 @@ static void a_rank_holds_an_expert_once(void **state) {
   make.layers = 1;
   place_world_create(&w, &make, "2 ranks", (moerun__problem_options){0});
   for (int32_t e = 0; e < 5; e++) {
-    w.problem->load[e] = e == 3 ? 1000 : 1;
+    w.problem->load[e] = e == 3 ? 1000 : 1 + e;
   }
-  (void)place_and_judge(&p, &w, "eplb", &w.trace,
-                        (moerun__method_options){.spare_slots = 2});
-  assert_int_equal(p->replica_offset[4] - p->replica_offset[3], 2);
-  assert_int_equal(p->replica_offset[5], 6);
-  moerun_placement_destroy(p);
+  for (int32_t spare = 1; spare <= 3; spare++) {
+    static const int32_t want[3][6] = {
+        {0, 1, 3, 4, 6, 7}, {0, 2, 4, 6, 8, 9}, {0, 2, 4, 6, 8, 10}};
+    (void)place_and_judge(&p, &w, "eplb", &w.trace,
+                          (moerun__method_options){.spare_slots = spare});
+    assert_memory_equal(p->replica_offset, want[spare - 1], sizeof want[0]);
+    moerun_placement_destroy(p);
+  }
   place_world_destroy(&w);
 }
 
@@ -264,6 +248,45 @@ static void groups_stay_on_one_node(void **state) {
                    MOERUN_ERR_INVALID);
   assert_non_null(
       strstr(moerun_last_error(), "expected a divisor of 24 experts, found 5"));
+  place_world_destroy(&w);
+}
+
+/* The problem of a load table: methods by loads alone see the same loads and
+ * caps and place alike; the others are refused, not run on nothing. */
+static void loads_alone_are_enough(void **state) {
+  (void)state;
+  place_world w;
+  moerun__problem *bare = NULL;
+  const char *topology = "2 nodes x 2 ranks, speed 1 1 1 0.5";
+  place_world_create(&w, &skewed, topology, (moerun__problem_options){0});
+  assert_int_equal(moerun__problem_create_loads(&bare, w.problem->load, 3, 24,
+                                                w.topology, 0),
+                   MOERUN_OK);
+  assert_memory_equal(bare->cap, w.problem->cap, 3 * 4 * sizeof(int64_t));
+  const moerun__method *method = NULL;
+  for (int i = 0; (method = moerun__method_at(i)) != NULL; i++) {
+    moerun_placement *p = NULL;
+    moerun_placement *q = NULL;
+    const moerun__method_options how = {.seed = 5};
+    if (!method->by_loads) {
+      assert_int_equal(moerun__place(&p, NULL, NULL, bare, method, &how),
+                       MOERUN_ERR_UNSUPPORTED);
+      continue;
+    }
+    const moerun__judgement j =
+        place_and_judge(&q, &w, method->name, &w.trace, how);
+    double load = 0;
+    double worst = 0;
+    assert_int_equal(moerun__place(&p, NULL, NULL, bare, method, &how),
+                     MOERUN_OK);
+    assert_memory_equal(p->rank_of, q->rank_of, 3 * 24 * sizeof(int32_t));
+    assert_int_equal(moerun__judge_loads(&load, &worst, p, bare), MOERUN_OK);
+    assert_close(load, j.load); /* without replicas the trace says the same */
+    assert_close(worst, j.worst_load);
+    moerun_placement_destroy(p);
+    moerun_placement_destroy(q);
+  }
+  moerun__problem_destroy(bare);
   place_world_destroy(&w);
 }
 
@@ -299,6 +322,7 @@ int main(void) {
       cmocka_unit_test(spare_slots_even_out_the_load),
       cmocka_unit_test(a_rank_holds_an_expert_once),
       cmocka_unit_test(groups_stay_on_one_node),
+      cmocka_unit_test(loads_alone_are_enough),
       cmocka_unit_test(failed_allocations_leave_nothing_behind),
   };
   (void)printf("seed %d\n", SEED);

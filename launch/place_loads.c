@@ -1,0 +1,156 @@
+/* A load table says how often each expert was chosen and not by which tokens:
+ * enough to even out loads, nothing to predict rows between ranks by. So the
+ * placement gets no certificate, and what is printed is the balance alone. */
+#include "launch/place_loads.h"
+
+#include "placement/export.h"
+#include "placement/load_table.h"
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/text.h"
+#include "runtime/base/timer.h"
+
+#include <string.h>
+
+enum { VERSION = 1 };
+
+/* Rank load max/mean, on average over layers and in the worst one. */
+typedef struct balance {
+  double load;
+  double worst_load;
+} balance;
+
+typedef struct loads {
+  moerun__invocation *invocation;
+  const char *topology_line;
+  moerun__load_table *table;
+  moerun__problem *problem;
+  moerun_placement *blocks;
+  moerun_placement *placement;
+  double seconds;
+  balance before; /* contiguous blocks */
+  balance after;
+} loads;
+
+static const char *text_of(const loads *p, const char *key) {
+  return moerun__config_text(p->invocation->config, key);
+}
+
+static moerun_status check_settings(const loads *p) {
+  moerun_status status = MOERUN_OK;
+  static const char *const others[] = {"placement", "convert"};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    MOERUN_REQUIRE(text_of(p, others[i])[0] == '\0', MOERUN_ERR_INVALID,
+                   "--%s: expected --trace with it, found --loads", others[i]);
+  }
+done:
+  return status;
+}
+
+static moerun_status solve(loads *p, const moerun__method *method,
+                           const moerun__method_options *options,
+                           const moerun__topology *topology) {
+  moerun_status status = MOERUN_OK;
+  const int32_t L = p->table->num_layers;
+  const int32_t E = p->table->num_experts;
+  MOERUN_TRY(moerun__problem_create_loads(
+      &p->problem, p->table->load, L, E, topology,
+      moerun__config_double(p->invocation->config, "slack")));
+  const double began = moerun__now();
+  MOERUN_TRY(
+      moerun__place(&p->placement, NULL, NULL, p->problem, method, options));
+  p->seconds = moerun__now() - began;
+  MOERUN_TRY(
+      moerun_placement_create_block(&p->blocks, L, E, topology->num_ranks));
+  MOERUN_TRY(moerun__judge_loads(&p->before.load, &p->before.worst_load,
+                                 p->blocks, p->problem));
+  MOERUN_TRY(moerun__judge_loads(&p->after.load, &p->after.worst_load,
+                                 p->placement, p->problem));
+done:
+  return status;
+}
+
+static void print(FILE *stream, const loads *p) {
+  const char *method = p->placement->method;
+  (void)fprintf(stream,
+                "placement of %d MoE layers of %d experts on %s\n"
+                "  %s: loads alone; nothing is known of the traffic\n\n"
+                "  %-27s %10s %10.10s\n",
+                p->placement->num_layers, p->placement->num_experts,
+                p->topology_line, text_of(p, "loads"), "", "contiguous",
+                method);
+  (void)fprintf(stream, "  %-27s %10.4f %10.4f\n", "rank load max/mean",
+                p->before.load, p->after.load);
+  (void)fprintf(stream, "  %-27s %10.4f %10.4f\n", "  in the worst layer",
+                p->before.worst_load, p->after.worst_load);
+  (void)fprintf(stream,
+                "\n  %s: seed %lld, %.2f s; replicas are taken to share "
+                "evenly\n",
+                method,
+                (long long)moerun__config_int(p->invocation->config, "seed"),
+                p->seconds);
+}
+
+static moerun_status write_json(const loads *p, const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__text out = {0};
+  const char *table = text_of(p, "loads");
+  MOERUN_TRY(moerun__text_print(
+      &out, "{\"format\": \"moerun-place\", \"version\": %d,\n  \"loads\": ",
+      VERSION));
+  MOERUN_TRY(moerun__text_json(&out, table, strlen(table)));
+  MOERUN_TRY(moerun__text_print(
+      &out,
+      ", \"method\": \"%s\", \"solved\": true,\n  \"num_layers\": %d, "
+      "\"num_experts\": %d, \"num_ranks\": %d, \"seconds\": %.3f,\n",
+      p->placement->method, p->placement->num_layers, p->placement->num_experts,
+      p->placement->num_ranks, p->seconds));
+  MOERUN_TRY(moerun__text_print(
+      &out,
+      "  \"contiguous\": {\"load\": %.9g, \"worst_load\": %.9g},\n"
+      "  \"placed\": {\"load\": %.9g, \"worst_load\": %.9g}}\n",
+      p->before.load, p->before.worst_load, p->after.load,
+      p->after.worst_load));
+  MOERUN_TRY(moerun__file_write(path, out.bytes, out.count));
+done:
+  moerun__text_clear(&out);
+  return status;
+}
+
+static moerun_status report(const loads *p) {
+  moerun_status status = MOERUN_OK;
+  const char *target = text_of(p, "export");
+  const char *output = text_of(p, "output");
+  const char *json = text_of(p, "json");
+  if (target[0] != '\0') {
+    MOERUN_TRY(moerun__placement_export(p->placement, target));
+  }
+  if (output[0] != '\0') {
+    MOERUN_TRY(moerun_placement_save(p->placement, output));
+  }
+  if (json[0] != '\0') MOERUN_TRY(write_json(p, json));
+  print(stdout, p);
+done:
+  return status;
+}
+
+moerun_status moerun__place_loads(moerun__invocation *invocation,
+                                  const moerun__method *method,
+                                  const moerun__method_options *options,
+                                  const moerun__topology *topology,
+                                  const char *topology_line) {
+  moerun_status status = MOERUN_OK;
+  loads p = {.invocation = invocation, .topology_line = topology_line};
+  MOERUN_TRY(check_settings(&p));
+  invocation->phase = MOERUN_PHASE_INPUT;
+  MOERUN_TRY(moerun__load_table_load(&p.table, text_of(&p, "loads")));
+  MOERUN_TRY(solve(&p, method, options, topology));
+  invocation->phase = MOERUN_PHASE_OUTPUT;
+  MOERUN_TRY(report(&p));
+done:
+  moerun__load_table_destroy(p.table);
+  moerun__problem_destroy(p.problem);
+  moerun_placement_destroy(p.blocks);
+  moerun_placement_destroy(p.placement);
+  return status;
+}

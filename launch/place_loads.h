@@ -1,0 +1,15 @@
+/* `moerun place --loads`: balancing by loads of experts without a trace. */
+#ifndef MOERUN_LAUNCH_PLACE_LOADS_H
+#define MOERUN_LAUNCH_PLACE_LOADS_H
+
+#include "launch/command.h"
+#include "placement/method.h"
+
+/* topology_line: the topology as it is printed. */
+moerun_status moerun__place_loads(moerun__invocation *invocation,
+                                  const moerun__method *method,
+                                  const moerun__method_options *options,
+                                  const moerun__topology *topology,
+                                  const char *topology_line);
+
+#endif
