@@ -41,13 +41,18 @@ static inline double moerun__cooling_factor(int64_t steps) {
              (double)MOERUN_COOLING_BLOCK / (double)steps);
 }
 
-/* Metropolis' rule. */
+/* Metropolis' rule: the change is made if it loses less than this draw. */
+static inline double moerun__cooling_most(double temperature,
+                                          moerun__random *random) {
+  const uint64_t bits = moerun__random_bits(random) >> 12;
+  return -temperature * log(((double)bits + 0.5) * 0x1p-52);
+}
+
 static inline int moerun__cooling_takes(double loss, double temperature,
                                         moerun__random *random) {
   if (loss <= 0) return 1;
   if (loss > 30 * temperature) return 0; /* one in 10^13 would be taken */
-  const uint64_t bits = moerun__random_bits(random) >> 12;
-  return loss < -temperature * log(((double)bits + 0.5) * 0x1p-52);
+  return loss < moerun__cooling_most(temperature, random);
 }
 
 #endif

@@ -3,11 +3,13 @@
  * parts; with several nodes by levels. The first two steps take milliseconds
  * and find the structure, which annealing from a random start would take most
  * of its time to find; annealing then leaves the local optimum they end in.
- * Problems so small that they can be solved exactly in that time are. */
+ * For fan-out: descent and annealing on the tokens' visits (visits.h), by levels
+ * too. Problems so small that they can be solved exactly in that time are. */
 #include "placement/methods.h"
 
 #include "placement/chain.h"
 #include "placement/states.h"
+#include "placement/visits.h"
 #include "runtime/base/memory.h"
 
 #include <math.h>
@@ -113,6 +115,7 @@ static int is_tiny(const moerun__problem *problem) {
   const double count = moerun__states_count(problem);
   if (count > MOERUN_MOST_STATES) return 0;
   if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
+    if (problem->num_experts > MOERUN_MOST_SET_BITS) return 0;
     return count * ldexp(1, problem->num_experts) < work;
   }
   return count * count < work;
@@ -125,6 +128,10 @@ moerun_status moerun__solve_cd(moerun__solution *solution,
   const moerun__deadline deadline =
       moerun__deadline_after(options->clock, options->time_limit_s);
   if (is_tiny(problem)) return moerun__solve_exact(solution, problem, options);
+  if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
+    return moerun__place_by_levels(solution->rank_of, problem, options,
+                                   &deadline, moerun__visits_search);
+  }
   MOERUN_TRY(moerun__place_by_levels(solution->rank_of, problem, options,
                                      &deadline, split_chain));
   const int32_t per_node = problem->topology->ranks_per_node;

@@ -17,8 +17,6 @@
 
 #include <string.h>
 
-enum { MOST_SET_BITS = 20 }; /* experts of a token as bits of an index */
-
 #define RULED_OUT 1e301
 
 static int64_t total_pairs(const moerun__problem *problem) {
@@ -360,10 +358,11 @@ moerun_status moerun__solve_exact(moerun__solution *solution,
     MOERUN_TRY(solve_by_viterbi(solution, problem, states, &deadline));
     goto done;
   }
-  MOERUN_REQUIRE(problem->num_experts <= MOST_SET_BITS, MOERUN_ERR_UNSUPPORTED,
+  MOERUN_REQUIRE(problem->num_experts <= MOERUN_MOST_SET_BITS,
+                 MOERUN_ERR_UNSUPPORTED,
                  "placement: exact: expected at most %d experts for the "
                  "objective fanout, found %d",
-                 MOST_SET_BITS, problem->num_experts);
+                 MOERUN_MOST_SET_BITS, problem->num_experts);
   MOERUN_TRY(solve_fanout(solution, problem, states));
 done:
   moerun__states_destroy(states);

@@ -7,6 +7,9 @@
 
 enum { MOERUN_MOST_STATES = 20000 };
 
+/* For fan-out a token's experts are the bits of an index: at most so many. */
+enum { MOERUN_MOST_SET_BITS = 20 };
+
 typedef struct moerun__states {
   int32_t num_experts;
   int32_t num_ranks;
