@@ -251,6 +251,18 @@ done:
   return status;
 }
 
+/* Of any layer. */
+static int32_t most_replicas(const moerun_placement *placement) {
+  int32_t most = 0;
+  for (int32_t l = 0; l < placement->num_layers; l++) {
+    const int32_t *offset =
+        placement->replica_offset + (size_t)l * (size_t)placement->num_experts;
+    const int32_t count = offset[placement->num_experts] - offset[0];
+    if (count > most) most = count;
+  }
+  return most;
+}
+
 static moerun_status check(const moerun_session *session,
                            const moerun_model *model,
                            const moerun_placement *to) {
@@ -272,6 +284,10 @@ static moerun_status check(const moerun_session *session,
                  "placement: expected at most %d experts of a layer on rank "
                  "%d, found %d",
                  session->moe.max_slots, model->comm->rank, slots);
+  MOERUN_REQUIRE(most_replicas(to) <= session->moe.max_hosts,
+                 MOERUN_ERR_OVERFLOW,
+                 "placement: expected at most %d replicas in a layer, found %d",
+                 session->moe.max_hosts, most_replicas(to));
 done:
   return status;
 }

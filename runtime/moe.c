@@ -1,18 +1,22 @@
 /* Follow one token: gate (ids and weights at home) -> route (which ranks) ->
  * dispatch (its row goes once to each of those ranks, with the slots wanted
- * there) -> experts (rows grouped by slot, three GEMMs) -> combine (K result
- * rows come home and are summed in gate order).
+ * there) -> experts (rows grouped by slot, three GEMMs: experts.c) -> combine
+ * (K result rows come home and are summed in gate order).
  *
  * A row carries its own slots, so the count exchange is one integer per peer
- * and chunk, and one status word. Own rows never move: the expert stage reads
- * them where dispatch packed them and writes their results where combine reads.
+ * and chunk, and one status word. With balancing it also tells everyone what
+ * each rank wants of each host; all ranks make the same plan of it (balance/),
+ * and only if that moves rows are they routed and counted a second time. Own
+ * rows never move: the expert stage reads them where dispatch packed them and
+ * writes their results where combine reads.
  *
  * Memory is bounded for any skew: a rank receives in waves of peers whose rows
  * fit its buffer, and asks for the next wave when one is worked off. Senders
  * need no buffer beyond their own copies, because a rendezvous message waits
  * for its receive. No deadlock: every rank posts the receives of its result
  * rows before it waits for anything, and waits for its sends last. */
-#include "runtime/moe.h"
+#include "runtime/balance/calibrate.h"
+#include "runtime/experts.h"
 
 #include "runtime/base/number.h"
 
@@ -58,6 +62,33 @@ size_t moerun__result_bytes(const moerun__model_config *config,
   return padded((size_t)config->hidden_width * moerun__dtype_bytes(wire));
 }
 
+/* Of any layer, with room for placements to come. */
+static int32_t most_hosts(const moerun__moe *moe) {
+  const moerun_placement *placement = moe->model->placement;
+  const int32_t E = placement->num_experts;
+  int64_t most = 0;
+  for (int32_t l = 0; l < placement->num_layers; l++) {
+    const int32_t *offset = placement->replica_offset + (size_t)l * (size_t)E;
+    if (offset[E] - offset[0] > most) most = offset[E] - offset[0];
+  }
+  const int64_t ranks = placement->num_ranks;
+  const int64_t wanted = moe->slots_wanted * ranks;
+  if (wanted > most) most = wanted;
+  return moerun__to_int(most < E * ranks ? most : E * ranks);
+}
+
+static void lay_out_counts(moerun__moe *moe, moerun__arena *arena) {
+  const size_t R = (size_t)moe->model->comm->size;
+  const size_t hosts = moe->balances ? (size_t)moe->max_hosts : 0;
+  const size_t width = 2 + (size_t)moe->num_chunks + hosts;
+  if (moe->balances) {
+    moerun__plan_lay_out(&moe->plan, arena, (int32_t)R, moe->max_hosts);
+  }
+  moe->demand = moerun__arena_take(arena, hosts, sizeof(int32_t));
+  moe->count_out = moerun__arena_take(arena, R * width, sizeof(int32_t));
+  moe->count_in = moerun__arena_take(arena, R * width, sizeof(int32_t));
+}
+
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   const moerun__model_config *config = &moe->model->config;
   const int32_t R = moe->model->comm->size;
@@ -70,18 +101,18 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   moe->max_slots = moerun__placement_max_slots(moe->model->placement,
                                                moe->model->comm->rank);
   if (moe->max_slots < moe->slots_wanted) moe->max_slots = moe->slots_wanted;
-  moe->terms = moe->max_slots < config->experts_per_token
-                   ? moe->max_slots
-                   : config->experts_per_token;
+  moe->max_hosts = most_hosts(moe);
+  moerun__guests_lay_out(&moe->guests, arena);
+  const int32_t slots = moe->max_slots + moe->guests.capacity;
+  moe->terms =
+      slots < config->experts_per_token ? slots : config->experts_per_token;
   moe->chunk_tokens = (moe->max_tokens + moe->num_chunks - 1) / moe->num_chunks;
   /* Room for the rows of an even load, and for all rows of any one peer. */
   moe->receive_capacity = R > 1 && moe->terms > 0 ? chunk_copies(moe) : 0;
   for (int32_t c = 0; c < moe->num_chunks; c++) {
     lay_out_chunk(moe, &moe->chunk[c], arena);
   }
-  const size_t width = 1 + (size_t)moe->num_chunks;
-  moe->count_out = moerun__arena_take(arena, (size_t)R * width, 4);
-  moe->count_in = moerun__arena_take(arena, (size_t)R * width, 4);
+  lay_out_counts(moe, arena);
   moe->ids = moerun__arena_take(arena, T * K, sizeof(int32_t));
   moe->weight = moerun__arena_take(arena, T * K, sizeof(float));
   moe->logits =
@@ -93,7 +124,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
       ((size_t)chunk_copies(moe) + (size_t)moe->receive_capacity) *
       (size_t)moe->terms;
   moe->slot_offset =
-      moerun__arena_take(arena, (size_t)moe->max_slots + 1, sizeof(int32_t));
+      moerun__arena_take(arena, (size_t)slots + 1, sizeof(int32_t));
   moe->row_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
   moe->result_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
   const size_t tile = MOERUN_FFN_TILE;
@@ -105,6 +136,16 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
       arena, moerun__linear_scratch((int32_t)(H > F ? H : F)), sizeof(float));
 }
 
+moerun_status moerun__moe_open(moerun__moe *moe,
+                               const moerun__plan_options *plan) {
+  moerun_status status = MOERUN_OK;
+  if (!moe->balances) goto done;
+  MOERUN_TRY(moerun__guests_open(&moe->guests));
+  if (plan == NULL) MOERUN_TRY(moerun__calibrate(moe));
+done:
+  return status;
+}
+
 void moerun__moe_adopt_placement(moerun__moe *moe) {
   for (int32_t l = 0; l < moe->model->config.num_moe_layers; l++) {
     (void)moerun__placement_experts(
@@ -113,9 +154,14 @@ void moerun__moe_adopt_placement(moerun__moe *moe) {
   }
 }
 
+int32_t moerun__moe_transfers(const moerun__moe *moe) {
+  return 4 * moe->num_chunks + moerun__guests_transfers(&moe->guests);
+}
+
 moerun_status moerun__moe_create_transfers(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
+  MOERUN_TRY(moerun__guests_create_transfers(&moe->guests));
   for (int32_t c = 0; c < moe->num_chunks; c++) {
     moerun__moe_chunk *chunk = &moe->chunk[c];
     MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch_out, comm));
@@ -129,6 +175,7 @@ done:
 
 void moerun__moe_destroy_transfers(moerun__moe *moe) {
   const moerun__comm_ops *ops = moe->model->comm->ops;
+  moerun__guests_destroy_transfers(&moe->guests);
   for (int32_t c = 0; c < moe->num_chunks; c++) {
     moerun__moe_chunk *chunk = &moe->chunk[c];
     ops->transfer_destroy(chunk->dispatch_out);
@@ -160,33 +207,45 @@ static void route_chunks(moerun__moe *moe, int32_t moe_layer, int32_t T) {
     chunk->first_token = moerun__to_int((int64_t)T * c / C);
     chunk->num_tokens =
         moerun__to_int((int64_t)T * (c + 1) / C) - chunk->first_token;
-    moerun__route_solve(&chunk->route, moe->model->placement, moe_layer,
-                        moe->model->comm->rank,
-                        moe->ids + (size_t)chunk->first_token * (size_t)K,
+    moerun__route_choose(&chunk->route, moe->model->placement, moe_layer,
+                         moe->model->comm->rank,
+                         moe->ids + (size_t)chunk->first_token * (size_t)K,
+                         chunk->num_tokens, K);
+    moerun__route_solve(&chunk->route, moe->model->comm->size,
                         chunk->num_tokens, K);
   }
 }
 
-/* Tells every rank how many rows come from here, and learns the same. */
+/* Status, rows by chunk, and `extra` with what stands behind it[count]. */
+static void write_counts(moerun__moe *moe, moerun_status failed, int32_t extra,
+                         const int32_t *behind, int32_t count) {
+  const int32_t C = moe->num_chunks;
+  moe->count_width = 2 + C + count;
+  for (int32_t r = 0; r < moe->model->comm->size; r++) {
+    int32_t *words = moe->count_out + (size_t)r * (size_t)moe->count_width;
+    words[0] = (int32_t)failed;
+    for (int32_t c = 0; c < C; c++) {
+      const int32_t *offset = moe->chunk[c].route.copy_offset;
+      words[1 + c] = failed != MOERUN_OK ? 0 : offset[r + 1] - offset[r];
+    }
+    words[1 + C] = extra;
+    if (count > 0) {
+      memcpy(words + 2 + C, behind, (size_t)count * sizeof *behind);
+    }
+  }
+}
+
+/* Tells every rank what was written, and learns the same. */
 static moerun_status exchange_counts(moerun__moe *moe, moerun_status failed) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
-  const int32_t width = 1 + moe->num_chunks;
-  for (int32_t r = 0; r < comm->size; r++) {
-    int32_t *count = moe->count_out + (size_t)r * (size_t)width;
-    count[0] = (int32_t)failed;
-    for (int32_t c = 0; c < moe->num_chunks; c++) {
-      const int32_t *offset = moe->chunk[c].route.copy_offset;
-      count[1 + c] = failed != MOERUN_OK ? 0 : offset[r + 1] - offset[r];
-    }
-  }
   moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
-  MOERUN_TRY(
-      comm->ops->exchange_counts(comm, moe->count_in, moe->count_out, width));
+  MOERUN_TRY(comm->ops->exchange_counts(comm, moe->count_in, moe->count_out,
+                                        moe->count_width));
   moerun__stage_end(moe->stats, MOERUN_STAGE_COUNT_WAIT);
   if (failed != MOERUN_OK) return failed; /* its message is already written */
   for (int32_t r = 0; r < comm->size; r++) {
-    const int32_t *count = moe->count_in + (size_t)r * (size_t)width;
+    const int32_t *count = moe->count_in + (size_t)r * (size_t)moe->count_width;
     MOERUN_REQUIRE(count[0] == MOERUN_OK, MOERUN_ERR_PEER,
                    "rank %d reported: %s", r,
                    moerun_status_string((moerun_status)count[0]));
@@ -201,12 +260,151 @@ done:
   return status;
 }
 
-/* ---- Dispatch ------------------------------------------------------------------ */
+/* ---- Balance ------------------------------------------------------------------- */
 
-static moerun__wire_rows wire_rows(const moerun__moe *moe, char *base,
-                                   size_t stride_bytes) {
-  return (moerun__wire_rows){base, stride_bytes, moe->wire};
+/* Hosts of the layer are numbered from 0: first replica and their number. */
+static int32_t hosts_of(const moerun__moe *moe, int32_t moe_layer,
+                        int32_t *first) {
+  const moerun_placement *placement = moe->model->placement;
+  const size_t E = (size_t)placement->num_experts;
+  const int32_t *offset = placement->replica_offset + (size_t)moe_layer * E;
+  *first = offset[0];
+  return offset[E] - offset[0];
 }
+
+/* Rows of this rank for each host, as routed. */
+static void count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
+  const int32_t K = moe->model->config.experts_per_token;
+  memset(moe->demand, 0, (size_t)hosts * sizeof *moe->demand);
+  for (int32_t c = 0; c < moe->num_chunks; c++) {
+    const moerun__moe_chunk *chunk = &moe->chunk[c];
+    for (int32_t i = 0; i < chunk->num_tokens * K; i++) {
+      const int32_t host = chunk->route.host_of[i];
+      if (host >= 0) moe->demand[host - first]++;
+    }
+  }
+}
+
+static moerun__demand demand_of(const moerun__moe *moe, int32_t moe_layer,
+                                int32_t first, int32_t hosts) {
+  const moerun_placement *placement = moe->model->placement;
+  const int32_t C = moe->num_chunks;
+  return (moerun__demand){.layer = moe_layer,
+                          .num_ranks = placement->num_ranks,
+                          .num_hosts = hosts,
+                          .num_experts = placement->num_experts,
+                          .first_host = first,
+                          .host_of_expert = placement->replica_offset +
+                                            (size_t)moe_layer *
+                                                (size_t)placement->num_experts,
+                          .rank_of = placement->rank_of + first,
+                          .slot_of = placement->slot_of + first,
+                          .rows = moe->count_in + 2 + C,
+                          .speed = moe->count_in + 1 + C,
+                          .stride = (size_t)moe->count_width};
+}
+
+/* Gives every term whose host's rows are moved its place in the plan, and
+ * routes again. */
+static void redirect(moerun__moe *moe, int32_t moe_layer, int32_t first) {
+  const moerun_placement *placement = moe->model->placement;
+  const int32_t *slot_count =
+      placement->slot_count + (size_t)moe_layer * (size_t)placement->num_ranks;
+  const int32_t K = moe->model->config.experts_per_token;
+  for (int32_t c = 0; c < moe->num_chunks; c++) {
+    moerun__moe_chunk *chunk = &moe->chunk[c];
+    moerun__route *route = &chunk->route;
+    for (int32_t i = 0; i < chunk->num_tokens * K; i++) {
+      if (route->host_of[i] < 0) continue;
+      const moerun__part *part =
+          moerun__plan_next(&moe->plan, route->host_of[i] - first);
+      if (part == NULL) continue;
+      route->rank_of[i] = part->rank;
+      route->slot_of[i] = part->guest == MOERUN_NO_GUEST
+                              ? part->slot
+                              : slot_count[part->rank] + part->guest;
+    }
+    moerun__route_solve(route, placement->num_ranks, chunk->num_tokens, K);
+  }
+}
+
+/* That all ranks have made the same plan: else rows would go astray. */
+static moerun_status compare_digests(const moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
+  const int32_t *own = moe->count_out + 1 + moe->num_chunks;
+  for (int32_t r = 0; r < moe->model->comm->size; r++) {
+    const int32_t *digest = moe->count_in +
+                            (size_t)r * (size_t)moe->count_width + 1 +
+                            moe->num_chunks;
+    MOERUN_REQUIRE(*digest == *own, MOERUN_ERR_COMM,
+                   "rank %d has made another plan of the same counts: are all "
+                   "ranks of one build?",
+                   r);
+  }
+done:
+  return status;
+}
+
+static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
+  const moerun__plan *plan = &moe->plan;
+  const moerun__plan_peaks peaks = moerun__plan_peaks_of(plan);
+  moerun__stats *stats = moe->stats;
+  stats->plans++;
+  stats->plans_moved += plan->num_moves > 0;
+  stats->peak_routed += peaks.rows_before;
+  stats->peak_planned += peaks.rows_after;
+  stats->rows_planned += peaks.total;
+  stats->time_routed += (double)peaks.time_before / 1000;
+  stats->time_planned += (double)peaks.time_after / 1000;
+  for (int32_t m = 0; m < plan->num_moves; m++) {
+    const moerun__move *move = &plan->moves[m];
+    if (demand->rank_of[move->host] != moe->model->comm->rank) continue;
+    stats->rows_moved += move->rows;
+    stats->weights_out += move->sends;
+  }
+}
+
+static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
+                             int32_t first, int32_t hosts) {
+  moerun_status status = MOERUN_OK;
+  const moerun__demand demand = demand_of(moe, layer->moe_layer, first, hosts);
+  moerun__plan_solve(&moe->plan, &moe->guests.table, &demand,
+                     &moe->plan_options);
+  count_plan(moe, &demand);
+  if (moe->plan.num_moves == 0) goto done;
+  moerun__plan_split(&moe->plan, &demand, moe->model->comm->rank);
+  redirect(moe, layer->moe_layer, first);
+  write_counts(moe, MOERUN_OK, (int32_t)moerun__plan_digest(&moe->plan), NULL,
+               0);
+  MOERUN_TRY(moerun__guests_begin(&moe->guests, &moe->plan, layer,
+                                  demand.rank_of, demand.slot_of));
+  MOERUN_TRY(exchange_counts(moe, MOERUN_OK));
+  MOERUN_TRY(compare_digests(moe));
+done:
+  return status;
+}
+
+/* Routes and counts, balanced or not: afterwards every rank knows the rows that
+ * come to it. */
+static moerun_status agree_on_rows(moerun__moe *moe, const moerun__layer *layer,
+                                   moerun_status failed) {
+  moerun_status status = MOERUN_OK;
+  int32_t first = 0;
+  int32_t hosts = hosts_of(moe, layer->moe_layer, &first);
+  if (!moe->balances) hosts = 0;
+  if (failed != MOERUN_OK) {
+    memset(moe->demand, 0, (size_t)hosts * sizeof *moe->demand);
+  } else if (hosts > 0) {
+    count_demand(moe, first, hosts);
+  }
+  write_counts(moe, failed, moe->speed, moe->demand, hosts);
+  MOERUN_TRY(exchange_counts(moe, failed));
+  if (hosts > 0) MOERUN_TRY(balance(moe, layer, first, hosts));
+done:
+  return status;
+}
+
+/* ---- Dispatch ------------------------------------------------------------------ */
 
 /* Writes the copies of a chunk with their slots behind the row. */
 static void pack(moerun__moe *moe, moerun__moe_chunk *chunk, const float *x) {
@@ -214,7 +412,8 @@ static void pack(moerun__moe *moe, moerun__moe_chunk *chunk, const float *x) {
   const size_t K = (size_t)moe->model->config.experts_per_token;
   const size_t slots_at = (size_t)H * moerun__dtype_bytes(moe->wire);
   const int32_t copies = chunk->route.copy_offset[moe->model->comm->size];
-  const moerun__wire_rows rows = wire_rows(moe, chunk->rows, moe->row_bytes);
+  const moerun__wire_rows rows =
+      moerun__moe_rows(moe, chunk->rows, moe->row_bytes);
   for (int32_t i = 0; i < copies; i++) {
     const int32_t token = chunk->first_token + chunk->route.copy_token[i];
     moe->kernels->scatter(&rows, &i, x + (size_t)token * (size_t)H, 1, H);
@@ -242,220 +441,6 @@ done:
   return status;
 }
 
-/* ---- Waves ------------------------------------------------------------------------ */
-
-/* Rows that peer p announced for chunk c. */
-static int32_t announced(const moerun__moe *moe, int32_t c, int32_t p) {
-  return moe->count_in[p * (1 + moe->num_chunks) + 1 + c];
-}
-
-/* Posts the receives of the peers from first on whose rows fit together;
- * returns the first peer of the next wave. Own rows are of no size here. */
-static int32_t size_wave(moerun__moe *moe, int32_t c, int32_t first) {
-  moerun__moe_chunk *chunk = &moe->chunk[c];
-  const int32_t R = moe->model->comm->size;
-  int32_t rows = 0;
-  int32_t p = first;
-  chunk->receive_offset[first] = 0;
-  for (; p < R; p++) {
-    const int32_t count =
-        p == moe->model->comm->rank ? 0 : announced(moe, c, p);
-    if (rows + count > moe->receive_capacity) break;
-    rows += count;
-    chunk->receive_offset[p + 1] = rows;
-  }
-  return p;
-}
-
-static char *received_rows(const moerun__moe *moe,
-                           const moerun__moe_chunk *chunk) {
-  return chunk->rows +
-         (size_t)chunk->route.copy_offset[moe->model->comm->size] *
-             moe->row_bytes;
-}
-
-static moerun_status begin_wave(moerun__moe *moe, int32_t c, int32_t first,
-                                int32_t last) {
-  moerun__moe_chunk *chunk = &moe->chunk[c];
-  const moerun__row_list in = {received_rows(moe, chunk), moe->row_bytes,
-                               chunk->receive_offset, first, last};
-  return moe->model->comm->ops->receive_begin(chunk->dispatch_in,
-                                              MOERUN_TAG_DISPATCH + c, &in);
-}
-
-/* ---- Experts -------------------------------------------------------------------------- */
-
-/* A peer's rows in a wave, own ones included: where they and their results
- * are, as row numbers of chunk->rows and chunk->results. */
-typedef struct segment {
-  int32_t first_row;
-  int32_t count;
-  int32_t first_result;
-} segment;
-
-static segment segment_of(const moerun__moe *moe, int32_t c, int32_t peer) {
-  const moerun__moe_chunk *chunk = &moe->chunk[c];
-  const moerun__route *route = &chunk->route;
-  const int32_t R = moe->model->comm->size;
-  if (peer == moe->model->comm->rank) {
-    const int32_t first = route->copy_offset[peer];
-    return (segment){first, route->copy_offset[peer + 1] - first,
-                     route->result_offset[peer]};
-  }
-  const int32_t first = chunk->receive_offset[peer];
-  return (segment){route->copy_offset[R] + first,
-                   chunk->receive_offset[peer + 1] - first,
-                   route->result_offset[R] + chunk->reply_offset[peer]};
-}
-
-static void slots_of_row(int16_t *slots, const moerun__moe *moe,
-                         const moerun__moe_chunk *chunk, int32_t row) {
-  const size_t K = (size_t)moe->model->config.experts_per_token;
-  const size_t slots_at =
-      (size_t)moe->model->config.hidden_width * moerun__dtype_bytes(moe->wire);
-  memcpy(slots, chunk->rows + (size_t)row * moe->row_bytes + slots_at,
-         K * sizeof(int16_t));
-}
-
-enum { MAX_K = 64 };
-
-/* Pass 1 over the wave's rows: rows per slot, result rows per peer. */
-static moerun_status count_slots(moerun__moe *moe, int32_t c, int32_t num_slots,
-                                 int32_t first, int32_t last) {
-  moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->chunk[c];
-  const int32_t K = moe->model->config.experts_per_token;
-  int16_t slots[MAX_K];
-  memset(moe->slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
-  chunk->reply_offset[first] = 0;
-  for (int32_t p = first; p < last; p++) {
-    const segment rows = segment_of(moe, c, p);
-    int32_t results = 0;
-    for (int32_t i = 0; i < rows.count; i++) {
-      slots_of_row(slots, moe, chunk, rows.first_row + i);
-      for (int32_t j = 0; j < K; j++) {
-        if (slots[j] < 0) continue;
-        MOERUN_REQUIRE(slots[j] < num_slots, MOERUN_ERR_COMM,
-                       "rank %d asked for expert slot %d: expected below %d", p,
-                       slots[j], num_slots);
-        moe->slot_offset[slots[j] + 1]++;
-        results++;
-      }
-    }
-    if (p == moe->model->comm->rank) results = 0; /* they are home already */
-    chunk->reply_offset[p + 1] = chunk->reply_offset[p] + results;
-  }
-  for (int32_t s = 0; s < num_slots; s++) {
-    moe->slot_offset[s + 1] += moe->slot_offset[s];
-  }
-done:
-  return status;
-}
-
-/* Pass 2: the rows and result rows of each slot, grouped. Afterwards
- * slot_offset[s] is the end of slot s. */
-static void group_by_slot(moerun__moe *moe, int32_t c, int32_t first,
-                          int32_t last) {
-  const moerun__moe_chunk *chunk = &moe->chunk[c];
-  const int32_t K = moe->model->config.experts_per_token;
-  int16_t slots[MAX_K];
-  for (int32_t p = first; p < last; p++) {
-    const segment rows = segment_of(moe, c, p);
-    int32_t result = rows.first_result;
-    for (int32_t i = 0; i < rows.count; i++) {
-      slots_of_row(slots, moe, chunk, rows.first_row + i);
-      for (int32_t j = 0; j < K; j++) {
-        if (slots[j] < 0) continue;
-        const int32_t at = moe->slot_offset[slots[j]]++;
-        moe->row_index[at] = rows.first_row + i;
-        moe->result_index[at] = result++;
-      }
-    }
-  }
-}
-
-/* Rows first..last-1 of the grouped lists through one expert. */
-static void run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
-                       const moerun__layer *layer, int32_t slot, int32_t first,
-                       int32_t last) {
-  const moerun__kernels *k = moe->kernels;
-  const int32_t H = moe->model->config.hidden_width;
-  const int32_t F = moe->model->config.expert_width;
-  const moerun__wire_rows rows = wire_rows(moe, chunk->rows, moe->row_bytes);
-  const moerun__wire_rows results =
-      wire_rows(moe, chunk->results, moe->result_bytes);
-  for (int32_t i = first; i < last; i += MOERUN_FFN_TILE) {
-    const int32_t M = last - i < MOERUN_FFN_TILE ? last - i : MOERUN_FFN_TILE;
-    k->gather(moe->tile_x, &rows, moe->row_index + i, M, H);
-    moe->linear(moe->tile_gate_up, 2 * (size_t)F, moe->tile_x, (size_t)H, M,
-                &layer->gate_up[slot], moe->scratch);
-    k->swiglu(moe->tile_h, moe->tile_gate_up, M, F);
-    moe->linear(moe->tile_y, (size_t)H, moe->tile_h, (size_t)F, M,
-                &layer->down[slot], moe->scratch);
-    k->scatter(&results, moe->result_index + i, moe->tile_y, M, H);
-  }
-}
-
-static moerun_status run_experts(moerun__moe *moe, int32_t c,
-                                 const moerun__layer *layer, int32_t first,
-                                 int32_t last) {
-  moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->chunk[c];
-  const moerun_model *model = moe->model;
-  int64_t *expert_rows =
-      moe->stats->expert_rows +
-      (size_t)layer->moe_layer * (size_t)model->config.num_experts;
-  const int32_t *expert_of_slot =
-      moe->expert_of_slot + (size_t)layer->moe_layer * (size_t)moe->max_slots;
-  MOERUN_TRY(count_slots(moe, c, layer->num_slots, first, last));
-  group_by_slot(moe, c, first, last);
-  int32_t begin = 0;
-  for (int32_t s = 0; s < layer->num_slots; s++) {
-    const int32_t end = moe->slot_offset[s];
-    run_expert(moe, chunk, layer, s, begin, end);
-    expert_rows[expert_of_slot[s]] += end - begin;
-    begin = end;
-    /* Messages of other chunks move only when the library is called. */
-    int arrived = 0;
-    MOERUN_TRY(model->comm->ops->test(chunk->combine_in, &arrived));
-  }
-done:
-  return status;
-}
-
-/* All waves of one chunk: receive, compute, send the results home. */
-static moerun_status work_off(moerun__moe *moe, int32_t c,
-                              const moerun__layer *layer) {
-  moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->chunk[c];
-  const moerun__comm_ops *ops = moe->model->comm->ops;
-  const int32_t R = moe->model->comm->size;
-  int32_t first = 0;
-  while (first < R) {
-    const int32_t last = size_wave(moe, c, first);
-    if (first > 0) MOERUN_TRY(begin_wave(moe, c, first, last));
-    MOERUN_TRY(ops->wait(chunk->dispatch_in));
-    moe->stats->rows_in += chunk->receive_offset[last];
-    moe->stats->waves++;
-    moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
-    MOERUN_TRY(run_experts(moe, c, layer, first, last));
-    moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
-    char *replies = chunk->results +
-                    (size_t)chunk->route.result_offset[R] * moe->result_bytes;
-    const moerun__row_list out = {replies, moe->result_bytes,
-                                  chunk->reply_offset, first, last};
-    MOERUN_TRY(
-        ops->send_begin(chunk->combine_out, MOERUN_TAG_COMBINE + c, &out));
-    moe->stats->results_out += chunk->reply_offset[last];
-    /* The next wave overwrites what these results are sent from. */
-    if (last < R) MOERUN_TRY(ops->wait(chunk->combine_out));
-    moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
-    first = last;
-  }
-done:
-  return status;
-}
-
 /* ---- Combine and the whole ------------------------------------------------------ */
 
 static moerun_status combine(moerun__moe *moe, int32_t c, float *y) {
@@ -468,7 +453,7 @@ static moerun_status combine(moerun__moe *moe, int32_t c, float *y) {
   MOERUN_TRY(ops->wait(chunk->combine_in));
   moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
   const moerun__wire_rows results =
-      wire_rows(moe, chunk->results, moe->result_bytes);
+      moerun__moe_rows(moe, chunk->results, moe->result_bytes);
   moe->kernels->combine(y + first * (size_t)H, &results, chunk->route.result_of,
                         moe->weight + first * (size_t)K, chunk->num_tokens, K,
                         H);
@@ -500,20 +485,21 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
   if (failed == MOERUN_OK) {
     gate(moe, layer, T, x);
     route_chunks(moe, layer->moe_layer, T);
-    count_rows(moe, T);
   }
-  MOERUN_TRY(exchange_counts(moe, failed));
+  MOERUN_TRY(agree_on_rows(moe, layer, failed));
+  count_rows(moe, T);
   for (int32_t c = 0; c < moe->num_chunks; c++) {
-    MOERUN_TRY(begin_wave(moe, c, 0, size_wave(moe, c, 0)));
+    MOERUN_TRY(moerun__experts_begin(moe, c));
     MOERUN_TRY(begin_dispatch(moe, c, x));
     moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
   }
   for (int32_t c = 0; c < moe->num_chunks; c++) {
-    MOERUN_TRY(work_off(moe, c, layer));
+    MOERUN_TRY(moerun__experts_work_off(moe, c, layer));
   }
   for (int32_t c = 0; c < moe->num_chunks; c++) {
     MOERUN_TRY(combine(moe, c, y));
   }
+  MOERUN_TRY(moerun__guests_end(&moe->guests));
 done:
   return status;
 }

@@ -2,6 +2,7 @@
 #ifndef MOERUN_RUNTIME_MOE_H
 #define MOERUN_RUNTIME_MOE_H
 
+#include "runtime/balance/guests.h"
 #include "runtime/model.h"
 #include "runtime/route.h"
 #include "runtime/stats.h"
@@ -46,11 +47,20 @@ typedef struct moerun__moe {
   int32_t receive_capacity; /* rows received at once, per chunk */
   int32_t slots_wanted;     /* room for placements to come */
   int32_t max_slots;        /* largest L of this rank over layers, or that */
-  int32_t terms;            /* most terms of a row served here: min(K, L) */
-  size_t row_bytes;         /* H wire elements, K int16 slots, padded to 16 */
-  size_t result_bytes;      /* H wire elements, padded to 16 */
+  int32_t max_hosts;        /* most replicas of a layer, all ranks together */
+  int32_t terms;       /* most terms of a row served here: min(K, L + guests) */
+  size_t row_bytes;    /* H wire elements, K int16 slots, padded to 16 */
+  size_t result_bytes; /* H wire elements, padded to 16 */
   moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
-  int32_t *count_out; /* [R][1 + chunks] status, rows of each chunk */
+  int32_t balances; /* 1: rows may move to other ranks, see balance/ */
+  moerun__plan_options plan_options;
+  moerun__plan plan;
+  moerun__guests guests;
+  int32_t speed;       /* of this rank, as in moerun__demand */
+  int32_t *demand;     /* [max_hosts] rows of this rank for each host */
+  int32_t count_width; /* of the last exchange */
+  int32_t *count_out;  /* [R][count_width]: status, rows of each chunk; then
+                            balancing, first: speed, demand; second: digest  */
   int32_t *count_in;
   int32_t *ids;            /* [T][K] */
   float *weight;           /* [T][K] */
@@ -66,10 +76,24 @@ typedef struct moerun__moe {
   float *scratch;      /* for linear */
 } moerun__moe;
 
+/* Rows of this wire type that begin at `base`. */
+static inline moerun__wire_rows
+moerun__moe_rows(const moerun__moe *moe, char *base, size_t stride_bytes) {
+  return (moerun__wire_rows){base, stride_bytes, moe->wire};
+}
+
 /* Counts into `arena` when its base is NULL, else hands the buffers out and
- * fills what never changes. model, kernels, linear, stats, wire, max_tokens, num_chunks and slots_wanted are set
- * before. */
+ * fills what never changes. model, kernels, linear, stats, wire, max_tokens,
+ * num_chunks, slots_wanted, balances, plan_options, guests.model and
+ * guests.room_bytes are set before. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
+/* Transfers that moerun__moe_create_transfers makes. */
+int32_t moerun__moe_transfers(const moerun__moe *moe);
+/* [collective] What balancing needs to know of the other ranks: the weights'
+ * types, and unless `plan` says when moving rows pays, how long rows and
+ * weights take here. */
+moerun_status moerun__moe_open(moerun__moe *moe,
+                               const moerun__plan_options *plan);
 /* After the model's placement has changed. */
 void moerun__moe_adopt_placement(moerun__moe *moe);
 moerun_status moerun__moe_create_transfers(moerun__moe *moe);

@@ -21,7 +21,9 @@ void moerun__route_lay_out(moerun__route *route, moerun__arena *arena,
       moerun__arena_take(arena, copies * (size_t)K, sizeof(int16_t));
   route->result_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   route->result_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
-  route->replica_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->host_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->rank_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->slot_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
   route->last_token = moerun__arena_take(arena, R, sizeof(int32_t));
 }
 
@@ -36,40 +38,56 @@ static void counts_to_cursors(int32_t *offset, int32_t num_ranks) {
   }
 }
 
-void moerun__route_solve(moerun__route *route,
-                         const moerun_placement *placement, int32_t layer,
-                         int32_t home, const int32_t *ids, int32_t T,
-                         int32_t K) {
-  const int32_t R = placement->num_ranks;
-  memset(route->copy_offset, 0, ((size_t)R + 1) * sizeof(int32_t));
-  memset(route->result_offset, 0, ((size_t)R + 1) * sizeof(int32_t));
-  for (int32_t r = 0; r < R; r++) {
-    route->last_token[r] = -1;
-  }
+void moerun__route_choose(moerun__route *route,
+                          const moerun_placement *placement, int32_t layer,
+                          int32_t home, const int32_t *ids, int32_t T,
+                          int32_t K) {
   for (int32_t t = 0; t < T; t++) {
-    moerun__placement_choose(route->replica_of + (size_t)t * (size_t)K,
-                             placement, layer, home,
-                             ids + (size_t)t * (size_t)K, K);
+    moerun__placement_choose(route->host_of + (size_t)t * (size_t)K, placement,
+                             layer, home, ids + (size_t)t * (size_t)K, K);
+  }
+  for (int32_t i = 0; i < T * K; i++) {
+    const int32_t host = route->host_of[i];
+    route->rank_of[i] = host < 0 ? -1 : placement->rank_of[host];
+    route->slot_of[i] = host < 0 ? -1 : placement->slot_of[host];
+  }
+}
+
+/* Copies and results of each rank, as counts at offset[rank + 1]. */
+static void count_rows(moerun__route *route, int32_t T, int32_t K) {
+  for (int32_t t = 0; t < T; t++) {
     for (int32_t i = t * K; i < (t + 1) * K; i++) {
-      if (route->replica_of[i] < 0) continue;
-      const int32_t rank = placement->rank_of[route->replica_of[i]];
+      const int32_t rank = route->rank_of[i];
+      if (rank < 0) continue;
       route->result_offset[rank + 1]++;
       if (route->last_token[rank] != t) route->copy_offset[rank + 1]++;
       route->last_token[rank] = t;
     }
   }
-  counts_to_cursors(route->copy_offset, R);
-  counts_to_cursors(route->result_offset, R);
-  for (int32_t r = 0; r < R; r++) {
+}
+
+static void forget_tokens(moerun__route *route, int32_t num_ranks) {
+  for (int32_t r = 0; r < num_ranks; r++) {
     route->last_token[r] = -1;
   }
+}
+
+void moerun__route_solve(moerun__route *route, int32_t num_ranks, int32_t T,
+                         int32_t K) {
+  const size_t ranks = (size_t)num_ranks;
+  memset(route->copy_offset, 0, (ranks + 1) * sizeof(int32_t));
+  memset(route->result_offset, 0, (ranks + 1) * sizeof(int32_t));
+  forget_tokens(route, num_ranks);
+  count_rows(route, T, K);
+  counts_to_cursors(route->copy_offset, num_ranks);
+  counts_to_cursors(route->result_offset, num_ranks);
+  forget_tokens(route, num_ranks);
   for (int32_t t = 0; t < T; t++) {
     for (int32_t j = 0; j < K; j++) {
       const int32_t i = t * K + j;
-      const int32_t replica = route->replica_of[i];
+      const int32_t rank = route->rank_of[i];
       route->result_of[i] = -1;
-      if (replica < 0) continue;
-      const int32_t rank = placement->rank_of[replica];
+      if (rank < 0) continue;
       route->result_of[i] = route->result_offset[rank + 1]++;
       if (route->last_token[rank] != t) {
         route->last_token[rank] = t;
@@ -79,7 +97,7 @@ void moerun__route_solve(moerun__route *route,
                (size_t)K * sizeof(int16_t));
       }
       const int32_t copy = route->copy_offset[rank + 1] - 1;
-      route->copy_slot[copy * K + j] = (int16_t)placement->slot_of[replica];
+      route->copy_slot[copy * K + j] = (int16_t)route->slot_of[i];
     }
   }
 }

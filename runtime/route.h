@@ -1,4 +1,4 @@
-/* Where each token's rows go in one layer: a pure function of integers. */
+/* Where each token's rows go in one layer: pure functions of integers. */
 #ifndef MOERUN_RUNTIME_ROUTE_H
 #define MOERUN_RUNTIME_ROUTE_H
 
@@ -15,7 +15,9 @@ typedef struct moerun__route {
   int16_t *copy_slot;     /* [copies][K] slot there of term j; -1: not there  */
   int32_t *result_offset; /* [R + 1] result rows from each rank               */
   int32_t *result_of;     /* [T][K] index of the result row; -1: none         */
-  int32_t *replica_of;    /* [T][K] scratch: replica that serves a term */
+  int32_t *host_of;       /* [T][K] replica of the placement; -1: none        */
+  int32_t *rank_of;       /* [T][K] rank that serves a term, and its slot     */
+  int32_t *slot_of;       /* [T][K] there                                     */
   int32_t *last_token;    /* [R] scratch                                      */
 } moerun__route;
 
@@ -25,11 +27,16 @@ int32_t moerun__route_max_copies(int32_t tokens, int32_t K, int32_t num_ranks);
 void moerun__route_lay_out(moerun__route *route, moerun__arena *arena,
                            int32_t max_tokens, int32_t K, int32_t num_ranks);
 
-/* ids[T][K] are distinct expert ids per token, or -1 for none; of an expert's
- * replicas moerun__placement_choose picks one. */
-void moerun__route_solve(moerun__route *route,
-                         const moerun_placement *placement, int32_t layer,
-                         int32_t home, const int32_t *ids, int32_t T,
+/* First step, host_of, rank_of and slot_of: ids[T][K] are distinct expert ids
+ * per token, or -1 for none; of an expert's replicas moerun__placement_choose
+ * picks one. Balancing may then change rank_of and slot_of. */
+void moerun__route_choose(moerun__route *route,
+                          const moerun_placement *placement, int32_t layer,
+                          int32_t home, const int32_t *ids, int32_t T,
+                          int32_t K);
+
+/* Second step: the rows, from host_of, rank_of and slot_of. */
+void moerun__route_solve(moerun__route *route, int32_t num_ranks, int32_t T,
                          int32_t K);
 
 #endif

@@ -25,6 +25,14 @@ static moerun_status check_options(const moerun_model *model,
   MOERUN_REQUIRE(options->chunks >= 0 && options->chunks <= MOERUN_MAX_CHUNKS,
                  MOERUN_ERR_INVALID, "chunks: expected 0 to %d, found %d",
                  MOERUN_MAX_CHUNKS, options->chunks);
+  MOERUN_REQUIRE(options->balance == MOERUN_BALANCE_AUTO ||
+                     options->balance == MOERUN_BALANCE_OFF,
+                 MOERUN_ERR_INVALID, "balance: expected 0 or 1, found %d",
+                 (int)options->balance);
+  MOERUN_REQUIRE(options->guest_bytes <= INT64_C(1) << 46, MOERUN_ERR_INVALID,
+                 "guest_bytes: expected at most %lld, found %lld",
+                 (long long)(INT64_C(1) << 46),
+                 (long long)options->guest_bytes);
   MOERUN_REQUIRE(options->wire == MOERUN_WIRE_FP32 ||
                      options->wire == MOERUN_WIRE_BF16,
                  MOERUN_ERR_INVALID, "wire: expected 0 or 1, found %d",
@@ -41,6 +49,30 @@ static moerun_status check_options(const moerun_model *model,
                  options->max_tokens, model->config.experts_per_token);
 done:
   return status;
+}
+
+/* Nothing to balance with one rank. */
+static void set_balance(moerun_session *session, const moerun_model *model,
+                        const moerun__session_extra *extra) {
+  const moerun__model_config *config = &model->config;
+  moerun_session_options *chosen = &session->options;
+  moerun__moe *moe = &session->moe;
+  moe->balances =
+      chosen->balance == MOERUN_BALANCE_AUTO && model->comm->size > 1;
+  if (chosen->guest_bytes == 0) {
+    chosen->guest_bytes =
+        2 *
+        (int64_t)(moerun__weight_bytes(MOERUN_DTYPE_F32,
+                                       2 * config->expert_width,
+                                       config->hidden_width) +
+                  moerun__weight_bytes(MOERUN_DTYPE_F32, config->hidden_width,
+                                       config->expert_width));
+  }
+  moe->guests.model = model;
+  moe->guests.room_bytes = moe->balances && chosen->guest_bytes > 0
+                               ? (size_t)chosen->guest_bytes
+                               : 0;
+  if (extra->plan != NULL) moe->plan_options = *extra->plan;
 }
 
 static void set_options(moerun_session *session, const moerun_model *model,
@@ -69,6 +101,7 @@ static void set_options(moerun_session *session, const moerun_model *model,
   session->moe.max_tokens = chosen->max_tokens;
   session->moe.num_chunks = chosen->chunks;
   session->moe.slots_wanted = extra->max_slots;
+  set_balance(session, model, extra);
   session->kv.shape = (moerun__attention_shape){
       config->num_heads, config->num_kv_heads, config->head_dim, 0.0F};
   session->kv.num_layers = config->num_layers;
@@ -161,7 +194,7 @@ size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
   lay_out(out, &all, &arena);
   return moerun__alloc_bytes(1, sizeof *out) +
          moerun__alloc_bytes(arena.used, 1) +
-         4 * (size_t)out->options.chunks *
+         (size_t)moerun__moe_transfers(&out->moe) *
              moerun__transfer_bytes(model->comm->size);
 }
 
@@ -202,6 +235,8 @@ static moerun_status agree_on_options(const moerun_session *session) {
   MOERUN_TRY(agree_on(comm, options->chunks, "chunks"));
   MOERUN_TRY(agree_on(comm, (int64_t)options->wire, "wire"));
   MOERUN_TRY(agree_on(comm, (int64_t)options->compute, "compute"));
+  MOERUN_TRY(agree_on(comm, (int64_t)options->balance, "balance"));
+  MOERUN_TRY(agree_on(comm, options->guest_bytes, "guest_bytes"));
 done:
   return status;
 }
@@ -247,6 +282,9 @@ moerun_status moerun__session_create_with(moerun_session **out,
   moerun_status status =
       moerun__comm_agree(model->comm, create_local(out, model, options, extra));
   if (status == MOERUN_OK) status = agree_on_options(*out);
+  if (status == MOERUN_OK) {
+    status = moerun__moe_open(&(*out)->moe, extra != NULL ? extra->plan : NULL);
+  }
   if (status != MOERUN_OK) {
     moerun_session_destroy(*out);
     *out = NULL;

@@ -38,6 +38,7 @@ typedef struct moerun__session_extra {
   int32_t record_trace;
   int32_t max_slots; /* room for so many experts of a layer here, for
                         placements to come; less than the present: those   */
+  const moerun__plan_options *plan; /* when balancing pays; NULL: measured */
 } moerun__session_extra;
 
 moerun_status moerun__session_create_with(moerun_session **out,

@@ -16,6 +16,7 @@
   X(DISPATCH, "dispatch")         /* route, pack, post messages          */    \
   X(COUNT_WAIT, "count_wait")     /* for the row counts of the others    */    \
   X(ROWS_WAIT, "rows_wait")       /* for rows to arrive                  */    \
+  X(WEIGHTS_WAIT, "weights_wait") /* for weights of guest experts        */    \
   X(EXPERTS, "experts")           /* gather, GEMMs, scatter              */    \
   X(RESULTS_WAIT, "results_wait") /* for result rows to come home        */    \
   X(COMBINE, "combine")           /* weighted sum at home                */    \
@@ -38,6 +39,16 @@ typedef struct moerun__stats {
   int64_t rows_local;   /* copies that stayed                                */
   int64_t results_out;  /* result rows sent home to other ranks             */
   int64_t waves;        /* times a receive buffer was filled and worked off  */
+  int64_t plans;        /* layers of steps that balancing looked at          */
+  int64_t plans_moved;  /* of these, such in which rows were moved           */
+  int64_t rows_moved;   /* rows that this rank's experts gave away           */
+  int64_t weights_out;  /* experts whose weights this rank sent for that     */
+  int64_t peak_routed;  /* rows of the busiest rank, summed over the plans   */
+  int64_t peak_planned; /* the same after balancing                          */
+  int64_t rows_planned; /* rows of all ranks, summed over the plans          */
+  double time_routed;   /* time of the rank that would end last over that of
+                           ranks which all end at once, summed over the plans */
+  double time_planned;
   int64_t *expert_rows; /* [num_moe_layers][E] rows this rank's experts
                            computed; experts elsewhere stay 0              */
   double seconds[MOERUN_NUM_STAGES];

@@ -57,6 +57,10 @@ static void make_requests(int32_t V) {
   }
 }
 
+/* What balancing did in all worlds on this rank. */
+static int64_t rows_moved;
+static int64_t weights_sent;
+
 /* ---- Worlds --------------------------------------------------------------------- */
 
 typedef struct world {
@@ -67,6 +71,8 @@ typedef struct world {
   moerun_session_options options;
   int32_t prefill_chunk;
   int32_t record_trace;
+  moerun__plan_options plan; /* moves rows at the least excess */
+  int32_t speed[8];          /* what each rank believes of itself */
   int32_t count;
   int32_t order[RUN_REQUESTS];
 } world;
@@ -89,6 +95,15 @@ static void draw_world(world *w) {
   w->options.chunks = 1 + draw(4);
   w->prefill_chunk = draw(3) == 0 ? 1 + draw(9) : 0;
   w->record_trace = draw(2);
+  w->options.balance = (moerun_balance)(draw(3) == 0);
+  w->options.guest_bytes = draw(3) == 0 ? -1 : 1 + draw(200000);
+  w->plan = (moerun__plan_options){.threshold = 1000 + draw(3) * 100,
+                                   .slack = 1000,
+                                   .min_rows = 1 + draw(3),
+                                   .min_rows_held = 1};
+  for (int r = 0; r < 8; r++) {
+    w->speed[r] = draw(2) == 0 ? 0 : draw(40);
+  }
   for (int32_t i = 0; i < RUN_REQUESTS; i++) {
     w->order[i] = i;
   }
@@ -140,14 +155,17 @@ static moerun_status run_world(const world *w, moerun_comm *comm,
                      .order = w->order,
                      .count = w->count,
                      .result = result};
-  const moerun__session_extra extra = {.kernels = w->kernels,
-                                       .record_trace = w->record_trace};
+  const moerun__session_extra extra = {
+      .kernels = w->kernels, .record_trace = w->record_trace, .plan = &w->plan};
   (void)snprintf(path, sizeof path, "%s/hf/%s", MOERUN_TEST_DATA,
                  models[w->model]);
   MOERUN_TRY(moerun_model_load(&model, comm, placement, path, NULL));
   MOERUN_TRY(moerun__session_create_with(&session, model, &w->options, &extra));
+  session->moe.speed = w->speed[comm->rank];
   MOERUN_TRY(run_requests(session, &state, w->prefill_chunk, w->record_trace,
                           &stopped));
+  rows_moved += session->stats.rows_moved;
+  weights_sent += session->stats.weights_out;
 done:
   moerun_session_destroy(session);
   moerun_model_destroy(model);
@@ -276,6 +294,13 @@ static void same_bits_in_any_world(void **state) {
       assert_all_ranks(check_case(&s, model, i));
     }
   }
+  int64_t sums[2] = {rows_moved, weights_sent};
+  MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+  if (test_rank() == 0) {
+    print_message("%lld rows and %lld experts were moved\n", (long long)sums[0],
+                  (long long)sums[1]);
+  }
+  assert_true(cases < 50 || (sums[0] > 1000 && sums[1] > 50));
 }
 
 int main(int argc, char **argv) {

@@ -289,7 +289,7 @@ static void creation_survives_failed_allocations(void **state) {
   moerun_status status = MOERUN_ERR_NOMEM;
   for (long nth = 0; status != MOERUN_OK; nth++) {
     moerun_session *session = NULL;
-    assert_true(nth < 100);
+    assert_true(nth < 200);
     if (test_rank() == test_size() - 1) moerun__alloc_fail_nth(nth);
     status = moerun_session_create(&session, r.model, &options);
     moerun__alloc_fail_nth(-1);

@@ -27,6 +27,12 @@ static void set_up(world *w, moerun_placement *placement, int32_t T,
   moerun__route_lay_out(&w->route, &arena, T, K, placement->num_ranks);
 }
 
+static void solve(world *w, int32_t home, const int32_t *ids, int32_t T,
+                  int32_t K) {
+  moerun__route_choose(&w->route, w->placement, 0, home, ids, T, K);
+  moerun__route_solve(&w->route, w->placement->num_ranks, T, K);
+}
+
 static void tear_down(world *w) {
   moerun__free(w->block);
   moerun_placement_destroy(w->placement);
@@ -47,7 +53,7 @@ static void worked_example(void **state) {
   assert_int_equal(moerun_placement_create(&placement, 1, 4, 3, rank_of_expert),
                    MOERUN_OK);
   set_up(&w, placement, 3, 2);
-  moerun__route_solve(&w.route, placement, 0, 1, ids, 3, 2);
+  solve(&w, 1, ids, 3, 2);
   assert_ints(w.route.copy_offset, (const int32_t[]){0, 1, 2, 4}, 4);
   assert_ints(w.route.copy_token, (const int32_t[]){1, 1, 0, 2}, 4);
   const int16_t slots[] = {-1, 0, 0, -1, 1, 0, 0, -1};
@@ -64,7 +70,7 @@ static void no_tokens_no_rows(void **state) {
   assert_int_equal(moerun_placement_create_block(&placement, 1, 4, 3),
                    MOERUN_OK);
   set_up(&w, placement, 1, 2);
-  moerun__route_solve(&w.route, placement, 0, 0, NULL, 0, 2);
+  solve(&w, 0, NULL, 0, 2);
   assert_ints(w.route.copy_offset, (const int32_t[]){0, 0, 0, 0}, 4);
   assert_ints(w.route.result_offset, (const int32_t[]){0, 0, 0, 0}, 4);
   tear_down(&w);
@@ -170,7 +176,7 @@ static void any_plan_reaches_every_expert_once(void **state) {
     }
     world w;
     set_up(&w, random_placement(seed, &counter, E, R), T + 1, K);
-    moerun__route_solve(&w.route, w.placement, 0, home, ids, T, K);
+    solve(&w, home, ids, T, K);
     check_plan(&w, ids, T, K, home);
     tear_down(&w);
   }

@@ -143,6 +143,13 @@ typedef enum moerun_compute {
                               same bits where they do not                   */
 } moerun_compute;
 
+typedef enum moerun_balance {
+  MOERUN_BALANCE_AUTO = 0, /* ranks that would end last give rows to others,
+                              with the experts' weights where it pays: the
+                              same bits, sooner                            */
+  MOERUN_BALANCE_OFF,      /* every row is computed where its expert is    */
+} moerun_balance;
+
 typedef struct moerun_session_options {
   int32_t max_tokens;    /* largest T of any step on this rank; required      */
   int32_t max_sequences; /* sequences with a KV cache here; 0: none           */
@@ -151,6 +158,9 @@ typedef struct moerun_session_options {
   moerun_wire wire;
   moerun_compute compute;
   int32_t chunks; /* parts of a step in flight at once, 1..8; 0: 1     */
+  moerun_balance balance;
+  int64_t guest_bytes; /* memory here for experts of other ranks that balancing
+                          brings; 0: two experts in fp32; below 0: none     */
 } moerun_session_options;
 
 /* Bytes that moerun_session_create takes on this rank. */

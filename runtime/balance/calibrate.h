@@ -1,0 +1,12 @@
+/* How long a row takes to compute and an expert's weights take to arrive, here
+ * and now: when it pays to move rows. */
+#ifndef MOERUN_RUNTIME_BALANCE_CALIBRATE_H
+#define MOERUN_RUNTIME_BALANCE_CALIBRATE_H
+
+#include "runtime/moe.h"
+
+/* [collective] Fills plan_options. The same on all ranks: the fastest rank's
+ * rows against the slowest link. */
+moerun_status moerun__calibrate(moerun__moe *moe);
+
+#endif

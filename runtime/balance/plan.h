@@ -1,0 +1,145 @@
+/* Which rank computes which rows of one MoE layer in one step: a pure function
+ * of integers that every rank knows, so that all come to the same plan.
+ *
+ * Only where work is done changes, never its result. What is moved are rows of
+ * one host (a replica of an expert): to another host of the expert, or to a
+ * rank that holds or is sent a copy of its weights for a while, a guest. The
+ * method is least-loaded expert parallelism (LLEP, arXiv 2601.17111) with time
+ * in place of rows, so that slow ranks get less, and four repairs: a rank gives
+ * away its excess and no more; a crumb never sends an expert; a rank gets each
+ * expert once; and a plan that would not end sooner is dropped. */
+#ifndef MOERUN_RUNTIME_BALANCE_PLAN_H
+#define MOERUN_RUNTIME_BALANCE_PLAN_H
+
+#include "runtime/base/arena.h"
+
+enum {
+  MOERUN_SPEED_OCTAVE = 16, /* steps of speed from one power of 2 to the next */
+  MOERUN_SLOWEST = 80,      /* steps behind the fastest rank that count */
+  MOERUN_SPEED_ONE = 1 << 16, /* of the fastest rank, in plans */
+  MOERUN_NO_GUEST = -1,
+  MOERUN_MOST_GUESTS = 8, /* that one plan uses on one rank */
+};
+
+typedef struct moerun__plan_options {
+  int32_t threshold; /* plan if the slowest rank would take this over the mean
+                        time, in thousandths: lambda                         */
+  int32_t slack;     /* budget over the even share, in thousandths: alpha */
+  int32_t min_rows;  /* fewest rows that an expert's weights are sent for */
+  int32_t min_rows_held; /* fewest that are moved to where the weights are */
+  int32_t weight_rows;   /* rows that the fastest rank computes while one
+                            expert's weights are sent                    */
+} moerun__plan_options;
+
+/* What the ranks have told each other. Host h is replica first_host + h of the
+ * placement: all of the layer's, in its order. */
+typedef struct moerun__demand {
+  int32_t layer;       /* MoE layer */
+  int32_t num_ranks;   /* R */
+  int32_t num_hosts;   /* P */
+  int32_t num_experts; /* E */
+  int32_t first_host;
+  const int32_t
+      *host_of_expert;    /* [E + 1] first host of each, plus first_host */
+  const int32_t *rank_of; /* [P] ascending for each expert */
+  const int32_t *slot_of; /* [P] */
+  const int32_t *rows;    /* [R][stride], P of them: rows of source s for h */
+  const int32_t *speed;   /* [R][stride], one of each: logarithm of the rank's
+                              speed in sixteenths of a factor of 2           */
+  size_t stride;
+} moerun__demand;
+
+/* Who holds whose weights for a while; the same on all ranks, because it
+ * follows from the plans. */
+typedef struct moerun__guest_table {
+  int32_t num_ranks; /* R */
+  int32_t per_rank;  /* G */
+  int64_t plans;     /* so far */
+  int64_t *key;      /* [R][G] layer * E + expert, or -1 */
+  int64_t *used;     /* [R][G] number of the last plan that used it */
+} moerun__guest_table;
+
+void moerun__guest_table_lay_out(moerun__guest_table *table,
+                                 moerun__arena *arena, int32_t num_ranks,
+                                 int32_t per_rank);
+void moerun__guest_table_clear(moerun__guest_table *table);
+
+/* `rows` rows of a host go to `rank`. */
+typedef struct moerun__move {
+  int32_t host;
+  int32_t rank;
+  int32_t rows;
+  int32_t slot;  /* among the rank's own slots; guest: MOERUN_NO_GUEST */
+  int32_t guest; /* among its guests, or MOERUN_NO_GUEST */
+  int32_t sends; /* 1: the host's rank sends the weights */
+} moerun__move;
+
+/* Where rows of one source and one host go: `rows` of them to (rank, slot). */
+typedef struct moerun__part {
+  int32_t rank;
+  int32_t slot;
+  int32_t guest;
+  int32_t rows;
+} moerun__part;
+
+typedef struct moerun__plan {
+  int32_t num_ranks;
+  int32_t max_moves;
+  int32_t num_moves;
+  moerun__move *moves;  /* [max_moves] by host, then rank */
+  int64_t *before;      /* [R] rows of each rank as routed */
+  int64_t *load;        /* [R] and as planned */
+  int64_t *budget;      /* [R] */
+  int32_t *speed;       /* [R] of MOERUN_SPEED_ONE */
+  int64_t weights_sent; /* experts */
+  moerun__part *parts;  /* [2 * max_moves] of this rank, see plan_split */
+  int32_t *part_of;     /* [P + 1] first part of each host */
+  int32_t *next_part;   /* [P] */
+  int64_t *host_rows;   /* [P] scratch */
+  int32_t *order;       /* [max(P, R)] scratch */
+  int32_t *guests;      /* [R] scratch: guests this plan uses */
+} moerun__plan;
+
+void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
+                          int32_t num_ranks, int32_t max_hosts);
+
+/* Relative speed of a rank `behind` steps behind the fastest. */
+int32_t moerun__plan_speed(int32_t behind);
+
+/* share[R] of `total` rows so that all end at once, as whole rows that add up
+ * to the total: largest remainders, ties to the lower rank. */
+void moerun__plan_shares(int64_t *share, int64_t total, const int32_t *speed,
+                         int32_t num_ranks);
+
+/* The plan for all ranks; no moves if that is best. `guests` is brought up to
+ * date with what the plan sends; per_rank may be 0. */
+void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
+                        const moerun__demand *demand,
+                        const moerun__plan_options *options);
+
+/* After plan_solve with moves: where the rows of `source` go. Those of host h
+ * are, in the order of its tokens, the parts part_of[h] .. part_of[h + 1] - 1;
+ * no parts: all go to the host. A source's rows go to its own rank first, so
+ * that moving them costs no traffic. */
+void moerun__plan_split(moerun__plan *plan, const moerun__demand *demand,
+                        int32_t source);
+
+/* After plan_split, once for each row of a host in the order of tokens: where
+ * it goes, or NULL if the host's rows are not moved. Borrowed. */
+const moerun__part *moerun__plan_next(moerun__plan *plan, int32_t host);
+
+/* Rows of the busiest rank, as routed and as planned; and the time of the rank
+ * that ends last over that of ranks which all end at once, in thousandths. */
+typedef struct moerun__plan_peaks {
+  int64_t rows_before;
+  int64_t rows_after;
+  int64_t total;
+  int64_t time_before;
+  int64_t time_after;
+} moerun__plan_peaks;
+moerun__plan_peaks moerun__plan_peaks_of(const moerun__plan *plan);
+
+/* Tells plans apart: ranks compare it before they act. */
+uint32_t moerun__plan_digest(const moerun__plan *plan);
+
+#endif
