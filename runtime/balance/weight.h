@@ -1,0 +1,29 @@
+/* Gate weights of a token that lost or gained experts. */
+#ifndef MOERUN_RUNTIME_BALANCE_WEIGHT_H
+#define MOERUN_RUNTIME_BALANCE_WEIGHT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum moerun__weight_rule {
+  MOERUN_WEIGHT_PRE = 0, /* what stays keeps the weight that the gate gave it */
+  MOERUN_WEIGHT_POST,    /* scaled to the sum that the gate's weights had     */
+  MOERUN_WEIGHT_NONE,    /* the softmax scores, whatever the gate does        */
+} moerun__weight_rule;
+
+/* Sum over j < K of the weights that are for an expert. */
+double moerun__weight_sum(const int32_t *ids, const float *weight, int32_t K);
+
+/* Gate weight over score for one token: what turns the score of an expert that
+ * the gate did not choose into a weight. 1 where weights are scores. */
+double moerun__weight_scale(const int32_t *ids, const float *weight,
+                            const float *scores, int32_t K);
+
+/* ids[W] and weight[W] of one token, -1 for none, `sum` of the weights before
+ * it changed; scores[E] is read by MOERUN_WEIGHT_NONE only. A sum of 0 cannot
+ * be restored: the weights then stay. */
+void moerun__weight_apply(float *weight, const int32_t *ids, int32_t W,
+                          const float *scores, moerun__weight_rule rule,
+                          double sum);
+
+#endif

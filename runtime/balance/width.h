@@ -1,0 +1,43 @@
+/* Fewer experts for tokens that need fewer, decided by the token alone. */
+#ifndef MOERUN_RUNTIME_BALANCE_WIDTH_H
+#define MOERUN_RUNTIME_BALANCE_WIDTH_H
+
+#include "runtime/balance/weight.h"
+
+typedef struct moerun__width {
+  int32_t most; /* experts of a token, at least 1; K or more: no limit */
+  double top_p; /* in (0, 1]: the fewest experts with this part of the sum of
+                   the token's gate weights; 1: all                        */
+  moerun__weight_rule rule;
+} moerun__width;
+
+typedef struct moerun__width_counts {
+  int64_t terms; /* (token, expert) pairs before */
+  int64_t removed;
+  double mass; /* sum of the gate weights before; NaN counts as 0 */
+  double mass_lost;
+} moerun__width_counts;
+
+/* Experts that a token keeps of ids[K], which are in gate order: a leading
+ * part, never none of them. 0 if all ids are -1. */
+int32_t moerun__width_of(const moerun__width *width, const int32_t *ids,
+                         const float *weight, int32_t K);
+
+/* Of ids[T][stride] and weight[T][stride], the first K of each row filled,
+ * what goes becomes -1 and 0; adds to *counts. scores[T][E] is read by
+ * MOERUN_WEIGHT_NONE only. T may be 0. */
+typedef struct moerun__width_rows {
+  int32_t T;
+  int32_t K;
+  int32_t stride;
+  int32_t num_experts; /* E */
+  int32_t *ids;
+  float *weight;
+  const float *scores;
+} moerun__width_rows;
+
+void moerun__width_cut(const moerun__width_rows *rows,
+                       const moerun__width *width,
+                       moerun__width_counts *counts);
+
+#endif
