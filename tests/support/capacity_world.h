@@ -1,0 +1,155 @@
+/* Tokens with scores, the gate's choices, and a capacity to put on them. */
+#ifndef MOERUN_TESTS_CAPACITY_WORLD_H
+#define MOERUN_TESTS_CAPACITY_WORLD_H
+
+#include "runtime/balance/capacity.h"
+#include "support/cmocka.h"
+
+#include <string.h>
+
+#include "support/draw.h"
+
+enum { WORLD_T = 1024, WORLD_E = 16, WORLD_W = 24 };
+
+typedef struct world {
+  int32_t T;
+  int32_t E;
+  int32_t K;
+  int normalise; /* whether the gate does */
+  float scores[WORLD_T * WORLD_E];
+  int32_t request[WORLD_T];
+  int32_t position[WORLD_T];
+  uint8_t priority[WORLD_T];
+  uint8_t decoded[WORLD_T];
+  int32_t extra[WORLD_E];
+  int32_t num_extra;
+  int32_t device[WORLD_E];
+  int32_t num_devices;
+  moerun__capacity_options options;
+  /* What comes of it. */
+  int32_t gate_ids[WORLD_T * WORLD_W];
+  float gate_weight[WORLD_T * WORLD_W];
+  int32_t ids[WORLD_T * WORLD_W];
+  float weight[WORLD_T * WORLD_W];
+  moerun__capacity capacity;
+  moerun__capacity_rows rows;
+  moerun__capacity_counts counts;
+  char *block;
+} world;
+
+static inline world *world_create(void) {
+  world *w = NULL;
+  assert_int_equal(moerun__alloc(&w, 1, sizeof *w), MOERUN_OK);
+  w->options = (moerun__capacity_options){.gamma = 1000, .window = 4};
+  w->num_devices = 1;
+  return w;
+}
+
+static inline void world_destroy(world *w) {
+  if (w != NULL) moerun__free(w->block);
+  moerun__free(w);
+}
+
+/* Scores of one token that sum to about 1; of few values, so that ties abound,
+ * if `coarse`. The first two experts are wanted more. */
+static inline void draw_scores(world *w, int32_t t, draw *from, int coarse) {
+  float *s = w->scores + (size_t)t * (size_t)w->E;
+  float sum = 0;
+  for (int32_t e = 0; e < w->E; e++) {
+    s[e] = (float)draw_int(from, 1, coarse ? 4 : 1000);
+    if (e < 2) s[e] *= 3;
+    sum += s[e];
+  }
+  for (int32_t e = 0; e < w->E; e++) {
+    s[e] /= coarse ? 64.0F : sum;
+  }
+}
+
+static inline int32_t world_width(const world *w) {
+  return w->options.expansion == MOERUN_EXPANSION_OFF ? w->K
+                                                      : w->K + w->num_extra;
+}
+
+/* The K largest scores of each token, ties to the lower id, in rows of that width. */
+static inline void world_gate(world *w) {
+  const size_t width = (size_t)world_width(w);
+  for (int32_t t = 0; t < w->T; t++) {
+    const float *s = w->scores + (size_t)t * (size_t)w->E;
+    int32_t *ids = w->gate_ids + (size_t)t * width;
+    float *weight = w->gate_weight + (size_t)t * width;
+    char taken[WORLD_E] = {0};
+    float sum = 0;
+    for (size_t j = 0; j < width; j++) {
+      ids[j] = -1;
+      weight[j] = 0;
+    }
+    for (int32_t j = 0; j < w->K; j++) {
+      int32_t best = -1;
+      for (int32_t e = 0; e < w->E; e++) {
+        if (!taken[e] && (best < 0 || s[e] > s[best] ||
+                          (s[best] != s[best] && s[e] == s[e]))) {
+          best = e;
+        }
+      }
+      taken[best] = 1;
+      ids[j] = best;
+      weight[j] = s[best];
+      sum += s[best];
+    }
+    for (int32_t j = 0; j < w->K && w->normalise; j++) {
+      weight[j] /= sum;
+    }
+  }
+}
+
+/* Gates, and makes a capacity for the options as they are. */
+static inline void world_open(world *w, int64_t max_records) {
+  moerun__arena arena = {NULL, 0};
+  const size_t pairs = (size_t)w->T * (size_t)world_width(w);
+  moerun__free(w->block);
+  w->capacity = (moerun__capacity){.options = w->options,
+                                   .num_experts = w->E,
+                                   .experts_per_token = w->K,
+                                   .width = world_width(w),
+                                   .num_devices = w->num_devices,
+                                   .max_tokens = w->T,
+                                   .max_records = max_records};
+  moerun__capacity_lay_out(&w->capacity, &arena);
+  assert_int_equal(moerun__alloc(&w->block, arena.used, 1), MOERUN_OK);
+  arena = (moerun__arena){w->block, 0};
+  moerun__capacity_lay_out(&w->capacity, &arena);
+  world_gate(w);
+  memcpy(w->ids, w->gate_ids, pairs * sizeof *w->ids);
+  memcpy(w->weight, w->gate_weight, pairs * sizeof *w->weight);
+  w->rows = (moerun__capacity_rows){.T = w->T,
+                                    .layer = 3,
+                                    .ids = w->ids,
+                                    .weight = w->weight,
+                                    .scores = w->scores,
+                                    .request = w->request,
+                                    .position = w->position,
+                                    .priority = w->priority,
+                                    .decoded = w->decoded,
+                                    .extra = w->extra,
+                                    .num_extra = w->num_extra,
+                                    .device_of_expert = w->device};
+  w->counts = (moerun__capacity_counts){0};
+}
+
+static inline void world_apply(world *w) {
+  assert_int_equal(moerun__capacity_check(&w->options), MOERUN_OK);
+  world_open(w, 0);
+  moerun__capacity_apply(&w->capacity, &w->rows, &w->counts);
+}
+
+/* Whether token t has the expert in rows of `ids`. */
+static inline int has_expert(const world *w, const int32_t *ids, int32_t t,
+                             int32_t expert) {
+  const int32_t width = world_width(w);
+  for (int32_t j = 0; j < width; j++) {
+    if (ids[t * width + j] == expert) return 1;
+  }
+  return 0;
+}
+
+#endif
