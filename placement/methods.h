@@ -11,8 +11,11 @@
   X(contiguous)                                                                \
   X(eplb)                                                                      \
   X(exact)                                                                     \
+  X(exflow)                                                                    \
   X(greedy)                                                                    \
   X(ilp)                                                                       \
+  X(moetuner)                                                                  \
+  X(topo)                                                                      \
   X(random)                                                                    \
   X(lpt)
 

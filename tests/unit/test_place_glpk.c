@@ -1,232 +1,12 @@
-/* What needs GLPK: programs and whatever can go wrong in one, and the methods
- * built on them, held against enumeration, dynamic programming and each
- * other. */
-#include "placement/assignment.h"
+/* The methods that need GLPK, held against enumeration, dynamic programming and
+ * each other. */
 #include "placement/ilp.h"
-#include "placement/program.h"
 #include "placement/states.h"
-#include "support/draw.h"
-#include "support/place_world.h"
+#include "support/place_program.h"
 
 #include <stdio.h>
 
 enum { SEED = 61 };
-
-static int needs_glpk(void **state) {
-  (void)state;
-  if (moerun__program_available()) return 0;
-  print_message("skipped: this build is without GLPK\n");
-  skip();
-  return 0;
-}
-
-/* ---- Programs ---------------------------------------------------------------- */
-
-static moerun__program *program_of(int32_t columns, double high, int integer) {
-  moerun__program *p = NULL;
-  int32_t first = -1;
-  assert_int_equal(moerun__program_create(&p), MOERUN_OK);
-  assert_int_equal(
-      moerun__program_add_columns(&first, p, columns, 0, high, integer),
-      MOERUN_OK);
-  assert_int_equal(first, 0);
-  return p;
-}
-
-static void add_row(moerun__program *p, double low, double high,
-                    const double *weight, int32_t count) {
-  assert_int_equal(moerun__program_add_row(p, low, high), MOERUN_OK);
-  for (int32_t c = 0; c < count; c++) {
-    assert_int_equal(moerun__program_add_term(p, c, weight[c]), MOERUN_OK);
-  }
-}
-
-static moerun__program_result solve_it(moerun__program *p,
-                                       const moerun__program_options *options) {
-  moerun__program_result result = {0};
-  if (moerun__program_solve(&result, p, options) != MOERUN_OK) {
-    fail_msg("%s", moerun_last_error());
-  }
-  return result;
-}
-
-/* A knapsack, with fractions and without. */
-static void programs_are_solved(void **state) {
-  (void)needs_glpk(state);
-  static const double size[3] = {5, 4, 3};
-  static const double worth[3] = {-10, -7, -5};
-  for (int integer = 0; integer < 2; integer++) {
-    moerun__program *p = program_of(3, 1, integer);
-    add_row(p, -INFINITY, 7, size, 3);
-    for (int32_t c = 0; c < 3; c++) {
-      moerun__program_set_cost(p, c, worth[c]);
-    }
-    const moerun__program_result result = solve_it(p, NULL);
-    assert_int_equal(result.outcome, MOERUN_OUTCOME_OPTIMAL);
-    assert_close(result.cost, integer ? -12 : -13.5);
-    assert_close(result.bound, result.cost);
-    assert_close(moerun__program_value(p, 0), integer ? 0 : 1);
-    assert_close(moerun__program_value(p, 1), integer ? 1 : 0.5);
-    moerun__program_set_bounds(p, 2, 1, 1);
-    moerun__program_set_bounds(p, 0, 1, 1);
-    assert_int_equal(solve_it(p, NULL).outcome, MOERUN_OUTCOME_INFEASIBLE);
-    moerun__program_destroy(p);
-  }
-}
-
-enum { SPLIT_COLUMNS = 30, SPLIT_ROWS = 3 };
-
-/* Market split (Cornuejols and Dawande 1998): which half of the columns has half
- * of the weight in every row? The cost is what is over or short. With fractions
- * it is 0, which says nothing about the integers. */
-static moerun__program *market_split(double *start) {
-  draw from = {SEED, 9};
-  int32_t slack = 0;
-  moerun__program *p = program_of(SPLIT_COLUMNS, 1, 1);
-  assert_int_equal(
-      moerun__program_add_columns(&slack, p, 2 * SPLIT_ROWS, 0, INFINITY, 0),
-      MOERUN_OK);
-  for (int32_t r = 0; r < SPLIT_ROWS; r++) {
-    double weight[SPLIT_COLUMNS];
-    double sum = 0;
-    for (int32_t c = 0; c < SPLIT_COLUMNS; c++) {
-      weight[c] = draw_int(&from, 0, 99);
-      sum += weight[c];
-    }
-    const double half = floor(sum / 2);
-    add_row(p, half, half, weight, SPLIT_COLUMNS);
-    for (int32_t side = 0; side < 2; side++) {
-      const int32_t column = slack + 2 * r + side;
-      moerun__program_set_cost(p, column, 1);
-      assert_int_equal(moerun__program_add_term(p, column, 1 - 2 * side),
-                       MOERUN_OK);
-      start[column] = side == 0 ? half : 0; /* none of the columns */
-    }
-  }
-  return p;
-}
-
-static void limits_leave_what_was_found(void **state) {
-  (void)needs_glpk(state);
-  double start[SPLIT_COLUMNS + 2 * SPLIT_ROWS] = {0};
-  moerun__program *p = market_split(start);
-  double cost = 0;
-  for (int32_t r = 0; r < SPLIT_ROWS; r++) {
-    cost += start[SPLIT_COLUMNS + 2 * r];
-  }
-  moerun__program_options options = {.node_limit = 1, .start = start};
-  moerun__program_result result = solve_it(p, &options);
-  assert_int_equal(result.outcome, MOERUN_OUTCOME_FEASIBLE);
-  assert_true(result.cost <= cost);
-  assert_true(result.bound >= 0 && result.bound < result.cost);
-  options = (moerun__program_options){.time_limit_s = 0.02};
-  result = solve_it(p, &options);
-  assert_int_not_equal(result.outcome, MOERUN_OUTCOME_OPTIMAL);
-  assert_int_not_equal(result.outcome, MOERUN_OUTCOME_INFEASIBLE);
-  moerun__program_destroy(p);
-}
-
-/* A column twice in a row: GLPK would end the process. */
-static void errors_inside_glpk_become_a_status(void **state) {
-  (void)needs_glpk(state);
-  const size_t alive = moerun__alloc_live();
-  for (int round = 0; round < 3; round++) {
-    moerun__program *p = program_of(3, 1, round % 2);
-    moerun__program_result result = {0};
-    static const double ones[2] = {1, 1};
-    add_row(p, 0, 1, ones, 2);
-    assert_int_equal(moerun__program_add_term(p, 1, 2), MOERUN_OK);
-    assert_int_equal(moerun__program_solve(&result, p, NULL),
-                     MOERUN_ERR_INVALID);
-    assert_non_null(strstr(moerun_last_error(), "duplicate"));
-    assert_null(strchr(moerun_last_error(), '\n'));
-    moerun__program_destroy(p);
-    p = program_of(2, 1, 1); /* and the next one is fine */
-    add_row(p, 1, 1, ones, 2);
-    assert_int_equal(solve_it(p, NULL).outcome, MOERUN_OUTCOME_OPTIMAL);
-    moerun__program_destroy(p);
-  }
-  assert_int_equal(moerun__alloc_live(), alive);
-}
-
-static void failed_allocations_are_reported(void **state) {
-  (void)needs_glpk(state);
-  const size_t alive = moerun__alloc_live();
-  int failures = 0;
-  for (long nth = 0; nth < 40; nth++) {
-    moerun__program *p = NULL;
-    moerun__program_result result = {0};
-    int32_t first = 0;
-    double start[2] = {0};
-    const moerun__program_options options = {.start = start};
-    moerun__alloc_fail_nth(nth);
-    moerun_status status = moerun__program_create(&p);
-    if (status == MOERUN_OK) {
-      status = moerun__program_add_columns(&first, p, 2, 0, 1, 1);
-    }
-    if (status == MOERUN_OK) status = moerun__program_add_row(p, 0, 1);
-    if (status == MOERUN_OK) status = moerun__program_add_term(p, 0, 1);
-    if (status == MOERUN_OK) {
-      status = moerun__program_solve(&result, p, &options);
-    }
-    moerun__alloc_fail_nth(-1);
-    failures += status == MOERUN_ERR_NOMEM;
-    assert_true(status == MOERUN_OK || status == MOERUN_ERR_NOMEM);
-    moerun__program_destroy(p);
-    assert_int_equal(moerun__alloc_live(), alive);
-  }
-  assert_in_range(failures, 8, 20);
-}
-
-/* ---- Transport --------------------------------------------------------------- */
-
-/* The linear program of moerun__transport: its vertices are whole, and its value
- * is that of the assignment. Few different gains, so that ties abound. */
-static void transport_is_a_linear_program(void **state) {
-  (void)needs_glpk(state);
-  enum { ROWS = 12, COLUMNS = 4 };
-  draw from = {SEED, 0};
-  for (int round = 0; round < 40; round++) {
-    int64_t gain[ROWS * COLUMNS];
-    int32_t room[COLUMNS];
-    int32_t column_of[ROWS];
-    moerun__program *p = program_of(ROWS * COLUMNS, 1, 0);
-    for (int32_t i = 0; i < ROWS * COLUMNS; i++) {
-      gain[i] = draw_int(&from, -2, round % 2 == 0 ? 3 : 1000);
-      moerun__program_set_cost(p, i, -(double)gain[i]);
-    }
-    for (int32_t r = 0; r < ROWS; r++) {
-      assert_int_equal(moerun__program_add_row(p, 1, 1), MOERUN_OK);
-      for (int32_t c = 0; c < COLUMNS; c++) {
-        assert_int_equal(moerun__program_add_term(p, r * COLUMNS + c, 1),
-                         MOERUN_OK);
-      }
-    }
-    for (int32_t c = 0; c < COLUMNS; c++) {
-      room[c] = draw_int(&from, 3, 5);
-      assert_int_equal(moerun__program_add_row(p, -INFINITY, room[c]),
-                       MOERUN_OK);
-      for (int32_t r = 0; r < ROWS; r++) {
-        assert_int_equal(moerun__program_add_term(p, r * COLUMNS + c, 1),
-                         MOERUN_OK);
-      }
-    }
-    const moerun__program_result result = solve_it(p, NULL);
-    assert_int_equal(moerun__transport(column_of, gain, ROWS, COLUMNS, room),
-                     MOERUN_OK);
-    int64_t sum = 0;
-    for (int32_t r = 0; r < ROWS; r++) {
-      sum += gain[r * COLUMNS + column_of[r]];
-    }
-    assert_int_equal(result.outcome, MOERUN_OUTCOME_OPTIMAL);
-    assert_close(result.cost, -(double)sum);
-    for (int32_t i = 0; i < ROWS * COLUMNS; i++) {
-      const double x = moerun__program_value(p, i);
-      assert_true(fabs(x - nearbyint(x)) < 1e-9);
-    }
-    moerun__program_destroy(p);
-  }
-}
 
 /* ---- The whole problem ------------------------------------------------------- */
 
@@ -239,8 +19,8 @@ static const synthetic tiny = {.tokens = 300,
                                .seed = SEED,
                                .sample = SEED};
 
-/* The least judged value over all sequences of splits within the caps. */
-static double least_of_all(const place_world *w) {
+/* The least judged value over all sequences of splits, within the caps or not. */
+static double least_of_all(const place_world *w, int within_caps) {
   moerun__states *states = NULL;
   assert_int_equal(moerun__states_create(&states, w->problem), MOERUN_OK);
   const int32_t L = w->problem->num_layers;
@@ -259,7 +39,10 @@ static double least_of_all(const place_world *w) {
       }
       rest /= states->count;
     }
-    if (moerun__solution_check(w->problem, rank_of) != MOERUN_OK) continue;
+    if (within_caps &&
+        moerun__solution_check(w->problem, rank_of) != MOERUN_OK) {
+      continue;
+    }
     const double value = judged_value(w, rank_of);
     if (value < least) least = value;
   }
@@ -278,7 +61,7 @@ static void all_exact_methods_agree(void **state) {
     place_world_create(
         &w, &make, topologies[round % 3],
         (moerun__problem_options){.objective = MOERUN_OBJECTIVE_CUT});
-    const double least = least_of_all(&w);
+    const double least = least_of_all(&w, 1);
     const moerun__deadline never = {0};
     int32_t rank_of[3 * 4] = {0};
     for (int form = MOERUN_ILP_CUT; form <= MOERUN_ILP_RLT; form++) {
@@ -338,15 +121,223 @@ static void ilp_keeps_its_start(void **state) {
   place_world_destroy(&w);
 }
 
+/* ---- Published methods ------------------------------------------------------- */
+
+static void the_same_seed_gives_the_same(void **state) {
+  (void)needs_glpk(state);
+  static const char *const methods[] = {"exflow", "moetuner", "topo"};
+  static const char *const topologies[] = {"1 rank", "4 ranks",
+                                           "2 nodes x 3 ranks", "9 ranks",
+                                           "3 ranks, speed 1.5 1 0.5"};
+  synthetic make = tiny;
+  make.experts = 8;
+  for (int t = 0; t < 5; t++) {
+    place_world w;
+    place_world_create(
+        &w, &make, topologies[t],
+        (moerun__problem_options){.objective = MOERUN_OBJECTIVE_WEIGHTED,
+                                  .node_weight = 0.25,
+                                  .far_weight = 1});
+    const int32_t R = w.problem->num_ranks;
+    for (int m = 0; m < 3; m++) {
+      moerun_placement *p[2] = {NULL};
+      for (int again = 0; again < 2; again++) {
+        (void)place_and_judge(&p[again], &w, methods[m], &w.trace,
+                              (moerun__method_options){.seed = 5});
+      }
+      assert_memory_equal(p[0]->rank_of, p[1]->rank_of,
+                          3 * 8 * sizeof(int32_t));
+      for (int32_t n = 0; n < 3 * R;
+           n++) { /* as many experts as there is room */
+        assert_in_range(p[0]->slot_count[n], 0, (8 + R - 1) / R);
+      }
+      moerun_placement_destroy(p[0]);
+      moerun_placement_destroy(p[1]);
+    }
+    place_world_destroy(&w);
+  }
+}
+
+/* One expert a token, two ranks: one halving, whose program is solved whole. */
+static void exflow_finds_its_optimum(void **state) {
+  (void)needs_glpk(state);
+  for (int round = 0; round < 4; round++) {
+    place_world w;
+    moerun_placement *p = NULL;
+    synthetic make = tiny;
+    make.terms = 1;
+    make.seed += (uint64_t)round;
+    place_world_create(
+        &w, &make, "2 ranks",
+        (moerun__problem_options){.objective = MOERUN_OBJECTIVE_CUT});
+    const moerun__judgement judged = place_and_judge(
+        &p, &w, "exflow", &w.trace, (moerun__method_options){.seed = 1});
+    assert_close(judged.cut, least_of_all(&w, 0));
+    moerun_placement_destroy(p);
+    place_world_destroy(&w);
+  }
+}
+
+/* Sum over the ranks of |load - share| in one layer. */
+static double unevenness(const place_world *w, int32_t layer,
+                         const int32_t *rank_of) {
+  const moerun__problem *p = w->problem;
+  double load[8] = {0};
+  double total = 0;
+  double sum = 0;
+  for (int32_t e = 0; e < p->num_experts; e++) {
+    const double tokens = (double)p->load[layer * p->num_experts + e];
+    load[rank_of[e]] += tokens;
+    total += tokens;
+  }
+  for (int32_t r = 0; r < p->num_ranks; r++) {
+    sum += fabs(load[r] - total * w->topology->speed[r] / p->num_ranks);
+  }
+  return sum;
+}
+
+static void moetuner_evens_loads(void **state) {
+  (void)needs_glpk(state);
+  place_world w;
+  moerun_placement *p = NULL;
+  synthetic make = tiny;
+  make.experts = 8;
+  place_world_create(
+      &w, &make, "2 ranks",
+      (moerun__problem_options){.objective = MOERUN_OBJECTIVE_CUT});
+  (void)place_and_judge(&p, &w, "moetuner", &w.trace,
+                        (moerun__method_options){.seed = 1});
+  moerun__states *states = NULL;
+  assert_int_equal(moerun__states_create(&states, w.problem), MOERUN_OK);
+  for (int32_t l = 0; l < 3; l++) {
+    double least = INFINITY;
+    for (int32_t s = 0; s < states->count; s++) {
+      int32_t rank_of[8];
+      for (int32_t e = 0; e < 8; e++) {
+        rank_of[e] = states->rank_of[s * 8 + e];
+      }
+      least = fmin(least, unevenness(&w, l, rank_of));
+    }
+    const double found = unevenness(&w, l, p->rank_of + l * 8);
+    assert_true(found <= least * 1.03 + 1e-6);
+  }
+  moerun__states_destroy(states);
+  moerun_placement_destroy(p);
+  place_world_destroy(&w);
+}
+
+/* One expert a rank: groups are given, and ranks by assignment are the optimum;
+ * so is the sum of the boundaries' linear programs. */
+static void one_expert_a_rank_is_assignment(void **state) {
+  (void)needs_glpk(state);
+  place_world w;
+  moerun_placement *p = NULL;
+  synthetic make = tiny;
+  make.experts = 7;
+  place_world_create(
+      &w, &make, "7 ranks",
+      (moerun__problem_options){.objective = MOERUN_OBJECTIVE_CUT});
+  double cut = 0;
+  double pairs = 0;
+  for (int32_t l = 0; l < 2; l++) {
+    const int64_t *follow = w.problem->follow + (ptrdiff_t)l * 49;
+    moerun__program *program = program_of(49, 1, 0);
+    for (int32_t n = 0; n < 14; n++) { /* rows and columns of the square */
+      assert_int_equal(moerun__program_add_row(program, 1, 1), MOERUN_OK);
+      for (int32_t o = 0; o < 7; o++) {
+        const int32_t at = n < 7 ? n * 7 + o : o * 7 + n - 7;
+        assert_int_equal(moerun__program_add_term(program, at, 1), MOERUN_OK);
+      }
+    }
+    for (int32_t n = 0; n < 49; n++) {
+      moerun__program_set_cost(program, n, -(double)follow[n]);
+      pairs += (double)follow[n];
+    }
+    cut += solve_it(program, NULL).cost;
+    moerun__program_destroy(program);
+  }
+  cut = (pairs + cut) / pairs;
+  static const char *const methods[] = {"moetuner", "exact"};
+  for (int m = 0; m < 2; m++) {
+    const moerun__judgement judged = place_and_judge(
+        &p, &w, methods[m], &w.trace, (moerun__method_options){.seed = 1});
+    assert_close(judged.cut, cut);
+    moerun_placement_destroy(p);
+  }
+  place_world_destroy(&w);
+}
+
+/* What topo minimises, with its hosts. */
+static double way_of(const place_world *w, const int32_t *rank_of) {
+  const moerun__problem *p = w->problem;
+  const int32_t E = p->num_experts;
+  const int32_t L = p->num_layers;
+  double sum = 0;
+  for (int32_t n = 0; n < L * E; n++) {
+    const int32_t l = n / E;
+    const int32_t next = l + 1 < L ? l + 1 : l;
+    const int32_t ends[2] = {l * p->num_ranks / L, next * p->num_ranks / L};
+    for (int end = 0; end < 2; end++) {
+      const int32_t a = ends[end];
+      const int32_t b = rank_of[n];
+      const int32_t per_node = w->topology->ranks_per_node;
+      const double far =
+          a / per_node == b / per_node ? p->node_weight : p->far_weight;
+      sum += a == b ? 0 : far * (double)p->load[n];
+    }
+  }
+  return sum;
+}
+
+/* Room for all layers is less than that of each where experts do not divide. */
+static void topo_finds_its_optimum(void **state) {
+  (void)needs_glpk(state);
+  for (int32_t experts = 3; experts < 5; experts++) {
+    place_world w;
+    moerun_placement *p = NULL;
+    synthetic make = tiny;
+    make.experts = experts;
+    place_world_create(
+        &w, &make, "2 nodes x 1 rank",
+        (moerun__problem_options){.objective = MOERUN_OBJECTIVE_WEIGHTED});
+    (void)place_and_judge(&p, &w, "topo", &w.trace,
+                          (moerun__method_options){.seed = 1});
+    double least = INFINITY;
+    const int32_t entries = 3 * experts;
+    for (int32_t bits = 0; bits < 1 << entries; bits++) {
+      int32_t rank_of[12];
+      int32_t all[2] = {0};
+      int32_t most = 0;
+      for (int32_t l = 0; l < 3; l++) {
+        int32_t count[2] = {0};
+        for (int32_t e = 0; e < experts; e++) {
+          const int32_t n = l * experts + e;
+          rank_of[n] = bits >> n & 1;
+          count[rank_of[n]]++;
+          all[rank_of[n]]++;
+        }
+        if (count[0] > most) most = count[0];
+        if (count[1] > most) most = count[1];
+      }
+      const int32_t room = (entries + 1) / 2;
+      if (most > 2 || all[0] > room || all[1] > room) continue;
+      least = fmin(least, way_of(&w, rank_of));
+    }
+    assert_close(way_of(&w, p->rank_of), least);
+    moerun_placement_destroy(p);
+    place_world_destroy(&w);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(programs_are_solved),
-      cmocka_unit_test(limits_leave_what_was_found),
-      cmocka_unit_test(errors_inside_glpk_become_a_status),
-      cmocka_unit_test(failed_allocations_are_reported),
-      cmocka_unit_test(transport_is_a_linear_program),
       cmocka_unit_test(all_exact_methods_agree),
       cmocka_unit_test(ilp_keeps_its_start),
+      cmocka_unit_test(the_same_seed_gives_the_same),
+      cmocka_unit_test(exflow_finds_its_optimum),
+      cmocka_unit_test(moetuner_evens_loads),
+      cmocka_unit_test(one_expert_a_rank_is_assignment),
+      cmocka_unit_test(topo_finds_its_optimum),
   };
   (void)printf("seed %d\n", SEED);
   return cmocka_run_group_tests(tests, NULL, NULL);
