@@ -12,6 +12,8 @@
 #include "launch/place_table.h"
 #include "placement/export.h"
 #include "placement/method.h"
+#include "placement/program.h"
+#include "placement/replica_split.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/timer.h"
@@ -227,6 +229,23 @@ static moerun_status judge_with(moerun__judgement *out, const place *p,
                        p->problem->node_weight, p->problem->far_weight, homes);
 }
 
+/* The loads that replicas allow, whatever the rule that routes to them. */
+static moerun_status judge_even(place *p) {
+  moerun_status status = MOERUN_OK;
+  const moerun__trace *halves[] = {p->train, p->held_out};
+  const int32_t entries = p->placement->num_layers * p->placement->num_experts;
+  p->facts.has_even = moerun__program_available() &&
+                      p->placement->replica_offset[entries] > entries;
+  for (int h = 0; p->facts.has_even && h < MOERUN_NUM_HALVES; h++) {
+    if (halves[h] == NULL) continue;
+    MOERUN_TRY(moerun__replica_balance(&p->facts.even_load[h],
+                                       &p->facts.even_worst[h], p->placement,
+                                       halves[h], p->topology));
+  }
+done:
+  return status;
+}
+
 static moerun_status judge(place *p, moerun__certificate *c) {
   moerun_status status = MOERUN_OK;
   const moerun__trace *halves[] = {p->train, p->held_out};
@@ -277,6 +296,7 @@ static moerun_status certify(place *p) {
   c->slack = moerun__config_double(p->config, "slack");
   c->trace_digest = moerun__trace_digest(p->trace);
   MOERUN_TRY(judge(p, c));
+  MOERUN_TRY(judge_even(p));
   conclude(p, c);
   moerun__certificate_destroy(p->placement->certificate);
   p->placement->certificate = c;

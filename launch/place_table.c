@@ -44,6 +44,22 @@ static void print_judgements(FILE *stream, const moerun__certificate *c) {
   }
 }
 
+/* What the loads could be if the tokens of replicated experts were shared out for
+ * that alone. */
+static void print_even(FILE *stream, const moerun__place_facts *facts) {
+  const int columns = 1 + facts->placement->certificate->has_held_out;
+  static const char *const names[] = {"  replicas sharing evenly",
+                                      "  in the worst layer"};
+  for (int line = 0; facts->has_even && line < 2; line++) {
+    (void)fprintf(stream, "  %-27s", names[line]);
+    for (int h = 0; h < columns; h++) {
+      (void)fprintf(stream, "%s %10s %10.4f", h > 0 ? "  " : "", "",
+                    line == 0 ? facts->even_load[h] : facts->even_worst[h]);
+    }
+    (void)fputc('\n', stream);
+  }
+}
+
 /* "no bound", "at least …: certified gap …", or "optimal" where it is proven. */
 static void print_verdict(FILE *stream, const moerun__place_facts *facts) {
   const moerun__certificate *c = facts->placement->certificate;
@@ -113,6 +129,7 @@ void moerun__place_print(FILE *stream, const moerun__place_facts *facts) {
   (void)fputc('\n', stream);
   print_columns(stream, facts);
   print_judgements(stream, p->certificate);
+  print_even(stream, facts);
   print_homes(stream, facts);
   print_verdict(stream, facts);
 }
@@ -149,6 +166,23 @@ done:
   return status;
 }
 
+static moerun_status put_even(moerun__text *out,
+                              const moerun__place_facts *facts) {
+  moerun_status status = MOERUN_OK;
+  static const char *const names[] = {"train", "held_out"};
+  if (!facts->has_even) goto done;
+  MOERUN_TRY(moerun__text_print(out, ",\n  \"replicas_sharing_evenly\": {"));
+  for (int h = 0; h <= facts->placement->certificate->has_held_out; h++) {
+    MOERUN_TRY(moerun__text_print(
+        out, "%s\"%s\": {\"load\": %.9g, \"worst_load\": %.9g}",
+        h > 0 ? ", " : "", names[h], facts->even_load[h],
+        facts->even_worst[h]));
+  }
+  MOERUN_TRY(moerun__text_print(out, "}"));
+done:
+  return status;
+}
+
 moerun_status moerun__place_json(moerun__text *out,
                                  const moerun__place_facts *facts) {
   moerun_status status = MOERUN_OK;
@@ -174,6 +208,7 @@ moerun_status moerun__place_json(moerun__text *out,
       (long long)facts->trace->num_sequences,
       (long long)facts->train->num_sequences, (long long)held_out));
   MOERUN_TRY(put_homes(out, facts));
+  MOERUN_TRY(put_even(out, facts));
   MOERUN_TRY(moerun__text_print(out, ",\n  \"certificate\": "));
   MOERUN_TRY(moerun__certificate_print(out, p->certificate, "  "));
   MOERUN_TRY(moerun__text_print(out, "}\n"));

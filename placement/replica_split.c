@@ -9,6 +9,7 @@
 #include "runtime/base/memory.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct split {
   const moerun_placement *placement;
@@ -142,11 +143,48 @@ done:
   return status;
 }
 
+/* load[E] of one layer. */
+static void count_loads(int64_t *load, const moerun__trace *trace,
+                        int32_t layer) {
+  const size_t K = (size_t)trace->num_terms;
+  memset(load, 0, (size_t)trace->num_experts * sizeof *load);
+  for (int64_t t = 0; t < trace->num_tokens; t++) {
+    const int16_t *ids =
+        trace->ids + (size_t)(t * trace->num_layers + layer) * K;
+    for (size_t k = 0; k < K; k++) {
+      if (ids[k] >= 0) load[ids[k]]++;
+    }
+  }
+}
+
+/* Largest over mean of rank load per unit of speed in one layer. rank_load[R] is
+ * scratch. */
+static double balance_of(double *rank_load, const moerun_placement *placement,
+                         int32_t layer, const int64_t *tokens,
+                         const double *speed) {
+  const int32_t R = placement->num_ranks;
+  const int32_t *offset = placement->replica_offset +
+                          (size_t)layer * (size_t)placement->num_experts;
+  double total = 0;
+  double most = 0;
+  memset(rank_load, 0, (size_t)R * sizeof *rank_load);
+  for (int32_t i = offset[0]; i < offset[placement->num_experts]; i++) {
+    const double count = (double)tokens[i - offset[0]];
+    rank_load[placement->rank_of[i]] += count;
+    total += count;
+  }
+  for (int32_t r = 0; r < R; r++) {
+    most = fmax(most, rank_load[r] / speed[r]);
+  }
+  return total > 0 ? most * R / total : 1;
+}
+
 moerun_status moerun__replica_balance(double *mean, double *worst,
                                       const moerun_placement *placement,
-                                      const int64_t *load,
-                                      const double *speed) {
+                                      const moerun__trace *trace,
+                                      const moerun__topology *topology) {
   moerun_status status = MOERUN_OK;
+  int64_t *load = NULL;
   int64_t *tokens = NULL;
   double *rank_load = NULL;
   const int32_t L = placement->num_layers;
@@ -154,31 +192,21 @@ moerun_status moerun__replica_balance(double *mean, double *worst,
   const size_t R = (size_t)placement->num_ranks;
   *mean = 0;
   *worst = 0;
+  MOERUN_TRY(moerun__alloc(&load, E, sizeof *load));
   MOERUN_TRY(moerun__alloc(&tokens, E * R, sizeof *tokens));
   MOERUN_TRY(moerun__alloc(&rank_load, R, sizeof *rank_load));
   for (int32_t l = 0; l < L; l++) {
-    const int32_t first = placement->replica_offset[(size_t)l * E];
-    const int32_t end = placement->replica_offset[((size_t)l + 1) * E];
     double even = 0;
-    double total = 0;
-    double most = 0;
-    MOERUN_TRY(moerun__replica_split(tokens, &even, placement, l,
-                                     load + (size_t)l * E, speed));
-    for (size_t r = 0; r < R; r++) {
-      rank_load[r] = 0;
-    }
-    for (int32_t i = first; i < end; i++) {
-      rank_load[placement->rank_of[i]] += (double)tokens[i - first];
-      total += (double)tokens[i - first];
-    }
-    for (size_t r = 0; r < R; r++) {
-      most = fmax(most, rank_load[r] / speed[r]);
-    }
-    const double ratio = total > 0 ? most * (double)R / total : 1;
-    *mean += ratio / L;
-    *worst = fmax(*worst, ratio);
+    count_loads(load, trace, l);
+    MOERUN_TRY(moerun__replica_split(tokens, &even, placement, l, load,
+                                     topology->speed));
+    const double balance =
+        balance_of(rank_load, placement, l, tokens, topology->speed);
+    *mean += balance / L;
+    *worst = fmax(*worst, balance);
   }
 done:
+  moerun__free(load);
   moerun__free(tokens);
   moerun__free(rank_load);
   return status;

@@ -15,10 +15,11 @@ moerun_status moerun__replica_split(int64_t *tokens, double *even,
                                     int32_t layer, const int64_t *load,
                                     const double *speed);
 
-/* Largest over mean of rank load per unit of speed by that split: the mean over
- * the layers and the worst one. load[L][E]. */
+/* Largest over mean of rank load per unit of speed by that split of the trace's
+ * tokens: the mean over the layers and the worst one. */
 moerun_status moerun__replica_balance(double *mean, double *worst,
                                       const moerun_placement *placement,
-                                      const int64_t *load, const double *speed);
+                                      const moerun__trace *trace,
+                                      const moerun__topology *topology);
 
 #endif

@@ -96,6 +96,28 @@ succeed 0 place --trace c.npy --ranks 2 --placement p --export exflow:csv
 succeed 0 place --method list
 says 'contiguous'
 
+# ---- Replicas: loads by the routing rule, and what GLPK says they could be
+
+cat > replicated << 'END'
+{"format": "moerun-placement", "version": 1, "model": "", "method": "hand",
+ "num_layers": 2, "num_experts": 4, "num_ranks": 2,
+ "layers": [[[0, 1], [0], [1], [0, 1]], [[0], [0, 1], [1], [1]]]}
+END
+succeed 0 place --trace c.npy --ranks 2 --placement replicated --train all \
+  --json j
+says '  rank load max/mean              1.0000     1.1250'
+if on 0 place --trace c.npy --ranks 2 --method topo; then
+  succeed 0 place --trace c.npy --ranks 2 --placement replicated --train all \
+    --json j
+  says '    replicas sharing evenly                  1.0000'
+  grep -qF '"replicas_sharing_evenly": {"train": {"load": 1, "worst_load": 1}' \
+    j || complain "j: $(cat j)"
+else
+  refuse 65 'method topo needs GLPK, which this build is without' \
+    --trace c.npy --ranks 2 --method topo
+  ! grep -q sharing_evenly j || complain "j: $(cat j)"
+fi
+
 # ---- Loads alone: the example of EPLB's README
 
 cat > l << 'END'
