@@ -20,6 +20,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/base/timer.h"
+#include "runtime/replace.h"
 #include "runtime/session.h"
 
 #include <errno.h>
@@ -39,6 +40,7 @@ typedef struct run {
   moerun_placement *placement;
   moerun_model *model;
   moerun_session *session;
+  moerun__replacer *replacer; /* NULL: experts stay where they are */
   moerun__progress progress;
   moerun__report *report;
   double load_seconds;
@@ -340,13 +342,19 @@ static moerun_status load(run *r) {
   moerun_status status = MOERUN_OK;
   const double began = moerun__now();
   const moerun_session_options options = moerun__session_options_of(r->config);
-  const moerun__session_extra extra = {.kernels = r->kernels,
-                                       .record_trace = r->is_profile};
+  const moerun__replace_options replace = moerun__replace_options_of(r->config);
+  moerun__session_extra extra =
+      moerun__session_extra_of(r->config, r->placement, r->is_profile);
+  extra.kernels = r->kernels;
   if (r->comm->rank == 0) print_prediction(r);
   MOERUN_TRY(
       moerun_model_load(&r->model, r->comm, r->placement, r->model_path, NULL));
   MOERUN_TRY(
       moerun__session_create_with(&r->session, r->model, &options, &extra));
+  if (replace.every > 0) {
+    MOERUN_TRY(
+        moerun__replacer_create(&r->replacer, r->session, r->model, &replace));
+  }
   r->load_seconds = moerun__now() - began;
 done:
   return status;
@@ -359,7 +367,8 @@ static moerun_status generate(run *r) {
   const moerun__engine_options options = {
       .record_trace = r->is_profile,
       .prefill_chunk =
-          moerun__to_int(moerun__config_int(r->config, "prefill_chunk"))};
+          moerun__to_int(moerun__config_int(r->config, "prefill_chunk")),
+      .replacer = r->replacer};
   const moerun__engine_callbacks callbacks = {.context = r,
                                               .next = next_request,
                                               .finished = take_completion,
@@ -391,6 +400,8 @@ static moerun_status report(const run *r) {
   if (r->comm->rank != 0) goto done;
   const int is_scored = moerun__prompts_are_scored(r->prompts);
   const int64_t count = moerun__prompts_count(r->prompts);
+  moerun__replace_count replaced = {0};
+  if (r->replacer != NULL) replaced = moerun__replacer_count(r->replacer);
   const moerun__run_facts facts = {
       .subcommand = r->invocation->subcommand,
       .config = r->config,
@@ -407,6 +418,7 @@ static moerun_status report(const run *r) {
       .run_seconds = r->run_seconds,
       .progress = r->progress,
       .report = r->report,
+      .replaced = r->replacer != NULL ? &replaced : NULL,
       .is_scored = is_scored && moerun__results_count(r->results) == count,
       .score = moerun__results_score(r->results),
       .scored_bytes = moerun__prompts_scored_bytes(r->prompts)};
@@ -425,6 +437,7 @@ done:
 static void destroy(run *r) {
   moerun_session_destroy(r->session);
   moerun_model_destroy(r->model);
+  moerun__replacer_destroy(r->replacer);
   moerun_placement_destroy(r->placement);
   moerun__report_destroy(r->report);
   moerun__trace_file_destroy(r->trace);

@@ -203,6 +203,20 @@ static moerun_status put_exchange(moerun__text *out,
       (long long)r->results_out, (long long)r->waves);
 }
 
+static moerun_status put_replaced(moerun__text *out,
+                                  const moerun__replace_count *c) {
+  if (c == NULL) return MOERUN_OK;
+  return moerun__text_print(
+      out,
+      ",\n  \"replacement\": {\"looks\": %lld, \"moves\": %lld, "
+      "\"experts_moved\": %lld, \"bytes_moved\": %lld,\n    "
+      "\"row_bytes_saved_predicted\": %lld, \"row_bytes_saved_counted\": "
+      "%lld}",
+      (long long)c->looks, (long long)c->moves, (long long)c->experts_moved,
+      (long long)c->bytes_moved, (long long)c->bytes_predicted,
+      (long long)c->bytes_counted);
+}
+
 static moerun_status put_stages(moerun__text *out, const moerun__report *r) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__text_print(out, ",\n  \"stage_seconds\": {"));
@@ -275,6 +289,7 @@ moerun_status moerun__metrics_print(moerun__text *out,
   MOERUN_TRY(put_memory(out, f));
   if (f->report != NULL) {
     MOERUN_TRY(put_exchange(out, f));
+    MOERUN_TRY(put_replaced(out, f->replaced));
     MOERUN_TRY(put_stages(out, f->report));
     MOERUN_TRY(put_load(out, f->report));
   }

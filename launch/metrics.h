@@ -6,6 +6,7 @@
 #include "launch/prediction.h"
 #include "launch/results.h"
 #include "runtime/model.h"
+#include "runtime/replace.h"
 #include "runtime/stats.h"
 
 /* All borrowed. */
@@ -24,8 +25,9 @@ typedef struct moerun__run_facts {
   double load_seconds; /* weights read, buffers made         */
   double run_seconds;  /* the steps                          */
   moerun__progress progress;
-  const moerun__report *report; /* NULL: there was nothing to run */
-  int is_scored;                /* all of a text's windows have been */
+  const moerun__report *report;          /* NULL: there was nothing to run */
+  const moerun__replace_count *replaced; /* NULL: experts stayed */
+  int is_scored;                         /* all of a text's windows have been */
   moerun__score score;
   int64_t scored_bytes; /* 0: unknown */
 } moerun__run_facts;

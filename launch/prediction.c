@@ -34,6 +34,24 @@ moerun__session_options_of(const moerun__config *config) {
   };
 }
 
+moerun__replace_options
+moerun__replace_options_of(const moerun__config *config) {
+  return (moerun__replace_options){
+      .every = (int32_t)moerun__config_int(config, "replace_every"),
+      .window = (int32_t)moerun__config_int(config, "replace_window")};
+}
+
+moerun__session_extra
+moerun__session_extra_of(const moerun__config *config,
+                         const moerun_placement *placement, int record_trace) {
+  const int replaces = moerun__replace_options_of(config).every > 0;
+  return (moerun__session_extra){
+      .record_trace = record_trace || replaces,
+      .max_slots = replaces ? moerun__replacer_slots(placement->num_experts,
+                                                     placement->num_ranks)
+                            : 0};
+}
+
 moerun_status moerun__placement_for(moerun_placement **out,
                                     const moerun__config *config,
                                     int32_t num_ranks) {
@@ -78,6 +96,22 @@ static int64_t slots_of(const moerun_placement *placement, int32_t rank) {
   return slots;
 }
 
+/* To look at the routing, and a layer's experts a second time as they move. */
+static size_t predict_replacer(const moerun__config *config,
+                               const moerun_model *model, size_t expert_bytes) {
+  const moerun__replace_options options = moerun__replace_options_of(config);
+  const int32_t R = model->comm->size;
+  const int32_t rank = model->comm->rank;
+  const int64_t slots = slots_of(model->placement, rank);
+  if (options.every == 0) return 0;
+  size_t moving = 0;
+  if (slots > 0) {
+    moving = expert_bytes / (size_t)slots *
+             (size_t)moerun__replacer_slots(model->config.num_experts, R);
+  }
+  return moving + moerun__replacer_bytes(&model->config, R, rank, &options);
+}
+
 /* Weights of each rank. */
 static moerun_status predict_weights(moerun__prediction *ranks,
                                      const char *model,
@@ -117,7 +151,8 @@ moerun_status moerun__predict(moerun__prediction **out,
   moerun_model model = {.comm = &comm, .placement = placement};
   const char *path = moerun__config_text(config, "model");
   const moerun_session_options options = moerun__session_options_of(config);
-  const moerun__session_extra extra = {.record_trace = record_trace};
+  const moerun__session_extra extra =
+      moerun__session_extra_of(config, placement, record_trace);
   const moerun__engine_options engine = {.record_trace = record_trace};
   *out = NULL;
   MOERUN_TRY(moerun__model_config_load(&model.config, path));
@@ -128,9 +163,10 @@ moerun_status moerun__predict(moerun__prediction **out,
     const size_t session_bytes =
         moerun__session_predict(&session, &model, &options, &extra);
     ranks[comm.rank].cache_bytes = moerun__kv_bytes(&session.kv);
-    ranks[comm.rank].buffer_bytes = session_bytes -
-                                    ranks[comm.rank].cache_bytes +
-                                    moerun__engine_bytes(&session, &engine);
+    ranks[comm.rank].buffer_bytes =
+        session_bytes - ranks[comm.rank].cache_bytes +
+        moerun__engine_bytes(&session, &engine) +
+        predict_replacer(config, &model, ranks[comm.rank].expert_bytes);
   }
   *out = ranks;
   ranks = NULL;

@@ -5,6 +5,7 @@
 
 #include "placement/placement.h"
 #include "runtime/base/config.h"
+#include "runtime/replace.h"
 
 typedef struct moerun__prediction {
   size_t weight_bytes; /* all but experts */
@@ -30,8 +31,15 @@ moerun_status moerun__placement_for(moerun_placement **out,
                                     const moerun__config *config,
                                     int32_t num_ranks);
 
-/* The session options that `config` gives. */
+/* The session options that `config` gives, and what goes with them; the kernels
+ * stay open. */
 moerun_session_options moerun__session_options_of(const moerun__config *config);
+moerun__session_extra
+moerun__session_extra_of(const moerun__config *config,
+                         const moerun_placement *placement, int record_trace);
+/* every 0: placements stay as they are. */
+moerun__replace_options
+moerun__replace_options_of(const moerun__config *config);
 
 /* A table: one line a part, min, mean and max over ranks in MiB. */
 void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,

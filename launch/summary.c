@@ -121,6 +121,23 @@ static void print_stages(FILE *stream, const moerun__report *report) {
   }
 }
 
+static void print_replaced(FILE *stream, const moerun__replace_count *c) {
+  if (c == NULL) return;
+  (void)fprintf(stream,
+                "replacement      moves after %lld of %lld looks, %lld experts "
+                "(%.2f MiB)",
+                (long long)c->moves, (long long)c->looks,
+                (long long)c->experts_moved, (double)c->bytes_moved / mib);
+  if (c->moves > 0) {
+    (void)fprintf(stream,
+                  "; rows saved to the next look: %.2f MiB predicted, %.2f MiB "
+                  "counted",
+                  (double)c->bytes_predicted / mib,
+                  (double)c->bytes_counted / mib);
+  }
+  (void)fputc('\n', stream);
+}
+
 moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
   moerun_status status = MOERUN_OK;
   print_outcome(stream, f);
@@ -131,6 +148,7 @@ moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
                 "MiB in all\n",
                 moerun__bytes_per_token(f),
                 (double)f->report->count.row_bytes / mib);
+  print_replaced(stream, f->replaced);
   print_load(stream, "expert load", f->report->expert_rows,
              f->report->num_experts, f);
   MOERUN_TRY(print_rank_shares(stream, f->report));

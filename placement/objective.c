@@ -219,6 +219,32 @@ done:
   return status;
 }
 
+/* placement, trace and topology are set before. */
+static moerun_status allocate(tally *sums) {
+  moerun_status status = MOERUN_OK;
+  const size_t ranks = (size_t)sums->placement->num_ranks;
+  const size_t K = (size_t)sums->trace->num_terms;
+  MOERUN_TRY(moerun__alloc(&sums->rank_of, K, sizeof *sums->rank_of));
+  MOERUN_TRY(moerun__alloc(&sums->next_rank, K, sizeof *sums->next_rank));
+  MOERUN_TRY(moerun__alloc(&sums->ids, K, sizeof *sums->ids));
+  MOERUN_TRY(moerun__alloc(&sums->rank_seen, ranks, sizeof *sums->rank_seen));
+  MOERUN_TRY(moerun__alloc(&sums->node_seen, ranks, sizeof *sums->node_seen));
+  MOERUN_TRY(moerun__alloc(&sums->load, ranks, sizeof *sums->load));
+  MOERUN_TRY(moerun__alloc(&sums->link, ranks * ranks, sizeof *sums->link));
+done:
+  return status;
+}
+
+static void clear(tally *sums) {
+  moerun__free(sums->rank_of);
+  moerun__free(sums->next_rank);
+  moerun__free(sums->ids);
+  moerun__free(sums->rank_seen);
+  moerun__free(sums->node_seen);
+  moerun__free(sums->load);
+  moerun__free(sums->link);
+}
+
 moerun_status moerun__judge(moerun__judgement *out,
                             const moerun_placement *placement,
                             const moerun__trace *trace,
@@ -237,27 +263,44 @@ moerun_status moerun__judge(moerun__judgement *out,
     sums.all_homes = !has_replicas(placement);
     if (!sums.all_homes) sums.num_homes = R < MOST_HOMES ? R : MOST_HOMES;
   }
-  const size_t ranks = (size_t)R;
-  const size_t K = (size_t)trace->num_terms;
-  MOERUN_TRY(moerun__alloc(&sums.rank_of, K, sizeof *sums.rank_of));
-  MOERUN_TRY(moerun__alloc(&sums.next_rank, K, sizeof *sums.next_rank));
-  MOERUN_TRY(moerun__alloc(&sums.ids, K, sizeof *sums.ids));
-  MOERUN_TRY(moerun__alloc(&sums.rank_seen, ranks, sizeof *sums.rank_seen));
-  MOERUN_TRY(moerun__alloc(&sums.node_seen, ranks, sizeof *sums.node_seen));
-  MOERUN_TRY(moerun__alloc(&sums.load, ranks, sizeof *sums.load));
-  MOERUN_TRY(moerun__alloc(&sums.link, ranks * ranks, sizeof *sums.link));
+  MOERUN_TRY(allocate(&sums));
   for (int32_t l = 0; l < trace->num_layers; l++) {
     count_layer(&sums, l);
   }
   conclude(out, &sums, node_weight, far_weight);
 done:
-  moerun__free(sums.rank_of);
-  moerun__free(sums.next_rank);
-  moerun__free(sums.ids);
-  moerun__free(sums.rank_seen);
-  moerun__free(sums.node_seen);
-  moerun__free(sums.load);
-  moerun__free(sums.link);
+  clear(&sums);
+  return status;
+}
+
+moerun_status moerun__count_rows(int64_t *rows_out, int64_t *rows_back,
+                                 const moerun_placement *placement,
+                                 const moerun__trace *trace,
+                                 const moerun__topology *topology,
+                                 const int32_t *home_of_sequence) {
+  moerun_status status = MOERUN_OK;
+  tally sums = {.placement = placement,
+                .trace = trace,
+                .topology = topology,
+                .home_of_sequence = home_of_sequence,
+                .num_homes = 1};
+  MOERUN_TRY(check_fit(placement, trace, topology, home_of_sequence));
+  MOERUN_TRY(allocate(&sums));
+  for (int32_t l = 0; l < trace->num_layers; l++) {
+    rows_out[l] = sums.home_ranks - sums.ranks;
+    rows_back[l] = sums.home_terms - sums.terms;
+    for (int64_t s = 0; s < trace->num_sequences; s++) {
+      for (int64_t t = trace->sequence_offset[s];
+           t < trace->sequence_offset[s + 1]; t++) {
+        choose_ranks(&sums, sums.rank_of, l, t, home_of_sequence[s]);
+        count_ranks(&sums, home_of_sequence[s]);
+      }
+    }
+    rows_out[l] += sums.ranks - sums.home_ranks;
+    rows_back[l] += sums.terms - sums.home_terms;
+  }
+done:
+  clear(&sums);
   return status;
 }
 

@@ -107,6 +107,13 @@ moerun_status moerun__judge(moerun__judgement *out,
                             double node_weight, double far_weight,
                             const int32_t *home_of_sequence);
 
+/* rows_out[L] and rows_back[L]: those of a judgement, layer by layer. */
+moerun_status moerun__count_rows(int64_t *rows_out, int64_t *rows_back,
+                                 const moerun_placement *placement,
+                                 const moerun__trace *trace,
+                                 const moerun__topology *topology,
+                                 const int32_t *home_of_sequence);
+
 /* `load` and `worst_load` of a judgement from the problem's loads alone: the
  * replicas of an expert are taken to share its load evenly. */
 moerun_status moerun__judge_loads(double *load, double *worst_load,

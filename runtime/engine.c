@@ -4,6 +4,7 @@
  * never holds up those who decode. */
 #include "runtime/engine.h"
 #include "runtime/dealer.h"
+#include "runtime/replace.h"
 #include "runtime/sample.h"
 #include "runtime/session.h"
 
@@ -349,6 +350,12 @@ moerun_status moerun__engine_run(moerun_session *session,
     MOERUN_TRY(moerun_forward(session, &e.batch, e.logits));
     keep_trace(&e);
     use_logits(&e);
+    if (options->replacer != NULL) {
+      MOERUN_TRY(moerun__replacer_step(options->replacer, e.batch.num_tokens));
+    }
+  }
+  if (options->replacer != NULL) {
+    MOERUN_TRY(moerun__replacer_end(options->replacer));
   }
   *stopped = command == MOERUN_COMMAND_STOP;
 done:

@@ -70,6 +70,8 @@ typedef struct moerun__engine_options {
   int32_t record_trace;
   int32_t prefill_chunk; /* most prompt rows of one sequence in a step; 0: as
                             many as the session's max_tokens allow          */
+  struct moerun__replacer *replacer; /* of the session, replace.h; NULL: the
+                                        placement stays as it is             */
 } moerun__engine_options;
 
 /* [collective] Until the source is dry and all is finished, or a stop was

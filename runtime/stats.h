@@ -22,7 +22,8 @@
   X(COMBINE, "combine")           /* weighted sum at home                */    \
   X(HEAD, "head")                 /* final norm, logits                  */    \
   X(SAMPLE, "sample")             /* logits to token                     */    \
-  X(CONTROL, "control")           /* requests and completions, rank 0    */
+  X(CONTROL, "control")           /* requests and completions, rank 0    */    \
+  X(REPLACE, "replace")           /* looks at the routing, experts moved */
 
 typedef enum moerun__stage {
 #define MOERUN_STAGE_ENUM(name, text) MOERUN_STAGE_##name,

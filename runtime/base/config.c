@@ -112,10 +112,6 @@ static const moerun__config_row table[] = {
     INT_ROW("expert_groups", "1", "groups", 1, 32767, PLACE,
             "eplb: groups of neighbouring experts, each on one node if the "
             "nodes divide them"),
-    CHOICE_ROW("bound", "none", "none|sdp", PLACE,
-               "what no placement costs less than, by semidefinite relaxation"),
-    DOUBLE_ROW("bound_time", "30", "s", 0, 1e6, PLACE,
-               "of the bound; 0: until it hardly grows"),
     TEXT_ROW("export", "target", PLACE, 0,
              "write the placement as eplb:FILE (SGLang too) or exflow:FILE"),
     TEXT_ROW("convert", "file", PLACE, 0,
@@ -132,6 +128,11 @@ static const moerun__config_row table[] = {
             "KV cache of one rank; 0: max_sequences whole contexts"),
     INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, RUNS,
             "most prompt rows of one request in a step; 0: max_tokens"),
+    INT_ROW("replace_every", "0", "steps", 0, INT_MAX_32, SIZED,
+            "from one look at the routing to the next, after which experts "
+            "move where it repays; 0: they stay"),
+    INT_ROW("replace_window", "8192", "tokens", 1, 16777216, SIZED,
+            "the latest of all ranks together that such a look sees"),
     CHOICE_ROW("wire", "fp32", "fp32|bf16", SIZED | PLACE,
                "rows between ranks; bf16 halves the bytes"),
     CHOICE_ROW(

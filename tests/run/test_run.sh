@@ -79,4 +79,26 @@ same one f
 same one g
 [ ! -e a.npy.partial ] || complain "a.npy.partial was left"
 
+# Experts that move between steps change nothing but the traffic.
+head -c 880 "$demo/text.txt" | tr '\n"\\' '   ' > text
+i=0
+while [ "$i" -lt 24 ]; do
+  echo "{\"prompt\": \"$i $(cat text)\", \"max_new_tokens\": $((1 + i % 4)),"
+  echo "\"temperature\": 0.9, \"seed\": $i}"
+  i=$((i + 1))
+done | paste -d ' ' - - > long
+succeed 1 run --model "$model" --prompts long --output h
+succeed 3 run --model "$model" --prompts long --output k --replace-every 12 \
+  --replace-window 16384 --metrics m
+same h k
+says 'replacement      moves after'
+replaced() {
+  tr -d '\n' < m | sed -n "s/.*\"replacement\".*\"$1\": \([0-9-]*\)[,}].*/\1/p"
+}
+[ "$(replaced looks)" -ge 2 ] && [ "$(replaced moves)" -ge 1 ] &&
+  [ "$(replaced experts_moved)" -ge 2 ] &&
+  [ "$(replaced row_bytes_saved_predicted)" -gt "$(replaced bytes_moved)" ] &&
+  [ "$(replaced row_bytes_saved_counted)" -gt 0 ] ||
+  complain "m: $(grep -A 2 replacement m)"
+
 exit "$failures"

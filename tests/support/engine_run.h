@@ -65,10 +65,12 @@ static int run_stop(void *context) {
   return state->stop_after > 0 && state->finished >= state->stop_after;
 }
 
-static moerun_status run_requests(moerun_session *session, run_state *state,
-                                  int32_t prefill_chunk, int record_trace,
-                                  int *stopped) {
-  const moerun__engine_options options = {record_trace, prefill_chunk};
+static inline moerun_status run_requests(moerun_session *session,
+                                         run_state *state,
+                                         int32_t prefill_chunk,
+                                         int record_trace, int *stopped) {
+  const moerun__engine_options options = {.record_trace = record_trace,
+                                          .prefill_chunk = prefill_chunk};
   const moerun__engine_callbacks callbacks = {state, run_next, run_finished,
                                               NULL, run_stop};
   moerun__progress progress;

@@ -22,6 +22,7 @@ static moerun__model_config model = {.num_layers = 3,
 static moerun_placement placement = {.method = "block"};
 static moerun__config *config;
 static moerun__report report;
+static const moerun__replace_count replaced = {4, 2, 10, 5000, 7000, -6000};
 static moerun__run_facts facts;
 
 static int set_up(void **state) {
@@ -63,7 +64,8 @@ static int set_up(void **state) {
                                            .prefill_seconds = 2,
                                            .decode_seconds = 0.5,
                                            .decode_tokens = 16},
-                              .report = &report};
+                              .report = &report,
+                              .replaced = &replaced};
   return 0;
 }
 
@@ -113,6 +115,12 @@ static const wanted numbers[] = {
     {"exchange.row_bytes", 3000},
     {"exchange.row_bytes_per_token", 500},
     {"exchange.copies_sent", 5},
+    {"replacement.looks", 4},
+    {"replacement.moves", 2},
+    {"replacement.experts_moved", 10},
+    {"replacement.bytes_moved", 5000},
+    {"replacement.row_bytes_saved_predicted", 7000},
+    {"replacement.row_bytes_saved_counted", -6000},
     {"stage_seconds.experts.min", 0.25},
     {"stage_seconds.experts.rank_of_max", 1},
     {"stage_seconds.head.max", 0},

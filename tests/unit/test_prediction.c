@@ -59,6 +59,44 @@ static void predicted_bytes_are_allocated(void **state) {
   moerun__config_destroy(config);
 }
 
+/* What --replace-every takes: the window, ids of a step, room for ceil(32 / 5)
+ * experts, and those of a layer a second time. */
+static void replacing_is_predicted(void **state) {
+  (void)state;
+  static const char *const steps[] = {"--replace-every=0",
+                                      "--replace-every=10"};
+  moerun__prediction *predicted[2] = {NULL};
+  moerun_placement *placement = NULL;
+  moerun__model_size size;
+  moerun__model_config model;
+  for (int i = 0; i < 2; i++) {
+    moerun__config *config = make_config("--ranks=5", steps[i]);
+    moerun_placement_destroy(placement);
+    assert_int_equal(moerun__placement_for(&placement, config, 5), MOERUN_OK);
+    assert_int_equal(moerun__predict(&predicted[i], config, placement, 0),
+                     MOERUN_OK);
+    moerun__config_destroy(config);
+  }
+  assert_int_equal(moerun__model_config_load(&model, MOERUN_DEMO_MODEL),
+                   MOERUN_OK);
+  for (int32_t rank = 0; rank < 5; rank++) {
+    const moerun__replace_options options = {.every = 10, .window = 8192};
+    assert_int_equal(
+        moerun__model_size_load(&size, MOERUN_DEMO_MODEL, placement, rank, 0),
+        MOERUN_OK);
+    const size_t more =
+        predicted[1][rank].buffer_bytes - predicted[0][rank].buffer_bytes;
+    const size_t trace = (size_t)256 * 6 * 4 * sizeof(int16_t);
+    const size_t known = moerun__replacer_bytes(&model, 5, rank, &options) +
+                         trace + size.expert_bytes / 6;
+    assert_in_range(more, known, known + known / 2);
+  }
+  moerun__model_config_clear(&model);
+  moerun__free(predicted[0]);
+  moerun__free(predicted[1]);
+  moerun_placement_destroy(placement);
+}
+
 /* 5 ranks cannot have equally many of 32 experts. */
 static void ranks_differ_by_their_experts(void **state) {
   (void)state;
@@ -121,6 +159,7 @@ static void placements_that_do_not_fit_are_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(predicted_bytes_are_allocated),
+      cmocka_unit_test(replacing_is_predicted),
       cmocka_unit_test(ranks_differ_by_their_experts),
       cmocka_unit_test(placements_that_do_not_fit_are_refused),
   };

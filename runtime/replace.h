@@ -1,0 +1,56 @@
+/* New placements while a model is in use: every so many steps the routing of
+ * late is looked at, and experts move where that repays itself. */
+#ifndef MOERUN_RUNTIME_REPLACE_H
+#define MOERUN_RUNTIME_REPLACE_H
+
+#include "runtime/session.h"
+
+typedef struct moerun__replace_options {
+  int32_t every;  /* steps between two looks, >= 1 */
+  int32_t window; /* of tokens of all ranks together, the latest before a look:
+                     what is looked at, >= 1                                  */
+} moerun__replace_options;
+
+/* What came of it, the same on all ranks. A move repays itself if the bytes of
+ * rows between ranks that it is predicted to save until the next look exceed
+ * the bytes of expert weights that it sends between ranks, once. */
+typedef struct moerun__replace_count {
+  int64_t looks;
+  int64_t moves; /* looks after which experts moved */
+  int64_t experts_moved;
+  int64_t bytes_moved;
+  int64_t bytes_predicted; /* saved from each move to the next look      */
+  int64_t bytes_counted;   /* the same, by the routing that came then: what
+                              the placement before the move would have sent,
+                              less what was sent                            */
+} moerun__replace_count;
+
+typedef struct moerun__replacer moerun__replacer;
+
+/* [collective] The session is of `model`, records its trace, and has room for
+ * ceil(E / R) slots at least (moerun__session_extra). All are borrowed; the
+ * replacer owns the placements it makes, so that it is destroyed after the
+ * model. */
+moerun_status moerun__replacer_create(moerun__replacer **out,
+                                      moerun_session *session,
+                                      moerun_model *model,
+                                      const moerun__replace_options *options);
+void moerun__replacer_destroy(moerun__replacer *replacer);
+
+/* [collective] After a step with T rows on this rank. Allocates nothing unless
+ * it is a step with a look. */
+moerun_status moerun__replacer_step(moerun__replacer *replacer, int32_t T);
+/* [collective] After the last step: counts what the last move has saved. */
+moerun_status moerun__replacer_end(moerun__replacer *replacer);
+
+moerun__replace_count moerun__replacer_count(const moerun__replacer *replacer);
+
+/* Most experts of a layer that a placement made here puts on one rank. */
+int32_t moerun__replacer_slots(int32_t num_experts, int32_t num_ranks);
+/* Bytes that create allocates on `rank`; rank 0 needs the solver's tables for
+ * the duration of a look on top. */
+size_t moerun__replacer_bytes(const moerun__model_config *config,
+                              int32_t num_ranks, int32_t rank,
+                              const moerun__replace_options *options);
+
+#endif

@@ -1,0 +1,355 @@
+/* Replacement within a run: it changes no bit of any output, the bytes that the
+ * transport counts after a move are the ones predicted for the new placement,
+ * what it reports is what happened, and nothing moves that does not repay. */
+#include "placement/replan.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/rng.h"
+#include "runtime/replace.h"
+#include "support/engine_run.h"
+#include "support/model_world.h"
+
+enum {
+  STEPS = 12,
+  ROWS = 48,
+  EVERY = 4,
+  WORDS = 6,
+  WIDTH = 8,
+  PROMPT = 180,
+  SEED = 83
+};
+
+static moerun_comm *comm;
+static world files;
+static moerun_model_shape shape;
+
+/* Few different tokens, other ones on each rank: routing with structure. */
+static int32_t word(uint64_t i) {
+  const uint64_t rank = (uint64_t)test_rank();
+  return (int32_t)(rank * WORDS) +
+         (int32_t)(moerun__uniform(SEED, rank, i) * WORDS);
+}
+
+typedef struct rig {
+  moerun_placement *placement;
+  moerun_model *model;
+  moerun_session *session;
+  moerun__replacer *replacer;
+} rig;
+
+/* Without `every` nothing is ever replaced. */
+static void set_up(rig *r, int32_t every, int32_t window) {
+  const moerun_session_options options = {.max_tokens = ROWS,
+                                          .max_sequences = 2,
+                                          .kv_tokens = 2 * STEPS * ROWS,
+                                          .balance = MOERUN_BALANCE_OFF};
+  const moerun__session_extra extra = {
+      .record_trace = 1,
+      .max_slots = moerun__replacer_slots(shape.num_experts, test_size())};
+  memset(r, 0, sizeof *r);
+  assert_all_ok(moerun_placement_create_block(
+      &r->placement, shape.num_moe_layers, shape.num_experts, test_size()));
+  assert_all_ok(
+      moerun_model_load(&r->model, comm, r->placement, files.path, NULL));
+  assert_all_ok(
+      moerun__session_create_with(&r->session, r->model, &options, &extra));
+  if (every == 0) return;
+  const moerun__replace_options how = {.every = every, .window = window};
+  const size_t before = moerun__alloc_live_bytes();
+  assert_all_ok(
+      moerun__replacer_create(&r->replacer, r->session, r->model, &how));
+  assert_all_ranks(moerun__alloc_live_bytes() - before ==
+                   moerun__replacer_bytes(&r->model->config, test_size(),
+                                          test_rank(), &how));
+}
+
+static void tear_down(rig *r) {
+  moerun_session_destroy(r->session);
+  moerun_model_destroy(r->model);
+  moerun__replacer_destroy(r->replacer);
+  moerun_placement_destroy(r->placement);
+}
+
+/* `rows` tokens at the end of sequence 0 of this rank. */
+static moerun_status forward(const rig *r, int32_t first, int32_t rows,
+                             float *logits) {
+  int32_t token[ROWS];
+  int32_t position[ROWS];
+  const int32_t sequence[ROWS] = {0};
+  const int32_t last = rows - 1;
+  for (int32_t t = 0; t < rows; t++) {
+    position[t] = first + t;
+    token[t] = word((uint64_t)position[t]);
+  }
+  const moerun_batch batch = {rows, token, sequence, position, 1, &last};
+  return moerun_forward(r->session, &batch, logits);
+}
+
+static int64_t sum_of(int64_t value) {
+  int64_t sum = 0;
+  (void)MPI_Allreduce(&value, &sum, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+  return sum;
+}
+
+/* Bytes of rows for `rows` of this rank, summed over ranks. */
+static int64_t bytes_of(const moerun_placement *placement, const rig *r,
+                        const int16_t *ids, int32_t rows) {
+  const moerun__model_config *config = &r->model->config;
+  moerun__trace *trace = NULL;
+  int64_t bytes[LAYERS];
+  const moerun__replan_costs costs = {
+      .copy_bytes = (int64_t)moerun__copy_bytes(config, r->session->moe.wire),
+      .result_bytes =
+          (int64_t)moerun__result_bytes(config, r->session->moe.wire)};
+  int32_t home = test_rank();
+  assert_all_ok(moerun__trace_create(&trace, rows, LAYERS, EXPERTS,
+                                     config->experts_per_token));
+  memcpy(trace->ids, ids,
+         (size_t)(rows * LAYERS * config->experts_per_token) * sizeof *ids);
+  trace->home = &home;
+  trace->num_ranks = test_size();
+  assert_all_ok(moerun__replan_bytes(bytes, placement, trace, &costs));
+  trace->home = NULL;
+  moerun__trace_destroy(trace);
+  return sum_of(bytes[0] + bytes[1] + bytes[2]);
+}
+
+static int same_on_all_ranks(const moerun__replace_count *count) {
+  moerun__replace_count root = *count;
+  (void)MPI_Bcast(&root, (int)sizeof root, MPI_BYTE, 0, MPI_COMM_WORLD);
+  return memcmp(&root, count, sizeof root) == 0;
+}
+
+/* Replicas that this rank has in `to` and lacks in `from`. */
+static int64_t lacking(const moerun_placement *from,
+                       const moerun_placement *to) {
+  int64_t count = 0;
+  for (int32_t l = 0; l < LAYERS; l++) {
+    int32_t a[EXPERTS];
+    int32_t b[EXPERTS];
+    const int32_t n = moerun__placement_experts(from, l, test_rank(), a);
+    const int32_t m = moerun__placement_experts(to, l, test_rank(), b);
+    for (int32_t j = 0; j < m; j++) {
+      int32_t found = 0;
+      for (int32_t i = 0; i < n; i++) {
+        found |= a[i] == b[j];
+      }
+      count += !found;
+    }
+  }
+  return count;
+}
+
+/* ---- Steps ---------------------------------------------------------------------- */
+
+static void bytes_after_a_move_are_those_predicted(void **state) {
+  (void)state;
+  rig still;
+  rig moving;
+  const size_t V = (size_t)shape.vocab_size;
+  const int32_t R = test_size();
+  float *want = calloc(V, sizeof *want);
+  float *found = calloc(V, sizeof *found);
+  int16_t *ids = NULL; /* of the period */
+  set_up(&still, 0, 0);
+  set_up(&moving, EVERY, STEPS * ROWS * R);
+  const size_t step_ids = (size_t)(ROWS * LAYERS * shape.experts_per_token);
+  ids = calloc(EVERY * step_ids, sizeof *ids);
+  const moerun_placement *first = moving.model->placement;
+  moerun__replace_count last = {0};
+  int64_t sent = 0;
+  for (int32_t i = 0; i < STEPS; i++) {
+    assert_all_ok(forward(&still, i * ROWS, ROWS, want));
+    const int64_t before = comm->count.row_bytes;
+    assert_all_ok(forward(&moving, i * ROWS, ROWS, found));
+    sent += sum_of(comm->count.row_bytes - before);
+    assert_all_ranks(memcmp(want, found, V * sizeof *want) == 0);
+    memcpy(ids + (size_t)(i % EVERY) * step_ids, moving.session->trace,
+           step_ids * sizeof *ids);
+    const moerun_placement *placed = moving.model->placement;
+    const int is_look = (i + 1) % EVERY == 0;
+    int64_t here = 0;
+    int64_t at_first = 0;
+    if (is_look) {
+      here = bytes_of(placed, &moving, ids, EVERY * ROWS);
+      at_first = bytes_of(first, &moving, ids, EVERY * ROWS);
+    }
+    const size_t calls = moerun__alloc_calls();
+    assert_all_ok(moerun__replacer_step(moving.replacer, ROWS));
+    const moerun__replace_count count = moerun__replacer_count(moving.replacer);
+    assert_all_ranks(same_on_all_ranks(&count));
+    if (!is_look) {
+      assert_all_ranks(moerun__alloc_calls() == calls);
+      continue;
+    }
+    assert_all_ranks(here == sent);
+    assert_all_ranks(count.looks == (R > 1 ? (i + 1) / EVERY : 0));
+    if (last.moves == 1 && last.looks == 1) {
+      assert_all_ranks(count.bytes_counted == at_first - sent);
+      assert_all_ranks(count.bytes_counted > 0);
+    }
+    if (count.moves > last.moves) {
+      const int64_t moved = sum_of(lacking(placed, moving.model->placement));
+      assert_all_ranks(count.experts_moved - last.experts_moved == moved);
+      assert_all_ranks(count.bytes_predicted - last.bytes_predicted >
+                       count.bytes_moved - last.bytes_moved);
+      assert_all_ranks(
+          count.bytes_moved - last.bytes_moved ==
+          moved *
+              (int64_t)(moerun__weight_bytes(MOERUN_DTYPE_BF16, 2 * WIDTH, H) +
+                        moerun__weight_bytes(MOERUN_DTYPE_BF16, H, WIDTH)));
+    } else {
+      assert_all_ranks(moving.model->placement == placed);
+    }
+    last = count;
+    sent = 0;
+  }
+  assert_all_ranks(R == 1 ? last.moves == 0 : last.moves >= 1);
+  assert_all_ok(moerun__replacer_end(moving.replacer));
+  tear_down(&still);
+  tear_down(&moving);
+  free(want);
+  free(found);
+  free(ids);
+}
+
+/* Too few rows for the weights of one expert: looked at, and left. */
+static void what_does_not_repay_stays(void **state) {
+  (void)state;
+  rig r;
+  float *logits = calloc((size_t)shape.vocab_size, sizeof *logits);
+  set_up(&r, 1, STEPS);
+  for (int32_t i = 0; i < STEPS; i++) {
+    assert_all_ok(forward(&r, i, 1, logits));
+    assert_all_ok(moerun__replacer_step(r.replacer, 1));
+  }
+  const moerun__replace_count count = moerun__replacer_count(r.replacer);
+  assert_all_ranks(count.looks == (test_size() > 1 ? STEPS : 0));
+  assert_all_ranks(count.moves == 0 && count.bytes_moved == 0);
+  assert_all_ranks(r.model->placement == r.placement);
+  assert_all_ok(moerun__replacer_end(r.replacer));
+  tear_down(&r);
+  free(logits);
+}
+
+/* Steps without rows on some ranks or all, and a window that is smaller than
+ * what was fed: the ring has turned. */
+static void any_number_of_rows_is_looked_at(void **state) {
+  (void)state;
+  rig r;
+  float *logits = calloc((size_t)shape.vocab_size, sizeof *logits);
+  int32_t fed = 0;
+  set_up(&r, 2, 50 * test_size());
+  for (int32_t i = 0; i < 8; i++) {
+    const int32_t rows = i < 2 || (i % 3 + test_rank()) % 2 ? 0 : ROWS - i;
+    const moerun_batch none = {0};
+    assert_all_ok(rows > 0 ? forward(&r, fed, rows, logits)
+                           : moerun_forward(r.session, &none, logits));
+    assert_all_ok(moerun__replacer_step(r.replacer, rows));
+    fed += rows;
+  }
+  const moerun__replace_count count = moerun__replacer_count(r.replacer);
+  assert_all_ranks(count.looks == (test_size() > 1 ? 4 : 0));
+  assert_all_ranks(same_on_all_ranks(&count));
+  assert_all_ok(moerun__replacer_end(r.replacer));
+  tear_down(&r);
+  free(logits);
+}
+
+/* ---- The engine ----------------------------------------------------------------- */
+
+static int32_t prompts[RUN_REQUESTS][PROMPT];
+static moerun__request requests[RUN_REQUESTS];
+static run_result results[2][RUN_REQUESTS];
+static int32_t order[RUN_REQUESTS];
+
+/* Of the same words on all ranks, some of them sampled. */
+static void make_requests(void) {
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    order[i] = i;
+    for (int32_t t = 0; t < PROMPT; t++) {
+      prompts[i][t] =
+          (int32_t)(moerun__uniform(SEED, 99, (uint64_t)(PROMPT * i + t)) * 2 *
+                    WORDS);
+    }
+    requests[i] = (moerun__request){.index = i,
+                                    .num_prompt = PROMPT - 3 * i,
+                                    .prompt = prompts[i],
+                                    .max_new_tokens = 3 + i,
+                                    .temperature = i % 2 ? 0.8 : 0,
+                                    .top_p = 1,
+                                    .seed = (uint64_t)i};
+  }
+}
+
+static void an_engine_run_keeps_its_outputs(void **state) {
+  (void)state;
+  make_requests();
+  for (int replaces = 0; replaces < 2; replaces++) {
+    rig r;
+    run_state run = {.request = requests,
+                     .order = order,
+                     .count = RUN_REQUESTS,
+                     .result = results[replaces]};
+    moerun__progress progress;
+    int stopped = 0;
+    set_up(&r, replaces ? 5 : 0, 4096);
+    const moerun__engine_options how = {.prefill_chunk = 40,
+                                        .replacer = r.replacer};
+    const moerun__engine_callbacks callbacks = {&run, run_next, run_finished,
+                                                NULL, NULL};
+    assert_all_ok(
+        moerun__engine_run(r.session, &how, &callbacks, &progress, &stopped));
+    if (replaces) {
+      const moerun__replace_count count = moerun__replacer_count(r.replacer);
+      assert_all_ranks(same_on_all_ranks(&count));
+      assert_all_ranks((count.moves > 0) == (test_size() > 1));
+    }
+    tear_down(&r);
+  }
+  assert_all_ranks(memcmp(results[0], results[1], sizeof results[0]) == 0);
+}
+
+/* ---- Refusals --------------------------------------------------------------------- */
+
+static void sessions_that_do_not_fit_are_refused(void **state) {
+  (void)state;
+  rig r;
+  set_up(&r, 0, 0);
+  moerun__replace_options how = {.every = 1, .window = 1};
+  moerun_session *plain = NULL;
+  const moerun_session_options options = {.max_tokens = 1};
+  assert_all_ok(moerun_session_create(&plain, r.model, &options));
+  assert_all_ranks(moerun__replacer_create(&r.replacer, plain, r.model, &how) ==
+                   MOERUN_ERR_INVALID);
+  assert_all_ranks(r.replacer == NULL);
+  how.every = 0;
+  assert_all_ranks(moerun__replacer_create(&r.replacer, r.session, r.model,
+                                           &how) == MOERUN_ERR_INVALID);
+  moerun_session_destroy(plain);
+  tear_down(&r);
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(bytes_after_a_move_are_those_predicted),
+      cmocka_unit_test(what_does_not_repay_stays),
+      cmocka_unit_test(any_number_of_rows_is_looked_at),
+      cmocka_unit_test(an_engine_run_keeps_its_outputs),
+      cmocka_unit_test(sessions_that_do_not_fit_are_refused),
+  };
+  moerun__synth_options narrow = small;
+  if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
+  narrow.arch = "qwen3_moe";
+  narrow.dtype = MOERUN_DTYPE_BF16;
+  narrow.expert_width = WIDTH;
+  open_world(&files, narrow);
+  comm = files.comm;
+  if (moerun_model_shape_load(&shape, files.path) != MOERUN_OK) {
+    return EXIT_FAILURE;
+  }
+  if (test_rank() == 0) (void)printf("seed %d\n", SEED);
+  const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  close_world(&files);
+  (void)MPI_Finalize();
+  return failed;
+}

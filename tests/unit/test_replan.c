@@ -1,0 +1,294 @@
+/* Replanning: it finds what repays and leaves what does not, layer by layer;
+ * its figures are those of the trace; parts get the ranks that serve best. */
+#include "placement/replan.h"
+#include "support/draw.h"
+#include "support/place_world.h"
+
+#include <stdio.h>
+
+enum { SEED = 71, LAYERS = 3, EXPERTS = 12, RANKS = 3, TERMS = 2 };
+
+static const int64_t cheap[LAYERS] = {1, 1, 1};
+
+static const synthetic model = {.tokens = 900,
+                                .sequence_tokens = 300,
+                                .layers = LAYERS,
+                                .experts = EXPERTS,
+                                .terms = TERMS,
+                                .classes = 9,
+                                .affinity = 3,
+                                .seed = SEED,
+                                .sample = SEED};
+
+static int32_t homes[RANKS] = {0, 1, 2};
+
+/* Three sequences, one at home on each rank. */
+static moerun__trace make_trace(uint64_t sample) {
+  synthetic make = model;
+  make.sample = sample;
+  moerun__trace trace = synthetic_create(&make);
+  trace.home = homes;
+  trace.num_ranks = RANKS;
+  return trace;
+}
+
+static moerun_placement *make_blocks(void) {
+  moerun_placement *p = NULL;
+  assert_int_equal(moerun_placement_create_block(&p, LAYERS, EXPERTS, RANKS),
+                   MOERUN_OK);
+  return p;
+}
+
+static moerun__replan_costs make_costs(const int64_t *expert_bytes,
+                                       double horizon) {
+  return (moerun__replan_costs){.copy_bytes = 100,
+                                .result_bytes = 10,
+                                .expert_bytes = expert_bytes,
+                                .horizon = horizon};
+}
+
+/* Replicas of one layer that `to` has and `from` has not. */
+static int64_t lacking(const moerun_placement *from, const moerun_placement *to,
+                       int32_t layer) {
+  int64_t count = 0;
+  for (int32_t n = layer * EXPERTS; n < (layer + 1) * EXPERTS; n++) {
+    for (int32_t i = to->replica_offset[n]; i < to->replica_offset[n + 1];
+         i++) {
+      int found = 0;
+      for (int32_t j = from->replica_offset[n]; j < from->replica_offset[n + 1];
+           j++) {
+        found |= from->rank_of[j] == to->rank_of[i];
+      }
+      count += !found;
+    }
+  }
+  return count;
+}
+
+static void figures_are_those_of_the_trace(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun__trace judge = make_trace(2);
+  moerun_placement *now = make_blocks();
+  static const int64_t weights[LAYERS] = {300, 200, 100};
+  const moerun__replan_costs costs = make_costs(weights, 2.5);
+  moerun__replan_verdict v;
+  int64_t before[LAYERS];
+  int64_t after[LAYERS];
+  int64_t moved = 0;
+  int64_t bytes = 0;
+  double saved = 0;
+  moerun__judgement j;
+  moerun__topology *topology = NULL;
+  assert_int_equal(moerun__replan(&v, now, &train, &judge, &costs), MOERUN_OK);
+  assert_non_null(v.placement);
+  assert_int_equal(moerun__placement_check(v.placement), MOERUN_OK);
+  assert_int_equal(moerun__replan_bytes(before, now, &judge, &costs),
+                   MOERUN_OK);
+  assert_int_equal(moerun__replan_bytes(after, v.placement, &judge, &costs),
+                   MOERUN_OK);
+  for (int32_t l = 0; l < LAYERS; l++) {
+    moved += lacking(now, v.placement, l);
+    bytes += lacking(now, v.placement, l) * weights[l];
+    saved += 2.5 * (double)(before[l] - after[l]);
+  }
+  assert_int_equal(v.experts_moved, moved);
+  assert_int_equal(v.bytes_moved, bytes);
+  assert_true(fabs((double)v.bytes_saved - saved) <= LAYERS);
+  assert_true(v.bytes_saved > v.bytes_moved);
+  /* The layers' bytes add up to what the judgement of all layers says. */
+  assert_int_equal(moerun__topology_parse(&topology, "3 ranks"), MOERUN_OK);
+  assert_int_equal(moerun__judge(&j, now, &judge, topology, 1, 1, judge.home),
+                   MOERUN_OK);
+  assert_int_equal(before[0] + before[1] + before[2],
+                   100 * j.rows_out + 10 * j.rows_back);
+  moerun__topology_destroy(topology);
+  moerun_placement_destroy(v.placement);
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+  synthetic_free(&judge);
+}
+
+static void what_does_not_repay_stays(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun__trace judge = make_trace(2);
+  moerun_placement *now = make_blocks();
+  moerun__replan_verdict v;
+  int64_t before[LAYERS];
+  moerun__replan_costs costs = make_costs(cheap, 1);
+  assert_int_equal(moerun__replan_bytes(before, now, &judge, &costs),
+                   MOERUN_OK);
+  /* More than all rows together, and more than a part of them can save. */
+  for (int64_t share = 1; share <= 4; share *= 4) {
+    const int64_t dear[LAYERS] = {before[0] / share, before[1] / share,
+                                  before[2] / share};
+    costs.expert_bytes = dear;
+    assert_int_equal(moerun__replan(&v, now, &train, &judge, &costs),
+                     MOERUN_OK);
+    assert_null(v.placement);
+    assert_int_equal(v.experts_moved, 0);
+    assert_int_equal(v.bytes_saved, 0);
+    costs.horizon = 1000; /* the same for longer does repay */
+    assert_int_equal(moerun__replan(&v, now, &train, &judge, &costs),
+                     MOERUN_OK);
+    assert_non_null(v.placement);
+    moerun_placement_destroy(v.placement);
+    costs.horizon = 1;
+  }
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+  synthetic_free(&judge);
+}
+
+static void layers_are_decided_one_by_one(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun__trace judge = make_trace(2);
+  moerun_placement *now = make_blocks();
+  static const int64_t weights[LAYERS] = {INT64_C(1) << 40, 1,
+                                          INT64_C(1) << 40};
+  const moerun__replan_costs costs = make_costs(weights, 1);
+  moerun__replan_verdict v;
+  assert_int_equal(moerun__replan(&v, now, &train, &judge, &costs), MOERUN_OK);
+  assert_non_null(v.placement);
+  assert_int_equal(lacking(now, v.placement, 0), 0);
+  assert_true(lacking(now, v.placement, 1) > 0);
+  assert_int_equal(lacking(now, v.placement, 2), 0);
+  moerun_placement_destroy(v.placement);
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+  synthetic_free(&judge);
+}
+
+/* Names of parts that cost nothing to exchange are not exchanged, and no other
+ * naming of what was found would have been worth more. */
+static void parts_are_named_at_best(void **state) {
+  (void)state;
+  static const int32_t names[6][RANKS] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                          {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+  moerun__trace trace = make_trace(1);
+  moerun_placement *now = make_blocks();
+  static const int64_t weights[LAYERS] = {5000, 500, 50};
+  const moerun__replan_costs costs = make_costs(weights, 3);
+  moerun__replan_verdict v;
+  assert_int_equal(moerun__replan(&v, now, &trace, &trace, &costs), MOERUN_OK);
+  assert_non_null(v.placement);
+  int64_t best[LAYERS];
+  int64_t found[LAYERS];
+  for (int i = 0; i < 6; i++) {
+    int32_t rank_of[LAYERS * EXPERTS];
+    moerun_placement *other = NULL;
+    int64_t bytes[LAYERS];
+    for (int32_t n = 0; n < LAYERS * EXPERTS; n++) {
+      rank_of[n] = names[i][v.placement->rank_of[n]];
+    }
+    assert_int_equal(
+        moerun_placement_create(&other, LAYERS, EXPERTS, RANKS, rank_of),
+        MOERUN_OK);
+    assert_int_equal(moerun__replan_bytes(bytes, other, &trace, &costs),
+                     MOERUN_OK);
+    for (int32_t l = 0; l < LAYERS; l++) {
+      const int64_t total = 3 * bytes[l] + weights[l] * lacking(now, other, l);
+      if (i == 0) found[l] = total;
+      if (i == 0 || total < best[l]) best[l] = total;
+    }
+    moerun_placement_destroy(other);
+  }
+  for (int32_t l = 0; l < LAYERS; l++) {
+    assert_int_equal(found[l], best[l]);
+  }
+  /* Where it is already, nothing more repays. */
+  moerun__replan_verdict again;
+  assert_int_equal(moerun__replan(&again, v.placement, &trace, &trace, &costs),
+                   MOERUN_OK);
+  assert_null(again.placement);
+  moerun_placement_destroy(v.placement);
+  moerun_placement_destroy(now);
+  synthetic_free(&trace);
+}
+
+static void replicas_stay_in_layers_that_do_not_change(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun_placement *now = NULL;
+  int32_t offset[LAYERS * EXPERTS + 1];
+  int32_t rank_of[2 * LAYERS * EXPERTS];
+  static const int64_t weights[LAYERS] = {INT64_C(1) << 40, 1,
+                                          INT64_C(1) << 40};
+  const moerun__replan_costs costs = make_costs(weights, 1);
+  moerun__replan_verdict v;
+  int32_t next = 0;
+  for (int32_t n = 0; n < LAYERS * EXPERTS; n++) {
+    offset[n] = next;
+    rank_of[next++] = n % EXPERTS * RANKS / EXPERTS;
+    if (n / EXPERTS != 1 && n % EXPERTS == 3) rank_of[next++] = 2;
+  }
+  offset[LAYERS * EXPERTS] = next;
+  assert_int_equal(moerun__placement_create(&now, LAYERS, EXPERTS, RANKS,
+                                            offset, rank_of, "given"),
+                   MOERUN_OK);
+  assert_int_equal(moerun__replan(&v, now, &train, &train, &costs), MOERUN_OK);
+  assert_non_null(v.placement);
+  const int32_t *after = v.placement->replica_offset;
+  assert_memory_equal(after, offset, (EXPERTS + 1) * sizeof *offset);
+  assert_int_equal(after[2 * EXPERTS] - after[EXPERTS], EXPERTS);
+  assert_int_equal(after[3 * EXPERTS] - after[2 * EXPERTS],
+                   offset[3 * EXPERTS] - offset[2 * EXPERTS]);
+  assert_int_equal(lacking(now, v.placement, 2), 0);
+  moerun_placement_destroy(v.placement);
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+}
+
+static void traces_without_homes_are_refused(void **state) {
+  (void)state;
+  moerun__trace trace = make_trace(1);
+  moerun_placement *now = make_blocks();
+  const moerun__replan_costs costs = make_costs(cheap, 1);
+  moerun__replan_verdict v;
+  trace.home = NULL;
+  assert_int_equal(moerun__replan(&v, now, &trace, &trace, &costs),
+                   MOERUN_ERR_INVALID);
+  assert_null(v.placement);
+  moerun_placement_destroy(now);
+  synthetic_free(&trace);
+}
+
+static void failed_allocations_leave_nothing_behind(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun_placement *now = make_blocks();
+  const moerun__replan_costs costs = make_costs(cheap, 1);
+  const size_t live = moerun__alloc_live();
+  for (long nth = 0;; nth++) {
+    moerun__replan_verdict v;
+    moerun__alloc_fail_nth(nth);
+    const moerun_status status =
+        moerun__replan(&v, now, &train, &train, &costs);
+    moerun__alloc_fail_nth(-1);
+    moerun_placement_destroy(v.placement);
+    assert_int_equal(moerun__alloc_live(), live);
+    if (status == MOERUN_OK) {
+      assert_true(nth > 20);
+      break;
+    }
+    assert_int_equal(status, MOERUN_ERR_NOMEM);
+  }
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(figures_are_those_of_the_trace),
+      cmocka_unit_test(what_does_not_repay_stays),
+      cmocka_unit_test(layers_are_decided_one_by_one),
+      cmocka_unit_test(parts_are_named_at_best),
+      cmocka_unit_test(replicas_stay_in_layers_that_do_not_change),
+      cmocka_unit_test(traces_without_homes_are_refused),
+      cmocka_unit_test(failed_allocations_leave_nothing_behind),
+  };
+  (void)printf("seed %d\n", SEED);
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
