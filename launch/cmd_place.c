@@ -10,6 +10,7 @@
 #include "launch/lines.h"
 #include "launch/place_loads.h"
 #include "launch/place_table.h"
+#include "placement/bound.h"
 #include "placement/export.h"
 #include "placement/method.h"
 #include "placement/program.h"
@@ -85,6 +86,19 @@ static moerun_status find_method(place *p) {
                  name);
 done:
   moerun__text_clear(&names);
+  return status;
+}
+
+/* Before a solve that it would make worthless. */
+static moerun_status check_bound(const place *p) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(strcmp(text_of(p, "bound"), "none") == 0 ||
+                     moerun__config_int(p->config, "spare_slots") == 0,
+                 MOERUN_ERR_INVALID,
+                 "--bound: bounds are of placements without replicas, found "
+                 "--spare-slots %lld",
+                 (long long)moerun__config_int(p->config, "spare_slots"));
+done:
   return status;
 }
 
@@ -267,16 +281,46 @@ done:
   return status;
 }
 
-/* The bound is of placements without replicas, and of the sum that the solver
- * saw: it can pass the cost by a rounding, never by more. */
+static int has_replicas(const moerun_placement *placement) {
+  const int32_t entries = placement->num_layers * placement->num_experts;
+  return placement->replica_offset[entries] > entries;
+}
+
+/* What no placement within the caps costs less than: this one is proven to be
+ * the best where it is one of them and costs no more. */
+static moerun_status find_bound(const place *p, moerun__certificate *c) {
+  moerun_status status = MOERUN_OK;
+  const moerun__bound_options options = {
+      .kind = (moerun__bound_kind)moerun__bound_kind_find(text_of(p, "bound")),
+      .time_limit_s = moerun__config_double(p->config, "bound_time"),
+      .clock = now,
+      .cost = c->cost};
+  double bound = -1;
+  if (options.kind == MOERUN_BOUND_NONE || c->proven) goto done;
+  MOERUN_REQUIRE(!has_replicas(p->placement), MOERUN_ERR_UNSUPPORTED,
+                 "--bound: bounds are of placements without replicas, found "
+                 "some in %s",
+                 text_of(p, "placement"));
+  MOERUN_TRY(moerun__bound(&bound, p->problem, &options));
+  if (bound > c->bound) c->bound = bound;
+  c->proven =
+      bound >= c->cost &&
+      moerun__solution_check(p->problem, p->placement->rank_of) == MOERUN_OK;
+done:
+  return status;
+}
+
+/* A method's own bound is of placements without replicas, and of the sum that
+ * the method saw: it can pass the cost by a rounding, never by more. */
 static void conclude(const place *p, moerun__certificate *c) {
-  const int has_replicas = moerun__config_int(p->config, "spare_slots") > 0;
-  c->cost = moerun__judged(p->problem, &c->after[MOERUN_TRAIN]);
-  if (has_replicas) {
+  if (has_replicas(p->placement)) {
     c->proven = 0;
     c->bound = -1;
   }
-  if (c->proven || c->bound > c->cost) c->bound = c->cost;
+  if (c->proven ||
+      (p->facts.is_solved && p->method->keeps_caps && c->bound > c->cost)) {
+    c->bound = c->cost;
+  }
   c->gap = moerun__gap(c->cost, c->bound, moerun__worst_cost(p->problem));
 }
 
@@ -297,6 +341,8 @@ static moerun_status certify(place *p) {
   c->trace_digest = moerun__trace_digest(p->trace);
   MOERUN_TRY(judge(p, c));
   MOERUN_TRY(judge_even(p));
+  c->cost = moerun__judged(p->problem, &c->after[MOERUN_TRAIN]);
+  MOERUN_TRY(find_bound(p, c));
   conclude(p, c);
   moerun__certificate_destroy(p->placement->certificate);
   p->placement->certificate = c;
@@ -381,6 +427,7 @@ static moerun_status run(place *p) {
                                    p->topology, p->topology_line.bytes));
     goto done;
   }
+  MOERUN_TRY(check_bound(p));
   p->invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(load_trace(p, "trace"));
   MOERUN_TRY(read_model(p));

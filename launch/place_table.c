@@ -65,12 +65,12 @@ static void print_verdict(FILE *stream, const moerun__place_facts *facts) {
   const moerun__certificate *c = facts->placement->certificate;
   (void)fprintf(stream, "\n  %s: %s, slack %g", facts->placement->method,
                 c->objective, c->slack);
-  if (!facts->is_solved) {
-    (void)fprintf(stream, ": %.6g; given, not solved here\n", c->cost);
-    return;
+  if (facts->is_solved) {
+    (void)fprintf(stream, ", seed %lld, %.2f s: %.6g; ", (long long)c->seed,
+                  c->seconds, c->cost);
+  } else {
+    (void)fprintf(stream, ": %.6g; given, not solved here; ", c->cost);
   }
-  (void)fprintf(stream, ", seed %lld, %.2f s: %.6g; ", (long long)c->seed,
-                c->seconds, c->cost);
   if (c->proven) {
     (void)fputs("optimal, proven\n", stream);
   } else if (c->bound >= 0) {

@@ -136,8 +136,20 @@ grep -q certificate q && complain 'q: a certificate without a trace'
 succeed 0 place --loads l --ranks 4 --method lpt
 says '  rank load max/mean              1.5316     1.0415'
 
+# ---- Bounds: of every placement, solved or given
+
+succeed 0 place --trace t.npy --ranks 4 --objective cut --bound sdp \
+  --bound-time 1 --output q
+says 'certified gap'
+grep -q '"bound": 0\.' q || complain "q: no bound"
+succeed 0 place --trace t.npy --ranks 4 --objective cut --bound sdp \
+  --bound-time 1 --placement q
+says 'certified gap'
+
 # ---- Refusals
 
+refuse 2 '--bound: bounds are of placements without replicas' \
+  --trace t.npy --ranks 4 --method eplb --spare-slots 1 --bound sdp
 refuse 65 'method cd needs the routing of a trace, not loads alone' \
   --loads l --ranks 4
 refuse 2 '--placement: expected --trace with it, found --loads' \

@@ -1,0 +1,222 @@
+/* From a problem to its relaxation, and when to do what to it.
+ *
+ * Where E is not a multiple of R, blanks fill every part up to the same number
+ * of items: they have no load and no pairs, and no two of one layer share a
+ * rank, so that counts are met exactly. */
+#include "placement/bound_level.h"
+
+#include <math.h>
+
+enum {
+  STEPS_A_VALUE = 25,
+  STEPS_AT_FIRST = 10, /* until step STEPS_A_LOOK */
+  STEPS_A_LOOK = 50,   /* at triangles and residuals */
+  STEPS_A_STAGE = 100, /* growth is measured over these */
+  LAST_PENALTY_STEP = 600,
+  PAIRS_A_TRIANGLE = 32,
+  FEWEST_TRIANGLES = 100,
+};
+
+#define LEAST_EXCESS    0.005 /* of a triangle to be taken up */
+#define RESIDUAL_RATIO  3.0   /* beyond which the penalty is changed */
+#define PENALTY_FACTOR  1.5
+#define GROWTH_TO_WIDEN 5e-4 /* of the pairs kept, over a stage */
+#define GROWTH_TO_GO_ON 2e-5
+
+/* ---- Fill in ---------------------------------------------------------------- */
+
+/* Least scale that the shares of several ranks are compared in. */
+static int64_t part_cap(const moerun__problem *problem, int32_t layer,
+                        int32_t ranks_per_part) {
+  const int64_t *cap =
+      problem->cap + (size_t)layer * (size_t)problem->num_ranks;
+  int64_t most = 0;
+  for (int32_t r = 0; r < problem->num_ranks; r += ranks_per_part) {
+    int64_t sum = 0;
+    for (int32_t i = r; i < r + ranks_per_part; i++) {
+      sum += cap[i];
+    }
+    if (sum > most) most = sum;
+  }
+  return most;
+}
+
+static void fill_layer(moerun__relax *relax, const moerun__problem *problem,
+                       int32_t layer, int32_t ranks_per_part) {
+  const size_t E = (size_t)problem->num_experts;
+  const size_t n = (size_t)relax->num_items;
+  const int64_t *load = problem->load + (size_t)layer * E;
+  const int64_t cap = part_cap(problem, layer, ranks_per_part);
+  double *share = relax->load + (size_t)layer * n;
+  uint8_t *apart = relax->apart + (size_t)layer * n * n;
+  double squares = 0;
+  for (size_t i = 0; i < E; i++) {
+    squares += (double)load[i] * (double)load[i];
+  }
+  const double length = squares > 0 ? sqrt(squares) : 1;
+  for (size_t i = 0; i < E; i++) {
+    share[i] = (double)load[i] / length;
+  }
+  relax->cap[layer] = (double)cap / length;
+  for (size_t i = 0; i < n; i++) {
+    for (size_t j = 0; j < n; j++) {
+      if (i == j) continue;
+      const int both_blank = i >= E && j >= E && ranks_per_part == 1;
+      const int too_heavy = i < E && j < E && load[i] + load[j] > cap;
+      apart[i * n + j] =
+          both_blank || too_heavy || relax->num_items == relax->num_parts;
+    }
+  }
+}
+
+/* worth[n][n] = count[E][E], the rest 0, less its row and column means: with
+ * rows that add up to c, these count the same in every placement, which is
+ * what is returned. */
+static double fill_worth(double *worth, const int64_t *count, size_t E,
+                         size_t n, int32_t num_parts) {
+  double total = 0;
+  for (size_t i = 0; i < E; i++) {
+    double sum = 0;
+    for (size_t j = 0; j < E; j++) {
+      worth[i * n + j] = (double)count[i * E + j];
+      sum += worth[i * n + j];
+    }
+    total += sum;
+    for (size_t j = 0; j < n; j++) {
+      worth[i * n + j] -= sum / (double)n;
+    }
+  }
+  for (size_t j = 0; j < n; j++) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+      sum += worth[i * n + j];
+    }
+    for (size_t i = 0; i < n; i++) {
+      worth[i * n + j] -= sum / (double)n;
+    }
+  }
+  return total / num_parts;
+}
+
+/* To a root mean square of 1; *level: pairs within a layer count once. */
+static void scale_worth(moerun__bound_level *level, int within) {
+  moerun__relax *relax = level->relax;
+  const size_t begin = relax->offset[within ? 0 : 1];
+  const size_t end = relax->offset[within ? 1 : 2];
+  double squares = 0;
+  for (size_t i = begin; i < end; i++) {
+    squares += relax->worth[i] * relax->worth[i];
+  }
+  const double scale = sqrt(squares / (double)(end - begin));
+  const double by = scale > 0 ? scale : 1;
+  for (size_t i = begin; i < end; i++) {
+    relax->worth[i] /= by;
+  }
+  level->scale = within ? by / 2 : by;
+  if (within) level->base /= 2;
+}
+
+moerun_status moerun__bound_level_create(moerun__bound_level *level,
+                                         const moerun__problem *problem,
+                                         int32_t ranks_per_part, int within,
+                                         int32_t width) {
+  moerun_status status = MOERUN_OK;
+  const int32_t L = problem->num_layers;
+  const int32_t parts = problem->num_ranks / ranks_per_part;
+  const size_t E = (size_t)problem->num_experts;
+  const int64_t *count = within ? problem->together : problem->follow;
+  const int32_t items = problem->num_ranks * problem->most_slots;
+  const int32_t distance = within ? 0 : 1;
+  *level = (moerun__bound_level){.most_width = width < L ? width : L};
+  MOERUN_TRY(
+      moerun__relax_create(&level->relax, L, items, parts, distance + 1));
+  for (int32_t l = 0; l < L; l++) {
+    fill_layer(level->relax, problem, l, ranks_per_part);
+  }
+  for (int32_t l = 0; l + distance < L; l++) {
+    double *worth =
+        moerun__relax_pairs(level->relax, level->relax->worth, distance, l);
+    level->base +=
+        fill_worth(worth, count + (size_t)l * E * E, E, (size_t)items, parts);
+  }
+  scale_worth(level, within);
+  level->kept = INFINITY;
+  level->kept_lately = INFINITY;
+  moerun__relax_start(level->relax);
+done:
+  return status;
+}
+
+void moerun__bound_level_clear(moerun__bound_level *level) {
+  moerun__relax_destroy(level->relax);
+  level->relax = NULL;
+}
+
+/* ---- Step ------------------------------------------------------------------- */
+
+/* Counts are whole, so is their bound. */
+static moerun_status value(moerun__bound_level *level) {
+  moerun_status status = MOERUN_OK;
+  double most = 0;
+  MOERUN_TRY(moerun__relax_value(&most, level->relax));
+  const double kept = level->base + level->scale * most;
+  const double rounding = 1e-12 * (fabs(level->base) + fabs(kept));
+  level->kept = fmin(level->kept, floor(fmax(kept + rounding, 0)));
+done:
+  return status;
+}
+
+static moerun_status look(moerun__bound_level *level) {
+  moerun_status status = MOERUN_OK;
+  moerun__relax *relax = level->relax;
+  const double primal = relax->primal_residual;
+  const double dual = relax->dual_residual;
+  const size_t most =
+      relax->offset[relax->width] / PAIRS_A_TRIANGLE + FEWEST_TRIANGLES;
+  size_t added = 0;
+  if (level->step <= LAST_PENALTY_STEP) {
+    if (primal > RESIDUAL_RATIO * dual) {
+      moerun__relax_set_penalty(relax, relax->penalty * PENALTY_FACTOR);
+    } else if (dual > RESIDUAL_RATIO * primal) {
+      moerun__relax_set_penalty(relax, relax->penalty / PENALTY_FACTOR);
+    }
+  }
+  MOERUN_TRY(moerun__relax_separate(&added, relax, most, LEAST_EXCESS));
+done:
+  return status;
+}
+
+/* Wider windows once these hardly gain, the end once those do. */
+static moerun_status end_stage(moerun__bound_level *level) {
+  moerun_status status = MOERUN_OK;
+  moerun__relax *wider = NULL;
+  const double growth = level->kept_lately - level->kept;
+  const int can_widen = level->relax->width < level->most_width;
+  level->kept_lately = level->kept;
+  if (growth > (can_widen ? GROWTH_TO_WIDEN : GROWTH_TO_GO_ON) * level->kept) {
+    goto done;
+  }
+  if (can_widen) {
+    MOERUN_TRY(moerun__relax_widen(&wider, level->relax));
+    moerun__relax_destroy(level->relax);
+    level->relax = wider;
+  } else {
+    level->is_done = 1;
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__bound_level_step(moerun__bound_level *level,
+                                       int *is_valued, int value_now) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__relax_step(level->relax));
+  const int64_t step = ++level->step;
+  const int64_t each = step < STEPS_A_LOOK ? STEPS_AT_FIRST : STEPS_A_VALUE;
+  *is_valued = value_now || step % each == 0;
+  if (*is_valued) MOERUN_TRY(value(level));
+  if (step % STEPS_A_LOOK == 0) MOERUN_TRY(look(level));
+  if (step % STEPS_A_STAGE == 0) MOERUN_TRY(end_stage(level));
+done:
+  return status;
+}
