@@ -6,6 +6,7 @@
 #ifdef MOERUN_METIS
 #include "benchmarks/place_metis.h"
 #endif
+#include "benchmarks/place_bound.h"
 #include "placement/certificate.h"
 #include "placement/method.h"
 #include "runtime/base/config.h"
@@ -31,6 +32,7 @@ typedef struct options {
   const char *objective;
   const char *json;
   double time_limit_s;
+  double bound_s; /* 0: no bounds */
   int64_t seed;
   int help;
 } options;
@@ -44,6 +46,7 @@ static const char usage[] =
     "  --method NAMES     with commas between; NAME+N: N rounds of polish\n"
     "                     on top                                     (all)\n"
     "  --time-limit S     seconds for each method                     (60)\n"
+    "  --bound-time S     seconds for each case's certified bound      (0)\n"
     "  --seed N                                                        (0)\n"
     "  --json FILE        the same numbers as JSON\n";
 
@@ -189,6 +192,7 @@ done:
 static moerun_status parse_options(options *o, int argc, char **argv) {
   moerun_status status = MOERUN_OK;
   const char *limit = "60";
+  const char *bound = "0";
   const char *seed = "0";
   *o = (options){.objective = "fanout"};
   const struct {
@@ -199,6 +203,7 @@ static moerun_status parse_options(options *o, int argc, char **argv) {
       {"--topology", &o->topology}, {"--objective", &o->objective},
       {"--method", &o->methods},    {"--json", &o->json},
       {"--time-limit", &limit},     {"--seed", &seed},
+      {"--bound-time", &bound},
   };
   const size_t n = sizeof texts / sizeof *texts;
   for (int i = 1; i < argc; i += 2) {
@@ -217,6 +222,10 @@ static moerun_status parse_options(options *o, int argc, char **argv) {
   MOERUN_REQUIRE(end != limit && *end == '\0' && o->time_limit_s > 0,
                  MOERUN_ERR_INVALID,
                  "--time-limit: expected seconds above 0, found \"%s\"", limit);
+  o->bound_s = strtod(bound, &end);
+  MOERUN_REQUIRE(
+      end != bound && *end == '\0' && o->bound_s >= 0, MOERUN_ERR_INVALID,
+      "--bound-time: expected seconds from 0 on, found \"%s\"", bound);
   o->seed = strtoll(seed, &end, 10);
   MOERUN_REQUIRE(end != seed && *end == '\0' && o->seed >= 0,
                  MOERUN_ERR_INVALID,
@@ -339,6 +348,17 @@ done:
 
 /* ---- One case -------------------------------------------------------------- */
 
+/* Of placements without spare slots; `cost`: of the best within the caps. */
+static moerun_status run_bound(bench *b, const world *w, double cost) {
+  const place_bound_case of = {.name = w->of->name,
+                               .trace_name = w->trace_name,
+                               .problem = w->problem,
+                               .cost = cost,
+                               .seconds = b->options.bound_s};
+  if (!(of.seconds > 0) || w->of->spare_slots > 0) return MOERUN_OK;
+  return place_bound_run(&b->json, &b->num_rows, &of);
+}
+
 static moerun_status run_case(bench *b, const bench_case *of,
                               const char *trace_name,
                               const moerun__trace *trace) {
@@ -349,6 +369,7 @@ static moerun_status run_case(bench *b, const bench_case *of,
   MOERUN_TRY(moerun__trace_select(&w.train, trace, 0, 2));
   MOERUN_TRY(moerun__trace_select(&w.held_out, trace, 1, 2));
   MOERUN_TRY(moerun__problem_create(&w.problem, w.train, w.topology, &how));
+  double least = moerun__worst_cost(w.problem);
   print_head(b, &w);
   for (int i = 0; i < b->num_entries; i++) {
     row r;
@@ -360,7 +381,9 @@ static moerun_status run_case(bench *b, const bench_case *of,
     }
     print_row(&r);
     MOERUN_TRY(put_row(b, &w, &r));
+    if (b->entries[i].method->keeps_caps && r.cost < least) least = r.cost;
   }
+  MOERUN_TRY(run_bound(b, &w, least));
 done:
   moerun__problem_destroy(w.problem);
   moerun__trace_destroy(w.train);

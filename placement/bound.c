@@ -48,10 +48,10 @@ int moerun__bound_kind_find(const char *name) {
 /* ---- Fan-out ---------------------------------------------------------------- */
 
 /* Pairs on one rank when k terms are split evenly over f ranks. */
-static double even_pairs(int32_t k, int32_t f) {
+static int32_t even_pairs(int32_t k, int32_t f) {
   const int32_t each = k / f;
-  const int32_t more = k % f;
-  return (f - more) * (each * (each - 1) / 2) + more * ((each + 1) * each / 2);
+  const int32_t more = k % f; /* of the ranks have a term more */
+  return f * (each * (each - 1) / 2) + more * each;
 }
 
 static double least_charge(int32_t k, int32_t most_ranks, double price) {
@@ -67,13 +67,13 @@ static double least_fanout(const search *s) {
   const int32_t R = s->problem->num_ranks;
   double best = 0;
   for (int32_t f = 1; f < K && f < R; f++) {
-    const double fewer = even_pairs(K, f) - even_pairs(K, f + 1);
-    if (!(fewer > 0)) continue;
+    const int32_t fewer = even_pairs(K, f) - even_pairs(K, f + 1);
+    if (fewer == 0) continue;
     double visits = 0;
     double ranks = -s->level[0].kept / fewer;
     for (int32_t k = 0; k <= K; k++) {
       visits += (double)s->tokens_of[k];
-      ranks += (double)s->tokens_of[k] * least_charge(k, R, 1 / fewer);
+      ranks += (double)s->tokens_of[k] * least_charge(k, R, 1.0 / fewer);
     }
     best = fmax(best, ranks / visits * (1 - 1e-12));
   }
