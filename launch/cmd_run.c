@@ -24,6 +24,7 @@
 #include "runtime/session.h"
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -37,6 +38,7 @@ typedef struct run {
   int is_profile;
   moerun__model_config model_config;
   const moerun__kernels *kernels;
+  moerun__faults faults;
   moerun_placement *placement;
   moerun_model *model;
   moerun_session *session;
@@ -85,7 +87,7 @@ static int given(const run *r, const char *key) {
   return moerun__config_text(r->config, key)[0] != '\0';
 }
 
-static moerun_status check_settings(const run *r) {
+static moerun_status check_settings(run *r) {
   moerun_status status = MOERUN_OK;
   const moerun__config *c = r->config;
   const int inputs =
@@ -108,6 +110,10 @@ static moerun_status check_settings(const run *r) {
                  "--max-sequences: expected at most --max-tokens (%lld), found "
                  "%lld",
                  (long long)max_tokens, (long long)max_sequences);
+  if (given(r, "fault")) {
+    MOERUN_TRY(
+        moerun__faults_parse(&r->faults, moerun__config_text(c, "fault")));
+  }
 done:
   return status;
 }
@@ -346,6 +352,11 @@ static moerun_status load(run *r) {
   moerun__session_extra extra =
       moerun__session_extra_of(r->config, r->placement, r->is_profile);
   extra.kernels = r->kernels;
+  extra.threshold = (int32_t)lround(
+      1000 * moerun__config_double(r->config, "balance_threshold"));
+  extra.min_rows =
+      moerun__to_int(moerun__config_int(r->config, "balance_rows"));
+  extra.faults = r->faults.count > 0 ? &r->faults : NULL;
   if (r->comm->rank == 0) print_prediction(r);
   MOERUN_TRY(
       moerun_model_load(&r->model, r->comm, r->placement, r->model_path, NULL));

@@ -53,14 +53,16 @@ say "the run over the prompts"
 cat "$results/table"
 
 say "experts placed by recorded routing: bytes between the 4 ranks"
+# Without balancing: then every row goes where the placement says, to the byte.
 trace=$results/trace.npy
-on 4 profile --model $model --prompts $prompts --trace "$trace" \
+on 4 profile --model $model --balance off --prompts $prompts --trace "$trace" \
   --output "$results/recorded.jsonl" --metrics "$results/recorded.json" \
   --log-level warn --progress off > /dev/null
 "$moerun" place --trace "$trace" --ranks 4 --model $model \
   --output "$results/placement.json" --json "$results/place.json" \
   > "$results/place_table"
-on 4 run --model $model --prompts $prompts --output "$results/placed.jsonl" \
+on 4 run --model $model --balance off --prompts $prompts \
+  --output "$results/placed.jsonl" \
   --placement "$results/placement.json" --metrics "$results/placed.json" \
   --log-level warn --progress off > /dev/null
 cmp "$results/placed.jsonl" "$results/4_ranks.jsonl"

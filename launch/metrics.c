@@ -3,6 +3,7 @@
  * can rely on keys while "version" stays; new keys may be added. */
 #include "launch/metrics.h"
 
+#include "launch/balance_table.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 
@@ -292,6 +293,7 @@ moerun_status moerun__metrics_print(moerun__text *out,
     MOERUN_TRY(put_replaced(out, f->replaced));
     MOERUN_TRY(put_stages(out, f->report));
     MOERUN_TRY(put_load(out, f->report));
+    MOERUN_TRY(moerun__balance_json(out, f->report));
   }
   MOERUN_TRY(moerun__text_append(out, "}\n", 2));
 done:

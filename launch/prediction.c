@@ -31,6 +31,10 @@ moerun__session_options_of(const moerun__config *config) {
       .compute = strcmp(moerun__config_text(config, "compute"), "bf16") == 0
                      ? MOERUN_COMPUTE_BF16
                      : MOERUN_COMPUTE_FP32,
+      .balance = strcmp(moerun__config_text(config, "balance"), "off") == 0
+                     ? MOERUN_BALANCE_OFF
+                     : MOERUN_BALANCE_AUTO,
+      .guest_bytes = moerun__config_int(config, "guest_memory") << 20,
   };
 }
 

@@ -3,6 +3,7 @@
  * where they are. */
 #include "launch/metrics.h"
 
+#include "launch/balance_table.h"
 #include "runtime/base/memory.h"
 
 enum { SHOWN_RANKS = 16 };
@@ -152,6 +153,7 @@ moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
   print_load(stream, "expert load", f->report->expert_rows,
              f->report->num_experts, f);
   MOERUN_TRY(print_rank_shares(stream, f->report));
+  moerun__balance_print(stream, f->report);
   print_memory(stream, f);
   print_stages(stream, f->report);
 done:

@@ -289,6 +289,7 @@ moerun_status moerun__decoder_forward(moerun_session *session,
   moerun_status status = MOERUN_OK;
   const moerun_model *model = session->model;
   moerun__stage_begin(&session->stats);
+  moerun__moe_begin_step(&session->moe, session->stats.steps);
   session->stats.steps++;
   if (failed == MOERUN_OK) failed = extend_cache(session, batch);
   if (failed == MOERUN_OK) embed(session, batch);

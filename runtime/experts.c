@@ -2,7 +2,7 @@
  * by slot, go through their experts, and the results leave for home. */
 #include "runtime/experts.h"
 
-#include "runtime/base/number.h"
+#include "runtime/base/timer.h"
 
 #include <string.h>
 
@@ -152,12 +152,30 @@ static expert expert_at(const moerun__moe *moe, const moerun__layer *layer,
   return (expert){&moe->guests.gate_up[guest], &moe->guests.down[guest]};
 }
 
+/* M rows of tile_x through one expert to tile_y. */
+static void compute_tile(moerun__moe *moe, const expert *of, int32_t M) {
+  const size_t H = (size_t)moe->model->config.hidden_width;
+  const size_t F = (size_t)moe->model->config.expert_width;
+  const int counted = moe->faults != NULL && moe->faults->counted;
+  const double began = moerun__now();
+  for (int32_t run = 0; run < moe->slowness.compute; run++) {
+    moe->linear(moe->tile_gate_up, 2 * F, moe->tile_x, H, M, of->gate_up,
+                moe->scratch);
+    moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, M, (int32_t)F);
+    moe->linear(moe->tile_y, H, moe->tile_h, F, M, of->down, moe->scratch);
+  }
+  const double seconds =
+      counted ? moe->slowness.compute * moerun__speed_expected(&moe->speed, M)
+              : moerun__now() - began;
+  moerun__speed_add(&moe->speed, M, seconds);
+  moe->busy_seconds += seconds;
+}
+
 /* Rows first..last-1 of the grouped lists through one expert. */
 static void run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
                        const expert *of, int32_t first, int32_t last) {
   const moerun__kernels *k = moe->kernels;
   const int32_t H = moe->model->config.hidden_width;
-  const int32_t F = moe->model->config.expert_width;
   const moerun__wire_rows rows =
       moerun__moe_rows(moe, chunk->rows, moe->row_bytes);
   const moerun__wire_rows results =
@@ -165,11 +183,7 @@ static void run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
   for (int32_t i = first; i < last; i += MOERUN_FFN_TILE) {
     const int32_t M = last - i < MOERUN_FFN_TILE ? last - i : MOERUN_FFN_TILE;
     k->gather(moe->tile_x, &rows, moe->row_index + i, M, H);
-    moe->linear(moe->tile_gate_up, 2 * (size_t)F, moe->tile_x, (size_t)H, M,
-                of->gate_up, moe->scratch);
-    k->swiglu(moe->tile_h, moe->tile_gate_up, M, F);
-    moe->linear(moe->tile_y, (size_t)H, moe->tile_h, (size_t)F, M, of->down,
-                moe->scratch);
+    compute_tile(moe, of, M);
     k->scatter(&results, moe->result_index + i, moe->tile_y, M, H);
   }
 }
@@ -194,6 +208,15 @@ static int32_t expert_id(const moerun__moe *moe, const moerun__layer *layer,
   return moerun__guests_expert(&moe->guests, guest);
 }
 
+/* Time that the rank is slow for counts as time at work. */
+static void sleep_if_slow(moerun__moe *moe) {
+  if (moe->slowness.sleep_us == 0) return;
+  const double seconds = 1e-6 * moe->slowness.sleep_us;
+  moerun__pause(moe->slowness.sleep_us);
+  moe->speed.seconds += seconds;
+  moe->busy_seconds += seconds;
+}
+
 static moerun_status run_experts(moerun__moe *moe, int32_t c,
                                  const moerun__layer *layer, int32_t first,
                                  int32_t last) {
@@ -206,6 +229,7 @@ static moerun_status run_experts(moerun__moe *moe, int32_t c,
       (size_t)layer->moe_layer * (size_t)model->config.num_experts;
   MOERUN_TRY(count_slots(moe, c, num_slots, first, last));
   group_by_slot(moe, c, first, last);
+  sleep_if_slow(moe);
   int32_t begin = 0;
   for (int32_t s = 0; s < num_slots; s++) {
     const int32_t end = moe->slot_offset[s];

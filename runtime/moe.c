@@ -19,8 +19,19 @@
 #include "runtime/experts.h"
 
 #include "runtime/base/number.h"
+#include "runtime/base/timer.h"
 
 #include <string.h>
+
+/* What a rank tells all others of itself when it balances. */
+enum {
+  TOLD_SPEED,  /* as in moerun__demand */
+  TOLD_BUSY,   /* microseconds of the expert stage of the layer before */
+  TOLD_DEMAND, /* from here on: rows for each host */
+};
+
+/* Of a row, where speeds are counted and not measured. */
+#define COUNTED_SECONDS 1e-4
 
 /* ---- Buffers ---------------------------------------------------------------- */
 
@@ -80,11 +91,14 @@ static int32_t most_hosts(const moerun__moe *moe) {
 static void lay_out_counts(moerun__moe *moe, moerun__arena *arena) {
   const size_t R = (size_t)moe->model->comm->size;
   const size_t hosts = moe->balances ? (size_t)moe->max_hosts : 0;
-  const size_t width = 2 + (size_t)moe->num_chunks + hosts;
+  const size_t width =
+      1 + (size_t)moe->num_chunks + (moe->balances ? TOLD_DEMAND + hosts : 0);
   if (moe->balances) {
     moerun__plan_lay_out(&moe->plan, arena, (int32_t)R, moe->max_hosts);
+    moerun__ledger_lay_out(&moe->ledger, arena,
+                           moe->model->config.num_moe_layers, (int32_t)R);
   }
-  moe->demand = moerun__arena_take(arena, hosts, sizeof(int32_t));
+  moe->told = moerun__arena_take(arena, TOLD_DEMAND + hosts, sizeof(int32_t));
   moe->count_out = moerun__arena_take(arena, R * width, sizeof(int32_t));
   moe->count_in = moerun__arena_take(arena, R * width, sizeof(int32_t));
 }
@@ -140,10 +154,24 @@ moerun_status moerun__moe_open(moerun__moe *moe,
                                const moerun__plan_options *plan) {
   moerun_status status = MOERUN_OK;
   if (!moe->balances) goto done;
+  moerun__ledger_clear(&moe->ledger);
   MOERUN_TRY(moerun__guests_open(&moe->guests));
   if (plan == NULL) MOERUN_TRY(moerun__calibrate(moe));
+  if (moe->faults != NULL && moe->faults->counted) {
+    moerun__speed_expect(&moe->speed, COUNTED_SECONDS,
+                         MOERUN_FFN_TILE * COUNTED_SECONDS, MOERUN_FFN_TILE);
+  }
 done:
   return status;
+}
+
+void moerun__moe_begin_step(moerun__moe *moe, int64_t step) {
+  moerun__speed_step(&moe->speed);
+  if (moe->balances) moerun__ledger_begin_step(&moe->ledger);
+  moe->slowness = (moerun__slowness){.compute = 1};
+  if (moe->faults == NULL) return;
+  moe->slowness = moerun__faults_at(moe->faults, moe->model->comm->rank, step);
+  moerun__pause(1000 * (int64_t)moe->slowness.stall_ms);
 }
 
 void moerun__moe_adopt_placement(moerun__moe *moe) {
@@ -216,11 +244,11 @@ static void route_chunks(moerun__moe *moe, int32_t moe_layer, int32_t T) {
   }
 }
 
-/* Status, rows by chunk, and `extra` with what stands behind it[count]. */
-static void write_counts(moerun__moe *moe, moerun_status failed, int32_t extra,
+/* Status, rows by chunk, and what stands behind them[count]. */
+static void write_counts(moerun__moe *moe, moerun_status failed,
                          const int32_t *behind, int32_t count) {
   const int32_t C = moe->num_chunks;
-  moe->count_width = 2 + C + count;
+  moe->count_width = 1 + C + count;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     int32_t *words = moe->count_out + (size_t)r * (size_t)moe->count_width;
     words[0] = (int32_t)failed;
@@ -228,9 +256,8 @@ static void write_counts(moerun__moe *moe, moerun_status failed, int32_t extra,
       const int32_t *offset = moe->chunk[c].route.copy_offset;
       words[1 + c] = failed != MOERUN_OK ? 0 : offset[r + 1] - offset[r];
     }
-    words[1 + C] = extra;
     if (count > 0) {
-      memcpy(words + 2 + C, behind, (size_t)count * sizeof *behind);
+      memcpy(words + 1 + C, behind, (size_t)count * sizeof *behind);
     }
   }
 }
@@ -275,12 +302,13 @@ static int32_t hosts_of(const moerun__moe *moe, int32_t moe_layer,
 /* Rows of this rank for each host, as routed. */
 static void count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
   const int32_t K = moe->model->config.experts_per_token;
-  memset(moe->demand, 0, (size_t)hosts * sizeof *moe->demand);
+  int32_t *demand = moe->told + TOLD_DEMAND;
+  memset(demand, 0, (size_t)hosts * sizeof *demand);
   for (int32_t c = 0; c < moe->num_chunks; c++) {
     const moerun__moe_chunk *chunk = &moe->chunk[c];
     for (int32_t i = 0; i < chunk->num_tokens * K; i++) {
       const int32_t host = chunk->route.host_of[i];
-      if (host >= 0) moe->demand[host - first]++;
+      if (host >= 0) demand[host - first]++;
     }
   }
 }
@@ -299,8 +327,8 @@ static moerun__demand demand_of(const moerun__moe *moe, int32_t moe_layer,
                                                 (size_t)placement->num_experts,
                           .rank_of = placement->rank_of + first,
                           .slot_of = placement->slot_of + first,
-                          .rows = moe->count_in + 2 + C,
-                          .speed = moe->count_in + 1 + C,
+                          .rows = moe->count_in + 1 + C + TOLD_DEMAND,
+                          .speed = moe->count_in + 1 + C + TOLD_SPEED,
                           .stride = (size_t)moe->count_width};
 }
 
@@ -347,20 +375,14 @@ done:
 
 static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
   const moerun__plan *plan = &moe->plan;
-  const moerun__plan_peaks peaks = moerun__plan_peaks_of(plan);
-  moerun__stats *stats = moe->stats;
-  stats->plans++;
-  stats->plans_moved += plan->num_moves > 0;
-  stats->peak_routed += peaks.rows_before;
-  stats->peak_planned += peaks.rows_after;
-  stats->rows_planned += peaks.total;
-  stats->time_routed += (double)peaks.time_before / 1000;
-  stats->time_planned += (double)peaks.time_after / 1000;
+  moerun__ledger_add(&moe->ledger, demand->layer, plan,
+                     moe->count_in + 1 + moe->num_chunks + TOLD_BUSY,
+                     (size_t)moe->count_width);
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
     if (demand->rank_of[move->host] != moe->model->comm->rank) continue;
-    stats->rows_moved += move->rows;
-    stats->weights_out += move->sends;
+    moe->stats->rows_moved += move->rows;
+    moe->stats->weights_out += move->sends;
   }
 }
 
@@ -374,14 +396,21 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   if (moe->plan.num_moves == 0) goto done;
   moerun__plan_split(&moe->plan, &demand, moe->model->comm->rank);
   redirect(moe, layer->moe_layer, first);
-  write_counts(moe, MOERUN_OK, (int32_t)moerun__plan_digest(&moe->plan), NULL,
-               0);
+  const int32_t digest = (int32_t)moerun__plan_digest(&moe->plan);
+  write_counts(moe, MOERUN_OK, &digest, 1);
   MOERUN_TRY(moerun__guests_begin(&moe->guests, &moe->plan, layer,
                                   demand.rank_of, demand.slot_of));
   MOERUN_TRY(exchange_counts(moe, MOERUN_OK));
   MOERUN_TRY(compare_digests(moe));
 done:
   return status;
+}
+
+/* Of the layer before, and from 0 again. */
+static int32_t busy_us(moerun__moe *moe) {
+  const double us = 1e6 * moe->busy_seconds;
+  moe->busy_seconds = 0;
+  return us < INT32_MAX ? (int32_t)us : INT32_MAX;
 }
 
 /* Routes and counts, balanced or not: afterwards every rank knows the rows that
@@ -393,11 +422,13 @@ static moerun_status agree_on_rows(moerun__moe *moe, const moerun__layer *layer,
   int32_t hosts = hosts_of(moe, layer->moe_layer, &first);
   if (!moe->balances) hosts = 0;
   if (failed != MOERUN_OK) {
-    memset(moe->demand, 0, (size_t)hosts * sizeof *moe->demand);
+    memset(moe->told + TOLD_DEMAND, 0, (size_t)hosts * sizeof *moe->told);
   } else if (hosts > 0) {
     count_demand(moe, first, hosts);
   }
-  write_counts(moe, failed, moe->speed, moe->demand, hosts);
+  moe->told[TOLD_SPEED] = moe->speed.applied;
+  moe->told[TOLD_BUSY] = busy_us(moe);
+  write_counts(moe, failed, moe->told, hosts > 0 ? TOLD_DEMAND + hosts : 0);
   MOERUN_TRY(exchange_counts(moe, failed));
   if (hosts > 0) MOERUN_TRY(balance(moe, layer, first, hosts));
 done:

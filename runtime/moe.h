@@ -2,7 +2,10 @@
 #ifndef MOERUN_RUNTIME_MOE_H
 #define MOERUN_RUNTIME_MOE_H
 
+#include "runtime/balance/fault.h"
 #include "runtime/balance/guests.h"
+#include "runtime/balance/ledger.h"
+#include "runtime/balance/speed.h"
 #include "runtime/model.h"
 #include "runtime/route.h"
 #include "runtime/stats.h"
@@ -55,11 +58,15 @@ typedef struct moerun__moe {
   int32_t balances; /* 1: rows may move to other ranks, see balance/ */
   moerun__plan_options plan_options;
   moerun__plan plan;
+  moerun__ledger ledger;
   moerun__guests guests;
-  int32_t speed;       /* of this rank, as in moerun__demand */
-  int32_t *demand;     /* [max_hosts] rows of this rank for each host */
-  int32_t count_width; /* of the last exchange */
-  int32_t *count_out;  /* [R][count_width]: status, rows of each chunk; then
+  moerun__speed speed;          /* of this rank */
+  const moerun__faults *faults; /* borrowed; NULL: none */
+  moerun__slowness slowness;    /* of the step under way */
+  double busy_seconds;          /* of the expert stage of this layer */
+  int32_t *told;                /* what this rank tells the others of itself */
+  int32_t count_width;          /* of the last exchange */
+  int32_t *count_out; /* [R][count_width]: status, rows of each chunk; then
                             balancing, first: speed, demand; second: digest  */
   int32_t *count_in;
   int32_t *ids;            /* [T][K] */
@@ -94,6 +101,8 @@ int32_t moerun__moe_transfers(const moerun__moe *moe);
  * weights take here. */
 moerun_status moerun__moe_open(moerun__moe *moe,
                                const moerun__plan_options *plan);
+/* At the start of each step; `step` counts from 0. */
+void moerun__moe_begin_step(moerun__moe *moe, int64_t step);
 /* After the model's placement has changed. */
 void moerun__moe_adopt_placement(moerun__moe *moe);
 moerun_status moerun__moe_create_transfers(moerun__moe *moe);

@@ -72,7 +72,10 @@ static void set_balance(moerun_session *session, const moerun_model *model,
   moe->guests.room_bytes = moe->balances && chosen->guest_bytes > 0
                                ? (size_t)chosen->guest_bytes
                                : 0;
+  moe->plan_options.threshold = extra->threshold;
+  moe->plan_options.min_rows = extra->min_rows;
   if (extra->plan != NULL) moe->plan_options = *extra->plan;
+  moe->faults = extra->faults;
 }
 
 static void set_options(moerun_session *session, const moerun_model *model,
@@ -241,6 +244,19 @@ done:
   return status;
 }
 
+static moerun_status agree_on_plan(const moerun_session *session) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = session->model->comm;
+  const moerun__plan_options *options = &session->moe.plan_options;
+  MOERUN_TRY(agree_on(comm, options->threshold, "balance_threshold"));
+  MOERUN_TRY(agree_on(comm, options->slack, "slack"));
+  MOERUN_TRY(agree_on(comm, options->min_rows, "balance_rows"));
+  MOERUN_TRY(agree_on(comm, options->min_rows_held, "min_rows_held"));
+  MOERUN_TRY(agree_on(comm, options->weight_rows, "weight_rows"));
+done:
+  return status;
+}
+
 static moerun_status create_local(moerun_session **out,
                                   const moerun_model *model,
                                   const moerun_session_options *options,
@@ -285,6 +301,7 @@ moerun_status moerun__session_create_with(moerun_session **out,
   if (status == MOERUN_OK) {
     status = moerun__moe_open(&(*out)->moe, extra != NULL ? extra->plan : NULL);
   }
+  if (status == MOERUN_OK) status = agree_on_plan(*out);
   if (status != MOERUN_OK) {
     moerun_session_destroy(*out);
     *out = NULL;
@@ -329,6 +346,7 @@ moerun_status moerun_moe_forward(moerun_session *session, int32_t layer,
                  MOERUN_ERR_INVALID, "layer %d is not one of the MoE layers",
                  layer);
   moerun__stage_begin(&session->stats);
+  moerun__moe_begin_step(&session->moe, session->stats.steps);
   session->stats.steps++;
   MOERUN_TRY(
       moerun__moe_forward(&session->moe, layer, num_tokens, x, y,

@@ -4,6 +4,7 @@
 #include "runtime/base/timer.h"
 #include "runtime/session.h"
 
+#include <math.h>
 #include <string.h>
 
 const char *moerun__stage_name(moerun__stage stage) {
@@ -37,6 +38,7 @@ void moerun__session_stats_reset(moerun_session *session) {
   memset(expert_rows, 0,
          (size_t)config->num_moe_layers * (size_t)config->num_experts *
              sizeof(int64_t));
+  if (session->moe.balances) moerun__ledger_clear(&session->moe.ledger);
 }
 
 double moerun__max_over_mean(const int64_t *counts, int32_t n) {
@@ -56,6 +58,8 @@ typedef struct rank_part {
   moerun__stats stats;
   moerun__comm_count count;
   int64_t resident_bytes;
+  int64_t speed_changes;
+  int64_t speed; /* as in moerun__speed */
 } rank_part;
 
 static void spread_add(moerun__spread *spread, double value, int32_t rank,
@@ -75,6 +79,10 @@ static void report_add(moerun__report *report, int32_t rank,
     spread_add(&report->seconds[s], part->stats.seconds[s], rank, R);
   }
   spread_add(&report->resident_bytes, (double)part->resident_bytes, rank, R);
+  report->rows_moved += part->stats.rows_moved;
+  report->weights_sent += part->stats.weights_out;
+  report->speed_changes += part->speed_changes;
+  report->speed[rank] = exp2((double)part->speed / MOERUN_SPEED_OCTAVE);
   report->rows_out += part->stats.rows_out;
   report->rows_local += part->stats.rows_local;
   report->results_out += part->stats.results_out;
@@ -111,6 +119,9 @@ static moerun_status report_create(moerun__report **out,
   MOERUN_TRY(moerun__alloc(&report->expert_rows,
                            layers * (size_t)config->num_experts,
                            sizeof(int64_t)));
+  MOERUN_TRY(moerun__alloc(&report->speed, (size_t)report->num_ranks,
+                           sizeof *report->speed));
+  if (session->moe.balances) report->ledger = &session->moe.ledger;
   MOERUN_TRY(moerun__alloc(
       &report->rank_rows, layers * (size_t)report->num_ranks, sizeof(int64_t)));
 done:
@@ -125,8 +136,11 @@ static moerun_status pack_part(char **out, size_t *bytes,
   const moerun__model_config *config = &session->model->config;
   const size_t rows_bytes = (size_t)config->num_moe_layers *
                             (size_t)config->num_experts * sizeof(int64_t);
-  const rank_part part = {session->stats, session->model->comm->count,
-                          resident_bytes};
+  const rank_part part = {.stats = session->stats,
+                          .count = session->model->comm->count,
+                          .resident_bytes = resident_bytes,
+                          .speed_changes = session->moe.speed.changes,
+                          .speed = session->moe.speed.applied};
   *bytes = sizeof part + rows_bytes;
   MOERUN_TRY(moerun__alloc(out, *bytes, 1));
   memcpy(*out, &part, sizeof part);
@@ -173,5 +187,6 @@ void moerun__report_destroy(moerun__report *report) {
   if (report == NULL) return;
   moerun__free(report->expert_rows);
   moerun__free(report->rank_rows);
+  moerun__free(report->speed);
   moerun__free(report);
 }

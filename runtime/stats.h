@@ -5,6 +5,7 @@
 #define MOERUN_RUNTIME_STATS_H
 
 #include "comm/comm.h"
+#include "runtime/balance/ledger.h"
 
 /* Where a step's wall-clock time goes. `experts` holds the expert GEMMs alone;
  * what a rank waits for others is in the two waits. */
@@ -40,16 +41,8 @@ typedef struct moerun__stats {
   int64_t rows_local;   /* copies that stayed                                */
   int64_t results_out;  /* result rows sent home to other ranks             */
   int64_t waves;        /* times a receive buffer was filled and worked off  */
-  int64_t plans;        /* layers of steps that balancing looked at          */
-  int64_t plans_moved;  /* of these, such in which rows were moved           */
-  int64_t rows_moved;   /* rows that this rank's experts gave away           */
+  int64_t rows_moved;   /* rows that this rank's experts gave to other ranks */
   int64_t weights_out;  /* experts whose weights this rank sent for that     */
-  int64_t peak_routed;  /* rows of the busiest rank, summed over the plans   */
-  int64_t peak_planned; /* the same after balancing                          */
-  int64_t rows_planned; /* rows of all ranks, summed over the plans          */
-  double time_routed;   /* time of the rank that would end last over that of
-                           ranks which all end at once, summed over the plans */
-  double time_planned;
   int64_t *expert_rows; /* [num_moe_layers][E] rows this rank's experts
                            computed; experts elsewhere stay 0              */
   double seconds[MOERUN_NUM_STAGES];
@@ -91,6 +84,12 @@ typedef struct moerun__report {
   moerun__comm_count count;
   int64_t *expert_rows; /* [num_moe_layers][E] */
   int64_t *rank_rows;   /* [num_moe_layers][R] rows computed per rank */
+  int64_t rows_moved;
+  int64_t weights_sent;
+  int64_t speed_changes;
+  double *speed; /* [R] applied at the end, relative to the fastest rank's at
+                    the start                                              */
+  const moerun__ledger *ledger; /* of the session, borrowed; NULL: no balance */
 } moerun__report;
 
 /* [collective] *out on rank 0, NULL elsewhere. resident_bytes: this rank's. */

@@ -1,8 +1,8 @@
-/* A few milliseconds when a session is made. The shortest of some runs is
+/* A few milliseconds when a session is made: the fastest rank's rows, so that
+ * speeds of all ranks are told against one number, and the slowest link. The shortest of some runs is
  * taken, because everything that disturbs a run makes it longer. */
 #include "runtime/balance/calibrate.h"
 
-#include "runtime/base/number.h"
 #include "runtime/base/timer.h"
 
 #include <math.h>
@@ -16,9 +16,8 @@ enum {
   FEWEST_ROWS_HELD = 8, /* to one that has them */
 };
 
-/* Seconds for a full tile of rows through this rank's first expert; 0: it has
- * none. */
-static double time_tile(const moerun__moe *moe) {
+/* Seconds for M rows through this rank's first expert; 0: it has none. */
+static double time_rows(const moerun__moe *moe, int32_t M) {
   const moerun_model *model = moe->model;
   const size_t H = (size_t)model->config.hidden_width;
   const size_t F = (size_t)model->config.expert_width;
@@ -29,12 +28,11 @@ static double time_tile(const moerun__moe *moe) {
     if (layer->moe_layer < 0 || layer->num_slots == 0) continue;
     for (int run = 0; run < RUNS; run++) {
       const double began = moerun__now();
-      moe->linear(moe->tile_gate_up, 2 * F, moe->tile_x, H, MOERUN_FFN_TILE,
+      moe->linear(moe->tile_gate_up, 2 * F, moe->tile_x, H, M,
                   &layer->gate_up[0], moe->scratch);
-      moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, MOERUN_FFN_TILE,
-                           (int32_t)F);
-      moe->linear(moe->tile_y, H, moe->tile_h, F, MOERUN_FFN_TILE,
-                  &layer->down[0], moe->scratch);
+      moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, M, (int32_t)F);
+      moe->linear(moe->tile_y, H, moe->tile_h, F, M, &layer->down[0],
+                  moe->scratch);
       const double seconds = moerun__now() - began;
       if (run == 0 || seconds < best) best = seconds;
     }
@@ -78,31 +76,47 @@ done:
   return status;
 }
 
-static int64_t nanoseconds(double seconds) {
-  return (int64_t)ceil(seconds * 1e9);
+/* *least: the shortest over the ranks, those that know none left out. */
+static moerun_status shortest(double *least, moerun_comm *comm,
+                              double seconds) {
+  int64_t value = seconds > 0 ? (int64_t)ceil(seconds * 1e9) : INT64_MAX;
+  const moerun_status status = comm->ops->minimum(comm, &value);
+  *least = 1e-9 * (double)value;
+  return status;
+}
+
+static moerun_status longest(double *most, moerun_comm *comm, double seconds) {
+  int64_t value = -(int64_t)ceil(seconds * 1e9);
+  const moerun_status status = comm->ops->minimum(comm, &value);
+  *most = -1e-9 * (double)value;
+  return status;
+}
+
+static void set_default(int32_t *value, int32_t otherwise) {
+  if (*value == 0) *value = otherwise;
 }
 
 moerun_status moerun__calibrate(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
-  const double tile_seconds = time_tile(moe);
-  double weight_seconds = 0;
-  int64_t tile = tile_seconds > 0 ? nanoseconds(tile_seconds) : INT64_MAX;
-  MOERUN_TRY(comm->ops->minimum(comm, &tile));
-  if (moe->guests.per_rank >= 2) {
-    MOERUN_TRY(time_weights(&weight_seconds, moe));
-  }
-  int64_t weights = -nanoseconds(weight_seconds);
-  MOERUN_TRY(comm->ops->minimum(comm, &weights));
-  const double rows = (double)-weights * MOERUN_FFN_TILE / (double)tile;
-  const int32_t weight_rows =
+  moerun__plan_options *options = &moe->plan_options;
+  double row = time_rows(moe, 1);
+  double tile = time_rows(moe, MOERUN_FFN_TILE);
+  double weights = 0;
+  MOERUN_TRY(shortest(&row, comm, row));
+  MOERUN_TRY(shortest(&tile, comm, tile));
+  if (moe->guests.per_rank >= 2) MOERUN_TRY(time_weights(&weights, moe));
+  MOERUN_TRY(longest(&weights, comm, weights));
+  moerun__speed_expect(&moe->speed, row, tile, MOERUN_FFN_TILE);
+  const double rows = weights * MOERUN_FFN_TILE / tile;
+  options->weight_rows =
       rows < INT32_MAX / 2 ? (int32_t)ceil(rows) : INT32_MAX / 2;
-  moe->plan_options = (moerun__plan_options){
-      .threshold = THRESHOLD,
-      .slack = SLACK,
-      .min_rows = weight_rows > FEWEST_ROWS ? weight_rows : FEWEST_ROWS,
-      .min_rows_held = FEWEST_ROWS_HELD,
-      .weight_rows = weight_rows};
+  set_default(&options->threshold, THRESHOLD);
+  set_default(&options->slack, SLACK);
+  set_default(&options->min_rows, options->weight_rows > FEWEST_ROWS
+                                      ? options->weight_rows
+                                      : FEWEST_ROWS);
+  set_default(&options->min_rows_held, FEWEST_ROWS_HELD);
 done:
   return status;
 }

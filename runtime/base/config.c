@@ -144,6 +144,19 @@ static const moerun__config_row table[] = {
         "activations in products; bf16 rounds them: faster on AVX512-BF16"),
     INT_ROW("chunks", "1", "", 1, 8, SIZED,
             "parts of a step in flight at once"),
+    CHOICE_ROW("balance", "auto", "auto|off", SIZED,
+               "auto: ranks that would end last give rows to others, with the "
+               "experts' weights where it pays; the same bits, sooner"),
+    INT_ROW("guest_memory", "0", "MiB", -1, 1 << 26, SIZED,
+            "of one rank for experts of others; 0: two experts in fp32; -1: "
+            "none"),
+    DOUBLE_ROW("balance_threshold", "1.3", "", 1, 1000, RUNS,
+               "balance where the slowest rank would take this over the mean"),
+    INT_ROW("balance_rows", "0", "rows", 0, INT_MAX_32, RUNS,
+            "fewest that an expert's weights are sent for; 0: measured"),
+    TEXT_ROW("fault", "text", RUNS, 0,
+             "slow ranks on purpose, such as rank=2,compute=4x,from=10; see "
+             "launch/README.md"),
     CHOICE_ROW("kernels", "auto", "auto|portable|avx2|avx512|avx512_bf16|ref",
                RUNS, "instruction set; all but ref give the same bits"),
     CHOICE_ROW("transport", "auto", "auto|self|mpi", RUNS,

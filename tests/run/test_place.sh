@@ -46,12 +46,12 @@ refuse() {
 
 prompts 9 > prompts
 for R in 3 4; do
-  succeed $R profile --model "$model" --prompts prompts --trace t.npy \
+  succeed $R profile --model "$model" --balance off --prompts prompts --trace t.npy \
     --output out.$R --overwrite --metrics m.blocks
   succeed 0 place --trace t.npy --ranks $R --output p --json j --model "$model"
   says 'no bound'
   compare contiguous m.blocks j
-  succeed $R profile --model "$model" --prompts prompts --trace u.npy \
+  succeed $R profile --model "$model" --balance off --prompts prompts --trace u.npy \
     --output out.placed --overwrite --metrics m.placed --placement p
   same out.$R out.placed
   # Which rank runs a sequence depends on the run alone: so what was predicted
@@ -65,7 +65,7 @@ for R in 3 4; do
   compare placed m.placed j
 done
 same out.3 out.4
-succeed 3 profile --model "$model" --prompts prompts --trace t.npy \
+succeed 3 profile --model "$model" --balance off --prompts prompts --trace t.npy \
   --output out.half --overwrite --metrics m.blocks --wire bf16
 succeed 0 place --trace t.npy --ranks 3 --json j --model "$model" --wire bf16
 compare contiguous m.blocks j

@@ -1,0 +1,15 @@
+/* What balancing did in a run, in the metrics and in the table for people. */
+#ifndef MOERUN_LAUNCH_BALANCE_TABLE_H
+#define MOERUN_LAUNCH_BALANCE_TABLE_H
+
+#include "runtime/base/text.h"
+#include "runtime/stats.h"
+
+#include <stdio.h>
+
+/* The key "balance" with a comma in front; nothing without balancing. */
+moerun_status moerun__balance_json(moerun__text *out,
+                                   const moerun__report *report);
+void moerun__balance_print(FILE *stream, const moerun__report *report);
+
+#endif

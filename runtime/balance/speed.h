@@ -1,0 +1,46 @@
+/* How fast this rank computes experts, from the wall-clock time of the expert
+ * stage alone: a rank that waits for a slow one is not slow itself, and time of
+ * the processor does not see that it was taken away. What is told to the others
+ * follows slowness at once and recovery late, and changes in steps, because
+ * every change moves work. Pure. */
+#ifndef MOERUN_RUNTIME_BALANCE_SPEED_H
+#define MOERUN_RUNTIME_BALANCE_SPEED_H
+
+#include <stdint.h>
+
+enum {
+  MOERUN_SPEED_SKIPPED = 2, /* first readings: pages are touched, caches fill */
+  MOERUN_SPEED_LEAST_ROWS = 32, /* of a reading */
+  MOERUN_SPEED_SLOW_RUN = 2,    /* readings in a row that say slower */
+  MOERUN_SPEED_FAST_RUN = 16,   /* and faster, before it is believed */
+};
+
+typedef struct moerun__speed {
+  double call_seconds; /* expected for one expert called, whatever its rows */
+  double row_seconds;  /* and for each row of it */
+  int64_t readings;
+  int64_t changes;
+  int32_t applied; /* logarithm of the speed, in sixteenths of a factor of 2;
+                      0: as expected                                        */
+  int32_t slow;    /* readings in a row below what is applied */
+  int32_t fast;    /* and above */
+  double sum;      /* of that run's logarithms to base 2 */
+  double last;     /* reading: measured over expected speed */
+  int64_t calls;   /* since the last reading */
+  int64_t rows;
+  double seconds;
+} moerun__speed;
+
+/* seconds of a call with one row and with `rows` rows; 0: unknown, then nothing
+ * is ever read. */
+void moerun__speed_expect(moerun__speed *speed, double one_row, double many,
+                          int32_t rows);
+/* One expert computed `rows` rows. */
+void moerun__speed_add(moerun__speed *speed, int64_t rows, double seconds);
+/* Seconds that so many rows of one call should take. */
+double moerun__speed_expected(const moerun__speed *speed, int64_t rows);
+/* Between two steps: what was added since the last reading is one, unless it is
+ * too little: then it is kept for the next. */
+void moerun__speed_step(moerun__speed *speed);
+
+#endif
