@@ -5,16 +5,20 @@
  * chance would move nearly every expert. The parts of each layer are therefore
  * given to ranks by an assignment problem whose gains are exactly the two
  * things that depend on the names: weights that can stay where they are and
- * rows that stay at home. */
+ * rows that stay at home. After that, and a second time from the placement that
+ * is there, single swaps go on with the cost of moves counted in: most of what a
+ * new solution saves can often be had for a few experts. */
 #include "placement/replan.h"
 
 #include "placement/assignment.h"
-#include "placement/method.h"
+#include "placement/visits.h"
 #include "runtime/base/memory.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { SOLVED, NEAR, NUM_CANDIDATES };
 
 typedef struct replan {
   const moerun_placement *current;
@@ -23,17 +27,31 @@ typedef struct replan {
   const moerun__replan_costs *costs;
   moerun__topology *topology;
   moerun__problem *problem;
-  moerun_placement *solved;    /* parts of any name */
-  moerun_placement *candidate; /* named by ranks */
-  int32_t *rank_of;            /* [L][E] of the candidate */
-  int64_t *gain;               /* [R parts][R ranks] */
-  int32_t *label;              /* [R] rank of each part */
-  int32_t *room;               /* [R] 1 each */
-  int64_t *seen;               /* [R] last token that saw the part */
-  int64_t *before;             /* [L] bytes of rows, once */
-  int64_t *after;
-  uint8_t *changes; /* [L] */
+  moerun_placement *solved;         /* parts of any name */
+  int64_t *gain;                    /* [R parts][R ranks] */
+  int32_t *label;                   /* [R] rank of each part */
+  int32_t *room;                    /* [R] 1 each */
+  int64_t *seen;                    /* [R] last token that saw the part */
+  int32_t *rank_of[NUM_CANDIDATES]; /* [L][E] */
+  moerun_placement *candidate[NUM_CANDIDATES];
+  int64_t *before; /* [L] bytes of rows, once */
+  int64_t *after[NUM_CANDIDATES];
+  int32_t *choice; /* [L] the candidate that is moved to + 1; 0: none */
 } replan;
+
+/* How often the rows that are solved for come again until the next decision. */
+static double horizon_of_train(const replan *p) {
+  return p->costs->horizon * (double)p->judge->num_tokens /
+         (double)p->train->num_tokens;
+}
+
+static int is_on(const moerun_placement *placement, int32_t n, int32_t rank) {
+  for (int32_t i = placement->replica_offset[n];
+       i < placement->replica_offset[n + 1]; i++) {
+    if (placement->rank_of[i] == rank) return 1;
+  }
+  return 0;
+}
 
 static moerun_status check(const moerun_placement *current,
                            const moerun__trace *trace) {
@@ -51,14 +69,16 @@ static moerun_status allocate(replan *p) {
   const size_t L = (size_t)p->current->num_layers;
   const size_t E = (size_t)p->current->num_experts;
   const size_t R = (size_t)p->current->num_ranks;
-  MOERUN_TRY(moerun__alloc(&p->rank_of, L * E, sizeof *p->rank_of));
+  for (int c = 0; c < NUM_CANDIDATES; c++) {
+    MOERUN_TRY(moerun__alloc(&p->rank_of[c], L * E, sizeof *p->rank_of[c]));
+    MOERUN_TRY(moerun__alloc(&p->after[c], L, sizeof *p->after[c]));
+  }
   MOERUN_TRY(moerun__alloc(&p->gain, R * R, sizeof *p->gain));
   MOERUN_TRY(moerun__alloc(&p->label, R, sizeof *p->label));
   MOERUN_TRY(moerun__alloc(&p->room, R, sizeof *p->room));
   MOERUN_TRY(moerun__alloc(&p->seen, R, sizeof *p->seen));
   MOERUN_TRY(moerun__alloc(&p->before, L, sizeof *p->before));
-  MOERUN_TRY(moerun__alloc(&p->after, L, sizeof *p->after));
-  MOERUN_TRY(moerun__alloc(&p->changes, L, sizeof *p->changes));
+  MOERUN_TRY(moerun__alloc(&p->choice, L, sizeof *p->choice));
   for (size_t r = 0; r < R; r++) {
     p->room[r] = 1;
   }
@@ -70,15 +90,17 @@ static void clear(replan *p) {
   moerun__topology_destroy(p->topology);
   moerun__problem_destroy(p->problem);
   moerun_placement_destroy(p->solved);
-  moerun_placement_destroy(p->candidate);
-  moerun__free(p->rank_of);
+  for (int c = 0; c < NUM_CANDIDATES; c++) {
+    moerun_placement_destroy(p->candidate[c]);
+    moerun__free(p->rank_of[c]);
+    moerun__free(p->after[c]);
+  }
   moerun__free(p->gain);
   moerun__free(p->label);
   moerun__free(p->room);
   moerun__free(p->seen);
   moerun__free(p->before);
-  moerun__free(p->after);
-  moerun__free(p->changes);
+  moerun__free(p->choice);
 }
 
 static moerun_status make_topology(moerun__topology **out, int32_t num_ranks) {
@@ -94,8 +116,7 @@ static moerun_status make_topology(moerun__topology **out, int32_t num_ranks) {
 static void add_rows_at_home(replan *p, int32_t layer) {
   const moerun__trace *trace = p->train;
   const size_t R = (size_t)p->current->num_ranks;
-  const double horizon = p->costs->horizon * (double)p->judge->num_tokens /
-                         (double)trace->num_tokens;
+  const double horizon = horizon_of_train(p);
   const int32_t *offset =
       p->solved->replica_offset + (size_t)layer * (size_t)trace->num_experts;
   memset(p->seen, 0, R * sizeof *p->seen);
@@ -147,24 +168,118 @@ static moerun_status name_parts(replan *p) {
     add_kept(p, l);
     MOERUN_TRY(moerun__transport(p->label, p->gain, R, R, p->room));
     for (int32_t n = l * E; n < (l + 1) * E; n++) {
-      p->rank_of[n] = p->label[solved->rank_of[solved->replica_offset[n]]];
+      p->rank_of[SOLVED][n] =
+          p->label[solved->rank_of[solved->replica_offset[n]]];
     }
   }
-  MOERUN_TRY(moerun_placement_create(&p->candidate, solved->num_layers, E, R,
-                                     p->rank_of));
+done:
+  return status;
+}
+
+/* ---- Swaps with the cost of moves ---------------------------------------------- */
+
+/* Bytes of weights that a swap makes come, less those that it lets stay. */
+static double toll_of(const replan *p, const moerun__visits *v, int32_t i,
+                      int32_t k) {
+  const int32_t a = v->part_of[i];
+  const int32_t b = v->part_of[k];
+  const int32_t first = v->layer * p->current->num_experts;
+  int32_t moves = 0;
+  if (v->expert_of[i] >= 0) {
+    moves += is_on(p->current, first + v->expert_of[i], a);
+    moves -= is_on(p->current, first + v->expert_of[i], b);
+  }
+  if (v->expert_of[k] >= 0) {
+    moves += is_on(p->current, first + v->expert_of[k], b);
+    moves -= is_on(p->current, first + v->expert_of[k], a);
+  }
+  return (double)moves * (double)p->costs->expert_bytes[v->layer];
+}
+
+/* The best swap of the layer; 0: none repays. A visit saved is a copy saved,
+ * unless it was at home. */
+static int find_swap(const replan *p, const moerun__visits *v, int32_t *out_i,
+                     int32_t *out_k) {
+  const double value = horizon_of_train(p) * (double)p->costs->copy_bytes *
+                       (1 - 1.0 / v->num_parts);
+  double most = 1;
+  int found = 0;
+  for (int32_t i = 0; i < v->num_items; i++) {
+    for (int32_t k = i + 1; k < v->num_items; k++) {
+      if (v->part_of[i] == v->part_of[k]) continue;
+      const double toll = toll_of(p, v, i, k);
+      if (-moerun__visits_least_loss(v, i, k) * value - toll <= most) continue;
+      if (!moerun__visits_swap_allowed(v, i, k)) continue;
+      const double net = -moerun__visits_loss(v, i, k) * value - toll;
+      if (net <= most) continue;
+      most = net;
+      found = 1;
+      *out_i = i;
+      *out_k = k;
+    }
+  }
+  return found;
+}
+
+static moerun_status take_swaps(const replan *p, int32_t *rank_of) {
+  moerun_status status = MOERUN_OK;
+  moerun__split *split = NULL;
+  moerun__visits *visits = NULL;
+  MOERUN_TRY(moerun__split_of_ranks(&split, p->problem, rank_of));
+  MOERUN_TRY(moerun__visits_create(&visits, p->problem, split));
+  for (int32_t l = 0; l < split->num_layers; l++) {
+    int32_t i = 0;
+    int32_t k = 0;
+    moerun__visits_load(visits, l);
+    while (find_swap(p, visits, &i, &k)) {
+      moerun__visits_swap(visits, i, k);
+    }
+    memcpy(split->part_of + (size_t)l * (size_t)split->num_items,
+           visits->part_of, (size_t)split->num_items * sizeof *visits->part_of);
+  }
+  moerun__split_to_ranks(rank_of, split, p->problem->num_experts);
+done:
+  moerun__visits_destroy(visits);
+  moerun__split_destroy(split);
+  return status;
+}
+
+/* Whether the present placement is one that swaps can start from: no replicas,
+ * and counts that differ by one at most. */
+static int is_plain(const replan *p) {
+  const moerun_placement *now = p->current;
+  const int32_t entries = now->num_layers * now->num_experts;
+  if (now->replica_offset[entries] != entries) return 0;
+  for (int32_t i = 0; i < now->num_layers * now->num_ranks; i++) {
+    if (now->slot_count[i] < p->problem->fewest_slots ||
+        now->slot_count[i] > p->problem->most_slots) {
+      return 0;
+    }
+  }
+  return 1;
+}
+
+/* Both candidates, as ranks, as placements, and in bytes. */
+static moerun_status make_candidates(replan *p) {
+  moerun_status status = MOERUN_OK;
+  const moerun_placement *now = p->current;
+  const size_t entries = (size_t)now->num_layers * (size_t)now->num_experts;
+  MOERUN_TRY(name_parts(p));
+  memcpy(p->rank_of[NEAR], is_plain(p) ? now->rank_of : p->rank_of[SOLVED],
+         entries * sizeof *now->rank_of);
+  for (int c = 0; c < NUM_CANDIDATES; c++) {
+    MOERUN_TRY(take_swaps(p, p->rank_of[c]));
+    MOERUN_TRY(moerun_placement_create(&p->candidate[c], now->num_layers,
+                                       now->num_experts, now->num_ranks,
+                                       p->rank_of[c]));
+    MOERUN_TRY(
+        moerun__replan_bytes(p->after[c], p->candidate[c], p->judge, p->costs));
+  }
 done:
   return status;
 }
 
 /* ---- The decision -------------------------------------------------------------- */
-
-static int is_on(const moerun_placement *placement, int32_t n, int32_t rank) {
-  for (int32_t i = placement->replica_offset[n];
-       i < placement->replica_offset[n + 1]; i++) {
-    if (placement->rank_of[i] == rank) return 1;
-  }
-  return 0;
-}
 
 /* Whether any layer sends more than the weights of one expert: if not, nothing
  * that a solver can find repays a move. */
@@ -178,28 +293,32 @@ static int can_repay(const replan *p) {
   return 0;
 }
 
-static int choose_layers(replan *p, moerun__replan_verdict *out) {
+/* The best of staying and the candidates. */
+static void choose_layer(replan *p, moerun__replan_verdict *out, int32_t l) {
   const int32_t E = p->current->num_experts;
-  int any = 0;
-  for (int32_t l = 0; l < p->current->num_layers; l++) {
+  int64_t best = 0;
+  int64_t experts = 0;
+  int64_t saved = 0;
+  for (int c = 0; c < NUM_CANDIDATES; c++) {
     int64_t lacking = 0;
     for (int32_t n = l * E; n < (l + 1) * E; n++) {
-      lacking += !is_on(p->current, n, p->rank_of[n]);
+      lacking += !is_on(p->current, n, p->rank_of[c][n]);
     }
-    const int64_t moved = lacking * p->costs->expert_bytes[l];
-    const int64_t saved =
-        llround((double)(p->before[l] - p->after[l]) * p->costs->horizon);
-    if (saved <= moved) continue;
-    p->changes[l] = 1;
-    any = 1;
-    out->experts_moved += lacking;
-    out->bytes_moved += moved;
-    out->bytes_saved += saved;
+    const int64_t gained =
+        llround((double)(p->before[l] - p->after[c][l]) * p->costs->horizon);
+    const int64_t net = gained - lacking * p->costs->expert_bytes[l];
+    if (net <= best) continue;
+    best = net;
+    experts = lacking;
+    saved = gained;
+    p->choice[l] = c + 1;
   }
-  return any;
+  out->experts_moved += experts;
+  out->bytes_moved += experts * p->costs->expert_bytes[l];
+  out->bytes_saved += saved;
 }
 
-/* The candidate's layers where it repays, the current ones elsewhere. */
+/* The layers chosen, the current ones elsewhere; NULL if there are none. */
 static moerun_status join(replan *p, moerun_placement **out) {
   moerun_status status = MOERUN_OK;
   int32_t *offset = NULL;
@@ -208,12 +327,18 @@ static moerun_status join(replan *p, moerun_placement **out) {
   const int32_t E = p->current->num_experts;
   const size_t entries = (size_t)L * (size_t)E;
   const size_t most = (size_t)p->current->replica_offset[entries];
+  int32_t changes = 0;
+  for (int32_t l = 0; l < L; l++) {
+    changes += p->choice[l] > 0;
+  }
+  if (changes == 0) return MOERUN_OK;
   MOERUN_TRY(moerun__alloc(&offset, entries + 1, sizeof *offset));
   MOERUN_TRY(moerun__alloc(&rank_of, most, sizeof *rank_of));
   int32_t next = 0;
   for (int32_t n = 0; n < L * E; n++) {
+    const int32_t choice = p->choice[n / E];
     const moerun_placement *from =
-        p->changes[n / E] ? p->candidate : p->current;
+        choice > 0 ? p->candidate[choice - 1] : p->current;
     offset[n] = next;
     for (int32_t i = from->replica_offset[n]; i < from->replica_offset[n + 1];
          i++) {
@@ -269,9 +394,11 @@ moerun_status moerun__replan(moerun__replan_verdict *out,
   MOERUN_TRY(moerun__problem_create(&p.problem, train, p.topology, &home));
   MOERUN_TRY(moerun__place(&p.solved, NULL, NULL, p.problem,
                            moerun__method_find("cd"), &seeded));
-  MOERUN_TRY(name_parts(&p));
-  MOERUN_TRY(moerun__replan_bytes(p.after, p.candidate, judge, costs));
-  if (choose_layers(&p, out)) MOERUN_TRY(join(&p, &out->placement));
+  MOERUN_TRY(make_candidates(&p));
+  for (int32_t l = 0; l < current->num_layers; l++) {
+    choose_layer(&p, out, l);
+  }
+  MOERUN_TRY(join(&p, &out->placement));
 done:
   clear(&p);
   return status;

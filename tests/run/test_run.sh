@@ -82,13 +82,13 @@ same one g
 # Experts that move between steps change nothing but the traffic.
 head -c 880 "$demo/text.txt" | tr '\n"\\' '   ' > text
 i=0
-while [ "$i" -lt 24 ]; do
+while [ "$i" -lt 14 ]; do
   echo "{\"prompt\": \"$i $(cat text)\", \"max_new_tokens\": $((1 + i % 4)),"
   echo "\"temperature\": 0.9, \"seed\": $i}"
   i=$((i + 1))
 done | paste -d ' ' - - > long
 succeed 1 run --model "$model" --prompts long --output h
-succeed 3 run --model "$model" --prompts long --output k --replace-every 12 \
+succeed 3 run --model "$model" --prompts long --output k --replace-every 6 \
   --replace-window 16384 --metrics m
 same h k
 says 'replacement      moves after'

@@ -39,6 +39,26 @@ static moerun_placement *make_blocks(void) {
   return p;
 }
 
+/* Blocks, and one expert of a layer on the last rank too; in the middle layer if
+ * `everywhere`. */
+static moerun_placement *make_replicas(int everywhere) {
+  moerun_placement *p = NULL;
+  int32_t offset[LAYERS * EXPERTS + 1];
+  int32_t rank_of[2 * LAYERS * EXPERTS];
+  int32_t next = 0;
+  for (int32_t n = 0; n < LAYERS * EXPERTS; n++) {
+    offset[n] = next;
+    rank_of[next++] = n % EXPERTS * RANKS / EXPERTS;
+    if (n % EXPERTS != 3 || (n / EXPERTS == 1 && !everywhere)) continue;
+    rank_of[next++] = RANKS - 1;
+  }
+  offset[LAYERS * EXPERTS] = next;
+  assert_int_equal(moerun__placement_create(&p, LAYERS, EXPERTS, RANKS, offset,
+                                            rank_of, "given"),
+                   MOERUN_OK);
+  return p;
+}
+
 static moerun__replan_costs make_costs(const int64_t *expert_bytes,
                                        double horizon) {
   return (moerun__replan_costs){.copy_bytes = 100,
@@ -161,19 +181,20 @@ static void layers_are_decided_one_by_one(void **state) {
   synthetic_free(&judge);
 }
 
-/* Names of parts that cost nothing to exchange are not exchanged, and no other
- * naming of what was found would have been worth more. */
+/* No other naming of the parts found would have been worth more. Replicas keep
+ * swaps from starting at what is there, and moves cost too little for others. */
 static void parts_are_named_at_best(void **state) {
   (void)state;
   static const int32_t names[6][RANKS] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
                                           {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
   moerun__trace trace = make_trace(1);
-  moerun_placement *now = make_blocks();
-  static const int64_t weights[LAYERS] = {5000, 500, 50};
+  moerun_placement *now = make_replicas(1);
+  static const int64_t weights[LAYERS] = {20, 10, 1};
   const moerun__replan_costs costs = make_costs(weights, 3);
   moerun__replan_verdict v;
   assert_int_equal(moerun__replan(&v, now, &trace, &trace, &costs), MOERUN_OK);
   assert_non_null(v.placement);
+  int32_t changed = 0;
   int64_t best[LAYERS];
   int64_t found[LAYERS];
   for (int i = 0; i < 6; i++) {
@@ -181,7 +202,8 @@ static void parts_are_named_at_best(void **state) {
     moerun_placement *other = NULL;
     int64_t bytes[LAYERS];
     for (int32_t n = 0; n < LAYERS * EXPERTS; n++) {
-      rank_of[n] = names[i][v.placement->rank_of[n]];
+      const int32_t first = v.placement->replica_offset[n];
+      rank_of[n] = names[i][v.placement->rank_of[first]];
     }
     assert_int_equal(
         moerun_placement_create(&other, LAYERS, EXPERTS, RANKS, rank_of),
@@ -196,45 +218,87 @@ static void parts_are_named_at_best(void **state) {
     moerun_placement_destroy(other);
   }
   for (int32_t l = 0; l < LAYERS; l++) {
+    const int32_t *offset = v.placement->replica_offset + (size_t)l * EXPERTS;
+    if (offset[EXPERTS] - offset[0] > EXPERTS) continue; /* stays */
+    changed++;
     assert_int_equal(found[l], best[l]);
   }
-  /* Where it is already, nothing more repays. */
-  moerun__replan_verdict again;
-  assert_int_equal(moerun__replan(&again, v.placement, &trace, &trace, &costs),
-                   MOERUN_OK);
-  assert_null(again.placement);
+  assert_true(changed > 0);
   moerun_placement_destroy(v.placement);
   moerun_placement_destroy(now);
+  synthetic_free(&trace);
+}
+
+/* Exchanges two experts of layer 1 where that costs the most. */
+static moerun_placement *spoil(const moerun_placement *best,
+                               const moerun__trace *trace,
+                               const moerun__replan_costs *costs) {
+  moerun_placement *worst = NULL;
+  int64_t most = -1;
+  for (int32_t a = EXPERTS; a < 2 * EXPERTS; a++) {
+    for (int32_t b = EXPERTS; b < a; b++) {
+      int32_t rank_of[LAYERS * EXPERTS];
+      int64_t bytes[LAYERS];
+      moerun_placement *p = NULL;
+      memcpy(rank_of, best->rank_of, sizeof rank_of);
+      rank_of[a] = best->rank_of[b];
+      rank_of[b] = best->rank_of[a];
+      assert_int_equal(
+          moerun_placement_create(&p, LAYERS, EXPERTS, RANKS, rank_of),
+          MOERUN_OK);
+      assert_int_equal(moerun__replan_bytes(bytes, p, trace, costs), MOERUN_OK);
+      moerun_placement *other = bytes[1] > most ? worst : p;
+      if (bytes[1] > most) worst = p;
+      if (bytes[1] > most) most = bytes[1];
+      moerun_placement_destroy(other);
+    }
+  }
+  return worst;
+}
+
+/* Two experts of the best placement stand in each other's place: they alone
+ * move, and then nothing more does. */
+static void few_move_where_few_are_wrong(void **state) {
+  (void)state;
+  moerun__trace trace = make_trace(1);
+  moerun_placement *now = make_blocks();
+  moerun__replan_costs costs = make_costs(cheap, 1);
+  moerun__replan_verdict best;
+  moerun__replan_verdict v;
+  assert_int_equal(moerun__replan(&best, now, &trace, &trace, &costs),
+                   MOERUN_OK);
+  moerun_placement_destroy(now);
+  now = spoil(best.placement, &trace, &costs);
+  static const int64_t dear[LAYERS] = {50, 50, 50};
+  costs.expert_bytes = dear;
+  assert_int_equal(moerun__replan(&v, now, &trace, &trace, &costs), MOERUN_OK);
+  assert_non_null(v.placement);
+  assert_int_equal(v.experts_moved, 2);
+  assert_memory_equal(v.placement->rank_of, best.placement->rank_of,
+                      LAYERS * EXPERTS * sizeof(int32_t));
+  moerun_placement_destroy(now);
+  now = v.placement;
+  assert_int_equal(moerun__replan(&v, now, &trace, &trace, &costs), MOERUN_OK);
+  assert_null(v.placement);
+  moerun_placement_destroy(now);
+  moerun_placement_destroy(best.placement);
   synthetic_free(&trace);
 }
 
 static void replicas_stay_in_layers_that_do_not_change(void **state) {
   (void)state;
   moerun__trace train = make_trace(1);
-  moerun_placement *now = NULL;
-  int32_t offset[LAYERS * EXPERTS + 1];
-  int32_t rank_of[2 * LAYERS * EXPERTS];
+  moerun_placement *now = make_replicas(0);
   static const int64_t weights[LAYERS] = {INT64_C(1) << 40, 1,
                                           INT64_C(1) << 40};
   const moerun__replan_costs costs = make_costs(weights, 1);
   moerun__replan_verdict v;
-  int32_t next = 0;
-  for (int32_t n = 0; n < LAYERS * EXPERTS; n++) {
-    offset[n] = next;
-    rank_of[next++] = n % EXPERTS * RANKS / EXPERTS;
-    if (n / EXPERTS != 1 && n % EXPERTS == 3) rank_of[next++] = 2;
-  }
-  offset[LAYERS * EXPERTS] = next;
-  assert_int_equal(moerun__placement_create(&now, LAYERS, EXPERTS, RANKS,
-                                            offset, rank_of, "given"),
-                   MOERUN_OK);
   assert_int_equal(moerun__replan(&v, now, &train, &train, &costs), MOERUN_OK);
   assert_non_null(v.placement);
-  const int32_t *after = v.placement->replica_offset;
-  assert_memory_equal(after, offset, (EXPERTS + 1) * sizeof *offset);
-  assert_int_equal(after[2 * EXPERTS] - after[EXPERTS], EXPERTS);
-  assert_int_equal(after[3 * EXPERTS] - after[2 * EXPERTS],
-                   offset[3 * EXPERTS] - offset[2 * EXPERTS]);
+  assert_memory_equal(v.placement->replica_offset, now->replica_offset,
+                      (LAYERS * EXPERTS + 1) * sizeof(int32_t));
+  assert_int_equal(lacking(now, v.placement, 0), 0);
+  assert_true(lacking(now, v.placement, 1) > 0);
   assert_int_equal(lacking(now, v.placement, 2), 0);
   moerun_placement_destroy(v.placement);
   moerun_placement_destroy(now);
@@ -285,6 +349,7 @@ int main(void) {
       cmocka_unit_test(what_does_not_repay_stays),
       cmocka_unit_test(layers_are_decided_one_by_one),
       cmocka_unit_test(parts_are_named_at_best),
+      cmocka_unit_test(few_move_where_few_are_wrong),
       cmocka_unit_test(replicas_stay_in_layers_that_do_not_change),
       cmocka_unit_test(traces_without_homes_are_refused),
       cmocka_unit_test(failed_allocations_leave_nothing_behind),
