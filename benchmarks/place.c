@@ -42,7 +42,8 @@ static const char usage[] =
     "  --trace FILE       recorded routing            (all of MOERUN_TRACES)\n"
     "  --case NAMES       cut8, cut16, fanout8, fanout8+1, nodes      (all)\n"
     "  --topology LINE    in place of the cases: this cluster\n"
-    "  --objective NAME   with --topology: fanout, cut or weighted (fanout)\n"
+    "  --objective NAME   with --topology: fanout, cut, weighted or tail\n"
+    "                                                           (fanout)\n"
     "  --method NAMES     with commas between; NAME+N: N rounds of polish\n"
     "                     on top                                     (all)\n"
     "  --time-limit S     seconds for each method                     (60)\n"
@@ -230,9 +231,10 @@ static moerun_status parse_options(options *o, int argc, char **argv) {
   MOERUN_REQUIRE(end != seed && *end == '\0' && o->seed >= 0,
                  MOERUN_ERR_INVALID,
                  "--seed: expected a number from 0 on, found \"%s\"", seed);
-  MOERUN_REQUIRE(moerun__objective_find(o->objective) >= 0, MOERUN_ERR_INVALID,
-                 "--objective: expected fanout, cut or weighted, found \"%s\"",
-                 o->objective);
+  MOERUN_REQUIRE(
+      moerun__objective_find(o->objective) >= 0, MOERUN_ERR_INVALID,
+      "--objective: expected fanout, cut, weighted or tail, found \"%s\"",
+      o->objective);
 done:
   return status;
 }

@@ -47,7 +47,7 @@ static void print_judgements(FILE *stream, const moerun__certificate *c) {
 /* What the loads could be if the tokens of replicated experts were shared out for
  * that alone. */
 static void print_even(FILE *stream, const moerun__place_facts *facts) {
-  const int columns = 1 + facts->placement->certificate->has_held_out;
+  const int columns = facts->placement->certificate->has_held_out ? 2 : 1;
   static const char *const names[] = {"  replicas sharing evenly",
                                       "  in the worst layer"};
   for (int line = 0; facts->has_even && line < 2; line++) {
@@ -170,9 +170,10 @@ static moerun_status put_even(moerun__text *out,
                               const moerun__place_facts *facts) {
   moerun_status status = MOERUN_OK;
   static const char *const names[] = {"train", "held_out"};
+  const int halves = facts->placement->certificate->has_held_out ? 2 : 1;
   if (!facts->has_even) goto done;
   MOERUN_TRY(moerun__text_print(out, ",\n  \"replicas_sharing_evenly\": {"));
-  for (int h = 0; h <= facts->placement->certificate->has_held_out; h++) {
+  for (int h = 0; h < halves; h++) {
     MOERUN_TRY(moerun__text_print(
         out, "%s\"%s\": {\"load\": %.9g, \"worst_load\": %.9g}",
         h > 0 ? ", " : "", names[h], facts->even_load[h],

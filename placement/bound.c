@@ -2,7 +2,8 @@
  *
  * cut: all pairs less those kept on a rank. weighted: a pair on one rank saves
  * node_weight against one on its node, and that saves far_weight - node_weight
- * against one between nodes, so ranks and nodes are bounded each by itself.
+ * against one between nodes, so ranks and nodes are bounded each by itself. tail:
+ * the busiest of the R (R - 1) links between ranks carries the mean at least.
  *
  * fanout: a token of k terms on f ranks has at least p(f) pairs of them on one
  * rank, by an even split. For any price of a pair, f + price * pairs >= least(k)
@@ -126,7 +127,8 @@ static moerun_status begin(search *s) {
     s->total += (double)p->follow[i];
   }
   if (!(s->total > 0)) goto done;
-  if (p->objective == MOERUN_OBJECTIVE_CUT) {
+  if (p->objective == MOERUN_OBJECTIVE_CUT ||
+      p->objective == MOERUN_OBJECTIVE_TAIL) {
     MOERUN_TRY(add_level(s, 1, 0, 1));
     goto done;
   }
@@ -143,8 +145,11 @@ static double least_cost(const search *s) {
   const moerun__problem *p = s->problem;
   double saved = 0;
   if (p->objective == MOERUN_OBJECTIVE_FANOUT) return least_fanout(s);
-  if (p->objective == MOERUN_OBJECTIVE_CUT) {
-    return (s->total - s->level[0].kept) / s->total;
+  const double cut = (s->total - s->level[0].kept) / s->total;
+  if (p->objective == MOERUN_OBJECTIVE_CUT) return cut;
+  if (p->objective == MOERUN_OBJECTIVE_TAIL) {
+    const double R = p->num_ranks;
+    return R > 1 ? cut * R / (R - 1) : 0;
   }
   for (int i = 0; i < s->num_levels; i++) {
     saved += s->saves[i] * fmin(s->level[i].kept / s->total, 1);

@@ -17,6 +17,7 @@ static const char *const objective_names[] = {
     [MOERUN_OBJECTIVE_FANOUT] = "fanout",
     [MOERUN_OBJECTIVE_CUT] = "cut",
     [MOERUN_OBJECTIVE_WEIGHTED] = "weighted",
+    [MOERUN_OBJECTIVE_TAIL] = "tail",
 };
 enum { NUM_OBJECTIVES = sizeof objective_names / sizeof *objective_names };
 
@@ -108,6 +109,8 @@ double moerun__worst_cost(const moerun__problem *problem) {
   case MOERUN_OBJECTIVE_WEIGHTED:
     return problem->far_weight > problem->node_weight ? problem->far_weight
                                                       : problem->node_weight;
+  case MOERUN_OBJECTIVE_TAIL:
+    return (double)problem->num_ranks * problem->num_ranks;
   }
   return 1;
 }
@@ -297,10 +300,11 @@ moerun_status moerun__certificate_read(moerun__certificate **out,
   MOERUN_TRY(check_keys(object, known, sizeof known / sizeof *known, origin));
   MOERUN_TRY(moerun__json_text(&topology, object, "topology", 1, origin));
   MOERUN_TRY(moerun__json_text(&objective, object, "objective", 1, origin));
-  MOERUN_REQUIRE(moerun__objective_find(objective) >= 0, MOERUN_ERR_FORMAT,
-                 "%s: key \"objective\": expected fanout, cut or weighted, "
-                 "found \"%.64s\"",
-                 origin, objective);
+  MOERUN_REQUIRE(
+      moerun__objective_find(objective) >= 0, MOERUN_ERR_FORMAT,
+      "%s: key \"objective\": expected fanout, cut, weighted or tail, "
+      "found \"%.64s\"",
+      origin, objective);
   MOERUN_TRY(moerun__json_text(&train, object, "trained_on", 1, origin));
   MOERUN_REQUIRE(strcmp(train, "even") == 0 || strcmp(train, "all") == 0,
                  MOERUN_ERR_FORMAT,

@@ -13,7 +13,7 @@ enum { MOERUN_TRAIN, MOERUN_HELD_OUT, MOERUN_NUM_HALVES };
 
 typedef struct moerun__certificate {
   char *topology;        /* one line, see moerun__topology_parse  */
-  char *objective;       /* "fanout", "cut", "weighted"           */
+  char *objective;       /* "fanout", "cut", "weighted", "tail"   */
   char *train;           /* "even" (sequences 0, 2, …) or "all"   */
   uint64_t trace_digest; /* of the whole trace                    */
   int64_t seed;

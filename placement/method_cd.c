@@ -8,7 +8,9 @@
 #include "placement/methods.h"
 
 #include "placement/chain.h"
+#include "placement/relabel.h"
 #include "placement/states.h"
+#include "placement/tail.h"
 #include "placement/visits.h"
 #include "runtime/base/memory.h"
 
@@ -118,6 +120,9 @@ static int is_tiny(const moerun__problem *problem) {
     if (problem->num_experts > MOERUN_MOST_SET_BITS) return 0;
     return count * ldexp(1, problem->num_experts) < work;
   }
+  if (problem->objective == MOERUN_OBJECTIVE_TAIL) {
+    return count * count * problem->num_experts < work;
+  }
   return count * count < work;
 }
 
@@ -134,6 +139,12 @@ moerun_status moerun__solve_cd(moerun__solution *solution,
   }
   MOERUN_TRY(moerun__place_by_levels(solution->rank_of, problem, options,
                                      &deadline, split_chain));
+  if (problem->objective == MOERUN_OBJECTIVE_TAIL) {
+    MOERUN_TRY(moerun__relabel(solution->rank_of, problem));
+    MOERUN_TRY(
+        moerun__tail_search(solution->rank_of, problem, options, &deadline));
+    goto done;
+  }
   const int32_t per_node = problem->topology->ranks_per_node;
   if (per_node > 1 && per_node < problem->num_ranks) {
     MOERUN_TRY(join_levels(solution->rank_of, problem, options, &deadline));

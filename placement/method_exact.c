@@ -3,6 +3,7 @@
  * - One expert a rank and pairs that count the same on any two ranks: the
  *   labels of each layer are free, so every boundary is an assignment problem
  *   of its own.
+ *   The busiest links are, too, by a rule of their own (relabel.c).
  * - Few experts: all balanced splits of a layer are the states of a chain, and
  *   Viterbi's recursion finds the best sequence of them, with any distances
  *   between ranks; caps rule states out of a layer.
@@ -11,10 +12,13 @@
 #include "placement/methods.h"
 
 #include "placement/assignment.h"
+#include "placement/relabel.h"
 #include "placement/split.h"
 #include "placement/states.h"
+#include "placement/tail.h"
 #include "runtime/base/memory.h"
 
+#include <math.h>
 #include <string.h>
 
 #define RULED_OUT 1e301
@@ -26,6 +30,12 @@ static int64_t total_pairs(const moerun__problem *problem) {
     total += problem->follow[i];
   }
   return total;
+}
+
+/* What a pair counts: on the busiest link in relation to an even spread. */
+static double unit_of(const moerun__problem *problem) {
+  const double R = problem->num_ranks;
+  return problem->objective == MOERUN_OBJECTIVE_TAIL ? R * R : 1;
 }
 
 /* ---- One expert a rank ------------------------------------------------------- */
@@ -97,6 +107,24 @@ done:
   return status;
 }
 
+/* The same for the busiest links: see relabel.c. */
+static moerun_status solve_by_renaming(moerun__solution *solution,
+                                       const moerun__problem *problem) {
+  moerun_status status = MOERUN_OK;
+  int64_t pairs = 0;
+  for (int32_t n = 0; n < problem->num_layers * problem->num_experts; n++) {
+    solution->rank_of[n] = n % problem->num_experts;
+  }
+  MOERUN_TRY(moerun__relabel(solution->rank_of, problem));
+  MOERUN_TRY(moerun__tail_count(&pairs, problem, solution->rank_of));
+  const int64_t total = total_pairs(problem);
+  solution->proven = 1;
+  solution->bound =
+      total > 0 ? (double)pairs * unit_of(problem) / (double)total : 0;
+done:
+  return status;
+}
+
 /* Fan-out: all placements are alike, a token visits as many ranks as it has
  * terms. */
 static moerun_status solve_apart(moerun__solution *solution,
@@ -125,6 +153,7 @@ typedef struct viterbi {
   double *next;    /* [count] */
   double *value;   /* [count] cost of a step from one state to all */
   double *gain;    /* [E][R] */
+  double *link;    /* [R][R] scratch */
   double *table;   /* scratch of moerun__states_value */
   int32_t *before; /* [L][count] */
 } viterbi;
@@ -154,6 +183,41 @@ static void set_costs(const viterbi *v, int32_t layer, int32_t s) {
       }
     }
   }
+}
+
+/* Adds the busiest link from state s to each state of the next layer. */
+static void add_tails(const viterbi *v, int32_t layer, int32_t s) {
+  const int32_t E = v->problem->num_experts;
+  const int32_t R = v->problem->num_ranks;
+  const uint8_t *from = v->states->rank_of + (size_t)s * (size_t)E;
+  const int64_t *follow =
+      v->problem->follow + (size_t)layer * (size_t)E * (size_t)E;
+  memset(v->gain, 0, (size_t)E * (size_t)R * sizeof *v->gain);
+  for (int32_t n = 0; n < E * E; n++) {
+    v->gain[n % E * R + from[n / E]] += (double)follow[n];
+  }
+  for (int32_t t = 0; t < v->states->count; t++) {
+    const uint8_t *to = v->states->rank_of + (size_t)t * (size_t)E;
+    double most = 0;
+    memset(v->link, 0, (size_t)R * (size_t)R * sizeof *v->link);
+    for (int32_t j = 0; j < E; j++) {
+      for (int32_t r = 0; r < R; r++) {
+        if (r == to[j]) continue;
+        v->link[r * R + to[j]] += v->gain[j * R + r];
+        most = fmax(most, v->link[r * R + to[j]]);
+      }
+    }
+    v->value[t] += most;
+  }
+}
+
+static void add_steps(const viterbi *v, int32_t layer, int32_t s) {
+  if (v->problem->objective == MOERUN_OBJECTIVE_TAIL) {
+    add_tails(v, layer, s);
+    return;
+  }
+  set_costs(v, layer, s);
+  moerun__states_value(v->value, v->states, v->gain, v->table);
 }
 
 static moerun_status first_layer(viterbi *v) {
@@ -189,8 +253,7 @@ static moerun_status next_layer(viterbi *v, int32_t layer,
     for (int32_t t = 0; t < count; t++) {
       v->value[t] = v->best[s];
     }
-    set_costs(v, layer - 1, s);
-    moerun__states_value(v->value, v->states, v->gain, v->table);
+    add_steps(v, layer - 1, s);
     for (int32_t t = 0; t < count; t++) {
       if (v->value[t] >= v->next[t]) continue;
       v->next[t] = v->value[t];
@@ -238,6 +301,9 @@ static moerun_status solve_by_viterbi(moerun__solution *solution,
   MOERUN_TRY(moerun__alloc(&v.value, count, sizeof *v.value));
   MOERUN_TRY(
       moerun__alloc(&v.gain, E * (size_t)problem->num_ranks, sizeof *v.gain));
+  MOERUN_TRY(moerun__alloc(
+      &v.link, (size_t)problem->num_ranks * (size_t)problem->num_ranks,
+      sizeof *v.link));
   MOERUN_TRY(moerun__alloc(&v.table, tables, sizeof *v.table));
   MOERUN_TRY(moerun__alloc(&v.before, L * count, sizeof *v.before));
   MOERUN_TRY(first_layer(&v));
@@ -250,7 +316,8 @@ static moerun_status solve_by_viterbi(moerun__solution *solution,
   }
   const int64_t total = total_pairs(problem);
   solution->proven = 1;
-  solution->bound = total > 0 ? v.best[s] / (double)total : 0;
+  solution->bound =
+      total > 0 ? v.best[s] * unit_of(problem) / (double)total : 0;
   for (int32_t l = problem->num_layers - 1; l >= 0; l--) {
     copy_state(solution->rank_of + (size_t)l * E, states, s);
     s = v.before[(size_t)l * count + (size_t)s];
@@ -260,6 +327,7 @@ done:
   moerun__free(v.next);
   moerun__free(v.value);
   moerun__free(v.gain);
+  moerun__free(v.link);
   moerun__free(v.table);
   moerun__free(v.before);
   return status;
@@ -349,6 +417,10 @@ moerun_status moerun__solve_exact(moerun__solution *solution,
   if (objective == MOERUN_OBJECTIVE_CUT && problem->most_slots == 1 &&
       caps_are_loose(problem)) {
     return solve_by_matching(solution, problem);
+  }
+  if (objective == MOERUN_OBJECTIVE_TAIL && problem->most_slots == 1 &&
+      caps_are_loose(problem)) {
+    return solve_by_renaming(solution, problem);
   }
   if (objective == MOERUN_OBJECTIVE_FANOUT && problem->most_slots == 1) {
     return solve_apart(solution, problem);

@@ -344,6 +344,7 @@ double moerun__judged(const moerun__problem *problem,
   case MOERUN_OBJECTIVE_FANOUT: return judgement->fanout;
   case MOERUN_OBJECTIVE_CUT: return judgement->cut;
   case MOERUN_OBJECTIVE_WEIGHTED: return judgement->weighted;
+  case MOERUN_OBJECTIVE_TAIL: return judgement->tail;
   }
   return 0;
 }

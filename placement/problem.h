@@ -31,6 +31,8 @@ typedef enum moerun__objective {
                                   l + 1) on different ranks: coherent mode   */
   MOERUN_OBJECTIVE_WEIGHTED,   /* the same pairs weighted by distance: 0 same
                                   rank, a same node, b other node            */
+  MOERUN_OBJECTIVE_TAIL,       /* the same pairs, between two layers on the link
+                                  of two ranks that has the most of them     */
 } moerun__objective;
 
 typedef struct moerun__problem {

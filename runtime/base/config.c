@@ -94,10 +94,11 @@ static const moerun__config_row table[] = {
              "placement/README.md"),
     NAME_ROW("method", "cd", "name", PLACE,
              "how to place, or list: the methods there are"),
-    CHOICE_ROW("objective", "fanout", "fanout|cut|weighted", PLACE,
+    CHOICE_ROW("objective", "fanout", "fanout|cut|weighted|tail", PLACE,
                "the traffic to keep small: ranks that a token visits in a "
                "layer, pairs of its experts in neighbouring layers on "
-               "different ranks, or those by distance"),
+               "different ranks, those by distance, or those on the busiest "
+               "links"),
     DOUBLE_ROW("slack", "0.05", "", 1e-6, 100, PLACE,
                "how far the load of a rank may exceed its share"),
     CHOICE_ROW("train", "even", "even|all", PLACE,

@@ -130,7 +130,8 @@ static const bad_file bad_files[] = {
     {"\"even\"", "\"odd\"",
      "key \"trained_on\": expected even or all, found \"odd\""},
     {"\"objective\":\"cut\"", "\"objective\":\"cost\"",
-     "key \"objective\": expected fanout, cut or weighted, found \"cost\""},
+     "key \"objective\": expected fanout, cut, weighted or tail, found "
+     "\"cost\""},
     {"\"cost\":0.75,", "", "key \"cost\": expected a number, found nothing"},
     {"\"cost\":0.75", "\"cost\":-1",
      "key \"cost\": expected 0 to inf, found "

@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-enum { SEED = 61, WORLDS = 36 };
+enum { SEED = 61, WORLDS = 36, TAILS = 10 };
 
 static const synthetic small = {.tokens = 120,
                                 .layers = 4,
@@ -71,14 +71,15 @@ static void no_bound_passes_the_optimum(void **state) {
                                            "2 nodes x 2 ranks, speed 2 1 1 1"};
   const size_t num_topologies = sizeof topologies / sizeof *topologies;
   draw from = {SEED, 0};
-  for (size_t i = 0; i < WORLDS; i++) {
+  for (size_t i = 0; i < WORLDS + TAILS; i++) {
     synthetic make = small;
     make.seed = (uint64_t)draw_int(&from, 0, 1 << 20);
     make.experts = draw_int(&from, 4, 7);
     make.terms = draw_int(&from, 1, 3);
     make.affinity = draw_float(&from, 0, 4);
-    const moerun__problem_options options = {.objective =
-                                                 (moerun__objective)(i % 3),
+    const moerun__objective objective =
+        i < WORLDS ? (moerun__objective)(i % 3) : MOERUN_OBJECTIVE_TAIL;
+    const moerun__problem_options options = {.objective = objective,
                                              .slack = i % 2 == 0 ? 1e-6 : 0.3,
                                              .node_weight = 0.4,
                                              .far_weight = 1};

@@ -1,7 +1,10 @@
 /* The methods that need GLPK, held against enumeration, dynamic programming and
  * each other. */
 #include "placement/ilp.h"
+#include "placement/relabel.h"
+#include "placement/split.h"
 #include "placement/states.h"
+#include "placement/tail.h"
 #include "support/place_program.h"
 
 #include <stdio.h>
@@ -267,6 +270,79 @@ static void one_expert_a_rank_is_assignment(void **state) {
   place_world_destroy(&w);
 }
 
+/* MoETuner's second stage as it is printed: u >= pairs * (y + y' - 1) for groups
+ * on two ranks, the sum of u least. Columns: y[3][R][R], then u[2]. */
+static double least_tail(const int64_t *pairs) {
+  enum { R = 3, NAMES = 3 * R * R };
+  int32_t u = 0;
+  moerun__program *p = program_of(NAMES, 1, 1);
+  assert_int_equal(moerun__program_add_columns(&u, p, 2, 0, INFINITY, 0),
+                   MOERUN_OK);
+  for (int32_t n = 0; n < NAMES;
+       n++) { /* each group and each rank of a layer */
+    const int32_t first = n / (R * R) * R * R;
+    if (n % R != 0) continue;
+    for (int side = 0; side < 2; side++) {
+      assert_int_equal(moerun__program_add_row(p, 1, 1), MOERUN_OK);
+      for (int32_t o = 0; o < R; o++) {
+        const int32_t at = side == 0 ? n + o : first + o * R + n / R % R;
+        assert_int_equal(moerun__program_add_term(p, at, 1), MOERUN_OK);
+      }
+    }
+  }
+  for (int32_t n = 0; n < 2 * R * R * R * R; n++) {
+    const int32_t boundary = n / (R * R * R * R);
+    const int32_t c = n / (R * R * R) % R;
+    const int32_t d = n / (R * R) % R;
+    const int32_t g = n / R % R;
+    const int32_t h = n % R;
+    const double weight = (double)pairs[(boundary * R + c) * R + d];
+    if (g == h) continue;
+    assert_int_equal(moerun__program_add_row(p, -weight, INFINITY), MOERUN_OK);
+    assert_int_equal(moerun__program_add_term(p, u + boundary, 1), MOERUN_OK);
+    assert_int_equal(
+        moerun__program_add_term(p, (boundary * R + c) * R + g, -weight),
+        MOERUN_OK);
+    assert_int_equal(
+        moerun__program_add_term(p, ((boundary + 1) * R + d) * R + h, -weight),
+        MOERUN_OK);
+  }
+  moerun__program_set_cost(p, u, 1);
+  moerun__program_set_cost(p, u + 1, 1);
+  const moerun__program_result result = solve_it(p, NULL);
+  assert_int_equal(result.outcome, MOERUN_OUTCOME_OPTIMAL);
+  moerun__program_destroy(p);
+  return result.cost;
+}
+
+static void names_of_ranks_need_no_program(void **state) {
+  (void)needs_glpk(state);
+  for (int round = 0; round < 5; round++) {
+    place_world w;
+    synthetic make = tiny;
+    make.experts = 6;
+    make.seed += (uint64_t)round;
+    place_world_create(
+        &w, &make, "3 ranks",
+        (moerun__problem_options){.objective = MOERUN_OBJECTIVE_TAIL});
+    int32_t rank_of[3 * 6];
+    int64_t pairs[2 * 3 * 3] = {0};
+    int64_t found = 0;
+    assert_int_equal(moerun__start_ranks(rank_of, w.problem), MOERUN_OK);
+    for (int32_t n = 0; n < 2 * 6 * 6; n++) {
+      const int32_t l = n / 36;
+      const int32_t c = rank_of[l * 6 + n / 6 % 6];
+      const int32_t d = rank_of[(l + 1) * 6 + n % 6];
+      pairs[(l * 3 + c) * 3 + d] += w.problem->follow[n];
+    }
+    const double least = least_tail(pairs);
+    assert_int_equal(moerun__relabel(rank_of, w.problem), MOERUN_OK);
+    assert_int_equal(moerun__tail_count(&found, w.problem, rank_of), MOERUN_OK);
+    assert_close((double)found, least);
+    place_world_destroy(&w);
+  }
+}
+
 /* What topo minimises, with its hosts. */
 static double way_of(const place_world *w, const int32_t *rank_of) {
   const moerun__problem *p = w->problem;
@@ -337,6 +413,7 @@ int main(void) {
       cmocka_unit_test(exflow_finds_its_optimum),
       cmocka_unit_test(moetuner_evens_loads),
       cmocka_unit_test(one_expert_a_rank_is_assignment),
+      cmocka_unit_test(names_of_ranks_need_no_program),
       cmocka_unit_test(topo_finds_its_optimum),
   };
   (void)printf("seed %d\n", SEED);
