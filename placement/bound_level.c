@@ -10,6 +10,7 @@
 enum {
   STEPS_A_VALUE = 25,
   STEPS_AT_FIRST = 10, /* until step STEPS_A_LOOK */
+  STEPS_A_PRICE = 3,
   STEPS_A_LOOK = 50,   /* at triangles and residuals */
   STEPS_A_STAGE = 100, /* growth is measured over these */
   LAST_PENALTY_STEP = 600,
@@ -18,7 +19,8 @@ enum {
 };
 
 #define LEAST_EXCESS    0.005 /* of a triangle to be taken up */
-#define RESIDUAL_RATIO  3.0   /* beyond which the penalty is changed */
+#define PRICE_PACE      2.0
+#define RESIDUAL_RATIO  3.0 /* beyond which the penalty is changed */
 #define PENALTY_FACTOR  1.5
 #define GROWTH_TO_WIDEN 5e-4 /* of the pairs kept, over a stage */
 #define GROWTH_TO_GO_ON 2e-5
@@ -69,77 +71,30 @@ static void fill_layer(moerun__relax *relax, const moerun__problem *problem,
   }
 }
 
-/* worth[n][n] = count[E][E], the rest 0, less its row and column means: with
- * rows that add up to c, these count the same in every placement, which is
- * what is returned. */
-static double fill_worth(double *worth, const int64_t *count, size_t E,
-                         size_t n, int32_t num_parts) {
-  double total = 0;
-  for (size_t i = 0; i < E; i++) {
-    double sum = 0;
-    for (size_t j = 0; j < E; j++) {
-      worth[i * n + j] = (double)count[i * E + j];
-      sum += worth[i * n + j];
-    }
-    total += sum;
-    for (size_t j = 0; j < n; j++) {
-      worth[i * n + j] -= sum / (double)n;
-    }
-  }
-  for (size_t j = 0; j < n; j++) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-      sum += worth[i * n + j];
-    }
-    for (size_t i = 0; i < n; i++) {
-      worth[i * n + j] -= sum / (double)n;
-    }
-  }
-  return total / num_parts;
-}
-
-/* To a root mean square of 1; *level: pairs within a layer count once. */
-static void scale_worth(moerun__bound_level *level, int within) {
-  moerun__relax *relax = level->relax;
-  const size_t begin = relax->offset[within ? 0 : 1];
-  const size_t end = relax->offset[within ? 1 : 2];
+/* The root mean square of all worths, or 1 where they are 0. */
+static double spread(const moerun__relax *relax) {
+  const size_t pairs = relax->offset[relax->width];
+  size_t count = 0;
   double squares = 0;
-  for (size_t i = begin; i < end; i++) {
-    squares += relax->worth[i] * relax->worth[i];
+  for (size_t i = 0; i < pairs; i++) {
+    const double worth = relax->worth[i];
+    count += worth > 0 || worth < 0;
+    squares += worth * worth;
   }
-  const double scale = sqrt(squares / (double)(end - begin));
-  const double by = scale > 0 ? scale : 1;
-  for (size_t i = begin; i < end; i++) {
-    relax->worth[i] /= by;
-  }
-  level->scale = within ? by / 2 : by;
-  if (within) level->base /= 2;
+  return count > 0 ? sqrt(squares / (double)count) : 1;
 }
 
-moerun_status moerun__bound_level_create(moerun__bound_level *level,
-                                         const moerun__problem *problem,
-                                         int32_t ranks_per_part, int within,
-                                         int32_t width) {
+static moerun_status create_relax(moerun__bound_level *level,
+                                  const moerun__problem *problem,
+                                  int32_t ranks_per_part, int32_t width) {
   moerun_status status = MOERUN_OK;
   const int32_t L = problem->num_layers;
-  const int32_t parts = problem->num_ranks / ranks_per_part;
-  const size_t E = (size_t)problem->num_experts;
-  const int64_t *count = within ? problem->together : problem->follow;
-  const int32_t items = problem->num_ranks * problem->most_slots;
-  const int32_t distance = within ? 0 : 1;
-  *level = (moerun__bound_level){.most_width = width < L ? width : L};
-  MOERUN_TRY(
-      moerun__relax_create(&level->relax, L, items, parts, distance + 1));
+  MOERUN_TRY(moerun__relax_create(&level->relax, L,
+                                  problem->num_ranks * problem->most_slots,
+                                  problem->num_ranks / ranks_per_part, width));
   for (int32_t l = 0; l < L; l++) {
     fill_layer(level->relax, problem, l, ranks_per_part);
   }
-  for (int32_t l = 0; l + distance < L; l++) {
-    double *worth =
-        moerun__relax_pairs(level->relax, level->relax->worth, distance, l);
-    level->base +=
-        fill_worth(worth, count + (size_t)l * E * E, E, (size_t)items, parts);
-  }
-  scale_worth(level, within);
   level->kept = INFINITY;
   level->kept_lately = INFINITY;
   moerun__relax_start(level->relax);
@@ -147,21 +102,73 @@ done:
   return status;
 }
 
+moerun_status moerun__bound_level_create(moerun__bound_level *level,
+                                         const moerun__problem *problem,
+                                         int32_t ranks_per_part,
+                                         int32_t width) {
+  moerun_status status = MOERUN_OK;
+  const int32_t L = problem->num_layers;
+  const size_t E = (size_t)problem->num_experts;
+  *level = (moerun__bound_level){.most_width = width < L ? width : L};
+  MOERUN_TRY(create_relax(level, problem, ranks_per_part, 2));
+  moerun__relax *relax = level->relax;
+  const size_t n = (size_t)relax->num_items;
+  for (int32_t l = 0; l + 1 < L; l++) {
+    const int64_t *count = problem->follow + (size_t)l * E * E;
+    double *worth = moerun__relax_pairs(relax, relax->worth, 1, l);
+    for (size_t i = 0; i < E * E; i++) {
+      worth[i / E * n + i % E] = (double)count[i];
+    }
+    level->base += moerun__centre_worth(worth, n, relax->num_parts);
+  }
+  level->scale = spread(relax);
+  for (size_t i = 0; i < relax->offset[2]; i++) {
+    relax->worth[i] /= level->scale;
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__bound_level_create_terms(moerun__bound_level *level,
+                                               const moerun__problem *problem) {
+  moerun_status status = MOERUN_OK;
+  const size_t entries =
+      (size_t)problem->num_layers * (size_t)problem->num_experts;
+  *level = (moerun__bound_level){.most_width = 1};
+  MOERUN_TRY(create_relax(level, problem, 1, 1));
+  MOERUN_TRY(moerun__bound_prices_create(&level->prices, problem));
+  for (size_t i = 0; i < entries; i++) {
+    level->terms += (double)problem->load[i];
+  }
+  moerun__bound_prices_step(level->prices, level->relax, 1, 0);
+  level->scale = spread(level->relax);
+done:
+  return status;
+}
+
 void moerun__bound_level_clear(moerun__bound_level *level) {
   moerun__relax_destroy(level->relax);
+  moerun__bound_prices_destroy(level->prices);
   level->relax = NULL;
+  level->prices = NULL;
 }
 
 /* ---- Step ------------------------------------------------------------------- */
 
-/* Counts are whole, so is their bound. */
+/* What placements keep is a whole number, so is its bound. */
 static moerun_status value(moerun__bound_level *level) {
   moerun_status status = MOERUN_OK;
   double most = 0;
+  double kept = level->base;
+  double rounding = 0;
   MOERUN_TRY(moerun__relax_value(&most, level->relax));
-  const double kept = level->base + level->scale * most;
-  const double rounding = 1e-12 * (fabs(level->base) + fabs(kept));
-  level->kept = fmin(level->kept, floor(fmax(kept + rounding, 0)));
+  if (level->prices != NULL) {
+    kept = level->terms - level->prices->least + level->prices->base;
+    rounding = level->prices->rounding;
+  }
+  rounding += 1e-12 * (fabs(kept) + fabs(level->scale * most));
+  kept = floor(fmax(kept + level->scale * most + rounding, 0));
+  level->kept = fmin(level->kept, kept);
 done:
   return status;
 }
@@ -210,6 +217,11 @@ done:
 moerun_status moerun__bound_level_step(moerun__bound_level *level,
                                        int *is_valued, int value_now) {
   moerun_status status = MOERUN_OK;
+  if (level->prices != NULL && level->step % STEPS_A_PRICE == 0) {
+    moerun__bound_prices_step(level->prices, level->relax, level->scale,
+                              PRICE_PACE * level->relax->penalty *
+                                  level->scale);
+  }
   MOERUN_TRY(moerun__relax_step(level->relax));
   const int64_t step = ++level->step;
   const int64_t each = step < STEPS_A_LOOK ? STEPS_AT_FIRST : STEPS_A_VALUE;

@@ -1,13 +1,16 @@
-/* Upper bounds of the pairs that share a part: ranks, or nodes as a whole. */
+/* Upper bounds of what placements keep together: pairs of neighbouring layers
+ * that share a rank or a node, or a layer's terms that find another one of
+ * their token on their rank, which saves the token a visit. */
 #ifndef MOERUN_PLACEMENT_BOUND_LEVEL_H
 #define MOERUN_PLACEMENT_BOUND_LEVEL_H
 
-#include "placement/problem.h"
-#include "placement/relax.h"
+#include "placement/bound_prices.h"
 
-/* Pairs kept <= base + scale * sum(worth * pair) of the relaxation. */
+/* kept <= base + scale * sum(worth * pair) of the relaxation. */
 typedef struct moerun__bound_level {
   moerun__relax *relax;
+  moerun__bound_prices *prices; /* of terms; NULL: pairs */
+  double terms;                 /* of all tokens and layers */
   double base;
   double scale;
   double kept;        /* best bound so far: a whole number */
@@ -17,12 +20,13 @@ typedef struct moerun__bound_level {
   int is_done; /* it hardly grows any more */
 } moerun__bound_level;
 
-/* ranks_per_part neighbouring ranks are one part. within: pairs of a layer
- * (`together`, each counted once), else those of neighbouring layers. */
+/* Pairs; ranks_per_part neighbouring ranks are one part. */
 moerun_status moerun__bound_level_create(moerun__bound_level *level,
                                          const moerun__problem *problem,
-                                         int32_t ranks_per_part, int within,
-                                         int32_t width);
+                                         int32_t ranks_per_part, int32_t width);
+/* Terms. */
+moerun_status moerun__bound_level_create_terms(moerun__bound_level *level,
+                                               const moerun__problem *problem);
 void moerun__bound_level_clear(moerun__bound_level *level);
 
 /* One iteration and what is due after it; *is_valued: whether `kept` was
