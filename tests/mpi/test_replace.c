@@ -36,12 +36,14 @@ typedef struct rig {
   moerun__replacer *replacer;
 } rig;
 
-/* Without `every` nothing is ever replaced. */
-static void set_up(rig *r, int32_t every, int32_t window) {
+/* Without `every` nothing is ever replaced. Rows that balancing moves are not
+ * foreseen: where bytes are compared it is off. */
+static void set_up(rig *r, int32_t every, int32_t window,
+                   moerun_balance balance) {
   const moerun_session_options options = {.max_tokens = ROWS,
                                           .max_sequences = 2,
                                           .kv_tokens = 2 * STEPS * ROWS,
-                                          .balance = MOERUN_BALANCE_OFF};
+                                          .balance = balance};
   const moerun__session_extra extra = {
       .record_trace = 1,
       .max_slots = moerun__replacer_slots(shape.num_experts, test_size())};
@@ -139,6 +141,12 @@ static int64_t lacking(const moerun_placement *from,
   return count;
 }
 
+/* With one rank all rows are at home; with an expert a rank every placement has
+ * the same fan-out. */
+static int can_gain(void) {
+  return test_size() > 1 && test_size() < EXPERTS;
+}
+
 /* ---- Steps ---------------------------------------------------------------------- */
 
 static void bytes_after_a_move_are_those_predicted(void **state) {
@@ -150,8 +158,8 @@ static void bytes_after_a_move_are_those_predicted(void **state) {
   float *want = calloc(V, sizeof *want);
   float *found = calloc(V, sizeof *found);
   int16_t *ids = NULL; /* of the period */
-  set_up(&still, 0, 0);
-  set_up(&moving, EVERY, STEPS * ROWS * R);
+  set_up(&still, 0, 0, MOERUN_BALANCE_OFF);
+  set_up(&moving, EVERY, STEPS * ROWS * R, MOERUN_BALANCE_OFF);
   const size_t step_ids = (size_t)(ROWS * LAYERS * shape.experts_per_token);
   ids = calloc(EVERY * step_ids, sizeof *ids);
   const moerun_placement *first = moving.model->placement;
@@ -203,7 +211,7 @@ static void bytes_after_a_move_are_those_predicted(void **state) {
     last = count;
     sent = 0;
   }
-  assert_all_ranks(R == 1 ? last.moves == 0 : last.moves >= 1);
+  assert_all_ranks((last.moves > 0) == can_gain());
   assert_all_ok(moerun__replacer_end(moving.replacer));
   tear_down(&still);
   tear_down(&moving);
@@ -217,7 +225,7 @@ static void what_does_not_repay_stays(void **state) {
   (void)state;
   rig r;
   float *logits = calloc((size_t)shape.vocab_size, sizeof *logits);
-  set_up(&r, 1, STEPS);
+  set_up(&r, 1, STEPS, MOERUN_BALANCE_OFF);
   for (int32_t i = 0; i < STEPS; i++) {
     assert_all_ok(forward(&r, i, 1, logits));
     assert_all_ok(moerun__replacer_step(r.replacer, 1));
@@ -238,7 +246,7 @@ static void any_number_of_rows_is_looked_at(void **state) {
   rig r;
   float *logits = calloc((size_t)shape.vocab_size, sizeof *logits);
   int32_t fed = 0;
-  set_up(&r, 2, 50 * test_size());
+  set_up(&r, 2, 50 * test_size(), MOERUN_BALANCE_AUTO);
   for (int32_t i = 0; i < 8; i++) {
     const int32_t rows = i < 2 || (i % 3 + test_rank()) % 2 ? 0 : ROWS - i;
     const moerun_batch none = {0};
@@ -292,7 +300,7 @@ static void an_engine_run_keeps_its_outputs(void **state) {
                      .result = results[replaces]};
     moerun__progress progress;
     int stopped = 0;
-    set_up(&r, replaces ? 5 : 0, 4096);
+    set_up(&r, replaces ? 5 : 0, 4096, MOERUN_BALANCE_AUTO);
     const moerun__engine_options how = {.prefill_chunk = 40,
                                         .replacer = r.replacer};
     const moerun__engine_callbacks callbacks = {&run, run_next, run_finished,
@@ -302,7 +310,7 @@ static void an_engine_run_keeps_its_outputs(void **state) {
     if (replaces) {
       const moerun__replace_count count = moerun__replacer_count(r.replacer);
       assert_all_ranks(same_on_all_ranks(&count));
-      assert_all_ranks((count.moves > 0) == (test_size() > 1));
+      assert_all_ranks((count.moves > 0) == can_gain());
     }
     tear_down(&r);
   }
@@ -314,7 +322,7 @@ static void an_engine_run_keeps_its_outputs(void **state) {
 static void sessions_that_do_not_fit_are_refused(void **state) {
   (void)state;
   rig r;
-  set_up(&r, 0, 0);
+  set_up(&r, 0, 0, MOERUN_BALANCE_OFF);
   moerun__replace_options how = {.every = 1, .window = 1};
   moerun_session *plain = NULL;
   const moerun_session_options options = {.max_tokens = 1};
