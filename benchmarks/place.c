@@ -261,12 +261,12 @@ static moerun_status run_entry(row *r, int *is_done, const bench *b,
                                const world *w, const entry *e) {
   moerun_status status = MOERUN_OK;
   moerun_placement *placement = NULL;
-  const moerun__method_options chosen = {
-      .seed = (uint64_t)b->options.seed,
-      .time_limit_s = b->options.time_limit_s,
-      .clock = now,
-      .spare_slots = e->method->replicates ? w->of->spare_slots : 0,
-      .polish = e->polish};
+  const moerun__method_options chosen = {.seed = (uint64_t)b->options.seed,
+                                         .time_limit_s =
+                                             b->options.time_limit_s,
+                                         .clock = now,
+                                         .spare_slots = w->of->spare_slots,
+                                         .polish = e->polish};
   const double began = moerun__now();
   *r = (row){.name = e->name, .bound = -1};
   *is_done = 0;
@@ -278,7 +278,6 @@ static moerun_status run_entry(row *r, int *is_done, const bench *b,
   }
   MOERUN_TRY(status);
   r->seconds = moerun__now() - began;
-  if (chosen.spare_slots > 0) r->bound = -1; /* of placements without them */
   MOERUN_TRY(judge(r, w, placement));
   *is_done = 1;
 done:

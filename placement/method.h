@@ -11,7 +11,8 @@ typedef struct moerun__method_options {
   uint64_t seed;
   double time_limit_s;   /* 0: none; what is best by then is returned */
   moerun__clock clock;   /* NULL: time limits are off */
-  int32_t spare_slots;   /* replicas per (layer, rank) at most; 0: none */
+  int32_t spare_slots;   /* replicas that a (layer, rank) has room for beyond
+                            ceil(E / R); 0: none                            */
   int32_t expert_groups; /* eplb: of neighbouring experts that one node should
                             hold; 0: 1, so that nodes count for nothing       */
   int32_t polish;        /* rounds of annealing beyond the method's own; one is

@@ -9,6 +9,7 @@
 
 #include "placement/chain.h"
 #include "placement/relabel.h"
+#include "placement/sharing.h"
 #include "placement/states.h"
 #include "placement/tail.h"
 #include "placement/visits.h"
@@ -126,28 +127,69 @@ static int is_tiny(const moerun__problem *problem) {
   return count * count < work;
 }
 
+static moerun_status place_primaries(int32_t *rank_of,
+                                     const moerun__problem *problem,
+                                     const moerun__method_options *options,
+                                     const moerun__deadline *deadline) {
+  moerun_status status = MOERUN_OK;
+  const int32_t per_node = problem->topology->ranks_per_node;
+  if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
+    return moerun__place_by_levels(rank_of, problem, options, deadline,
+                                   moerun__visits_search);
+  }
+  MOERUN_TRY(moerun__place_by_levels(rank_of, problem, options, deadline,
+                                     split_chain));
+  if (problem->objective == MOERUN_OBJECTIVE_TAIL) {
+    MOERUN_TRY(moerun__relabel(rank_of, problem));
+    MOERUN_TRY(moerun__tail_search(rank_of, problem, options, deadline));
+    goto done;
+  }
+  if (per_node > 1 && per_node < problem->num_ranks) {
+    MOERUN_TRY(join_levels(rank_of, problem, options, deadline));
+  }
+done:
+  return status;
+}
+
+/* For fan-out all slots are searched together; what stays empty is filled one
+ * by one, as it is for the other objectives. */
+static moerun_status place_replicas(moerun__solution *solution,
+                                    const moerun__problem *problem,
+                                    const moerun__method_options *options,
+                                    const moerun__deadline *deadline) {
+  moerun_status status = MOERUN_OK;
+  moerun__replicas *replicas = NULL;
+  MOERUN_TRY(moerun__replicas_create(&replicas, problem, NULL,
+                                     solution->rank_of, options->spare_slots));
+  if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
+    MOERUN_TRY(
+        moerun__sharing_search(replicas, solution->rank_of, options, deadline));
+  }
+  MOERUN_TRY(moerun__replicas_fill(replicas, solution->rank_of, deadline));
+  MOERUN_TRY(moerun__replicas_to_copies(solution, replicas));
+done:
+  moerun__replicas_destroy(replicas);
+  return status;
+}
+
+/* With spare slots the primaries have half of the time limit. */
 moerun_status moerun__solve_cd(moerun__solution *solution,
                                const moerun__problem *problem,
                                const moerun__method_options *options) {
   moerun_status status = MOERUN_OK;
+  moerun__method_options own = *options;
+  if (options->spare_slots > 0) own.time_limit_s /= 2;
   const moerun__deadline deadline =
       moerun__deadline_after(options->clock, options->time_limit_s);
-  if (is_tiny(problem)) return moerun__solve_exact(solution, problem, options);
-  if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
-    return moerun__place_by_levels(solution->rank_of, problem, options,
-                                   &deadline, moerun__visits_search);
+  const moerun__deadline half =
+      moerun__deadline_after(own.clock, own.time_limit_s);
+  if (is_tiny(problem)) {
+    MOERUN_TRY(moerun__solve_exact(solution, problem, &own));
+  } else {
+    MOERUN_TRY(place_primaries(solution->rank_of, problem, &own, &half));
   }
-  MOERUN_TRY(moerun__place_by_levels(solution->rank_of, problem, options,
-                                     &deadline, split_chain));
-  if (problem->objective == MOERUN_OBJECTIVE_TAIL) {
-    MOERUN_TRY(moerun__relabel(solution->rank_of, problem));
-    MOERUN_TRY(
-        moerun__tail_search(solution->rank_of, problem, options, &deadline));
-    goto done;
-  }
-  const int32_t per_node = problem->topology->ranks_per_node;
-  if (per_node > 1 && per_node < problem->num_ranks) {
-    MOERUN_TRY(join_levels(solution->rank_of, problem, options, &deadline));
+  if (options->spare_slots > 0) {
+    MOERUN_TRY(place_replicas(solution, problem, options, &deadline));
   }
 done:
   return status;

@@ -3,6 +3,7 @@
 #include "placement/methods.h"
 
 #include "placement/program.h"
+#include "placement/replicas.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
@@ -38,6 +39,7 @@ static const moerun__method methods[] = {
     {.name = "cd",
      .summary = "the default: descent, annealing and exact re-splits",
      .keeps_caps = 1,
+     .replicates = 1,
      .solve = moerun__solve_cd},
     {.name = "exact",
      .summary = "proven optimum: one expert a rank, or few experts",
@@ -178,15 +180,10 @@ done:
   return status;
 }
 
-moerun_status moerun__place(moerun_placement **out, int32_t *proven,
-                            double *bound, const moerun__problem *problem,
-                            const moerun__method *method,
-                            const moerun__method_options *options) {
+static moerun_status check_request(const moerun__problem *problem,
+                                   const moerun__method *method,
+                                   const moerun__method_options *options) {
   moerun_status status = MOERUN_OK;
-  moerun__solution solution = {.bound = -1};
-  const size_t entries =
-      (size_t)problem->num_layers * (size_t)problem->num_experts;
-  *out = NULL;
   MOERUN_REQUIRE(problem->trace != NULL || method->by_loads,
                  MOERUN_ERR_UNSUPPORTED,
                  "placement: method %s needs the routing of a trace, not loads "
@@ -196,24 +193,82 @@ moerun_status moerun__place(moerun_placement **out, int32_t *proven,
       options->spare_slots >= 0 && options->spare_slots <= problem->num_experts,
       MOERUN_ERR_INVALID, "placement: spare slots: expected 0 to %d, found %d",
       problem->num_experts, options->spare_slots);
-  MOERUN_REQUIRE(
-      options->spare_slots == 0 || method->replicates, MOERUN_ERR_UNSUPPORTED,
-      "placement: method %s does not fill spare slots", method->name);
+  MOERUN_REQUIRE(options->spare_slots == 0 || method->replicates ||
+                     problem->trace != NULL,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "placement: method %s fills spare slots by the routing of a "
+                 "trace, found loads alone",
+                 method->name);
+  MOERUN_REQUIRE(options->spare_slots == 0 ||
+                     (method->by_loads && method->replicates) ||
+                     problem->objective != MOERUN_OBJECTIVE_TAIL,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "placement: method %s does not fill spare slots for the "
+                 "objective tail",
+                 method->name);
   MOERUN_REQUIRE(!method->needs_glpk || moerun__program_available(),
                  MOERUN_ERR_UNSUPPORTED,
                  "placement: method %s needs GLPK, which this build is without",
                  method->name);
+done:
+  return status;
+}
+
+/* Of the time limit, filling spare slots has what the method leaves of its
+ * half, and the other half. */
+static moerun_status solve(moerun__solution *solution,
+                           const moerun__problem *problem,
+                           const moerun__method *method,
+                           const moerun__method_options *options) {
+  moerun_status status = MOERUN_OK;
+  const int fills = options->spare_slots > 0 && !method->replicates;
+  const moerun__deadline deadline =
+      moerun__deadline_after(options->clock, options->time_limit_s);
+  moerun__method_options own = *options;
+  if (fills) own.time_limit_s /= 2;
+  MOERUN_TRY(method->solve(solution, problem, &own));
+  if (solution->copies != NULL) goto done;
+  if (method->keeps_caps) {
+    MOERUN_TRY(moerun__solution_check(problem, solution->rank_of));
+  }
+  if (fills) {
+    MOERUN_TRY(moerun__replicas_complete(solution, problem,
+                                         options->spare_slots, &deadline));
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__place(moerun_placement **out, int32_t *proven,
+                            double *bound, const moerun__problem *problem,
+                            const moerun__method *method,
+                            const moerun__method_options *options) {
+  moerun_status status = MOERUN_OK;
+  moerun_placement *placement = NULL;
+  moerun__solution solution = {.bound = -1};
+  const size_t entries =
+      (size_t)problem->num_layers * (size_t)problem->num_experts;
+  *out = NULL;
+  MOERUN_TRY(check_request(problem, method, options));
   MOERUN_TRY(
       moerun__alloc(&solution.rank_of, entries, sizeof *solution.rank_of));
-  MOERUN_TRY(method->solve(&solution, problem, options));
-  if (method->keeps_caps) {
-    MOERUN_TRY(moerun__solution_check(problem, solution.rank_of));
+  MOERUN_TRY(solve(&solution, problem, method, options));
+  MOERUN_TRY(make_placement(&placement, problem, &solution,
+                            options->spare_slots, method->name));
+  if (solution.copies != NULL) { /* bounds are of placements without them */
+    solution.proven = 0;
+    solution.bound = -1;
+    if (method->keeps_caps) {
+      MOERUN_TRY(
+          moerun__replicas_check(problem, placement, options->spare_slots));
+    }
   }
-  MOERUN_TRY(make_placement(out, problem, &solution, options->spare_slots,
-                            method->name));
   if (proven != NULL) *proven = solution.proven;
   if (bound != NULL) *bound = solution.bound;
+  *out = placement;
+  placement = NULL;
 done:
+  moerun_placement_destroy(placement);
   moerun__free(solution.rank_of);
   moerun__free(solution.copies);
   return status;

@@ -9,50 +9,12 @@
  * evenly over the trace. */
 #include "placement/visits.h"
 
+#include "placement/token_set.h"
 #include "runtime/base/memory.h"
 
 #include <string.h>
 
-/* Most of the time goes into counting bits, for which x86 has an instruction
- * that its oldest processors lack: two versions, the loader picks. */
-#if defined __x86_64__ && defined __GLIBC__ && defined __GNUC__ &&             \
-    !defined __clang__ && !defined __SANITIZE_ADDRESS__
-#define COUNTS_BITS __attribute__((target_clones("popcnt", "default")))
-#else
-#define COUNTS_BITS
-#endif
-
-enum { WORD_BITS = 64 };
-
 /* ---- Sets ------------------------------------------------------------------ */
-
-/* count[i] = |set i & with|, for `n` sets `stride` words apart. */
-COUNTS_BITS
-static void count_sets(int32_t *count, const uint64_t *sets, size_t stride,
-                       size_t n, const uint64_t *with, size_t words) {
-  for (size_t i = 0; i < n; i++) {
-    const uint64_t *set = sets + i * stride;
-    int64_t bits = 0;
-    for (size_t w = 0; w < words; w++) {
-      bits += __builtin_popcountll(set[w] & with[w]);
-    }
-    count[i] = (int32_t)bits;
-  }
-}
-
-/* |a & b & c| + |a & b & d| */
-COUNTS_BITS
-static int32_t count_shared(const uint64_t *a, const uint64_t *b,
-                            const uint64_t *c, const uint64_t *d,
-                            size_t words) {
-  int64_t bits = 0;
-  for (size_t w = 0; w < words; w++) {
-    const uint64_t both = a[w] & b[w];
-    bits += __builtin_popcountll(both & c[w]);
-    bits += __builtin_popcountll(both & d[w]);
-  }
-  return (int32_t)bits;
-}
 
 /* An item that takes the tokens of `set` joins a part. */
 static void join_part(uint64_t *absent, uint64_t *once, const uint64_t *set,
@@ -77,7 +39,8 @@ moerun_status moerun__visits_create(moerun__visits **out,
                  INT32_MAX / 4, (long long)tokens);
   const size_t n = (size_t)split->num_items;
   const size_t P = (size_t)split->num_parts;
-  const size_t words = (size_t)(tokens + WORD_BITS - 1) / WORD_BITS;
+  const size_t words =
+      (size_t)(tokens + MOERUN_WORD_BITS - 1) / MOERUN_WORD_BITS;
   MOERUN_TRY(moerun__alloc(&visits, 1, sizeof *visits));
   visits->problem = problem;
   visits->split = split;
@@ -85,9 +48,10 @@ moerun_status moerun__visits_create(moerun__visits **out,
   visits->num_parts = split->num_parts;
   visits->stride = words;
   MOERUN_TRY(moerun__alloc(&visits->takes, n * words, sizeof(uint64_t)));
-  MOERUN_TRY(moerun__alloc(
-      &visits->item_of, words * WORD_BITS * (size_t)problem->trace->num_terms,
-      sizeof(int32_t)));
+  MOERUN_TRY(moerun__alloc(&visits->item_of,
+                           words * MOERUN_WORD_BITS *
+                               (size_t)problem->trace->num_terms,
+                           sizeof(int32_t)));
   MOERUN_TRY(moerun__alloc(&visits->load, n, sizeof(int64_t)));
   MOERUN_TRY(moerun__alloc(&visits->part_of, n, sizeof(int32_t)));
   MOERUN_TRY(moerun__alloc(&visits->absent, P * words, sizeof(uint64_t)));
@@ -164,14 +128,16 @@ static void collect_tokens(moerun__visits *visits) {
       item_of[k] = -1;
     }
     for (size_t k = 0; k < items; k++) {
-      visits->takes[(size_t)item_of[k] * visits->stride + found / WORD_BITS] |=
-          UINT64_C(1) << found % WORD_BITS;
+      visits->takes[(size_t)item_of[k] * visits->stride +
+                    found / MOERUN_WORD_BITS] |= UINT64_C(1)
+                                                 << found % MOERUN_WORD_BITS;
     }
     visits->terms += (int64_t)items;
     found++;
   }
-  visits->all_words = (found + WORD_BITS - 1) / WORD_BITS;
-  for (size_t i = found * K; i < visits->all_words * WORD_BITS * K; i++) {
+  visits->all_words = (found + MOERUN_WORD_BITS - 1) / MOERUN_WORD_BITS;
+  for (size_t i = found * K; i < visits->all_words * MOERUN_WORD_BITS * K;
+       i++) {
     visits->item_of[i] = -1;
   }
 }
@@ -219,8 +185,15 @@ static void derive_sets(moerun__visits *visits, int32_t part) {
   }
   for (int32_t i = 0; i < visits->num_items; i++) {
     if (visits->part_of[i] != part) continue;
-    count_sets(visits->alone + i, takes_of(visits, i), visits->stride, 1, once,
-               words);
+    visits->alone[i] = moerun__set_common(takes_of(visits, i), once, words);
+  }
+}
+
+static void count_without(moerun__visits *visits, int32_t part) {
+  int32_t *without = visits->without + (size_t)part * (size_t)visits->num_items;
+  const uint64_t *absent = visits->absent + (size_t)part * visits->stride;
+  for (int32_t i = 0; i < visits->num_items; i++) {
+    without[i] = moerun__set_common(takes_of(visits, i), absent, visits->words);
   }
 }
 
@@ -237,7 +210,7 @@ static void count_changes(moerun__visits *visits, int32_t part,
       const int bit = __builtin_ctzll(changed);
       const int32_t by = (absent[w] >> bit & 1) != 0 ? 1 : -1;
       const int32_t *item_of =
-          visits->item_of + (w * WORD_BITS + (size_t)bit) * K;
+          visits->item_of + (w * MOERUN_WORD_BITS + (size_t)bit) * K;
       for (size_t k = 0; k < K && item_of[k] >= 0; k++) {
         without[item_of[k]] += by;
       }
@@ -263,23 +236,18 @@ void moerun__visits_look_at(moerun__visits *visits, size_t words) {
   }
   for (int32_t p = 0; p < visits->num_parts; p++) {
     derive_sets(visits, p);
-    count_sets(visits->without + (size_t)p * (size_t)visits->num_items,
-               visits->takes, visits->stride, (size_t)visits->num_items,
-               visits->absent + (size_t)p * visits->stride, visits->words);
+    count_without(visits, p);
   }
 }
 
 /* Bits beyond the last token are in `absent`, too. */
-COUNTS_BITS
 int64_t moerun__visits_count(const moerun__visits *visits) {
-  int64_t absent = 0;
+  int64_t count = (int64_t)visits->words * MOERUN_WORD_BITS * visits->num_parts;
   for (int32_t p = 0; p < visits->num_parts; p++) {
-    const uint64_t *row = visits->absent + (size_t)p * visits->stride;
-    for (size_t w = 0; w < visits->words; w++) {
-      absent += __builtin_popcountll(row[w]);
-    }
+    count -= moerun__set_size(visits->absent + (size_t)p * visits->stride,
+                              visits->words);
   }
-  return (int64_t)visits->words * WORD_BITS * visits->num_parts - absent;
+  return count;
 }
 
 int moerun__visits_swap_allowed(const moerun__visits *visits, int32_t i,
@@ -304,8 +272,18 @@ int32_t moerun__visits_loss(const moerun__visits *visits, int32_t i,
   const uint64_t *once_b =
       visits->once + (size_t)visits->part_of[k] * visits->stride;
   return moerun__visits_least_loss(visits, i, k) +
-         count_shared(takes_of(visits, i), takes_of(visits, k), once_a, once_b,
-                      visits->words);
+         moerun__set_common_twice(takes_of(visits, i), takes_of(visits, k),
+                                  once_a, once_b, visits->words);
+}
+
+int32_t moerun__visits_saved(const moerun__visits *visits, int32_t item,
+                             int32_t part) {
+  const uint64_t *once =
+      visits->once + (size_t)visits->part_of[item] * visits->stride;
+  const uint64_t *absent = visits->absent + (size_t)part * visits->stride;
+  return visits->alone[item] - moerun__set_common_three(takes_of(visits, item),
+                                                        once, absent,
+                                                        visits->words);
 }
 
 void moerun__visits_swap(moerun__visits *visits, int32_t i, int32_t k) {

@@ -67,6 +67,11 @@ static inline int32_t moerun__visits_least_loss(const moerun__visits *visits,
 int32_t moerun__visits_loss(const moerun__visits *visits, int32_t i, int32_t k);
 void moerun__visits_swap(moerun__visits *visits, int32_t i, int32_t k);
 
+/* Visits that a second copy of the item in another part saves at most: those to
+ * the item's own part for it alone, of tokens that visit the other. */
+int32_t moerun__visits_saved(const moerun__visits *visits, int32_t item,
+                             int32_t part);
+
 /* Splits every layer with few visits, from the state that the split has. */
 moerun_status moerun__visits_search(moerun__split *split,
                                     const moerun__problem *problem,
