@@ -4,6 +4,7 @@
 
 #include "kernels/kernels.h"
 #include "launch/prediction.h"
+#include "placement/program.h"
 #include "runtime/arch.h"
 #include "runtime/base/memory.h"
 
@@ -24,7 +25,7 @@ void moerun__print_build(FILE *stream) {
   for (int i = 0; (set = moerun__kernels_at(i)) != NULL; i++) {
     (void)fprintf(stream, " %s", set->name);
   }
-  (void)fputc('\n', stream);
+  (void)fprintf(stream, "\nlinear programs: %s\n", moerun__program_solver());
 }
 
 /* ---- Model -------------------------------------------------------------------- */

@@ -390,6 +390,13 @@ int moerun__program_available(void) {
   return 1;
 }
 
+#define AS_TEXT(number)      #number
+#define VERSION_OF(from, to) "GLPK " AS_TEXT(from) "." AS_TEXT(to)
+
+const char *moerun__program_solver(void) {
+  return VERSION_OF(GLP_MAJOR_VERSION, GLP_MINOR_VERSION);
+}
+
 moerun_status moerun__program_solve(moerun__program_result *result,
                                     moerun__program *program,
                                     const moerun__program_options *options) {
@@ -421,6 +428,10 @@ done:
 
 int moerun__program_available(void) {
   return 0;
+}
+
+const char *moerun__program_solver(void) {
+  return "none";
 }
 
 moerun_status moerun__program_solve(moerun__program_result *result,

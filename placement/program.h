@@ -34,6 +34,8 @@ typedef struct moerun__program_result {
 /* Whether this build has GLPK; else moerun__program_solve returns
  * ERR_UNSUPPORTED. */
 int moerun__program_available(void);
+/* "GLPK 5.0", or "none". */
+const char *moerun__program_solver(void);
 
 moerun_status moerun__program_create(moerun__program **out);
 void moerun__program_destroy(moerun__program *program);

@@ -49,6 +49,7 @@ static void programs_are_refused(void **state) {
   moerun__program *p = NULL;
   moerun__program_result result = {0};
   assert_int_equal(moerun__program_available(), 0);
+  assert_string_equal(moerun__program_solver(), "none");
   assert_int_equal(moerun__program_create(&p), MOERUN_OK);
   assert_int_equal(moerun__program_solve(&result, p, NULL),
                    MOERUN_ERR_UNSUPPORTED);

@@ -24,6 +24,7 @@ static void add_row(moerun__program *p, double low, double high,
 /* A knapsack, with fractions and without. */
 static void programs_are_solved(void **state) {
   (void)needs_glpk(state);
+  assert_int_equal(strncmp(moerun__program_solver(), "GLPK ", 5), 0);
   static const double size[3] = {5, 4, 3};
   static const double worth[3] = {-10, -7, -5};
   for (int integer = 0; integer < 2; integer++) {
