@@ -51,9 +51,7 @@ moerun__session_extra_of(const moerun__config *config,
   const int replaces = moerun__replace_options_of(config).every > 0;
   return (moerun__session_extra){
       .record_trace = record_trace || replaces,
-      .max_slots = replaces ? moerun__replacer_slots(placement->num_experts,
-                                                     placement->num_ranks)
-                            : 0};
+      .max_slots = replaces ? moerun__replacer_slots(placement) : 0};
 }
 
 moerun_status moerun__placement_for(moerun_placement **out,
@@ -111,7 +109,7 @@ static size_t predict_replacer(const moerun__config *config,
   size_t moving = 0;
   if (slots > 0) {
     moving = expert_bytes / (size_t)slots *
-             (size_t)moerun__replacer_slots(model->config.num_experts, R);
+             (size_t)moerun__replacer_slots(model->placement);
   }
   return moving + moerun__replacer_bytes(&model->config, R, rank, &options);
 }

@@ -27,14 +27,13 @@ typedef struct replan {
   const moerun__replan_costs *costs;
   moerun__topology *topology;
   moerun__problem *problem;
-  moerun_placement *solved;         /* parts of any name */
-  int64_t *gain;                    /* [R parts][R ranks] */
-  int32_t *label;                   /* [R] rank of each part */
-  int32_t *room;                    /* [R] 1 each */
-  int64_t *seen;                    /* [R] last token that saw the part */
-  int32_t *rank_of[NUM_CANDIDATES]; /* [L][E] */
-  moerun_placement *candidate[NUM_CANDIDATES];
-  int64_t *before; /* [L] bytes of rows, once */
+  moerun_placement *solved; /* parts of any name; NULL: none within the caps */
+  int64_t *gain;            /* [R parts][R ranks] */
+  int32_t *label;           /* [L][R] rank of each part */
+  int32_t *room;            /* [R] 1 each */
+  int64_t *seen;            /* [R] last token that saw the part */
+  moerun_placement *candidate[NUM_CANDIDATES]; /* NULL: none */
+  int64_t *before;                             /* [L] bytes of rows, once */
   int64_t *after[NUM_CANDIDATES];
   int32_t *choice; /* [L] the candidate that is moved to + 1; 0: none */
 } replan;
@@ -67,14 +66,12 @@ done:
 static moerun_status allocate(replan *p) {
   moerun_status status = MOERUN_OK;
   const size_t L = (size_t)p->current->num_layers;
-  const size_t E = (size_t)p->current->num_experts;
   const size_t R = (size_t)p->current->num_ranks;
   for (int c = 0; c < NUM_CANDIDATES; c++) {
-    MOERUN_TRY(moerun__alloc(&p->rank_of[c], L * E, sizeof *p->rank_of[c]));
     MOERUN_TRY(moerun__alloc(&p->after[c], L, sizeof *p->after[c]));
   }
   MOERUN_TRY(moerun__alloc(&p->gain, R * R, sizeof *p->gain));
-  MOERUN_TRY(moerun__alloc(&p->label, R, sizeof *p->label));
+  MOERUN_TRY(moerun__alloc(&p->label, L * R, sizeof *p->label));
   MOERUN_TRY(moerun__alloc(&p->room, R, sizeof *p->room));
   MOERUN_TRY(moerun__alloc(&p->seen, R, sizeof *p->seen));
   MOERUN_TRY(moerun__alloc(&p->before, L, sizeof *p->before));
@@ -92,7 +89,6 @@ static void clear(replan *p) {
   moerun_placement_destroy(p->solved);
   for (int c = 0; c < NUM_CANDIDATES; c++) {
     moerun_placement_destroy(p->candidate[c]);
-    moerun__free(p->rank_of[c]);
     moerun__free(p->after[c]);
   }
   moerun__free(p->gain);
@@ -112,7 +108,8 @@ static moerun_status make_topology(moerun__topology **out, int32_t num_ranks) {
 
 /* ---- Parts to ranks ---------------------------------------------------------- */
 
-/* Rows that stay at home if part p is rank r, in bytes. */
+/* Rows that stay at home if part p is rank r, in bytes; with replicas, those that
+ * can. */
 static void add_rows_at_home(replan *p, int32_t layer) {
   const moerun__trace *trace = p->train;
   const size_t R = (size_t)p->current->num_ranks;
@@ -128,12 +125,14 @@ static void add_rows_at_home(replan *p, int32_t layer) {
           (size_t)(t * trace->num_layers + layer) * (size_t)trace->num_terms;
       for (int32_t j = 0; j < trace->num_terms; j++) {
         if (ids[j] < 0) continue;
-        const size_t part = (size_t)p->solved->rank_of[offset[ids[j]]];
-        int64_t *gain = &p->gain[part * R + (size_t)trace->home[s]];
-        *gain += p->costs->result_bytes;
-        if (p->seen[part] == t + 1) continue;
-        *gain += p->costs->copy_bytes;
-        p->seen[part] = t + 1;
+        for (int32_t i = offset[ids[j]]; i < offset[ids[j] + 1]; i++) {
+          const size_t part = (size_t)p->solved->rank_of[i];
+          int64_t *gain = &p->gain[part * R + (size_t)trace->home[s]];
+          *gain += p->costs->result_bytes;
+          if (p->seen[part] == t + 1) continue;
+          *gain += p->costs->copy_bytes;
+          p->seen[part] = t + 1;
+        }
       }
     }
   }
@@ -144,35 +143,63 @@ static void add_rows_at_home(replan *p, int32_t layer) {
 
 /* Weights that stay where they are. */
 static void add_kept(replan *p, int32_t layer) {
-  const int32_t E = p->current->num_experts;
-  const size_t R = (size_t)p->current->num_ranks;
+  const moerun_placement *now = p->current;
+  const moerun_placement *solved = p->solved;
+  const int32_t E = now->num_experts;
+  const size_t R = (size_t)now->num_ranks;
   for (int32_t n = layer * E; n < (layer + 1) * E; n++) {
-    const size_t part =
-        (size_t)p->solved->rank_of[p->solved->replica_offset[n]];
-    for (int32_t i = p->current->replica_offset[n];
-         i < p->current->replica_offset[n + 1]; i++) {
-      p->gain[part * R + (size_t)p->current->rank_of[i]] +=
-          p->costs->expert_bytes[layer];
+    for (int32_t i = solved->replica_offset[n];
+         i < solved->replica_offset[n + 1]; i++) {
+      int64_t *gain = p->gain + (size_t)solved->rank_of[i] * R;
+      for (int32_t k = now->replica_offset[n]; k < now->replica_offset[n + 1];
+           k++) {
+        gain[now->rank_of[k]] += p->costs->expert_bytes[layer];
+      }
     }
   }
 }
 
 static moerun_status name_parts(replan *p) {
   moerun_status status = MOERUN_OK;
+  const size_t R = (size_t)p->current->num_ranks;
+  for (int32_t l = 0; l < p->current->num_layers; l++) {
+    memset(p->gain, 0, R * R * sizeof *p->gain);
+    add_rows_at_home(p, l);
+    add_kept(p, l);
+    MOERUN_TRY(moerun__transport(p->label + (size_t)l * R, p->gain, (int32_t)R,
+                                 (int32_t)R, p->room));
+  }
+done:
+  return status;
+}
+
+/* What was solved, on the ranks that its parts were given. */
+static moerun_status relabel(moerun_placement **out, const replan *p) {
+  moerun_status status = MOERUN_OK;
   const moerun_placement *solved = p->solved;
   const int32_t E = solved->num_experts;
   const int32_t R = solved->num_ranks;
-  for (int32_t l = 0; l < solved->num_layers; l++) {
-    memset(p->gain, 0, (size_t)R * (size_t)R * sizeof *p->gain);
-    add_rows_at_home(p, l);
-    add_kept(p, l);
-    MOERUN_TRY(moerun__transport(p->label, p->gain, R, R, p->room));
-    for (int32_t n = l * E; n < (l + 1) * E; n++) {
-      p->rank_of[SOLVED][n] =
-          p->label[solved->rank_of[solved->replica_offset[n]]];
+  const int32_t entries = solved->num_layers * E;
+  int32_t *rank_of = NULL;
+  MOERUN_TRY(moerun__alloc(&rank_of, (size_t)solved->replica_offset[entries],
+                           sizeof *rank_of));
+  for (int32_t n = 0; n < entries; n++) {
+    const int32_t *label = p->label + (size_t)(n / E) * (size_t)R;
+    const int32_t first = solved->replica_offset[n];
+    for (int32_t i = first; i < solved->replica_offset[n + 1]; i++) {
+      const int32_t rank = label[solved->rank_of[i]];
+      int32_t at = i; /* ascending */
+      for (; at > first && rank_of[at - 1] > rank; at--) {
+        rank_of[at] = rank_of[at - 1];
+      }
+      rank_of[at] = rank;
     }
   }
+  MOERUN_TRY(moerun__placement_create(out, solved->num_layers, E, R,
+                                      solved->replica_offset, rank_of,
+                                      "replaced"));
 done:
+  moerun__free(rank_of);
   return status;
 }
 
@@ -221,11 +248,16 @@ static int find_swap(const replan *p, const moerun__visits *v, int32_t *out_i,
   return found;
 }
 
-static moerun_status take_swaps(const replan *p, int32_t *rank_of) {
+/* *out: `from`, which is_plain, after all swaps that repay. */
+static moerun_status take_swaps(moerun_placement **out, const replan *p,
+                                const moerun_placement *from) {
   moerun_status status = MOERUN_OK;
   moerun__split *split = NULL;
   moerun__visits *visits = NULL;
-  MOERUN_TRY(moerun__split_of_ranks(&split, p->problem, rank_of));
+  int32_t *rank_of = NULL;
+  const size_t entries = (size_t)from->num_layers * (size_t)from->num_experts;
+  MOERUN_TRY(moerun__alloc(&rank_of, entries, sizeof *rank_of));
+  MOERUN_TRY(moerun__split_of_ranks(&split, p->problem, from->rank_of));
   MOERUN_TRY(moerun__visits_create(&visits, p->problem, split));
   for (int32_t l = 0; l < split->num_layers; l++) {
     int32_t i = 0;
@@ -238,44 +270,66 @@ static moerun_status take_swaps(const replan *p, int32_t *rank_of) {
            visits->part_of, (size_t)split->num_items * sizeof *visits->part_of);
   }
   moerun__split_to_ranks(rank_of, split, p->problem->num_experts);
+  MOERUN_TRY(moerun_placement_create(out, from->num_layers, from->num_experts,
+                                     from->num_ranks, rank_of));
 done:
   moerun__visits_destroy(visits);
   moerun__split_destroy(split);
+  moerun__free(rank_of);
   return status;
 }
 
-/* Whether the present placement is one that swaps can start from: no replicas,
- * and counts that differ by one at most. */
-static int is_plain(const replan *p) {
-  const moerun_placement *now = p->current;
-  const int32_t entries = now->num_layers * now->num_experts;
-  if (now->replica_offset[entries] != entries) return 0;
-  for (int32_t i = 0; i < now->num_layers * now->num_ranks; i++) {
-    if (now->slot_count[i] < p->problem->fewest_slots ||
-        now->slot_count[i] > p->problem->most_slots) {
+/* Whether swaps can start from a placement: no replicas, and counts that differ
+ * by one at most. */
+static int is_plain(const moerun_placement *from,
+                    const moerun__problem *problem) {
+  const int32_t entries = from->num_layers * from->num_experts;
+  if (from->replica_offset[entries] != entries) return 0;
+  for (int32_t i = 0; i < from->num_layers * from->num_ranks; i++) {
+    if (from->slot_count[i] < problem->fewest_slots ||
+        from->slot_count[i] > problem->most_slots) {
       return 0;
     }
   }
   return 1;
 }
 
-/* Both candidates, as ranks, as placements, and in bytes. */
+static moerun_status solve(replan *p) {
+  moerun_status status = MOERUN_OK;
+  const moerun__method_options options = {.spare_slots = p->costs->spare_slots};
+  const moerun_status found = moerun__place(
+      &p->solved, NULL, NULL, p->problem, moerun__method_find("cd"), &options);
+  if (found == MOERUN_ERR_INFEASIBLE) goto done; /* a reason to stay */
+  MOERUN_TRY(found);
+done:
+  return status;
+}
+
+/* Both candidates, and their bytes. */
 static moerun_status make_candidates(replan *p) {
   moerun_status status = MOERUN_OK;
-  const moerun_placement *now = p->current;
-  const size_t entries = (size_t)now->num_layers * (size_t)now->num_experts;
-  MOERUN_TRY(name_parts(p));
-  memcpy(p->rank_of[NEAR], is_plain(p) ? now->rank_of : p->rank_of[SOLVED],
-         entries * sizeof *now->rank_of);
+  moerun_placement *named = NULL;
+  MOERUN_TRY(solve(p));
+  if (p->solved != NULL) {
+    MOERUN_TRY(name_parts(p));
+    MOERUN_TRY(relabel(&named, p));
+    if (is_plain(named, p->problem)) {
+      MOERUN_TRY(take_swaps(&p->candidate[SOLVED], p, named));
+    } else {
+      p->candidate[SOLVED] = named;
+      named = NULL;
+    }
+  }
+  if (is_plain(p->current, p->problem)) {
+    MOERUN_TRY(take_swaps(&p->candidate[NEAR], p, p->current));
+  }
   for (int c = 0; c < NUM_CANDIDATES; c++) {
-    MOERUN_TRY(take_swaps(p, p->rank_of[c]));
-    MOERUN_TRY(moerun_placement_create(&p->candidate[c], now->num_layers,
-                                       now->num_experts, now->num_ranks,
-                                       p->rank_of[c]));
+    if (p->candidate[c] == NULL) continue;
     MOERUN_TRY(
         moerun__replan_bytes(p->after[c], p->candidate[c], p->judge, p->costs));
   }
 done:
+  moerun_placement_destroy(named);
   return status;
 }
 
@@ -293,17 +347,28 @@ static int can_repay(const replan *p) {
   return 0;
 }
 
+/* Replicas of a layer that ranks lack now. */
+static int64_t count_lacking(const moerun_placement *now,
+                             const moerun_placement *to, int32_t layer) {
+  const int32_t E = now->num_experts;
+  int64_t lacking = 0;
+  for (int32_t n = layer * E; n < (layer + 1) * E; n++) {
+    for (int32_t i = to->replica_offset[n]; i < to->replica_offset[n + 1];
+         i++) {
+      lacking += !is_on(now, n, to->rank_of[i]);
+    }
+  }
+  return lacking;
+}
+
 /* The best of staying and the candidates. */
 static void choose_layer(replan *p, moerun__replan_verdict *out, int32_t l) {
-  const int32_t E = p->current->num_experts;
   int64_t best = 0;
   int64_t experts = 0;
   int64_t saved = 0;
   for (int c = 0; c < NUM_CANDIDATES; c++) {
-    int64_t lacking = 0;
-    for (int32_t n = l * E; n < (l + 1) * E; n++) {
-      lacking += !is_on(p->current, n, p->rank_of[c][n]);
-    }
+    if (p->candidate[c] == NULL) continue;
+    const int64_t lacking = count_lacking(p->current, p->candidate[c], l);
     const int64_t gained =
         llround((double)(p->before[l] - p->after[c][l]) * p->costs->horizon);
     const int64_t net = gained - lacking * p->costs->expert_bytes[l];
@@ -326,10 +391,14 @@ static moerun_status join(replan *p, moerun_placement **out) {
   const int32_t L = p->current->num_layers;
   const int32_t E = p->current->num_experts;
   const size_t entries = (size_t)L * (size_t)E;
-  const size_t most = (size_t)p->current->replica_offset[entries];
+  size_t most = (size_t)p->current->replica_offset[entries];
   int32_t changes = 0;
   for (int32_t l = 0; l < L; l++) {
     changes += p->choice[l] > 0;
+  }
+  for (int c = 0; c < NUM_CANDIDATES; c++) {
+    if (p->candidate[c] == NULL) continue;
+    most += (size_t)p->candidate[c]->replica_offset[entries];
   }
   if (changes == 0) return MOERUN_OK;
   MOERUN_TRY(moerun__alloc(&offset, entries + 1, sizeof *offset));
@@ -381,7 +450,6 @@ moerun_status moerun__replan(moerun__replan_verdict *out,
                              const moerun__replan_costs *costs) {
   moerun_status status = MOERUN_OK;
   const moerun__problem_options home = {.objective = MOERUN_OBJECTIVE_FANOUT};
-  const moerun__method_options seeded = {.seed = 0};
   replan p = {
       .current = current, .train = train, .judge = judge, .costs = costs};
   memset(out, 0, sizeof *out);
@@ -392,8 +460,6 @@ moerun_status moerun__replan(moerun__replan_verdict *out,
   if (!can_repay(&p)) goto done;
   MOERUN_TRY(make_topology(&p.topology, current->num_ranks));
   MOERUN_TRY(moerun__problem_create(&p.problem, train, p.topology, &home));
-  MOERUN_TRY(moerun__place(&p.solved, NULL, NULL, p.problem,
-                           moerun__method_find("cd"), &seeded));
   MOERUN_TRY(make_candidates(&p));
   for (int32_t l = 0; l < current->num_layers; l++) {
     choose_layer(&p, out, l);

@@ -12,6 +12,7 @@ typedef struct moerun__replan_costs {
   const int64_t *expert_bytes; /* [L] weights of one expert of a layer   */
   double horizon;              /* a placement is kept for so many times the
                                   tokens of the trace that it is judged by */
+  int32_t spare_slots; /* replicas that a rank has room for in each layer */
 } moerun__replan_costs;
 
 typedef struct moerun__replan_verdict {

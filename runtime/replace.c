@@ -33,9 +33,10 @@ struct moerun__replacer {
   moerun_session *session;
   moerun_model *model;
   moerun__replace_options options;
-  int32_t capacity; /* rows kept of this rank */
-  size_t row_bytes; /* of one row: L * K ids */
-  size_t box_bytes; /* head and rows */
+  int32_t capacity;    /* rows kept of this rank */
+  int32_t spare_slots; /* beyond ceil(E / R) */
+  size_t row_bytes;    /* of one row: L * K ids */
+  size_t box_bytes;    /* head and rows */
   void *block;
   char *box;             /* own; rows in a ring */
   char *boxes;           /* [R][box_bytes], on rank 0 */
@@ -70,8 +71,15 @@ static void lay_out(moerun__replacer *r, const moerun__model_config *config,
                                 r->box_bytes);
 }
 
-int32_t moerun__replacer_slots(int32_t num_experts, int32_t num_ranks) {
-  return (num_experts - 1) / num_ranks + 1;
+int32_t moerun__replacer_slots(const moerun_placement *placement) {
+  const int32_t entries = placement->num_layers * placement->num_experts;
+  int32_t slots = (placement->num_experts - 1) / placement->num_ranks + 1;
+  if (placement->replica_offset[entries] == entries) return slots;
+  for (int32_t r = 0; r < placement->num_ranks; r++) {
+    const int32_t most = moerun__placement_max_slots(placement, r);
+    if (most > slots) slots = most;
+  }
+  return slots;
 }
 
 size_t moerun__replacer_bytes(const moerun__model_config *config,
@@ -88,8 +96,7 @@ static moerun_status check(const moerun_session *session,
                            const moerun_model *model,
                            const moerun__replace_options *options) {
   moerun_status status = MOERUN_OK;
-  const int32_t slots =
-      moerun__replacer_slots(model->config.num_experts, model->comm->size);
+  const int32_t slots = moerun__replacer_slots(model->placement);
   MOERUN_REQUIRE(session->model == model && session->trace != NULL,
                  MOERUN_ERR_INVALID,
                  "replace: expected a session of this model that records its "
@@ -119,6 +126,8 @@ static moerun_status create_local(moerun__replacer **out,
   *out = r;
   r->session = session;
   r->model = model;
+  r->spare_slots = moerun__replacer_slots(model->placement) -
+                   (model->config.num_experts - 1) / comm->size - 1;
   size_replacer(r, &model->config, comm->size, options);
   lay_out(r, &model->config, comm->size, comm->rank, &arena);
   MOERUN_TRY(moerun__alloc_unset(&r->block, arena.used, 1));
@@ -284,7 +293,8 @@ static moerun__replan_costs costs_of(const moerun__replacer *r) {
       .copy_bytes = (int64_t)moerun__copy_bytes(config, r->session->moe.wire),
       .result_bytes =
           (int64_t)moerun__result_bytes(config, r->session->moe.wire),
-      .expert_bytes = r->expert_bytes};
+      .expert_bytes = r->expert_bytes,
+      .spare_slots = r->spare_slots};
 }
 
 /* *bytes += sign * bytes of rows of all layers. */

@@ -28,7 +28,7 @@ typedef struct moerun__replace_count {
 typedef struct moerun__replacer moerun__replacer;
 
 /* [collective] The session is of `model`, records its trace, and has room for
- * ceil(E / R) slots at least (moerun__session_extra). All are borrowed; the
+ * moerun__replacer_slots at least (moerun__session_extra). All are borrowed; the
  * replacer owns the placements it makes, so that it is destroyed after the
  * model. */
 moerun_status moerun__replacer_create(moerun__replacer **out,
@@ -45,8 +45,10 @@ moerun_status moerun__replacer_end(moerun__replacer *replacer);
 
 moerun__replace_count moerun__replacer_count(const moerun__replacer *replacer);
 
-/* Most experts of a layer that a placement made here puts on one rank. */
-int32_t moerun__replacer_slots(int32_t num_experts, int32_t num_ranks);
+/* Most experts of a layer that placements made here put on one rank, if the
+ * first is `placement`: ceil(E / R), and where it has replicas, as many as it
+ * puts on any. */
+int32_t moerun__replacer_slots(const moerun_placement *placement);
 /* Bytes that create allocates on `rank`; rank 0 needs the solver's tables for
  * the duration of a look on top. */
 size_t moerun__replacer_bytes(const moerun__model_config *config,

@@ -36,20 +36,41 @@ typedef struct rig {
   moerun__replacer *replacer;
 } rig;
 
+/* Blocks; with replicas every third expert on the rank after its own, too. */
+static moerun_placement *make_placement(int has_replicas) {
+  const int32_t R = test_size();
+  const int32_t count = LAYERS * EXPERTS;
+  moerun_placement *placement = NULL;
+  int32_t offset[LAYERS * EXPERTS + 1];
+  int32_t rank_of[2 * LAYERS * EXPERTS];
+  int32_t n = 0;
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t own = i % EXPERTS * R / EXPERTS;
+    const int32_t other = (own + 1) % R;
+    const int two = has_replicas && R > 1 && i % 3 == 0;
+    offset[i] = n;
+    if (two && other < own) rank_of[n++] = other;
+    rank_of[n++] = own;
+    if (two && other > own) rank_of[n++] = other;
+  }
+  offset[count] = n;
+  assert_all_ok(moerun__placement_create(&placement, LAYERS, EXPERTS, R, offset,
+                                         rank_of, "given"));
+  return placement;
+}
+
 /* Without `every` nothing is ever replaced. Rows that balancing moves are not
  * foreseen: where bytes are compared it is off. */
-static void set_up(rig *r, int32_t every, int32_t window,
-                   moerun_balance balance) {
+static void set_up_with(rig *r, int has_replicas, int32_t every, int32_t window,
+                        moerun_balance balance) {
   const moerun_session_options options = {.max_tokens = ROWS,
                                           .max_sequences = 2,
                                           .kv_tokens = 2 * STEPS * ROWS,
                                           .balance = balance};
-  const moerun__session_extra extra = {
-      .record_trace = 1,
-      .max_slots = moerun__replacer_slots(shape.num_experts, test_size())};
+  moerun__session_extra extra = {.record_trace = 1};
   memset(r, 0, sizeof *r);
-  assert_all_ok(moerun_placement_create_block(
-      &r->placement, shape.num_moe_layers, shape.num_experts, test_size()));
+  r->placement = make_placement(has_replicas);
+  extra.max_slots = moerun__replacer_slots(r->placement);
   assert_all_ok(
       moerun_model_load(&r->model, comm, r->placement, files.path, NULL));
   assert_all_ok(
@@ -62,6 +83,11 @@ static void set_up(rig *r, int32_t every, int32_t window,
   assert_all_ranks(moerun__alloc_live_bytes() - before ==
                    moerun__replacer_bytes(&r->model->config, test_size(),
                                           test_rank(), &how));
+}
+
+static void set_up(rig *r, int32_t every, int32_t window,
+                   moerun_balance balance) {
+  set_up_with(r, 0, every, window, balance);
 }
 
 static void tear_down(rig *r) {
@@ -149,8 +175,7 @@ static int can_gain(void) {
 
 /* ---- Steps ---------------------------------------------------------------------- */
 
-static void bytes_after_a_move_are_those_predicted(void **state) {
-  (void)state;
+static void follow_bytes(int has_replicas) {
   rig still;
   rig moving;
   const size_t V = (size_t)shape.vocab_size;
@@ -159,7 +184,8 @@ static void bytes_after_a_move_are_those_predicted(void **state) {
   float *found = calloc(V, sizeof *found);
   int16_t *ids = NULL; /* of the period */
   set_up(&still, 0, 0, MOERUN_BALANCE_OFF);
-  set_up(&moving, EVERY, STEPS * ROWS * R, MOERUN_BALANCE_OFF);
+  set_up_with(&moving, has_replicas, EVERY, STEPS * ROWS * R,
+              MOERUN_BALANCE_OFF);
   const size_t step_ids = (size_t)(ROWS * LAYERS * shape.experts_per_token);
   ids = calloc(EVERY * step_ids, sizeof *ids);
   const moerun_placement *first = moving.model->placement;
@@ -211,13 +237,23 @@ static void bytes_after_a_move_are_those_predicted(void **state) {
     last = count;
     sent = 0;
   }
-  assert_all_ranks((last.moves > 0) == can_gain());
+  assert_all_ranks((last.moves > 0) == (can_gain() || (has_replicas && R > 1)));
   assert_all_ok(moerun__replacer_end(moving.replacer));
   tear_down(&still);
   tear_down(&moving);
   free(want);
   free(found);
   free(ids);
+}
+
+static void bytes_after_a_move_are_those_predicted(void **state) {
+  (void)state;
+  follow_bytes(0);
+}
+
+static void replicas_move_too(void **state) {
+  (void)state;
+  follow_bytes(1);
 }
 
 /* Too few rows for the weights of one expert: looked at, and left. */
@@ -340,6 +376,7 @@ static void sessions_that_do_not_fit_are_refused(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bytes_after_a_move_are_those_predicted),
+      cmocka_unit_test(replicas_move_too),
       cmocka_unit_test(what_does_not_repay_stays),
       cmocka_unit_test(any_number_of_rows_is_looked_at),
       cmocka_unit_test(an_engine_run_keeps_its_outputs),

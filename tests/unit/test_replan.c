@@ -182,7 +182,8 @@ static void layers_are_decided_one_by_one(void **state) {
 }
 
 /* No other naming of the parts found would have been worth more. Replicas keep
- * swaps from starting at what is there, and moves cost too little for others. */
+ * swaps from starting at what is there, and moves cost too little for others;
+ * nothing new has replicas, because there are no spare slots for them. */
 static void parts_are_named_at_best(void **state) {
   (void)state;
   static const int32_t names[6][RANKS] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
@@ -305,6 +306,36 @@ static void replicas_stay_in_layers_that_do_not_change(void **state) {
   synthetic_free(&train);
 }
 
+static void spare_slots_are_filled(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun_placement *now = make_replicas(1);
+  int64_t saved[2];
+  for (int32_t spare = 0; spare < 2; spare++) {
+    moerun__replan_verdict v;
+    moerun__replan_costs costs = make_costs(cheap, 1);
+    costs.spare_slots = spare;
+    assert_int_equal(moerun__replan(&v, now, &train, &train, &costs),
+                     MOERUN_OK);
+    assert_non_null(v.placement);
+    assert_int_equal(moerun__placement_check(v.placement), MOERUN_OK);
+    int64_t moved = 0;
+    for (int32_t l = 0; l < LAYERS; l++) {
+      moved += lacking(now, v.placement, l);
+      for (int32_t r = 0; r < RANKS; r++) {
+        assert_true(v.placement->slot_count[l * RANKS + r] <=
+                    EXPERTS / RANKS + 1);
+      }
+    }
+    assert_int_equal(v.experts_moved, moved);
+    saved[spare] = v.bytes_saved;
+    moerun_placement_destroy(v.placement);
+  }
+  assert_true(saved[1] > saved[0]);
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+}
+
 static void traces_without_homes_are_refused(void **state) {
   (void)state;
   moerun__trace trace = make_trace(1);
@@ -351,6 +382,7 @@ int main(void) {
       cmocka_unit_test(parts_are_named_at_best),
       cmocka_unit_test(few_move_where_few_are_wrong),
       cmocka_unit_test(replicas_stay_in_layers_that_do_not_change),
+      cmocka_unit_test(spare_slots_are_filled),
       cmocka_unit_test(traces_without_homes_are_refused),
       cmocka_unit_test(failed_allocations_leave_nothing_behind),
   };
