@@ -158,3 +158,52 @@ void moerun__balance_print(FILE *stream, const moerun__report *report) {
                 100 * ratio((double)ledger->last_count[last], (double)layers),
                 (long long)report->speed_changes);
 }
+
+/* ---- Lossy routing ------------------------------------------------------------------ */
+
+moerun_status moerun__lossy_json(moerun__text *out,
+                                 const moerun__report *report) {
+  moerun_status status = MOERUN_OK;
+  const moerun__capacity_counts *c = &report->gate.capacity;
+  const moerun__width_counts *w = &report->gate.width;
+  if (!report->is_lossy) goto done;
+  MOERUN_TRY(moerun__text_print(
+      out,
+      ",\n  \"lossy\": {\"capacity\": {\"tokens\": %lld, \"assignments\": "
+      "%lld, \"dropped\": %lld, \"offered\": %lld, \"added\": %lld, "
+      "\"lost_all\": %lld,\n    \"over\": %lld, \"not_numbers\": %lld, "
+      "\"mass\": %.9g, \"mass_dropped\": %.9g, \"mass_added\": %.9g},",
+      (long long)c->tokens, (long long)c->candidates, (long long)c->dropped,
+      (long long)c->offered, (long long)c->added, (long long)c->lost_all,
+      (long long)c->over, (long long)c->not_numbers, c->mass, c->mass_dropped,
+      c->mass_added));
+  MOERUN_TRY(moerun__text_print(
+      out,
+      "\n    \"width\": {\"assignments\": %lld, \"removed\": %lld, "
+      "\"mass\": %.9g, \"mass_lost\": %.9g}}",
+      (long long)w->terms, (long long)w->removed, w->mass, w->mass_lost));
+done:
+  return status;
+}
+
+void moerun__lossy_print(FILE *stream, const moerun__report *report) {
+  const moerun__capacity_counts *c = &report->gate.capacity;
+  const moerun__width_counts *w = &report->gate.width;
+  if (!report->is_lossy) return;
+  if (c->candidates > 0) {
+    (void)fprintf(
+        stream,
+        "dropped          %.2f %% of assignments, %.2f %% of gate weight; "
+        "%lld added; %lld tokens with no expert left\n",
+        100 * ratio((double)c->dropped, (double)c->candidates),
+        100 * ratio(c->mass_dropped, c->mass), (long long)c->added,
+        (long long)c->lost_all);
+  }
+  if (w->terms > 0) {
+    (void)fprintf(stream,
+                  "left out         %.2f %% of assignments, %.2f %% of gate "
+                  "weight, by tokens that need fewer experts\n",
+                  100 * ratio((double)w->removed, (double)w->terms),
+                  100 * ratio(w->mass_lost, w->mass));
+  }
+}

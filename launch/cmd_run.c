@@ -12,6 +12,7 @@
 
 #include "launch/digest.h"
 #include "launch/fingerprint.h"
+#include "launch/gate_options.h"
 #include "launch/lines.h"
 #include "launch/metrics.h"
 #include "launch/progress.h"
@@ -110,6 +111,7 @@ static moerun_status check_settings(run *r) {
                  "--max-sequences: expected at most --max-tokens (%lld), found "
                  "%lld",
                  (long long)max_tokens, (long long)max_sequences);
+  MOERUN_TRY(moerun__gate_options_check(c));
   if (given(r, "fault")) {
     MOERUN_TRY(
         moerun__faults_parse(&r->faults, moerun__config_text(c, "fault")));
@@ -168,6 +170,7 @@ static moerun_status digest_run(const run *r, uint64_t *out) {
   MOERUN_TRY(moerun__fingerprint(&digest, r->model_path));
   digest = moerun__digest_text(digest, wire, strlen(wire));
   digest = moerun__digest_text(digest, compute, strlen(compute));
+  digest = moerun__gate_options_digest(digest, r->config);
   /* All kernel sets but the oracle give the same bits. */
   digest = moerun__digest_int(digest, strcmp(r->kernels->name, "ref") == 0);
   *out = moerun__digest_int(digest, r->tokenizer != NULL);

@@ -294,6 +294,7 @@ moerun_status moerun__metrics_print(moerun__text *out,
     MOERUN_TRY(put_stages(out, f->report));
     MOERUN_TRY(put_load(out, f->report));
     MOERUN_TRY(moerun__balance_json(out, f->report));
+    MOERUN_TRY(moerun__lossy_json(out, f->report));
   }
   MOERUN_TRY(moerun__text_append(out, "}\n", 2));
 done:

@@ -4,6 +4,7 @@
  * of experts that occurs, not once for each of thousands of ranks. */
 #include "launch/prediction.h"
 
+#include "launch/gate_options.h"
 #include "runtime/base/memory.h"
 #include "runtime/engine.h"
 #include "runtime/session.h"
@@ -51,6 +52,7 @@ moerun__session_extra_of(const moerun__config *config,
   const int replaces = moerun__replace_options_of(config).every > 0;
   return (moerun__session_extra){
       .record_trace = record_trace || replaces,
+      .gate = moerun__gate_options_of(config),
       .max_slots = replaces ? moerun__replacer_slots(placement) : 0};
 }
 

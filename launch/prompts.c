@@ -78,6 +78,7 @@ static uint64_t digest_of(const moerun__prompts *prompts,
   d = moerun__digest_int(d, r->max_new_tokens);
   d = moerun__digest_double(d, r->temperature);
   d = moerun__digest_double(d, r->top_p);
+  if (r->priority > 0) d = moerun__digest_int(d, r->priority);
   return moerun__digest_int(d, (int64_t)r->seed);
 }
 

@@ -21,7 +21,7 @@ static moerun_status check_keys(json_t *object, const char *origin) {
   moerun_status status = MOERUN_OK;
   static const char *const known[] = {
       "id",          "prompt", "tokens", "max_new_tokens",
-      "temperature", "top_p",  "seed"};
+      "temperature", "top_p",  "seed",   "priority"};
   const char *key = NULL;
   json_t *value = NULL;
   json_object_foreach(object, key, value) {
@@ -31,7 +31,7 @@ static moerun_status check_keys(json_t *object, const char *origin) {
     }
     MOERUN_REQUIRE(i < sizeof known / sizeof *known, MOERUN_ERR_FORMAT,
                    "%s: unknown key \"%s\": expected id, prompt, tokens, "
-                   "max_new_tokens, temperature, top_p or seed",
+                   "max_new_tokens, temperature, top_p, seed or priority",
                    origin, key);
   }
 done:
@@ -110,6 +110,7 @@ static moerun_status read_settings(moerun__prompt *out, const json_t *object,
   moerun__request *r = &out->request;
   const int64_t max_new_tokens = r->max_new_tokens;
   const int64_t seed = (int64_t)r->seed;
+  const int64_t priority = 0;
   int64_t value = 0;
   MOERUN_TRY(moerun__json_int(&value, object, "max_new_tokens", 1, 1048576,
                               &max_new_tokens, origin));
@@ -121,6 +122,9 @@ static moerun_status read_settings(moerun__prompt *out, const json_t *object,
   MOERUN_TRY(
       moerun__json_int(&value, object, "seed", 0, INT64_MAX, &seed, origin));
   r->seed = (uint64_t)value;
+  MOERUN_TRY(moerun__json_int(&value, object, "priority", 0, UINT8_MAX,
+                              &priority, origin));
+  r->priority = moerun__to_int(value);
 done:
   return status;
 }

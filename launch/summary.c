@@ -154,6 +154,7 @@ moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
              f->report->num_experts, f);
   MOERUN_TRY(print_rank_shares(stream, f->report));
   moerun__balance_print(stream, f->report);
+  moerun__lossy_print(stream, f->report);
   print_memory(stream, f);
   print_stages(stream, f->report);
 done:

@@ -241,7 +241,7 @@ static void keep_trace(moerun_session *session, int32_t moe_layer, int32_t T) {
   for (size_t t = 0; t < (size_t)T; t++) {
     for (size_t j = 0; j < K; j++) {
       session->trace[(t * layers + (size_t)moe_layer) * K + j] =
-          (int16_t)session->moe.ids[t * K + j];
+          (int16_t)session->moe.gate.chosen[t * K + j];
     }
   }
 }
@@ -290,6 +290,11 @@ moerun_status moerun__decoder_forward(moerun_session *session,
   const moerun_model *model = session->model;
   moerun__stage_begin(&session->stats);
   moerun__moe_begin_step(&session->moe, session->stats.steps);
+  session->moe.gate.tags = session->tags;
+  if (session->tags.request == NULL) {
+    session->moe.gate.tags = (moerun__row_tags){.request = batch->sequence,
+                                                .position = batch->position};
+  }
   session->stats.steps++;
   if (failed == MOERUN_OK) failed = extend_cache(session, batch);
   if (failed == MOERUN_OK) embed(session, batch);

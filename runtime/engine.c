@@ -31,6 +31,10 @@ typedef struct engine {
   int32_t *token;     /* [max_tokens] */
   int32_t *slot;      /* [max_tokens] */
   int32_t *position;  /* [max_tokens] */
+  int32_t *request;   /* [max_tokens] its number */
+  uint8_t *priority;  /* [max_tokens] */
+  uint8_t *decoded;   /* [max_tokens] */
+  int32_t window;     /* prompts are cut at multiples of it; 1: anywhere */
   int32_t *logit_row; /* [max_logits] */
   int32_t max_logits;
   float *logits; /* [max_logits][V] */
@@ -56,9 +60,11 @@ static void size_engine(engine *e, moerun_session *session,
       options->record_trace
           ? (size_t)config->num_moe_layers * (size_t)config->experts_per_token
           : 0;
-  e->max_logits = session->kv.max_sequences > SCORE_ROWS
-                      ? session->kv.max_sequences
-                      : SCORE_ROWS;
+  e->window = moerun__gate_window(&session->moe.gate.options);
+  e->max_logits = e->window > SCORE_ROWS ? e->window : SCORE_ROWS;
+  if (e->max_logits < session->kv.max_sequences) {
+    e->max_logits = session->kv.max_sequences;
+  }
   if (e->max_logits > session->options.max_tokens) {
     e->max_logits = session->options.max_tokens;
   }
@@ -79,6 +85,9 @@ static void lay_out(engine *e, moerun__arena *arena) {
   e->token = moerun__arena_take(arena, T, sizeof(int32_t));
   e->slot = moerun__arena_take(arena, T, sizeof(int32_t));
   e->position = moerun__arena_take(arena, T, sizeof(int32_t));
+  e->request = moerun__arena_take(arena, T, sizeof(int32_t));
+  e->priority = moerun__arena_take(arena, T, 1);
+  e->decoded = moerun__arena_take(arena, T, 1);
   e->logit_row = moerun__arena_take(arena, logits, sizeof(int32_t));
   e->logits = moerun__arena_take(arena, logits * V, sizeof(float));
   e->heap = moerun__arena_take(arena, V, sizeof(int32_t));
@@ -203,6 +212,9 @@ static void add_row(engine *e, int32_t slot, int32_t wants_logits) {
   const int32_t row = batch->num_tokens++;
   e->token[row] = sequence->token[sequence->num_fed];
   e->slot[row] = slot;
+  e->request[row] = (int32_t)(sequence->request.index & INT32_MAX);
+  e->priority[row] = (uint8_t)sequence->request.priority;
+  e->decoded[row] = (uint8_t)is_decoding(sequence);
   e->position[row] = sequence->num_fed++;
   if (wants_logits) e->logit_row[batch->num_logits++] = row;
 }
@@ -220,6 +232,9 @@ static void add_prompt(engine *e, int32_t slot) {
   }
   if (score && count > logits) count = logits;
   if (!score && logits == 0 && count > 0) count--; /* never the last row */
+  if (count < tokens_to_feed(sequence) - sequence->num_fed) {
+    count -= (sequence->num_fed + count) % e->window;
+  }
   for (int32_t i = 0; i < count; i++) {
     const int32_t last = sequence->num_fed + 1 == sequence->num_tokens;
     add_row(e, slot, score || last);
@@ -320,6 +335,14 @@ static moerun_status create(engine *e, moerun_session *session) {
                  MOERUN_ERR_INVALID,
                  "max_sequences: expected 1 to max_tokens (%d), found %d",
                  session->options.max_tokens, session->kv.max_sequences);
+  MOERUN_REQUIRE(e->window <= session->options.max_tokens &&
+                     (e->options.prefill_chunk == 0 ||
+                      e->window <= e->options.prefill_chunk),
+                 MOERUN_ERR_INVALID,
+                 "capacity_window: expected at most max_tokens (%d) and "
+                 "prefill_chunk (%d), found %d",
+                 session->options.max_tokens, e->options.prefill_chunk,
+                 e->window);
   lay_out(e, &arena);
   MOERUN_TRY(moerun__alloc_unset(&e->block, arena.used, 1));
   arena = (moerun__arena){e->block, 0};
@@ -328,6 +351,8 @@ static moerun_status create(engine *e, moerun_session *session) {
   MOERUN_TRY(e->comm->ops->transfer_create(&e->transfer, e->comm));
   e->dealer.transfer = e->transfer;
   if (e->comm->rank == 0) moerun__dealer_clear(&e->dealer);
+  session->tags =
+      (moerun__row_tags){e->request, e->position, e->priority, e->decoded};
 done:
   return status;
 }
@@ -360,6 +385,7 @@ moerun_status moerun__engine_run(moerun_session *session,
   *stopped = command == MOERUN_COMMAND_STOP;
 done:
   if (e.comm->rank == 0) *progress = e.dealer.progress;
+  session->tags = (moerun__row_tags){0};
   if (e.transfer != NULL) e.comm->ops->transfer_destroy(e.transfer);
   moerun__free(e.block);
   return status;

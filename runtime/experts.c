@@ -74,7 +74,7 @@ static segment segment_of(const moerun__moe *moe, int32_t c, int32_t peer) {
 
 static void slots_of_row(int16_t *slots, const moerun__moe *moe,
                          const moerun__moe_chunk *chunk, int32_t row) {
-  const size_t K = (size_t)moe->model->config.experts_per_token;
+  const size_t K = (size_t)moe->gate.width;
   const size_t slots_at =
       (size_t)moe->model->config.hidden_width * moerun__dtype_bytes(moe->wire);
   memcpy(slots, chunk->rows + (size_t)row * moe->row_bytes + slots_at,
@@ -88,7 +88,7 @@ static moerun_status count_slots(moerun__moe *moe, int32_t c, int32_t num_slots,
                                  int32_t first, int32_t last) {
   moerun_status status = MOERUN_OK;
   moerun__moe_chunk *chunk = &moe->chunk[c];
-  const int32_t K = moe->model->config.experts_per_token;
+  const int32_t K = moe->gate.width;
   int16_t slots[MAX_K];
   memset(moe->slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
   chunk->reply_offset[first] = 0;
@@ -121,7 +121,7 @@ done:
 static void group_by_slot(moerun__moe *moe, int32_t c, int32_t first,
                           int32_t last) {
   const moerun__moe_chunk *chunk = &moe->chunk[c];
-  const int32_t K = moe->model->config.experts_per_token;
+  const int32_t K = moe->gate.width;
   int16_t slots[MAX_K];
   for (int32_t p = first; p < last; p++) {
     const segment rows = segment_of(moe, c, p);

@@ -36,15 +36,14 @@ enum {
 /* ---- Buffers ---------------------------------------------------------------- */
 
 static int32_t chunk_copies(const moerun__moe *moe) {
-  return moerun__route_max_copies(moe->chunk_tokens,
-                                  moe->model->config.experts_per_token,
+  return moerun__route_max_copies(moe->chunk_tokens, moe->gate.width,
                                   moe->model->comm->size);
 }
 
 static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
                           moerun__arena *arena) {
   const size_t R = (size_t)moe->model->comm->size;
-  const int32_t K = moe->model->config.experts_per_token;
+  const int32_t K = moe->gate.width;
   const size_t copies = (size_t)chunk_copies(moe);
   const size_t capacity = (size_t)moe->receive_capacity;
   const size_t home_results = (size_t)moe->chunk_tokens * (size_t)K;
@@ -61,16 +60,33 @@ static size_t padded(size_t bytes) {
   return (size_t)moerun__round_up((int64_t)bytes, 16);
 }
 
+/* A row and the slots of its terms. */
+static size_t row_bytes(const moerun__model_config *config, moerun__dtype wire,
+                        int32_t width) {
+  const size_t H = (size_t)config->hidden_width;
+  return padded(H * moerun__dtype_bytes(wire) +
+                (size_t)width * sizeof(int16_t));
+}
+
 size_t moerun__copy_bytes(const moerun__model_config *config,
                           moerun__dtype wire) {
-  const size_t H = (size_t)config->hidden_width;
-  const size_t K = (size_t)config->experts_per_token;
-  return padded(H * moerun__dtype_bytes(wire) + K * sizeof(int16_t));
+  return row_bytes(config, wire, config->experts_per_token);
 }
 
 size_t moerun__result_bytes(const moerun__model_config *config,
                             moerun__dtype wire) {
   return padded((size_t)config->hidden_width * moerun__dtype_bytes(wire));
+}
+
+/* Of any rank and layer: what rows may carry is the same everywhere. */
+int32_t moerun__moe_most_slots(const moerun_model *model,
+                               int32_t slots_wanted) {
+  int32_t most = slots_wanted;
+  for (int32_t r = 0; r < model->comm->size; r++) {
+    const int32_t slots = moerun__placement_max_slots(model->placement, r);
+    if (slots > most) most = slots;
+  }
+  return most;
 }
 
 /* Of any layer, with room for placements to come. */
@@ -108,9 +124,9 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   const int32_t R = moe->model->comm->size;
   const size_t H = (size_t)config->hidden_width;
   const size_t F = (size_t)config->expert_width;
-  const size_t T = (size_t)moe->max_tokens;
-  const size_t K = (size_t)config->experts_per_token;
-  moe->row_bytes = moerun__copy_bytes(config, moe->wire);
+  moerun__gate_lay_out(&moe->gate, arena,
+                       moerun__moe_most_slots(moe->model, moe->slots_wanted));
+  moe->row_bytes = row_bytes(config, moe->wire, moe->gate.width);
   moe->result_bytes = moerun__result_bytes(config, moe->wire);
   moe->max_slots = moerun__placement_max_slots(moe->model->placement,
                                                moe->model->comm->rank);
@@ -118,8 +134,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   moe->max_hosts = most_hosts(moe);
   moerun__guests_lay_out(&moe->guests, arena);
   const int32_t slots = moe->max_slots + moe->guests.capacity;
-  moe->terms =
-      slots < config->experts_per_token ? slots : config->experts_per_token;
+  moe->terms = slots < moe->gate.width ? slots : moe->gate.width;
   moe->chunk_tokens = (moe->max_tokens + moe->num_chunks - 1) / moe->num_chunks;
   /* Room for the rows of an even load, and for all rows of any one peer. */
   moe->receive_capacity = R > 1 && moe->terms > 0 ? chunk_copies(moe) : 0;
@@ -127,10 +142,6 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
     lay_out_chunk(moe, &moe->chunk[c], arena);
   }
   lay_out_counts(moe, arena);
-  moe->ids = moerun__arena_take(arena, T * K, sizeof(int32_t));
-  moe->weight = moerun__arena_take(arena, T * K, sizeof(float));
-  moe->logits =
-      moerun__arena_take(arena, T * (size_t)config->num_experts, sizeof(float));
   moe->expert_of_slot = moerun__arena_take(
       arena, (size_t)config->num_moe_layers * (size_t)moe->max_slots,
       sizeof(int32_t));
@@ -215,20 +226,9 @@ void moerun__moe_destroy_transfers(moerun__moe *moe) {
 
 /* ---- Gate and counts ---------------------------------------------------------- */
 
-static void gate(moerun__moe *moe, const moerun__layer *layer, int32_t T,
-                 const float *x) {
-  const moerun__model_config *config = &moe->model->config;
-  const size_t H = (size_t)config->hidden_width;
-  const size_t E = (size_t)config->num_experts;
-  moe->linear(moe->logits, E, x, H, T, &layer->gate, moe->scratch);
-  moe->kernels->gate(moe->ids, moe->weight, moe->logits, T, config->num_experts,
-                     config->experts_per_token, config->gate_rule);
-  moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
-}
-
 /* Cuts T tokens into chunks and solves each chunk's route. */
 static void route_chunks(moerun__moe *moe, int32_t moe_layer, int32_t T) {
-  const int32_t K = moe->model->config.experts_per_token;
+  const int32_t K = moe->gate.width;
   const int32_t C = moe->num_chunks;
   for (int32_t c = 0; c < C; c++) {
     moerun__moe_chunk *chunk = &moe->chunk[c];
@@ -237,7 +237,7 @@ static void route_chunks(moerun__moe *moe, int32_t moe_layer, int32_t T) {
         moerun__to_int((int64_t)T * (c + 1) / C) - chunk->first_token;
     moerun__route_choose(&chunk->route, moe->model->placement, moe_layer,
                          moe->model->comm->rank,
-                         moe->ids + (size_t)chunk->first_token * (size_t)K,
+                         moe->gate.ids + (size_t)chunk->first_token * (size_t)K,
                          chunk->num_tokens, K);
     moerun__route_solve(&chunk->route, moe->model->comm->size,
                         chunk->num_tokens, K);
@@ -301,7 +301,7 @@ static int32_t hosts_of(const moerun__moe *moe, int32_t moe_layer,
 
 /* Rows of this rank for each host, as routed. */
 static void count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
-  const int32_t K = moe->model->config.experts_per_token;
+  const int32_t K = moe->gate.width;
   int32_t *demand = moe->told + TOLD_DEMAND;
   memset(demand, 0, (size_t)hosts * sizeof *demand);
   for (int32_t c = 0; c < moe->num_chunks; c++) {
@@ -338,7 +338,7 @@ static void redirect(moerun__moe *moe, int32_t moe_layer, int32_t first) {
   const moerun_placement *placement = moe->model->placement;
   const int32_t *slot_count =
       placement->slot_count + (size_t)moe_layer * (size_t)placement->num_ranks;
-  const int32_t K = moe->model->config.experts_per_token;
+  const int32_t K = moe->gate.width;
   for (int32_t c = 0; c < moe->num_chunks; c++) {
     moerun__moe_chunk *chunk = &moe->chunk[c];
     moerun__route *route = &chunk->route;
@@ -440,7 +440,7 @@ done:
 /* Writes the copies of a chunk with their slots behind the row. */
 static void pack(moerun__moe *moe, moerun__moe_chunk *chunk, const float *x) {
   const int32_t H = moe->model->config.hidden_width;
-  const size_t K = (size_t)moe->model->config.experts_per_token;
+  const size_t K = (size_t)moe->gate.width;
   const size_t slots_at = (size_t)H * moerun__dtype_bytes(moe->wire);
   const int32_t copies = chunk->route.copy_offset[moe->model->comm->size];
   const moerun__wire_rows rows =
@@ -479,15 +479,15 @@ static moerun_status combine(moerun__moe *moe, int32_t c, float *y) {
   moerun__moe_chunk *chunk = &moe->chunk[c];
   const moerun__comm_ops *ops = moe->model->comm->ops;
   const int32_t H = moe->model->config.hidden_width;
-  const int32_t K = moe->model->config.experts_per_token;
+  const int32_t K = moe->gate.width;
   const size_t first = (size_t)chunk->first_token;
   MOERUN_TRY(ops->wait(chunk->combine_in));
   moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
   const moerun__wire_rows results =
       moerun__moe_rows(moe, chunk->results, moe->result_bytes);
   moe->kernels->combine(y + first * (size_t)H, &results, chunk->route.result_of,
-                        moe->weight + first * (size_t)K, chunk->num_tokens, K,
-                        H);
+                        moe->gate.weight + first * (size_t)K, chunk->num_tokens,
+                        K, H);
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
   MOERUN_TRY(ops->wait(chunk->dispatch_out));
   MOERUN_TRY(ops->wait(chunk->combine_out));
@@ -513,10 +513,10 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
                                   moerun_status failed) {
   moerun_status status = MOERUN_OK;
   const moerun__layer *layer = &moe->model->layers[layer_index];
-  if (failed == MOERUN_OK) {
-    gate(moe, layer, T, x);
-    route_chunks(moe, layer->moe_layer, T);
-  }
+  MOERUN_TRY(
+      moerun__gate_choose(&moe->gate, layer, T, x, moe->scratch, failed));
+  moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
+  if (failed == MOERUN_OK) route_chunks(moe, layer->moe_layer, T);
   MOERUN_TRY(agree_on_rows(moe, layer, failed));
   count_rows(moe, T);
   for (int32_t c = 0; c < moe->num_chunks; c++) {

@@ -6,6 +6,7 @@
 #include "runtime/balance/guests.h"
 #include "runtime/balance/ledger.h"
 #include "runtime/balance/speed.h"
+#include "runtime/gate.h"
 #include "runtime/model.h"
 #include "runtime/route.h"
 #include "runtime/stats.h"
@@ -69,9 +70,7 @@ typedef struct moerun__moe {
   int32_t *count_out; /* [R][count_width]: status, rows of each chunk; then
                             balancing, first: speed, demand; second: digest  */
   int32_t *count_in;
-  int32_t *ids;            /* [T][K] */
-  float *weight;           /* [T][K] */
-  float *logits;           /* [T][E] */
+  moerun__gate gate;
   int32_t *expert_of_slot; /* [num_moe_layers][max_slots] */
   int32_t *slot_offset;    /* [L + 1] */
   int32_t *row_index;      /* rows of a wave, by slot */
@@ -88,6 +87,9 @@ static inline moerun__wire_rows
 moerun__moe_rows(const moerun__moe *moe, char *base, size_t stride_bytes) {
   return (moerun__wire_rows){base, stride_bytes, moe->wire};
 }
+
+/* Most experts of a layer on any rank, slots_wanted at least. */
+int32_t moerun__moe_most_slots(const moerun_model *model, int32_t slots_wanted);
 
 /* Counts into `arena` when its base is NULL, else hands the buffers out and
  * fills what never changes. model, kernels, linear, stats, wire, max_tokens,
@@ -110,8 +112,8 @@ void moerun__moe_destroy_transfers(moerun__moe *moe);
 
 /* [collective] y[T][H] = MoE(x[T][H]) of MoE layer `layer` (a decoder layer
  * index). `failed` is this rank's status so far: a rank that is not OK sends
- * no rows but tells the others, who then return MOERUN_ERR_PEER. ids of the
- * T tokens stay in moe->ids until the next call. */
+ * no rows but tells the others, who then return MOERUN_ERR_PEER. What the gate
+ * said of the T tokens stays in moe->gate until the next call. */
 moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer, int32_t T,
                                   const float *x, float *y,
                                   moerun_status failed);

@@ -98,6 +98,11 @@ static void set_options(moerun_session *session, const moerun_model *model,
                         ? extra->kernels->linear_bf16
                         : extra->kernels->linear;
   session->moe.linear = session->linear;
+  session->moe.gate.model = model;
+  session->moe.gate.kernels = extra->kernels;
+  session->moe.gate.linear = session->linear;
+  session->moe.gate.max_tokens = chosen->max_tokens;
+  session->moe.gate.options = extra->gate;
   session->moe.stats = &session->stats;
   session->moe.wire =
       chosen->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
@@ -267,6 +272,8 @@ static moerun_status create_local(moerun_session **out,
   moerun__arena arena = {NULL, 0};
   MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(complete_extra(&all, extra));
+  MOERUN_TRY(moerun__gate_check(&all.gate, model,
+                                moerun__moe_most_slots(model, all.max_slots)));
   MOERUN_TRY(moerun__alloc(&session, 1, sizeof *session));
   *out = session;
   set_options(session, model, options, &all);
@@ -347,6 +354,7 @@ moerun_status moerun_moe_forward(moerun_session *session, int32_t layer,
                  layer);
   moerun__stage_begin(&session->stats);
   moerun__moe_begin_step(&session->moe, session->stats.steps);
+  session->moe.gate.tags = (moerun__row_tags){0};
   session->stats.steps++;
   MOERUN_TRY(
       moerun__moe_forward(&session->moe, layer, num_tokens, x, y,

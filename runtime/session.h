@@ -28,6 +28,8 @@ struct moerun_session {
   float *cosine;  /* [T][head_dim / 2] */
   float *sine;
   double *inverse_frequency; /* [head_dim / 2] */
+  moerun__row_tags tags;     /* of the batch to come, set by the engine: for
+                                a capacity; zeros: sequences are requests   */
   char *seen;                /* [max_sequences] scratch of the batch check */
   float *scratch;            /* for linear and attention */
 };
@@ -43,6 +45,7 @@ typedef struct moerun__session_extra {
   int32_t threshold;            /* as in moerun__plan_options; 0: its default */
   int32_t min_rows;             /* 0: measured */
   const moerun__faults *faults; /* borrowed; NULL: none */
+  moerun__gate_options gate;    /* lossy; zeros: off */
 } moerun__session_extra;
 
 moerun_status moerun__session_create_with(moerun_session **out,

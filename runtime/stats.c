@@ -38,6 +38,7 @@ void moerun__session_stats_reset(moerun_session *session) {
   memset(expert_rows, 0,
          (size_t)config->num_moe_layers * (size_t)config->num_experts *
              sizeof(int64_t));
+  memset(&session->moe.gate.counts, 0, sizeof session->moe.gate.counts);
   if (session->moe.balances) moerun__ledger_clear(&session->moe.ledger);
 }
 
@@ -60,6 +61,7 @@ typedef struct rank_part {
   int64_t resident_bytes;
   int64_t speed_changes;
   int64_t speed; /* as in moerun__speed */
+  moerun__gate_counts gate;
 } rank_part;
 
 static void spread_add(moerun__spread *spread, double value, int32_t rank,
@@ -72,6 +74,27 @@ static void spread_add(moerun__spread *spread, double value, int32_t rank,
   spread->mean += value / num_ranks;
 }
 
+static void add_gate(moerun__gate_counts *sum, const moerun__gate_counts *part,
+                     int32_t rank) {
+  moerun__capacity_counts *c = &sum->capacity;
+  const moerun__capacity_counts *p = &part->capacity;
+  c->tokens += p->tokens;
+  c->candidates += p->candidates;
+  c->offered += p->offered;
+  c->dropped += p->dropped;
+  c->added += p->added;
+  c->lost_all += p->lost_all;
+  if (rank == 0) c->over = p->over;
+  c->not_numbers += p->not_numbers;
+  c->mass += p->mass;
+  c->mass_dropped += p->mass_dropped;
+  c->mass_added += p->mass_added;
+  sum->width.terms += part->width.terms;
+  sum->width.removed += part->width.removed;
+  sum->width.mass += part->width.mass;
+  sum->width.mass_lost += part->width.mass_lost;
+}
+
 static void report_add(moerun__report *report, int32_t rank,
                        const rank_part *part, const int64_t *expert_rows) {
   const int32_t R = report->num_ranks;
@@ -79,6 +102,7 @@ static void report_add(moerun__report *report, int32_t rank,
     spread_add(&report->seconds[s], part->stats.seconds[s], rank, R);
   }
   spread_add(&report->resident_bytes, (double)part->resident_bytes, rank, R);
+  add_gate(&report->gate, &part->gate, rank);
   report->rows_moved += part->stats.rows_moved;
   report->weights_sent += part->stats.weights_out;
   report->speed_changes += part->speed_changes;
@@ -121,6 +145,7 @@ static moerun_status report_create(moerun__report **out,
                            sizeof(int64_t)));
   MOERUN_TRY(moerun__alloc(&report->speed, (size_t)report->num_ranks,
                            sizeof *report->speed));
+  report->is_lossy = moerun__gate_is_lossy(&session->moe.gate.options);
   if (session->moe.balances) report->ledger = &session->moe.ledger;
   MOERUN_TRY(moerun__alloc(
       &report->rank_rows, layers * (size_t)report->num_ranks, sizeof(int64_t)));
@@ -140,7 +165,8 @@ static moerun_status pack_part(char **out, size_t *bytes,
                           .count = session->model->comm->count,
                           .resident_bytes = resident_bytes,
                           .speed_changes = session->moe.speed.changes,
-                          .speed = session->moe.speed.applied};
+                          .speed = session->moe.speed.applied,
+                          .gate = session->moe.gate.counts};
   *bytes = sizeof part + rows_bytes;
   MOERUN_TRY(moerun__alloc(out, *bytes, 1));
   memcpy(*out, &part, sizeof part);

@@ -6,6 +6,7 @@
 
 #include "comm/comm.h"
 #include "runtime/balance/ledger.h"
+#include "runtime/gate.h"
 
 /* Where a step's wall-clock time goes. `experts` holds the expert GEMMs alone;
  * what a rank waits for others is in the two waits. */
@@ -89,6 +90,8 @@ typedef struct moerun__report {
   int64_t speed_changes;
   double *speed; /* [R] applied at the end, relative to the fastest rank's at
                     the start                                              */
+  moerun__gate_counts gate;     /* sums, but for capacity.over of rank 0 */
+  int32_t is_lossy;             /* 1: a capacity or fewer experts were chosen */
   const moerun__ledger *ledger; /* of the session, borrowed; NULL: no balance */
 } moerun__report;
 

@@ -155,6 +155,36 @@ static const moerun__config_row table[] = {
                "balance where the slowest rank would take this over the mean"),
     INT_ROW("balance_rows", "0", "rows", 0, INT_MAX_32, RUNS,
             "fewest that an expert's weights are sent for; 0: measured"),
+    DOUBLE_ROW("capacity", "0", "", 0, 1000, SIZED,
+               "LOSSY: most rows of an expert over an even share, such as "
+               "1.5; what is more is dropped; 0: no limit"),
+    CHOICE_ROW("capacity_scope", "source", "source|global|request", SIZED,
+               "who competes: tokens of one rank, of all ranks, or of one "
+               "request alone"),
+    CHOICE_ROW("capacity_level", "auto", "auto|expert|device", SIZED,
+               "a limit for each expert, or for those of a rank together; "
+               "auto: of a rank, but with the scope request"),
+    CHOICE_ROW("capacity_metric", "score", "score|first|last|hash", SIZED,
+               "who stays: highest score, first or last position, or drawn"),
+    INT_ROW("capacity_window", "128", "tokens", 1, 1048576, SIZED,
+            "scope request: positions that are decided together"),
+    BOOL_ROW("capacity_decode", SIZED,
+             "limit tokens that are being generated, too"),
+    CHOICE_ROW("expanded", "off", "off|fill|paper", SIZED,
+               "capacity: experts of the own rank with room take tokens, "
+               "after those the gate sent or in competition with them"),
+    CHOICE_ROW("drop_weights", "pre", "pre|post|none", SIZED,
+               "gate weights after a drop: as before, scaled to their sum "
+               "before, or plain scores"),
+    BOOL_ROW("keep_top1", SIZED, "never drop a token's best expert"),
+    CHOICE_ROW("isolation", "off", "off|route|bitwise", SIZED,
+               "no request changes another's output, whatever is dropped: "
+               "scope request; without a capacity it is so anyway"),
+    INT_ROW("top_k", "0", "experts", 0, 64, SIZED,
+            "LOSSY: most experts of a token; 0: the model's"),
+    DOUBLE_ROW("gate_top_p", "1", "", 1e-6, 1, SIZED,
+               "LOSSY: only a token's best experts that together have this "
+               "part of its gate weights"),
     TEXT_ROW("fault", "text", RUNS, 0,
              "slow ranks on purpose, such as rank=2,compute=4x,from=10; see "
              "launch/README.md"),

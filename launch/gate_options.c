@@ -1,0 +1,125 @@
+#include "launch/gate_options.h"
+
+#include "launch/digest.h"
+
+#include <math.h>
+
+/* Number of the choice among names[], which end with NULL. */
+static int choice(const moerun__config *config, const char *key,
+                  const char *const *names) {
+  const char *value = moerun__config_text(config, key);
+  int i = 0;
+  while (names[i + 1] != NULL && strcmp(names[i], value) != 0) {
+    i++;
+  }
+  return i;
+}
+
+static int is(const moerun__config *config, const char *key,
+              const char *value) {
+  return strcmp(moerun__config_text(config, key), value) == 0;
+}
+
+static int isolates(const moerun__config *config) {
+  return !is(config, "isolation", "off");
+}
+
+static moerun__capacity_scope scope_of(const moerun__config *config) {
+  static const char *const names[] = {"source", "global", "request", NULL};
+  if (isolates(config)) return MOERUN_SCOPE_REQUEST;
+  return (moerun__capacity_scope)choice(config, "capacity_scope", names);
+}
+
+/* auto: a rank's experts together drop less for the same time. */
+static moerun__capacity_level level_of(const moerun__config *config) {
+  if (is(config, "capacity_level", "auto")) {
+    return scope_of(config) == MOERUN_SCOPE_REQUEST ? MOERUN_LEVEL_EXPERT
+                                                    : MOERUN_LEVEL_DEVICE;
+  }
+  return is(config, "capacity_level", "device") ? MOERUN_LEVEL_DEVICE
+                                                : MOERUN_LEVEL_EXPERT;
+}
+
+static moerun__weight_rule rule_of(const moerun__config *config) {
+  static const char *const names[] = {"pre", "post", "none", NULL};
+  return (moerun__weight_rule)choice(config, "drop_weights", names);
+}
+
+moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
+  static const char *const metrics[] = {"score", "first", "last", "hash", NULL};
+  static const char *const expansions[] = {"off", "paper", "fill", NULL};
+  const double top_p = moerun__config_double(config, "gate_top_p");
+  return (moerun__gate_options){
+      .capacity = {.gamma = (int32_t)lround(
+                       1000 * moerun__config_double(config, "capacity")),
+                   .scope = scope_of(config),
+                   .level = level_of(config),
+                   .metric = (moerun__capacity_metric)choice(
+                       config, "capacity_metric", metrics),
+                   .expansion = (moerun__capacity_expansion)choice(
+                       config, "expanded", expansions),
+                   .rule = rule_of(config),
+                   .window =
+                       (int32_t)moerun__config_int(config, "capacity_window"),
+                   .keep_top1 = moerun__config_bool(config, "keep_top1"),
+                   .decode = moerun__config_bool(config, "capacity_decode"),
+                   .seed = (uint64_t)moerun__config_int(config, "seed")},
+      .width = {.most = (int32_t)moerun__config_int(config, "top_k"),
+                .top_p = top_p < 1 ? top_p : 0,
+                .rule = rule_of(config)}};
+}
+
+moerun_status moerun__gate_options_check(const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  static const char *const keys[] = {
+      "capacity_scope",  "capacity_level", "capacity_metric", "capacity_window",
+      "capacity_decode", "expanded",       "keep_top1"};
+  const double capacity = moerun__config_double(config, "capacity");
+  MOERUN_REQUIRE(!isolates(config) ||
+                     moerun__config_origin_of(config, "capacity_scope") ==
+                         MOERUN_CONFIG_DEFAULT ||
+                     is(config, "capacity_scope", "request"),
+                 MOERUN_ERR_INVALID,
+                 "--isolation: expected --capacity-scope request or none, "
+                 "found %s",
+                 moerun__config_text(config, "capacity_scope"));
+  for (size_t i = 0; !(capacity > 0) && i < sizeof keys / sizeof *keys; i++) {
+    MOERUN_REQUIRE(moerun__config_origin_of(config, keys[i]) ==
+                       MOERUN_CONFIG_DEFAULT,
+                   MOERUN_ERR_INVALID,
+                   "%s: expected with --capacity, found without", keys[i]);
+  }
+  MOERUN_REQUIRE(scope_of(config) != MOERUN_SCOPE_REQUEST ||
+                     is(config, "expanded", "off"),
+                 MOERUN_ERR_INVALID,
+                 "--expanded: not with the scope request or isolation: which "
+                 "experts a rank has depends on the placement");
+  MOERUN_REQUIRE(!(capacity > 0) || capacity >= 0.001, MOERUN_ERR_INVALID,
+                 "--capacity: expected 0 or at least 0.001, found %g",
+                 capacity);
+done:
+  return status;
+}
+
+uint64_t moerun__gate_options_digest(uint64_t digest,
+                                     const moerun__config *config) {
+  const moerun__gate_options options = moerun__gate_options_of(config);
+  const moerun__capacity_options *c = &options.capacity;
+  const moerun__width *w = &options.width;
+  if (c->gamma > 0) {
+    const int64_t words[] = {
+        c->gamma,           (int64_t)c->scope,     (int64_t)c->level,
+        (int64_t)c->metric, (int64_t)c->expansion, (int64_t)c->rule,
+        c->window,          c->keep_top1,          c->decode,
+        (int64_t)c->seed};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+      digest = moerun__digest_int(digest, words[i]);
+    }
+  }
+  if (w->most > 0 || w->top_p > 0) {
+    digest = moerun__digest_int(digest, w->most);
+    digest = moerun__digest_double(digest, w->top_p);
+    digest = moerun__digest_int(digest, (int64_t)w->rule);
+  }
+  return digest;
+}

@@ -1,0 +1,17 @@
+/* What the configuration says of lossy routing. */
+#ifndef MOERUN_LAUNCH_GATE_OPTIONS_H
+#define MOERUN_LAUNCH_GATE_OPTIONS_H
+
+#include "runtime/base/config.h"
+#include "runtime/gate.h"
+
+moerun__gate_options moerun__gate_options_of(const moerun__config *config);
+
+/* ERR_INVALID: keys that contradict each other, or have no effect. */
+moerun_status moerun__gate_options_check(const moerun__config *config);
+
+/* Adds what outputs depend on to a digest; nothing if they are exact. */
+uint64_t moerun__gate_options_digest(uint64_t digest,
+                                     const moerun__config *config);
+
+#endif

@@ -1,0 +1,274 @@
+/* With the scope global all ranks first add up what each wants of each expert,
+ * then hand round the candidates of those that are wanted too much: only then
+ * does a rank know which of its own go. Both go through the exchange of counts
+ * and, gathered by rank 0, a broadcast: it is the price of that scope. */
+#include "runtime/gate.h"
+
+#include "runtime/base/number.h"
+
+#include <string.h>
+
+enum { MAX_WIDTH = 64 };
+
+static int has_capacity(const moerun__gate_options *options) {
+  return options->capacity.gamma > 0;
+}
+
+static int is_global(const moerun__gate *gate) {
+  return has_capacity(&gate->options) &&
+         gate->options.capacity.scope == MOERUN_SCOPE_GLOBAL;
+}
+
+static int has_width(const moerun__gate_options *options) {
+  return options->width.most > 0 || options->width.top_p > 0;
+}
+
+static int32_t width_of(const moerun__gate_options *options,
+                        const moerun_model *model, int32_t max_slots) {
+  const int expands = has_capacity(options) &&
+                      options->capacity.expansion != MOERUN_EXPANSION_OFF;
+  return model->config.experts_per_token + (expands ? max_slots : 0);
+}
+
+moerun_status moerun__gate_check(const moerun__gate_options *options,
+                                 const moerun_model *model, int32_t max_slots) {
+  moerun_status status = MOERUN_OK;
+  const moerun__capacity_options *capacity = &options->capacity;
+  if (!has_capacity(options)) goto done;
+  MOERUN_TRY(moerun__capacity_check(capacity));
+  MOERUN_REQUIRE(capacity->scope != MOERUN_SCOPE_REQUEST ||
+                     capacity->expansion == MOERUN_EXPANSION_OFF,
+                 MOERUN_ERR_INVALID,
+                 "capacity: expected no expansion with the scope request: the "
+                 "experts of a rank depend on the placement");
+  MOERUN_REQUIRE(width_of(options, model, max_slots) <= MAX_WIDTH,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "capacity: expansion: expected at most %d experts of a rank "
+                 "and of a token together, found %d",
+                 MAX_WIDTH, width_of(options, model, max_slots));
+done:
+  return status;
+}
+
+int moerun__gate_is_lossy(const moerun__gate_options *options) {
+  return has_capacity(options) || has_width(options);
+}
+
+int32_t moerun__gate_window(const moerun__gate_options *options) {
+  const int by_request =
+      has_capacity(options) && options->capacity.scope == MOERUN_SCOPE_REQUEST;
+  return by_request ? options->capacity.window : 1;
+}
+
+/* ---- Buffers ------------------------------------------------------------------ */
+
+static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
+                             int32_t max_slots) {
+  const moerun__model_config *config = &gate->model->config;
+  const size_t T = (size_t)gate->max_tokens;
+  const size_t E = (size_t)config->num_experts;
+  const size_t R = (size_t)gate->model->comm->size;
+  const size_t ranks = is_global(gate) ? R : 0;
+  moerun__capacity *capacity = &gate->capacity;
+  gate->scores = moerun__arena_take(arena, T * E, sizeof *gate->scores);
+  gate->row = moerun__arena_take(arena, T, sizeof *gate->row);
+  gate->zero = moerun__arena_take(arena, T, sizeof *gate->zero);
+  gate->extra =
+      moerun__arena_take(arena, (size_t)max_slots, sizeof *gate->extra);
+  gate->device = moerun__arena_take(arena, E, sizeof *gate->device);
+  gate->words =
+      moerun__arena_take(arena, 2 * ranks * (E + 1), sizeof *gate->words);
+  gate->total = moerun__arena_take(arena, E + 1, sizeof *gate->total);
+  capacity->options = gate->options.capacity;
+  capacity->num_experts = config->num_experts;
+  capacity->experts_per_token = config->experts_per_token;
+  capacity->width = gate->width;
+  capacity->num_devices = (int32_t)R;
+  capacity->max_tokens = gate->max_tokens;
+  capacity->max_records = (int64_t)(ranks * T) * gate->width;
+  moerun__capacity_lay_out(capacity, arena);
+  gate->records = moerun__arena_take(arena, (size_t)capacity->max_records,
+                                     sizeof *gate->records);
+}
+
+void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
+                          int32_t max_slots) {
+  const moerun__model_config *config = &gate->model->config;
+  const size_t T = (size_t)gate->max_tokens;
+  const size_t K = (size_t)config->experts_per_token;
+  gate->width = width_of(&gate->options, gate->model, max_slots);
+  const size_t width = (size_t)gate->width;
+  gate->ids = moerun__arena_take(arena, T * width, sizeof *gate->ids);
+  gate->weight = moerun__arena_take(arena, T * width, sizeof *gate->weight);
+  gate->chosen = moerun__gate_is_lossy(&gate->options)
+                     ? moerun__arena_take(arena, T * K, sizeof *gate->chosen)
+                     : gate->ids;
+  gate->logits = moerun__arena_take(arena, T * (size_t)config->num_experts,
+                                    sizeof *gate->logits);
+  if (has_capacity(&gate->options)) lay_out_capacity(gate, arena, max_slots);
+}
+
+/* ---- Capacity ------------------------------------------------------------------- */
+
+static moerun__capacity_rows rows_of(moerun__gate *gate,
+                                     const moerun__layer *layer, int32_t T) {
+  const moerun_placement *placement = gate->model->placement;
+  const int32_t E = placement->num_experts;
+  const moerun__row_tags *tags = &gate->tags;
+  const size_t first = (size_t)layer->moe_layer * (size_t)E;
+  const int expands = gate->options.capacity.expansion != MOERUN_EXPANSION_OFF;
+  for (int32_t t = 0; t < T; t++) {
+    gate->row[t] = t;
+    gate->zero[t] = 0;
+  }
+  for (int32_t e = 0; e < E; e++) {
+    gate->device[e] =
+        placement->rank_of[placement->replica_offset[first + (size_t)e]];
+  }
+  return (moerun__capacity_rows){
+      .T = T,
+      .layer = layer->moe_layer,
+      .ids = gate->ids,
+      .weight = gate->weight,
+      .scores = gate->scores,
+      .request = tags->request != NULL ? tags->request : gate->row,
+      .position = tags->position != NULL ? tags->position : gate->zero,
+      .priority = tags->priority,
+      .decoded = tags->decoded,
+      .extra = gate->extra,
+      .num_extra = expands ? moerun__placement_experts(
+                                 placement, layer->moe_layer,
+                                 gate->model->comm->rank, gate->extra)
+                           : 0,
+      .device_of_expert = gate->device};
+}
+
+/* total[count] = the sum over ranks of mine[count]. */
+static moerun_status add_up(moerun__gate *gate, const int64_t *mine,
+                            int32_t count) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = gate->model->comm;
+  const size_t n = (size_t)count;
+  int32_t *out = gate->words;
+  int32_t *in = out + (size_t)comm->size * n;
+  for (size_t r = 0; r < (size_t)comm->size; r++) {
+    for (size_t i = 0; i < n; i++) {
+      out[r * n + i] = moerun__to_int(mine[i]);
+    }
+  }
+  MOERUN_TRY(comm->ops->exchange_counts(comm, in, out, count));
+  memset(gate->total, 0, n * sizeof *gate->total);
+  for (size_t i = 0; i < (size_t)comm->size * n; i++) {
+    gate->total[i % n] += in[i];
+  }
+done:
+  return status;
+}
+
+/* records[*count] of all ranks everywhere, by rank; this one's begin at
+ * *first_own. Rank 0 gathers blocks of equal size, moves them together and
+ * tells the others. */
+static moerun_status gather_records(moerun__gate *gate, int64_t *count,
+                                    int64_t *first_own) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = gate->model->comm;
+  const moerun__comm_ops *ops = comm->ops;
+  int32_t *out = gate->words;
+  int32_t *in = out + comm->size;
+  int32_t most = 0;
+  const size_t bytes = sizeof *gate->records;
+  for (int32_t r = 0; r < comm->size; r++) {
+    out[r] = gate->capacity.num_records;
+  }
+  MOERUN_TRY(ops->exchange_counts(comm, in, out, 1));
+  *count = 0;
+  for (int32_t r = 0; r < comm->size; r++) {
+    if (r == comm->rank) *first_own = *count;
+    *count += in[r];
+    if (in[r] > most) most = in[r];
+  }
+  MOERUN_TRY(ops->gather(comm, comm->rank == 0 ? gate->records : NULL,
+                         gate->capacity.records, (size_t)most * bytes));
+  int64_t at = 0;
+  for (int32_t r = 0; comm->rank == 0 && r < comm->size; r++) {
+    memmove(gate->records + at, gate->records + (size_t)r * (size_t)most,
+            (size_t)in[r] * bytes);
+    at += in[r];
+  }
+  MOERUN_TRY(ops->broadcast(comm, gate->records, (size_t)*count * bytes));
+done:
+  return status;
+}
+
+static moerun_status cut_globally(moerun__gate *gate,
+                                  const moerun__capacity_rows *rows) {
+  moerun_status status = MOERUN_OK;
+  moerun__capacity *capacity = &gate->capacity;
+  int64_t count = 0;
+  int64_t first_own = 0;
+  moerun__capacity_offer(capacity, rows);
+  MOERUN_TRY(add_up(gate, capacity->demand, capacity->num_groups + 1));
+  moerun__capacity_collect(capacity, rows, gate->total);
+  if (capacity->num_over > 0) {
+    MOERUN_TRY(gather_records(gate, &count, &first_own));
+  }
+  MOERUN_TRY(moerun__capacity_cut(capacity, rows, gate->records, count,
+                                  first_own, &gate->counts.capacity));
+done:
+  return status;
+}
+
+static moerun_status apply_capacity(moerun__gate *gate,
+                                    const moerun__layer *layer, int32_t T) {
+  const moerun__capacity_rows rows = rows_of(gate, layer, T);
+  moerun__capacity_spread(gate->ids, gate->weight, T,
+                          gate->model->config.experts_per_token, gate->width);
+  if (is_global(gate)) return cut_globally(gate, &rows);
+  moerun__capacity_apply(&gate->capacity, &rows, &gate->counts.capacity);
+  return MOERUN_OK;
+}
+
+/* ---- The whole -------------------------------------------------------------------- */
+
+static void cut_width(moerun__gate *gate, int32_t T) {
+  const moerun__model_config *config = &gate->model->config;
+  moerun__width width = gate->options.width;
+  if (width.most == 0) width.most = config->experts_per_token;
+  if (!(width.top_p > 0)) width.top_p = 1;
+  const moerun__width_rows rows = {.T = T,
+                                   .K = config->experts_per_token,
+                                   .stride = config->experts_per_token,
+                                   .num_experts = config->num_experts,
+                                   .ids = gate->ids,
+                                   .weight = gate->weight,
+                                   .scores = gate->scores};
+  moerun__width_cut(&rows, &width, &gate->counts.width);
+}
+
+moerun_status moerun__gate_choose(moerun__gate *gate,
+                                  const moerun__layer *layer, int32_t T,
+                                  const float *x, float *scratch,
+                                  moerun_status failed) {
+  moerun_status status = MOERUN_OK;
+  const moerun__model_config *config = &gate->model->config;
+  const size_t H = (size_t)config->hidden_width;
+  const size_t E = (size_t)config->num_experts;
+  const int32_t K = config->experts_per_token;
+  if (failed != MOERUN_OK) T = 0;
+  gate->linear(gate->logits, E, x, H, T, &layer->gate, scratch);
+  for (int32_t t = 0; has_capacity(&gate->options) && t < T; t++) {
+    gate->kernels->softmax(gate->scores + (size_t)t * E,
+                           gate->logits + (size_t)t * E, (int32_t)E, 1.0F);
+  }
+  gate->kernels->gate(gate->ids, gate->weight, gate->logits, T,
+                      config->num_experts, K, config->gate_rule);
+  if (gate->chosen != gate->ids) {
+    memcpy(gate->chosen, gate->ids, (size_t)T * (size_t)K * sizeof *gate->ids);
+  }
+  if (has_width(&gate->options)) cut_width(gate, T);
+  if (has_capacity(&gate->options)) {
+    MOERUN_TRY(apply_capacity(gate, layer, T));
+  }
+done:
+  return status;
+}
