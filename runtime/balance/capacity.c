@@ -380,7 +380,6 @@ static void finish_row(const moerun__capacity *capacity,
   const double sum = moerun__weight_sum(ids, weight, K);
   int32_t n = 0;
   int32_t lost = 0;
-  int changed = capacity->options.rule == MOERUN_WEIGHT_NONE;
   counts->tokens++;
   for (int32_t j = 0; j < width; j++) {
     if (ids[j] < 0) continue;
@@ -390,7 +389,6 @@ static void finish_row(const moerun__capacity *capacity,
     counts->offered += !chosen;
     counts->not_numbers += scores[ids[j]] != scores[ids[j]];
     counts->mass += chosen ? mass : 0;
-    changed |= chosen != kept[j];
     if (!kept[j]) {
       lost += chosen;
       counts->dropped += chosen;
@@ -407,9 +405,7 @@ static void finish_row(const moerun__capacity *capacity,
     ids[j] = -1;
     weight[j] = 0;
   }
-  if (changed) {
-    moerun__weight_apply(weight, ids, n, scores, capacity->options.rule, sum);
-  }
+  moerun__weight_apply(weight, ids, n, scores, capacity->options.rule, sum);
 }
 
 static void finish(moerun__capacity *capacity,

@@ -21,7 +21,8 @@ double moerun__weight_scale(const int32_t *ids, const float *weight,
 
 /* ids[W] and weight[W] of one token, -1 for none, `sum` of the weights before
  * it changed; scores[E] is read by MOERUN_WEIGHT_NONE only. A sum of 0 cannot
- * be restored: the weights then stay. */
+ * be restored: the weights then stay. If nothing came or went, they stay bit for
+ * bit: the sums are the same, and their ratio is 1. */
 void moerun__weight_apply(float *weight, const int32_t *ids, int32_t W,
                           const float *scores, moerun__weight_rule rule,
                           double sum);

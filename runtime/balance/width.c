@@ -38,9 +38,7 @@ static void cut_row(int32_t *ids, float *weight, const float *scores, int32_t K,
     ids[j] = -1;
     weight[j] = 0;
   }
-  if (seen > kept || width->rule == MOERUN_WEIGHT_NONE) {
-    moerun__weight_apply(weight, ids, K, scores, width->rule, sum);
-  }
+  moerun__weight_apply(weight, ids, K, scores, width->rule, sum);
 }
 
 void moerun__width_cut(const moerun__width_rows *rows,

@@ -301,6 +301,41 @@ static void numbers_that_are_not(void **state) {
   world_destroy(w);
 }
 
+/* A token for which the gate chose no expert wants none, loses none, and what
+ * an expansion adds to it is nobody's first choice. */
+static void tokens_without_experts(void **state) {
+  (void)state;
+  world *w = worked_example();
+  w->options.expansion = MOERUN_EXPANSION_PAPER;
+  w->options.keep_top1 = 1;
+  w->options.gamma = 500; /* C = 2 (1.5) */
+  world_open(w, 0);
+  w->ids[0] = -1;
+  w->ids[1] = -1;
+  moerun__capacity_apply(&w->capacity, &w->rows, &w->counts);
+  assert_int_equal(w->counts.candidates, 10);
+  assert_int_equal(w->ids[0], -1); /* expert 2: tokens 4, 5; 3: 2, 4 */
+  assert_int_equal(w->counts.lost_all, 0);
+  assert_int_equal(w->capacity.rows_after[2], 2);
+  assert_int_equal(w->capacity.rows_after[3], 2);
+  world_destroy(w);
+}
+
+/* Scores and weights that are all 0 have no scale and no sum to restore. */
+static void zeros_stay_zeros(void **state) {
+  (void)state;
+  world *w = worked_example();
+  w->options.expansion = MOERUN_EXPANSION_FILL;
+  w->options.rule = MOERUN_WEIGHT_POST;
+  memset(w->scores, 0, sizeof w->scores);
+  world_apply(w);
+  assert_true(w->counts.dropped > 0 && w->counts.added > 0);
+  for (int32_t i = 0; i < 6 * 4; i++) {
+    assert_true(w->weight[i] == 0);
+  }
+  world_destroy(w);
+}
+
 static void options_are_checked(void **state) {
   (void)state;
   moerun__capacity_options options = {.gamma = 1000, .window = 1};
@@ -358,6 +393,8 @@ int main(void) {
       cmocka_unit_test(decoded_tokens_are_left_alone),
       cmocka_unit_test(neighbours_lend_their_room),
       cmocka_unit_test(numbers_that_are_not),
+      cmocka_unit_test(tokens_without_experts),
+      cmocka_unit_test(zeros_stay_zeros),
       cmocka_unit_test(options_are_checked),
       cmocka_unit_test(rows_are_spread_in_place),
       cmocka_unit_test(no_tokens),

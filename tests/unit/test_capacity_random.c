@@ -307,11 +307,13 @@ static void order_has_no_say(void **state) {
   world_destroy(b);
 }
 
-static void hashes_are_drawn_by_seed(void **state) {
+static void hashes_are_drawn_by_seed_and_layer(void **state) {
   (void)state;
   draw from = {20250313, 0};
   world *w = world_create();
   int32_t times[8] = {0};
+  int32_t even[8];
+  int32_t differ = 0;
   w->T = 8;
   w->E = 4;
   w->K = 1;
@@ -322,8 +324,12 @@ static void hashes_are_drawn_by_seed(void **state) {
     w->position[t] = t;
   }
   for (uint64_t seed = 0; seed < 400; seed++) {
-    w->options.seed = seed;
-    world_apply(w);
+    w->options.seed = seed / 2;
+    world_open(w, 0);
+    w->rows.layer = (int32_t)(seed % 2);
+    moerun__capacity_apply(&w->capacity, &w->rows, &w->counts);
+    if (seed % 2 == 0) memcpy(even, w->ids, sizeof even);
+    differ += seed % 2 == 1 && memcmp(even, w->ids, sizeof even) != 0;
     assert_int_equal(w->capacity.rows_after[0], 2);
     for (int32_t t = 0; t < w->T; t++) {
       times[t] += w->ids[t] == 0;
@@ -332,6 +338,7 @@ static void hashes_are_drawn_by_seed(void **state) {
   for (int32_t t = 0; t < w->T; t++) {
     assert_in_range(times[t], 60, 140); /* 100 expected, deviation 8.7 */
   }
+  assert_true(differ > 150); /* of 200: by chance 1 in 28 is the same */
   world_destroy(w);
 }
 
@@ -564,7 +571,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(any_options_follow_the_rules),
       cmocka_unit_test(order_has_no_say),
-      cmocka_unit_test(hashes_are_drawn_by_seed),
+      cmocka_unit_test(hashes_are_drawn_by_seed_and_layer),
       cmocka_unit_test(a_device_drops_no_more_than_its_experts),
       cmocka_unit_test(global_knows_no_ranks),
       cmocka_unit_test(a_source_drops_no_less_than_all),
