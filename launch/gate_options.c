@@ -61,7 +61,7 @@ moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
                    .rule = rule_of(config),
                    .window =
                        (int32_t)moerun__config_int(config, "capacity_window"),
-                   .keep_top1 = moerun__config_bool(config, "keep_top1"),
+                   .keep_top1 = moerun__config_bool(config, "keep_best"),
                    .decode = moerun__config_bool(config, "capacity_decode"),
                    .seed = (uint64_t)moerun__config_int(config, "seed")},
       .width = {.most = (int32_t)moerun__config_int(config, "top_k"),
@@ -73,7 +73,7 @@ moerun_status moerun__gate_options_check(const moerun__config *config) {
   moerun_status status = MOERUN_OK;
   static const char *const keys[] = {
       "capacity_scope",  "capacity_level", "capacity_metric", "capacity_window",
-      "capacity_decode", "expanded",       "keep_top1"};
+      "capacity_decode", "expanded",       "keep_best"};
   const double capacity = moerun__config_double(config, "capacity");
   MOERUN_REQUIRE(!isolates(config) ||
                      moerun__config_origin_of(config, "capacity_scope") ==

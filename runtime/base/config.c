@@ -176,7 +176,7 @@ static const moerun__config_row table[] = {
     CHOICE_ROW("drop_weights", "pre", "pre|post|none", SIZED,
                "gate weights after a drop: as before, scaled to their sum "
                "before, or plain scores"),
-    BOOL_ROW("keep_top1", SIZED, "never drop a token's best expert"),
+    BOOL_ROW("keep_best", SIZED, "never drop a token's best expert"),
     CHOICE_ROW("isolation", "off", "off|route|bitwise", SIZED,
                "no request changes another's output, whatever is dropped: "
                "scope request; without a capacity it is so anyway"),
