@@ -104,7 +104,6 @@ static int64_t slots_of(const moerun_placement *placement, int32_t rank) {
 static size_t predict_replacer(const moerun__config *config,
                                const moerun_model *model, size_t expert_bytes) {
   const moerun__replace_options options = moerun__replace_options_of(config);
-  const int32_t R = model->comm->size;
   const int32_t rank = model->comm->rank;
   const int64_t slots = slots_of(model->placement, rank);
   if (options.every == 0) return 0;
@@ -113,7 +112,8 @@ static size_t predict_replacer(const moerun__config *config,
     moving = expert_bytes / (size_t)slots *
              (size_t)moerun__replacer_slots(model->placement);
   }
-  return moving + moerun__replacer_bytes(&model->config, R, rank, &options);
+  return moving + moerun__replacer_bytes(&model->config, model->placement, rank,
+                                         &options);
 }
 
 /* Weights of each rank. */

@@ -423,6 +423,21 @@ done:
   return status;
 }
 
+int moerun__replan_same(const moerun_placement *a, const moerun_placement *b,
+                        int32_t layer) {
+  const int32_t E = a->num_experts;
+  for (int32_t n = layer * E; n < (layer + 1) * E; n++) {
+    const int32_t count = a->replica_offset[n + 1] - a->replica_offset[n];
+    if (b->replica_offset[n + 1] - b->replica_offset[n] != count) return 0;
+    if (memcmp(a->rank_of + a->replica_offset[n],
+               b->rank_of + b->replica_offset[n],
+               (size_t)count * sizeof *a->rank_of) != 0) {
+      return 0;
+    }
+  }
+  return 1;
+}
+
 moerun_status moerun__replan_bytes(int64_t *bytes,
                                    const moerun_placement *placement,
                                    const moerun__trace *trace,

@@ -33,6 +33,10 @@ moerun_status moerun__replan(moerun__replan_verdict *out,
                              const moerun__trace *judge,
                              const moerun__replan_costs *costs);
 
+/* Whether a layer's replicas are on the same ranks. */
+int moerun__replan_same(const moerun_placement *a, const moerun_placement *b,
+                        int32_t layer);
+
 /* bytes[L] of rows between ranks for the trace, once, home mode. */
 moerun_status moerun__replan_bytes(int64_t *bytes,
                                    const moerun_placement *placement,

@@ -1,25 +1,19 @@
 /* The loop from routing to placement within a run.
  *
- * Each rank keeps the routing of its latest rows. At a look rank 0 gathers them,
- * solves for the older half of every rank's rows and judges by the newer one;
- * so what is predicted has been foretold, not learnt by heart. It decides alone
- * and broadcasts the verdict: all ranks do the same whatever their clocks and
- * processors are, and the verdict is a function of the routing. Solving takes
- * the steps it takes, no time limit is involved; meanwhile the others wait, for
- * as long as the transport lets them. */
-#include "runtime/replace.h"
+ * Each rank keeps the routing of its latest rows. At a look all ranks get all of
+ * it, by way of rank 0, and each decides for the layers number rank, rank + R,
+ * …: it solves for the older half of every rank's rows and judges by the newer
+ * one, so that what is predicted has been foretold, not learnt by heart. Rank 0
+ * puts the layers together and broadcasts the outcome: all ranks do the same
+ * whatever their clocks and processors are. Solving takes the steps it takes, no
+ * time limit is involved; ranks that are done wait for the others for as long as
+ * the transport lets them. */
+#include "runtime/replacer.h"
 
-#include "placement/replan.h"
 #include "runtime/base/arena.h"
 #include "runtime/migrate.h"
 
-#include <math.h>
 #include <string.h>
-
-/* In front of a rank's rows. */
-typedef struct box_head {
-  int64_t rows_fed; /* since the last look */
-} box_head;
 
 /* Rank 0's verdict. */
 typedef struct verdict {
@@ -29,47 +23,7 @@ typedef struct verdict {
   moerun__replace_count count;
 } verdict;
 
-struct moerun__replacer {
-  moerun_session *session;
-  moerun_model *model;
-  moerun__replace_options options;
-  int32_t capacity;    /* rows kept of this rank */
-  int32_t spare_slots; /* beyond ceil(E / R) */
-  size_t row_bytes;    /* of one row: L * K ids */
-  size_t box_bytes;    /* head and rows */
-  void *block;
-  char *box;             /* own; rows in a ring */
-  char *boxes;           /* [R][box_bytes], on rank 0 */
-  int64_t *expert_bytes; /* [L] of packed weights */
-  int64_t rows_fed;
-  int32_t steps; /* since the last look */
-  moerun__replace_count count;
-  moerun_placement *current;      /* NULL: the one the model came with */
-  moerun_placement *retired;      /* the one before, if it was made here */
-  const moerun_placement *before; /* placement before the move of the last look;
-                                     NULL: nothing moved                     */
-};
-
 /* ---- Create ------------------------------------------------------------------- */
-
-static void size_replacer(moerun__replacer *r,
-                          const moerun__model_config *config, int32_t num_ranks,
-                          const moerun__replace_options *options) {
-  r->options = *options;
-  r->capacity = (options->window - 1) / num_ranks + 1;
-  r->row_bytes = (size_t)config->num_moe_layers *
-                 (size_t)config->experts_per_token * sizeof(int16_t);
-  r->box_bytes = sizeof(box_head) + (size_t)r->capacity * r->row_bytes;
-}
-
-static void lay_out(moerun__replacer *r, const moerun__model_config *config,
-                    int32_t num_ranks, int32_t rank, moerun__arena *arena) {
-  r->box = moerun__arena_take(arena, r->box_bytes, 1);
-  r->expert_bytes = moerun__arena_take(arena, (size_t)config->num_moe_layers,
-                                       sizeof *r->expert_bytes);
-  r->boxes = moerun__arena_take(arena, rank == 0 ? (size_t)num_ranks : 0,
-                                r->box_bytes);
-}
 
 int32_t moerun__replacer_slots(const moerun_placement *placement) {
   const int32_t entries = placement->num_layers * placement->num_experts;
@@ -82,13 +36,49 @@ int32_t moerun__replacer_slots(const moerun_placement *placement) {
   return slots;
 }
 
+int32_t moerun__replacer_layers(const moerun_placement *placement,
+                                int32_t rank) {
+  const int32_t R = placement->num_ranks;
+  return (placement->num_layers - rank + R - 1) / R;
+}
+
+static void size_replacer(moerun__replacer *r,
+                          const moerun__model_config *config,
+                          const moerun_placement *placement, int32_t rank,
+                          const moerun__replace_options *options) {
+  const int32_t R = placement->num_ranks;
+  r->options = *options;
+  r->capacity = (options->window - 1) / R + 1;
+  r->row_bytes = (size_t)config->num_moe_layers *
+                 (size_t)config->experts_per_token * sizeof(int16_t);
+  r->box_bytes = sizeof(moerun__box_head) + (size_t)r->capacity * r->row_bytes;
+  r->slots = moerun__replacer_slots(placement);
+  r->spare_slots = r->slots - (placement->num_experts - 1) / R - 1;
+  r->own_layers = moerun__replacer_layers(placement, rank);
+  r->layer_ints = 1 + (size_t)R * (size_t)r->slots;
+  r->part_bytes = sizeof(moerun__part_head) +
+                  (size_t)moerun__replacer_layers(placement, 0) *
+                      r->layer_ints * sizeof(int32_t);
+}
+
+static void lay_out(moerun__replacer *r, int32_t num_ranks, int32_t rank,
+                    moerun__arena *arena) {
+  const size_t R = (size_t)num_ranks;
+  r->box = moerun__arena_take(arena, r->box_bytes, 1);
+  r->boxes = moerun__arena_take(arena, R, r->box_bytes);
+  r->part = moerun__arena_take(arena, r->part_bytes, 1);
+  r->parts = moerun__arena_take(arena, rank == 0 ? R : 0, r->part_bytes);
+  r->expert_bytes =
+      moerun__arena_take(arena, (size_t)r->own_layers, sizeof *r->expert_bytes);
+}
+
 size_t moerun__replacer_bytes(const moerun__model_config *config,
-                              int32_t num_ranks, int32_t rank,
+                              const moerun_placement *placement, int32_t rank,
                               const moerun__replace_options *options) {
   moerun__replacer r;
   moerun__arena arena = {NULL, 0};
-  size_replacer(&r, config, num_ranks, options);
-  lay_out(&r, config, num_ranks, rank, &arena);
+  size_replacer(&r, config, placement, rank, options);
+  lay_out(&r, placement->num_ranks, rank, &arena);
   return moerun__alloc_bytes(1, sizeof r) + moerun__alloc_bytes(arena.used, 1);
 }
 
@@ -126,13 +116,11 @@ static moerun_status create_local(moerun__replacer **out,
   *out = r;
   r->session = session;
   r->model = model;
-  r->spare_slots = moerun__replacer_slots(model->placement) -
-                   (model->config.num_experts - 1) / comm->size - 1;
-  size_replacer(r, &model->config, comm->size, options);
-  lay_out(r, &model->config, comm->size, comm->rank, &arena);
+  size_replacer(r, &model->config, model->placement, comm->rank, options);
+  lay_out(r, comm->size, comm->rank, &arena);
   MOERUN_TRY(moerun__alloc_unset(&r->block, arena.used, 1));
   arena = (moerun__arena){r->block, 0};
-  lay_out(r, &model->config, comm->size, comm->rank, &arena);
+  lay_out(r, comm->size, comm->rank, &arena);
 done:
   return status;
 }
@@ -149,7 +137,8 @@ static moerun_status find_expert_bytes(moerun__replacer *r) {
     int64_t dtype =
         layer->num_slots > 0 ? (int64_t)layer->gate_up[0].dtype : INT32_MAX;
     MOERUN_TRY(comm->ops->minimum(comm, &dtype));
-    r->expert_bytes[layer->moe_layer] =
+    if (layer->moe_layer % comm->size != comm->rank) continue;
+    r->expert_bytes[layer->moe_layer / comm->size] =
         (int64_t)(moerun__weight_bytes((moerun__dtype)dtype, 2 * F, H) +
                   moerun__weight_bytes((moerun__dtype)dtype, H, F));
   }
@@ -184,175 +173,100 @@ moerun__replace_count moerun__replacer_count(const moerun__replacer *r) {
   return r->count;
 }
 
-/* ---- What rank 0 sees ------------------------------------------------------------ */
+/* ---- What all ranks see ------------------------------------------------------------ */
 
-static int32_t rows_kept(const moerun__replacer *r, int64_t rows_fed) {
-  return rows_fed < r->capacity ? (int32_t)rows_fed : r->capacity;
-}
-
-/* All ranks' rows on rank 0, as many as the fullest ring has. */
+/* All ranks' rows on all ranks, as many as the fullest ring has. */
 static moerun_status gather(moerun__replacer *r, size_t *stride) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = r->model->comm;
-  const box_head head = {r->rows_fed};
-  int64_t most = -(int64_t)rows_kept(r, r->rows_fed);
+  const moerun__box_head head = {r->rows_fed};
+  int64_t most = -(int64_t)moerun__replacer_kept(r, r->rows_fed);
   memcpy(r->box, &head, sizeof head);
   MOERUN_TRY(comm->ops->minimum(comm, &most));
   *stride = sizeof head + (size_t)-most * r->row_bytes;
   MOERUN_TRY(comm->ops->gather(comm, r->boxes, r->box, *stride));
+  MOERUN_TRY(
+      comm->ops->broadcast(comm, r->boxes, (size_t)comm->size * *stride));
 done:
   return status;
 }
 
-/* Rows first .. end of a box in the order of time, of `kept` that there are. */
-static void copy_rows(const moerun__replacer *r, int16_t *ids, const char *box,
-                      int64_t rows_fed, int32_t first, int32_t end) {
-  const int64_t start = rows_fed > r->capacity ? rows_fed % r->capacity : 0;
-  char *to = (char *)ids;
-  for (int32_t i = first; i < end; i++) {
-    const size_t row = (size_t)((start + i) % r->capacity);
-    memcpy(to, box + sizeof(box_head) + row * r->row_bytes, r->row_bytes);
-    to += r->row_bytes;
+/* ---- What rank 0 makes of it --------------------------------------------------------- */
+
+/* The first status that is not OK, and the sums. */
+static moerun_status add_parts(const moerun__replacer *r,
+                               moerun__replace_count *count) {
+  moerun_status first = MOERUN_OK;
+  for (int32_t rank = 0; rank < r->model->comm->size; rank++) {
+    moerun__part_head head;
+    memcpy(&head, r->parts + (size_t)rank * r->part_bytes, sizeof head);
+    if (first == MOERUN_OK) first = (moerun_status)head.status;
+    count->experts_moved += head.count.experts_moved;
+    count->bytes_moved += head.count.bytes_moved;
+    count->bytes_predicted += head.count.bytes_predicted;
+    count->bytes_counted += head.count.bytes_counted;
   }
+  return first;
 }
 
-/* What lies on rank 0 after the gathering. */
-typedef struct view {
-  const moerun__replacer *r;
-  size_t stride; /* of boxes */
-  int64_t rows_fed;
-  moerun__trace *older; /* NULL: no rows */
-  moerun__trace *newer;
-} view;
-
-static const char *box_of(const view *v, int32_t rank, int64_t *rows_fed) {
-  const char *box = v->r->boxes + (size_t)rank * v->stride;
-  box_head head;
-  memcpy(&head, box, sizeof head);
-  *rows_fed = head.rows_fed;
-  return box;
-}
-
-/* One half of every rank's rows: a sequence each, at home there. */
-static moerun_status make_half(moerun__trace **out, const view *v, int newer) {
-  moerun_status status = MOERUN_OK;
-  const moerun__replacer *r = v->r;
-  const moerun__model_config *config = &r->model->config;
+/* changes and hosted[R][slots] of a layer. */
+static const int32_t *layer_of_part(const moerun__replacer *r, int32_t layer) {
   const int32_t R = r->model->comm->size;
-  const size_t width = r->row_bytes / sizeof(int16_t);
-  int64_t *offset = NULL;
-  int64_t rows_fed = 0;
-  MOERUN_TRY(moerun__alloc(&offset, (size_t)R + 1, sizeof *offset));
-  for (int32_t rank = 0; rank < R; rank++) {
-    (void)box_of(v, rank, &rows_fed);
-    const int32_t kept = rows_kept(r, rows_fed);
-    offset[rank + 1] = offset[rank] + (newer ? kept - kept / 2 : kept / 2);
+  const char *part = r->parts + (size_t)(layer % R) * r->part_bytes;
+  return (const int32_t *)(part + sizeof(moerun__part_head)) +
+         (size_t)(layer / R) * r->layer_ints;
+}
+
+/* Ranks of an expert in a layer that changes: ascending; returns how many. */
+static int32_t ranks_of(const moerun__replacer *r, const int32_t *hosted,
+                        int32_t expert, int32_t *ranks) {
+  int32_t count = 0;
+  for (int32_t rank = 0; rank < r->model->comm->size; rank++) {
+    for (int32_t s = 0; s < r->slots; s++) {
+      if (hosted[rank * r->slots + s] == expert) ranks[count++] = rank;
+    }
   }
-  if (offset[R] == 0) goto done;
-  MOERUN_TRY(moerun__trace_create(out, offset[R], config->num_moe_layers,
-                                  config->num_experts,
-                                  config->experts_per_token));
-  MOERUN_TRY(moerun__trace_set_sequences(*out, R, offset));
-  MOERUN_TRY(moerun__alloc(&(*out)->home, (size_t)R, sizeof *(*out)->home));
-  (*out)->num_ranks = R;
-  for (int32_t rank = 0; rank < R; rank++) {
-    const char *box = box_of(v, rank, &rows_fed);
-    const int32_t kept = rows_kept(r, rows_fed);
-    (*out)->home[rank] = rank;
-    copy_rows(r, (*out)->ids + (size_t)offset[rank] * width, box, rows_fed,
-              newer ? kept / 2 : 0, newer ? kept : kept / 2);
+  return count;
+}
+
+/* *next: all layers together; NULL if none changes. */
+static moerun_status assemble(moerun_placement **next,
+                              const moerun__replacer *r) {
+  moerun_status status = MOERUN_OK;
+  const moerun_placement *now = r->model->placement;
+  const int32_t E = now->num_experts;
+  const int32_t entries = now->num_layers * E;
+  int32_t *offset = NULL;
+  int32_t *rank_of = NULL;
+  size_t most = (size_t)now->replica_offset[entries];
+  int changes = 0;
+  for (int32_t l = 0; l < now->num_layers; l++) {
+    if (layer_of_part(r, l)[0] == 0) continue;
+    changes = 1;
+    most += r->layer_ints;
   }
+  if (!changes) return MOERUN_OK;
+  MOERUN_TRY(moerun__alloc(&offset, (size_t)entries + 1, sizeof *offset));
+  MOERUN_TRY(moerun__alloc(&rank_of, most, sizeof *rank_of));
+  int32_t count = 0;
+  for (int32_t n = 0; n < entries; n++) {
+    const int32_t *part = layer_of_part(r, n / E);
+    const int32_t first = now->replica_offset[n];
+    offset[n] = count;
+    if (part[0] != 0) {
+      count += ranks_of(r, part + 1, n % E, rank_of + count);
+      continue;
+    }
+    for (int32_t i = first; i < now->replica_offset[n + 1]; i++) {
+      rank_of[count++] = now->rank_of[i];
+    }
+  }
+  offset[entries] = count;
+  MOERUN_TRY(moerun__placement_create(next, now->num_layers, E, now->num_ranks,
+                                      offset, rank_of, "replaced"));
 done:
   moerun__free(offset);
-  return status;
-}
-
-static moerun_status open_view(view *v) {
-  moerun_status status = MOERUN_OK;
-  for (int32_t rank = 0; rank < v->r->model->comm->size; rank++) {
-    int64_t rows_fed = 0;
-    (void)box_of(v, rank, &rows_fed);
-    v->rows_fed += rows_fed;
-  }
-  MOERUN_TRY(make_half(&v->older, v, 0));
-  MOERUN_TRY(make_half(&v->newer, v, 1));
-done:
-  return status;
-}
-
-static void close_view(view *v) {
-  moerun__trace_destroy(v->older);
-  moerun__trace_destroy(v->newer);
-}
-
-/* ---- The verdict of rank 0 --------------------------------------------------------- */
-
-static moerun__replan_costs costs_of(const moerun__replacer *r) {
-  const moerun__model_config *config = &r->model->config;
-  return (moerun__replan_costs){
-      .copy_bytes = (int64_t)moerun__copy_bytes(config, r->session->moe.wire),
-      .result_bytes =
-          (int64_t)moerun__result_bytes(config, r->session->moe.wire),
-      .expert_bytes = r->expert_bytes,
-      .spare_slots = r->spare_slots};
-}
-
-/* *bytes += sign * bytes of rows of all layers. */
-static moerun_status add_bytes(int64_t *bytes, const moerun__replacer *r,
-                               const moerun_placement *placement,
-                               const moerun__trace *trace, int64_t sign) {
-  moerun_status status = MOERUN_OK;
-  const moerun__replan_costs costs = costs_of(r);
-  const size_t L = (size_t)placement->num_layers;
-  int64_t *of_layer = NULL;
-  MOERUN_TRY(moerun__alloc(&of_layer, L, sizeof *of_layer));
-  MOERUN_TRY(moerun__replan_bytes(of_layer, placement, trace, &costs));
-  for (size_t l = 0; l < L; l++) {
-    *bytes += sign * of_layer[l];
-  }
-done:
-  moerun__free(of_layer);
-  return status;
-}
-
-/* What the last move has saved since: exact where the window held all rows. */
-static moerun_status count_saved(const view *v, moerun__replace_count *count) {
-  moerun_status status = MOERUN_OK;
-  const moerun__replacer *r = v->r;
-  const moerun__trace *const halves[] = {v->older, v->newer};
-  int64_t bytes = 0;
-  int64_t kept = 0;
-  for (int h = 0; h < 2 && r->before != NULL; h++) {
-    if (halves[h] == NULL) continue;
-    kept += halves[h]->num_tokens;
-    MOERUN_TRY(add_bytes(&bytes, r, r->before, halves[h], 1));
-    MOERUN_TRY(add_bytes(&bytes, r, r->model->placement, halves[h], -1));
-  }
-  if (kept == 0) goto done;
-  count->bytes_counted +=
-      llround((double)bytes * (double)v->rows_fed / (double)kept);
-done:
-  return status;
-}
-
-/* *next: the placement to move to, or NULL. */
-static moerun_status decide(const view *v, moerun__replace_count *count,
-                            moerun_placement **next) {
-  moerun_status status = MOERUN_OK;
-  moerun__replan_verdict found;
-  moerun__replan_costs costs = costs_of(v->r);
-  count->looks++;
-  if (v->older == NULL || v->newer == NULL) goto done;
-  costs.horizon = (double)v->rows_fed / (double)v->newer->num_tokens;
-  MOERUN_TRY(moerun__replan(&found, v->r->model->placement, v->older, v->newer,
-                            &costs));
-  *next = found.placement;
-  if (*next == NULL) goto done;
-  count->moves++;
-  count->experts_moved += found.experts_moved;
-  count->bytes_moved += found.bytes_moved;
-  count->bytes_predicted += found.bytes_saved;
-done:
+  moerun__free(rank_of);
   return status;
 }
 
@@ -413,31 +327,47 @@ done:
   return status;
 }
 
+/* Own part to rank 0, its verdict to all; *next on rank 0. */
+static moerun_status agree(moerun__replacer *r, moerun_placement **next,
+                           verdict *word, const moerun__part_head *head,
+                           int decides) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = r->model->comm;
+  memcpy(r->part, head, sizeof *head);
+  MOERUN_TRY(comm->ops->gather(comm, r->parts, r->part, r->part_bytes));
+  if (comm->rank == 0) {
+    moerun_status found = add_parts(r, &word->count);
+    if (found == MOERUN_OK) found = assemble(next, r);
+    word->status = (int32_t)found;
+    word->moves = *next != NULL;
+    word->count.looks += decides;
+    word->count.moves += word->moves;
+    if (word->moves) {
+      const int32_t entries = (*next)->num_layers * (*next)->num_experts;
+      word->num_replicas = (*next)->replica_offset[entries];
+    }
+  }
+  MOERUN_TRY(comm->ops->broadcast(comm, word, sizeof *word));
+done:
+  return status;
+}
+
 /* Accounts for the last move, and with `decides` makes the next one. */
 static moerun_status look(moerun__replacer *r, int decides) {
   moerun_status status = MOERUN_OK;
-  moerun_comm *comm = r->model->comm;
   moerun_placement *next = NULL;
-  view v = {.r = r};
+  size_t stride = 0;
   verdict word = {.count = r->count};
+  moerun__part_head head = {0};
   moerun__stage_begin(&r->session->stats);
-  MOERUN_TRY(gather(r, &v.stride));
-  if (comm->rank == 0) {
-    moerun_status found = open_view(&v);
-    if (found == MOERUN_OK) found = count_saved(&v, &word.count);
-    if (found == MOERUN_OK && decides) found = decide(&v, &word.count, &next);
-    close_view(&v);
-    word.status = (int32_t)found;
-    word.moves = next != NULL;
-    if (next != NULL) {
-      const int32_t entries = next->num_layers * next->num_experts;
-      word.num_replicas = next->replica_offset[entries];
-    }
-  }
-  MOERUN_TRY(comm->ops->broadcast(comm, &word, sizeof word));
-  if (comm->rank == 0) MOERUN_TRY((moerun_status)word.status);
+  MOERUN_TRY(gather(r, &stride));
+  const moerun_status own =
+      moerun__replacer_decide(r, &head.count, stride, decides);
+  head.status = (int64_t)own;
+  MOERUN_TRY(agree(r, &next, &word, &head, decides));
+  MOERUN_TRY(own);
   MOERUN_REQUIRE(word.status == MOERUN_OK, MOERUN_ERR_PEER,
-                 "rank 0 reported: %s",
+                 "a look at the routing failed on another rank: %s",
                  moerun_status_string((moerun_status)word.status));
   r->count = word.count;
   r->rows_fed = 0;
@@ -459,7 +389,7 @@ moerun_status moerun__replacer_step(moerun__replacer *r, int32_t T) {
   if (r->model->comm->size == 1) return MOERUN_OK; /* all rows are at home */
   for (int32_t t = 0; t < T; t++) {
     const size_t row = (size_t)(r->rows_fed++ % r->capacity);
-    memcpy(r->box + sizeof(box_head) + row * r->row_bytes,
+    memcpy(r->box + sizeof(moerun__box_head) + row * r->row_bytes,
            (const char *)r->session->trace + (size_t)t * r->row_bytes,
            r->row_bytes);
   }

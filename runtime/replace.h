@@ -49,10 +49,10 @@ moerun__replace_count moerun__replacer_count(const moerun__replacer *replacer);
  * first is `placement`: ceil(E / R), and where it has replicas, as many as it
  * puts on any. */
 int32_t moerun__replacer_slots(const moerun_placement *placement);
-/* Bytes that create allocates on `rank`; rank 0 needs the solver's tables for
- * the duration of a look on top. */
+/* Bytes that create allocates on `rank`; a look needs the solver's tables for the
+ * rank's share of the layers on top. */
 size_t moerun__replacer_bytes(const moerun__model_config *config,
-                              int32_t num_ranks, int32_t rank,
+                              const moerun_placement *placement, int32_t rank,
                               const moerun__replace_options *options);
 
 #endif

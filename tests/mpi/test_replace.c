@@ -81,7 +81,7 @@ static void set_up_with(rig *r, int has_replicas, int32_t every, int32_t window,
   assert_all_ok(
       moerun__replacer_create(&r->replacer, r->session, r->model, &how));
   assert_all_ranks(moerun__alloc_live_bytes() - before ==
-                   moerun__replacer_bytes(&r->model->config, test_size(),
+                   moerun__replacer_bytes(&r->model->config, r->placement,
                                           test_rank(), &how));
 }
 

@@ -87,8 +87,9 @@ static void replacing_is_predicted(void **state) {
     const size_t more =
         predicted[1][rank].buffer_bytes - predicted[0][rank].buffer_bytes;
     const size_t trace = (size_t)256 * 6 * 4 * sizeof(int16_t);
-    const size_t known = moerun__replacer_bytes(&model, 5, rank, &options) +
-                         trace + size.expert_bytes / 6;
+    const size_t known =
+        moerun__replacer_bytes(&model, placement, rank, &options) + trace +
+        size.expert_bytes / 6;
     assert_in_range(more, known, known + known / 2);
   }
   moerun__model_config_clear(&model);
