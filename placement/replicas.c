@@ -8,8 +8,8 @@
 #include <string.h>
 
 enum {
-  MOST_HOMES = 8, /* while changes are counted */
-  JUDGE_HOMES = 64,
+  MOST_HOMES = 8,   /* while changes are counted */
+  JUDGE_HOMES = 64, /* as in objective.c */
 };
 
 /* ---- Making ---------------------------------------------------------------- */
@@ -41,6 +41,7 @@ static moerun_status allocate(moerun__replicas *replicas, size_t given) {
     MOERUN_TRY(moerun__alloc(&replicas->ranks[i], K, sizeof(int32_t)));
   }
   MOERUN_TRY(moerun__alloc(&replicas->last_seen, R, sizeof(int64_t)));
+  MOERUN_TRY(moerun__alloc(&replicas->last_mark, R, sizeof(int64_t)));
 done:
   return status;
 }
@@ -102,6 +103,7 @@ void moerun__replicas_destroy(moerun__replicas *replicas) {
     moerun__free(replicas->ranks[i]);
   }
   moerun__free(replicas->last_seen);
+  moerun__free(replicas->last_mark);
   moerun__free(replicas);
 }
 
@@ -203,14 +205,64 @@ static double count_expert(moerun__replicas *replicas, int32_t expert,
   return cost;
 }
 
+/* Marks the ranks that hold one of several replicas of the token's experts.
+ * Returns after how many homes, of those not marked, choices repeat: the least
+ * common multiple of the numbers of replicas, or `most` if it is more. */
+static int32_t mark_hosts(moerun__replicas *replicas, int64_t token,
+                          int32_t most) {
+  const moerun__trace *trace = replicas->problem->trace;
+  const int16_t *ids = terms_of(trace, token, replicas->layer);
+  int32_t period = 1;
+  replicas->mark++;
+  for (int32_t k = 0; k < trace->num_terms; k++) {
+    int32_t count = 0;
+    if (ids[k] < 0) continue;
+    const int32_t *ranks = moerun__replicas_of(replicas, ids[k], &count);
+    if (count == 1) continue;
+    for (int32_t i = 0; i < count; i++) {
+      replicas->last_mark[ranks[i]] = replicas->mark;
+    }
+    int32_t multiple = period;
+    while (multiple < most && multiple % count != 0) {
+      multiple += period;
+    }
+    period = multiple < most ? multiple : most;
+  }
+  return period;
+}
+
+/* Over all homes. For fan-out those that hold no replica to choose differ by
+ * where among the replicas the choice begins alone: one of each kind is counted
+ * for all. */
+static double count_homes(moerun__replicas *replicas, int64_t token,
+                          int64_t *load, int32_t homes) {
+  int32_t alike[JUDGE_HOMES] = {0};
+  int32_t last[JUDGE_HOMES] = {0};
+  double cost = 0;
+  const int fanout = replicas->problem->objective == MOERUN_OBJECTIVE_FANOUT;
+  const int32_t period = fanout ? mark_hosts(replicas, token, homes) : homes;
+  for (int32_t i = 0; i < homes; i++) {
+    const int32_t home = home_of(replicas, token, i, homes);
+    if (period == homes || replicas->last_mark[home] == replicas->mark) {
+      cost += count_token(replicas, token, home, load, 1);
+    } else {
+      alike[home % period]++;
+      last[home % period] = home;
+    }
+  }
+  for (int32_t c = 0; c < period; c++) {
+    if (alike[c] == 0) continue;
+    cost += alike[c] * count_token(replicas, token, last[c], load, alike[c]);
+  }
+  return cost;
+}
+
 static double count_all(moerun__replicas *replicas, int64_t *load,
                         int32_t homes) {
   double cost = 0;
   memset(load, 0, (size_t)replicas->map.num_ranks * sizeof *load);
   for (int64_t t = 0; t < replicas->problem->trace->num_tokens; t++) {
-    for (int32_t i = 0; i < homes; i++) {
-      cost += count_token(replicas, t, home_of(replicas, t, i, homes), load, 1);
-    }
+    cost += count_homes(replicas, t, load, homes);
   }
   return cost;
 }

@@ -24,6 +24,8 @@ typedef struct moerun__replicas {
   int32_t *ranks[3];  /* [K] of the layer before, the layer, the layer after */
   int64_t *last_seen; /* [R] */
   int64_t visit;
+  int64_t *last_mark; /* [R] */
+  int64_t mark;
 } moerun__replicas;
 
 /* What a copy changes. */

@@ -97,6 +97,49 @@ static void predicted_changes_are_judged_changes(void **state) {
   }
 }
 
+/* Many homes, of which most are alike; experts of one to four replicas. */
+static void counts_of_all_homes_are_the_judges(void **state) {
+  (void)state;
+  draw from = {SEED, 4};
+  for (int number = 0; number < 3; number++) {
+    place_world w;
+    moerun__replicas *replicas = NULL;
+    int32_t rank_of[L * E];
+    int64_t load[20];
+    double sum = 0;
+    synthetic make = middle;
+    make.tokens = 60;
+    place_world_create(&w, &make, "20 ranks", objective(number));
+    assert_int_equal(moerun__start_ranks(rank_of, w.problem), MOERUN_OK);
+    assert_int_equal(
+        moerun__replicas_create(&replicas, w.problem, NULL, rank_of, 4),
+        MOERUN_OK);
+    for (int32_t l = 0; l < L; l++) {
+      replicas->layer = l;
+      for (int s = 0; s < 30; s++) {
+        const int32_t e = draw_int(&from, 0, E - 1);
+        const int32_t r = draw_int(&from, 0, 19);
+        if (moerun__replicas_holds(replicas, e, r)) continue;
+        moerun__replicas_add(replicas, NULL, e, r);
+      }
+    }
+    for (int32_t l = 0; l < L; l++) {
+      double cost = 0;
+      int64_t terms = 0;
+      replicas->layer = l;
+      assert_int_equal(moerun__replicas_count(replicas, &cost, load), 20);
+      for (int32_t r = 0; r < 20; r++) {
+        terms += load[r];
+      }
+      assert_int_equal(terms, 20 * 60 * 4);
+      sum += number > 0 ? cost / 2 : cost; /* each pair in two layers' */
+    }
+    assert_close(sum, judged_sum(&w, replicas));
+    moerun__replicas_destroy(replicas);
+    place_world_destroy(&w);
+  }
+}
+
 typedef struct sharing_world {
   place_world place;
   moerun__split *split;
@@ -354,7 +397,7 @@ static void hot_experts_have_replicas_first(void **state) {
   }
 }
 
-static void seeds_decide_and_polish_never_harms(void **state) {
+static void seeds_decide_with_polish_too(void **state) {
   (void)state;
   place_world w;
   moerun_placement *p[4] = {NULL};
@@ -481,11 +524,12 @@ static void failed_allocations_leave_nothing_behind(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(predicted_changes_are_judged_changes),
+      cmocka_unit_test(counts_of_all_homes_are_the_judges),
       cmocka_unit_test(trials_are_what_derived_states_say),
       cmocka_unit_test(estimates_are_exact_for_one_expert),
       cmocka_unit_test(spare_slots_save_within_the_caps),
       cmocka_unit_test(hot_experts_have_replicas_first),
-      cmocka_unit_test(seeds_decide_and_polish_never_harms),
+      cmocka_unit_test(seeds_decide_with_polish_too),
       cmocka_unit_test(no_bound_holds_with_replicas),
       cmocka_unit_test(what_cannot_be_is_reported),
       cmocka_unit_test(a_time_limit_ends_the_search),
