@@ -11,19 +11,21 @@ enum {
   STEPS_A_VALUE = 25,
   STEPS_AT_FIRST = 10, /* until step STEPS_A_LOOK */
   STEPS_A_PRICE = 3,
-  STEPS_A_LOOK = 50,   /* at triangles and residuals */
-  STEPS_A_STAGE = 100, /* growth is measured over these */
+  STEPS_A_LOOK = 50,      /* at stars and residuals */
+  FIRST_LARGE_STAR = 150, /* they are many while the estimate is rough */
+  STEPS_A_STAGE = 100,    /* growth is measured over these */
   LAST_PENALTY_STEP = 600,
-  PAIRS_A_TRIANGLE = 32,
-  FEWEST_TRIANGLES = 100,
+  PAIRS_A_STAR = 32,
+  FEWEST_STARS = 100,
 };
 
-#define LEAST_EXCESS    0.005 /* of a triangle to be taken up */
-#define PRICE_PACE      2.0
-#define RESIDUAL_RATIO  3.0 /* beyond which the penalty is changed */
-#define PENALTY_FACTOR  1.5
-#define GROWTH_TO_WIDEN 5e-4 /* of the pairs kept, over a stage */
-#define GROWTH_TO_GO_ON 2e-5
+#define LEAST_EXCESS       0.005 /* of a triangle to be taken up */
+#define LEAST_LARGE_EXCESS 0.02  /* of a larger star */
+#define PRICE_PACE         2.0
+#define RESIDUAL_RATIO     3.0 /* beyond which the penalty is changed */
+#define PENALTY_FACTOR     1.5
+#define GROWTH_TO_WIDEN    5e-4 /* of the pairs kept, over a stage */
+#define GROWTH_TO_GO_ON    2e-5
 
 /* ---- Fill in ---------------------------------------------------------------- */
 
@@ -178,9 +180,7 @@ static moerun_status look(moerun__bound_level *level) {
   moerun__relax *relax = level->relax;
   const double primal = relax->primal_residual;
   const double dual = relax->dual_residual;
-  const size_t most =
-      relax->offset[relax->width] / PAIRS_A_TRIANGLE + FEWEST_TRIANGLES;
-  size_t added = 0;
+  const size_t most = relax->offset[relax->width] / PAIRS_A_STAR + FEWEST_STARS;
   if (level->step <= LAST_PENALTY_STEP) {
     if (primal > RESIDUAL_RATIO * dual) {
       moerun__relax_set_penalty(relax, relax->penalty * PENALTY_FACTOR);
@@ -188,7 +188,10 @@ static moerun_status look(moerun__bound_level *level) {
       moerun__relax_set_penalty(relax, relax->penalty / PENALTY_FACTOR);
     }
   }
-  MOERUN_TRY(moerun__relax_separate(&added, relax, most, LEAST_EXCESS));
+  MOERUN_TRY(moerun__relax_separate(relax, 2, most, LEAST_EXCESS));
+  if (level->step >= FIRST_LARGE_STAR) {
+    MOERUN_TRY(moerun__relax_separate(relax, 3, most, LEAST_LARGE_EXCESS));
+  }
 done:
   return status;
 }

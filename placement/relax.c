@@ -30,11 +30,11 @@ static moerun_status allocate(moerun__relax *relax) {
   const size_t links = relax->link_offset[relax->width];
   const size_t window = (size_t)relax->side * (size_t)relax->side;
   const size_t blocks = (size_t)relax->num_blocks * window;
-  MOERUN_REQUIRE(pairs <= UINT32_MAX && relax->side <= INT16_MAX,
+  MOERUN_REQUIRE(layers * n < UINT16_MAX && relax->side <= INT16_MAX,
                  MOERUN_ERR_UNSUPPORTED,
-                 "placement: bound: expected at most %u pairs of experts, "
-                 "found %zu",
-                 UINT32_MAX, pairs);
+                 "placement: bound: expected fewer than %d experts in all "
+                 "layers, and up to %d in %d layers, found %zu and %d",
+                 UINT16_MAX, INT16_MAX, relax->width, layers * n, relax->side);
   MOERUN_TRY(moerun__alloc(&relax->worth, pairs, sizeof *relax->worth));
   MOERUN_TRY(moerun__alloc(&relax->load, layers * n, sizeof *relax->load));
   MOERUN_TRY(moerun__alloc(&relax->cap, layers, sizeof *relax->cap));
@@ -95,7 +95,7 @@ void moerun__relax_destroy(moerun__relax *relax) {
   moerun__free(relax->block_price);
   moerun__free(relax->window);
   moerun__free(relax->eigenvalue);
-  moerun__free(relax->triangle);
+  moerun__free(relax->star);
   moerun__free(relax);
 }
 
@@ -116,7 +116,7 @@ void moerun__relax_start(moerun__relax *relax) {
 }
 
 /* Copies of a pair: one or, off the diagonal of a window, two in each window,
- * one in its row, one in its column, and those in triangles. */
+ * one in its row, one in its column, and those in stars. */
 void moerun__relax_weigh(moerun__relax *relax) {
   const size_t n = (size_t)relax->num_items;
   for (int32_t d = 0; d < relax->width; d++) {
@@ -128,9 +128,10 @@ void moerun__relax_weigh(moerun__relax *relax) {
       }
     }
   }
-  for (size_t t = 0; t < relax->num_triangles; t++) {
-    for (int k = 0; k < 3; k++) {
-      relax->weight[relax->triangle[t].at[k]] += MOERUN_TRIANGLE_WEIGHT;
+  for (size_t t = 0; t < relax->num_stars; t++) {
+    const moerun__star *star = relax->star + t;
+    for (int32_t k = 0; k < moerun__star_size(star); k++) {
+      relax->weight[star->at[k]] += MOERUN_STAR_WEIGHT;
     }
   }
 }
@@ -146,9 +147,9 @@ void moerun__relax_set_penalty(moerun__relax *relax, double penalty) {
   for (size_t i = 0; i < (size_t)relax->num_blocks * window; i++) {
     relax->block_dual[i] *= by;
   }
-  for (size_t t = 0; t < relax->num_triangles; t++) {
-    for (int k = 0; k < 3; k++) {
-      relax->triangle[t].dual[k] *= by;
+  for (size_t t = 0; t < relax->num_stars; t++) {
+    for (int32_t k = 0; k < MOERUN_STAR_MAX_PAIRS; k++) {
+      relax->star[t].dual[k] *= by;
     }
   }
   relax->penalty = penalty;

@@ -22,13 +22,25 @@
 
 enum { MOERUN_RELAX_MAX_WIDTH = 3 };
 
-/* Signs of the three pairs in a triangle: pair[0] + pair[1] - pair[2] <= 1. */
-typedef struct moerun__triangle {
-  uint64_t key;   /* tells triangles apart */
-  uint32_t at[3]; /* in moerun__relax.pair */
-  double dual[3]; /* scaled */
-  double price;   /* by how much the last projection had to move */
-} moerun__triangle;
+enum { MOERUN_STAR_MAX_LEAVES = 3, MOERUN_STAR_MAX_PAIRS = 6 };
+
+/* The pairs of a centre with t leaves add up to at most 1 more than the pairs
+ * of leaves do, of which t (t - 1) / 2 stand behind them. */
+typedef struct moerun__star {
+  uint64_t key; /* tells stars apart */
+  int32_t num_leaves;
+  uint32_t at[MOERUN_STAR_MAX_PAIRS]; /* in moerun__relax.pair */
+  double dual[MOERUN_STAR_MAX_PAIRS]; /* scaled */
+  double price; /* by how much the last projection had to move */
+} moerun__star;
+
+static inline int32_t moerun__star_size(const moerun__star *star) {
+  return star->num_leaves * (star->num_leaves + 1) / 2;
+}
+
+static inline double moerun__star_sign(const moerun__star *star, int32_t i) {
+  return i < star->num_leaves ? 1 : -1;
+}
 
 /* Arrays of pairs hold, for each distance d < m, the [L - d][n][n] pairs (item
  * of layer l, item of layer l + d), those of distance d from offset[d]; at d = 0
@@ -55,11 +67,11 @@ typedef struct moerun__relax {
   double *block_dual;   /* [B][D][D] */
   double *row_dual;     /* [pairs] */
   double *column_dual;  /* [pairs], of d > 0 */
-  double *row_price;    /* [links][n] as moerun__triangle.price */
+  double *row_price;    /* [links][n] as moerun__star.price */
   double *column_price; /* [links][n] */
-  moerun__triangle *triangle;
-  size_t num_triangles;
-  size_t triangle_room;
+  moerun__star *star;
+  size_t num_stars;
+  size_t star_room;
   double *block_price; /* [B][D][D] of the last step, not scaled */
   double *window;      /* [3][D][D] scratch of one window */
   double *eigenvalue;  /* [5 D] with scratch */
@@ -85,22 +97,25 @@ void moerun__relax_set_penalty(moerun__relax *relax, double penalty);
  * by the multipliers of the last step. */
 moerun_status moerun__relax_value(double *value, moerun__relax *relax);
 
-/* Takes up at most `most` triangles that the estimate violates the most, by
- * more than `least`; forgets those without a price. *added: how many. */
-moerun_status moerun__relax_separate(size_t *added, moerun__relax *relax,
+/* Takes up at most `most` stars of this many leaves that the estimate breaks
+ * the most, by more than `least`; forgets all that have no price. */
+moerun_status moerun__relax_separate(moerun__relax *relax, int32_t num_leaves,
                                      size_t most, double least);
 
 /* A relaxation with wider windows that goes on from here; this one loses its
- * triangles and is only to be destroyed. width > 1. */
+ * stars and is only to be destroyed. width > 1. */
 moerun_status moerun__relax_widen(moerun__relax **out, moerun__relax *relax);
 
 /* ---- For these files alone ------------------------------------------------- */
 
-/* What a copy of a pair in a triangle counts, where one in a row counts 1. */
-#define MOERUN_TRIANGLE_WEIGHT 0.5
+/* What a copy of a pair in a star counts, where one in a row counts 1. */
+#define MOERUN_STAR_WEIGHT 0.5
 
-/* After the triangles have changed. */
+/* After the stars have changed. */
 void moerun__relax_weigh(moerun__relax *relax);
+
+/* By how much these pairs break it. */
+double moerun__star_excess(const moerun__star *star, const double *pair);
 
 /* Windows that hold layers l and l + d. */
 int32_t moerun__relax_windows(const moerun__relax *relax, int32_t d, int32_t l);

@@ -192,24 +192,22 @@ static void step_loads(moerun__relax *relax) {
   }
 }
 
-/* ---- Triangles -------------------------------------------------------------- */
+/* ---- Stars ------------------------------------------------------------------ */
 
-static void step_triangles(moerun__relax *relax) {
-  for (size_t t = 0; t < relax->num_triangles; t++) {
-    moerun__triangle *triangle = relax->triangle + t;
-    double *dual = triangle->dual;
-    double pair[3];
-    double given[3];
-    for (int k = 0; k < 3; k++) {
-      pair[k] = relax->pair[triangle->at[k]];
-      given[k] = pair[k] - dual[k];
+static void step_stars(moerun__relax *relax) {
+  for (size_t t = 0; t < relax->num_stars; t++) {
+    moerun__star *star = relax->star + t;
+    const int32_t size = moerun__star_size(star);
+    double excess = moerun__star_excess(star, relax->pair);
+    for (int32_t k = 0; k < size; k++) {
+      excess -= moerun__star_sign(star, k) * star->dual[k];
     }
-    triangle->price = fmax(given[0] + given[1] - given[2] - 1, 0) / 3;
-    for (int k = 0; k < 3; k++) {
+    star->price = fmax(excess, 0) / size;
+    for (int32_t k = 0; k < size; k++) {
       const double away =
-          -dual[k] - (k < 2 ? triangle->price : -triangle->price);
-      dual[k] += pair[k] + OVERSHOOT * away;
-      relax->sum[triangle->at[k]] += MOERUN_TRIANGLE_WEIGHT * dual[k];
+          -star->dual[k] - moerun__star_sign(star, k) * star->price;
+      star->dual[k] += relax->pair[star->at[k]] + OVERSHOOT * away;
+      relax->sum[star->at[k]] += MOERUN_STAR_WEIGHT * star->dual[k];
     }
   }
 }
@@ -258,7 +256,7 @@ moerun_status moerun__relax_step(moerun__relax *relax) {
   memset(relax->sum, 0, pairs * sizeof *relax->sum);
   MOERUN_TRY(step_windows(relax));
   step_loads(relax);
-  step_triangles(relax);
+  step_stars(relax);
   for (int32_t l = 0; l < relax->num_layers; l++) {
     squares += mean_within(relax, l);
   }
@@ -271,9 +269,10 @@ moerun_status moerun__relax_step(moerun__relax *relax) {
   for (size_t i = relax->offset[1]; i < pairs; i++) {
     relax->column_dual[i] -= relax->pair[i];
   }
-  for (size_t t = 0; t < relax->num_triangles; t++) {
-    for (int k = 0; k < 3; k++) {
-      relax->triangle[t].dual[k] -= relax->pair[relax->triangle[t].at[k]];
+  for (size_t t = 0; t < relax->num_stars; t++) {
+    moerun__star *star = relax->star + t;
+    for (int32_t k = 0; k < moerun__star_size(star); k++) {
+      star->dual[k] -= relax->pair[star->at[k]];
     }
   }
 done:

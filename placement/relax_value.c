@@ -1,10 +1,10 @@
 /* The value of the dual at the multipliers at hand, as an upper bound that
  * rounding cannot break. With a price matrix A for each window, prices >= 0 of
- * rows, columns and triangles, and free ones on the diagonal, every placement
+ * rows, columns and stars, and free ones on the diagonal, every placement
  * has
  *
  *   sum(worth * pair) <= sum over windows <A, S> + cap . row prices
- *                        + cap . column prices + triangle prices + diagonal,
+ *                        + cap . column prices + star prices + diagonal,
  *
  * if what A and the prices charge for each pair is no less than its worth:
  * where it is, A is raised. In a window S = J / P + T, T having eigenvalues
@@ -29,8 +29,8 @@ static void add(tally *t, double term) {
   t->size += fabs(term);
 }
 
-/* sum = what all windows and triangles charge for each pair: half of it for
- * pairs of two layers, which a window holds twice; triangles within a layer
+/* sum = what all windows and stars charge for each pair: half of it for
+ * pairs of two layers, which a window holds twice; stars within a layer
  * have one of (i, j) and (j, i) pay for both. */
 static void charge(tally *t, moerun__relax *relax) {
   const size_t n = (size_t)relax->num_items;
@@ -48,13 +48,13 @@ static void charge(tally *t, moerun__relax *relax) {
       }
     }
   }
-  for (size_t k = 0; k < relax->num_triangles; k++) {
-    const moerun__triangle *triangle = relax->triangle + k;
-    const double price =
-        relax->penalty * MOERUN_TRIANGLE_WEIGHT * triangle->price;
-    for (int i = 0; i < 3; i++) {
-      const double share = triangle->at[i] < relax->offset[1] ? 1 : 0.5;
-      relax->sum[triangle->at[i]] += i < 2 ? share * price : -share * price;
+  for (size_t k = 0; k < relax->num_stars; k++) {
+    const moerun__star *star = relax->star + k;
+    const double price = relax->penalty * MOERUN_STAR_WEIGHT * star->price;
+    for (int32_t i = 0; i < moerun__star_size(star); i++) {
+      const double share = star->at[i] < relax->offset[1] ? price : price / 2;
+      relax->sum[star->at[i]] += moerun__star_sign(star, i) * share;
+      t->size += share;
     }
     add(t, price);
   }

@@ -73,12 +73,12 @@ moerun_status moerun__relax_widen(moerun__relax **out, moerun__relax *relax) {
     add_window(wide, relax, b, 0, b);
     add_window(wide, relax, b, 1, b + 1);
   }
-  wide->triangle = relax->triangle;
-  wide->num_triangles = relax->num_triangles;
-  wide->triangle_room = relax->triangle_room;
-  relax->triangle = NULL;
-  relax->num_triangles = 0;
-  relax->triangle_room = 0;
+  wide->star = relax->star;
+  wide->num_stars = relax->num_stars;
+  wide->star_room = relax->star_room;
+  relax->star = NULL;
+  relax->num_stars = 0;
+  relax->star_room = 0;
   moerun__relax_weigh(wide);
   *out = wide;
   wide = NULL;
