@@ -196,7 +196,8 @@ done:
   return status;
 }
 
-/* Wider windows once these hardly gain, the end once those do. */
+/* Wider windows once these hardly gain, the end once those do. Their first
+ * stage does not count: new conditions take a while to find their prices. */
 static moerun_status end_stage(moerun__bound_level *level) {
   moerun_status status = MOERUN_OK;
   moerun__relax *wider = NULL;
@@ -210,6 +211,7 @@ static moerun_status end_stage(moerun__bound_level *level) {
     MOERUN_TRY(moerun__relax_widen(&wider, level->relax));
     moerun__relax_destroy(level->relax);
     level->relax = wider;
+    level->kept_lately = INFINITY;
   } else {
     level->is_done = 1;
   }
