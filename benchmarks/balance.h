@@ -1,0 +1,106 @@
+/* What the parts of moerun_bench_balance share: options, output, a model of one
+ * MoE layer whose routing the input rows decide, and the clock. */
+#ifndef MOERUN_BENCHMARKS_BALANCE_H
+#define MOERUN_BENCHMARKS_BALANCE_H
+
+#include "runtime/base/text.h"
+#include "runtime/session.h"
+
+#include <stdio.h>
+
+typedef struct bench_options {
+  const char *case_name; /* NULL: all */
+  int64_t repetitions;   /* of each time */
+  int64_t steps;         /* of each series of slow */
+  int64_t tokens;        /* of each rank */
+  int64_t experts;       /* of skew, balanced */
+  int64_t hidden_width;  /* H */
+  int64_t expert_width;  /* F */
+  int64_t guests;        /* of other ranks' experts, room on each */
+  const char *model;     /* of attack, gamma; NULL: those are left out */
+  const char *text;      /* file, for the same */
+  const char *json;      /* NULL: none */
+  const char *series;    /* file for the steps of slow; NULL: none */
+  int help;
+} bench_options;
+
+typedef struct bench {
+  bench_options options;
+  moerun_comm *comm;
+  moerun__text json;   /* on rank 0 */
+  moerun__text series; /* on rank 0 */
+} bench;
+
+/* ---- One layer (balance_layer.c) --------------------------------------------- */
+
+typedef struct bench_layer {
+  moerun_comm *comm;
+  moerun_placement *placement;
+  moerun_model *model;
+  int32_t tokens;  /* T of this rank */
+  int32_t *wanted; /* [T] expert of each row */
+  float *x;        /* [T][H] */
+  float *y;        /* [T][H] */
+} bench_layer;
+
+/* Share of the tokens that want one of the first n experts; the others are
+ * spread over the rest. n = 0: over all. */
+typedef struct bench_routing {
+  double share;
+  int32_t hot;
+} bench_routing;
+
+/* An expert by a uniform number. */
+int32_t bench_draw(const bench_routing *routing, int32_t num_experts,
+                   double uniform);
+
+/* [collective] Random weights, one expert per token, experts in blocks. */
+moerun_status bench_layer_create(bench_layer *layer, bench *b,
+                                 int32_t num_experts);
+void bench_layer_destroy(bench_layer *layer);
+/* Rows that the gate sends where the routing says. */
+void bench_layer_steer(bench_layer *layer, const bench_routing *routing);
+/* [collective] With the benchmark's room for guests. */
+moerun_status bench_layer_session(moerun_session **out, bench *b,
+                                  const bench_layer *layer,
+                                  moerun_balance balance,
+                                  const moerun__faults *faults);
+/* [collective] One step of `tokens` rows a rank: seconds of the slowest rank,
+ * from when all were there. Fails if the gate did not do as steered. */
+moerun_status bench_layer_time(double *seconds, bench_layer *layer,
+                               moerun_session *session, int32_t tokens);
+
+/* ---- Clock and numbers ---------------------------------------------------------- */
+
+/* [collective] */
+moerun_status bench_together(moerun_comm *comm);
+moerun_status bench_slowest(double *seconds, moerun_comm *comm);
+moerun_status bench_sum(int64_t *value, moerun_comm *comm);
+
+/* Sorts seconds[n]; the share 0.5 is the median. */
+double bench_quantile(double *seconds, int64_t n, double share);
+double bench_mean(const double *seconds, int64_t n);
+/* Of the busiest rank over the mean, as counted in the session's last step. */
+double bench_peak(const moerun_session *session, int planned);
+
+/* ---- Output ----------------------------------------------------------------------- */
+
+/* On rank 0; the first of a list has no comma before it. */
+moerun_status bench_list_begin(bench *b, const char *name);
+moerun_status bench_list_end(bench *b);
+/* A line for people, and the same as an object: `names` are the keys of
+ * values[count], `label` its first column. */
+moerun_status bench_line(bench *b, const char *label, const char *const *names,
+                         const double *values, int count);
+void bench_heading(const bench *b, const char *const *names, int count);
+
+/* ---- The cases ------------------------------------------------------------------------ */
+
+moerun_status bench_skew(bench *b);
+moerun_status bench_balanced(bench *b);
+moerun_status bench_slow(bench *b);
+moerun_status bench_replay_skew(bench *b);
+moerun_status bench_replay_slow(bench *b);
+moerun_status bench_attack(bench *b);
+
+#endif

@@ -1,0 +1,307 @@
+/* replay: what the same plans and speeds would do with more ranks than there
+ * are cores here. No ranks run: the routing of skew is drawn for R ranks and
+ * goes through moerun__plan_solve; a rank then needs the measured time for each
+ * expert called and each row, and the weights of an expert the measured time of
+ * the link between two ranks here. A rank sends one expert after another, and
+ * rows of a guest wait for its weights. Gate, dispatch and combine are left
+ * out: they are the same with and without balancing, so all ratios are those of
+ * the expert stage.
+ *
+ * The speeds are replayed as tests/unit/test_speed.c does: rows that any rank
+ * can compute, one rank slow, and each reading off by up to 5 % at random. */
+#include "benchmarks/balance.h"
+
+#include "runtime/base/memory.h"
+#include "runtime/base/rng.h"
+#include "runtime/base/timer.h"
+
+#include <string.h>
+
+enum {
+  EXPERTS = 256,
+  STRIDE = 1 + EXPERTS,
+  MOST_RANKS = 64,
+  MOST_MOVES = 4 * EXPERTS,
+  DRAW_SEED = 21,
+  NOISE_SEED = 22,
+  STEPS = 400,
+  FROM = 50,
+  SETTLED = 4,
+  SLOW_ROWS = 4096, /* of each rank and step */
+};
+
+static const int32_t rank_counts[] = {4, 8, 16, 32, 64};
+enum { COUNTS = sizeof rank_counts / sizeof *rank_counts };
+
+/* ---- Skew ------------------------------------------------------------------------ */
+
+typedef struct replay {
+  moerun__speed rates;   /* seconds of calls and rows */
+  double weight_seconds; /* of one expert's weights on their way */
+  moerun__plan_options options;
+  moerun_placement *placement;
+  moerun__plan plan;
+  moerun__guest_table guests;
+  void *block;
+  int32_t told[MOST_RANKS * STRIDE]; /* of each rank: its speed, 0: as fast
+                                        as the others; rows for each expert */
+  double busy[MOST_RANKS];
+  double link[MOST_RANKS]; /* when the last weights so far have left */
+} replay;
+
+/* A session of the same widths is made, and calibrates itself. */
+static moerun_status measure(replay *r, bench *b) {
+  moerun_status status = MOERUN_OK;
+  bench_layer layer = {0};
+  moerun_session *session = NULL;
+  MOERUN_TRY(bench_layer_create(&layer, b, 2 * b->comm->size));
+  MOERUN_TRY(
+      bench_layer_session(&session, b, &layer, MOERUN_BALANCE_AUTO, NULL));
+  r->rates = session->moe.speed;
+  r->options = session->moe.plan_options;
+  r->weight_seconds = r->options.weight_rows *
+                      moerun__speed_expected(&r->rates, MOERUN_FFN_TILE) /
+                      MOERUN_FFN_TILE;
+done:
+  moerun_session_destroy(session);
+  bench_layer_destroy(&layer);
+  return status;
+}
+
+static void lay_out(replay *r, moerun__arena *arena, int32_t R,
+                    int32_t guests) {
+  moerun__plan_lay_out(&r->plan, arena, R, EXPERTS);
+  moerun__guest_table_lay_out(&r->guests, arena, R, guests);
+}
+
+static moerun_status set_up(replay *r, const bench *b, int32_t R) {
+  moerun_status status = MOERUN_OK;
+  moerun__arena arena = {NULL, 0};
+  MOERUN_TRY(moerun_placement_create_block(&r->placement, 1, EXPERTS, R));
+  lay_out(r, &arena, R, (int32_t)b->options.guests);
+  MOERUN_TRY(moerun__alloc(&r->block, arena.used, 1));
+  arena = (moerun__arena){r->block, 0};
+  lay_out(r, &arena, R, (int32_t)b->options.guests);
+  moerun__guest_table_clear(&r->guests);
+done:
+  return status;
+}
+
+static void tear_down(replay *r) {
+  moerun__free(r->block);
+  moerun_placement_destroy(r->placement);
+  r->block = NULL;
+  r->placement = NULL;
+}
+
+static void draw(replay *r, const bench *b, const bench_routing *routing,
+                 int32_t R) {
+  memset(r->told, 0, sizeof r->told);
+  for (int32_t s = 0; s < R; s++) {
+    for (int64_t t = 0; t < b->options.tokens; t++) {
+      const double uniform =
+          moerun__uniform(DRAW_SEED, (uint64_t)s, (uint64_t)t);
+      r->told[s * STRIDE + 1 + bench_draw(routing, EXPERTS, uniform)]++;
+    }
+  }
+}
+
+static double call(const replay *r, int64_t rows) {
+  return rows > 0 ? moerun__speed_expected(&r->rates, rows) : 0;
+}
+
+/* When the last rank ends. */
+static double end_of(replay *r, int32_t R) {
+  const moerun__plan *plan = &r->plan;
+  double end = 0;
+  memset(r->busy, 0, sizeof r->busy);
+  memset(r->link, 0, sizeof r->link);
+  for (int32_t h = 0; h < EXPERTS; h++) {
+    int64_t kept = plan->host_rows[h];
+    for (int32_t m = 0; m < plan->num_moves; m++) {
+      if (plan->moves[m].host == h) kept -= plan->moves[m].rows;
+    }
+    r->busy[r->placement->rank_of[h]] += call(r, kept);
+  }
+  for (int32_t m = 0; m < plan->num_moves; m++) {
+    const moerun__move *move = &plan->moves[m];
+    double *busy = &r->busy[move->rank];
+    if (move->sends) {
+      double *link = &r->link[r->placement->rank_of[move->host]];
+      *link += r->weight_seconds;
+      if (*busy < *link) *busy = *link;
+    }
+    *busy += call(r, move->rows);
+  }
+  for (int32_t i = 0; i < R; i++) {
+    if (r->busy[i] > end) end = r->busy[i];
+  }
+  return end;
+}
+
+static const char *const replay_names[] = {
+    "ranks",  "before",   "after",   "sent_x", "sent_of_ideal",
+    "held_x", "of_ideal", "experts", "plan_us"};
+enum { REPLAY_NAMES = sizeof replay_names / sizeof *replay_names };
+
+static moerun_status replay_routing(bench *b, replay *r,
+                                    const bench_routing *routing, int32_t R) {
+  char label[32];
+  double end[3]; /* plain, weights sent, weights there */
+  draw(r, b, routing, R);
+  moerun__demand demand = {.num_ranks = R,
+                           .num_hosts = EXPERTS,
+                           .num_experts = EXPERTS,
+                           .host_of_expert = r->placement->replica_offset,
+                           .rank_of = r->placement->rank_of,
+                           .slot_of = r->placement->slot_of,
+                           .rows = r->told + 1,
+                           .speed = r->told,
+                           .stride = STRIDE};
+  moerun__guest_table_clear(&r->guests);
+  double seconds = -moerun__now();
+  moerun__plan_solve(&r->plan, &r->guests, &demand, &r->options);
+  seconds += moerun__now();
+  const moerun__plan_peaks peaks = moerun__plan_peaks_of(&r->plan);
+  const double sent = (double)r->plan.weights_sent;
+  end[1] = end_of(r, R);
+  moerun__plan_solve(&r->plan, &r->guests, &demand, &r->options);
+  end[2] = end_of(r, R);
+  r->plan.num_moves = 0;
+  end[0] = end_of(r, R);
+  const double before = (double)peaks.rows_before * R / (double)peaks.total;
+  const double values[REPLAY_NAMES] = {R,
+                                       before,
+                                       (double)peaks.rows_after * R /
+                                           (double)peaks.total,
+                                       end[0] / end[1],
+                                       end[0] / end[1] / before,
+                                       end[0] / end[2],
+                                       end[0] / end[2] / before,
+                                       sent,
+                                       1e6 * seconds};
+  (void)snprintf(label, sizeof label, "%.0f%%:%d", 100 * routing->share,
+                 routing->hot);
+  return bench_line(b, label, replay_names, values, REPLAY_NAMES);
+}
+
+moerun_status bench_replay_skew(bench *b) {
+  moerun_status status = MOERUN_OK;
+  static const double share[] = {0.3, 0.5, 0.8, 0.95};
+  static const int32_t hot[] = {1, 4, 16};
+  static replay r;
+  MOERUN_TRY(measure(&r, b));
+  MOERUN_TRY(bench_list_begin(b, "replay_skew"));
+  if (b->comm->rank == 0) {
+    (void)printf("# %d experts; a row %.1f us, a call %.1f us, weights of an "
+                 "expert %.0f us; sent for at least %d rows\n",
+                 EXPERTS, 1e6 * r.rates.row_seconds, 1e6 * r.rates.call_seconds,
+                 1e6 * r.weight_seconds, r.options.min_rows);
+  }
+  bench_heading(b, replay_names, REPLAY_NAMES);
+  for (int i = 0; i < COUNTS; i++) {
+    MOERUN_TRY(set_up(&r, b, rank_counts[i]));
+    for (size_t n = 0; n < sizeof hot / sizeof *hot; n++) {
+      for (size_t p = 0; p < sizeof share / sizeof *share; p++) {
+        const bench_routing routing = {share[p], hot[n]};
+        MOERUN_TRY(replay_routing(b, &r, &routing, rank_counts[i]));
+      }
+    }
+    tear_down(&r);
+  }
+  MOERUN_TRY(bench_list_end(b));
+done:
+  tear_down(&r);
+  return status;
+}
+
+/* ---- Slow ranks -------------------------------------------------------------------- */
+
+/* Rank 0 is slow by `factor` from step FROM on, by turns of `flap` if not 0. */
+typedef struct slowness {
+  const char *name;
+  double factor;
+  int flap;
+} slowness;
+
+static double slow_at(const slowness *slow, int32_t rank, int step) {
+  if (rank != 0 || step < FROM) return 1;
+  const int off = slow->flap > 0 && (step - FROM) / slow->flap % 2 != 0;
+  return off ? 1 : slow->factor;
+}
+
+typedef struct simulation {
+  moerun__speed speed[MOST_RANKS];
+  int32_t applied[MOST_RANKS];
+  double even[STEPS]; /* step times over those of the true speeds */
+  double found[STEPS];
+} simulation;
+
+static void simulate_step(simulation *sim, const slowness *slow, int32_t R,
+                          int step) {
+  int64_t share[MOST_RANKS];
+  int32_t fastest = sim->speed[0].applied;
+  double rate = 0;
+  double end = 0;
+  for (int32_t r = 1; r < R; r++) {
+    if (sim->speed[r].applied > fastest) fastest = sim->speed[r].applied;
+  }
+  for (int32_t r = 0; r < R; r++) {
+    sim->applied[r] = moerun__plan_speed(fastest - sim->speed[r].applied);
+    rate += 1 / slow_at(slow, r, step);
+  }
+  moerun__plan_shares(share, (int64_t)SLOW_ROWS * R, sim->applied, R);
+  for (int32_t r = 0; r < R; r++) {
+    const double uniform =
+        moerun__uniform(NOISE_SEED, (uint64_t)r, (uint64_t)step);
+    const double factor = slow_at(slow, r, step) * (0.95 + 0.1 * uniform);
+    const double taken = (double)share[r] * factor;
+    if (taken > end) end = taken;
+    moerun__speed_add(&sim->speed[r], share[r],
+                      factor *
+                          moerun__speed_expected(&sim->speed[r], share[r]));
+    moerun__speed_step(&sim->speed[r]);
+  }
+  const double best = SLOW_ROWS * R / rate;
+  sim->even[step] = SLOW_ROWS * slow_at(slow, 0, step) / best;
+  sim->found[step] = end / best;
+}
+
+static const char *const slow_names[] = {"ranks", "plain", "mean", "p99",
+                                         "changes"};
+enum { SLOW_NAMES = sizeof slow_names / sizeof *slow_names };
+
+moerun_status bench_replay_slow(bench *b) {
+  moerun_status status = MOERUN_OK;
+  static const slowness scenarios[] = {
+      {"2x", 2, 0}, {"4x", 4, 0}, {"8x", 8, 0}, {"4x,flap", 4, 10}};
+  static simulation sim;
+  MOERUN_TRY(bench_list_begin(b, "replay_slow"));
+  bench_heading(b, slow_names, SLOW_NAMES);
+  for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+    for (int k = 0; k < COUNTS; k++) {
+      const int32_t R = rank_counts[k];
+      int64_t changes = 0;
+      for (int32_t r = 0; r < R; r++) {
+        moerun__speed_expect(&sim.speed[r], 1e-5, 256e-5, 256);
+      }
+      for (int step = 0; step < STEPS; step++) {
+        simulate_step(&sim, &scenarios[i], R, step);
+      }
+      for (int32_t r = 0; r < R; r++) {
+        changes += sim.speed[r].changes;
+      }
+      const int first = FROM + SETTLED;
+      const double values[SLOW_NAMES] = {
+          R, bench_mean(sim.even + first, STEPS - first),
+          bench_mean(sim.found + first, STEPS - first),
+          bench_quantile(sim.found + first, STEPS - first, 0.99),
+          (double)changes};
+      MOERUN_TRY(
+          bench_line(b, scenarios[i].name, slow_names, values, SLOW_NAMES));
+    }
+  }
+  MOERUN_TRY(bench_list_end(b));
+done:
+  return status;
+}
