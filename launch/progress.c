@@ -51,6 +51,10 @@ void moerun__progress_print(char *out, size_t room,
       (long long)finished, (long long)bar->total,
       rate(progress->prompt_tokens, progress->prefill_seconds),
       rate(progress->decode_tokens, progress->decode_seconds), remaining);
+  const size_t used = strlen(out);
+  if (!(progress->load > 0)) return;
+  (void)snprintf(out + used, room - used, ", load %.2f, last rank %d",
+                 progress->load, progress->last_rank);
 }
 
 void moerun__progress_show(moerun__progress_bar *bar,

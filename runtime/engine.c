@@ -323,6 +323,19 @@ static void use_logits(engine *e) {
   moerun__stage_end(&e->session->stats, MOERUN_STAGE_SAMPLE);
 }
 
+/* What the step that has just ended shows of balance. */
+static void note_balance(engine *e) {
+  const moerun__ledger *ledger = &e->session->moe.ledger;
+  moerun__progress *progress = &e->dealer.progress;
+  if (!e->session->moe.balances || ledger->num_steps == 0) return;
+  const moerun__ledger_entry *step =
+      &ledger->steps[(ledger->num_steps - 1) % MOERUN_LEDGER_STEPS];
+  progress->last_rank = step->last;
+  progress->load = step->rows > 0 ? (double)step->peak_planned *
+                                        ledger->num_ranks / (double)step->rows
+                                  : 0;
+}
+
 /* ---- The loop -------------------------------------------------------------------------- */
 
 static moerun_status create(engine *e, moerun_session *session) {
@@ -375,6 +388,7 @@ moerun_status moerun__engine_run(moerun_session *session,
     MOERUN_TRY(moerun_forward(session, &e.batch, e.logits));
     keep_trace(&e);
     use_logits(&e);
+    note_balance(&e);
     if (options->replacer != NULL) {
       MOERUN_TRY(moerun__replacer_step(options->replacer, e.batch.num_tokens));
     }

@@ -54,6 +54,9 @@ typedef struct moerun__progress {
   double prefill_seconds; /* steps in which any rank fed prompt rows   */
   double decode_seconds;  /* the other steps                           */
   int64_t decode_tokens;  /* generated in those other steps            */
+  double load;            /* of the last step: rows of the busiest rank over
+                             the mean, as computed; 0: not balanced     */
+  int32_t last_rank;      /* that was last in it: busy for longest      */
 } moerun__progress;
 
 typedef struct moerun__engine_callbacks {
