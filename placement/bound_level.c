@@ -15,7 +15,7 @@ enum {
   FIRST_LARGE_STAR = 150, /* they are many while the estimate is rough */
   STEPS_A_STAGE = 100,    /* growth is measured over these */
   LAST_PENALTY_STEP = 600,
-  PAIRS_A_STAR = 32,
+  PAIRS_A_STAR = 16,
   FEWEST_STARS = 100,
 };
 
@@ -162,15 +162,17 @@ static moerun_status value(moerun__bound_level *level) {
   moerun_status status = MOERUN_OK;
   double most = 0;
   double kept = level->base;
+  double total = level->base * level->relax->num_parts; /* all that there is */
   double rounding = 0;
   MOERUN_TRY(moerun__relax_value(&most, level->relax));
   if (level->prices != NULL) {
     kept = level->terms - level->prices->least + level->prices->base;
+    total = level->prices->base * level->relax->num_parts;
     rounding = level->prices->rounding;
   }
-  rounding += 1e-12 * (fabs(kept) + fabs(level->scale * most));
-  kept = floor(fmax(kept + level->scale * most + rounding, 0));
-  level->kept = fmin(level->kept, kept);
+  rounding += 1e-12 * (fabs(kept) + fabs(level->scale * most) + total);
+  kept += level->scale * most + rounding;
+  if (isfinite(kept)) level->kept = fmin(level->kept, floor(fmax(kept, 0)));
 done:
   return status;
 }
