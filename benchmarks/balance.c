@@ -16,7 +16,7 @@
 
 static const char usage[] =
     "usage: mpirun -n R moerun_bench_balance [options]\n"
-    "  --case NAME    skew, balanced, slow, replay or attack (all)\n"
+    "  --case NAME    skew, balanced, slow, replay, attack or gamma (all)\n"
     "  -n N           times each is measured               (11)\n"
     "  --steps N      steps of each series of slow         (100)\n"
     "  --tokens N     tokens of each rank, one layer       (1024)\n"
@@ -24,8 +24,9 @@ static const char usage[] =
     "  --hidden N     hidden width                         (512)\n"
     "  --width N      expert width                         (512)\n"
     "  --guests N     experts of others a rank has room for (8)\n"
-    "  --model DIR    checkpoint of attack; without it that is left out\n"
-    "  --text FILE    ordinary prompts for it\n"
+    "  --model DIR    checkpoint of attack and gamma, which are left out\n"
+    "                 without it\n"
+    "  --text FILE    ordinary prompts for them\n"
     "  --series FILE  the steps of slow, one a line\n"
     "  --json FILE    the same numbers as JSON\n";
 
@@ -89,10 +90,12 @@ done:
 static const struct {
   const char *name;
   moerun_status (*run)(bench *b);
+  int needs_model;
 } cases[] = {
-    {"skew", bench_skew},          {"balanced", bench_balanced},
-    {"slow", bench_slow},          {"replay", bench_replay_skew},
-    {"replay", bench_replay_slow}, {"attack", bench_attack},
+    {"skew", bench_skew, 0},          {"balanced", bench_balanced, 0},
+    {"slow", bench_slow, 0},          {"replay", bench_replay_skew, 0},
+    {"replay", bench_replay_slow, 0}, {"attack", bench_attack, 1},
+    {"gamma", bench_gamma, 1},
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
 
@@ -116,9 +119,11 @@ static moerun_status parse_options(bench_options *o, int argc, char **argv) {
   for (int i = 0; i < NUM_CASES; i++) {
     known |= o->case_name == NULL || strcmp(o->case_name, cases[i].name) == 0;
   }
+  MOERUN_REQUIRE((o->model == NULL) == (o->text == NULL), MOERUN_ERR_INVALID,
+                 "--model: expected together with --text");
   MOERUN_REQUIRE(known, MOERUN_ERR_INVALID,
-                 "--case: expected skew, balanced, slow, replay or attack, "
-                 "found %s",
+                 "--case: expected skew, balanced, slow, replay, attack or "
+                 "gamma, found %s",
                  o->case_name);
 done:
   return status;
@@ -232,9 +237,15 @@ static moerun_status run(bench *b) {
                  "expected at least 2 ranks, found %d", b->comm->size);
   if (b->comm->rank == 0) MOERUN_TRY(print_head(b));
   for (int i = 0; i < NUM_CASES; i++) {
-    if (name == NULL || strcmp(name, cases[i].name) == 0) {
-      MOERUN_TRY(cases[i].run(b));
+    if (name != NULL && strcmp(name, cases[i].name) != 0) continue;
+    if (cases[i].needs_model && b->options.model == NULL) {
+      if (b->comm->rank == 0) {
+        (void)printf("\n\n# %s: left out without --model and --text\n",
+                     cases[i].name);
+      }
+      continue;
     }
+    MOERUN_TRY(cases[i].run(b));
   }
   MOERUN_TRY(write_files(b));
 done:

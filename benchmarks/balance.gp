@@ -3,7 +3,8 @@
 #   mpirun -n 2 moerun_bench_balance --series steps.txt > balance.txt
 #   gnuplot -e "table='balance.txt'; steps='steps.txt'" balance.gp
 #
-# writes balance_skew.png, balance_replay.png and balance_slow.png.
+# writes balance_skew.png, balance_replay.png, balance_slow.png and
+# balance_gamma.png.
 if (!exists("table")) table = 'balance.txt'
 if (!exists("steps")) steps = 'steps.txt'
 if (!exists("ranks")) ranks = 2
@@ -59,4 +60,24 @@ do for [k = 2:4:2] {
        '' index k using 1:3 with lines lw 2 lc rgb '#2171b5' title 'auto', \
        '' index k using 1:4 with lines lw 1 lc rgb '#cb181d' title 'oracle'
 }
+unset multiplot
+
+set output 'balance_gamma.png'
+set xlabel 'capacity over the even share'
+set xrange [0.7:3.05]
+set key top right
+set style data linespoints
+set multiplot layout 1,2
+set title 'quality of the demo model'
+set ylabel 'perplexity over that without a capacity'
+set yrange [0.99:*]
+plot for [m in 'drop paper fill device'] table index 'gamma' \
+     using 2:(only(m, $6)) pt 7 title m
+set title 'rows of the busiest, without a capacity over with it'
+set ylabel 'times'
+set yrange [0:*]
+plot for [m in 'drop fill device'] table index 'gamma' \
+     using 2:(only(m, $10)) pt 7 title m.', expert', \
+     for [m in 'drop fill device'] table index 'gamma' \
+     using 2:(only(m, $11)) pt 6 dt 2 title m.', rank'
 unset multiplot

@@ -5,6 +5,7 @@
 
 #include "runtime/base/text.h"
 #include "runtime/session.h"
+#include "runtime/tokenizer.h"
 
 #include <stdio.h>
 
@@ -70,6 +71,40 @@ moerun_status bench_layer_session(moerun_session **out, bench *b,
 moerun_status bench_layer_time(double *seconds, bench_layer *layer,
                                moerun_session *session, int32_t tokens);
 
+/* ---- Prompts for a real model (balance_prompts.c) -------------------------------- */
+
+enum { BENCH_PROMPTS = 2 }; /* of each rank, in one step */
+
+typedef struct bench_prompts {
+  moerun_comm *comm;
+  moerun_placement *placement;
+  moerun_model *model;
+  moerun__token_list text;
+  int32_t longest; /* prompt */
+  int32_t length;  /* of those in the batch */
+  int32_t *token;  /* [BENCH_PROMPTS * longest], like the next three */
+  int32_t *sequence;
+  int32_t *position;
+  int32_t *logit_row;
+} bench_prompts;
+
+/* [collective] The model and the text of the options. */
+moerun_status bench_prompts_create(bench_prompts *p, bench *b);
+void bench_prompts_destroy(bench_prompts *p);
+/* [collective] */
+moerun_status bench_prompts_session(moerun_session **out,
+                                    const bench_prompts *p,
+                                    moerun_balance balance,
+                                    const moerun__gate_options *gate);
+/* Prompts of so many tokens: `repeated`, or each its own part of the text if
+ * that is negative. */
+void bench_prompts_write(bench_prompts *p, int32_t length, int32_t repeated);
+/* [collective] Prefill of the prompts; the logits of the last `num_logits` rows
+ * of each. Seconds of the slowest rank. */
+moerun_status bench_prompts_time(double *seconds, bench_prompts *p,
+                                 moerun_session *session, int32_t num_logits,
+                                 float *logits);
+
 /* ---- Clock and numbers ---------------------------------------------------------- */
 
 /* [collective] */
@@ -102,5 +137,6 @@ moerun_status bench_slow(bench *b);
 moerun_status bench_replay_skew(bench *b);
 moerun_status bench_replay_slow(bench *b);
 moerun_status bench_attack(bench *b);
+moerun_status bench_gamma(bench *b);
 
 #endif

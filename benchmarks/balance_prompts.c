@@ -1,229 +1,107 @@
-/* attack: prompts that repeat one token send all their rows through the same
- * few experts, because all their states are alike, and so make every prompt in
- * the batch wait (RepetitionCurse). The token is the worst of the first that
- * the vocabulary has for bytes, tried one after the other with short prompts.
- * Prefill of whole contexts, ordinary text against the attack, with balancing
- * and without, turn by turn. */
 #include "benchmarks/balance.h"
 
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/timer.h"
-#include "runtime/tokenizer.h"
 
-#include <string.h>
+enum { MOST_TEXT = 1 << 26 };
 
-enum {
-  SEQUENCES = 2, /* of each rank */
-  PROBE = 32,    /* tokens of a prompt that looks for the worst token */
-  CANDIDATES = 256,
-  KINDS = 2, /* ordinary, attack */
-  WAYS = 2,  /* without balancing, with it */
-  TURNS = KINDS * WAYS,
-  WARM_UP = 2,
-  MOST_TEXT = 1 << 26,
-};
-
-typedef struct attack {
-  moerun_comm *comm;
-  moerun_placement *placement;
-  moerun_model *model;
-  moerun_session *session[WAYS];
-  moerun__token_list text;
-  int32_t length; /* of a prompt */
-  int32_t worst;  /* token */
-  int32_t *token;
-  int32_t *sequence;
-  int32_t *position;
-  float *logits;
-  double *seconds; /* [KINDS][WAYS][repetitions] */
-} attack;
-
-/* ---- Steps ------------------------------------------------------------------- */
-
-/* `length` tokens of each sequence: `repeated`, or the text's if negative. */
-static void write_batch(attack *a, int32_t length, int32_t repeated) {
-  const size_t windows = SEQUENCES * (size_t)a->comm->size;
-  const size_t stride = (a->text.count - (size_t)length) / windows;
-  for (int32_t s = 0; s < SEQUENCES; s++) {
-    const size_t window = (size_t)a->comm->rank * SEQUENCES + (size_t)s;
-    for (int32_t t = 0; t < length; t++) {
-      const int32_t row = s * length + t;
-      a->token[row] =
-          repeated < 0 ? a->text.id[window * stride + (size_t)t] : repeated;
-      a->sequence[row] = s;
-      a->position[row] = t;
-    }
-  }
-}
-
-static moerun_status prefill(double *seconds, attack *a, int way,
-                             int32_t length) {
-  moerun_status status = MOERUN_OK;
-  int32_t logit_row[SEQUENCES];
-  for (int32_t s = 0; s < SEQUENCES; s++) {
-    logit_row[s] = (s + 1) * length - 1;
-  }
-  const moerun_batch batch = {.num_tokens = SEQUENCES * length,
-                              .token = a->token,
-                              .sequence = a->sequence,
-                              .position = a->position,
-                              .num_logits = SEQUENCES,
-                              .logit_row = logit_row};
-  MOERUN_TRY(bench_together(a->comm));
-  *seconds = -moerun__now();
-  MOERUN_TRY(moerun_forward(a->session[way], &batch, a->logits));
-  *seconds += moerun__now();
-  MOERUN_TRY(bench_slowest(seconds, a->comm));
-done:
-  return status;
-}
-
-/* The first of the tokens with the most rows on one rank. All ranks see the
- * same counts. */
-static moerun_status find_worst(attack *a) {
-  moerun_status status = MOERUN_OK;
-  const int32_t V = a->model->config.vocab_size;
-  double most = 0;
-  for (int32_t token = 0; token < CANDIDATES && token < V; token++) {
-    double seconds = 0;
-    write_batch(a, PROBE, token);
-    MOERUN_TRY(prefill(&seconds, a, 1, PROBE));
-    const double peak = bench_peak(a->session[1], 0);
-    if (peak <= most) continue;
-    most = peak;
-    a->worst = token;
-  }
-done:
-  return status;
-}
-
-/* ---- Set-up --------------------------------------------------------------------- */
-
-static moerun_status load_text(attack *a, const bench_options *o) {
+static moerun_status load_text(bench_prompts *p, const bench_options *o) {
   moerun_status status = MOERUN_OK;
   moerun__tokenizer *tokenizer = NULL;
   char *text = NULL;
   size_t bytes = 0;
   MOERUN_TRY(moerun__tokenizer_load(&tokenizer, o->model));
   MOERUN_TRY(moerun__file_read(&text, &bytes, o->text, MOST_TEXT));
-  MOERUN_TRY(moerun__tokenizer_encode(tokenizer, &a->text, text, bytes));
-  MOERUN_REQUIRE(a->text.count >= (size_t)a->length, MOERUN_ERR_INVALID,
+  MOERUN_TRY(moerun__tokenizer_encode(tokenizer, &p->text, text, bytes));
+  MOERUN_REQUIRE(p->text.count >= (size_t)p->longest, MOERUN_ERR_INVALID,
                  "%s: expected at least the %d tokens of a prompt, found %zu",
-                 o->text, a->length, a->text.count);
+                 o->text, p->longest, p->text.count);
 done:
   moerun__free(text);
   moerun__tokenizer_destroy(tokenizer);
   return status;
 }
 
-static moerun_status create(attack *a, bench *b) {
+moerun_status bench_prompts_create(bench_prompts *p, bench *b) {
   moerun_status status = MOERUN_OK;
-  static const moerun_balance balance[WAYS] = {MOERUN_BALANCE_OFF,
-                                               MOERUN_BALANCE_AUTO};
+  const char *path = b->options.model;
   moerun_model_shape shape;
-  MOERUN_TRY(moerun_model_shape_load(&shape, b->options.model));
-  a->comm = b->comm;
-  a->length = shape.max_positions;
-  const size_t rows = SEQUENCES * (size_t)a->length;
-  const size_t times = (size_t)TURNS * (size_t)b->options.repetitions;
-  MOERUN_TRY(moerun_placement_create_block(&a->placement, shape.num_moe_layers,
+  *p = (bench_prompts){.comm = b->comm};
+  MOERUN_TRY(moerun_model_shape_load(&shape, path));
+  p->longest = shape.max_positions;
+  const size_t rows = BENCH_PROMPTS * (size_t)p->longest;
+  MOERUN_TRY(moerun_placement_create_block(&p->placement, shape.num_moe_layers,
                                            shape.num_experts, b->comm->size));
-  MOERUN_TRY(moerun_model_load(&a->model, b->comm, a->placement,
-                               b->options.model, NULL));
-  const moerun_session_options options = {.max_tokens = SEQUENCES * a->length,
-                                          .max_sequences = SEQUENCES};
-  for (int way = 0; way < WAYS; way++) {
-    moerun_session_options with = options;
-    with.balance = balance[way];
-    MOERUN_TRY(moerun_session_create(&a->session[way], a->model, &with));
-  }
-  MOERUN_TRY(moerun__alloc(&a->token, rows, sizeof *a->token));
-  MOERUN_TRY(moerun__alloc(&a->sequence, rows, sizeof *a->sequence));
-  MOERUN_TRY(moerun__alloc(&a->position, rows, sizeof *a->position));
-  MOERUN_TRY(moerun__alloc(&a->logits, SEQUENCES * (size_t)shape.vocab_size,
-                           sizeof *a->logits));
-  MOERUN_TRY(moerun__alloc(&a->seconds, times, sizeof *a->seconds));
-  MOERUN_TRY(moerun__comm_agree(b->comm, load_text(a, &b->options)));
+  MOERUN_TRY(moerun_model_load(&p->model, b->comm, p->placement, path, NULL));
+  MOERUN_TRY(moerun__alloc(&p->token, rows, sizeof *p->token));
+  MOERUN_TRY(moerun__alloc(&p->sequence, rows, sizeof *p->sequence));
+  MOERUN_TRY(moerun__alloc(&p->position, rows, sizeof *p->position));
+  MOERUN_TRY(moerun__alloc(&p->logit_row, rows, sizeof *p->logit_row));
+  status = load_text(p, &b->options);
+  MOERUN_TRY(moerun__comm_agree(b->comm, status));
 done:
   return status;
 }
 
-static void destroy(attack *a) {
-  moerun__token_list_clear(&a->text);
-  moerun__free(a->token);
-  moerun__free(a->sequence);
-  moerun__free(a->position);
-  moerun__free(a->logits);
-  moerun__free(a->seconds);
-  for (int way = 0; way < WAYS; way++) {
-    moerun_session_destroy(a->session[way]);
-  }
-  moerun_model_destroy(a->model);
-  moerun_placement_destroy(a->placement);
+void bench_prompts_destroy(bench_prompts *p) {
+  moerun__token_list_clear(&p->text);
+  moerun__free(p->token);
+  moerun__free(p->sequence);
+  moerun__free(p->position);
+  moerun__free(p->logit_row);
+  moerun_model_destroy(p->model);
+  moerun_placement_destroy(p->placement);
 }
 
-/* ---- attack ------------------------------------------------------------------------ */
-
-static const char *const attack_names[] = {
-    "ordinary_ms", "attack_ms", "ratio", "min_ratio", "peak", "peak_atk"};
-enum { ATTACK_NAMES = sizeof attack_names / sizeof *attack_names };
-
-/* peak[kind][planned]: of the session with balancing. */
-static moerun_status repeat(attack *a, int64_t n, double peak[KINDS][2]) {
-  moerun_status status = MOERUN_OK;
-  for (int64_t i = -WARM_UP; i < n; i++) {
-    for (int turn = 0; turn < TURNS; turn++) {
-      const int at = (int)((turn + i + WARM_UP) % TURNS);
-      const int kind = at / WAYS;
-      const int way = at % WAYS;
-      double seconds = 0;
-      write_batch(a, a->length, kind == 0 ? -1 : a->worst);
-      MOERUN_TRY(prefill(&seconds, a, way, a->length));
-      if (i >= 0) a->seconds[(int64_t)at * n + i] = seconds;
-      for (int planned = 0; planned <= 1 && way == 1; planned++) {
-        peak[kind][planned] = bench_peak(a->session[1], planned);
-      }
-    }
-  }
-done:
-  return status;
+moerun_status bench_prompts_session(moerun_session **out,
+                                    const bench_prompts *p,
+                                    moerun_balance balance,
+                                    const moerun__gate_options *gate) {
+  const moerun_session_options options = {.max_tokens =
+                                              BENCH_PROMPTS * p->longest,
+                                          .max_sequences = BENCH_PROMPTS,
+                                          .balance = balance};
+  moerun__session_extra extra = {0};
+  if (gate != NULL) extra.gate = *gate;
+  return moerun__session_create_with(out, p->model, &options, &extra);
 }
 
-moerun_status bench_attack(bench *b) {
-  moerun_status status = MOERUN_OK;
-  const int64_t n = b->options.repetitions;
-  double peak[KINDS][2] = {{0}};
-  attack a;
-  memset(&a, 0, sizeof a);
-  if (b->options.model == NULL || b->options.text == NULL) {
-    if (b->comm->rank == 0) {
-      (void)printf("\n\n# attack: left out without --model and --text\n");
+void bench_prompts_write(bench_prompts *p, int32_t length, int32_t repeated) {
+  const size_t windows = BENCH_PROMPTS * (size_t)p->comm->size;
+  const size_t first = (size_t)p->comm->rank * BENCH_PROMPTS;
+  const size_t stride = (p->text.count - (size_t)length) / (windows - 1);
+  p->length = length;
+  for (int32_t s = 0; s < BENCH_PROMPTS; s++) {
+    const int32_t *text = p->text.id + (first + (size_t)s) * stride;
+    for (int32_t t = 0; t < length; t++) {
+      const int32_t row = s * length + t;
+      p->token[row] = repeated < 0 ? text[t] : repeated;
+      p->sequence[row] = s;
+      p->position[row] = t;
     }
-    goto done;
   }
-  MOERUN_TRY(create(&a, b));
-  MOERUN_TRY(find_worst(&a));
-  MOERUN_TRY(repeat(&a, n, peak));
-  MOERUN_TRY(bench_list_begin(b, "attack"));
-  if (b->comm->rank == 0) {
-    (void)printf("# %d prompts of %d tokens a rank; the token repeated is %d\n",
-                 SEQUENCES, a.length, a.worst);
+}
+
+moerun_status bench_prompts_time(double *seconds, bench_prompts *p,
+                                 moerun_session *session, int32_t num_logits,
+                                 float *logits) {
+  moerun_status status = MOERUN_OK;
+  moerun_batch batch = {.num_tokens = BENCH_PROMPTS * p->length,
+                        .token = p->token,
+                        .sequence = p->sequence,
+                        .position = p->position,
+                        .logit_row = p->logit_row};
+  for (int32_t s = 1; s <= BENCH_PROMPTS; s++) {
+    for (int32_t i = num_logits; i > 0; i--) {
+      p->logit_row[batch.num_logits++] = s * p->length - i;
+    }
   }
-  bench_heading(b, attack_names, ATTACK_NAMES);
-  for (int way = 0; way < WAYS; way++) {
-    double *ordinary = a.seconds + way * n;
-    double *attacked = a.seconds + (int64_t)(WAYS + way) * n;
-    const double ms[KINDS] = {1e3 * bench_quantile(ordinary, n, 0.5),
-                              1e3 * bench_quantile(attacked, n, 0.5)};
-    const double values[ATTACK_NAMES] = {
-        ms[0],        ms[1],       ms[1] / ms[0], attacked[0] / ordinary[0],
-        peak[0][way], peak[1][way]};
-    MOERUN_TRY(bench_line(b, way == 0 ? "off" : "auto", attack_names, values,
-                          ATTACK_NAMES));
-  }
-  MOERUN_TRY(bench_list_end(b));
+  MOERUN_TRY(bench_together(p->comm));
+  *seconds = -moerun__now();
+  MOERUN_TRY(moerun_forward(session, &batch, logits));
+  *seconds += moerun__now();
+  MOERUN_TRY(bench_slowest(seconds, p->comm));
 done:
-  destroy(&a);
   return status;
 }
