@@ -371,9 +371,7 @@ static moerun_status rewrite(moerun__results *results) {
   }
   MOERUN_REQUIRE(fsync(file) == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
                  name.bytes, moerun__file_reason());
-  MOERUN_REQUIRE(rename(name.bytes, results->path) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be replaced: %s", results->path,
-                 moerun__file_reason());
+  MOERUN_TRY(moerun__file_replace(name.bytes, results->path));
 done:
   if (file >= 0) (void)close(file);
   if (status != MOERUN_OK && file >= 0) (void)unlink(name.bytes);

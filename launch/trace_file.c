@@ -196,9 +196,7 @@ static moerun_status write_array(const moerun__trace_file *trace) {
     MOERUN_TRY(copy_rows(writer, rows, trace, &trace->part[i]));
   }
   MOERUN_TRY(moerun__npy_writer_end(writer));
-  MOERUN_REQUIRE(rename(path, trace->npy_path.bytes) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be replaced: %s", trace->npy_path.bytes,
-                 moerun__file_reason());
+  MOERUN_TRY(moerun__file_replace(path, trace->npy_path.bytes));
 done:
   if (status != MOERUN_OK && writer != NULL) (void)unlink(path);
   moerun__npy_writer_destroy(writer);

@@ -1,7 +1,8 @@
 /* x86 has an instruction that counts bits, which its oldest processors lack:
  * two versions of each function, of which the loader picks one. Elsewhere, and
  * where the loader cannot (sanitizers run too late for it), the compiler does
- * what it can. */
+ * what it can. The versions are static, because gcc exports the loader's choice
+ * whatever visibility says. */
 #include "placement/token_set.h"
 
 #if defined __x86_64__ && defined __GLIBC__ && defined __GNUC__ &&             \
@@ -12,7 +13,7 @@
 #endif
 
 COUNTS_BITS
-int32_t moerun__set_size(const uint64_t *a, size_t words) {
+static int32_t set_size(const uint64_t *a, size_t words) {
   int64_t bits = 0;
   for (size_t w = 0; w < words; w++) {
     bits += __builtin_popcountll(a[w]);
@@ -21,7 +22,7 @@ int32_t moerun__set_size(const uint64_t *a, size_t words) {
 }
 
 COUNTS_BITS
-int32_t moerun__set_common(const uint64_t *a, const uint64_t *b, size_t words) {
+static int32_t set_common(const uint64_t *a, const uint64_t *b, size_t words) {
   int64_t bits = 0;
   for (size_t w = 0; w < words; w++) {
     bits += __builtin_popcountll(a[w] & b[w]);
@@ -30,8 +31,8 @@ int32_t moerun__set_common(const uint64_t *a, const uint64_t *b, size_t words) {
 }
 
 COUNTS_BITS
-int32_t moerun__set_common_three(const uint64_t *a, const uint64_t *b,
-                                 const uint64_t *c, size_t words) {
+static int32_t set_common_three(const uint64_t *a, const uint64_t *b,
+                                const uint64_t *c, size_t words) {
   int64_t bits = 0;
   for (size_t w = 0; w < words; w++) {
     bits += __builtin_popcountll(a[w] & b[w] & c[w]);
@@ -40,9 +41,9 @@ int32_t moerun__set_common_three(const uint64_t *a, const uint64_t *b,
 }
 
 COUNTS_BITS
-int32_t moerun__set_common_twice(const uint64_t *a, const uint64_t *b,
-                                 const uint64_t *c, const uint64_t *d,
-                                 size_t words) {
+static int32_t set_common_twice(const uint64_t *a, const uint64_t *b,
+                                const uint64_t *c, const uint64_t *d,
+                                size_t words) {
   int64_t bits = 0;
   for (size_t w = 0; w < words; w++) {
     const uint64_t both = a[w] & b[w];
@@ -53,8 +54,8 @@ int32_t moerun__set_common_twice(const uint64_t *a, const uint64_t *b,
 }
 
 COUNTS_BITS
-int32_t moerun__set_common_any(const uint64_t *a, const uint64_t *const *sets,
-                               int32_t count, size_t words) {
+static int32_t set_common_any(const uint64_t *a, const uint64_t *const *sets,
+                              int32_t count, size_t words) {
   int64_t bits = 0;
   for (size_t w = 0; w < words; w++) {
     uint64_t any = sets[0][w];
@@ -64,4 +65,28 @@ int32_t moerun__set_common_any(const uint64_t *a, const uint64_t *const *sets,
     bits += __builtin_popcountll(a[w] & any);
   }
   return (int32_t)bits;
+}
+
+int32_t moerun__set_size(const uint64_t *a, size_t words) {
+  return set_size(a, words);
+}
+
+int32_t moerun__set_common(const uint64_t *a, const uint64_t *b, size_t words) {
+  return set_common(a, b, words);
+}
+
+int32_t moerun__set_common_three(const uint64_t *a, const uint64_t *b,
+                                 const uint64_t *c, size_t words) {
+  return set_common_three(a, b, c, words);
+}
+
+int32_t moerun__set_common_twice(const uint64_t *a, const uint64_t *b,
+                                 const uint64_t *c, const uint64_t *d,
+                                 size_t words) {
+  return set_common_twice(a, b, c, d, words);
+}
+
+int32_t moerun__set_common_any(const uint64_t *a, const uint64_t *const *sets,
+                               int32_t count, size_t words) {
+  return set_common_any(a, sets, count, words);
 }

@@ -288,8 +288,7 @@ static moerun_status save_array(const moerun__trace *trace, const char *path) {
   MOERUN_TRY(moerun__npy_writer_create(&writer, &shape, temporary.bytes));
   MOERUN_TRY(moerun__npy_append(writer, trace->ids, trace->num_tokens));
   MOERUN_TRY(moerun__npy_writer_end(writer));
-  MOERUN_REQUIRE(rename(temporary.bytes, path) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be replaced: %s", path, moerun__file_reason());
+  MOERUN_TRY(moerun__file_replace(temporary.bytes, path));
 done:
   if (status != MOERUN_OK && writer != NULL) (void)remove(temporary.bytes);
   moerun__npy_writer_destroy(writer);

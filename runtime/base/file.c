@@ -98,11 +98,41 @@ done:
   return status;
 }
 
+/* A device or a pipe, which renaming would replace by a file. */
+static int is_special(const char *path) {
+  struct stat facts;
+  return stat(path, &facts) == 0 && !S_ISREG(facts.st_mode) &&
+         !S_ISDIR(facts.st_mode);
+}
+
+moerun_status moerun__file_replace(const char *temporary, const char *path) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(!is_special(path), MOERUN_ERR_IO,
+                 "%s: expected a regular file", path);
+  MOERUN_REQUIRE(rename(temporary, path) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be replaced: %s", path, moerun__file_reason());
+done:
+  return status;
+}
+
+static moerun_status write_special(const char *path, const void *content,
+                                   size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  const int file = open(path, O_WRONLY | O_CLOEXEC);
+  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s", path,
+                 moerun__file_reason());
+  MOERUN_TRY(moerun__file_put(file, content, bytes, path));
+done:
+  if (file >= 0) (void)close(file);
+  return status;
+}
+
 moerun_status moerun__file_write(const char *path, const void *content,
                                  size_t bytes) {
   moerun_status status = MOERUN_OK;
   char *temporary = NULL;
   int file = -1;
+  if (is_special(path)) return write_special(path, content, bytes);
   const size_t name_bytes = strlen(path) + sizeof ".tmp";
   MOERUN_TRY(moerun__alloc(&temporary, name_bytes, 1));
   (void)snprintf(temporary, name_bytes, "%s.tmp", path);
@@ -112,8 +142,7 @@ moerun_status moerun__file_write(const char *path, const void *content,
   MOERUN_TRY(moerun__file_put(file, content, bytes, temporary));
   MOERUN_REQUIRE(fsync(file) == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
                  temporary, moerun__file_reason());
-  MOERUN_REQUIRE(rename(temporary, path) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be replaced: %s", path, moerun__file_reason());
+  MOERUN_TRY(moerun__file_replace(temporary, path));
 done:
   if (file >= 0) (void)close(file);
   if (status != MOERUN_OK && file >= 0) (void)unlink(temporary);
