@@ -52,7 +52,13 @@ static inline int moerun__cooling_takes(double loss, double temperature,
                                         moerun__random *random) {
   if (loss <= 0) return 1;
   if (loss > 30 * temperature) return 0; /* one in 10^13 would be taken */
-  return loss < moerun__cooling_most(temperature, random);
+  /* Taken with probability exp(-x): most draws are so far above it that the
+   * first terms of exp(x) say so, without a logarithm. */
+  const uint64_t bits = moerun__random_bits(random) >> 12;
+  const double draw = ((double)bits + 0.5) * 0x1p-52;
+  const double x = loss / temperature;
+  if (draw * (1 + x * (1 + x * (0.5 + x / 6))) > 1.001) return 0;
+  return x < -log(draw);
 }
 
 #endif

@@ -33,21 +33,25 @@ enum {
  * something, so that ranks are told apart, but nodes come first. */
 #define NODE_COST 0.1
 
-static int64_t steps_of_round(const moerun__chain *chain) {
+/* All nodes together may take as many steps for their ranks as the split into
+ * nodes did before. */
+static int64_t steps_of_round(const moerun__chain *chain, int32_t num_experts) {
   const int64_t n = chain->num_items;
+  const int64_t most =
+      n < num_experts ? MOST_STEPS * n / num_experts : MOST_STEPS;
   int64_t steps = STEPS_PER_SWAP * n * (n - chain->per_part) / 2;
   if (steps < FEWEST_STEPS) steps = FEWEST_STEPS;
-  if (steps > MOST_STEPS) steps = MOST_STEPS;
+  if (steps > most) steps = most;
   return steps * chain->num_layers;
 }
 
 /* One round, and `polish` more in lots that double, so that a time limit costs
  * at most the last lot and long runs are not bound to short schedules. */
-static moerun_status refine(moerun__chain *chain, double heat,
-                            const moerun__method_options *options,
+static moerun_status refine(moerun__chain *chain, int32_t num_experts,
+                            double heat, const moerun__method_options *options,
                             const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
-  const int64_t steps = steps_of_round(chain);
+  const int64_t steps = steps_of_round(chain, num_experts);
   int64_t rounds = 1;
   int64_t left = options->polish;
   for (uint64_t lot = 0; rounds > 0; lot++) {
@@ -73,7 +77,7 @@ static moerun_status split_chain(moerun__split *split,
   MOERUN_TRY(moerun__chain_create(&chain, problem, split));
   MOERUN_TRY(moerun__chain_forward(chain));
   MOERUN_TRY(moerun__chain_sweep(chain, deadline));
-  MOERUN_TRY(refine(chain, HEAT, options, deadline));
+  MOERUN_TRY(refine(chain, problem->num_experts, HEAT, options, deadline));
   memcpy(split->part_of, chain->part_of,
          (size_t)split->num_layers * (size_t)split->num_items *
              sizeof *split->part_of);
@@ -100,7 +104,8 @@ static moerun_status join_levels(int32_t *rank_of,
   MOERUN_TRY(moerun__chain_set_groups(chain, problem->topology->ranks_per_node,
                                       near, far - near));
   MOERUN_TRY(moerun__chain_sweep(chain, deadline));
-  MOERUN_TRY(refine(chain, weighted ? HEAT : JOIN_HEAT, options, deadline));
+  MOERUN_TRY(refine(chain, problem->num_experts, weighted ? HEAT : JOIN_HEAT,
+                    options, deadline));
   memcpy(split->part_of, chain->part_of,
          (size_t)split->num_layers * (size_t)split->num_items *
              sizeof *split->part_of);
