@@ -20,9 +20,9 @@ static const char usage[] =
     "  -n N           times each is measured               (11)\n"
     "  --steps N      steps of each series of slow         (100)\n"
     "  --tokens N     tokens of each rank, one layer       (1024)\n"
-    "  --experts N    experts of skew and balanced         (128)\n"
+    "  --experts N    experts of skew and balanced         (64)\n"
     "  --hidden N     hidden width                         (512)\n"
-    "  --width N      expert width                         (512)\n"
+    "  --width N      expert width                         (1024)\n"
     "  --guests N     experts of others a rank has room for (8)\n"
     "  --model DIR    checkpoint of attack and gamma, which are left out\n"
     "                 without it\n"
@@ -105,9 +105,9 @@ static moerun_status parse_options(bench_options *o, int argc, char **argv) {
   *o = (bench_options){.repetitions = 11,
                        .steps = 100,
                        .tokens = 1024,
-                       .experts = 128,
+                       .experts = 64,
                        .hidden_width = 512,
-                       .expert_width = 512,
+                       .expert_width = 1024,
                        .guests = 8};
   for (int i = 1; i < argc; i += 2) {
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
