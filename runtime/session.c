@@ -254,6 +254,7 @@ static moerun_status agree_on_plan(const moerun_session *session) {
   moerun_comm *comm = session->model->comm;
   const moerun__plan_options *options = &session->moe.plan_options;
   MOERUN_TRY(agree_on(comm, options->threshold, "balance_threshold"));
+  MOERUN_TRY(agree_on(comm, options->threshold_held, "threshold_held"));
   MOERUN_TRY(agree_on(comm, options->slack, "slack"));
   MOERUN_TRY(agree_on(comm, options->min_rows, "balance_rows"));
   MOERUN_TRY(agree_on(comm, options->min_rows_held, "min_rows_held"));

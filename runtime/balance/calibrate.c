@@ -11,6 +11,7 @@
 enum {
   RUNS = 3,
   THRESHOLD = 1300, /* lambda of the LLEP paper */
+  THRESHOLD_HELD = 1100,
   SLACK = 1000,
   FEWEST_ROWS = 32,     /* to a rank that must be sent the weights */
   FEWEST_ROWS_HELD = 8, /* to one that has them */
@@ -112,6 +113,7 @@ moerun_status moerun__calibrate(moerun__moe *moe) {
   options->weight_rows =
       rows < INT32_MAX / 2 ? (int32_t)ceil(rows) : INT32_MAX / 2;
   set_default(&options->threshold, THRESHOLD);
+  set_default(&options->threshold_held, THRESHOLD_HELD);
   set_default(&options->slack, SLACK);
   set_default(&options->min_rows, options->weight_rows > FEWEST_ROWS
                                       ? options->weight_rows

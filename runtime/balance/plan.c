@@ -122,8 +122,9 @@ static void read_speeds(moerun__plan *plan, const moerun__demand *demand) {
     if (speed > fastest) fastest = speed;
   }
   for (int32_t r = 0; r < demand->num_ranks; r++) {
+    const int32_t behind = fastest - demand->speed[(size_t)r * demand->stride];
     plan->speed[r] =
-        moerun__plan_speed(fastest - demand->speed[(size_t)r * demand->stride]);
+        moerun__plan_speed(behind > MOERUN_SPEED_NOISE ? behind : 0);
   }
 }
 
@@ -241,7 +242,8 @@ typedef struct solver {
   const moerun__guest_table *guests;
   const moerun__demand *demand;
   const moerun__plan_options *options;
-  int32_t host; /* that gives rows away */
+  source_of_weights last_way; /* IS_SENT, or HOLDS where sending does not pay */
+  int32_t host;               /* that gives rows away */
   int32_t expert;
   int32_t first_move; /* of this host */
 } solver;
@@ -309,7 +311,7 @@ static void give_away(solver *s, int32_t host) {
   s->host = host;
   s->expert = expert_of(s->demand, host);
   s->first_move = plan->num_moves;
-  for (source_of_weights way = HOSTS; way <= IS_SENT; way++) {
+  for (source_of_weights way = HOSTS; way <= s->last_way; way++) {
     int64_t least =
         way == IS_SENT ? s->options->min_rows : s->options->min_rows_held;
     if (least < 1) least = 1;
@@ -432,7 +434,11 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
   const int64_t total = count_loads(plan, demand);
   read_speeds(plan, demand);
   set_budgets(plan, total, options->slack);
-  if (total == 0 || !is_uneven(plan, total, options->threshold)) return;
+  const int32_t least = options->threshold_held < options->threshold
+                            ? options->threshold_held
+                            : options->threshold;
+  if (total == 0 || !is_uneven(plan, total, least)) return;
+  s.last_way = is_uneven(plan, total, options->threshold) ? IS_SENT : HOLDS;
   const int64_t before = longest(plan, plan->load);
   memset(plan->guests, 0, (size_t)plan->num_ranks * sizeof *plan->guests);
   const int32_t count = order_hosts(plan, demand);

@@ -16,6 +16,7 @@
 enum {
   MOERUN_SPEED_OCTAVE = 16, /* steps of speed from one power of 2 to the next */
   MOERUN_SLOWEST = 80,      /* steps behind the fastest rank that count */
+  MOERUN_SPEED_NOISE = 2,   /* steps behind the fastest rank that do not */
   MOERUN_SPEED_ONE = 1 << 16, /* of the fastest rank, in plans */
   MOERUN_NO_GUEST = -1,
   MOERUN_MOST_GUESTS = 8, /* that one plan uses on one rank */
@@ -24,8 +25,10 @@ enum {
 typedef struct moerun__plan_options {
   int32_t threshold; /* plan if the slowest rank would take this over the mean
                         time, in thousandths: lambda                         */
-  int32_t slack;     /* budget over the even share, in thousandths: alpha */
-  int32_t min_rows;  /* fewest rows that an expert's weights are sent for */
+  int32_t threshold_held; /* the same for rows that move to where the weights
+                             are already                                     */
+  int32_t slack;         /* budget over the even share, in thousandths: alpha */
+  int32_t min_rows;      /* fewest rows that an expert's weights are sent for */
   int32_t min_rows_held; /* fewest that are moved to where the weights are */
   int32_t weight_rows;   /* rows that the fastest rank computes while one
                             expert's weights are sent                    */

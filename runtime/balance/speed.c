@@ -1,7 +1,7 @@
-/* A run of readings beyond the dead band, all on one side, is what counts: two
- * slower ones are no accident, and sixteen faster ones are no pause of whatever
- * slowed the rank. The mean of the run is then applied, so nothing lags behind
- * as a running average would. */
+/* Readings beyond the dead band are what counts: two slower ones in a row are no
+ * accident, and sixteen faster ones of twenty are no pause of whatever slowed the
+ * rank, though others may come between. Their mean is then applied, so nothing
+ * lags behind as a running average would. */
 #include "runtime/balance/speed.h"
 
 #include "runtime/balance/plan.h"
@@ -38,26 +38,38 @@ static void apply(moerun__speed *speed, double logarithm) {
   speed->changes += steps != speed->applied;
   speed->applied = steps;
   speed->slow = 0;
-  speed->fast = 0;
   speed->sum = 0;
+  speed->count = 0;
+}
+
+/* By how much a logarithm is above what is applied. */
+static double over_applied(const moerun__speed *speed, double logarithm) {
+  return logarithm - (double)speed->applied / MOERUN_SPEED_OCTAVE;
+}
+
+/* Applies the mean of the recent readings that say faster, if they are enough. */
+static void recover(moerun__speed *speed) {
+  int32_t fast = 0;
+  double sum = 0;
+  for (int64_t i = 0; i < speed->count && i < MOERUN_SPEED_WINDOW; i++) {
+    if (over_applied(speed, speed->recent[i]) <= dead_band) continue;
+    fast++;
+    sum += speed->recent[i];
+  }
+  if (fast >= MOERUN_SPEED_FAST) apply(speed, sum / fast);
 }
 
 static void read_speed(moerun__speed *speed, double ratio) {
   const double most = MOERUN_SLOWEST / (double)MOERUN_SPEED_OCTAVE;
   const double logarithm = fmin(fmax(log2(ratio), -most), most);
-  const double over = logarithm - (double)speed->applied / MOERUN_SPEED_OCTAVE;
-  const int is_slow = over < -dead_band;
-  const int is_fast = over > dead_band;
-  if ((!is_slow && speed->slow > 0) || (!is_fast && speed->fast > 0)) {
-    speed->sum = 0; /* the run is over */
-  }
+  const int is_slow = over_applied(speed, logarithm) < -dead_band;
+  speed->recent[speed->count++ % MOERUN_SPEED_WINDOW] = logarithm;
   speed->slow = is_slow ? speed->slow + 1 : 0;
-  speed->fast = is_fast ? speed->fast + 1 : 0;
-  if (is_slow || is_fast) speed->sum += logarithm;
+  speed->sum = is_slow ? speed->sum + logarithm : 0;
   if (speed->slow >= MOERUN_SPEED_SLOW_RUN) {
     apply(speed, speed->sum / speed->slow);
-  } else if (speed->fast >= MOERUN_SPEED_FAST_RUN) {
-    apply(speed, speed->sum / speed->fast);
+  } else {
+    recover(speed);
   }
 }
 

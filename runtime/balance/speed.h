@@ -11,8 +11,10 @@
 enum {
   MOERUN_SPEED_SKIPPED = 2, /* first readings: pages are touched, caches fill */
   MOERUN_SPEED_LEAST_ROWS = 32, /* of a reading */
-  MOERUN_SPEED_SLOW_RUN = 2,    /* readings in a row that say slower */
-  MOERUN_SPEED_FAST_RUN = 16,   /* and faster, before it is believed */
+  MOERUN_SPEED_SLOW_RUN =
+      2,                    /* readings in a row that say slower are believed */
+  MOERUN_SPEED_FAST = 16,   /* so many that say faster, of the last */
+  MOERUN_SPEED_WINDOW = 20, /* so many, are                         */
 };
 
 typedef struct moerun__speed {
@@ -23,10 +25,12 @@ typedef struct moerun__speed {
   int32_t applied; /* logarithm of the speed, in sixteenths of a factor of 2;
                       0: as expected                                        */
   int32_t slow;    /* readings in a row below what is applied */
-  int32_t fast;    /* and above */
-  double sum;      /* of that run's logarithms to base 2 */
-  double last;     /* reading: measured over expected speed */
-  int64_t calls;   /* since the last reading */
+  double sum;      /* of their logarithms to base 2 */
+  double recent[MOERUN_SPEED_WINDOW]; /* logarithms since the last change,
+                                         number i at i % WINDOW            */
+  int64_t count;                      /* of them */
+  double last;   /* reading: measured over expected speed */
+  int64_t calls; /* since the last reading */
   int64_t rows;
   double seconds;
 } moerun__speed;

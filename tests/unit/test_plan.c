@@ -178,6 +178,46 @@ static void slow_links_keep_rows(void **state) {
   moerun__free(w.block);
 }
 
+/* What is not worth weights may be worth moving to where they are. */
+static void held_weights_pay_sooner(void **state) {
+  (void)state;
+  world w;
+  set_up_vector(&w, (const int32_t[8]){700, 20, 20, 20, 10, 10, 10, 10});
+  solve(&w); /* expert 0 is a guest of all others now */
+  *rows_at(&w, 0, 0) = 240;
+  *rows_at(&w, 0, 2) = 180;
+  *rows_at(&w, 0, 4) = 190;
+  *rows_at(&w, 0, 6) = 190;
+  w.options.threshold = 1300;
+  w.options.threshold_held = 1200;
+  w.options.min_rows_held = 8;
+  solve(&w); /* 260 over 215 a rank: 15 more each */
+  assert_int_equal(w.plan.num_moves, 3);
+  assert_int_equal(w.plan.moves[0].sends, 0);
+  w.options.threshold_held = 1250;
+  solve(&w);
+  assert_int_equal(w.plan.num_moves, 0);
+  moerun__guest_table_clear(&w.guests);
+  w.options.threshold_held = 1000;
+  solve(&w);
+  assert_int_equal(w.plan.num_moves, 0);
+  moerun__free(w.block);
+}
+
+/* A speed that is a few hundredths off is an error of measurement. */
+static void nearly_equal_speeds_are_equal(void **state) {
+  (void)state;
+  world w;
+  set_up_vector(&w, (const int32_t[8]){700, 20, 20, 20, 10, 10, 10, 10});
+  w.words[2 * STRIDE] = -MOERUN_SPEED_NOISE;
+  solve(&w);
+  assert_loads(&w, (const int64_t[4]){200, 200, 200, 200});
+  w.words[2 * STRIDE] = -MOERUN_SPEED_NOISE - 1;
+  solve(&w);
+  assert_true(w.plan.load[2] < 190);
+  moerun__free(w.block);
+}
+
 static void guests_are_sent_once(void **state) {
   (void)state;
   world w;
@@ -470,6 +510,8 @@ int main(void) {
       cmocka_unit_test(crumbs_stay),
       cmocka_unit_test(threshold_leaves_small_skew),
       cmocka_unit_test(slow_links_keep_rows),
+      cmocka_unit_test(held_weights_pay_sooner),
+      cmocka_unit_test(nearly_equal_speeds_are_equal),
       cmocka_unit_test(guests_are_sent_once),
       cmocka_unit_test(slow_rank_gets_less),
       cmocka_unit_test(speeds_and_shares),

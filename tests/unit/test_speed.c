@@ -63,6 +63,36 @@ static void recovery_takes_sixteen(void **state) {
   assert_int_equal(speed.changes, 2);
 }
 
+/* Every fifth reading is as slow as before: still it is over. */
+static void recovery_survives_hiccups(void **state) {
+  (void)state;
+  moerun__speed speed;
+  start(&speed);
+  for (int i = 0; i < 4; i++) {
+    read_once(&speed, 2);
+  }
+  assert_int_equal(speed.applied, -MOERUN_SPEED_OCTAVE);
+  for (int i = 0; i < 20; i++) {
+    assert_int_equal(speed.applied, -MOERUN_SPEED_OCTAVE);
+    read_once(&speed, i % 5 == 0 ? 2 : 1);
+  }
+  assert_int_equal(speed.applied, 0);
+}
+
+/* Half of the readings are fast: it is not over. */
+static void half_is_no_recovery(void **state) {
+  (void)state;
+  moerun__speed speed;
+  start(&speed);
+  for (int i = 0; i < 4; i++) {
+    read_once(&speed, 2);
+  }
+  for (int i = 0; i < 200; i++) {
+    read_once(&speed, i % 2 == 0 ? 2 : 1);
+  }
+  assert_int_equal(speed.applied, -MOERUN_SPEED_OCTAVE);
+}
+
 static void noise_within_a_tenth_is_nothing(void **state) {
   (void)state;
   moerun__speed speed;
@@ -271,6 +301,8 @@ int main(void) {
       cmocka_unit_test(expectation_is_a_line),
       cmocka_unit_test(two_slow_readings_are_believed),
       cmocka_unit_test(recovery_takes_sixteen),
+      cmocka_unit_test(recovery_survives_hiccups),
+      cmocka_unit_test(half_is_no_recovery),
       cmocka_unit_test(noise_within_a_tenth_is_nothing),
       cmocka_unit_test(hiccups_are_nothing),
       cmocka_unit_test(little_work_adds_up),
