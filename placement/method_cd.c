@@ -138,18 +138,25 @@ static moerun_status place_primaries(int32_t *rank_of,
                                      const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
   const int32_t per_node = problem->topology->ranks_per_node;
+  const int has_levels = per_node > 1 && per_node < problem->num_ranks;
+  moerun__method_options first = *options;
   if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
     return moerun__place_by_levels(rank_of, problem, options, deadline,
                                    moerun__visits_search);
   }
-  MOERUN_TRY(moerun__place_by_levels(rank_of, problem, options, deadline,
-                                     split_chain));
+  /* Polish is for what is whole: a time limit that it used up among the nodes
+   * would leave nothing for their ranks. */
+  if (has_levels || problem->objective == MOERUN_OBJECTIVE_TAIL) {
+    first.polish = 0;
+  }
+  MOERUN_TRY(
+      moerun__place_by_levels(rank_of, problem, &first, deadline, split_chain));
   if (problem->objective == MOERUN_OBJECTIVE_TAIL) {
     MOERUN_TRY(moerun__relabel(rank_of, problem));
     MOERUN_TRY(moerun__tail_search(rank_of, problem, options, deadline));
     goto done;
   }
-  if (per_node > 1 && per_node < problem->num_ranks) {
+  if (has_levels) {
     MOERUN_TRY(join_levels(rank_of, problem, options, deadline));
   }
 done:
