@@ -23,6 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { AUTO_BOUND_SECONDS = 2 };
+
 typedef struct place {
   moerun__invocation *invocation;
   const moerun__config *config;
@@ -92,7 +94,7 @@ done:
 /* Before a solve that it would make worthless. */
 static moerun_status check_bound(const place *p) {
   moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(strcmp(text_of(p, "bound"), "none") == 0 ||
+  MOERUN_REQUIRE(strcmp(text_of(p, "bound"), "sdp") != 0 ||
                      moerun__config_int(p->config, "spare_slots") == 0,
                  MOERUN_ERR_INVALID,
                  "--bound: bounds are of placements without replicas, found "
@@ -286,16 +288,34 @@ static int has_replicas(const moerun_placement *placement) {
   return placement->replica_offset[entries] > entries;
 }
 
+/* A few seconds for each step: not unless asked for. */
+static int is_slow_to_bound(const moerun__problem *problem) {
+  const double E = problem->num_experts;
+  return 8 * E * E * E * problem->num_layers > 2e9;
+}
+
+static moerun__bound_options bound_options(const place *p) {
+  const int is_auto = strcmp(text_of(p, "bound"), "auto") == 0;
+  moerun__bound_options options = {
+      .kind = MOERUN_BOUND_SDP,
+      .time_limit_s = is_auto ? AUTO_BOUND_SECONDS
+                              : moerun__config_double(p->config, "bound_time"),
+      .clock = now};
+  if (strcmp(text_of(p, "bound"), "none") == 0 ||
+      (is_auto &&
+       (has_replicas(p->placement) || is_slow_to_bound(p->problem)))) {
+    options.kind = MOERUN_BOUND_NONE;
+  }
+  return options;
+}
+
 /* What no placement within the caps costs less than: this one is proven to be
  * the best where it is one of them and costs no more. */
 static moerun_status find_bound(const place *p, moerun__certificate *c) {
   moerun_status status = MOERUN_OK;
-  const moerun__bound_options options = {
-      .kind = (moerun__bound_kind)moerun__bound_kind_find(text_of(p, "bound")),
-      .time_limit_s = moerun__config_double(p->config, "bound_time"),
-      .clock = now,
-      .cost = c->cost};
+  moerun__bound_options options = bound_options(p);
   double bound = -1;
+  options.cost = c->cost;
   if (options.kind == MOERUN_BOUND_NONE || c->proven) goto done;
   MOERUN_REQUIRE(!has_replicas(p->placement), MOERUN_ERR_UNSUPPORTED,
                  "--bound: bounds are of placements without replicas, found "

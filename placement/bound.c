@@ -16,8 +16,6 @@
 
 enum { MAX_LEVELS = 2 };
 
-static const char *const kind_names[] = {"none", "sdp"};
-
 typedef struct search {
   const moerun__problem *problem;
   const moerun__bound_options *options;
@@ -29,17 +27,6 @@ typedef struct search {
   int64_t step;
   double best;
 } search;
-
-const char *moerun__bound_kind_name(moerun__bound_kind kind) {
-  return kind_names[kind];
-}
-
-int moerun__bound_kind_find(const char *name) {
-  for (int i = 0; i < (int)(sizeof kind_names / sizeof *kind_names); i++) {
-    if (strcmp(name, kind_names[i]) == 0) return i;
-  }
-  return -1;
-}
 
 /* ---- Levels ----------------------------------------------------------------- */
 

@@ -32,8 +32,4 @@ typedef struct moerun__bound_options {
 moerun_status moerun__bound(double *bound, const moerun__problem *problem,
                             const moerun__bound_options *options);
 
-/* "none", …; by name -1 for none. */
-const char *moerun__bound_kind_name(moerun__bound_kind kind);
-int moerun__bound_kind_find(const char *name);
-
 #endif

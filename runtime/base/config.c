@@ -113,10 +113,11 @@ static const moerun__config_row table[] = {
     INT_ROW("expert_groups", "1", "groups", 1, 32767, PLACE,
             "eplb: groups of neighbouring experts, each on one node if the "
             "nodes divide them"),
-    CHOICE_ROW("bound", "none", "none|sdp", PLACE,
-               "what no placement costs less than, by semidefinite relaxation"),
+    CHOICE_ROW("bound", "auto", "auto|none|sdp", PLACE,
+               "what no placement costs less than, by semidefinite relaxation; "
+               "auto: for 2 s, where that is worth anything"),
     DOUBLE_ROW("bound_time", "30", "s", 0, 1e6, PLACE,
-               "of the bound; 0: until it hardly grows"),
+               "of --bound sdp; 0: until it hardly grows"),
     TEXT_ROW("export", "target", PLACE, 0,
              "write the placement as eplb:FILE (SGLang too) or exflow:FILE"),
     TEXT_ROW("convert", "file", PLACE, 0,

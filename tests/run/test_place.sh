@@ -49,7 +49,7 @@ for R in 3 4; do
   succeed $R profile --model "$model" --balance off --prompts prompts --trace t.npy \
     --output out.$R --overwrite --metrics m.blocks
   succeed 0 place --trace t.npy --ranks $R --output p --json j --model "$model"
-  says 'no bound'
+  says 'certified gap'
   compare contiguous m.blocks j
   succeed $R profile --model "$model" --balance off --prompts prompts --trace u.npy \
     --output out.placed --overwrite --metrics m.placed --placement p

@@ -254,15 +254,6 @@ static void one_layer_has_no_neighbours(void **state) {
   place_world_destroy(&w);
 }
 
-static void kinds_have_names(void **state) {
-  (void)state;
-  for (int kind = MOERUN_BOUND_NONE; kind <= MOERUN_BOUND_SDP; kind++) {
-    const char *name = moerun__bound_kind_name((moerun__bound_kind)kind);
-    assert_int_equal(moerun__bound_kind_find(name), kind);
-  }
-  assert_int_equal(moerun__bound_kind_find("lp"), -1);
-}
-
 static void failed_allocations_leave_nothing_behind(void **state) {
   (void)state;
   synthetic make = small;
@@ -366,7 +357,6 @@ int main(void) {
       cmocka_unit_test(patience_pays),
       cmocka_unit_test(limits_end_the_search),
       cmocka_unit_test(one_layer_has_no_neighbours),
-      cmocka_unit_test(kinds_have_names),
       cmocka_unit_test(failed_allocations_leave_nothing_behind),
       cmocka_unit_test(eigenvalues_satisfy_their_definition),
   };
