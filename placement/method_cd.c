@@ -132,6 +132,27 @@ static int is_tiny(const moerun__problem *problem) {
   return count * count < work;
 }
 
+/* Which rank a layer's part is called after says nothing of fan-out: the names
+ * that cut the fewest pairs are chosen, where ranks are all alike. */
+static moerun_status name_parts(int32_t *rank_of,
+                                const moerun__problem *problem) {
+  moerun_status status = MOERUN_OK;
+  moerun__split *split = NULL;
+  moerun__chain *chain = NULL;
+  if (problem->topology->ranks_per_node < problem->num_ranks) goto done;
+  MOERUN_TRY(moerun__split_of_ranks(&split, problem, rank_of));
+  MOERUN_TRY(moerun__chain_create(&chain, problem, split));
+  MOERUN_TRY(moerun__chain_relabel(chain));
+  memcpy(split->part_of, chain->part_of,
+         (size_t)split->num_layers * (size_t)split->num_items *
+             sizeof *split->part_of);
+  moerun__split_to_ranks(rank_of, split, problem->num_experts);
+done:
+  moerun__chain_destroy(chain);
+  moerun__split_destroy(split);
+  return status;
+}
+
 static moerun_status place_primaries(int32_t *rank_of,
                                      const moerun__problem *problem,
                                      const moerun__method_options *options,
@@ -141,8 +162,10 @@ static moerun_status place_primaries(int32_t *rank_of,
   const int has_levels = per_node > 1 && per_node < problem->num_ranks;
   moerun__method_options first = *options;
   if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
-    return moerun__place_by_levels(rank_of, problem, options, deadline,
-                                   moerun__visits_search);
+    MOERUN_TRY(moerun__place_by_levels(rank_of, problem, options, deadline,
+                                       moerun__visits_search));
+    if (options->spare_slots == 0) MOERUN_TRY(name_parts(rank_of, problem));
+    goto done;
   }
   /* Polish is for what is whole: a time limit that it used up among the nodes
    * would leave nothing for their ranks. */
