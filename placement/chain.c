@@ -139,6 +139,12 @@ void moerun__chain_destroy(moerun__chain *chain) {
   moerun__free(chain);
 }
 
+void moerun__chain_keep(moerun__split *split, const moerun__chain *chain) {
+  memcpy(split->part_of, chain->part_of,
+         (size_t)split->num_layers * (size_t)split->num_items *
+             sizeof *split->part_of);
+}
+
 /* ---- State ------------------------------------------------------------------- */
 
 static void add_row(int32_t *to, const int32_t *row, int32_t n) {

@@ -39,6 +39,8 @@ moerun_status moerun__chain_create(moerun__chain **out,
                                    const moerun__problem *problem,
                                    const moerun__split *split);
 void moerun__chain_destroy(moerun__chain *chain);
+/* The chain's state into the split that it was created from. */
+void moerun__chain_keep(moerun__split *split, const moerun__chain *chain);
 /* Worth of pairs by distance, for the objective weighted. */
 moerun_status moerun__chain_set_groups(moerun__chain *chain,
                                        int32_t parts_per_group,

@@ -16,7 +16,6 @@
 #include "runtime/base/memory.h"
 
 #include <math.h>
-#include <string.h>
 
 enum {
   STEPS_PER_SWAP = 700,  /* proposals of a round for a possible swap */
@@ -78,9 +77,7 @@ static moerun_status split_chain(moerun__split *split,
   MOERUN_TRY(moerun__chain_forward(chain));
   MOERUN_TRY(moerun__chain_sweep(chain, deadline));
   MOERUN_TRY(refine(chain, problem->num_experts, HEAT, options, deadline));
-  memcpy(split->part_of, chain->part_of,
-         (size_t)split->num_layers * (size_t)split->num_items *
-             sizeof *split->part_of);
+  moerun__chain_keep(split, chain);
 done:
   moerun__chain_destroy(chain);
   return status;
@@ -106,9 +103,7 @@ static moerun_status join_levels(int32_t *rank_of,
   MOERUN_TRY(moerun__chain_sweep(chain, deadline));
   MOERUN_TRY(refine(chain, problem->num_experts, weighted ? HEAT : JOIN_HEAT,
                     options, deadline));
-  memcpy(split->part_of, chain->part_of,
-         (size_t)split->num_layers * (size_t)split->num_items *
-             sizeof *split->part_of);
+  moerun__chain_keep(split, chain);
   moerun__split_to_ranks(rank_of, split, problem->num_experts);
 done:
   moerun__chain_destroy(chain);
@@ -143,9 +138,7 @@ static moerun_status name_parts(int32_t *rank_of,
   MOERUN_TRY(moerun__split_of_ranks(&split, problem, rank_of));
   MOERUN_TRY(moerun__chain_create(&chain, problem, split));
   MOERUN_TRY(moerun__chain_relabel(chain));
-  memcpy(split->part_of, chain->part_of,
-         (size_t)split->num_layers * (size_t)split->num_items *
-             sizeof *split->part_of);
+  moerun__chain_keep(split, chain);
   moerun__split_to_ranks(rank_of, split, problem->num_experts);
 done:
   moerun__chain_destroy(chain);
@@ -164,6 +157,7 @@ static moerun_status place_primaries(int32_t *rank_of,
   if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
     MOERUN_TRY(moerun__place_by_levels(rank_of, problem, options, deadline,
                                        moerun__visits_search));
+    /* With spare slots the search for both begins here and moves them all. */
     if (options->spare_slots == 0) MOERUN_TRY(name_parts(rank_of, problem));
     goto done;
   }

@@ -6,8 +6,6 @@
 
 #include "placement/chain.h"
 
-#include <string.h>
-
 static moerun_status split_greedy(moerun__split *split,
                                   const moerun__problem *problem,
                                   const moerun__method_options *options,
@@ -18,9 +16,7 @@ static moerun_status split_greedy(moerun__split *split,
   (void)deadline;
   MOERUN_TRY(moerun__chain_create(&chain, problem, split));
   MOERUN_TRY(moerun__chain_greedy(chain));
-  memcpy(split->part_of, chain->part_of,
-         (size_t)split->num_layers * (size_t)split->num_items *
-             sizeof *split->part_of);
+  moerun__chain_keep(split, chain);
 done:
   moerun__chain_destroy(chain);
   return status;

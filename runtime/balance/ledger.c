@@ -33,15 +33,15 @@ void moerun__ledger_begin_step(moerun__ledger *ledger) {
          sizeof *ledger->steps);
 }
 
-static void add_plan(moerun__ledger_entry *entry, const moerun__plan *plan) {
-  const moerun__plan_peaks peaks = moerun__plan_peaks_of(plan);
+static void add_plan(moerun__ledger_entry *entry,
+                     const moerun__plan_peaks *peaks, int moves) {
   entry->plans++;
-  entry->moved += plan->num_moves > 0;
-  entry->rows += peaks.total;
-  entry->peak_routed += peaks.rows_before;
-  entry->peak_planned += peaks.rows_after;
-  entry->time_routed += peaks.time_before;
-  entry->time_planned += peaks.time_after;
+  entry->moved += moves;
+  entry->rows += peaks->total;
+  entry->peak_routed += peaks->rows_before;
+  entry->peak_planned += peaks->rows_after;
+  entry->time_routed += peaks->time_before;
+  entry->time_planned += peaks->time_after;
 }
 
 static void add_busy(moerun__ledger_entry *entry, int64_t most, int64_t sum,
@@ -81,9 +81,12 @@ void moerun__ledger_add(moerun__ledger *ledger, int32_t layer,
                         size_t stride) {
   if (ledger->layer >= 0) add_durations(ledger, layer, busy_us, stride);
   ledger->layer = layer;
-  add_plan(&ledger->layers[layer], plan);
+  const moerun__plan_peaks peaks = moerun__plan_peaks_of(plan);
+  const int moves = plan->num_moves > 0;
+  add_plan(&ledger->layers[layer], &peaks, moves);
   if (ledger->num_steps == 0) return;
-  add_plan(&ledger->steps[(ledger->num_steps - 1) % MOERUN_LEDGER_STEPS], plan);
+  add_plan(&ledger->steps[(ledger->num_steps - 1) % MOERUN_LEDGER_STEPS],
+           &peaks, moves);
 }
 
 double moerun__ledger_quantile(const moerun__ledger *ledger, int32_t rank,
