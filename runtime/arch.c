@@ -1,11 +1,9 @@
-/* The feature table, and config.json read by it. Facts are from the Hugging
- * Face implementations configuration_X.py and modeling_X.py, X being the name
- * of the row. A missing key means what it means there; sizes without which no
- * model can be built are required here, although the classes there fall back
- * to those of one release. What changes the arithmetic and is not implemented
- * is refused (rotary scaling, a window in force, biases, quantisation), never
- * ignored. Every size is bounded so that any product of three of them and an
- * element's bytes fits 63 bits. */
+/* config.json, read by the feature table (arch_rows.c). Sizes without which no
+ * model can be built are required here, although the Hugging Face classes fall
+ * back to those of one release. What changes the arithmetic and is not
+ * implemented is refused (rotary scaling, a window in force, biases,
+ * quantisation), never ignored. Every size is bounded so that any product of
+ * three of them and an element's bytes fits 63 bits. */
 #include "runtime/arch.h"
 
 #include "runtime/arch_row.h"
@@ -30,72 +28,6 @@ enum {
   MAX_LIST = 256, /* characters of a list of names in a message */
 };
 
-static const moerun__arch rows[] = {
-    {
-        .name = "qwen3_moe",
-        .class_name = "Qwen3MoeForCausalLM",
-        .usually_renormalised = 1,
-        .experts_key = "num_experts",
-        .width_key = "moe_intermediate_size",
-        .renormalise_key = "norm_topk_prob",
-        .window_switch = "use_sliding_window",
-        .has_dense_layers = 1,
-        .has_head_dim = 1,
-        .default_kv_heads = 4,
-        .default_positions = 32768,
-        .default_theta = 1e4,
-        .default_eps = 1e-6,
-        .default_bos = -1,
-        .default_eos = -1,
-        .qk_norm = MOERUN_QK_NORM_HEAD,
-        .moe_prefix = {"mlp", NULL},
-        .projection = {"gate_proj", "up_proj", "down_proj"},
-    },
-    {
-        .name = "mixtral",
-        .class_name = "MixtralForCausalLM",
-        .experts_key = "num_local_experts",
-        .width_key = "intermediate_size",
-        .has_head_dim = 1,
-        .default_kv_heads = 8,
-        .default_positions = 131072,
-        .default_theta = 1e6,
-        .default_eps = 1e-5,
-        .default_bos = 1,
-        .default_eos = 2,
-        .qk_norm = MOERUN_QK_NORM_NONE,
-        .moe_prefix = {"block_sparse_moe", "mlp"},
-        .projection = {"w1", "w3", "w2"},
-    },
-    {
-        .name = "olmoe",
-        .class_name = "OlmoeForCausalLM",
-        .experts_key = "num_experts",
-        .width_key = "intermediate_size",
-        .renormalise_key = "norm_topk_prob",
-        .has_clip_qkv = 1,
-        .default_kv_heads = 0,
-        .default_positions = 4096,
-        .default_theta = 1e4,
-        .default_eps = 1e-5,
-        .default_bos = -1,
-        .default_eos = 50279,
-        .qk_norm = MOERUN_QK_NORM_WHOLE,
-        .moe_prefix = {"mlp", NULL},
-        .projection = {"gate_proj", "up_proj", "down_proj"},
-    },
-};
-
-enum { NUM_ROWS = sizeof rows / sizeof *rows };
-
-const char *moerun__arch_name(const moerun__arch *arch) {
-  return arch->name;
-}
-
-const moerun__arch *moerun__arch_at(int i) {
-  return i >= 0 && i < NUM_ROWS ? &rows[i] : NULL;
-}
-
 /* A size in 1..high; missing: *fallback, or an error without one. */
 static moerun_status read_size(int32_t *out, const json_t *root,
                                const char *key, int64_t high,
@@ -115,13 +47,14 @@ static moerun_status find_row(const moerun__arch **out, const json_t *root,
   char known[MAX_LIST] = "";
   size_t used = 0;
   MOERUN_TRY(moerun__json_text(&type, root, "model_type", 1, origin));
-  for (int i = 0; i < NUM_ROWS; i++) {
-    if (strcmp(rows[i].name, type) == 0) {
-      *out = &rows[i];
+  const moerun__arch *row = NULL;
+  for (int i = 0; (row = moerun__arch_at(i)) != NULL; i++) {
+    if (strcmp(row->name, type) == 0) {
+      *out = row;
       goto done;
     }
     const int put = snprintf(known + used, sizeof known - used, "%s%s",
-                             i > 0 ? ", " : "", rows[i].name);
+                             i > 0 ? ", " : "", row->name);
     used += (size_t)put;
   }
   MOERUN_REQUIRE(0, MOERUN_ERR_UNSUPPORTED,

@@ -1,8 +1,8 @@
-/* Architectures as rows of a feature table (arch.c): which config keys and
+/* Architectures as rows of a feature table (arch_rows.c): which config keys and
  * tensor names each uses and where its decoder differs. A new architecture is
  * a row, and a small function where a feature is new; the decoder has no
  * branch on a model's name. Source of the facts: the Hugging Face
- * implementations named in arch.c. */
+ * implementations named in arch_rows.c. */
 #ifndef MOERUN_RUNTIME_ARCH_H
 #define MOERUN_RUNTIME_ARCH_H
 
