@@ -79,10 +79,25 @@ size_t moerun__attention_scratch(const moerun__attention_shape *shape,
 
 /* ---- The table --------------------------------------------------------------- */
 
-/* How the K gate weights follow from the scores. */
-typedef enum moerun__gate_rule {
-  MOERUN_GATE_SOFTMAX = 0, /* softmax over all E, the K largest as they are */
-  MOERUN_GATE_RENORMALISE, /* the same, divided by their sum                */
+/* What the scores are of the logits. */
+typedef enum moerun__gate_score {
+  MOERUN_SCORE_SOFTMAX = 0, /* over all E     */
+  MOERUN_SCORE_SIGMOID,     /* each by itself */
+} moerun__gate_score;
+
+enum { MOERUN_MAX_GROUPS = 64 };
+
+/* How K experts and their weights follow from the logits. Weights are scores;
+ * a bias takes part in the choice only. */
+typedef struct moerun__gate_rule {
+  moerun__gate_score score;
+  int32_t renormalise; /* 1: weights are divided by (their sum + 1e-20) */
+  float scale;         /* then all are multiplied by it                 */
+  int32_t num_groups;  /* of E / num_groups neighbours, at least 2 each, at
+                          most MAX_GROUPS; 0 or 1: no groups            */
+  int32_t best_groups; /* experts are chosen from so many groups only: those
+                          whose two best add up to most; together they have
+                          K experts or more                             */
 } moerun__gate_rule;
 
 /* Rows in the layout they travel in: row i starts at base + i * stride_bytes
@@ -122,6 +137,11 @@ typedef struct moerun__kernels {
   /* y[i] += x[i], i < count. */
   void (*add)(float *y, const float *x, size_t count);
 
+  /* y[m][H] += factor[m] * x[m][H], one fused multiply-add each; factor NULL:
+   * all 1. */
+  void (*add_rows)(float *y, const float *x, const float *factor, int32_t M,
+                   int32_t H);
+
   /* Rotate-half in place (architectures: y_i = x_i c - x_{i+d/2} s,
    * y_{i+d/2} = x_{i+d/2} c + x_i s): x[M] rows of num_heads * head_dim,
    * cosine and sine [M][head_dim / 2]. */
@@ -137,14 +157,18 @@ typedef struct moerun__kernels {
                     int32_t first_position, const moerun__kv_view *view,
                     const moerun__attention_shape *shape, float *scratch);
 
-  /* ids[M][K] of the largest scores, largest first, ties to the lower id, and
-   * weight[M][K]; logits[M][E] is overwritten. K <= E. NaN scores rank last. */
+  /* ids[M][K] of the largest score + bias[E], or, with neither a bias (NULL)
+   * nor groups, of the largest logits: largest first, ties to the lower id, NaN
+   * last; and weight[M][K]. logits[M][E] is overwritten. K <= E. */
   void (*gate)(int32_t *ids, float *weight, float *logits, int32_t M, int32_t E,
-               int32_t K, moerun__gate_rule rule);
+               int32_t K, const moerun__gate_rule *rule, const float *bias);
 
   /* p[n] = softmax(logits[n] * inverse_temperature); p may be logits. */
   void (*softmax)(float *p, const float *logits, int32_t n,
                   float inverse_temperature);
+
+  /* p[i] = 1 / (1 + exp(-x[i])), i < count; p may be x. */
+  void (*sigmoid)(float *p, const float *x, size_t count);
 
   /* x[M][H] = the H elements of rows index[0..M-1], widened. */
   void (*gather)(float *x, const moerun__wire_rows *rows, const int32_t *index,

@@ -429,7 +429,8 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
     MOERUN_TRY(moerun__json_bool(&renormalise, root, arch->renormalise_key, &no,
                                  origin));
   }
-  out->gate_rule = renormalise ? MOERUN_GATE_RENORMALISE : MOERUN_GATE_SOFTMAX;
+  out->gate_rule =
+      (moerun__gate_rule){.renormalise = renormalise, .scale = 1.0F};
   if (arch->has_clip_qkv) {
     MOERUN_TRY(moerun__json_double(&out->clip_qkv, root, "clip_qkv", 1e-30,
                                    1e30, &no_clip, origin));

@@ -261,7 +261,7 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
                            gate->logits + (size_t)t * E, (int32_t)E, 1.0F);
   }
   gate->kernels->gate(gate->ids, gate->weight, gate->logits, T,
-                      config->num_experts, K, config->gate_rule);
+                      config->num_experts, K, &config->gate_rule, NULL);
   if (gate->chosen != gate->ids) {
     memcpy(gate->chosen, gate->ids, (size_t)T * (size_t)K * sizeof *gate->ids);
   }

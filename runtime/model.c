@@ -293,11 +293,14 @@ static const char *const fact_names[NUM_FACTS] = {
     "moe_only"};
 
 static uint64_t config_digest(const moerun__model_config *c) {
-  const int64_t whole[] = {
-      c->num_layers, c->hidden_width,      c->num_heads,    c->num_kv_heads,
-      c->head_dim,   c->num_experts,       c->expert_width, c->dense_width,
-      c->vocab_size, c->experts_per_token, c->tied_head,    c->max_positions,
-      c->qk_norm,    c->gate_rule,         c->bos_token,    c->num_eos};
+  const int64_t whole[] = {c->num_layers,   c->hidden_width,
+                           c->num_heads,    c->num_kv_heads,
+                           c->head_dim,     c->num_experts,
+                           c->expert_width, c->dense_width,
+                           c->vocab_size,   c->experts_per_token,
+                           c->tied_head,    c->max_positions,
+                           c->qk_norm,      c->gate_rule.renormalise,
+                           c->bos_token,    c->num_eos};
   const double real[] = {c->norm_eps, c->rope_theta, c->clip_qkv};
   uint64_t digest =
       moerun__digest_text(MOERUN_DIGEST_START, moerun__arch_name(c->arch));

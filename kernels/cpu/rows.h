@@ -84,6 +84,20 @@ static void set_add(float *y, const float *x, size_t count) {
   }
 }
 
+static void set_add_rows(float *y, const float *x, const float *factor,
+                         int32_t M, int32_t H) {
+  const size_t width = (size_t)H;
+  for (size_t m = 0; m < (size_t)M; m++) {
+    const lanes times = lanes_set(factor == NULL ? 1.0F : factor[m]);
+    for (size_t i = 0; i < width; i += LANES) {
+      const int left = lanes_left(width, i);
+      const lanes sum = lanes_fma(times, lanes_fetch(x + m * width + i, left),
+                                  lanes_fetch(y + m * width + i, left));
+      lanes_put(y + m * width + i, sum, left);
+    }
+  }
+}
+
 static void rope_head(float *x, const float *cosine, const float *sine,
                       size_t half) {
   for (size_t i = 0; i < half; i += LANES) {
@@ -142,41 +156,103 @@ static void set_softmax(float *p, const float *logits, int32_t n,
   }
 }
 
+static void set_sigmoid(float *p, const float *x, size_t count) {
+  const lanes one = lanes_set(1.0F);
+  for (size_t i = 0; i < count; i += LANES) {
+    const int left = lanes_left(count, i);
+    const lanes e =
+        lanes_exp(lanes_sub(lanes_set(0.0F), lanes_fetch(x + i, left)));
+    lanes_put(p + i, lanes_div(one, lanes_add(one, e)), left);
+  }
+}
+
 /* Whether a score comes before one of a lower id: NaN is behind all others. */
 static inline int ranks_above(float later, float earlier) {
   return later > earlier || (isnan(earlier) && !isnan(later));
 }
 
-/* The K best ids of one row, by insertion into the list so far; most scores
- * fail the first comparison, with the last of the list. */
-static void best_scores(int32_t *id, const float *score, int32_t E, int32_t K) {
-  int32_t found = 0;
-  for (int32_t e = 0; e < E; e++) {
-    if (found == K && !ranks_above(score[e], score[id[K - 1]])) continue;
+/* What an expert is chosen by. */
+static inline float rank_of(const float *score, const float *bias, int32_t e) {
+  return bias == NULL ? score[e] : score[e] + bias[e];
+}
+
+/* Puts ids first .. last - 1 into id[K], the best so far and `found` of them;
+ * returns how many there are then. By insertion, in ascending id: most fail the
+ * first comparison, with the last of the list. */
+static int32_t keep_best(int32_t *id, int32_t found, int32_t K,
+                         const float *score, const float *bias, int32_t first,
+                         int32_t last) {
+  for (int32_t e = first; e < last; e++) {
+    const float rank = rank_of(score, bias, e);
+    if (found == K && !ranks_above(rank, rank_of(score, bias, id[K - 1]))) {
+      continue;
+    }
     int32_t j = found < K ? found++ : K - 1;
-    for (; j > 0 && ranks_above(score[e], score[id[j - 1]]); j--) {
+    for (; j > 0 && ranks_above(rank, rank_of(score, bias, id[j - 1])); j--) {
       id[j] = id[j - 1];
     }
     id[j] = e;
   }
+  return found;
+}
+
+/* The K best of the best groups. */
+static void keep_best_grouped(int32_t *id, int32_t K, const float *score,
+                              const float *bias, int32_t E,
+                              const moerun__gate_rule *rule) {
+  const int32_t size = E / rule->num_groups;
+  float sum[MOERUN_MAX_GROUPS] = {0};
+  int32_t best[MOERUN_MAX_GROUPS];
+  uint64_t open = 0; /* bit g: group g is among the best */
+  for (int32_t g = 0; g < rule->num_groups; g++) {
+    int32_t two[2];
+    (void)keep_best(two, 0, 2, score, bias, g * size, (g + 1) * size);
+    sum[g] = rank_of(score, bias, two[0]) + rank_of(score, bias, two[1]);
+  }
+  (void)keep_best(best, 0, rule->best_groups, sum, NULL, 0, rule->num_groups);
+  for (int32_t i = 0; i < rule->best_groups; i++) {
+    open |= (uint64_t)1 << best[i];
+  }
+  int32_t found = 0;
+  for (int32_t g = 0; g < rule->num_groups; g++) {
+    if ((open >> g & 1) == 0) continue;
+    found = keep_best(id, found, K, score, bias, g * size, (g + 1) * size);
+  }
+}
+
+static void gate_weights(float *w, const int32_t *id, const float *score,
+                         int32_t K, const moerun__gate_rule *rule) {
+  float sum = 0.0F;
+  for (int32_t j = 0; j < K; j++) {
+    w[j] = score[id[j]];
+    sum += w[j];
+  }
+  sum += 1e-20F;
+  for (int32_t j = 0; j < K; j++) {
+    if (rule->renormalise) w[j] /= sum;
+    w[j] *= rule->scale;
+  }
 }
 
 static void set_gate(int32_t *ids, float *weight, float *logits, int32_t M,
-                     int32_t E, int32_t K, moerun__gate_rule rule) {
+                     int32_t E, int32_t K, const moerun__gate_rule *rule,
+                     const float *bias) {
+  const int grouped = rule->num_groups > 1;
   for (size_t m = 0; m < (size_t)M; m++) {
     float *row = logits + m * (size_t)E;
     int32_t *id = ids + m * (size_t)K;
-    float *w = weight + m * (size_t)K;
-    best_scores(id, row, E, K);
-    const float sum = exponentials(row, row, (size_t)E, 1.0F);
-    float chosen = 0.0F;
-    for (int32_t j = 0; j < K; j++) {
-      w[j] = row[id[j]] / sum;
-      chosen += w[j];
+    if (!grouped && bias == NULL) (void)keep_best(id, 0, K, row, NULL, 0, E);
+    if (rule->score == MOERUN_SCORE_SIGMOID) {
+      set_sigmoid(row, row, (size_t)E);
+    } else {
+      set_softmax(row, row, E, 1.0F);
     }
-    for (int32_t j = 0; j < K && rule == MOERUN_GATE_RENORMALISE; j++) {
-      w[j] /= chosen;
+    if (grouped) {
+      keep_best_grouped(id, K, row, bias, E, rule);
+    } else if (bias != NULL) {
+      (void)keep_best(id, 0, K, row, bias, 0, E);
     }
+    gate_weights(weight + m * (size_t)K, id, row, K, rule);
   }
 }
 

@@ -71,6 +71,16 @@ static void ref_add(float *y, const float *x, size_t count) {
   }
 }
 
+static void ref_add_rows(float *y, const float *x, const float *factor,
+                         int32_t M, int32_t H) {
+  for (size_t m = 0; m < (size_t)M; m++) {
+    const double times = factor == NULL ? 1.0 : (double)factor[m];
+    for (size_t i = m * (size_t)H; i < (m + 1) * (size_t)H; i++) {
+      y[i] = (float)(y[i] + times * x[i]);
+    }
+  }
+}
+
 static void ref_rope(float *x, size_t x_stride, const float *cosine,
                      const float *sine, int32_t M, int32_t num_heads,
                      int32_t head_dim) {
@@ -160,42 +170,97 @@ static void ref_attention(float *out, const float *q, size_t q_stride,
   }
 }
 
-/* Whether logit a of the lower id stays ahead of logit b. */
-static int stays_ahead(float a, float b) {
+static void ref_sigmoid(float *p, const float *x, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    p[i] = (float)(1 / (1 + exp(-(double)x[i])));
+  }
+}
+
+/* What experts are chosen by. */
+typedef struct choice {
+  const float *score;
+  const float *bias;  /* or NULL */
+  int32_t group_size; /* 0: no groups */
+  uint64_t open;      /* bit g: those of group g may be chosen */
+} choice;
+
+static double rank_of(const choice *by, int32_t e) {
+  const double bias = by->bias == NULL ? 0.0 : (double)by->bias[e];
+  return (float)(by->score[e] + bias);
+}
+
+/* Whether rank a of the lower id stays ahead of rank b. */
+static int stays_ahead(double a, double b) {
   return isnan(b) || a >= b;
 }
 
-/* The id of the largest score among those not yet in id[0 .. found - 1]. */
-static int32_t next_best(const float *row, int32_t E, const int32_t *id,
-                         int32_t found) {
+/* The best of first .. last - 1 that is not yet in id[0 .. found - 1]. */
+static int32_t next_best(const choice *by, int32_t first, int32_t last,
+                         const int32_t *id, int32_t found) {
   int32_t best = -1;
-  for (int32_t e = 0; e < E; e++) {
-    int taken = 0;
+  for (int32_t e = first; e < last; e++) {
+    int taken = by->group_size > 0 && !(by->open >> e / by->group_size & 1);
     for (int32_t j = 0; j < found; j++) {
       taken |= id[j] == e;
     }
-    if (!taken && (best < 0 || !stays_ahead(row[best], row[e]))) best = e;
+    if (taken) continue;
+    if (best < 0 || !stays_ahead(rank_of(by, best), rank_of(by, e))) best = e;
   }
   return best;
 }
 
+static uint64_t best_groups(const choice *by, int32_t E,
+                            const moerun__gate_rule *rule) {
+  const int32_t size = E / rule->num_groups;
+  float sum[MOERUN_MAX_GROUPS] = {0};
+  const choice by_sum = {.score = sum};
+  int32_t best[MOERUN_MAX_GROUPS];
+  uint64_t open = 0;
+  for (int32_t g = 0; g < rule->num_groups; g++) {
+    int32_t two[2];
+    two[0] = next_best(by, g * size, (g + 1) * size, two, 0);
+    two[1] = next_best(by, g * size, (g + 1) * size, two, 1);
+    sum[g] = (float)(rank_of(by, two[0]) + rank_of(by, two[1]));
+  }
+  for (int32_t i = 0; i < rule->best_groups; i++) {
+    best[i] = next_best(&by_sum, 0, rule->num_groups, best, i);
+    open |= (uint64_t)1 << best[i];
+  }
+  return open;
+}
+
 static void ref_gate(int32_t *ids, float *weight, float *logits, int32_t M,
-                     int32_t E, int32_t K, moerun__gate_rule rule) {
+                     int32_t E, int32_t K, const moerun__gate_rule *rule,
+                     const float *bias) {
+  const int grouped = rule->num_groups > 1;
+  const int by_logits = !grouped && bias == NULL;
   for (int32_t m = 0; m < M; m++) {
     float *row = logits + (size_t)m * (size_t)E;
     int32_t *id = ids + (size_t)m * (size_t)K;
     float *w = weight + (size_t)m * (size_t)K;
-    for (int32_t j = 0; j < K; j++) {
-      id[j] = next_best(row, E, id, j);
+    choice by = {.score = row, .bias = bias};
+    for (int32_t j = 0; by_logits && j < K; j++) {
+      id[j] = next_best(&by, 0, E, id, j);
     }
-    ref_softmax(row, row, E, 1.0F);
+    if (rule->score == MOERUN_SCORE_SIGMOID) {
+      ref_sigmoid(row, row, (size_t)E);
+    } else {
+      ref_softmax(row, row, E, 1.0F);
+    }
+    if (grouped) {
+      by.open = best_groups(&by, E, rule);
+      by.group_size = E / rule->num_groups;
+    }
+    for (int32_t j = 0; !by_logits && j < K; j++) {
+      id[j] = next_best(&by, 0, E, id, j);
+    }
     double sum = 0;
     for (int32_t j = 0; j < K; j++) {
-      w[j] = row[id[j]];
-      sum += w[j];
+      sum += row[id[j]];
     }
-    for (int32_t j = 0; j < K && rule == MOERUN_GATE_RENORMALISE; j++) {
-      w[j] = (float)(w[j] / sum);
+    for (int32_t j = 0; j < K; j++) {
+      const double part = rule->renormalise ? sum + 1e-20 : 1.0;
+      w[j] = (float)(row[id[j]] / part * rule->scale);
     }
   }
 }
@@ -254,10 +319,12 @@ const moerun__kernels moerun__kernels_ref = {
     .swiglu = ref_swiglu,
     .rmsnorm = ref_rmsnorm,
     .add = ref_add,
+    .add_rows = ref_add_rows,
     .rope = ref_rope,
     .attention = ref_attention,
     .gate = ref_gate,
     .softmax = ref_softmax,
+    .sigmoid = ref_sigmoid,
     .gather = ref_gather,
     .scatter = ref_scatter,
     .combine = ref_combine,

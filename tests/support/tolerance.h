@@ -20,6 +20,7 @@ enum {
   TOLERANCE_ATTENTION,
   TOLERANCE_COMBINE,
   TOLERANCE_EXP,
+  TOLERANCE_SIGMOID,
 };
 
 static const struct {
@@ -35,6 +36,7 @@ static const struct {
     [TOLERANCE_GATE] = {"gate", 1e-6, 3e-6},
     [TOLERANCE_ATTENTION] = {"attention", 1e-6, 4e-6},
     [TOLERANCE_COMBINE] = {"combine", 2e-7, 1e-6},
+    [TOLERANCE_SIGMOID] = {"sigmoid", 2e-7, 4e-7},
     [TOLERANCE_EXP] = {"exp", 1.2e-7, 2.4e-7},
 };
 

@@ -67,7 +67,7 @@ static void families_have_their_defaults(void **state) {
   assert_int_equal(c.max_positions, 32768);
   assert_true(c.norm_eps == 1e-6 && c.rope_theta == 1e4 && c.clip_qkv == 0);
   assert_int_equal(c.qk_norm, MOERUN_QK_NORM_HEAD);
-  assert_int_equal(c.gate_rule, MOERUN_GATE_SOFTMAX);
+  assert_int_equal(c.gate_rule.renormalise, 0);
   assert_int_equal(c.tied_head, 0);
   assert_int_equal(c.bos_token, -1);
   assert_int_equal(c.num_eos, 0);
@@ -78,7 +78,7 @@ static void families_have_their_defaults(void **state) {
   assert_int_equal(c.max_positions, 131072);
   assert_true(c.norm_eps == 1e-5 && c.rope_theta == 1e6);
   assert_int_equal(c.qk_norm, MOERUN_QK_NORM_NONE);
-  assert_int_equal(c.gate_rule, MOERUN_GATE_RENORMALISE);
+  assert_int_equal(c.gate_rule.renormalise, 1);
   assert_int_equal(c.bos_token, 1);
   assert_int_equal(c.num_eos, 1);
   assert_int_equal(c.eos_token[0], 2);
@@ -89,7 +89,7 @@ static void families_have_their_defaults(void **state) {
   assert_int_equal(c.max_positions, 4096);
   assert_true(c.norm_eps == 1e-5 && c.rope_theta == 1e4);
   assert_int_equal(c.qk_norm, MOERUN_QK_NORM_WHOLE);
-  assert_int_equal(c.gate_rule, MOERUN_GATE_SOFTMAX);
+  assert_int_equal(c.gate_rule.renormalise, 0);
   assert_int_equal(c.num_eos, 0); /* 50279 is not in this vocabulary */
   moerun__model_config_clear(&c);
 }
@@ -110,7 +110,7 @@ static void keys_are_read(void **state) {
       MOERUN_OK);
   assert_int_equal(c.head_dim, 24);
   assert_int_equal(c.num_kv_heads, 2);
-  assert_int_equal(c.gate_rule, MOERUN_GATE_RENORMALISE);
+  assert_int_equal(c.gate_rule.renormalise, 1);
   assert_true(c.rope_theta == 1e6 && c.norm_eps == 0.001);
   assert_int_equal(c.tied_head, 1);
   assert_int_equal(c.num_moe_layers, 2); /* layers 1 and 3 */

@@ -1,35 +1,21 @@
 /* Every set against every other bit for bit, and against the oracle within
- * the tolerances; the properties of the small operations. Attention has a file
- * of its own. */
+ * the tolerances; the properties of the small operations. Attention and the gate
+ * have files of their own. */
 #include "kernels/cpu/lanes.h"
 #include "kernels/kernels.h"
 #include "runtime/base/memory.h"
 #include "support/draw.h"
+#include "support/kernel_sets.h"
 #include "support/tolerance.h"
 
 #include <string.h>
 
-enum { SEED = 20240, FIRST_SET = 1, SENTINEL = -12345 };
-
-static const moerun__kernels *ref(void) {
-  return moerun__kernels_at(0);
-}
+enum { SEED = 20240, SENTINEL = -12345 };
 
 static float *floats(size_t count) {
   float *p = NULL;
   assert_int_equal(moerun__alloc(&p, count, sizeof *p), MOERUN_OK);
   return p;
-}
-
-static void assert_same_bits(const float *a, const float *b, size_t count,
-                             const char *set, const char *what) {
-  for (size_t i = 0; i < count; i++) {
-    if (moerun__f32_to_bits(a[i]) != moerun__f32_to_bits(b[i]) &&
-        !(isnan(a[i]) && isnan(b[i]))) {
-      fail_msg("%s, set %s: element %zu is %a, expected %a", what, set, i, a[i],
-               b[i]);
-    }
-  }
 }
 
 /* ---- linear ------------------------------------------------------------------ */
@@ -321,6 +307,47 @@ static void run_add(const moerun__kernels *set, float *out, const float *in,
   set->add(out, in + count, count);
 }
 
+/* Factors are the second half's first, or NULL. */
+static void run_add_rows(const moerun__kernels *set, float *out,
+                         const float *in, int32_t M, int32_t width) {
+  const size_t count = (size_t)M * (size_t)width;
+  memcpy(out, in, count * sizeof *out);
+  set->add_rows(out, in + count, width % 3 == 0 ? NULL : in, M, width);
+}
+
+static void run_sigmoid(const moerun__kernels *set, float *out, const float *in,
+                        int32_t M, int32_t width) {
+  set->sigmoid(out, in, (size_t)M * (size_t)width);
+}
+
+/* Without factors, rows are added as numbers are. */
+static void add_rows_without_factors_adds(void **state) {
+  (void)state;
+  draw from = {SEED + 4, 0};
+  float in[3 * 45];
+  float rows[3 * 45];
+  float all[3 * 45];
+  draw_floats(&from, in, 3 * 45, -4, 4);
+  draw_floats(&from, rows, 3 * 45, -4, 4);
+  memcpy(all, rows, sizeof all);
+  for (int i = 0; moerun__kernels_at(i) != NULL; i++) {
+    const moerun__kernels *set = moerun__kernels_at(i);
+    set->add_rows(rows, in, NULL, 3, 45);
+    set->add(all, in, sizeof in / sizeof *in);
+    assert_same_bits(rows, all, 3 * 45, set->name, "add_rows");
+  }
+}
+
+static void sigmoid_of_extremes(void **state) {
+  (void)state;
+  for (int i = 0; moerun__kernels_at(i) != NULL; i++) {
+    float p[7] = {HUGE_VALF, -HUGE_VALF, 3e38F, -3e38F, 0.0F, -0.0F, NAN};
+    moerun__kernels_at(i)->sigmoid(p, p, 7);
+    assert_true(p[0] == 1 && p[1] == 0 && p[2] == 1 && p[3] == 0);
+    assert_true(p[4] == 0.5F && p[5] == 0.5F && isnan(p[6]));
+  }
+}
+
 static void row_operations_agree(void **state) {
   (void)state;
   draw from = {SEED + 2, 0};
@@ -336,6 +363,8 @@ static void row_operations_agree(void **state) {
     compare_sets(run_rope, TOLERANCE_ROPE, in, M, width, 32);
     compare_sets(run_softmax, TOLERANCE_SOFTMAX, in, M, width, 1e-9);
     compare_sets(run_add, TOLERANCE_ROPE, in, M, width, 0);
+    compare_sets(run_add_rows, TOLERANCE_ROPE, in, M, width, 32);
+    compare_sets(run_sigmoid, TOLERANCE_SIGMOID, in, M, width, 0);
     moerun__free(in);
   }
 }
@@ -358,72 +387,6 @@ static void softmax_of_infinities(void **state) {
     const float all[2] = {-HUGE_VALF, -HUGE_VALF};
     set->softmax(p, all, 2, 1.0F);
     assert_true(isnan(p[0]) && isnan(p[1]));
-  }
-}
-
-/* ---- Gate ------------------------------------------------------------------------ */
-
-enum { MAX_EXPERTS = 130 };
-
-static void gate_agrees(void **state) {
-  (void)state;
-  draw from = {SEED + 3, 0};
-  for (int i = 0; i < 200; i++) {
-    const int32_t M = draw_int(&from, 0, 3);
-    const int32_t E = draw_int(&from, 1, MAX_EXPERTS);
-    const int32_t K = draw_int(&from, 1, E < 9 || i % 10 == 0 ? E : 8);
-    const moerun__gate_rule rule =
-        i % 2 == 0 ? MOERUN_GATE_SOFTMAX : MOERUN_GATE_RENORMALISE;
-    float logits[3 * MAX_EXPERTS];
-    draw_floats(&from, logits, (size_t)M * (size_t)E, -6, 6);
-    if (i % 3 == 0) { /* many ties */
-      for (int32_t j = 0; j < M * E; j++) {
-        logits[j] = floorf(logits[j] / 3);
-      }
-    }
-    int32_t expected_ids[3 * MAX_EXPERTS];
-    float expected[3 * MAX_EXPERTS];
-    float first[3 * MAX_EXPERTS];
-    float work[3 * MAX_EXPERTS];
-    memcpy(work, logits, sizeof work);
-    ref()->gate(expected_ids, expected, work, M, E, K, rule);
-    for (int s = FIRST_SET; moerun__kernels_at(s) != NULL; s++) {
-      const moerun__kernels *set = moerun__kernels_at(s);
-      int32_t ids[3 * MAX_EXPERTS];
-      float weight[3 * MAX_EXPERTS];
-      memcpy(work, logits, sizeof work);
-      set->gate(ids, weight, work, M, E, K, rule);
-      for (int32_t j = 0; j < M * K; j++) {
-        assert_int_equal(ids[j], expected_ids[j]);
-        assert_within(TOLERANCE_GATE, weight[j], expected[j], 1e-9);
-      }
-      if (s == FIRST_SET) memcpy(first, weight, sizeof first);
-      assert_same_bits(weight, first, (size_t)M * (size_t)K, set->name, "gate");
-    }
-  }
-}
-
-static void gate_ties_and_nan(void **state) {
-  (void)state;
-  for (int i = 0; moerun__kernels_at(i) != NULL; i++) {
-    const moerun__kernels *set = moerun__kernels_at(i);
-    int32_t ids[6];
-    float weight[6];
-    float ties[6] = {1, 2, 2, -0.0F, 0.0F, 2};
-    set->gate(ids, weight, ties, 1, 6, 6, MOERUN_GATE_RENORMALISE);
-    const int32_t order[6] = {1, 2, 5, 0, 3, 4};
-    assert_memory_equal(ids, order, sizeof order);
-    assert_true(weight[0] == weight[1] && weight[1] == weight[2]);
-    float total = 0;
-    for (int j = 0; j < 6; j++) {
-      total += weight[j];
-    }
-    assert_within(TOLERANCE_GATE, total, 1, 0);
-    float with_nan[6] = {NAN, -HUGE_VALF, NAN, 5, NAN, -3};
-    set->gate(ids, weight, with_nan, 1, 6, 5, MOERUN_GATE_SOFTMAX);
-    const int32_t last[5] = {3, 5, 1, 0, 2};
-    assert_memory_equal(ids, last, sizeof last);
-    assert_true(isnan(weight[0])); /* the sum was poisoned, not hidden */
   }
 }
 
@@ -563,9 +526,9 @@ int main(void) {
       cmocka_unit_test(exp_is_close_for_all_floats),
       cmocka_unit_test(silu_agrees_for_all_floats),
       cmocka_unit_test(row_operations_agree),
+      cmocka_unit_test(add_rows_without_factors_adds),
+      cmocka_unit_test(sigmoid_of_extremes),
       cmocka_unit_test(softmax_of_infinities),
-      cmocka_unit_test(gate_agrees),
-      cmocka_unit_test(gate_ties_and_nan),
       cmocka_unit_test(wire_rounds_and_comes_back),
       cmocka_unit_test(combine_sums_in_gate_order),
       cmocka_unit_test(sets_are_found_by_name),

@@ -91,8 +91,38 @@ static uint64_t gate(golden *g) {
   enum { E = 60, K = 6 };
   int32_t ids[M * K];
   draw_floats(&g->from, g->in, (size_t)M * E, -5, 5);
-  g->set->gate(ids, g->out, g->in, M, E, K, MOERUN_GATE_RENORMALISE);
+  const moerun__gate_rule rule = {.renormalise = 1, .scale = 1.0F};
+  g->set->gate(ids, g->out, g->in, M, E, K, &rule, NULL);
   return hash_bytes(hash_floats(g->out, (size_t)M * K), ids, sizeof ids);
+}
+
+static uint64_t gate_biased(golden *g) {
+  enum { E = 60, K = 6 };
+  int32_t ids[M * K];
+  float bias[E];
+  draw_floats(&g->from, g->in, (size_t)M * E, -5, 5);
+  draw_floats(&g->from, bias, E, -1, 1);
+  const moerun__gate_rule rule = {.score = MOERUN_SCORE_SIGMOID,
+                                  .renormalise = 1,
+                                  .scale = 2.5F,
+                                  .num_groups = 5,
+                                  .best_groups = 2};
+  g->set->gate(ids, g->out, g->in, M, E, K, &rule, bias);
+  return hash_bytes(hash_floats(g->out, (size_t)M * K), ids, sizeof ids);
+}
+
+static uint64_t sigmoid(golden *g) {
+  draw_floats(&g->from, g->in, D, -9, 9);
+  g->set->sigmoid(g->out, g->in, D);
+  return hash_floats(g->out, D);
+}
+
+static uint64_t add_rows(golden *g) {
+  enum { WIDTH = 90 };
+  draw_floats(&g->from, g->in, (size_t)M * WIDTH + M, -3, 3);
+  draw_floats(&g->from, g->out, (size_t)M * WIDTH, -3, 3);
+  g->set->add_rows(g->out, g->in, g->in + (size_t)M * WIDTH, M, WIDTH);
+  return hash_floats(g->out, (size_t)M * WIDTH);
 }
 
 static uint64_t attention(golden *g) {
@@ -148,6 +178,9 @@ static const struct {
     {"gate", gate, 0x5c8cea99e55336e3U},
     {"attention", attention, 0x106ebc61821173a9U},
     {"wire", wire, 0xff5501fd913de8aaU},
+    {"sigmoid", sigmoid, 0xd1bd4dbedadd14fcU},
+    {"add_rows", add_rows, 0x47e5f158a80f4e77U},
+    {"gate biased", gate_biased, 0x60b8634f0772e9b5U},
 };
 
 static void bits_are_the_golden_ones(void **state) {
