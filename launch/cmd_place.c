@@ -9,6 +9,7 @@
 #include "launch/describe_table.h"
 #include "launch/lines.h"
 #include "launch/place_loads.h"
+#include "launch/place_speeds.h"
 #include "launch/place_table.h"
 #include "placement/bound.h"
 #include "placement/export.h"
@@ -68,6 +69,11 @@ static moerun_status read_topology(place *p) {
     MOERUN_TRY(moerun__text_print(&p->topology_line, "%lld rank%s",
                                   (long long)ranks, ranks == 1 ? "" : "s"));
   }
+  MOERUN_TRY(moerun__topology_parse(&p->topology, p->topology_line.bytes));
+  if (!given(p, "speeds")) goto done;
+  MOERUN_TRY(moerun__place_speeds(&p->topology_line, text_of(p, "speeds"),
+                                  p->topology->num_ranks));
+  moerun__topology_destroy(p->topology);
   MOERUN_TRY(moerun__topology_parse(&p->topology, p->topology_line.bytes));
 done:
   return status;
@@ -185,7 +191,8 @@ static moerun_status create_problem(place *p) {
   const int objective = moerun__objective_find(text_of(p, "objective"));
   const moerun__problem_options options = {
       .objective = (moerun__objective)objective,
-      .slack = moerun__config_double(p->config, "slack")};
+      .slack = moerun__config_double(p->config, "slack"),
+      .spare_slots = (int32_t)moerun__config_int(p->config, "spare_slots")};
   MOERUN_TRY(
       moerun__problem_create(&p->problem, p->train, p->topology, &options));
   MOERUN_TRY(moerun_placement_create_block(&p->blocks, p->trace->num_layers,
@@ -387,6 +394,7 @@ static moerun_status report(place *p) {
   p->facts.train = p->train;
   p->facts.held_out = p->held_out;
   p->facts.placement = p->placement;
+  p->facts.is_uneven = moerun__topology_is_uneven(p->topology);
   if (given(p, "export")) {
     MOERUN_TRY(moerun__placement_export(p->placement, text_of(p, "export")));
   }

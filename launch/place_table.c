@@ -44,6 +44,24 @@ static void print_judgements(FILE *stream, const moerun__certificate *c) {
   }
 }
 
+/* The same loads in rows: what a slow rank has less than the others. */
+static void print_rows(FILE *stream, const moerun__place_facts *facts) {
+  const moerun__certificate *c = facts->placement->certificate;
+  static const char *const names[] = {"  in rows, speeds aside",
+                                      "  in the worst layer"};
+  for (int line = 0; facts->is_uneven && line < 2; line++) {
+    (void)fprintf(stream, "  %-27s", names[line]);
+    for (int h = 0; h <= c->has_held_out; h++) {
+      const moerun__judgement *before = &c->before[h];
+      const moerun__judgement *after = &c->after[h];
+      (void)fprintf(stream, "%s %10.4f %10.4f", h > 0 ? "  " : "",
+                    line == 0 ? before->row_load : before->worst_row_load,
+                    line == 0 ? after->row_load : after->worst_row_load);
+    }
+    (void)fputc('\n', stream);
+  }
+}
+
 /* What the loads could be if the tokens of replicated experts were shared out for
  * that alone. */
 static void print_even(FILE *stream, const moerun__place_facts *facts) {
@@ -129,6 +147,7 @@ void moerun__place_print(FILE *stream, const moerun__place_facts *facts) {
   (void)fputc('\n', stream);
   print_columns(stream, facts);
   print_judgements(stream, p->certificate);
+  print_rows(stream, facts);
   print_even(stream, facts);
   print_homes(stream, facts);
   print_verdict(stream, facts);
@@ -184,6 +203,29 @@ done:
   return status;
 }
 
+static moerun_status put_rows(moerun__text *out,
+                              const moerun__place_facts *facts) {
+  moerun_status status = MOERUN_OK;
+  const moerun__certificate *c = facts->placement->certificate;
+  static const char *const names[] = {"train", "held_out"};
+  const int halves = c->has_held_out ? 2 : 1;
+  if (!facts->is_uneven) goto done;
+  MOERUN_TRY(moerun__text_print(out, ",\n  \"row_load\": {"));
+  for (int h = 0; h < halves; h++) {
+    const moerun__judgement *before = &c->before[h];
+    const moerun__judgement *after = &c->after[h];
+    MOERUN_TRY(moerun__text_print(
+        out,
+        "%s\"%s\": {\"contiguous\": {\"load\": %.9g, \"worst_load\": %.9g}, "
+        "\"placed\": {\"load\": %.9g, \"worst_load\": %.9g}}",
+        h > 0 ? ",\n    " : "", names[h], before->row_load,
+        before->worst_row_load, after->row_load, after->worst_row_load));
+  }
+  MOERUN_TRY(moerun__text_print(out, "}"));
+done:
+  return status;
+}
+
 moerun_status moerun__place_json(moerun__text *out,
                                  const moerun__place_facts *facts) {
   moerun_status status = MOERUN_OK;
@@ -209,6 +251,7 @@ moerun_status moerun__place_json(moerun__text *out,
       (long long)facts->trace->num_sequences,
       (long long)facts->train->num_sequences, (long long)held_out));
   MOERUN_TRY(put_homes(out, facts));
+  MOERUN_TRY(put_rows(out, facts));
   MOERUN_TRY(put_even(out, facts));
   MOERUN_TRY(moerun__text_print(out, ",\n  \"certificate\": "));
   MOERUN_TRY(moerun__certificate_print(out, p->certificate, "  "));

@@ -13,6 +13,7 @@ typedef struct moerun__place_facts {
   const moerun__trace *train;        /* part trained on                       */
   const moerun__trace *held_out;     /* NULL: none                            */
   const moerun_placement *placement; /* with certificate                      */
+  int is_uneven; /* ranks differ in speed                                   */
   int is_solved; /* 0: the placement was given, nothing is certified         */
   int has_homes; /* the trace was recorded on as many ranks as the placement
                      has, and says which sequence ran where                   */

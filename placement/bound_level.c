@@ -1,8 +1,8 @@
 /* From a problem to its relaxation, and when to do what to it.
  *
  * Where E is not a multiple of R, blanks fill every part up to the same number
- * of items: they have no load and no pairs, and no two of one layer share a
- * rank, so that counts are met exactly. */
+ * of items: they have no load and no pairs, and where counts differ by one no two of one layer
+ * share a rank, so that they are met exactly. */
 #include "placement/bound_level.h"
 
 #include <math.h>
@@ -65,7 +65,8 @@ static void fill_layer(moerun__relax *relax, const moerun__problem *problem,
   for (size_t i = 0; i < n; i++) {
     for (size_t j = 0; j < n; j++) {
       if (i == j) continue;
-      const int both_blank = i >= E && j >= E && ranks_per_part == 1;
+      const int both_blank = i >= E && j >= E && ranks_per_part == 1 &&
+                             problem->most_slots - problem->fewest_slots == 1;
       const int too_heavy = i < E && j < E && load[i] + load[j] > cap;
       apart[i * n + j] =
           both_blank || too_heavy || relax->num_items == relax->num_parts;

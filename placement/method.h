@@ -32,9 +32,10 @@ typedef struct moerun__method {
   const char *name;
   const char *summary;
   int needs_glpk;
-  int keeps_caps; /* 0: a baseline that may exceed the load caps */
-  int replicates; /* 1: fills the spare slots itself */
-  int by_loads;   /* 1: looks at loads alone, if at anything: needs no trace */
+  int ignores_speed; /* 1: refused where ranks differ in speed */
+  int keeps_caps;    /* 0: a baseline that may exceed the load caps */
+  int replicates;    /* 1: fills the spare slots itself */
+  int by_loads; /* 1: looks at loads alone, if at anything: needs no trace */
   /* ERR_UNSUPPORTED: not for this problem (says why) or not in this build;
    * ERR_INFEASIBLE: the caps cannot be met: never silently relaxed. */
   moerun_status (*solve)(moerun__solution *solution,

@@ -81,7 +81,8 @@ static moerun_status pack(balancer *b, int32_t count, const double *speed,
                           int32_t num_bins) {
   if (count != num_bins || speed != NULL) {
     moerun__heaviest_first(b->order, b->weight, count);
-    return moerun__pack_evenly(b->bin_of, b->weight, count, speed, num_bins);
+    const moerun__bins bins = moerun__even_bins(count, num_bins, speed, NULL);
+    return moerun__pack(b->bin_of, b->weight, count, &bins);
   }
   for (int32_t i = 0; i < count; i++) {
     b->bin_of[i] = i;

@@ -1,5 +1,5 @@
-/* Even loads and nothing else: longest processing time first, with equal counts
- * and rank speeds. What DeepSeek's EPLB does when there are no spare slots. */
+/* Even loads and nothing else: longest processing time first, within the
+ * counts and by the speeds of ranks. What DeepSeek's EPLB does when there are no spare slots. */
 #include "placement/methods.h"
 
 #include "placement/packing.h"
@@ -11,9 +11,10 @@ moerun_status moerun__solve_lpt(moerun__solution *solution,
   (void)options;
   const size_t E = (size_t)problem->num_experts;
   for (int32_t l = 0; l < problem->num_layers; l++) {
-    MOERUN_TRY(moerun__pack_evenly(
-        solution->rank_of + (size_t)l * E, problem->load + (size_t)l * E,
-        problem->num_experts, problem->topology->speed, problem->num_ranks));
+    const moerun__bins bins = moerun__problem_bins(problem, l);
+    MOERUN_TRY(moerun__pack(solution->rank_of + (size_t)l * E,
+                            problem->load + (size_t)l * E, problem->num_experts,
+                            &bins));
   }
 done:
   return status;

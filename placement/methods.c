@@ -13,10 +13,12 @@ static const moerun__method methods[] = {
     {.name = "contiguous",
      .summary = "blocks of neighbouring experts; looks at no routing",
      .by_loads = 1,
+     .ignores_speed = 1,
      .solve = moerun__solve_contiguous},
     {.name = "random",
      .summary = "blocks of shuffled experts; looks at no routing",
      .by_loads = 1,
+     .ignores_speed = 1,
      .solve = moerun__solve_random},
     {.name = "lpt",
      .summary = "even loads: heaviest expert first onto the lightest rank",
@@ -48,6 +50,7 @@ static const moerun__method methods[] = {
     {.name = "exflow",
      .summary = "paths of first experts, by integer programs for halves",
      .needs_glpk = 1,
+     .ignores_speed = 1,
      .solve = moerun__solve_exflow},
     {.name = "moetuner",
      .summary = "even loads by integer programs, then ranks by assignment",
@@ -57,6 +60,7 @@ static const moerun__method methods[] = {
     {.name = "topo",
      .summary = "experts near their layer's host, by a linear program",
      .needs_glpk = 1,
+     .ignores_speed = 1,
      .solve = moerun__solve_topo},
     {.name = "ilp",
      .summary = "an integer program of the whole; for very small problems",
@@ -188,6 +192,12 @@ static moerun_status check_request(const moerun__problem *problem,
                  MOERUN_ERR_UNSUPPORTED,
                  "placement: method %s needs the routing of a trace, not loads "
                  "alone",
+                 method->name);
+  MOERUN_REQUIRE(!method->ignores_speed ||
+                     !moerun__topology_is_uneven(problem->topology),
+                 MOERUN_ERR_UNSUPPORTED,
+                 "placement: method %s does not look at speeds, found ranks "
+                 "that differ in speed",
                  method->name);
   MOERUN_REQUIRE(
       options->spare_slots >= 0 && options->spare_slots <= problem->num_experts,

@@ -10,6 +10,7 @@
 
 #include "runtime/base/memory.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { MOST_HOMES = 64 };
@@ -41,6 +42,8 @@ typedef struct tally {
   int64_t most_link;  /* largest link, summed over boundaries */
   double load_sum;
   double worst_load;
+  double row_load_sum;
+  double worst_row_load;
 } tally;
 
 static int has_replicas(const moerun_placement *placement) {
@@ -108,19 +111,24 @@ static void count_pairs(tally *sums) {
   }
 }
 
-/* Most loaded rank per unit of speed against the mean. */
+/* Most loaded rank against the mean, per unit of speed and in rows. */
 static void end_layer(tally *sums) {
   const int32_t R = sums->placement->num_ranks;
   int64_t total = 0;
+  int64_t most = 0;
   double fullest = 0;
   for (int32_t r = 0; r < R; r++) {
     total += sums->load[r];
     const double full = (double)sums->load[r] / sums->topology->speed[r];
     if (full > fullest) fullest = full;
+    if (sums->load[r] > most) most = sums->load[r];
   }
   const double load = total > 0 ? fullest * R / (double)total : 1;
+  const double row_load = total > 0 ? (double)most * R / (double)total : 1;
   sums->load_sum += load;
-  if (load > sums->worst_load) sums->worst_load = load;
+  sums->worst_load = fmax(sums->worst_load, load);
+  sums->row_load_sum += row_load;
+  sums->worst_row_load = fmax(sums->worst_row_load, row_load);
 }
 
 static void end_boundary(tally *sums) {
@@ -188,6 +196,8 @@ static void conclude(moerun__judgement *out, const tally *sums,
   out->tail = ratio((double)sums->most_link * R * R, pairs);
   out->load = sums->load_sum / layers;
   out->worst_load = sums->worst_load;
+  out->row_load = sums->row_load_sum / layers;
+  out->worst_row_load = sums->worst_row_load;
 }
 
 static moerun_status check_fit(const moerun_placement *placement,

@@ -57,6 +57,16 @@ done:
   return status;
 }
 
+moerun__bins moerun__problem_bins(const moerun__problem *problem,
+                                  int32_t layer) {
+  return (moerun__bins){.count = problem->num_ranks,
+                        .fewest = problem->fewest_slots,
+                        .most = problem->most_slots,
+                        .speed = problem->topology->speed,
+                        .cap = problem->cap +
+                               (size_t)layer * (size_t)problem->num_ranks};
+}
+
 static const int16_t *terms_of(const moerun__trace *trace, int64_t token,
                                int32_t layer) {
   return trace->ids +
@@ -110,9 +120,10 @@ static moerun_status set_caps(moerun__problem *problem, int32_t layer,
   const double *speed = problem->topology->speed;
   const int64_t *load = problem->load + (size_t)layer * (size_t)E;
   int64_t *cap = problem->cap + (size_t)layer * (size_t)R;
+  const moerun__bins bins = moerun__problem_bins(problem, layer);
   int64_t total = 0;
   double fullest = 0;
-  MOERUN_TRY(moerun__pack_evenly(rank_of, load, E, speed, R));
+  MOERUN_TRY(moerun__pack(rank_of, load, E, &bins));
   for (int32_t r = 0; r < R; r++) {
     filled[r] = 0;
   }
@@ -132,6 +143,23 @@ done:
   return status;
 }
 
+/* A slow rank cannot be relieved of more than its hot experts while all ranks
+ * hold as many; with room elsewhere it can. */
+static void set_counts(moerun__problem *problem, int32_t spare_slots) {
+  const int32_t E = problem->num_experts;
+  const int32_t R = problem->num_ranks;
+  problem->fewest_slots = E / R;
+  problem->even_slots = problem->fewest_slots + (E % R != 0);
+  problem->most_slots = problem->even_slots;
+  if (spare_slots == 0 || !moerun__topology_is_uneven(problem->topology)) {
+    return;
+  }
+  problem->most_slots = E - problem->even_slots < spare_slots
+                            ? E
+                            : problem->even_slots + spare_slots;
+  if (problem->fewest_slots > 1) problem->fewest_slots = 1;
+}
+
 /* Everything but the statistics. */
 static moerun_status create_empty(moerun__problem **out, int32_t num_layers,
                                   int32_t num_experts,
@@ -149,9 +177,7 @@ static moerun_status create_empty(moerun__problem **out, int32_t num_layers,
   problem->num_ranks = topology->num_ranks;
   problem->objective = options->objective;
   problem->slack = options->slack > 0 ? options->slack : 0.05;
-  problem->fewest_slots = num_experts / topology->num_ranks;
-  problem->most_slots =
-      problem->fewest_slots + (num_experts % topology->num_ranks != 0);
+  set_counts(problem, options->spare_slots);
   MOERUN_TRY(choose_weights(problem, options));
   MOERUN_TRY(moerun__alloc(&problem->load, L * (size_t)num_experts,
                            sizeof *problem->load));

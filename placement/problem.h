@@ -5,6 +5,7 @@
 #ifndef MOERUN_PLACEMENT_PROBLEM_H
 #define MOERUN_PLACEMENT_PROBLEM_H
 
+#include "placement/packing.h"
 #include "placement/placement.h"
 #include "placement/trace.h"
 
@@ -23,6 +24,8 @@ typedef struct moerun__topology {
 
 moerun_status moerun__topology_parse(moerun__topology **out, const char *text);
 void moerun__topology_destroy(moerun__topology *topology);
+/* Whether any two ranks differ in speed. */
+int moerun__topology_is_uneven(const moerun__topology *topology);
 
 typedef enum moerun__objective {
   MOERUN_OBJECTIVE_FANOUT = 0, /* distinct ranks that a token's K experts are
@@ -51,9 +54,12 @@ typedef struct moerun__problem {
                           j in layer l + 1: W                               */
   int64_t *together;  /* [L][E][E] tokens with i and j in one layer: A;
                           symmetric, diagonal 0                             */
-  int32_t most_slots; /* experts per (layer, rank) at most, before spares:
-                          ceil(E / R)                                       */
-  int32_t fewest_slots; /* floor(E / R) */
+  int32_t even_slots; /* ceil(E / R) */
+  int32_t most_slots; /* experts per (layer, rank) at most, their copies not
+                           counted: ceil(E / R); where speeds differ, the spare
+                           slots too                                        */
+  int32_t fewest_slots; /* floor(E / R); there: one at most, so that a slow rank
+                           still shows when it is faster                    */
   double slack;         /* as in the options, the default filled in */
   int64_t *cap;         /* [L][R] most load of a rank: its share of the mean by
                            speed times (1 + slack), or what an LPT packing
@@ -62,8 +68,10 @@ typedef struct moerun__problem {
 
 typedef struct moerun__problem_options {
   moerun__objective objective;
-  double slack;       /* load may exceed a rank's share by this; 0: 0.05 */
-  double node_weight; /* 0: from the topology's bandwidths, else 1 and 1 */
+  double slack;        /* load may exceed a rank's share by this; 0: 0.05 */
+  int32_t spare_slots; /* where speeds differ a rank may hold so many experts
+                          more than ceil(E / R)                           */
+  double node_weight;  /* 0: from the topology's bandwidths, else 1 and 1 */
   double far_weight;
 } moerun__problem_options;
 
@@ -77,6 +85,10 @@ moerun__problem_create_loads(moerun__problem **out, const int64_t *load,
                              int32_t num_layers, int32_t num_experts,
                              const moerun__topology *topology, double slack);
 void moerun__problem_destroy(moerun__problem *problem);
+
+/* The ranks of a layer as bins for its experts. */
+moerun__bins moerun__problem_bins(const moerun__problem *problem,
+                                  int32_t layer);
 
 /* What a placement does to a trace (train or held out), replicas included. */
 typedef struct moerun__judgement {
@@ -94,8 +106,10 @@ typedef struct moerun__judgement {
   double load;        /* max/mean rank load per unit of speed, mean over
                          layers                                              */
   double worst_load;  /* max over layers                                     */
-  int64_t rows_out;   /* with homes given: remote, summed                    */
-  int64_t rows_back;  /* with homes given: returned, summed                  */
+  double row_load;    /* the same two in rows, whatever the speeds           */
+  double worst_row_load;
+  int64_t rows_out;  /* with homes given: remote, summed                    */
+  int64_t rows_back; /* with homes given: returned, summed                  */
 } moerun__judgement;
 
 /* home_of_sequence[num_sequences]: the rank that each sequence lives on, for

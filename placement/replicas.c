@@ -69,7 +69,7 @@ moerun_status moerun__replicas_create(moerun__replicas **out,
   MOERUN_TRY(moerun__alloc(&replicas, 1, sizeof *replicas));
   replicas->problem = problem;
   replicas->num_homes = R < MOST_HOMES ? R : MOST_HOMES;
-  replicas->room = problem->most_slots + spare_slots;
+  replicas->room = problem->even_slots + spare_slots;
   replicas->layer = -1;
   replicas->map.num_layers = problem->num_layers;
   replicas->map.num_experts = problem->num_experts;

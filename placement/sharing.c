@@ -76,12 +76,12 @@ moerun_status moerun__sharing_create(moerun__sharing **out,
   moerun__sharing *s = NULL;
   const size_t E = (size_t)problem->num_experts;
   const size_t R = (size_t)problem->num_ranks;
-  const size_t room = (size_t)problem->most_slots + (size_t)spare_slots;
+  const size_t room = (size_t)problem->even_slots + (size_t)spare_slots;
   *out = NULL;
   MOERUN_TRY(moerun__alloc(&s, 1, sizeof *s));
   s->problem = problem;
   s->visits = visits;
-  s->room = problem->most_slots + spare_slots;
+  s->room = problem->even_slots + spare_slots;
   MOERUN_TRY(moerun__alloc(&s->item_of, E, sizeof *s->item_of));
   MOERUN_TRY(moerun__alloc(&s->taken, E, sizeof *s->taken));
   MOERUN_TRY(moerun__alloc(&s->cap, R, sizeof *s->cap));

@@ -121,11 +121,10 @@ moerun_status moerun__start_ranks(int32_t *rank_of,
   const size_t E = (size_t)problem->num_experts;
   for (int32_t l = 0; l < problem->num_layers; l++) {
     int32_t overfull = -1;
-    MOERUN_TRY(moerun__pack_within(
-        rank_of + (size_t)l * E, &overfull, problem->load + (size_t)l * E,
-        problem->num_experts, problem->topology->speed,
-        problem->cap + (size_t)l * (size_t)problem->num_ranks,
-        problem->num_ranks));
+    const moerun__bins bins = moerun__problem_bins(problem, l);
+    MOERUN_TRY(moerun__pack_within(rank_of + (size_t)l * E, &overfull,
+                                   problem->load + (size_t)l * E,
+                                   problem->num_experts, &bins));
     MOERUN_REQUIRE(overfull < 0, MOERUN_ERR_INFEASIBLE,
                    "placement: layer %d, rank %d: no packing within the load "
                    "caps was found",
@@ -195,15 +194,17 @@ static moerun_status pack_node(const levels *by, int32_t *rank_of,
   const int32_t first = node * by->per_node;
   int32_t count = 0;
   int32_t overfull = -1;
+  moerun__bins ranks = moerun__problem_bins(problem, layer);
+  ranks.count = by->per_node;
+  ranks.speed += first;
+  ranks.cap += first;
   for (int32_t e = 0; e < problem->num_experts; e++) {
     if (by->node_of[row + (size_t)e] != node) continue;
     by->expert[count] = e;
     by->load[count++] = problem->load[row + (size_t)e];
   }
-  MOERUN_TRY(moerun__pack_within(
-      by->packed, &overfull, by->load, count, problem->topology->speed + first,
-      problem->cap + (size_t)layer * (size_t)problem->num_ranks + (size_t)first,
-      by->per_node));
+  MOERUN_TRY(
+      moerun__pack_within(by->packed, &overfull, by->load, count, &ranks));
   for (int32_t i = 0; i < count; i++) {
     rank_of[row + (size_t)by->expert[i]] = first + by->packed[i];
   }
@@ -219,10 +220,9 @@ static moerun_status repair_layer(const levels *by, int32_t *rank_of,
   const size_t E = (size_t)problem->num_experts;
   const size_t row = (size_t)layer * E;
   int32_t overfull = -1;
-  MOERUN_TRY(moerun__pack_repair(
-      rank_of + row, &overfull, problem->load + row, problem->num_experts,
-      problem->cap + (size_t)layer * (size_t)problem->num_ranks,
-      problem->num_ranks, by->per_node));
+  const moerun__bins bins = moerun__problem_bins(problem, layer);
+  MOERUN_TRY(moerun__pack_repair(rank_of + row, &overfull, problem->load + row,
+                                 problem->num_experts, &bins, by->per_node));
   if (overfull >= 0) {
     memcpy(rank_of + row, by->start + row, E * sizeof *rank_of);
   }

@@ -180,6 +180,16 @@ done:
   return status;
 }
 
+int moerun__topology_is_uneven(const moerun__topology *topology) {
+  for (int32_t r = 1; r < topology->num_ranks; r++) {
+    if (topology->speed[r] < topology->speed[0] ||
+        topology->speed[r] > topology->speed[0]) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
 void moerun__topology_destroy(moerun__topology *topology) {
   if (topology == NULL) return;
   moerun__free(topology->speed);

@@ -92,6 +92,9 @@ static const moerun__config_row table[] = {
     TEXT_ROW("topology", "line", PLACE, 0,
              "the cluster, such as \"2 nodes x 4 ranks\"; see "
              "placement/README.md"),
+    TEXT_ROW("speeds", "list", PLACE, 0,
+             "of the ranks, such as \"1,1,0.25,1\", or the metrics file of a "
+             "run that balanced: loads follow them"),
     NAME_ROW("method", "cd", "name", PLACE,
              "how to place, or list: the methods there are"),
     CHOICE_ROW("objective", "fanout", "fanout|cut|weighted|tail", PLACE,
@@ -109,7 +112,8 @@ static const moerun__config_row table[] = {
     INT_ROW("polish", "0", "rounds", 0, 1048576, PLACE,
             "of annealing beyond the method's own"),
     INT_ROW("spare_slots", "0", "experts", 0, 32767, PLACE,
-            "replicas that a rank has room for in each layer"),
+            "experts that a rank has room for in each layer beyond an even "
+            "share: replicas, and where speeds differ, those of slow ranks"),
     INT_ROW("expert_groups", "1", "groups", 1, 32767, PLACE,
             "eplb: groups of neighbouring experts, each on one node if the "
             "nodes divide them"),

@@ -136,6 +136,33 @@ grep -q certificate q && complain 'q: a certificate without a trace'
 succeed 0 place --loads l --ranks 4 --method lpt
 says '  rank load max/mean              1.5316     1.0415'
 
+# ---- Speeds: of a list, or of a run that measured them
+
+succeed 0 place --trace t.npy --ranks 3 --speeds '1, 1,0.25' --spare-slots 2 \
+  --json j --output q
+says '    in rows, speeds aside'
+grep -qF '"row_load": {"train": {"contiguous": {"load": ' j ||
+  complain "j: $(cat j)"
+grep -qF '"topology": "3 ranks, speed 1 1 0.25"' q || complain "q: $(cat q)"
+succeed 4 run --model "$model" --prompts prompts --output out.slow --overwrite \
+  --metrics m.slow --fault rank=2,compute=8x,clock=counted
+succeed 0 place --trace t.npy --ranks 4 --speeds m.slow --method lpt --output q
+grep -q '"topology": "4 ranks, speed 1 1 0\.[0-9]* 1"' q ||
+  complain "q: $(grep topology q)"
+succeed 0 place --loads l --ranks 4 --method lpt --speeds 1,1,1,0.5
+says '4 ranks, speed 1 1 1 0.5'
+refuse 2 '--speeds: expected 2 speeds from 0.001 to 1000 with commas between' \
+  --trace c.npy --ranks 2 --speeds 1,2,3
+refuse 2 'found "0" at rank 1' --trace c.npy --ranks 2 --speeds 1,0
+refuse 66 'nowhere.json: cannot be opened' \
+  --trace c.npy --ranks 2 --speeds nowhere.json
+refuse 65 'm.slow: key "ranks": expected 2 ranks as in the topology, found 4' \
+  --trace c.npy --ranks 2 --speeds m.slow
+refuse 65 'j: expected the key "balance" of a run that balanced, found none' \
+  --trace c.npy --ranks 2 --speeds j
+refuse 65 'method contiguous does not look at speeds' \
+  --trace c.npy --ranks 2 --speeds 1,2 --method contiguous
+
 # ---- Bounds: of every placement, solved or given
 
 succeed 0 place --trace t.npy --ranks 4 --objective cut --bound sdp \

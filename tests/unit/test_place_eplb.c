@@ -252,7 +252,8 @@ static void groups_stay_on_one_node(void **state) {
 }
 
 /* The problem of a load table: methods by loads alone see the same loads and
- * caps and place alike; the others are refused, not run on nothing. */
+ * caps and place alike; the others are refused, not run on nothing; so
+ * are those that know of no speeds. */
 static void loads_alone_are_enough(void **state) {
   (void)state;
   place_world w;
@@ -268,7 +269,7 @@ static void loads_alone_are_enough(void **state) {
     moerun_placement *p = NULL;
     moerun_placement *q = NULL;
     const moerun__method_options how = {.seed = 5};
-    if (!method->by_loads) {
+    if (!method->by_loads || method->ignores_speed) {
       assert_int_equal(moerun__place(&p, NULL, NULL, bare, method, &how),
                        MOERUN_ERR_UNSUPPORTED);
       continue;

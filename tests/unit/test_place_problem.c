@@ -111,9 +111,9 @@ static void packing_keeps_counts_and_speeds(void **state) {
           load[order[i - 1]] > load[order[i]] ||
           (load[order[i - 1]] == load[order[i]] && order[i - 1] < order[i]));
     }
-    assert_int_equal(
-        moerun__pack_evenly(bin_of, load, n, round % 2 ? speed : NULL, bins),
-        MOERUN_OK);
+    const moerun__bins even =
+        moerun__even_bins(n, bins, round % 2 ? speed : NULL, NULL);
+    assert_int_equal(moerun__pack(bin_of, load, n, &even), MOERUN_OK);
     for (int32_t i = 0; i < n; i++) {
       assert_in_range(bin_of[i], 0, bins - 1);
       count[bin_of[i]]++;
@@ -126,9 +126,11 @@ static void packing_keeps_counts_and_speeds(void **state) {
   static const int64_t load[] = {3, 7, 4, 1, 6, 5};
   static const double speed[] = {1, 2};
   int32_t bin_of[6];
-  assert_int_equal(moerun__pack_evenly(bin_of, load, 6, NULL, 2), MOERUN_OK);
+  moerun__bins two = moerun__even_bins(6, 2, NULL, NULL);
+  assert_int_equal(moerun__pack(bin_of, load, 6, &two), MOERUN_OK);
   assert_memory_equal(bin_of, ((int32_t[]){0, 0, 0, 1, 1, 1}), sizeof bin_of);
-  assert_int_equal(moerun__pack_evenly(bin_of, load, 6, speed, 2), MOERUN_OK);
+  two.speed = speed;
+  assert_int_equal(moerun__pack(bin_of, load, 6, &two), MOERUN_OK);
   assert_memory_equal(bin_of, ((int32_t[]){0, 1, 1, 0, 0, 1}), sizeof bin_of);
 }
 

@@ -297,7 +297,7 @@ static void assert_within(const place_world *w, const moerun_placement *p,
     }
     for (int32_t r = 0; r < R; r++) {
       assert_true(p->slot_count[l * R + r] <=
-                  problem->most_slots + spare_slots);
+                  problem->even_slots + spare_slots);
       assert_true(load[r] <= R * problem->cap[l * R + r]);
     }
   }

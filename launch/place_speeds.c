@@ -1,0 +1,97 @@
+/* Speeds count by their ratios. Those of a run are what its ranks believed of
+ * themselves at its end; as in the run, a rank within the dead band of the
+ * fastest is as fast. */
+#include "launch/place_speeds.h"
+
+#include "runtime/balance/plan.h"
+#include "runtime/base/json.h"
+#include "runtime/base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t file_limit = (size_t)1 << 28;
+
+/* Slower ones would print with an exponent. */
+#define LEAST 0.001
+#define MOST  1000.0
+
+static int is_list(const char *speeds) {
+  return speeds[strspn(speeds, "0123456789., ")] == '\0';
+}
+
+static moerun_status read_list(double *speed, const char *speeds,
+                               int32_t num_ranks) {
+  moerun_status status = MOERUN_OK;
+  const char *at = speeds;
+  for (int32_t r = 0; r < num_ranks; r++) {
+    char *end = NULL;
+    speed[r] = strtod(at, &end);
+    end += strspn(end, " ");
+    MOERUN_REQUIRE(end != at && speed[r] >= LEAST && speed[r] <= MOST &&
+                       *end == (r + 1 < num_ranks ? ',' : '\0'),
+                   MOERUN_ERR_INVALID,
+                   "--speeds: expected %d speeds from %g to %g with commas "
+                   "between, found \"%.100s\" at rank %d",
+                   num_ranks, LEAST, MOST, at, r);
+    at = end + 1;
+  }
+done:
+  return status;
+}
+
+static moerun_status read_metrics(double *speed, const char *path,
+                                  int32_t num_ranks) {
+  moerun_status status = MOERUN_OK;
+  json_t *root = NULL;
+  json_t *balance = NULL;
+  json_t *ranks = NULL;
+  double fastest = 0;
+  MOERUN_TRY(moerun__json_load(&root, path, file_limit));
+  MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
+                 "%s: expected the metrics of a run, found %s", path,
+                 moerun__json_kind(root));
+  MOERUN_REQUIRE(json_object_get(root, "balance") != NULL, MOERUN_ERR_FORMAT,
+                 "%s: expected the key \"balance\" of a run that balanced, "
+                 "found none",
+                 path);
+  MOERUN_TRY(moerun__json_object(&balance, root, "balance", path));
+  MOERUN_TRY(moerun__json_array(&ranks, balance, "ranks", path));
+  MOERUN_REQUIRE(json_array_size(ranks) == (size_t)num_ranks, MOERUN_ERR_SHAPE,
+                 "%s: key \"ranks\": expected %d ranks as in the topology, "
+                 "found %zu",
+                 path, num_ranks, json_array_size(ranks));
+  for (int32_t r = 0; r < num_ranks; r++) {
+    const json_t *rank = json_array_get(ranks, (size_t)r);
+    MOERUN_REQUIRE(json_is_object(rank), MOERUN_ERR_FORMAT,
+                   "%s: key \"ranks\": entry %d: expected an object, found %s",
+                   path, r, moerun__json_kind(rank));
+    MOERUN_TRY(
+        moerun__json_double(&speed[r], rank, "speed", LEAST, MOST, NULL, path));
+    fastest = fmax(fastest, speed[r]);
+  }
+  for (int32_t r = 0; r < num_ranks; r++) {
+    const double behind = MOERUN_SPEED_OCTAVE * log2(fastest / speed[r]);
+    if (behind < MOERUN_SPEED_NOISE + 0.5) speed[r] = fastest;
+  }
+done:
+  json_decref(root);
+  return status;
+}
+
+moerun_status moerun__place_speeds(moerun__text *line, const char *speeds,
+                                   int32_t num_ranks) {
+  moerun_status status = MOERUN_OK;
+  double *speed = NULL;
+  MOERUN_TRY(moerun__alloc(&speed, (size_t)num_ranks, sizeof *speed));
+  MOERUN_TRY(is_list(speeds) ? read_list(speed, speeds, num_ranks)
+                             : read_metrics(speed, speeds, num_ranks));
+  MOERUN_TRY(moerun__text_print(line, ", speed"));
+  for (int32_t r = 0; r < num_ranks; r++) {
+    MOERUN_TRY(moerun__text_print(line, " %.6g", speed[r]));
+  }
+done:
+  moerun__free(speed);
+  return status;
+}
