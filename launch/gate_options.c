@@ -45,11 +45,20 @@ static moerun__weight_rule rule_of(const moerun__config *config) {
   return (moerun__weight_rule)choice(config, "drop_weights", names);
 }
 
+static moerun_status read_top_k(moerun__gate_options *options,
+                                const moerun__config *config) {
+  const char *text = moerun__config_text(config, "top_k");
+  options->width.most = 0;
+  options->limits.count = 0;
+  if (text[0] == '\0') return MOERUN_OK;
+  return moerun__width_parse(&options->width.most, &options->limits, text);
+}
+
 moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
   static const char *const metrics[] = {"score", "first", "last", "hash", NULL};
   static const char *const expansions[] = {"off", "paper", "fill", NULL};
   const double top_p = moerun__config_double(config, "gate_top_p");
-  return (moerun__gate_options){
+  moerun__gate_options options = {
       .capacity = {.gamma = (int32_t)lround(
                        1000 * moerun__config_double(config, "capacity")),
                    .scope = scope_of(config),
@@ -64,9 +73,9 @@ moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
                    .keep_top1 = moerun__config_bool(config, "keep_best"),
                    .decode = moerun__config_bool(config, "capacity_decode"),
                    .seed = (uint64_t)moerun__config_int(config, "seed")},
-      .width = {.most = (int32_t)moerun__config_int(config, "top_k"),
-                .top_p = top_p < 1 ? top_p : 0,
-                .rule = rule_of(config)}};
+      .width = {.top_p = top_p < 1 ? top_p : 0, .rule = rule_of(config)}};
+  (void)read_top_k(&options, config); /* checked before */
+  return options;
 }
 
 moerun_status moerun__gate_options_check(const moerun__config *config) {
@@ -75,6 +84,8 @@ moerun_status moerun__gate_options_check(const moerun__config *config) {
       "capacity_scope",  "capacity_level", "capacity_metric", "capacity_window",
       "capacity_decode", "expanded",       "keep_best"};
   const double capacity = moerun__config_double(config, "capacity");
+  moerun__gate_options options;
+  MOERUN_TRY(read_top_k(&options, config));
   MOERUN_REQUIRE(!isolates(config) ||
                      moerun__config_origin_of(config, "capacity_scope") ==
                          MOERUN_CONFIG_DEFAULT ||
@@ -101,11 +112,22 @@ done:
   return status;
 }
 
+moerun_status moerun__gate_options_fit(const moerun__config *config,
+                                       int32_t num_moe_layers) {
+  moerun_status status = MOERUN_OK;
+  moerun__gate_options options;
+  MOERUN_TRY(read_top_k(&options, config));
+  MOERUN_TRY(moerun__width_limits_check(&options.limits, num_moe_layers));
+done:
+  return status;
+}
+
 uint64_t moerun__gate_options_digest(uint64_t digest,
                                      const moerun__config *config) {
   const moerun__gate_options options = moerun__gate_options_of(config);
   const moerun__capacity_options *c = &options.capacity;
   const moerun__width *w = &options.width;
+  const moerun__width_limits *limits = &options.limits;
   if (c->gamma > 0) {
     const int64_t words[] = {
         c->gamma,           (int64_t)c->scope,     (int64_t)c->level,
@@ -116,10 +138,15 @@ uint64_t moerun__gate_options_digest(uint64_t digest,
       digest = moerun__digest_int(digest, words[i]);
     }
   }
-  if (w->most > 0 || w->top_p > 0) {
+  if (w->most > 0 || w->top_p > 0 || limits->count > 0) {
     digest = moerun__digest_int(digest, w->most);
     digest = moerun__digest_double(digest, w->top_p);
     digest = moerun__digest_int(digest, (int64_t)w->rule);
+  }
+  for (int32_t i = 0; i < limits->count; i++) {
+    digest = moerun__digest_int(digest, limits->range[i].first);
+    digest = moerun__digest_int(digest, limits->range[i].last);
+    digest = moerun__digest_int(digest, limits->range[i].most);
   }
   return digest;
 }

@@ -10,6 +10,10 @@ moerun__gate_options moerun__gate_options_of(const moerun__config *config);
 /* ERR_INVALID: keys that contradict each other, or have no effect. */
 moerun_status moerun__gate_options_check(const moerun__config *config);
 
+/* ERR_INVALID: keys that do not fit the model. */
+moerun_status moerun__gate_options_fit(const moerun__config *config,
+                                       int32_t num_moe_layers);
+
 /* Adds what outputs depend on to a digest; nothing if they are exact. */
 uint64_t moerun__gate_options_digest(uint64_t digest,
                                      const moerun__config *config);

@@ -160,6 +160,7 @@ moerun_status moerun__predict(moerun__prediction **out,
   const moerun__engine_options engine = {.record_trace = record_trace};
   *out = NULL;
   MOERUN_TRY(moerun__model_config_load(&model.config, path));
+  MOERUN_TRY(moerun__gate_options_fit(config, model.config.num_moe_layers));
   MOERUN_TRY(moerun__alloc(&ranks, (size_t)comm.size, sizeof *ranks));
   MOERUN_TRY(predict_weights(ranks, path, placement));
   for (comm.rank = 0; comm.rank < comm.size; comm.rank++) {

@@ -20,7 +20,13 @@ static int is_global(const moerun__gate *gate) {
 }
 
 static int has_width(const moerun__gate_options *options) {
-  return options->width.most > 0 || options->width.top_p > 0;
+  return options->width.most > 0 || options->width.top_p > 0 ||
+         options->limits.count > 0;
+}
+
+static int has_scores(const moerun__gate_options *options) {
+  return has_capacity(options) ||
+         (has_width(options) && options->width.rule == MOERUN_WEIGHT_NONE);
 }
 
 static int32_t width_of(const moerun__gate_options *options,
@@ -34,6 +40,8 @@ moerun_status moerun__gate_check(const moerun__gate_options *options,
                                  const moerun_model *model, int32_t max_slots) {
   moerun_status status = MOERUN_OK;
   const moerun__capacity_options *capacity = &options->capacity;
+  MOERUN_TRY(moerun__width_limits_check(&options->limits,
+                                        model->config.num_moe_layers));
   if (!has_capacity(options)) goto done;
   MOERUN_TRY(moerun__capacity_check(capacity));
   MOERUN_REQUIRE(capacity->scope != MOERUN_SCOPE_REQUEST ||
@@ -70,7 +78,6 @@ static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
   const size_t R = (size_t)gate->model->comm->size;
   const size_t ranks = is_global(gate) ? R : 0;
   moerun__capacity *capacity = &gate->capacity;
-  gate->scores = moerun__arena_take(arena, T * E, sizeof *gate->scores);
   gate->row = moerun__arena_take(arena, T, sizeof *gate->row);
   gate->zero = moerun__arena_take(arena, T, sizeof *gate->zero);
   gate->extra =
@@ -105,6 +112,10 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
                      : gate->ids;
   gate->logits = moerun__arena_take(arena, T * (size_t)config->num_experts,
                                     sizeof *gate->logits);
+  if (has_scores(&gate->options)) {
+    gate->scores = moerun__arena_take(arena, T * (size_t)config->num_experts,
+                                      sizeof *gate->scores);
+  }
   if (has_capacity(&gate->options)) lay_out_capacity(gate, arena, max_slots);
 }
 
@@ -230,15 +241,19 @@ static moerun_status apply_capacity(moerun__gate *gate,
 
 /* ---- The whole -------------------------------------------------------------------- */
 
-static void cut_width(moerun__gate *gate, int32_t T) {
+static void cut_width(moerun__gate *gate, const moerun__layer *layer,
+                      int32_t T) {
   const moerun__model_config *config = &gate->model->config;
   moerun__width width = gate->options.width;
+  if (gate->options.limits.count > 0) {
+    width.most = moerun__width_limit(&gate->options.limits, layer->moe_layer);
+  }
   if (width.most == 0) width.most = config->experts_per_token;
   if (!(width.top_p > 0)) width.top_p = 1;
   const moerun__width_rows rows = {.T = T,
                                    .K = config->experts_per_token,
                                    .stride = config->experts_per_token,
-                                   .num_experts = config->num_experts,
+                                   .num_choices = config->num_experts,
                                    .ids = gate->ids,
                                    .weight = gate->weight,
                                    .scores = gate->scores};
@@ -256,7 +271,7 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
   const int32_t K = config->experts_per_token;
   if (failed != MOERUN_OK) T = 0;
   gate->linear(gate->logits, E, x, H, T, &layer->gate, scratch);
-  for (int32_t t = 0; has_capacity(&gate->options) && t < T; t++) {
+  for (int32_t t = 0; has_scores(&gate->options) && t < T; t++) {
     gate->kernels->softmax(gate->scores + (size_t)t * E,
                            gate->logits + (size_t)t * E, (int32_t)E, 1.0F);
   }
@@ -265,7 +280,7 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
   if (gate->chosen != gate->ids) {
     memcpy(gate->chosen, gate->ids, (size_t)T * (size_t)K * sizeof *gate->ids);
   }
-  if (has_width(&gate->options)) cut_width(gate, T);
+  if (has_width(&gate->options)) cut_width(gate, layer, T);
   if (has_capacity(&gate->options)) {
     MOERUN_TRY(apply_capacity(gate, layer, T));
   }

@@ -20,6 +20,7 @@ typedef struct moerun__row_tags {
 typedef struct moerun__gate_options {
   moerun__capacity_options capacity; /* gamma 0: no limit */
   moerun__width width;               /* most 0 and top_p 0: all K */
+  moerun__width_limits limits;       /* in place of width.most, by layer */
 } moerun__gate_options;
 
 /* Sums over layers and steps on this rank. */
@@ -41,7 +42,8 @@ typedef struct moerun__gate {
   float *weight;   /* [T][W] */
   int32_t *chosen; /* [T][K] what the gate said, for traces */
   float *logits;   /* [T][E] */
-  float *scores;   /* [T][E]; only with a capacity, from here on */
+  float *scores;   /* [T][E]; only where a rule asks for them */
+  /* Only with a capacity, from here on. */
   int32_t *row;    /* [T] 0, 1, … */
   int32_t *zero;   /* [T] */
   int32_t *extra;  /* [max_slots] experts that an expansion may add */

@@ -185,8 +185,9 @@ static const moerun__config_row table[] = {
     CHOICE_ROW("isolation", "off", "off|route|bitwise", SIZED,
                "no request changes another's output, whatever is dropped: "
                "scope request; without a capacity it is so anyway"),
-    INT_ROW("top_k", "0", "experts", 0, 64, SIZED,
-            "LOSSY: most experts of a token; 0: the model's"),
+    TEXT_ROW("top_k", "text", SIZED, 0,
+             "LOSSY: most experts of a token, in all MoE layers or by layer as "
+             "in 0-7:8,8-25:4; layers not named keep the model's"),
     DOUBLE_ROW("gate_top_p", "1", "", 1e-6, 1, SIZED,
                "LOSSY: only a token's best experts that together have this "
                "part of its gate weights"),

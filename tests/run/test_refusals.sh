@@ -50,6 +50,11 @@ refuse 2 '--resume: not with profile' \
   profile --prompts good --trace t.npy --output output --resume
 refuse 2 '--max-sequences: expected at most --max-tokens (4), found 5' \
   run --prompts good --max-tokens 4 --max-sequences 5
+refuse 2 'top_k "0": expected a number from 1' run --prompts good --top-k 0
+refuse 2 'top_k "0-2:3,2:1": expected layer 2 once, found it twice' \
+  run --prompts good --top-k 0-2:3,2:1
+refuse 65 'top_k: expected MoE layers 0 to 5, found 6' \
+  run --prompts good --top-k 4-6:1
 refuse 65 'output:1: line 1, column 9: not valid JSON' \
   run --prompts good --output output --resume
 refuse 74 '/nowhere/output: cannot be created' \

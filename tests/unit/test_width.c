@@ -4,7 +4,8 @@
 #include "support/cmocka.h"
 
 #include <math.h>
-
+#include <moerun/moerun.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "support/draw.h"
@@ -127,12 +128,146 @@ static void each_token_by_itself(void **state) {
   assert_true(removed > T);
 }
 
+/* ---- Limits by layer --------------------------------------------------------- */
+
+static void limits_of_texts(void **state) {
+  (void)state;
+  moerun__width_limits limits;
+  int32_t most = 7;
+  assert_int_equal(moerun__width_parse(&most, &limits, "32767"), MOERUN_OK);
+  assert_int_equal(most, 32767);
+  assert_int_equal(limits.count, 0);
+  assert_int_equal(moerun__width_parse(&most, &limits, "8-25:4,0-6:12,7:1"),
+                   MOERUN_OK);
+  assert_int_equal(most, 0);
+  assert_int_equal(limits.count, 3);
+  const int32_t want[] = {12, 12, 12, 12, 12, 12, 12, 1, 4};
+  for (int32_t l = 0; l < 9; l++) {
+    assert_int_equal(moerun__width_limit(&limits, l), want[l]);
+  }
+  assert_int_equal(moerun__width_limit(&limits, 25), 4);
+  assert_int_equal(moerun__width_limit(&limits, 26), 0);
+  assert_int_equal(moerun__width_limits_check(&limits, 26), MOERUN_OK);
+  assert_int_equal(moerun__width_limits_check(&limits, 25), MOERUN_ERR_INVALID);
+  assert_non_null(
+      strstr(moerun_last_error(), "expected MoE layers 0 to 24, found 25"));
+}
+
+static void bad_texts(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    const char *found;
+  } bad[] = {
+      {"", "found \"\""},
+      {"0", "found \"0\""},
+      {"-1", "found \"-1\""},
+      {"32768", "found \"32768\""},
+      {"99999999999999999999", "found \"99999999999999999999\""},
+      {"2 ", "found \"2 \""},
+      {"0-1", "found \"0-1\""},
+      {"0:0", "found \"0:0\""},
+      {"3-2:1", "found \"3-2:1\""},
+      {"0-1:2,", "found \"\""},
+      {"0-1:2,x", "found \"x\""},
+      {"0-1:2;2:1", "found \"0-1:2;2:1\""},
+      {"40000:1", "found \"40000:1\""},
+      {"0-3:2,3-4:1", "expected layer 3 once"},
+      {"5-9:2,0-6:1", "expected layer 5 once"},
+      {"4:2,4:2", "expected layer 4 once"},
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    moerun__width_limits limits;
+    int32_t most = 0;
+    assert_int_equal(moerun__width_parse(&most, &limits, bad[i].text),
+                     MOERUN_ERR_INVALID);
+    assert_non_null(strstr(moerun_last_error(), bad[i].found));
+    assert_int_equal(limits.count, 0);
+  }
+}
+
+static void too_many_ranges(void **state) {
+  (void)state;
+  char text[8 * (MOERUN_WIDTH_RANGES + 1)] = "";
+  moerun__width_limits limits;
+  int32_t most = 0;
+  size_t used = 0;
+  for (int32_t i = 0; i <= MOERUN_WIDTH_RANGES; i++) {
+    assert_int_equal(moerun__width_parse(&most, &limits, i > 0 ? text : "1"),
+                     MOERUN_OK);
+    assert_int_equal(limits.count, i);
+    used += (size_t)snprintf(text + used, sizeof text - used, "%s%d:%d",
+                             i > 0 ? "," : "", i, i + 1);
+  }
+  assert_int_equal(moerun__width_parse(&most, &limits, text),
+                   MOERUN_ERR_INVALID);
+  assert_non_null(strstr(moerun_last_error(), "at most 64 ranges"));
+}
+
+/* Random ranges, some of them overlapping, written out and read back: what a
+ * plain table of layers says. Then the text with one character changed: never
+ * more than one entry a layer, and a line that begins with the key. */
+static void random_texts(void **state) {
+  (void)state;
+  enum { TEXTS = 20000, LAYERS = 24, BYTES = 256 };
+  static const char letters[] = "0123456789-:,x ";
+  draw from = {20260319, 0};
+  int32_t seen[2] = {0, 0};
+  print_message("seed %llu\n", (unsigned long long)from.seed);
+  for (int32_t i = 0; i < TEXTS; i++) {
+    char text[BYTES] = "";
+    int32_t table[LAYERS] = {0};
+    int overlap = 0;
+    size_t used = 0;
+    const int32_t count = draw_int(&from, 1, 4);
+    for (int32_t r = 0; r < count; r++) {
+      const int32_t first = draw_int(&from, 0, LAYERS - 1);
+      const int32_t last =
+          draw_int(&from, first, first + 3 < LAYERS ? first + 3 : LAYERS - 1);
+      const int32_t most = draw_int(&from, 1, 12);
+      used += (size_t)snprintf(text + used, sizeof text - used, "%s%d",
+                               r > 0 ? "," : "", first);
+      if (last > first || draw_int(&from, 0, 1)) {
+        used += (size_t)snprintf(text + used, sizeof text - used, "-%d", last);
+      }
+      used += (size_t)snprintf(text + used, sizeof text - used, ":%d", most);
+      for (int32_t l = first; l <= last; l++) {
+        overlap |= table[l] != 0;
+        table[l] = most;
+      }
+    }
+    moerun__width_limits limits;
+    int32_t most = 0;
+    const moerun_status status = moerun__width_parse(&most, &limits, text);
+    assert_int_equal(status, overlap ? MOERUN_ERR_INVALID : MOERUN_OK);
+    for (int32_t l = 0; !overlap && l < LAYERS; l++) {
+      assert_int_equal(moerun__width_limit(&limits, l), table[l]);
+    }
+    seen[overlap]++;
+    text[draw_int(&from, 0, (int32_t)used - 1)] =
+        letters[draw_int(&from, 0, (int32_t)sizeof letters - 1)];
+    if (moerun__width_parse(&most, &limits, text) != MOERUN_OK) {
+      assert_non_null(strstr(moerun_last_error(), "top_k \""));
+      assert_null(strchr(moerun_last_error(), '\n'));
+      continue;
+    }
+    assert_true((most > 0) != (limits.count > 0));
+    for (int32_t a = 0; a < limits.count; a++) {
+      const moerun__width_range *range = &limits.range[a];
+      assert_true(range->most > 0 && range->first <= range->last);
+      assert_int_equal(moerun__width_limit(&limits, range->first), range->most);
+      assert_int_equal(moerun__width_limit(&limits, range->last), range->most);
+    }
+  }
+  assert_true(seen[0] > TEXTS / 4 && seen[1] > TEXTS / 4);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(thresholds),
-      cmocka_unit_test(odd_rows),
-      cmocka_unit_test(cut_and_weigh),
-      cmocka_unit_test(each_token_by_itself),
+      cmocka_unit_test(thresholds),      cmocka_unit_test(odd_rows),
+      cmocka_unit_test(cut_and_weigh),   cmocka_unit_test(each_token_by_itself),
+      cmocka_unit_test(limits_of_texts), cmocka_unit_test(bad_texts),
+      cmocka_unit_test(too_many_ranges), cmocka_unit_test(random_texts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
