@@ -68,6 +68,8 @@ moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
                    .expansion = (moerun__capacity_expansion)choice(
                        config, "expanded", expansions),
                    .rule = rule_of(config),
+                   .most_added =
+                       (int32_t)moerun__config_int(config, "expanded_most"),
                    .window =
                        (int32_t)moerun__config_int(config, "capacity_window"),
                    .keep_top1 = moerun__config_bool(config, "keep_best"),
@@ -100,6 +102,10 @@ moerun_status moerun__gate_options_check(const moerun__config *config) {
                    MOERUN_ERR_INVALID,
                    "%s: expected with --capacity, found without", keys[i]);
   }
+  MOERUN_REQUIRE(moerun__config_int(config, "expanded_most") == 0 ||
+                     !is(config, "expanded", "off"),
+                 MOERUN_ERR_INVALID,
+                 "--expanded-most: expected with --expanded, found without");
   MOERUN_REQUIRE(scope_of(config) != MOERUN_SCOPE_REQUEST ||
                      is(config, "expanded", "off"),
                  MOERUN_ERR_INVALID,
@@ -129,11 +135,17 @@ uint64_t moerun__gate_options_digest(uint64_t digest,
   const moerun__width *w = &options.width;
   const moerun__width_limits *limits = &options.limits;
   if (c->gamma > 0) {
-    const int64_t words[] = {
-        c->gamma,           (int64_t)c->scope,     (int64_t)c->level,
-        (int64_t)c->metric, (int64_t)c->expansion, (int64_t)c->rule,
-        c->window,          c->keep_top1,          c->decode,
-        (int64_t)c->seed};
+    const int64_t words[] = {c->gamma,
+                             (int64_t)c->scope,
+                             (int64_t)c->level,
+                             (int64_t)c->metric,
+                             (int64_t)c->expansion,
+                             (int64_t)c->rule,
+                             c->most_added,
+                             c->window,
+                             c->keep_top1,
+                             c->decode,
+                             (int64_t)c->seed};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
       digest = moerun__digest_int(digest, words[i]);
     }

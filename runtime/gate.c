@@ -31,9 +31,10 @@ static int has_scores(const moerun__gate_options *options) {
 
 static int32_t width_of(const moerun__gate_options *options,
                         const moerun_model *model, int32_t max_slots) {
-  const int expands = has_capacity(options) &&
-                      options->capacity.expansion != MOERUN_EXPANSION_OFF;
-  return model->config.experts_per_token + (expands ? max_slots : 0);
+  const int32_t K = model->config.experts_per_token;
+  return has_capacity(options)
+             ? moerun__capacity_width(&options->capacity, K, max_slots)
+             : K;
 }
 
 moerun_status moerun__gate_check(const moerun__gate_options *options,
@@ -211,20 +212,29 @@ done:
   return status;
 }
 
+/* One round's candidates of groups that are wanted too much. */
+static moerun_status cut_round(moerun__gate *gate) {
+  moerun_status status = MOERUN_OK;
+  int64_t count = 0;
+  int64_t first_own = 0;
+  MOERUN_TRY(gather_records(gate, &count, &first_own));
+  MOERUN_TRY(
+      moerun__capacity_cut(&gate->capacity, gate->records, count, first_own));
+done:
+  return status;
+}
+
 static moerun_status cut_globally(moerun__gate *gate,
                                   const moerun__capacity_rows *rows) {
   moerun_status status = MOERUN_OK;
   moerun__capacity *capacity = &gate->capacity;
-  int64_t count = 0;
-  int64_t first_own = 0;
   moerun__capacity_offer(capacity, rows);
-  MOERUN_TRY(add_up(gate, capacity->demand, capacity->num_groups + 1));
-  moerun__capacity_collect(capacity, rows, gate->total);
-  if (capacity->num_over > 0) {
-    MOERUN_TRY(gather_records(gate, &count, &first_own));
-  }
-  MOERUN_TRY(moerun__capacity_cut(capacity, rows, gate->records, count,
-                                  first_own, &gate->counts.capacity));
+  do {
+    MOERUN_TRY(add_up(gate, capacity->demand, capacity->num_groups + 1));
+    moerun__capacity_collect(capacity, rows, gate->total);
+    if (capacity->num_over > 0) MOERUN_TRY(cut_round(gate));
+  } while (moerun__capacity_goes_on(capacity, rows));
+  moerun__capacity_finish(capacity, rows, &gate->counts.capacity);
 done:
   return status;
 }

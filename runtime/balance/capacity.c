@@ -1,28 +1,31 @@
 /* Capacity-Aware Inference (He et al. 2025, arXiv 2503.05066): token drop and
  * expanded drop, with what the paper leaves open. One path serves every scope:
  * candidates are counted by expert or device (a group), those of groups with
- * more than C become records, and a heap takes the best C records of a group.
- * For the scope global the records are of all ranks; for the scope request the
- * same runs once for each window of each request, so that no other request's
+ * more than C become records, and the best C records of a group stay. For the
+ * scope global the records are of all ranks; for the scope request the same
+ * runs once for each window of each request, so that no other request's
  * candidate is ever looked at.
  *
  * Where we depart from the paper: C is rounded up and exact in integers; ties
  * are decided by an order, not by comparing with the C-th value, which keeps
  * more than C; a device takes C times its experts with C rounded before, so
- * that the level device never drops more than the level expert; and an expanded
- * candidate may be kept from displacing the gate's choices. */
+ * that the level device never drops more than the level expert; and there is
+ * MOERUN_EXPANSION_FILL, a second round: the gate's choices have had theirs, and
+ * a token that lost experts asks for as many others of those with room left.
+ * Its weights then sum to no more than the gate gave it, and no more rows are
+ * computed than without a capacity; the paper fills every expert up to C. */
 #include "runtime/balance/capacity.h"
 
-#include "runtime/base/rng.h"
+#include "runtime/balance/capacity_select.h"
 
 #include <string.h>
 
-enum {
-  MAX_GAMMA = 1000000,
-  NOT_PINNED =
-      1 << 16,         /* bits of moerun__capacity_record.standing; the low 8 */
-  ADDED_LAST = 1 << 8, /* are the priority class                              */
-};
+enum { MAX_GAMMA = 1000000 };
+
+static int adds_what_was_lost(const moerun__capacity_options *options) {
+  return options->expansion == MOERUN_EXPANSION_FILL &&
+         options->most_added == 0;
+}
 
 moerun_status moerun__capacity_check(const moerun__capacity_options *options) {
   moerun_status status = MOERUN_OK;
@@ -38,8 +41,22 @@ moerun_status moerun__capacity_check(const moerun__capacity_options *options) {
                    "capacity of a device depends on the placement: with the "
                    "scope request it is expected by expert");
   }
+  MOERUN_REQUIRE(options->most_added >= 0, MOERUN_ERR_INVALID,
+                 "capacity: most experts added is %d: expected 0 or more",
+                 options->most_added);
 done:
   return status;
+}
+
+int32_t moerun__capacity_width(const moerun__capacity_options *options,
+                               int32_t K, int32_t max_extra) {
+  int32_t most = max_extra;
+  if (options->expansion == MOERUN_EXPANSION_OFF) return K;
+  if (options->most_added > 0 && options->most_added < most) {
+    most = options->most_added;
+  }
+  if (adds_what_was_lost(options) && K < most) most = K;
+  return K + most;
 }
 
 void moerun__capacity_lay_out(moerun__capacity *capacity,
@@ -55,6 +72,7 @@ void moerun__capacity_lay_out(moerun__capacity *capacity,
   }
   capacity->demand = moerun__arena_take(arena, groups + 1, sizeof(int64_t));
   capacity->limit = moerun__arena_take(arena, groups, sizeof(int64_t));
+  capacity->room = moerun__arena_take(arena, groups, sizeof(int64_t));
   capacity->rows_after =
       moerun__arena_take(arena, (size_t)capacity->num_experts, sizeof(int64_t));
   capacity->kept = moerun__arena_take(arena, pairs, 1);
@@ -89,105 +107,6 @@ void moerun__capacity_spread(int32_t *ids, float *weight, int32_t T, int32_t K,
   }
 }
 
-/* ---- Total order ------------------------------------------------------------- */
-
-/* Ascending with the score; -0 is 0, and NaN comes before all numbers. */
-static uint32_t score_bits(float score) {
-  uint32_t bits;
-  const float x = score + 0.0F;
-  memcpy(&bits, &x, sizeof bits);
-  if (x != x) return 0;
-  return (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
-}
-
-static void set_metric(moerun__capacity_record *record,
-                       const moerun__capacity_options *options, int32_t layer,
-                       float score) {
-  const uint32_t request = (uint32_t)record->request;
-  const uint32_t position = (uint32_t)record->position;
-  record->metric[0] = 0;
-  record->metric[1] = 0;
-  switch (options->metric) {
-  case MOERUN_METRIC_SCORE: record->metric[0] = ~score_bits(score); break;
-  case MOERUN_METRIC_FIRST:
-    record->metric[0] = request;
-    record->metric[1] = position;
-    break;
-  case MOERUN_METRIC_LAST:
-    record->metric[0] = ~request;
-    record->metric[1] = ~position;
-    break;
-  case MOERUN_METRIC_HASH: {
-    /* The number of a request says how many came before: in its own scope
-     * nothing may follow from that. */
-    const int named = options->scope != MOERUN_SCOPE_REQUEST;
-    uint32_t drawn[4];
-    moerun__philox(drawn, options->seed,
-                   (uint64_t)(uint32_t)layer << 32 | (uint32_t)record->expert,
-                   (uint64_t)(named ? request : 0) << 32 | position);
-    record->metric[0] = drawn[0];
-    record->metric[1] = drawn[1];
-    break;
-  }
-  }
-}
-
-/* Whether item a comes before item b of what `context` points to. */
-typedef int before_fn(const void *context, int32_t a, int32_t b);
-
-static int record_before(const void *context, int32_t i, int32_t j) {
-  const moerun__capacity_record *a = (const moerun__capacity_record *)context;
-  const moerun__capacity_record *b = a + j;
-  a += i;
-  if (a->standing != b->standing) return a->standing < b->standing;
-  if (a->metric[0] != b->metric[0]) return a->metric[0] < b->metric[0];
-  if (a->metric[1] != b->metric[1]) return a->metric[1] < b->metric[1];
-  if (a->position != b->position) return a->position < b->position;
-  if (a->request != b->request) return a->request < b->request;
-  return a->expert < b->expert;
-}
-
-static int row_before(const void *context, int32_t a, int32_t b) {
-  const moerun__capacity_rows *rows = (const moerun__capacity_rows *)context;
-  if (rows->request[a] != rows->request[b]) {
-    return rows->request[a] < rows->request[b];
-  }
-  return rows->position[a] < rows->position[b];
-}
-
-static void sift_down(int32_t *heap, int32_t n, int32_t at, before_fn *before,
-                      const void *context) {
-  for (;;) {
-    int32_t first = at;
-    const int32_t left = 2 * at + 1;
-    const int32_t right = left + 1;
-    if (left < n && before(context, heap[left], heap[first])) first = left;
-    if (right < n && before(context, heap[right], heap[first])) first = right;
-    if (first == at) return;
-    const int32_t moved = heap[at];
-    heap[at] = heap[first];
-    heap[first] = moved;
-    at = first;
-  }
-}
-
-static void make_heap(int32_t *heap, int32_t n, before_fn *before,
-                      const void *context) {
-  for (int32_t i = n / 2 - 1; i >= 0; i--) {
-    sift_down(heap, n, i, before, context);
-  }
-}
-
-/* Takes the first of n items off; it then stands at heap[n - 1]. */
-static int32_t take_first(int32_t *heap, int32_t n, before_fn *before,
-                          const void *context) {
-  const int32_t first = heap[0];
-  heap[0] = heap[n - 1];
-  heap[n - 1] = first;
-  sift_down(heap, n - 1, 0, before, context);
-  return first;
-}
-
 /* ---- Candidates ---------------------------------------------------------------- */
 
 static int32_t group_of(const moerun__capacity *capacity,
@@ -204,43 +123,98 @@ static int has(const int32_t *ids, int32_t n, int32_t expert) {
   return 0;
 }
 
-/* Behind the gate's choices of token t: nothing, or its expanded candidates
- * with the weights that they would have. */
-static void fill_row(moerun__capacity *capacity,
-                     const moerun__capacity_rows *rows, int32_t t, int expand) {
-  const int32_t width = capacity->width;
+static int is_better(const float *scores, int32_t a, int32_t b) {
+  const uint32_t x = moerun__score_order(scores[a]);
+  const uint32_t y = moerun__score_order(scores[b]);
+  return x != y ? x > y : a < b;
+}
+
+/* Behind the gate's choices of token t its best expanded candidates, at most
+ * `most`, best first, with the weights that they would have; in the second
+ * round only those of groups with room. */
+static void offer_row(moerun__capacity *capacity,
+                      const moerun__capacity_rows *rows, int32_t t,
+                      int32_t most) {
   const int32_t K = capacity->experts_per_token;
-  int32_t *ids = rows->ids + (size_t)t * (size_t)width;
-  float *weight = rows->weight + (size_t)t * (size_t)width;
+  const size_t first = (size_t)t * (size_t)capacity->width;
+  int32_t *ids = rows->ids + first;
+  int32_t *added = ids + K;
+  float *weight = rows->weight + first;
   const float *scores =
       rows->scores + (size_t)t * (size_t)capacity->num_experts;
-  int32_t n = K;
-  if (expand) {
-    const double scale = moerun__weight_scale(ids, weight, scores, K);
-    for (int32_t i = 0; i < rows->num_extra && n < width; i++) {
-      const int32_t expert = rows->extra[i];
-      if (has(ids, K, expert)) continue;
-      ids[n] = expert;
-      weight[n++] = (float)((double)scores[expert] * scale);
+  int32_t n = 0;
+  for (int32_t i = 0; i < rows->num_extra && most > 0; i++) {
+    const int32_t expert = rows->extra[i];
+    if (has(ids, K, expert)) continue;
+    if (capacity->round > 0 &&
+        capacity->room[group_of(capacity, rows, expert)] == 0) {
+      continue;
     }
+    if (n == most && !is_better(scores, expert, added[n - 1])) continue;
+    int32_t j = n < most ? n++ : n - 1;
+    for (; j > 0 && is_better(scores, expert, added[j - 1]); j--) {
+      added[j] = added[j - 1];
+    }
+    added[j] = expert;
   }
-  for (; n < width; n++) {
-    ids[n] = -1;
-    weight[n] = 0;
+  if (n == 0) return;
+  const double scale = moerun__weight_scale(ids, weight, scores, K);
+  for (int32_t j = 0; j < n; j++) {
+    weight[K + j] = (float)((double)scores[added[j]] * scale);
   }
 }
 
 static void choose_members(moerun__capacity *capacity,
                            const moerun__capacity_rows *rows) {
-  const int expand = capacity->options.expansion != MOERUN_EXPANSION_OFF;
+  const int32_t K = capacity->experts_per_token;
+  const int32_t most = capacity->width - K;
+  const int expand = capacity->options.expansion == MOERUN_EXPANSION_PAPER;
+  capacity->round = 0;
   capacity->num_members = 0;
-  capacity->num_over = 0;
+  capacity->sum_over = 0;
   for (int32_t t = 0; t < rows->T; t++) {
-    const int member = capacity->options.decode || rows->decoded == NULL ||
-                       rows->decoded[t] == 0;
-    if (member) capacity->members[capacity->num_members++] = t;
-    fill_row(capacity, rows, t, member && expand);
+    const size_t behind = (size_t)t * (size_t)capacity->width + (size_t)K;
+    for (size_t j = behind; j < behind + (size_t)most; j++) {
+      rows->ids[j] = -1;
+      rows->weight[j] = 0;
+    }
+    if (!capacity->options.decode && rows->decoded != NULL &&
+        rows->decoded[t] != 0) {
+      continue;
+    }
+    capacity->members[capacity->num_members++] = t;
+    if (expand) offer_row(capacity, rows, t, most);
   }
+}
+
+/* The second round, if there is one: on all ranks or on none. */
+static int goes_on(moerun__capacity *capacity,
+                   const moerun__capacity_rows *rows, const int32_t *member,
+                   int32_t n) {
+  const int by_loss = adds_what_was_lost(&capacity->options);
+  if (capacity->options.expansion != MOERUN_EXPANSION_FILL ||
+      capacity->round > 0 || (by_loss && capacity->num_over == 0)) {
+    return 0;
+  }
+  capacity->round = 1;
+  for (int32_t i = 0; i < n; i++) {
+    const int32_t first = member[i] * capacity->width;
+    int32_t most = capacity->width - capacity->experts_per_token;
+    if (by_loss) {
+      int32_t lost = 0;
+      for (int32_t j = 0; j < capacity->experts_per_token; j++) {
+        lost += rows->ids[first + j] >= 0 && !capacity->kept[first + j];
+      }
+      if (lost < most) most = lost;
+    }
+    offer_row(capacity, rows, member[i], most);
+  }
+  return 1;
+}
+
+/* Where the candidates of this round begin in a row. */
+static int32_t first_column(const moerun__capacity *capacity) {
+  return capacity->round > 0 ? capacity->experts_per_token : 0;
 }
 
 /* The next three work on n tokens, `member`: all, or those of one window. */
@@ -248,11 +222,12 @@ static void count_demand(moerun__capacity *capacity,
                          const moerun__capacity_rows *rows,
                          const int32_t *member, int32_t n) {
   const size_t width = (size_t)capacity->width;
+  const size_t first = (size_t)first_column(capacity);
   memset(capacity->demand, 0,
          ((size_t)capacity->num_groups + 1) * sizeof(int64_t));
   for (int32_t i = 0; i < n; i++) {
     const int32_t *ids = rows->ids + (size_t)member[i] * width;
-    for (size_t j = 0; j < width; j++) {
+    for (size_t j = first; j < width; j++) {
       if (ids[j] < 0) continue;
       capacity->demand[group_of(capacity, rows, ids[j])]++;
     }
@@ -260,14 +235,25 @@ static void count_demand(moerun__capacity *capacity,
   capacity->demand[capacity->num_groups] = n;
 }
 
+/* The second round has what the first left. */
 static void set_limits(moerun__capacity *capacity,
-                       const moerun__capacity_rows *rows, int64_t tokens) {
+                       const moerun__capacity_rows *rows,
+                       const int64_t *total) {
+  const int32_t groups = capacity->num_groups;
+  int64_t *limit = capacity->limit;
+  if (capacity->round > 0) {
+    memcpy(limit, capacity->room, (size_t)groups * sizeof *limit);
+    return;
+  }
   const int64_t C =
-      moerun__capacity_of(capacity->options.gamma, tokens,
+      moerun__capacity_of(capacity->options.gamma, total[groups],
                           capacity->experts_per_token, capacity->num_experts);
-  memset(capacity->limit, 0, (size_t)capacity->num_groups * sizeof(int64_t));
+  memset(limit, 0, (size_t)groups * sizeof *limit);
   for (int32_t e = 0; e < capacity->num_experts; e++) {
-    capacity->limit[group_of(capacity, rows, e)] += C;
+    limit[group_of(capacity, rows, e)] += C;
+  }
+  for (int32_t g = 0; g < groups; g++) {
+    capacity->room[g] = limit[g] > total[g] ? limit[g] - total[g] : 0;
   }
 }
 
@@ -277,11 +263,10 @@ static void collect_row(moerun__capacity *capacity,
                         const int64_t *total) {
   const int32_t width = capacity->width;
   const int32_t K = capacity->experts_per_token;
-  const int fill = capacity->options.expansion == MOERUN_EXPANSION_FILL;
   const float *scores =
       rows->scores + (size_t)t * (size_t)capacity->num_experts;
   int pin = capacity->options.keep_top1;
-  for (int32_t j = 0; j < width; j++) {
+  for (int32_t j = first_column(capacity); j < width; j++) {
     const int32_t at = t * width + j;
     const int32_t expert = rows->ids[at];
     if (expert < 0) continue;
@@ -293,14 +278,14 @@ static void collect_row(moerun__capacity *capacity,
     moerun__capacity_record *record =
         &capacity->records[capacity->num_records++];
     record->group = group;
-    record->standing = (pinned ? 0 : NOT_PINNED) |
-                       (fill && j >= K ? ADDED_LAST : 0) |
+    record->standing = (pinned ? 0 : MOERUN_NOT_PINNED) |
                        (rows->priority != NULL ? rows->priority[t] : 0U);
     record->position = rows->position[t];
     record->request = rows->request[t];
     record->expert = expert;
     record->at = at;
-    set_metric(record, &capacity->options, rows->layer, scores[expert]);
+    moerun__capacity_rate(record, &capacity->options, rows->layer,
+                          scores[expert]);
   }
 }
 
@@ -308,55 +293,15 @@ static void collect(moerun__capacity *capacity,
                     const moerun__capacity_rows *rows, const int32_t *member,
                     int32_t n, const int64_t *total) {
   const int32_t groups = capacity->num_groups;
-  set_limits(capacity, rows, total[groups]);
+  set_limits(capacity, rows, total);
+  capacity->num_over = 0;
   for (int32_t g = 0; g < groups; g++) {
     capacity->num_over += total[g] > capacity->limit[g];
   }
+  if (capacity->round == 0) capacity->sum_over += capacity->num_over;
   capacity->num_records = 0;
   for (int32_t i = 0; i < n; i++) {
     collect_row(capacity, rows, member[i], total);
-  }
-}
-
-/* ---- Selection ------------------------------------------------------------------- */
-
-/* Record numbers by group; queue_offset[g] is then the end of group g. */
-static void queue_by_group(moerun__capacity *capacity,
-                           const moerun__capacity_record *records, int32_t n) {
-  const int32_t groups = capacity->num_groups;
-  int32_t *offset = capacity->queue_offset;
-  memset(offset, 0, ((size_t)groups + 1) * sizeof *offset);
-  for (int32_t i = 0; i < n; i++) {
-    offset[records[i].group + 1]++;
-  }
-  for (int32_t g = 0; g < groups; g++) {
-    offset[g + 1] += offset[g];
-  }
-  for (int32_t i = 0; i < n; i++) {
-    capacity->queue[offset[records[i].group]++] = i;
-  }
-}
-
-/* Marks the own ones, first_own and on, of the best records of every group. */
-static void select_best(moerun__capacity *capacity,
-                        const moerun__capacity_record *records, int32_t n,
-                        int32_t first_own) {
-  queue_by_group(capacity, records, n);
-  int32_t begin = 0;
-  for (int32_t g = 0; g < capacity->num_groups; g++) {
-    int32_t *heap = capacity->queue + begin;
-    int32_t left = capacity->queue_offset[g] - begin;
-    make_heap(heap, left, record_before, records);
-    for (int64_t taken = 0; left > 0; taken++) {
-      const int pinned = (records[heap[0]].standing & NOT_PINNED) == 0;
-      if (taken >= capacity->limit[g] && !pinned) break;
-      const int32_t best = take_first(heap, left--, record_before, records);
-      const int32_t own = best - first_own;
-      if (own >= 0 && own < capacity->num_records) {
-        capacity->kept[records[best].at] = 1;
-      }
-    }
-    begin = capacity->queue_offset[g];
   }
 }
 
@@ -408,10 +353,10 @@ static void finish_row(const moerun__capacity *capacity,
   moerun__weight_apply(weight, ids, n, scores, capacity->options.rule, sum);
 }
 
-static void finish(moerun__capacity *capacity,
-                   const moerun__capacity_rows *rows,
-                   moerun__capacity_counts *counts) {
-  counts->over += capacity->num_over;
+void moerun__capacity_finish(moerun__capacity *capacity,
+                             const moerun__capacity_rows *rows,
+                             moerun__capacity_counts *counts) {
+  counts->over += capacity->sum_over;
   for (int32_t i = 0; i < capacity->num_members; i++) {
     finish_row(capacity, rows, capacity->members[i], counts);
   }
@@ -429,18 +374,21 @@ static void finish(moerun__capacity *capacity,
 static void apply_to(moerun__capacity *capacity,
                      const moerun__capacity_rows *rows, const int32_t *member,
                      int32_t n) {
-  count_demand(capacity, rows, member, n);
-  collect(capacity, rows, member, n, capacity->demand);
-  select_best(capacity, capacity->records, capacity->num_records, 0);
+  capacity->round = 0;
+  do {
+    count_demand(capacity, rows, member, n);
+    collect(capacity, rows, member, n, capacity->demand);
+    moerun__capacity_select(capacity, capacity->records, capacity->num_records,
+                            0);
+  } while (goes_on(capacity, rows, member, n));
 }
 
-/* Members by request and position, which makes each window a run of them. */
-static void sort_members(moerun__capacity *capacity,
-                         const moerun__capacity_rows *rows) {
-  make_heap(capacity->members, capacity->num_members, row_before, rows);
-  for (int32_t n = capacity->num_members; n > 1; n--) {
-    (void)take_first(capacity->members, n, row_before, rows);
+static int row_before(const void *context, int32_t a, int32_t b) {
+  const moerun__capacity_rows *rows = (const moerun__capacity_rows *)context;
+  if (rows->request[a] != rows->request[b]) {
+    return rows->request[a] < rows->request[b];
   }
+  return rows->position[a] < rows->position[b];
 }
 
 void moerun__capacity_apply(moerun__capacity *capacity,
@@ -453,7 +401,8 @@ void moerun__capacity_apply(moerun__capacity *capacity,
   if (capacity->options.scope != MOERUN_SCOPE_REQUEST) {
     apply_to(capacity, rows, member, n);
   } else {
-    sort_members(capacity, rows);
+    /* By request and position, which makes each window a run of them. */
+    moerun__capacity_sort(capacity->members, n, row_before, rows);
     int32_t begin = 0;
     for (int32_t i = 1; i <= n; i++) {
       if (i < n && rows->request[member[i]] == rows->request[member[begin]] &&
@@ -465,7 +414,7 @@ void moerun__capacity_apply(moerun__capacity *capacity,
       begin = i;
     }
   }
-  finish(capacity, rows, counts);
+  moerun__capacity_finish(capacity, rows, counts);
 }
 
 void moerun__capacity_offer(moerun__capacity *capacity,
@@ -478,13 +427,21 @@ void moerun__capacity_collect(moerun__capacity *capacity,
                               const moerun__capacity_rows *rows,
                               const int64_t *total) {
   collect(capacity, rows, capacity->members, capacity->num_members, total);
+  moerun__capacity_prune(capacity);
+}
+
+int moerun__capacity_goes_on(moerun__capacity *capacity,
+                             const moerun__capacity_rows *rows) {
+  if (!goes_on(capacity, rows, capacity->members, capacity->num_members)) {
+    return 0;
+  }
+  count_demand(capacity, rows, capacity->members, capacity->num_members);
+  return 1;
 }
 
 moerun_status moerun__capacity_cut(moerun__capacity *capacity,
-                                   const moerun__capacity_rows *rows,
                                    const moerun__capacity_record *records,
-                                   int64_t num_records, int64_t first_own,
-                                   moerun__capacity_counts *counts) {
+                                   int64_t num_records, int64_t first_own) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(num_records <= capacity->max_records &&
                      num_records <= INT32_MAX && first_own >= 0 &&
@@ -501,8 +458,8 @@ moerun_status moerun__capacity_cut(moerun__capacity *capacity,
                    "capacity record %lld is of group %d: expected below %d",
                    (long long)i, records[i].group, capacity->num_groups);
   }
-  select_best(capacity, records, (int32_t)num_records, (int32_t)first_own);
-  finish(capacity, rows, counts);
+  moerun__capacity_select(capacity, records, (int32_t)num_records,
+                          (int32_t)first_own);
 done:
   return status;
 }

@@ -5,13 +5,14 @@
  * Which of an expert's assignments stay follows from a total order:
  *
  *   the token's best expert, with keep_top1
- *   the gate's choices before expanded ones, with MOERUN_EXPANSION_FILL
  *   priority class, low first
  *   metric
  *   position, then request, then expert, each low first
  *
  * so that neither the order of rows nor a tie has a say, and never more than C
- * stay (but for keep_top1). A score that is NaN is the lowest of all. */
+ * stay (but for keep_top1). A score that is NaN is the lowest of all. With
+ * MOERUN_EXPANSION_FILL what is added goes through the same a second time, for
+ * what the gate's choices left of each C. */
 #ifndef MOERUN_RUNTIME_BALANCE_CAPACITY_H
 #define MOERUN_RUNTIME_BALANCE_CAPACITY_H
 
@@ -42,8 +43,9 @@ typedef enum moerun__capacity_metric {
 /* Whether experts that the gate did not choose are candidates too. */
 typedef enum moerun__capacity_expansion {
   MOERUN_EXPANSION_OFF = 0,
-  MOERUN_EXPANSION_PAPER, /* they compete with the gate's choices        */
-  MOERUN_EXPANSION_FILL,  /* they take only what the gate's choices leave */
+  MOERUN_EXPANSION_PAPER, /* they compete with the gate's choices */
+  MOERUN_EXPANSION_FILL,  /* only where these leave room, and a token that lost
+                             experts asks for its best as many of those       */
 } moerun__capacity_expansion;
 
 typedef struct moerun__capacity_options {
@@ -53,10 +55,12 @@ typedef struct moerun__capacity_options {
   moerun__capacity_metric metric;
   moerun__capacity_expansion expansion;
   moerun__weight_rule rule;
-  int32_t window; /* positions, for the scope request */
-  int keep_top1;  /* never drop a token's first expert */
-  int decode;     /* 0: tokens that are decoded are left as they are */
-  uint64_t seed;  /* of the metric hash */
+  int32_t most_added; /* experts that a token may ask for, its best; 0: as many
+                         as it lost with MOERUN_EXPANSION_FILL, else all */
+  int32_t window;     /* positions, for the scope request */
+  int keep_top1;      /* never drop a token's first expert */
+  int decode;         /* 0: tokens that are decoded are left as they are */
+  uint64_t seed;      /* of the metric hash */
 } moerun__capacity_options;
 
 /* The rows of one layer: real tokens only. (request, position) names a token
@@ -110,15 +114,18 @@ typedef struct moerun__capacity {
   moerun__capacity_options options;
   int32_t num_experts;       /* E */
   int32_t experts_per_token; /* K */
-  int32_t width;             /* W >= K + most num_extra; K if there are none */
+  int32_t width;             /* W: moerun__capacity_width */
   int32_t num_devices;       /* for the level device */
   int32_t max_tokens;
   int64_t max_records; /* for the scope global, of all ranks together */
   int32_t num_groups;  /* E or num_devices */
-  int32_t num_over;    /* groups over capacity in the last call */
+  int32_t round;       /* 1 while what is added is decided after the rest */
+  int32_t num_over;    /* groups with more candidates than room, last round */
+  int64_t sum_over;    /* of first rounds */
   int32_t num_records; /* of this rank */
   int64_t *demand;     /* [num_groups + 1] candidates, then tokens; see offer */
-  int64_t *limit;      /* [num_groups] rows that a group may take */
+  int64_t *limit;      /* [num_groups] rows that a group may take this round */
+  int64_t *room;       /* [num_groups] what the gate's choices leave of it */
   int64_t *rows_after; /* [E] of the last call's tokens, decoded ones too */
   uint8_t *kept;       /* [T][W] */
   int32_t *members;    /* [num_members] tokens that it is enforced on */
@@ -130,6 +137,10 @@ typedef struct moerun__capacity {
 
 /* ERR_INVALID for options that mean nothing together. */
 moerun_status moerun__capacity_check(const moerun__capacity_options *options);
+
+/* W: most experts of a token before and after, with at most so many extra. */
+int32_t moerun__capacity_width(const moerun__capacity_options *options,
+                               int32_t K, int32_t max_extra);
 
 /* options, num_experts, experts_per_token, width, num_devices, max_tokens and
  * max_records are set before. max_records 0: max_tokens * width. */
@@ -145,32 +156,38 @@ void moerun__capacity_spread(int32_t *ids, float *weight, int32_t T, int32_t K,
                              int32_t W);
 
 /* Scopes source and request: all of it. Afterwards ids holds for each token
- * the gate's choices that stay in gate order, those added in the order of
- * `extra`, then -1; weight by the rule, 0 where there is no expert. A token
+ * the gate's choices that stay in gate order, those added by score, then -1;
+ * weight by the rule, 0 where there is no expert. A token
  * whose experts did not change keeps its weights bit for bit (but for
  * MOERUN_WEIGHT_NONE). */
 void moerun__capacity_apply(moerun__capacity *capacity,
                             const moerun__capacity_rows *rows,
                             moerun__capacity_counts *counts);
 
-/* Scope global, in three parts with the caller's exchanges between them:
+/* Scope global, in parts with the caller's exchanges between them:
  *
  *   offer    then capacity->demand[num_groups + 1] is summed over all ranks
  *   collect  with that sum; then the num_records of capacity->records are
- *            gathered from all ranks, unless num_over is 0, as all ranks know
+ *            gathered from all ranks, unless num_over is 0, as all ranks know.
+ *            Of a group they are at most what it may take and those pinned
  *   cut      with all records, of which this rank's begin at `first_own`
+ *   goes_on  if so, as all ranks know, again from after offer
+ *   finish   leaves ids and weight as apply does
  *
- * The order in which ranks stand in `records` does not matter. cut leaves ids
- * and weight as apply does; ERR_COMM if a record is not one. */
+ * The order in which ranks stand in `records` does not matter. ERR_COMM if a
+ * record is not one. */
 void moerun__capacity_offer(moerun__capacity *capacity,
                             const moerun__capacity_rows *rows);
 void moerun__capacity_collect(moerun__capacity *capacity,
                               const moerun__capacity_rows *rows,
                               const int64_t *total);
 moerun_status moerun__capacity_cut(moerun__capacity *capacity,
-                                   const moerun__capacity_rows *rows,
                                    const moerun__capacity_record *records,
-                                   int64_t num_records, int64_t first_own,
-                                   moerun__capacity_counts *counts);
+                                   int64_t num_records, int64_t first_own);
+int moerun__capacity_goes_on(moerun__capacity *capacity,
+                             const moerun__capacity_rows *rows);
+void moerun__capacity_finish(moerun__capacity *capacity,
+                             const moerun__capacity_rows *rows,
+                             moerun__capacity_counts *counts);
 
 #endif

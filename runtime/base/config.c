@@ -178,6 +178,9 @@ static const moerun__config_row table[] = {
     CHOICE_ROW("expanded", "off", "off|fill|paper", SIZED,
                "capacity: experts of the own rank with room take tokens, "
                "after those the gate sent or in competition with them"),
+    INT_ROW("expanded_most", "0", "experts", 0, 64, SIZED,
+            "that a token may ask for so; 0: fill: as many as it lost; paper: "
+            "all of the own rank"),
     CHOICE_ROW("drop_weights", "pre", "pre|post|none", SIZED,
                "gate weights after a drop: as before, scaled to their sum "
                "before, or plain scores"),

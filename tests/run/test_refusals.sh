@@ -74,6 +74,11 @@ echo '{"format": "moerun-placement", "version": 1}' > placement
 refuse 65 'placement: ' run --prompts good --output output --overwrite \
   --placement placement
 
+refuse 2 'expanded-most: expected an integer from 0 to 64' run --prompts good \
+  --output output --overwrite --expanded-most 65
+refuse 2 'expanded-most: expected with --expanded, found without' run \
+  --prompts good --output output --overwrite --capacity 1 --expanded-most 1
+
 # A model that is broken, and one whose tokenizer is not understood.
 mkdir broken
 cp "$model/config.json" "$model/tokenizer.json" broken

@@ -65,9 +65,59 @@ static inline void draw_scores(world *w, int32_t t, draw *from, int coarse) {
   }
 }
 
+/* A world of T tokens of a few requests, in any order of rows. */
+static inline void draw_world(world *w, draw *from, int32_t max_tokens) {
+  w->T = draw_int(from, 0, max_tokens);
+  w->E = draw_int(from, 2, WORLD_E);
+  w->K = draw_int(from, 1, w->E < 4 ? w->E : 4);
+  w->normalise = draw_int(from, 0, 1);
+  w->num_devices = draw_int(from, 1, 5);
+  const int coarse = draw_int(from, 0, 1);
+  const int32_t requests = draw_int(from, 1, 6);
+  int32_t next[6] = {0};
+  for (int32_t t = 0; t < w->T; t++) {
+    const int32_t request = draw_int(from, 0, requests - 1);
+    draw_scores(w, t, from, coarse);
+    w->request[t] = request;
+    w->position[t] = next[request]++;
+    w->priority[t] = (uint8_t)(draw_int(from, 0, 3) == 0);
+    w->decoded[t] = (uint8_t)(draw_int(from, 0, 7) == 0);
+  }
+  w->num_extra = 0;
+  for (int32_t e = 0; e < w->E; e++) {
+    w->device[e] = draw_int(from, 0, w->num_devices - 1);
+    if (draw_int(from, 0, 2) == 0) w->extra[w->num_extra++] = e;
+  }
+  w->options = (moerun__capacity_options){
+      .gamma = draw_int(from, 300, 2500),
+      .level = (moerun__capacity_level)draw_int(from, 0, 1),
+      .metric = (moerun__capacity_metric)draw_int(from, 0, 2),
+      .expansion = (moerun__capacity_expansion)draw_int(from, 0, 2),
+      .rule = (moerun__weight_rule)draw_int(from, 0, 2),
+      .most_added = draw_int(from, 0, 2) * draw_int(from, 0, 2),
+      .window = draw_int(from, 1, 9),
+      .keep_top1 = draw_int(from, 0, 3) == 0,
+      .decode = draw_int(from, 0, 1),
+      .seed = (uint64_t)draw_int(from, 0, 1000)};
+  if (w->options.level == MOERUN_LEVEL_EXPERT && draw_int(from, 0, 1) == 1) {
+    w->options.scope = MOERUN_SCOPE_REQUEST;
+  }
+}
+
+static inline void shuffle(int32_t *order, int32_t n, draw *from) {
+  for (int32_t i = 0; i < n; i++) {
+    order[i] = i;
+  }
+  for (int32_t i = n - 1; i > 0; i--) {
+    const int32_t j = draw_int(from, 0, i);
+    const int32_t moved = order[i];
+    order[i] = order[j];
+    order[j] = moved;
+  }
+}
+
 static inline int32_t world_width(const world *w) {
-  return w->options.expansion == MOERUN_EXPANSION_OFF ? w->K
-                                                      : w->K + w->num_extra;
+  return moerun__capacity_width(&w->options, w->K, w->num_extra);
 }
 
 /* The K largest scores of each token, ties to the lower id, in rows of that width. */

@@ -112,12 +112,71 @@ static void worked_expansions(void **state) {
   /* In gate order, what was added behind. */
   const int32_t last[] = {0, 2, 3, -1};
   assert_memory_equal(w->ids + 5 * 4, last, sizeof last);
+  /* One at most: token 2 asks for 2 alone, token 3 for 3, its only other. */
+  w->options.most_added = 1;
+  world_apply(w);
+  assert_experts(w, "12 01 1 03 23 023");
+  assert_int_equal(w->counts.offered, 6);
+  assert_int_equal(w->counts.dropped, 4);
+  assert_int_equal(w->counts.added, 4);
+  world_destroy(w);
+}
+
+/* Experts 0, 1 and 2 are full: 3 alone has room. Tokens 0, 2 and 4 lost one. */
+static void worked_fills(void **state) {
+  (void)state;
+  world *w = worked_example();
   w->options.expansion = MOERUN_EXPANSION_FILL;
   world_apply(w);
-  assert_experts(w, "1 01 13 02 23 023");
+  assert_experts(w, "13 01 13 02 23 02");
+  assert_int_equal(w->counts.offered, 3);
   assert_int_equal(w->counts.dropped, 3);
   assert_int_equal(w->counts.added, 3);
+  assert_int_equal(w->counts.over, 1);
+  assert_float_equal((float)w->counts.mass_added, .25F, 1e-6F);
+  assert_sums(w, (const double[]){.35, .85, .45, .85, .40, .85});
+  /* Whoever asks: of the scores .05 .05 .10 .05 .10 .10 three stay. */
+  for (w->options.most_added = 1; w->options.most_added < 4;
+       w->options.most_added++) {
+    world_apply(w);
+    assert_experts(w, "1 01 13 02 23 023");
+    assert_int_equal(w->counts.offered, 6);
+    assert_int_equal(w->counts.dropped, 3);
+    assert_int_equal(w->counts.added, 3);
+  }
+  /* C = 5: one is dropped, and asks for 3 though 1 and 2 have room. */
+  w->options.most_added = 0;
+  w->options.gamma = 1500;
+  world_apply(w);
+  assert_experts(w, "01 01 01 02 23 02");
+  w->num_extra = 3;
+  w->extra[2] = 1;
+  world_apply(w);
+  assert_experts(w, "01 01 01 02 12 02"); /* .20 there, .10 for 3 */
+  /* Nothing dropped: nothing added, and no second round. */
+  w->options.gamma = 2000;
+  world_apply(w);
+  assert_int_equal(w->counts.offered, 0);
+  assert_memory_equal(w->ids, w->gate_ids, sizeof(int32_t) * 6 * 4);
+  assert_memory_equal(w->weight, w->gate_weight, sizeof(float) * 6 * 4);
   world_destroy(w);
+}
+
+/* Places that a token has are the gate's and the most it may ask for. */
+static void widths(void **state) {
+  (void)state;
+  moerun__capacity_options options = {.gamma = 1000};
+  assert_int_equal(moerun__capacity_width(&options, 4, 16), 4);
+  options.expansion = MOERUN_EXPANSION_PAPER;
+  assert_int_equal(moerun__capacity_width(&options, 4, 16), 20);
+  options.most_added = 3;
+  assert_int_equal(moerun__capacity_width(&options, 4, 16), 7);
+  assert_int_equal(moerun__capacity_width(&options, 4, 2), 6);
+  options.expansion = MOERUN_EXPANSION_FILL;
+  assert_int_equal(moerun__capacity_width(&options, 4, 16), 7);
+  options.most_added = 0;
+  assert_int_equal(moerun__capacity_width(&options, 4, 16), 8);
+  assert_int_equal(moerun__capacity_width(&options, 4, 3), 7);
 }
 
 /* Token 0 of the example loses .5 of .5 + .3; token 1 loses nothing. */
@@ -352,6 +411,9 @@ static void options_are_checked(void **state) {
   options.level = MOERUN_LEVEL_EXPERT;
   options.window = 0;
   assert_int_equal(moerun__capacity_check(&options), MOERUN_ERR_INVALID);
+  options.window = 1;
+  options.most_added = -1;
+  assert_int_equal(moerun__capacity_check(&options), MOERUN_ERR_INVALID);
 }
 
 static void rows_are_spread_in_place(void **state) {
@@ -386,6 +448,8 @@ int main(void) {
       cmocka_unit_test(rounding),
       cmocka_unit_test(worked_drops),
       cmocka_unit_test(worked_expansions),
+      cmocka_unit_test(worked_fills),
+      cmocka_unit_test(widths),
       cmocka_unit_test(weight_rules),
       cmocka_unit_test(all_lost_is_nothing),
       cmocka_unit_test(first_choices_are_kept),

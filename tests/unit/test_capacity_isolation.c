@@ -69,6 +69,7 @@ static void draw_options(world *w, draw *from) {
       .metric = (moerun__capacity_metric)draw_int(from, 0, 3),
       .expansion = (moerun__capacity_expansion)draw_int(from, 0, 2),
       .rule = (moerun__weight_rule)draw_int(from, 0, 2),
+      .most_added = draw_int(from, 0, 2),
       .window = draw_int(from, 3, 16),
       .keep_top1 = draw_int(from, 0, 3) == 0,
       .seed = (uint64_t)draw_int(from, 0, 1000)};
