@@ -45,13 +45,14 @@ static parameter_count count_parameters(const moerun__model_config *c) {
   const double dense = 3.0 * H * c->dense_width;
   const int32_t dense_layers = c->num_layers - c->num_moe_layers;
   const double head = H * c->vocab_size;
-  const double shared = (c->tied_head ? 1 : 2) * head + H +
-                        c->num_layers * attention + dense_layers * dense +
-                        c->num_moe_layers * H * c->num_experts;
+  const double shared =
+      (c->tied_head ? 1 : 2) * head + H + c->num_layers * attention +
+      dense_layers * dense + c->num_moe_layers * H * moerun__config_choices(c) +
+      c->num_moe_layers * 3 * H * c->num_home[MOERUN_HOME_CONSTANT];
   const double experts = c->num_moe_layers * expert;
   return (parameter_count){
       .all = (shared + experts * c->num_experts) / 1e6,
-      .active = (shared + experts * c->experts_per_token) / 1e6,
+      .active = (shared + experts * moerun__config_terms(c)) / 1e6,
   };
 }
 
@@ -66,6 +67,12 @@ static void print_model(const char *path, const moerun__model_config *c) {
                c->num_moe_layers);
   (void)printf("  experts       %d a layer, %d a token, width %d\n",
                c->num_experts, c->experts_per_token, c->expert_width);
+  for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
+    if (c->num_home[kind] == 0) continue;
+    (void)printf("  and           %d %s expert%s, computed at home\n",
+                 c->num_home[kind], moerun__home_name((moerun__home_kind)kind),
+                 c->num_home[kind] == 1 ? "" : "s");
+  }
   (void)printf("  hidden width  %d\n", c->hidden_width);
   (void)printf("  attention     %d heads and %d key/value heads of width %d\n",
                c->num_heads, c->num_kv_heads, c->head_dim);

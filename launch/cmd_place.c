@@ -170,13 +170,13 @@ static moerun_status read_model(place *p) {
   MOERUN_TRY(moerun__model_config_load(&model, path));
   MOERUN_REQUIRE(model.num_moe_layers == p->trace->num_layers &&
                      model.num_experts == p->trace->num_experts &&
-                     model.experts_per_token == p->trace->num_terms,
+                     moerun__config_terms(&model) == p->trace->num_terms,
                  MOERUN_ERR_SHAPE,
                  "%s: expected %d MoE layers of %d experts, %d a token, as in "
                  "%s, found %d of %d, %d a token",
                  path, p->trace->num_layers, p->trace->num_experts,
                  p->trace->num_terms, text_of(p, "trace"), model.num_moe_layers,
-                 model.num_experts, model.experts_per_token);
+                 model.num_experts, moerun__config_terms(&model));
   p->facts.copy_bytes = (int64_t)moerun__copy_bytes(&model, wire);
   p->facts.result_bytes = (int64_t)moerun__result_bytes(&model, wire);
 done:

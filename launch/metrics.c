@@ -273,6 +273,25 @@ done:
   return status;
 }
 
+static moerun_status put_home(moerun__text *out, const moerun__report *r) {
+  moerun_status status = MOERUN_OK;
+  const moerun__home_counts *c = &r->gate.home;
+  if (c->terms == 0) goto done;
+  MOERUN_TRY(moerun__text_print(out,
+                                ",\n  \"home_experts\": {\"assignments\": %lld",
+                                (long long)c->terms));
+  for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
+    MOERUN_TRY(moerun__text_print(out, ", \"%s\": %lld",
+                                  moerun__home_name((moerun__home_kind)kind),
+                                  (long long)c->chosen[kind]));
+  }
+  MOERUN_TRY(moerun__text_print(
+      out, ", \"rows\": %lld, \"rows_without_others\": %lld}",
+      (long long)c->rows, (long long)c->rows_alone));
+done:
+  return status;
+}
+
 /* ---- The whole -------------------------------------------------------------------------- */
 
 moerun_status moerun__metrics_print(moerun__text *out,
@@ -294,6 +313,7 @@ moerun_status moerun__metrics_print(moerun__text *out,
     MOERUN_TRY(put_stages(out, f->report));
     MOERUN_TRY(put_load(out, f->report));
     MOERUN_TRY(moerun__balance_json(out, f->report));
+    MOERUN_TRY(put_home(out, f->report));
     MOERUN_TRY(moerun__lossy_json(out, f->report));
   }
   MOERUN_TRY(moerun__text_append(out, "}\n", 2));

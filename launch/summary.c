@@ -139,6 +139,26 @@ static void print_replaced(FILE *stream, const moerun__replace_count *c) {
   (void)fputc('\n', stream);
 }
 
+/* Of models that have such experts. */
+static void print_home(FILE *stream, const moerun__home_counts *c) {
+  const char *gap = "";
+  if (c->terms == 0) return;
+  const double percent = 100.0 / (double)c->terms;
+  (void)fprintf(stream, "home experts     ");
+  for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
+    if (c->chosen[kind] == 0) continue;
+    (void)fprintf(stream, "%s%.2f %% %s", gap,
+                  percent * (double)c->chosen[kind],
+                  moerun__home_name((moerun__home_kind)kind));
+    gap = ", ";
+  }
+  (void)fprintf(stream,
+                "%s of assignments, none of them dispatched; %.2f %% of rows "
+                "had no others\n",
+                gap[0] == '\0' ? "none" : "",
+                100.0 * (double)c->rows_alone / (double)c->rows);
+}
+
 moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
   moerun_status status = MOERUN_OK;
   print_outcome(stream, f);
@@ -154,6 +174,7 @@ moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
              f->report->num_experts, f);
   MOERUN_TRY(print_rank_shares(stream, f->report));
   moerun__balance_print(stream, f->report);
+  print_home(stream, &f->report->gate.home);
   moerun__lossy_print(stream, f->report);
   print_memory(stream, f);
   print_stages(stream, f->report);

@@ -86,7 +86,7 @@ moerun_status moerun__trace_file_open(moerun__trace_file **out,
   trace->num_ranks = num_ranks;
   trace->num_requests = moerun__prompts_count(prompts);
   trace->row_bytes = sizeof(int16_t) * (size_t)model->num_moe_layers *
-                     (size_t)model->experts_per_token;
+                     (size_t)moerun__config_terms(model);
   MOERUN_TRY(set_model_name(trace, model_path));
   MOERUN_TRY(set_paths(trace, path));
   MOERUN_TRY(moerun__check_folder(path));
@@ -188,7 +188,7 @@ static moerun_status write_array(const moerun__trace_file *trace) {
   const moerun__npy_shape shape = {
       MOERUN_NPY_I16,
       3,
-      {0, trace->model->num_moe_layers, trace->model->experts_per_token}};
+      {0, trace->model->num_moe_layers, moerun__config_terms(trace->model)}};
   MOERUN_TRY(moerun__alloc(&rows, COPY_ROWS, trace->row_bytes));
   MOERUN_TRY(moerun__npy_writer_create(&writer, &shape, path));
   for (int64_t i = 0; i < trace->num_requests; i++) {
@@ -270,7 +270,7 @@ static moerun_status write_description(const moerun__trace_file *trace) {
       "\"experts_per_token\": %d, \"num_layers\": %d,\n\"tokens\": %lld, "
       "\"phase\": \"%s\", \"gate_order\": true",
       moerun__arch_name(model->arch), model->num_experts,
-      model->experts_per_token, model->num_moe_layers,
+      moerun__config_terms(model), model->num_moe_layers,
       (long long)trace->num_rows,
       moerun__prompts_are_scored(trace->prompts) ? "prefill"
                                                  : "prefill and decode"));

@@ -87,8 +87,9 @@ static moerun_status read_experts(moerun__model_config *config,
                    "%s: key \"%s\": expected %d as in \"%s\", found %d", origin,
                    keys[i], config->num_experts, key, found);
   }
+  MOERUN_TRY(moerun__arch_read_home(config, root, origin));
   MOERUN_TRY(read_size(&config->experts_per_token, root, "num_experts_per_tok",
-                       config->num_experts, NULL, origin));
+                       moerun__config_choices(config), NULL, origin));
 done:
   return status;
 }

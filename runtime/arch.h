@@ -20,6 +20,18 @@ typedef struct moerun__arch moerun__arch; /* one row of the table */
 
 enum { MOERUN_MAX_EOS = 8, MOERUN_TENSOR_NAME = 128 };
 
+/* Experts that are computed where the token is, without dispatch (home.h). */
+typedef enum moerun__home_kind {
+  MOERUN_HOME_NULL = 0, /* nothing, and its weight goes to the others        */
+  MOERUN_HOME_ZERO,     /* nothing                                           */
+  MOERUN_HOME_COPY,     /* the row itself                                    */
+  MOERUN_HOME_CONSTANT, /* a mixture of the row and a trained vector         */
+  MOERUN_HOME_KINDS,
+} moerun__home_kind;
+
+/* Their two mixing rows each fill one packed panel. */
+enum { MOERUN_MAX_CONSTANTS = MOERUN_PANEL / 2 };
+
 typedef struct moerun__model_config {
   const moerun__arch *arch;
   int32_t num_layers;
@@ -27,7 +39,8 @@ typedef struct moerun__model_config {
   int32_t num_heads;
   int32_t num_kv_heads;
   int32_t head_dim;
-  int32_t num_experts;       /* E */
+  int32_t num_experts; /* E, the placed ones */
+  int32_t num_home[MOERUN_HOME_KINDS];
   int32_t experts_per_token; /* K */
   int32_t expert_width;      /* F */
   int32_t dense_width;       /* FFN width of dense layers */
@@ -55,6 +68,14 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
                                          const char *origin);
 void moerun__model_config_clear(moerun__model_config *config);
 
+/* What the gate chooses among: E and all of num_home. */
+int32_t moerun__config_choices(const moerun__model_config *config);
+/* Most placed experts of a token: min(K, E). */
+int32_t moerun__config_terms(const moerun__model_config *config);
+/* "null", …; and the key that has their number, "num_null_experts", … */
+const char *moerun__home_name(moerun__home_kind kind);
+const char *moerun__home_key(moerun__home_kind kind);
+
 /* "qwen3_moe", … */
 const char *moerun__arch_name(const moerun__arch *arch);
 /* Row i of the table, or NULL beyond the last. */
@@ -78,12 +99,14 @@ typedef enum moerun__role {
   MOERUN_ROLE_DENSE_GATE,     /* [dense_width][H]                           */
   MOERUN_ROLE_DENSE_UP,       /* [dense_width][H]                           */
   MOERUN_ROLE_DENSE_DOWN,     /* [H][dense_width]                           */
-  MOERUN_ROLE_GATE,           /* [E][H]                                     */
+  MOERUN_ROLE_GATE,           /* [choices][H]                               */
   MOERUN_ROLE_EXPERT_GATE,    /* [F][H], one per expert                     */
   MOERUN_ROLE_EXPERT_UP,      /* [F][H], one per expert                     */
   MOERUN_ROLE_EXPERT_DOWN,    /* [H][F], one per expert                     */
   MOERUN_ROLE_FUSED_GATE_UP,  /* [E][2F][H]: F gate rows, then F up rows    */
   MOERUN_ROLE_FUSED_DOWN,     /* [E][H][F]                                  */
+  MOERUN_ROLE_CONSTANT_MIX,   /* [2][H], one per constant expert            */
+  MOERUN_ROLE_CONSTANT,       /* [H], one per constant expert               */
 } moerun__role;
 
 enum { MOERUN_MAX_DIMS = 3 }; /* of a tensor that a model uses */

@@ -36,4 +36,8 @@ struct moerun__arch {
   const char *projection[3]; /* gate, up, down of an expert */
 };
 
+/* num_home (arch_home.c), once num_experts is known. */
+moerun_status moerun__arch_read_home(moerun__model_config *config,
+                                     const json_t *root, const char *origin);
+
 #endif

@@ -59,6 +59,15 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
     (void)snprintf(out, BYTES, "model.layers.%d.%s.experts.down_proj", layer,
                    prefix);
     break;
+  case MOERUN_ROLE_CONSTANT_MIX:
+    (void)snprintf(out, BYTES,
+                   "model.layers.%d.%s.constant_experts.%d.gate.weight", layer,
+                   prefix, expert);
+    break;
+  case MOERUN_ROLE_CONSTANT:
+    (void)snprintf(out, BYTES, "model.layers.%d.%s.constant_experts.%d.vector",
+                   layer, prefix, expert);
+    break;
   default:
     (void)snprintf(out, BYTES, "model.layers.%d.%s.weight", layer,
                    shared_suffix[role]);
@@ -96,12 +105,14 @@ int moerun__config_tensor_shape(int64_t *shape,
       [MOERUN_ROLE_DENSE_GATE] = {2, {dense, H}},
       [MOERUN_ROLE_DENSE_UP] = {2, {dense, H}},
       [MOERUN_ROLE_DENSE_DOWN] = {2, {H, dense}},
-      [MOERUN_ROLE_GATE] = {2, {E, H}},
+      [MOERUN_ROLE_GATE] = {2, {moerun__config_choices(config), H}},
       [MOERUN_ROLE_EXPERT_GATE] = {2, {F, H}},
       [MOERUN_ROLE_EXPERT_UP] = {2, {F, H}},
       [MOERUN_ROLE_EXPERT_DOWN] = {2, {H, F}},
       [MOERUN_ROLE_FUSED_GATE_UP] = {3, {E, 2 * F, H}},
       [MOERUN_ROLE_FUSED_DOWN] = {3, {E, H, F}},
+      [MOERUN_ROLE_CONSTANT_MIX] = {2, {2, H}},
+      [MOERUN_ROLE_CONSTANT] = {1, {H}},
   };
   for (int d = 0; d < MOERUN_MAX_DIMS; d++) {
     shape[d] = table[role].shape[d];

@@ -235,13 +235,21 @@ static void dense_ffn(moerun_session *session, const moerun__layer *layer,
   moerun__stage_end(&session->stats, MOERUN_STAGE_DENSE);
 }
 
+/* Placed experts in gate order, then -1. */
 static void keep_trace(moerun_session *session, int32_t moe_layer, int32_t T) {
-  const size_t K = (size_t)session->model->config.experts_per_token;
-  const size_t layers = (size_t)session->model->config.num_moe_layers;
+  const moerun__model_config *config = &session->model->config;
+  const size_t K = (size_t)config->experts_per_token;
+  const size_t terms = (size_t)moerun__config_terms(config);
+  const size_t layers = (size_t)config->num_moe_layers;
   for (size_t t = 0; t < (size_t)T; t++) {
+    int16_t *row = session->trace + (t * layers + (size_t)moe_layer) * terms;
+    size_t n = 0;
     for (size_t j = 0; j < K; j++) {
-      session->trace[(t * layers + (size_t)moe_layer) * K + j] =
-          (int16_t)session->moe.gate.chosen[t * K + j];
+      const int32_t expert = session->moe.gate.chosen[t * K + j];
+      if (expert >= 0) row[n++] = (int16_t)expert;
+    }
+    for (; n < terms; n++) {
+      row[n] = -1;
     }
   }
 }

@@ -56,10 +56,10 @@ static void size_engine(engine *e, moerun_session *session,
   const int32_t cached = session->kv.max_pages * MOERUN_PAGE_POSITIONS;
   e->sequences.max_positions =
       cached < config->max_positions ? cached : config->max_positions;
-  e->sequences.trace_width =
-      options->record_trace
-          ? (size_t)config->num_moe_layers * (size_t)config->experts_per_token
-          : 0;
+  e->sequences.trace_width = options->record_trace
+                                 ? (size_t)config->num_moe_layers *
+                                       (size_t)moerun__config_terms(config)
+                                 : 0;
   e->window = moerun__gate_window(&session->moe.gate.options);
   e->max_logits = e->window > SCORE_ROWS ? e->window : SCORE_ROWS;
   if (e->max_logits < session->kv.max_sequences) {

@@ -24,6 +24,11 @@ static int has_width(const moerun__gate_options *options) {
          options->limits.count > 0;
 }
 
+static moerun__weight_rule rule_of(const moerun__gate_options *options) {
+  if (has_capacity(options)) return options->capacity.rule;
+  return has_width(options) ? options->width.rule : MOERUN_WEIGHT_PRE;
+}
+
 static int has_scores(const moerun__gate_options *options) {
   return has_capacity(options) ||
          (has_width(options) && options->width.rule == MOERUN_WEIGHT_NONE);
@@ -89,6 +94,7 @@ static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
   gate->total = moerun__arena_take(arena, E + 1, sizeof *gate->total);
   capacity->options = gate->options.capacity;
   capacity->num_experts = config->num_experts;
+  capacity->num_choices = moerun__config_choices(config);
   capacity->experts_per_token = config->experts_per_token;
   capacity->width = gate->width;
   capacity->num_devices = (int32_t)R;
@@ -111,11 +117,14 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
   gate->chosen = moerun__gate_is_lossy(&gate->options)
                      ? moerun__arena_take(arena, T * K, sizeof *gate->chosen)
                      : gate->ids;
-  gate->logits = moerun__arena_take(arena, T * (size_t)config->num_experts,
-                                    sizeof *gate->logits);
+  const size_t choices = (size_t)moerun__config_choices(config);
+  gate->home.config = config;
+  gate->home.kernels = gate->kernels;
+  gate->home.linear = gate->linear;
+  moerun__home_lay_out(&gate->home, arena, gate->max_tokens);
+  gate->logits = moerun__arena_take(arena, T * choices, sizeof *gate->logits);
   if (has_scores(&gate->options)) {
-    gate->scores = moerun__arena_take(arena, T * (size_t)config->num_experts,
-                                      sizeof *gate->scores);
+    gate->scores = moerun__arena_take(arena, T * choices, sizeof *gate->scores);
   }
   if (has_capacity(&gate->options)) lay_out_capacity(gate, arena, max_slots);
 }
@@ -251,6 +260,22 @@ static moerun_status apply_capacity(moerun__gate *gate,
 
 /* ---- The whole -------------------------------------------------------------------- */
 
+/* Takes out what is computed at home. */
+static void take_home(moerun__gate *gate, const moerun__layer *layer, int32_t T,
+                      const float *x, float *scratch) {
+  const moerun__gate_options *options = &gate->options;
+  const int raw = rule_of(options) == MOERUN_WEIGHT_NONE;
+  const int all = has_width(options) || options->capacity.decode;
+  const moerun__home_choices choices = {.T = T,
+                                        .x = x,
+                                        .ids = gate->ids,
+                                        .weight = gate->weight,
+                                        .scores = raw ? gate->scores : NULL,
+                                        .as_given =
+                                            all ? NULL : gate->tags.decoded};
+  moerun__home_take(&gate->home, layer, &choices, scratch, &gate->counts.home);
+}
+
 static void cut_width(moerun__gate *gate, const moerun__layer *layer,
                       int32_t T) {
   const moerun__model_config *config = &gate->model->config;
@@ -263,7 +288,8 @@ static void cut_width(moerun__gate *gate, const moerun__layer *layer,
   const moerun__width_rows rows = {.T = T,
                                    .K = config->experts_per_token,
                                    .stride = config->experts_per_token,
-                                   .num_choices = config->num_experts,
+                                   .num_choices =
+                                       moerun__config_choices(config),
                                    .ids = gate->ids,
                                    .weight = gate->weight,
                                    .scores = gate->scores};
@@ -277,16 +303,18 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
   moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &gate->model->config;
   const size_t H = (size_t)config->hidden_width;
-  const size_t E = (size_t)config->num_experts;
+  const int32_t choices = moerun__config_choices(config);
+  const size_t width = (size_t)choices;
   const int32_t K = config->experts_per_token;
   if (failed != MOERUN_OK) T = 0;
-  gate->linear(gate->logits, E, x, H, T, &layer->gate, scratch);
-  for (int32_t t = 0; has_scores(&gate->options) && t < T; t++) {
-    gate->kernels->softmax(gate->scores + (size_t)t * E,
-                           gate->logits + (size_t)t * E, (int32_t)E, 1.0F);
+  gate->linear(gate->logits, width, x, H, T, &layer->gate, scratch);
+  for (size_t t = 0; has_scores(&gate->options) && t < (size_t)T; t++) {
+    gate->kernels->softmax(gate->scores + t * width, gate->logits + t * width,
+                           choices, 1.0F);
   }
-  gate->kernels->gate(gate->ids, gate->weight, gate->logits, T,
-                      config->num_experts, K, &config->gate_rule, NULL);
+  gate->kernels->gate(gate->ids, gate->weight, gate->logits, T, choices, K,
+                      &config->gate_rule, NULL);
+  take_home(gate, layer, T, x, scratch);
   if (gate->chosen != gate->ids) {
     memcpy(gate->chosen, gate->ids, (size_t)T * (size_t)K * sizeof *gate->ids);
   }

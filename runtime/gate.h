@@ -1,11 +1,13 @@
 /* Which experts each row takes: the model's gate, and after it what was asked
  * for beyond: fewer experts for tokens that need fewer, and at most so many rows
- * for an expert. Both change outputs and are off unless chosen. */
+ * for an expert. Both change outputs, are off unless chosen, and know of placed
+ * experts only: what is computed at home costs next to nothing. */
 #ifndef MOERUN_RUNTIME_GATE_H
 #define MOERUN_RUNTIME_GATE_H
 
 #include "runtime/balance/capacity.h"
 #include "runtime/balance/width.h"
+#include "runtime/home.h"
 #include "runtime/model.h"
 
 /* What capacity may know of a row besides its scores. NULLs: requests are rows,
@@ -27,6 +29,7 @@ typedef struct moerun__gate_options {
 typedef struct moerun__gate_counts {
   moerun__capacity_counts capacity;
   moerun__width_counts width;
+  moerun__home_counts home;
 } moerun__gate_counts;
 
 typedef struct moerun__gate {
@@ -38,11 +41,12 @@ typedef struct moerun__gate {
   moerun__gate_counts counts;
   int32_t max_tokens;
   int32_t width;   /* W: experts of a row at most; K unless some are added */
-  int32_t *ids;    /* [T][W] what is computed; -1: none */
+  int32_t *ids;    /* [T][W] placed experts that are computed; -1: none */
   float *weight;   /* [T][W] */
-  int32_t *chosen; /* [T][K] what the gate said, for traces */
-  float *logits;   /* [T][E] */
-  float *scores;   /* [T][E]; only where a rule asks for them */
+  int32_t *chosen; /* [T][K] those that the gate said, for traces */
+  moerun__home home;
+  float *logits; /* [T][choices] */
+  float *scores; /* [T][choices]; only where a rule asks for them */
   /* Only with a capacity, from here on. */
   int32_t *row;    /* [T] 0, 1, … */
   int32_t *zero;   /* [T] */

@@ -152,6 +152,26 @@ done:
   return status;
 }
 
+/* Constant experts are small: every rank holds all of them. */
+static moerun_status visit_constants(moerun__layer *layer,
+                                     moerun__weight_reader *reader, int32_t l) {
+  moerun_status status = MOERUN_OK;
+  const int32_t count = reader->config->num_home[MOERUN_HOME_CONSTANT];
+  moerun__parts parts = {0};
+  void *panels = NULL;
+  if (count == 0) goto done;
+  for (int32_t e = 0; e < count; e++) {
+    MOERUN_TRY(
+        moerun__reader_add(&parts, reader, MOERUN_ROLE_CONSTANT_MIX, l, e));
+  }
+  MOERUN_TRY(moerun__reader_panels(&panels, reader, &parts, 1));
+  MOERUN_TRY(moerun__reader_pack(&layer->mix, reader, panels, 0, &parts));
+  MOERUN_TRY(moerun__reader_vectors(&layer->constant, reader,
+                                    MOERUN_ROLE_CONSTANT, l, count));
+done:
+  return status;
+}
+
 static moerun_status visit_layer(moerun__layer *layer, model_walk *walk,
                                  int32_t l) {
   moerun_status status = MOERUN_OK;
@@ -161,6 +181,7 @@ static moerun_status visit_layer(moerun__layer *layer, model_walk *walk,
   if (!walk->moe_only) MOERUN_TRY(visit_attention(layer, reader, l));
   if (layer->moe_layer >= 0) {
     MOERUN_TRY(visit_weight(&layer->gate, reader, l, 1, gate));
+    MOERUN_TRY(visit_constants(layer, reader, l));
     MOERUN_TRY(visit_experts(layer, walk, l));
   } else if (!walk->moe_only) {
     MOERUN_TRY(visit_dense(layer, reader, l));
@@ -312,6 +333,7 @@ static uint64_t config_digest(const moerun__model_config *c) {
     memcpy(&bits, &real[i], sizeof bits);
     digest = moerun__digest_int(digest, bits);
   }
+  digest = moerun__digest_ints(digest, c->num_home, MOERUN_HOME_KINDS);
   digest = moerun__digest_ints(digest, c->eos_token, (size_t)c->num_eos);
   return moerun__digest_ints(digest, c->moe_layer, (size_t)c->num_layers);
 }
@@ -431,6 +453,8 @@ void moerun_model_destroy(moerun_model *model) {
     free_panels(&layer->qkv);
     free_panels(&layer->attention_out);
     free_panels(&layer->gate);
+    free_panels(&layer->mix);
+    moerun__free(layer->constant);
     /* The first slot's panels begin the block of all. */
     if (layer->gate_up != NULL) free_panels(&layer->gate_up[0]);
     if (layer->down != NULL) free_panels(&layer->down[0]);

@@ -17,7 +17,9 @@ typedef struct moerun__layer {
   moerun__weight attention_out; /* H outputs */
   float *ffn_norm;              /* [H] */
   int32_t moe_layer;       /* index among the MoE layers; -1: dense FFN   */
-  moerun__weight gate;     /* MoE: E outputs                              */
+  moerun__weight gate;     /* MoE: an output for each choice              */
+  moerun__weight mix;      /* MoE: two outputs for each constant expert   */
+  float *constant;         /* MoE: [constant experts][H]; NULL: none      */
   int32_t num_slots;       /* MoE: L of this rank                         */
   moerun__weight *gate_up; /* [L] (dense: [1]): F gate then F up outputs  */
   moerun__weight *down;    /* [L] (dense: [1]): H outputs                 */

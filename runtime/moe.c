@@ -1,7 +1,8 @@
 /* Follow one token: gate (ids and weights at home) -> route (which ranks) ->
  * dispatch (its row goes once to each of those ranks, with the slots wanted
  * there) -> experts (rows grouped by slot, three GEMMs: experts.c) -> combine
- * (K result rows come home and are summed in gate order).
+ * (K result rows come home and are summed in gate order), and what home.c keeps
+ * from dispatch is added.
  *
  * A row carries its own slots, so the count exchange is one integer per peer
  * and chunk, and one status word. With balancing it also tells everyone what
@@ -474,7 +475,9 @@ done:
 
 /* ---- Combine and the whole ------------------------------------------------------ */
 
-static moerun_status combine(moerun__moe *moe, int32_t c, float *y) {
+static moerun_status combine(moerun__moe *moe, int32_t c,
+                             const moerun__layer *layer, const float *x,
+                             float *y) {
   moerun_status status = MOERUN_OK;
   moerun__moe_chunk *chunk = &moe->chunk[c];
   const moerun__comm_ops *ops = moe->model->comm->ops;
@@ -488,6 +491,8 @@ static moerun_status combine(moerun__moe *moe, int32_t c, float *y) {
   moe->kernels->combine(y + first * (size_t)H, &results, chunk->route.result_of,
                         moe->gate.weight + first * (size_t)K, chunk->num_tokens,
                         K, H);
+  moerun__home_add(&moe->gate.home, layer, y, x, chunk->first_token,
+                   chunk->num_tokens);
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
   MOERUN_TRY(ops->wait(chunk->dispatch_out));
   MOERUN_TRY(ops->wait(chunk->combine_out));
@@ -528,7 +533,7 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
     MOERUN_TRY(moerun__experts_work_off(moe, c, layer));
   }
   for (int32_t c = 0; c < moe->num_chunks; c++) {
-    MOERUN_TRY(combine(moe, c, y));
+    MOERUN_TRY(combine(moe, c, layer, x, y));
   }
   MOERUN_TRY(moerun__guests_end(&moe->guests));
 done:

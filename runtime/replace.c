@@ -50,7 +50,7 @@ static void size_replacer(moerun__replacer *r,
   r->options = *options;
   r->capacity = (options->window - 1) / R + 1;
   r->row_bytes = (size_t)config->num_moe_layers *
-                 (size_t)config->experts_per_token * sizeof(int16_t);
+                 (size_t)moerun__config_terms(config) * sizeof(int16_t);
   r->box_bytes = sizeof(moerun__box_head) + (size_t)r->capacity * r->row_bytes;
   r->slots = moerun__replacer_slots(placement);
   r->spare_slots = r->slots - (placement->num_experts - 1) / R - 1;

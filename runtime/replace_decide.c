@@ -15,7 +15,7 @@ static void copy_rows(const moerun__replacer *r, int16_t *ids, const char *box,
                       int64_t rows_fed, int32_t first, int32_t end) {
   const int64_t start = rows_fed > r->capacity ? rows_fed % r->capacity : 0;
   const size_t bytes =
-      (size_t)r->model->config.experts_per_token * sizeof(int16_t);
+      (size_t)moerun__config_terms(&r->model->config) * sizeof(int16_t);
   char *to = (char *)ids;
   for (int32_t i = first; i < end; i++) {
     const size_t row = (size_t)((start + i) % r->capacity);
@@ -53,7 +53,7 @@ static moerun_status make_half(moerun__trace **out, const view *v, int newer) {
   const moerun__model_config *config = &r->model->config;
   const int32_t R = r->model->comm->size;
   const size_t width =
-      (size_t)r->own_layers * (size_t)config->experts_per_token;
+      (size_t)r->own_layers * (size_t)moerun__config_terms(config);
   int64_t *offset = NULL;
   int64_t rows_fed = 0;
   MOERUN_TRY(moerun__alloc(&offset, (size_t)R + 1, sizeof *offset));
@@ -65,7 +65,7 @@ static moerun_status make_half(moerun__trace **out, const view *v, int newer) {
   if (offset[R] == 0) goto done;
   MOERUN_TRY(moerun__trace_create(out, offset[R], r->own_layers,
                                   config->num_experts,
-                                  config->experts_per_token));
+                                  moerun__config_terms(config)));
   MOERUN_TRY(moerun__trace_set_sequences(*out, R, offset));
   MOERUN_TRY(moerun__alloc(&(*out)->home, (size_t)R, sizeof *(*out)->home));
   (*out)->num_ranks = R;

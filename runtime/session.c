@@ -173,7 +173,7 @@ static void lay_out(moerun_session *session, const moerun__session_extra *extra,
     session->trace =
         moerun__arena_take(arena,
                            (size_t)session->options.max_tokens * layers *
-                               (size_t)config->experts_per_token,
+                               (size_t)moerun__config_terms(config),
                            sizeof(int16_t));
   }
   if (!session->model->moe_only) lay_out_decoder(session, arena);

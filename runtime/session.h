@@ -17,7 +17,7 @@ struct moerun_session {
   moerun__moe moe;
   moerun__kv_cache kv;
   moerun__stats stats;
-  int16_t *trace; /* [max_tokens][num_moe_layers][K] ids of the last step;
+  int16_t *trace; /* [max_tokens][num_moe_layers][terms] ids of the last step;
                      NULL unless recording was asked for at creation       */
   float *x;       /* [T][H] the residual stream */
   float *h;       /* [T][H] normed input of a block, or its output */

@@ -93,6 +93,12 @@ static void add_gate(moerun__gate_counts *sum, const moerun__gate_counts *part,
   sum->width.removed += part->width.removed;
   sum->width.mass += part->width.mass;
   sum->width.mass_lost += part->width.mass_lost;
+  sum->home.rows += part->home.rows;
+  sum->home.terms += part->home.terms;
+  sum->home.rows_alone += part->home.rows_alone;
+  for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
+    sum->home.chosen[kind] += part->home.chosen[kind];
+  }
 }
 
 static void report_add(moerun__report *report, int32_t rank,

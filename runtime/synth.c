@@ -8,7 +8,7 @@
  * Scales keep activations near 1 in any depth: rows of weights have standard
  * deviation 1/sqrt(inputs), so that their outputs have 1; embeddings have
  * r = 1/sqrt(H), so that logits have 1; what is added to the residual stream
- * (o, down) has r / sqrt(2 layers) as outputs, so that the embedding stays
+ * (o, down, constant) has r / sqrt(2 layers) as outputs, so that the embedding stays
  * visible in the last layer.
  *
  * skew: every embedding gets the constant r added to its elements, so that all
@@ -145,6 +145,9 @@ static moerun_status put_tensor(synth_writer *writer, moerun__role role,
   if (role == MOERUN_ROLE_EMBEDDING) {
     deviation = residual;
     mean = writer->options->skew > 0.0 ? residual : 0.0;
+  } else if (role == MOERUN_ROLE_CONSTANT) {
+    mean = 0.0;
+    deviation = residual / sqrt(2.0 * config->num_layers);
   } else if (role == MOERUN_ROLE_O || role == MOERUN_ROLE_EXPERT_DOWN ||
              role == MOERUN_ROLE_DENSE_DOWN) {
     deviation *= residual / sqrt(2.0 * config->num_layers);
@@ -174,7 +177,7 @@ static void permute(int32_t *place, int32_t E, uint64_t seed, int32_t layer) {
 
 static moerun_status put_gate(synth_writer *writer, int32_t layer, int file) {
   moerun_status status = MOERUN_OK;
-  const int32_t E = writer->config.num_experts;
+  const int32_t E = moerun__config_choices(&writer->config);
   const int32_t H = writer->config.hidden_width;
   const int64_t row_words = moerun__round_up((H + 1) / 2, 4);
   const uint64_t seed = writer->options->seed;
@@ -273,6 +276,10 @@ static moerun_status list_layer(synth_writer *writer, int32_t l) {
     MOERUN_TRY(add_entry(writer, (moerun__role)r, l, 0));
   }
   if (!moe) goto done;
+  for (int32_t e = 0; e < config->num_home[MOERUN_HOME_CONSTANT]; e++) {
+    MOERUN_TRY(add_entry(writer, MOERUN_ROLE_CONSTANT_MIX, l, e));
+    MOERUN_TRY(add_entry(writer, MOERUN_ROLE_CONSTANT, l, e));
+  }
   for (int i = 0; writer->options->fused && i < 2; i++) {
     MOERUN_TRY(add_entry(writer, fused[i], l, 0));
   }

@@ -3,6 +3,7 @@
 #ifndef MOERUN_RUNTIME_SYNTH_H
 #define MOERUN_RUNTIME_SYNTH_H
 
+#include "runtime/arch.h"
 #include "runtime/base/status.h"
 #include "runtime/base/tensor.h"
 
@@ -22,6 +23,7 @@ typedef struct moerun__synth_options {
   int32_t num_kv_heads; /* 0: num_heads                                      */
   int32_t head_dim;     /* 0: hidden_width / num_heads                       */
   int32_t num_experts;
+  int32_t num_home[MOERUN_HOME_KINDS]; /* null, zero, copy, constant experts */
   int32_t experts_per_token;
   int32_t expert_width;
   int32_t vocab_size;    /* from 258 on with a byte-level tokenizer.json     */

@@ -19,6 +19,19 @@ static const moerun__arch *find_row(const char *name) {
   return arch;
 }
 
+static moerun_status print_home(moerun__text *out,
+                                const moerun__synth_options *o) {
+  moerun_status status = MOERUN_OK;
+  for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
+    if (o->num_home[kind] == 0) continue;
+    MOERUN_TRY(moerun__text_print(out, "  \"%s\": %d,\n",
+                                  moerun__home_key((moerun__home_kind)kind),
+                                  o->num_home[kind]));
+  }
+done:
+  return status;
+}
+
 static moerun_status print_dense(moerun__text *out,
                                  const moerun__synth_options *o) {
   moerun_status status = MOERUN_OK;
@@ -50,6 +63,7 @@ static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
     MOERUN_TRY(
         moerun__text_print(out, "  \"%s\": false,\n", arch->window_switch));
   }
+  MOERUN_TRY(print_home(out, o));
   if (arch->has_dense_layers) {
     MOERUN_TRY(print_dense(out, o));
   }

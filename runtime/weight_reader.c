@@ -230,23 +230,33 @@ done:
   return status;
 }
 
-moerun_status moerun__reader_norm(float **out, moerun__weight_reader *reader,
-                                  moerun__role role, int32_t layer) {
+moerun_status moerun__reader_vectors(float **out, moerun__weight_reader *reader,
+                                     moerun__role role, int32_t layer,
+                                     int32_t count) {
   moerun_status status = MOERUN_OK;
   int64_t shape[MOERUN_MAX_DIMS];
-  const moerun__tensor *tensor = NULL;
-  moerun__dtype dtype = MOERUN_DTYPE_F32;
   const int num_dims = moerun__config_tensor_shape(shape, reader->config, role);
   const int32_t width = moerun__to_int(shape[0]);
-  MOERUN_TRY(require(&tensor, reader, role, layer, 0));
-  MOERUN_TRY(
-      moerun__tensor_check(&dtype, reader->shards, tensor, shape, num_dims));
-  MOERUN_TRY(moerun__reader_array(out, reader, (size_t)width, sizeof **out));
-  if (reader->counting) goto done;
-  MOERUN_TRY(read_rows(reader, tensor, dtype, width, 0, 1));
-  for (int32_t i = 0; i < width; i++) {
-    (*out)[i] = moerun__element(reader->staging, dtype, (size_t)i);
+  MOERUN_TRY(moerun__reader_array(out, reader, (size_t)count * (size_t)width,
+                                  sizeof **out));
+  for (int32_t e = 0; e < count; e++) {
+    const moerun__tensor *tensor = NULL;
+    moerun__dtype dtype = MOERUN_DTYPE_F32;
+    MOERUN_TRY(require(&tensor, reader, role, layer, e));
+    MOERUN_TRY(
+        moerun__tensor_check(&dtype, reader->shards, tensor, shape, num_dims));
+    if (reader->counting) continue;
+    MOERUN_TRY(read_rows(reader, tensor, dtype, width, 0, 1));
+    for (int32_t i = 0; i < width; i++) {
+      (*out)[(size_t)e * (size_t)width + (size_t)i] =
+          moerun__element(reader->staging, dtype, (size_t)i);
+    }
   }
 done:
   return status;
+}
+
+moerun_status moerun__reader_norm(float **out, moerun__weight_reader *reader,
+                                  moerun__role role, int32_t layer) {
+  return moerun__reader_vectors(out, reader, role, layer, 1);
 }

@@ -12,7 +12,7 @@
 enum {
   /* Read at once; at least one row of the widest weight fits. */
   MOERUN_STAGING_BYTES = 4 << 20,
-  MOERUN_MAX_PARTS = 3,
+  MOERUN_MAX_PARTS = MOERUN_MAX_CONSTANTS,
 };
 
 typedef struct moerun__weight_reader {
@@ -73,5 +73,9 @@ moerun_status moerun__reader_pack(moerun__weight *out,
 /* A norm's scale, widened to fp32; *out is NULL when counting. */
 moerun_status moerun__reader_norm(float **out, moerun__weight_reader *reader,
                                   moerun__role role, int32_t layer);
+/* The same for the tensors of experts 0 .. count - 1, one behind the other. */
+moerun_status moerun__reader_vectors(float **out, moerun__weight_reader *reader,
+                                     moerun__role role, int32_t layer,
+                                     int32_t count);
 
 #endif

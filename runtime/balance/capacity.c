@@ -141,7 +141,7 @@ static void offer_row(moerun__capacity *capacity,
   int32_t *added = ids + K;
   float *weight = rows->weight + first;
   const float *scores =
-      rows->scores + (size_t)t * (size_t)capacity->num_experts;
+      rows->scores + (size_t)t * (size_t)capacity->num_choices;
   int32_t n = 0;
   for (int32_t i = 0; i < rows->num_extra && most > 0; i++) {
     const int32_t expert = rows->extra[i];
@@ -247,7 +247,7 @@ static void set_limits(moerun__capacity *capacity,
   }
   const int64_t C =
       moerun__capacity_of(capacity->options.gamma, total[groups],
-                          capacity->experts_per_token, capacity->num_experts);
+                          capacity->experts_per_token, capacity->num_choices);
   memset(limit, 0, (size_t)groups * sizeof *limit);
   for (int32_t e = 0; e < capacity->num_experts; e++) {
     limit[group_of(capacity, rows, e)] += C;
@@ -264,7 +264,7 @@ static void collect_row(moerun__capacity *capacity,
   const int32_t width = capacity->width;
   const int32_t K = capacity->experts_per_token;
   const float *scores =
-      rows->scores + (size_t)t * (size_t)capacity->num_experts;
+      rows->scores + (size_t)t * (size_t)capacity->num_choices;
   int pin = capacity->options.keep_top1;
   for (int32_t j = first_column(capacity); j < width; j++) {
     const int32_t at = t * width + j;
@@ -320,7 +320,7 @@ static void finish_row(const moerun__capacity *capacity,
   int32_t *ids = rows->ids + (size_t)t * (size_t)width;
   float *weight = rows->weight + (size_t)t * (size_t)width;
   const float *scores =
-      rows->scores + (size_t)t * (size_t)capacity->num_experts;
+      rows->scores + (size_t)t * (size_t)capacity->num_choices;
   const uint8_t *kept = capacity->kept + (size_t)t * (size_t)width;
   const double sum = moerun__weight_sum(ids, weight, K);
   int32_t n = 0;

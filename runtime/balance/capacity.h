@@ -70,7 +70,7 @@ typedef struct moerun__capacity_rows {
   int32_t layer;
   int32_t *ids;        /* [T][W] the first K from the gate, the rest not read */
   float *weight;       /* [T][W] */
-  const float *scores; /* [T][E] softmax over all E */
+  const float *scores; /* [T][choices] softmax over all */
   const int32_t *request;  /* [T] */
   const int32_t *position; /* [T] within the request */
   const uint8_t *priority; /* [T] class, 0 dropped last; NULL: all are 0 */
@@ -113,6 +113,7 @@ typedef struct moerun__capacity_record {
 typedef struct moerun__capacity {
   moerun__capacity_options options;
   int32_t num_experts;       /* E */
+  int32_t num_choices;       /* of the gate: E, or more with experts at home */
   int32_t experts_per_token; /* K */
   int32_t width;             /* W: moerun__capacity_width */
   int32_t num_devices;       /* for the level device */
@@ -142,11 +143,12 @@ moerun_status moerun__capacity_check(const moerun__capacity_options *options);
 int32_t moerun__capacity_width(const moerun__capacity_options *options,
                                int32_t K, int32_t max_extra);
 
-/* options, num_experts, experts_per_token, width, num_devices, max_tokens and
+/* options, num_experts, num_choices, experts_per_token, width, num_devices, max_tokens and
  * max_records are set before. max_records 0: max_tokens * width. */
 void moerun__capacity_lay_out(moerun__capacity *capacity, moerun__arena *arena);
 
-/* C = max(1, ceil(gamma / 1000 * tokens * K / E)), exactly. */
+/* C = max(1, ceil(gamma / 1000 * tokens * K / E)), exactly. E is what the gate
+ * chooses among, experts at home included. */
 int64_t moerun__capacity_of(int32_t gamma, int64_t tokens, int32_t K,
                             int32_t E);
 

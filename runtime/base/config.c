@@ -222,6 +222,13 @@ static const moerun__config_row table[] = {
     INT_ROW("experts", "16", "", 1, 65536, SYNTH, "experts of a layer"),
     INT_ROW("experts_per_token", "4", "", 1, 65536, SYNTH,
             "how many of them a token meets"),
+    INT_ROW("null_experts", "0", "experts", 0, 32767, SYNTH,
+            "that a gate may choose beside them: nothing, left out of the "
+            "weights' sum"),
+    INT_ROW("zero_experts", "0", "experts", 0, 32767, SYNTH, "nothing"),
+    INT_ROW("copy_experts", "0", "experts", 0, 32767, SYNTH, "the row itself"),
+    INT_ROW("constant_experts", "0", "experts", 0, 16, SYNTH,
+            "a mixture of the row and a constant"),
     INT_ROW("expert_width", "256", "", 1, 1048576, SYNTH,
             "FFN width of an expert"),
     INT_ROW("vocab", "4096", "tokens", 2, INT_MAX_32, SYNTH,

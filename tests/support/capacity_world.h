@@ -159,6 +159,7 @@ static inline void world_open(world *w, int64_t max_records) {
   moerun__free(w->block);
   w->capacity = (moerun__capacity){.options = w->options,
                                    .num_experts = w->E,
+                                   .num_choices = w->E,
                                    .experts_per_token = w->K,
                                    .width = world_width(w),
                                    .num_devices = w->num_devices,

@@ -76,7 +76,7 @@ static inline moerun_status run_requests(moerun_session *session,
   moerun__progress progress;
   const moerun__model_config *config = &session->model->config;
   state->trace_width =
-      (size_t)config->num_moe_layers * (size_t)config->experts_per_token;
+      (size_t)config->num_moe_layers * (size_t)moerun__config_terms(config);
   state->handed_out = 0;
   state->finished = 0;
   return moerun__engine_run(session, &options, &callbacks, &progress, stopped);
