@@ -2,10 +2,10 @@
  * are cores here. No ranks run: the routing of skew is drawn for R ranks and
  * goes through moerun__plan_solve; a rank then needs the measured time for each
  * expert called and each row, and the weights of an expert the measured time of
- * the link between two ranks here. A rank sends one expert after another, and
- * rows of a guest wait for its weights. Gate, dispatch and combine are left
- * out: they are the same with and without balancing, so all ratios are those of
- * the expert stage.
+ * the link between two ranks here. A rank sends and receives one expert after
+ * another, those that it sends on when they have come, and rows of a guest wait
+ * for its weights. Gate, dispatch and combine are left out: they are the same
+ * with and without balancing, so all ratios are those of the expert stage.
  *
  * The speeds are replayed as tests/unit/test_speed.c does: rows that any rank
  * can compute, one rank slow, and each reading off by up to 5 % at random. */
@@ -46,7 +46,9 @@ typedef struct replay {
   int32_t told[MOST_RANKS * STRIDE]; /* of each rank: its speed, 0: as fast
                                         as the others; rows for each expert */
   double busy[MOST_RANKS];
-  double link[MOST_RANKS]; /* when the last weights so far have left */
+  double out[MOST_RANKS]; /* when the last weights so far have left */
+  double in[MOST_RANKS];  /* and have come */
+  double came[MOST_MOVES];
 } replay;
 
 /* A session of the same widths is made, and calibrates itself. */
@@ -110,12 +112,32 @@ static double call(const replay *r, int64_t rows) {
   return rows > 0 ? moerun__speed_expected(&r->rates, rows) : 0;
 }
 
+static double later(double a, double b) {
+  return a > b ? a : b;
+}
+
+/* When each move's weights are there. */
+static void send_weights(replay *r) {
+  const moerun__plan *plan = &r->plan;
+  memset(r->out, 0, sizeof r->out);
+  memset(r->in, 0, sizeof r->in);
+  memset(r->came, 0, sizeof r->came);
+  for (int32_t i = 0; i < plan->num_sends; i++) {
+    const moerun__send *send = &plan->sends[i];
+    double *in = &r->in[plan->moves[send->move].rank];
+    double *out = &r->out[send->from];
+    double start = later(*in, *out);
+    if (send->from_move >= 0) start = later(start, r->came[send->from_move]);
+    *in = *out = r->came[send->move] = start + r->weight_seconds;
+  }
+}
+
 /* When the last rank ends. */
 static double end_of(replay *r, int32_t R) {
   const moerun__plan *plan = &r->plan;
   double end = 0;
   memset(r->busy, 0, sizeof r->busy);
-  memset(r->link, 0, sizeof r->link);
+  send_weights(r);
   for (int32_t h = 0; h < EXPERTS; h++) {
     int64_t kept = plan->host_rows[h];
     for (int32_t m = 0; m < plan->num_moves; m++) {
@@ -126,15 +148,10 @@ static double end_of(replay *r, int32_t R) {
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
     double *busy = &r->busy[move->rank];
-    if (move->sends) {
-      double *link = &r->link[r->placement->rank_of[move->host]];
-      *link += r->weight_seconds;
-      if (*busy < *link) *busy = *link;
-    }
-    *busy += call(r, move->rows);
+    *busy = later(*busy, r->came[m]) + call(r, move->rows);
   }
   for (int32_t i = 0; i < R; i++) {
-    if (r->busy[i] > end) end = r->busy[i];
+    end = later(end, r->busy[i]);
   }
   return end;
 }
@@ -163,11 +180,12 @@ static moerun_status replay_routing(bench *b, replay *r,
   moerun__plan_solve(&r->plan, &r->guests, &demand, &r->options);
   seconds += moerun__now();
   const moerun__plan_peaks peaks = moerun__plan_peaks_of(&r->plan);
-  const double sent = (double)r->plan.weights_sent;
+  const double sent = (double)r->plan.num_sends;
   end[1] = end_of(r, R);
   moerun__plan_solve(&r->plan, &r->guests, &demand, &r->options);
   end[2] = end_of(r, R);
   r->plan.num_moves = 0;
+  r->plan.num_sends = 0;
   end[0] = end_of(r, R);
   const double before = (double)peaks.rows_before * R / (double)peaks.total;
   const double values[REPLAY_NAMES] = {R,

@@ -64,6 +64,8 @@ typedef struct moerun__comm_ops {
   /* At once if nothing is in flight. After MOERUN_ERR_TIMEOUT it may be called
    * again for the messages that are still missing. */
   moerun_status (*wait)(moerun__transfer *transfer);
+  /* Until one of two transfers of the same comm is over; test says which. */
+  moerun_status (*wait_either)(moerun__transfer *a, moerun__transfer *b);
 
   /* [collective] receive[p][width] = what peer p gave this rank in its
    * send[rank][width]; 32-bit integers, arrays of R * width that do not

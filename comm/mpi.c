@@ -300,6 +300,22 @@ done:
   return status;
 }
 
+static moerun_status wait_either(moerun__transfer *a, moerun__transfer *b) {
+  moerun_status status = MOERUN_OK;
+  patience waited = {0};
+  int done = 0;
+  for (;;) {
+    MOERUN_TRY(test(a, &done));
+    if (!done) MOERUN_TRY(test(b, &done));
+    if (done) break;
+    if (out_of_time(&waited, a->comm->timeout_s)) {
+      MOERUN_TRY(fail_with_missing(a));
+    }
+  }
+done:
+  return status;
+}
+
 static void transfer_destroy(moerun__transfer *transfer) {
   if (transfer == NULL) return;
   for (int32_t i = transfer->num_done; i < transfer->num_requests; i++) {
@@ -482,6 +498,7 @@ static const moerun__comm_ops mpi_ops = {
     .receive_begin = receive_begin,
     .test = test,
     .wait = wait,
+    .wait_either = wait_either,
     .exchange_counts = exchange_counts,
     .minimum = minimum,
     .gather = gather,

@@ -33,6 +33,11 @@ static moerun_status wait(moerun__transfer *transfer) {
   return MOERUN_OK;
 }
 
+static moerun_status wait_either(moerun__transfer *a, moerun__transfer *b) {
+  (void)b;
+  return wait(a);
+}
+
 static moerun_status exchange_counts(moerun_comm *comm, int32_t *receive,
                                      const int32_t *send, int32_t width) {
   (void)comm;
@@ -84,6 +89,7 @@ static const moerun__comm_ops self_ops = {
     .receive_begin = begin,
     .test = test,
     .wait = wait,
+    .wait_either = wait_either,
     .exchange_counts = exchange_counts,
     .minimum = minimum,
     .gather = copy,

@@ -172,8 +172,9 @@ static void compute_tile(moerun__moe *moe, const expert *of, int32_t M) {
 }
 
 /* Rows first..last-1 of the grouped lists through one expert. */
-static void run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
-                       const expert *of, int32_t first, int32_t last) {
+static moerun_status run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
+                                const expert *of, int32_t first, int32_t last) {
+  moerun_status status = MOERUN_OK;
   const moerun__kernels *k = moe->kernels;
   const int32_t H = moe->model->config.hidden_width;
   const moerun__wire_rows rows =
@@ -185,15 +186,18 @@ static void run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
     k->gather(moe->tile_x, &rows, moe->row_index + i, M, H);
     compute_tile(moe, of, M);
     k->scatter(&results, moe->result_index + i, moe->tile_y, M, H);
+    MOERUN_TRY(moerun__guests_forward(&moe->guests));
   }
+done:
+  return status;
 }
 
 /* Own experts come first, so that the guests' weights have had time. */
-static moerun_status await_guests(moerun__moe *moe) {
+static moerun_status await_guest(moerun__moe *moe, int32_t guest) {
   moerun_status status = MOERUN_OK;
-  if (moe->guests.num_in == 0) return MOERUN_OK;
+  if (!moerun__guests_comes(&moe->guests, guest)) return MOERUN_OK;
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
-  MOERUN_TRY(moerun__guests_await(&moe->guests));
+  MOERUN_TRY(moerun__guests_await(&moe->guests, guest));
   moerun__stage_end(moe->stats, MOERUN_STAGE_WEIGHTS_WAIT);
 done:
   return status;
@@ -234,9 +238,11 @@ static moerun_status run_experts(moerun__moe *moe, int32_t c,
   for (int32_t s = 0; s < num_slots; s++) {
     const int32_t end = moe->slot_offset[s];
     if (end == begin) continue;
-    if (s >= layer->num_slots) MOERUN_TRY(await_guests(moe));
+    if (s >= layer->num_slots) {
+      MOERUN_TRY(await_guest(moe, s - layer->num_slots));
+    }
     const expert of = expert_at(moe, layer, s);
-    run_expert(moe, chunk, &of, begin, end);
+    MOERUN_TRY(run_expert(moe, chunk, &of, begin, end));
     expert_rows[expert_id(moe, layer, s)] += end - begin;
     begin = end;
     /* Messages of other chunks move only when the library is called. */
@@ -261,7 +267,7 @@ moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
   while (first < R) {
     const int32_t last = size_wave(moe, c, first);
     if (first > 0) MOERUN_TRY(begin_wave(moe, c, first, last));
-    MOERUN_TRY(ops->wait(chunk->dispatch_in));
+    MOERUN_TRY(moerun__guests_forward_until(&moe->guests, chunk->dispatch_in));
     moe->stats->rows_in += chunk->receive_offset[last];
     moe->stats->waves++;
     moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);

@@ -383,7 +383,9 @@ static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
     const moerun__move *move = &plan->moves[m];
     if (demand->rank_of[move->host] != moe->model->comm->rank) continue;
     moe->stats->rows_moved += move->rows;
-    moe->stats->weights_out += move->sends;
+  }
+  for (int32_t i = 0; i < plan->num_sends; i++) {
+    moe->stats->weights_out += plan->sends[i].from == moe->model->comm->rank;
   }
 }
 
@@ -399,8 +401,7 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   redirect(moe, layer->moe_layer, first);
   const int32_t digest = (int32_t)moerun__plan_digest(&moe->plan);
   write_counts(moe, MOERUN_OK, &digest, 1);
-  MOERUN_TRY(moerun__guests_begin(&moe->guests, &moe->plan, layer,
-                                  demand.rank_of, demand.slot_of));
+  MOERUN_TRY(moerun__guests_begin(&moe->guests, &moe->plan, layer));
   MOERUN_TRY(exchange_counts(moe, MOERUN_OK));
   MOERUN_TRY(compare_digests(moe));
 done:
@@ -532,6 +533,7 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
   for (int32_t c = 0; c < moe->num_chunks; c++) {
     MOERUN_TRY(moerun__experts_work_off(moe, c, layer));
   }
+  MOERUN_TRY(moerun__guests_forward_all(&moe->guests));
   for (int32_t c = 0; c < moe->num_chunks; c++) {
     MOERUN_TRY(combine(moe, c, layer, x, y));
   }

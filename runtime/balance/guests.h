@@ -9,7 +9,7 @@
 
 enum {
   MOERUN_MAX_GUESTS = 1024, /* on one rank */
-  MOERUN_GUEST_SENDS = 8,   /* messages with weights that leave at once */
+  MOERUN_GUEST_SENDS = 16,  /* messages with weights that leave at once */
 };
 
 typedef struct moerun__guests {
@@ -23,8 +23,14 @@ typedef struct moerun__guests {
   moerun__weight *gate_up; /* [capacity] */
   moerun__weight *down;
   size_t bytes[2]; /* of one expert's gate_up and down, as laid out in room */
-  int32_t num_in;  /* messages in flight to here */
-  int32_t num_out; /* and from here */
+  /* Of the layer under way, borrowed; NULL: no weights move. */
+  const moerun__plan *plan;
+  const moerun__layer *layer;
+  int32_t next;    /* plan->sends before it have left here, if they do */
+  int32_t piece;   /* of it that leaves next: 0 gate_up, 1 down */
+  int32_t num_in;  /* experts that come here */
+  int32_t num_out; /* messages that have left */
+  int32_t send_of_in[MOERUN_MOST_GUESTS]; /* number among plan->sends */
   int32_t *offset; /* [2 * MOERUN_MOST_GUESTS + MOERUN_GUEST_SENDS][R + 1] */
   moerun__transfer *in[2 * MOERUN_MOST_GUESTS];
   moerun__transfer *out[MOERUN_GUEST_SENDS];
@@ -47,16 +53,26 @@ void moerun__guests_destroy_transfers(moerun__guests *guests);
 /* [collective] The weights' types, known where there are experts, everywhere. */
 moerun_status moerun__guests_open(moerun__guests *guests);
 
-/* Begins all messages with weights that the plan has for this rank. All ranks
- * post what they receive before they wait for anything. */
+/* Begins the messages with weights that the plan has for this rank: those to it
+ * all, so that no rank waits before it has asked for what it is sent, and those
+ * from it as far as the weights are here. Borrows plan and layer until the
+ * end. */
 moerun_status moerun__guests_begin(moerun__guests *guests,
                                    const moerun__plan *plan,
-                                   const moerun__layer *layer,
-                                   const int32_t *rank_of_host,
-                                   const int32_t *slot_of_host);
-/* Until the weights of all guests are here; at once if none are coming. */
-moerun_status moerun__guests_await(moerun__guests *guests);
-/* Until all that was begun is over. */
+                                   const moerun__layer *layer);
+/* Sends on what has come since. Without waiting; */
+moerun_status moerun__guests_forward(moerun__guests *guests);
+/* and until this transfer, which depends on no weights, is over. */
+moerun_status moerun__guests_forward_until(moerun__guests *guests,
+                                           moerun__transfer *transfer);
+/* 1: the guest's weights come in this layer. */
+int moerun__guests_comes(const moerun__guests *guests, int32_t guest);
+/* Until the weights of the guest are here. */
+moerun_status moerun__guests_await(moerun__guests *guests, int32_t guest);
+/* Until all that is to leave has begun to: others may wait for it, so before
+ * anything that depends on their work. */
+moerun_status moerun__guests_forward_all(moerun__guests *guests);
+/* Until all messages are over. */
 moerun_status moerun__guests_end(moerun__guests *guests);
 
 #endif

@@ -2,7 +2,7 @@
  * would end first, and so on until every rank is within its budget or what is
  * left over is not worth an expert's weights. All in 64-bit integers: a plan
  * that differed between ranks would be a deadlock. */
-#include "runtime/balance/plan.h"
+#include "runtime/balance/tree.h"
 
 #include <string.h>
 
@@ -49,6 +49,8 @@ void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
   plan->host_rows = moerun__arena_take(arena, P, sizeof *plan->host_rows);
   plan->order = moerun__arena_take(arena, P > R ? P : R, sizeof *plan->order);
   plan->guests = moerun__arena_take(arena, R, sizeof *plan->guests);
+  plan->late = moerun__arena_take(arena, R, sizeof *plan->late);
+  moerun__tree_lay_out(plan, arena);
 }
 
 /* ---- Speeds and budgets ------------------------------------------------------ */
@@ -91,17 +93,13 @@ void moerun__plan_shares(int64_t *share, int64_t total, const int32_t *speed,
   }
 }
 
-static const int32_t *rows_of(const moerun__demand *demand, int32_t source) {
-  return demand->rows + (size_t)source * demand->stride;
-}
-
 static int64_t count_loads(moerun__plan *plan, const moerun__demand *demand) {
   int64_t total = 0;
   memset(plan->host_rows, 0,
          (size_t)demand->num_hosts * sizeof *plan->host_rows);
   memset(plan->load, 0, (size_t)demand->num_ranks * sizeof *plan->load);
   for (int32_t s = 0; s < demand->num_ranks; s++) {
-    const int32_t *rows = rows_of(demand, s);
+    const int32_t *rows = moerun__demand_rows(demand, s);
     for (int32_t h = 0; h < demand->num_hosts; h++) {
       plan->host_rows[h] += rows[h];
     }
@@ -248,8 +246,23 @@ typedef struct solver {
   int32_t first_move; /* of this host */
 } solver;
 
+/* Whether another replica has moved rows to the expert's guest on the rank. */
+static int is_guest_by_now(const solver *s, int32_t rank) {
+  const int32_t *offset = s->demand->host_of_expert + s->expert;
+  const int32_t first = offset[0] - s->demand->first_host;
+  const int32_t last = offset[1] - s->demand->first_host;
+  for (int32_t m = 0; last - first > 1 && m < s->plan->num_moves; m++) {
+    const moerun__move *move = &s->plan->moves[m];
+    if (move->rank == rank && move->host >= first && move->host < last) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
 static source_of_weights weights_on(const solver *s, int32_t rank) {
   if (host_on(s->demand, s->expert, rank) >= 0) return HOSTS;
+  if (is_guest_by_now(s, rank)) return HOLDS;
   if (s->plan->guests[rank] >= s->guests->per_rank ||
       s->plan->guests[rank] >= MOERUN_MOST_GUESTS) {
     return HAS_NO_ROOM;
@@ -288,6 +301,7 @@ static void add_move(const solver *s, int32_t rank, int64_t rows,
                      source_of_weights way) {
   moerun__plan *plan = s->plan;
   const int32_t host = host_on(s->demand, s->expert, rank);
+  plan->guests[rank] += way != HOSTS && !is_guest_by_now(s, rank);
   plan->moves[plan->num_moves++] = (moerun__move){
       .host = s->host,
       .rank = rank,
@@ -295,7 +309,6 @@ static void add_move(const solver *s, int32_t rank, int64_t rows,
       .slot = way == HOSTS ? s->demand->slot_of[host] : MOERUN_NO_GUEST,
       .guest = MOERUN_NO_GUEST,
       .sends = way == IS_SENT};
-  plan->guests[rank] += way != HOSTS;
   plan->load[rank] += rows;
   plan->load[s->demand->rank_of[s->host]] -= rows;
 }
@@ -346,18 +359,18 @@ static int32_t order_hosts(moerun__plan *plan, const moerun__demand *demand) {
 
 /* ---- What it is worth ---------------------------------------------------------- */
 
-/* When the last rank ends, if weights leave their rank one after another and a
- * guest's rows wait for them. */
-static int64_t end_of(const moerun__plan *plan, const moerun__demand *demand,
-                      const moerun__plan_options *options, int32_t *queue) {
+/* When the last rank ends, if a guest's rows wait for weights that are sent,
+ * and those of its later guests for them. */
+static int64_t end_of(const moerun__plan *plan, int32_t weight_rows) {
   int64_t end = longest(plan, plan->load);
-  memset(queue, 0, (size_t)plan->num_ranks * sizeof *queue);
-  for (int32_t m = 0; m < plan->num_moves; m++) {
-    const moerun__move *move = &plan->moves[m];
-    if (!move->sends) continue;
-    const int64_t place = ++queue[demand->rank_of[move->host]];
-    const int64_t arrival = place * options->weight_rows * MOERUN_SPEED_ONE;
-    const int64_t done = arrival + time_of(plan, move->rank, move->rows);
+  int64_t *late = plan->late; /* rows of a rank from this arrival on */
+  memset(late, 0, (size_t)plan->num_ranks * sizeof *late);
+  for (int32_t i = plan->num_sends - 1; i >= 0; i--) {
+    const moerun__move *move = &plan->moves[plan->sends[i].move];
+    const int64_t arrival =
+        (int64_t)plan->sends[i].turn * weight_rows * MOERUN_SPEED_ONE;
+    late[move->rank] += move->rows;
+    const int64_t done = arrival + time_of(plan, move->rank, late[move->rank]);
     if (done > end) end = done;
   }
   return end;
@@ -365,6 +378,7 @@ static int64_t end_of(const moerun__plan *plan, const moerun__demand *demand,
 
 static void drop(moerun__plan *plan) {
   plan->num_moves = 0;
+  plan->num_sends = 0;
   memcpy(plan->load, plan->before,
          (size_t)plan->num_ranks * sizeof *plan->load);
 }
@@ -390,19 +404,21 @@ static void use_guest(moerun__guest_table *guests, moerun__move *move,
   move->guest = guest;
 }
 
-/* Those in use first, so that none of them makes room for a new one. */
+/* Those that are there first, so that none of them makes room for a new one. */
 static void seat_guests(moerun__plan *plan, moerun__guest_table *guests,
                         const moerun__demand *demand) {
   guests->plans++;
-  for (int sends = 0; sends <= 1; sends++) {
+  for (int is_new = 0; is_new <= 1; is_new++) {
     for (int32_t m = 0; m < plan->num_moves; m++) {
       moerun__move *move = &plan->moves[m];
-      if (move->slot != MOERUN_NO_GUEST || move->sends != sends) continue;
+      if (move->slot != MOERUN_NO_GUEST || move->guest != MOERUN_NO_GUEST) {
+        continue;
+      }
       const int64_t key = key_of(demand, expert_of(demand, move->host));
       int32_t guest = find_guest(guests, move->rank, key);
+      if (guest == MOERUN_NO_GUEST && !is_new) continue;
       if (guest == MOERUN_NO_GUEST) guest = oldest_guest(guests, move->rank);
       use_guest(guests, move, guest, key);
-      plan->weights_sent += sends;
     }
   }
 }
@@ -430,7 +446,7 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
   solver s = {
       .plan = plan, .guests = guests, .demand = demand, .options = options};
   plan->num_moves = 0;
-  plan->weights_sent = 0;
+  plan->num_sends = 0;
   const int64_t total = count_loads(plan, demand);
   read_speeds(plan, demand);
   set_budgets(plan, total, options->slack);
@@ -445,123 +461,30 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
   for (int32_t i = 0; i < count; i++) {
     give_away(&s, plan->order[i]);
   }
-  if (end_of(plan, demand, options, plan->order) >= before) drop(plan);
-  seat_guests(plan, guests, demand);
   sort_moves(plan);
+  moerun__tree_grow(plan, demand);
+  if (end_of(plan, options->weight_rows) >= before) drop(plan);
+  seat_guests(plan, guests, demand);
 }
 
-/* ---- Where a source's rows go -------------------------------------------------------- */
-
-/* The destinations of one host: its own rank and its moves, by rank. */
-typedef struct destination {
-  int32_t rank;
-  int32_t slot;
-  int32_t guest;
-  int64_t rows;
-} destination;
-
-/* Number i of them; `moves` are the host's, `kept` what it keeps. The host's
- * own rank stands where its number belongs. */
-static destination destination_at(const moerun__demand *demand, int32_t host,
-                                  const moerun__move *moves, int32_t count,
-                                  int64_t kept, int32_t i) {
-  const int32_t own = demand->rank_of[host];
-  int32_t before = 0;
-  while (before < count && moves[before].rank < own) {
-    before++;
-  }
-  if (i == before) {
-    return (destination){own, demand->slot_of[host], MOERUN_NO_GUEST, kept};
-  }
-  const moerun__move *move = &moves[i < before ? i : i - 1];
-  return (destination){move->rank, move->slot, move->guest, move->rows};
-}
-
-static void add_part(moerun__plan *plan, int32_t *next, const destination *to,
-                     int64_t rows) {
-  if (rows == 0) return;
-  plan->parts[(*next)++] =
-      (moerun__part){to->rank, to->slot, to->guest, (int32_t)rows};
-}
-
-/* Rows of `source` for the host that stay on the source's own rank. */
-static int64_t staying(const moerun__demand *demand, int32_t source,
-                       int32_t host, const destination *to) {
-  const int64_t rows = rows_of(demand, source)[host];
-  if (to->rank != source) return 0;
-  return rows < to->rows ? rows : to->rows;
-}
-
-/* First the rows that stay on their own ranks; then sources and what is left of
- * destinations are matched in the order of ranks. */
-static void split_host(moerun__plan *plan, const moerun__demand *demand,
-                       int32_t source, int32_t host, const moerun__move *moves,
-                       int32_t count, int32_t *next) {
-  int64_t kept = plan->host_rows[host];
-  int64_t before = 0; /* rows of earlier sources that do not stay */
-  int64_t stays = 0;
-  for (int32_t m = 0; m < count; m++) {
-    kept -= moves[m].rows;
-  }
-  for (int32_t s = 0; s < source; s++) {
-    before += rows_of(demand, s)[host];
-  }
-  for (int32_t i = 0; i <= count; i++) {
-    const destination to = destination_at(demand, host, moves, count, kept, i);
-    if (to.rank < source) before -= staying(demand, to.rank, host, &to);
-    if (to.rank != source) continue;
-    stays = staying(demand, source, host, &to);
-    add_part(plan, next, &to, stays);
-  }
-  int64_t left = rows_of(demand, source)[host] - stays;
-  for (int32_t i = 0; i <= count && left > 0; i++) {
-    const destination to = destination_at(demand, host, moves, count, kept, i);
-    int64_t open = to.rows - staying(demand, to.rank, host, &to);
-    const int64_t taken = before < open ? before : open;
-    before -= taken;
-    open -= taken;
-    add_part(plan, next, &to, left < open ? left : open);
-    left -= left < open ? left : open;
-  }
-}
-
-void moerun__plan_split(moerun__plan *plan, const moerun__demand *demand,
-                        int32_t source) {
-  int32_t move = 0;
-  int32_t part = 0;
-  for (int32_t h = 0; h < demand->num_hosts; h++) {
-    plan->part_of[h] = part;
-    const int32_t first = move;
-    while (move < plan->num_moves && plan->moves[move].host == h) {
-      move++;
-    }
-    if (move == first) continue;
-    split_host(plan, demand, source, h, plan->moves + first, move - first,
-               &part);
-  }
-  plan->part_of[demand->num_hosts] = part;
-  memcpy(plan->next_part, plan->part_of,
-         (size_t)demand->num_hosts * sizeof *plan->next_part);
-}
-
-const moerun__part *moerun__plan_next(moerun__plan *plan, int32_t host) {
-  if (plan->part_of[host] == plan->part_of[host + 1]) return NULL;
-  moerun__part *part = &plan->parts[plan->next_part[host]];
-  part->rows--;
-  plan->next_part[host] += part->rows == 0;
-  return part;
+/* FNV-1a, and the high bits stirred in. */
+static uint32_t add_word(uint32_t digest, int32_t word) {
+  digest = (digest ^ (uint32_t)word) * 16777619U;
+  return digest ^ digest >> 15U;
 }
 
 uint32_t moerun__plan_digest(const moerun__plan *plan) {
   uint32_t digest = 2166136261U;
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
-    const int32_t words[] = {move->host, move->rank, move->rows, move->guest,
-                             move->sends};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-      digest = (digest ^ (uint32_t)words[i]) * 16777619U;
-      digest ^= digest >> 15U;
-    }
+    digest = add_word(digest, move->host);
+    digest = add_word(digest, move->rank);
+    digest = add_word(digest, move->rows);
+    digest = add_word(digest, move->guest);
+  }
+  for (int32_t i = 0; i < plan->num_sends; i++) {
+    digest = add_word(digest, plan->sends[i].move);
+    digest = add_word(digest, plan->sends[i].from);
   }
   return digest;
 }

@@ -52,6 +52,12 @@ typedef struct moerun__demand {
   size_t stride;
 } moerun__demand;
 
+/* [P] rows of one source. */
+static inline const int32_t *moerun__demand_rows(const moerun__demand *demand,
+                                                 int32_t source) {
+  return demand->rows + (size_t)source * demand->stride;
+}
+
 /* Who holds whose weights for a while; the same on all ranks, because it
  * follows from the plans. */
 typedef struct moerun__guest_table {
@@ -74,8 +80,28 @@ typedef struct moerun__move {
   int32_t rows;
   int32_t slot;  /* among the rank's own slots; guest: MOERUN_NO_GUEST */
   int32_t guest; /* among its guests, or MOERUN_NO_GUEST */
-  int32_t sends; /* 1: the host's rank sends the weights */
+  int32_t sends; /* 1: the rank is sent the weights */
 } moerun__move;
+
+/* An expert's weights to the rank of a move. A rank sends and receives in the
+ * order of the plan's sends, in which weights come to a rank before they leave
+ * it: nothing waits in a circle. */
+typedef struct moerun__send {
+  int32_t move;
+  int32_t from;      /* rank */
+  int32_t from_slot; /* among its own slots; a guest: MOERUN_NO_GUEST */
+  int32_t from_move; /* to it, whose guest it is; -1: none */
+  int32_t turn;      /* that it arrives in, from 1; each takes weight_rows */
+} moerun__send;
+
+/* Moves of one expert whose weights are there or are sent: see tree.h. */
+typedef struct moerun__tree {
+  int32_t first_host; /* of the expert */
+  int32_t last_host;
+  int32_t first; /* of plan->places */
+  int32_t next;  /* to be sent the weights */
+  int32_t last;
+} moerun__tree;
 
 /* Where rows of one source and one host go: `rows` of them to (rank, slot). */
 typedef struct moerun__part {
@@ -89,18 +115,24 @@ typedef struct moerun__plan {
   int32_t num_ranks;
   int32_t max_moves;
   int32_t num_moves;
-  moerun__move *moves;  /* [max_moves] by host, then rank */
-  int64_t *before;      /* [R] rows of each rank as routed */
-  int64_t *load;        /* [R] and as planned */
-  int64_t *budget;      /* [R] */
-  int32_t *speed;       /* [R] of MOERUN_SPEED_ONE */
-  int64_t weights_sent; /* experts */
-  moerun__part *parts;  /* [2 * max_moves] of this rank, see plan_split */
-  int32_t *part_of;     /* [P + 1] first part of each host */
-  int32_t *next_part;   /* [P] */
-  int64_t *host_rows;   /* [P] scratch */
-  int32_t *order;       /* [max(P, R)] scratch */
-  int32_t *guests;      /* [R] scratch: guests this plan uses */
+  moerun__move *moves; /* [max_moves] by host, then rank */
+  int64_t *before;     /* [R] rows of each rank as routed */
+  int64_t *load;       /* [R] and as planned */
+  int64_t *budget;     /* [R] */
+  int32_t *speed;      /* [R] of MOERUN_SPEED_ONE */
+  int32_t num_sends;
+  moerun__send *sends; /* [max_moves] by turn on each rank */
+  moerun__part *parts; /* [2 * max_moves] of this rank, see plan_split */
+  int32_t *part_of;    /* [P + 1] first part of each host */
+  int32_t *next_part;  /* [P] */
+  int64_t *host_rows;  /* [P] scratch */
+  int32_t *order;      /* [max(P, R)] scratch */
+  int32_t *guests;     /* [R] scratch: guests this plan uses */
+  int64_t *late;       /* [R] scratch */
+  int32_t *link;       /* [2][R] scratch: last turn of a rank, out and in */
+  int32_t *places;     /* [max_moves] scratch: moves, by tree */
+  int32_t *turn;       /* [max_moves] scratch: in which the weights come */
+  moerun__tree *trees; /* [max_moves] scratch */
 } moerun__plan;
 
 void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,

@@ -59,17 +59,22 @@ static void rank_and_size_are_those_of_mpi(void **state) {
   comm->ops->transfer_destroy(NULL);
 }
 
+/* Receives begin in transfer i. */
+static void expect_rows(rows *x, int i, plan of, size_t row_bytes) {
+  rows_create(x, of, row_bytes);
+  const moerun__row_list from = receive_list(x);
+  assert_all_ok(
+      comm->ops->receive_begin(in[i], MOERUN_TAG_DISPATCH + i, &from));
+}
+
 static void every_plan_arrives_bit_for_bit(void **state) {
   (void)state;
   static const size_t sizes[] = {1, 3, 64, 257, MAX_ROW};
   for (int p = 0; p < PLAN_COUNT; p++) {
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
       rows x;
-      rows_create(&x, (plan)p, sizes[s]);
+      expect_rows(&x, 0, (plan)p, sizes[s]);
       const moerun__row_list to = send_list(&x);
-      const moerun__row_list from = receive_list(&x);
-      assert_all_ok(
-          comm->ops->receive_begin(in[0], MOERUN_TAG_DISPATCH, &from));
       assert_all_ok(comm->ops->send_begin(out[0], MOERUN_TAG_DISPATCH, &to));
       assert_all_ok(comm->ops->wait(in[0]));
       assert_all_ok(comm->ops->wait(out[0]));
@@ -121,10 +126,7 @@ static void transfers_in_flight_do_not_mix(void **state) {
   static const plan plans[] = {PLAN_RAGGED, PLAN_EVEN, PLAN_TO_ONE};
   rows x[3];
   for (int i = 0; i < 3; i++) {
-    rows_create(&x[i], plans[i], 100 + (size_t)i);
-    const moerun__row_list from = receive_list(&x[i]);
-    assert_all_ok(
-        comm->ops->receive_begin(in[i], MOERUN_TAG_DISPATCH + i, &from));
+    expect_rows(&x[i], i, plans[i], 100 + (size_t)i);
   }
   for (int i = 2; i >= 0; i--) {
     const moerun__row_list to = send_list(&x[i]);
@@ -133,8 +135,6 @@ static void transfers_in_flight_do_not_mix(void **state) {
   for (int i = 2; i >= 0; i--) {
     assert_all_ok(comm->ops->wait(in[i]));
     assert_all_ranks(rows_arrived(&x[i], 0, test_size()));
-  }
-  for (int i = 0; i < 3; i++) {
     assert_all_ok(comm->ops->wait(out[i]));
     rows_destroy(&x[i]);
   }
@@ -158,6 +158,22 @@ static void test_drives_a_transfer_to_its_end(void **state) {
   assert_all_ok(status);
   assert_all_ranks(rows_arrived(&x, 0, test_size()));
   rows_destroy(&x);
+}
+
+static void either_of_two_is_waited_for(void **state) {
+  (void)state;
+  rows x[2];
+  int over = 0;
+  expect_rows(&x[0], 0, PLAN_EVEN, 4096);
+  expect_rows(&x[1], 1, PLAN_EVEN, 4096);
+  for (int i = 1; i >= 0; i--) { /* the first leaves when the second is there */
+    const moerun__row_list to = send_list(&x[i]);
+    assert_all_ok(comm->ops->send_begin(out[i], MOERUN_TAG_DISPATCH + i, &to));
+    assert_all_ok(comm->ops->wait_either(in[0], in[i]));
+    assert_all_ranks(comm->ops->test(in[i], &over) == MOERUN_OK && over);
+    assert_all_ok(comm->ops->wait(out[i]));
+    rows_destroy(&x[i]);
+  }
 }
 
 static void exchanges_allocate_nothing(void **state) {
@@ -480,6 +496,8 @@ static void a_late_peer_is_named(void **state) {
     ok = other->ops->receive_begin(receive, tag, &from) == MOERUN_OK &&
          other->ops->send_begin(send, tag, &to) == MOERUN_OK &&
          says(other->ops->wait(receive), MOERUN_ERR_TIMEOUT, line) &&
+         says(other->ops->wait_either(receive, receive), MOERUN_ERR_TIMEOUT,
+              line) &&
          strcmp(moerun_last_error(), line) == 0 &&
          other->ops->receive_begin(receive, tag, &from) == MOERUN_ERR_TIMEOUT &&
          strcmp(moerun_last_error(), line) == 0;
@@ -547,6 +565,7 @@ static void unfinished_transfers_can_be_destroyed(void **state) {
       cmocka_unit_test(waves_of_peers),                                        \
       cmocka_unit_test(transfers_in_flight_do_not_mix),                        \
       cmocka_unit_test(test_drives_a_transfer_to_its_end),                     \
+      cmocka_unit_test(either_of_two_is_waited_for),                           \
       cmocka_unit_test(exchanges_allocate_nothing),                            \
       cmocka_unit_test(counts_are_exact),                                      \
       cmocka_unit_test(lists_out_of_range_are_refused),                        \

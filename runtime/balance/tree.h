@@ -1,0 +1,16 @@
+/* The ways that weights take: ranks that have been sent an expert send it on,
+ * so that the rank of a hot expert is not alone in sending it to all others. n
+ * copies of one expert leave in ceil(log2(n + 1)) turns and not in n. */
+#ifndef MOERUN_RUNTIME_BALANCE_TREE_H
+#define MOERUN_RUNTIME_BALANCE_TREE_H
+
+#include "runtime/balance/plan.h"
+
+/* What tree_grow writes in. plan->num_ranks and max_moves are set before. */
+void moerun__tree_lay_out(moerun__plan *plan, moerun__arena *arena);
+
+/* plan->sends for its moves, which are in order. In one turn each rank sends
+ * one expert and receives one at most. */
+void moerun__tree_grow(moerun__plan *plan, const moerun__demand *demand);
+
+#endif
