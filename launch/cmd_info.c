@@ -36,19 +36,28 @@ typedef struct parameter_count {
   double active; /* that one token meets */
 } parameter_count;
 
+/* Of a layer: shared experts, their weight, and the bias of the choice. */
+static double shared_parameters(const moerun__model_config *c) {
+  const double H = c->hidden_width;
+  return 3.0 * H * c->shared_width + (c->shared_is_weighted ? H : 0) +
+         (c->has_choice_bias ? c->num_experts : 0);
+}
+
 static parameter_count count_parameters(const moerun__model_config *c) {
   const double H = c->hidden_width;
   const double heads = (double)c->num_heads * c->head_dim;
   const double kv_heads = (double)c->num_kv_heads * c->head_dim;
   const double expert = 3.0 * H * c->expert_width;
-  const double attention = H * (2 * heads + 2 * kv_heads) + 2 * H;
+  const double bias = c->has_qkv_bias ? heads + 2 * kv_heads : 0;
+  const double attention = H * (2 * heads + 2 * kv_heads) + 2 * H + bias;
   const double dense = 3.0 * H * c->dense_width;
   const int32_t dense_layers = c->num_layers - c->num_moe_layers;
   const double head = H * c->vocab_size;
   const double shared =
       (c->tied_head ? 1 : 2) * head + H + c->num_layers * attention +
       dense_layers * dense + c->num_moe_layers * H * moerun__config_choices(c) +
-      c->num_moe_layers * 3 * H * c->num_home[MOERUN_HOME_CONSTANT];
+      c->num_moe_layers * 3 * H * c->num_home[MOERUN_HOME_CONSTANT] +
+      c->num_moe_layers * shared_parameters(c);
   const double experts = c->num_moe_layers * expert;
   return (parameter_count){
       .all = (shared + experts * c->num_experts) / 1e6,
@@ -72,6 +81,10 @@ static void print_model(const char *path, const moerun__model_config *c) {
     (void)printf("  and           %d %s expert%s, computed at home\n",
                  c->num_home[kind], moerun__home_name((moerun__home_kind)kind),
                  c->num_home[kind] == 1 ? "" : "s");
+  }
+  if (c->shared_width > 0) {
+    (void)printf("  shared        width %d for every token%s\n",
+                 c->shared_width, c->shared_is_weighted ? ", weighted" : "");
   }
   (void)printf("  hidden width  %d\n", c->hidden_width);
   (void)printf("  attention     %d heads and %d key/value heads of width %d\n",

@@ -41,6 +41,7 @@ moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
                    [MOERUN_HOME_CONSTANT] = int_of(config, "constant_experts")},
       .experts_per_token = int_of(config, "experts_per_token"),
       .expert_width = int_of(config, "expert_width"),
+      .shared_experts = int_of(config, "shared_experts"),
       .vocab_size = int_of(config, "vocab"),
       .max_positions = int_of(config, "positions"),
       .tied_head = moerun__config_bool(config, "tied"),

@@ -19,7 +19,7 @@
 
 enum {
   MAX_LAYERS = 1024,
-  MAX_WIDTH = 1 << 17, /* H, F, heads * head_dim */
+  MAX_WIDTH = MOERUN_MAX_WIDTH,
   MAX_HEAD_DIM = 4096,
   MAX_EXPERTS = INT16_MAX, /* ids are int16 in traces */
   MAX_VOCAB = 1 << 24,
@@ -200,28 +200,51 @@ done:
   return status;
 }
 
+/* That no layer sees a window only. A window that is not in force may have any
+ * value (transformers 5 writes 0); null is none, a missing key the default. */
+static moerun_status require_no_window(const moerun__model_config *config,
+                                       const json_t *root, int has_types,
+                                       const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__arch *arch = config->arch;
+  const int off = 0;
+  const int64_t usual_layers = 62;
+  int64_t first = 0;
+  int64_t window = 0;
+  int in_force = 1;
+  const json_t *value = json_object_get(root, "sliding_window");
+  const int64_t fallback = value != NULL || arch->default_window == 0
+                               ? INT32_MAX
+                               : arch->default_window;
+  if (arch->window_switch != NULL) {
+    MOERUN_TRY(
+        moerun__json_bool(&in_force, root, arch->window_switch, &off, origin));
+  }
+  if (arch->has_window_layers) {
+    MOERUN_TRY(moerun__json_int(&first, root, "max_window_layers", 0, INT32_MAX,
+                                &usual_layers, origin));
+    in_force = in_force && !has_types && config->num_layers > first;
+  }
+  if (!in_force) goto done;
+  MOERUN_TRY(moerun__json_int(&window, root, "sliding_window", 1, INT32_MAX,
+                              &fallback, origin));
+  MOERUN_REQUIRE(window >= config->max_positions, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"sliding_window\": expected null (windows are not "
+                 "implemented), found %lld",
+                 origin, (long long)window);
+done:
+  return status;
+}
+
 /* sliding_window, layer_types. */
 static moerun_status require_full_attention(const moerun__model_config *config,
                                             const json_t *root,
                                             const char *origin) {
   moerun_status status = MOERUN_OK;
-  const int off = 0;
-  int64_t window = 0;
-  int in_force = 1;
   const json_t *types = json_object_get(root, "layer_types");
-  const int64_t none = INT32_MAX;
-  MOERUN_TRY(moerun__json_int(&window, root, "sliding_window", 1, INT32_MAX,
-                              &none, origin));
-  if (config->arch->window_switch != NULL) {
-    MOERUN_TRY(moerun__json_bool(&in_force, root, config->arch->window_switch,
-                                 &off, origin));
-  }
-  MOERUN_REQUIRE(!in_force || window >= config->max_positions,
-                 MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"sliding_window\": expected null (windows are not "
-                 "implemented), found %lld",
-                 origin, (long long)window);
-  if (types == NULL || json_is_null(types)) goto done;
+  const int has_types = types != NULL && !json_is_null(types);
+  MOERUN_TRY(require_no_window(config, root, has_types, origin));
+  if (!has_types) goto done;
   MOERUN_REQUIRE(json_is_array(types), MOERUN_ERR_FORMAT,
                  "%s: key \"layer_types\": expected an array, found %s", origin,
                  moerun__json_kind(types));
@@ -287,13 +310,15 @@ done:
   return status;
 }
 
-/* moe_layer[]: a layer is dense when mlp_only_layers names it or
- * decoder_sparse_step skips it. */
+/* moe_layer[]: a layer is dense when mlp_only_layers names it,
+ * decoder_sparse_step skips it or first_k_dense_replace covers it. */
 static moerun_status read_layers(moerun__model_config *config,
                                  const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
   const int64_t one = 1;
+  const int64_t none = 0;
   int64_t step = 1;
+  int64_t leading = 0;
   MOERUN_TRY(moerun__alloc(&config->moe_layer, (size_t)config->num_layers,
                            sizeof *config->moe_layer));
   if (config->arch->has_dense_layers) {
@@ -301,8 +326,12 @@ static moerun_status read_layers(moerun__model_config *config,
                                 INT32_MAX, &one, origin));
     MOERUN_TRY(mark_dense_layers(config, root, origin));
   }
+  if (config->arch->has_leading_dense) {
+    MOERUN_TRY(moerun__json_int(&leading, root, "first_k_dense_replace", 0,
+                                config->num_layers - 1, &none, origin));
+  }
   for (int32_t l = 0; l < config->num_layers; l++) {
-    if ((l + 1) % step != 0) config->moe_layer[l] = -1;
+    if ((l + 1) % step != 0 || l < leading) config->moe_layer[l] = -1;
     if (config->moe_layer[l] == 0) {
       config->moe_layer[l] = config->num_moe_layers++;
     }
@@ -408,7 +437,7 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
   moerun_status status = MOERUN_OK;
   const int no = 0;
   const double no_clip = 0.0;
-  int renormalise = 1;
+  const int yes = 1;
   memset(out, 0, sizeof *out);
   MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
                  "%s: expected a JSON object, found %s", origin,
@@ -426,12 +455,11 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
                                  1.0, &arch->default_eps, origin));
   MOERUN_TRY(moerun__json_bool(&out->tied_head, root, "tie_word_embeddings",
                                &no, origin));
-  if (arch->renormalise_key != NULL) {
-    MOERUN_TRY(moerun__json_bool(&renormalise, root, arch->renormalise_key, &no,
-                                 origin));
+  if (arch->qkv_bias_key != NULL) {
+    MOERUN_TRY(moerun__json_bool(&out->has_qkv_bias, root, arch->qkv_bias_key,
+                                 &yes, origin));
   }
-  out->gate_rule =
-      (moerun__gate_rule){.renormalise = renormalise, .scale = 1.0F};
+  MOERUN_TRY(moerun__arch_read_moe(out, root, origin));
   if (arch->has_clip_qkv) {
     MOERUN_TRY(moerun__json_double(&out->clip_qkv, root, "clip_qkv", 1e-30,
                                    1e30, &no_clip, origin));

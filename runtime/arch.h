@@ -41,16 +41,20 @@ typedef struct moerun__model_config {
   int32_t head_dim;
   int32_t num_experts; /* E, the placed ones */
   int32_t num_home[MOERUN_HOME_KINDS];
-  int32_t experts_per_token; /* K */
-  int32_t expert_width;      /* F */
-  int32_t dense_width;       /* FFN width of dense layers */
-  int32_t vocab_size;        /* V */
+  int32_t experts_per_token;  /* K */
+  int32_t expert_width;       /* F */
+  int32_t dense_width;        /* FFN width of dense layers */
+  int32_t shared_width;       /* of all shared experts together; 0: none */
+  int32_t shared_is_weighted; /* 1: times sigmoid(its own product with x) */
+  int32_t vocab_size;         /* V */
   int32_t max_positions;
   double norm_eps;
   double rope_theta;
   double clip_qkv; /* 0: none; else q, k, v are clamped to +- this */
   moerun__qk_norm qk_norm;
+  int32_t has_qkv_bias;
   moerun__gate_rule gate_rule;
+  int32_t has_choice_bias; /* of the gate's choice, see kernels.h */
   int32_t tied_head;
   int32_t num_moe_layers;
   int32_t bos_token; /* -1: none */
@@ -107,6 +111,14 @@ typedef enum moerun__role {
   MOERUN_ROLE_FUSED_DOWN,     /* [E][H][F]                                  */
   MOERUN_ROLE_CONSTANT_MIX,   /* [2][H], one per constant expert            */
   MOERUN_ROLE_CONSTANT,       /* [H], one per constant expert               */
+  MOERUN_ROLE_Q_BIAS,         /* [heads * head_dim]                         */
+  MOERUN_ROLE_K_BIAS,         /* [kv_heads * head_dim]                      */
+  MOERUN_ROLE_V_BIAS,         /* [kv_heads * head_dim]                      */
+  MOERUN_ROLE_CHOICE_BIAS,    /* [E], home experts too                      */
+  MOERUN_ROLE_SHARED_GATE,    /* [shared_width][H]                          */
+  MOERUN_ROLE_SHARED_UP,      /* [shared_width][H]                          */
+  MOERUN_ROLE_SHARED_DOWN,    /* [H][shared_width]                          */
+  MOERUN_ROLE_SHARED_WEIGHT,  /* [1][H]                                     */
 } moerun__role;
 
 enum { MOERUN_MAX_DIMS = 3 }; /* of a tensor that a model uses */

@@ -14,30 +14,54 @@ struct moerun__arch {
   const char *width_key;       /* F                                          */
   const char *renormalise_key; /* NULL: the K weights are always renormalised;
                                   else a boolean, false when missing         */
-  const char *window_switch;   /* sliding_window counts only when this key is
+  const char *scale_key; /* of the gate weights, 1 when missing; NULL: 1 */
+  const char *shared_width_key; /* width of the shared expert; NULL: none    */
+  const char *shared_count_key; /* or the number of those of width F         */
+  const char *qkv_bias_key;     /* a boolean, true when missing; NULL: false */
+  const char *window_switch;    /* sliding_window counts only when this key is
                                   true; NULL: whenever it is set             */
-  int has_dense_layers;        /* mlp_only_layers, decoder_sparse_step, and
-                                  intermediate_size as their width           */
+  int has_window_layers; /* it counts from layer max_window_layers on, unless
+                            layer_types says otherwise                       */
+  int has_dense_layers;  /* mlp_only_layers and decoder_sparse_step name dense
+                            layers, of width intermediate_size               */
+  int has_leading_dense; /* the first first_k_dense_replace are dense, of width
+                            intermediate_size                                */
+  int has_groups;        /* n_group, topk_group */
   int has_clip_qkv;
   int has_head_dim; /* 0: head_dim is always H / heads */
 
   /* What a missing key means in this family. */
   int64_t default_kv_heads; /* 0: as many as heads */
   int64_t default_positions;
+  int64_t default_window; /* 0: none */
   double default_theta;
   double default_eps;
   int64_t default_bos; /* -1: none; also ignored when outside V */
   int64_t default_eos;
   int usually_renormalised; /* what released models set renormalise_key to */
+  double usual_scale;       /* and scale_key */
 
   /* Decoder and tensor names. */
   moerun__qk_norm qk_norm;
+  moerun__gate_score gate_score;
+  int has_choice_bias;
+  int shared_is_weighted;
+  const char *shared_name;   /* within the MoE block */
   const char *moe_prefix[2]; /* hub spelling first; NULL: no second one */
   const char *projection[3]; /* gate, up, down of an expert */
+};
+
+enum {
+  MOERUN_MAX_WIDTH = 1 << 17, /* H, F, heads * head_dim, shared experts */
 };
 
 /* num_home (arch_home.c), once num_experts is known. */
 moerun_status moerun__arch_read_home(moerun__model_config *config,
                                      const json_t *root, const char *origin);
+
+/* The gate's rule and the shared experts (arch_moe.c), once E, K and F are
+ * known. */
+moerun_status moerun__arch_read_moe(moerun__model_config *config,
+                                    const json_t *root, const char *origin);
 
 #endif

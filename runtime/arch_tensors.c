@@ -1,6 +1,6 @@
-/* Names and shapes of a checkpoint's tensors. The three families agree on all
- * names outside the MoE block; there the block's prefix and the projections'
- * names come from the row. Two layouts of experts exist: the hub's, one tensor
+/* Names and shapes of a checkpoint's tensors. The families agree on all names
+ * outside the MoE block; there the block's prefix and the names of projections
+ * and shared experts come from the row. Two layouts of experts exist: the hub's, one tensor
  * per expert and projection, and the fused one that transformers 5 keeps in
  * memory and may save (Hugging Face conversion_mapping.py): gate_up_proj
  * [E][2F][H] and down_proj [E][H][F], for Mixtral under "mlp" instead of
@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 /* Suffixes after "model.layers.N." that all rows share. */
-static const char *const shared_suffix[] = {
+static const char *const common_suffix[] = {
     [MOERUN_ROLE_ATTENTION_NORM] = "input_layernorm",
     [MOERUN_ROLE_Q] = "self_attn.q_proj",
     [MOERUN_ROLE_K] = "self_attn.k_proj",
@@ -34,6 +34,28 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
   if (variant >= num_variants) return 0;
   const char *prefix = arch->moe_prefix[variant];
   switch (role) {
+  case MOERUN_ROLE_Q_BIAS:
+  case MOERUN_ROLE_K_BIAS:
+  case MOERUN_ROLE_V_BIAS:
+    (void)snprintf(out, BYTES, "model.layers.%d.self_attn.%c_proj.bias", layer,
+                   "qkv"[role - MOERUN_ROLE_Q_BIAS]);
+    break;
+  case MOERUN_ROLE_CHOICE_BIAS:
+    (void)snprintf(out, BYTES,
+                   "model.layers.%d.%s.gate.e_score_correction_bias", layer,
+                   prefix);
+    break;
+  case MOERUN_ROLE_SHARED_GATE:
+  case MOERUN_ROLE_SHARED_UP:
+  case MOERUN_ROLE_SHARED_DOWN:
+    (void)snprintf(out, BYTES, "model.layers.%d.%s.%s.%s.weight", layer, prefix,
+                   arch->shared_name,
+                   arch->projection[role - MOERUN_ROLE_SHARED_GATE]);
+    break;
+  case MOERUN_ROLE_SHARED_WEIGHT:
+    (void)snprintf(out, BYTES, "model.layers.%d.%s.%s_gate.weight", layer,
+                   prefix, arch->shared_name);
+    break;
   case MOERUN_ROLE_EMBEDDING:
     (void)snprintf(out, BYTES, "model.embed_tokens.weight");
     break;
@@ -70,7 +92,7 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
     break;
   default:
     (void)snprintf(out, BYTES, "model.layers.%d.%s.weight", layer,
-                   shared_suffix[role]);
+                   common_suffix[role]);
     break;
   }
   return 1;
@@ -84,6 +106,7 @@ int moerun__config_tensor_shape(int64_t *shape,
   const int64_t F = config->expert_width;
   const int64_t V = config->vocab_size;
   const int64_t dense = config->dense_width;
+  const int64_t shared = config->shared_width;
   const int64_t q = (int64_t)config->num_heads * config->head_dim;
   const int64_t kv = (int64_t)config->num_kv_heads * config->head_dim;
   const int whole = config->qk_norm == MOERUN_QK_NORM_WHOLE;
@@ -113,6 +136,14 @@ int moerun__config_tensor_shape(int64_t *shape,
       [MOERUN_ROLE_FUSED_DOWN] = {3, {E, H, F}},
       [MOERUN_ROLE_CONSTANT_MIX] = {2, {2, H}},
       [MOERUN_ROLE_CONSTANT] = {1, {H}},
+      [MOERUN_ROLE_Q_BIAS] = {1, {q}},
+      [MOERUN_ROLE_K_BIAS] = {1, {kv}},
+      [MOERUN_ROLE_V_BIAS] = {1, {kv}},
+      [MOERUN_ROLE_CHOICE_BIAS] = {1, {moerun__config_choices(config)}},
+      [MOERUN_ROLE_SHARED_GATE] = {2, {shared, H}},
+      [MOERUN_ROLE_SHARED_UP] = {2, {shared, H}},
+      [MOERUN_ROLE_SHARED_DOWN] = {2, {H, shared}},
+      [MOERUN_ROLE_SHARED_WEIGHT] = {2, {1, H}},
   };
   for (int d = 0; d < MOERUN_MAX_DIMS; d++) {
     shape[d] = table[role].shape[d];

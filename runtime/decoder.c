@@ -1,8 +1,8 @@
 /* One step of the decoder for this rank's rows. The residual stream is
  * session->x; every block reads a normed copy and adds its output back. What
  * differs between architectures is in model->config; the facts are those of
- * the Hugging Face implementations (modeling_qwen3_moe.py, modeling_mixtral.py,
- * modeling_olmoe.py), computed in fp32 throughout. */
+ * the Hugging Face implementations (modeling_qwen3_moe.py and its like),
+ * computed in fp32 throughout. */
 #include "runtime/decoder.h"
 
 #include "runtime/base/exact_math.h"
@@ -173,6 +173,14 @@ static void clip(float *x, size_t count, float limit) {
   }
 }
 
+static void add_bias(const moerun_session *session, const float *bias,
+                     size_t width, int32_t T) {
+  if (bias == NULL) return;
+  for (size_t t = 0; t < (size_t)T; t++) {
+    session->kernels->add(session->qkv + t * width, bias, width);
+  }
+}
+
 static void attention(moerun_session *session, int32_t layer_index,
                       const moerun_batch *batch) {
   const moerun__kernels *kernels = session->kernels;
@@ -185,6 +193,7 @@ static void attention(moerun_session *session, int32_t layer_index,
                    (int32_t)H, (float)config->norm_eps);
   session->linear(session->qkv, at.width, session->h, H, T, &layer->qkv,
                   session->scratch);
+  add_bias(session, layer->qkv_bias, at.width, T);
   norm_qk(session, layer, T);
   if (config->clip_qkv > 0) { /* after the norms, as OLMoE has it */
     clip(session->qkv, (size_t)T * at.width, (float)config->clip_qkv);

@@ -296,6 +296,21 @@ static void cut_width(moerun__gate *gate, const moerun__layer *layer,
   moerun__width_cut(&rows, &width, &gate->counts.width);
 }
 
+/* What weights are made of, without the bias of the choice. */
+static void keep_scores(moerun__gate *gate, int32_t T) {
+  const moerun__model_config *config = &gate->model->config;
+  const int32_t choices = moerun__config_choices(config);
+  const size_t width = (size_t)choices;
+  if (config->gate_rule.score == MOERUN_SCORE_SIGMOID) {
+    gate->kernels->sigmoid(gate->scores, gate->logits, (size_t)T * width);
+    return;
+  }
+  for (size_t t = 0; t < (size_t)T; t++) {
+    gate->kernels->softmax(gate->scores + t * width, gate->logits + t * width,
+                           choices, 1.0F);
+  }
+}
+
 moerun_status moerun__gate_choose(moerun__gate *gate,
                                   const moerun__layer *layer, int32_t T,
                                   const float *x, float *scratch,
@@ -308,12 +323,9 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
   const int32_t K = config->experts_per_token;
   if (failed != MOERUN_OK) T = 0;
   gate->linear(gate->logits, width, x, H, T, &layer->gate, scratch);
-  for (size_t t = 0; has_scores(&gate->options) && t < (size_t)T; t++) {
-    gate->kernels->softmax(gate->scores + t * width, gate->logits + t * width,
-                           choices, 1.0F);
-  }
+  if (has_scores(&gate->options)) keep_scores(gate, T);
   gate->kernels->gate(gate->ids, gate->weight, gate->logits, T, choices, K,
-                      &config->gate_rule, NULL);
+                      &config->gate_rule, layer->choice_bias);
   take_home(gate, layer, T, x, scratch);
   if (gate->chosen != gate->ids) {
     memcpy(gate->chosen, gate->ids, (size_t)T * (size_t)K * sizeof *gate->ids);

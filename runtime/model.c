@@ -49,10 +49,15 @@ static moerun_status visit_attention(moerun__layer *layer,
   moerun_status status = MOERUN_OK;
   static const moerun__role qkv[] = {MOERUN_ROLE_Q, MOERUN_ROLE_K,
                                      MOERUN_ROLE_V};
+  static const moerun__role biases[] = {MOERUN_ROLE_Q_BIAS, MOERUN_ROLE_K_BIAS,
+                                        MOERUN_ROLE_V_BIAS};
   static const moerun__role out[] = {MOERUN_ROLE_O};
   MOERUN_TRY(moerun__reader_norm(&layer->attention_norm, reader,
                                  MOERUN_ROLE_ATTENTION_NORM, l));
   MOERUN_TRY(visit_weight(&layer->qkv, reader, l, 3, qkv));
+  if (reader->config->has_qkv_bias) {
+    MOERUN_TRY(moerun__reader_join(&layer->qkv_bias, reader, l, 3, biases));
+  }
   if (reader->config->qk_norm != MOERUN_QK_NORM_NONE) {
     MOERUN_TRY(
         moerun__reader_norm(&layer->q_norm, reader, MOERUN_ROLE_Q_NORM, l));
@@ -172,15 +177,39 @@ done:
   return status;
 }
 
+/* The gate, and the shared experts: every rank holds them. */
+static moerun_status visit_gate(moerun__layer *layer,
+                                moerun__weight_reader *reader, int32_t l) {
+  moerun_status status = MOERUN_OK;
+  const moerun__model_config *config = reader->config;
+  static const moerun__role gate[] = {MOERUN_ROLE_GATE};
+  static const moerun__role bias[] = {MOERUN_ROLE_CHOICE_BIAS};
+  static const moerun__role gate_up[] = {MOERUN_ROLE_SHARED_GATE,
+                                         MOERUN_ROLE_SHARED_UP};
+  static const moerun__role down[] = {MOERUN_ROLE_SHARED_DOWN};
+  static const moerun__role weight[] = {MOERUN_ROLE_SHARED_WEIGHT};
+  MOERUN_TRY(visit_weight(&layer->gate, reader, l, 1, gate));
+  if (config->has_choice_bias) {
+    MOERUN_TRY(moerun__reader_join(&layer->choice_bias, reader, l, 1, bias));
+  }
+  if (config->shared_width == 0) goto done;
+  MOERUN_TRY(visit_weight(&layer->shared_gate_up, reader, l, 2, gate_up));
+  MOERUN_TRY(visit_weight(&layer->shared_down, reader, l, 1, down));
+  if (config->shared_is_weighted) {
+    MOERUN_TRY(visit_weight(&layer->shared_weight, reader, l, 1, weight));
+  }
+done:
+  return status;
+}
+
 static moerun_status visit_layer(moerun__layer *layer, model_walk *walk,
                                  int32_t l) {
   moerun_status status = MOERUN_OK;
   moerun__weight_reader *reader = &walk->reader;
-  static const moerun__role gate[] = {MOERUN_ROLE_GATE};
   layer->moe_layer = reader->config->moe_layer[l];
   if (!walk->moe_only) MOERUN_TRY(visit_attention(layer, reader, l));
   if (layer->moe_layer >= 0) {
-    MOERUN_TRY(visit_weight(&layer->gate, reader, l, 1, gate));
+    MOERUN_TRY(visit_gate(layer, reader, l));
     MOERUN_TRY(visit_constants(layer, reader, l));
     MOERUN_TRY(visit_experts(layer, walk, l));
   } else if (!walk->moe_only) {
@@ -314,15 +343,28 @@ static const char *const fact_names[NUM_FACTS] = {
     "moe_only"};
 
 static uint64_t config_digest(const moerun__model_config *c) {
-  const int64_t whole[] = {c->num_layers,   c->hidden_width,
-                           c->num_heads,    c->num_kv_heads,
-                           c->head_dim,     c->num_experts,
-                           c->expert_width, c->dense_width,
-                           c->vocab_size,   c->experts_per_token,
-                           c->tied_head,    c->max_positions,
-                           c->qk_norm,      c->gate_rule.renormalise,
-                           c->bos_token,    c->num_eos};
-  const double real[] = {c->norm_eps, c->rope_theta, c->clip_qkv};
+  const int64_t whole[] = {c->num_layers,
+                           c->hidden_width,
+                           c->num_heads,
+                           c->num_kv_heads,
+                           c->head_dim,
+                           c->num_experts,
+                           c->expert_width,
+                           c->dense_width,
+                           c->vocab_size,
+                           c->experts_per_token,
+                           c->tied_head,
+                           c->max_positions,
+                           c->qk_norm,
+                           c->gate_rule.renormalise,
+                           c->gate_rule.num_groups,
+                           c->gate_rule.best_groups,
+                           c->shared_width,
+                           c->has_qkv_bias,
+                           c->bos_token,
+                           c->num_eos};
+  const double real[] = {c->norm_eps, c->rope_theta, c->clip_qkv,
+                         (double)c->gate_rule.scale};
   uint64_t digest =
       moerun__digest_text(MOERUN_DIGEST_START, moerun__arch_name(c->arch));
   for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
@@ -447,6 +489,7 @@ void moerun_model_destroy(moerun_model *model) {
        l++) {
     moerun__layer *layer = &model->layers[l];
     moerun__free(layer->attention_norm);
+    moerun__free(layer->qkv_bias);
     moerun__free(layer->q_norm);
     moerun__free(layer->k_norm);
     moerun__free(layer->ffn_norm);
@@ -455,6 +498,10 @@ void moerun_model_destroy(moerun_model *model) {
     free_panels(&layer->gate);
     free_panels(&layer->mix);
     moerun__free(layer->constant);
+    moerun__free(layer->choice_bias);
+    free_panels(&layer->shared_gate_up);
+    free_panels(&layer->shared_down);
+    free_panels(&layer->shared_weight);
     /* The first slot's panels begin the block of all. */
     if (layer->gate_up != NULL) free_panels(&layer->gate_up[0]);
     if (layer->down != NULL) free_panels(&layer->down[0]);

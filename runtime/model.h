@@ -12,12 +12,17 @@
 typedef struct moerun__layer {
   float *attention_norm; /* [H] */
   moerun__weight qkv;    /* outputs: q heads, k heads, v heads          */
+  float *qkv_bias;       /* of those outputs; or NULL                   */
   float *q_norm;         /* [head_dim] or [heads * head_dim]; or NULL   */
   float *k_norm;         /* [head_dim] or [kv_heads * head_dim]; NULL   */
   moerun__weight attention_out; /* H outputs */
   float *ffn_norm;              /* [H] */
-  int32_t moe_layer;       /* index among the MoE layers; -1: dense FFN   */
-  moerun__weight gate;     /* MoE: an output for each choice              */
+  int32_t moe_layer;   /* index among the MoE layers; -1: dense FFN      */
+  moerun__weight gate; /* MoE: an output for each choice                 */
+  float *choice_bias;  /* MoE: [choices] or NULL                         */
+  moerun__weight shared_gate_up; /* MoE: shared_width gate, then up outputs */
+  moerun__weight shared_down;    /* MoE: H outputs */
+  moerun__weight shared_weight;  /* MoE: 1 output, before the sigmoid */
   moerun__weight mix;      /* MoE: two outputs for each constant expert   */
   float *constant;         /* MoE: [constant experts][H]; NULL: none      */
   int32_t num_slots;       /* MoE: L of this rank                         */

@@ -1,8 +1,9 @@
 /* Follow one token: gate (ids and weights at home) -> route (which ranks) ->
  * dispatch (its row goes once to each of those ranks, with the slots wanted
  * there) -> experts (rows grouped by slot, three GEMMs: experts.c) -> combine
- * (K result rows come home and are summed in gate order), and what home.c keeps
- * from dispatch is added.
+ * (K result rows come home and are summed in gate order). Then what home.c
+ * keeps from dispatch is added, and last the outputs of shared experts, which
+ * work while rows travel.
  *
  * A row carries its own slots, so the count exchange is one integer per peer
  * and chunk, and one status word. With balancing it also tells everyone what
@@ -120,6 +121,14 @@ static void lay_out_counts(moerun__moe *moe, moerun__arena *arena) {
   moe->count_in = moerun__arena_take(arena, R * width, sizeof(int32_t));
 }
 
+/* Of any product here. */
+static int32_t most_inputs(const moerun__model_config *config) {
+  int32_t most = config->hidden_width;
+  if (config->expert_width > most) most = config->expert_width;
+  if (config->shared_width > most) most = config->shared_width;
+  return most;
+}
+
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   const moerun__model_config *config = &moe->model->config;
   const int32_t R = moe->model->comm->size;
@@ -153,13 +162,14 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
       moerun__arena_take(arena, (size_t)slots + 1, sizeof(int32_t));
   moe->row_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
   moe->result_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  moerun__shared_lay_out(&moe->shared, arena, moe->max_tokens, MOERUN_FFN_TILE);
   const size_t tile = MOERUN_FFN_TILE;
   moe->tile_x = moerun__arena_take(arena, tile * H, sizeof(float));
   moe->tile_gate_up = moerun__arena_take(arena, tile * 2 * F, sizeof(float));
   moe->tile_h = moerun__arena_take(arena, tile * F, sizeof(float));
   moe->tile_y = moerun__arena_take(arena, tile * H, sizeof(float));
   moe->scratch = moerun__arena_take(
-      arena, moerun__linear_scratch((int32_t)(H > F ? H : F)), sizeof(float));
+      arena, moerun__linear_scratch(most_inputs(config)), sizeof(float));
 }
 
 moerun_status moerun__moe_open(moerun__moe *moe,
@@ -474,6 +484,25 @@ done:
   return status;
 }
 
+/* ---- Shared experts ------------------------------------------------------------ */
+
+/* Messages of all chunks move only when the library is called. */
+static moerun_status run_shared(moerun__moe *moe, const moerun__layer *layer,
+                                int32_t T, const float *x) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = moe->model->comm->ops;
+  if (moe->model->config.shared_width == 0) goto done;
+  for (int32_t t = 0; t < T; t += MOERUN_FFN_TILE) {
+    const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
+    int arrived = 0;
+    moerun__shared_compute(&moe->shared, layer, x, t, M, moe->scratch);
+    MOERUN_TRY(ops->test(moe->chunk[0].dispatch_in, &arrived));
+  }
+  moerun__stage_end(moe->stats, MOERUN_STAGE_SHARED);
+done:
+  return status;
+}
+
 /* ---- Combine and the whole ------------------------------------------------------ */
 
 static moerun_status combine(moerun__moe *moe, int32_t c,
@@ -494,6 +523,7 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
                         K, H);
   moerun__home_add(&moe->gate.home, layer, y, x, chunk->first_token,
                    chunk->num_tokens);
+  moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
   MOERUN_TRY(ops->wait(chunk->dispatch_out));
   MOERUN_TRY(ops->wait(chunk->combine_out));
@@ -530,6 +560,7 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
     MOERUN_TRY(begin_dispatch(moe, c, x));
     moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
   }
+  MOERUN_TRY(run_shared(moe, layer, T, x));
   for (int32_t c = 0; c < moe->num_chunks; c++) {
     MOERUN_TRY(moerun__experts_work_off(moe, c, layer));
   }

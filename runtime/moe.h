@@ -9,6 +9,7 @@
 #include "runtime/gate.h"
 #include "runtime/model.h"
 #include "runtime/route.h"
+#include "runtime/shared.h"
 #include "runtime/stats.h"
 
 enum {
@@ -71,6 +72,7 @@ typedef struct moerun__moe {
                             balancing, first: speed, demand; second: digest  */
   int32_t *count_in;
   moerun__gate gate;
+  moerun__shared shared;
   int32_t *expert_of_slot; /* [num_moe_layers][max_slots] */
   int32_t *slot_offset;    /* [L + 1] */
   int32_t *row_index;      /* rows of a wave, by slot */
@@ -111,7 +113,8 @@ moerun_status moerun__moe_create_transfers(moerun__moe *moe);
 void moerun__moe_destroy_transfers(moerun__moe *moe);
 
 /* [collective] y[T][H] = MoE(x[T][H]) of MoE layer `layer` (a decoder layer
- * index). `failed` is this rank's status so far: a rank that is not OK sends
+ * index): the experts' results summed in gate order, then what the shared
+ * experts gave. `failed` is this rank's status so far: a rank that is not OK sends
  * no rows but tells the others, who then return MOERUN_ERR_PEER. What the gate
  * said of the T tokens stays in moe->gate until the next call. */
 moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer, int32_t T,

@@ -98,6 +98,9 @@ static void set_options(moerun_session *session, const moerun_model *model,
                         ? extra->kernels->linear_bf16
                         : extra->kernels->linear;
   session->moe.linear = session->linear;
+  session->moe.shared.config = config;
+  session->moe.shared.kernels = extra->kernels;
+  session->moe.shared.linear = session->linear;
   session->moe.gate.model = model;
   session->moe.gate.kernels = extra->kernels;
   session->moe.gate.linear = session->linear;

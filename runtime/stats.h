@@ -8,8 +8,8 @@
 #include "runtime/balance/ledger.h"
 #include "runtime/gate.h"
 
-/* Where a step's wall-clock time goes. `experts` holds the expert GEMMs alone;
- * what a rank waits for others is in the two waits. */
+/* Where a step's wall-clock time goes. `experts` holds the placed experts'
+ * GEMMs alone; what a rank waits for others is in the two waits. */
 #define MOERUN_STAGE_MAP(X)                                                    \
   X(EMBED, "embed")               /* token rows, rotary angles           */    \
   X(ATTENTION, "attention")       /* norm, q k v, cache, attention, out  */    \
@@ -18,6 +18,7 @@
   X(DISPATCH, "dispatch")         /* route, pack, post messages          */    \
   X(COUNT_WAIT, "count_wait")     /* for the row counts of the others    */    \
   X(ROWS_WAIT, "rows_wait")       /* for rows to arrive                  */    \
+  X(SHARED, "shared")             /* shared experts of own rows          */    \
   X(WEIGHTS_WAIT, "weights_wait") /* for weights of guest experts        */    \
   X(EXPERTS, "experts")           /* gather, GEMMs, scatter              */    \
   X(RESULTS_WAIT, "results_wait") /* for result rows to come home        */    \

@@ -49,7 +49,7 @@ enum {
 };
 static const int64_t default_shard_bytes = 5000000000;
 static const int64_t most_bytes = (int64_t)1 << 50;
-static const double norm_noise = 0.05;
+static const double vector_noise = 0.05; /* of norms round 1, biases round 0 */
 static const double inverse_gumbel_deviation = 0.7796968012336761;
 
 /* One tensor of the files to be written, in order. */
@@ -140,8 +140,12 @@ static moerun_status put_tensor(synth_writer *writer, moerun__role role,
   const int num_dims = moerun__config_tensor_shape(shape, config, role);
   const int64_t count = num_dims == 1 ? shape[0] : shape[0] * shape[1];
   const double residual = 1.0 / sqrt((double)config->hidden_width);
-  double mean = num_dims == 1 ? 1.0 : 0.0;
-  double deviation = num_dims == 1 ? norm_noise : 1.0 / sqrt((double)shape[1]);
+  const int is_bias =
+      (role >= MOERUN_ROLE_Q_BIAS && role <= MOERUN_ROLE_V_BIAS) ||
+      role == MOERUN_ROLE_CHOICE_BIAS;
+  double mean = num_dims == 1 && !is_bias ? 1.0 : 0.0;
+  double deviation =
+      num_dims == 1 ? vector_noise : 1.0 / sqrt((double)shape[1]);
   if (role == MOERUN_ROLE_EMBEDDING) {
     deviation = residual;
     mean = writer->options->skew > 0.0 ? residual : 0.0;
@@ -149,7 +153,8 @@ static moerun_status put_tensor(synth_writer *writer, moerun__role role,
     mean = 0.0;
     deviation = residual / sqrt(2.0 * config->num_layers);
   } else if (role == MOERUN_ROLE_O || role == MOERUN_ROLE_EXPERT_DOWN ||
-             role == MOERUN_ROLE_DENSE_DOWN) {
+             role == MOERUN_ROLE_DENSE_DOWN ||
+             role == MOERUN_ROLE_SHARED_DOWN) {
     deviation *= residual / sqrt(2.0 * config->num_layers);
   }
   fill_table(writer->table, writer->options->dtype, mean, deviation);
@@ -259,6 +264,34 @@ done:
   return status;
 }
 
+/* What some architectures have beside the rest of a layer. */
+static moerun_status list_extras(synth_writer *writer, int32_t l) {
+  moerun_status status = MOERUN_OK;
+  const moerun__model_config *config = &writer->config;
+  const int moe = config->moe_layer[l] >= 0;
+  const int shared = moe && config->shared_width > 0;
+  const struct {
+    moerun__role first;
+    moerun__role last;
+    int wanted;
+  } extras[] = {
+      {MOERUN_ROLE_Q_BIAS, MOERUN_ROLE_V_BIAS, config->has_qkv_bias},
+      {MOERUN_ROLE_CHOICE_BIAS, MOERUN_ROLE_CHOICE_BIAS,
+       moe && config->has_choice_bias},
+      {MOERUN_ROLE_SHARED_GATE, MOERUN_ROLE_SHARED_DOWN, shared},
+      {MOERUN_ROLE_SHARED_WEIGHT, MOERUN_ROLE_SHARED_WEIGHT,
+       shared && config->shared_is_weighted},
+  };
+  for (size_t i = 0; i < sizeof extras / sizeof *extras; i++) {
+    for (int r = extras[i].first; extras[i].wanted && r <= (int)extras[i].last;
+         r++) {
+      MOERUN_TRY(add_entry(writer, (moerun__role)r, l, 0));
+    }
+  }
+done:
+  return status;
+}
+
 static moerun_status list_layer(synth_writer *writer, int32_t l) {
   moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &writer->config;
@@ -275,6 +308,7 @@ static moerun_status list_layer(synth_writer *writer, int32_t l) {
     }
     MOERUN_TRY(add_entry(writer, (moerun__role)r, l, 0));
   }
+  MOERUN_TRY(list_extras(writer, l));
   if (!moe) goto done;
   for (int32_t e = 0; e < config->num_home[MOERUN_HOME_CONSTANT]; e++) {
     MOERUN_TRY(add_entry(writer, MOERUN_ROLE_CONSTANT_MIX, l, e));

@@ -9,14 +9,15 @@
 
 typedef struct moerun__synth_options {
   const char *path; /* folder to create; must not exist yet    */
-  const char *arch; /* "qwen3_moe", "mixtral", "olmoe"         */
+  const char *arch; /* "qwen3_moe", … : a row of arch_rows.c   */
   uint64_t seed;
   moerun__dtype dtype;
   double skew;         /* >= 0; see synth.c. 0: experts equally popular      */
   int64_t shard_bytes; /* most tensor bytes of one file; 0: 5 * 10^9         */
   int32_t fused;       /* 1: experts in the fused layout of arch.h           */
   int32_t num_layers;
-  int32_t num_dense;   /* the first of them without experts (qwen3_moe)      */
+  int32_t num_dense;   /* the first of them without experts; only where the
+                          architecture has such layers                       */
   int32_t dense_width; /* of those; 0: experts_per_token * expert_width      */
   int32_t hidden_width;
   int32_t num_heads;
@@ -26,8 +27,10 @@ typedef struct moerun__synth_options {
   int32_t num_home[MOERUN_HOME_KINDS]; /* null, zero, copy, constant experts */
   int32_t experts_per_token;
   int32_t expert_width;
-  int32_t vocab_size;    /* from 258 on with a byte-level tokenizer.json     */
-  int32_t max_positions; /* 0: 4096                                          */
+  int32_t shared_experts; /* width of the shared experts, in expert widths;
+                             only where the architecture has some. 0: 1      */
+  int32_t vocab_size;     /* from 258 on with a byte-level tokenizer.json     */
+  int32_t max_positions;  /* 0: 4096                                          */
   int32_t tied_head;
 } moerun__synth_options;
 

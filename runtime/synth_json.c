@@ -32,18 +32,59 @@ done:
   return status;
 }
 
-static moerun_status print_dense(moerun__text *out,
+static moerun_status print_dense(moerun__text *out, const moerun__arch *arch,
                                  const moerun__synth_options *o) {
   moerun_status status = MOERUN_OK;
   const int64_t usual = (int64_t)o->experts_per_token * o->expert_width;
+  MOERUN_TRY(moerun__text_print(out, "  \"intermediate_size\": %lld,\n",
+                                o->dense_width != 0 ? (long long)o->dense_width
+                                                    : (long long)usual));
+  if (arch->has_leading_dense) {
+    MOERUN_TRY(moerun__text_print(out, "  \"first_k_dense_replace\": %d,\n",
+                                  o->num_dense));
+    goto done;
+  }
   MOERUN_TRY(moerun__text_print(
-      out, "  \"intermediate_size\": %lld,\n  \"decoder_sparse_step\": 1,\n",
-      o->dense_width != 0 ? (long long)o->dense_width : (long long)usual));
-  MOERUN_TRY(moerun__text_print(out, "  \"mlp_only_layers\": ["));
+      out, "  \"decoder_sparse_step\": 1,\n  \"mlp_only_layers\": ["));
   for (int32_t l = 0; l < o->num_dense; l++) {
     MOERUN_TRY(moerun__text_print(out, "%s%d", l > 0 ? ", " : "", l));
   }
   MOERUN_TRY(moerun__text_print(out, "],\n"));
+done:
+  return status;
+}
+
+static moerun_status print_gate(moerun__text *out, const moerun__arch *arch) {
+  moerun_status status = MOERUN_OK;
+  if (arch->renormalise_key != NULL) {
+    MOERUN_TRY(moerun__text_print(out, "  \"%s\": %s,\n", arch->renormalise_key,
+                                  boolean(arch->usually_renormalised)));
+  }
+  if (arch->scale_key != NULL) {
+    MOERUN_TRY(moerun__text_print(out, "  \"%s\": %g,\n", arch->scale_key,
+                                  arch->usual_scale));
+  }
+  if (arch->has_groups) {
+    MOERUN_TRY(
+        moerun__text_print(out, "  \"n_group\": 1,\n  \"topk_group\": 1,\n"));
+  }
+done:
+  return status;
+}
+
+static moerun_status print_shared(moerun__text *out, const moerun__arch *arch,
+                                  const moerun__synth_options *o) {
+  moerun_status status = MOERUN_OK;
+  const int32_t count = o->shared_experts != 0 ? o->shared_experts : 1;
+  if (arch->shared_count_key != NULL) {
+    MOERUN_TRY(moerun__text_print(out, "  \"%s\": %d,\n",
+                                  arch->shared_count_key, count));
+  }
+  if (arch->shared_width_key != NULL) {
+    MOERUN_TRY(moerun__text_print(out, "  \"%s\": %lld,\n",
+                                  arch->shared_width_key,
+                                  (long long)count * o->expert_width));
+  }
 done:
   return status;
 }
@@ -55,17 +96,19 @@ static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
   MOERUN_TRY(moerun__text_print(out, "  \"%s\": %d,\n  \"%s\": %d,\n",
                                 arch->experts_key, o->num_experts,
                                 arch->width_key, o->expert_width));
-  if (arch->renormalise_key != NULL) {
-    MOERUN_TRY(moerun__text_print(out, "  \"%s\": %s,\n", arch->renormalise_key,
-                                  boolean(arch->usually_renormalised)));
+  MOERUN_TRY(print_gate(out, arch));
+  MOERUN_TRY(print_shared(out, arch, o));
+  if (arch->qkv_bias_key != NULL) {
+    MOERUN_TRY(
+        moerun__text_print(out, "  \"%s\": true,\n", arch->qkv_bias_key));
   }
   if (arch->window_switch != NULL) {
     MOERUN_TRY(
         moerun__text_print(out, "  \"%s\": false,\n", arch->window_switch));
   }
   MOERUN_TRY(print_home(out, o));
-  if (arch->has_dense_layers) {
-    MOERUN_TRY(print_dense(out, o));
+  if (arch->has_dense_layers || arch->has_leading_dense) {
+    MOERUN_TRY(print_dense(out, arch, o));
   }
   if (arch->has_clip_qkv) {
     MOERUN_TRY(moerun__text_print(out, "  \"clip_qkv\": null,\n"));

@@ -230,27 +230,64 @@ done:
   return status;
 }
 
+/* A one-dimensional tensor, widened; out is not read when counting. */
+static moerun_status read_vector(float *out,
+                                 const moerun__weight_reader *reader,
+                                 moerun__role role, int32_t layer,
+                                 int32_t expert) {
+  moerun_status status = MOERUN_OK;
+  int64_t shape[MOERUN_MAX_DIMS];
+  const moerun__tensor *tensor = NULL;
+  moerun__dtype dtype = MOERUN_DTYPE_F32;
+  const int num_dims = moerun__config_tensor_shape(shape, reader->config, role);
+  MOERUN_TRY(require(&tensor, reader, role, layer, expert));
+  MOERUN_TRY(
+      moerun__tensor_check(&dtype, reader->shards, tensor, shape, num_dims));
+  if (reader->counting) goto done;
+  MOERUN_TRY(read_rows(reader, tensor, dtype, moerun__to_int(shape[0]), 0, 1));
+  for (size_t i = 0; i < (size_t)shape[0]; i++) {
+    out[i] = moerun__element(reader->staging, dtype, i);
+  }
+done:
+  return status;
+}
+
+static size_t vector_width(const moerun__weight_reader *reader,
+                           moerun__role role) {
+  int64_t shape[MOERUN_MAX_DIMS];
+  (void)moerun__config_tensor_shape(shape, reader->config, role);
+  return (size_t)shape[0];
+}
+
 moerun_status moerun__reader_vectors(float **out, moerun__weight_reader *reader,
                                      moerun__role role, int32_t layer,
                                      int32_t count) {
   moerun_status status = MOERUN_OK;
-  int64_t shape[MOERUN_MAX_DIMS];
-  const int num_dims = moerun__config_tensor_shape(shape, reader->config, role);
-  const int32_t width = moerun__to_int(shape[0]);
-  MOERUN_TRY(moerun__reader_array(out, reader, (size_t)count * (size_t)width,
-                                  sizeof **out));
+  const size_t width = vector_width(reader, role);
+  MOERUN_TRY(
+      moerun__reader_array(out, reader, (size_t)count * width, sizeof **out));
   for (int32_t e = 0; e < count; e++) {
-    const moerun__tensor *tensor = NULL;
-    moerun__dtype dtype = MOERUN_DTYPE_F32;
-    MOERUN_TRY(require(&tensor, reader, role, layer, e));
-    MOERUN_TRY(
-        moerun__tensor_check(&dtype, reader->shards, tensor, shape, num_dims));
-    if (reader->counting) continue;
-    MOERUN_TRY(read_rows(reader, tensor, dtype, width, 0, 1));
-    for (int32_t i = 0; i < width; i++) {
-      (*out)[(size_t)e * (size_t)width + (size_t)i] =
-          moerun__element(reader->staging, dtype, (size_t)i);
-    }
+    float *at = reader->counting ? NULL : *out + (size_t)e * width;
+    MOERUN_TRY(read_vector(at, reader, role, layer, e));
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__reader_join(float **out, moerun__weight_reader *reader,
+                                  int32_t layer, int num_roles,
+                                  const moerun__role *roles) {
+  moerun_status status = MOERUN_OK;
+  size_t width = 0;
+  for (int r = 0; r < num_roles; r++) {
+    width += vector_width(reader, roles[r]);
+  }
+  MOERUN_TRY(moerun__reader_array(out, reader, width, sizeof **out));
+  width = 0;
+  for (int r = 0; r < num_roles; r++) {
+    float *at = reader->counting ? NULL : *out + width;
+    MOERUN_TRY(read_vector(at, reader, roles[r], layer, 0));
+    width += vector_width(reader, roles[r]);
   }
 done:
   return status;
@@ -258,5 +295,5 @@ done:
 
 moerun_status moerun__reader_norm(float **out, moerun__weight_reader *reader,
                                   moerun__role role, int32_t layer) {
-  return moerun__reader_vectors(out, reader, role, layer, 1);
+  return moerun__reader_join(out, reader, layer, 1, &role);
 }

@@ -70,6 +70,12 @@ moerun_status moerun__reader_pack(moerun__weight *out,
                                   void *panels, size_t index,
                                   const moerun__parts *parts);
 
+/* One vector from `num_roles` roles, one behind the other, widened to fp32;
+ * *out is NULL when counting. */
+moerun_status moerun__reader_join(float **out, moerun__weight_reader *reader,
+                                  int32_t layer, int num_roles,
+                                  const moerun__role *roles);
+
 /* A norm's scale, widened to fp32; *out is NULL when counting. */
 moerun_status moerun__reader_norm(float **out, moerun__weight_reader *reader,
                                   moerun__role role, int32_t layer);

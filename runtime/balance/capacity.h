@@ -33,7 +33,7 @@ typedef enum moerun__capacity_level {
 } moerun__capacity_level;
 
 typedef enum moerun__capacity_metric {
-  MOERUN_METRIC_SCORE = 0, /* highest softmax score first */
+  MOERUN_METRIC_SCORE = 0, /* highest score first */
   MOERUN_METRIC_FIRST,     /* lowest (request, position) first */
   MOERUN_METRIC_LAST,      /* highest first */
   MOERUN_METRIC_HASH,      /* at random by (seed, layer, expert, request,
@@ -70,7 +70,7 @@ typedef struct moerun__capacity_rows {
   int32_t layer;
   int32_t *ids;        /* [T][W] the first K from the gate, the rest not read */
   float *weight;       /* [T][W] */
-  const float *scores; /* [T][choices] softmax over all */
+  const float *scores; /* [T][choices] softmax over all, or sigmoid */
   const int32_t *request;  /* [T] */
   const int32_t *position; /* [T] within the request */
   const uint8_t *priority; /* [T] class, 0 dropped last; NULL: all are 0 */

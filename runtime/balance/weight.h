@@ -8,7 +8,8 @@
 typedef enum moerun__weight_rule {
   MOERUN_WEIGHT_PRE = 0, /* what stays keeps the weight that the gate gave it */
   MOERUN_WEIGHT_POST,    /* scaled to the sum that the gate's weights had     */
-  MOERUN_WEIGHT_NONE,    /* the softmax scores, whatever the gate does        */
+  MOERUN_WEIGHT_NONE, /* the scores (softmax or sigmoid), whatever the gate does
+                            with them                                         */
 } moerun__weight_rule;
 
 /* Sum over j < K of the weights that are for an expert. */

@@ -206,11 +206,12 @@ static const moerun__config_row table[] = {
     INT_ROW("ranks", "0", "ranks", 0, 1048576, INFO | PLACE,
             "to predict memory for; 0: those of the placement, else 1; place: "
             "in place of a topology, all on one node"),
-    CHOICE_ROW("arch", "qwen3_moe", "qwen3_moe|mixtral|olmoe", SYNTH,
-               "architecture of the checkpoint"),
+    CHOICE_ROW("arch", "qwen3_moe", "qwen3_moe|mixtral|olmoe|qwen2_moe|dots1",
+               SYNTH, "architecture of the checkpoint"),
     INT_ROW("layers", "4", "", 1, 65536, SYNTH, "decoder layers"),
     INT_ROW("dense_layers", "0", "", 0, 65536, SYNTH,
-            "how many of the first layers have no experts (qwen3_moe)"),
+            "how many of the first layers have no experts (qwen3_moe, "
+            "qwen2_moe, dots1)"),
     INT_ROW("dense_width", "0", "", 0, 1048576, SYNTH,
             "FFN width of those; 0: experts_per_token * expert_width"),
     INT_ROW("hidden", "512", "", 1, 1048576, SYNTH, "hidden width"),
@@ -231,6 +232,9 @@ static const moerun__config_row table[] = {
             "a mixture of the row and a constant"),
     INT_ROW("expert_width", "256", "", 1, 1048576, SYNTH,
             "FFN width of an expert"),
+    INT_ROW("shared_experts", "1", "", 1, 65536, SYNTH,
+            "width of the shared experts, in expert widths (qwen2_moe, "
+            "dots1)"),
     INT_ROW("vocab", "4096", "tokens", 2, INT_MAX_32, SYNTH,
             "from 258 on with a byte-level tokenizer"),
     INT_ROW("positions", "4096", "tokens", 1, INT_MAX_32, SYNTH,

@@ -91,6 +91,46 @@ static int experts_hold(const moerun_model *model, const moerun__layer *layer,
   return ok;
 }
 
+/* Shared experts and the bias of the choice. */
+static int shared_holds(const moerun_model *model, const moerun__layer *layer,
+                        const moerun__shards *shards, const char *prefix) {
+  static const char *const parts[] = {"gate_proj.weight", "up_proj.weight",
+                                      "down_proj.weight"};
+  static const char *const weight[] = {"mlp.shared_expert_gate.weight"};
+  const moerun__model_config *config = &model->config;
+  char block[2 * MOERUN_TENSOR_NAME];
+  int ok = 1;
+  (void)snprintf(block, sizeof block, "%smlp.%s.", prefix,
+                 config->shared_is_weighted ? "shared_expert"
+                                            : "shared_experts");
+  if (config->shared_width > 0) {
+    ok = holds(&layer->shared_gate_up, shards, parts, 2, block) &&
+         holds(&layer->shared_down, shards, parts + 2, 1, block);
+  }
+  if (config->shared_is_weighted) {
+    ok = ok && holds(&layer->shared_weight, shards, weight, 1, prefix);
+  }
+  if (config->has_choice_bias) {
+    ok = ok && norm_holds(layer->choice_bias, shards, prefix,
+                          "mlp.gate.e_score_correction_bias");
+  }
+  return ok &&
+         (config->shared_width > 0) == (layer->shared_gate_up.panels != NULL);
+}
+
+/* The biases of q, k and v, one behind the other. */
+static int biases_hold(const moerun_model *model, const moerun__layer *layer,
+                       const moerun__shards *shards, const char *prefix) {
+  const moerun__model_config *config = &model->config;
+  if (!config->has_qkv_bias) return layer->qkv_bias == NULL;
+  const float *k =
+      layer->qkv_bias + (ptrdiff_t)config->num_heads * config->head_dim;
+  const float *v = k + (ptrdiff_t)config->num_kv_heads * config->head_dim;
+  return norm_holds(layer->qkv_bias, shards, prefix, "self_attn.q_proj.bias") &&
+         norm_holds(k, shards, prefix, "self_attn.k_proj.bias") &&
+         norm_holds(v, shards, prefix, "self_attn.v_proj.bias");
+}
+
 static int layer_holds(const moerun_model *model, const moerun__shards *shards,
                        int32_t l, const char *block,
                        const char *const *projection) {
@@ -115,7 +155,8 @@ static int layer_holds(const moerun_model *model, const moerun__shards *shards,
          norm_holds(layer->attention_norm, shards, prefix,
                     "input_layernorm.weight") &&
          norm_holds(layer->ffn_norm, shards, prefix,
-                    "post_attention_layernorm.weight");
+                    "post_attention_layernorm.weight") &&
+         biases_hold(model, layer, shards, prefix);
     if (model->config.qk_norm != MOERUN_QK_NORM_NONE) {
       ok = ok &&
            norm_holds(layer->q_norm, shards, prefix,
@@ -129,6 +170,7 @@ static int layer_holds(const moerun_model *model, const moerun__shards *shards,
                    holds(layer->down, shards, dense + 2, 1, prefix)));
   }
   return ok && holds(&layer->gate, shards, gates, 1, prefix) &&
+         shared_holds(model, layer, shards, prefix) &&
          experts_hold(model, layer, shards, l, projection, block);
 }
 
@@ -186,14 +228,17 @@ static void check_world(moerun__synth_options options, int32_t moe_only) {
 
 static void families_load_whole(void **state) {
   (void)state;
-  static const char *const archs[] = {"qwen3_moe", "mixtral", "olmoe"};
+  static const char *const archs[] = {"qwen3_moe", "mixtral", "olmoe",
+                                      "qwen2_moe", "dots1"};
   static const moerun__dtype dtypes[] = {MOERUN_DTYPE_BF16, MOERUN_DTYPE_F32,
-                                         MOERUN_DTYPE_F16};
-  for (int a = 0; a < 3; a++) {
+                                         MOERUN_DTYPE_F16, MOERUN_DTYPE_BF16,
+                                         MOERUN_DTYPE_F32};
+  for (int a = 0; a < 5; a++) {
     moerun__synth_options options = small;
     options.arch = archs[a];
     options.dtype = dtypes[a];
-    options.num_dense = a == 0;
+    options.num_dense = a != 1 && a != 2;
+    options.shared_experts = 2;
     options.tied_head = a == 0;
     options.shard_bytes = a == 1 ? 30000 : 0;
     check_world(options, 0);

@@ -237,6 +237,10 @@ int main(int argc, char **argv) {
       FIXTURE("mixtral_fused"),
       FIXTURE("olmoe"),
       FIXTURE("olmoe_gqa_f16"),
+      FIXTURE("qwen2_moe"),
+      FIXTURE("qwen2_moe_fused"),
+      FIXTURE("dots1"),
+      FIXTURE("dots1_fused"),
       cmocka_unit_test(demo_model_matches_transformers),
       cmocka_unit_test(greedy_continuation_matches),
   };

@@ -15,10 +15,11 @@
 #include <moerun/moerun_mpi.h>
 #include <stdio.h>
 
-enum { NUM_MODELS = 4 };
+enum { NUM_MODELS = 6 };
 
 static const char *const models[NUM_MODELS] = {
-    "qwen3_moe_bf16", "mixtral_bf16", "olmoe_gqa_f16", "qwen3_moe_dense"};
+    "qwen3_moe_bf16",  "mixtral_bf16", "olmoe_gqa_f16",
+    "qwen3_moe_dense", "qwen2_moe",    "dots1_fused"};
 
 static uint64_t seed = 20240229;
 static uint64_t counter;

@@ -1,10 +1,7 @@
 /* config.json: defaults of each family, what each key does, and one clear line
  * for everything that is refused. */
-#include "runtime/arch.h"
 #include "runtime/base/file.h"
-#include "runtime/base/json.h"
-#include "runtime/base/memory.h"
-#include "support/cmocka.h"
+#include "support/config_text.h"
 #include "support/temp_dir.h"
 
 /* Only what has no default. */
@@ -23,33 +20,6 @@ static const char olmoe[] =
     "\"num_hidden_layers\": 4, \"num_attention_heads\": 8, "
     "\"vocab_size\": 300, \"num_experts\": 8, \"num_experts_per_tok\": 2, "
     "\"intermediate_size\": 24}";
-
-static json_t *parse(const char *text) {
-  json_t *root = NULL;
-  assert_int_equal(moerun__json_parse(&root, text, strlen(text), "text"),
-                   MOERUN_OK);
-  return root;
-}
-
-/* base with the members of `change` set, and those named "-key" removed. */
-static moerun_status read_changed(moerun__model_config *config,
-                                  const char *base, const char *change) {
-  json_t *root = parse(base);
-  json_t *members = parse(change);
-  const char *key = NULL;
-  json_t *value = NULL;
-  json_object_foreach(members, key, value) {
-    if (key[0] == '-') {
-      assert_int_equal(json_object_del(root, key + 1), 0);
-    } else {
-      assert_int_equal(json_object_set(root, key, value), 0);
-    }
-  }
-  const moerun_status status = moerun__model_config_parse(config, root, "c");
-  json_decref(members);
-  json_decref(root);
-  return status;
-}
 
 static void families_have_their_defaults(void **state) {
   (void)state;
@@ -91,6 +61,7 @@ static void families_have_their_defaults(void **state) {
   assert_int_equal(c.qk_norm, MOERUN_QK_NORM_WHOLE);
   assert_int_equal(c.gate_rule.renormalise, 0);
   assert_int_equal(c.num_eos, 0); /* 50279 is not in this vocabulary */
+  assert_true(c.shared_width == 0 && !c.has_choice_bias && !c.has_qkv_bias);
   moerun__model_config_clear(&c);
 }
 
@@ -151,16 +122,10 @@ static void keys_are_read(void **state) {
   moerun__model_config_clear(&c);
 }
 
-typedef struct refusal {
-  const char *base;
-  const char *change;
-  const char *message;
-} refusal;
-
 static const refusal refusals[] = {
-    {qwen3, "{\"model_type\": \"qwen2_moe\"}",
-     "c: key \"model_type\": expected one of qwen3_moe, mixtral, olmoe, found "
-     "\"qwen2_moe\""},
+    {qwen3, "{\"model_type\": \"gpt_oss\"}",
+     "c: key \"model_type\": expected one of qwen3_moe, mixtral, olmoe, "
+     "qwen2_moe, dots1, found \"gpt_oss\""},
     {qwen3, "{\"-model_type\": 0}",
      "c: key \"model_type\": expected a string, found nothing"},
     {qwen3, "{\"hidden_act\": \"gelu\"}",
@@ -259,6 +224,9 @@ static const refusal refusals[] = {
     {qwen3, "{\"sliding_window\": 4096, \"use_sliding_window\": true}",
      "c: key \"sliding_window\": expected null (windows are not implemented), "
      "found 4096"},
+    {qwen3, "{\"use_sliding_window\": true, \"max_position_embeddings\": 4097}",
+     "c: key \"sliding_window\": expected null (windows are not implemented), "
+     "found 4096"},
     {qwen3, "{\"layer_types\": [\"full_attention\", \"sliding_attention\"]}",
      "c: key \"layer_types\": element 1: expected \"full_attention\", found "
      "\"sliding_attention\""},
@@ -296,17 +264,7 @@ static const refusal refusals[] = {
 
 static void refusals_name_key_expected_and_found(void **state) {
   (void)state;
-  const size_t live = moerun__alloc_live();
-  for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
-    moerun__model_config config;
-    const moerun_status status =
-        read_changed(&config, refusals[i].base, refusals[i].change);
-    assert_true(status == MOERUN_ERR_FORMAT ||
-                status == MOERUN_ERR_UNSUPPORTED);
-    assert_string_equal(moerun_last_error(), refusals[i].message);
-    assert_null(config.moe_layer);
-    assert_int_equal(moerun__alloc_live(), live);
-  }
+  check_refusals(refusals, sizeof refusals / sizeof *refusals);
 }
 
 /* Spellings, and shapes that depend on the family. */

@@ -291,6 +291,62 @@ static void configs_say_what_was_asked(void **state) {
   }
 }
 
+/* The architectures with shared experts: what else they have is in the files
+ * with the values of its definition. */
+static void shared_experts_and_biases_are_written(void **state) {
+  (void)state;
+  static const char *const archs[] = {"qwen2_moe", "dots1"};
+  const double H = 24;
+  const struct {
+    int arch;
+    const char *name;
+    moerun__role role;
+    int layer;
+    double deviation;
+  } tensors[] = {
+      {0, "model.layers.0.self_attn.k_proj.bias", MOERUN_ROLE_K_BIAS, 0, 0.05},
+      {0, "model.layers.1.mlp.shared_expert.up_proj.weight",
+       MOERUN_ROLE_SHARED_UP, 1, 1 / sqrt(H)},
+      {0, "model.layers.2.mlp.shared_expert.down_proj.weight",
+       MOERUN_ROLE_SHARED_DOWN, 2, 1 / sqrt(36.0) / sqrt(H) / sqrt(6.0)},
+      {0, "model.layers.2.mlp.shared_expert_gate.weight",
+       MOERUN_ROLE_SHARED_WEIGHT, 2, 1 / sqrt(H)},
+      {1, "model.layers.1.mlp.shared_experts.gate_proj.weight",
+       MOERUN_ROLE_SHARED_GATE, 1, 1 / sqrt(H)},
+      {1, "model.layers.2.mlp.gate.e_score_correction_bias",
+       MOERUN_ROLE_CHOICE_BIAS, 2, 0.05},
+  };
+  for (int a = 0; a < 2; a++) {
+    checkpoint c;
+    moerun__synth_options options = small;
+    options.arch = archs[a];
+    options.shared_experts = 3;
+    open_synth(&c, options);
+    assert_int_equal(c.config.num_moe_layers, 2);
+    assert_int_equal(c.config.dense_width, 20);
+    assert_int_equal(c.config.shared_width, 36);
+    assert_int_equal(c.config.shared_is_weighted, a == 0);
+    assert_int_equal(c.config.has_qkv_bias, a == 0);
+    assert_int_equal(c.config.has_choice_bias, a == 1);
+    assert_int_equal(c.config.gate_rule.renormalise, a == 1);
+    assert_true(c.config.gate_rule.scale == (a == 1 ? 2.5F : 1.0F));
+    for (size_t t = 0; t < sizeof tensors / sizeof *tensors; t++) {
+      if (tensors[t].arch != a) continue;
+      size_t count = 0;
+      float *value = elements(&c, tensors[t].name, &count);
+      for (size_t i = 0; i < count; i++) {
+        const double want = tensors[t].deviation *
+                            draw(7, tensors[t].role, tensors[t].layer, 0, i);
+        assert_true(fabs((double)value[i] - want) <= 1e-6);
+      }
+      free(value);
+    }
+    assert_null(moerun__shards_find(
+        c.shards, "model.layers.0.mlp.shared_expert_gate.weight"));
+    close_synth(&c);
+  }
+}
+
 static void tokenizer_knows_every_byte(void **state) {
   (void)state;
   checkpoint c;
@@ -389,7 +445,7 @@ static void refuses_and_leaves_nothing(void **state) {
   } cases[] = {
       {{.arch = "gpt_oss"},
        "synth: key \"model_type\": expected one of qwen3_moe, mixtral, olmoe, "
-       "found \"gpt_oss\""},
+       "qwen2_moe, dots1, found \"gpt_oss\""},
       {{.num_experts = 1},
        "synth: key \"num_experts_per_tok\": expected 1 to 1, found 2"},
       {{.hidden_width = -5},
@@ -483,6 +539,7 @@ int main(void) {
       cmocka_unit_test(fused_layout_joins_the_experts),
       cmocka_unit_test(files_keep_to_the_limit),
       cmocka_unit_test(configs_say_what_was_asked),
+      cmocka_unit_test(shared_experts_and_biases_are_written),
       cmocka_unit_test(tokenizer_knows_every_byte),
       cmocka_unit_test(skew_makes_experts_popular),
       cmocka_unit_test(refuses_and_leaves_nothing),

@@ -5,8 +5,8 @@ float64, numpy only, from the files alone (its own safetensors reader included).
 For every fixture
   - expert ids must be the stored ones, in gate order;
   - logits and hidden states must agree within TOLERANCE of the largest one;
-  - no two neighbours among the k + 1 largest gate scores of a token may be
-    closer than rounding could bring them;
+  - no two neighbours among the k + 1 largest of what a token's experts are
+    chosen by may be closer than rounding could bring them;
   - every known misreading of the model (MISTAKES) that applies to it must move
     the logits by at least MIN_EFFECT: a fixture that would forgive it is no
     use.
@@ -26,7 +26,9 @@ DEMO_MODEL = HERE.parents[2] / "launch/demo/model"
 
 TOLERANCE = 5e-6   # the C tests allow 1e-4
 MIN_EFFECT = 1e-2  # a hundred times what the C tests allow
-MIN_MARGIN = 1e-4  # difference of the logarithms of two gate scores
+# Difference of the logarithms of two gate scores; of two biased ones, or sums
+# of two, where there is a bias.
+MIN_MARGIN = 1e-4
 
 # ---- Files -------------------------------------------------------------------
 
@@ -91,6 +93,12 @@ class Reading:
     moe_block: str
     expert_names: tuple
     scale: float
+    sigmoid: bool                 # scores, and a bias of the choice
+    weight_scale: float
+    groups: int
+    best_groups: int
+    shared: str | None            # name of the shared experts
+    qkv_bias: bool
     # Where mistakes are made on purpose:
     default_eps: float = 1e-5
     rotate_pairs: bool = False    # (2i, 2i+1) instead of (i, i + d/2)
@@ -99,7 +107,12 @@ class Reading:
     interleaved_kv: bool = False  # head h reads h % kv_heads
     causal: bool = True
     swapped_gate_up: bool = False
-    softmax_of_logits: bool = True
+    wrong_score: bool = False     # softmax for sigmoid, sigmoid for softmax
+    choice_bias: bool = True
+    biased_weights: bool = False
+    group_of_one: bool = False    # groups by their best expert alone
+    shared_weighted: bool = True
+    shared_scaled: bool = False   # as the experts' weights are
     reversed_weights: bool = False
     norm_weights: bool = True
     norm_before_experts: bool = True
@@ -112,12 +125,15 @@ def read_config(folder, tensors):
     # Checkpoints of old have rope_theta, transformers 5 writes rope_parameters
     # and (for all three) num_local_experts.
     rope = config.get("rope_parameters") or config
-    count = config.get("num_local_experts", config.get("num_experts"))
+    count = next(config[key] for key in (
+        "num_local_experts", "num_experts", "n_routed_experts")
+        if key in config)
     layers = config["num_hidden_layers"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     step, dense = config.get("decoder_sparse_step", 1), config.get(
         "mlp_only_layers", [])
     fused = any(".experts.gate_up_proj" in name for name in tensors)
+    leading = config.get("first_k_dense_replace", 0)
     published_mixtral = kind == "mixtral" and not fused
     return Reading(
         layers=layers, hidden=config["hidden_size"], heads=heads,
@@ -127,14 +143,22 @@ def read_config(folder, tensors):
         eps=config["rms_norm_eps"], theta=rope["rope_theta"],
         renormalise=kind == "mixtral" or config["norm_topk_prob"],
         clip=config.get("clip_qkv"),
-        qk_norm={"qwen3_moe": "head", "olmoe": "row", "mixtral": None}[kind],
+        qk_norm={"qwen3_moe": "head", "dots1": "head",
+                 "olmoe": "row"}.get(kind),
         moe_layers=[layer not in dense and (layer + 1) % step == 0
-                    for layer in range(layers)],
+                    and layer >= leading for layer in range(layers)],
         moe_block="block_sparse_moe." if published_mixtral else "mlp.",
         expert_names=(("w1", "w3", "w2") if published_mixtral
                       else ("gate_proj", "up_proj", "down_proj")),
         scale=head_dim ** -0.5,
-        default_eps=1e-6 if kind == "qwen3_moe" else 1e-5)
+        sigmoid=kind == "dots1",
+        weight_scale=config.get("routed_scaling_factor", 1.0),
+        groups=config.get("n_group", 1),
+        best_groups=config.get("topk_group", 1),
+        shared={"qwen2_moe": "shared_expert",
+                "dots1": "shared_experts"}.get(kind),
+        qkv_bias=config.get("qkv_bias", kind == "qwen2_moe"),
+        default_eps=1e-5 if kind in ("mixtral", "olmoe") else 1e-6)
 
 
 # ---- The forward pass --------------------------------------------------------
@@ -143,6 +167,10 @@ def read_config(folder, tensors):
 def softmax(x):
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(x):
+    return (1 + np.tanh(x / 2)) / 2  # 1 / (1 + exp(-x)) without overflow
 
 
 class Forward:
@@ -174,9 +202,15 @@ class Forward:
         return np.concatenate((low * cos - high * sin, high * cos + low * sin),
                               axis=-1)
 
+    def project(self, x, at, which):
+        row = x @ self.tensors[f"{at}{which}_proj.weight"].T
+        if self.reading.qkv_bias:
+            row = row + self.tensors[f"{at}{which}_proj.bias"]
+        return row
+
     def query_or_key(self, x, at, which):
         r = self.reading
-        row = x @ self.tensors[f"{at}{which}_proj.weight"].T
+        row = self.project(x, at, which)
         if r.clip and r.clip_before_norm:
             row = row.clip(-r.clip, r.clip)
         heads = lambda a: a.reshape(len(a), -1, r.head_dim)
@@ -201,7 +235,7 @@ class Forward:
     def attention(self, x, at):
         r, length = self.reading, len(x)
         q, k = (self.query_or_key(x, at, which) for which in "qk")
-        v = x @ self.tensors[at + "v_proj.weight"].T
+        v = self.project(x, at, "v")
         if r.clip:
             v = v.clip(-r.clip, r.clip)
         v = v.reshape(length, r.kv_heads, r.head_dim)
@@ -218,8 +252,7 @@ class Forward:
         if self.reading.swapped_gate_up:
             gate, up = up, gate
         a = x @ gate.T
-        silu = a * (1 + np.tanh(a / 2)) / 2  # a / (1 + exp(-a)), no overflow
-        return (silu * (x @ up.T)) @ down.T
+        return (a * sigmoid(a) * (x @ up.T)) @ down.T
 
     def expert(self, x, block, e):
         fused = self.tensors.get(block + "experts.gate_up_proj")
@@ -232,20 +265,55 @@ class Forward:
                 for name in self.reading.expert_names)
         return self.swiglu(x, gate, up, down)
 
+    def see_margin(self, ordered, k):
+        gaps = np.diff(ordered[:, :k + 1], axis=-1)
+        self.margin = min(self.margin, -gaps.max(initial=-np.inf))
+
+    def close_groups(self, choice):
+        """choice [T][experts] with -9 in the groups that are not open"""
+        r = self.reading
+        grouped = choice.reshape(len(choice), r.groups, -1)
+        best = -np.sort(-grouped, axis=-1)[..., :1 if r.group_of_one else 2]
+        sums = best.sum(axis=-1)
+        order = np.argsort(-sums, axis=-1, kind="stable")
+        self.see_margin(np.take_along_axis(sums, order, axis=-1),
+                        r.best_groups)
+        is_open = np.zeros(sums.shape, bool)
+        np.put_along_axis(is_open, order[:, :r.best_groups], True, axis=-1)
+        return np.where(is_open[..., None], grouped, -9.0).reshape(choice.shape)
+
     def route(self, x, block):
-        """ids [T][k] and weights [T][k], largest first, ties to the lower id"""
+        """ids [T][k] and weights [T][k], best first, ties to the lower id"""
         r = self.reading
         logits = x @ self.tensors[block + "gate.weight"].T
-        score = (softmax(logits) if r.softmax_of_logits
-                 else (1 + np.tanh(logits / 2)) / 2)
-        order = np.argsort(-score, axis=-1, kind="stable")
-        ordered = np.take_along_axis(logits, order, axis=-1)[:, :r.k + 1]
-        self.margin = min(self.margin, -np.diff(ordered, axis=-1).max())
+        score = (sigmoid(logits) if r.sigmoid != r.wrong_score
+                 else softmax(logits))
+        choice = score
+        if r.sigmoid and r.choice_bias:
+            choice = score + self.tensors[
+                block + "gate.e_score_correction_bias"]
+        if r.groups > r.best_groups:
+            choice = self.close_groups(choice)
+        seen = choice if r.sigmoid else logits
+        order = np.argsort(-choice, axis=-1, kind="stable")
+        self.see_margin(np.take_along_axis(seen, order, axis=-1), r.k)
         ids = order[:, :r.k]
-        weight = np.take_along_axis(score, ids, axis=-1)
+        weight = np.take_along_axis(choice if r.biased_weights else score, ids,
+                                    axis=-1)
         if r.renormalise:
-            weight = weight / weight.sum(axis=-1, keepdims=True)
+            weight = weight / (weight.sum(axis=-1, keepdims=True) + 1e-20)
+        weight = weight * r.weight_scale
         return ids, weight[:, ::-1] if r.reversed_weights else weight
+
+    def shared(self, x, block):
+        r = self.reading
+        at = block + r.shared
+        out = self.swiglu(x, *(self.tensors[f"{at}.{name}_proj.weight"]
+                               for name in ("gate", "up", "down")))
+        weight = self.tensors.get(at + "_gate.weight")
+        if weight is not None and r.shared_weighted:
+            out = out * sigmoid(x @ weight.T)
+        return out * r.weight_scale if r.shared_scaled else out
 
     def ffn(self, x, at, layer):
         r = self.reading
@@ -260,7 +328,7 @@ class Forward:
             if len(row):
                 out[row] += (weight[row, place, None]
                              * self.expert(x[row], at + r.moe_block, e))
-        return out
+        return out + self.shared(x, at + r.moe_block) if r.shared else out
 
     def run(self, tokens):
         """logits [T][V]"""
@@ -299,7 +367,26 @@ MISTAKES = {
     "kv head h % kv_heads": lambda r: {"interleaved_kv": True} if (
         1 < r.kv_heads < r.heads) else None,
     "other renormalisation": lambda r: {"renormalise": not r.renormalise},
-    "sigmoid scores": lambda r: {"softmax_of_logits": False},
+    "sigmoid for softmax": lambda r: {"wrong_score": True} if (
+        not r.sigmoid) else None,
+    "softmax for sigmoid": lambda r: {"wrong_score": True} if (
+        r.sigmoid) else None,
+    "choice by score": lambda r: {"choice_bias": False} if r.sigmoid else None,
+    "weights with bias": lambda r: {"biased_weights": True} if (
+        r.sigmoid) else None,
+    "no weight scale": lambda r: {"weight_scale": 1.0} if (
+        r.weight_scale != 1) else None,
+    "no groups": lambda r: {"groups": 1, "best_groups": 1} if (
+        r.groups > r.best_groups) else None,
+    "groups by one": lambda r: {"group_of_one": True} if (
+        r.groups > r.best_groups) else None,
+    "no shared experts": lambda r: {"shared": None} if r.shared else None,
+    "shared expert without weight": lambda r: {"shared_weighted": False} if (
+        r.shared == "shared_expert") else None,
+    "shared experts scaled": lambda r: {"shared_scaled": True} if (
+        r.shared and r.weight_scale != 1) else None,
+    "no q, k, v biases": lambda r: {"qkv_bias": False} if (
+        r.qkv_bias) else None,
     "weights in reverse": lambda r: {"reversed_weights": True},
     "one expert fewer": lambda r: {"k": r.k - 1},
     "gate and up swapped": lambda r: {"swapped_gate_up": True},

@@ -7,9 +7,10 @@ very files, and what it computed. README.md, one folder up, describes the
 files. check_fixtures.py must pass on whatever this writes.
 
 The weights are drawn so that mistakes show: norm weights far from 1, routers
-with strong preferences, logits with a spread of several units. Seeds are tried
-in order until no two neighbouring gate scores among the k + 1 largest of any
-token are closer than MIN_GATE_MARGIN, so that rounding cannot change an id.
+with strong preferences, logits with a spread of several units, biases that
+change the choice of experts. Seeds are tried in order until no two neighbours
+among the k + 1 largest of what any token's experts are chosen by are closer
+than MIN_GATE_MARGIN, so that rounding cannot change an id.
 
 usage: make_fixtures.py [NAME …]       all of them, or some by name
 """
@@ -27,7 +28,9 @@ from transformers import AutoModelForCausalLM
 HERE = pathlib.Path(__file__).resolve().parent
 DEMO_MODEL = HERE.parents[2] / "launch/demo/model"
 
-MIN_GATE_MARGIN = 1e-3  # difference of the logarithms of two scores
+# Difference of the logarithms of two scores; of two biased scores, or sums of
+# two, where a bias takes part in the choice.
+MIN_GATE_MARGIN = 1e-3
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 # ---- What is made ------------------------------------------------------------
@@ -51,6 +54,20 @@ OLMOE = {
     "max_position_embeddings": 64, "pad_token_id": 1, "eos_token_id": 2,
     "rms_norm_eps": 1e-5, "rope_scaling": None, "rope_theta": 10000.0,
     "tie_word_embeddings": False}
+QWEN2_MOE = {
+    "architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe",
+    "attention_dropout": 0.0, "decoder_sparse_step": 1, "hidden_act": "silu",
+    "max_position_embeddings": 64, "max_window_layers": 1,
+    "mlp_only_layers": [], "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
+    "sliding_window": 4, "tie_word_embeddings": False,
+    "use_sliding_window": False, "bos_token_id": 1, "eos_token_id": 2}
+DOTS1 = {
+    "architectures": ["Dots1ForCausalLM"], "model_type": "dots1",
+    "attention_bias": False, "hidden_act": "silu",
+    "max_position_embeddings": 64, "n_group": 1, "topk_group": 1,
+    "rms_norm_eps": 1e-6, "rope_scaling": None, "rope_theta": 1000000.0,
+    "routed_scaling_factor": 2.5, "sliding_window": None,
+    "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2}
 
 # config: on top of the architecture's; lengths: of the sequences; embedding:
 # standard deviation of its rows (small ones make rms_norm_eps matter).
@@ -122,6 +139,37 @@ FIXTURES = {
             hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
             num_key_value_heads=2, num_experts=8, num_experts_per_tok=2,
             intermediate_size=14, norm_topk_prob=True, vocab_size=96)),
+    # A shared expert of an odd width, a dense layer, biases of q, k and v.
+    "qwen2_moe": dict(
+        base=QWEN2_MOE, dtype="F32", lengths=(17, 41, 1), config=dict(
+            hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, num_experts=8, num_experts_per_tok=3,
+            moe_intermediate_size=8, shared_expert_intermediate_size=27,
+            intermediate_size=36, mlp_only_layers=[0], norm_topk_prob=False,
+            vocab_size=96)),
+    "qwen2_moe_fused": dict(
+        base=QWEN2_MOE, dtype="BF16", lengths=(9, 19), fused=True, config=dict(
+            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=4, num_experts=8, num_experts_per_tok=2,
+            moe_intermediate_size=8, shared_expert_intermediate_size=16,
+            intermediate_size=16, norm_topk_prob=True, vocab_size=80)),
+    # Two shared experts; chosen by biased scores, weighed by plain ones.
+    "dots1": dict(
+        base=DOTS1, dtype="F32", lengths=(17, 41, 1), embedding=0.2,
+        config=dict(
+            hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=24, rms_norm_eps=3e-3, n_routed_experts=8,
+            n_shared_experts=2, num_experts_per_tok=3, moe_intermediate_size=8,
+            intermediate_size=36, first_k_dense_replace=1,
+            norm_topk_prob=True, vocab_size=96)),
+    # The choice is limited to two of four groups; no renormalisation.
+    "dots1_fused": dict(
+        base=DOTS1, dtype="BF16", lengths=(9, 19), fused=True, config=dict(
+            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, n_routed_experts=12, n_shared_experts=1,
+            num_experts_per_tok=4, moe_intermediate_size=8, n_group=4,
+            topk_group=2, intermediate_size=16, norm_topk_prob=False,
+            vocab_size=80)),
 }
 
 # Prompts of the demo model, one of them with bytes beyond ASCII.
@@ -167,7 +215,11 @@ def draw_attention(draw, config, prefix):
         prefix + "k_proj.weight": draw.linear(kv_heads * head_dim, hidden, 1.5),
         prefix + "v_proj.weight": draw.linear(kv_heads * head_dim, hidden),
         prefix + "o_proj.weight": draw.linear(hidden, heads * head_dim)}
-    if config["model_type"] == "qwen3_moe":  # per head
+    if config["model_type"] == "qwen2_moe":
+        for name, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+            tensors[f"{prefix}{name}_proj.bias"] = 0.7 * (
+                draw.rng.standard_normal(rows * head_dim))
+    if config["model_type"] in ("qwen3_moe", "dots1"):  # per head
         tensors[prefix + "q_norm.weight"] = draw.norm(head_dim) * 1.5
         tensors[prefix + "k_norm.weight"] = draw.norm(head_dim) * 1.5
     if config["model_type"] == "olmoe":  # over the whole row
@@ -177,15 +229,35 @@ def draw_attention(draw, config, prefix):
 
 
 def is_dense(config, layer):
-    """The rule of Qwen3-MoE; the other architectures have neither key."""
+    """The rules of Qwen's and of dots1; the others have none of the keys."""
     return (layer in config.get("mlp_only_layers", [])
-            or (layer + 1) % config.get("decoder_sparse_step", 1) != 0)
+            or (layer + 1) % config.get("decoder_sparse_step", 1) != 0
+            or layer < config.get("first_k_dense_replace", 0))
+
+
+def draw_shared(draw, config, block):
+    """What beside its experts an MoE block has."""
+    hidden, kind = config["hidden_size"], config["model_type"]
+    names = ("gate_proj", "up_proj", "down_proj")
+    if kind == "qwen2_moe":
+        return draw_ffn(draw, hidden, config["shared_expert_intermediate_size"],
+                        block + "shared_expert.", names) | {
+            block + "shared_expert_gate.weight": draw.linear(1, hidden, 1.5)}
+    if kind == "dots1":
+        width = config["n_shared_experts"] * config["moe_intermediate_size"]
+        return draw_ffn(draw, hidden, width, block + "shared_experts.",
+                        names) | {
+            block + "gate.e_score_correction_bias":
+                0.3 * draw.rng.standard_normal(config["n_routed_experts"])}
+    return {}
 
 
 def draw_experts(draw, config, prefix):
     hidden = config["hidden_size"]
     mixtral = config["model_type"] == "mixtral"
-    experts = config["num_local_experts" if mixtral else "num_experts"]
+    experts = config[{"mixtral": "num_local_experts",
+                      "dots1": "n_routed_experts"}.get(
+                          config["model_type"], "num_experts")]
     width = config.get("moe_intermediate_size", config["intermediate_size"])
     block = prefix + ("block_sparse_moe." if mixtral else "mlp.")
     names = (("w1", "w3", "w2") if mixtral
@@ -194,7 +266,7 @@ def draw_experts(draw, config, prefix):
     for expert in range(experts):
         tensors |= draw_ffn(draw, hidden, width, f"{block}experts.{expert}.",
                             names)
-    return tensors
+    return tensors | draw_shared(draw, config, block)
 
 
 def draw_model(seed, config, embedding_deviation):
@@ -286,6 +358,12 @@ def rewrite_fused(folder, dtype):
 # ---- The forward pass of transformers ----------------------------------------
 
 
+def smallest_gap(scores, k):
+    """Between neighbours among the k + 1 largest of any row."""
+    scores = scores.sort(dim=-1, descending=True).values[..., :k + 1]
+    return -scores.diff(dim=-1).max().item()
+
+
 class Oracle:
     """A model in fp32 that remembers what its routers and layers returned."""
 
@@ -296,7 +374,9 @@ class Oracle:
         for kind, names in report.items():
             assert not names, f"{folder}: {kind}: {names}"
         self.model.eval()
-        self.router_logits, self.experts, self.hidden = [], [], []
+        self.margins, self.experts, self.hidden = [], [], []
+        self.num_routed = 0   # rows whose choice knows a bias
+        self.num_changed = 0  # of them, with other experts than by score
         for layer in self.model.model.layers:
             layer.register_forward_hook(
                 lambda module, inputs, output: self.hidden.append(output))
@@ -305,25 +385,41 @@ class Oracle:
                 gate.register_forward_hook(self.keep_routing)
 
     def keep_routing(self, module, inputs, output):
-        self.router_logits.append(output[0])
-        self.experts.append(output[2])
+        logits, _, ids = output
+        bias = getattr(module, "e_score_correction_bias", None)
+        if bias is None:
+            self.margins.append(smallest_gap(logits.double(), ids.shape[-1]))
+            self.experts.append(ids)
+            return
+        score = logits.double().sigmoid()
+        choice = score + bias.double()
+        if module.topk_group < module.num_group:
+            grouped = choice.unflatten(-1, (module.num_group, -1))
+            sums = grouped.topk(2, dim=-1).values.sum(dim=-1)
+            self.margins.append(smallest_gap(sums, module.topk_group))
+            closed = sums < sums.topk(module.topk_group).values[:, -1:]
+            choice = grouped.masked_fill(closed[..., None], -9.0).flatten(-2)
+        self.margins.append(smallest_gap(choice, ids.shape[-1]))
+        # These routers return their choice in no order.
+        order = choice.gather(1, ids).argsort(dim=-1, descending=True)
+        self.experts.append(ids.gather(1, order))
+        by_score = score.topk(ids.shape[-1]).indices.sort(dim=-1).values
+        differs = (by_score != ids.sort(dim=-1).values).any(dim=-1)
+        self.num_routed += len(ids)
+        self.num_changed += differs.sum().item()
 
     @torch.inference_mode()
     def run(self, tokens):
         """tokens [T] -> logits [T][V], experts [T][layers][k], hidden
         [T][layers + 1][H] (first the embedding), smallest gate margin"""
-        self.router_logits, self.experts = [], []
+        self.margins, self.experts = [], []
         ids = torch.tensor([list(tokens)])
         self.hidden = [self.model.model.embed_tokens(ids)]
         logits = self.model(ids, use_cache=False).logits[0]
         experts = torch.stack(self.experts, dim=1)
         hidden = torch.stack([h[0] for h in self.hidden], dim=1)
-        kept = experts.shape[-1] + 1
-        scores = torch.stack(self.router_logits, dim=1).double()
-        scores = scores.sort(dim=-1, descending=True).values[..., :kept]
-        margin = -scores.diff(dim=-1).max().item()
         return (logits.numpy(), experts.numpy().astype(np.int16),
-                hidden.numpy(), margin)
+                hidden.numpy(), min(self.margins))
 
     @torch.inference_mode()
     def continue_greedily(self, tokens, count):
@@ -365,9 +461,14 @@ def make_random(name):
         if spec.get("fused"):
             rewrite_fused(folder, DTYPES[spec["dtype"]])
         tokens = draw_tokens(seed, spec["lengths"], vocabulary)
-        arrays, margin = run_all(Oracle(folder), tokens)
+        oracle = Oracle(folder)
+        arrays, margin = run_all(oracle, tokens)
         if margin >= MIN_GATE_MARGIN:
             break
+    if spec["base"] is DOTS1:
+        changed = oracle.num_changed / oracle.num_routed
+        print(f"{name}: {changed:.0%} of rows have other experts than by score")
+        assert changed > 0.25
     save_arrays(folder, arrays)
     print(f"{name}: seed {seed}, smallest gate margin {margin:.2e}, logits "
           f"within +-{np.abs(arrays['logits']).max():.1f}")
