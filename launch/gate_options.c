@@ -45,6 +45,18 @@ static moerun__weight_rule rule_of(const moerun__config *config) {
   return (moerun__weight_rule)choice(config, "drop_weights", names);
 }
 
+/* auto: the published expansion with the published metric; else weights, which
+ * lose less where a gate normalises and are scores where it does not. */
+static moerun__capacity_metric metric_of(const moerun__config *config) {
+  static const char *const names[] = {"score", "first",  "last",
+                                      "hash",  "weight", NULL};
+  if (is(config, "capacity_metric", "auto")) {
+    return is(config, "expanded", "paper") ? MOERUN_METRIC_SCORE
+                                           : MOERUN_METRIC_WEIGHT;
+  }
+  return (moerun__capacity_metric)choice(config, "capacity_metric", names);
+}
+
 static moerun_status read_top_k(moerun__gate_options *options,
                                 const moerun__config *config) {
   const char *text = moerun__config_text(config, "top_k");
@@ -55,7 +67,6 @@ static moerun_status read_top_k(moerun__gate_options *options,
 }
 
 moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
-  static const char *const metrics[] = {"score", "first", "last", "hash", NULL};
   static const char *const expansions[] = {"off", "paper", "fill", NULL};
   const double top_p = moerun__config_double(config, "gate_top_p");
   moerun__gate_options options = {
@@ -63,8 +74,7 @@ moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
                        1000 * moerun__config_double(config, "capacity")),
                    .scope = scope_of(config),
                    .level = level_of(config),
-                   .metric = (moerun__capacity_metric)choice(
-                       config, "capacity_metric", metrics),
+                   .metric = metric_of(config),
                    .expansion = (moerun__capacity_expansion)choice(
                        config, "expanded", expansions),
                    .rule = rule_of(config),

@@ -12,8 +12,8 @@
  * that the level device never drops more than the level expert; and there is
  * MOERUN_EXPANSION_FILL, a second round: the gate's choices have had theirs, and
  * a token that lost experts asks for as many others of those with room left.
- * Its weights then sum to no more than the gate gave it, and no more rows are
- * computed than without a capacity; the paper fills every expert up to C. */
+ * No more rows are computed than without a capacity, and where the gate chooses
+ * by score weights sum to no more than it gave; the paper fills every expert up to C. */
 #include "runtime/balance/capacity.h"
 
 #include "runtime/balance/capacity_select.h"
@@ -265,6 +265,7 @@ static void collect_row(moerun__capacity *capacity,
   const int32_t K = capacity->experts_per_token;
   const float *scores =
       rows->scores + (size_t)t * (size_t)capacity->num_choices;
+  const int by_weight = capacity->options.metric == MOERUN_METRIC_WEIGHT;
   int pin = capacity->options.keep_top1;
   for (int32_t j = first_column(capacity); j < width; j++) {
     const int32_t at = t * width + j;
@@ -285,7 +286,7 @@ static void collect_row(moerun__capacity *capacity,
     record->expert = expert;
     record->at = at;
     moerun__capacity_rate(record, &capacity->options, rows->layer,
-                          scores[expert]);
+                          by_weight ? rows->weight[at] : scores[expert]);
   }
 }
 

@@ -38,6 +38,8 @@ typedef enum moerun__capacity_metric {
   MOERUN_METRIC_LAST,      /* highest first */
   MOERUN_METRIC_HASH,      /* at random by (seed, layer, expert, request,
                               position), without the request in its scope */
+  MOERUN_METRIC_WEIGHT, /* highest gate weight first: where a gate normalises,
+                           flat scores do not put a token behind others      */
 } moerun__capacity_metric;
 
 /* Whether experts that the gate did not choose are candidates too. */

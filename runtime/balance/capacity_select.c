@@ -20,14 +20,15 @@ uint32_t moerun__score_order(float score) {
 
 void moerun__capacity_rate(moerun__capacity_record *record,
                            const moerun__capacity_options *options,
-                           int32_t layer, float score) {
+                           int32_t layer, float value) {
   const uint32_t request = (uint32_t)record->request;
   const uint32_t position = (uint32_t)record->position;
   record->metric[0] = 0;
   record->metric[1] = 0;
   switch (options->metric) {
   case MOERUN_METRIC_SCORE:
-    record->metric[0] = ~moerun__score_order(score);
+  case MOERUN_METRIC_WEIGHT:
+    record->metric[0] = ~moerun__score_order(value);
     break;
   case MOERUN_METRIC_FIRST:
     record->metric[0] = request;

@@ -11,10 +11,11 @@ enum { MOERUN_NOT_PINNED = 1 << 16 };
 /* Ascending with the score; -0 is 0, and NaN comes before all numbers. */
 uint32_t moerun__score_order(float score);
 
-/* record->metric; expert, request and position are set before. */
+/* record->metric; expert, request and position are set before. `value`: the
+ * score, or the weight with MOERUN_METRIC_WEIGHT. */
 void moerun__capacity_rate(moerun__capacity_record *record,
                            const moerun__capacity_options *options,
-                           int32_t layer, float score);
+                           int32_t layer, float value);
 
 /* Marks in capacity->kept the own ones, first_own and on, of the best records
  * of every group, as many as capacity->limit says, and all that are pinned. */

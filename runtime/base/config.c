@@ -169,8 +169,11 @@ static const moerun__config_row table[] = {
     CHOICE_ROW("capacity_level", "auto", "auto|expert|device", SIZED,
                "a limit for each expert, or for those of a rank together; "
                "auto: of a rank, but with the scope request"),
-    CHOICE_ROW("capacity_metric", "score", "score|first|last|hash", SIZED,
-               "who stays: highest score, first or last position, or drawn"),
+    CHOICE_ROW("capacity_metric", "auto", "auto|weight|score|first|last|hash",
+               SIZED,
+               "who stays: highest gate weight or softmax score, first or last "
+               "position, or drawn; auto: weight, but score with --expanded "
+               "paper"),
     INT_ROW("capacity_window", "128", "tokens", 1, 1048576, SIZED,
             "scope request: positions that are decided together"),
     BOOL_ROW("capacity_decode", SIZED,

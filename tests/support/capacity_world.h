@@ -67,6 +67,9 @@ static inline void draw_scores(world *w, int32_t t, draw *from, int coarse) {
 
 /* A world of T tokens of a few requests, in any order of rows. */
 static inline void draw_world(world *w, draw *from, int32_t max_tokens) {
+  static const moerun__capacity_metric metrics[] = {
+      MOERUN_METRIC_SCORE, MOERUN_METRIC_FIRST, MOERUN_METRIC_LAST,
+      MOERUN_METRIC_WEIGHT};
   w->T = draw_int(from, 0, max_tokens);
   w->E = draw_int(from, 2, WORLD_E);
   w->K = draw_int(from, 1, w->E < 4 ? w->E : 4);
@@ -91,7 +94,7 @@ static inline void draw_world(world *w, draw *from, int32_t max_tokens) {
   w->options = (moerun__capacity_options){
       .gamma = draw_int(from, 300, 2500),
       .level = (moerun__capacity_level)draw_int(from, 0, 1),
-      .metric = (moerun__capacity_metric)draw_int(from, 0, 2),
+      .metric = metrics[draw_int(from, 0, 3)],
       .expansion = (moerun__capacity_expansion)draw_int(from, 0, 2),
       .rule = (moerun__weight_rule)draw_int(from, 0, 2),
       .most_added = draw_int(from, 0, 2) * draw_int(from, 0, 2),

@@ -86,6 +86,34 @@ static void worked_drops(void **state) {
   world_destroy(w);
 }
 
+/* Of expert 0 gamma = 1.5 drops one: by score .40 of token 4, which is .571 of
+ * that token's .70; by weight .45 of token 2, which is .5625 of its .80. */
+static void weights_are_scores_of_a_token(void **state) {
+  (void)state;
+  world *w = worked_example();
+  w->options.gamma = 1500;
+  w->options.metric = MOERUN_METRIC_WEIGHT;
+  world_apply(w); /* a gate that does not normalise */
+  assert_experts(w, "01 01 01 02 2 02");
+  w->normalise = 1;
+  world_apply(w);
+  assert_experts(w, "01 01 1 02 02 02");
+  w->options.metric = MOERUN_METRIC_SCORE;
+  world_apply(w);
+  assert_experts(w, "01 01 01 02 2 02");
+  /* gamma = 1, whoever asks: expert 3 by score .05 .05 .10 .05 .10 .10, by
+   * weight .062 .059 .125 .059 .143 .118; with C = 2 token 5 gives way. */
+  w->options.metric = MOERUN_METRIC_WEIGHT;
+  w->options.expansion = MOERUN_EXPANSION_FILL;
+  w->options.most_added = 1;
+  w->options.gamma = 500;
+  world_apply(w);
+  for (int32_t t = 0; t < 6; t++) {
+    assert_int_equal(has_expert(w, w->ids, t, 3), t == 2 || t == 4);
+  }
+  world_destroy(w);
+}
+
 static void assert_sums(const world *w, const double *want) {
   const int32_t width = world_width(w);
   for (int32_t t = 0; t < w->T; t++) {
@@ -447,6 +475,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(rounding),
       cmocka_unit_test(worked_drops),
+      cmocka_unit_test(weights_are_scores_of_a_token),
       cmocka_unit_test(worked_expansions),
       cmocka_unit_test(worked_fills),
       cmocka_unit_test(widths),

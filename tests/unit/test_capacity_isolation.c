@@ -66,7 +66,7 @@ static void draw_options(world *w, draw *from) {
   w->options = (moerun__capacity_options){
       .gamma = draw_int(from, 500, 2000),
       .scope = MOERUN_SCOPE_REQUEST,
-      .metric = (moerun__capacity_metric)draw_int(from, 0, 3),
+      .metric = (moerun__capacity_metric)draw_int(from, 0, 4),
       .expansion = (moerun__capacity_expansion)draw_int(from, 0, 2),
       .rule = (moerun__weight_rule)draw_int(from, 0, 2),
       .most_added = draw_int(from, 0, 2),

@@ -27,15 +27,33 @@ static int64_t compare(int64_t a, int64_t b) {
   return (a > b) - (a < b);
 }
 
+static float score_of(const world *w, const candidate *c) {
+  return w->scores[c->t * w->E + c->expert];
+}
+
+/* The gate's, or on the scale of the gate's. */
+static float weight_of(const world *w, const candidate *c) {
+  const int32_t at = c->t * world_width(w);
+  for (int32_t j = 0; j < w->K; j++) {
+    if (w->gate_ids[at + j] == c->expert) return w->gate_weight[at + j];
+  }
+  return (float)((double)score_of(w, c) *
+                 moerun__weight_scale(w->gate_ids + at, w->gate_weight + at,
+                                      w->scores + c->t * w->E, w->K));
+}
+
 static int comes_before(const world *w, const candidate *a,
                         const candidate *b) {
-  const float x = w->scores[a->t * w->E + a->expert];
-  const float y = w->scores[b->t * w->E + b->expert];
+  const int by_weight = w->options.metric == MOERUN_METRIC_WEIGHT;
+  const float x = by_weight ? weight_of(w, a) : score_of(w, a);
+  const float y = by_weight ? weight_of(w, b) : score_of(w, b);
   const int64_t first = (int64_t)w->request[a->t] * 100000 + w->position[a->t];
   const int64_t second = (int64_t)w->request[b->t] * 100000 + w->position[b->t];
   int64_t order[5] = {b->pinned - a->pinned};
   order[1] = compare(w->priority[a->t], w->priority[b->t]);
-  if (w->options.metric == MOERUN_METRIC_SCORE) order[2] = (x < y) - (x > y);
+  if (by_weight || w->options.metric == MOERUN_METRIC_SCORE) {
+    order[2] = (x < y) - (x > y);
+  }
   if (w->options.metric == MOERUN_METRIC_FIRST) order[2] = first - second;
   if (w->options.metric == MOERUN_METRIC_LAST) order[2] = second - first;
   order[3] = compare(w->position[a->t], w->position[b->t]);
@@ -321,7 +339,7 @@ static void order_has_no_say(void **state) {
   int32_t new_id[WORLD_E];
   for (int round = 0; round < 1000; round++) {
     draw_world(a, &from, 60);
-    a->options.metric = (moerun__capacity_metric)draw_int(&from, 0, 3);
+    a->options.metric = (moerun__capacity_metric)draw_int(&from, 0, 4);
     shuffle(row, a->T, &from);
     for (int32_t e = 0; e < a->E; e++) {
       new_id[e] = e;

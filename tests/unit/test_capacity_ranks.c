@@ -136,7 +136,7 @@ static void global_knows_no_ranks(void **state) {
     int32_t order[RANKS];
     draw_world(whole, &from, 80);
     whole->options.scope = MOERUN_SCOPE_GLOBAL;
-    whole->options.metric = (moerun__capacity_metric)draw_int(&from, 0, 3);
+    whole->options.metric = (moerun__capacity_metric)draw_int(&from, 0, 4);
     for (int32_t t = 0; t < whole->T; t++) {
       all->rank_of[t] = draw_int(&from, 0, round % RANKS);
     }
