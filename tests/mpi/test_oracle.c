@@ -1,5 +1,6 @@
-/* The decoder against Hugging Face transformers, frozen in tests/data/hf (see
- * the README there): identical expert ids in gate order, logits within 1e-4 of
+/* The decoder against Hugging Face transformers, frozen in tests/data/hf, and
+ * against numpy where they have no such model, in tests/data/home (README.md in
+ * tests/data): identical expert ids in gate order, logits within 1e-4 of
  * the largest logit, greedy continuations of the demo model token by token. The
  * sequences of a fixture are dealt to the ranks; a rank may have none. */
 #include "runtime/base/npy.h"
@@ -23,7 +24,7 @@ typedef struct fixture {
   int64_t S;
   int64_t T;
   int32_t V;
-  int64_t ids_per_token; /* MoE layers * K */
+  int64_t ids_per_token; /* MoE layers * terms */
   int64_t *tokens;       /* [S][T], -1 behind the end */
   float *logits;         /* [S][T][V] */
   int64_t *experts;      /* [S][T][ids_per_token] */
@@ -73,7 +74,8 @@ static void load(fixture *f, const char *model_path, const char *data_path) {
   assert_all_ok(
       moerun__session_create_with(&f->session, f->model, &options, &extra));
   f->V = shape.vocab_size;
-  f->ids_per_token = shape.num_moe_layers * shape.experts_per_token;
+  f->ids_per_token =
+      shape.num_moe_layers * (int64_t)moerun__config_terms(&f->model->config);
   f->tokens = load_integers(data_path, "tokens.npy", &array);
   f->S = array.dim[0];
   f->T = array.dim[1];
@@ -150,6 +152,41 @@ static void matches_transformers(void **state) {
   for (int64_t round = 0; round * test_size() < f.S; round++) {
     assert_all_ranks(check_round(&f, round));
   }
+  unload(&f);
+}
+
+/* What the ranks counted of the experts that were not dispatched. */
+static int same_counts(const fixture *f, const int64_t *expected) {
+  const moerun__home_counts *c = &f->session->moe.gate.counts.home;
+  int64_t sum[MOERUN_HOME_KINDS + 3] = {c->chosen[MOERUN_HOME_NULL],
+                                        c->chosen[MOERUN_HOME_ZERO],
+                                        c->chosen[MOERUN_HOME_COPY],
+                                        c->chosen[MOERUN_HOME_CONSTANT],
+                                        c->rows,
+                                        c->rows_alone,
+                                        c->terms};
+  MPI_Allreduce(MPI_IN_PLACE, sum, MOERUN_HOME_KINDS + 3, MPI_INT64_T, MPI_SUM,
+                MPI_COMM_WORLD);
+  return memcmp(sum, expected, (MOERUN_HOME_KINDS + 2) * sizeof *sum) == 0 &&
+         sum[MOERUN_HOME_KINDS + 2] ==
+             sum[MOERUN_HOME_KINDS] * f->model->config.experts_per_token;
+}
+
+/* Null, zero, copy and constant experts, in the formulas of their papers. */
+static void matches_formulas(void **state) {
+  char path[512];
+  fixture f;
+  moerun__npy_shape shape;
+  (void)snprintf(path, sizeof path, "%s/home/%s", MOERUN_TEST_DATA,
+                 (const char *)*state);
+  load(&f, path, path);
+  for (int64_t round = 0; round * test_size() < f.S; round++) {
+    assert_all_ranks(check_round(&f, round));
+  }
+  int64_t *counts = load_integers(path, "counts.npy", &shape);
+  assert_int_equal(moerun__npy_count(&shape), MOERUN_HOME_KINDS + 2);
+  assert_all_ranks(same_counts(&f, counts));
+  free(counts);
   unload(&f);
 }
 
@@ -241,6 +278,8 @@ int main(int argc, char **argv) {
       FIXTURE("qwen2_moe_fused"),
       FIXTURE("dots1"),
       FIXTURE("dots1_fused"),
+      {"renormalised", matches_formulas, NULL, NULL, "renormalised"},
+      {"plain", matches_formulas, NULL, NULL, "plain"},
       cmocka_unit_test(demo_model_matches_transformers),
       cmocka_unit_test(greedy_continuation_matches),
   };
