@@ -23,14 +23,19 @@ static void check_layers(const moerun__model_config *c) {
 
 static void check(const moerun__model_config *c) {
   fuzz_require(c->num_experts > 0 && c->experts_per_token > 0);
-  fuzz_require(c->experts_per_token <= c->num_experts);
+  for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
+    fuzz_require(c->num_home[kind] >= 0);
+  }
+  fuzz_require(c->num_home[MOERUN_HOME_CONSTANT] <= MOERUN_MAX_CONSTANTS);
+  fuzz_require(moerun__config_choices(c) <= INT16_MAX);
+  fuzz_require(c->experts_per_token <= moerun__config_choices(c));
   fuzz_require(c->num_kv_heads > 0 && c->num_heads % c->num_kv_heads == 0);
   fuzz_require(c->head_dim > 0 && c->head_dim % 2 == 0);
   fuzz_require(c->norm_eps > 0 && c->rope_theta >= 1 && c->clip_qkv >= 0);
   fuzz_require(c->max_positions > 0);
   check_layers(c);
   check_tokens(c);
-  for (int r = 0; r <= MOERUN_ROLE_FUSED_DOWN; r++) {
+  for (int r = 0; r <= MOERUN_ROLE_CONSTANT; r++) {
     const moerun__role role = (moerun__role)r;
     const int dense =
         role >= MOERUN_ROLE_DENSE_GATE && role <= MOERUN_ROLE_DENSE_DOWN;

@@ -131,6 +131,28 @@ static int biases_hold(const moerun_model *model, const moerun__layer *layer,
          norm_holds(v, shards, prefix, "self_attn.v_proj.bias");
 }
 
+/* Constant experts: every rank has all of them. */
+static int constants_hold(const moerun_model *model, const moerun__layer *layer,
+                          const moerun__shards *shards, int32_t l,
+                          const char *block) {
+  const int32_t count = model->config.num_home[MOERUN_HOME_CONSTANT];
+  char name[MOERUN_MAX_CONSTANTS][MOERUN_TENSOR_NAME];
+  const char *mix[MOERUN_MAX_CONSTANTS];
+  int ok = count > 0 || (layer->mix.panels == NULL && layer->constant == NULL);
+  for (int32_t e = 0; e < count; e++) {
+    char prefix[MOERUN_TENSOR_NAME];
+    (void)snprintf(prefix, sizeof prefix,
+                   "model.layers.%d.%s.constant_experts.%d.", l, block, e);
+    (void)snprintf(name[e], sizeof name[e],
+                   "model.layers.%d.%s.constant_experts.%d.gate.weight", l,
+                   block, e);
+    mix[e] = name[e];
+    ok = ok &&
+         norm_holds(layer->constant + (size_t)e * H, shards, prefix, "vector");
+  }
+  return ok && (count == 0 || holds(&layer->mix, shards, mix, count, ""));
+}
+
 static int layer_holds(const moerun_model *model, const moerun__shards *shards,
                        int32_t l, const char *block,
                        const char *const *projection) {
@@ -171,6 +193,7 @@ static int layer_holds(const moerun_model *model, const moerun__shards *shards,
   }
   return ok && holds(&layer->gate, shards, gates, 1, prefix) &&
          shared_holds(model, layer, shards, prefix) &&
+         constants_hold(model, layer, shards, l, block) &&
          experts_hold(model, layer, shards, l, projection, block);
 }
 
@@ -241,6 +264,23 @@ static void families_load_whole(void **state) {
     options.shared_experts = 2;
     options.tied_head = a == 0;
     options.shard_bytes = a == 1 ? 30000 : 0;
+    check_world(options, 0);
+    check_world(options, 1);
+  }
+}
+
+/* As many constant experts as there may be, and the other kinds. */
+static void experts_at_home_load_whole(void **state) {
+  (void)state;
+  static const char *const archs[] = {"qwen3_moe", "mixtral"};
+  for (int a = 0; a < 2; a++) {
+    moerun__synth_options options = small;
+    options.arch = archs[a];
+    options.dtype = a == 0 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
+    options.num_dense = a == 0;
+    options.num_home[MOERUN_HOME_NULL] = 3;
+    options.num_home[MOERUN_HOME_COPY] = 1;
+    options.num_home[MOERUN_HOME_CONSTANT] = a == 0 ? MOERUN_MAX_CONSTANTS : 1;
     check_world(options, 0);
     check_world(options, 1);
   }
@@ -344,6 +384,7 @@ int main(int argc, char **argv) {
   (void)MPI_Init(&argc, &argv);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(families_load_whole),
+      cmocka_unit_test(experts_at_home_load_whole),
       cmocka_unit_test(large_tensors_come_in_pieces),
       cmocka_unit_test(experts_are_the_same_wherever_they_are),
   };

@@ -135,6 +135,9 @@ static void files_must_agree_with_the_config(void **state) {
       {"head_dim", 4, MOERUN_ERR_SHAPE,
        "/model.safetensors: tensor \"model.layers.0.self_attn.q_proj.weight\": "
        "expected [20, 40], found [40, 40]"},
+      {"num_zero_experts", 2, MOERUN_ERR_SHAPE,
+       "/model.safetensors: tensor \"model.layers.0.mlp.gate.weight\": "
+       "expected [9, 40], found [7, 40]"},
       {"hidden_act", 3, MOERUN_ERR_FORMAT,
        "/config.json: key \"hidden_act\": expected a string, found an "
        "integer"},
@@ -189,6 +192,37 @@ static void missing_tensors_are_named(void **state) {
                  w.path, first_expert(&w));
   assert_all_ranks(change_config(w.path, "intermediate_size", json_integer(F)));
   expect_failure(&w, first_expert(&w) >= 0, MOERUN_ERR_FORMAT, line);
+  close_world(&w);
+}
+
+/* A second constant expert where the gate's last row is a zero expert's. */
+static void missing_constants_are_named(void **state) {
+  (void)state;
+  world w;
+  char line[LINE];
+  moerun__synth_options options = qwen3();
+  options.num_home[MOERUN_HOME_ZERO] = 1;
+  options.num_home[MOERUN_HOME_CONSTANT] = 1;
+  open_world(&w, options);
+  assert_all_ranks(change_config(w.path, "num_zero_experts", json_integer(0)));
+  assert_all_ranks(
+      change_config(w.path, "num_constant_experts", json_integer(2)));
+  (void)snprintf(line, sizeof line,
+                 "%s: tensor \"model.layers.0.mlp.constant_experts.1.gate."
+                 "weight\": expected in the checkpoint, found nothing",
+                 w.path);
+  expect_failure(&w, 1, MOERUN_ERR_FORMAT, line);
+  assert_all_ranks(
+      change_config(w.path, "num_constant_experts", json_integer(1)));
+  assert_all_ranks(change_config(w.path, "num_zero_experts", json_integer(1)));
+  assert_all_ranks(
+      poke(w.path, "model.layers.2.mlp.constant_experts.0.vector", 17, 0x7f80));
+  (void)snprintf(line, sizeof line,
+                 "%s/model.safetensors: tensor \"model.layers.2.mlp."
+                 "constant_experts.0.vector\": row 0, column 17: expected a "
+                 "finite number, found NaN or infinity",
+                 w.path);
+  expect_failure(&w, 1, MOERUN_ERR_FORMAT, line);
   close_world(&w);
 }
 
@@ -297,6 +331,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(large_numbers_load),
       cmocka_unit_test(files_must_agree_with_the_config),
       cmocka_unit_test(missing_tensors_are_named),
+      cmocka_unit_test(missing_constants_are_named),
       cmocka_unit_test(one_rank_at_fault_fails_all),
       cmocka_unit_test(placement_must_fit),
       cmocka_unit_test(nth_allocation_failure_fails_all),

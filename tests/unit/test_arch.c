@@ -173,6 +173,21 @@ static const refusal refusals[] = {
      "9"},
     {qwen3, "{\"num_experts_per_tok\": 9}",
      "c: key \"num_experts_per_tok\": expected 1 to 8, found 9"},
+    {qwen3,
+     "{\"num_experts_per_tok\": 14, \"num_null_experts\": 1, "
+     "\"num_copy_experts\": 4}",
+     "c: key \"num_experts_per_tok\": expected 1 to 13, found 14"},
+    {olmoe, "{\"num_null_experts\": -1}",
+     "c: key \"num_null_experts\": expected 0 to 32767, found -1"},
+    {mixtral, "{\"num_zero_experts\": 32768}",
+     "c: key \"num_zero_experts\": expected 0 to 32767, found 32768"},
+    {qwen3, "{\"num_copy_experts\": \"2\"}",
+     "c: key \"num_copy_experts\": expected an integer, found a string"},
+    {qwen3, "{\"num_constant_experts\": 17}",
+     "c: key \"num_constant_experts\": expected 0 to 16, found 17"},
+    {qwen3, "{\"num_null_experts\": 32760, \"num_zero_experts\": 1}",
+     "c: placed, null, zero, copy and constant experts: expected at most 32767 "
+     "together, found 32769"},
     {qwen3, "{\"num_attention_heads\": 0}",
      "c: key \"num_attention_heads\": expected 1 to 131072, found 0"},
     {qwen3, "{\"num_key_value_heads\": 3}",
@@ -265,6 +280,57 @@ static const refusal refusals[] = {
 static void refusals_name_key_expected_and_found(void **state) {
   (void)state;
   check_refusals(refusals, sizeof refusals / sizeof *refusals);
+}
+
+/* In any family; the gate has a row for each, and so many may be chosen. */
+static void experts_at_home_are_read(void **state) {
+  (void)state;
+  static const char keys[] =
+      "{\"num_null_experts\": 4, \"num_zero_experts\": null, "
+      "\"num_copy_experts\": 2, \"num_constant_experts\": 16, "
+      "\"num_experts_per_tok\": 30}";
+  static const char *const prefixes[] = {"mlp", "block_sparse_moe", "mlp"};
+  const char *const bases[] = {qwen3, mixtral, olmoe};
+  for (int i = 0; i < 3; i++) {
+    moerun__model_config c;
+    char name[MOERUN_TENSOR_NAME];
+    char want[MOERUN_TENSOR_NAME];
+    int64_t shape[MOERUN_MAX_DIMS];
+    assert_int_equal(read_changed(&c, bases[i], "{}"), MOERUN_OK);
+    assert_int_equal(moerun__config_choices(&c), 8);
+    assert_int_equal(moerun__config_terms(&c), c.experts_per_token);
+    moerun__model_config_clear(&c);
+    assert_int_equal(read_changed(&c, bases[i], keys), MOERUN_OK);
+    const int32_t numbers[] = {4, 0, 2, 16};
+    assert_memory_equal(c.num_home, numbers, sizeof numbers);
+    assert_int_equal(c.num_experts, 8);
+    assert_int_equal(c.experts_per_token, 30);
+    assert_int_equal(moerun__config_choices(&c), 30);
+    assert_int_equal(moerun__config_terms(&c), 8);
+    assert_int_equal(moerun__config_tensor_shape(shape, &c, MOERUN_ROLE_GATE),
+                     2);
+    assert_true(shape[0] == 30 && shape[1] == 64);
+    assert_int_equal(
+        moerun__config_tensor_shape(shape, &c, MOERUN_ROLE_CONSTANT_MIX), 2);
+    assert_true(shape[0] == 2 && shape[1] == 64);
+    assert_int_equal(
+        moerun__config_tensor_shape(shape, &c, MOERUN_ROLE_CONSTANT), 1);
+    assert_true(shape[0] == 64);
+    (void)snprintf(want, sizeof want,
+                   "model.layers.2.%s.constant_experts.15.vector", prefixes[i]);
+    assert_int_equal(
+        moerun__arch_tensor_name(name, c.arch, MOERUN_ROLE_CONSTANT, 2, 15, 0),
+        1);
+    assert_string_equal(name, want);
+    (void)snprintf(want, sizeof want,
+                   "model.layers.2.%s.constant_experts.0.gate.weight",
+                   prefixes[i]);
+    assert_int_equal(moerun__arch_tensor_name(
+                         name, c.arch, MOERUN_ROLE_CONSTANT_MIX, 2, 0, 0),
+                     1);
+    assert_string_equal(name, want);
+    moerun__model_config_clear(&c);
+  }
 }
 
 /* Spellings, and shapes that depend on the family. */
@@ -366,6 +432,7 @@ int main(void) {
       cmocka_unit_test(families_have_their_defaults),
       cmocka_unit_test(keys_are_read),
       cmocka_unit_test(refusals_name_key_expected_and_found),
+      cmocka_unit_test(experts_at_home_are_read),
       cmocka_unit_test(names_and_shapes_follow_the_family),
       cmocka_unit_test(generation_config_wins),
   };

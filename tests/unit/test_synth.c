@@ -347,6 +347,51 @@ static void shared_experts_and_biases_are_written(void **state) {
   }
 }
 
+static void experts_at_home_are_written(void **state) {
+  (void)state;
+  checkpoint c;
+  moerun__synth_options options = small;
+  const int32_t numbers[] = {1, 2, 0, 3};
+  memcpy(options.num_home, numbers, sizeof numbers);
+  options.experts_per_token = 7;
+  open_synth(&c, options);
+  assert_memory_equal(c.config.num_home, numbers, sizeof numbers);
+  assert_int_equal(moerun__config_choices(&c.config), 11);
+  const moerun__tensor *gate =
+      moerun__shards_find(c.shards, "model.layers.1.mlp.gate.weight");
+  assert_non_null(gate);
+  assert_int_equal(gate->shape[0], 11);
+  for (int e = 0; e < 3; e++) {
+    char name[MOERUN_TENSOR_NAME];
+    size_t count = 0;
+    double sum = 0;
+    double squares = 0;
+    (void)snprintf(name, sizeof name,
+                   "model.layers.2.mlp.constant_experts.%d.gate.weight", e);
+    float *mix = elements(&c, name, &count);
+    assert_int_equal(count, 2 * 24);
+    free(mix);
+    (void)snprintf(name, sizeof name,
+                   "model.layers.2.mlp.constant_experts.%d.vector", e);
+    float *vector = elements(&c, name, &count);
+    assert_int_equal(count, 24);
+    for (size_t i = 0; i < count; i++) {
+      sum += (double)vector[i];
+      squares += (double)vector[i] * (double)vector[i];
+    }
+    free(vector);
+    const double deviation = 1 / sqrt(24.0) / sqrt(6.0);
+    assert_true(fabs(sum / 24) < deviation);
+    assert_true(squares / 24 < 2 * deviation * deviation);
+    assert_true(squares / 24 > 0.4 * deviation * deviation);
+  }
+  assert_null(moerun__shards_find(
+      c.shards, "model.layers.2.mlp.constant_experts.3.vector"));
+  assert_null(moerun__shards_find(
+      c.shards, "model.layers.0.mlp.constant_experts.0.vector"));
+  close_synth(&c);
+}
+
 static void tokenizer_knows_every_byte(void **state) {
   (void)state;
   checkpoint c;
@@ -540,6 +585,7 @@ int main(void) {
       cmocka_unit_test(files_keep_to_the_limit),
       cmocka_unit_test(configs_say_what_was_asked),
       cmocka_unit_test(shared_experts_and_biases_are_written),
+      cmocka_unit_test(experts_at_home_are_written),
       cmocka_unit_test(tokenizer_knows_every_byte),
       cmocka_unit_test(skew_makes_experts_popular),
       cmocka_unit_test(refuses_and_leaves_nothing),
