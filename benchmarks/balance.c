@@ -16,7 +16,8 @@
 
 static const char usage[] =
     "usage: mpirun -n R moerun_bench_balance [options]\n"
-    "  --case NAME    skew, balanced, slow, replay, attack or gamma (all)\n"
+    "  --case NAME    skew, balanced, slow, replay, attack, gamma or\n"
+    "                 isolation                            (all)\n"
     "  -n N           times each is measured               (11)\n"
     "  --steps N      steps of each series of slow         (100)\n"
     "  --tokens N     tokens of each rank, one layer       (1024)\n"
@@ -24,9 +25,11 @@ static const char usage[] =
     "  --hidden N     hidden width                         (512)\n"
     "  --width N      expert width                         (1024)\n"
     "  --guests N     experts of others a rank has room for (8)\n"
-    "  --model DIR    checkpoint of attack and gamma, which are left out\n"
-    "                 without it\n"
+    "  --model DIR    checkpoint of attack, gamma and isolation, which are\n"
+    "                 left out without it\n"
     "  --text FILE    ordinary prompts for them\n"
+    "  --batches N    of gamma and isolation, at most; 0: as many as the\n"
+    "                 text has                             (0)\n"
     "  --series FILE  the steps of slow, one a line\n"
     "  --json FILE    the same numbers as JSON\n";
 
@@ -61,6 +64,7 @@ static moerun_status parse_option(bench_options *o, const char *flag,
       {"--experts", &o->experts, 2, 4096},
       {"--hidden", &o->hidden_width, 32, 1 << 14},
       {"--width", &o->expert_width, 32, 1 << 15},
+      {"--batches", &o->batches, 0, 1 << 20},
       {"--guests", &o->guests, 0, MOERUN_MAX_GUESTS},
   };
   const struct {
@@ -95,7 +99,7 @@ static const struct {
     {"skew", bench_skew, 0},          {"balanced", bench_balanced, 0},
     {"slow", bench_slow, 0},          {"replay", bench_replay_skew, 0},
     {"replay", bench_replay_slow, 0}, {"attack", bench_attack, 1},
-    {"gamma", bench_gamma, 1},
+    {"gamma", bench_gamma, 1},        {"isolation", bench_isolation, 1},
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
 
@@ -122,8 +126,8 @@ static moerun_status parse_options(bench_options *o, int argc, char **argv) {
   MOERUN_REQUIRE((o->model == NULL) == (o->text == NULL), MOERUN_ERR_INVALID,
                  "--model: expected together with --text");
   MOERUN_REQUIRE(known, MOERUN_ERR_INVALID,
-                 "--case: expected skew, balanced, slow, replay, attack or "
-                 "gamma, found %s",
+                 "--case: expected skew, balanced, slow, replay, attack, gamma "
+                 "or isolation, found %s",
                  o->case_name);
 done:
   return status;

@@ -71,14 +71,14 @@ set multiplot layout 1,2
 set title 'quality of the demo model'
 set ylabel 'perplexity over that without a capacity'
 set yrange [0.99:*]
-modes = 'drop paper fill device'
-plot for [i=1:4] table index 'gamma' \
+modes = 'drop_score drop paper fill dev_drop'
+plot for [i=1:5] table index 'gamma' \
      using 2:(only(word(modes, i), $6)) lt i pt 7 title word(modes, i)
 set title 'rows of the busiest, without a capacity over with it'
 set ylabel 'times'
 set yrange [0:*]
-plot for [i=1:4] table index 'gamma' using 2:(only(word(modes, i), $11)) \
+plot for [i=1:5] table index 'gamma' using 2:(only(word(modes, i), $11)) \
      lt i pt 7 title word(modes, i).', expert', \
-     for [i=1:4] table index 'gamma' using 2:(only(word(modes, i), $12)) \
+     for [i=1:5] table index 'gamma' using 2:(only(word(modes, i), $12)) \
      lt i pt 6 dt 2 title word(modes, i).', rank'
 unset multiplot

@@ -18,10 +18,11 @@ typedef struct bench_options {
   int64_t hidden_width;  /* H */
   int64_t expert_width;  /* F */
   int64_t guests;        /* of other ranks' experts, room on each */
-  const char *model;     /* of attack, gamma; NULL: those are left out */
-  const char *text;      /* file, for the same */
-  const char *json;      /* NULL: none */
-  const char *series;    /* file for the steps of slow; NULL: none */
+  int64_t batches;       /* of the text at most, gamma and isolation; 0: all */
+  const char *model;  /* of attack, gamma, isolation; NULL: they are left out */
+  const char *text;   /* file, for the same */
+  const char *json;   /* NULL: none */
+  const char *series; /* file for the steps of slow; NULL: none */
   int help;
 } bench_options;
 
@@ -82,6 +83,7 @@ typedef struct bench_prompts {
   moerun__token_list text;
   int32_t longest; /* prompt */
   int32_t length;  /* of those in the batch */
+  int32_t batches; /* that the text is dealt to; 1 unless set */
   int32_t *token;  /* [BENCH_PROMPTS * longest], like the next three */
   int32_t *sequence;
   int32_t *position;
@@ -99,11 +101,53 @@ moerun_status bench_prompts_session(moerun_session **out,
 /* Prompts of so many tokens: `repeated`, or each its own part of the text if
  * that is negative. */
 void bench_prompts_write(bench_prompts *p, int32_t length, int32_t repeated);
+/* Sets length and batches so that the text is read once, but no more than
+ * `most` batches if that is not 0; then writes the first. */
+void bench_prompts_deal(bench_prompts *p, int32_t most);
+/* Prompts of the text, from all over it in every batch. */
+void bench_prompts_write_batch(bench_prompts *p, int32_t batch);
+/* Numbers that the logits of all rows of a batch are. */
+size_t bench_prompts_logits(const bench_prompts *p);
 /* [collective] Prefill of the prompts; the logits of the last `num_logits` rows
  * of each. Seconds of the slowest rank. */
 moerun_status bench_prompts_time(double *seconds, bench_prompts *p,
                                  moerun_session *session, int32_t num_logits,
                                  float *logits);
+
+/* ---- What dropping costs (balance_lossy.c) --------------------------------------- */
+
+/* Sums over rows that have a next token; in parts of 2^32. */
+typedef struct bench_quality {
+  int64_t rows;
+  int64_t surprise_exact;
+  int64_t surprise;
+  int64_t divergence;
+  int64_t agree;
+  /* Of all ranks. */
+  double perplexity;
+  double perplexity_x; /* over that of the exact logits */
+  double kl;           /* from the exact logits, nats */
+  double top1;         /* share of rows with the same likeliest token */
+} bench_quality;
+
+/* Of all ranks. Masses in parts of 2^20. */
+typedef struct bench_lossy {
+  int64_t expert; /* rows of the busiest, summed over layers and steps */
+  int64_t rank;
+  int64_t all;
+  int64_t candidates;
+  int64_t dropped;
+  int64_t added;
+  int64_t mass;
+  int64_t mass_dropped;
+} bench_lossy;
+
+/* [collective] Every batch of the text once. exact[batches][rows][V]: logits
+ * without dropping, to compare found[rows][V] with; written if found is NULL. */
+moerun_status bench_read_text(bench_quality *quality, bench_lossy *lossy,
+                              bench_prompts *p, moerun_session *session,
+                              float *exact, float *found);
+double bench_percent(int64_t part, int64_t whole);
 
 /* ---- Clock and numbers ---------------------------------------------------------- */
 
@@ -138,5 +182,6 @@ moerun_status bench_replay_skew(bench *b);
 moerun_status bench_replay_slow(bench *b);
 moerun_status bench_attack(bench *b);
 moerun_status bench_gamma(bench *b);
+moerun_status bench_isolation(bench *b);
 
 #endif

@@ -27,7 +27,7 @@ moerun_status bench_prompts_create(bench_prompts *p, bench *b) {
   moerun_status status = MOERUN_OK;
   const char *path = b->options.model;
   moerun_model_shape shape;
-  *p = (bench_prompts){.comm = b->comm};
+  *p = (bench_prompts){.comm = b->comm, .batches = 1};
   MOERUN_TRY(moerun_model_shape_load(&shape, path));
   p->longest = shape.max_positions;
   const size_t rows = BENCH_PROMPTS * (size_t)p->longest;
@@ -67,20 +67,43 @@ moerun_status bench_prompts_session(moerun_session **out,
   return moerun__session_create_with(out, p->model, &options, &extra);
 }
 
-void bench_prompts_write(bench_prompts *p, int32_t length, int32_t repeated) {
-  const size_t windows = BENCH_PROMPTS * (size_t)p->comm->size;
+/* Prompt s of rank r is window (r * BENCH_PROMPTS + s) * batches + batch. */
+static void write_prompts(bench_prompts *p, int32_t batch, int32_t repeated) {
+  const size_t batches = (size_t)p->batches;
+  const size_t windows = BENCH_PROMPTS * (size_t)p->comm->size * batches;
   const size_t first = (size_t)p->comm->rank * BENCH_PROMPTS;
-  const size_t stride = (p->text.count - (size_t)length) / (windows - 1);
-  p->length = length;
+  const size_t stride = (p->text.count - (size_t)p->length) / (windows - 1);
   for (int32_t s = 0; s < BENCH_PROMPTS; s++) {
-    const int32_t *text = p->text.id + (first + (size_t)s) * stride;
-    for (int32_t t = 0; t < length; t++) {
-      const int32_t row = s * length + t;
+    const size_t window = (first + (size_t)s) * batches + (size_t)batch;
+    const int32_t *text = p->text.id + window * stride;
+    for (int32_t t = 0; t < p->length; t++) {
+      const int32_t row = s * p->length + t;
       p->token[row] = repeated < 0 ? text[t] : repeated;
       p->sequence[row] = s;
       p->position[row] = t;
     }
   }
+}
+
+void bench_prompts_write(bench_prompts *p, int32_t length, int32_t repeated) {
+  p->length = length;
+  write_prompts(p, 0, repeated);
+}
+
+void bench_prompts_deal(bench_prompts *p, int32_t most) {
+  const size_t prompts = BENCH_PROMPTS * (size_t)p->comm->size;
+  const size_t each = p->text.count / prompts;
+  const size_t longest = (size_t)p->longest;
+  const size_t length = each < longest ? each : longest;
+  size_t batches = each / length;
+  if (most > 0 && (size_t)most < batches) batches = (size_t)most;
+  p->length = (int32_t)length;
+  p->batches = (int32_t)batches;
+  bench_prompts_write_batch(p, 0);
+}
+
+void bench_prompts_write_batch(bench_prompts *p, int32_t batch) {
+  write_prompts(p, batch, -1);
 }
 
 moerun_status bench_prompts_time(double *seconds, bench_prompts *p,
@@ -104,4 +127,9 @@ moerun_status bench_prompts_time(double *seconds, bench_prompts *p,
   MOERUN_TRY(bench_slowest(seconds, p->comm));
 done:
   return status;
+}
+
+size_t bench_prompts_logits(const bench_prompts *p) {
+  return BENCH_PROMPTS * (size_t)p->length *
+         (size_t)p->model->config.vocab_size;
 }

@@ -13,7 +13,8 @@
  * MOERUN_EXPANSION_FILL, a second round: the gate's choices have had theirs, and
  * a token that lost experts asks for as many others of those with room left.
  * No more rows are computed than without a capacity, and where the gate chooses
- * by score weights sum to no more than it gave; the paper fills every expert up to C. */
+ * by score weights sum to no more than it gave; the paper fills every expert up
+ * to C. */
 #include "runtime/balance/capacity.h"
 
 #include "runtime/balance/capacity_select.h"

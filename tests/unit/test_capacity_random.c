@@ -49,7 +49,7 @@ static int comes_before(const world *w, const candidate *a,
   const float y = by_weight ? weight_of(w, b) : score_of(w, b);
   const int64_t first = (int64_t)w->request[a->t] * 100000 + w->position[a->t];
   const int64_t second = (int64_t)w->request[b->t] * 100000 + w->position[b->t];
-  int64_t order[5] = {b->pinned - a->pinned};
+  int64_t order[6] = {b->pinned - a->pinned};
   order[1] = compare(w->priority[a->t], w->priority[b->t]);
   if (by_weight || w->options.metric == MOERUN_METRIC_SCORE) {
     order[2] = (x < y) - (x > y);
