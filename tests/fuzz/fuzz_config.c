@@ -21,6 +21,20 @@ static void check_layers(const moerun__model_config *c) {
   fuzz_require(moe == c->num_layers || c->dense_width > 0);
 }
 
+static void check_gate(const moerun__model_config *c) {
+  const moerun__gate_rule *rule = &c->gate_rule;
+  fuzz_require(rule->scale > 0 && rule->num_groups >= 0);
+  fuzz_require(c->shared_width >= 0);
+  if (rule->num_groups < 2) return;
+  const int32_t choices = moerun__config_choices(c);
+  const int32_t size = choices / rule->num_groups;
+  fuzz_require(rule->num_groups <= MOERUN_MAX_GROUPS);
+  fuzz_require(size >= 2 && size * rule->num_groups == choices);
+  fuzz_require(rule->best_groups >= 1);
+  fuzz_require(rule->best_groups < rule->num_groups);
+  fuzz_require(rule->best_groups * size >= c->experts_per_token);
+}
+
 static void check(const moerun__model_config *c) {
   fuzz_require(c->num_experts > 0 && c->experts_per_token > 0);
   for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
@@ -35,8 +49,10 @@ static void check(const moerun__model_config *c) {
   fuzz_require(c->max_positions > 0);
   check_layers(c);
   check_tokens(c);
-  for (int r = 0; r <= MOERUN_ROLE_CONSTANT; r++) {
+  check_gate(c);
+  for (int r = 0; r <= MOERUN_ROLE_SHARED_WEIGHT; r++) {
     const moerun__role role = (moerun__role)r;
+    if (role >= MOERUN_ROLE_SHARED_GATE && c->shared_width == 0) continue;
     const int dense =
         role >= MOERUN_ROLE_DENSE_GATE && role <= MOERUN_ROLE_DENSE_DOWN;
     char name[MOERUN_TENSOR_NAME];

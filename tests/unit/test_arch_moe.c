@@ -140,6 +140,9 @@ static const refusal refusals[] = {
      "experts, found 12 groups"},
     {dots1, "{\"n_routed_experts\": 130, \"n_group\": 65}",
      "c: key \"n_group\": expected at most 64 groups, found 65"},
+    {dots1, "{\"n_group\": 4, \"num_zero_experts\": 4}",
+     "c: key \"n_group\": expected 1 beside null, zero, copy and constant "
+     "experts, found 4"},
     {dots1, "{\"n_group\": 4, \"topk_group\": 5}",
      "c: key \"topk_group\": expected 1 to 4, found 5"},
     {dots1, "{\"n_group\": 6, \"topk_group\": 1}",
