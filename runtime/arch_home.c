@@ -1,7 +1,8 @@
 /* Experts that a gate may choose beside the E that are placed on ranks: null
  * (AdaMoE, arXiv 2406.13233), zero, copy and constant ones (MoE++, arXiv
- * 2410.07348). No released library of Hugging Face has them, so the keys and
- * the tensors' names are moerun's own, and any row of the table may have them.
+ * 2410.07348). No family of the table has them by itself, so the keys and the
+ * tensors' names are moerun's own and may stand in the files of any (what
+ * LongCat-Flash calls zero experts of the type identity are copy experts here).
  * Outputs of the gate come in the order: E placed ones, then kind by kind. */
 #include "runtime/arch_row.h"
 

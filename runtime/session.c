@@ -335,6 +335,12 @@ void moerun_session_destroy(moerun_session *session) {
 
 /* ---- Steps ---------------------------------------------------------------------- */
 
+static int overlap(const float *x, const float *y, size_t count) {
+  const uintptr_t a = (uintptr_t)x;
+  const uintptr_t b = (uintptr_t)y;
+  return (a > b ? a - b : b - a) < count * sizeof *x;
+}
+
 static moerun_status check_moe_call(const moerun_session *session,
                                     int32_t layer, int32_t num_tokens,
                                     const float *x, const float *y) {
@@ -344,6 +350,10 @@ static moerun_status check_moe_call(const moerun_session *session,
                  session->options.max_tokens, num_tokens);
   MOERUN_REQUIRE(num_tokens == 0 || (x != NULL && y != NULL),
                  MOERUN_ERR_INVALID, "layer %d: x or y is NULL", layer);
+  MOERUN_REQUIRE(!overlap(x, y,
+                          (size_t)num_tokens *
+                              (size_t)session->model->config.hidden_width),
+                 MOERUN_ERR_INVALID, "layer %d: x and y overlap", layer);
 done:
   return status;
 }

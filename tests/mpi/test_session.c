@@ -11,7 +11,22 @@
 
 static moerun_comm *comm;
 
-#define MODEL MOERUN_TEST_DATA "/hf/qwen3_moe_bf16"
+static const char plain_model[] = MOERUN_TEST_DATA "/hf/qwen3_moe_bf16";
+static const char home_model[] = MOERUN_TEST_DATA "/home/plain";
+static const char *model_path = plain_model;
+
+/* For a test: the model whose gate has experts at home, too. */
+static int begin_home(void **state) {
+  (void)state;
+  model_path = home_model;
+  return 0;
+}
+
+static int end_home(void **state) {
+  (void)state;
+  model_path = plain_model;
+  return 0;
+}
 
 typedef struct rig {
   moerun_placement *placement;
@@ -23,7 +38,7 @@ static void set_up(rig *r, const moerun_session_options *options,
                    const int32_t *rank_of_expert) {
   moerun_model_shape shape;
   memset(r, 0, sizeof *r);
-  assert_all_ok(moerun_model_shape_load(&shape, MODEL));
+  assert_all_ok(moerun_model_shape_load(&shape, model_path));
   if (rank_of_expert != NULL) {
     assert_all_ok(moerun_placement_create(&r->placement, shape.num_moe_layers,
                                           shape.num_experts, test_size(),
@@ -32,7 +47,8 @@ static void set_up(rig *r, const moerun_session_options *options,
     assert_all_ok(moerun_placement_create_block(
         &r->placement, shape.num_moe_layers, shape.num_experts, test_size()));
   }
-  assert_all_ok(moerun_model_load(&r->model, comm, r->placement, MODEL, NULL));
+  assert_all_ok(
+      moerun_model_load(&r->model, comm, r->placement, model_path, NULL));
   assert_all_ok(moerun_session_create(&r->session, r->model, options));
 }
 
@@ -123,7 +139,7 @@ static void any_skew_fits(void **state) {
   rig skewed;
   const int32_t R = test_size();
   moerun_model_shape shape;
-  assert_all_ok(moerun_model_shape_load(&shape, MODEL));
+  assert_all_ok(moerun_model_shape_load(&shape, model_path));
   int32_t rank_of_expert[64 * 4];
   for (int32_t i = 0; i < shape.num_moe_layers * shape.num_experts; i++) {
     rank_of_expert[i] = R - 1;
@@ -247,6 +263,28 @@ static void bad_batch_is_told_to_all(void **state) {
   tear_down(&r);
 }
 
+/* Rows are needed to the end of the layer: what is written must be others. */
+static void rows_must_not_overlap(void **state) {
+  (void)state;
+  rig r;
+  const moerun_session_options options = {.max_tokens = 8};
+  set_up(&r, &options, NULL);
+  const size_t H = (size_t)r.model->config.hidden_width;
+  const int32_t layer = first_moe_layer(r.model);
+  const int mine = test_rank() == test_size() - 1;
+  float *rows = calloc(16 * H, sizeof *rows);
+  float *const bad[] = {rows, rows + H, rows + 8 * H - 1};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    const moerun_status status = moerun_moe_forward(
+        r.session, layer, 8, rows, mine ? bad[i] : rows + 8 * H);
+    assert_all_ranks(status == (mine ? MOERUN_ERR_INVALID : MOERUN_ERR_PEER));
+  }
+  assert_all_ok(moerun_moe_forward(r.session, layer, 8, rows, rows + 8 * H));
+  assert_all_ok(moerun_moe_forward(r.session, layer, 8, rows + 8 * H, rows));
+  free(rows);
+  tear_down(&r);
+}
+
 static void bad_options_are_refused(void **state) {
   (void)state;
   rig r;
@@ -305,9 +343,14 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(prediction_equals_allocation),
       cmocka_unit_test(steps_allocate_nothing),
+      cmocka_unit_test_setup_teardown(prediction_equals_allocation, begin_home,
+                                      end_home),
+      cmocka_unit_test_setup_teardown(steps_allocate_nothing, begin_home,
+                                      end_home),
       cmocka_unit_test(any_skew_fits),
       cmocka_unit_test(sum_of_ranks_is_reported),
       cmocka_unit_test(bad_batch_is_told_to_all),
+      cmocka_unit_test(rows_must_not_overlap),
       cmocka_unit_test(bad_options_are_refused),
       cmocka_unit_test(creation_survives_failed_allocations),
   };

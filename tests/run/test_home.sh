@@ -89,8 +89,13 @@ succeed 3 profile --model home --prompts prompts --trace t.npy --output p3 \
   --balance off --metrics m
 same home.0 p3
 grep -q '"experts_per_token": 5' t.json || complain 't.json: expected 5 terms'
-succeed 0 place --trace t.npy --ranks 3 --model home --output placement
-says 'the recorded run again'
+succeed 0 place --trace t.npy --ranks 3 --model home --output placement \
+  --json j
+for key in copies_sent results_sent row_bytes; do
+  foretold=$(tr -d '\n' < j |
+    sed -n "s/.*\"recorded_run\".*\"contiguous\": {[^}]*\"$key\": \([0-9]*\).*/\1/p")
+  equal "$key" "$foretold" "$(number $key m)"
+done
 succeed 0 place --describe t.npy --ranks 3
 says '3 MoE layers of 8 experts, 5 a token'
 succeed 3 run --model home --prompts prompts --output placed \
