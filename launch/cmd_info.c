@@ -108,6 +108,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
     moerun__print_build(stdout);
     goto done;
   }
+  MOERUN_TRY(moerun__replace_options_check(config));
   invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(moerun__model_config_load(&model, path));
   MOERUN_TRY(moerun__placement_for(

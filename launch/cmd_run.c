@@ -112,6 +112,7 @@ static moerun_status check_settings(run *r) {
                  "%lld",
                  (long long)max_tokens, (long long)max_sequences);
   MOERUN_TRY(moerun__gate_options_check(c));
+  MOERUN_TRY(moerun__replace_options_check(c));
   if (given(r, "fault")) {
     MOERUN_TRY(
         moerun__faults_parse(&r->faults, moerun__config_text(c, "fault")));

@@ -212,10 +212,10 @@ static moerun_status put_replaced(moerun__text *out,
       ",\n  \"replacement\": {\"looks\": %lld, \"moves\": %lld, "
       "\"experts_moved\": %lld, \"bytes_moved\": %lld,\n    "
       "\"row_bytes_saved_predicted\": %lld, \"row_bytes_saved_counted\": "
-      "%lld}",
+      "%lld, \"last_rank_rows_saved_predicted\": %lld}",
       (long long)c->looks, (long long)c->moves, (long long)c->experts_moved,
       (long long)c->bytes_moved, (long long)c->bytes_predicted,
-      (long long)c->bytes_counted);
+      (long long)c->bytes_counted, (long long)c->rows_predicted);
 }
 
 static moerun_status put_stages(moerun__text *out, const moerun__report *r) {

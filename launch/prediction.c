@@ -43,17 +43,31 @@ moerun__replace_options
 moerun__replace_options_of(const moerun__config *config) {
   return (moerun__replace_options){
       .every = (int32_t)moerun__config_int(config, "replace_every"),
-      .window = (int32_t)moerun__config_int(config, "replace_window")};
+      .window = (int32_t)moerun__config_int(config, "replace_window"),
+      .spare_slots = (int32_t)moerun__config_int(config, "spare_slots")};
+}
+
+moerun_status moerun__replace_options_check(const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  const moerun__replace_options options = moerun__replace_options_of(config);
+  MOERUN_REQUIRE(options.spare_slots == 0 || options.every > 0,
+                 MOERUN_ERR_INVALID,
+                 "--spare-slots: expected --replace-every with it, found none");
+done:
+  return status;
 }
 
 moerun__session_extra
 moerun__session_extra_of(const moerun__config *config,
                          const moerun_placement *placement, int record_trace) {
-  const int replaces = moerun__replace_options_of(config).every > 0;
+  const moerun__replace_options replace = moerun__replace_options_of(config);
+  const int replaces = replace.every > 0;
   return (moerun__session_extra){
       .record_trace = record_trace || replaces,
       .gate = moerun__gate_options_of(config),
-      .max_slots = replaces ? moerun__replacer_slots(placement) : 0};
+      .max_slots = replaces
+                       ? moerun__replacer_slots(placement, replace.spare_slots)
+                       : 0};
 }
 
 moerun_status moerun__placement_for(moerun_placement **out,
@@ -100,7 +114,8 @@ static int64_t slots_of(const moerun_placement *placement, int32_t rank) {
   return slots;
 }
 
-/* To look at the routing, and a layer's experts a second time as they move. */
+/* To look at the routing, a layer's experts a second time as they move, and
+ * experts in spare slots. */
 static size_t predict_replacer(const moerun__config *config,
                                const moerun_model *model, size_t expert_bytes) {
   const moerun__replace_options options = moerun__replace_options_of(config);
@@ -109,8 +124,12 @@ static size_t predict_replacer(const moerun__config *config,
   if (options.every == 0) return 0;
   size_t moving = 0;
   if (slots > 0) {
-    moving = expert_bytes / (size_t)slots *
-             (size_t)moerun__replacer_slots(model->placement);
+    const int32_t most =
+        moerun__replacer_slots(model->placement, options.spare_slots);
+    const int32_t spare = most - moerun__replacer_slots(model->placement, 0);
+    moving =
+        expert_bytes / (size_t)slots *
+        ((size_t)most + (size_t)spare * (size_t)model->placement->num_layers);
   }
   return moving + moerun__replacer_bytes(&model->config, model->placement, rank,
                                          &options);

@@ -40,6 +40,8 @@ moerun__session_extra_of(const moerun__config *config,
 /* every 0: placements stay as they are. */
 moerun__replace_options
 moerun__replace_options_of(const moerun__config *config);
+/* Whether they go together. */
+moerun_status moerun__replace_options_check(const moerun__config *config);
 
 /* A table: one line a part, min, mean and max over ranks in MiB. */
 void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,

@@ -136,6 +136,10 @@ static void print_replaced(FILE *stream, const moerun__replace_count *c) {
                   (double)c->bytes_predicted / mib,
                   (double)c->bytes_counted / mib);
   }
+  if (c->rows_predicted > 0) {
+    (void)fprintf(stream, "; for slow ranks: %lld rows of time predicted",
+                  (long long)c->rows_predicted);
+  }
   (void)fputc('\n', stream);
 }
 

@@ -314,6 +314,36 @@ done:
   return status;
 }
 
+moerun_status moerun__count_loads(int64_t *load,
+                                  const moerun_placement *placement,
+                                  const moerun__trace *trace,
+                                  const moerun__topology *topology,
+                                  const int32_t *home_of_sequence) {
+  moerun_status status = MOERUN_OK;
+  const size_t R = (size_t)placement->num_ranks;
+  tally sums = {.placement = placement,
+                .trace = trace,
+                .topology = topology,
+                .home_of_sequence = home_of_sequence,
+                .num_homes = 1};
+  MOERUN_TRY(check_fit(placement, trace, topology, home_of_sequence));
+  MOERUN_TRY(allocate(&sums));
+  for (int32_t l = 0; l < trace->num_layers; l++) {
+    memset(sums.load, 0, R * sizeof *sums.load);
+    for (int64_t s = 0; s < trace->num_sequences; s++) {
+      for (int64_t t = trace->sequence_offset[s];
+           t < trace->sequence_offset[s + 1]; t++) {
+        choose_ranks(&sums, sums.rank_of, l, t, home_of_sequence[s]);
+        count_ranks(&sums, home_of_sequence[s]);
+      }
+    }
+    memcpy(load + (size_t)l * R, sums.load, R * sizeof *load);
+  }
+done:
+  clear(&sums);
+  return status;
+}
+
 moerun_status moerun__judge_loads(double *load, double *worst_load,
                                   const moerun_placement *placement,
                                   const moerun__problem *problem) {

@@ -130,6 +130,13 @@ moerun_status moerun__count_rows(int64_t *rows_out, int64_t *rows_back,
                                  const moerun__topology *topology,
                                  const int32_t *home_of_sequence);
 
+/* load[L][R]: rows that each rank computes. */
+moerun_status moerun__count_loads(int64_t *load,
+                                  const moerun_placement *placement,
+                                  const moerun__trace *trace,
+                                  const moerun__topology *topology,
+                                  const int32_t *home_of_sequence);
+
 /* `load` and `worst_load` of a judgement from the problem's loads alone: the
  * replicas of an expert are taken to share its load evenly. */
 moerun_status moerun__judge_loads(double *load, double *worst_load,

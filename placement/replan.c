@@ -1,16 +1,18 @@
 /* In home mode the rows of a layer depend on that layer's placement alone, so
  * each layer is a decision of its own: change it if the bytes of rows that the
  * change saves until the next decision exceed the bytes of weights that it
- * moves. A solver knows parts, not ranks; a solution with its parts named by
- * chance would move nearly every expert. The parts of each layer are therefore
- * given to ranks by an assignment problem whose gains are exactly the two
- * things that depend on the names: weights that can stay where they are and
- * rows that stay at home. After that, and a second time from the placement that
- * is there, single swaps go on with the cost of moves counted in: most of what a
- * new solution saves can often be had for a few experts. */
+ * moves. What was solved is given the names that move the least
+ * (replan_names.c). After that, and a second time from the placement that is
+ * there, single swaps go on with the cost of moves counted in: most of what a
+ * new solution saves can often be had for a few experts.
+ *
+ * Speeds are load caps to the solver, and to the placement that is there: before
+ * its swaps, experts leave ranks that exceed them. And time counts: a layer ends
+ * with the rank that is busy for longest, so what a change takes off that is
+ * worth the bytes that could be sent meanwhile. */
 #include "placement/replan.h"
 
-#include "placement/assignment.h"
+#include "placement/replan_names.h"
 #include "placement/visits.h"
 #include "runtime/base/memory.h"
 
@@ -28,13 +30,13 @@ typedef struct replan {
   moerun__topology *topology;
   moerun__problem *problem;
   moerun_placement *solved; /* parts of any name; NULL: none within the caps */
-  int64_t *gain;            /* [R parts][R ranks] */
-  int32_t *label;           /* [L][R] rank of each part */
-  int32_t *room;            /* [R] 1 each */
-  int64_t *seen;            /* [R] last token that saw the part */
   moerun_placement *candidate[NUM_CANDIDATES]; /* NULL: none */
   int64_t *before;                             /* [L] bytes of rows, once */
   int64_t *after[NUM_CANDIDATES];
+  double *busy_before; /* [L] rows of the rank that ends last, once, as rows of
+                          the fastest; without speeds 0                      */
+  double *busy_after[NUM_CANDIDATES];
+  int64_t *load;   /* [L][R] scratch */
   int32_t *choice; /* [L] the candidate that is moved to + 1; 0: none */
 } replan;
 
@@ -69,16 +71,12 @@ static moerun_status allocate(replan *p) {
   const size_t R = (size_t)p->current->num_ranks;
   for (int c = 0; c < NUM_CANDIDATES; c++) {
     MOERUN_TRY(moerun__alloc(&p->after[c], L, sizeof *p->after[c]));
+    MOERUN_TRY(moerun__alloc(&p->busy_after[c], L, sizeof *p->busy_after[c]));
   }
-  MOERUN_TRY(moerun__alloc(&p->gain, R * R, sizeof *p->gain));
-  MOERUN_TRY(moerun__alloc(&p->label, L * R, sizeof *p->label));
-  MOERUN_TRY(moerun__alloc(&p->room, R, sizeof *p->room));
-  MOERUN_TRY(moerun__alloc(&p->seen, R, sizeof *p->seen));
+  MOERUN_TRY(moerun__alloc(&p->busy_before, L, sizeof *p->busy_before));
+  MOERUN_TRY(moerun__alloc(&p->load, L * R, sizeof *p->load));
   MOERUN_TRY(moerun__alloc(&p->before, L, sizeof *p->before));
   MOERUN_TRY(moerun__alloc(&p->choice, L, sizeof *p->choice));
-  for (size_t r = 0; r < R; r++) {
-    p->room[r] = 1;
-  }
 done:
   return status;
 }
@@ -90,11 +88,10 @@ static void clear(replan *p) {
   for (int c = 0; c < NUM_CANDIDATES; c++) {
     moerun_placement_destroy(p->candidate[c]);
     moerun__free(p->after[c]);
+    moerun__free(p->busy_after[c]);
   }
-  moerun__free(p->gain);
-  moerun__free(p->label);
-  moerun__free(p->room);
-  moerun__free(p->seen);
+  moerun__free(p->busy_before);
+  moerun__free(p->load);
   moerun__free(p->before);
   moerun__free(p->choice);
 }
@@ -106,101 +103,15 @@ static moerun_status make_topology(moerun__topology **out, int32_t num_ranks) {
   return moerun__topology_parse(out, line);
 }
 
-/* ---- Parts to ranks ---------------------------------------------------------- */
-
-/* Rows that stay at home if part p is rank r, in bytes; with replicas, those that
- * can. */
-static void add_rows_at_home(replan *p, int32_t layer) {
-  const moerun__trace *trace = p->train;
-  const size_t R = (size_t)p->current->num_ranks;
-  const double horizon = horizon_of_train(p);
-  const int32_t *offset =
-      p->solved->replica_offset + (size_t)layer * (size_t)trace->num_experts;
-  memset(p->seen, 0, R * sizeof *p->seen);
-  for (int64_t s = 0; s < trace->num_sequences; s++) {
-    for (int64_t t = trace->sequence_offset[s];
-         t < trace->sequence_offset[s + 1]; t++) {
-      const int16_t *ids =
-          trace->ids +
-          (size_t)(t * trace->num_layers + layer) * (size_t)trace->num_terms;
-      for (int32_t j = 0; j < trace->num_terms; j++) {
-        if (ids[j] < 0) continue;
-        for (int32_t i = offset[ids[j]]; i < offset[ids[j] + 1]; i++) {
-          const size_t part = (size_t)p->solved->rank_of[i];
-          int64_t *gain = &p->gain[part * R + (size_t)trace->home[s]];
-          *gain += p->costs->result_bytes;
-          if (p->seen[part] == t + 1) continue;
-          *gain += p->costs->copy_bytes;
-          p->seen[part] = t + 1;
-        }
-      }
-    }
+static void set_speeds(moerun__topology *topology, const double *speed) {
+  const int32_t R = topology->num_ranks;
+  double sum = 0;
+  for (int32_t r = 0; r < R; r++) {
+    sum += speed[r];
   }
-  for (size_t i = 0; i < R * R; i++) {
-    p->gain[i] = llround((double)p->gain[i] * horizon);
+  for (int32_t r = 0; r < R; r++) {
+    topology->speed[r] = speed[r] * R / sum;
   }
-}
-
-/* Weights that stay where they are. */
-static void add_kept(replan *p, int32_t layer) {
-  const moerun_placement *now = p->current;
-  const moerun_placement *solved = p->solved;
-  const int32_t E = now->num_experts;
-  const size_t R = (size_t)now->num_ranks;
-  for (int32_t n = layer * E; n < (layer + 1) * E; n++) {
-    for (int32_t i = solved->replica_offset[n];
-         i < solved->replica_offset[n + 1]; i++) {
-      int64_t *gain = p->gain + (size_t)solved->rank_of[i] * R;
-      for (int32_t k = now->replica_offset[n]; k < now->replica_offset[n + 1];
-           k++) {
-        gain[now->rank_of[k]] += p->costs->expert_bytes[layer];
-      }
-    }
-  }
-}
-
-static moerun_status name_parts(replan *p) {
-  moerun_status status = MOERUN_OK;
-  const size_t R = (size_t)p->current->num_ranks;
-  for (int32_t l = 0; l < p->current->num_layers; l++) {
-    memset(p->gain, 0, R * R * sizeof *p->gain);
-    add_rows_at_home(p, l);
-    add_kept(p, l);
-    MOERUN_TRY(moerun__transport(p->label + (size_t)l * R, p->gain, (int32_t)R,
-                                 (int32_t)R, p->room));
-  }
-done:
-  return status;
-}
-
-/* What was solved, on the ranks that its parts were given. */
-static moerun_status relabel(moerun_placement **out, const replan *p) {
-  moerun_status status = MOERUN_OK;
-  const moerun_placement *solved = p->solved;
-  const int32_t E = solved->num_experts;
-  const int32_t R = solved->num_ranks;
-  const int32_t entries = solved->num_layers * E;
-  int32_t *rank_of = NULL;
-  MOERUN_TRY(moerun__alloc(&rank_of, (size_t)solved->replica_offset[entries],
-                           sizeof *rank_of));
-  for (int32_t n = 0; n < entries; n++) {
-    const int32_t *label = p->label + (size_t)(n / E) * (size_t)R;
-    const int32_t first = solved->replica_offset[n];
-    for (int32_t i = first; i < solved->replica_offset[n + 1]; i++) {
-      const int32_t rank = label[solved->rank_of[i]];
-      int32_t at = i; /* ascending */
-      for (; at > first && rank_of[at - 1] > rank; at--) {
-        rank_of[at] = rank_of[at - 1];
-      }
-      rank_of[at] = rank;
-    }
-  }
-  MOERUN_TRY(moerun__placement_create(out, solved->num_layers, E, R,
-                                      solved->replica_offset, rank_of,
-                                      "replaced"));
-done:
-  moerun__free(rank_of);
-  return status;
 }
 
 /* ---- Swaps with the cost of moves ---------------------------------------------- */
@@ -248,7 +159,24 @@ static int find_swap(const replan *p, const moerun__visits *v, int32_t *out_i,
   return found;
 }
 
-/* *out: `from`, which is_plain, after all swaps that repay. */
+/* With speeds: experts leave the ranks that exceed their caps. */
+static moerun_status relieve(int32_t *rank_of, const replan *p) {
+  moerun_status status = MOERUN_OK;
+  const moerun__problem *problem = p->problem;
+  const size_t E = (size_t)problem->num_experts;
+  int32_t overfull = -1; /* what is left of it is judged like all else */
+  if (p->costs->speed == NULL) goto done;
+  for (int32_t l = 0; l < problem->num_layers; l++) {
+    const moerun__bins bins = moerun__problem_bins(problem, l);
+    MOERUN_TRY(moerun__pack_repair(
+        rank_of + (size_t)l * E, &overfull, problem->load + (size_t)l * E,
+        problem->num_experts, &bins, problem->num_ranks));
+  }
+done:
+  return status;
+}
+
+/* *out: `from`, which is_plain, relieved and after all swaps that repay. */
 static moerun_status take_swaps(moerun_placement **out, const replan *p,
                                 const moerun_placement *from) {
   moerun_status status = MOERUN_OK;
@@ -257,7 +185,9 @@ static moerun_status take_swaps(moerun_placement **out, const replan *p,
   int32_t *rank_of = NULL;
   const size_t entries = (size_t)from->num_layers * (size_t)from->num_experts;
   MOERUN_TRY(moerun__alloc(&rank_of, entries, sizeof *rank_of));
-  MOERUN_TRY(moerun__split_of_ranks(&split, p->problem, from->rank_of));
+  memcpy(rank_of, from->rank_of, entries * sizeof *rank_of);
+  MOERUN_TRY(relieve(rank_of, p));
+  MOERUN_TRY(moerun__split_of_ranks(&split, p->problem, rank_of));
   MOERUN_TRY(moerun__visits_create(&visits, p->problem, split));
   for (int32_t l = 0; l < split->num_layers; l++) {
     int32_t i = 0;
@@ -279,8 +209,8 @@ done:
   return status;
 }
 
-/* Whether swaps can start from a placement: no replicas, and counts that differ
- * by one at most. */
+/* Whether swaps can start from a placement: no replicas, and the counts of the
+ * problem. */
 static int is_plain(const moerun_placement *from,
                     const moerun__problem *problem) {
   const int32_t entries = from->num_layers * from->num_experts;
@@ -305,14 +235,43 @@ done:
   return status;
 }
 
-/* Both candidates, and their bytes. */
+/* rows[L] that keep the last rank of each layer busy, as rows of the fastest. */
+static moerun_status count_busy(double *rows, replan *p,
+                                const moerun_placement *placement) {
+  moerun_status status = MOERUN_OK;
+  const size_t R = (size_t)placement->num_ranks;
+  const double *speed = p->topology->speed;
+  double fastest = 0;
+  if (p->costs->speed == NULL) goto done;
+  for (size_t r = 0; r < R; r++) {
+    fastest = fmax(fastest, speed[r]);
+  }
+  MOERUN_TRY(moerun__count_loads(p->load, placement, p->judge, p->topology,
+                                 p->judge->home));
+  for (int32_t l = 0; l < placement->num_layers; l++) {
+    const int64_t *load = p->load + (size_t)l * R;
+    rows[l] = 0;
+    for (size_t r = 0; r < R; r++) {
+      rows[l] = fmax(rows[l], (double)load[r] * fastest / speed[r]);
+    }
+  }
+done:
+  return status;
+}
+
+/* Both candidates, their bytes and their times. */
 static moerun_status make_candidates(replan *p) {
   moerun_status status = MOERUN_OK;
   moerun_placement *named = NULL;
   MOERUN_TRY(solve(p));
   if (p->solved != NULL) {
-    MOERUN_TRY(name_parts(p));
-    MOERUN_TRY(relabel(&named, p));
+    const moerun__naming naming = {.solved = p->solved,
+                                   .current = p->current,
+                                   .trace = p->train,
+                                   .costs = p->costs,
+                                   .speed = p->topology->speed,
+                                   .horizon = horizon_of_train(p)};
+    MOERUN_TRY(moerun__replan_name(&named, &naming));
     if (is_plain(named, p->problem)) {
       MOERUN_TRY(take_swaps(&p->candidate[SOLVED], p, named));
     } else {
@@ -327,6 +286,7 @@ static moerun_status make_candidates(replan *p) {
     if (p->candidate[c] == NULL) continue;
     MOERUN_TRY(
         moerun__replan_bytes(p->after[c], p->candidate[c], p->judge, p->costs));
+    MOERUN_TRY(count_busy(p->busy_after[c], p, p->candidate[c]));
   }
 done:
   moerun_placement_destroy(named);
@@ -335,14 +295,21 @@ done:
 
 /* ---- The decision -------------------------------------------------------------- */
 
-/* Whether any layer sends more than the weights of one expert: if not, nothing
- * that a solver can find repays a move. */
+/* Bytes that rows of the fastest rank are worth in time. */
+static double worth_of(const replan *p, int32_t layer, double rows) {
+  return p->costs->speed == NULL
+             ? 0
+             : rows * (double)p->costs->expert_bytes[layer] /
+                   p->costs->rows_per_expert;
+}
+
+/* Whether any layer sends and waits for more than the weights of one expert: if
+ * not, nothing that a solver can find repays a move. */
 static int can_repay(const replan *p) {
   for (int32_t l = 0; l < p->current->num_layers; l++) {
-    if ((double)p->before[l] * p->costs->horizon >
-        (double)p->costs->expert_bytes[l]) {
-      return 1;
-    }
+    const double most =
+        (double)p->before[l] + worth_of(p, l, p->busy_before[l]);
+    if (most * p->costs->horizon > (double)p->costs->expert_bytes[l]) return 1;
   }
   return 0;
 }
@@ -366,21 +333,27 @@ static void choose_layer(replan *p, moerun__replan_verdict *out, int32_t l) {
   int64_t best = 0;
   int64_t experts = 0;
   int64_t saved = 0;
+  int64_t rows = 0;
   for (int c = 0; c < NUM_CANDIDATES; c++) {
     if (p->candidate[c] == NULL) continue;
     const int64_t lacking = count_lacking(p->current, p->candidate[c], l);
     const int64_t gained =
         llround((double)(p->before[l] - p->after[c][l]) * p->costs->horizon);
-    const int64_t net = gained - lacking * p->costs->expert_bytes[l];
+    const int64_t earlier =
+        llround((p->busy_before[l] - p->busy_after[c][l]) * p->costs->horizon);
+    const int64_t net = gained + llround(worth_of(p, l, (double)earlier)) -
+                        lacking * p->costs->expert_bytes[l];
     if (net <= best) continue;
     best = net;
     experts = lacking;
     saved = gained;
+    rows = earlier;
     p->choice[l] = c + 1;
   }
   out->experts_moved += experts;
   out->bytes_moved += experts * p->costs->expert_bytes[l];
   out->bytes_saved += saved;
+  out->rows_saved += rows;
 }
 
 /* The layers chosen, the current ones elsewhere; NULL if there are none. */
@@ -464,16 +437,19 @@ moerun_status moerun__replan(moerun__replan_verdict *out,
                              const moerun__trace *judge,
                              const moerun__replan_costs *costs) {
   moerun_status status = MOERUN_OK;
-  const moerun__problem_options home = {.objective = MOERUN_OBJECTIVE_FANOUT};
+  const moerun__problem_options home = {.objective = MOERUN_OBJECTIVE_FANOUT,
+                                        .spare_slots = costs->spare_slots};
   replan p = {
       .current = current, .train = train, .judge = judge, .costs = costs};
   memset(out, 0, sizeof *out);
   MOERUN_TRY(check(current, train));
   MOERUN_TRY(check(current, judge));
   MOERUN_TRY(allocate(&p));
-  MOERUN_TRY(moerun__replan_bytes(p.before, current, judge, costs));
-  if (!can_repay(&p)) goto done;
   MOERUN_TRY(make_topology(&p.topology, current->num_ranks));
+  if (costs->speed != NULL) set_speeds(p.topology, costs->speed);
+  MOERUN_TRY(moerun__replan_bytes(p.before, current, judge, costs));
+  MOERUN_TRY(count_busy(p.busy_before, &p, current));
+  if (!can_repay(&p)) goto done;
   MOERUN_TRY(moerun__problem_create(&p.problem, train, p.topology, &home));
   MOERUN_TRY(make_candidates(&p));
   for (int32_t l = 0; l < current->num_layers; l++) {

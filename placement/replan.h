@@ -5,26 +5,38 @@
 
 #include "placement/problem.h"
 
-/* What crosses between ranks. */
+/* What crosses between ranks, and what time is worth. */
 typedef struct moerun__replan_costs {
   int64_t copy_bytes;          /* of a token's row to another rank       */
   int64_t result_bytes;        /* of a result row home                   */
   const int64_t *expert_bytes; /* [L] weights of one expert of a layer   */
   double horizon;              /* a placement is kept for so many times the
                                   tokens of the trace that it is judged by */
-  int32_t spare_slots; /* replicas that a rank has room for in each layer */
+  int32_t spare_slots; /* experts that a rank has room for in each layer beyond
+                          an even share: replicas, or those of slow ranks   */
+  const double *speed; /* [R] borrowed, by their ratios; NULL: not looked at,
+                          and neither are loads                             */
+  double rows_per_expert; /* with speeds, above 0: of one expert's rows so many
+                             are computed by the fastest rank in the time that
+                             sending its weights is worth                   */
 } moerun__replan_costs;
 
 typedef struct moerun__replan_verdict {
   moerun_placement *placement; /* the caller's; NULL: stay */
   int64_t experts_moved;       /* replicas that a rank lacks now */
   int64_t bytes_moved;         /* their weights */
-  int64_t bytes_saved;         /* of rows, over the horizon: predicted, and in
-                                  every layer that changes more than it moves */
+  int64_t bytes_saved;         /* of rows, over the horizon: predicted */
+  int64_t rows_saved;          /* of the rank that ends last in each layer, as
+                                  rows of the fastest rank, over the horizon:
+                                  predicted; 0 without speeds                */
 } moerun__replan_verdict;
 
-/* Solves for `train`, names ranks so that little moves and tokens find experts
- * at home, and takes those layers where `judge` says that it repays the move:
+/* The rule, for each layer that changes: bytes_saved, and rows_saved times
+ * expert_bytes / rows_per_expert, are together more than bytes_moved. */
+
+/* Solves for `train` with loads by speed, names ranks so that little moves and
+ * tokens find experts at home, and takes those layers that repay their move by
+ * that rule, counted on `judge`:
  * other routing than that solved for, or every prediction would be too good.
  * Both have homes. The same input gives the same verdict. */
 moerun_status moerun__replan(moerun__replan_verdict *out,

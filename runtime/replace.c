@@ -25,9 +25,12 @@ typedef struct verdict {
 
 /* ---- Create ------------------------------------------------------------------- */
 
-int32_t moerun__replacer_slots(const moerun_placement *placement) {
-  const int32_t entries = placement->num_layers * placement->num_experts;
-  int32_t slots = (placement->num_experts - 1) / placement->num_ranks + 1;
+int32_t moerun__replacer_slots(const moerun_placement *placement,
+                               int32_t spare_slots) {
+  const int32_t E = placement->num_experts;
+  const int32_t entries = placement->num_layers * E;
+  int32_t slots = (E - 1) / placement->num_ranks + 1;
+  slots = spare_slots < E - slots ? slots + spare_slots : E;
   if (placement->replica_offset[entries] == entries) return slots;
   for (int32_t r = 0; r < placement->num_ranks; r++) {
     const int32_t most = moerun__placement_max_slots(placement, r);
@@ -52,7 +55,7 @@ static void size_replacer(moerun__replacer *r,
   r->row_bytes = (size_t)config->num_moe_layers *
                  (size_t)moerun__config_terms(config) * sizeof(int16_t);
   r->box_bytes = sizeof(moerun__box_head) + (size_t)r->capacity * r->row_bytes;
-  r->slots = moerun__replacer_slots(placement);
+  r->slots = moerun__replacer_slots(placement, options->spare_slots);
   r->spare_slots = r->slots - (placement->num_experts - 1) / R - 1;
   r->own_layers = moerun__replacer_layers(placement, rank);
   r->layer_ints = 1 + (size_t)R * (size_t)r->slots;
@@ -70,6 +73,7 @@ static void lay_out(moerun__replacer *r, int32_t num_ranks, int32_t rank,
   r->parts = moerun__arena_take(arena, rank == 0 ? R : 0, r->part_bytes);
   r->expert_bytes =
       moerun__arena_take(arena, (size_t)r->own_layers, sizeof *r->expert_bytes);
+  moerun__lasting_lay_out(&r->lasting, arena, num_ranks);
 }
 
 size_t moerun__replacer_bytes(const moerun__model_config *config,
@@ -86,16 +90,18 @@ static moerun_status check(const moerun_session *session,
                            const moerun_model *model,
                            const moerun__replace_options *options) {
   moerun_status status = MOERUN_OK;
-  const int32_t slots = moerun__replacer_slots(model->placement);
+  const int32_t slots =
+      moerun__replacer_slots(model->placement, options->spare_slots);
   MOERUN_REQUIRE(session->model == model && session->trace != NULL,
                  MOERUN_ERR_INVALID,
                  "replace: expected a session of this model that records its "
                  "routing");
-  MOERUN_REQUIRE(options->every >= 1 && options->window >= 1,
+  MOERUN_REQUIRE(options->every >= 1 && options->window >= 1 &&
+                     options->spare_slots >= 0,
                  MOERUN_ERR_INVALID,
-                 "replace: expected 1 step and 1 token or more, found %d and "
-                 "%d",
-                 options->every, options->window);
+                 "replace: expected 1 step and 1 token or more and spare slots "
+                 "from 0, found %d, %d and %d",
+                 options->every, options->window, options->spare_slots);
   MOERUN_REQUIRE(session->moe.max_slots >= slots, MOERUN_ERR_INVALID,
                  "replace: expected a session with room for %d experts of a "
                  "layer, found %d",
@@ -121,6 +127,7 @@ static moerun_status create_local(moerun__replacer **out,
   MOERUN_TRY(moerun__alloc_unset(&r->block, arena.used, 1));
   arena = (moerun__arena){r->block, 0};
   lay_out(r, comm->size, comm->rank, &arena);
+  moerun__lasting_clear(&r->lasting);
 done:
   return status;
 }
@@ -179,7 +186,8 @@ moerun__replace_count moerun__replacer_count(const moerun__replacer *r) {
 static moerun_status gather(moerun__replacer *r, size_t *stride) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = r->model->comm;
-  const moerun__box_head head = {r->rows_fed};
+  const moerun__speed *own = &r->session->moe.speed;
+  const moerun__box_head head = {r->rows_fed, own->applied, own->changes};
   int64_t most = -(int64_t)moerun__replacer_kept(r, r->rows_fed);
   memcpy(r->box, &head, sizeof head);
   MOERUN_TRY(comm->ops->minimum(comm, &most));
@@ -189,6 +197,16 @@ static moerun_status gather(moerun__replacer *r, size_t *stride) {
       comm->ops->broadcast(comm, r->boxes, (size_t)comm->size * *stride));
 done:
   return status;
+}
+
+static void see_speeds(moerun__replacer *r, size_t stride) {
+  for (int32_t rank = 0; rank < r->model->comm->size; rank++) {
+    moerun__box_head head;
+    memcpy(&head, r->boxes + (size_t)rank * stride, sizeof head);
+    moerun__lasting_see(&r->lasting, rank, (int32_t)head.speed,
+                        head.speed_changes);
+  }
+  moerun__lasting_conclude(&r->lasting);
 }
 
 /* ---- What rank 0 makes of it --------------------------------------------------------- */
@@ -205,6 +223,7 @@ static moerun_status add_parts(const moerun__replacer *r,
     count->bytes_moved += head.count.bytes_moved;
     count->bytes_predicted += head.count.bytes_predicted;
     count->bytes_counted += head.count.bytes_counted;
+    count->rows_predicted += head.count.rows_predicted;
   }
   return first;
 }
@@ -361,6 +380,7 @@ static moerun_status look(moerun__replacer *r, int decides) {
   moerun__part_head head = {0};
   moerun__stage_begin(&r->session->stats);
   MOERUN_TRY(gather(r, &stride));
+  see_speeds(r, stride);
   const moerun_status own =
       moerun__replacer_decide(r, &head.count, stride, decides);
   head.status = (int64_t)own;

@@ -9,11 +9,20 @@ typedef struct moerun__replace_options {
   int32_t every;  /* steps between two looks, >= 1 */
   int32_t window; /* of tokens of all ranks together, the latest before a look:
                      what is looked at, >= 1                                  */
+  int32_t spare_slots; /* experts that each rank has room for in each layer
+                          beyond an even share                              */
 } moerun__replace_options;
 
 /* What came of it, the same on all ranks. A move repays itself if the bytes of
  * rows between ranks that it is predicted to save until the next look exceed
- * the bytes of expert weights that it sends between ranks, once. */
+ * the bytes of expert weights that it sends between ranks, once.
+ *
+ * Where the session balances and a rank's speed has differed from the others'
+ * for a whole period of looks, load caps follow the speeds, and rows that the
+ * slowest rank has less are worth bytes too: a layer's expert may be sent for so
+ * many rows of the fastest rank's time (moerun__plan_options.min_rows) that it
+ * takes off the layer until the next look. From then on they count, so that when
+ * the speed comes back the same rule moves experts back. */
 typedef struct moerun__replace_count {
   int64_t looks;
   int64_t moves; /* looks after which experts moved */
@@ -23,6 +32,9 @@ typedef struct moerun__replace_count {
   int64_t bytes_counted;   /* the same, by the routing that came then: what
                               the placement before the move would have sent,
                               less what was sent                            */
+  int64_t rows_predicted;  /* saved by each move to the next look: of the rank
+                              that ends last in each layer, as rows of the
+                              fastest; 0 while speeds are equal             */
 } moerun__replace_count;
 
 typedef struct moerun__replacer moerun__replacer;
@@ -46,9 +58,10 @@ moerun_status moerun__replacer_end(moerun__replacer *replacer);
 moerun__replace_count moerun__replacer_count(const moerun__replacer *replacer);
 
 /* Most experts of a layer that placements made here put on one rank, if the
- * first is `placement`: ceil(E / R), and where it has replicas, as many as it
- * puts on any. */
-int32_t moerun__replacer_slots(const moerun_placement *placement);
+ * first is `placement`: ceil(E / R) and the spare slots, and where it has
+ * replicas, as many as it puts on any. */
+int32_t moerun__replacer_slots(const moerun_placement *placement,
+                               int32_t spare_slots);
 /* Bytes that create allocates on `rank`; a look needs the solver's tables for the
  * rank's share of the layers on top. */
 size_t moerun__replacer_bytes(const moerun__model_config *config,

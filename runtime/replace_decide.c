@@ -136,12 +136,15 @@ static void close_view(view *v) {
 
 static moerun__replan_costs costs_of(const moerun__replacer *r) {
   const moerun__model_config *config = &r->model->config;
+  const int32_t rows = r->session->moe.plan_options.min_rows;
   return (moerun__replan_costs){
       .copy_bytes = (int64_t)moerun__copy_bytes(config, r->session->moe.wire),
       .result_bytes =
           (int64_t)moerun__result_bytes(config, r->session->moe.wire),
       .expert_bytes = r->expert_bytes,
-      .spare_slots = r->spare_slots};
+      .spare_slots = r->spare_slots,
+      .speed = r->lasting.counts ? r->lasting.relative : NULL,
+      .rows_per_expert = rows > 1 ? rows : 1};
 }
 
 /* *bytes += sign * bytes of rows of the placement, of own layers. */
@@ -219,6 +222,7 @@ moerun_status moerun__replacer_decide(moerun__replacer *r,
   count->experts_moved = found.experts_moved;
   count->bytes_moved = found.bytes_moved;
   count->bytes_predicted = found.bytes_saved;
+  count->rows_predicted = found.rows_saved;
   if (found.placement != NULL) write_layers(&v, found.placement);
 done:
   close_view(&v);

@@ -2,6 +2,7 @@
 #ifndef MOERUN_RUNTIME_REPLACER_H
 #define MOERUN_RUNTIME_REPLACER_H
 
+#include "runtime/balance/lasting.h"
 #include "runtime/replace.h"
 
 /* Letters: L MoE layers, R ranks. */
@@ -9,6 +10,8 @@
 /* In front of a rank's rows. */
 typedef struct moerun__box_head {
   int64_t rows_fed; /* since the last look */
+  int64_t speed;    /* as in moerun__speed: applied, and its changes */
+  int64_t speed_changes;
 } moerun__box_head;
 
 /* What a rank has decided for its layers; behind it for each of them int32_t
@@ -36,6 +39,7 @@ struct moerun__replacer {
   size_t layer_ints;     /* of one layer in a part */
   int32_t own_layers;    /* this rank decides for */
   int64_t *expert_bytes; /* [own_layers] of packed weights */
+  moerun__lasting lasting;
   int64_t rows_fed;
   int32_t steps; /* since the last look */
   moerun__replace_count count;

@@ -111,9 +111,10 @@ static const moerun__config_row table[] = {
                "of the method; what is best by then counts; 0: none"),
     INT_ROW("polish", "0", "rounds", 0, 1048576, PLACE,
             "of annealing beyond the method's own"),
-    INT_ROW("spare_slots", "0", "experts", 0, 32767, PLACE,
+    INT_ROW("spare_slots", "0", "experts", 0, 32767, SIZED | PLACE,
             "experts that a rank has room for in each layer beyond an even "
-            "share: replicas, and where speeds differ, those of slow ranks"),
+            "share: replicas, and where speeds differ, those of slow ranks; "
+            "of a run with --replace-every"),
     INT_ROW("expert_groups", "1", "groups", 1, 32767, PLACE,
             "eplb: groups of neighbouring experts, each on one node if the "
             "nodes divide them"),

@@ -59,6 +59,9 @@ static moerun_placement *make_placement(int has_replicas) {
   return placement;
 }
 
+/* Speeds that are counted, so that no rank is slow by the machine's load. */
+static moerun__faults counted;
+
 /* Without `every` nothing is ever replaced. Rows that balancing moves are not
  * foreseen: where bytes are compared it is off. */
 static void set_up_with(rig *r, int has_replicas, int32_t every, int32_t window,
@@ -67,10 +70,10 @@ static void set_up_with(rig *r, int has_replicas, int32_t every, int32_t window,
                                           .max_sequences = 2,
                                           .kv_tokens = 2 * STEPS * ROWS,
                                           .balance = balance};
-  moerun__session_extra extra = {.record_trace = 1};
+  moerun__session_extra extra = {.record_trace = 1, .faults = &counted};
   memset(r, 0, sizeof *r);
   r->placement = make_placement(has_replicas);
-  extra.max_slots = moerun__replacer_slots(r->placement);
+  extra.max_slots = moerun__replacer_slots(r->placement, 0);
   assert_all_ok(
       moerun_model_load(&r->model, comm, r->placement, files.path, NULL));
   assert_all_ok(
@@ -390,6 +393,10 @@ int main(int argc, char **argv) {
   open_world(&files, narrow);
   comm = files.comm;
   if (moerun_model_shape_load(&shape, files.path) != MOERUN_OK) {
+    return EXIT_FAILURE;
+  }
+  if (moerun__faults_parse(&counted, "rank=0,compute=2x,from=1000000,"
+                                     "clock=counted") != MOERUN_OK) {
     return EXIT_FAILURE;
   }
   if (test_rank() == 0) (void)printf("seed %d\n", SEED);

@@ -89,7 +89,7 @@ while [ "$i" -lt 14 ]; do
 done | paste -d ' ' - - > long
 succeed 1 run --model "$model" --prompts long --output h
 succeed 3 run --model "$model" --prompts long --output k --replace-every 6 \
-  --replace-window 16384 --metrics m
+  --replace-window 16384 --metrics m --balance off
 same h k
 says 'replacement      moves after'
 replaced() {
@@ -100,5 +100,13 @@ replaced() {
   [ "$(replaced row_bytes_saved_predicted)" -gt "$(replaced bytes_moved)" ] &&
   [ "$(replaced row_bytes_saved_counted)" -gt 0 ] ||
   complain "m: $(grep -A 2 replacement m)"
+
+# Nor do those that leave a slow rank.
+succeed 3 run --model "$model" --prompts long --output k --replace-every 6 \
+  --replace-window 16384 --metrics m --overwrite --spare-slots 2 \
+  --fault rank=1,compute=8x,clock=counted --balance-rows 8
+same h k
+[ "$(replaced last_rank_rows_saved_predicted)" -gt 0 ] ||
+  complain "m: $(grep -A 3 replacement m)"
 
 exit "$failures"

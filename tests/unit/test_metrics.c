@@ -22,7 +22,8 @@ static moerun__model_config model = {.num_layers = 3,
 static moerun_placement placement = {.method = "block"};
 static moerun__config *config;
 static moerun__report report;
-static const moerun__replace_count replaced = {4, 2, 10, 5000, 7000, -6000};
+static const moerun__replace_count replaced = {4,    2,     10, 5000,
+                                               7000, -6000, 900};
 static moerun__run_facts facts;
 
 static int set_up(void **state) {
@@ -121,6 +122,7 @@ static const wanted numbers[] = {
     {"replacement.bytes_moved", 5000},
     {"replacement.row_bytes_saved_predicted", 7000},
     {"replacement.row_bytes_saved_counted", -6000},
+    {"replacement.last_rank_rows_saved_predicted", 900},
     {"stage_seconds.experts.min", 0.25},
     {"stage_seconds.experts.rank_of_max", 1},
     {"stage_seconds.head.max", 0},

@@ -336,6 +336,135 @@ static void spare_slots_are_filled(void **state) {
   synthetic_free(&train);
 }
 
+/* ---- Speeds ------------------------------------------------------------------- */
+
+static const double slow_last[RANKS] = {1, 1, 0.25};
+
+/* Rows of the fastest rank until the last one is done, all layers; *on_slow: rows
+ * of the slow rank. */
+static double busy(const moerun_placement *p, const moerun__trace *trace,
+                   int64_t *on_slow) {
+  moerun__topology *topology = NULL;
+  int64_t load[LAYERS * RANKS];
+  double sum = 0;
+  assert_int_equal(moerun__topology_parse(&topology, "3 ranks"), MOERUN_OK);
+  assert_int_equal(moerun__count_loads(load, p, trace, topology, trace->home),
+                   MOERUN_OK);
+  *on_slow = 0;
+  for (int32_t l = 0; l < LAYERS; l++) {
+    const int64_t *of = load + (ptrdiff_t)l * RANKS;
+    sum += fmax(fmax((double)of[0], (double)of[1]), 4 * (double)of[2]);
+    *on_slow += of[2];
+    assert_int_equal(of[0] + of[1] + of[2], 900 * TERMS);
+  }
+  moerun__topology_destroy(topology);
+  return sum;
+}
+
+static void slow_ranks_are_relieved(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun__trace judge = make_trace(2);
+  moerun_placement *now = make_blocks();
+  static const int64_t weights[LAYERS] = {3000, 2000, 1000};
+  int64_t share = LAYERS * 900 * TERMS;
+  for (int32_t spare = 0; spare < 4; spare += 3) {
+    moerun__replan_costs costs = make_costs(weights, 2);
+    moerun__replan_verdict v;
+    int64_t slow_before = 0;
+    int64_t slow_after = 0;
+    costs.speed = slow_last;
+    costs.rows_per_expert = 20;
+    costs.spare_slots = spare;
+    assert_int_equal(moerun__replan(&v, now, &train, &judge, &costs),
+                     MOERUN_OK);
+    assert_non_null(v.placement);
+    assert_int_equal(moerun__placement_check(v.placement), MOERUN_OK);
+    const double saved = busy(now, &judge, &slow_before) -
+                         busy(v.placement, &judge, &slow_after);
+    assert_true(fabs((double)v.rows_saved - 2 * saved) <= LAYERS);
+    assert_true(2 * slow_after < slow_before);
+    assert_true(slow_after < share);
+    share = slow_after; /* room takes more off it */
+    for (int32_t n = 0; n < LAYERS * RANKS; n++) {
+      assert_in_range(v.placement->slot_count[n], spare > 0 ? 1 : 4, 4 + spare);
+    }
+    moerun_placement_destroy(v.placement);
+  }
+  /* A ninth of all, but for what the older half did not foretell. */
+  assert_true(9 * share <= LAYERS * 900 * TERMS * 12 / 10);
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+  synthetic_free(&judge);
+}
+
+/* Weights that no traffic repays: it is time that does, at its price. */
+static void time_repays_at_its_price(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun__trace judge = make_trace(2);
+  moerun_placement *now = make_blocks();
+  static const int64_t dear[LAYERS] = {INT64_C(1) << 24, INT64_C(1) << 24,
+                                       INT64_C(1) << 24};
+  static const double equal[RANKS] = {3, 3, 3};
+  static const struct {
+    const double *speed;
+    double rows_per_expert;
+    int moves;
+  } cases[] = {
+      {NULL, 0, 0}, {slow_last, 20, 1}, {slow_last, 1e5, 0}, {equal, 1e5, 0}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    moerun__replan_costs costs = make_costs(dear, 1);
+    moerun__replan_verdict v;
+    costs.speed = cases[i].speed;
+    costs.rows_per_expert = cases[i].rows_per_expert;
+    assert_int_equal(moerun__replan(&v, now, &train, &judge, &costs),
+                     MOERUN_OK);
+    assert_int_equal(v.placement != NULL, cases[i].moves);
+    assert_true((double)v.bytes_saved +
+                    (double)v.rows_saved * (double)dear[0] / 20 >=
+                (double)v.bytes_moved);
+    assert_true((v.rows_saved > 0) == cases[i].moves);
+    moerun_placement_destroy(v.placement);
+  }
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+  synthetic_free(&judge);
+}
+
+/* Placed for a slow rank that is slow no more: loads alone bring experts back. */
+static void experts_come_back(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun__trace judge = make_trace(2);
+  moerun_placement *now = make_blocks();
+  static const int64_t weights[LAYERS] = {1000, 1000, 1000};
+  static const double equal[RANKS] = {1, 1, 1};
+  moerun__replan_costs costs = make_costs(weights, 2);
+  moerun__replan_verdict away;
+  moerun__replan_verdict back;
+  int64_t slow[2];
+  costs.speed = slow_last;
+  costs.rows_per_expert = 20;
+  costs.spare_slots = 3;
+  assert_int_equal(moerun__replan(&away, now, &train, &judge, &costs),
+                   MOERUN_OK);
+  assert_non_null(away.placement);
+  costs.speed = equal;
+  assert_int_equal(
+      moerun__replan(&back, away.placement, &train, &judge, &costs), MOERUN_OK);
+  assert_non_null(back.placement);
+  (void)busy(away.placement, &judge, &slow[0]);
+  (void)busy(back.placement, &judge, &slow[1]);
+  assert_true(slow[1] > 2 * slow[0]);
+  assert_true(back.rows_saved > 0);
+  moerun_placement_destroy(away.placement);
+  moerun_placement_destroy(back.placement);
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+  synthetic_free(&judge);
+}
+
 static void traces_without_homes_are_refused(void **state) {
   (void)state;
   moerun__trace trace = make_trace(1);
@@ -354,7 +483,9 @@ static void failed_allocations_leave_nothing_behind(void **state) {
   (void)state;
   moerun__trace train = make_trace(1);
   moerun_placement *now = make_blocks();
-  const moerun__replan_costs costs = make_costs(cheap, 1);
+  moerun__replan_costs costs = make_costs(cheap, 1);
+  costs.speed = slow_last;
+  costs.rows_per_expert = 20;
   const size_t live = moerun__alloc_live();
   for (long nth = 0;; nth++) {
     moerun__replan_verdict v;
@@ -383,6 +514,9 @@ int main(void) {
       cmocka_unit_test(few_move_where_few_are_wrong),
       cmocka_unit_test(replicas_stay_in_layers_that_do_not_change),
       cmocka_unit_test(spare_slots_are_filled),
+      cmocka_unit_test(slow_ranks_are_relieved),
+      cmocka_unit_test(time_repays_at_its_price),
+      cmocka_unit_test(experts_come_back),
       cmocka_unit_test(traces_without_homes_are_refused),
       cmocka_unit_test(failed_allocations_leave_nothing_behind),
   };
