@@ -57,6 +57,21 @@ succeed 3 run --model home --prompts prompts --output a --balance off \
 succeed 0 run --model home --prompts prompts --output b --wire bf16
 same a b
 
+# Beside shared experts and a bias of the choice; and where nearly every row
+# stays at home, with ranks that hold no expert.
+prompts 6 > few
+succeed 0 synth --output dots1 --arch dots1 --layers 3 --hidden 64 --heads 4 \
+  --experts 8 --experts-per-token 5 --expert-width 8 --vocab 300 \
+  --null-experts 2 --copy-experts 2 --constant-experts 2 --shared-experts 1
+succeed 0 synth --output alone --arch olmoe --layers 2 --hidden 64 --heads 4 \
+  --experts 1 --experts-per-token 3 --expert-width 8 --vocab 300 \
+  --zero-experts 50 --constant-experts 1
+for other in dots1 alone; do
+  succeed 0 run --model $other --prompts few --output $other.0
+  succeed 3 run --model $other --prompts few --output $other.3
+  same $other.0 $other.3
+done
+
 # ---- With limits on top
 
 for limit in '--capacity 0.8 --isolation route --drop-weights none' \
