@@ -27,6 +27,9 @@ static const char usage[] =
     "  --guests N     experts of others a rank has room for (8)\n"
     "  --model DIR    checkpoint of attack, gamma and isolation, which are\n"
     "                 left out without it\n"
+    "  --weight-rows N\n"
+    "                 replay: rows in whose time an expert's weights arrive;\n"
+    "                 calls then cost nothing              (measured)\n"
     "  --text FILE    ordinary prompts for them\n"
     "  --batches N    of gamma and isolation, at most; 0: as many as the\n"
     "                 text has                             (0)\n"
@@ -66,6 +69,7 @@ static moerun_status parse_option(bench_options *o, const char *flag,
       {"--width", &o->expert_width, 32, 1 << 15},
       {"--batches", &o->batches, 0, 1 << 20},
       {"--guests", &o->guests, 0, MOERUN_MAX_GUESTS},
+      {"--weight-rows", &o->weight_rows, 1, 1 << 20},
   };
   const struct {
     const char *name;

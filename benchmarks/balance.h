@@ -19,6 +19,7 @@ typedef struct bench_options {
   int64_t expert_width;  /* F */
   int64_t guests;        /* of other ranks' experts, room on each */
   int64_t batches;       /* of the text at most, gamma and isolation; 0: all */
+  int64_t weight_rows;   /* of replay; 0: measured */
   const char *model;  /* of attack, gamma, isolation; NULL: they are left out */
   const char *text;   /* file, for the same */
   const char *json;   /* NULL: none */

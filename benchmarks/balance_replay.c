@@ -51,6 +51,14 @@ typedef struct replay {
   double came[MOST_MOVES];
 } replay;
 
+/* The same numbers on any machine. */
+static void use_rows(replay *r, int32_t weight_rows) {
+  moerun__speed_expect(&r->rates, 1e-6, MOERUN_FFN_TILE * 1e-6,
+                       MOERUN_FFN_TILE);
+  r->options.weight_rows = weight_rows;
+  r->options.min_rows = weight_rows > 32 ? weight_rows : 32;
+}
+
 /* A session of the same widths is made, and calibrates itself. */
 static moerun_status measure(replay *r, bench *b) {
   moerun_status status = MOERUN_OK;
@@ -61,6 +69,9 @@ static moerun_status measure(replay *r, bench *b) {
       bench_layer_session(&session, b, &layer, MOERUN_BALANCE_AUTO, NULL));
   r->rates = session->moe.speed;
   r->options = session->moe.plan_options;
+  if (b->options.weight_rows > 0) {
+    use_rows(r, (int32_t)b->options.weight_rows);
+  }
   r->weight_seconds = r->options.weight_rows *
                       moerun__speed_expected(&r->rates, MOERUN_FFN_TILE) /
                       MOERUN_FFN_TILE;

@@ -50,6 +50,9 @@ void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
   plan->order = moerun__arena_take(arena, P > R ? P : R, sizeof *plan->order);
   plan->guests = moerun__arena_take(arena, R, sizeof *plan->guests);
   plan->late = moerun__arena_take(arena, R, sizeof *plan->late);
+  plan->lost = moerun__arena_take(arena, R, sizeof *plan->lost);
+  plan->reserve = moerun__arena_take(arena, R, sizeof *plan->reserve);
+  plan->best = moerun__arena_take(arena, R, sizeof *plan->best);
   moerun__tree_lay_out(plan, arena);
 }
 
@@ -130,11 +133,21 @@ static void read_speeds(moerun__plan *plan, const moerun__demand *demand) {
  * share is the least that a budget is. */
 enum { LEAST_SHARE = 20 };
 
+/* A rank's reserve is no budget. If that leaves it no time for others, it keeps
+ * its own rows. */
 static void set_budgets(moerun__plan *plan, int64_t total, int32_t slack) {
-  moerun__plan_shares(plan->budget, total, plan->speed, plan->num_ranks);
+  int64_t reserves = 0;
   for (int32_t r = 0; r < plan->num_ranks; r++) {
-    const int64_t least = total / (LEAST_SHARE * (int64_t)plan->num_ranks);
-    const int64_t share = plan->budget[r] > least ? plan->budget[r] : least;
+    reserves += plan->reserve[r];
+  }
+  moerun__plan_shares(plan->budget, total + reserves, plan->speed,
+                      plan->num_ranks);
+  for (int32_t r = 0; r < plan->num_ranks; r++) {
+    const int64_t own = plan->reserve[r] > 0 ? plan->before[r] : 0;
+    int64_t least = total / (LEAST_SHARE * (int64_t)plan->num_ranks);
+    int64_t share = plan->budget[r] - plan->reserve[r];
+    if (least < own) least = own;
+    if (share < least) share = least;
     plan->budget[r] = (share * slack + 999) / 1000;
   }
 }
@@ -360,17 +373,24 @@ static int32_t order_hosts(moerun__plan *plan, const moerun__demand *demand) {
 /* ---- What it is worth ---------------------------------------------------------- */
 
 /* When the last rank ends, if a guest's rows wait for weights that are sent,
- * and those of its later guests for them. */
-static int64_t end_of(const moerun__plan *plan, int32_t weight_rows) {
-  int64_t end = longest(plan, plan->load);
+ * and those of its later guests for them; lost[r]: the rows that rank r could
+ * compute while it waits. */
+static int64_t end_of(moerun__plan *plan, int32_t weight_rows) {
+  int64_t end = 0;
   int64_t *late = plan->late; /* rows of a rank from this arrival on */
   memset(late, 0, (size_t)plan->num_ranks * sizeof *late);
+  memset(plan->lost, 0, (size_t)plan->num_ranks * sizeof *plan->lost);
   for (int32_t i = plan->num_sends - 1; i >= 0; i--) {
     const moerun__move *move = &plan->moves[plan->sends[i].move];
-    const int64_t arrival =
-        (int64_t)plan->sends[i].turn * weight_rows * MOERUN_SPEED_ONE;
-    late[move->rank] += move->rows;
-    const int64_t done = arrival + time_of(plan, move->rank, late[move->rank]);
+    const int32_t r = move->rank;
+    const int64_t turns = (int64_t)plan->sends[i].turn * weight_rows;
+    late[r] += move->rows;
+    const int64_t wait =
+        turns * plan->speed[r] / MOERUN_SPEED_ONE - (plan->load[r] - late[r]);
+    if (wait > plan->lost[r]) plan->lost[r] = wait;
+  }
+  for (int32_t r = 0; r < plan->num_ranks; r++) {
+    const int64_t done = time_of(plan, r, plan->load[r] + plan->lost[r]);
     if (done > end) end = done;
   }
   return end;
@@ -440,6 +460,48 @@ static void sort_moves(moerun__plan *plan) {
   }
 }
 
+/* Moves and sends for the budgets; returns when the last rank ends. */
+static int64_t make_moves(solver *s) {
+  moerun__plan *plan = s->plan;
+  const size_t R = (size_t)plan->num_ranks;
+  plan->num_moves = 0;
+  memcpy(plan->load, plan->before, R * sizeof *plan->load);
+  memset(plan->guests, 0, R * sizeof *plan->guests);
+  const int32_t count = order_hosts(plan, s->demand);
+  for (int32_t i = 0; i < count; i++) {
+    give_away(s, plan->order[i]);
+  }
+  sort_moves(plan);
+  moerun__tree_grow(plan, s->demand);
+  return end_of(plan, s->options->weight_rows);
+}
+
+enum { ATTEMPTS = 8 };
+
+/* Where ranks wait for weights, an even split is not what ends first: those that
+ * lose more time shall get fewer rows. How much a rank loses depends on the
+ * plan again, so reserves follow the losses by halves; the best of all attempts
+ * is made once more. */
+static int64_t improve(solver *s, int64_t total, int64_t end) {
+  moerun__plan *plan = s->plan;
+  const size_t bytes = (size_t)plan->num_ranks * sizeof *plan->reserve;
+  if (end == longest(plan, plan->load)) return end;
+  memset(plan->best, 0, bytes);
+  for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+    for (int32_t r = 0; r < plan->num_ranks; r++) {
+      plan->reserve[r] = (plan->reserve[r] + plan->lost[r] + 1) / 2;
+    }
+    set_budgets(plan, total, s->options->slack);
+    const int64_t now = make_moves(s);
+    if (now >= end) continue;
+    end = now;
+    memcpy(plan->best, plan->reserve, bytes);
+  }
+  memcpy(plan->reserve, plan->best, bytes);
+  set_budgets(plan, total, s->options->slack);
+  return make_moves(s);
+}
+
 void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
                         const moerun__demand *demand,
                         const moerun__plan_options *options) {
@@ -449,6 +511,7 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
   plan->num_sends = 0;
   const int64_t total = count_loads(plan, demand);
   read_speeds(plan, demand);
+  memset(plan->reserve, 0, (size_t)plan->num_ranks * sizeof *plan->reserve);
   set_budgets(plan, total, options->slack);
   const int32_t least = options->threshold_held < options->threshold
                             ? options->threshold_held
@@ -456,14 +519,7 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
   if (total == 0 || !is_uneven(plan, total, least)) return;
   s.last_way = is_uneven(plan, total, options->threshold) ? IS_SENT : HOLDS;
   const int64_t before = longest(plan, plan->load);
-  memset(plan->guests, 0, (size_t)plan->num_ranks * sizeof *plan->guests);
-  const int32_t count = order_hosts(plan, demand);
-  for (int32_t i = 0; i < count; i++) {
-    give_away(&s, plan->order[i]);
-  }
-  sort_moves(plan);
-  moerun__tree_grow(plan, demand);
-  if (end_of(plan, options->weight_rows) >= before) drop(plan);
+  if (improve(&s, total, make_moves(&s)) >= before) drop(plan);
   seat_guests(plan, guests, demand);
 }
 

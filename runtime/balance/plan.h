@@ -5,9 +5,10 @@
  * one host (a replica of an expert): to another host of the expert, or to a
  * rank that holds or is sent a copy of its weights for a while, a guest. The
  * method is least-loaded expert parallelism (LLEP, arXiv 2601.17111) with time
- * in place of rows, so that slow ranks get less, and four repairs: a rank gives
- * away its excess and no more; a crumb never sends an expert; a rank gets each
- * expert once; and a plan that would not end sooner is dropped. */
+ * in place of rows, so that slow ranks get less and ranks that wait for weights
+ * too, and four repairs: a rank gives away its excess and no more; a crumb never
+ * sends an expert; a rank gets each expert once; and a plan that would not end
+ * sooner is dropped. */
 #ifndef MOERUN_RUNTIME_BALANCE_PLAN_H
 #define MOERUN_RUNTIME_BALANCE_PLAN_H
 
@@ -128,10 +129,13 @@ typedef struct moerun__plan {
   int64_t *host_rows;  /* [P] scratch */
   int32_t *order;      /* [max(P, R)] scratch */
   int32_t *guests;     /* [R] scratch: guests this plan uses */
-  int64_t *late;       /* [R] scratch */
-  int32_t *link;       /* [2][R] scratch: last turn of a rank, out and in */
-  int32_t *places;     /* [max_moves] scratch: moves, by tree */
-  int32_t *turn;       /* [max_moves] scratch: in which the weights come */
+  int64_t *reserve;    /* [R] rows left out of the budget for time it waits */
+  int64_t *best;       /* [R] scratch: reserves of the best plan so far */
+  int64_t *lost;   /* [R] rows it could compute while it waits for weights */
+  int64_t *late;   /* [R] scratch */
+  int32_t *link;   /* [2][R] scratch: last turn of a rank, out and in */
+  int32_t *places; /* [max_moves] scratch: moves, by tree */
+  int32_t *turn;   /* [max_moves] scratch: in which the weights come */
   moerun__tree *trees; /* [max_moves] scratch */
 } moerun__plan;
 

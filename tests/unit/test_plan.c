@@ -160,21 +160,31 @@ static void threshold_leaves_small_skew(void **state) {
   moerun__free(w.block);
 }
 
-/* Weights that take longer to arrive than the rows would take to compute. */
+/* Ranks that wait for weights get less, and none if others end before. */
 static void slow_links_keep_rows(void **state) {
   (void)state;
   world w;
   set_up_vector(&w, (const int32_t[8]){700, 20, 20, 20, 10, 10, 10, 10});
-  w.options.weight_rows = 269; /* the last come in turn 2: 538 + 180 < 720 */
+  /* An even split would end after 2 * 269 + 180 rows; this one after 499. At
+   * best it would be 495, with 225 rows. */
+  w.options.weight_rows = 269;
   solve(&w);
-  assert_int_equal(w.plan.num_moves, 3);
-  w.options.weight_rows = 270;
-  solve(&w);
-  assert_int_equal(w.plan.num_moves, 3); /* they are guests by now */
+  assert_int_equal(w.plan.num_moves, 1);
+  assert_move(&w, 0, 0, 2, 230);
+  assert_loads(&w, (const int64_t[4]){490, 40, 250, 20});
   moerun__guest_table_clear(&w.guests);
+  w.options.weight_rows = 690; /* the shortest chunk would end after 722 */
   solve(&w);
   assert_int_equal(w.plan.num_moves, 0);
   assert_loads(&w, (const int64_t[4]){720, 40, 20, 20});
+  w.options.weight_rows = 0;
+  solve(&w);
+  assert_int_equal(w.plan.num_sends, 3);
+  w.options.weight_rows = 690;
+  solve(&w); /* they are guests by now */
+  assert_int_equal(w.plan.num_moves, 3);
+  assert_int_equal(w.plan.num_sends, 0);
+  assert_loads(&w, (const int64_t[4]){200, 200, 200, 200});
   moerun__free(w.block);
 }
 
