@@ -169,7 +169,7 @@ static void nothing_changes_with_isolation(void **state) {
   if (test_rank() == 0) {
     print_message("seed %llu\n", (unsigned long long)seed);
   }
-  for (int metric = MOERUN_METRIC_SCORE; metric <= MOERUN_METRIC_HASH;
+  for (int metric = MOERUN_METRIC_SCORE; metric <= MOERUN_METRIC_WEIGHT;
        metric++) {
     const moerun__gate_options gate = gate_of(
         MOERUN_SCOPE_REQUEST, (moerun__capacity_metric)metric, metric % 2);
@@ -186,10 +186,55 @@ static void something_changes_without(void **state) {
   }
 }
 
+/* Scope global: two rounds of exchanges for a fill, with ranks that have no rows
+ * and ranks that lost nothing; all see the same experts over their capacity. */
+static void ranks_expand_together(void **state) {
+  (void)state;
+  static run_result found[RUN_REQUESTS];
+  int32_t order[RUN_REQUESTS];
+  const moerun_session_options options = {
+      .max_tokens = 64, .max_sequences = 4, .kv_tokens = 256};
+  moerun_comm *comm = NULL;
+  assert_int_equal(moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL),
+                   MOERUN_OK);
+  make_requests();
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    order[i] = i;
+  }
+  for (int fill = 0; fill <= 1; fill++) {
+    for (int32_t most = 0; most <= 1; most++) {
+      run_state state_of = {.request = requests,
+                            .order = order,
+                            .count = RUN_REQUESTS,
+                            .result = found};
+      moerun__gate_options gate =
+          gate_of(MOERUN_SCOPE_GLOBAL, MOERUN_METRIC_WEIGHT, 1);
+      moerun__gate_counts counts;
+      gate.capacity.expansion =
+          fill ? MOERUN_EXPANSION_FILL : MOERUN_EXPANSION_PAPER;
+      gate.capacity.most_added = most;
+      memset(found, 0, sizeof found);
+      assert_all_ranks(run_world(comm, &state_of, &options, &gate, &counts) ==
+                       MOERUN_OK);
+      int64_t sums[] = {counts.capacity.dropped, counts.capacity.added};
+      int64_t over[] = {counts.capacity.over, -counts.capacity.over};
+      (void)MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_INT64_T, MPI_SUM,
+                          MPI_COMM_WORLD);
+      (void)MPI_Allreduce(MPI_IN_PLACE, over, 2, MPI_INT64_T, MPI_MAX,
+                          MPI_COMM_WORLD);
+      assert_true(sums[0] > 0 && sums[1] > 0);
+      assert_int_equal(over[0], -over[1]);
+      if (fill && most == 0) assert_true(sums[1] <= sums[0]);
+    }
+  }
+  moerun_comm_destroy(comm);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(nothing_changes_with_isolation),
       cmocka_unit_test(something_changes_without),
+      cmocka_unit_test(ranks_expand_together),
   };
   const char *text = getenv("MOERUN_TEST_SEED");
   if (text != NULL) seed = strtoull(text, NULL, 10);
