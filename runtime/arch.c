@@ -1,9 +1,9 @@
 /* config.json, read by the feature table (arch_rows.c). Sizes without which no
  * model can be built are required here, although the Hugging Face classes fall
  * back to those of one release. What changes the arithmetic and is not
- * implemented is refused (rotary scaling, a window in force, biases,
- * quantisation), never ignored. Every size is bounded so that any product of
- * three of them and an element's bytes fits 63 bits. */
+ * implemented is refused (rotary scaling, a window in force, a bias of the
+ * output projection, quantisation), never ignored. Every size is bounded so that
+ * any product of three of them and an element's bytes fits 63 bits. */
 #include "runtime/arch.h"
 
 #include "runtime/arch_row.h"
@@ -273,8 +273,8 @@ static moerun_status refuse_others(const json_t *root, const char *origin) {
                  origin, activation);
   MOERUN_TRY(moerun__json_bool(&bias, root, "attention_bias", &no, origin));
   MOERUN_REQUIRE(!bias, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"attention_bias\": expected false (biases are not "
-                 "implemented), found true",
+                 "%s: key \"attention_bias\": expected false (a bias of the "
+                 "output projection is not implemented), found true",
                  origin);
   MOERUN_REQUIRE(quantised == NULL || json_is_null(quantised),
                  MOERUN_ERR_UNSUPPORTED,

@@ -133,8 +133,9 @@ static const refusal refusals[] = {
     {qwen3, "{\"hidden_act\": 1}",
      "c: key \"hidden_act\": expected a string, found an integer"},
     {qwen3, "{\"attention_bias\": true}",
-     "c: key \"attention_bias\": expected false (biases are not implemented), "
-     "found true"},
+     "c: key \"attention_bias\": expected false (a bias of the output "
+     "projection "
+     "is not implemented), found true"},
     {qwen3, "{\"quantization_config\": {\"bits\": 8}}",
      "c: key \"quantization_config\": expected null (weights in F32, BF16 or "
      "F16), found an object"},

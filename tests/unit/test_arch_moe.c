@@ -122,8 +122,9 @@ static const refusal refusals[] = {
     {dots1, "{\"n_shared_experts\": 5462}",
      "c: key \"n_shared_experts\": expected 1 to 5461, found 5462"},
     {dots1, "{\"attention_bias\": true}",
-     "c: key \"attention_bias\": expected false (biases are not implemented), "
-     "found true"},
+     "c: key \"attention_bias\": expected false (a bias of the output "
+     "projection "
+     "is not implemented), found true"},
     {dots1, "{\"first_k_dense_replace\": 4}",
      "c: key \"first_k_dense_replace\": expected 0 to 3, found 4"},
     {dots1, "{\"first_k_dense_replace\": 1, \"-intermediate_size\": 0}",

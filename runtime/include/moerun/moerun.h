@@ -99,8 +99,8 @@ MOERUN_API void moerun_placement_destroy(moerun_placement *placement);
 /* ---- Model ---------------------------------------------------------------- */
 
 typedef struct moerun_model_options {
-  int32_t moe_only; /* 1: gates and experts only, for moerun_moe_forward;
-                       0: the whole decoder                                 */
+  int32_t moe_only; /* 1: gates and experts (shared ones, too) only, for
+                       moerun_moe_forward; 0: the whole decoder             */
 } moerun_model_options;
 
 /* What config.json says, in the letters above. */
@@ -177,8 +177,8 @@ MOERUN_API void moerun_session_destroy(moerun_session *session);
 /* [collective] One MoE layer: gate, dispatch, experts, combine; y = MoE(x)
  * without the residual. x[T][H] and y[T][H] belong to the caller and do not
  * overlap. T may differ per rank and may be 0. Allocates nothing. A row's K
- * terms are summed in gate order on its home rank, so y has the same bits for
- * every placement and every R. */
+ * terms are summed in gate order on its home rank, the output of shared experts
+ * is added last, so y has the same bits for every placement and every R. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
                    const float *x, float *y);
