@@ -38,8 +38,9 @@ typedef struct moerun__row_list {
 } moerun__row_list;
 
 /* Sent to other ranks since the comm was created: rows, bytes and messages of
- * dispatch and combine (what a placement is judged by), and beside them the
- * bytes of exchange_counts and of all other messages. */
+ * dispatch and combine (what a placement is judged by), share_rows among them as
+ * one message for each peer, and beside them the bytes of exchange_counts and of
+ * all other messages. */
 typedef struct moerun__comm_count {
   int64_t rows;
   int64_t row_bytes;
@@ -72,6 +73,11 @@ typedef struct moerun__comm_ops {
    * overlap. */
   moerun_status (*exchange_counts)(moerun_comm *comm, int32_t *receive,
                                    const int32_t *send, int32_t width);
+  /* [collective] rows[offset[R]] of row_bytes each: every rank has filled its
+   * own, offset[rank] .. offset[rank + 1] - 1, and gets all others'. The offsets
+   * are the same everywhere. */
+  moerun_status (*share_rows)(moerun_comm *comm, void *rows, size_t row_bytes,
+                              const int32_t *offset);
   /* [collective] *value = the minimum over ranks. */
   moerun_status (*minimum)(moerun_comm *comm, int64_t *value);
   /* [collective] receive[R][bytes] on rank 0 (NULL elsewhere). */

@@ -44,6 +44,7 @@ typedef struct mpi_comm {
   int64_t reduced[2];  /* minimum: in, out */
   row_type row_types[ROW_TYPES];
   int next_row_type; /* the one to give up when all are taken */
+  int *share_count;  /* [R] of share_rows */
 } mpi_comm;
 
 struct moerun__transfer {
@@ -375,6 +376,32 @@ static moerun_status exchange_counts(moerun_comm *comm, int32_t *receive,
                     "exchange of counts");
 }
 
+static moerun_status share_rows(moerun_comm *comm, void *rows, size_t row_bytes,
+                                const int32_t *offset) {
+  mpi_comm *self = (mpi_comm *)comm;
+  moerun_status status = self->broken;
+  MPI_Datatype row = MPI_DATATYPE_NULL;
+  if (status != MOERUN_OK || offset[comm->size] == 0) goto done;
+  for (int32_t r = 0; r < comm->size; r++) {
+    self->share_count[r] = offset[r + 1] - offset[r];
+  }
+  if (self->share_count[comm->rank] > 0) {
+    const int64_t sent =
+        (int64_t)(comm->size - 1) * self->share_count[comm->rank];
+    comm->count.messages += comm->size - 1;
+    comm->count.rows += sent;
+    comm->count.row_bytes += sent * (int64_t)row_bytes;
+  }
+  MOERUN_TRY(row_type_of(&row, self, row_bytes));
+  MOERUN_TRY(
+      collective(self,
+                 MPI_Iallgatherv(MPI_IN_PLACE, 0, row, rows, self->share_count,
+                                 offset, row, self->comm, &self->pending),
+                 "sharing of rows"));
+done:
+  return status;
+}
+
 static moerun_status minimum(moerun_comm *comm, int64_t *value) {
   moerun_status status = MOERUN_OK;
   mpi_comm *self = (mpi_comm *)comm;
@@ -489,6 +516,7 @@ static void destroy(moerun_comm *comm) {
     /* Freeing is collective: after a failure the others may be gone. */
     if (self->broken == MOERUN_OK) (void)MPI_Comm_free(&self->comm);
   }
+  moerun__free(self->share_count);
   moerun__free(self);
 }
 
@@ -500,6 +528,7 @@ static const moerun__comm_ops mpi_ops = {
     .wait = wait,
     .wait_either = wait_either,
     .exchange_counts = exchange_counts,
+    .share_rows = share_rows,
     .minimum = minimum,
     .gather = gather,
     .scatter = scatter,
@@ -545,6 +574,7 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
   double timeout_s = 0;
   int rank = 0;
   int size = 0;
+  int *share_count = NULL;
   *out = NULL;
   MOERUN_TRY(check_caller(&timeout_s, comm, options));
   MOERUN_TRY(mpi_result(NULL, MPI_Comm_idup(comm, &own, &request), what));
@@ -559,9 +589,12 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
                     .comm = own,
                     .timeout_s = timeout_s,
                     .pending = MPI_REQUEST_NULL};
-  status = moerun__alloc(&self, 1, sizeof *self);
+  status = moerun__alloc(&spare.share_count, (size_t)size, sizeof(int));
+  if (status == MOERUN_OK) status = moerun__alloc(&self, 1, sizeof *self);
   if (self != NULL) *self = spare;
+  share_count = spare.share_count;
   MOERUN_TRY(moerun__comm_agree(&spare.base, status));
+  share_count = NULL;
   *out = &self->base;
   self = NULL;
   own = MPI_COMM_NULL;
@@ -570,6 +603,7 @@ done:
       status != MOERUN_ERR_TIMEOUT && status != MOERUN_ERR_COMM) {
     (void)MPI_Comm_free(&own);
   }
+  moerun__free(share_count);
   moerun__free(self);
   return status;
 }

@@ -51,6 +51,15 @@ static moerun_status minimum(moerun_comm *comm, int64_t *value) {
   return MOERUN_OK;
 }
 
+static moerun_status share_rows(moerun_comm *comm, void *rows, size_t row_bytes,
+                                const int32_t *offset) {
+  (void)comm;
+  (void)rows;
+  (void)row_bytes;
+  (void)offset;
+  return MOERUN_OK;
+}
+
 /* gather and scatter alike: the only part is the own one. */
 static moerun_status copy(moerun_comm *comm, void *receive, const void *send,
                           size_t bytes) {
@@ -91,6 +100,7 @@ static const moerun__comm_ops self_ops = {
     .wait = wait,
     .wait_either = wait_either,
     .exchange_counts = exchange_counts,
+    .share_rows = share_rows,
     .minimum = minimum,
     .gather = copy,
     .scatter = copy,

@@ -132,4 +132,16 @@ static inline int says(moerun_status status, moerun_status code,
   return 0;
 }
 
+/* Byte i that stands for a rank. */
+static inline unsigned char letter(int rank, size_t i) {
+  return (unsigned char)((size_t)rank * 31 + i * 7 + (i >> 13));
+}
+
+static inline int holds(const unsigned char *bytes, size_t count, int rank) {
+  for (size_t i = 0; i < count; i++) {
+    if (bytes[i] != letter(rank, i)) return 0;
+  }
+  return 1;
+}
+
 #endif
