@@ -286,7 +286,7 @@ static void simulate_step(simulation *sim, const slowness *slow, int32_t R,
     const double factor = slow_at(slow, r, step) * (0.95 + 0.1 * uniform);
     const double taken = (double)share[r] * factor;
     if (taken > end) end = taken;
-    moerun__speed_add(&sim->speed[r], share[r],
+    moerun__speed_add(&sim->speed[r], share[r], 1,
                       factor *
                           moerun__speed_expected(&sim->speed[r], share[r]));
     moerun__speed_step(&sim->speed[r]);

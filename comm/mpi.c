@@ -2,17 +2,14 @@
  * rows, counted in rows of a contiguous type so that `int` counts reach past
  * 2 GiB. Rank r starts with its neighbours (sends upward from r + 1, receives
  * downward from r - 1), so that no rank is everybody's first target.
- * Collectives use the nonblocking forms, so that every wait is the same loop
- * of MPI_Test with a time limit: MPI itself would wait for a lost rank for
- * ever. A transfer is tested front to back, one request at a time: each test
+ * A transfer is tested front to back, one request at a time: each test
  * drives all messages, and a wait costs O(messages), not O(messages * polls).
  *
  * After a time limit or an MPI error the comm is broken: it starts nothing
  * more and returns the same code at once, so that the job ends after one
  * limit, with the first message standing. */
-#include <moerun/moerun_mpi.h>
+#include "comm/mpi_comm.h"
 
-#include "comm/comm.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/base/timer.h"
@@ -22,33 +19,14 @@
 
 enum {
   DEFAULT_TIMEOUT_S = 120,
-  ROW_TYPES = 16,        /* sizes of rows known at a time                     */
-  EAGER_POLLS = 200,     /* polls before the core is offered to others        */
-  CLOCK_POLLS = 16,      /* polls between looks at the clock after that       */
-  PIECE_BYTES = 1 << 22, /* most bytes per rank in one collective           */
-  NAMED_PEERS = 8,       /* missing peers listed by number                    */
+  EAGER_POLLS = 200, /* polls before the core is offered to others        */
+  CLOCK_POLLS = 16,  /* polls between looks at the clock after that       */
+  NAMED_PEERS = 8,   /* missing peers listed by number                    */
   TEXT_BYTES = 160,
 };
 
-typedef struct row_type {
-  size_t bytes; /* 0: free */
-  MPI_Datatype type;
-} row_type;
-
-typedef struct mpi_comm {
-  moerun_comm base; /* first */
-  MPI_Comm comm;
-  double timeout_s;
-  moerun_status broken;
-  MPI_Request pending; /* the collective under way */
-  int64_t reduced[2];  /* minimum: in, out */
-  row_type row_types[ROW_TYPES];
-  int next_row_type; /* the one to give up when all are taken */
-  int *share_count;  /* [R] of share_rows */
-} mpi_comm;
-
 struct moerun__transfer {
-  mpi_comm *comm;
+  moerun__mpi_comm *comm;
   int receives; /* direction of what is in flight */
   int32_t tag;
   moerun__row_list list;
@@ -77,7 +55,8 @@ static int out_of_time(patience *p, double limit_s) {
   return limit_s >= 0 && now - p->start > limit_s;
 }
 
-static moerun_status mpi_result(mpi_comm *self, int code, const char *what) {
+moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,
+                                 const char *what) {
   if (code == MPI_SUCCESS) return MOERUN_OK;
   char text[MPI_MAX_ERROR_STRING + 1] = "unknown error";
   int length = 0;
@@ -88,14 +67,14 @@ static moerun_status mpi_result(mpi_comm *self, int code, const char *what) {
 }
 
 /* Until *request is complete; `comm` is NULL while there is none yet. */
-static moerun_status finish(mpi_comm *comm, MPI_Request *request,
-                            double timeout_s, const char *what) {
+moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
+                                 double timeout_s, const char *what) {
   moerun_status status = MOERUN_OK;
   patience waited = {0};
   int done = 0;
   for (;;) {
-    MOERUN_TRY(
-        mpi_result(comm, MPI_Test(request, &done, MPI_STATUS_IGNORE), what));
+    MOERUN_TRY(moerun__mpi_result(
+        comm, MPI_Test(request, &done, MPI_STATUS_IGNORE), what));
     if (done) break;
     if (!out_of_time(&waited, timeout_s)) continue;
     if (comm != NULL) comm->broken = MOERUN_ERR_TIMEOUT;
@@ -108,27 +87,30 @@ done:
 
 /* ---- Rows ------------------------------------------------------------------ */
 
-static moerun_status row_type_of(MPI_Datatype *out, mpi_comm *self,
-                                 size_t row_bytes) {
+moerun_status moerun__mpi_row_type(MPI_Datatype *out, moerun__mpi_comm *self,
+                                   size_t row_bytes) {
   moerun_status status = MOERUN_OK;
-  for (int i = 0; i < ROW_TYPES; i++) {
+  for (int i = 0; i < MOERUN_ROW_TYPES; i++) {
     if (self->row_types[i].bytes == row_bytes) {
       *out = self->row_types[i].type;
       goto done;
     }
   }
-  row_type *entry = &self->row_types[self->next_row_type];
+  moerun__row_type *entry = &self->row_types[self->next_row_type];
   if (entry->bytes != 0) { /* messages in flight keep the type they use */
     entry->bytes = 0;
-    MOERUN_TRY(mpi_result(self, MPI_Type_free(&entry->type), "set-up of rows"));
+    MOERUN_TRY(moerun__mpi_result(self, MPI_Type_free(&entry->type),
+                                  "set-up of rows"));
   }
-  MOERUN_TRY(mpi_result(self,
-                        MPI_Type_contiguous(moerun__to_int((int64_t)row_bytes),
-                                            MPI_BYTE, &entry->type),
-                        "set-up of rows"));
-  MOERUN_TRY(mpi_result(self, MPI_Type_commit(&entry->type), "set-up of rows"));
+  MOERUN_TRY(
+      moerun__mpi_result(self,
+                         MPI_Type_contiguous(moerun__to_int((int64_t)row_bytes),
+                                             MPI_BYTE, &entry->type),
+                         "set-up of rows"));
+  MOERUN_TRY(moerun__mpi_result(self, MPI_Type_commit(&entry->type),
+                                "set-up of rows"));
   entry->bytes = row_bytes;
-  self->next_row_type = (self->next_row_type + 1) % ROW_TYPES;
+  self->next_row_type = (self->next_row_type + 1) % MOERUN_ROW_TYPES;
   *out = entry->type;
 done:
   return status;
@@ -154,7 +136,7 @@ static int32_t peer_at(const moerun__transfer *transfer, int32_t i) {
 
 static moerun_status post(moerun__transfer *transfer, int32_t peer,
                           int32_t rows) {
-  mpi_comm *self = transfer->comm;
+  moerun__mpi_comm *self = transfer->comm;
   const moerun__row_list *list = &transfer->list;
   MPI_Request *request = &transfer->request[transfer->num_requests];
   char *start =
@@ -164,7 +146,8 @@ static moerun_status post(moerun__transfer *transfer, int32_t peer,
                                    transfer->tag, self->comm, request)
                        : MPI_Isend(start, rows, transfer->row, peer,
                                    transfer->tag, self->comm, request);
-  if (code != MPI_SUCCESS) return mpi_result(self, code, "start of rows");
+  if (code != MPI_SUCCESS)
+    return moerun__mpi_result(self, code, "start of rows");
   transfer->peer[transfer->num_requests++] = peer;
   const int64_t bytes = rows * (int64_t)list->row_bytes;
   if (!transfer->receives && transfer->tag < MOERUN_TAG_DISPATCH) {
@@ -189,7 +172,8 @@ static moerun_status begin(moerun__transfer *transfer, int receives,
   transfer->receives = receives;
   transfer->tag = tag;
   transfer->list = *list;
-  MOERUN_TRY(row_type_of(&transfer->row, transfer->comm, list->row_bytes));
+  MOERUN_TRY(
+      moerun__mpi_row_type(&transfer->row, transfer->comm, list->row_bytes));
   for (int32_t i = 0; i < list->last_peer - list->first_peer; i++) {
     const int32_t peer = peer_at(transfer, i);
     const int64_t rows = (int64_t)list->offset[peer + 1] - list->offset[peer];
@@ -230,12 +214,12 @@ static moerun_status test_one(moerun__transfer *transfer, int32_t i,
     char place[TEXT_BYTES + 32];
     describe(what, transfer);
     (void)snprintf(place, sizeof place, "%s, rank %d", what, peer);
-    MOERUN_TRY(mpi_result(transfer->comm, code, place));
+    MOERUN_TRY(moerun__mpi_result(transfer->comm, code, place));
   }
   if (!*done || !transfer->receives) goto done;
-  MOERUN_TRY(mpi_result(transfer->comm,
-                        MPI_Get_count(&received, transfer->row, &rows),
-                        "counting of rows"));
+  MOERUN_TRY(moerun__mpi_result(transfer->comm,
+                                MPI_Get_count(&received, transfer->row, &rows),
+                                "counting of rows"));
   if (rows == offset[peer + 1] - offset[peer]) goto done;
   transfer->comm->broken = MOERUN_ERR_COMM;
   MOERUN_REQUIRE(0, MOERUN_ERR_COMM, "rank %d: expected %d rows, found %d",
@@ -336,7 +320,7 @@ static moerun_status transfer_create(moerun__transfer **out,
   const size_t R = (size_t)comm->size;
   *out = NULL;
   MOERUN_TRY(moerun__alloc(&transfer, 1, sizeof *transfer));
-  transfer->comm = (mpi_comm *)comm;
+  transfer->comm = (moerun__mpi_comm *)comm;
   MOERUN_TRY(moerun__alloc(&transfer->request, R, sizeof(MPI_Request)));
   MOERUN_TRY(moerun__alloc(&transfer->peer, R, sizeof(int32_t)));
   *out = transfer;
@@ -353,162 +337,14 @@ size_t moerun__transfer_bytes(int32_t num_ranks) {
          moerun__alloc_bytes(R, sizeof(int32_t));
 }
 
-/* ---- Collectives ----------------------------------------------------------- */
-
-/* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): the checker does not know
- * that MPI_Test in finish() completes a request. */
-
-/* `code` is the result of starting the operation on self->pending. */
-static moerun_status collective(mpi_comm *self, int code, const char *what) {
-  if (code != MPI_SUCCESS) return mpi_result(self, code, what);
-  return finish(self, &self->pending, self->timeout_s, what);
-}
-
-static moerun_status exchange_counts(moerun_comm *comm, int32_t *receive,
-                                     const int32_t *send, int32_t width) {
-  mpi_comm *self = (mpi_comm *)comm;
-  if (self->broken != MOERUN_OK) return self->broken;
-  comm->count.count_bytes +=
-      (int64_t)(comm->size - 1) * width * (int64_t)sizeof *send;
-  return collective(self,
-                    MPI_Ialltoall(send, width, MPI_INT32_T, receive, width,
-                                  MPI_INT32_T, self->comm, &self->pending),
-                    "exchange of counts");
-}
-
-static moerun_status share_rows(moerun_comm *comm, void *rows, size_t row_bytes,
-                                const int32_t *offset) {
-  mpi_comm *self = (mpi_comm *)comm;
-  moerun_status status = self->broken;
-  MPI_Datatype row = MPI_DATATYPE_NULL;
-  if (status != MOERUN_OK || offset[comm->size] == 0) goto done;
-  for (int32_t r = 0; r < comm->size; r++) {
-    self->share_count[r] = offset[r + 1] - offset[r];
-  }
-  if (self->share_count[comm->rank] > 0) {
-    const int64_t sent =
-        (int64_t)(comm->size - 1) * self->share_count[comm->rank];
-    comm->count.messages += comm->size - 1;
-    comm->count.rows += sent;
-    comm->count.row_bytes += sent * (int64_t)row_bytes;
-  }
-  MOERUN_TRY(row_type_of(&row, self, row_bytes));
-  MOERUN_TRY(
-      collective(self,
-                 MPI_Iallgatherv(MPI_IN_PLACE, 0, row, rows, self->share_count,
-                                 offset, row, self->comm, &self->pending),
-                 "sharing of rows"));
-done:
-  return status;
-}
-
-static moerun_status minimum(moerun_comm *comm, int64_t *value) {
-  moerun_status status = MOERUN_OK;
-  mpi_comm *self = (mpi_comm *)comm;
-  if (self->broken != MOERUN_OK) return self->broken;
-  self->reduced[0] = *value;
-  MOERUN_TRY(collective(self,
-                        MPI_Iallreduce(&self->reduced[0], &self->reduced[1], 1,
-                                       MPI_INT64_T, MPI_MIN, self->comm,
-                                       &self->pending),
-                        "agreement of all ranks"));
-  *value = self->reduced[1];
-done:
-  return status;
-}
-
-static size_t piece_at(size_t start, size_t bytes) {
-  return bytes - start < PIECE_BYTES ? bytes - start : PIECE_BYTES;
-}
-
-/* One element is `piece` bytes, the next one begins `stride` bytes later. */
-static moerun_status strided_type(MPI_Datatype *out, mpi_comm *self,
-                                  size_t piece, size_t stride) {
-  moerun_status status = MOERUN_OK;
-  static const char what[] = "set-up of a large collective";
-  MPI_Datatype block = MPI_DATATYPE_NULL;
-  MOERUN_TRY(mpi_result(self, MPI_Type_contiguous((int)piece, MPI_BYTE, &block),
-                        what));
-  MOERUN_TRY(mpi_result(
-      self, MPI_Type_create_resized(block, 0, (MPI_Aint)stride, out), what));
-  MOERUN_TRY(mpi_result(self, MPI_Type_commit(out), what));
-done:
-  if (block != MPI_DATATYPE_NULL) (void)MPI_Type_free(&block);
-  return status;
-}
-
-typedef enum direction { TO_ROOT, FROM_ROOT } direction;
-
-/* Gather (parts[R][bytes] on rank 0 from every rank's own[bytes]) or scatter
- * (the reverse), in pieces that an int can count. */
-static moerun_status gather_or_scatter(mpi_comm *self, direction way,
-                                       void *parts, void *own, size_t bytes) {
-  moerun_status status = self->broken;
-  MPI_Datatype strided = MPI_DATATYPE_NULL;
-  const char *what = way == TO_ROOT ? "gather" : "scatter";
-  if (status != MOERUN_OK) goto done;
-  for (size_t start = 0; start < bytes; start += PIECE_BYTES) {
-    const size_t piece = piece_at(start, bytes);
-    MPI_Datatype type = MPI_BYTE;
-    int count = (int)piece;
-    if (bytes > PIECE_BYTES) {
-      MOERUN_TRY(strided_type(&strided, self, piece, bytes));
-      type = strided;
-      count = 1;
-    }
-    char *root_part = parts == NULL ? NULL : (char *)parts + start;
-    char *own_part = (char *)own + start;
-    const int code =
-        way == TO_ROOT
-            ? MPI_Igather(own_part, (int)piece, MPI_BYTE, root_part, count,
-                          type, 0, self->comm, &self->pending)
-            : MPI_Iscatter(root_part, count, type, own_part, (int)piece,
-                           MPI_BYTE, 0, self->comm, &self->pending);
-    MOERUN_TRY(collective(self, code, what));
-    if (strided != MPI_DATATYPE_NULL) (void)MPI_Type_free(&strided);
-  }
-done:
-  if (strided != MPI_DATATYPE_NULL) (void)MPI_Type_free(&strided);
-  return status;
-}
-
-static moerun_status gather(moerun_comm *comm, void *receive, const void *send,
-                            size_t bytes) {
-  return gather_or_scatter((mpi_comm *)comm, TO_ROOT, receive, (void *)send,
-                           bytes);
-}
-
-static moerun_status scatter(moerun_comm *comm, void *receive, const void *send,
-                             size_t bytes) {
-  return gather_or_scatter((mpi_comm *)comm, FROM_ROOT, (void *)send, receive,
-                           bytes);
-}
-
-static moerun_status broadcast(moerun_comm *comm, void *buffer, size_t bytes) {
-  mpi_comm *self = (mpi_comm *)comm;
-  moerun_status status = self->broken;
-  if (status != MOERUN_OK) goto done;
-  for (size_t start = 0; start < bytes; start += PIECE_BYTES) {
-    MOERUN_TRY(collective(self,
-                          MPI_Ibcast((char *)buffer + start,
-                                     (int)piece_at(start, bytes), MPI_BYTE, 0,
-                                     self->comm, &self->pending),
-                          "broadcast"));
-  }
-done:
-  return status;
-}
-
-/* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */
-
 /* ---- Create and destroy ---------------------------------------------------- */
 
 static void destroy(moerun_comm *comm) {
-  mpi_comm *self = (mpi_comm *)comm;
+  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
   int finalized = 0;
   (void)MPI_Finalized(&finalized);
   if (!finalized) {
-    for (int i = 0; i < ROW_TYPES; i++) {
+    for (int i = 0; i < MOERUN_ROW_TYPES; i++) {
       if (self->row_types[i].bytes != 0) {
         (void)MPI_Type_free(&self->row_types[i].type);
       }
@@ -527,12 +363,12 @@ static const moerun__comm_ops mpi_ops = {
     .test = test,
     .wait = wait,
     .wait_either = wait_either,
-    .exchange_counts = exchange_counts,
-    .share_rows = share_rows,
-    .minimum = minimum,
-    .gather = gather,
-    .scatter = scatter,
-    .broadcast = broadcast,
+    .exchange_counts = moerun__mpi_exchange_counts,
+    .share_rows = moerun__mpi_share_rows,
+    .minimum = moerun__mpi_minimum,
+    .gather = moerun__mpi_gather,
+    .scatter = moerun__mpi_scatter,
+    .broadcast = moerun__mpi_broadcast,
     .transfer_create = transfer_create,
     .transfer_destroy = transfer_destroy,
     .destroy = destroy,
@@ -551,8 +387,9 @@ static moerun_status check_caller(double *timeout_s, MPI_Comm comm,
                  "MPI_Init and MPI_Finalize");
   MOERUN_REQUIRE(comm != MPI_COMM_NULL, MOERUN_ERR_INVALID,
                  "moerun_comm_create_mpi: the communicator is MPI_COMM_NULL");
-  MOERUN_TRY(mpi_result(NULL, MPI_Comm_test_inter(comm, &between_groups),
-                        "set-up of the communicator"));
+  MOERUN_TRY(moerun__mpi_result(NULL,
+                                MPI_Comm_test_inter(comm, &between_groups),
+                                "set-up of the communicator"));
   MOERUN_REQUIRE(!between_groups, MOERUN_ERR_INVALID,
                  "moerun_comm_create_mpi: expected an intracommunicator, "
                  "found an intercommunicator");
@@ -568,7 +405,7 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
                                      const moerun_mpi_options *options) {
   moerun_status status = MOERUN_OK;
   static const char what[] = "set-up of the communicator";
-  mpi_comm *self = NULL;
+  moerun__mpi_comm *self = NULL;
   MPI_Comm own = MPI_COMM_NULL;
   MPI_Request request = MPI_REQUEST_NULL;
   double timeout_s = 0;
@@ -577,18 +414,20 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
   int *share_count = NULL;
   *out = NULL;
   MOERUN_TRY(check_caller(&timeout_s, comm, options));
-  MOERUN_TRY(mpi_result(NULL, MPI_Comm_idup(comm, &own, &request), what));
-  MOERUN_TRY(finish(NULL, &request, timeout_s, what));
   MOERUN_TRY(
-      mpi_result(NULL, MPI_Comm_set_errhandler(own, MPI_ERRORS_RETURN), what));
-  MOERUN_TRY(mpi_result(NULL, MPI_Comm_rank(own, &rank), what));
-  MOERUN_TRY(mpi_result(NULL, MPI_Comm_size(own, &size), what));
+      moerun__mpi_result(NULL, MPI_Comm_idup(comm, &own, &request), what));
+  MOERUN_TRY(moerun__mpi_finish(NULL, &request, timeout_s, what));
+  MOERUN_TRY(moerun__mpi_result(
+      NULL, MPI_Comm_set_errhandler(own, MPI_ERRORS_RETURN), what));
+  MOERUN_TRY(moerun__mpi_result(NULL, MPI_Comm_rank(own, &rank), what));
+  MOERUN_TRY(moerun__mpi_result(NULL, MPI_Comm_size(own, &size), what));
   /* A rank short of memory still takes part in the agreement: with a comm on
    * its own stack. */
-  mpi_comm spare = {.base = {.ops = &mpi_ops, .rank = rank, .size = size},
-                    .comm = own,
-                    .timeout_s = timeout_s,
-                    .pending = MPI_REQUEST_NULL};
+  moerun__mpi_comm spare = {
+      .base = {.ops = &mpi_ops, .rank = rank, .size = size},
+      .comm = own,
+      .timeout_s = timeout_s,
+      .pending = MPI_REQUEST_NULL};
   status = moerun__alloc(&spare.share_count, (size_t)size, sizeof(int));
   if (status == MOERUN_OK) status = moerun__alloc(&self, 1, sizeof *self);
   if (self != NULL) *self = spare;

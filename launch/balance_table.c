@@ -26,6 +26,7 @@ static moerun__ledger_entry total_of(const moerun__ledger *ledger) {
     const moerun__ledger_entry *entry = &ledger->layers[l];
     total.plans += entry->plans;
     total.moved += entry->moved;
+    total.sliced += entry->sliced;
     total.rows += entry->rows;
     total.peak_routed += entry->peak_routed;
     total.peak_planned += entry->peak_planned;
@@ -43,12 +44,12 @@ static moerun_status put_entry(moerun__text *out, const moerun__ledger *ledger,
                                const moerun__ledger_entry *e) {
   return moerun__text_print(
       out,
-      "\"plans\": %lld, \"moved\": %lld, \"rows\": %lld, "
+      "\"plans\": %lld, \"moved\": %lld, \"sliced\": %lld, \"rows\": %lld, "
       "\"rank_max_over_mean\": {\"routed\": %.6g, \"planned\": %.6g}, "
       "\"time_over_best\": {\"routed\": %.6g, \"planned\": %.6g}, "
       "\"busy_seconds\": {\"max\": %.6f, \"mean\": %.6f}, \"idle\": %.4f",
-      (long long)e->plans, (long long)e->moved, (long long)e->rows,
-      over_mean(ledger, e->peak_routed, e->rows),
+      (long long)e->plans, (long long)e->moved, (long long)e->sliced,
+      (long long)e->rows, over_mean(ledger, e->peak_routed, e->rows),
       over_mean(ledger, e->peak_planned, e->rows),
       ratio((double)e->time_routed, 1000 * (double)e->plans),
       ratio((double)e->time_planned, 1000 * (double)e->plans),
@@ -151,6 +152,13 @@ void moerun__balance_print(FILE *stream, const moerun__report *report) {
                 over_mean(ledger, total.peak_planned, total.rows),
                 (long long)report->rows_moved, (long long)report->weights_sent,
                 (long long)total.moved, (long long)total.plans);
+  if (total.sliced > 0) {
+    (void)fprintf(
+        stream,
+        "sliced           all ranks computed a part of each expert in "
+        "%lld of %lld layers\n",
+        (long long)total.sliced, (long long)total.plans);
+  }
   (void)fprintf(stream,
                 "idle             %.1f %% of the expert stage; rank %d was "
                 "last in %.0f %% of layers; %lld changes of speed\n",

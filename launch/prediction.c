@@ -19,8 +19,15 @@ size_t moerun__prediction_total(const moerun__prediction *p) {
          (after > p->loading_bytes ? after : p->loading_bytes);
 }
 
+static moerun_balance balance_of(const char *name) {
+  return strcmp(name, "off") == 0      ? MOERUN_BALANCE_OFF
+         : strcmp(name, "sliced") == 0 ? MOERUN_BALANCE_SLICED
+                                       : MOERUN_BALANCE_AUTO;
+}
+
 moerun_session_options
 moerun__session_options_of(const moerun__config *config) {
+  const int64_t slices = moerun__config_int(config, "slice_memory");
   return (moerun_session_options){
       .max_tokens = (int32_t)moerun__config_int(config, "max_tokens"),
       .max_sequences = (int32_t)moerun__config_int(config, "max_sequences"),
@@ -32,10 +39,9 @@ moerun__session_options_of(const moerun__config *config) {
       .compute = strcmp(moerun__config_text(config, "compute"), "bf16") == 0
                      ? MOERUN_COMPUTE_BF16
                      : MOERUN_COMPUTE_FP32,
-      .balance = strcmp(moerun__config_text(config, "balance"), "off") == 0
-                     ? MOERUN_BALANCE_OFF
-                     : MOERUN_BALANCE_AUTO,
+      .balance = balance_of(moerun__config_text(config, "balance")),
       .guest_bytes = moerun__config_int(config, "guest_memory") << 20,
+      .slice_bytes = slices < 0 ? -1 : slices << 20,
   };
 }
 
@@ -135,6 +141,21 @@ static size_t predict_replacer(const moerun__config *config,
                                          &options);
 }
 
+/* Slices, if all ranks are equally fast. */
+static size_t predict_slices(const moerun_session *session,
+                             size_t expert_bytes) {
+  const moerun_model *model = session->model;
+  const moerun__model_config *config = &model->config;
+  const int64_t slots = slots_of(model->placement, model->comm->rank);
+  const size_t elements =
+      3 * (size_t)config->hidden_width * (size_t)config->expert_width;
+  /* Packed weights are padded, but not to twice their size. */
+  const size_t element_bytes =
+      slots == 0 || expert_bytes / (size_t)slots >= 4 * elements ? 4 : 2;
+  return moerun__slices_bytes(config, model->comm->size, model->comm->rank,
+                              element_bytes, session->moe.slices.room_bytes);
+}
+
 /* Weights of each rank. */
 static moerun_status predict_weights(moerun__prediction *ranks,
                                      const char *model,
@@ -190,7 +211,8 @@ moerun_status moerun__predict(moerun__prediction **out,
     ranks[comm.rank].buffer_bytes =
         session_bytes - ranks[comm.rank].cache_bytes +
         moerun__engine_bytes(&session, &engine) +
-        predict_replacer(config, &model, ranks[comm.rank].expert_bytes);
+        predict_replacer(config, &model, ranks[comm.rank].expert_bytes) +
+        predict_slices(&session, ranks[comm.rank].expert_bytes);
   }
   *out = ranks;
   ranks = NULL;

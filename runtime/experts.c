@@ -152,11 +152,20 @@ static expert expert_at(const moerun__moe *moe, const moerun__layer *layer,
   return (expert){&moe->guests.gate_up[guest], &moe->guests.down[guest]};
 }
 
+void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
+                          double seconds) {
+  if (moe->faults != NULL && moe->faults->counted) {
+    seconds = moe->slowness.compute * part *
+              moerun__speed_expected(&moe->speed, rows);
+  }
+  moerun__speed_add(&moe->speed, rows, part, seconds);
+  moe->busy_seconds += seconds;
+}
+
 /* M rows of tile_x through one expert to tile_y. */
 static void compute_tile(moerun__moe *moe, const expert *of, int32_t M) {
   const size_t H = (size_t)moe->model->config.hidden_width;
   const size_t F = (size_t)moe->model->config.expert_width;
-  const int counted = moe->faults != NULL && moe->faults->counted;
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->slowness.compute; run++) {
     moe->linear(moe->tile_gate_up, 2 * F, moe->tile_x, H, M, of->gate_up,
@@ -164,11 +173,7 @@ static void compute_tile(moerun__moe *moe, const expert *of, int32_t M) {
     moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, M, (int32_t)F);
     moe->linear(moe->tile_y, H, moe->tile_h, F, M, of->down, moe->scratch);
   }
-  const double seconds =
-      counted ? moe->slowness.compute * moerun__speed_expected(&moe->speed, M)
-              : moerun__now() - began;
-  moerun__speed_add(&moe->speed, M, seconds);
-  moe->busy_seconds += seconds;
+  moerun__experts_note(moe, M, 1, moerun__now() - began);
 }
 
 /* Rows first..last-1 of the grouped lists through one expert. */
@@ -212,8 +217,7 @@ static int32_t expert_id(const moerun__moe *moe, const moerun__layer *layer,
   return moerun__guests_expert(&moe->guests, guest);
 }
 
-/* Time that the rank is slow for counts as time at work. */
-static void sleep_if_slow(moerun__moe *moe) {
+void moerun__experts_sleep(moerun__moe *moe) {
   if (moe->slowness.sleep_us == 0) return;
   const double seconds = 1e-6 * moe->slowness.sleep_us;
   moerun__pause(moe->slowness.sleep_us);
@@ -233,7 +237,7 @@ static moerun_status run_experts(moerun__moe *moe, int32_t c,
       (size_t)layer->moe_layer * (size_t)model->config.num_experts;
   MOERUN_TRY(count_slots(moe, c, num_slots, first, last));
   group_by_slot(moe, c, first, last);
-  sleep_if_slow(moe);
+  moerun__experts_sleep(moe);
   int32_t begin = 0;
   for (int32_t s = 0; s < num_slots; s++) {
     const int32_t end = moe->slot_offset[s];

@@ -11,4 +11,11 @@ moerun_status moerun__experts_begin(moerun__moe *moe, int32_t c);
 moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
                                        const moerun__layer *layer);
 
+/* `part` of the work of an expert with so many rows took so long: for what this
+ * rank tells of its speed. */
+void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
+                          double seconds);
+/* Time that the rank sleeps for on purpose counts as time at work. */
+void moerun__experts_sleep(moerun__moe *moe);
+
 #endif

@@ -5,6 +5,8 @@
 #include "runtime/balance/fault.h"
 #include "runtime/balance/guests.h"
 #include "runtime/balance/ledger.h"
+#include "runtime/balance/slice_costs.h"
+#include "runtime/balance/slices.h"
 #include "runtime/balance/speed.h"
 #include "runtime/gate.h"
 #include "runtime/model.h"
@@ -62,10 +64,14 @@ typedef struct moerun__moe {
   moerun__plan plan;
   moerun__ledger ledger;
   moerun__guests guests;
+  moerun__slices slices;
+  moerun__slice_costs slice_costs;
+  int32_t always_slices;        /* 1: wherever there are slices */
   moerun__speed speed;          /* of this rank */
   const moerun__faults *faults; /* borrowed; NULL: none */
   moerun__slowness slowness;    /* of the step under way */
   double busy_seconds;          /* of the expert stage of this layer */
+  int32_t timed;                /* experts looked at by calibration */
   int32_t *told;                /* what this rank tells the others of itself */
   int32_t count_width;          /* of the last exchange */
   int32_t *count_out; /* [R][count_width]: status, rows of each chunk; then
@@ -95,14 +101,14 @@ int32_t moerun__moe_most_slots(const moerun_model *model, int32_t slots_wanted);
 
 /* Counts into `arena` when its base is NULL, else hands the buffers out and
  * fills what never changes. model, kernels, linear, stats, wire, max_tokens,
- * num_chunks, slots_wanted, balances, plan_options, guests.model and
- * guests.room_bytes are set before. */
+ * num_chunks, slots_wanted, balances, always_slices, plan_options, and model and
+ * room_bytes of guests and slices are set before. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
 /* Transfers that moerun__moe_create_transfers makes. */
 int32_t moerun__moe_transfers(const moerun__moe *moe);
 /* [collective] What balancing needs to know of the other ranks: the weights'
- * types, and unless `plan` says when moving rows pays, how long rows and
- * weights take here. */
+ * types, their slices, and unless `plan` says when moving rows pays, how long
+ * rows and weights take here. */
 moerun_status moerun__moe_open(moerun__moe *moe,
                                const moerun__plan_options *plan);
 /* At the start of each step; `step` counts from 0. */

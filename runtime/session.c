@@ -25,10 +25,18 @@ static moerun_status check_options(const moerun_model *model,
   MOERUN_REQUIRE(options->chunks >= 0 && options->chunks <= MOERUN_MAX_CHUNKS,
                  MOERUN_ERR_INVALID, "chunks: expected 0 to %d, found %d",
                  MOERUN_MAX_CHUNKS, options->chunks);
-  MOERUN_REQUIRE(options->balance == MOERUN_BALANCE_AUTO ||
-                     options->balance == MOERUN_BALANCE_OFF,
-                 MOERUN_ERR_INVALID, "balance: expected 0 or 1, found %d",
+  MOERUN_REQUIRE(options->balance >= MOERUN_BALANCE_AUTO &&
+                     options->balance <= MOERUN_BALANCE_SLICED,
+                 MOERUN_ERR_INVALID, "balance: expected 0 to 2, found %d",
                  (int)options->balance);
+  MOERUN_REQUIRE(options->slice_bytes <= INT64_C(1) << 46, MOERUN_ERR_INVALID,
+                 "slice_bytes: expected at most %lld, found %lld",
+                 (long long)(INT64_C(1) << 46),
+                 (long long)options->slice_bytes);
+  if (options->balance == MOERUN_BALANCE_SLICED ||
+      (options->balance == MOERUN_BALANCE_AUTO && options->slice_bytes != 0)) {
+    MOERUN_TRY(moerun__slices_check(&model->config));
+  }
   MOERUN_REQUIRE(options->guest_bytes <= INT64_C(1) << 46, MOERUN_ERR_INVALID,
                  "guest_bytes: expected at most %lld, found %lld",
                  (long long)(INT64_C(1) << 46),
@@ -58,7 +66,11 @@ static void set_balance(moerun_session *session, const moerun_model *model,
   moerun_session_options *chosen = &session->options;
   moerun__moe *moe = &session->moe;
   moe->balances =
-      chosen->balance == MOERUN_BALANCE_AUTO && model->comm->size > 1;
+      chosen->balance != MOERUN_BALANCE_OFF && model->comm->size > 1;
+  moe->always_slices = chosen->balance == MOERUN_BALANCE_SLICED;
+  if (moe->always_slices && chosen->slice_bytes == 0) chosen->slice_bytes = -1;
+  moe->slices.model = model;
+  moe->slices.room_bytes = moe->balances ? chosen->slice_bytes : 0;
   if (chosen->guest_bytes == 0) {
     chosen->guest_bytes =
         2 *
@@ -75,6 +87,7 @@ static void set_balance(moerun_session *session, const moerun_model *model,
   moe->plan_options.threshold = extra->threshold;
   moe->plan_options.min_rows = extra->min_rows;
   if (extra->plan != NULL) moe->plan_options = *extra->plan;
+  if (extra->slice_costs != NULL) moe->slice_costs = *extra->slice_costs;
   moe->faults = extra->faults;
 }
 
@@ -248,6 +261,7 @@ static moerun_status agree_on_options(const moerun_session *session) {
   MOERUN_TRY(agree_on(comm, (int64_t)options->compute, "compute"));
   MOERUN_TRY(agree_on(comm, (int64_t)options->balance, "balance"));
   MOERUN_TRY(agree_on(comm, options->guest_bytes, "guest_bytes"));
+  MOERUN_TRY(agree_on(comm, options->slice_bytes, "slice_bytes"));
 done:
   return status;
 }

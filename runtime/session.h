@@ -42,10 +42,11 @@ typedef struct moerun__session_extra {
                         placements to come; less than the present: those   */
   const moerun__plan_options *plan; /* when balancing pays; NULL: measured,
                                        but for the two below                 */
-  int32_t threshold;            /* as in moerun__plan_options; 0: its default */
-  int32_t min_rows;             /* 0: measured */
-  const moerun__faults *faults; /* borrowed; NULL: none */
-  moerun__gate_options gate;    /* lossy; zeros: off */
+  int32_t threshold; /* as in moerun__plan_options; 0: its default */
+  int32_t min_rows;  /* 0: measured */
+  const moerun__slice_costs *slice_costs; /* for `plan`; NULL: zeros */
+  const moerun__faults *faults;           /* borrowed; NULL: none */
+  moerun__gate_options gate;              /* lossy; zeros: off */
 } moerun__session_extra;
 
 moerun_status moerun__session_create_with(moerun_session **out,

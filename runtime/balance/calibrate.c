@@ -17,29 +17,66 @@ enum {
   FEWEST_ROWS_HELD = 8, /* to one that has them */
 };
 
-/* Seconds for M rows through this rank's first expert; 0: it has none. */
-static double time_rows(const moerun__moe *moe, int32_t M) {
+/* Two weights of an expert or of a slice of one. */
+typedef struct expert {
+  const moerun__weight *gate_up;
+  const moerun__weight *down;
+} expert;
+
+/* Number i of this rank's experts, in rounds; NULLs: it has none. Different
+ * ones are timed, because a step finds none of them in the caches. */
+static expert own_expert(const moerun__moe *moe, int32_t i) {
   const moerun_model *model = moe->model;
-  const size_t H = (size_t)model->config.hidden_width;
-  const size_t F = (size_t)model->config.expert_width;
-  double best = 0;
-  memset(moe->tile_x, 0, MOERUN_FFN_TILE * H * sizeof *moe->tile_x);
+  int32_t all = 0;
   for (int32_t l = 0; l < model->config.num_layers; l++) {
     const moerun__layer *layer = &model->layers[l];
-    if (layer->moe_layer < 0 || layer->num_slots == 0) continue;
-    for (int run = 0; run < RUNS; run++) {
-      const double began = moerun__now();
-      moe->linear(moe->tile_gate_up, 2 * F, moe->tile_x, H, M,
-                  &layer->gate_up[0], moe->scratch);
-      moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, M, (int32_t)F);
-      moe->linear(moe->tile_y, H, moe->tile_h, F, M, &layer->down[0],
-                  moe->scratch);
-      const double seconds = moerun__now() - began;
-      if (run == 0 || seconds < best) best = seconds;
+    if (layer->moe_layer >= 0) all += layer->num_slots;
+  }
+  for (int32_t l = 0; all > 0 && l < model->config.num_layers; l++) {
+    const moerun__layer *layer = &model->layers[l];
+    if (layer->moe_layer < 0) continue;
+    const int32_t slot = i % all;
+    if (slot < layer->num_slots) {
+      return (expert){&layer->gate_up[slot], &layer->down[slot]};
     }
-    break;
+    i = slot - layer->num_slots;
+  }
+  return (expert){NULL, NULL};
+}
+
+static expert own_slice(const moerun__moe *moe, int32_t i) {
+  const int32_t all = moe->slices.num_layers * moe->model->config.num_experts;
+  return (expert){&moe->slices.gate_up[i % all], &moe->slices.down[i % all]};
+}
+
+typedef expert pick(const moerun__moe *moe, int32_t i);
+
+/* Seconds for M rows through an expert; 0: there is none. */
+static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
+  const size_t H = (size_t)moe->model->config.hidden_width;
+  const size_t F = (size_t)moe->model->config.expert_width;
+  double best = 0;
+  memset(moe->tile_x, 0, MOERUN_FFN_TILE * H * sizeof *moe->tile_x);
+  memset(moe->tile_h, 0, MOERUN_FFN_TILE * F * sizeof *moe->tile_h);
+  for (int32_t run = 0; run < RUNS; run++) {
+    const expert e = nth(moe, moe->timed++);
+    if (e.gate_up == NULL) break;
+    const size_t columns = (size_t)e.gate_up->num_outputs;
+    const double began = moerun__now();
+    moe->linear(moe->tile_gate_up, columns, moe->tile_x, H, M, e.gate_up,
+                moe->scratch);
+    moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, M,
+                         (int32_t)(columns / 2));
+    moe->linear(moe->tile_y, (size_t)e.down->num_outputs, moe->tile_h, F, M,
+                e.down, moe->scratch);
+    const double seconds = moerun__now() - began;
+    if (run == 0 || seconds < best) best = seconds;
   }
   return best;
+}
+
+double moerun__calibrate_row(moerun__moe *moe) {
+  return time_rows(moe, own_expert, 1);
 }
 
 /* Seconds for the weights of one expert from the rank before, while this one
@@ -93,6 +130,60 @@ static moerun_status longest(double *most, moerun_comm *comm, double seconds) {
   return status;
 }
 
+/* The shortest of some exchanges of `bytes` bytes, all ranks together. */
+static moerun_status time_share(double *best, moerun__moe *moe, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  enum { ROW = 64 };
+  moerun__slices *slices = &moe->slices;
+  moerun_comm *comm = moe->model->comm;
+  const int64_t rows = (int64_t)(bytes / ROW);
+  for (int32_t r = 0; r <= comm->size; r++) {
+    slices->offset[r] = (int32_t)(rows * r / comm->size);
+  }
+  memset(slices->rows, 0, bytes);
+  for (int run = 0; run < RUNS; run++) {
+    int64_t all_are_here = 0;
+    MOERUN_TRY(comm->ops->minimum(comm, &all_are_here));
+    const double began = moerun__now();
+    MOERUN_TRY(comm->ops->share_rows(comm, slices->rows, ROW, slices->offset));
+    const double seconds = moerun__now() - began;
+    if (run == 0 || seconds < *best) *best = seconds;
+  }
+  MOERUN_TRY(longest(best, comm, *best));
+done:
+  return status;
+}
+
+/* What the choice of slices goes by. `weights`: seconds to send an expert. */
+static moerun_status time_slices(moerun__moe *moe, double weights) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = moe->model->comm;
+  moerun__slice_costs *costs = &moe->slice_costs;
+  const size_t few = 64 * (size_t)comm->size;
+  const size_t most = MOERUN_SLICED_ROWS * moe->row_bytes;
+  double small = 0;
+  double large = 0;
+  for (int i = 0; i < MOERUN_COST_POINTS; i++) {
+    double whole = time_rows(moe, own_expert, 1 << i);
+    double slice = time_rows(moe, own_slice, 1 << i);
+    MOERUN_TRY(shortest(&whole, comm, whole));
+    MOERUN_TRY(longest(&slice, comm, slice));
+    costs->whole[i] = (int64_t)(1e9 * whole);
+    costs->slice[i] = (int64_t)(1e9 * slice);
+  }
+  costs->weights = (int64_t)(1e9 * weights);
+  MOERUN_TRY(time_share(&small, moe, few));
+  costs->share = (int64_t)(1e9 * small);
+  if (most <= few) goto done;
+  MOERUN_TRY(time_share(&large, moe, most));
+  if (large > small) {
+    costs->share_kib =
+        (int64_t)(1e9 * 1024 * (large - small) / (double)(most - few));
+  }
+done:
+  return status;
+}
+
 static void set_default(int32_t *value, int32_t otherwise) {
   if (*value == 0) *value = otherwise;
 }
@@ -101,8 +192,8 @@ moerun_status moerun__calibrate(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
   moerun__plan_options *options = &moe->plan_options;
-  double row = time_rows(moe, 1);
-  double tile = time_rows(moe, MOERUN_FFN_TILE);
+  double row = time_rows(moe, own_expert, 1);
+  double tile = time_rows(moe, own_expert, MOERUN_FFN_TILE);
   double weights = 0;
   MOERUN_TRY(shortest(&row, comm, row));
   MOERUN_TRY(shortest(&tile, comm, tile));
@@ -119,6 +210,7 @@ moerun_status moerun__calibrate(moerun__moe *moe) {
                                       ? options->weight_rows
                                       : FEWEST_ROWS);
   set_default(&options->min_rows_held, FEWEST_ROWS_HELD);
+  if (moe->slices.num_layers > 0) MOERUN_TRY(time_slices(moe, weights));
 done:
   return status;
 }

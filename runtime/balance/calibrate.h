@@ -9,4 +9,7 @@
  * rows against the slowest link. */
 moerun_status moerun__calibrate(moerun__moe *moe);
 
+/* Seconds of one row through an expert of this rank; 0: it has none. */
+double moerun__calibrate_row(moerun__moe *moe);
+
 #endif

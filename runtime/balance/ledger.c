@@ -33,10 +33,11 @@ void moerun__ledger_begin_step(moerun__ledger *ledger) {
          sizeof *ledger->steps);
 }
 
-static void add_plan(moerun__ledger_entry *entry,
-                     const moerun__plan_peaks *peaks, int moves) {
+static void add_plan(moerun__ledger_entry *entry, const moerun__plan *plan,
+                     const moerun__plan_peaks *peaks) {
   entry->plans++;
-  entry->moved += moves;
+  entry->moved += plan->num_moves > 0;
+  entry->sliced += plan->sliced;
   entry->rows += peaks->total;
   entry->peak_routed += peaks->rows_before;
   entry->peak_planned += peaks->rows_after;
@@ -82,11 +83,10 @@ void moerun__ledger_add(moerun__ledger *ledger, int32_t layer,
   if (ledger->layer >= 0) add_durations(ledger, layer, busy_us, stride);
   ledger->layer = layer;
   const moerun__plan_peaks peaks = moerun__plan_peaks_of(plan);
-  const int moves = plan->num_moves > 0;
-  add_plan(&ledger->layers[layer], &peaks, moves);
+  add_plan(&ledger->layers[layer], plan, &peaks);
   if (ledger->num_steps == 0) return;
-  add_plan(&ledger->steps[(ledger->num_steps - 1) % MOERUN_LEDGER_STEPS],
-           &peaks, moves);
+  add_plan(&ledger->steps[(ledger->num_steps - 1) % MOERUN_LEDGER_STEPS], plan,
+           &peaks);
 }
 
 double moerun__ledger_quantile(const moerun__ledger *ledger, int32_t rank,

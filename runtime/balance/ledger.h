@@ -15,6 +15,7 @@ enum {
 typedef struct moerun__ledger_entry {
   int64_t plans;       /* that were looked at */
   int64_t moved;       /* of them such that moved rows */
+  int64_t sliced;      /* and such that sliced the experts */
   int64_t rows;        /* of all ranks */
   int64_t peak_routed; /* rows of the busiest rank, as routed */
   int64_t peak_planned;

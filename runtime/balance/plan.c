@@ -2,6 +2,7 @@
  * would end first, and so on until every rank is within its budget or what is
  * left over is not worth an expert's weights. All in 64-bit integers: a plan
  * that differed between ranks would be a deadlock. */
+#include "runtime/balance/slice_costs.h"
 #include "runtime/balance/tree.h"
 
 #include <string.h>
@@ -502,25 +503,45 @@ static int64_t improve(solver *s, int64_t total, int64_t end) {
   return make_moves(s);
 }
 
+/* Moves, if the load is uneven enough for that and they end sooner. */
+static void balance(moerun__plan *plan, const moerun__guest_table *guests,
+                    const moerun__demand *demand,
+                    const moerun__plan_options *options, int64_t total) {
+  solver s = {
+      .plan = plan, .guests = guests, .demand = demand, .options = options};
+  const int32_t least = options->threshold_held < options->threshold
+                            ? options->threshold_held
+                            : options->threshold;
+  if (!is_uneven(plan, total, least)) return;
+  s.last_way = is_uneven(plan, total, options->threshold) ? IS_SENT : HOLDS;
+  const int64_t before = longest(plan, plan->load);
+  if (improve(&s, total, make_moves(&s)) >= before) drop(plan);
+}
+
+/* All ranks do a part of everything. */
+static void slice(moerun__plan *plan, int64_t total) {
+  drop(plan);
+  plan->sliced = 1;
+  moerun__plan_shares(plan->load, total, plan->speed, plan->num_ranks);
+}
+
 void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
                         const moerun__demand *demand,
                         const moerun__plan_options *options) {
-  solver s = {
-      .plan = plan, .guests = guests, .demand = demand, .options = options};
+  plan->sliced = 0;
   plan->num_moves = 0;
   plan->num_sends = 0;
   const int64_t total = count_loads(plan, demand);
   read_speeds(plan, demand);
   memset(plan->reserve, 0, (size_t)plan->num_ranks * sizeof *plan->reserve);
   set_budgets(plan, total, options->slack);
-  const int32_t least = options->threshold_held < options->threshold
-                            ? options->threshold_held
-                            : options->threshold;
-  if (total == 0 || !is_uneven(plan, total, least)) return;
-  s.last_way = is_uneven(plan, total, options->threshold) ? IS_SENT : HOLDS;
-  const int64_t before = longest(plan, plan->load);
-  if (improve(&s, total, make_moves(&s)) >= before) drop(plan);
-  seat_guests(plan, guests, demand);
+  if (total == 0) return;
+  balance(plan, guests, demand, options, total);
+  if (demand->slices != NULL &&
+      moerun__slices_pay(demand->slices, plan, demand)) {
+    slice(plan, total);
+  }
+  if (plan->num_moves > 0) seat_guests(plan, guests, demand);
 }
 
 /* FNV-1a, and the high bits stirred in. */

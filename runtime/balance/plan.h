@@ -23,6 +23,8 @@ enum {
   MOERUN_MOST_GUESTS = 8, /* that one plan uses on one rank */
 };
 
+typedef struct moerun__slice_offer moerun__slice_offer; /* slice_costs.h */
+
 typedef struct moerun__plan_options {
   int32_t threshold; /* plan if the slowest rank would take this over the mean
                         time, in thousandths: lambda                         */
@@ -51,6 +53,7 @@ typedef struct moerun__demand {
   const int32_t *speed;   /* [R][stride], one of each: logarithm of the rank's
                               speed in sixteenths of a factor of 2           */
   size_t stride;
+  const moerun__slice_offer *slices; /* NULL: the layer has none */
 } moerun__demand;
 
 /* [P] rows of one source. */
@@ -115,6 +118,7 @@ typedef struct moerun__part {
 typedef struct moerun__plan {
   int32_t num_ranks;
   int32_t max_moves;
+  int32_t sliced; /* 1: no moves, all ranks compute a part of every row */
   int32_t num_moves;
   moerun__move *moves; /* [max_moves] by host, then rank */
   int64_t *before;     /* [R] rows of each rank as routed */

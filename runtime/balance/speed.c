@@ -27,8 +27,9 @@ double moerun__speed_expected(const moerun__speed *speed, int64_t rows) {
   return speed->call_seconds + (double)rows * speed->row_seconds;
 }
 
-void moerun__speed_add(moerun__speed *speed, int64_t rows, double seconds) {
-  speed->calls++;
+void moerun__speed_add(moerun__speed *speed, int64_t rows, double part,
+                       double seconds) {
+  speed->expected += part * moerun__speed_expected(speed, rows);
   speed->rows += rows;
   speed->seconds += seconds;
 }
@@ -74,16 +75,14 @@ static void read_speed(moerun__speed *speed, double ratio) {
 }
 
 void moerun__speed_step(moerun__speed *speed) {
-  const double expected = (double)speed->calls * speed->call_seconds +
-                          (double)speed->rows * speed->row_seconds;
-  if (speed->rows < MOERUN_SPEED_LEAST_ROWS || expected < LEAST_SECONDS ||
-      !(speed->seconds > 0)) {
+  if (speed->rows < MOERUN_SPEED_LEAST_ROWS ||
+      speed->expected < LEAST_SECONDS || !(speed->seconds > 0)) {
     return;
   }
-  speed->last = expected / speed->seconds;
+  speed->last = speed->expected / speed->seconds;
   speed->readings++;
   if (speed->readings > MOERUN_SPEED_SKIPPED) read_speed(speed, speed->last);
-  speed->calls = 0;
+  speed->expected = 0;
   speed->rows = 0;
   speed->seconds = 0;
 }

@@ -29,8 +29,8 @@ typedef struct moerun__speed {
   double recent[MOERUN_SPEED_WINDOW]; /* logarithms since the last change,
                                          number i at i % WINDOW            */
   int64_t count;                      /* of them */
-  double last;   /* reading: measured over expected speed */
-  int64_t calls; /* since the last reading */
+  double last;     /* reading: measured over expected speed */
+  double expected; /* seconds since the last reading */
   int64_t rows;
   double seconds;
 } moerun__speed;
@@ -39,8 +39,9 @@ typedef struct moerun__speed {
  * is ever read. */
 void moerun__speed_expect(moerun__speed *speed, double one_row, double many,
                           int32_t rows);
-/* One expert computed `rows` rows. */
-void moerun__speed_add(moerun__speed *speed, int64_t rows, double seconds);
+/* `part` of the work of one expert with `rows` rows was done in so long. */
+void moerun__speed_add(moerun__speed *speed, int64_t rows, double part,
+                       double seconds);
 /* Seconds that so many rows of one call should take. */
 double moerun__speed_expected(const moerun__speed *speed, int64_t rows);
 /* Between two steps: what was added since the last reading is one, unless it is

@@ -151,12 +151,17 @@ static const moerun__config_row table[] = {
         "activations in products; bf16 rounds them: faster on AVX512-BF16"),
     INT_ROW("chunks", "1", "", 1, 8, SIZED,
             "parts of a step in flight at once"),
-    CHOICE_ROW("balance", "auto", "auto|off", SIZED,
-               "auto: ranks that would end last give rows to others, with the "
-               "experts' weights where it pays; the same bits, sooner"),
+    CHOICE_ROW(
+        "balance", "auto", "auto|off|sliced", SIZED,
+        "auto: ranks that would end last give rows to others, with the "
+        "experts' weights where it pays, or all ranks compute a slice of "
+        "each expert; sliced: always that; the same bits, sooner"),
     INT_ROW("guest_memory", "0", "MiB", -1, 1 << 26, SIZED,
             "of one rank for experts of others; 0: two experts in fp32; -1: "
             "none"),
+    INT_ROW("slice_memory", "0", "MiB", -1, 1 << 26, SIZED,
+            "of one rank for slices of all experts, of as many layers as there "
+            "is room for; -1: all; 0: none, all with --balance sliced"),
     DOUBLE_ROW("balance_threshold", "1.3", "", 1, 1000, RUNS,
                "balance where the slowest rank would take this over the mean"),
     INT_ROW("balance_rows", "0", "rows", 0, INT_MAX_32, RUNS,

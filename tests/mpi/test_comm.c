@@ -273,34 +273,6 @@ static void counts_reach_their_ranks(void **state) {
   }
 }
 
-/* Rank r shares (r * 2) mod 3 rows, so that some have none. */
-static void rows_are_shared(void **state) {
-  (void)state;
-  enum { ROW = 17, MOST = 2 * MAX_RANKS };
-  const int R = test_size();
-  const moerun__comm_count before = comm->count;
-  unsigned char shared[MOST * ROW] = {0};
-  int32_t offset[MAX_RANKS + 1] = {0};
-  for (int r = 0; r < R; r++) {
-    offset[r + 1] = offset[r] + r * 2 % 3;
-  }
-  const int32_t first = offset[test_rank()];
-  const int32_t own = offset[test_rank() + 1] - first;
-  for (size_t i = 0; i < (size_t)own * ROW; i++) {
-    shared[(size_t)first * ROW + i] = letter(test_rank(), i);
-  }
-  assert_all_ok(comm->ops->share_rows(comm, shared, ROW, offset));
-  int ok = 1;
-  for (int r = 0; r < R; r++) {
-    ok = ok && holds(shared + (size_t)offset[r] * ROW,
-                     (size_t)(offset[r + 1] - offset[r]) * ROW, r);
-  }
-  assert_all_ranks(ok);
-  const int64_t sent = (int64_t)own * (R - 1);
-  assert_all_ranks(comm->count.rows - before.rows == sent);
-  assert_all_ranks(comm->count.row_bytes - before.row_bytes == sent * ROW);
-}
-
 /* More than one piece in the end; that size only where memory is not multiplied. */
 static void gather_scatter_broadcast(void **state) {
   (void)state;
@@ -587,7 +559,6 @@ static void unfinished_transfers_can_be_destroyed(void **state) {
       cmocka_unit_test(counts_are_exact),                                      \
       cmocka_unit_test(lists_out_of_range_are_refused),                        \
       cmocka_unit_test(counts_reach_their_ranks),                              \
-      cmocka_unit_test(rows_are_shared),                                       \
       cmocka_unit_test(gather_scatter_broadcast),                              \
       cmocka_unit_test(minimum_is_that_of_all),                                \
       cmocka_unit_test(agreement_names_who_failed)

@@ -27,7 +27,8 @@ static void expectation_is_a_line(void **state) {
 }
 
 static void read_once(moerun__speed *speed, double slowness) {
-  moerun__speed_add(speed, 100, slowness * moerun__speed_expected(speed, 100));
+  moerun__speed_add(speed, 100, 1,
+                    slowness * moerun__speed_expected(speed, 100));
   moerun__speed_step(speed);
 }
 
@@ -120,14 +121,14 @@ static void little_work_adds_up(void **state) {
   moerun__speed speed;
   start(&speed);
   for (int i = 0; i < 100; i++) {
-    moerun__speed_add(&speed, MOERUN_SPEED_LEAST_ROWS / 4, 1);
+    moerun__speed_add(&speed, MOERUN_SPEED_LEAST_ROWS / 4, 1, 1);
     moerun__speed_step(&speed);
     moerun__speed_step(&speed);
   }
   assert_int_equal(speed.readings, 25);
   moerun__speed_expect(&speed, 1e-9, 256e-9, 256);
   for (int i = 0; i < 100; i++) {
-    moerun__speed_add(&speed, 1000, 1);
+    moerun__speed_add(&speed, 1000, 1, 1);
     moerun__speed_step(&speed);
   }
   assert_int_equal(speed.readings, 0);
@@ -189,7 +190,7 @@ static outcome simulate(double (*slow)(int32_t rank, int step), int steps,
     for (int r = 0; r < RANKS; r++) {
       const double taken = (double)share[r] * slow(r, step);
       if (taken > end) end = taken;
-      moerun__speed_add(&speed[r], share[r],
+      moerun__speed_add(&speed[r], share[r], 1,
                         slow(r, step) *
                             moerun__speed_expected(&speed[r], share[r]));
       moerun__speed_step(&speed[r]);

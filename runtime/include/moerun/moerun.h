@@ -148,6 +148,9 @@ typedef enum moerun_balance {
                               with the experts' weights where it pays: the
                               same bits, sooner                            */
   MOERUN_BALANCE_OFF,      /* every row is computed where its expert is    */
+  MOERUN_BALANCE_SLICED,   /* all ranks compute a part of every row, of the
+                              slices of experts that slice_bytes has room for;
+                              the same bits                                */
 } moerun_balance;
 
 typedef struct moerun_session_options {
@@ -161,6 +164,11 @@ typedef struct moerun_session_options {
   moerun_balance balance;
   int64_t guest_bytes; /* memory here for experts of other ranks that balancing
                           brings; 0: two experts in fp32; below 0: none     */
+  int64_t slice_bytes; /* memory here for slices of all experts, of as many
+                          layers as there is room for: a step of few rows then
+                          reads each expert on all ranks at once where that is
+                          sooner; below 0: of all layers; 0: none, but with
+                          MOERUN_BALANCE_SLICED all                         */
 } moerun_session_options;
 
 /* Bytes that moerun_session_create takes on this rank. */

@@ -1,0 +1,155 @@
+/* Collectives in their nonblocking forms, so that every wait is the same loop
+ * with a time limit: MPI itself would wait for a lost rank for ever. */
+#include "comm/mpi_comm.h"
+
+#include "runtime/base/number.h"
+
+enum { PIECE_BYTES = 1 << 22 }; /* most bytes per rank in one collective */
+
+/* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): the checker does not know
+ * that MPI_Test in moerun__mpi_finish() completes a request. */
+
+/* `code` is the result of starting the operation on self->pending. */
+static moerun_status collective(moerun__mpi_comm *self, int code,
+                                const char *what) {
+  if (code != MPI_SUCCESS) return moerun__mpi_result(self, code, what);
+  return moerun__mpi_finish(self, &self->pending, self->timeout_s, what);
+}
+
+moerun_status moerun__mpi_exchange_counts(moerun_comm *comm, int32_t *receive,
+                                          const int32_t *send, int32_t width) {
+  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
+  if (self->broken != MOERUN_OK) return self->broken;
+  comm->count.count_bytes +=
+      (int64_t)(comm->size - 1) * width * (int64_t)sizeof *send;
+  return collective(self,
+                    MPI_Ialltoall(send, width, MPI_INT32_T, receive, width,
+                                  MPI_INT32_T, self->comm, &self->pending),
+                    "exchange of counts");
+}
+
+moerun_status moerun__mpi_share_rows(moerun_comm *comm, void *rows,
+                                     size_t row_bytes, const int32_t *offset) {
+  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
+  moerun_status status = self->broken;
+  MPI_Datatype row = MPI_DATATYPE_NULL;
+  if (status != MOERUN_OK || offset[comm->size] == 0) goto done;
+  for (int32_t r = 0; r < comm->size; r++) {
+    self->share_count[r] = offset[r + 1] - offset[r];
+  }
+  if (self->share_count[comm->rank] > 0) {
+    const int64_t sent =
+        (int64_t)(comm->size - 1) * self->share_count[comm->rank];
+    comm->count.messages += comm->size - 1;
+    comm->count.rows += sent;
+    comm->count.row_bytes += sent * (int64_t)row_bytes;
+  }
+  MOERUN_TRY(moerun__mpi_row_type(&row, self, row_bytes));
+  MOERUN_TRY(
+      collective(self,
+                 MPI_Iallgatherv(MPI_IN_PLACE, 0, row, rows, self->share_count,
+                                 offset, row, self->comm, &self->pending),
+                 "sharing of rows"));
+done:
+  return status;
+}
+
+moerun_status moerun__mpi_minimum(moerun_comm *comm, int64_t *value) {
+  moerun_status status = MOERUN_OK;
+  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
+  if (self->broken != MOERUN_OK) return self->broken;
+  self->reduced[0] = *value;
+  MOERUN_TRY(collective(self,
+                        MPI_Iallreduce(&self->reduced[0], &self->reduced[1], 1,
+                                       MPI_INT64_T, MPI_MIN, self->comm,
+                                       &self->pending),
+                        "agreement of all ranks"));
+  *value = self->reduced[1];
+done:
+  return status;
+}
+
+static size_t piece_at(size_t start, size_t bytes) {
+  return bytes - start < PIECE_BYTES ? bytes - start : PIECE_BYTES;
+}
+
+/* One element is `piece` bytes, the next one begins `stride` bytes later. */
+static moerun_status strided_type(MPI_Datatype *out, moerun__mpi_comm *self,
+                                  size_t piece, size_t stride) {
+  moerun_status status = MOERUN_OK;
+  static const char what[] = "set-up of a large collective";
+  MPI_Datatype block = MPI_DATATYPE_NULL;
+  MOERUN_TRY(moerun__mpi_result(
+      self, MPI_Type_contiguous((int)piece, MPI_BYTE, &block), what));
+  MOERUN_TRY(moerun__mpi_result(
+      self, MPI_Type_create_resized(block, 0, (MPI_Aint)stride, out), what));
+  MOERUN_TRY(moerun__mpi_result(self, MPI_Type_commit(out), what));
+done:
+  if (block != MPI_DATATYPE_NULL) (void)MPI_Type_free(&block);
+  return status;
+}
+
+typedef enum direction { TO_ROOT, FROM_ROOT } direction;
+
+/* Gather (parts[R][bytes] on rank 0 from every rank's own[bytes]) or scatter
+ * (the reverse), in pieces that an int can count. */
+static moerun_status gather_or_scatter(moerun__mpi_comm *self, direction way,
+                                       void *parts, void *own, size_t bytes) {
+  moerun_status status = self->broken;
+  MPI_Datatype strided = MPI_DATATYPE_NULL;
+  const char *what = way == TO_ROOT ? "gather" : "scatter";
+  if (status != MOERUN_OK) goto done;
+  for (size_t start = 0; start < bytes; start += PIECE_BYTES) {
+    const size_t piece = piece_at(start, bytes);
+    MPI_Datatype type = MPI_BYTE;
+    int count = (int)piece;
+    if (bytes > PIECE_BYTES) {
+      MOERUN_TRY(strided_type(&strided, self, piece, bytes));
+      type = strided;
+      count = 1;
+    }
+    char *root_part = parts == NULL ? NULL : (char *)parts + start;
+    char *own_part = (char *)own + start;
+    const int code =
+        way == TO_ROOT
+            ? MPI_Igather(own_part, (int)piece, MPI_BYTE, root_part, count,
+                          type, 0, self->comm, &self->pending)
+            : MPI_Iscatter(root_part, count, type, own_part, (int)piece,
+                           MPI_BYTE, 0, self->comm, &self->pending);
+    MOERUN_TRY(collective(self, code, what));
+    if (strided != MPI_DATATYPE_NULL) (void)MPI_Type_free(&strided);
+  }
+done:
+  if (strided != MPI_DATATYPE_NULL) (void)MPI_Type_free(&strided);
+  return status;
+}
+
+moerun_status moerun__mpi_gather(moerun_comm *comm, void *receive,
+                                 const void *send, size_t bytes) {
+  return gather_or_scatter((moerun__mpi_comm *)comm, TO_ROOT, receive,
+                           (void *)send, bytes);
+}
+
+moerun_status moerun__mpi_scatter(moerun_comm *comm, void *receive,
+                                  const void *send, size_t bytes) {
+  return gather_or_scatter((moerun__mpi_comm *)comm, FROM_ROOT, (void *)send,
+                           receive, bytes);
+}
+
+moerun_status moerun__mpi_broadcast(moerun_comm *comm, void *buffer,
+                                    size_t bytes) {
+  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
+  moerun_status status = self->broken;
+  if (status != MOERUN_OK) goto done;
+  for (size_t start = 0; start < bytes; start += PIECE_BYTES) {
+    MOERUN_TRY(collective(self,
+                          MPI_Ibcast((char *)buffer + start,
+                                     (int)piece_at(start, bytes), MPI_BYTE, 0,
+                                     self->comm, &self->pending),
+                          "broadcast"));
+  }
+done:
+  return status;
+}
+
+/* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */

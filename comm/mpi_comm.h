@@ -1,0 +1,52 @@
+/* Inside of the MPI transport: what its two files share. */
+#ifndef MOERUN_COMM_MPI_COMM_H
+#define MOERUN_COMM_MPI_COMM_H
+
+#include <moerun/moerun_mpi.h>
+
+#include "comm/comm.h"
+
+enum { MOERUN_ROW_TYPES = 16 }; /* sizes of rows known at a time */
+
+typedef struct moerun__row_type {
+  size_t bytes; /* 0: free */
+  MPI_Datatype type;
+} moerun__row_type;
+
+typedef struct moerun__mpi_comm {
+  moerun_comm base; /* first */
+  MPI_Comm comm;
+  double timeout_s;
+  moerun_status broken;
+  MPI_Request pending; /* the collective under way */
+  int64_t reduced[2];  /* minimum: in, out */
+  moerun__row_type row_types[MOERUN_ROW_TYPES];
+  int next_row_type; /* the one to give up when all are taken */
+  int *share_count;  /* [R] of share_rows */
+} moerun__mpi_comm;
+
+/* MOERUN_OK for MPI_SUCCESS, else a failure during `what` that breaks the comm;
+ * the comm is NULL while there is none yet. */
+moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,
+                                 const char *what);
+/* Until *request is complete, for timeout_s at most. */
+moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
+                                 double timeout_s, const char *what);
+/* The committed type of rows of this size. */
+moerun_status moerun__mpi_row_type(MPI_Datatype *out, moerun__mpi_comm *self,
+                                   size_t row_bytes);
+
+/* Of moerun__comm_ops. */
+moerun_status moerun__mpi_exchange_counts(moerun_comm *comm, int32_t *receive,
+                                          const int32_t *send, int32_t width);
+moerun_status moerun__mpi_share_rows(moerun_comm *comm, void *rows,
+                                     size_t row_bytes, const int32_t *offset);
+moerun_status moerun__mpi_minimum(moerun_comm *comm, int64_t *value);
+moerun_status moerun__mpi_gather(moerun_comm *comm, void *receive,
+                                 const void *send, size_t bytes);
+moerun_status moerun__mpi_scatter(moerun_comm *comm, void *receive,
+                                  const void *send, size_t bytes);
+moerun_status moerun__mpi_broadcast(moerun_comm *comm, void *buffer,
+                                    size_t bytes);
+
+#endif
