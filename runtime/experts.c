@@ -197,7 +197,6 @@ done:
   return status;
 }
 
-/* Own experts come first, so that the guests' weights have had time. */
 static moerun_status await_guest(moerun__moe *moe, int32_t guest) {
   moerun_status status = MOERUN_OK;
   if (!moerun__guests_comes(&moe->guests, guest)) return MOERUN_OK;
@@ -225,33 +224,48 @@ void moerun__experts_sleep(moerun__moe *moe) {
   moe->busy_seconds += seconds;
 }
 
+/* The grouped rows of one slot; nothing if it has none. */
+static moerun_status run_slot(moerun__moe *moe, int32_t c,
+                              const moerun__layer *layer, int32_t slot) {
+  moerun_status status = MOERUN_OK;
+  moerun__moe_chunk *chunk = &moe->chunk[c];
+  const moerun_model *model = moe->model;
+  int64_t *expert_rows =
+      moe->stats->expert_rows +
+      (size_t)layer->moe_layer * (size_t)model->config.num_experts;
+  const int32_t begin = slot > 0 ? moe->slot_offset[slot - 1] : 0;
+  const int32_t end = moe->slot_offset[slot];
+  if (end == begin) goto done;
+  if (slot >= layer->num_slots) {
+    MOERUN_TRY(await_guest(moe, slot - layer->num_slots));
+  }
+  const expert of = expert_at(moe, layer, slot);
+  MOERUN_TRY(run_expert(moe, chunk, &of, begin, end));
+  expert_rows[expert_id(moe, layer, slot)] += end - begin;
+  /* Messages of other chunks move only when the library is called. */
+  int arrived = 0;
+  MOERUN_TRY(model->comm->ops->test(chunk->combine_in, &arrived));
+done:
+  return status;
+}
+
+/* Experts whose weights are here, then guests in the order they come. */
 static moerun_status run_experts(moerun__moe *moe, int32_t c,
                                  const moerun__layer *layer, int32_t first,
                                  int32_t last) {
   moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->chunk[c];
-  const moerun_model *model = moe->model;
-  const int32_t num_slots = layer->num_slots + moe->guests.per_rank;
-  int64_t *expert_rows =
-      moe->stats->expert_rows +
-      (size_t)layer->moe_layer * (size_t)model->config.num_experts;
-  MOERUN_TRY(count_slots(moe, c, num_slots, first, last));
+  const moerun__guests *guests = &moe->guests;
+  const int32_t own = layer->num_slots;
+  MOERUN_TRY(count_slots(moe, c, own + guests->per_rank, first, last));
   group_by_slot(moe, c, first, last);
   moerun__experts_sleep(moe);
-  int32_t begin = 0;
-  for (int32_t s = 0; s < num_slots; s++) {
-    const int32_t end = moe->slot_offset[s];
-    if (end == begin) continue;
-    if (s >= layer->num_slots) {
-      MOERUN_TRY(await_guest(moe, s - layer->num_slots));
-    }
-    const expert of = expert_at(moe, layer, s);
-    MOERUN_TRY(run_expert(moe, chunk, &of, begin, end));
-    expert_rows[expert_id(moe, layer, s)] += end - begin;
-    begin = end;
-    /* Messages of other chunks move only when the library is called. */
-    int arrived = 0;
-    MOERUN_TRY(model->comm->ops->test(chunk->combine_in, &arrived));
+  for (int32_t s = 0; s < own + guests->per_rank; s++) {
+    if (s >= own && moerun__guests_comes(guests, s - own)) continue;
+    MOERUN_TRY(run_slot(moe, c, layer, s));
+  }
+  for (int32_t i = 0; i < guests->num_in; i++) {
+    const int32_t guest = moerun__guests_arrival(guests, i);
+    MOERUN_TRY(run_slot(moe, c, layer, own + guest));
   }
 done:
   return status;

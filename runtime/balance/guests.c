@@ -164,11 +164,15 @@ static void shape_guest(moerun__guests *guests, int32_t guest,
 
 /* ---- Sending on ------------------------------------------------------------- */
 
+int32_t moerun__guests_arrival(const moerun__guests *guests, int32_t i) {
+  const moerun__plan *plan = guests->plan;
+  return plan->moves[plan->sends[guests->send_of_in[i]].move].guest;
+}
+
 /* Which of the experts that come here is the guest; -1: none. */
 static int32_t coming(const moerun__guests *guests, int32_t guest) {
   for (int32_t i = 0; i < guests->num_in; i++) {
-    const moerun__send *send = &guests->plan->sends[guests->send_of_in[i]];
-    if (guests->plan->moves[send->move].guest == guest) return i;
+    if (moerun__guests_arrival(guests, i) == guest) return i;
   }
   return -1;
 }

@@ -67,6 +67,8 @@ moerun_status moerun__guests_forward_until(moerun__guests *guests,
                                            moerun__transfer *transfer);
 /* 1: the guest's weights come in this layer. */
 int moerun__guests_comes(const moerun__guests *guests, int32_t guest);
+/* The guest whose weights come as number i of num_in. */
+int32_t moerun__guests_arrival(const moerun__guests *guests, int32_t i);
 /* Until the weights of the guest are here. */
 moerun_status moerun__guests_await(moerun__guests *guests, int32_t guest);
 /* Until all that is to leave has begun to: others may wait for it, so before
