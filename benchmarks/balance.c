@@ -16,8 +16,8 @@
 
 static const char usage[] =
     "usage: mpirun -n R moerun_bench_balance [options]\n"
-    "  --case NAME    skew, balanced, slow, replay, attack, gamma or\n"
-    "                 isolation                            (all)\n"
+    "  --case NAME    skew, balanced, slices, slow, replay, attack, gamma\n"
+    "                 or isolation                         (all)\n"
     "  -n N           times each is measured               (11)\n"
     "  --steps N      steps of each series of slow         (100)\n"
     "  --tokens N     tokens of each rank, one layer       (1024)\n"
@@ -100,10 +100,11 @@ static const struct {
   moerun_status (*run)(bench *b);
   int needs_model;
 } cases[] = {
-    {"skew", bench_skew, 0},          {"balanced", bench_balanced, 0},
-    {"slow", bench_slow, 0},          {"replay", bench_replay_skew, 0},
-    {"replay", bench_replay_slow, 0}, {"attack", bench_attack, 1},
-    {"gamma", bench_gamma, 1},        {"isolation", bench_isolation, 1},
+    {"skew", bench_skew, 0},           {"balanced", bench_balanced, 0},
+    {"slices", bench_slices, 0},       {"slow", bench_slow, 0},
+    {"replay", bench_replay_skew, 0},  {"replay", bench_replay_slow, 0},
+    {"attack", bench_attack, 1},       {"gamma", bench_gamma, 1},
+    {"isolation", bench_isolation, 1},
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
 
@@ -130,8 +131,8 @@ static moerun_status parse_options(bench_options *o, int argc, char **argv) {
   MOERUN_REQUIRE((o->model == NULL) == (o->text == NULL), MOERUN_ERR_INVALID,
                  "--model: expected together with --text");
   MOERUN_REQUIRE(known, MOERUN_ERR_INVALID,
-                 "--case: expected skew, balanced, slow, replay, attack, gamma "
-                 "or isolation, found %s",
+                 "--case: expected skew, balanced, slices, slow, replay, "
+                 "attack, gamma or isolation, found %s",
                  o->case_name);
 done:
   return status;

@@ -66,7 +66,7 @@ void bench_layer_steer(bench_layer *layer, const bench_routing *routing);
 /* [collective] With the benchmark's room for guests. */
 moerun_status bench_layer_session(moerun_session **out, bench *b,
                                   const bench_layer *layer,
-                                  moerun_balance balance,
+                                  moerun_balance balance, int64_t slice_bytes,
                                   const moerun__faults *faults);
 /* [collective] One step of `tokens` rows a rank: seconds of the slowest rank,
  * from when all were there. Fails if the gate did not do as steered. */
@@ -178,6 +178,7 @@ void bench_heading(const bench *b, const char *const *names, int count);
 
 moerun_status bench_skew(bench *b);
 moerun_status bench_balanced(bench *b);
+moerun_status bench_slices(bench *b);
 moerun_status bench_slow(bench *b);
 moerun_status bench_replay_skew(bench *b);
 moerun_status bench_replay_slow(bench *b);

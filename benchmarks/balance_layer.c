@@ -105,7 +105,7 @@ void bench_layer_destroy(bench_layer *layer) {
 
 moerun_status bench_layer_session(moerun_session **out, bench *b,
                                   const bench_layer *layer,
-                                  moerun_balance balance,
+                                  moerun_balance balance, int64_t slice_bytes,
                                   const moerun__faults *faults) {
   const moerun__model_config *config = &layer->model->config;
   const size_t bytes =
@@ -117,7 +117,8 @@ moerun_status bench_layer_session(moerun_session **out, bench *b,
       .max_tokens = layer->tokens,
       .balance = balance,
       .guest_bytes =
-          b->options.guests > 0 ? b->options.guests * (int64_t)bytes : -1};
+          b->options.guests > 0 ? b->options.guests * (int64_t)bytes : -1,
+      .slice_bytes = slice_bytes};
   const moerun__session_extra extra = {.faults = faults};
   return moerun__session_create_with(out, layer->model, &options, &extra);
 }

@@ -66,7 +66,7 @@ static moerun_status measure(replay *r, bench *b) {
   moerun_session *session = NULL;
   MOERUN_TRY(bench_layer_create(&layer, b, 2 * b->comm->size));
   MOERUN_TRY(
-      bench_layer_session(&session, b, &layer, MOERUN_BALANCE_AUTO, NULL));
+      bench_layer_session(&session, b, &layer, MOERUN_BALANCE_AUTO, 0, NULL));
   r->rates = session->moe.speed;
   r->options = session->moe.plan_options;
   if (b->options.weight_rows > 0) {

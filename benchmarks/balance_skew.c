@@ -159,10 +159,10 @@ static moerun_status create(skew *s, bench *b) {
   moerun_status status = MOERUN_OK;
   memset(s, 0, sizeof *s);
   MOERUN_TRY(bench_layer_create(&s->layer, b, (int32_t)b->options.experts));
-  MOERUN_TRY(
-      bench_layer_session(&s->plain, b, &s->layer, MOERUN_BALANCE_OFF, NULL));
+  MOERUN_TRY(bench_layer_session(&s->plain, b, &s->layer, MOERUN_BALANCE_OFF, 0,
+                                 NULL));
   MOERUN_TRY(bench_layer_session(&s->balanced, b, &s->layer,
-                                 MOERUN_BALANCE_AUTO, NULL));
+                                 MOERUN_BALANCE_AUTO, 0, NULL));
   MOERUN_TRY(moerun__alloc(&s->seconds, TURNS * (size_t)b->options.repetitions,
                            sizeof *s->seconds));
 done:

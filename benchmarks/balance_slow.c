@@ -149,7 +149,7 @@ static moerun_status run_scenario(bench *b, slow *s, const slowness *scenario) {
   MOERUN_TRY(moerun__faults_parse(&s->faults, fault));
   for (int way = 0; way < WAYS; way++) {
     MOERUN_TRY(bench_layer_session(&s->session[way], b, &s->layer, balance[way],
-                                   &s->faults));
+                                   0, &s->faults));
   }
   MOERUN_TRY(run_series(b, s));
   MOERUN_TRY(report(b, s, scenario));
