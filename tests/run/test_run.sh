@@ -68,6 +68,27 @@ says "$(grep perplexity table)"
 succeed 2 run --model "$model" --score text --window 64
 says 'over 4096 bytes'
 
+# With a capacity some is lost: by default by score with the published
+# expansion, by weight with the other.
+lossy() {
+  file=$1
+  shift
+  succeed 2 run --model "$model" --score text --capacity 1 \
+    --capacity-level expert --metrics lossy.json "$@"
+  grep -q '"dropped": [1-9]' lossy.json || complain "nothing dropped by $*"
+  grep perplexity out > "$file"
+}
+lossy paper --expanded paper
+lossy score --expanded paper --capacity-metric score
+same paper score
+lossy fill --expanded fill
+lossy weight --expanded fill --capacity-metric weight
+same fill weight
+lossy score --expanded fill --capacity-metric score
+cmp -s fill score && complain "--expanded fill goes by score"
+lossy more --expanded fill --expanded-most 8
+cmp -s fill more && complain "--expanded-most changes nothing"
+
 # The routing does not depend on the ranks either.
 succeed 0 profile --model "$model" --prompts prompts --trace a.npy --output f
 succeed 3 profile --model "$model" --prompts prompts --trace b.npy --output g
