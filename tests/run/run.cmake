@@ -1,5 +1,5 @@
 # The program as its users call it. Arguments: see the scripts.
-foreach(name IN ITEMS run refusals place home shared)
+foreach(name IN ITEMS run refusals place home shared sliced)
   add_test(NAME run.${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/run/test_${name}.sh
       $<TARGET_FILE:moerun_cli> ${PROJECT_SOURCE_DIR}/launch/demo
