@@ -19,8 +19,9 @@ enum {
   MOST_STEPS = 100000,  /* for a layer */
   BLOCK = 64,           /* proposals at one temperature */
   NUM_STAGES = 3,
-  SAMPLES = 1024, /* changes that the start is found from */
-  TRIES = 7,      /* to bring loads within the caps */
+  SAMPLES = 1024,   /* changes that the start is found from */
+  TRIES = 7,        /* to bring loads within the caps */
+  MOST_DRAWS = 200, /* for one proposal */
 };
 
 /* Share of random changes that are made when annealing begins: less than for
@@ -53,11 +54,12 @@ typedef struct search {
 } search;
 
 /* An expert in place of a copy or of nothing, or two slots of one node change
- * places. */
-static void draw_change(moerun__slot_change *c, search *by) {
+ * places. 0: none was found; where every rank holds every expert there is
+ * none. */
+static int draw_change(moerun__slot_change *c, search *by) {
   const moerun__sharing *s = by->sharing;
   const int32_t per_node = by->problem->topology->ranks_per_node;
-  do {
+  for (int draws = 0; draws < MOST_DRAWS; draws++) {
     const uint64_t bits = moerun__random_bits(&by->random);
     const uint64_t more = moerun__random_bits(&by->random);
     c->a = moerun__random_below(bits, by->problem->num_ranks);
@@ -66,15 +68,18 @@ static void draw_change(moerun__slot_change *c, search *by) {
     c->slot_b = -1;
     c->expert = moerun__random_below(more, by->problem->num_experts);
     const int32_t held = s->slot[c->a * s->room + c->slot_a];
-    if (held < 0 || (s->host_count[held] > 1 && more % 2 == 0)) continue;
-    c->b = c->a - c->a % per_node + moerun__random_below(more, per_node);
-    c->slot_b = moerun__random_below(more << 32, s->room);
-  } while (!moerun__sharing_allowed(s, c));
+    if (held >= 0 && (s->host_count[held] == 1 || more % 2 != 0)) {
+      c->b = c->a - c->a % per_node + moerun__random_below(more, per_node);
+      c->slot_b = moerun__random_below(more << 32, s->room);
+    }
+    if (moerun__sharing_allowed(s, c)) return 1;
+  }
+  return 0;
 }
 
 static void propose(search *by, double temperature) {
   moerun__slot_change change;
-  draw_change(&change, by);
+  if (!draw_change(&change, by)) return;
   const double loss = moerun__sharing_try(by->sharing, &change);
   if (moerun__cooling_takes(loss, temperature, &by->random)) {
     moerun__sharing_keep(by->sharing);
@@ -86,7 +91,7 @@ static void propose(search *by, double temperature) {
 static double find_start(search *by) {
   for (int i = 0; i < SAMPLES; i++) {
     moerun__slot_change change;
-    draw_change(&change, by);
+    if (!draw_change(&change, by)) return COLD;
     by->loss[i] = moerun__sharing_try(by->sharing, &change);
     moerun__sharing_revert(by->sharing);
   }
