@@ -110,34 +110,80 @@ static void count_boundary(moerun__problem *problem, int32_t layer) {
   }
 }
 
-/* cap[r] = max((1 + slack) * mean, LPT's fullest rank per unit of speed) *
- * speed[r]. rank_of[E] and filled[R] are scratch. */
-static moerun_status set_caps(moerun__problem *problem, int32_t layer,
-                              int32_t *rank_of, int64_t *filled) {
+/* One layer, packed. */
+typedef struct packed {
+  int32_t *rank_of; /* [E] */
+  int64_t *filled;  /* [R] load */
+  int32_t *count;   /* [R] experts */
+  int32_t *is_held; /* [R] 1: has no less than this */
+} packed;
+
+static moerun_status pack_layer(packed *by, const moerun__problem *problem,
+                                int32_t layer) {
   moerun_status status = MOERUN_OK;
   const int32_t E = problem->num_experts;
+  const size_t R = (size_t)problem->num_ranks;
+  const int64_t *load = problem->load + (size_t)layer * (size_t)E;
+  const moerun__bins bins = moerun__problem_bins(problem, layer);
+  MOERUN_TRY(moerun__pack(by->rank_of, load, E, &bins));
+  memset(by->filled, 0, R * sizeof *by->filled);
+  memset(by->count, 0, R * sizeof *by->count);
+  memset(by->is_held, 0, R * sizeof *by->is_held);
+  for (int32_t e = 0; e < E; e++) {
+    by->filled[by->rank_of[e]] += load[e];
+    by->count[by->rank_of[e]]++;
+  }
+done:
+  return status;
+}
+
+/* Holds a slow rank that is over `share` with as few experts as it may have: the
+ * packing has left it the coldest. 0: there is none. */
+static int hold_one(packed *by, const moerun__problem *problem, double share) {
+  const double *speed = problem->topology->speed;
+  for (int32_t r = 0; r < problem->num_ranks; r++) {
+    if (by->is_held[r] || speed[r] >= 1 ||
+        by->count[r] > problem->fewest_slots ||
+        (double)by->filled[r] <= share * speed[r]) {
+      continue;
+    }
+    by->is_held[r] = 1;
+    return 1;
+  }
+  return 0;
+}
+
+/* (1 + slack) times the mean per unit of speed of the ranks that are not held. */
+static double share_of(const packed *by, const moerun__problem *problem) {
+  double total = 0;
+  double speed = 0;
+  for (int32_t r = 0; r < problem->num_ranks; r++) {
+    total += by->is_held[r] ? 0 : (double)by->filled[r];
+    speed += by->is_held[r] ? 0 : problem->topology->speed[r];
+  }
+  return (1 + problem->slack) * total / speed;
+}
+
+/* cap[r] = max((1 + slack) * mean, LPT's fullest rank per unit of speed) *
+ * speed[r]; slow ranks that are held to what LPT gives them count in neither. */
+static moerun_status set_caps(moerun__problem *problem, int32_t layer,
+                              packed *by) {
+  moerun_status status = MOERUN_OK;
   const int32_t R = problem->num_ranks;
   const double *speed = problem->topology->speed;
-  const int64_t *load = problem->load + (size_t)layer * (size_t)E;
   int64_t *cap = problem->cap + (size_t)layer * (size_t)R;
-  const moerun__bins bins = moerun__problem_bins(problem, layer);
-  int64_t total = 0;
-  double fullest = 0;
-  MOERUN_TRY(moerun__pack(rank_of, load, E, &bins));
-  for (int32_t r = 0; r < R; r++) {
-    filled[r] = 0;
-  }
-  for (int32_t e = 0; e < E; e++) {
-    filled[rank_of[e]] += load[e];
-    total += load[e];
+  MOERUN_TRY(pack_layer(by, problem, layer));
+  double share = share_of(by, problem);
+  while (hold_one(by, problem, share)) {
+    share = share_of(by, problem);
   }
   for (int32_t r = 0; r < R; r++) {
-    fullest = fmax(fullest, (double)filled[r] / speed[r]);
+    if (by->is_held[r]) continue;
+    share = fmax(share, (double)by->filled[r] / speed[r]);
   }
-  const double share = fmax(fullest, (1 + problem->slack) * (double)total / R);
   for (int32_t r = 0; r < R; r++) {
-    cap[r] = (int64_t)floor(share * speed[r]);
-    if (cap[r] < filled[r]) cap[r] = filled[r]; /* share * speed was rounded */
+    cap[r] = by->is_held[r] ? 0 : (int64_t)floor(share * speed[r]);
+    if (cap[r] < by->filled[r]) cap[r] = by->filled[r]; /* held, or rounded */
   }
 done:
   return status;
@@ -189,18 +235,21 @@ done:
 
 static moerun_status set_all_caps(moerun__problem *problem) {
   moerun_status status = MOERUN_OK;
-  int32_t *rank_of = NULL;
-  int64_t *filled = NULL;
-  MOERUN_TRY(
-      moerun__alloc(&rank_of, (size_t)problem->num_experts, sizeof *rank_of));
-  MOERUN_TRY(
-      moerun__alloc(&filled, (size_t)problem->num_ranks, sizeof *filled));
+  packed by = {0};
+  const size_t R = (size_t)problem->num_ranks;
+  MOERUN_TRY(moerun__alloc(&by.rank_of, (size_t)problem->num_experts,
+                           sizeof *by.rank_of));
+  MOERUN_TRY(moerun__alloc(&by.filled, R, sizeof *by.filled));
+  MOERUN_TRY(moerun__alloc(&by.count, R, sizeof *by.count));
+  MOERUN_TRY(moerun__alloc(&by.is_held, R, sizeof *by.is_held));
   for (int32_t l = 0; l < problem->num_layers; l++) {
-    MOERUN_TRY(set_caps(problem, l, rank_of, filled));
+    MOERUN_TRY(set_caps(problem, l, &by));
   }
 done:
-  moerun__free(rank_of);
-  moerun__free(filled);
+  moerun__free(by.rank_of);
+  moerun__free(by.filled);
+  moerun__free(by.count);
+  moerun__free(by.is_held);
   return status;
 }
 

@@ -63,7 +63,10 @@ typedef struct moerun__problem {
   double slack;         /* as in the options, the default filled in */
   int64_t *cap;         /* [L][R] most load of a rank: its share of the mean by
                            speed times (1 + slack), or what an LPT packing
-                           (and so the hottest expert) forces if that is more */
+                           (and so the hottest expert) forces if that is more;
+                           a slow rank that an LPT packing leaves over its share
+                           with the fewest experts has that, and the others
+                           share the rest                                     */
 } moerun__problem;
 
 typedef struct moerun__problem_options {

@@ -180,6 +180,7 @@ static void set_node_caps(const levels *by, moerun__split *nodes,
     double most = share + (room - share) / 2;
     if (most > (1 + problem->slack) * share)
       most = (1 + problem->slack) * share;
+    if (most > room) most = room; /* other nodes have ranks that are held */
     cap[node] = most > (double)started ? (int64_t)most : started;
   }
 }
