@@ -1,6 +1,7 @@
 /* A few milliseconds when a session is made: the fastest rank's rows, so that
- * speeds of all ranks are told against one number, and the slowest link. The shortest of some runs is
- * taken, because everything that disturbs a run makes it longer. */
+ * speeds of all ranks are told against one number, and the slowest link. The
+ * shortest of some runs is taken, because everything that disturbs a run makes it
+ * longer. */
 #include "runtime/balance/calibrate.h"
 
 #include "runtime/base/timer.h"
@@ -8,8 +9,12 @@
 #include <math.h>
 #include <string.h>
 
+/* What takes longer is disturbed for a small part of it. */
+#define LONG_SECONDS 0.05
+
 enum {
-  RUNS = 3,
+  RUNS = 3,         /* of what moves weights or takes long */
+  SHORT_RUNS = 9,   /* of what may be over in microseconds */
   THRESHOLD = 1300, /* lambda of the LLEP paper */
   THRESHOLD_HELD = 1100,
   SLACK = 1000,
@@ -58,7 +63,7 @@ static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
   double best = 0;
   memset(moe->tile_x, 0, MOERUN_FFN_TILE * H * sizeof *moe->tile_x);
   memset(moe->tile_h, 0, MOERUN_FFN_TILE * F * sizeof *moe->tile_h);
-  for (int32_t run = 0; run < RUNS; run++) {
+  for (int run = 0; run < SHORT_RUNS; run++) {
     const expert e = nth(moe, moe->timed++);
     if (e.gate_up == NULL) break;
     const size_t columns = (size_t)e.gate_up->num_outputs;
@@ -71,6 +76,8 @@ static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
                 e.down, moe->scratch);
     const double seconds = moerun__now() - began;
     if (run == 0 || seconds < best) best = seconds;
+    if (best > LONG_SECONDS && run + 1 >= RUNS) break;
+    if (best > 10 * LONG_SECONDS) break;
   }
   return best;
 }
@@ -141,7 +148,7 @@ static moerun_status time_share(double *best, moerun__moe *moe, size_t bytes) {
     slices->offset[r] = (int32_t)(rows * r / comm->size);
   }
   memset(slices->rows, 0, bytes);
-  for (int run = 0; run < RUNS; run++) {
+  for (int run = 0; run < SHORT_RUNS; run++) {
     int64_t all_are_here = 0;
     MOERUN_TRY(comm->ops->minimum(comm, &all_are_here));
     const double began = moerun__now();
@@ -164,6 +171,12 @@ static moerun_status time_slices(moerun__moe *moe, double weights) {
   double small = 0;
   double large = 0;
   for (int i = 0; i < MOERUN_COST_POINTS; i++) {
+    /* Beyond a while twice as many rows take twice as long. */
+    if (i > 0 && costs->whole[i - 1] > (int64_t)(1e9 * LONG_SECONDS)) {
+      costs->whole[i] = 2 * costs->whole[i - 1];
+      costs->slice[i] = 2 * costs->slice[i - 1];
+      continue;
+    }
     double whole = time_rows(moe, own_expert, 1 << i);
     double slice = time_rows(moe, own_slice, 1 << i);
     MOERUN_TRY(shortest(&whole, comm, whole));
