@@ -1,60 +1,87 @@
 #include "launch/balance_table.h"
 
+#include <math.h>
+
+static const double mib = 1048576.0;
+
 /* ---- Derived numbers ----------------------------------------------------------- */
 
 static double ratio(double a, double b) {
   return b > 0 ? a / b : 0;
 }
 
-/* Rows of the busiest rank over the mean. */
-static double over_mean(const moerun__ledger *ledger, int64_t peak,
-                        int64_t rows) {
-  return ratio((double)peak * ledger->num_ranks, (double)rows);
-}
-
-/* Share of the ranks' time that they wait for the one that is busy for
- * longest. */
-static double idle(const moerun__ledger *ledger,
-                   const moerun__ledger_entry *entry) {
-  const double all = (double)entry->busy_most_us * (double)ledger->num_ranks;
-  return all > 0 ? 1 - (double)entry->busy_sum_us / all : 0;
-}
-
-static moerun__ledger_entry total_of(const moerun__ledger *ledger) {
-  moerun__ledger_entry total = {0};
-  for (int32_t l = 0; l < ledger->num_layers; l++) {
-    const moerun__ledger_entry *entry = &ledger->layers[l];
-    total.plans += entry->plans;
-    total.moved += entry->moved;
-    total.sliced += entry->sliced;
-    total.rows += entry->rows;
-    total.peak_routed += entry->peak_routed;
-    total.peak_planned += entry->peak_planned;
-    total.time_routed += entry->time_routed;
-    total.time_planned += entry->time_planned;
-    total.busy_most_us += entry->busy_most_us;
-    total.busy_sum_us += entry->busy_sum_us;
-  }
-  return total;
-}
-
 /* ---- JSON ------------------------------------------------------------------------ */
 
-static moerun_status put_entry(moerun__text *out, const moerun__ledger *ledger,
-                               const moerun__ledger_entry *e) {
+static moerun_status put_rows(moerun__text *out, const moerun__ledger *ledger,
+                              const moerun__ledger_entry *e) {
+  const int32_t R = ledger->num_ranks;
   return moerun__text_print(
       out,
       "\"plans\": %lld, \"moved\": %lld, \"sliced\": %lld, \"rows\": %lld, "
-      "\"rank_max_over_mean\": {\"routed\": %.6g, \"planned\": %.6g}, "
-      "\"time_over_best\": {\"routed\": %.6g, \"planned\": %.6g}, "
-      "\"busy_seconds\": {\"max\": %.6f, \"mean\": %.6f}, \"idle\": %.4f",
+      "\"rows_computed\": %lld, \"unplanned_rows\": %lld, "
+      "\"expert_max_over_mean\": %.6g, \"empty_experts\": %lld, "
+      "\"rank_max_over_mean\": {\"routed\": %.6g, \"planned\": %.6g, "
+      "\"computed\": %.6g}, \"rank_deviation_over_mean\": {\"routed\": %.6g, "
+      "\"planned\": %.6g}",
       (long long)e->plans, (long long)e->moved, (long long)e->sliced,
-      (long long)e->rows, over_mean(ledger, e->peak_routed, e->rows),
-      over_mean(ledger, e->peak_planned, e->rows),
+      (long long)e->rows, (long long)e->rows_told, (long long)e->unplanned,
+      moerun__peak_over_mean(e->peak_expert, e->rows, ledger->num_experts),
+      (long long)e->empty, moerun__peak_over_mean(e->peak_routed, e->rows, R),
+      moerun__peak_over_mean(e->peak_planned, e->rows, R),
+      moerun__peak_over_mean(e->peak_told, e->rows_told, R),
+      ratio(e->deviation_routed * R, (double)e->rows),
+      ratio(e->deviation_planned * R, (double)e->rows));
+}
+
+static moerun_status put_times(moerun__text *out, const moerun__ledger *ledger,
+                               const moerun__ledger_entry *e) {
+  return moerun__text_print(
+      out,
+      ", \"time_over_best\": {\"routed\": %.6g, \"planned\": %.6g}, "
+      "\"busy_seconds\": {\"max\": %.6f, \"mean\": %.6f}, \"idle\": %.4f",
       ratio((double)e->time_routed, 1000 * (double)e->plans),
       ratio((double)e->time_planned, 1000 * (double)e->plans),
       1e-6 * (double)e->busy_most_us,
-      1e-6 * ratio((double)e->busy_sum_us, ledger->num_ranks), idle(ledger, e));
+      1e-6 * ratio((double)e->busy_sum_us, ledger->num_ranks),
+      moerun__ledger_idle(ledger, e));
+}
+
+static moerun_status put_changes(moerun__text *out,
+                                 const moerun__ledger_entry *e) {
+  return moerun__text_print(
+      out,
+      ", \"rows_moved\": %lld, \"weights_sent\": %lld, \"weight_bytes\": "
+      "%lld, \"slice_bytes\": %lld, \"plan_changes\": %lld, "
+      "\"speed_changes\": %lld",
+      (long long)e->rows_moved, (long long)e->weights_sent,
+      (long long)e->weight_bytes, (long long)e->slice_bytes,
+      (long long)e->kind_changes, (long long)e->speed_changes);
+}
+
+static double mass_of(int64_t units) {
+  return (double)units / MOERUN_MASS_ONE;
+}
+
+static moerun_status put_drops(moerun__text *out,
+                               const moerun__ledger_entry *e) {
+  if (e->offered == 0) return MOERUN_OK;
+  return moerun__text_print(
+      out,
+      ", \"assignments\": %lld, \"dropped\": %lld, \"mass\": %.9g, "
+      "\"mass_dropped\": %.9g",
+      (long long)e->offered, (long long)e->dropped, mass_of(e->mass),
+      mass_of(e->mass_dropped));
+}
+
+static moerun_status put_entry(moerun__text *out, const moerun__ledger *ledger,
+                               const moerun__ledger_entry *e) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(put_rows(out, ledger, e));
+  MOERUN_TRY(put_times(out, ledger, e));
+  MOERUN_TRY(put_changes(out, e));
+  MOERUN_TRY(put_drops(out, e));
+done:
+  return status;
 }
 
 static moerun_status put_ranks(moerun__text *out,
@@ -69,8 +96,8 @@ static moerun_status put_ranks(moerun__text *out,
         "%.3g, \"busy_seconds_p99\": %.3g}",
         r > 0 ? ",\n      " : "", report->speed[r],
         (long long)ledger->last_count[r],
-        moerun__ledger_quantile(ledger, r, 0.5),
-        moerun__ledger_quantile(ledger, r, 0.99)));
+        moerun__histogram_quantile(&ledger->duration[r], 0.5),
+        moerun__histogram_quantile(&ledger->duration[r], 0.99)));
   }
   MOERUN_TRY(moerun__text_print(out, "]"));
 done:
@@ -111,21 +138,42 @@ done:
   return status;
 }
 
+static moerun_status put_speeds(moerun__text *out,
+                                const moerun__ledger *ledger) {
+  moerun_status status = MOERUN_OK;
+  const int64_t end = ledger->num_changes;
+  const int64_t first =
+      end > MOERUN_LEDGER_CHANGES ? end - MOERUN_LEDGER_CHANGES : 0;
+  MOERUN_TRY(moerun__text_print(out, ",\n    \"speeds\": ["));
+  for (int64_t c = first; c < end; c++) {
+    const moerun__speed_change *change =
+        &ledger->changes[c % MOERUN_LEDGER_CHANGES];
+    MOERUN_TRY(moerun__text_print(
+        out, "%s{\"step\": %lld, \"rank\": %d, \"speed\": %.4g}",
+        c > first ? ", " : "", (long long)change->step, change->rank,
+        exp2((double)change->speed / MOERUN_SPEED_OCTAVE)));
+  }
+  MOERUN_TRY(moerun__text_print(out, "]"));
+done:
+  return status;
+}
+
 moerun_status moerun__balance_json(moerun__text *out,
                                    const moerun__report *report) {
   moerun_status status = MOERUN_OK;
   const moerun__ledger *ledger = report->ledger;
   if (ledger == NULL) goto done;
-  const moerun__ledger_entry total = total_of(ledger);
+  const moerun__ledger_entry total = moerun__ledger_total(ledger);
   MOERUN_TRY(moerun__text_print(out, ",\n  \"balance\": {"));
   MOERUN_TRY(put_entry(out, ledger, &total));
   MOERUN_TRY(moerun__text_print(
       out,
-      ",\n    \"rows_moved\": %lld, \"weights_sent\": %lld, "
-      "\"speed_changes\": %lld",
+      ",\n    \"said_by_ranks\": {\"rows_moved\": %lld, \"weights_sent\": "
+      "%lld, \"weight_bytes\": %lld, \"slice_bytes\": %lld}",
       (long long)report->rows_moved, (long long)report->weights_sent,
-      (long long)report->speed_changes));
+      (long long)report->weight_bytes, (long long)report->slice_bytes));
   MOERUN_TRY(put_ranks(out, report));
+  MOERUN_TRY(put_speeds(out, ledger));
   MOERUN_TRY(put_layers(out, ledger));
   MOERUN_TRY(put_steps(out, ledger));
   MOERUN_TRY(moerun__text_print(out, "}"));
@@ -138,7 +186,8 @@ done:
 void moerun__balance_print(FILE *stream, const moerun__report *report) {
   const moerun__ledger *ledger = report->ledger;
   if (ledger == NULL) return;
-  const moerun__ledger_entry total = total_of(ledger);
+  const moerun__ledger_entry total = moerun__ledger_total(ledger);
+  const int32_t R = ledger->num_ranks;
   int32_t last = 0;
   int64_t layers = 0;
   for (int32_t r = 0; r < ledger->num_ranks; r++) {
@@ -147,37 +196,40 @@ void moerun__balance_print(FILE *stream, const moerun__report *report) {
   }
   (void)fprintf(stream,
                 "balance          max/mean %.2f as routed, %.2f as run; %lld "
-                "rows and %lld experts moved in %lld of %lld layers\n",
-                over_mean(ledger, total.peak_routed, total.rows),
-                over_mean(ledger, total.peak_planned, total.rows),
-                (long long)report->rows_moved, (long long)report->weights_sent,
-                (long long)total.moved, (long long)total.plans);
+                "rows and %lld experts (%.2f MiB) moved in %lld of %lld "
+                "layers\n",
+                moerun__peak_over_mean(total.peak_routed, total.rows, R),
+                moerun__peak_over_mean(total.peak_planned, total.rows, R),
+                (long long)total.rows_moved, (long long)total.weights_sent,
+                (double)total.weight_bytes / mib, (long long)total.moved,
+                (long long)total.plans);
   if (total.sliced > 0) {
     (void)fprintf(
         stream,
         "sliced           all ranks computed a part of each expert in "
-        "%lld of %lld layers\n",
-        (long long)total.sliced, (long long)total.plans);
+        "%lld of %lld layers; %.2f MiB sent for that\n",
+        (long long)total.sliced, (long long)total.plans,
+        (double)total.slice_bytes / mib);
   }
   (void)fprintf(stream,
                 "idle             %.1f %% of the expert stage; rank %d was "
-                "last in %.0f %% of layers; %lld changes of speed\n",
-                100 * idle(ledger, &total), last,
+                "last in %.0f %% of layers; %lld changes of plans, %lld of "
+                "speed\n",
+                100 * moerun__ledger_idle(ledger, &total), last,
                 100 * ratio((double)ledger->last_count[last], (double)layers),
-                (long long)report->speed_changes);
+                (long long)total.kind_changes, (long long)total.speed_changes);
 }
 
 /* ---- Lossy routing ------------------------------------------------------------------ */
 
-moerun_status moerun__lossy_json(moerun__text *out,
-                                 const moerun__report *report) {
+static moerun_status put_lossy(moerun__text *out,
+                               const moerun__gate_counts *counts) {
   moerun_status status = MOERUN_OK;
-  const moerun__capacity_counts *c = &report->gate.capacity;
-  const moerun__width_counts *w = &report->gate.width;
-  if (!report->is_lossy) goto done;
+  const moerun__capacity_counts *c = &counts->capacity;
+  const moerun__width_counts *w = &counts->width;
   MOERUN_TRY(moerun__text_print(
       out,
-      ",\n  \"lossy\": {\"capacity\": {\"tokens\": %lld, \"assignments\": "
+      "\"capacity\": {\"tokens\": %lld, \"assignments\": "
       "%lld, \"dropped\": %lld, \"offered\": %lld, \"added\": %lld, "
       "\"lost_all\": %lld,\n    \"over\": %lld, \"not_numbers\": %lld, "
       "\"mass\": %.9g, \"mass_dropped\": %.9g, \"mass_added\": %.9g},",
@@ -188,8 +240,26 @@ moerun_status moerun__lossy_json(moerun__text *out,
   MOERUN_TRY(moerun__text_print(
       out,
       "\n    \"width\": {\"assignments\": %lld, \"removed\": %lld, "
-      "\"mass\": %.9g, \"mass_lost\": %.9g}}",
+      "\"mass\": %.9g, \"mass_lost\": %.9g}",
       (long long)w->terms, (long long)w->removed, w->mass, w->mass_lost));
+done:
+  return status;
+}
+
+moerun_status moerun__lossy_json(moerun__text *out,
+                                 const moerun__report *report) {
+  moerun_status status = MOERUN_OK;
+  if (!report->is_lossy) goto done;
+  MOERUN_TRY(moerun__text_print(out, ",\n  \"lossy\": {"));
+  MOERUN_TRY(moerun__text_print(out, "\"layers\": ["));
+  for (int32_t l = 0; l < report->num_moe_layers; l++) {
+    MOERUN_TRY(moerun__text_print(out, l > 0 ? ",\n    {" : "{"));
+    MOERUN_TRY(put_lossy(out, &report->gate_of_layer[l]));
+    MOERUN_TRY(moerun__text_print(out, "}"));
+  }
+  MOERUN_TRY(moerun__text_print(out, "],\n    "));
+  MOERUN_TRY(put_lossy(out, &report->gate));
+  MOERUN_TRY(moerun__text_append(out, "}", 1));
 done:
   return status;
 }

@@ -231,6 +231,70 @@ done:
   return status;
 }
 
+/* An array over ranks for each quantile. */
+static moerun_status put_layer_time(moerun__text *out, const moerun__report *r,
+                                    int32_t time) {
+  moerun_status status = MOERUN_OK;
+  static const char *const names[] = {"p50", "p90", "p99", "max"};
+  const moerun__quantiles *of_rank = r->layer_time + time * r->num_ranks;
+  MOERUN_TRY(
+      moerun__text_print(out, "\"%s\": {", moerun__layer_time_name(time)));
+  for (int q = 0; q < 4; q++) {
+    MOERUN_TRY(
+        moerun__text_print(out, "%s\"%s\": [", q == 0 ? "" : ", ", names[q]));
+    for (int32_t p = 0; p < r->num_ranks; p++) {
+      const double value[] = {of_rank[p].p50, of_rank[p].p90, of_rank[p].p99,
+                              of_rank[p].longest};
+      MOERUN_TRY(moerun__text_print(out, p == 0 ? "%.4g" : ",%.4g", value[q]));
+    }
+    MOERUN_TRY(moerun__text_append(out, "]", 1));
+  }
+  MOERUN_TRY(moerun__text_append(out, "}", 1));
+done:
+  return status;
+}
+
+static moerun_status put_layer_times(moerun__text *out,
+                                     const moerun__report *r) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__text_print(out, ",\n  \"layer_seconds\": {"));
+  for (int32_t i = 0; i < MOERUN_NUM_LAYER_TIMES; i++) {
+    MOERUN_TRY(moerun__text_print(out, i == 0 ? "\n    " : ",\n    "));
+    MOERUN_TRY(put_layer_time(out, r, i));
+  }
+  MOERUN_TRY(moerun__text_print(out, "},\n  \"experts_wall_over_cpu\": ["));
+  for (int32_t p = 0; p < r->num_ranks; p++) {
+    MOERUN_TRY(moerun__text_print(out, p == 0 ? "%.4g" : ",%.4g",
+                                  r->wall_over_cpu[p]));
+  }
+  MOERUN_TRY(moerun__text_append(out, "]", 1));
+done:
+  return status;
+}
+
+static moerun_status put_latency(moerun__text *out, const char *key,
+                                 const moerun__histogram *h) {
+  return moerun__text_print(
+      out,
+      "\"%s\": {\"requests\": %lld, \"p50\": %.4g, \"p90\": %.4g, \"p99\": "
+      "%.4g, \"max\": %.4g}",
+      key, (long long)moerun__histogram_total(h),
+      moerun__histogram_quantile(h, 0.5), moerun__histogram_quantile(h, 0.9),
+      moerun__histogram_quantile(h, 0.99), h->longest);
+}
+
+static moerun_status put_latencies(moerun__text *out, const moerun__report *r) {
+  moerun_status status = MOERUN_OK;
+  if (moerun__histogram_total(&r->first_token) == 0) goto done;
+  MOERUN_TRY(moerun__text_print(out, ",\n  \"latency_seconds\": {"));
+  MOERUN_TRY(put_latency(out, "first_token", &r->first_token));
+  MOERUN_TRY(moerun__text_print(out, ",\n    "));
+  MOERUN_TRY(put_latency(out, "per_token", &r->per_token));
+  MOERUN_TRY(moerun__text_append(out, "}", 1));
+done:
+  return status;
+}
+
 static moerun_status put_load(moerun__text *out, const moerun__report *r) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__text_print(out, ",\n  \"load\": {"));
@@ -310,7 +374,9 @@ moerun_status moerun__metrics_print(moerun__text *out,
   if (f->report != NULL) {
     MOERUN_TRY(put_exchange(out, f));
     MOERUN_TRY(put_replaced(out, f->replaced));
+    MOERUN_TRY(put_latencies(out, f->report));
     MOERUN_TRY(put_stages(out, f->report));
+    MOERUN_TRY(put_layer_times(out, f->report));
     MOERUN_TRY(put_load(out, f->report));
     MOERUN_TRY(moerun__balance_json(out, f->report));
     MOERUN_TRY(put_home(out, f->report));

@@ -2,11 +2,12 @@
 
 #include "runtime/base/timer.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { WIDTH = 24, LINE_BYTES = 256 };
+enum { WIDTH = 8, LINE_BYTES = 256 };
 static const double bar_interval_s = 0.1;
 static const double line_interval_s = 10.0;
 
@@ -25,9 +26,19 @@ void moerun__progress_begin(moerun__progress_bar *bar, const char *choice,
   bar->drawn = bar->began;
 }
 
-/* Rows per second, 0 before there are any. */
-static double rate(int64_t rows, double seconds) {
-  return seconds > 0 ? (double)rows / seconds : 0;
+/* Rows per second, 0 before there are any; no digits that nobody reads. */
+static void print_rate(char out[16], int64_t rows, double seconds) {
+  const double rate = seconds > 0 ? (double)rows / seconds : 0;
+  (void)snprintf(out, 16, rate < 99.95 ? "%.1f" : "%.0f", rate);
+}
+
+/* Behind what is there. */
+static void append(char *out, size_t room, const char *format, ...) {
+  const size_t used = strlen(out);
+  va_list arguments;
+  va_start(arguments, format);
+  (void)vsnprintf(out + used, room - used, format, arguments);
+  va_end(arguments);
 }
 
 void moerun__progress_print(char *out, size_t room,
@@ -36,6 +47,8 @@ void moerun__progress_print(char *out, size_t room,
   const int64_t finished = bar->resumed + progress->finished;
   const int64_t left = bar->total - finished;
   char remaining[32] = "--:--";
+  char prefill[16];
+  char decode[16];
   if (progress->finished > 0) {
     /* From the requests of this run, not those that were there before. */
     const double seconds =
@@ -44,17 +57,18 @@ void moerun__progress_print(char *out, size_t room,
     (void)snprintf(remaining, sizeof remaining, "%ld:%02ld:%02ld", whole / 3600,
                    whole / 60 % 60, whole % 60);
   }
+  print_rate(prefill, progress->prompt_tokens, progress->prefill_seconds);
+  print_rate(decode, progress->decode_tokens, progress->decode_seconds);
   (void)snprintf(
-      out, room,
-      "%lld/%lld requests, prefill %.1f tokens/s, decode %.1f tokens/s, "
-      "left %s",
-      (long long)finished, (long long)bar->total,
-      rate(progress->prompt_tokens, progress->prefill_seconds),
-      rate(progress->decode_tokens, progress->decode_seconds), remaining);
-  const size_t used = strlen(out);
+      out, room, "%lld/%lld, prefill %s/s, decode %s/s tokens, left %s",
+      (long long)finished, (long long)bar->total, prefill, decode, remaining);
   if (!(progress->load > 0)) return;
-  (void)snprintf(out + used, room - used, ", load %.2f, last rank %d",
-                 progress->load, progress->last_rank);
+  append(out, room, ", load %.2f>%.2f, idle %.0f%%, last %d",
+         progress->load_routed, progress->load, 100 * progress->idle,
+         progress->last_rank);
+  if (progress->dropped == 0) return;
+  append(out, room, ", drop %.1f%%",
+         100 * (double)progress->dropped / (double)progress->offered);
 }
 
 void moerun__progress_show(moerun__progress_bar *bar,

@@ -49,6 +49,19 @@ static void print_speed(FILE *stream, const moerun__run_facts *f) {
   }
 }
 
+static void print_latency(FILE *stream, const moerun__report *report) {
+  const moerun__histogram *first = &report->first_token;
+  const moerun__histogram *next = &report->per_token;
+  if (moerun__histogram_total(first) == 0) return;
+  (void)fprintf(stream,
+                "latency          first token %.3f / %.3f s, then %.2f / %.2f "
+                "ms a token, p50/p99 over requests\n",
+                moerun__histogram_quantile(first, 0.5),
+                moerun__histogram_quantile(first, 0.99),
+                1e3 * moerun__histogram_quantile(next, 0.5),
+                1e3 * moerun__histogram_quantile(next, 0.99));
+}
+
 /* max/mean of one kind of load: mean over layers, and the worst layer. */
 static void print_load(FILE *stream, const char *name, const int64_t *rows,
                        int32_t width, const moerun__run_facts *f) {
@@ -168,6 +181,7 @@ moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
   print_outcome(stream, f);
   if (f->report == NULL) goto done;
   print_speed(stream, f);
+  print_latency(stream, f->report);
   (void)fprintf(stream,
                 "exchange         %.1f bytes/token between ranks, %.2f "
                 "MiB in all\n",

@@ -5,6 +5,7 @@
 #include "runtime/agree.h"
 
 #include "runtime/base/number.h"
+#include "runtime/sliced.h"
 
 #include <string.h>
 
@@ -159,9 +160,11 @@ done:
 
 static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
   const moerun__plan *plan = &moe->plan;
-  moerun__ledger_add(&moe->ledger, demand->layer, plan,
-                     moe->count_in + 1 + moe->num_chunks + MOERUN_TOLD_BUSY,
-                     (size_t)moe->count_width);
+  const moerun__plan_bytes bytes = {
+      moerun__guests_expert_bytes(&moe->guests, demand->layer),
+      plan->sliced ? moerun__sliced_bytes(moe, demand) : 0};
+  moerun__ledger_add(&moe->ledger, plan, demand,
+                     moe->count_in + 1 + moe->num_chunks, &bytes);
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
     if (demand->rank_of[move->host] != moe->model->comm->rank) continue;
@@ -204,9 +207,12 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   moerun__plan_solve(&moe->plan, &moe->guests.table, &demand,
                      &moe->plan_options);
   count_plan(moe, &demand);
+  if (moe->plan.num_moves > 0) {
+    moerun__plan_split(&moe->plan, &demand, moe->model->comm->rank);
+    redirect(moe, layer->moe_layer, first);
+  }
+  moerun__stage_end(moe->stats, MOERUN_STAGE_PLAN);
   if (moe->plan.num_moves == 0) goto done;
-  moerun__plan_split(&moe->plan, &demand, moe->model->comm->rank);
-  redirect(moe, layer->moe_layer, first);
   const int32_t digest = (int32_t)moerun__plan_digest(&moe->plan);
   write_counts(moe, MOERUN_OK, &digest, 1);
   MOERUN_TRY(moerun__guests_begin(&moe->guests, &moe->plan, layer));
@@ -216,11 +222,30 @@ done:
   return status;
 }
 
-/* Of the layer before, and from 0 again. */
-static int32_t busy_us(moerun__moe *moe) {
+void moerun__tell_of_layer(const moerun__moe *moe, int32_t *told) {
   const double us = 1e6 * moe->busy_seconds;
+  told[MOERUN_TOLD_BUSY] = us < INT32_MAX ? (int32_t)us : INT32_MAX;
+  told[MOERUN_TOLD_ROWS] = moerun__to_int(moe->computed_rows);
+}
+
+static int32_t mass_of(double mass) {
+  const double units = mass * MOERUN_MASS_ONE + 0.5;
+  return units < INT32_MAX ? (int32_t)units : INT32_MAX;
+}
+
+/* But for the demand. */
+static void write_told(moerun__moe *moe, int32_t T, moerun_status failed) {
+  const moerun__capacity_counts *c = &moe->gate.now.capacity;
+  int32_t *told = moe->told;
+  told[MOERUN_TOLD_SPEED] = moe->speed.applied;
+  moerun__tell_of_layer(moe, told);
   moe->busy_seconds = 0;
-  return us < INT32_MAX ? (int32_t)us : INT32_MAX;
+  moe->computed_rows = 0;
+  told[MOERUN_TOLD_TOKENS] = failed == MOERUN_OK ? T : 0;
+  told[MOERUN_TOLD_OFFERED] = moerun__to_int(c->candidates);
+  told[MOERUN_TOLD_DROPPED] = moerun__to_int(c->dropped);
+  told[MOERUN_TOLD_MASS] = mass_of(c->mass);
+  told[MOERUN_TOLD_MASS_DROPPED] = mass_of(c->mass_dropped);
 }
 
 moerun_status moerun__agree_on_rows(moerun__moe *moe,
@@ -237,9 +262,7 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
   } else if (hosts > 0) {
     count_demand(moe, first, hosts);
   }
-  moe->told[MOERUN_TOLD_SPEED] = moe->speed.applied;
-  moe->told[MOERUN_TOLD_BUSY] = busy_us(moe);
-  moe->told[MOERUN_TOLD_TOKENS] = failed == MOERUN_OK ? T : 0;
+  write_told(moe, T, failed);
   write_counts(moe, failed, moe->told,
                hosts > 0 ? MOERUN_TOLD_DEMAND + hosts : 0);
   MOERUN_TRY(exchange_counts(moe, failed));

@@ -278,6 +278,7 @@ static moerun_status moe_block(moerun_session *session, int32_t layer_index,
   session->kernels->add(session->x, session->y, (size_t)T * H);
   if (session->trace != NULL) keep_trace(session, layer->moe_layer, T);
   moerun__stage_end(&session->stats, MOERUN_STAGE_COMBINE);
+  moerun__layer_end(&session->stats);
 done:
   return status;
 }

@@ -9,6 +9,7 @@
 #include "runtime/session.h"
 
 #include "runtime/base/number.h"
+#include "runtime/base/timer.h"
 
 #include <string.h>
 
@@ -145,7 +146,8 @@ static void start_requests(engine *e, const char *parts, size_t bytes) {
   for (size_t at = 0; at < bytes;) {
     moerun__request request;
     at += moerun__request_read(&request, parts + at);
-    (void)moerun__sequence_start(&e->sequences, &request);
+    const int32_t slot = moerun__sequence_start(&e->sequences, &request);
+    e->sequences.sequence[slot].mark = e->session->stats.mark;
     e->promised_pages += pages_of(&request);
   }
 }
@@ -279,6 +281,22 @@ static void keep_trace(engine *e) {
   }
 }
 
+/* The latency of the first of `generated` tokens, or after the last one that of
+ * those between. One clock reading for each. */
+static void time_token(engine *e, moerun__sequence *sequence, int32_t generated,
+                       int is_last) {
+  moerun__stats *stats = &e->session->stats;
+  if (generated > 1 && !is_last) return;
+  const double now = moerun__now();
+  const double seconds = now - sequence->mark;
+  if (generated == 1) {
+    moerun__histogram_add(&stats->first_token, seconds);
+    sequence->mark = now;
+  } else {
+    moerun__histogram_add(&stats->per_token, seconds / (generated - 1));
+  }
+}
+
 static void sample_row(engine *e, int32_t slot, float *logits) {
   const moerun__model_config *config = &e->session->model->config;
   moerun__sequence *sequence = &e->sequences.sequence[slot];
@@ -291,9 +309,12 @@ static void sample_row(engine *e, int32_t slot, float *logits) {
                      before, e->heap);
   sequence->token[sequence->num_tokens++] = token;
   e->word.generated++;
-  if (is_end(config, token)) {
+  const int ends = is_end(config, token);
+  const int is_last = ends || before + 1 == request->max_new_tokens;
+  time_token(e, sequence, before + 1, is_last);
+  if (ends) {
     finish(e, slot, MOERUN_FINISH_EOS);
-  } else if (before + 1 == request->max_new_tokens) {
+  } else if (is_last) {
     finish(e, slot, MOERUN_FINISH_LENGTH);
   }
 }
@@ -328,12 +349,18 @@ static void note_balance(engine *e) {
   const moerun__ledger *ledger = &e->session->moe.ledger;
   moerun__progress *progress = &e->dealer.progress;
   if (!e->session->moe.balances || ledger->num_steps == 0) return;
-  const moerun__ledger_entry *step =
-      &ledger->steps[(ledger->num_steps - 1) % MOERUN_LEDGER_STEPS];
-  progress->last_rank = step->last;
-  progress->load = step->rows > 0 ? (double)step->peak_planned *
-                                        ledger->num_ranks / (double)step->rows
-                                  : 0;
+  const int64_t last = ledger->num_steps - 1;
+  const moerun__ledger_entry *step = &ledger->steps[last % MOERUN_LEDGER_STEPS];
+  const moerun__ledger_entry *told =
+      &ledger->steps[(last > 0 ? last - 1 : 0) % MOERUN_LEDGER_STEPS];
+  const int32_t R = ledger->num_ranks;
+  progress->load_routed =
+      moerun__peak_over_mean(step->peak_routed, step->rows, R);
+  progress->load = moerun__peak_over_mean(step->peak_planned, step->rows, R);
+  progress->last_rank = told->last;
+  progress->idle = moerun__ledger_idle(ledger, told);
+  progress->offered += step->offered;
+  progress->dropped += step->dropped;
 }
 
 /* ---- The loop -------------------------------------------------------------------------- */

@@ -54,9 +54,14 @@ typedef struct moerun__progress {
   double prefill_seconds; /* steps in which any rank fed prompt rows   */
   double decode_seconds;  /* the other steps                           */
   int64_t decode_tokens;  /* generated in those other steps            */
-  double load;            /* of the last step: rows of the busiest rank over
-                             the mean, as computed; 0: not balanced     */
-  int32_t last_rank;      /* that was last in it: busy for longest      */
+  double load_routed;     /* of the last step: rows of the busiest rank over
+                             the mean, as routed                        */
+  double load;            /* and as computed; 0: not balanced           */
+  double idle;            /* of the step before: share of the expert stage that
+                             ranks wait for the last                    */
+  int32_t last_rank;      /* which that was: busy for longest           */
+  int64_t offered;        /* assignments under a capacity so far        */
+  int64_t dropped;        /* and those that it dropped                  */
 } moerun__progress;
 
 typedef struct moerun__engine_callbacks {

@@ -201,8 +201,10 @@ static moerun_status await_guest(moerun__moe *moe, int32_t guest) {
   moerun_status status = MOERUN_OK;
   if (!moerun__guests_comes(&moe->guests, guest)) return MOERUN_OK;
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
+  moerun__cpu_end(moe->stats);
   MOERUN_TRY(moerun__guests_await(&moe->guests, guest));
   moerun__stage_end(moe->stats, MOERUN_STAGE_WEIGHTS_WAIT);
+  moerun__cpu_begin(moe->stats);
 done:
   return status;
 }
@@ -242,6 +244,7 @@ static moerun_status run_slot(moerun__moe *moe, int32_t c,
   const expert of = expert_at(moe, layer, slot);
   MOERUN_TRY(run_expert(moe, chunk, &of, begin, end));
   expert_rows[expert_id(moe, layer, slot)] += end - begin;
+  moe->computed_rows += end - begin;
   /* Messages of other chunks move only when the library is called. */
   int arrived = 0;
   MOERUN_TRY(model->comm->ops->test(chunk->combine_in, &arrived));
@@ -289,8 +292,10 @@ moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
     moe->stats->rows_in += chunk->receive_offset[last];
     moe->stats->waves++;
     moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
+    moerun__cpu_begin(moe->stats);
     MOERUN_TRY(run_experts(moe, c, layer, first, last));
     moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
+    moerun__cpu_end(moe->stats);
     char *replies = chunk->results +
                     (size_t)chunk->route.result_offset[R] * moe->result_bytes;
     const moerun__row_list out = {replies, moe->result_bytes,

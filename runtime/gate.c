@@ -118,6 +118,8 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
                      ? moerun__arena_take(arena, T * K, sizeof *gate->chosen)
                      : gate->ids;
   const size_t choices = (size_t)moerun__config_choices(config);
+  gate->of_layer = moerun__arena_take(arena, (size_t)config->num_moe_layers,
+                                      sizeof *gate->of_layer);
   gate->home.config = config;
   gate->home.kernels = gate->kernels;
   gate->home.linear = gate->linear;
@@ -243,7 +245,7 @@ static moerun_status cut_globally(moerun__gate *gate,
     moerun__capacity_collect(capacity, rows, gate->total);
     if (capacity->num_over > 0) MOERUN_TRY(cut_round(gate));
   } while (moerun__capacity_goes_on(capacity, rows));
-  moerun__capacity_finish(capacity, rows, &gate->counts.capacity);
+  moerun__capacity_finish(capacity, rows, &gate->now.capacity);
 done:
   return status;
 }
@@ -254,8 +256,43 @@ static moerun_status apply_capacity(moerun__gate *gate,
   moerun__capacity_spread(gate->ids, gate->weight, T,
                           gate->model->config.experts_per_token, gate->width);
   if (is_global(gate)) return cut_globally(gate, &rows);
-  moerun__capacity_apply(&gate->capacity, &rows, &gate->counts.capacity);
+  moerun__capacity_apply(&gate->capacity, &rows, &gate->now.capacity);
   return MOERUN_OK;
+}
+
+/* ---- Counts --------------------------------------------------------------------------- */
+
+void moerun__gate_counts_add(moerun__gate_counts *sum,
+                             const moerun__gate_counts *part) {
+  moerun__capacity_counts *c = &sum->capacity;
+  const moerun__capacity_counts *p = &part->capacity;
+  c->tokens += p->tokens;
+  c->candidates += p->candidates;
+  c->offered += p->offered;
+  c->dropped += p->dropped;
+  c->added += p->added;
+  c->lost_all += p->lost_all;
+  c->over += p->over;
+  c->not_numbers += p->not_numbers;
+  c->mass += p->mass;
+  c->mass_dropped += p->mass_dropped;
+  c->mass_added += p->mass_added;
+  sum->width.terms += part->width.terms;
+  sum->width.removed += part->width.removed;
+  sum->width.mass += part->width.mass;
+  sum->width.mass_lost += part->width.mass_lost;
+  sum->home.rows += part->home.rows;
+  sum->home.terms += part->home.terms;
+  sum->home.rows_alone += part->home.rows_alone;
+  for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
+    sum->home.chosen[kind] += part->home.chosen[kind];
+  }
+}
+
+void moerun__gate_counts_clear(moerun__gate *gate) {
+  memset(&gate->counts, 0, sizeof gate->counts);
+  memset(gate->of_layer, 0,
+         (size_t)gate->model->config.num_moe_layers * sizeof *gate->of_layer);
 }
 
 /* ---- The whole -------------------------------------------------------------------- */
@@ -273,7 +310,7 @@ static void take_home(moerun__gate *gate, const moerun__layer *layer, int32_t T,
                                         .scores = raw ? gate->scores : NULL,
                                         .as_given =
                                             all ? NULL : gate->tags.decoded};
-  moerun__home_take(&gate->home, layer, &choices, scratch, &gate->counts.home);
+  moerun__home_take(&gate->home, layer, &choices, scratch, &gate->now.home);
 }
 
 static void cut_width(moerun__gate *gate, const moerun__layer *layer,
@@ -293,7 +330,7 @@ static void cut_width(moerun__gate *gate, const moerun__layer *layer,
                                    .ids = gate->ids,
                                    .weight = gate->weight,
                                    .scores = gate->scores};
-  moerun__width_cut(&rows, &width, &gate->counts.width);
+  moerun__width_cut(&rows, &width, &gate->now.width);
 }
 
 /* What weights are made of, without the bias of the choice. */
@@ -322,6 +359,7 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
   const size_t width = (size_t)choices;
   const int32_t K = config->experts_per_token;
   if (failed != MOERUN_OK) T = 0;
+  gate->now = (moerun__gate_counts){0};
   gate->linear(gate->logits, width, x, H, T, &layer->gate, scratch);
   if (has_scores(&gate->options)) keep_scores(gate, T);
   gate->kernels->gate(gate->ids, gate->weight, gate->logits, T, choices, K,
@@ -334,6 +372,8 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
   if (has_capacity(&gate->options)) {
     MOERUN_TRY(apply_capacity(gate, layer, T));
   }
+  moerun__gate_counts_add(&gate->counts, &gate->now);
+  moerun__gate_counts_add(&gate->of_layer[layer->moe_layer], &gate->now);
 done:
   return status;
 }

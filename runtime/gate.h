@@ -39,6 +39,8 @@ typedef struct moerun__gate {
   moerun__gate_options options;
   moerun__row_tags tags; /* of the step under way */
   moerun__gate_counts counts;
+  moerun__gate_counts now;       /* of the layer under way */
+  moerun__gate_counts *of_layer; /* [num_moe_layers] */
   int32_t max_tokens;
   int32_t width;   /* W: experts of a row at most; K unless some are added */
   int32_t *ids;    /* [T][W] placed experts that are computed; -1: none */
@@ -73,6 +75,12 @@ int32_t moerun__gate_window(const moerun__gate_options *options);
  * most experts of this rank in a layer. */
 void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
                           int32_t max_slots);
+
+/* Adds all of a part; of capacity.over too. */
+void moerun__gate_counts_add(moerun__gate_counts *sum,
+                             const moerun__gate_counts *part);
+/* All to 0. */
+void moerun__gate_counts_clear(moerun__gate *gate);
 
 /* ids, weight and chosen of x[T][H]. [collective] with a capacity of the scope
  * global, then `failed` ranks take part with no rows; else local. */

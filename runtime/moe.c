@@ -107,7 +107,8 @@ static void lay_out_counts(moerun__moe *moe, moerun__arena *arena) {
   if (moe->balances) {
     moerun__plan_lay_out(&moe->plan, arena, (int32_t)R, moe->max_hosts);
     moerun__ledger_lay_out(&moe->ledger, arena,
-                           moe->model->config.num_moe_layers, (int32_t)R);
+                           moe->model->config.num_moe_layers, (int32_t)R,
+                           moe->model->config.num_experts);
   }
   moe->told =
       moerun__arena_take(arena, MOERUN_TOLD_DEMAND + hosts, sizeof(int32_t));

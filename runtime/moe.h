@@ -71,6 +71,7 @@ typedef struct moerun__moe {
   const moerun__faults *faults; /* borrowed; NULL: none */
   moerun__slowness slowness;    /* of the step under way */
   double busy_seconds;          /* of the expert stage of this layer */
+  int64_t computed_rows;        /* by this rank's experts in this layer */
   int32_t timed;                /* experts looked at by calibration */
   int32_t *told;                /* what this rank tells the others of itself */
   int32_t count_width;          /* of the last exchange */

@@ -25,6 +25,7 @@ typedef struct moerun__sequence {
   int32_t num_fed;         /* of them already in the cache */
   int32_t *token;          /* [max_positions] */
   double log_probability;
+  double mark;    /* when it came, then when its first token did */
   int16_t *trace; /* [max_positions][trace_width]; NULL: none */
 } moerun__sequence;
 

@@ -387,6 +387,7 @@ moerun_status moerun_moe_forward(moerun_session *session, int32_t layer,
   MOERUN_TRY(
       moerun__moe_forward(&session->moe, layer, num_tokens, x, y,
                           check_moe_call(session, layer, num_tokens, x, y)));
+  moerun__layer_end(&session->stats);
 done:
   return status;
 }

@@ -194,6 +194,7 @@ static void count_terms(moerun__moe *moe, int32_t moe_layer) {
     const int32_t from = s->expert_offset[e] + R - 1 - rank;
     const int32_t to = s->expert_offset[e + 1] + R - 1 - rank;
     rows[e] += to / R - from / R;
+    moe->computed_rows += to / R - from / R;
   }
 }
 
@@ -207,12 +208,15 @@ static moerun_status compute_round(moerun__moe *moe, int32_t moe_layer) {
   }
   if (moerun__slice_h(s, comm->rank) > 0) for_tiles(moe, moe_layer, compute_h);
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
+  moerun__cpu_end(moe->stats);
   MOERUN_TRY(comm->ops->share_rows(comm, s->h, MOERUN_PANEL * sizeof(float),
                                    s->offset));
   moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
+  moerun__cpu_begin(moe->stats);
   if (moerun__slice_y(s, comm->rank) > 0) for_tiles(moe, moe_layer, compute_y);
   count_terms(moe, moe_layer);
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
+  moerun__cpu_end(moe->stats);
 done:
   return status;
 }
@@ -289,6 +293,31 @@ static void place_results(moerun__moe *moe, int32_t token) {
   }
 }
 
+int64_t moerun__sliced_bytes(const moerun__moe *moe,
+                             const moerun__demand *demand) {
+  const moerun__slices *s = &moe->slices;
+  const int32_t R = moe->model->comm->size;
+  const int64_t h_bytes =
+      s->h_panel[R] * (int64_t)(MOERUN_PANEL * sizeof(float));
+  int64_t holders = 0; /* of columns of results */
+  int64_t bytes = 0;
+  for (int32_t r = 0; r < R; r++) {
+    holders += moerun__slice_y(s, r) > 0;
+  }
+  for (int32_t r = 0; r < R; r++) {
+    const int32_t *rows = moerun__demand_rows(demand, r);
+    const int64_t others = holders - (moerun__slice_y(s, r) > 0);
+    int64_t terms = 0;
+    for (int32_t h = 0; h < demand->num_hosts; h++) {
+      terms += rows[h];
+    }
+    bytes += (R - 1) * (s->tokens[r] * (int64_t)moe->row_bytes);
+    bytes += (R - 1) * terms * h_bytes;
+    bytes += others * terms * (int64_t)s->piece_bytes;
+  }
+  return bytes;
+}
+
 /* ---- The whole --------------------------------------------------------------------- */
 
 moerun_status moerun__sliced_forward(moerun__moe *moe, int32_t moe_layer,
@@ -296,6 +325,7 @@ moerun_status moerun__sliced_forward(moerun__moe *moe, int32_t moe_layer,
   moerun_status status = MOERUN_OK;
   moerun__slices *s = &moe->slices;
   moerun_comm *comm = moe->model->comm;
+  const int64_t sent = comm->count.row_bytes;
   int64_t rows = 0;
   for (int32_t r = 0; r < comm->size; r++) {
     rows += s->tokens[r];
@@ -309,12 +339,14 @@ moerun_status moerun__sliced_forward(moerun__moe *moe, int32_t moe_layer,
     MOERUN_TRY(
         comm->ops->share_rows(comm, s->rows, moe->row_bytes, s->row_offset));
     moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
+    moerun__cpu_begin(moe->stats);
     MOERUN_TRY(group_terms(moe));
     MOERUN_TRY(compute_round(moe, moe_layer));
     MOERUN_TRY(exchange_pieces(moe));
     place_results(moe, own);
     moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
   }
+  moe->stats->slice_bytes += comm->count.row_bytes - sent;
 done:
   return status;
 }

@@ -1,5 +1,6 @@
 #include "runtime/stats.h"
 
+#include "runtime/agree.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/timer.h"
 #include "runtime/session.h"
@@ -26,6 +27,51 @@ void moerun__stage_end(moerun__stats *stats, moerun__stage stage) {
   stats->mark = now;
 }
 
+const char *moerun__layer_time_name(int32_t time) {
+  if (time == MOERUN_LAYER_WAITS) return "waits";
+  if (time == MOERUN_LAYER_WHOLE) return "layer";
+  return moerun__stage_name((moerun__stage)(MOERUN_FIRST_LAYER_STAGE + time));
+}
+
+static int is_wait(int32_t stage) {
+  return stage == MOERUN_STAGE_COUNT_WAIT || stage == MOERUN_STAGE_ROWS_WAIT ||
+         stage == MOERUN_STAGE_WEIGHTS_WAIT ||
+         stage == MOERUN_STAGE_RESULTS_WAIT;
+}
+
+void moerun__layer_end(moerun__stats *stats) {
+  double waits = 0;
+  double whole = 0;
+  for (int32_t i = 0; i < MOERUN_NUM_LAYER_STAGES; i++) {
+    const int32_t stage = MOERUN_FIRST_LAYER_STAGE + i;
+    const double seconds = stats->seconds[stage] - stats->layer_began[i];
+    stats->layer_began[i] = stats->seconds[stage];
+    whole += seconds;
+    if (is_wait(stage)) waits += seconds;
+    moerun__histogram_add(&stats->layer_time[i], seconds);
+  }
+  moerun__histogram_add(&stats->layer_time[MOERUN_LAYER_WAITS], waits);
+  moerun__histogram_add(&stats->layer_time[MOERUN_LAYER_WHOLE], whole);
+}
+
+/* steps counts the one under way: the first is looked at. */
+static int sees_cpu(const moerun__stats *stats) {
+  return stats->steps % MOERUN_CPU_EVERY == 1;
+}
+
+void moerun__cpu_begin(moerun__stats *stats) {
+  if (!sees_cpu(stats)) return;
+  stats->cpu_wall_mark = stats->seconds[MOERUN_STAGE_EXPERTS];
+  stats->cpu_mark = moerun__thread_seconds();
+}
+
+void moerun__cpu_end(moerun__stats *stats) {
+  if (!sees_cpu(stats)) return;
+  stats->cpu_seconds += moerun__thread_seconds() - stats->cpu_mark;
+  stats->cpu_wall +=
+      stats->seconds[MOERUN_STAGE_EXPERTS] - stats->cpu_wall_mark;
+}
+
 moerun__stats *moerun__session_stats(moerun_session *session) {
   return &session->stats;
 }
@@ -38,7 +84,8 @@ void moerun__session_stats_reset(moerun_session *session) {
   memset(expert_rows, 0,
          (size_t)config->num_moe_layers * (size_t)config->num_experts *
              sizeof(int64_t));
-  memset(&session->moe.gate.counts, 0, sizeof session->moe.gate.counts);
+  moerun__gate_counts_clear(&session->moe.gate);
+  session->moe.guests.bytes_sent = 0;
   if (session->moe.balances) moerun__ledger_clear(&session->moe.ledger);
 }
 
@@ -54,14 +101,14 @@ double moerun__max_over_mean(const int64_t *counts, int32_t n) {
 
 /* ---- Over the ranks ---------------------------------------------------------- */
 
-/* What a rank sends, followed by expert_rows. */
+/* What a rank sends, followed by expert_rows and the gate's counts by layer. */
 typedef struct rank_part {
   moerun__stats stats;
   moerun__comm_count count;
   int64_t resident_bytes;
-  int64_t speed_changes;
-  int64_t speed; /* as in moerun__speed */
-  moerun__gate_counts gate;
+  int64_t weight_bytes;
+  int64_t speed;                    /* as in moerun__speed */
+  int32_t told[MOERUN_TOLD_DEMAND]; /* of the last layer */
 } rank_part;
 
 static void spread_add(moerun__spread *spread, double value, int32_t rank,
@@ -74,44 +121,46 @@ static void spread_add(moerun__spread *spread, double value, int32_t rank,
   spread->mean += value / num_ranks;
 }
 
+/* Where ranks may have found the same, rank 0's counts. */
 static void add_gate(moerun__gate_counts *sum, const moerun__gate_counts *part,
                      int32_t rank) {
-  moerun__capacity_counts *c = &sum->capacity;
-  const moerun__capacity_counts *p = &part->capacity;
-  c->tokens += p->tokens;
-  c->candidates += p->candidates;
-  c->offered += p->offered;
-  c->dropped += p->dropped;
-  c->added += p->added;
-  c->lost_all += p->lost_all;
-  if (rank == 0) c->over = p->over;
-  c->not_numbers += p->not_numbers;
-  c->mass += p->mass;
-  c->mass_dropped += p->mass_dropped;
-  c->mass_added += p->mass_added;
-  sum->width.terms += part->width.terms;
-  sum->width.removed += part->width.removed;
-  sum->width.mass += part->width.mass;
-  sum->width.mass_lost += part->width.mass_lost;
-  sum->home.rows += part->home.rows;
-  sum->home.terms += part->home.terms;
-  sum->home.rows_alone += part->home.rows_alone;
-  for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
-    sum->home.chosen[kind] += part->home.chosen[kind];
+  moerun__gate_counts counted = *part;
+  if (rank != 0) counted.capacity.over = 0;
+  moerun__gate_counts_add(sum, &counted);
+}
+
+static moerun__quantiles quantiles_of(const moerun__histogram *histogram) {
+  return (moerun__quantiles){moerun__histogram_quantile(histogram, 0.5),
+                             moerun__histogram_quantile(histogram, 0.9),
+                             moerun__histogram_quantile(histogram, 0.99),
+                             histogram->longest};
+}
+
+static void add_times(moerun__report *report, int32_t rank,
+                      const moerun__stats *stats) {
+  for (int32_t i = 0; i < MOERUN_NUM_LAYER_TIMES; i++) {
+    report->layer_time[i * report->num_ranks + rank] =
+        quantiles_of(&stats->layer_time[i]);
   }
+  if (stats->cpu_seconds > 0) {
+    report->wall_over_cpu[rank] = stats->cpu_wall / stats->cpu_seconds;
+  }
+  moerun__histogram_merge(&report->first_token, &stats->first_token);
+  moerun__histogram_merge(&report->per_token, &stats->per_token);
 }
 
 static void report_add(moerun__report *report, int32_t rank,
                        const rank_part *part, const int64_t *expert_rows) {
+  add_times(report, rank, &part->stats);
   const int32_t R = report->num_ranks;
   for (int s = 0; s < MOERUN_NUM_STAGES; s++) {
     spread_add(&report->seconds[s], part->stats.seconds[s], rank, R);
   }
   spread_add(&report->resident_bytes, (double)part->resident_bytes, rank, R);
-  add_gate(&report->gate, &part->gate, rank);
   report->rows_moved += part->stats.rows_moved;
   report->weights_sent += part->stats.weights_out;
-  report->speed_changes += part->speed_changes;
+  report->weight_bytes += part->weight_bytes;
+  report->slice_bytes += part->stats.slice_bytes;
   report->speed[rank] = exp2((double)part->speed / MOERUN_SPEED_OCTAVE);
   report->rows_out += part->stats.rows_out;
   report->rows_local += part->stats.rows_local;
@@ -135,6 +184,14 @@ static void report_add(moerun__report *report, int32_t rank,
   }
 }
 
+static void add_layers(moerun__report *report, int32_t rank,
+                       const moerun__gate_counts *of_layer) {
+  for (int32_t l = 0; l < report->num_moe_layers; l++) {
+    add_gate(&report->gate_of_layer[l], &of_layer[l], rank);
+    add_gate(&report->gate, &of_layer[l], rank);
+  }
+}
+
 static moerun_status report_create(moerun__report **out,
                                    const moerun_session *session) {
   moerun_status status = MOERUN_OK;
@@ -151,6 +208,13 @@ static moerun_status report_create(moerun__report **out,
                            sizeof(int64_t)));
   MOERUN_TRY(moerun__alloc(&report->speed, (size_t)report->num_ranks,
                            sizeof *report->speed));
+  MOERUN_TRY(moerun__alloc(&report->wall_over_cpu, (size_t)report->num_ranks,
+                           sizeof *report->wall_over_cpu));
+  MOERUN_TRY(moerun__alloc(&report->layer_time,
+                           MOERUN_NUM_LAYER_TIMES * (size_t)report->num_ranks,
+                           sizeof *report->layer_time));
+  MOERUN_TRY(moerun__alloc(&report->gate_of_layer, layers,
+                           sizeof *report->gate_of_layer));
   report->is_lossy = moerun__gate_is_lossy(&session->moe.gate.options);
   if (session->moe.balances) report->ledger = &session->moe.ledger;
   MOERUN_TRY(moerun__alloc(
@@ -167,16 +231,20 @@ static moerun_status pack_part(char **out, size_t *bytes,
   const moerun__model_config *config = &session->model->config;
   const size_t rows_bytes = (size_t)config->num_moe_layers *
                             (size_t)config->num_experts * sizeof(int64_t);
-  const rank_part part = {.stats = session->stats,
-                          .count = session->model->comm->count,
-                          .resident_bytes = resident_bytes,
-                          .speed_changes = session->moe.speed.changes,
-                          .speed = session->moe.speed.applied,
-                          .gate = session->moe.gate.counts};
-  *bytes = sizeof part + rows_bytes;
+  const size_t gate_bytes =
+      (size_t)config->num_moe_layers * sizeof(moerun__gate_counts);
+  rank_part part = {.stats = session->stats,
+                    .count = session->model->comm->count,
+                    .resident_bytes = resident_bytes,
+                    .weight_bytes = session->moe.guests.bytes_sent,
+                    .speed = session->moe.speed.applied};
+  moerun__tell_of_layer(&session->moe, part.told);
+  *bytes = sizeof part + rows_bytes + gate_bytes;
   MOERUN_TRY(moerun__alloc(out, *bytes, 1));
   memcpy(*out, &part, sizeof part);
   memcpy(*out + sizeof part, session->stats.expert_rows, rows_bytes);
+  memcpy(*out + sizeof part + rows_bytes, session->moe.gate.of_layer,
+         gate_bytes);
 done:
   return status;
 }
@@ -188,11 +256,16 @@ moerun_status moerun__report_collect(moerun__report **out,
   moerun_comm *comm = session->model->comm;
   char *mine = NULL;
   char *all = NULL;
+  int32_t *told = NULL;
   size_t bytes = 0;
   *out = NULL;
   status = pack_part(&mine, &bytes, session, resident_bytes);
   if (status == MOERUN_OK && comm->rank == 0) {
     status = moerun__alloc(&all, (size_t)comm->size, bytes);
+  }
+  if (status == MOERUN_OK && comm->rank == 0) {
+    status = moerun__alloc(&told, (size_t)comm->size,
+                           sizeof *told * MOERUN_TOLD_DEMAND);
   }
   if (status == MOERUN_OK && comm->rank == 0) {
     status = report_create(out, session);
@@ -203,11 +276,20 @@ moerun_status moerun__report_collect(moerun__report **out,
     rank_part part;
     const char *from = all + (size_t)r * bytes;
     memcpy(&part, from, sizeof part);
-    report_add(*out, r, &part, (const int64_t *)(from + sizeof part));
+    memcpy(told + (size_t)r * MOERUN_TOLD_DEMAND, part.told, sizeof part.told);
+    from += sizeof part;
+    report_add(*out, r, &part, (const int64_t *)from);
+    from += (size_t)(*out)->num_moe_layers * (size_t)(*out)->num_experts *
+            sizeof(int64_t);
+    add_layers(*out, r, (const moerun__gate_counts *)from);
+  }
+  if (comm->rank == 0 && session->moe.balances) {
+    moerun__ledger_end(&session->moe.ledger, told, MOERUN_TOLD_DEMAND);
   }
 done:
   moerun__free(mine);
   moerun__free(all);
+  moerun__free(told);
   if (status != MOERUN_OK) {
     moerun__report_destroy(*out);
     *out = NULL;
@@ -220,5 +302,8 @@ void moerun__report_destroy(moerun__report *report) {
   moerun__free(report->expert_rows);
   moerun__free(report->rank_rows);
   moerun__free(report->speed);
+  moerun__free(report->wall_over_cpu);
+  moerun__free(report->layer_time);
+  moerun__free(report->gate_of_layer);
   moerun__free(report);
 }

@@ -1,6 +1,6 @@
 /* What a session did on this rank since it was created: the one place where
- * each number of the metrics is defined. Counted always; costs a clock reading
- * per stage and layer. */
+ * each number of the metrics is defined, with balance/ledger.h. Counted always;
+ * costs a clock reading per stage and layer, about 15 a layer. */
 #ifndef MOERUN_RUNTIME_STATS_H
 #define MOERUN_RUNTIME_STATS_H
 
@@ -17,6 +17,7 @@
   X(GATE, "gate")                 /* norm, scores, top-k                 */    \
   X(DISPATCH, "dispatch")         /* route, pack, post messages          */    \
   X(COUNT_WAIT, "count_wait")     /* for the row counts of the others    */    \
+  X(PLAN, "plan")                 /* who helps whom, if anyone           */    \
   X(ROWS_WAIT, "rows_wait")       /* for rows to arrive                  */    \
   X(SHARED, "shared")             /* shared experts of own rows          */    \
   X(WEIGHTS_WAIT, "weights_wait") /* for weights of guest experts        */    \
@@ -35,6 +36,17 @@ typedef enum moerun__stage {
       MOERUN_NUM_STAGES,
 } moerun__stage;
 
+/* The stages of an MoE layer follow each other above. Of each layer of each step
+ * their times are kept, then those of all waits together and of the layer. */
+enum {
+  MOERUN_FIRST_LAYER_STAGE = MOERUN_STAGE_GATE,
+  MOERUN_NUM_LAYER_STAGES = MOERUN_STAGE_COMBINE + 1 - MOERUN_STAGE_GATE,
+  MOERUN_LAYER_WAITS = MOERUN_NUM_LAYER_STAGES,
+  MOERUN_LAYER_WHOLE,
+  MOERUN_NUM_LAYER_TIMES,
+  MOERUN_CPU_EVERY = 8, /* steps: a reading of processor time takes long */
+};
+
 typedef struct moerun__stats {
   int64_t steps;        /* calls of moerun_forward or moerun_moe_forward     */
   int64_t home_rows;    /* rows of this rank's own tokens, per MoE layer sum */
@@ -45,10 +57,20 @@ typedef struct moerun__stats {
   int64_t waves;        /* times a receive buffer was filled and worked off  */
   int64_t rows_moved;   /* rows that this rank's experts gave to other ranks */
   int64_t weights_out;  /* experts whose weights this rank sent for that     */
+  int64_t slice_bytes;  /* that this rank sent of sliced layers */
   int64_t *expert_rows; /* [num_moe_layers][E] rows this rank's experts
                            computed; experts elsewhere stay 0              */
   double seconds[MOERUN_NUM_STAGES];
   double mark; /* when the current stage began */
+  double layer_began[MOERUN_NUM_LAYER_STAGES]; /* seconds[] at the end of the
+                                                  MoE layer before           */
+  moerun__histogram layer_time[MOERUN_NUM_LAYER_TIMES];
+  double cpu_seconds; /* of the stage `experts` in every CPU_EVERYth step */
+  double cpu_wall;    /* and what the clock on the wall said */
+  double cpu_mark;
+  double cpu_wall_mark;
+  moerun__histogram first_token; /* from when a request came to this rank */
+  moerun__histogram per_token;   /* after that, mean of each request */
 } moerun__stats;
 
 /* "embed", … */
@@ -57,6 +79,15 @@ const char *moerun__stage_name(moerun__stage stage);
 /* Starts the clock; each end adds the time since the last mark to a stage. */
 void moerun__stage_begin(moerun__stats *stats);
 void moerun__stage_end(moerun__stats *stats, moerun__stage stage);
+
+/* "gate", …, "waits", "layer" */
+const char *moerun__layer_time_name(int32_t time);
+/* Keeps how long the stages of the MoE layer took that has just ended. */
+void moerun__layer_end(moerun__stats *stats);
+/* Around the stage `experts`: right after the end of the stage before it, and
+ * right after its own. */
+void moerun__cpu_begin(moerun__stats *stats);
+void moerun__cpu_end(moerun__stats *stats);
 
 /* The statistics of a session; borrowed. */
 moerun__stats *moerun__session_stats(moerun_session *session);
@@ -70,6 +101,13 @@ typedef struct moerun__spread {
   double maximum;
   int32_t rank_of_maximum;
 } moerun__spread;
+
+typedef struct moerun__quantiles {
+  double p50;
+  double p90;
+  double p99;
+  double longest;
+} moerun__quantiles;
 
 /* All ranks' statistics on rank 0. */
 typedef struct moerun__report {
@@ -88,10 +126,16 @@ typedef struct moerun__report {
   int64_t *rank_rows;   /* [num_moe_layers][R] rows computed per rank */
   int64_t rows_moved;
   int64_t weights_sent;
-  int64_t speed_changes;
+  int64_t weight_bytes;
+  int64_t slice_bytes;
+  moerun__quantiles *layer_time; /* [NUM_LAYER_TIMES][R] seconds of one layer */
+  double *wall_over_cpu;         /* [R] of the stage experts; 0: not seen */
+  moerun__histogram first_token;
+  moerun__histogram per_token;
   double *speed; /* [R] applied at the end, relative to the fastest rank's at
                     the start                                              */
-  moerun__gate_counts gate;     /* sums, but for capacity.over of rank 0 */
+  moerun__gate_counts gate; /* sums, but for capacity.over of rank 0 */
+  moerun__gate_counts *gate_of_layer; /* [num_moe_layers] the same */
   int32_t is_lossy;             /* 1: a capacity or fewer experts were chosen */
   const moerun__ledger *ledger; /* of the session, borrowed; NULL: no balance */
 } moerun__report;

@@ -112,6 +112,13 @@ done:
   return status;
 }
 
+int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
+                                    int32_t moe_layer) {
+  if (guests->per_rank == 0) return 0;
+  return (int64_t)expert_bytes(
+      &guests->model->config, (moerun__dtype)guests->dtype_of_layer[moe_layer]);
+}
+
 /* ---- Messages ------------------------------------------------------------------ */
 
 /* One row of weights to or from `peer`. */
@@ -144,6 +151,7 @@ static moerun_status begin_send(moerun__guests *guests, int32_t place,
       moerun__weight_bytes(from->dtype, from->num_outputs, from->num_inputs);
   const moerun__row_list list = one_row(guests, 2 * MOERUN_MOST_GUESTS + place,
                                         peer, from->panels, bytes);
+  guests->bytes_sent += (int64_t)bytes;
   return guests->model->comm->ops->send_begin(
       guests->out[place], MOERUN_TAG_EXPERTS + piece, &list);
 }

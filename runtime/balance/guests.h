@@ -31,6 +31,7 @@ typedef struct moerun__guests {
   int32_t num_in;  /* experts that come here */
   int32_t num_out; /* messages that have left */
   int32_t send_of_in[MOERUN_MOST_GUESTS]; /* number among plan->sends */
+  int64_t bytes_sent;                     /* since the session began */
   int32_t *offset; /* [2 * MOERUN_MOST_GUESTS + MOERUN_GUEST_SENDS][R + 1] */
   moerun__transfer *in[2 * MOERUN_MOST_GUESTS];
   moerun__transfer *out[MOERUN_GUEST_SENDS];
@@ -52,6 +53,10 @@ moerun_status moerun__guests_create_transfers(moerun__guests *guests);
 void moerun__guests_destroy_transfers(moerun__guests *guests);
 /* [collective] The weights' types, known where there are experts, everywhere. */
 moerun_status moerun__guests_open(moerun__guests *guests);
+
+/* Bytes of the weights of an expert of this MoE layer; after open. */
+int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
+                                    int32_t moe_layer);
 
 /* Begins the messages with weights that the plan has for this rank: those to it
  * all, so that no rank waits before it has asked for what it is sent, and those

@@ -130,7 +130,7 @@ typedef struct moerun__plan {
   moerun__part *parts; /* [2 * max_moves] of this rank, see plan_split */
   int32_t *part_of;    /* [P + 1] first part of each host */
   int32_t *next_part;  /* [P] */
-  int64_t *host_rows;  /* [P] scratch */
+  int64_t *host_rows;  /* [P] rows of each host, as routed */
   int32_t *order;      /* [max(P, R)] scratch */
   int32_t *guests;     /* [R] scratch: guests this plan uses */
   int64_t *reserve;    /* [R] rows left out of the budget for time it waits */

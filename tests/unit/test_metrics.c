@@ -22,6 +22,11 @@ static moerun__model_config model = {.num_layers = 3,
 static moerun_placement placement = {.method = "block"};
 static moerun__config *config;
 static moerun__report report;
+static moerun__quantiles layer_time[MOERUN_NUM_LAYER_TIMES * R];
+static double wall_over_cpu[R] = {1, 4};
+static moerun__gate_counts gate_of_layer[LAYERS] = {
+    {.capacity = {.candidates = 6, .dropped = 1}},
+    {.capacity = {.candidates = 6, .dropped = 2}}};
 static const moerun__replace_count replaced = {4,    2,     10, 5000,
                                                7000, -6000, 900};
 static moerun__run_facts facts;
@@ -44,7 +49,18 @@ static int set_up(void **state) {
                             .rows_out = 5,
                             .count = {.row_bytes = 3000, .rows = 5},
                             .expert_rows = expert_rows,
-                            .rank_rows = rank_rows};
+                            .rank_rows = rank_rows,
+                            .layer_time = layer_time,
+                            .wall_over_cpu = wall_over_cpu,
+                            .is_lossy = 1,
+                            .gate_of_layer = gate_of_layer};
+  report.gate.capacity.dropped = 3;
+  for (int32_t i = 0; i < MOERUN_NUM_LAYER_TIMES * R; i++) {
+    layer_time[i] = (moerun__quantiles){i, i + 0.125, i + 0.25, i + 0.5};
+  }
+  moerun__histogram_add(&report.first_token, 0.5);
+  moerun__histogram_add(&report.first_token, 0.25);
+  moerun__histogram_add(&report.per_token, 0.0625);
   report.seconds[MOERUN_STAGE_EXPERTS] = (moerun__spread){0.25, 0.5, 0.75, 1};
   facts = (moerun__run_facts){.subcommand = "run",
                               .config = config,
@@ -126,11 +142,32 @@ static const wanted numbers[] = {
     {"stage_seconds.experts.min", 0.25},
     {"stage_seconds.experts.rank_of_max", 1},
     {"stage_seconds.head.max", 0},
+    {"latency_seconds.first_token.requests", 2},
+    {"latency_seconds.first_token.max", 0.5},
+    {"latency_seconds.per_token.p50", 0.0625},
+    {"lossy.capacity.dropped", 3},
     {"memory_bytes.predicted.min", 5340},
     {"memory_bytes.predicted.max", 8000},
     {"memory_bytes.predicted.rank_of_max", 0},
     {"memory_bytes.peak_resident.mean", 2097152},
 };
+
+/* Those of set_up, of time number i. */
+static void expect_quantiles(const json_t *times, const char *name, int32_t i) {
+  const json_t *time = json_object_get(times, name);
+  assert_non_null(time);
+  for (int32_t r = 0; r < R; r++) {
+    const double p50 = i * R + r;
+    const json_t *of[] = {
+        json_object_get(time, "p50"), json_object_get(time, "p90"),
+        json_object_get(time, "p99"), json_object_get(time, "max")};
+    const double wanted_of[] = {p50, p50 + 0.125, p50 + 0.25, p50 + 0.5};
+    for (int q = 0; q < 4; q++) {
+      const double found = json_number_value(json_array_get(of[q], (size_t)r));
+      assert_true(fabs(found - wanted_of[q]) < 0.01);
+    }
+  }
+}
 
 static void metrics_hold_the_numbers(void **state) {
   (void)state;
@@ -158,6 +195,17 @@ static void metrics_hold_the_numbers(void **state) {
   const json_t *imbalance = json_object_get(load, "expert_max_over_mean");
   assert_true(json_number_value(json_array_get(imbalance, 0)) == 2);
   assert_true(json_number_value(json_array_get(imbalance, 1)) == 1);
+  const json_t *times = json_object_get(root, "layer_seconds");
+  assert_int_equal(json_object_size(times), MOERUN_NUM_LAYER_TIMES);
+  expect_quantiles(times, "gate", 0);
+  expect_quantiles(times, "combine", MOERUN_LAYER_WAITS - 1);
+  expect_quantiles(times, "waits", MOERUN_LAYER_WAITS);
+  expect_quantiles(times, "layer", MOERUN_LAYER_WHOLE);
+  const json_t *ratio = json_object_get(root, "experts_wall_over_cpu");
+  assert_true(json_number_value(json_array_get(ratio, 1)) == 4);
+  const json_t *lossy = json_object_get(root, "lossy");
+  layer = json_array_get(json_object_get(lossy, "layers"), 1);
+  assert_true(number_at(layer, "capacity.dropped") == 2);
   assert_null(json_object_get(root, "score"));
   json_decref(root);
   moerun__text_clear(&text);
@@ -208,6 +256,7 @@ static void the_table_says_the_same(void **state) {
       "2, transport mpi, kernels avx2, placement block\n",
       "15.0 tokens/s",
       "32.0 tokens/s",
+      "first token 0.268 / 0.500 s, then 62.50 / 62.50 ms a token",
       "500.0 bytes/token",
       "expert load      max/mean 1.50 on average over layers, 2.00 in layer 0",
       "rank load        max/mean 1.50 over all layers; by rank 75.0 %, 25.0 %",
@@ -229,12 +278,36 @@ static void the_progress_line_estimates(void **state) {
   char line[256];
   moerun__progress_bar bar = {.total = 9, .resumed = 2, .began = 100};
   moerun__progress_print(line, sizeof line, &bar, &facts.progress, 100 + 2700);
-  assert_string_equal(line, "5/9 requests, prefill 15.0 tokens/s, decode 32.0 "
-                            "tokens/s, left 1:00:00");
+  assert_string_equal(
+      line, "5/9, prefill 15.0/s, decode 32.0/s tokens, left 1:00:00");
+  moerun__progress balanced = facts.progress;
+  balanced.load_routed = 2.3125;
+  balanced.load = 1.04;
+  balanced.idle = 0.12;
+  balanced.last_rank = 3;
+  balanced.offered = 1000;
+  moerun__progress_print(line, sizeof line, &bar, &balanced, 100 + 2700);
+  assert_string_equal(line, "5/9, prefill 15.0/s, decode 32.0/s tokens, left "
+                            "1:00:00, load 2.31>1.04, idle 12%, last 3");
+  /* Beside the bar of 11 columns it fits a terminal of 120. */
+  bar.total = 1000;
+  bar.resumed = 900;
+  balanced.prompt_tokens = 40000;
+  balanced.decode_tokens = 4000;
+  balanced.load_routed = 10.125;
+  balanced.last_rank = 15;
+  balanced.dropped = 123;
+  moerun__progress_print(line, sizeof line, &bar, &balanced, 100 + 2700);
+  assert_string_equal(line,
+                      "903/1000, prefill 20000/s, decode 8000/s tokens, left "
+                      "24:15:00, load 10.12>1.04, idle 12%, last 15, drop "
+                      "12.3%");
   const moerun__progress nothing = {0};
+  bar.total = 9;
+  bar.resumed = 2;
   moerun__progress_print(line, sizeof line, &bar, &nothing, 101);
-  assert_string_equal(line, "2/9 requests, prefill 0.0 tokens/s, decode 0.0 "
-                            "tokens/s, left --:--");
+  assert_string_equal(line,
+                      "2/9, prefill 0.0/s, decode 0.0/s tokens, left --:--");
 }
 
 static void nth_allocation_fails_cleanly(void **state) {

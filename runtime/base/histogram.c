@@ -1,0 +1,57 @@
+/* Bucket b < 4 holds b nanoseconds; of 2^e nanoseconds and more, for e from 2
+ * on, there are four, each a quarter as wide as where they begin. */
+#include "runtime/base/histogram.h"
+
+#include <math.h>
+
+static const double nanosecond = 1e-9;
+
+static int32_t bucket_of(double seconds) {
+  const double ns = floor(seconds / nanosecond + 0.5);
+  int e = 0;
+  if (!(ns >= 4)) return ns > 0 ? (int32_t)ns : 0;
+  const double part = frexp(ns, &e); /* ns = part * 2^e, part in [0.5, 1) */
+  if (e > MOERUN_HISTOGRAM_BUCKETS / 4 + 1) return MOERUN_HISTOGRAM_BUCKETS - 1;
+  return 4 * (e - 2) + (int32_t)(8 * part) - 4;
+}
+
+/* The longest duration that a bucket holds. */
+static double end_of(int32_t bucket) {
+  if (bucket < 4) return nanosecond * bucket;
+  const double ns = ldexp(bucket % 4 + 5, bucket / 4 - 1) - 1;
+  return nanosecond * ns;
+}
+
+void moerun__histogram_add(moerun__histogram *histogram, double seconds) {
+  histogram->count[bucket_of(seconds)]++;
+  if (seconds > histogram->longest) histogram->longest = seconds;
+}
+
+void moerun__histogram_merge(moerun__histogram *histogram,
+                             const moerun__histogram *part) {
+  for (int32_t b = 0; b < MOERUN_HISTOGRAM_BUCKETS; b++) {
+    histogram->count[b] += part->count[b];
+  }
+  if (part->longest > histogram->longest) histogram->longest = part->longest;
+}
+
+int64_t moerun__histogram_total(const moerun__histogram *histogram) {
+  int64_t total = 0;
+  for (int32_t b = 0; b < MOERUN_HISTOGRAM_BUCKETS; b++) {
+    total += histogram->count[b];
+  }
+  return total;
+}
+
+double moerun__histogram_quantile(const moerun__histogram *histogram,
+                                  double share) {
+  const double wanted = share * (double)moerun__histogram_total(histogram);
+  int64_t below = 0;
+  for (int32_t b = 0; b < MOERUN_HISTOGRAM_BUCKETS; b++) {
+    below += histogram->count[b];
+    if (below == 0 || (double)below < wanted) continue;
+    const double end = end_of(b);
+    return end < histogram->longest ? end : histogram->longest;
+  }
+  return 0;
+}
