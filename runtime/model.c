@@ -479,6 +479,28 @@ done:
   return status;
 }
 
+const moerun__layer *moerun__model_layer(const moerun_model *model,
+                                         int32_t moe_layer) {
+  const moerun__layer *layer = model->layers;
+  while (layer->moe_layer != moe_layer) {
+    layer++;
+  }
+  return layer;
+}
+
+moerun_status moerun__model_expert_type(moerun__dtype *out,
+                                        const moerun_model *model,
+                                        int32_t moe_layer) {
+  moerun_status status = MOERUN_OK;
+  const moerun__layer *layer = moerun__model_layer(model, moe_layer);
+  int64_t dtype =
+      layer->num_slots > 0 ? (int64_t)layer->gate_up[0].dtype : INT32_MAX;
+  MOERUN_TRY(model->comm->ops->minimum(model->comm, &dtype));
+  *out = (moerun__dtype)dtype;
+done:
+  return status;
+}
+
 static void free_panels(const moerun__weight *weight) {
   moerun__free((void *)weight->panels);
 }

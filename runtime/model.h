@@ -44,6 +44,14 @@ struct moerun_model {
   size_t expert_bytes;      /* of which experts */
 };
 
+/* The decoder layer that is MoE layer number moe_layer. */
+const moerun__layer *moerun__model_layer(const moerun_model *model,
+                                         int32_t moe_layer);
+/* [collective] The type of its experts' weights, known where there are any. */
+moerun_status moerun__model_expert_type(moerun__dtype *out,
+                                        const moerun_model *model,
+                                        int32_t moe_layer);
+
 /* Bytes that moerun_model_load allocates on `rank`, from the headers alone. */
 typedef struct moerun__model_size {
   size_t weight_bytes;

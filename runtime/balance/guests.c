@@ -71,31 +71,16 @@ void moerun__guests_destroy_transfers(moerun__guests *guests) {
 
 /* ---- Types ------------------------------------------------------------------- */
 
-static moerun_status learn_types(moerun__guests *guests) {
-  moerun_status status = MOERUN_OK;
-  const moerun_model *model = guests->model;
-  moerun_comm *comm = model->comm;
-  for (int32_t l = 0; l < model->config.num_layers; l++) {
-    const moerun__layer *layer = &model->layers[l];
-    if (layer->moe_layer < 0) continue;
-    int64_t dtype =
-        layer->num_slots > 0 ? (int64_t)layer->gate_up[0].dtype : INT32_MAX;
-    MOERUN_TRY(comm->ops->minimum(comm, &dtype));
-    guests->dtype_of_layer[layer->moe_layer] = (int32_t)dtype;
-  }
-done:
-  return status;
-}
-
 moerun_status moerun__guests_open(moerun__guests *guests) {
   moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &guests->model->config;
   size_t most = 0;
   guests->per_rank = 0;
   if (guests->capacity == 0) goto done;
-  MOERUN_TRY(learn_types(guests));
   for (int32_t l = 0; l < config->num_moe_layers; l++) {
-    const moerun__dtype dtype = (moerun__dtype)guests->dtype_of_layer[l];
+    moerun__dtype dtype = MOERUN_DTYPE_F32;
+    MOERUN_TRY(moerun__model_expert_type(&dtype, guests->model, l));
+    guests->dtype_of_layer[l] = (int32_t)dtype;
     const size_t bytes = expert_bytes(config, dtype);
     if (bytes <= most) continue;
     most = bytes;

@@ -169,28 +169,6 @@ done:
   return status;
 }
 
-/* The decoder layer that is MoE layer l. */
-static const moerun__layer *layer_at(const moerun_model *model, int32_t l) {
-  const moerun__layer *layer = model->layers;
-  while (layer->moe_layer != l) {
-    layer++;
-  }
-  return layer;
-}
-
-/* [collective] The experts' type, known where there are experts. */
-static moerun_status learn_type(moerun__dtype *out, const moerun_model *model,
-                                int32_t l) {
-  moerun_status status = MOERUN_OK;
-  const moerun__layer *layer = layer_at(model, l);
-  int64_t dtype =
-      layer->num_slots > 0 ? (int64_t)layer->gate_up[0].dtype : INT32_MAX;
-  MOERUN_TRY(model->comm->ops->minimum(model->comm, &dtype));
-  *out = (moerun__dtype)dtype;
-done:
-  return status;
-}
-
 static size_t slice_bytes(const moerun__slices *slices, moerun__dtype dtype) {
   const int32_t rank = slices->model->comm->rank;
   return expert_bytes(
@@ -212,7 +190,7 @@ static moerun_status shape_weights(moerun__slices *slices, size_t *bytes) {
   *bytes = 0;
   for (int32_t l = 0; l < config->num_moe_layers; l++) {
     moerun__dtype dtype = MOERUN_DTYPE_F32;
-    MOERUN_TRY(learn_type(&dtype, model, l));
+    MOERUN_TRY(moerun__model_expert_type(&dtype, model, l));
     const size_t more = E * slice_bytes(slices, dtype);
     int64_t fits =
         slices->room_bytes < 0 || *bytes + more <= (size_t)slices->room_bytes;
@@ -255,7 +233,7 @@ typedef struct run {
 /* What is number `which` of expert e: gate, up, down. */
 static run run_of(const moerun__slices *slices, int32_t l, int32_t e, int which,
                   int32_t slot) {
-  const moerun__layer *layer = layer_at(slices->model, l);
+  const moerun__layer *layer = moerun__model_layer(slices->model, l);
   const size_t i =
       (size_t)l * (size_t)slices->model->config.num_experts + (size_t)e;
   const int32_t rank = slices->model->comm->rank;
