@@ -31,9 +31,21 @@ for of in "$model" home shared; do
       complain "$of on $R: sliced $found"
   done
   succeed 3 run --model "$of" --prompts prompts --output parts --overwrite \
-    --slice-memory -1
+    --slice-memory -1 --metrics m
   same whole parts
 done
+
+# The table behind the curves has a line a step, and what was sliced adds up.
+"$demo/../../benchmarks/plot_metrics.sh" m - > table ||
+  complain 'plot_metrics.sh fails'
+lines=$(wc -l < table)
+layers=$(awk '{sum += $12} END {print sum + 0}' table)
+[ "$lines" -gt 5 ] && [ "$layers" = "$(sliced m | sed 's/ of.*//')" ] ||
+  complain "table of $lines lines, $layers layers in slices: $(sliced m)"
+echo '{}' > none
+"$demo/../../benchmarks/plot_metrics.sh" none - > table 2> err &&
+  complain 'a file without steps is plotted'
+grep -q 'none: expected the key' err || complain "said: $(cat err)"
 
 # Rounded, moved, limited: as without slices.
 for extra in '--wire bf16 --compute bf16' '--replace-every 10' \
