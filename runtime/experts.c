@@ -176,6 +176,19 @@ static void compute_tile(moerun__moe *moe, const expert *of, int32_t M) {
   moerun__experts_note(moe, M, 1, moerun__now() - began);
 }
 
+void moerun__experts_probe(moerun__moe *moe) {
+  const moerun_model *model = moe->model;
+  const size_t H = (size_t)model->config.hidden_width;
+  for (int32_t l = 0; l < model->config.num_layers; l++) {
+    const moerun__layer *layer = &model->layers[l];
+    if (layer->moe_layer < 0 || layer->num_slots == 0) continue;
+    const expert own = expert_at(moe, layer, 0);
+    memset(moe->tile_x, 0, MOERUN_SPEED_LEAST_ROWS * H * sizeof *moe->tile_x);
+    compute_tile(moe, &own, MOERUN_SPEED_LEAST_ROWS);
+    break;
+  }
+}
+
 /* Rows first..last-1 of the grouped lists through one expert. */
 static moerun_status run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
                                 const expert *of, int32_t first, int32_t last) {

@@ -15,6 +15,9 @@ moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
  * rank tells of its speed. */
 void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
                           double seconds);
+/* Some rows of zeros through an expert of this rank, for a reading of its
+ * speed. */
+void moerun__experts_probe(moerun__moe *moe);
 /* Time that the rank sleeps for on purpose counts as time at work. */
 void moerun__experts_sleep(moerun__moe *moe);
 

@@ -203,9 +203,14 @@ void moerun__moe_begin_step(moerun__moe *moe, int64_t step) {
   moerun__speed_step(&moe->speed);
   if (moe->balances) moerun__ledger_begin_step(&moe->ledger);
   moe->slowness = (moerun__slowness){.compute = 1};
-  if (moe->faults == NULL) return;
-  moe->slowness = moerun__faults_at(moe->faults, moe->model->comm->rank, step);
-  moerun__pause(1000 * (int64_t)moe->slowness.stall_ms);
+  if (moe->faults != NULL) {
+    moe->slowness =
+        moerun__faults_at(moe->faults, moe->model->comm->rank, step);
+    moerun__pause(1000 * (int64_t)moe->slowness.stall_ms);
+  }
+  if (moe->balances && moerun__speed_starves(&moe->speed)) {
+    moerun__experts_probe(moe);
+  }
 }
 
 void moerun__moe_adopt_placement(moerun__moe *moe) {

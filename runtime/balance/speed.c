@@ -74,7 +74,12 @@ static void read_speed(moerun__speed *speed, double ratio) {
   }
 }
 
+int moerun__speed_starves(const moerun__speed *speed) {
+  return speed->applied < 0 && speed->steps >= MOERUN_SPEED_STARVED;
+}
+
 void moerun__speed_step(moerun__speed *speed) {
+  speed->steps++;
   if (speed->rows < MOERUN_SPEED_LEAST_ROWS ||
       speed->expected < LEAST_SECONDS || !(speed->seconds > 0)) {
     return;
@@ -82,6 +87,7 @@ void moerun__speed_step(moerun__speed *speed) {
   speed->last = speed->expected / speed->seconds;
   speed->readings++;
   if (speed->readings > MOERUN_SPEED_SKIPPED) read_speed(speed, speed->last);
+  speed->steps = 0;
   speed->expected = 0;
   speed->rows = 0;
   speed->seconds = 0;

@@ -15,6 +15,8 @@ enum {
       2,                    /* readings in a row that say slower are believed */
   MOERUN_SPEED_FAST = 16,   /* so many that say faster, of the last */
   MOERUN_SPEED_WINDOW = 20, /* so many, are                         */
+  MOERUN_SPEED_STARVED = 8, /* steps without a reading after which a slow rank
+                               works for the sake of one                  */
 };
 
 typedef struct moerun__speed {
@@ -30,7 +32,8 @@ typedef struct moerun__speed {
                                          number i at i % WINDOW            */
   int64_t count;                      /* of them */
   double last;     /* reading: measured over expected speed */
-  double expected; /* seconds since the last reading */
+  int32_t steps;   /* since the last reading */
+  double expected; /* seconds since then */
   int64_t rows;
   double seconds;
 } moerun__speed;
@@ -47,5 +50,9 @@ double moerun__speed_expected(const moerun__speed *speed, int64_t rows);
 /* Between two steps: what was added since the last reading is one, unless it is
  * too little: then it is kept for the next. */
 void moerun__speed_step(moerun__speed *speed);
+
+/* Whether the rank counts as slow and has long had too little work to show that
+ * it is so no more. */
+int moerun__speed_starves(const moerun__speed *speed);
 
 #endif

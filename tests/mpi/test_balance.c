@@ -171,6 +171,38 @@ static void a_slow_rank_gets_its_share(void **state) {
   tear_down(&r);
 }
 
+/* A slow rank that gets no rows any more would be slow for ever: it works for
+ * the sake of readings, and sixteen of those say that it has recovered. */
+static void a_starved_rank_recovers(void **state) {
+  (void)state;
+  const int R = test_size();
+  if (R == 1) skip();
+  rig r;
+  float y[T * H];
+  moerun__faults faults;
+  assert_int_equal(
+      moerun__faults_parse(&faults, "rank=0,compute=4x,clock=counted,to=10"),
+      MOERUN_OK);
+  set_up(&r, BLOCKS, MOERUN_BALANCE_AUTO, &faults);
+  for (int i = 0; i < 10; i++) {
+    (void)step(&r, y, 1);
+  }
+  const moerun__speed *speed = &r.session->moe.speed;
+  assert_all_ranks((speed->applied < 0) == (test_rank() == 0));
+  const int64_t rows = executed(&r);
+  int steps = 0;
+  int64_t slow = 1;
+  for (; slow > 0 && steps < 400; steps++) {
+    float none[1];
+    assert_all_ok(moerun_moe_forward(r.session, LAYER, 0, none, none));
+    slow = sum_over_ranks(speed->applied < 0);
+  }
+  assert_all_ranks(slow == 0);
+  assert_all_ranks(steps >= MOERUN_SPEED_FAST * MOERUN_SPEED_STARVED);
+  assert_all_ranks(executed(&r) == rows); /* nobody's rows */
+  tear_down(&r);
+}
+
 /* Whatever happens to ranks, everybody ends and nothing else changes. */
 static void faults_change_no_bit(void **state) {
   (void)state;
@@ -236,6 +268,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(overload_is_shared),
       cmocka_unit_test(guests_stay),
       cmocka_unit_test(a_slow_rank_gets_its_share),
+      cmocka_unit_test(a_starved_rank_recovers),
       cmocka_unit_test(faults_change_no_bit),
       cmocka_unit_test(no_room_no_moves),
       cmocka_unit_test(calibration_agrees),
