@@ -64,7 +64,6 @@ static double mass_of(int64_t units) {
 
 static moerun_status put_drops(moerun__text *out,
                                const moerun__ledger_entry *e) {
-  if (e->offered == 0) return MOERUN_OK;
   return moerun__text_print(
       out,
       ", \"assignments\": %lld, \"dropped\": %lld, \"mass\": %.9g, "
@@ -73,13 +72,14 @@ static moerun_status put_drops(moerun__text *out,
       mass_of(e->mass_dropped));
 }
 
-static moerun_status put_entry(moerun__text *out, const moerun__ledger *ledger,
+static moerun_status put_entry(moerun__text *out, const moerun__report *report,
                                const moerun__ledger_entry *e) {
   moerun_status status = MOERUN_OK;
+  const moerun__ledger *ledger = report->ledger;
   MOERUN_TRY(put_rows(out, ledger, e));
   MOERUN_TRY(put_times(out, ledger, e));
   MOERUN_TRY(put_changes(out, e));
-  MOERUN_TRY(put_drops(out, e));
+  if (report->is_lossy) MOERUN_TRY(put_drops(out, e));
 done:
   return status;
 }
@@ -105,12 +105,13 @@ done:
 }
 
 static moerun_status put_layers(moerun__text *out,
-                                const moerun__ledger *ledger) {
+                                const moerun__report *report) {
   moerun_status status = MOERUN_OK;
+  const moerun__ledger *ledger = report->ledger;
   MOERUN_TRY(moerun__text_print(out, ",\n    \"layers\": ["));
   for (int32_t l = 0; l < ledger->num_layers; l++) {
     MOERUN_TRY(moerun__text_print(out, l > 0 ? ",\n      {" : "{"));
-    MOERUN_TRY(put_entry(out, ledger, &ledger->layers[l]));
+    MOERUN_TRY(put_entry(out, report, &ledger->layers[l]));
     MOERUN_TRY(moerun__text_print(out, "}"));
   }
   MOERUN_TRY(moerun__text_print(out, "]"));
@@ -119,8 +120,9 @@ done:
 }
 
 static moerun_status put_steps(moerun__text *out,
-                               const moerun__ledger *ledger) {
+                               const moerun__report *report) {
   moerun_status status = MOERUN_OK;
+  const moerun__ledger *ledger = report->ledger;
   const int64_t first = ledger->num_steps > MOERUN_LEDGER_STEPS
                             ? ledger->num_steps - MOERUN_LEDGER_STEPS
                             : 0;
@@ -130,7 +132,7 @@ static moerun_status put_steps(moerun__text *out,
     MOERUN_TRY(moerun__text_print(out, "%s{\"step\": %lld, \"last\": %d, ",
                                   s > first ? ",\n      " : "", (long long)s,
                                   entry->last));
-    MOERUN_TRY(put_entry(out, ledger, entry));
+    MOERUN_TRY(put_entry(out, report, entry));
     MOERUN_TRY(moerun__text_print(out, "}"));
   }
   MOERUN_TRY(moerun__text_print(out, "]"));
@@ -165,7 +167,7 @@ moerun_status moerun__balance_json(moerun__text *out,
   if (ledger == NULL) goto done;
   const moerun__ledger_entry total = moerun__ledger_total(ledger);
   MOERUN_TRY(moerun__text_print(out, ",\n  \"balance\": {"));
-  MOERUN_TRY(put_entry(out, ledger, &total));
+  MOERUN_TRY(put_entry(out, report, &total));
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n    \"said_by_ranks\": {\"rows_moved\": %lld, \"weights_sent\": "
@@ -174,8 +176,8 @@ moerun_status moerun__balance_json(moerun__text *out,
       (long long)report->weight_bytes, (long long)report->slice_bytes));
   MOERUN_TRY(put_ranks(out, report));
   MOERUN_TRY(put_speeds(out, ledger));
-  MOERUN_TRY(put_layers(out, ledger));
-  MOERUN_TRY(put_steps(out, ledger));
+  MOERUN_TRY(put_layers(out, report));
+  MOERUN_TRY(put_steps(out, report));
   MOERUN_TRY(moerun__text_print(out, "}"));
 done:
   return status;

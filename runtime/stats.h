@@ -44,7 +44,7 @@ enum {
   MOERUN_LAYER_WAITS = MOERUN_NUM_LAYER_STAGES,
   MOERUN_LAYER_WHOLE,
   MOERUN_NUM_LAYER_TIMES,
-  MOERUN_CPU_EVERY = 8, /* steps: a reading of processor time takes long */
+  MOERUN_CPU_EVERY = 32, /* steps: a reading of processor time takes long */
 };
 
 typedef struct moerun__stats {

@@ -5,13 +5,15 @@
 #include <math.h>
 
 static const double nanosecond = 1e-9;
+static const double longest = 2000; /* that buckets tell apart */
 
 static int32_t bucket_of(double seconds) {
-  const double ns = floor(seconds / nanosecond + 0.5);
   int e = 0;
-  if (!(ns >= 4)) return ns > 0 ? (int32_t)ns : 0;
-  const double part = frexp(ns, &e); /* ns = part * 2^e, part in [0.5, 1) */
-  if (e > MOERUN_HISTOGRAM_BUCKETS / 4 + 1) return MOERUN_HISTOGRAM_BUCKETS - 1;
+  if (!(seconds > 0)) return 0;
+  if (seconds > longest) return MOERUN_HISTOGRAM_BUCKETS - 1;
+  const int64_t ns = (int64_t)(seconds / nanosecond + 0.5);
+  if (ns < 4) return (int32_t)ns;
+  const double part = frexp((double)ns, &e); /* times 2^e; 0.5 to 1 */
   return 4 * (e - 2) + (int32_t)(8 * part) - 4;
 }
 

@@ -1,5 +1,6 @@
 # The program as its users call it. Arguments: see the scripts.
-foreach(name IN ITEMS run refusals place home shared sliced)
+moerun_test_target(check_metrics run/check_metrics.c moerun_base)
+foreach(name IN ITEMS run refusals place home shared sliced metrics)
   add_test(NAME run.${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/run/test_${name}.sh
       $<TARGET_FILE:moerun_cli> ${PROJECT_SOURCE_DIR}/launch/demo
@@ -8,3 +9,5 @@ foreach(name IN ITEMS run refusals place home shared sliced)
   set_tests_properties(run.${name} PROPERTIES LABELS "run;np3" PROCESSORS 2
     TIMEOUT 240 ENVIRONMENT "${mpi_test_env}")
 endforeach()
+set_tests_properties(run.metrics PROPERTIES ENVIRONMENT
+  "${mpi_test_env};CHECK_METRICS=$<TARGET_FILE:check_metrics>")
