@@ -236,7 +236,8 @@ static moerun_status put_layer_time(moerun__text *out, const moerun__report *r,
                                     int32_t time) {
   moerun_status status = MOERUN_OK;
   static const char *const names[] = {"p50", "p90", "p99", "max"};
-  const moerun__quantiles *of_rank = r->layer_time + time * r->num_ranks;
+  const moerun__quantiles *of_rank =
+      r->layer_time + (size_t)time * (size_t)r->num_ranks;
   MOERUN_TRY(
       moerun__text_print(out, "\"%s\": {", moerun__layer_time_name(time)));
   for (int q = 0; q < 4; q++) {

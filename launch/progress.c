@@ -2,7 +2,6 @@
 
 #include "runtime/base/timer.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,15 +31,6 @@ static void print_rate(char out[16], int64_t rows, double seconds) {
   (void)snprintf(out, 16, rate < 99.95 ? "%.1f" : "%.0f", rate);
 }
 
-/* Behind what is there. */
-static void append(char *out, size_t room, const char *format, ...) {
-  const size_t used = strlen(out);
-  va_list arguments;
-  va_start(arguments, format);
-  (void)vsnprintf(out + used, room - used, format, arguments);
-  va_end(arguments);
-}
-
 void moerun__progress_print(char *out, size_t room,
                             const moerun__progress_bar *bar,
                             const moerun__progress *progress, double now) {
@@ -63,12 +53,15 @@ void moerun__progress_print(char *out, size_t room,
       out, room, "%lld/%lld, prefill %s/s, decode %s/s tokens, left %s",
       (long long)finished, (long long)bar->total, prefill, decode, remaining);
   if (!(progress->load > 0)) return;
-  append(out, room, ", load %.2f>%.2f, idle %.0f%%, last %d",
-         progress->load_routed, progress->load, 100 * progress->idle,
-         progress->last_rank);
+  size_t used = strlen(out);
+  (void)snprintf(out + used, room - used,
+                 ", load %.2f>%.2f, idle %.0f%%, last %d",
+                 progress->load_routed, progress->load, 100 * progress->idle,
+                 progress->last_rank);
   if (progress->dropped == 0) return;
-  append(out, room, ", drop %.1f%%",
-         100 * (double)progress->dropped / (double)progress->offered);
+  used = strlen(out);
+  (void)snprintf(out + used, room - used, ", drop %.1f%%",
+                 100 * (double)progress->dropped / (double)progress->offered);
 }
 
 void moerun__progress_show(moerun__progress_bar *bar,

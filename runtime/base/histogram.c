@@ -3,18 +3,21 @@
 #include "runtime/base/histogram.h"
 
 #include <math.h>
+#include <string.h>
 
 static const double nanosecond = 1e-9;
 static const double longest = 2000; /* that buckets tell apart */
 
+/* The exponent and the first two bits behind the point are the bucket. */
 static int32_t bucket_of(double seconds) {
-  int e = 0;
+  uint64_t bits = 0;
   if (!(seconds > 0)) return 0;
   if (seconds > longest) return MOERUN_HISTOGRAM_BUCKETS - 1;
-  const int64_t ns = (int64_t)(seconds / nanosecond + 0.5);
+  const double ns = seconds * 1e9 + 0.5;
   if (ns < 4) return (int32_t)ns;
-  const double part = frexp((double)ns, &e); /* times 2^e; 0.5 to 1 */
-  return 4 * (e - 2) + (int32_t)(8 * part) - 4;
+  memcpy(&bits, &ns, sizeof bits);
+  const int32_t exponent = (int32_t)(bits >> 52U) - 1023;
+  return 4 * (exponent - 1) + (int32_t)(bits >> 50U & 3U);
 }
 
 /* The longest duration that a bucket holds. */
