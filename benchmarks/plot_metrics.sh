@@ -30,7 +30,7 @@ steps() {
       sub(/}.*/, "}", text)
       return text
     }
-    /\{"step": / {
+    /\{"step": [0-9]+, "last": / {
       line = $0
       print value("step", line), value("last", line), value("rows", line), \
         value("routed", part("rank_max_over_mean", line)), \
