@@ -25,9 +25,6 @@
 
 #include <string.h>
 
-/* Of a row, where speeds are counted and not measured. */
-#define COUNTED_SECONDS 1e-4
-
 /* ---- Buffers ---------------------------------------------------------------- */
 
 static int32_t chunk_copies(const moerun__moe *moe) {
@@ -172,7 +169,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
 /* Slices follow the speed of one row, which is that of reading weights: few
  * rows are what slices are for. */
 static moerun_status open_slices(moerun__moe *moe) {
-  double seconds = COUNTED_SECONDS;
+  double seconds = MOERUN_COUNTED_SECONDS;
   if (moe->faults == NULL || !moe->faults->counted) {
     seconds = moerun__calibrate_row(moe);
   }
@@ -192,8 +189,9 @@ moerun_status moerun__moe_open(moerun__moe *moe,
   MOERUN_TRY(open_slices(moe));
   if (plan == NULL) MOERUN_TRY(moerun__calibrate(moe));
   if (moe->faults != NULL && moe->faults->counted) {
-    moerun__speed_expect(&moe->speed, COUNTED_SECONDS,
-                         MOERUN_FFN_TILE * COUNTED_SECONDS, MOERUN_FFN_TILE);
+    moerun__speed_expect(&moe->speed, MOERUN_COUNTED_SECONDS,
+                         MOERUN_FFN_TILE * MOERUN_COUNTED_SECONDS,
+                         MOERUN_FFN_TILE);
   }
 done:
   return status;

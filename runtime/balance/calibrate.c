@@ -18,6 +18,8 @@ enum {
   THRESHOLD = 1300, /* lambda of the LLEP paper */
   THRESHOLD_HELD = 1100,
   SLACK = 1000,
+  COUNTED_WEIGHTS = 12, /* rows in whose time an expert's weights arrive, where
+                           nothing is measured                             */
   FEWEST_ROWS = 32,     /* to a rank that must be sent the weights */
   FEWEST_ROWS_HELD = 8, /* to one that has them */
 };
@@ -201,17 +203,41 @@ static void set_default(int32_t *value, int32_t otherwise) {
   if (*value == 0) *value = otherwise;
 }
 
-moerun_status moerun__calibrate(moerun__moe *moe) {
+/* Seconds of the fastest rank's rows and of the slowest rank's weights. */
+static moerun_status measure(moerun__moe *moe, double *row, double *tile,
+                             double *weights) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
+  MOERUN_TRY(shortest(row, comm, time_rows(moe, own_expert, 1)));
+  MOERUN_TRY(shortest(tile, comm, time_rows(moe, own_expert, MOERUN_FFN_TILE)));
+  *weights = 0;
+  if (moe->guests.per_rank >= 2) MOERUN_TRY(time_weights(weights, moe));
+  MOERUN_TRY(longest(weights, comm, *weights));
+done:
+  return status;
+}
+
+/* As if reading an expert took as long as COUNTED_WEIGHTS rows, a slice its part
+ * of that, and sharing rows as long as a row. */
+static void count_slices(moerun__moe *moe) {
+  moerun__slice_costs *costs = &moe->slice_costs;
+  const double row = 1e9 * MOERUN_COUNTED_SECONDS;
+  for (int i = 0; i < MOERUN_COST_POINTS; i++) {
+    costs->whole[i] = (int64_t)(row * ((1 << i) + COUNTED_WEIGHTS));
+    costs->slice[i] = costs->whole[i] / moe->model->comm->size;
+  }
+  costs->weights = (int64_t)(row * COUNTED_WEIGHTS);
+  costs->share = (int64_t)row;
+}
+
+moerun_status moerun__calibrate(moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
   moerun__plan_options *options = &moe->plan_options;
-  double row = time_rows(moe, own_expert, 1);
-  double tile = time_rows(moe, own_expert, MOERUN_FFN_TILE);
-  double weights = 0;
-  MOERUN_TRY(shortest(&row, comm, row));
-  MOERUN_TRY(shortest(&tile, comm, tile));
-  if (moe->guests.per_rank >= 2) MOERUN_TRY(time_weights(&weights, moe));
-  MOERUN_TRY(longest(&weights, comm, weights));
+  const int counted = moe->faults != NULL && moe->faults->counted;
+  double row = MOERUN_COUNTED_SECONDS;
+  double tile = MOERUN_FFN_TILE * MOERUN_COUNTED_SECONDS;
+  double weights = COUNTED_WEIGHTS * MOERUN_COUNTED_SECONDS;
+  if (!counted) MOERUN_TRY(measure(moe, &row, &tile, &weights));
   moerun__speed_expect(&moe->speed, row, tile, MOERUN_FFN_TILE);
   const double rows = weights * MOERUN_FFN_TILE / tile;
   options->weight_rows =
@@ -223,7 +249,12 @@ moerun_status moerun__calibrate(moerun__moe *moe) {
                                       ? options->weight_rows
                                       : FEWEST_ROWS);
   set_default(&options->min_rows_held, FEWEST_ROWS_HELD);
-  if (moe->slices.num_layers > 0) MOERUN_TRY(time_slices(moe, weights));
+  if (moe->slices.num_layers == 0) goto done;
+  if (counted) {
+    count_slices(moe);
+  } else {
+    MOERUN_TRY(time_slices(moe, weights));
+  }
 done:
   return status;
 }

@@ -5,8 +5,11 @@
 
 #include "runtime/moe.h"
 
+/* Of a row, where speeds are counted and not measured. */
+#define MOERUN_COUNTED_SECONDS 1e-4
+
 /* [collective] Fills plan_options. The same on all ranks: the fastest rank's
- * rows against the slowest link. */
+ * rows against the slowest link; fixed numbers where speeds are counted. */
 moerun_status moerun__calibrate(moerun__moe *moe);
 
 /* Seconds of one row through an expert of this rank; 0: it has none. */
