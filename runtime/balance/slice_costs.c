@@ -4,7 +4,9 @@
 
 #include <string.h>
 
-enum { MARGIN = 21, OF = 20 }; /* slices are taken if better by a twentieth */
+/* Slices are taken if better by a twentieth and one exchange, the least of which
+ * the time is certain. */
+enum { MARGIN = 21, OF = 20 };
 
 int64_t moerun__slice_cost(const int64_t points[MOERUN_COST_POINTS],
                            int64_t rows) {
@@ -91,6 +93,7 @@ int64_t moerun__sliced_time(const moerun__slice_offer *offer,
 int moerun__slices_pay(const moerun__slice_offer *offer, moerun__plan *plan,
                        const moerun__demand *demand) {
   if (offer->always) return 1;
-  return moerun__sliced_time(offer, plan, demand) * MARGIN <
+  const int64_t sliced = moerun__sliced_time(offer, plan, demand);
+  return (sliced + offer->costs->share) * MARGIN <
          moerun__whole_time(offer, plan, demand) * OF;
 }

@@ -132,7 +132,7 @@ static void sharing_is_paid_for(void **state) {
   static const int32_t load[E] = {0, 0, 1, 1, 0, 0, 0, 0};
   world w;
   set_up(&w, load);
-  w.costs.share = 900;
+  w.costs.share = 300;
   w.costs.share_kib = 10;
   w.offer.rows = 1;
   w.offer.row_bytes = 1024;
@@ -140,9 +140,9 @@ static void sharing_is_paid_for(void **state) {
   w.offer.result_bytes = 1024;
   solve(&w);
   assert_int_equal(moerun__whole_time(&w.offer, &w.plan, &w.demand),
-                   2002 + 2 * 900 + 10);
+                   2002 + 2 * 300 + 10);
   assert_int_equal(moerun__sliced_time(&w.offer, &w.plan, &w.demand),
-                   500 + 3 * 900 + (1 + 2 * 2 + 1) * 10);
+                   500 + 3 * 300 + (1 + 2 * 2 + 1) * 10);
   assert_int_equal(w.plan.sliced, 1);
   w.offer.rounds = 2;
   solve(&w);
