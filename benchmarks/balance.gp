@@ -3,16 +3,16 @@
 #   mpirun -n 2 moerun_bench_balance --series steps.txt > balance.txt
 #   gnuplot -e "table='balance.txt'; steps='steps.txt'" balance.gp
 #
-# writes balance_skew.png, balance_replay.png, balance_slow.png and
-# balance_gamma.png.
+# writes balance_skew.png, balance_slices.png, balance_replay.png,
+# balance_slow.png and balance_gamma.png.
 if (!exists("table")) table = 'balance.txt'
 if (!exists("steps")) steps = 'steps.txt'
 if (!exists("ranks")) ranks = 2
 
-set terminal pngcairo size 1100,520 font ',10'
+set terminal pngcairo noenhanced size 1100,520 font ',10'
 set datafile missing NaN
 set grid ytics lc rgb '#d0d0d0'
-set key top left
+set key below
 
 # Columns: see skew_names in balance_skew.c, behind the case.
 set output 'balance_skew.png'
@@ -29,6 +29,16 @@ plot table index 'skew' using 7:xtic(1) title 'weights sent' lc rgb '#9ecae1', \
      '' index 'skew' using 0:($5 * $11 / ranks > 1 ? $5 * $11 / ranks : 1) with points pt 6 ps 1.4 \
         lc rgb 'black' title 'ideal on these cores'
 
+# Columns: see names in balance_slices.c, behind the case.
+set output 'balance_slices.png'
+set title 'Steps of few rows, all ranks together, even routing'
+set xlabel 'rows of the step'
+set xtics norotate
+plot table index 'slices' using 6:xtic(1) title 'as the plan chose' lc rgb '#2171b5', \
+     '' index 'slices' using 7 title 'in slices' lc rgb '#9ecae1', \
+     '' index 'slices' using 0:10 with points pt 2 ps 1.4 lc rgb '#cb181d' title 'ideal: experts that the busiest rank reads over its part', \
+     1 with lines dt 3 lc rgb 'black' title 'experts whole'
+
 set output 'balance_replay.png'
 set title 'Replayed plans: share of the ideal speed-up'
 set ylabel 'share of the ideal'
@@ -37,7 +47,7 @@ set style data linespoints
 set logscale x 2
 set xtics norotate 2
 set yrange [0:1.05]
-set key bottom left
+set key inside bottom left
 only(name, value) = strcol(1) eq name ? value : NaN
 plot table index 'replay_skew' using 2:(only('95%:1', $8)) pt 7 lc rgb '#2171b5' title '95 % to 1 expert, weights there', \
      '' index 'replay_skew' using 2:(only('95%:1', $6)) pt 7 dt 2 lc rgb '#2171b5' title '95 % to 1, weights sent', \
@@ -52,7 +62,7 @@ set xlabel 'step'
 set ylabel 'ms'
 set yrange [0:*]
 set xtics autofreq
-set key top right
+set key inside top right
 set multiplot layout 1,2
 do for [k = 2:4:2] {
   set title k == 2 ? 'last rank 4 times slow from step 10 on' : 'by turns of 10 steps'
@@ -65,7 +75,7 @@ unset multiplot
 set output 'balance_gamma.png'
 set xlabel 'capacity over the even share'
 set xrange [0.7:3.05]
-set key top right
+set key inside top right
 set style data linespoints
 set multiplot layout 1,2
 set title 'quality of the demo model'

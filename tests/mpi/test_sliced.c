@@ -34,6 +34,15 @@ static moerun_session *open_session(const moerun_session_options *options,
   return session;
 }
 
+/* Speeds that no clock has measured. */
+static moerun__faults equal_speeds(void) {
+  moerun__faults faults;
+  assert_int_equal(
+      moerun__faults_parse(&faults, "rank=0,compute=1x,clock=counted"),
+      MOERUN_OK);
+  return faults;
+}
+
 static moerun_session *plain_session(moerun_session_options options) {
   options.balance = MOERUN_BALANCE_OFF;
   return open_session(&options, NULL, NULL);
@@ -193,8 +202,9 @@ static void layers_without_room_stay_whole(void **state) {
   const moerun_session_options options = {.max_tokens = MOST,
                                           .slice_bytes = (int64_t)all * 2 / 3,
                                           .balance = MOERUN_BALANCE_SLICED};
+  const moerun__faults faults = equal_speeds();
   moerun_session *whole = plain_session(options);
-  moerun_session *sliced = open_session(&options, NULL, NULL);
+  moerun_session *sliced = open_session(&options, NULL, &faults);
   assert_all_ranks(sliced->moe.slices.num_layers == 1);
   assert_same_bits(whole, sliced, 7);
   assert_all_ranks(sliced_layers(sliced) == 4);
@@ -230,10 +240,7 @@ static void the_cheaper_way_is_taken(void **state) {
 /* Of what a rank takes, every byte is foretold, if speeds are equal. */
 static void bytes_are_foretold(void **state) {
   (void)state;
-  moerun__faults faults;
-  assert_int_equal(
-      moerun__faults_parse(&faults, "rank=0,compute=1x,clock=counted"),
-      MOERUN_OK);
+  const moerun__faults faults = equal_speeds();
   const moerun_session_options options = {
       .max_tokens = MOST, .guest_bytes = -1, .slice_bytes = -1};
   const moerun__session_extra extra = {.plan = &eager};
