@@ -154,8 +154,9 @@ int32_t moerun__plan_speed(int32_t behind);
 void moerun__plan_shares(int64_t *share, int64_t total, const int32_t *speed,
                          int32_t num_ranks);
 
-/* The plan for all ranks; no moves if that is best. `guests` is brought up to
- * date with what the plan sends; per_rank may be 0. */
+/* The plan for all ranks: moves, none if that is best, or `sliced` if slices are
+ * offered and sooner than either. `guests` is brought up to date with what the
+ * plan sends; per_rank may be 0. */
 void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
                         const moerun__demand *demand,
                         const moerun__plan_options *options);
