@@ -17,9 +17,9 @@
 
 #include <string.h>
 
-moerun_status moerun__split_create(moerun__split **out, int32_t num_layers,
-                                   int32_t num_items, int32_t num_parts,
-                                   int32_t most_blanks) {
+static moerun_status create_split(moerun__split **out, int32_t num_layers,
+                                  int32_t num_items, int32_t num_parts,
+                                  int32_t most_blanks) {
   moerun_status status = MOERUN_OK;
   moerun__split *split = NULL;
   *out = NULL;
@@ -90,9 +90,8 @@ moerun_status moerun__split_of_ranks(moerun__split **out,
                                      const int32_t *rank_of) {
   moerun_status status = MOERUN_OK;
   const int32_t R = problem->num_ranks;
-  MOERUN_TRY(moerun__split_create(out, problem->num_layers,
-                                  R * problem->most_slots, R,
-                                  blanks_per_rank(problem)));
+  MOERUN_TRY(create_split(out, problem->num_layers, R * problem->most_slots, R,
+                          blanks_per_rank(problem)));
   memcpy((*out)->cap, problem->cap,
          (size_t)problem->num_layers * (size_t)R * sizeof *problem->cap);
   for (int32_t l = 0; l < problem->num_layers; l++) {
@@ -236,7 +235,7 @@ static moerun_status split_into_nodes(const levels *by, int32_t *rank_of) {
   moerun__split *nodes = NULL;
   const moerun__problem *problem = by->problem;
   const int32_t E = problem->num_experts;
-  MOERUN_TRY(moerun__split_create(
+  MOERUN_TRY(create_split(
       &nodes, problem->num_layers, problem->num_ranks * problem->most_slots,
       by->num_nodes, blanks_per_rank(problem) * by->per_node));
   for (int32_t l = 0; l < problem->num_layers; l++) {
@@ -264,9 +263,9 @@ static moerun_status split_node(const levels *by, int32_t *rank_of,
   const moerun__problem *problem = by->problem;
   const int32_t E = problem->num_experts;
   const int32_t first = node * by->per_node;
-  MOERUN_TRY(moerun__split_create(&ranks, problem->num_layers,
-                                  by->per_node * problem->most_slots,
-                                  by->per_node, blanks_per_rank(problem)));
+  MOERUN_TRY(create_split(&ranks, problem->num_layers,
+                          by->per_node * problem->most_slots, by->per_node,
+                          blanks_per_rank(problem)));
   for (int32_t l = 0; l < problem->num_layers; l++) {
     take_layer(ranks, l, rank_of, E, first, 1);
     memcpy(ranks->cap + (size_t)l * (size_t)by->per_node,

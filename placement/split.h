@@ -18,9 +18,6 @@ typedef struct moerun__split {
   int32_t *part_of;    /* [L][n] within the caps before a search and after */
 } moerun__split;
 
-moerun_status moerun__split_create(moerun__split **out, int32_t num_layers,
-                                   int32_t num_items, int32_t num_parts,
-                                   int32_t most_blanks);
 void moerun__split_destroy(moerun__split *split);
 
 /* Improves split->part_of. */

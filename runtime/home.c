@@ -11,14 +11,14 @@
 
 #include <math.h>
 
-int moerun__home_is_used(const moerun__model_config *config) {
+static int is_used(const moerun__model_config *config) {
   return moerun__config_choices(config) > config->num_experts;
 }
 
 void moerun__home_lay_out(moerun__home *home, moerun__arena *arena,
                           int32_t max_tokens) {
   const moerun__model_config *config = home->config;
-  if (!moerun__home_is_used(config)) return;
+  if (!is_used(config)) return;
   const size_t T = (size_t)max_tokens;
   const size_t constants = (size_t)config->num_home[MOERUN_HOME_CONSTANT];
   const size_t pairs =
@@ -115,7 +115,7 @@ void moerun__home_take(moerun__home *home, const moerun__layer *layer,
                        moerun__home_counts *counts) {
   const moerun__model_config *config = home->config;
   const size_t constants = (size_t)config->num_home[MOERUN_HOME_CONSTANT];
-  if (!moerun__home_is_used(config)) return;
+  if (!is_used(config)) return;
   if (constants > 0) {
     home->linear(home->mix, 2 * constants, choices->x,
                  (size_t)config->hidden_width, choices->T, &layer->mix,
@@ -132,7 +132,7 @@ void moerun__home_add(const moerun__home *home, const moerun__layer *layer,
   const int32_t H = home->config->hidden_width;
   const size_t width = (size_t)H;
   const size_t K = (size_t)home->config->experts_per_token;
-  if (!moerun__home_is_used(home->config)) return;
+  if (!is_used(home->config)) return;
   for (size_t t = (size_t)first; t < (size_t)first + (size_t)count; t++) {
     float *sum = y + t * width;
     if (home->own_weight[t] != 0.0F) {

@@ -44,8 +44,6 @@ typedef struct moerun__home_choices {
   const uint8_t *as_given; /* [T] 1: whatever scores is; NULL: none is */
 } moerun__home_choices;
 
-int moerun__home_is_used(const moerun__model_config *config);
-
 /* config, kernels and linear are set before. */
 void moerun__home_lay_out(moerun__home *home, moerun__arena *arena,
                           int32_t max_tokens);
