@@ -90,6 +90,11 @@ static moerun_status read_experts(moerun__model_config *config,
   MOERUN_TRY(moerun__arch_read_home(config, root, origin));
   MOERUN_TRY(read_size(&config->experts_per_token, root, "num_experts_per_tok",
                        moerun__config_choices(config), NULL, origin));
+  MOERUN_REQUIRE(config->experts_per_token <= MOERUN_MAX_TERMS,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"num_experts_per_tok\": expected at most %d experts "
+                 "of a token, found %d",
+                 origin, MOERUN_MAX_TERMS, config->experts_per_token);
 done:
   return status;
 }

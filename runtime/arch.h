@@ -29,6 +29,10 @@ typedef enum moerun__home_kind {
   MOERUN_HOME_KINDS,
 } moerun__home_kind;
 
+/* Most experts of one token, those of an expansion included. A row carries
+ * its slots, and who serves it lists them in an array of this length. */
+enum { MOERUN_MAX_TERMS = 64 };
+
 /* Their two mixing rows each fill one packed panel. */
 enum { MOERUN_MAX_CONSTANTS = MOERUN_PANEL / 2 };
 

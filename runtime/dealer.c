@@ -57,7 +57,13 @@ static moerun_status receive_finished(moerun__dealer *dealer, int32_t rank) {
   moerun_status status = MOERUN_OK;
   const moerun__comm_ops *ops = dealer->comm->ops;
   const int64_t units = dealer->word[rank].finished_units;
+  const int64_t most =
+      (int64_t)(moerun__finished_box_bytes(dealer->sequences) / UNIT);
   if (units == 0) return MOERUN_OK;
+  MOERUN_REQUIRE(units > 0 && units <= most, MOERUN_ERR_COMM,
+                 "rank %d announced completions of %lld words: expected at "
+                 "most %lld",
+                 rank, (long long)units, (long long)most);
   memset(dealer->unit_offset, 0,
          ((size_t)dealer->comm->size + 1) * sizeof(int32_t));
   dealer->unit_offset[rank + 1] = moerun__to_int(units);

@@ -130,6 +130,12 @@ done:
 
 static moerun_status receive_requests(engine *e, int64_t units) {
   moerun_status status = MOERUN_OK;
+  const int64_t most =
+      (int64_t)(moerun__request_box_bytes(&e->sequences) / UNIT);
+  MOERUN_REQUIRE(units > 0 && units <= most, MOERUN_ERR_COMM,
+                 "rank 0 announced requests of %lld words: expected at most "
+                 "%lld",
+                 (long long)units, (long long)most);
   const moerun__row_list in = root_message(e, e->requests, units);
   MOERUN_TRY(e->comm->ops->receive_begin(e->transfer, MOERUN_TAG_CONTROL, &in));
   MOERUN_TRY(e->comm->ops->wait(e->transfer));

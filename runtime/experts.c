@@ -81,15 +81,13 @@ static void slots_of_row(int16_t *slots, const moerun__moe *moe,
          K * sizeof(int16_t));
 }
 
-enum { MAX_K = 64 };
-
 /* Pass 1 over the wave's rows: rows per slot, result rows per peer. */
 static moerun_status count_slots(moerun__moe *moe, int32_t c, int32_t num_slots,
                                  int32_t first, int32_t last) {
   moerun_status status = MOERUN_OK;
   moerun__moe_chunk *chunk = &moe->chunk[c];
   const int32_t K = moe->gate.width;
-  int16_t slots[MAX_K];
+  int16_t slots[MOERUN_MAX_TERMS];
   memset(moe->slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
   chunk->reply_offset[first] = 0;
   for (int32_t p = first; p < last; p++) {
@@ -97,14 +95,21 @@ static moerun_status count_slots(moerun__moe *moe, int32_t c, int32_t num_slots,
     int32_t results = 0;
     for (int32_t i = 0; i < rows.count; i++) {
       slots_of_row(slots, moe, chunk, rows.first_row + i);
+      int32_t terms = 0;
       for (int32_t j = 0; j < K; j++) {
         if (slots[j] < 0) continue;
+        terms++;
         MOERUN_REQUIRE(slots[j] < num_slots, MOERUN_ERR_COMM,
                        "rank %d asked for expert slot %d: expected below %d", p,
                        slots[j], num_slots);
         moe->slot_offset[slots[j] + 1]++;
-        results++;
       }
+      /* What the lists of this rank have room for. */
+      MOERUN_REQUIRE(terms <= moe->terms, MOERUN_ERR_COMM,
+                     "rank %d asked for %d experts of a row: expected at most "
+                     "%d",
+                     p, terms, moe->terms);
+      results += terms;
     }
     if (p == moe->model->comm->rank) results = 0; /* they are home already */
     chunk->reply_offset[p + 1] = chunk->reply_offset[p] + results;
@@ -122,7 +127,7 @@ static void group_by_slot(moerun__moe *moe, int32_t c, int32_t first,
                           int32_t last) {
   const moerun__moe_chunk *chunk = &moe->chunk[c];
   const int32_t K = moe->gate.width;
-  int16_t slots[MAX_K];
+  int16_t slots[MOERUN_MAX_TERMS];
   for (int32_t p = first; p < last; p++) {
     const segment rows = segment_of(moe, c, p);
     int32_t result = rows.first_result;

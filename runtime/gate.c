@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-enum { MAX_WIDTH = 64 };
-
 static int has_capacity(const moerun__gate_options *options) {
   return options->capacity.gamma > 0;
 }
@@ -55,11 +53,11 @@ moerun_status moerun__gate_check(const moerun__gate_options *options,
                  MOERUN_ERR_INVALID,
                  "capacity: expected no expansion with the scope request: the "
                  "experts of a rank depend on the placement");
-  MOERUN_REQUIRE(width_of(options, model, max_slots) <= MAX_WIDTH,
+  MOERUN_REQUIRE(width_of(options, model, max_slots) <= MOERUN_MAX_TERMS,
                  MOERUN_ERR_UNSUPPORTED,
                  "capacity: expansion: expected at most %d experts of a rank "
                  "and of a token together, found %d",
-                 MAX_WIDTH, width_of(options, model, max_slots));
+                 MOERUN_MAX_TERMS, width_of(options, model, max_slots));
 done:
   return status;
 }

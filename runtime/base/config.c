@@ -230,7 +230,7 @@ static const moerun__config_row table[] = {
     INT_ROW("head_dim", "0", "", 0, 65536, SYNTH,
             "width of a head; 0: hidden / heads"),
     INT_ROW("experts", "16", "", 1, 65536, SYNTH, "experts of a layer"),
-    INT_ROW("experts_per_token", "4", "", 1, 65536, SYNTH,
+    INT_ROW("experts_per_token", "4", "", 1, 64, SYNTH,
             "how many of them a token meets"),
     INT_ROW("null_experts", "0", "experts", 0, 32767, SYNTH,
             "that a gate may choose beside them: nothing, left out of the "

@@ -106,6 +106,30 @@ mv without broken/config.json
 refuse 65 '--add-bos: broken/config.json: expected a bos_token_id' \
   run --model broken --tokens ids --output output --overwrite --add-bos yes
 
+# As many experts of a token as a row has room for, and more.
+refuse 2 '--experts-per-token: expected an integer from 1 to 64, found "65"' \
+  synth --output wide --experts 100 --experts-per-token 65
+succeed 0 synth --output wide --layers 1 --hidden 64 --heads 2 --vocab 300 \
+  --experts 100 --experts-per-token 64 --expert-width 16
+for ranks in 0 2; do
+  succeed $ranks run --model wide --prompts good --output "wide.$ranks" \
+    --max-new-tokens 3
+done
+same wide.0 wide.2
+for wide in 65 100; do
+  sed "s/\"num_experts_per_tok\": 64/\"num_experts_per_tok\": $wide/" \
+    wide/config.json > "config.$wide"
+  cp "config.$wide" wide/config.json
+  refuse 65 "expected at most 64 experts of a token, found $wide" \
+    info --model wide
+  ranks_list='0 3'
+  refuse 65 "expected at most 64 experts of a token, found $wide" \
+    run --model wide --prompts good --output output --overwrite
+  ranks_list=0
+  sed "s/\"num_experts_per_tok\": $wide/\"num_experts_per_tok\": 64/" \
+    "config.$wide" > wide/config.json
+done
+
 # Results of other requests.
 succeed 0 run --prompts good --output other --max-new-tokens 3
 for change in '--max-new-tokens 4' '--max-new-tokens 3 --seed 1' \

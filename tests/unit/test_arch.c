@@ -174,6 +174,9 @@ static const refusal refusals[] = {
      "9"},
     {qwen3, "{\"num_experts_per_tok\": 9}",
      "c: key \"num_experts_per_tok\": expected 1 to 8, found 9"},
+    {qwen3, "{\"num_experts\": 100, \"num_experts_per_tok\": 65}",
+     "c: key \"num_experts_per_tok\": expected at most 64 experts of a token, "
+     "found 65"},
     {qwen3,
      "{\"num_experts_per_tok\": 14, \"num_null_experts\": 1, "
      "\"num_copy_experts\": 4}",
