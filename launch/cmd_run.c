@@ -6,8 +6,8 @@
  * as they come from the engine. Each part ends in an agreement, so that a
  * failure of one rank is the verdict of all.
  *
- * SIGTERM and SIGUSR1 (Slurm's warning before the time limit) set a flag that
- * every rank reports at the next step boundary; all stop there together. */
+ * Every rank reports a signal at the next step boundary; all stop there
+ * together. */
 #include "launch/command.h"
 
 #include "launch/digest.h"
@@ -16,6 +16,7 @@
 #include "launch/lines.h"
 #include "launch/metrics.h"
 #include "launch/progress.h"
+#include "launch/signals.h"
 #include "launch/trace_file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
@@ -26,7 +27,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -59,28 +59,6 @@ typedef struct run {
   int64_t resumed;
   int64_t next;
 } run;
-
-/* ---- Signals ------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t stop_signal;
-
-static void note_signal(int number) {
-  (void)number;
-  stop_signal = 1;
-}
-
-static void catch_signals(struct sigaction before[2]) {
-  struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
-  stop_signal = 0;
-  (void)sigemptyset(&action.sa_mask);
-  (void)sigaction(SIGTERM, &action, &before[0]);
-  (void)sigaction(SIGUSR1, &action, &before[1]);
-}
-
-static void release_signals(const struct sigaction before[2]) {
-  (void)sigaction(SIGTERM, &before[0], NULL);
-  (void)sigaction(SIGUSR1, &before[1], NULL);
-}
 
 /* ---- Settings ------------------------------------------------------------------------- */
 
@@ -330,7 +308,7 @@ static void show_progress(void *context, const moerun__progress *progress) {
 
 static int is_stop_requested(void *context) {
   (void)context;
-  return stop_signal != 0;
+  return moerun__signals_ask_to_stop();
 }
 
 /* ---- The work -------------------------------------------------------------------------------------- */
@@ -466,14 +444,12 @@ static void destroy(run *r) {
 
 moerun_status moerun__cmd_run(moerun__invocation *invocation) {
   moerun_status status = MOERUN_OK;
-  struct sigaction before[2];
   int has_work = 0;
   run r = {.invocation = invocation,
            .config = invocation->config,
            .comm = invocation->comm,
            .model_path = moerun__config_text(invocation->config, "model"),
            .is_profile = strcmp(invocation->subcommand, "profile") == 0};
-  catch_signals(before);
   MOERUN_TRY(moerun__comm_agree(r.comm, plan(&r)));
   MOERUN_TRY(find_work(&r, &has_work));
   if (has_work) MOERUN_TRY(load(&r));
@@ -486,7 +462,6 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation) {
   }
   MOERUN_TRY(moerun__comm_agree(r.comm, report(&r)));
 done:
-  release_signals(before);
   destroy(&r);
   return status;
 }

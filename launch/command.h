@@ -20,6 +20,7 @@ typedef struct moerun__invocation {
   moerun_comm *comm;            /* borrowed; NULL for subcommands without MPI */
   moerun__phase phase;
   int stopped; /* set when a signal ended the work early: exit code 75 */
+  int is_mute; /* set where another process prints what is wrong */
 } moerun__invocation;
 
 /* [collective] run and profile: the same but for the recorded trace. A failure

@@ -9,6 +9,8 @@
 #include "launch/command.h"
 
 #include "comm/comm.h"
+#include "launch/launcher.h"
+#include "launch/signals.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
@@ -174,20 +176,21 @@ done:
 
 /* ---- Many ranks ------------------------------------------------------------------- */
 
-/* Programs that were started as one job but built with another MPI, or without
- * its launcher, each believe to be alone. */
-static void warn_if_alone_together(void) {
-  static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE",
-                                          "SLURM_NTASKS"};
-  for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
-    const char *text = moerun__config_environment(variables[i]);
-    if (text == NULL || strtol(text, NULL, 10) <= 1) continue;
-    LOG_ROOT(MOERUN_LOG_WARN,
-             "%s is %s but MPI has 1 rank here: start with the mpirun or srun "
-             "of the MPI that `moerun --version` names",
-             variables[i], text);
-    return;
-  }
+/* Processes that were started as one job with another MPI, or without its
+ * launcher, each believe to be alone and would write the same files. */
+static moerun_status refuse_singletons(const moerun__config *config,
+                                       const moerun__launcher *launcher) {
+  moerun_status status = MOERUN_OK;
+  const int allowed = moerun__config_bool(config, "allow_singletons");
+  MOERUN_REQUIRE(launcher->variable == NULL || allowed, MOERUN_ERR_INVALID,
+                 "%s is %ld, but MPI knows 1 rank here, so every process of "
+                 "this job would do all of the work: start with the mpirun of "
+                 "the MPI that `moerun --version` names, or with an srun that "
+                 "serves it (--mpi=pmix); MOERUN_ALLOW_SINGLETONS=1 lets each "
+                 "go on by itself",
+                 launcher->variable, launcher->value);
+done:
+  return status;
 }
 
 /* The verdict of all ranks before there is a comm. */
@@ -270,7 +273,8 @@ static int finish(moerun_status status, const moerun__invocation *invocation,
     MPI_Abort(MPI_COMM_WORLD, EXIT_PEER_LOST);
   }
   const int agreed = (int)(-verdict / step);
-  if (agreed >= FAILED && rank == size - (int)(-verdict % step)) {
+  if (agreed >= FAILED && !invocation->is_mute &&
+      rank == size - (int)(-verdict % step)) {
     print_error(rank);
   }
   if (agreed == FAILED) return EXIT_INTERNAL; /* every rank blames another */
@@ -282,6 +286,7 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   moerun__config *config = NULL;
   moerun_comm *comm = NULL;
   moerun__invocation invocation = {.subcommand = command->name};
+  moerun__launcher launcher = {.speaks = 1};
   int level = 0;
   int rank = 0;
   int size = 1;
@@ -289,10 +294,14 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   moerun__log_set_rank(rank, size);
-  if (size == 1) warn_if_alone_together();
+  if (size == 1) launcher = moerun__launcher_find(NULL);
+  moerun__signals_catch(rank == 0 && launcher.speaks);
   MOERUN_TRY(share_config(&config, command->name, *argc - 2,
                           (const char *const *)*argv + 2, rank));
   begin_log(config);
+  status = refuse_singletons(config, &launcher);
+  invocation.is_mute = status != MOERUN_OK && !launcher.speaks;
+  MOERUN_TRY(status);
   MOERUN_TRY(create_comm(&comm, config, size));
   invocation.config = config;
   invocation.comm = comm;

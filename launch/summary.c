@@ -6,14 +6,20 @@
 #include "launch/balance_table.h"
 #include "runtime/base/memory.h"
 
+#include <string.h>
+
 enum { SHOWN_RANKS = 16 };
 static const double mib = 1048576.0;
 
 static void print_outcome(FILE *stream, const moerun__run_facts *f) {
   const long long finished = f->resumed + f->progress.finished;
-  (void)fprintf(stream, "requests         %lld of %lld finished%s", finished,
-                (long long)f->requests,
-                f->stopped ? ", stopped by a signal" : "");
+  const int is_resumable = strcmp(f->subcommand, "run") == 0 &&
+                           moerun__config_text(f->config, "output")[0] != '\0';
+  (void)fprintf(
+      stream, "requests         %lld of %lld finished%s%s", finished,
+      (long long)f->requests, f->stopped ? ", stopped by a signal" : "",
+      f->stopped && is_resumable ? "; the same command with --resume goes on"
+                                 : "");
   if (f->resumed > 0) {
     (void)fprintf(stream, ", %lld of them before this run",
                   (long long)f->resumed);

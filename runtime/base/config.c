@@ -210,6 +210,9 @@ static const moerun__config_row table[] = {
                RUNS, "instruction set; all but ref give the same bits"),
     CHOICE_ROW("transport", "auto", "auto|self|mpi", RUNS,
                "auto: self on one rank, else mpi"),
+    BOOL_ROW("allow_singletons", RUNS,
+             "go on where a launcher started several processes that MPI does "
+             "not know of; each does all of the work by itself"),
     DOUBLE_ROW("timeout_s", "120", "s", 0, 1e9, RUNS,
                "longest wait for another rank; 0: for ever"),
     INT_ROW("ranks", "0", "ranks", 0, 1048576, INFO | PLACE,

@@ -1,0 +1,83 @@
+#!/bin/sh
+# Signals that ask a run to end, sent once and sent again and again, and
+# processes that were started together and are each alone.
+set -u
+. "$(dirname "$0")/common.sh"
+cd "$scratch" || exit 1
+
+prompts 80 | sed 's/"max_new_tokens": [0-9]*/"max_new_tokens": 90/' > prompts
+flags="run --model $model --prompts prompts --max-sequences 1"
+succeed 0 $flags --output whole
+
+# begin RANKS: a run in the background, until its first line is there. An
+# ignored signal stays ignored, as SIGINT is in the background of a script; env
+# gives it back.
+begin() {
+  rm -f out.jsonl
+  if [ "$1" = 0 ]; then
+    env --default-signal=INT "$moerun" $flags --output out.jsonl > out 2> err &
+  else
+    $mpiexec "$1" "$moerun" $flags --output out.jsonl > out 2> err &
+  fi
+  job=$!
+  until [ -s out.jsonl ]; do
+    kill -0 "$job" || break
+    sleep 0.05
+  done
+}
+
+# ends CODE WORDS: the run stopped with it, and goes on to the same bytes.
+ends() {
+  wait "$job"
+  found=$?
+  [ "$found" = "$1" ] || complain "$2: expected $1, found $found"
+  cp err err.stopped
+  says 'stopped by a signal; the same command with --resume goes on'
+  succeed 0 $flags --output out.jsonl --resume
+  same whole out.jsonl
+}
+
+# The same signal until nobody is left to take it.
+for signal in TERM USR1 HUP; do
+  begin 0
+  while kill -s $signal "$job" 2> /dev/null; do
+    sleep 0.01
+  done
+  ends 75 "SIG$signal again and again"
+done
+
+# Ctrl-C once ends as the others do and says what it does.
+begin 0
+kill -s INT "$job"
+ends 75 'SIGINT once'
+grep -q 'moerun: Ctrl-C: the run ends after this step' err.stopped ||
+  complain 'SIGINT: expected a line on stderr'
+
+# The ranks of a run on several, twice.
+begin 3
+for again in 1 2 3; do
+  for pid in $(pgrep -P "$job"); do
+    kill -s TERM "$pid" 2> /dev/null
+  done
+  sleep 0.05
+done
+ends 75 'SIGTERM to 3 ranks three times'
+
+# Alone together: refused before anything is written, by one line of one of
+# them; allowed by a variable.
+rm -f out.jsonl
+for rank in 0 1; do
+  PMI_SIZE=2 PMI_RANK=$rank "$moerun" $flags --output out.jsonl > out 2> err
+  found=$?
+  [ $found = 2 ] || complain "alone, process $rank: expected 2, found $found"
+  [ ! -e out.jsonl ] || complain "alone, process $rank: wrote its output"
+  lines=$(grep -c 'PMI_SIZE is 2, but MPI knows 1 rank here' err)
+  [ "$lines" = $((1 - rank)) ] || complain "process $rank: $lines lines"
+done
+echo '{"prompt": "alone", "max_new_tokens": 2}' > short
+PMI_SIZE=2 PMI_RANK=1 MOERUN_ALLOW_SINGLETONS=1 "$moerun" run --model "$model" \
+  --prompts short --output out.jsonl > out 2> err ||
+  complain "MOERUN_ALLOW_SINGLETONS=1: $(cat err)"
+
+echo "$failures failures"
+[ "$failures" = 0 ]

@@ -1,0 +1,77 @@
+/* Which environments tell of several processes that are each alone. */
+#include "support/cmocka.h"
+
+#include "launch/launcher.h"
+
+#include <stddef.h>
+#include <string.h>
+
+static const char *const *variables; /* name, value, …, NULL */
+
+static const char *get(const char *name) {
+  for (size_t i = 0; variables[i] != NULL; i += 2) {
+    if (strcmp(variables[i], name) == 0) return variables[i + 1];
+  }
+  return NULL;
+}
+
+static moerun__launcher find(const char *const *environment) {
+  variables = environment;
+  return moerun__launcher_find(get);
+}
+
+static void assert_alone(const char *const *environment) {
+  assert_null(find(environment).variable);
+}
+
+static void assert_told(const char *const *environment, const char *variable,
+                        long value, int speaks) {
+  const moerun__launcher found = find(environment);
+  assert_non_null(found.variable);
+  assert_string_equal(found.variable, variable);
+  assert_int_equal(found.value, value);
+  assert_int_equal(found.speaks, speaks);
+}
+
+#define WITH(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void one_process_is_fine(void **state) {
+  (void)state;
+  assert_alone(WITH("HOME", "/"));
+  assert_alone(WITH("OMPI_COMM_WORLD_SIZE", "1", "OMPI_COMM_WORLD_RANK", "0",
+                    "PMIX_RANK", "0"));
+  assert_alone(WITH("PMI_SIZE", "x", "PMI_RANK", ""));
+}
+
+/* sbatch --ntasks=4 runs the script once; salloc gives a shell. */
+static void a_batch_script_is_fine(void **state) {
+  (void)state;
+  assert_alone(WITH("SLURM_NTASKS", "4", "SLURM_NPROCS", "4", "SLURM_PROCID",
+                    "0", "SLURM_JOB_ID", "7"));
+  assert_alone(WITH("SLURM_NTASKS", "4", "SLURM_STEP_ID", "4294967290",
+                    "SLURM_STEP_NUM_TASKS", "1", "SLURM_PROCID", "0"));
+}
+
+static void launchers_are_known(void **state) {
+  (void)state;
+  assert_told(WITH("OMPI_COMM_WORLD_SIZE", "4", "OMPI_COMM_WORLD_RANK", "0"),
+              "OMPI_COMM_WORLD_SIZE", 4, 1);
+  assert_told(WITH("OMPI_COMM_WORLD_SIZE", "4", "OMPI_COMM_WORLD_RANK", "3"),
+              "OMPI_COMM_WORLD_SIZE", 4, 0);
+  assert_told(WITH("PMI_RANK", "1", "PMI_SIZE", "2"), "PMI_SIZE", 2, 0);
+  assert_told(WITH("MPI_LOCALNRANKS", "3"), "MPI_LOCALNRANKS", 3, 1);
+  assert_told(WITH("SLURM_NTASKS", "8", "SLURM_STEP_NUM_TASKS", "8",
+                   "SLURM_PROCID", "5"),
+              "SLURM_STEP_NUM_TASKS", 8, 0);
+  /* Nobody else is sure to speak where only ranks are told. */
+  assert_told(WITH("PMIX_RANK", "2"), "PMIX_RANK", 2, 1);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(one_process_is_fine),
+      cmocka_unit_test(a_batch_script_is_fine),
+      cmocka_unit_test(launchers_are_known),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
