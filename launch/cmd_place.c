@@ -97,15 +97,32 @@ done:
   return status;
 }
 
+static moerun_status check_slots(const place *p) {
+  moerun_status status = MOERUN_OK;
+  const int64_t slots = moerun__config_int(p->config, "slots");
+  const int64_t spare = moerun__config_int(p->config, "spare_slots");
+  MOERUN_REQUIRE(
+      slots == 0 || spare == 0, MOERUN_ERR_INVALID,
+      "expected one of --slots, which counts the slots of all ranks, "
+      "and --spare-slots, which counts those of one rank beyond an "
+      "even share, found both: %lld and %lld",
+      (long long)slots, (long long)spare);
+done:
+  return status;
+}
+
 /* Before a solve that it would make worthless. */
 static moerun_status check_bound(const place *p) {
   moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(strcmp(text_of(p, "bound"), "sdp") != 0 ||
-                     moerun__config_int(p->config, "spare_slots") == 0,
-                 MOERUN_ERR_INVALID,
-                 "--bound: bounds are of placements without replicas, found "
-                 "--spare-slots %lld",
-                 (long long)moerun__config_int(p->config, "spare_slots"));
+  static const char *const keys[] = {"spare_slots", "slots"};
+  static const char *const flags[] = {"--spare-slots", "--slots"};
+  for (int i = 0; i < 2 && strcmp(text_of(p, "bound"), "sdp") == 0; i++) {
+    const int64_t found = moerun__config_int(p->config, keys[i]);
+    MOERUN_REQUIRE(found == 0, MOERUN_ERR_INVALID,
+                   "--bound: bounds are of placements without replicas, found "
+                   "%s %lld",
+                   flags[i], (long long)found);
+  }
 done:
   return status;
 }
@@ -208,6 +225,7 @@ static moerun__method_options options_of(const moerun__config *config) {
       .time_limit_s = moerun__config_double(config, "time_limit"),
       .clock = now,
       .spare_slots = (int32_t)moerun__config_int(config, "spare_slots"),
+      .slots = (int32_t)moerun__config_int(config, "slots"),
       .expert_groups = (int32_t)moerun__config_int(config, "expert_groups"),
       .polish = (int32_t)moerun__config_int(config, "polish")};
 }
@@ -448,6 +466,7 @@ static moerun_status run(place *p) {
                  "expected one of --trace, --loads and --describe, found %s",
                  given(p, "trace") ? "several" : "none");
   MOERUN_TRY(find_method(p));
+  MOERUN_TRY(check_slots(p));
   MOERUN_TRY(read_topology(p));
   if (given(p, "loads")) {
     const moerun__method_options options = options_of(p->config);

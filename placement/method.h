@@ -13,6 +13,9 @@ typedef struct moerun__method_options {
   moerun__clock clock;   /* NULL: time limits are off */
   int32_t spare_slots;   /* replicas that a (layer, rank) has room for beyond
                             ceil(E / R); 0: none                            */
+  int32_t slots;         /* of all ranks in each layer, every rank as many, all
+                            of them filled; only with fills_slots; 0: as many as
+                            spare_slots says                                   */
   int32_t expert_groups; /* eplb: of neighbouring experts that one node should
                             hold; 0: 1, so that nodes count for nothing       */
   int32_t polish;        /* rounds of annealing beyond the method's own; one is
@@ -35,7 +38,8 @@ typedef struct moerun__method {
   int ignores_speed; /* 1: refused where ranks differ in speed */
   int keeps_caps;    /* 0: a baseline that may exceed the load caps */
   int replicates;    /* 1: fills the spare slots itself */
-  int by_loads; /* 1: looks at loads alone, if at anything: needs no trace */
+  int fills_slots; /* 1: places any number of replicas, as many on each rank */
+  int by_loads;    /* 1: looks at loads alone, if at anything: needs no trace */
   /* ERR_UNSUPPORTED: not for this problem (says why) or not in this build;
    * ERR_INFEASIBLE: the caps cannot be met: never silently relaxed. */
   moerun_status (*solve)(moerun__solution *solution,

@@ -28,6 +28,7 @@ static const moerun__method methods[] = {
     {.name = "eplb",
      .summary = "even loads by replicas, as DeepSeek's EPLB packs them",
      .replicates = 1,
+     .fills_slots = 1,
      .by_loads = 1,
      .solve = moerun__solve_eplb},
     {.name = "greedy",
@@ -184,6 +185,26 @@ done:
   return status;
 }
 
+/* A number of slots in all. */
+static moerun_status check_slots(const moerun__problem *problem,
+                                 const moerun__method *method, int32_t slots) {
+  moerun_status status = MOERUN_OK;
+  const int32_t E = problem->num_experts;
+  const int32_t R = problem->num_ranks;
+  const long long least = (E + (long long)R - 1) / R * R;
+  MOERUN_REQUIRE(method->fills_slots, MOERUN_ERR_UNSUPPORTED,
+                 "placement: slots: expected method eplb, which fills any "
+                 "number of them, found %s; spare slots are for any method",
+                 method->name);
+  MOERUN_REQUIRE(slots % R == 0 && slots >= E, MOERUN_ERR_INVALID,
+                 "placement: slots: expected as many on each of %d ranks, and "
+                 "no fewer than %d experts: %lld, %lld, %lld and so on; found "
+                 "%d",
+                 R, E, least, least + R, least + 2LL * R, slots);
+done:
+  return status;
+}
+
 static moerun_status check_request(const moerun__problem *problem,
                                    const moerun__method *method,
                                    const moerun__method_options *options) {
@@ -216,6 +237,9 @@ static moerun_status check_request(const moerun__problem *problem,
                  "placement: method %s does not fill spare slots for the "
                  "objective tail",
                  method->name);
+  if (options->slots > 0) {
+    MOERUN_TRY(check_slots(problem, method, options->slots));
+  }
   MOERUN_REQUIRE(!method->needs_glpk || moerun__program_available(),
                  MOERUN_ERR_UNSUPPORTED,
                  "placement: method %s needs GLPK, which this build is without",

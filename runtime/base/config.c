@@ -115,6 +115,10 @@ static const moerun__config_row table[] = {
             "experts that a rank has room for in each layer beyond an even "
             "share: replicas, and where speeds differ, those of slow ranks; "
             "of a run with --replace-every"),
+    INT_ROW("slots", "0", "slots", 0, 4194304, PLACE,
+            "eplb: the number of slots of all ranks together in each layer, "
+            "every rank having as many, in place of --spare-slots; replicas "
+            "fill those that are more than experts; 0: --spare-slots says it"),
     INT_ROW("expert_groups", "1", "groups", 1, 32767, PLACE,
             "eplb: groups of neighbouring experts, each on one node if the "
             "nodes divide them"),
