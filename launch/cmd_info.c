@@ -101,7 +101,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   const moerun__config *config = invocation->config;
   const char *path = moerun__config_text(config, "model");
   if (moerun__config_bool(config, "config_table")) {
-    moerun__config_print_table(stdout);
+    moerun__config_print_page(stdout);
     goto done;
   }
   if (path[0] == '\0') {

@@ -76,13 +76,13 @@ static void print_help(void) {
 }
 
 static void print_subcommand_help(const subcommand *command) {
-  (void)printf("usage: %s\n\n%s\n\noptions:\n", command->usage,
-               command->summary);
+  (void)printf("usage: %s\n\n%s\n", command->usage, command->summary);
   moerun__config_print_options(stdout, command->name);
-  (void)fputs("\nAn option --some-key is also the variable MOERUN_SOME_KEY and "
-              "the key some_key of\nthe --config file; the option is stronger "
-              "than the variable, the variable than\nthe file.\n",
-              stdout);
+  (void)fputs(
+      "\nAn option --some-key is also the variable MOERUN_SOME_KEY and "
+      "the key some_key\nof the --config file. An option is stronger than "
+      "a variable, a variable is\nstronger than the file.\n",
+      stdout);
 }
 
 /* ---- The end -------------------------------------------------------------------- */

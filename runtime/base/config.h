@@ -1,7 +1,7 @@
-/* Every knob once: key, type, default, unit, range and help stand in one table
- * (config.c), which feeds the configuration file, the MOERUN_* variables, the
- * --flags, --help and the table in README.md. Precedence: flag > environment >
- * file > default. An unknown key and a value that does not parse or is out of
+/* Every option once: its key, type, default, unit, range and help stand in one
+ * row (config_rows.h), which feeds the configuration file, the MOERUN_*
+ * variables, the --flags, --help and docs/options.md. Precedence: flag >
+ * environment > file > default. An unknown key and a value that does not parse or is out of
  * range are errors that say where the value came from. */
 #ifndef MOERUN_BASE_CONFIG_H
 #define MOERUN_BASE_CONFIG_H
@@ -57,8 +57,9 @@ moerun__config_origin moerun__config_origin_of(const moerun__config *config,
 int moerun__config_at(const moerun__config *config, int i, const char **key,
                       const char **value, moerun__config_origin *origin);
 
-/* The table in Markdown, and the options of one subcommand for --help. */
-void moerun__config_print_table(FILE *stream);
+/* The page docs/options.md, and the options of one subcommand for --help:
+ * grouped, in lines of at most 80 columns. */
+void moerun__config_print_page(FILE *stream);
 void moerun__config_print_options(FILE *stream, const char *subcommand);
 
 /* A variable that other software sets (MPI launchers, Slurm), or NULL. */

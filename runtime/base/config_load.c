@@ -53,7 +53,8 @@ static moerun_status set_from_line(moerun__config *config, const char *name,
                                    int number) {
   moerun_status status = MOERUN_OK;
   char *place = NULL;
-  const int row = moerun__config_find(name, strlen(name));
+  const int row =
+      moerun__config_find(config->subcommand_bit, name, strlen(name));
   MOERUN_REQUIRE(row >= 0, MOERUN_ERR_INVALID,
                  "%s: expected a configuration key, found \"%.100s\"", where,
                  name);
@@ -133,7 +134,8 @@ static const char prefix[] = "MOERUN_";
 enum { PREFIX_LENGTH = sizeof prefix - 1 };
 
 /* Row of the variable name[length]: MOERUN_ and the key in capitals; -1: none. */
-static int find_variable(const char *name, size_t length) {
+static int find_variable(const moerun__config *config, const char *name,
+                         size_t length) {
   char key[NAME_BYTES];
   if (length - PREFIX_LENGTH >= sizeof key) return -1;
   const size_t n = length - PREFIX_LENGTH;
@@ -142,7 +144,7 @@ static int find_variable(const char *name, size_t length) {
     if ((c >= 'a' && c <= 'z') || c == '-') return -1;
     key[i] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   }
-  return moerun__config_find(key, n);
+  return moerun__config_find(config->subcommand_bit, key, n);
 }
 
 /* Variables of the tests and benchmarks, which may be set for good. */
@@ -157,7 +159,7 @@ static moerun_status load_variable(moerun__config *config,
   moerun_status status = MOERUN_OK;
   char name[2 * NAME_BYTES];
   const size_t length = strcspn(variable, "=");
-  const int row = find_variable(variable, length);
+  const int row = find_variable(config, variable, length);
   (void)snprintf(name, sizeof name, "%.*s", (int)length, variable);
   MOERUN_REQUIRE(row >= 0 && variable[length] == '=', MOERUN_ERR_INVALID,
                  "environment variable %s: no such configuration key", name);
@@ -193,16 +195,19 @@ typedef struct flag {
 
 /* The flag arguments[0]; its value stands in it (--key=value; --key and
  * --no-key of a boolean) or in the next argument. */
-static moerun_status parse_flag(flag *out, int num_arguments,
+static moerun_status parse_flag(flag *out, const moerun__config *config,
+                                int num_arguments,
                                 const char *const *arguments) {
   moerun_status status = MOERUN_OK;
+  const unsigned used_by = config->subcommand_bit;
   const char *name = arguments[0];
   MOERUN_REQUIRE(strncmp(name, "--", 2) == 0, MOERUN_ERR_INVALID,
                  "expected an option such as --model, found \"%.100s\"", name);
   const size_t length = strcspn(name + 2, "=");
   const int has_value = name[2 + length] == '=';
   const char *next = num_arguments > 1 ? arguments[1] : NULL;
-  *out = (flag){.row = moerun__config_find(name + 2, length), .used = 1};
+  *out =
+      (flag){.row = moerun__config_find(used_by, name + 2, length), .used = 1};
   const moerun__config_row *row =
       out->row >= 0 ? moerun__config_row_at(out->row) : NULL;
   if (has_value) {
@@ -216,7 +221,7 @@ static moerun_status parse_flag(flag *out, int num_arguments,
     out->text = next;
     out->used = 2;
   } else if (strncmp(name, "--no-", 5) == 0) {
-    out->row = moerun__config_find(name + 5, length - 3);
+    out->row = moerun__config_find(used_by, name + 5, length - 3);
     row = out->row >= 0 ? moerun__config_row_at(out->row) : NULL;
     if (row != NULL && row->type != MOERUN_CONFIG_BOOL) row = NULL;
     out->text = "false";
@@ -233,7 +238,7 @@ static moerun_status load_flags(moerun__config *config, int num_arguments,
   flag given = {0};
   for (int i = 0; i < num_arguments; i += given.used) {
     char name[NAME_BYTES];
-    MOERUN_TRY(parse_flag(&given, num_arguments - i, arguments + i));
+    MOERUN_TRY(parse_flag(&given, config, num_arguments - i, arguments + i));
     (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(arguments[i], "="),
                    arguments[i]);
     MOERUN_REQUIRE((moerun__config_row_at(given.row)->used_by &

@@ -1,5 +1,6 @@
-/* Shared by config.c (the table and the values) and config_load.c (where
- * values come from). */
+/* Shared by the files of the configuration: config_rows_*.c (the options),
+ * config.c (their values), config_load.c (where values come from) and
+ * config_print.c (the documentation of the options). */
 #ifndef MOERUN_BASE_CONFIG_TABLE_H
 #define MOERUN_BASE_CONFIG_TABLE_H
 
@@ -26,6 +27,13 @@ typedef struct moerun__config_row {
   const char *help;
 } moerun__config_row;
 
+/* Options that --help and docs/options.md show under one title. */
+typedef struct moerun__config_group {
+  const char *title;
+  const moerun__config_row *rows;
+  int num_rows;
+} moerun__config_group;
+
 typedef struct moerun__config_value {
   char *text;
   int64_t integer; /* of MOERUN_CONFIG_INT and _BOOL */
@@ -37,14 +45,21 @@ typedef struct moerun__config_value {
 struct moerun__config {
   const char *subcommand;
   unsigned subcommand_bit;
-  moerun__config_value *values; /* [number of rows] */
+  moerun__config_value *values; /* [num_values], in the order of the rows */
+  int num_values;
 };
 
-/* Row number i or NULL beyond the last. */
+/* Group number i, up to NULL behind the last; row number i of all groups, NULL
+ * beyond the last. */
+const moerun__config_group *moerun__config_group_at(int i);
 const moerun__config_row *moerun__config_row_at(int i);
 
-/* Number of the row of name[length], '-' read as '_'; -1: none. */
-int moerun__config_find(const char *name, size_t length);
+/* The name of the subcommand with bit number i; NULL beyond the last. */
+const char *moerun__config_subcommand(int i);
+
+/* Number of the row of name[length], '-' read as '_': the one that a
+ * subcommand of `used_by` uses, or else the key's first; -1: no such key. */
+int moerun__config_find(unsigned used_by, const char *name, size_t length);
 
 /* `where` starts the message: "--wire", "MOERUN_WIRE", "x.conf:3: wire". */
 moerun_status moerun__config_set(moerun__config *config, int row,

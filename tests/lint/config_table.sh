@@ -1,20 +1,19 @@
 #!/bin/sh
-# The configuration table of README.md is what the program prints, every key of
-# it is read by a subcommand, and every key that is read is in it.
+# docs/options.md is what the program prints, every key of it is read by a
+# subcommand, and every key that is read is in it.
 # Arguments: the program, the source tree.
 program=$1
 cd "${2:-.}" || exit 2
 table=$("$program" info --config-table) || exit 2
 failed=0
 
-printed=$(awk '/^<!-- end of the table/ { inside = 0 } inside
-               /^<!-- configuration table/ { inside = 1 }' README.md)
-if [ "$printed" != "$table" ]; then
-  echo "README.md: expected the table that \`moerun info --config-table\` prints"
+if [ "$(cat docs/options.md)" != "$table" ]; then
+  echo "docs/options.md: expected what \`moerun info --config-table\` prints; run"
+  echo "  build/release/launch/moerun info --config-table > docs/options.md"
   failed=1
 fi
 
-keys=$(printf '%s\n' "$table" | sed -n 's/^| `\([a-z_]*\)`.*/\1/p' | sort)
+keys=$(printf '%s\n' "$table" | sed -n 's/^| `\([a-z_0-9]*\)`.*/\1/p' | sort -u)
 for key in $keys; do
   # The loader itself reads the key that names the configuration file.
   [ "$key" = config ] && continue

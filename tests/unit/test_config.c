@@ -273,22 +273,79 @@ static void every_allocation_may_fail(void **state) {
   assert_true(nth > 20);
 }
 
-/* The table: unique keys in [a-z_], each used somewhere, defaults that parse
- * (create would fail), no cell that would break the Markdown table. */
+/* The table: keys in [a-z_], each row used somewhere, rows of one key by
+ * different subcommands and of one type, defaults that parse (create would
+ * fail), a sentence of help with no cell that would break the Markdown table. */
 static void table_is_sound(void **state) {
   (void)state;
   moerun__config *config = NULL;
   const moerun__config_row *row = NULL;
+  const moerun__config_row *other = NULL;
   assert_int_equal(moerun__config_create(&config, "run"), MOERUN_OK);
   moerun__config_destroy(config);
   for (int i = 0; (row = moerun__config_row_at(i)) != NULL; i++) {
-    assert_int_equal(moerun__config_find(row->key, strlen(row->key)), i);
-    assert_int_equal(strspn(row->key, "abcdefghijklmnopqrstuvwxyz_"),
-                     strlen(row->key));
-    assert_true(strncmp(row->key, "no_", 3) != 0 && strlen(row->key) < 40);
+    const size_t length = strlen(row->key);
+    for (unsigned bit = 1; bit <= row->used_by; bit <<= 1U) {
+      if ((row->used_by & bit) == 0) continue;
+      assert_int_equal(moerun__config_find(bit, row->key, length), i);
+    }
+    for (int k = 0; (other = moerun__config_row_at(k)) != NULL; k++) {
+      if (k == i || strcmp(other->key, row->key) != 0) continue;
+      assert_int_equal(other->used_by & row->used_by, 0);
+      assert_int_equal(other->type, row->type);
+    }
+    assert_int_equal(strspn(row->key, "abcdefghijklmnopqrstuvwxyz_"), length);
+    assert_true(strncmp(row->key, "no_", 3) != 0 && length < 40);
     assert_int_not_equal(row->used_by, 0);
     assert_int_equal(row->required_by & ~row->used_by, 0);
-    assert_true(row->help[0] != '\0' && strpbrk(row->help, "|\n") == NULL);
+    assert_null(strpbrk(row->help, "|\n"));
+    const size_t help_length = strlen(row->help);
+    assert_true(row->help[0] >= 'A' && row->help[0] <= 'Z' &&
+                help_length > 10 && row->help[help_length - 1] == '.');
+  }
+}
+
+/* A key that means different things has a row for each meaning, and each
+ * subcommand reads its own. */
+static void a_key_may_have_a_row_for_each_meaning(void **state) {
+  (void)state;
+  const int of_run = moerun__config_find(1U << 0, "seed", 4);
+  const int of_place = moerun__config_find(1U << 4, "seed", 4);
+  assert_int_not_equal(of_run, of_place);
+  assert_int_equal(moerun__config_find(0, "no_such", 7), -1);
+  static const char *const subcommands[] = {"run", "synth", "place"};
+  for (int i = 0; i < COUNT(subcommands); i++) {
+    const char *const arguments[] = {"--seed=5", "--output=o", "--model=m"};
+    moerun__config *config = NULL;
+    assert_int_equal(moerun__config_load(&config, subcommands[i],
+                                         i == 1 ? 2 : 3, arguments,
+                                         no_variables),
+                     MOERUN_OK);
+    assert_int_equal(moerun__config_int(config, "seed"), 5);
+    assert_string_equal(moerun__config_text(config, "output"), "o");
+    moerun__config_destroy(config);
+  }
+}
+
+/* Every line of every subcommand's options within 80 columns, with the row of
+ * that subcommand alone. */
+static void options_are_printed_within_80_columns(void **state) {
+  (void)state;
+  static char text[1 << 16];
+  const char *name = NULL;
+  for (int s = 0; (name = moerun__config_subcommand(s)) != NULL; s++) {
+    FILE *stream = fmemopen(text, sizeof text, "w");
+    assert_non_null(stream);
+    moerun__config_print_options(stream, name);
+    assert_int_equal(fclose(stream), 0);
+    assert_non_null(strstr(text, "\nOther:\n  --config FILE "));
+    const char *line = text;
+    for (; *line != '\0'; line += strcspn(line, "\n") + 1) {
+      if (strcspn(line, "\n") > 80) print_error("%s: %.100s\n", name, line);
+      assert_true(strcspn(line, "\n") <= 80);
+    }
+    const int has_synth = strstr(text, "random weights") != NULL;
+    assert_int_equal(has_synth, strcmp(name, "synth") == 0);
   }
 }
 
@@ -302,6 +359,8 @@ int main(void) {
       cmocka_unit_test(packed_values_are_the_same),
       cmocka_unit_test(every_allocation_may_fail),
       cmocka_unit_test(table_is_sound),
+      cmocka_unit_test(a_key_may_have_a_row_for_each_meaning),
+      cmocka_unit_test(options_are_printed_within_80_columns),
   };
   return cmocka_run_group_tests(tests, make_file, remove_file);
 }

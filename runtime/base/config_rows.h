@@ -1,0 +1,65 @@
+/* How the options are written down. An option is ONE row in one group:
+ *
+ *   config_rows_run.c     groups of run, profile and info, and what all share
+ *   config_rows_place.c   groups of place and synth
+ *
+ * Everything else follows from the row: the flag, the variable, the key of the
+ * file, --help and docs/options.md (written by `moerun info --config-table`).
+ * Rows stand in the order in which --help shows them, everyday options first.
+ * A help text is a sentence or two that says whose value it is and what the
+ * special values mean; range, unit and default are printed after it.
+ *
+ * A key that means different things in different subcommands has a row for
+ * each meaning. Rows of one key are used by different subcommands and have
+ * the same type, because a configuration file may serve all subcommands. */
+#ifndef MOERUN_BASE_CONFIG_ROWS_H
+#define MOERUN_BASE_CONFIG_ROWS_H
+
+#include "runtime/base/config_table.h"
+
+enum {
+  RUN = 1U,
+  PROFILE = 2U,
+  INFO = 4U,
+  SYNTH = 8U,
+  PLACE = 16U,
+  RUNS = RUN | PROFILE,
+  SIZED = RUN | PROFILE | INFO,
+  ALL = RUN | PROFILE | INFO | SYNTH | PLACE,
+};
+
+#define INT_MAX_32 2147483647.0
+#define INT_MAX_53 9007199254740991.0
+#define INT_ROW(key, fallback, unit, low, high, used_by, help)                 \
+  { key, MOERUN_CONFIG_INT, fallback, unit, low, high, "", used_by, 0, help }
+#define DOUBLE_ROW(key, fallback, unit, low, high, used_by, help)              \
+  { key, MOERUN_CONFIG_DOUBLE, fallback, unit, low, high, "", used_by, 0, help }
+#define BOOL_ROW(key, used_by, help)                                           \
+  { key, MOERUN_CONFIG_BOOL, "false", "", 0, 0, "", used_by, 0, help }
+#define TEXT_ROW(key, names, used_by, required_by, help)                       \
+  { key, MOERUN_CONFIG_TEXT, "", names, 0, 0, "", used_by, required_by, help }
+#define NAME_ROW(key, fallback, names, used_by, help)                          \
+  { key, MOERUN_CONFIG_TEXT, fallback, names, 0, 0, "", used_by, 0, help }
+#define CHOICE_ROW(key, fallback, choices, used_by, help)                      \
+  { key, MOERUN_CONFIG_CHOICE, fallback, "", 0, 0, choices, used_by, 0, help }
+
+/* The group of rows[]. */
+#define GROUP(title, rows)                                                     \
+  { title, rows, (int)(sizeof(rows) / sizeof *(rows)) }
+
+extern const moerun__config_group moerun__config_input;
+extern const moerun__config_group moerun__config_output;
+extern const moerun__config_group moerun__config_generation;
+extern const moerun__config_group moerun__config_memory;
+extern const moerun__config_group moerun__config_placement;
+extern const moerun__config_group moerun__config_balance;
+extern const moerun__config_group moerun__config_machine;
+extern const moerun__config_group moerun__config_capacity;
+extern const moerun__config_group moerun__config_fewer;
+extern const moerun__config_group moerun__config_cluster;
+extern const moerun__config_group moerun__config_method;
+extern const moerun__config_group moerun__config_certificate;
+extern const moerun__config_group moerun__config_model;
+extern const moerun__config_group moerun__config_other;
+
+#endif

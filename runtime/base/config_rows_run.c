@@ -1,0 +1,236 @@
+/* The options of run, profile and info, and those that all subcommands share.
+ * config_rows.h says how to add one. */
+#include "runtime/base/config_rows.h"
+
+static const moerun__config_row input[] = {
+    TEXT_ROW("model", "folder", SIZED, RUNS,
+             "Folder of a Hugging Face checkpoint: config.json and "
+             "safetensors."),
+    TEXT_ROW("model", "folder", PLACE, 0,
+             "Folder of the model that the trace is of. With it, traffic is "
+             "given in bytes, too, not in rows alone."),
+    TEXT_ROW("prompts", "file", RUNS, 0,
+             "JSONL file of the prompts: each line is an object with "
+             "\"prompt\"."),
+    TEXT_ROW("tokens", "file", RUNS, 0,
+             "Token ids to use in place of prompts, as .npy or JSONL."),
+    TEXT_ROW("score", "file", RUNS, 0,
+             "Text whose perplexity is measured; nothing is generated."),
+    INT_ROW("window", "256", "tokens", 2, 1048576, RUNS,
+            "Length of the pieces that the text of --score is cut into."),
+    CHOICE_ROW("add_bos", "auto", "auto|yes|no", RUNS,
+               "Whether a begin-of-sequence token is put before each prompt. "
+               "auto puts it before texts if the model has one."),
+    TEXT_ROW("trace", "file", PLACE, 0,
+             "Recorded routing: the .npy that `moerun profile` wrote, with "
+             "the .json beside it, or a file of another tool."),
+    INT_ROW("trace_experts", "0", "experts", 0, 32767, PLACE,
+            "Experts of a layer, for a trace that does not say so; 0 takes "
+            "the largest id in the trace plus 1."),
+    TEXT_ROW("loads", "file", PLACE, 0,
+             "Loads of the experts in place of a trace, [layers][experts] as "
+             ".npy or JSON, such as EPLB and SGLang write them."),
+    TEXT_ROW("describe", "file", PLACE, 0,
+             "Trace that is described, with nothing placed: how evenly and "
+             "how predictably its experts are used."),
+    INT_ROW("segment", "256", "tokens", 1, 1048576, PLACE,
+            "Length of the segments for which --describe fills a cache."),
+};
+const moerun__config_group moerun__config_input = GROUP("Input", input);
+
+static const moerun__config_row output[] = {
+    TEXT_ROW("output", "path", RUNS, 0,
+             "JSONL file of the results. Without it they go to stdout."),
+    TEXT_ROW("output", "path", SYNTH, SYNTH,
+             "Folder of the new model; it must not exist."),
+    TEXT_ROW("output", "path", PLACE, 0,
+             "Placement file to write, for `moerun run --placement`."),
+    TEXT_ROW("trace", "file", PROFILE, PROFILE,
+             "File for the recorded routing, NAME.npy; a NAME.json is "
+             "written beside it."),
+    BOOL_ROW("resume", RUNS,
+             "Keep the results that --output holds already and go on with "
+             "the requests that are missing."),
+    BOOL_ROW("overwrite", RUNS, "Replace --output if it exists."),
+    TEXT_ROW("metrics", "file", RUNS, 0,
+             "JSON file for times, bytes and loads of this run."),
+    TEXT_ROW("json", "file", PLACE, 0,
+             "JSON file for the numbers of the tables."),
+    TEXT_ROW("export", "target", PLACE, 0,
+             "Write the placement for another program, too: eplb:FILE (also "
+             "for SGLang) or exflow:FILE."),
+    TEXT_ROW("convert", "file", PLACE, 0,
+             "Write the trace that was read as this .npy, with a .json "
+             "beside it."),
+    CHOICE_ROW("progress", "auto", "auto|on|off", RUNS,
+               "Progress bar on stderr; auto shows it if stderr is a "
+               "terminal."),
+};
+const moerun__config_group moerun__config_output = GROUP("Output", output);
+
+static const moerun__config_row generation[] = {
+    INT_ROW("max_new_tokens", "128", "tokens", 1, 1048576, RUNS,
+            "Most tokens that are generated for one prompt."),
+    DOUBLE_ROW("temperature", "0", "", 0, 100, RUNS,
+               "Temperature of sampling; 0 takes the likeliest token."),
+    DOUBLE_ROW("top_p", "1", "", 1e-6, 1, RUNS,
+               "Sample among the likeliest tokens that together have this "
+               "probability."),
+    INT_ROW("seed", "0", "", 0, INT_MAX_53, RUNS,
+            "Seed of the random numbers that sampling draws."),
+};
+const moerun__config_group moerun__config_generation =
+    GROUP("Generation", generation);
+
+static const moerun__config_row memory[] = {
+    INT_ROW("ranks", "0", "ranks", 0, 1048576, INFO,
+            "Ranks to predict the memory for; 0 takes those of the "
+            "placement, or 1 without one."),
+    INT_ROW("max_tokens", "256", "tokens", 1, 1048576, SIZED,
+            "Most rows of one step on one rank: tokens of prompts and tokens "
+            "that are being generated."),
+    INT_ROW("max_sequences", "16", "requests", 1, 65536, SIZED,
+            "Most requests that one rank works on at once."),
+    INT_ROW("kv_tokens", "0", "tokens", 0, INT_MAX_32, SIZED,
+            "Room of one rank's KV cache; 0 has room for max_sequences whole "
+            "contexts."),
+    INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, RUNS,
+            "Most rows of one prompt in a step; 0 means max_tokens."),
+};
+const moerun__config_group moerun__config_memory = GROUP("Memory", memory);
+
+static const moerun__config_row placement[] = {
+    TEXT_ROW("placement", "file", SIZED, 0,
+             "File that says which rank hosts which expert. Without it each "
+             "rank hosts a block of neighbouring experts."),
+    TEXT_ROW("placement", "file", PLACE, 0,
+             "Placement that is judged; none is solved."),
+    INT_ROW("replace_every", "0", "steps", 0, INT_MAX_32, SIZED,
+            "Steps from one look at the routing to the next. After a look, "
+            "experts move to other ranks where it repays; 0 never moves "
+            "them."),
+    INT_ROW("replace_window", "8192", "tokens", 1, 16777216, SIZED,
+            "How many of the latest tokens, of all ranks together, a look of "
+            "--replace-every sees."),
+    INT_ROW("spare_slots", "0", "experts", 0, 32767, SIZED,
+            "Experts that a rank has room for in each layer beyond an even "
+            "share, for --replace-every: replicas, and the experts of slow "
+            "ranks."),
+};
+const moerun__config_group moerun__config_placement =
+    GROUP("Placement", placement);
+
+static const moerun__config_row balance[] = {
+    CHOICE_ROW("balance", "auto", "auto|off|sliced", SIZED,
+               "What is done about a rank that would end last. auto: it "
+               "gives rows to other ranks, with the experts' weights where "
+               "that pays, or all ranks compute a slice of each expert; "
+               "sliced: always slices. The results keep their bits."),
+    INT_ROW("guest_memory", "0", "MiB", -1, 1 << 26, SIZED,
+            "Memory of one rank for weights of other ranks' experts; 0 has "
+            "room for two experts in fp32, -1 for none."),
+    INT_ROW("slice_memory", "0", "MiB", -1, 1 << 26, SIZED,
+            "Memory of one rank for its slices of all experts, of as many "
+            "layers as there is room for; -1 means all layers; 0 means none, "
+            "or all with --balance sliced."),
+    DOUBLE_ROW("balance_threshold", "1.3", "", 1, 1000, RUNS,
+               "Balance a layer in which the slowest rank would take this "
+               "many times the mean."),
+    INT_ROW("balance_rows", "0", "rows", 0, INT_MAX_32, RUNS,
+            "Fewest rows for which an expert's weights are sent; 0 finds it "
+            "by measuring."),
+};
+const moerun__config_group moerun__config_balance =
+    GROUP("Slow or overloaded ranks", balance);
+
+static const moerun__config_row capacity[] = {
+    DOUBLE_ROW("capacity", "0", "", 0, 1000, SIZED,
+               "Most rows that an expert takes, as a multiple of an even "
+               "share, such as 1.5; rows beyond are dropped. 0 drops none."),
+    CHOICE_ROW("capacity_scope", "source", "source|global|request", SIZED,
+               "Whose tokens compete for an expert's room: those of one rank, "
+               "of all ranks, or of one request."),
+    CHOICE_ROW("capacity_level", "auto", "auto|expert|device", SIZED,
+               "Whether the limit is for each expert or for all experts of a "
+               "rank together. auto: for those of a rank, but for each "
+               "expert with the scope request."),
+    CHOICE_ROW("capacity_metric", "auto", "auto|weight|score|first|last|hash",
+               SIZED,
+               "Which rows stay: those of the highest gate weight or softmax "
+               "score, of the first or last position, or drawn ones. auto: "
+               "weight, but score with --expanded paper."),
+    INT_ROW("capacity_window", "128", "tokens", 1, 1048576, SIZED,
+            "Positions of a request that are decided together with the scope "
+            "request."),
+    BOOL_ROW("capacity_decode", SIZED,
+             "Limit tokens that are being generated, too, not those of "
+             "prompts alone."),
+    CHOICE_ROW("expanded", "off", "off|fill|paper", SIZED,
+               "Whether experts of a token's own rank that have room take it "
+               "as well: after the rows that the gate sent (fill), or in "
+               "competition with them (paper)."),
+    INT_ROW("expanded_most", "0", "experts", 0, 64, SIZED,
+            "Most experts that a token may ask for in an expansion; 0 means "
+            "as many as it lost (fill) or all of its rank (paper)."),
+    CHOICE_ROW("drop_weights", "pre", "pre|post|none", SIZED,
+               "Gate weights of a token that lost experts: as before the "
+               "drop (pre), scaled to their sum before it (post), or the "
+               "plain scores (none)."),
+    BOOL_ROW("keep_best", SIZED, "Never drop a token's best expert."),
+    CHOICE_ROW("isolation", "off", "off|route|bitwise", SIZED,
+               "Keep one request from changing another's output, whatever is "
+               "dropped: implies the scope request. Without a capacity it is "
+               "so anyway."),
+};
+const moerun__config_group moerun__config_capacity =
+    GROUP("Capacity of experts (lossy)", capacity);
+
+static const moerun__config_row fewer[] = {
+    TEXT_ROW("top_k", "text", SIZED, 0,
+             "Most experts of a token: one number for all MoE layers, or by "
+             "layer as in 0-7:8,8-25:4. Layers that are not named keep the "
+             "model's number."),
+    DOUBLE_ROW("gate_top_p", "1", "", 1e-6, 1, SIZED,
+               "Take only a token's best experts that together have this "
+               "part of its gate weights."),
+};
+const moerun__config_group moerun__config_fewer =
+    GROUP("Fewer experts a token (lossy)", fewer);
+
+static const moerun__config_row machine[] = {
+    CHOICE_ROW("wire", "fp32", "fp32|bf16", SIZED | PLACE,
+               "Type of the rows that travel between ranks; bf16 halves the "
+               "bytes."),
+    CHOICE_ROW("compute", "fp32", "fp32|bf16", SIZED,
+               "Type of the activations in products. bf16 rounds them, which "
+               "is faster on processors with AVX512-BF16."),
+    INT_ROW("chunks", "1", "", 1, 8, SIZED,
+            "Parts of a step that are in flight at once."),
+    CHOICE_ROW("kernels", "auto", "auto|portable|avx2|avx512|avx512_bf16|ref",
+               RUNS,
+               "Instruction set of the arithmetic. All but ref give the same "
+               "bits."),
+    CHOICE_ROW("transport", "auto", "auto|self|mpi", RUNS,
+               "How rows travel. auto: by MPI, or inside the process (self) "
+               "if there is one rank."),
+    DOUBLE_ROW("timeout_s", "120", "s", 0, 1e9, RUNS,
+               "Longest wait for another rank before the run ends; 0 waits "
+               "for ever."),
+    BOOL_ROW("allow_singletons", RUNS,
+             "Go on where a launcher started several processes that MPI does "
+             "not know of. Each of them then does all of the work by itself."),
+    TEXT_ROW("fault", "text", RUNS, 0,
+             "Make ranks slow on purpose, for experiments, such as "
+             "rank=2,compute=4x,from=10; launch/README.md has the grammar."),
+};
+const moerun__config_group moerun__config_machine = GROUP("Machine", machine);
+
+static const moerun__config_row other[] = {
+    TEXT_ROW("config", "file", ALL, 0,
+             "Read lines `key = value` from this file."),
+    CHOICE_ROW("log_level", "info", "error|warn|info|debug", ALL,
+               "Least urgent messages that are shown on stderr."),
+    BOOL_ROW("config_table", INFO,
+             "Print the page of all options (docs/options.md) and end."),
+};
+const moerun__config_group moerun__config_other = GROUP("Other", other);
