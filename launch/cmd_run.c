@@ -330,7 +330,7 @@ static moerun_status load(run *r) {
   moerun_status status = MOERUN_OK;
   const double began = moerun__now();
   const moerun_session_options options = moerun__session_options_of(r->config);
-  const moerun__replace_options replace = moerun__replace_options_of(r->config);
+  moerun__replace_options replace = moerun__replace_options_of(r->config);
   moerun__session_extra extra =
       moerun__session_extra_of(r->config, r->placement, r->is_profile);
   extra.kernels = r->kernels;
@@ -345,6 +345,8 @@ static moerun_status load(run *r) {
   MOERUN_TRY(
       moerun__session_create_with(&r->session, r->model, &options, &extra));
   if (replace.every > 0) {
+    /* Two runs with counted speeds move experts after the same steps. */
+    replace.is_beside = !r->faults.counted;
     MOERUN_TRY(
         moerun__replacer_create(&r->replacer, r->session, r->model, &replace));
   }

@@ -214,6 +214,42 @@ void moerun_placement_destroy(moerun_placement *placement) {
   moerun__free(placement);
 }
 
+moerun_status moerun__placement_join(moerun_placement **out, int32_t num_layers,
+                                     const moerun_placement *const *from,
+                                     const int32_t *of_layer,
+                                     const char *method) {
+  moerun_status status = MOERUN_OK;
+  int32_t *offset = NULL;
+  int32_t *rank_of = NULL;
+  const int32_t E = from[0]->num_experts;
+  const size_t entries = (size_t)num_layers * (size_t)E;
+  size_t replicas = 0;
+  for (int32_t l = 0; l < num_layers; l++) {
+    const int32_t first = (of_layer != NULL ? of_layer[l] : l) * E;
+    replicas += (size_t)(from[l]->replica_offset[first + E] -
+                         from[l]->replica_offset[first]);
+  }
+  MOERUN_TRY(moerun__alloc(&offset, entries + 1, sizeof *offset));
+  MOERUN_TRY(moerun__alloc(&rank_of, replicas, sizeof *rank_of));
+  int32_t next = 0;
+  for (int32_t n = 0; n < num_layers * E; n++) {
+    const moerun_placement *p = from[n / E];
+    const int32_t at = of_layer != NULL ? of_layer[n / E] * E + n % E : n;
+    offset[n] = next;
+    for (int32_t i = p->replica_offset[at]; i < p->replica_offset[at + 1];
+         i++) {
+      rank_of[next++] = p->rank_of[i];
+    }
+  }
+  offset[entries] = next;
+  MOERUN_TRY(moerun__placement_create(out, num_layers, E, from[0]->num_ranks,
+                                      offset, rank_of, method));
+done:
+  moerun__free(offset);
+  moerun__free(rank_of);
+  return status;
+}
+
 int32_t moerun__placement_experts(const moerun_placement *placement,
                                   int32_t layer, int32_t rank,
                                   int32_t *experts) {

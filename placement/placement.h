@@ -40,6 +40,14 @@ moerun_status moerun__placement_create(moerun_placement **out,
                                        const int32_t *rank_of,
                                        const char *method);
 
+/* A placement of num_layers layers, of the same experts and ranks as those that
+ * they are taken from: layer l is layer number of_layer[l] of from[l], with
+ * of_layer NULL number l. */
+moerun_status moerun__placement_join(moerun_placement **out, int32_t num_layers,
+                                     const moerun_placement *const *from,
+                                     const int32_t *of_layer,
+                                     const char *method);
+
 /* experts[L] hosted by `rank` in `layer`, ascending (= by slot); returns L.
  * experts may be NULL. */
 int32_t moerun__placement_experts(const moerun_placement *placement,

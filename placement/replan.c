@@ -224,9 +224,16 @@ static int is_plain(const moerun_placement *from,
   return 1;
 }
 
+/* A quick look leaves them out, unless there are some to lose. */
+static int looks_for_replicas(const replan *p) {
+  const int32_t entries = p->current->num_layers * p->current->num_experts;
+  return !p->costs->is_quick || p->current->replica_offset[entries] != entries;
+}
+
 static moerun_status solve(replan *p) {
   moerun_status status = MOERUN_OK;
-  const moerun__method_options options = {.spare_slots = p->costs->spare_slots};
+  const moerun__method_options options = {
+      .spare_slots = looks_for_replicas(p) ? p->costs->spare_slots : 0};
   const moerun_status found = moerun__place(
       &p->solved, NULL, NULL, p->problem, moerun__method_find("cd"), &options);
   if (found == MOERUN_ERR_INFEASIBLE) goto done; /* a reason to stay */
@@ -357,42 +364,22 @@ static void choose_layer(replan *p, moerun__replan_verdict *out, int32_t l) {
 }
 
 /* The layers chosen, the current ones elsewhere; NULL if there are none. */
-static moerun_status join(replan *p, moerun_placement **out) {
+static moerun_status join(const replan *p, moerun_placement **out) {
   moerun_status status = MOERUN_OK;
-  int32_t *offset = NULL;
-  int32_t *rank_of = NULL;
+  const moerun_placement **from = NULL;
   const int32_t L = p->current->num_layers;
-  const int32_t E = p->current->num_experts;
-  const size_t entries = (size_t)L * (size_t)E;
-  size_t most = (size_t)p->current->replica_offset[entries];
   int32_t changes = 0;
+  MOERUN_TRY(moerun__alloc(&from, (size_t)L, sizeof(moerun_placement *)));
   for (int32_t l = 0; l < L; l++) {
-    changes += p->choice[l] > 0;
+    const int32_t choice = p->choice[l];
+    changes += choice > 0;
+    from[l] = choice > 0 ? p->candidate[choice - 1] : p->current;
   }
-  for (int c = 0; c < NUM_CANDIDATES; c++) {
-    if (p->candidate[c] == NULL) continue;
-    most += (size_t)p->candidate[c]->replica_offset[entries];
+  if (changes > 0) {
+    MOERUN_TRY(moerun__placement_join(out, L, from, NULL, "replaced"));
   }
-  if (changes == 0) return MOERUN_OK;
-  MOERUN_TRY(moerun__alloc(&offset, entries + 1, sizeof *offset));
-  MOERUN_TRY(moerun__alloc(&rank_of, most, sizeof *rank_of));
-  int32_t next = 0;
-  for (int32_t n = 0; n < L * E; n++) {
-    const int32_t choice = p->choice[n / E];
-    const moerun_placement *from =
-        choice > 0 ? p->candidate[choice - 1] : p->current;
-    offset[n] = next;
-    for (int32_t i = from->replica_offset[n]; i < from->replica_offset[n + 1];
-         i++) {
-      rank_of[next++] = from->rank_of[i];
-    }
-  }
-  offset[entries] = next;
-  MOERUN_TRY(moerun__placement_create(out, L, E, p->current->num_ranks, offset,
-                                      rank_of, "replaced"));
 done:
-  moerun__free(offset);
-  moerun__free(rank_of);
+  moerun__free((void *)from);
   return status;
 }
 

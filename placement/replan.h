@@ -19,6 +19,9 @@ typedef struct moerun__replan_costs {
   double rows_per_expert; /* with speeds, above 0: of one expert's rows so many
                              are computed by the fastest rank in the time that
                              sending its weights is worth                   */
+  int32_t is_quick; /* 1: no replicas are looked for unless there are some,
+                       which takes most of the time where there are spare
+                       slots: enough where speeds alone have changed                                     */
 } moerun__replan_costs;
 
 typedef struct moerun__replan_verdict {

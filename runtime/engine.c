@@ -431,6 +431,7 @@ moerun_status moerun__engine_run(moerun_session *session,
   }
   *stopped = command == MOERUN_COMMAND_STOP;
 done:
+  if (options->replacer != NULL) moerun__replacer_stop(options->replacer);
   if (e.comm->rank == 0) *progress = e.dealer.progress;
   session->tags = (moerun__row_tags){0};
   if (e.transfer != NULL) e.comm->ops->transfer_destroy(e.transfer);

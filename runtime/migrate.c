@@ -9,6 +9,7 @@
  * as they are, so the new owner computes the same bits. */
 #include "runtime/migrate.h"
 
+#include "placement/replan.h"
 #include "runtime/base/memory.h"
 
 #include <string.h>
@@ -314,7 +315,8 @@ moerun_status moerun__session_replace(moerun_session *session,
   }
   MOERUN_TRY(moerun__comm_agree(model->comm, status));
   for (int32_t l = 0; l < model->config.num_layers; l++) {
-    if (model->layers[l].moe_layer < 0) continue;
+    const int32_t moe_layer = model->layers[l].moe_layer;
+    if (moe_layer < 0 || moerun__replan_same(m.from, m.to, moe_layer)) continue;
     MOERUN_TRY(migrate_layer(&m, &model->layers[l]));
   }
   model->placement = placement;

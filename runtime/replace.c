@@ -3,25 +3,22 @@
  * Each rank keeps the routing of its latest rows. At a look all ranks get all of
  * it, by way of rank 0, and each decides for the layers number rank, rank + R,
  * …: it solves for the older half of every rank's rows and judges by the newer
- * one, so that what is predicted has been foretold, not learnt by heart. Rank 0
- * puts the layers together and broadcasts the outcome: all ranks do the same
- * whatever their clocks and processors are. Solving takes the steps it takes, no
- * time limit is involved; ranks that are done wait for the others for as long as
- * the transport lets them. */
+ * one, so that what is predicted has been foretold, not learnt by heart
+ * (replace_decide.c). Ranks decide beside their steps (replace_solve.c); after
+ * the first step in which all of them have, rank 0 puts the layers together and
+ * broadcasts the outcome (replace_join.c). Then one layer that changes moves
+ * after each step, so that no step waits for more than that.
+ *
+ * Not beside the steps, a look ends in the step that it began in: then the steps
+ * in which experts move depend on no clock. */
 #include "runtime/replacer.h"
 
+#include "placement/replan.h"
 #include "runtime/base/arena.h"
+#include "runtime/base/memory.h"
 #include "runtime/migrate.h"
 
 #include <string.h>
-
-/* Rank 0's verdict. */
-typedef struct verdict {
-  int32_t status;
-  int32_t moves;
-  int64_t num_replicas; /* of the new placement */
-  moerun__replace_count count;
-} verdict;
 
 /* ---- Create ------------------------------------------------------------------- */
 
@@ -96,11 +93,11 @@ static moerun_status check(const moerun_session *session,
                  MOERUN_ERR_INVALID,
                  "replace: expected a session of this model that records its "
                  "routing");
-  MOERUN_REQUIRE(options->every >= 1 && options->window >= 1 &&
+  MOERUN_REQUIRE(options->every >= 0 && options->window >= 1 &&
                      options->spare_slots >= 0,
                  MOERUN_ERR_INVALID,
-                 "replace: expected 1 step and 1 token or more and spare slots "
-                 "from 0, found %d, %d and %d",
+                 "replace: expected steps from 0, 1 token or more and spare "
+                 "slots from 0, found %d, %d and %d",
                  options->every, options->window, options->spare_slots);
   MOERUN_REQUIRE(session->moe.max_slots >= slots, MOERUN_ERR_INVALID,
                  "replace: expected a session with room for %d experts of a "
@@ -168,8 +165,14 @@ moerun_status moerun__replacer_create(moerun__replacer **out,
   return status;
 }
 
+void moerun__replacer_stop(moerun__replacer *r) {
+  moerun__replacer_join(r, 1);
+}
+
 void moerun__replacer_destroy(moerun__replacer *r) {
   if (r == NULL) return;
+  moerun__replacer_stop(r);
+  moerun_placement_destroy(r->next);
   moerun_placement_destroy(r->current);
   moerun_placement_destroy(r->retired);
   moerun__free(r->block);
@@ -183,239 +186,211 @@ moerun__replace_count moerun__replacer_count(const moerun__replacer *r) {
 /* ---- What all ranks see ------------------------------------------------------------ */
 
 /* All ranks' rows on all ranks, as many as the fullest ring has. */
-static moerun_status gather(moerun__replacer *r, size_t *stride) {
+static moerun_status gather(moerun__replacer *r) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = r->model->comm;
   const moerun__speed *own = &r->session->moe.speed;
-  const moerun__box_head head = {r->rows_fed, own->applied, own->changes};
+  const moerun__box_head head = {r->rows_fed, r->rows_calm, own->applied,
+                                 own->changes};
   int64_t most = -(int64_t)moerun__replacer_kept(r, r->rows_fed);
   memcpy(r->box, &head, sizeof head);
   MOERUN_TRY(comm->ops->minimum(comm, &most));
-  *stride = sizeof head + (size_t)-most * r->row_bytes;
-  MOERUN_TRY(comm->ops->gather(comm, r->boxes, r->box, *stride));
+  r->stride = sizeof head + (size_t)-most * r->row_bytes;
+  MOERUN_TRY(comm->ops->gather(comm, r->boxes, r->box, r->stride));
   MOERUN_TRY(
-      comm->ops->broadcast(comm, r->boxes, (size_t)comm->size * *stride));
+      comm->ops->broadcast(comm, r->boxes, (size_t)comm->size * r->stride));
 done:
   return status;
 }
 
-static void see_speeds(moerun__replacer *r, size_t stride) {
+/* Looks that speeds have called for come after they have lasted. */
+static void see_speeds(moerun__replacer *r) {
   for (int32_t rank = 0; rank < r->model->comm->size; rank++) {
     moerun__box_head head;
-    memcpy(&head, r->boxes + (size_t)rank * stride, sizeof head);
+    memcpy(&head, r->boxes + (size_t)rank * r->stride, sizeof head);
     moerun__lasting_see(&r->lasting, rank, (int32_t)head.speed,
-                        head.speed_changes);
+                        r->options.every > 0 ? head.speed_changes
+                                             : r->lasting.changes[rank]);
   }
-  moerun__lasting_conclude(&r->lasting);
+  const int changes = moerun__lasting_conclude(&r->lasting);
+  r->is_quick = changes || r->options.every == 0;
 }
 
-/* ---- What rank 0 makes of it --------------------------------------------------------- */
+/* ---- Moves --------------------------------------------------------------------------- */
 
-/* The first status that is not OK, and the sums. */
-static moerun_status add_parts(const moerun__replacer *r,
-                               moerun__replace_count *count) {
-  moerun_status first = MOERUN_OK;
-  for (int32_t rank = 0; rank < r->model->comm->size; rank++) {
-    moerun__part_head head;
-    memcpy(&head, r->parts + (size_t)rank * r->part_bytes, sizeof head);
-    if (first == MOERUN_OK) first = (moerun_status)head.status;
-    count->experts_moved += head.count.experts_moved;
-    count->bytes_moved += head.count.bytes_moved;
-    count->bytes_predicted += head.count.bytes_predicted;
-    count->bytes_counted += head.count.bytes_counted;
-    count->rows_predicted += head.count.rows_predicted;
-  }
-  return first;
-}
-
-/* changes and hosted[R][slots] of a layer. */
-static const int32_t *layer_of_part(const moerun__replacer *r, int32_t layer) {
-  const int32_t R = r->model->comm->size;
-  const char *part = r->parts + (size_t)(layer % R) * r->part_bytes;
-  return (const int32_t *)(part + sizeof(moerun__part_head)) +
-         (size_t)(layer / R) * r->layer_ints;
-}
-
-/* Ranks of an expert in a layer that changes: ascending; returns how many. */
-static int32_t ranks_of(const moerun__replacer *r, const int32_t *hosted,
-                        int32_t expert, int32_t *ranks) {
-  int32_t count = 0;
-  for (int32_t rank = 0; rank < r->model->comm->size; rank++) {
-    for (int32_t s = 0; s < r->slots; s++) {
-      if (hosted[rank * r->slots + s] == expert) ranks[count++] = rank;
-    }
-  }
-  return count;
-}
-
-/* *next: all layers together; NULL if none changes. */
-static moerun_status assemble(moerun_placement **next,
-                              const moerun__replacer *r) {
+/* Adopts a placement made here. That before the first move of a look is kept
+ * until the next look has counted by it. */
+static moerun_status adopt(moerun__replacer *r, moerun_placement *placement) {
   moerun_status status = MOERUN_OK;
+  int64_t moved = 0;
   const moerun_placement *now = r->model->placement;
-  const int32_t E = now->num_experts;
-  const int32_t entries = now->num_layers * E;
-  int32_t *offset = NULL;
-  int32_t *rank_of = NULL;
-  size_t most = (size_t)now->replica_offset[entries];
-  int changes = 0;
-  for (int32_t l = 0; l < now->num_layers; l++) {
-    if (layer_of_part(r, l)[0] == 0) continue;
-    changes = 1;
-    most += r->layer_ints;
+  MOERUN_TRY(moerun__session_replace(r->session, r->model, placement, &moved));
+  if (r->before == NULL) {
+    r->before = now;
+    r->retired = r->current;
+  } else {
+    moerun_placement_destroy(r->current);
   }
-  if (!changes) return MOERUN_OK;
-  MOERUN_TRY(moerun__alloc(&offset, (size_t)entries + 1, sizeof *offset));
-  MOERUN_TRY(moerun__alloc(&rank_of, most, sizeof *rank_of));
-  int32_t count = 0;
-  for (int32_t n = 0; n < entries; n++) {
-    const int32_t *part = layer_of_part(r, n / E);
-    const int32_t first = now->replica_offset[n];
-    offset[n] = count;
-    if (part[0] != 0) {
-      count += ranks_of(r, part + 1, n % E, rank_of + count);
-      continue;
-    }
-    for (int32_t i = first; i < now->replica_offset[n + 1]; i++) {
-      rank_of[count++] = now->rank_of[i];
-    }
-  }
-  offset[entries] = count;
-  MOERUN_TRY(moerun__placement_create(next, now->num_layers, E, now->num_ranks,
-                                      offset, rank_of, "replaced"));
+  r->current = placement;
+  placement = NULL;
 done:
-  moerun__free(offset);
-  moerun__free(rank_of);
+  moerun_placement_destroy(placement);
   return status;
 }
 
-/* ---- All ranks ---------------------------------------------------------------------- */
+static void end_moves(moerun__replacer *r) {
+  moerun_placement_destroy(r->next);
+  r->next = NULL;
+  r->rows_fed = 0;
+  r->steps = 0;
+  r->phase = MOERUN_REPLACER_WATCHES;
+}
 
-/* Rank 0's `next` everywhere. */
-static moerun_status share(moerun__replacer *r, moerun_placement **next,
-                           int64_t num_replicas) {
-  moerun_status status = MOERUN_OK;
-  moerun_comm *comm = r->model->comm;
+/* The first layer that is not yet as in r->next, or L. */
+static int32_t next_change(const moerun__replacer *r) {
   const moerun_placement *now = r->model->placement;
-  const size_t entries = (size_t)now->num_layers * (size_t)now->num_experts + 1;
-  const size_t replicas = (size_t)num_replicas;
-  int32_t *offset = NULL;
-  int32_t *rank_of = NULL;
-  status = moerun__alloc(&offset, entries, sizeof *offset);
+  int32_t l = 0;
+  while (l < now->num_layers && moerun__replan_same(r->next, now, l)) {
+    l++;
+  }
+  return l;
+}
+
+/* One layer. */
+static moerun_status move_layer(moerun__replacer *r) {
+  moerun_status status = MOERUN_OK;
+  const moerun_placement **from = NULL;
+  moerun_placement *mixed = NULL;
+  const int32_t L = r->next->num_layers;
+  const int32_t layer = next_change(r);
+  status = moerun__alloc(&from, (size_t)L, sizeof(moerun_placement *));
+  for (int32_t l = 0; l < L && status == MOERUN_OK; l++) {
+    from[l] = l == layer ? r->next : r->model->placement;
+  }
   if (status == MOERUN_OK) {
-    status = moerun__alloc(&rank_of, replicas, sizeof *rank_of);
+    status = moerun__placement_join(&mixed, L, from, NULL, "replaced");
   }
-  MOERUN_TRY(moerun__comm_agree(comm, status));
-  if (*next != NULL) {
-    memcpy(offset, (*next)->replica_offset, entries * sizeof *offset);
-    memcpy(rank_of, (*next)->rank_of, replicas * sizeof *rank_of);
-  }
-  MOERUN_TRY(comm->ops->broadcast(comm, offset, entries * sizeof *offset));
-  MOERUN_TRY(comm->ops->broadcast(comm, rank_of, replicas * sizeof *rank_of));
-  if (*next == NULL) {
-    status =
-        moerun__placement_create(next, now->num_layers, now->num_experts,
-                                 now->num_ranks, offset, rank_of, "replaced");
-  }
-  MOERUN_TRY(moerun__comm_agree(comm, status));
+  MOERUN_TRY(moerun__comm_agree(r->model->comm, status));
+  moerun_placement *taken = mixed;
+  mixed = NULL;
+  MOERUN_TRY(adopt(r, taken));
+  if (next_change(r) == L) end_moves(r);
 done:
-  moerun__free(offset);
-  moerun__free(rank_of);
+  moerun_placement_destroy(mixed);
+  moerun__free((void *)from);
   return status;
 }
 
-/* The last move has been accounted for. */
-static void retire(moerun__replacer *r) {
+/* All at once. */
+static moerun_status move_all(moerun__replacer *r) {
+  moerun_status status = MOERUN_OK;
+  moerun_placement *taken = r->next;
+  r->next = NULL;
+  MOERUN_TRY(adopt(r, taken));
+  end_moves(r);
+done:
+  return status;
+}
+
+/* ---- Looks ---------------------------------------------------------------------------- */
+
+static moerun_status begin_look(moerun__replacer *r, int decides) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(gather(r));
+  see_speeds(r);
+  r->decides = decides;
+  r->phase = MOERUN_REPLACER_DECIDES;
+  moerun__replacer_start(r);
+done:
+  return status;
+}
+
+/* After all ranks have decided; the last move is accounted for. */
+static moerun_status end_look(moerun__replacer *r) {
+  moerun_status status = MOERUN_OK;
+  moerun__replacer_join(r, 0);
+  MOERUN_TRY(moerun__replacer_agree(r, &r->next));
   moerun_placement_destroy(r->retired);
   r->retired = NULL;
   r->before = NULL;
-}
-
-/* Takes `next`. */
-static moerun_status move(moerun__replacer *r, moerun_placement *next) {
-  moerun_status status = MOERUN_OK;
-  int64_t moved = 0;
-  const moerun_placement *before = r->model->placement;
-  MOERUN_TRY(moerun__session_replace(r->session, r->model, next, &moved));
-  r->before = before;
-  r->retired = r->current;
-  r->current = next;
-  next = NULL;
-done:
-  moerun_placement_destroy(next);
-  return status;
-}
-
-/* Own part to rank 0, its verdict to all; *next on rank 0. */
-static moerun_status agree(moerun__replacer *r, moerun_placement **next,
-                           verdict *word, const moerun__part_head *head,
-                           int decides) {
-  moerun_status status = MOERUN_OK;
-  moerun_comm *comm = r->model->comm;
-  memcpy(r->part, head, sizeof *head);
-  MOERUN_TRY(comm->ops->gather(comm, r->parts, r->part, r->part_bytes));
-  if (comm->rank == 0) {
-    moerun_status found = add_parts(r, &word->count);
-    if (found == MOERUN_OK) found = assemble(next, r);
-    word->status = (int32_t)found;
-    word->moves = *next != NULL;
-    word->count.looks += decides;
-    word->count.moves += word->moves;
-    if (word->moves) {
-      const int32_t entries = (*next)->num_layers * (*next)->num_experts;
-      word->num_replicas = (*next)->replica_offset[entries];
-    }
+  r->phase = MOERUN_REPLACER_MOVES;
+  if (r->next == NULL) {
+    end_moves(r);
+  } else if (!r->options.is_beside) {
+    MOERUN_TRY(move_all(r));
   }
-  MOERUN_TRY(comm->ops->broadcast(comm, word, sizeof *word));
 done:
   return status;
 }
 
-/* Accounts for the last move, and with `decides` makes the next one. */
-static moerun_status look(moerun__replacer *r, int decides) {
-  moerun_status status = MOERUN_OK;
-  moerun_placement *next = NULL;
-  size_t stride = 0;
-  verdict word = {.count = r->count};
-  moerun__part_head head = {0};
-  moerun__stage_begin(&r->session->stats);
-  MOERUN_TRY(gather(r, &stride));
-  see_speeds(r, stride);
-  const moerun_status own =
-      moerun__replacer_decide(r, &head.count, stride, decides);
-  head.status = (int64_t)own;
-  MOERUN_TRY(agree(r, &next, &word, &head, decides));
-  MOERUN_TRY(own);
-  MOERUN_REQUIRE(word.status == MOERUN_OK, MOERUN_ERR_PEER,
-                 "a look at the routing failed on another rank: %s",
-                 moerun_status_string((moerun_status)word.status));
-  r->count = word.count;
-  r->rows_fed = 0;
-  r->steps = 0;
-  retire(r);
-  if (word.moves) {
-    MOERUN_TRY(share(r, &next, word.num_replicas));
-    moerun_placement *taken = next;
-    next = NULL;
-    MOERUN_TRY(move(r, taken));
-  }
-  moerun__stage_end(&r->session->stats, MOERUN_STAGE_REPLACE);
-done:
-  moerun_placement_destroy(next);
-  return status;
-}
-
-moerun_status moerun__replacer_step(moerun__replacer *r, int32_t T) {
-  if (r->model->comm->size == 1) return MOERUN_OK; /* all rows are at home */
+static void keep_rows(moerun__replacer *r, int32_t T) {
   for (int32_t t = 0; t < T; t++) {
     const size_t row = (size_t)(r->rows_fed++ % r->capacity);
     memcpy(r->box + sizeof(moerun__box_head) + row * r->row_bytes,
            (const char *)r->session->trace + (size_t)t * r->row_bytes,
            r->row_bytes);
   }
-  return ++r->steps < r->options.every ? MOERUN_OK : look(r, 1);
+  r->rows_calm += T;
 }
 
+/* Whether a look should begin after this step: the same on all ranks, since what
+ * they were told of speeds is. */
+static int is_due(moerun__replacer *r) {
+  const moerun__ledger *ledger = &r->session->moe.ledger;
+  r->steps++;
+  if (r->options.every > 0) return r->steps >= r->options.every;
+  if (!r->session->moe.balances || ledger->num_steps == 0) return 0;
+  const int due = moerun__lasting_watch(&r->lasting, ledger->speed);
+  if (r->lasting.calm == 1) r->rows_calm = 0;
+  return due;
+}
+
+static moerun_status go_on(moerun__replacer *r, int due) {
+  moerun_status status = MOERUN_OK;
+  int ended = 0;
+  switch (r->phase) {
+  case MOERUN_REPLACER_WATCHES:
+    if (!due) break;
+    MOERUN_TRY(begin_look(r, 1));
+    if (!r->options.is_beside) MOERUN_TRY(end_look(r));
+    break;
+  case MOERUN_REPLACER_DECIDES:
+    MOERUN_TRY(moerun__replacer_ended(r, &ended));
+    if (ended) MOERUN_TRY(end_look(r));
+    break;
+  case MOERUN_REPLACER_MOVES: MOERUN_TRY(move_layer(r)); break;
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__replacer_step(moerun__replacer *r, int32_t T) {
+  moerun_status status = MOERUN_OK;
+  if (r->model->comm->size == 1) return MOERUN_OK; /* all rows are at home */
+  keep_rows(r, T);
+  const int due = is_due(r);
+  moerun__stage_begin(&r->session->stats);
+  MOERUN_TRY(go_on(r, due));
+  moerun__stage_end(&r->session->stats, MOERUN_STAGE_REPLACE);
+done:
+  return status;
+}
+
+/* A look under way decides no more; what the last move has saved is counted by
+ * what it has seen. */
 moerun_status moerun__replacer_end(moerun__replacer *r) {
-  return r->before != NULL ? look(r, 0) : MOERUN_OK;
+  moerun_status status = MOERUN_OK;
+  moerun_placement_destroy(r->next);
+  r->next = NULL;
+  if (r->phase == MOERUN_REPLACER_DECIDES) {
+    moerun__replacer_join(r, 1);
+    r->decides = 0;
+    moerun__replacer_start(r);
+    MOERUN_TRY(end_look(r));
+  } else if (r->before != NULL) {
+    MOERUN_TRY(begin_look(r, 0));
+    MOERUN_TRY(end_look(r));
+  }
+done:
+  return status;
 }

@@ -6,11 +6,16 @@
 #include "runtime/session.h"
 
 typedef struct moerun__replace_options {
-  int32_t every;  /* steps between two looks, >= 1 */
+  int32_t every;  /* steps between two looks; 0: looks come where ranks differ
+                     in speed, or have, and that has lasted
+                     (moerun__lasting_watch), and move experts for that alone */
   int32_t window; /* of tokens of all ranks together, the latest before a look:
                      what is looked at, >= 1                                  */
   int32_t spare_slots; /* experts that each rank has room for in each layer
                           beyond an even share                              */
+  int32_t is_beside;   /* 1: ranks decide beside their steps and one layer moves
+                        after each; 0: steps with a look wait for all of it,
+                        so that no clock decides when experts move          */
 } moerun__replace_options;
 
 /* What came of it, the same on all ranks. A move repays itself if the bytes of
@@ -50,10 +55,14 @@ moerun_status moerun__replacer_create(moerun__replacer **out,
 void moerun__replacer_destroy(moerun__replacer *replacer);
 
 /* [collective] After a step with T rows on this rank. Allocates nothing unless
- * it is a step with a look. */
+ * there is a look or a move. */
 moerun_status moerun__replacer_step(moerun__replacer *replacer, int32_t T);
-/* [collective] After the last step: counts what the last move has saved. */
+/* [collective] After the last step: counts what the last move has saved. What
+ * was decided and has not moved yet stays where it is. */
 moerun_status moerun__replacer_end(moerun__replacer *replacer);
+/* Before the session or the model are destroyed after a failure: nothing is
+ * decided beside the steps any more. */
+void moerun__replacer_stop(moerun__replacer *replacer);
 
 moerun__replace_count moerun__replacer_count(const moerun__replacer *replacer);
 

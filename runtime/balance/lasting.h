@@ -6,9 +6,16 @@
 
 #include "runtime/base/arena.h"
 
+enum {
+  MOERUN_LASTING_FIRST = 8, /* steps without a change, after which placements */
+  MOERUN_LASTING_LAST = 1024, /* are looked at, then after twice as many, … */
+};
+
 typedef struct moerun__lasting {
   int32_t num_ranks; /* R */
   int32_t *speed;    /* [R] that placements follow, as moerun__speed.applied */
+  int32_t *told;     /* [R] in the last step that was watched */
+  int32_t calm;      /* steps since any of them changed */
   int64_t *changes;  /* [R] of the rank's speed up to the last look */
   double *relative;  /* [R] of the fastest rank's, those within the dead band
                         of it 1                                            */
@@ -25,7 +32,14 @@ void moerun__lasting_clear(moerun__lasting *lasting);
  * outside the dead band (MOERUN_SPEED_NOISE) of what was followed. */
 void moerun__lasting_see(moerun__lasting *lasting, int32_t rank, int32_t speed,
                          int64_t changes);
-/* After all ranks were seen. */
-void moerun__lasting_conclude(moerun__lasting *lasting);
+/* After all ranks were seen. Returns 1 if what is followed has changed. */
+int moerun__lasting_conclude(moerun__lasting *lasting);
+
+/* In each step, with what all ranks told in it: speed[R]. Returns 1 where a look
+ * is due: some rank is slow, or placements were made for one that was, and
+ * nothing has changed for FIRST steps, for twice as many, and so on up to LAST.
+ * What has lasted for n steps is taken to last for n more, so that moves which
+ * do not repay at the first of these looks may at the next. */
+int moerun__lasting_watch(moerun__lasting *lasting, const int32_t *speed);
 
 #endif

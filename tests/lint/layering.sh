@@ -73,6 +73,10 @@ FNR == 1 {
   if (library && FILENAME !~ /base\/memory\.c$/)
     broken("allocation goes through runtime/base/memory.h")
 }
+/^ *# *include *<(threads|pthread)\.h>/ {
+  if (library && FILENAME !~ /^runtime\/replacer\.h$/)
+    broken("placements are solved in a thread, and nothing else is")
+}
 /(^|[^a-z_])(exit|_exit|abort|MPI_Abort) *\(/ {
   if (library) broken("a library does not end the program")
 }

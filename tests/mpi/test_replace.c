@@ -4,7 +4,7 @@
 #include "placement/replan.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
-#include "runtime/replace.h"
+#include "runtime/replacer.h"
 #include "support/engine_run.h"
 #include "support/model_world.h"
 
@@ -62,6 +62,9 @@ static moerun_placement *make_placement(int has_replicas) {
 /* Speeds that are counted, so that no rank is slow by the machine's load. */
 static moerun__faults counted;
 
+/* Whether looks go on beside the steps. */
+static int32_t is_beside;
+
 /* Without `every` nothing is ever replaced. Rows that balancing moves are not
  * foreseen: where bytes are compared it is off. */
 static void set_up_with(rig *r, int has_replicas, int32_t every, int32_t window,
@@ -79,7 +82,8 @@ static void set_up_with(rig *r, int has_replicas, int32_t every, int32_t window,
   assert_all_ok(
       moerun__session_create_with(&r->session, r->model, &options, &extra));
   if (every == 0) return;
-  const moerun__replace_options how = {.every = every, .window = window};
+  const moerun__replace_options how = {
+      .every = every, .window = window, .is_beside = is_beside};
   const size_t before = moerun__alloc_live_bytes();
   assert_all_ok(
       moerun__replacer_create(&r->replacer, r->session, r->model, &how));
@@ -302,11 +306,112 @@ static void any_number_of_rows_is_looked_at(void **state) {
   free(logits);
 }
 
+/* ---- Beside the steps ------------------------------------------------------------ */
+
+static int32_t layers_that_differ(const moerun_placement *a,
+                                  const moerun_placement *b) {
+  int32_t count = 0;
+  for (int32_t l = 0; l < LAYERS; l++) {
+    count += !moerun__replan_same(a, b, l);
+  }
+  return count;
+}
+
+/* Steps without rows until the look has been decided and its layers have moved,
+ * one after each step. Returns after how many of them a layer moved. */
+static int32_t finish_look(rig *r) {
+  int32_t moves = 0;
+  while (r->replacer->phase != MOERUN_REPLACER_WATCHES) {
+    moerun_placement *before = NULL;
+    const moerun_placement *now = r->model->placement;
+    const moerun_placement *const layers[LAYERS] = {now, now, now};
+    assert_all_ok(moerun__placement_join(&before, LAYERS, layers, NULL, ""));
+    assert_all_ok(moerun__replacer_step(r->replacer, 0));
+    const int32_t changed = layers_that_differ(before, r->model->placement);
+    assert_all_ranks(changed <= 1);
+    moves += changed;
+    moerun_placement_destroy(before);
+  }
+  return moves;
+}
+
+/* What is decided beside the steps is what would have been decided in one, it
+ * comes in steps of a layer, and what it saved counts from the last of them. */
+static void looks_beside_the_steps_decide_the_same(void **state) {
+  (void)state;
+  enum { LOOKS = 3 };
+  rig still;
+  rig beside;
+  const size_t V = (size_t)shape.vocab_size;
+  float *want = calloc(V, sizeof *want);
+  float *found = calloc(V, sizeof *found);
+  set_up(&still, EVERY, STEPS * ROWS * test_size(), MOERUN_BALANCE_OFF);
+  is_beside = 1;
+  set_up(&beside, EVERY, STEPS * ROWS * test_size(), MOERUN_BALANCE_OFF);
+  is_beside = 0;
+  for (int32_t i = 0; i < LOOKS * EVERY; i++) {
+    assert_all_ok(forward(&still, i * ROWS, ROWS, want));
+    assert_all_ok(forward(&beside, i * ROWS, ROWS, found));
+    assert_all_ranks(memcmp(want, found, V * sizeof *want) == 0);
+    const moerun__replace_count last = moerun__replacer_count(beside.replacer);
+    assert_all_ok(moerun__replacer_step(still.replacer, ROWS));
+    assert_all_ok(moerun__replacer_step(beside.replacer, ROWS));
+    if ((i + 1) % EVERY != 0 || test_size() == 1) continue;
+    const moerun__replace_count now = moerun__replacer_count(beside.replacer);
+    assert_all_ranks(memcmp(&last, &now, sizeof now) == 0); /* under way */
+    const int32_t moves = finish_look(&beside);
+    const moerun__replace_count a = moerun__replacer_count(still.replacer);
+    const moerun__replace_count b = moerun__replacer_count(beside.replacer);
+    assert_all_ranks(memcmp(&a, &b, sizeof a) == 0);
+    assert_all_ranks((moves > 0) == (b.moves > last.moves));
+    assert_all_ranks(layers_that_differ(still.model->placement,
+                                        beside.model->placement) == 0);
+  }
+  assert_all_ranks((moerun__replacer_count(beside.replacer).moves > 0) ==
+                   can_gain());
+  assert_all_ok(moerun__replacer_end(still.replacer));
+  assert_all_ok(moerun__replacer_end(beside.replacer));
+  const moerun__replace_count a = moerun__replacer_count(still.replacer);
+  const moerun__replace_count b = moerun__replacer_count(beside.replacer);
+  assert_all_ranks(memcmp(&a, &b, sizeof a) == 0);
+  tear_down(&still);
+  tear_down(&beside);
+  free(want);
+  free(found);
+}
+
+/* In the middle of a look, and in the middle of its moves. */
+static void a_run_may_end_at_any_time(void **state) {
+  (void)state;
+  float *logits = calloc((size_t)shape.vocab_size, sizeof *logits);
+  if (test_size() == 1) skip();
+  for (int amid_moves = 0; amid_moves < 2; amid_moves++) {
+    rig r;
+    is_beside = 1;
+    set_up(&r, EVERY, STEPS * ROWS * test_size(), MOERUN_BALANCE_OFF);
+    is_beside = 0;
+    for (int32_t i = 0; i < EVERY; i++) {
+      assert_all_ok(forward(&r, i * ROWS, ROWS, logits));
+      assert_all_ok(moerun__replacer_step(r.replacer, ROWS));
+    }
+    while (amid_moves && r.replacer->phase == MOERUN_REPLACER_DECIDES) {
+      assert_all_ok(moerun__replacer_step(r.replacer, 0));
+    }
+    assert_all_ok(moerun__replacer_end(r.replacer));
+    const moerun__replace_count count = moerun__replacer_count(r.replacer);
+    assert_all_ranks(same_on_all_ranks(&count));
+    assert_all_ranks(count.moves == (amid_moves && can_gain()));
+    assert_all_ranks(r.model->placement == r.placement);
+    tear_down(&r);
+  }
+  free(logits);
+}
+
 /* ---- The engine ----------------------------------------------------------------- */
 
 static int32_t prompts[RUN_REQUESTS][PROMPT];
 static moerun__request requests[RUN_REQUESTS];
-static run_result results[2][RUN_REQUESTS];
+static run_result results[3][RUN_REQUESTS];
 static int32_t order[RUN_REQUESTS];
 
 /* Of the same words on all ranks, some of them sampled. */
@@ -331,7 +436,7 @@ static void make_requests(void) {
 static void an_engine_run_keeps_its_outputs(void **state) {
   (void)state;
   make_requests();
-  for (int replaces = 0; replaces < 2; replaces++) {
+  for (int replaces = 0; replaces < 3; replaces++) {
     rig r;
     run_state run = {.request = requests,
                      .order = order,
@@ -339,7 +444,9 @@ static void an_engine_run_keeps_its_outputs(void **state) {
                      .result = results[replaces]};
     moerun__progress progress;
     int stopped = 0;
+    is_beside = replaces == 2;
     set_up(&r, replaces ? 5 : 0, 4096, MOERUN_BALANCE_AUTO);
+    is_beside = 0;
     const moerun__engine_options how = {.prefill_chunk = 40,
                                         .replacer = r.replacer};
     const moerun__engine_callbacks callbacks = {&run, run_next, run_finished,
@@ -349,11 +456,12 @@ static void an_engine_run_keeps_its_outputs(void **state) {
     if (replaces) {
       const moerun__replace_count count = moerun__replacer_count(r.replacer);
       assert_all_ranks(same_on_all_ranks(&count));
-      assert_all_ranks((count.moves > 0) == can_gain());
+      if (replaces == 1) assert_all_ranks((count.moves > 0) == can_gain());
     }
     tear_down(&r);
+    assert_all_ranks(memcmp(results[0], results[replaces], sizeof results[0]) ==
+                     0);
   }
-  assert_all_ranks(memcmp(results[0], results[1], sizeof results[0]) == 0);
 }
 
 /* ---- Refusals --------------------------------------------------------------------- */
@@ -369,7 +477,7 @@ static void sessions_that_do_not_fit_are_refused(void **state) {
   assert_all_ranks(moerun__replacer_create(&r.replacer, plain, r.model, &how) ==
                    MOERUN_ERR_INVALID);
   assert_all_ranks(r.replacer == NULL);
-  how.every = 0;
+  how.every = -1;
   assert_all_ranks(moerun__replacer_create(&r.replacer, r.session, r.model,
                                            &how) == MOERUN_ERR_INVALID);
   moerun_session_destroy(plain);
@@ -382,6 +490,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(replicas_move_too),
       cmocka_unit_test(what_does_not_repay_stays),
       cmocka_unit_test(any_number_of_rows_is_looked_at),
+      cmocka_unit_test(looks_beside_the_steps_decide_the_same),
+      cmocka_unit_test(a_run_may_end_at_any_time),
       cmocka_unit_test(an_engine_run_keeps_its_outputs),
       cmocka_unit_test(sessions_that_do_not_fit_are_refused),
   };

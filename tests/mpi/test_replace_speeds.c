@@ -2,7 +2,7 @@
  * second look, gets them back when it is fast again, and no output changes. All
  * in counts, of faults whose clock is counted. */
 #include "runtime/base/rng.h"
-#include "runtime/replace.h"
+#include "runtime/replacer.h"
 #include "support/model_world.h"
 
 #include <stdlib.h>
@@ -204,6 +204,45 @@ static void experts_leave_a_slow_rank_and_return(void **state) {
   tear_down(&r);
 }
 
+/* Nothing is asked for: looks come after a slowness has lasted for 8 steps, 16,
+ * …, and after the rank has recovered. Before that there is none. */
+static void slowness_that_lasts_calls_for_looks(void **state) {
+  (void)state;
+  enum { STEPS = 110, FROM = 20, TO = 70 };
+  rig r;
+  rig still;
+  char fault[80];
+  int64_t demand[STEPS];
+  int64_t moves[STEPS];
+  if (test_size() == 1) skip();
+  (void)snprintf(fault, sizeof fault,
+                 "rank=%d,compute=4x,from=%d,to=%d,clock=counted",
+                 test_size() - 1, FROM, TO);
+  set_up(&r, fault, MOERUN_BALANCE_AUTO, EVERY, ROOM);
+  r.replacer->options.every = 0;
+  set_up(&still, NULL, MOERUN_BALANCE_OFF, 0, 0);
+  for (int32_t i = 0; i < STEPS; i++) {
+    step(&r, i);
+    step(&still, i);
+    assert_all_ranks(memcmp(r.logits, still.logits, VOCAB * sizeof *r.logits) ==
+                     0);
+    demand[i] = sum_of(demand_on(&r, test_size() - 1));
+    assert_all_ok(moerun__replacer_step(r.replacer, ROWS));
+    moves[i] = moerun__replacer_count(r.replacer).moves;
+    if (i < FROM) {
+      assert_all_ranks(moerun__replacer_count(r.replacer).looks == 0);
+    }
+  }
+  assert_all_ranks(moves[FROM + 7] == 0 && moves[FROM + 12] == 1);
+  assert_all_ranks(2 * demand[FROM + 16] < demand[FROM]);
+  assert_all_ranks(2 * demand[TO - 1] < demand[FROM]);
+  assert_all_ranks(moves[STEPS - 1] > moves[TO]);
+  assert_all_ranks(demand[STEPS - 1] > 2 * demand[TO]);
+  assert_all_ok(moerun__replacer_end(r.replacer));
+  tear_down(&r);
+  tear_down(&still);
+}
+
 /* As many experts as the others, but colder ones. */
 static void without_room_a_slow_rank_has_cold_experts(void **state) {
   (void)state;
@@ -255,6 +294,7 @@ static void equal_speeds_place_by_traffic_alone(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(experts_leave_a_slow_rank_and_return),
+      cmocka_unit_test(slowness_that_lasts_calls_for_looks),
       cmocka_unit_test(without_room_a_slow_rank_has_cold_experts),
       cmocka_unit_test(equal_speeds_place_by_traffic_alone),
   };

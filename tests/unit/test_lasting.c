@@ -106,6 +106,45 @@ static void all_slower_is_equal(void **state) {
   }
 }
 
+/* After 8 steps, 16, … up to 1024, and anew after each change; never while all
+ * are and were equal. */
+static void looks_are_due_where_slowness_lasts(void **state) {
+  (void)state;
+  moerun__lasting lasting;
+  int32_t speed[R] = {0, 0, 0};
+  start(&lasting);
+  for (int32_t i = 0; i < 5000; i++) {
+    assert_int_equal(moerun__lasting_watch(&lasting, speed), 0);
+  }
+  speed[1] = -MOERUN_SPEED_NOISE; /* still equal */
+  for (int32_t i = 0; i < 100; i++) {
+    assert_int_equal(moerun__lasting_watch(&lasting, speed), 0);
+  }
+  speed[1] = -MOERUN_SPEED_NOISE - 1;
+  for (int32_t i = 1; i < 5000; i++) {
+    const int due = i == 8 || i == 16 || i == 32 || i == 64 || i == 128 ||
+                    i == 256 || i == 512 || i == 1024;
+    assert_int_equal(moerun__lasting_watch(&lasting, speed), due);
+  }
+  for (int32_t i = 0; i < 100; i++) { /* one that flaps is not looked at */
+    speed[1] = i / 7 % 2 ? 0 : -32;
+    assert_int_equal(moerun__lasting_watch(&lasting, speed), 0);
+  }
+}
+
+/* A slow rank that experts have left and that is fast again gets them back. */
+static void recovery_is_due_too(void **state) {
+  (void)state;
+  moerun__lasting lasting;
+  const int32_t speed[R] = {0, 0, 0};
+  start(&lasting);
+  look(&lasting, -32, 0);
+  assert_int_equal(lasting.counts, 1);
+  for (int32_t i = 1; i <= 8; i++) {
+    assert_int_equal(moerun__lasting_watch(&lasting, speed), i == 8);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(only_what_lasts_is_followed),
@@ -113,6 +152,8 @@ int main(void) {
       cmocka_unit_test(the_dead_band_is_left_alone),
       cmocka_unit_test(loads_count_from_then_on),
       cmocka_unit_test(all_slower_is_equal),
+      cmocka_unit_test(looks_are_due_where_slowness_lasts),
+      cmocka_unit_test(recovery_is_due_too),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
