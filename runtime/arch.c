@@ -2,20 +2,17 @@
  * model can be built are required here, although the Hugging Face classes fall
  * back to those of one release. What changes the arithmetic and is not
  * implemented is refused (rotary scaling, a window in force, a bias of the
- * output projection, quantisation), never ignored. Every size is bounded so that
+ * output projection, quantisation, code of its own), never ignored. Every size is bounded so that
  * any product of three of them and an element's bytes fits 63 bits. */
 #include "runtime/arch.h"
 
 #include "runtime/arch_row.h"
-#include "runtime/base/file.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum {
   MAX_LAYERS = 1024,
@@ -24,7 +21,6 @@ enum {
   MAX_EXPERTS = INT16_MAX, /* ids are int16 in traces */
   MAX_VOCAB = 1 << 24,
   MAX_POSITIONS = 1 << 24,
-  MAX_CONFIG_BYTES = 4 << 20,
   MAX_LIST = 256, /* characters of a list of names in a message */
 };
 
@@ -148,63 +144,6 @@ done:
   return status;
 }
 
-static moerun_status require_plain_rope(const json_t *root, const char *key,
-                                        const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const json_t *rope = json_object_get(root, key);
-  const char *type = NULL;
-  double factor = 1.0;
-  const double one = 1.0;
-  if (rope == NULL || json_is_null(rope)) goto done;
-  MOERUN_REQUIRE(json_is_object(rope), MOERUN_ERR_FORMAT,
-                 "%s: key \"%s\": expected an object or null, found %s", origin,
-                 key, moerun__json_kind(rope));
-  MOERUN_TRY(moerun__json_text(&type, rope, "rope_type", 0, origin));
-  if (type == NULL) { /* the key's older name */
-    MOERUN_TRY(moerun__json_text(&type, rope, "type", 0, origin));
-  }
-  /* Without a type only the base may stand here (transformers 5). */
-  const int plain = type != NULL ? strcmp(type, "default") == 0
-                                 : json_object_get(rope, "factor") == NULL;
-  MOERUN_REQUIRE(plain, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"%s\": expected rope_type \"default\" or null "
-                 "(rotary scaling is not implemented), found \"%s\"",
-                 origin, key, type != NULL ? type : "a factor without a type");
-  MOERUN_TRY(moerun__json_double(&factor, rope, "partial_rotary_factor", 0.0,
-                                 1.0, &one, origin));
-  MOERUN_REQUIRE(factor == 1.0, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"%s\": partial_rotary_factor: expected 1, found %g",
-                 origin, key, factor);
-done:
-  return status;
-}
-
-/* The base: rope_parameters (transformers 5) before rope_theta. */
-static moerun_status read_rope(moerun__model_config *config, const json_t *root,
-                               const char *origin) {
-  moerun_status status = MOERUN_OK;
-  double theta = config->arch->default_theta;
-  double factor = 1.0;
-  const double one = 1.0;
-  MOERUN_TRY(require_plain_rope(root, "rope_scaling", origin));
-  MOERUN_TRY(require_plain_rope(root, "rope_parameters", origin));
-  MOERUN_TRY(moerun__json_double(&factor, root, "partial_rotary_factor", 0.0,
-                                 1.0, &one, origin));
-  MOERUN_REQUIRE(factor == 1.0, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"partial_rotary_factor\": expected 1, found %g",
-                 origin, factor);
-  MOERUN_TRY(moerun__json_double(&theta, root, "rope_theta", 1.0, 1e15, &theta,
-                                 origin));
-  const json_t *rope = json_object_get(root, "rope_parameters");
-  if (json_is_object(rope)) {
-    MOERUN_TRY(moerun__json_double(&theta, rope, "rope_theta", 1.0, 1e15,
-                                   &theta, origin));
-  }
-  config->rope_theta = theta;
-done:
-  return status;
-}
-
 /* That no layer sees a window only. A window that is not in force may have any
  * value (transformers 5 writes 0); null is none, a missing key the default. */
 static moerun_status require_no_window(const moerun__model_config *config,
@@ -260,6 +199,38 @@ static moerun_status require_full_attention(const moerun__model_config *config,
                    "%s: key \"layer_types\": element %zu: expected "
                    "\"full_attention\", found \"%s\"",
                    origin, i, type != NULL ? type : "no string");
+  }
+done:
+  return status;
+}
+
+/* A checkpoint that was written for other code than the family's own, which
+ * may compute anything. */
+static moerun_status refuse_other_classes(const moerun__arch *arch,
+                                          const json_t *root,
+                                          const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *map = json_object_get(root, "auto_map");
+  const json_t *classes = json_object_get(root, "architectures");
+  MOERUN_REQUIRE(map == NULL || json_is_null(map) ||
+                     (json_is_object(map) && json_object_size(map) == 0),
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"auto_map\": expected none, found code of the "
+                 "checkpoint's own, which is not run: remove the key if that "
+                 "code computes what %s of transformers does",
+                 origin, arch->class_name);
+  if (classes == NULL || json_is_null(classes)) goto done;
+  MOERUN_REQUIRE(json_is_array(classes), MOERUN_ERR_FORMAT,
+                 "%s: key \"architectures\": expected an array, found %s",
+                 origin, moerun__json_kind(classes));
+  for (size_t i = 0; i < json_array_size(classes); i++) {
+    const char *name = json_string_value(json_array_get(classes, i));
+    MOERUN_REQUIRE(name != NULL && strcmp(name, arch->class_name) == 0,
+                   MOERUN_ERR_UNSUPPORTED,
+                   "%s: key \"architectures\": expected \"%s\" for "
+                   "model_type \"%s\", found \"%s\"",
+                   origin, arch->class_name, arch->name,
+                   name != NULL ? name : "no string");
   }
 done:
   return status;
@@ -353,64 +324,6 @@ done:
   return status;
 }
 
-static moerun_status read_token(int32_t *out, const json_t *item,
-                                const char *key, int32_t vocab_size,
-                                const char *origin) {
-  moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(json_is_integer(item), MOERUN_ERR_FORMAT,
-                 "%s: key \"%s\": expected a token id, found %s", origin, key,
-                 moerun__json_kind(item));
-  const json_int_t id = json_integer_value(item);
-  MOERUN_REQUIRE(id >= 0 && id < vocab_size, MOERUN_ERR_FORMAT,
-                 "%s: key \"%s\": expected a token id 0 to %d, found %lld",
-                 origin, key, vocab_size - 1, (long long)id);
-  *out = (int32_t)id;
-done:
-  return status;
-}
-
-/* bos_token_id and eos_token_id (one id or a list) of either file; a missing
- * key leaves what is there, null means none. */
-static moerun_status read_tokens(moerun__model_config *config,
-                                 const json_t *root, const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const json_t *bos = json_object_get(root, "bos_token_id");
-  const json_t *eos = json_object_get(root, "eos_token_id");
-  if (json_is_null(bos)) {
-    config->bos_token = -1;
-  } else if (bos != NULL) {
-    MOERUN_TRY(read_token(&config->bos_token, bos, "bos_token_id",
-                          config->vocab_size, origin));
-  }
-  if (eos == NULL) goto done;
-  config->num_eos = 0;
-  if (json_is_null(eos)) goto done;
-  const size_t count = json_is_array(eos) ? json_array_size(eos) : 1;
-  MOERUN_REQUIRE(count <= MOERUN_MAX_EOS, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"eos_token_id\": expected at most %d ids, found %zu",
-                 origin, MOERUN_MAX_EOS, count);
-  for (size_t i = 0; i < count; i++) {
-    const json_t *item = json_is_array(eos) ? json_array_get(eos, i) : eos;
-    MOERUN_TRY(read_token(&config->eos_token[i], item, "eos_token_id",
-                          config->vocab_size, origin));
-    config->num_eos++;
-  }
-done:
-  return status;
-}
-
-static void default_tokens(moerun__model_config *config) {
-  const moerun__arch *arch = config->arch;
-  config->bos_token = -1;
-  if (arch->default_bos < config->vocab_size) {
-    config->bos_token = moerun__to_int(arch->default_bos);
-  }
-  if (arch->default_eos >= 0 && arch->default_eos < config->vocab_size) {
-    config->num_eos = 1;
-    config->eos_token[0] = moerun__to_int(arch->default_eos);
-  }
-}
-
 static moerun_status read_sizes(moerun__model_config *config,
                                 const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
@@ -450,11 +363,12 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
   MOERUN_TRY(find_row(&out->arch, root, origin));
   const moerun__arch *arch = out->arch;
   out->qk_norm = arch->qk_norm;
+  MOERUN_TRY(refuse_other_classes(arch, root, origin));
   MOERUN_TRY(refuse_others(root, origin));
   MOERUN_TRY(read_sizes(out, root, origin));
   MOERUN_TRY(read_experts(out, root, origin));
   MOERUN_TRY(read_heads(out, root, origin));
-  MOERUN_TRY(read_rope(out, root, origin));
+  MOERUN_TRY(moerun__arch_read_rope(out, root, origin));
   MOERUN_TRY(require_full_attention(out, root, origin));
   MOERUN_TRY(moerun__json_double(&out->norm_eps, root, "rms_norm_eps", 1e-30,
                                  1.0, &arch->default_eps, origin));
@@ -470,23 +384,9 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
                                    1e30, &no_clip, origin));
   }
   MOERUN_TRY(read_layers(out, root, origin));
-  default_tokens(out);
-  MOERUN_TRY(read_tokens(out, root, origin));
+  MOERUN_TRY(moerun__arch_read_tokens(out, root, origin));
 done:
   if (status != MOERUN_OK) moerun__model_config_clear(out);
-  return status;
-}
-
-static moerun_status load_generation(moerun__model_config *config,
-                                     const char *file) {
-  moerun_status status = MOERUN_OK;
-  struct stat facts;
-  json_t *root = NULL;
-  if (stat(file, &facts) != 0 && errno == ENOENT) goto done;
-  MOERUN_TRY(moerun__json_load(&root, file, MAX_CONFIG_BYTES));
-  MOERUN_TRY(read_tokens(config, root, file));
-done:
-  json_decref(root);
   return status;
 }
 
@@ -499,10 +399,10 @@ moerun_status moerun__model_config_load(moerun__model_config *out,
   memset(out, 0, sizeof *out);
   MOERUN_TRY(moerun__alloc(&file, bytes, 1));
   (void)snprintf(file, bytes, "%s/config.json", path);
-  MOERUN_TRY(moerun__json_load(&root, file, MAX_CONFIG_BYTES));
+  MOERUN_TRY(moerun__json_load(&root, file, MOERUN_MAX_CONFIG_BYTES));
   MOERUN_TRY(moerun__model_config_parse(out, root, file));
   (void)snprintf(file, bytes, "%s/generation_config.json", path);
-  MOERUN_TRY(load_generation(out, file));
+  MOERUN_TRY(moerun__arch_load_generation(out, file));
 done:
   if (status != MOERUN_OK) moerun__model_config_clear(out);
   json_decref(root);

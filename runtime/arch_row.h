@@ -53,6 +53,7 @@ struct moerun__arch {
 
 enum {
   MOERUN_MAX_WIDTH = 1 << 17, /* H, F, heads * head_dim, shared experts */
+  MOERUN_MAX_CONFIG_BYTES = 4 << 20, /* of config.json and the like */
 };
 
 /* num_home (arch_home.c), once num_experts is known. */
@@ -63,5 +64,17 @@ moerun_status moerun__arch_read_home(moerun__model_config *config,
  * known. */
 moerun_status moerun__arch_read_moe(moerun__model_config *config,
                                     const json_t *root, const char *origin);
+
+/* rope_theta (arch_rope.c); every other rule of rotary positions is refused. */
+moerun_status moerun__arch_read_rope(moerun__model_config *config,
+                                     const json_t *root, const char *origin);
+
+/* bos_token and eos_token (arch_tokens.c), once vocab_size is known: the
+ * family's, unless config.json says otherwise. */
+moerun_status moerun__arch_read_tokens(moerun__model_config *config,
+                                       const json_t *root, const char *origin);
+/* The same from a generation_config.json, which may be missing. */
+moerun_status moerun__arch_load_generation(moerun__model_config *config,
+                                           const char *file);
 
 #endif

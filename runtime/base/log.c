@@ -1,9 +1,11 @@
 #include "runtime/base/log.h"
 
+#include "runtime/base/digest.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { LINE_BYTES = 1280 };
+enum { LINE_BYTES = 1280, REMEMBERED = 64 };
 
 static void to_stderr(moerun__log_level level, const char *line) {
   static const char *const names[] = {"error: ", "warning: ", "", "debug: "};
@@ -16,6 +18,20 @@ static moerun__log_callback current_callback = to_stderr;
 static int32_t this_rank = 0;
 static int32_t rank_count = 1;
 
+/* What was warned of already: a model's files are read more than once, to be
+ * checked, to predict memory and to be loaded. */
+static uint64_t remembered[REMEMBERED];
+static int num_remembered = 0;
+
+static int is_repeated(const char *line) {
+  const uint64_t digest = moerun__digest_text(MOERUN_DIGEST_START, line);
+  for (int i = 0; i < num_remembered; i++) {
+    if (remembered[i] == digest) return 1;
+  }
+  if (num_remembered < REMEMBERED) remembered[num_remembered++] = digest;
+  return 0;
+}
+
 void moerun__log_set_level(moerun__log_level level) {
   current_level = level;
 }
@@ -27,6 +43,7 @@ void moerun__log_set_rank(int32_t rank, int32_t num_ranks) {
 
 void moerun__log_set_callback(moerun__log_callback callback) {
   current_callback = callback != NULL ? callback : to_stderr;
+  num_remembered = 0;
 }
 
 void moerun__log(moerun__log_level level, int root_only, const char *format,
@@ -41,5 +58,6 @@ void moerun__log(moerun__log_level level, int root_only, const char *format,
   va_start(arguments, format);
   (void)vsnprintf(line + used, sizeof line - (size_t)used, format, arguments);
   va_end(arguments);
+  if (level == MOERUN_LOG_WARN && is_repeated(line)) return;
   current_callback(level, line);
 }

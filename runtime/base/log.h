@@ -1,6 +1,7 @@
 /* Two macros: LOG_ROOT speaks on rank 0 only, LOG_RANK on each rank with
  * "[r3/8]" in front. One callback, stderr by default. No logs in per-row
- * code. A number never appears without its unit. */
+ * code. A number never appears without its unit. A warning is given once,
+ * however often its cause is met. */
 #ifndef MOERUN_BASE_LOG_H
 #define MOERUN_BASE_LOG_H
 
@@ -18,6 +19,7 @@ typedef void (*moerun__log_callback)(moerun__log_level level, const char *line);
 /* Default: errors and warnings, to stderr, as a program of one rank. */
 void moerun__log_set_level(moerun__log_level level);
 void moerun__log_set_rank(int32_t rank, int32_t num_ranks);
+/* Warnings that were given before may come again. NULL: stderr. */
 void moerun__log_set_callback(moerun__log_callback callback);
 
 void moerun__log(moerun__log_level level, int root_only, const char *format,

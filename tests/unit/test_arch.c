@@ -3,6 +3,7 @@
 #include "runtime/base/file.h"
 #include "support/config_text.h"
 #include "support/temp_dir.h"
+#include "support/warnings.h"
 
 /* Only what has no default. */
 static const char qwen3[] =
@@ -271,19 +272,122 @@ static const refusal refusals[] = {
      "with experts"},
     {qwen3, "{\"decoder_sparse_step\": 2, \"-intermediate_size\": 0}",
      "c: key \"intermediate_size\": expected an integer, found nothing"},
-    {qwen3, "{\"bos_token_id\": 300}",
-     "c: key \"bos_token_id\": expected a token id 0 to 299, found 300"},
-    {qwen3, "{\"eos_token_id\": -1}",
-     "c: key \"eos_token_id\": expected a token id 0 to 299, found -1"},
     {qwen3, "{\"eos_token_id\": [1, \"2\"]}",
      "c: key \"eos_token_id\": expected a token id, found a string"},
     {qwen3, "{\"eos_token_id\": [1, 2, 3, 4, 5, 6, 7, 8, 9]}",
      "c: key \"eos_token_id\": expected at most 8 ids, found 9"},
+    {qwen3, "{\"bos_token_id\": 1.0}",
+     "c: key \"bos_token_id\": expected a token id, found a real number"},
+    {qwen3, "{\"auto_map\": {\"AutoConfig\": \"configuration_x.XConfig\"}}",
+     "c: key \"auto_map\": expected none, found code of the checkpoint's own, "
+     "which is not run: remove the key if that code computes what "
+     "Qwen3MoeForCausalLM of transformers does"},
+    {mixtral, "{\"auto_map\": \"modeling_x.X\"}",
+     "c: key \"auto_map\": expected none, found code of the checkpoint's own, "
+     "which is not run: remove the key if that code computes what "
+     "MixtralForCausalLM of transformers does"},
+    {qwen3, "{\"architectures\": [\"Qwen3MoeForSequenceClassification\"]}",
+     "c: key \"architectures\": expected \"Qwen3MoeForCausalLM\" for "
+     "model_type "
+     "\"qwen3_moe\", found \"Qwen3MoeForSequenceClassification\""},
+    {olmoe, "{\"architectures\": [\"OlmoeForCausalLM\", \"MyModel\"]}",
+     "c: key \"architectures\": expected \"OlmoeForCausalLM\" for model_type "
+     "\"olmoe\", found \"MyModel\""},
+    {olmoe, "{\"architectures\": [1]}",
+     "c: key \"architectures\": expected \"OlmoeForCausalLM\" for model_type "
+     "\"olmoe\", found \"no string\""},
+    {olmoe, "{\"architectures\": \"OlmoeForCausalLM\"}",
+     "c: key \"architectures\": expected an array, found a string"},
+    {qwen3,
+     "{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\", "
+     "\"rope_theta\": 777}}}",
+     "c: key \"rope_parameters\": expected one set of parameters for all "
+     "layers, found parameters by kind of layer (\"full_attention\")"},
+    {mixtral,
+     "{\"rope_scaling\": {\"rope_theta\": 5, \"sliding_attention\": {}}}",
+     "c: key \"rope_scaling\": expected one set of parameters for all layers, "
+     "found parameters by kind of layer (\"sliding_attention\")"},
+    {qwen3, "{\"rope_scaling\": {\"rope_theta\": 0.5}}",
+     "c: key \"rope_theta\": expected 1 to 1e+15, found 0.5"},
 };
 
 static void refusals_name_key_expected_and_found(void **state) {
   (void)state;
   check_refusals(refusals, sizeof refusals / sizeof *refusals);
+}
+
+/* Where the base stands, and which of several counts: transformers 5.23 in the
+ * same order. */
+static void rope_base_is_found(void **state) {
+  (void)state;
+  static const struct {
+    const char *change;
+    double theta;
+  } bases[] = {
+      {"{\"rope_theta\": 50}", 50},
+      {"{\"rope_scaling\": {\"rope_type\": \"default\", \"rope_theta\": 777}}",
+       777},
+      {"{\"rope_scaling\": {\"rope_theta\": 777}, \"rope_theta\": 50}", 777},
+      {"{\"rope_parameters\": {\"rope_theta\": 777}, \"rope_theta\": 50}", 777},
+      {"{\"rope_parameters\": {\"rope_type\": \"default\"}, \"rope_theta\": "
+       "50}",
+       50},
+      {"{\"rope_parameters\": {\"rope_theta\": 3}, \"rope_scaling\": "
+       "{\"rope_theta\": 777}}",
+       777},
+      {"{\"rope_parameters\": {\"rope_theta\": 3}, \"rope_scaling\": "
+       "{\"type\": \"default\"}}",
+       1e6},
+      {"{\"rope_parameters\": {\"rope_theta\": 3}, \"rope_scaling\": {}}", 3},
+      {"{\"rope_parameters\": {\"rope_theta\": 3}, \"rope_scaling\": null}", 3},
+      {"{\"rope_parameters\": null, \"rope_scaling\": {\"rope_theta\": null}}",
+       1e6},
+  };
+  for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
+    moerun__model_config c;
+    assert_int_equal(read_changed(&c, mixtral, bases[i].change), MOERUN_OK);
+    assert_true(c.rope_theta == bases[i].theta);
+    moerun__model_config_clear(&c);
+  }
+}
+
+/* Ids that no text can have are left out with a warning, which comes once. */
+static void ids_outside_the_vocabulary_are_ignored(void **state) {
+  (void)state;
+  moerun__model_config c;
+  warnings_begin();
+  assert_int_equal(
+      read_changed(
+          &c, mixtral,
+          "{\"bos_token_id\": 300, \"pad_token_id\": 301, "
+          "\"eos_token_id\": [7, 50279, -1, 299, -2, 3, 4, 5, 6, 8, 9]}"),
+      MOERUN_OK);
+  assert_int_equal(c.bos_token, -1);
+  static const int32_t eos[] = {7, 299, 3, 4, 5, 6, 8, 9};
+  assert_int_equal(c.num_eos, 8);
+  assert_memory_equal(c.eos_token, eos, sizeof eos);
+  moerun__model_config_clear(&c);
+  assert_int_equal(read_changed(&c, mixtral, "{\"bos_token_id\": 300}"),
+                   MOERUN_OK);
+  moerun__model_config_clear(&c);
+  assert_string_equal(
+      warnings_text,
+      "c: key \"bos_token_id\": token id 300 is ignored: the vocabulary has "
+      "ids 0 to 299\n"
+      "c: key \"eos_token_id\": token id 50279 is ignored: the vocabulary has "
+      "ids 0 to 299\n"
+      "c: key \"eos_token_id\": token id -2 is ignored: the vocabulary has ids "
+      "0 to 299\n");
+  warnings_begin();
+  assert_int_equal(read_changed(&c, mixtral,
+                                "{\"bos_token_id\": -1, \"eos_token_id\": -1, "
+                                "\"auto_map\": {}, \"architectures\": "
+                                "[\"MixtralForCausalLM\"]}"),
+                   MOERUN_OK);
+  assert_true(c.bos_token == -1 && c.num_eos == 0);
+  moerun__model_config_clear(&c);
+  assert_string_equal(warnings_text, "");
+  warnings_end();
 }
 
 /* In any family; the gate has a row for each, and so many may be chosen. */
@@ -411,13 +515,10 @@ static void generation_config_wins(void **state) {
   assert_int_equal(c.eos_token[0], 11);
   moerun__model_config_clear(&c);
 
-  write_file(&dir, "generation_config.json", "{\"eos_token_id\": 300}");
-  assert_int_equal(moerun__model_config_load(&c, dir.path), MOERUN_ERR_FORMAT);
-  (void)snprintf(line, sizeof line,
-                 "%s/generation_config.json: key \"eos_token_id\": expected a "
-                 "token id 0 to 299, found 300",
-                 dir.path);
-  assert_string_equal(moerun_last_error(), line);
+  write_file(&dir, "generation_config.json", "{\"eos_token_id\": [2, -1]}");
+  assert_int_equal(moerun__model_config_load(&c, dir.path), MOERUN_OK);
+  assert_int_equal(c.num_eos, 1);
+  moerun__model_config_clear(&c);
 
   write_file(&dir, "config.json", "{\"vocab_size\": 3, \"vocab_size\": 4}");
   assert_int_equal(moerun__model_config_load(&c, dir.path), MOERUN_ERR_FORMAT);
@@ -436,6 +537,8 @@ int main(void) {
       cmocka_unit_test(families_have_their_defaults),
       cmocka_unit_test(keys_are_read),
       cmocka_unit_test(refusals_name_key_expected_and_found),
+      cmocka_unit_test(rope_base_is_found),
+      cmocka_unit_test(ids_outside_the_vocabulary_are_ignored),
       cmocka_unit_test(experts_at_home_are_read),
       cmocka_unit_test(names_and_shapes_follow_the_family),
       cmocka_unit_test(generation_config_wins),
