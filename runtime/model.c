@@ -10,6 +10,7 @@
 #include "runtime/model.h"
 
 #include "runtime/base/digest.h"
+#include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/weight_reader.h"
@@ -26,6 +27,8 @@ typedef struct model_walk {
   int32_t moe_only;
   int32_t *experts; /* [most slots of this rank] */
   size_t expert_bytes;
+  moerun__role embedding; /* whose name the embedding has in the checkpoint */
+  int has_both_heads;     /* although config.json says that they are one */
 } model_walk;
 
 /* A weight of its own from one to three roles, joined along the outputs. */
@@ -226,14 +229,13 @@ static moerun_status visit_step(moerun_model *model, model_walk *walk,
   moerun_status status = MOERUN_OK;
   moerun__weight_reader *reader = &walk->reader;
   const int32_t num_layers = reader->config->num_layers;
-  static const moerun__role embedding[] = {MOERUN_ROLE_EMBEDDING};
   static const moerun__role head[] = {MOERUN_ROLE_HEAD};
   moerun__layer unused = {0};
   if (step == 0) {
     MOERUN_TRY(moerun__reader_array(&model->layers, reader, (size_t)num_layers,
                                     sizeof *model->layers));
     if (walk->moe_only) goto done;
-    MOERUN_TRY(visit_weight(&model->embedding, reader, 0, 1, embedding));
+    MOERUN_TRY(visit_weight(&model->embedding, reader, 0, 1, &walk->embedding));
   } else if (step <= num_layers) {
     MOERUN_TRY(visit_layer(
         reader->counting ? &unused : &model->layers[step - 1], walk, step - 1));
@@ -271,6 +273,42 @@ done:
   return status;
 }
 
+/* ---- One tensor or two -------------------------------------------------------------- */
+
+static int is_stored(const moerun__weight_reader *reader, moerun__role role) {
+  char name[MOERUN_TENSOR_NAME];
+  (void)moerun__arch_tensor_name(name, reader->config->arch, role, 0, 0, 0);
+  return moerun__shards_find(reader->shards, name) != NULL;
+}
+
+/* What tie_word_embeddings means beside what is stored, as in transformers 5:
+ * of a tensor that is both embedding and head either name may be there, and a
+ * head that is stored beside the embedding is used whatever the key says. */
+static void resolve_head(model_walk *walk, moerun__model_config *config) {
+  const moerun__weight_reader *reader = &walk->reader;
+  walk->embedding = MOERUN_ROLE_EMBEDDING;
+  walk->has_both_heads = 0;
+  if (!config->tied_head || !is_stored(reader, MOERUN_ROLE_HEAD)) return;
+  if (is_stored(reader, MOERUN_ROLE_EMBEDDING)) {
+    config->tied_head = 0;
+    walk->has_both_heads = 1;
+  } else {
+    walk->embedding = MOERUN_ROLE_HEAD;
+  }
+}
+
+static void warn_of_heads(const moerun_model *model, const char *path) {
+  const moerun__weight *a = &model->embedding;
+  const moerun__weight *b = &model->head;
+  const size_t bytes =
+      moerun__weight_bytes(a->dtype, a->num_outputs, a->num_inputs);
+  if (a->dtype == b->dtype && memcmp(a->panels, b->panels, bytes) == 0) return;
+  LOG_ROOT(MOERUN_LOG_WARN,
+           "%s: config.json says tie_word_embeddings, but lm_head.weight is "
+           "stored and differs from model.embed_tokens.weight: both are used",
+           path);
+}
+
 /* ---- Before the walk --------------------------------------------------------------- */
 
 static moerun_status check_placement(const moerun__model_config *config,
@@ -305,6 +343,7 @@ static moerun_status walk_begin(model_walk *walk, moerun__shards **shards,
   walk->reader.config = config;
   walk->reader.shards = *shards;
   walk->reader.counting = 1;
+  resolve_head(walk, config);
   MOERUN_TRY(visit_model(&counted, walk, NULL));
 done:
   return status;
@@ -467,6 +506,7 @@ moerun_status moerun_model_load(moerun_model **out, moerun_comm *comm,
   MOERUN_TRY(moerun__comm_agree(comm, compare_ranks(comm, &walk)));
   walk.reader.counting = 0;
   MOERUN_TRY(visit_model(model, &walk, comm));
+  if (walk.has_both_heads && !walk.moe_only) warn_of_heads(model, path);
   model->weight_bytes = walk.reader.bytes;
   model->expert_bytes = walk.expert_bytes;
   *out = model;

@@ -33,7 +33,7 @@ typedef struct moerun__layer {
 struct moerun_model {
   moerun_comm *comm;                 /* borrowed */
   const moerun_placement *placement; /* borrowed */
-  moerun__model_config config;
+  moerun__model_config config;       /* tied_head: as the checkpoint has it */
   int32_t moe_only;
   moerun__layer *layers;    /* [num_layers] */
   moerun__weight embedding; /* V outputs, H inputs: row gather; also the head

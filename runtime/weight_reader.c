@@ -7,6 +7,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
+#include <stdio.h>
 #include <string.h>
 
 moerun_status moerun__reader_array(void *out_pointer,
@@ -36,6 +37,55 @@ static const moerun__tensor *find(const moerun__weight_reader *reader,
   return tensor;
 }
 
+/* Whether there is a tensor of this name with another ending. */
+static int has_ending(const moerun__weight_reader *reader, const char *name,
+                      size_t kept, const char *ending) {
+  char other[MOERUN_TENSOR_NAME + 32];
+  (void)snprintf(other, sizeof other, "%.*s%s", (int)kept, name, ending);
+  return moerun__shards_find(reader->shards, other) != NULL;
+}
+
+/* Quantised weights have names of their own or scales beside them; without
+ * quantization_config only those tell. *found is the first that is there. */
+static void find_quantised(const char **found, const char **method,
+                           const moerun__weight_reader *reader,
+                           const char *name) {
+  static const struct {
+    const char *ending;
+    const char *method;
+  } table[] = {
+      {".qweight", "GPTQ or AWQ"},        {".qzeros", "GPTQ or AWQ"},
+      {".scales", "GPTQ or AWQ"},         {".weight_scale_inv", "FP8 blocks"},
+      {".weight_scale", "FP8 or INT8"},   {".weight_packed", "packed integers"},
+      {".weight.absmax", "bitsandbytes"},
+  };
+  static const char plain[] = ".weight";
+  const size_t bytes = strlen(name);
+  const size_t kept = bytes - (sizeof plain - 1);
+  *found = NULL;
+  if (bytes < sizeof plain || strcmp(name + kept, plain) != 0) return;
+  for (size_t i = 0; i < sizeof table / sizeof *table && *found == NULL; i++) {
+    if (!has_ending(reader, name, kept, table[i].ending)) continue;
+    *found = table[i].ending;
+    *method = table[i].method;
+  }
+}
+
+static moerun_status refuse_quantised(const moerun__weight_reader *reader,
+                                      const char *name) {
+  moerun_status status = MOERUN_OK;
+  const char *found = NULL;
+  const char *method = NULL;
+  find_quantised(&found, &method, reader, name);
+  MOERUN_REQUIRE(found == NULL, MOERUN_ERR_UNSUPPORTED,
+                 "%s: tensor \"%s\": expected weights in F32, BF16 or F16, "
+                 "found \"%s\" of quantised ones (%s), which are not read: "
+                 "take a checkpoint that is not quantised",
+                 reader->path, name, found, method);
+done:
+  return status;
+}
+
 static moerun_status require(const moerun__tensor **out,
                              const moerun__weight_reader *reader,
                              moerun__role role, int32_t layer, int32_t expert) {
@@ -44,6 +94,7 @@ static moerun_status require(const moerun__tensor **out,
   *out = find(reader, role, layer, expert);
   (void)moerun__arch_tensor_name(name, reader->config->arch, role, layer,
                                  expert, 0);
+  MOERUN_TRY(refuse_quantised(reader, *out != NULL ? (*out)->name : name));
   MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_FORMAT,
                  "%s: tensor \"%s\": expected in the checkpoint, found nothing",
                  reader->path, name);
