@@ -9,11 +9,13 @@
 #include "launch/command.h"
 
 #include "comm/comm.h"
+#include "launch/help.h"
 #include "launch/launcher.h"
 #include "launch/signals.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/spelling.h"
 
 #include <moerun/moerun_mpi.h>
 
@@ -33,56 +35,23 @@ enum {
 };
 
 typedef struct subcommand {
-  const char *name;
+  const char *name; /* as in the configuration and in help.c */
   int uses_mpi;
   moerun_status (*run)(moerun__invocation *invocation);
-  const char *usage;
-  const char *summary;
 } subcommand;
 
 static const subcommand subcommands[] = {
-    {"run", 1, moerun__cmd_run,
-     "moerun run --model FOLDER --prompts FILE --output FILE [options]",
-     "complete prompts, or measure the perplexity of a text"},
-    {"profile", 1, moerun__cmd_run,
-     "moerun profile --model FOLDER --prompts FILE --trace FILE.npy [options]",
-     "the same, and record which experts each token met"},
-    {"info", 0, moerun__cmd_info, "moerun info [--model FOLDER] [options]",
-     "model, memory per rank before anything is allocated, build"},
-    {"synth", 0, moerun__cmd_synth, "moerun synth --output FOLDER [options]",
-     "write a random checkpoint in Hugging Face layout, of any size"},
-    {"place", 0, moerun__cmd_place, "moerun place --trace FILE [options]",
-     "solve a placement from recorded routing, and say what it is worth"},
+    {"run", 1, moerun__cmd_run},     {"profile", 1, moerun__cmd_run},
+    {"place", 0, moerun__cmd_place}, {"info", 0, moerun__cmd_info},
+    {"synth", 0, moerun__cmd_synth},
 };
+enum { NUM_SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
 static const subcommand *find_subcommand(const char *name) {
-  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
+  for (int i = 0; i < NUM_SUBCOMMANDS; i++) {
     if (strcmp(subcommands[i].name, name) == 0) return &subcommands[i];
   }
   return NULL;
-}
-
-/* ---- Help --------------------------------------------------------------------- */
-
-static void print_help(void) {
-  (void)fputs("usage: moerun SUBCOMMAND [options]\n\n", stdout);
-  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
-    (void)printf("  %-9s %s%s\n", subcommands[i].name, subcommands[i].summary,
-                 subcommands[i].uses_mpi ? " (under mpirun or srun)" : "");
-  }
-  (void)fputs("\n`moerun SUBCOMMAND --help` lists the options, "
-              "`moerun --version` the build.\n",
-              stdout);
-}
-
-static void print_subcommand_help(const subcommand *command) {
-  (void)printf("usage: %s\n\n%s\n", command->usage, command->summary);
-  moerun__config_print_options(stdout, command->name);
-  (void)fputs(
-      "\nAn option --some-key is also the variable MOERUN_SOME_KEY and "
-      "the key some_key\nof the --config file. An option is stronger than "
-      "a variable, a variable is\nstronger than the file.\n",
-      stdout);
 }
 
 /* ---- The end -------------------------------------------------------------------- */
@@ -316,34 +285,80 @@ done:;
 
 /* ---- Start ------------------------------------------------------------------------ */
 
+static int is_help(const char *argument) {
+  return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
+}
+
 static int has_help(int argc, char **argv) {
-  for (int i = 1; i < argc; i++) {
-    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return 1;
+  for (int i = 2; i < argc; i++) {
+    if (is_help(argv[i])) return 1;
   }
   return 0;
 }
 
+/* The first argument is none of the subcommands. */
+static int refuse_subcommand(const char *name) {
+  const char *nearest = NULL;
+  int least = -1;
+  for (int i = 0; i < NUM_SUBCOMMANDS; i++) {
+    const char *word = subcommands[i].name;
+    const int distance = moerun__spelling_distance(name, strlen(name), word);
+    if (distance < 0 || (least >= 0 && distance >= least)) continue;
+    least = distance;
+    nearest = word;
+  }
+  if (nearest != NULL) {
+    (void)fprintf(stderr,
+                  "moerun: expected a subcommand, found %.100s: did you mean "
+                  "`moerun %s`?\n",
+                  name, nearest);
+  } else {
+    (void)fprintf(stderr,
+                  "moerun: expected a subcommand, found %.100s; `moerun help` "
+                  "lists them\n",
+                  name);
+  }
+  return EXIT_USAGE;
+}
+
+/* `moerun help [SUBCOMMAND]`, `moerun SUBCOMMAND --help`, `moerun --help`. */
+static int help(int argc, char **argv) {
+  const char *name = NULL;
+  if (find_subcommand(argv[1]) != NULL) name = argv[1];
+  if (name == NULL && argc > 2 && !is_help(argv[2])) name = argv[2];
+  if (name != NULL && find_subcommand(name) == NULL) {
+    return refuse_subcommand(name);
+  }
+  if (name != NULL) {
+    moerun__help_print_subcommand(stdout, name);
+  } else {
+    moerun__help_print(stdout);
+  }
+  return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv) {
-  const subcommand *command = argc > 1 ? find_subcommand(argv[1]) : NULL;
-  const int wants_help = has_help(argc, argv);
+  int code = EXIT_SUCCESS;
+  if (argc < 2) {
+    moerun__help_print(stderr);
+    return EXIT_USAGE;
+  }
+  const subcommand *command = find_subcommand(argv[1]);
+  const int wants_help = strcmp(argv[1], "help") == 0 || is_help(argv[1]) ||
+                         (command != NULL && has_help(argc, argv));
   if (command != NULL && !wants_help) {
     return command->uses_mpi
                ? run_on_ranks(command, &argc, &argv)
                : run_alone(command, argc - 2, (const char *const *)argv + 2);
   }
-  if (command != NULL) {
-    print_subcommand_help(command);
-  } else if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+  if (wants_help) {
+    code = help(argc, argv);
+  } else if (strcmp(argv[1], "--version") == 0) {
     moerun__print_build(stdout);
-  } else if (wants_help) {
-    print_help();
   } else {
-    (void)fprintf(stderr,
-                  "moerun: expected a subcommand, found %.100s; "
-                  "`moerun --help` lists them\n",
-                  argc > 1 ? argv[1] : "none");
-    return EXIT_USAGE;
+    code = refuse_subcommand(argv[1]);
   }
+  if (code != EXIT_SUCCESS) return code;
   moerun__invocation invocation = {0};
   const moerun_status status = flush_output(&invocation);
   if (status != MOERUN_OK) print_error(0);

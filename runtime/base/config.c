@@ -7,6 +7,7 @@
 #include "runtime/base/config_rows.h"
 
 #include "runtime/base/memory.h"
+#include "runtime/base/spelling.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -81,6 +82,20 @@ int moerun__config_find(unsigned used_by, const char *name, size_t length) {
     if (first < 0) first = i;
   }
   return first;
+}
+
+int moerun__config_nearest(unsigned used_by, const char *name, size_t length) {
+  const moerun__config_row *row = NULL;
+  int nearest = -1;
+  int least = 0;
+  for (int i = 0; (row = moerun__config_row_at(i)) != NULL; i++) {
+    if ((row->used_by & used_by) == 0) continue;
+    const int distance = moerun__spelling_distance(name, length, row->key);
+    if (distance < 0 || (nearest >= 0 && distance >= least)) continue;
+    nearest = i;
+    least = distance;
+  }
+  return nearest;
 }
 
 /* ---- One value --------------------------------------------------------------- */

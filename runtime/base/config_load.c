@@ -17,6 +17,36 @@ extern char **environ;
 
 enum { NAME_BYTES = 64 };
 
+/* ---- Misspelt names ------------------------------------------------------------ */
+
+/* What a message says behind a name that is no option. */
+enum { ADVICE_BYTES = 128 };
+
+/* Files and variables may have keys of any subcommand. */
+static const unsigned any_subcommand = ~0U;
+
+/* Writes ": did you mean X?" with the option nearest to name[length], spelt as
+ * a flag, a variable or a key; "" where none is near. */
+static void advise(char out[ADVICE_BYTES], unsigned used_by, const char *name,
+                   size_t length, const char *prefix_of_key) {
+  const int nearest = moerun__config_nearest(used_by, name, length);
+  if (nearest < 0) {
+    out[0] = '\0';
+    return;
+  }
+  const char *key = moerun__config_row_at(nearest)->key;
+  int used = snprintf(out, ADVICE_BYTES, ": did you mean %s", prefix_of_key);
+  for (; *key != '\0' && used < ADVICE_BYTES - 2; key++) {
+    char c = *key;
+    if (prefix_of_key[0] == '-' && c == '_') c = '-';
+    if (prefix_of_key[0] == 'M' && c >= 'a' && c <= 'z')
+      c = (char)(c - 'a' + 'A');
+    out[used++] = c;
+  }
+  out[used++] = '?';
+  out[used] = '\0';
+}
+
 /* ---- File ------------------------------------------------------------------- */
 
 static int is_blank(char c) {
@@ -55,9 +85,11 @@ static moerun_status set_from_line(moerun__config *config, const char *name,
   char *place = NULL;
   const int row =
       moerun__config_find(config->subcommand_bit, name, strlen(name));
+  char advice[ADVICE_BYTES];
+  advise(advice, any_subcommand, name, strlen(name), "");
   MOERUN_REQUIRE(row >= 0, MOERUN_ERR_INVALID,
-                 "%s: expected a configuration key, found \"%.100s\"", where,
-                 name);
+                 "%s: expected a configuration key, found \"%.100s\"%s", where,
+                 name, advice);
   moerun__config_value *value = &config->values[row];
   const char *key = moerun__config_row_at(row)->key;
   MOERUN_REQUIRE(strcmp(key, "config") != 0, MOERUN_ERR_INVALID,
@@ -133,18 +165,20 @@ done:
 static const char prefix[] = "MOERUN_";
 enum { PREFIX_LENGTH = sizeof prefix - 1 };
 
-/* Row of the variable name[length]: MOERUN_ and the key in capitals; -1: none. */
-static int find_variable(const moerun__config *config, const char *name,
-                         size_t length) {
-  char key[NAME_BYTES];
-  if (length - PREFIX_LENGTH >= sizeof key) return -1;
-  const size_t n = length - PREFIX_LENGTH;
-  for (size_t i = 0; i < n; i++) {
-    const char c = name[PREFIX_LENGTH + i];
-    if ((c >= 'a' && c <= 'z') || c == '-') return -1;
-    key[i] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+/* The key of the variable name[length]: what follows MOERUN_, in small letters.
+ * Returns whether it was written in capitals, as it has to be. */
+static int key_of_variable(char key[NAME_BYTES], const char *name,
+                           size_t length) {
+  const char *rest = name + PREFIX_LENGTH;
+  size_t n = 0;
+  int is_capital = length - PREFIX_LENGTH < NAME_BYTES;
+  for (; n + PREFIX_LENGTH < length && n < NAME_BYTES - 1; n++) {
+    const char c = rest[n];
+    if ((c >= 'a' && c <= 'z') || c == '-') is_capital = 0;
+    key[n] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   }
-  return moerun__config_find(config->subcommand_bit, key, n);
+  key[n] = '\0';
+  return is_capital;
 }
 
 /* Variables of the tests and benchmarks, which may be set for good. */
@@ -158,11 +192,18 @@ static moerun_status load_variable(moerun__config *config,
                                    const char *variable) {
   moerun_status status = MOERUN_OK;
   char name[2 * NAME_BYTES];
+  char key[NAME_BYTES];
+  char advice[ADVICE_BYTES];
   const size_t length = strcspn(variable, "=");
-  const int row = find_variable(config, variable, length);
+  const int is_capital = key_of_variable(key, variable, length);
+  const int row =
+      is_capital ? moerun__config_find(config->subcommand_bit, key, strlen(key))
+                 : -1;
   (void)snprintf(name, sizeof name, "%.*s", (int)length, variable);
+  advise(advice, any_subcommand, key, strlen(key), prefix);
   MOERUN_REQUIRE(row >= 0 && variable[length] == '=', MOERUN_ERR_INVALID,
-                 "environment variable %s: no such configuration key", name);
+                 "environment variable %s: no such configuration key%s", name,
+                 advice);
   MOERUN_TRY(moerun__config_set(config, row, variable + length + 1,
                                 MOERUN_CONFIG_ENVIRONMENT, name));
 done:
@@ -201,8 +242,13 @@ static moerun_status parse_flag(flag *out, const moerun__config *config,
   moerun_status status = MOERUN_OK;
   const unsigned used_by = config->subcommand_bit;
   const char *name = arguments[0];
+  char advice[ADVICE_BYTES];
+  char otherwise[ADVICE_BYTES];
+  const char *word = name + strspn(name, "-");
+  advise(advice, used_by, word, strcspn(word, "="), "--");
   MOERUN_REQUIRE(strncmp(name, "--", 2) == 0, MOERUN_ERR_INVALID,
-                 "expected an option such as --model, found \"%.100s\"", name);
+                 "expected an option such as --model, found \"%.100s\"%s", name,
+                 name[0] == '-' ? advice : "");
   const size_t length = strcspn(name + 2, "=");
   const int has_value = name[2 + length] == '=';
   const char *next = num_arguments > 1 ? arguments[1] : NULL;
@@ -226,8 +272,36 @@ static moerun_status parse_flag(flag *out, const moerun__config *config,
     if (row != NULL && row->type != MOERUN_CONFIG_BOOL) row = NULL;
     out->text = "false";
   }
-  MOERUN_REQUIRE(row != NULL, MOERUN_ERR_INVALID, "%.100s: no such option",
-                 name);
+  (void)snprintf(otherwise, sizeof otherwise,
+                 "; `moerun %s --help` lists the options", config->subcommand);
+  MOERUN_REQUIRE(row != NULL, MOERUN_ERR_INVALID, "unknown option %.*s%s",
+                 (int)(length < 100 ? length : 100) + 2, name,
+                 advice[0] != '\0' ? advice : otherwise);
+done:
+  return status;
+}
+
+/* A flag of another subcommand was typed for this one by mistake. */
+static moerun_status check_use(const moerun__config *config, int row,
+                               const char *name) {
+  moerun_status status = MOERUN_OK;
+  const char *key = moerun__config_row_at(row)->key;
+  const moerun__config_row *other = NULL;
+  unsigned used_by = 0;
+  char others[ADVICE_BYTES];
+  const char *subcommand = NULL;
+  int used = 0;
+  for (int i = 0; (other = moerun__config_row_at(i)) != NULL; i++) {
+    if (strcmp(other->key, key) == 0) used_by |= other->used_by;
+  }
+  for (int s = 0; (subcommand = moerun__config_subcommand(s)) != NULL; s++) {
+    if ((used_by >> s & 1U) == 0) continue;
+    used += snprintf(others + used, sizeof others - (size_t)used, "%s%s",
+                     used > 0 ? ", " : "", subcommand);
+  }
+  MOERUN_REQUIRE((used_by & config->subcommand_bit) != 0, MOERUN_ERR_INVALID,
+                 "%s: not an option of `moerun %s`, but of %s", name,
+                 config->subcommand, others);
 done:
   return status;
 }
@@ -241,10 +315,7 @@ static moerun_status load_flags(moerun__config *config, int num_arguments,
     MOERUN_TRY(parse_flag(&given, config, num_arguments - i, arguments + i));
     (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(arguments[i], "="),
                    arguments[i]);
-    MOERUN_REQUIRE((moerun__config_row_at(given.row)->used_by &
-                    config->subcommand_bit) != 0,
-                   MOERUN_ERR_INVALID, "%s: not an option of `moerun %s`", name,
-                   config->subcommand);
+    MOERUN_TRY(check_use(config, given.row, name));
     MOERUN_TRY(moerun__config_set(config, given.row, given.text,
                                   MOERUN_CONFIG_FLAG, name));
   }

@@ -6,9 +6,6 @@ static const moerun__config_row input[] = {
     TEXT_ROW("model", "folder", SIZED, RUNS,
              "Folder of a Hugging Face checkpoint: config.json and "
              "safetensors."),
-    TEXT_ROW("model", "folder", PLACE, 0,
-             "Folder of the model that the trace is of. With it, traffic is "
-             "given in bytes, too, not in rows alone."),
     TEXT_ROW("prompts", "file", RUNS, 0,
              "JSONL file of the prompts: each line is an object with "
              "\"prompt\"."),
@@ -30,6 +27,9 @@ static const moerun__config_row input[] = {
     TEXT_ROW("loads", "file", PLACE, 0,
              "Loads of the experts in place of a trace, [layers][experts] as "
              ".npy or JSON, such as EPLB and SGLang write them."),
+    TEXT_ROW("model", "folder", PLACE, 0,
+             "Folder of the model that the trace is of. With it, traffic is "
+             "given in bytes, too, not in rows alone."),
     TEXT_ROW("describe", "file", PLACE, 0,
              "Trace that is described, with nothing placed: how evenly and "
              "how predictably its experts are used."),

@@ -61,6 +61,10 @@ const char *moerun__config_subcommand(int i);
  * subcommand of `used_by` uses, or else the key's first; -1: no such key. */
 int moerun__config_find(unsigned used_by, const char *name, size_t length);
 
+/* Number of the row that a misspelt name[length] most likely means, among those
+ * that a subcommand of `used_by` uses; -1: none is near. */
+int moerun__config_nearest(unsigned used_by, const char *name, size_t length);
+
 /* `where` starts the message: "--wire", "MOERUN_WIRE", "x.conf:3: wire". */
 moerun_status moerun__config_set(moerun__config *config, int row,
                                  const char *text, moerun__config_origin origin,

@@ -35,12 +35,41 @@ for subcommand in $("$moerun" --help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do
   expect 0 "usage: " "$subcommand" --help
   expect 0 "  --log-level CHOICE" "$subcommand" --help
 done
-expect 2 'expected a subcommand, found none'
-expect 2 'expected a subcommand, found walk' walk
+expect 0 'usage: moerun SUBCOMMAND' help
+expect 0 'usage: moerun run ' help run
+expect 0 'usage: moerun run ' run -h
+expect 2 'expected a subcommand, found walk; `moerun help` lists them' walk
+expect 2 'expected a subcommand, found rnu: did you mean `moerun run`?' rnu
+expect 2 'expected a subcommand, found inf: did you mean `moerun info`?' help inf
+expect 2 'unknown option --promts: did you mean --prompts?' run --promts x
+"$moerun" > "$scratch/out" 2> "$scratch/err"
+code=$?
+if [ $code != 2 ] || [ -s "$scratch/out" ] ||
+  ! grep -q 'usage: moerun SUBCOMMAND' "$scratch/err"; then
+  echo "moerun alone: expected 2 and the help on stderr, found $code"
+  failures=1
+fi
+
+# Help: 80 columns, two examples of each subcommand.
+for subcommand in "" run profile place info synth; do
+  # shellcheck disable=SC2086 # no word is no argument
+  "$moerun" help $subcommand > "$scratch/help"
+  if awk 'length($0) > 80' "$scratch/help" | grep .; then
+    echo "moerun help $subcommand: expected at most 80 columns"
+    failures=1
+  fi
+  [ -z "$subcommand" ] && continue
+  examples=$(sed -n '/^examples:/,/^$/p' "$scratch/help" |
+    grep -c "^  [^ ].*moerun $subcommand\|^  moerun $subcommand")
+  if [ "$examples" -lt 2 ]; then
+    echo "moerun help $subcommand: expected two examples, found $examples"
+    failures=1
+  fi
+done
 expect 2 '--model: expected a value, found none' info --model
 expect 2 '--ranks: expected an integer from 0 to 1048576, found "-1"' \
   info --ranks -1
-expect 2 '--prompts: not an option of `moerun info`' info --prompts x
+expect 2 '--prompts: not an option of `moerun info`, but of run, profile' info --prompts x
 expect 2 '--output: expected a path, found none' synth
 
 expect 0 'kernels: ref portable' info

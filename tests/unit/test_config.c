@@ -122,14 +122,22 @@ static void flags_are_refused_with_their_name(void **state) {
       {"--wire=fp32|bf16",
        "--wire: expected one of fp32|bf16, found \"fp32|bf16\""},
       {"--resume=maybe", "--resume: expected true or false, found \"maybe\""},
-      {"--chunk=1", "--chunk=1: no such option"},
-      {"--no-wire", "--no-wire: no such option"},
-      {"--no-such", "--no-such: no such option"},
-      {"--", "--: no such option"},
+      {"--chunk=1", "unknown option --chunk: did you mean --chunks?"},
+      {"--promts=x", "unknown option --promts: did you mean --prompts?"},
+      {"--kv_tokns=1", "unknown option --kv_tokns: did you mean --kv-tokens?"},
+      {"--max-new=1", "unknown option --max-new: did you mean "
+                      "--max-new-tokens?"},
+      {"--no-wire", "unknown option --no-wire: did you mean --wire?"},
+      {"--no-such", "unknown option --no-such; `moerun run --help` lists the "
+                    "options"},
+      {"--", "unknown option --; `moerun run --help` lists the options"},
+      {"-model", "expected an option such as --model, found \"-model\": did "
+                 "you mean --model?"},
       {"--chunks", "--chunks: expected a value, found none"},
       {"-h", "expected an option such as --model, found \"-h\""},
       {"model", "expected an option such as --model, found \"model\""},
-      {"--ranks=2", "--ranks: not an option of `moerun run`"},
+      {"--ranks=2",
+       "--ranks: not an option of `moerun run`, but of info, place"},
       {"--model=", "--model: expected a folder, found none"},
   };
   const size_t live = moerun__alloc_live();
@@ -160,11 +168,14 @@ static void variables_are_refused_with_their_name(void **state) {
       {"MOERUN_CHUNKS=0",
        "MOERUN_CHUNKS: expected an integer from 1 to 8, found \"0\""},
       {"MOERUN_CHUNK=1",
-       "environment variable MOERUN_CHUNK: no such configuration key"},
+       "environment variable MOERUN_CHUNK: no such configuration key: did you "
+       "mean MOERUN_CHUNKS?"},
       {"MOERUN_chunks=1",
-       "environment variable MOERUN_chunks: no such configuration key"},
+       "environment variable MOERUN_chunks: no such configuration key: did you "
+       "mean MOERUN_CHUNKS?"},
       {"MOERUN_MAX-TOKENS=1",
-       "environment variable MOERUN_MAX-TOKENS: no such configuration key"},
+       "environment variable MOERUN_MAX-TOKENS: no such configuration key: did "
+       "you mean MOERUN_MAX_TOKENS?"},
       {"MOERUN_=1", "environment variable MOERUN_: no such configuration key"},
       {"MOERUN_CONFIG=/nowhere/x.conf",
        "/nowhere/x.conf: cannot be opened: no such file or directory"},
@@ -187,7 +198,8 @@ static void lines_are_refused_with_file_and_number(void **state) {
   static const refusal cases[] = {
       {"\n\nchunks = 9\n",
        "x:3: chunks: expected an integer from 1 to 8, found \"9\""},
-      {"chunk = 9", "x:1: expected a configuration key, found \"chunk\""},
+      {"chunk = 9", "x:1: expected a configuration key, found \"chunk\": did "
+                    "you mean chunks?"},
       {" = 9", "x:1: expected a configuration key, found \"\""},
       {"chunks 9", "x:1: expected `key = value`, found \"chunks 9\""},
       {"chunks # = 9", "x:1: expected `key = value`, found \"chunks\""},

@@ -2,6 +2,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
+#include "runtime/base/spelling.h"
 #include "runtime/base/text.h"
 #include "support/cmocka.h"
 
@@ -98,10 +99,45 @@ static void failed_growth_leaves_the_text(void **state) {
   moerun__text_clear(&text);
 }
 
+static void slips_of_the_pen_are_near(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    const char *word;
+    int distance;
+  } cases[] = {
+      {"prompts", "prompts", 0},
+      {"promts", "prompts", 1},
+      {"prmopts", "prompts", 1},
+      {"promptss", "prompts", 1},
+      {"max-tokens", "max_tokens", 0},
+      {"max-new", "max_new_tokens", 1},
+      {"rnu", "run", 1},
+      {"ma", "max_tokens", -1},
+      {"walk", "run", -1},
+      {"", "run", -1},
+      {"fp", "of", -1},
+      {"kv_tokesn", "kv_tokens", 1},
+      {"ots", "tok", -1},
+      {"abcdef", "badcfe", -1},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const char *text = cases[i].text;
+    assert_int_equal(
+        moerun__spelling_distance(text, strlen(text), cases[i].word),
+        cases[i].distance);
+  }
+  char long_text[200];
+  memset(long_text, 'a', sizeof long_text);
+  assert_int_equal(moerun__spelling_distance(long_text, sizeof long_text, "a"),
+                   -1);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bytes_become_valid_json),
       cmocka_unit_test(any_bytes_parse_back),
+      cmocka_unit_test(slips_of_the_pen_are_near),
       cmocka_unit_test(failed_growth_leaves_the_text),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
