@@ -200,10 +200,16 @@ static void sum_of_ranks_is_reported(void **state) {
   int ok = (report != NULL) == (test_rank() == 0);
   if (report != NULL) {
     int64_t rows = 0;
-    for (int32_t e = 0; e < report->num_experts; e++) {
-      rows += report->expert_rows[e];
+    int alike = 1; /* each rank's rows are those of its experts */
+    for (int32_t rank = 0; rank < test_size(); rank++) {
+      int64_t of_rank = 0;
+      for (int32_t e = 0; e < report->num_experts; e++) {
+        if (r.placement->rank_of[e] == rank) of_rank += report->expert_rows[e];
+      }
+      rows += of_rank;
+      alike = alike && report->rank_rows[rank] == of_rank;
     }
-    ok = report->home_rows == home && rows == home * K &&
+    ok = alike && report->home_rows == home && rows == home * K &&
          report->rows_local + report->rows_out >= home &&
          report->resident_bytes.maximum == test_size() &&
          report->resident_bytes.rank_of_maximum == test_size() - 1;
@@ -286,6 +292,39 @@ static void rows_must_not_overlap(void **state) {
   tear_down(&r);
 }
 
+/* Each option that has to be the same on all ranks and is not, on the last. */
+static void refuse_uneven_options(const moerun_model *model) {
+  const int32_t odd = test_rank() == test_size() - 1;
+  const struct {
+    const char *name;
+    moerun_session_options options;
+  } uneven[] = {
+      {"max_tokens", {.max_tokens = 8 + odd}},
+      {"max_sequences", {.max_tokens = 8, .max_sequences = 1 + odd}},
+      {"kv_tokens",
+       {.max_tokens = 8, .max_sequences = 1, .kv_tokens = 8 + odd}},
+      {"chunks", {.max_tokens = 8, .chunks = 1 + odd}},
+      {"wire", {.max_tokens = 8, .wire = (moerun_wire)odd}},
+      {"compute", {.max_tokens = 8, .compute = (moerun_compute)odd}},
+      {"balance", {.max_tokens = 8, .balance = (moerun_balance)odd}},
+      {"guest_bytes", {.max_tokens = 8, .guest_bytes = (1 << 20) + odd}},
+      {"slice_bytes",
+       {.max_tokens = 8,
+        .balance = MOERUN_BALANCE_OFF,
+        .slice_bytes = 1 + odd}},
+  };
+  for (size_t i = 0; i < sizeof uneven / sizeof *uneven; i++) {
+    moerun_session *session = NULL;
+    assert_all_ranks(
+        moerun_session_create(&session, model, &uneven[i].options) ==
+        MOERUN_ERR_INVALID);
+    assert_all_ranks(strncmp(moerun_last_error(), uneven[i].name,
+                             strlen(uneven[i].name)) == 0);
+    assert_all_ranks(strstr(moerun_last_error(), "the same on all ranks") !=
+                     NULL);
+  }
+}
+
 static void bad_options_are_refused(void **state) {
   (void)state;
   rig r;
@@ -304,12 +343,7 @@ static void bad_options_are_refused(void **state) {
                      MOERUN_ERR_INVALID);
     assert_null(session);
   }
-  if (test_size() > 1) {
-    moerun_session *session = NULL;
-    const moerun_session_options uneven = {.max_tokens = 8 + test_rank()};
-    assert_all_ranks(moerun_session_create(&session, r.model, &uneven) ==
-                     MOERUN_ERR_INVALID);
-  }
+  if (test_size() > 1) refuse_uneven_options(r.model);
   float x = 0;
   float y = 0;
   assert_all_ranks(moerun_moe_forward(r.session, 99, 0, &x, &y) ==

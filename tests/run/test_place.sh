@@ -70,6 +70,35 @@ succeed 3 profile --model "$model" --balance off --prompts prompts --trace t.npy
 succeed 0 place --trace t.npy --ranks 3 --json j --model "$model" --wire bf16
 compare contiguous m.blocks j
 
+# ---- Half of the sequences is solved for, the other half judges
+
+# judged HALF FILE: what it says of the contiguous placement and of the one that
+# was solved.
+judged() {
+  tr -d '\n' < "$2" |
+    sed -n "s/.*\"$1\": {\(\"contiguous\": {[^}]*}, *\"placed\": {[^}]*}\)}.*/\1/p"
+}
+
+prompts 2 > both
+head -n 1 both > first
+tail -n 1 both > second
+for half in both first second; do
+  succeed 0 profile --model "$model" --prompts $half --trace $half.npy \
+    --output out.$half --overwrite
+done
+succeed 0 place --trace both.npy --ranks 3 --method contiguous --json j.both
+succeed 0 place --trace first.npy --ranks 3 --method contiguous --train all \
+  --json j.first
+succeed 0 place --trace second.npy --ranks 3 --method contiguous --train all \
+  --json j.second
+[ -n "$(judged train j.both)" ] || complain 'j.both: nothing judged'
+[ "$(judged train j.both)" != "$(judged held_out j.both)" ] ||
+  complain 'two sequences are judged alike'
+[ "$(judged train j.both)" = "$(judged train j.first)" ] ||
+  complain 'the sequence solved for is not judged as it is alone'
+[ "$(judged held_out j.both)" = "$(judged train j.second)" ] ||
+  complain 'the sequence held out is not judged as it is alone'
+
 # ---- Other formats
 
 cat > r.jsonl << 'END'

@@ -1,11 +1,13 @@
 /* A bound is what no placement costs less than: every single one that is
  * computed is held against proven optima. */
 #include "placement/bound.h"
+#include "placement/bound_level.h"
 #include "placement/certificate.h"
 #include "placement/eigen.h"
 #include "support/draw.h"
 #include "support/place_world.h"
 
+#include <float.h>
 #include <stdio.h>
 
 enum { SEED = 61, WORLDS = 36, TAILS = 10 };
@@ -88,6 +90,45 @@ static void no_bound_passes_the_optimum(void **state) {
     (void)bound_of(&w, 230, optimum_of(&w));
     place_world_destroy(&w);
   }
+}
+
+/* Twenty terms of which each is lost when it is added to the first: exactly
+ * they are 1 + 19 * 2^-54, and a bound is no less than that. */
+static void what_sums_lose_is_paid_for(void **state) {
+  (void)state;
+  enum { ITEMS = 20, PARTS = 4 };
+  moerun__relax *relax = NULL;
+  double value = 0;
+  assert_int_equal(moerun__relax_create(&relax, 1, ITEMS, PARTS, 1), MOERUN_OK);
+  for (size_t i = 0; i < ITEMS; i++) {
+    relax->worth[i * ITEMS + i] = i == 0 ? 1 : ldexp(1, -54);
+  }
+  moerun__relax_start(relax);
+  assert_int_equal(moerun__relax_value(&value, relax), MOERUN_OK);
+  assert_true(value - 1 >= (ITEMS - 1) * ldexp(1, -54));
+  moerun__relax_destroy(relax);
+}
+
+/* The same of the prices of terms: as many roundings as there are terms. */
+static void what_prices_lose_is_paid_for(void **state) {
+  (void)state;
+  place_world w;
+  moerun__bound_level level;
+  int valued = 0;
+  place_world_create(&w, &small, "3 ranks",
+                     (moerun__problem_options){
+                         .objective = MOERUN_OBJECTIVE_FANOUT, .slack = 0.3});
+  assert_int_equal(moerun__bound_level_create_terms(&level, w.problem),
+                   MOERUN_OK);
+  for (int i = 0; i < 3; i++) {
+    assert_int_equal(moerun__bound_level_step(&level, &valued, 1), MOERUN_OK);
+  }
+  const double terms = (double)(small.tokens * small.layers * small.terms);
+  assert_true(level.prices->least > 0);
+  assert_true(level.prices->rounding * small.layers >=
+              terms * DBL_EPSILON * level.prices->least);
+  moerun__bound_level_clear(&level);
+  place_world_destroy(&w);
 }
 
 /* Loose caps, and still no more than a few per cent of what is kept are lost. */
@@ -349,6 +390,8 @@ static void eigenvalues_satisfy_their_definition(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(no_bound_passes_the_optimum),
+      cmocka_unit_test(what_sums_lose_is_paid_for),
+      cmocka_unit_test(what_prices_lose_is_paid_for),
       cmocka_unit_test(bounds_are_close_to_the_optimum),
       cmocka_unit_test(one_expert_a_rank_is_bounded_by_its_optimum),
       cmocka_unit_test(planted_blocks_have_bound_0),
