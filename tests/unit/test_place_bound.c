@@ -131,6 +131,28 @@ static void what_prices_lose_is_paid_for(void **state) {
   place_world_destroy(&w);
 }
 
+/* Whole numbers are what is kept: a sum that has lost its last bits on the way
+ * to one of them counts as that number, not as the one below. */
+static void a_sum_just_below_a_whole_number_is_that_number(void **state) {
+  (void)state;
+  place_world w;
+  moerun__bound_level level;
+  int valued = 0;
+  place_world_create(&w, &small, "3 ranks",
+                     (moerun__problem_options){
+                         .objective = MOERUN_OBJECTIVE_CUT, .slack = 0.3});
+  assert_int_equal(moerun__bound_level_create(&level, w.problem, 1, 2),
+                   MOERUN_OK);
+  level.base = nextafter(1000, 0);
+  level.scale = 0;
+  level.kept = 1e9;
+  assert_int_equal(moerun__bound_level_step(&level, &valued, 1), MOERUN_OK);
+  assert_int_equal(valued, 1);
+  assert_true(level.kept == 1000);
+  moerun__bound_level_clear(&level);
+  place_world_destroy(&w);
+}
+
 /* Loose caps, and still no more than a few per cent of what is kept are lost. */
 static void bounds_are_close_to_the_optimum(void **state) {
   (void)state;
@@ -392,6 +414,7 @@ int main(void) {
       cmocka_unit_test(no_bound_passes_the_optimum),
       cmocka_unit_test(what_sums_lose_is_paid_for),
       cmocka_unit_test(what_prices_lose_is_paid_for),
+      cmocka_unit_test(a_sum_just_below_a_whole_number_is_that_number),
       cmocka_unit_test(bounds_are_close_to_the_optimum),
       cmocka_unit_test(one_expert_a_rank_is_bounded_by_its_optimum),
       cmocka_unit_test(planted_blocks_have_bound_0),
