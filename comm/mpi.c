@@ -12,16 +12,11 @@
 
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
-#include "runtime/base/timer.h"
 
-#include <sched.h>
 #include <stdio.h>
 
 enum {
   DEFAULT_TIMEOUT_S = 120,
-  EAGER_POLLS = 200, /* polls before the core is offered to others        */
-  CLOCK_POLLS = 16,  /* polls between looks at the clock after that       */
-  NAMED_PEERS = 8,   /* missing peers listed by number                    */
   TEXT_BYTES = 160,
 };
 
@@ -39,22 +34,6 @@ struct moerun__transfer {
 
 /* ---- Waiting and errors ---------------------------------------------------- */
 
-typedef struct patience {
-  int64_t polls;
-  double start; /* of the wait, taken when it is no longer short */
-} patience;
-
-/* Called after a poll that found nothing new. */
-static int out_of_time(patience *p, double limit_s) {
-  p->polls++;
-  if (p->polls <= EAGER_POLLS) return 0;
-  (void)sched_yield(); /* ranks may outnumber cores */
-  if (p->polls % CLOCK_POLLS != 0) return 0;
-  const double now = moerun__now();
-  if (p->start == 0) p->start = now;
-  return limit_s >= 0 && now - p->start > limit_s;
-}
-
 moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,
                                  const char *what) {
   if (code == MPI_SUCCESS) return MOERUN_OK;
@@ -66,20 +45,38 @@ moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,
                       "MPI failed during %s: %s", what, text);
 }
 
-/* Until *request is complete; `comm` is NULL while there is none yet. */
+static moerun_status fail_collective(moerun__mpi_comm *comm,
+                                     MPI_Request *request, double timeout_s,
+                                     const char *what, int *done) {
+  moerun_status status = MOERUN_OK;
+  moerun__peer_names missing;
+  *done = 0;
+  MOERUN_REQUIRE(comm != NULL, MOERUN_ERR_TIMEOUT,
+                 "%s: not all ranks answered within %g s", what, timeout_s);
+  MOERUN_TRY(moerun__mpi_call_roll(&missing, comm, request, done));
+  if (*done) goto done;
+  comm->broken = MOERUN_ERR_TIMEOUT;
+  MOERUN_REQUIRE(missing.count == 0, MOERUN_ERR_TIMEOUT,
+                 "%s: no answer within %g s from rank %s", what, timeout_s,
+                 missing.text);
+  MOERUN_REQUIRE(0, MOERUN_ERR_TIMEOUT,
+                 "%s: not over within %g s, though all ranks take part", what,
+                 timeout_s);
+done:
+  return status;
+}
+
 moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
                                  double timeout_s, const char *what) {
   moerun_status status = MOERUN_OK;
-  patience waited = {0};
+  moerun__patience waited = {0};
   int done = 0;
-  for (;;) {
+  if (comm != NULL) comm->collectives++;
+  while (!done) {
     MOERUN_TRY(moerun__mpi_result(
         comm, MPI_Test(request, &done, MPI_STATUS_IGNORE), what));
-    if (done) break;
-    if (!out_of_time(&waited, timeout_s)) continue;
-    if (comm != NULL) comm->broken = MOERUN_ERR_TIMEOUT;
-    MOERUN_REQUIRE(0, MOERUN_ERR_TIMEOUT,
-                   "%s: not all ranks answered within %g s", what, timeout_s);
+    if (done || !moerun__patience_is_over(&waited, timeout_s)) continue;
+    MOERUN_TRY(fail_collective(comm, request, timeout_s, what, &done));
   }
 done:
   return status;
@@ -241,43 +238,35 @@ done:
   return status;
 }
 
+/* Asks all that are missing once more; what has come by now is no failure. */
 static moerun_status fail_with_missing(moerun__transfer *transfer) {
   moerun_status status = MOERUN_OK;
   char what[TEXT_BYTES];
-  char names[TEXT_BYTES] = "";
-  size_t used = 0;
-  int32_t missing = 0;
+  moerun__peer_names missing = {0};
   int one_done = 0;
   for (int32_t i = transfer->num_done; i < transfer->num_requests; i++) {
     MOERUN_TRY(test_one(transfer, i, &one_done));
-    if (one_done) continue;
-    if (missing < NAMED_PEERS) {
-      used += (size_t)snprintf(names + used, sizeof names - used, "%s%d",
-                               missing > 0 ? ", " : "", transfer->peer[i]);
-    }
-    missing++;
+    if (!one_done) moerun__peer_names_add(&missing, transfer->peer[i]);
   }
-  if (missing > NAMED_PEERS) {
-    (void)snprintf(names + used, sizeof names - used, " and %d more",
-                   missing - NAMED_PEERS);
-  }
+  if (missing.count == 0) goto done;
+  moerun__peer_names_end(&missing);
   describe(what, transfer);
   transfer->comm->broken = MOERUN_ERR_TIMEOUT;
   MOERUN_REQUIRE(0, MOERUN_ERR_TIMEOUT,
                  "%s: no answer within %g s from rank %s", what,
-                 transfer->comm->timeout_s, names);
+                 transfer->comm->timeout_s, missing.text);
 done:
   return status;
 }
 
 static moerun_status wait(moerun__transfer *transfer) {
   moerun_status status = MOERUN_OK;
-  patience waited = {0};
+  moerun__patience waited = {0};
   int done = 0;
   for (;;) {
     MOERUN_TRY(test(transfer, &done));
     if (done) break;
-    if (out_of_time(&waited, transfer->comm->timeout_s)) {
+    if (moerun__patience_is_over(&waited, transfer->comm->timeout_s)) {
       MOERUN_TRY(fail_with_missing(transfer));
     }
   }
@@ -287,13 +276,13 @@ done:
 
 static moerun_status wait_either(moerun__transfer *a, moerun__transfer *b) {
   moerun_status status = MOERUN_OK;
-  patience waited = {0};
+  moerun__patience waited = {0};
   int done = 0;
   for (;;) {
     MOERUN_TRY(test(a, &done));
     if (!done) MOERUN_TRY(test(b, &done));
     if (done) break;
-    if (out_of_time(&waited, a->comm->timeout_s)) {
+    if (moerun__patience_is_over(&waited, a->comm->timeout_s)) {
       MOERUN_TRY(fail_with_missing(a));
     }
   }
@@ -428,7 +417,8 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
       .comm = own,
       .timeout_s = timeout_s,
       .pending = MPI_REQUEST_NULL};
-  status = moerun__alloc(&spare.share_count, (size_t)size, sizeof(int));
+  status = moerun__alloc(&spare.share_count, 2 * (size_t)size, sizeof(int));
+  if (status == MOERUN_OK) spare.heard = spare.share_count + size;
   if (status == MOERUN_OK) status = moerun__alloc(&self, 1, sizeof *self);
   if (self != NULL) *self = spare;
   share_count = spare.share_count;

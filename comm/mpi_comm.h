@@ -5,6 +5,7 @@
 #include <moerun/moerun_mpi.h>
 
 #include "comm/comm.h"
+#include "comm/patience.h"
 
 enum { MOERUN_ROW_TYPES = 16 }; /* sizes of rows known at a time */
 
@@ -19,11 +20,31 @@ typedef struct moerun__mpi_comm {
   double timeout_s;
   moerun_status broken;
   MPI_Request pending; /* the collective under way */
+  int64_t collectives; /* so far: the same on all ranks */
+  int64_t call_word;   /* what tells others of this rank in a roll call */
   int64_t reduced[2];  /* minimum: in, out */
   moerun__row_type row_types[MOERUN_ROW_TYPES];
   int next_row_type; /* the one to give up when all are taken */
   int *share_count;  /* [R] of share_rows */
+  int *heard;        /* [R] of a roll call */
 } moerun__mpi_comm;
+
+/* Ranks in a message: "1, 3", the first few by number. */
+enum { MOERUN_NAMED_PEERS = 8 };
+typedef struct moerun__peer_names {
+  int32_t count;
+  char text[160];
+} moerun__peer_names;
+
+void moerun__peer_names_add(moerun__peer_names *names, int32_t rank);
+/* After the last: how many are not named. */
+void moerun__peer_names_end(moerun__peer_names *names);
+
+/* The ranks that do not wait in the collective *request, whose limit has
+ * passed; *done = 1 if it has ended after all. */
+moerun_status moerun__mpi_call_roll(moerun__peer_names *missing,
+                                    moerun__mpi_comm *self,
+                                    MPI_Request *request, int *done);
 
 /* MOERUN_OK for MPI_SUCCESS, else a failure during `what` that breaks the comm;
  * the comm is NULL while there is none yet. */

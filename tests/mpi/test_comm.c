@@ -9,8 +9,6 @@
 
 #include <string.h>
 
-static const double short_limit_s = 0.6;
-
 /* ---- The comm under test --------------------------------------------------- */
 
 static moerun_comm *comm;
@@ -448,89 +446,6 @@ static void more_rows_than_agreed_are_found(void **state) {
   disagree(5, 2, "receiving experts (chunk 0), rank 0");
 }
 
-/* The last rank is late; the others give up, say so, and finish when it comes
- * after all. Barriers of plain MPI keep the order, not the clock. The late
- * rank has the usual limit. */
-static moerun_comm *impatient_comm(void) {
-  moerun_comm *other = NULL;
-  const int late = test_rank() == test_size() - 1;
-  const moerun_mpi_options options = {.timeout_s = late ? 0 : short_limit_s};
-  (void)MPI_Barrier(MPI_COMM_WORLD);
-  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
-  return other;
-}
-
-static void a_late_peer_is_named(void **state) {
-  (void)state;
-  const int R = test_size();
-  const int late = test_rank() == R - 1;
-  if (R == 1) return;
-  moerun_comm *other = impatient_comm();
-  rows x;
-  rows_create(&x, PLAN_EVEN, 24);
-  const moerun__row_list to = send_list(&x);
-  const moerun__row_list from = receive_list(&x);
-  moerun__transfer *send = NULL;
-  moerun__transfer *receive = NULL;
-  assert_all_ok(other->ops->transfer_create(&send, other));
-  assert_all_ok(other->ops->transfer_create(&receive, other));
-  char line[96];
-  (void)snprintf(line, sizeof line,
-                 "receiving combine (chunk 2): no answer within 0.6 s from "
-                 "rank %d",
-                 R - 1);
-  int ok = 1;
-  if (!late) {
-    const int32_t tag = MOERUN_TAG_COMBINE + 2;
-    ok = other->ops->receive_begin(receive, tag, &from) == MOERUN_OK &&
-         other->ops->send_begin(send, tag, &to) == MOERUN_OK &&
-         says(other->ops->wait(receive), MOERUN_ERR_TIMEOUT, line) &&
-         says(other->ops->wait_either(receive, receive), MOERUN_ERR_TIMEOUT,
-              line) &&
-         strcmp(moerun_last_error(), line) == 0 &&
-         other->ops->receive_begin(receive, tag, &from) == MOERUN_ERR_TIMEOUT &&
-         strcmp(moerun_last_error(), line) == 0;
-  }
-  assert_all_ranks(ok);
-  if (late) {
-    ok = other->ops->receive_begin(receive, MOERUN_TAG_COMBINE + 2, &from) ==
-             MOERUN_OK &&
-         other->ops->send_begin(send, MOERUN_TAG_COMBINE + 2, &to) == MOERUN_OK;
-  }
-  moerun_status status = MOERUN_ERR_TIMEOUT;
-  for (int i = 0; i < 50 && status == MOERUN_ERR_TIMEOUT; i++) {
-    status = other->ops->wait(receive);
-    if (status == MOERUN_OK) status = other->ops->wait(send);
-  }
-  assert_all_ok(ok ? status : MOERUN_ERR_INVALID);
-  assert_all_ranks(rows_arrived(&x, 0, R));
-  other->ops->transfer_destroy(send);
-  other->ops->transfer_destroy(receive);
-  moerun_comm_destroy(other);
-  rows_destroy(&x);
-}
-
-static void a_late_collective_is_named(void **state) {
-  (void)state;
-  const int late = test_rank() == test_size() - 1;
-  if (test_size() == 1) return;
-  moerun_comm *other = impatient_comm();
-  static int32_t send[MAX_RANKS];    /* static: MPI may write to them */
-  static int32_t receive[MAX_RANKS]; /* until the late rank has come  */
-  static const char line[] =
-      "exchange of counts: not all ranks answered within 0.6 s";
-  int64_t value = 0;
-  assert_all_ranks(
-      late || (says(other->ops->exchange_counts(other, receive, send, 1),
-                    MOERUN_ERR_TIMEOUT, line) &&
-               other->ops->minimum(other, &value) == MOERUN_ERR_TIMEOUT &&
-               moerun__comm_agree(other, MOERUN_OK) == MOERUN_ERR_TIMEOUT &&
-               strcmp(moerun_last_error(), line) == 0));
-  assert_all_ranks(!late || other->ops->exchange_counts(other, receive, send,
-                                                        1) == MOERUN_OK);
-  moerun_comm_destroy(other);
-}
-
 /* A transfer given up with messages missing can be destroyed. */
 static void unfinished_transfers_can_be_destroyed(void **state) {
   (void)state;
@@ -573,8 +488,6 @@ int main(int argc, char **argv) {
       cmocka_unit_test(offsets_that_fall_are_refused),
       cmocka_unit_test(fewer_rows_than_agreed_are_found),
       cmocka_unit_test(more_rows_than_agreed_are_found),
-      cmocka_unit_test(a_late_peer_is_named),
-      cmocka_unit_test(a_late_collective_is_named),
       cmocka_unit_test(unfinished_transfers_can_be_destroyed),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;

@@ -1,0 +1,172 @@
+/* Waits for a rank that does not come: they end at the limit that was asked
+ * for, and name it. */
+#include "support/comm_rows.h"
+
+#include "comm/patience.h"
+#include "runtime/base/memory.h"
+
+#include <moerun/moerun_mpi.h>
+
+#include <string.h>
+
+static const double short_limit_s = 0.6;
+
+/* The last rank is late; the others give up, say so, and finish when it comes
+ * after all. Barriers of plain MPI keep the order, not the clock. The late
+ * rank has the usual limit. */
+static moerun_comm *impatient_comm(double limit_s) {
+  moerun_comm *other = NULL;
+  const int late = test_rank() == test_size() - 1;
+  const moerun_mpi_options options = {.timeout_s = late ? 0 : limit_s};
+  (void)MPI_Barrier(MPI_COMM_WORLD);
+  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
+  return other;
+}
+
+static void a_late_peer_is_named(void **state) {
+  (void)state;
+  const int R = test_size();
+  const int late = test_rank() == R - 1;
+  moerun_comm *other = impatient_comm(short_limit_s);
+  rows x;
+  rows_create(&x, PLAN_EVEN, 24);
+  const moerun__row_list to = send_list(&x);
+  const moerun__row_list from = receive_list(&x);
+  moerun__transfer *send = NULL;
+  moerun__transfer *receive = NULL;
+  assert_all_ok(other->ops->transfer_create(&send, other));
+  assert_all_ok(other->ops->transfer_create(&receive, other));
+  char line[96];
+  (void)snprintf(line, sizeof line,
+                 "receiving combine (chunk 2): no answer within 0.6 s from "
+                 "rank %d",
+                 R - 1);
+  int ok = 1;
+  if (!late) {
+    const int32_t tag = MOERUN_TAG_COMBINE + 2;
+    ok = other->ops->receive_begin(receive, tag, &from) == MOERUN_OK &&
+         other->ops->send_begin(send, tag, &to) == MOERUN_OK &&
+         says(other->ops->wait(receive), MOERUN_ERR_TIMEOUT, line) &&
+         says(other->ops->wait_either(receive, receive), MOERUN_ERR_TIMEOUT,
+              line) &&
+         strcmp(moerun_last_error(), line) == 0 &&
+         other->ops->receive_begin(receive, tag, &from) == MOERUN_ERR_TIMEOUT &&
+         strcmp(moerun_last_error(), line) == 0;
+  }
+  assert_all_ranks(ok);
+  if (late) {
+    ok = other->ops->receive_begin(receive, MOERUN_TAG_COMBINE + 2, &from) ==
+             MOERUN_OK &&
+         other->ops->send_begin(send, MOERUN_TAG_COMBINE + 2, &to) == MOERUN_OK;
+  }
+  moerun_status status = MOERUN_ERR_TIMEOUT;
+  for (int i = 0; i < 50 && status == MOERUN_ERR_TIMEOUT; i++) {
+    status = other->ops->wait(receive);
+    if (status == MOERUN_OK) status = other->ops->wait(send);
+  }
+  assert_all_ok(ok ? status : MOERUN_ERR_INVALID);
+  assert_all_ranks(rows_arrived(&x, 0, R));
+  other->ops->transfer_destroy(send);
+  other->ops->transfer_destroy(receive);
+  moerun_comm_destroy(other);
+  rows_destroy(&x);
+}
+
+static void a_late_collective_is_named(void **state) {
+  (void)state;
+  const int late = test_rank() == test_size() - 1;
+  moerun_comm *other = impatient_comm(1.5);
+  static int32_t send[MAX_RANKS];    /* static: MPI may write to them */
+  static int32_t receive[MAX_RANKS]; /* until the late rank has come  */
+  char line[96];
+  (void)snprintf(line, sizeof line,
+                 "exchange of counts: no answer within 1.5 s from rank %d",
+                 test_size() - 1);
+  int64_t value = 0;
+  assert_all_ranks(
+      late || (says(other->ops->exchange_counts(other, receive, send, 1),
+                    MOERUN_ERR_TIMEOUT, line) &&
+               other->ops->minimum(other, &value) == MOERUN_ERR_TIMEOUT &&
+               moerun__comm_agree(other, MOERUN_OK) == MOERUN_ERR_TIMEOUT &&
+               strcmp(moerun_last_error(), line) == 0));
+  assert_all_ranks(!late || other->ops->exchange_counts(other, receive, send,
+                                                        1) == MOERUN_OK);
+  moerun_comm_destroy(other);
+}
+
+/* A clock that a look at it moves on by a tenth of a second. */
+static int64_t looks;
+static double counted_clock(void) {
+  looks++;
+  return 100 + 0.1 * (double)looks;
+}
+
+/* The time limit is the one that was asked for: 20 s are 200 looks, and the few
+ * last ones. The last rank does not come before the others have given up. */
+static void a_wait_ends_at_its_limit(void **state) {
+  (void)state;
+  enum { LEAST = 200, MOST = 200 + 2 + 200 + 210 }; /* and the roll call */
+  const int late = test_rank() == test_size() - 1;
+  moerun_comm *other = NULL;
+  const moerun_mpi_options options = {.timeout_s = late ? 0 : 20};
+  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
+  rows x;
+  rows_create(&x, PLAN_EVEN, 24);
+  const moerun__row_list from = receive_list(&x);
+  moerun__transfer *receive = NULL;
+  assert_all_ok(other->ops->transfer_create(&receive, other));
+  if (!late) moerun__patience_set_clock(counted_clock);
+  looks = 0;
+  int ok = 1;
+  if (!late) {
+    ok = other->ops->receive_begin(receive, 7, &from) == MOERUN_OK &&
+         other->ops->wait(receive) == MOERUN_ERR_TIMEOUT && looks >= LEAST &&
+         looks <= MOST;
+    looks = 0;
+    ok = ok &&
+         other->ops->wait_either(receive, receive) == MOERUN_ERR_TIMEOUT &&
+         looks >= LEAST && looks <= MOST;
+  }
+  moerun__patience_set_clock(NULL);
+  assert_all_ranks(ok);
+  other->ops->transfer_destroy(receive);
+  moerun_comm_destroy(other);
+  rows_destroy(&x);
+}
+
+static void a_collective_ends_at_its_limit(void **state) {
+  (void)state;
+  enum { LEAST = 200, MOST = 200 + 2 + 200 + 60 + 210 };
+  const int late = test_rank() == test_size() - 1;
+  moerun_comm *other = NULL;
+  const moerun_mpi_options options = {.timeout_s = late ? 0 : 20};
+  static int64_t value;
+  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
+  if (!late) moerun__patience_set_clock(counted_clock);
+  looks = 0;
+  const int ok =
+      late || (other->ops->minimum(other, &value) == MOERUN_ERR_TIMEOUT &&
+               looks >= LEAST && looks <= MOST);
+  moerun__patience_set_clock(NULL);
+  assert_all_ranks(ok);
+  assert_all_ranks(!late || other->ops->minimum(other, &value) == MOERUN_OK);
+  moerun_comm_destroy(other);
+}
+
+static int nothing_is_left(void **state) {
+  (void)state;
+  return moerun__alloc_live() == 0 ? 0 : -1;
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_late_peer_is_named),
+      cmocka_unit_test(a_late_collective_is_named),
+      cmocka_unit_test(a_wait_ends_at_its_limit),
+      cmocka_unit_test(a_collective_ends_at_its_limit),
+  };
+  if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
+  const int failed = cmocka_run_group_tests(tests, NULL, nothing_is_left);
+  (void)MPI_Finalize();
+  return failed;
+}
