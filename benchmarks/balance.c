@@ -68,7 +68,7 @@ static moerun_status parse_option(bench_options *o, const char *flag,
       {"--hidden", &o->hidden_width, 32, 1 << 14},
       {"--width", &o->expert_width, 32, 1 << 15},
       {"--batches", &o->batches, 0, 1 << 20},
-      {"--guests", &o->guests, 0, MOERUN_MAX_GUESTS},
+      {"--guests", &o->guests, 0, 1 << 16},
       {"--weight-rows", &o->weight_rows, 1, 1 << 20},
   };
   const struct {

@@ -84,7 +84,7 @@ done:
 static void lay_out(replay *r, moerun__arena *arena, int32_t R,
                     int32_t guests) {
   moerun__plan_lay_out(&r->plan, arena, R, EXPERTS);
-  moerun__guest_table_lay_out(&r->guests, arena, R, guests);
+  moerun__guest_table_lay_out(&r->guests, arena, R, 1, guests);
 }
 
 static moerun_status set_up(replay *r, const bench *b, int32_t R) {

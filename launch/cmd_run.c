@@ -15,6 +15,7 @@
 #include "launch/gate_options.h"
 #include "launch/lines.h"
 #include "launch/metrics.h"
+#include "launch/node_memory.h"
 #include "launch/progress.h"
 #include "launch/signals.h"
 #include "launch/trace_file.h"
@@ -329,7 +330,7 @@ static moerun_status find_work(const run *r, int *has) {
 static moerun_status load(run *r) {
   moerun_status status = MOERUN_OK;
   const double began = moerun__now();
-  const moerun_session_options options = moerun__session_options_of(r->config);
+  moerun_session_options options = moerun__session_options_of(r->config);
   moerun__replace_options replace = moerun__replace_options_of(r->config);
   moerun__session_extra extra =
       moerun__session_extra_of(r->config, r->placement, r->is_profile);
@@ -339,6 +340,8 @@ static moerun_status load(run *r) {
   extra.min_rows =
       moerun__to_int(moerun__config_int(r->config, "balance_rows"));
   extra.faults = r->faults.count > 0 ? &r->faults : NULL;
+  MOERUN_TRY(moerun__guests_agree(&options.guest_bytes, r->predicted, r->config,
+                                  r->comm));
   if (r->comm->rank == 0) print_prediction(r);
   MOERUN_TRY(
       moerun_model_load(&r->model, r->comm, r->placement, r->model_path, NULL));

@@ -14,7 +14,7 @@
 static const double mib = 1048576.0;
 
 size_t moerun__prediction_total(const moerun__prediction *p) {
-  const size_t after = p->cache_bytes + p->buffer_bytes;
+  const size_t after = p->cache_bytes + p->buffer_bytes + p->guest_bytes;
   return p->weight_bytes + p->expert_bytes +
          (after > p->loading_bytes ? after : p->loading_bytes);
 }
@@ -141,17 +141,25 @@ static size_t predict_replacer(const moerun__config *config,
                                          &options);
 }
 
+/* The type that experts of `expert_bytes` in so many slots have. Packed weights
+ * are padded, but not to twice their size. */
+static moerun__dtype expert_type(const moerun__model_config *config,
+                                 size_t expert_bytes, int64_t slots) {
+  const size_t elements =
+      3 * (size_t)config->hidden_width * (size_t)config->expert_width;
+  return slots == 0 || expert_bytes / (size_t)slots >= 4 * elements
+             ? MOERUN_DTYPE_F32
+             : MOERUN_DTYPE_BF16;
+}
+
 /* Slices, if all ranks are equally fast. */
 static size_t predict_slices(const moerun_session *session,
                              size_t expert_bytes) {
   const moerun_model *model = session->model;
   const moerun__model_config *config = &model->config;
   const int64_t slots = slots_of(model->placement, model->comm->rank);
-  const size_t elements =
-      3 * (size_t)config->hidden_width * (size_t)config->expert_width;
-  /* Packed weights are padded, but not to twice their size. */
   const size_t element_bytes =
-      slots == 0 || expert_bytes / (size_t)slots >= 4 * elements ? 4 : 2;
+      moerun__dtype_bytes(expert_type(config, expert_bytes, slots));
   return moerun__slices_bytes(config, model->comm->size, model->comm->rank,
                               element_bytes, session->moe.slices.room_bytes);
 }
@@ -185,6 +193,21 @@ done:
   return status;
 }
 
+/* Unless the options say, guests get what they need at most. */
+static void default_guests(moerun_session_options *options,
+                           const moerun_model *model,
+                           const moerun__prediction *ranks) {
+  const moerun_placement *placement = model->placement;
+  for (int32_t r = 0; r < placement->num_ranks && options->guest_bytes == 0;
+       r++) {
+    const int64_t slots = slots_of(placement, r);
+    if (slots == 0) continue;
+    options->guest_bytes = (int64_t)moerun__guests_default(
+        placement, &model->config,
+        expert_type(&model->config, ranks[r].expert_bytes, slots));
+  }
+}
+
 moerun_status moerun__predict(moerun__prediction **out,
                               const moerun__config *config,
                               const moerun_placement *placement,
@@ -194,7 +217,7 @@ moerun_status moerun__predict(moerun__prediction **out,
   moerun_comm comm = {.size = placement->num_ranks};
   moerun_model model = {.comm = &comm, .placement = placement};
   const char *path = moerun__config_text(config, "model");
-  const moerun_session_options options = moerun__session_options_of(config);
+  moerun_session_options options = moerun__session_options_of(config);
   const moerun__session_extra extra =
       moerun__session_extra_of(config, placement, record_trace);
   const moerun__engine_options engine = {.record_trace = record_trace};
@@ -203,14 +226,16 @@ moerun_status moerun__predict(moerun__prediction **out,
   MOERUN_TRY(moerun__gate_options_fit(config, model.config.num_moe_layers));
   MOERUN_TRY(moerun__alloc(&ranks, (size_t)comm.size, sizeof *ranks));
   MOERUN_TRY(predict_weights(ranks, path, placement));
+  default_guests(&options, &model, ranks);
   for (comm.rank = 0; comm.rank < comm.size; comm.rank++) {
     moerun_session session;
     const size_t session_bytes =
         moerun__session_predict(&session, &model, &options, &extra);
     ranks[comm.rank].cache_bytes = moerun__kv_bytes(&session.kv);
+    ranks[comm.rank].guest_bytes = session.moe.guests.room_bytes;
     ranks[comm.rank].buffer_bytes =
-        session_bytes - ranks[comm.rank].cache_bytes +
-        moerun__engine_bytes(&session, &engine) +
+        session_bytes - ranks[comm.rank].cache_bytes -
+        ranks[comm.rank].guest_bytes + moerun__engine_bytes(&session, &engine) +
         predict_replacer(config, &model, ranks[comm.rank].expert_bytes) +
         predict_slices(&session, ranks[comm.rank].expert_bytes);
   }
@@ -243,15 +268,19 @@ static void add(spread *s, size_t bytes, int32_t rank) {
 
 void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
                               int32_t num_ranks) {
-  enum { PARTS = 6 };
-  static const char *const names[PARTS] = {"weights", "experts", "KV cache",
-                                           "buffers", "loading", "peak"};
+  enum { PARTS = 7 };
+  static const char *const names[PARTS] = {
+      "weights", "experts", "KV cache", "buffers", "guests", "loading", "peak"};
   spread parts[PARTS] = {{0}};
   for (int32_t rank = 0; rank < num_ranks; rank++) {
     const moerun__prediction *p = &ranks[rank];
-    const size_t bytes[PARTS] = {p->weight_bytes,  p->expert_bytes,
-                                 p->cache_bytes,   p->buffer_bytes,
-                                 p->loading_bytes, moerun__prediction_total(p)};
+    const size_t bytes[PARTS] = {p->weight_bytes,
+                                 p->expert_bytes,
+                                 p->cache_bytes,
+                                 p->buffer_bytes,
+                                 p->guest_bytes,
+                                 p->loading_bytes,
+                                 moerun__prediction_total(p)};
     for (int i = 0; i < PARTS; i++) {
       add(&parts[i], bytes[i], rank);
     }

@@ -13,6 +13,8 @@ typedef struct moerun__prediction {
   size_t cache_bytes;   /* keys and values */
   size_t buffer_bytes;  /* of steps, messages and requests */
   size_t loading_bytes; /* while reading weights, before the last two */
+  size_t guest_bytes;   /* experts of other ranks that balancing brings; not
+                           touched before it does                         */
 } moerun__prediction;
 
 /* Largest sum that is alive at once. */

@@ -233,7 +233,7 @@ static int32_t expert_id(const moerun__moe *moe, const moerun__layer *layer,
   if (guest < 0) {
     return moe->expert_of_slot[layer->moe_layer * moe->max_slots + slot];
   }
-  return moerun__guests_expert(&moe->guests, guest);
+  return moerun__guests_expert(&moe->guests, layer->moe_layer, guest);
 }
 
 void moerun__experts_sleep(moerun__moe *moe) {
@@ -277,10 +277,10 @@ static moerun_status run_experts(moerun__moe *moe, int32_t c,
   moerun_status status = MOERUN_OK;
   const moerun__guests *guests = &moe->guests;
   const int32_t own = layer->num_slots;
-  MOERUN_TRY(count_slots(moe, c, own + guests->per_rank, first, last));
+  MOERUN_TRY(count_slots(moe, c, own + guests->table.per_layer, first, last));
   group_by_slot(moe, c, first, last);
   moerun__experts_sleep(moe);
-  for (int32_t s = 0; s < own + guests->per_rank; s++) {
+  for (int32_t s = 0; s < own + guests->table.per_layer; s++) {
     if (s >= own && moerun__guests_comes(guests, s - own)) continue;
     MOERUN_TRY(run_slot(moe, c, layer, s));
   }

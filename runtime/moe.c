@@ -137,7 +137,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   moerun__guests_lay_out(&moe->guests, arena);
   moerun__slices_lay_out(&moe->slices, arena, moe->row_bytes, moe->gate.width,
                          moerun__dtype_bytes(moe->wire));
-  const int32_t slots = moe->max_slots + moe->guests.capacity;
+  const int32_t slots = moe->max_slots + moe->guests.per_layer;
   moe->terms = slots < moe->gate.width ? slots : moe->gate.width;
   moe->chunk_tokens = (moe->max_tokens + moe->num_chunks - 1) / moe->num_chunks;
   /* Room for the rows of an even load, and for all rows of any one peer. */

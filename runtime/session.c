@@ -72,13 +72,8 @@ static void set_balance(moerun_session *session, const moerun_model *model,
   moe->slices.model = model;
   moe->slices.room_bytes = moe->balances ? chosen->slice_bytes : 0;
   if (chosen->guest_bytes == 0) {
-    chosen->guest_bytes =
-        2 *
-        (int64_t)(moerun__weight_bytes(MOERUN_DTYPE_F32,
-                                       2 * config->expert_width,
-                                       config->hidden_width) +
-                  moerun__weight_bytes(MOERUN_DTYPE_F32, config->hidden_width,
-                                       config->expert_width));
+    chosen->guest_bytes = (int64_t)moerun__guests_default(
+        model->placement, config, MOERUN_DTYPE_F32);
   }
   moe->guests.model = model;
   moe->guests.room_bytes = moe->balances && chosen->guest_bytes > 0

@@ -211,7 +211,7 @@ static moerun_status measure(moerun__moe *moe, double *row, double *tile,
   MOERUN_TRY(shortest(row, comm, time_rows(moe, own_expert, 1)));
   MOERUN_TRY(shortest(tile, comm, time_rows(moe, own_expert, MOERUN_FFN_TILE)));
   *weights = 0;
-  if (moe->guests.per_rank >= 2) MOERUN_TRY(time_weights(weights, moe));
+  if (moe->guests.table.per_rank >= 2) MOERUN_TRY(time_weights(weights, moe));
   MOERUN_TRY(longest(weights, comm, *weights));
 done:
   return status;

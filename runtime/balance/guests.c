@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+enum { SLOW_SHARE = 4 }; /* of the ranks one may be slow by default */
+
 static size_t weights_bytes(const moerun__model_config *config,
                             moerun__dtype dtype, int down) {
   return down ? moerun__weight_bytes(dtype, config->hidden_width,
@@ -20,36 +22,74 @@ static size_t expert_bytes(const moerun__model_config *config,
 
 /* ---- Memory ---------------------------------------------------------------- */
 
+size_t moerun__guests_default(const moerun_placement *placement,
+                              const moerun__model_config *config,
+                              moerun__dtype dtype) {
+  const int64_t R = placement->num_ranks;
+  const int64_t slow = (R + SLOW_SHARE - 1) / SLOW_SHARE;
+  int64_t most = 0;
+  if (R < 2) return 0;
+  for (int64_t i = 0; i < placement->num_layers * R; i++) {
+    if (placement->slot_count[i] > most) most = placement->slot_count[i];
+  }
+  const int64_t of_layer = (most * slow + R - slow - 1) / (R - slow);
+  const int64_t all = of_layer * placement->num_layers + MOERUN_SHARED_GUESTS;
+  return (size_t)all * expert_bytes(config, dtype);
+}
+
+/* A rank has use for no more guests than there are experts, and slots are
+ * 16-bit numbers. */
+static int32_t most_entries(const moerun__guests *guests) {
+  const moerun__model_config *config = &guests->model->config;
+  const int64_t L = config->num_moe_layers;
+  int64_t of_layer = INT16_MAX - L - MOERUN_SHARED_GUESTS - config->num_experts;
+  if (of_layer > config->num_experts) of_layer = config->num_experts;
+  if (of_layer < 0) of_layer = 0;
+  const int64_t useful = L * of_layer + MOERUN_SHARED_GUESTS;
+  const size_t fit =
+      guests->room_bytes / expert_bytes(config, MOERUN_DTYPE_BF16);
+  if (guests->model->comm->size < 2 || L == 0) return 0;
+  return (int32_t)(fit < (size_t)useful ? (int64_t)fit : useful);
+}
+
 void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena) {
   const moerun__model_config *config = &guests->model->config;
-  const int32_t R = guests->model->comm->size;
-  const size_t fit =
-      R > 1 ? guests->room_bytes / expert_bytes(config, MOERUN_DTYPE_BF16) : 0;
-  guests->capacity = fit < MOERUN_MAX_GUESTS ? (int32_t)fit : MOERUN_MAX_GUESTS;
-  const size_t room = guests->capacity > 0 ? guests->room_bytes : 0;
-  const size_t messages =
-      guests->capacity > 0 ? 2 * MOERUN_MOST_GUESTS + MOERUN_GUEST_SENDS : 0;
-  moerun__guest_table_lay_out(&guests->table, arena, R, guests->capacity);
-  guests->room = moerun__arena_take(arena, room, 1);
+  const size_t R = (size_t)guests->model->comm->size;
+  const int32_t entries = most_entries(guests);
+  const size_t largest =
+      (size_t)entries * expert_bytes(config, MOERUN_DTYPE_F32);
+  moerun__guest_table_lay_out(&guests->table, arena, (int32_t)R,
+                              config->num_moe_layers, entries);
+  guests->per_layer = guests->table.per_layer;
+  if (guests->room_bytes > largest) guests->room_bytes = largest;
+  const size_t most = (size_t)guests->per_layer;
+  guests->room = moerun__arena_take(arena, guests->room_bytes, 1);
   guests->dtype_of_layer = moerun__arena_take(
       arena, (size_t)config->num_moe_layers, sizeof *guests->dtype_of_layer);
-  guests->gate_up = moerun__arena_take(arena, (size_t)guests->capacity,
-                                       sizeof *guests->gate_up);
-  guests->down =
-      moerun__arena_take(arena, (size_t)guests->capacity, sizeof *guests->down);
-  guests->offset = moerun__arena_take(arena, messages * ((size_t)R + 1),
-                                      sizeof *guests->offset);
+  guests->gate_up = moerun__arena_take(arena, most, sizeof *guests->gate_up);
+  guests->down = moerun__arena_take(arena, most, sizeof *guests->down);
+  guests->send_of_in =
+      moerun__arena_take(arena, most, sizeof *guests->send_of_in);
+  guests->in_of_guest =
+      moerun__arena_take(arena, most, sizeof *guests->in_of_guest);
+  guests->in = moerun__arena_take(arena, 2 * most, sizeof(void *));
+  for (size_t i = 0; guests->in != NULL && i < 2 * most; i++) {
+    guests->in[i] = NULL;
+  }
+  guests->offset = moerun__arena_take(
+      arena, (size_t)moerun__guests_transfers(guests) * (R + 1),
+      sizeof *guests->offset);
 }
 
 int32_t moerun__guests_transfers(const moerun__guests *guests) {
-  return guests->capacity > 0 ? 2 * MOERUN_MOST_GUESTS + MOERUN_GUEST_SENDS : 0;
+  return guests->per_layer > 0 ? 2 * guests->per_layer + MOERUN_GUEST_SENDS : 0;
 }
 
 moerun_status moerun__guests_create_transfers(moerun__guests *guests) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = guests->model->comm;
-  if (guests->capacity == 0) goto done;
-  for (int i = 0; i < 2 * MOERUN_MOST_GUESTS; i++) {
+  if (guests->per_layer == 0) goto done;
+  for (int32_t i = 0; i < 2 * guests->per_layer; i++) {
     MOERUN_TRY(comm->ops->transfer_create(&guests->in[i], comm));
   }
   for (int i = 0; i < MOERUN_GUEST_SENDS; i++) {
@@ -61,7 +101,7 @@ done:
 
 void moerun__guests_destroy_transfers(moerun__guests *guests) {
   const moerun__comm_ops *ops = guests->model->comm->ops;
-  for (int i = 0; i < 2 * MOERUN_MOST_GUESTS; i++) {
+  for (int32_t i = 0; guests->in != NULL && i < 2 * guests->per_layer; i++) {
     ops->transfer_destroy(guests->in[i]);
   }
   for (int i = 0; i < MOERUN_GUEST_SENDS; i++) {
@@ -75,8 +115,11 @@ moerun_status moerun__guests_open(moerun__guests *guests) {
   moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &guests->model->config;
   size_t most = 0;
-  guests->per_rank = 0;
-  if (guests->capacity == 0) goto done;
+  moerun__guest_table_clear(&guests->table);
+  if (guests->per_layer == 0) goto done;
+  for (int32_t g = 0; g < guests->per_layer; g++) {
+    guests->in_of_guest[g] = -1;
+  }
   for (int32_t l = 0; l < config->num_moe_layers; l++) {
     moerun__dtype dtype = MOERUN_DTYPE_F32;
     MOERUN_TRY(moerun__model_expert_type(&dtype, guests->model, l));
@@ -89,17 +132,17 @@ moerun_status moerun__guests_open(moerun__guests *guests) {
   }
   if (most == 0) goto done; /* no MoE layer */
   const size_t fit = guests->room_bytes / most;
-  guests->per_rank =
-      fit < (size_t)guests->capacity ? (int32_t)fit : guests->capacity;
-  guests->table.per_rank = guests->per_rank;
-  moerun__guest_table_clear(&guests->table);
+  moerun__guest_table_shrink(&guests->table,
+                             fit < (size_t)guests->table.per_rank
+                                 ? (int32_t)fit
+                                 : guests->table.per_rank);
 done:
   return status;
 }
 
 int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
                                     int32_t moe_layer) {
-  if (guests->per_rank == 0) return 0;
+  if (guests->table.per_layer == 0) return 0;
   return (int64_t)expert_bytes(
       &guests->model->config, (moerun__dtype)guests->dtype_of_layer[moe_layer]);
 }
@@ -134,8 +177,8 @@ static moerun_status begin_send(moerun__guests *guests, int32_t place,
                                 int32_t piece) {
   const size_t bytes =
       moerun__weight_bytes(from->dtype, from->num_outputs, from->num_inputs);
-  const moerun__row_list list = one_row(guests, 2 * MOERUN_MOST_GUESTS + place,
-                                        peer, from->panels, bytes);
+  const moerun__row_list list =
+      one_row(guests, 2 * guests->per_layer + place, peer, from->panels, bytes);
   guests->bytes_sent += (int64_t)bytes;
   return guests->model->comm->ops->send_begin(
       guests->out[place], MOERUN_TAG_EXPERTS + piece, &list);
@@ -146,8 +189,9 @@ static void shape_guest(moerun__guests *guests, int32_t guest,
                         int32_t moe_layer) {
   const moerun__model_config *config = &guests->model->config;
   const moerun__dtype dtype = (moerun__dtype)guests->dtype_of_layer[moe_layer];
-  char *room =
-      guests->room + (size_t)guest * (guests->bytes[0] + guests->bytes[1]);
+  char *room = guests->room +
+               moerun__guest_table_entry(&guests->table, 0, moe_layer, guest) *
+                   (guests->bytes[0] + guests->bytes[1]);
   guests->gate_up[guest] = (moerun__weight){
       room, dtype, 2 * config->expert_width, config->hidden_width};
   guests->down[guest] =
@@ -162,14 +206,6 @@ int32_t moerun__guests_arrival(const moerun__guests *guests, int32_t i) {
   return plan->moves[plan->sends[guests->send_of_in[i]].move].guest;
 }
 
-/* Which of the experts that come here is the guest; -1: none. */
-static int32_t coming(const moerun__guests *guests, int32_t guest) {
-  for (int32_t i = 0; i < guests->num_in; i++) {
-    if (moerun__guests_arrival(guests, i) == guest) return i;
-  }
-  return -1;
-}
-
 /* *found: what must be over before the next piece of a send can leave: the
  * message that brings it here, or the one that last left in its place. NULL:
  * nothing any more. */
@@ -179,9 +215,10 @@ static moerun_status find_obstacle(moerun__transfer **found,
   moerun_status status = MOERUN_OK;
   const moerun__comm_ops *ops = guests->model->comm->ops;
   const moerun__plan *plan = guests->plan;
-  const int32_t in = next->from_move < 0
-                         ? -1
-                         : coming(guests, plan->moves[next->from_move].guest);
+  const int32_t in =
+      next->from_move < 0
+          ? -1
+          : guests->in_of_guest[plan->moves[next->from_move].guest];
   int over = 1;
   *found = NULL;
   if (in >= 0) {
@@ -280,7 +317,7 @@ done:
 }
 
 int moerun__guests_comes(const moerun__guests *guests, int32_t guest) {
-  return coming(guests, guest) >= 0;
+  return guests->in_of_guest[guest] >= 0;
 }
 
 /* ---- A layer --------------------------------------------------------------------- */
@@ -305,6 +342,7 @@ moerun_status moerun__guests_begin(moerun__guests *guests,
     if (move->rank != own) continue;
     const int32_t at = guests->num_in++;
     guests->send_of_in[at] = i;
+    guests->in_of_guest[move->guest] = at;
     MOERUN_TRY(begin_receive(guests, 2 * at, &guests->gate_up[move->guest],
                              send->from, 0));
     MOERUN_TRY(begin_receive(guests, 2 * at + 1, &guests->down[move->guest],
@@ -318,7 +356,7 @@ done:
 moerun_status moerun__guests_await(moerun__guests *guests, int32_t guest) {
   moerun_status status = MOERUN_OK;
   const moerun__comm_ops *ops = guests->model->comm->ops;
-  const int32_t i = coming(guests, guest);
+  const int32_t i = guests->in_of_guest[guest];
   if (i < 0) goto done;
   MOERUN_TRY(forward(guests, guests->send_of_in[i], 1));
   for (int32_t piece = 0; piece < 2; piece++) {
@@ -338,6 +376,9 @@ moerun_status moerun__guests_end(moerun__guests *guests) {
   }
   for (int32_t i = 0; i < guests->num_out && i < MOERUN_GUEST_SENDS; i++) {
     MOERUN_TRY(ops->wait(guests->out[i]));
+  }
+  for (int32_t i = 0; i < guests->num_in; i++) {
+    guests->in_of_guest[moerun__guests_arrival(guests, i)] = -1;
   }
   guests->num_in = 0;
   guests->num_out = 0;

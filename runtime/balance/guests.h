@@ -8,42 +8,48 @@
 #include "runtime/model.h"
 
 enum {
-  MOERUN_MAX_GUESTS = 1024, /* on one rank */
-  MOERUN_GUEST_SENDS = 16,  /* messages with weights that leave at once */
+  MOERUN_GUEST_SENDS = 16, /* messages with weights that leave at once */
 };
 
 typedef struct moerun__guests {
   const moerun_model *model; /* borrowed */
   size_t room_bytes;         /* for weights, as asked for */
-  int32_t capacity;          /* guests if every weight took 2 bytes */
-  int32_t per_rank; /* guests of the type that the weights have; 0: none */
+  int32_t per_layer;         /* guests of a plan at most; 0: none */
   moerun__guest_table table;
   char *room;
   int32_t *dtype_of_layer; /* [num_moe_layers] the experts' moerun__dtype */
-  moerun__weight *gate_up; /* [capacity] */
+  moerun__weight *gate_up; /* [per_layer] of the layer under way */
   moerun__weight *down;
   size_t bytes[2]; /* of one expert's gate_up and down, as laid out in room */
   /* Of the layer under way, borrowed; NULL: no weights move. */
   const moerun__plan *plan;
   const moerun__layer *layer;
-  int32_t next;    /* plan->sends before it have left here, if they do */
-  int32_t piece;   /* of it that leaves next: 0 gate_up, 1 down */
-  int32_t num_in;  /* experts that come here */
-  int32_t num_out; /* messages that have left */
-  int32_t send_of_in[MOERUN_MOST_GUESTS]; /* number among plan->sends */
-  int64_t bytes_sent;                     /* since the session began */
-  int32_t *offset; /* [2 * MOERUN_MOST_GUESTS + MOERUN_GUEST_SENDS][R + 1] */
-  moerun__transfer *in[2 * MOERUN_MOST_GUESTS];
+  int32_t next;         /* plan->sends before it have left here, if they do */
+  int32_t piece;        /* of it that leaves next: 0 gate_up, 1 down */
+  int32_t num_in;       /* experts that come here */
+  int32_t num_out;      /* messages that have left */
+  int32_t *send_of_in;  /* [per_layer] number among plan->sends */
+  int32_t *in_of_guest; /* [per_layer] number of num_in; -1: it does not come */
+  int64_t bytes_sent;   /* since the session began */
+  int32_t *offset;      /* [2 * per_layer + MOERUN_GUEST_SENDS][R + 1] */
+  moerun__transfer **in; /* [2 * per_layer] */
   moerun__transfer *out[MOERUN_GUEST_SENDS];
 } moerun__guests;
 
+/* Bytes for guests that a rank needs if a quarter of the ranks, one at least,
+ * give all their experts away to the others, evenly: more than ranks of any
+ * slowness will. */
+size_t moerun__guests_default(const moerun_placement *placement,
+                              const moerun__model_config *config,
+                              moerun__dtype dtype);
+
 /* model and room_bytes are set before; a room_bytes of 0 means no guests. */
 void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena);
-/* The expert that this rank has as this guest. */
+/* The expert that this rank has as this guest of the layer. */
 static inline int32_t moerun__guests_expert(const moerun__guests *guests,
-                                            int32_t guest) {
-  const int32_t own = guests->model->comm->rank;
-  const int64_t key = guests->table.key[own * guests->table.per_rank + guest];
+                                            int32_t moe_layer, int32_t guest) {
+  const int64_t key = guests->table.key[moerun__guest_table_entry(
+      &guests->table, guests->model->comm->rank, moe_layer, guest)];
   return (int32_t)(key % guests->model->config.num_experts);
 }
 

@@ -1,31 +1,21 @@
-/* The rank that would end last gives rows of its hottest host to the rank that
- * would end first, and so on until every rank is within its budget or what is
- * left over is not worth an expert's weights. All in 64-bit integers: a plan
- * that differed between ranks would be a deadlock. */
+/* Budgets are the ranks' shares of a layer's rows by speed; ranks over theirs
+ * give rows away (plan_give.c). Several plans are made and the one that ends
+ * first is taken: with the weights where they are, with weights that are sent,
+ * with less for ranks that wait for weights, and with more room on all ranks
+ * where rows that are worth weights did not fit. All in 64-bit integers: a plan
+ * that differed between ranks would be a deadlock.
+ *
+ * Weights that are sent stay. What they cost is therefore no cost of one step:
+ * a layer that has ended n plans in a row unevenly is taken to do so n times
+ * more, so its next plan reckons with 1 / (n + 1) of it. Until the weights are
+ * sent, no more is lost by waiting than sending them would have cost twice. */
+#include "runtime/balance/plan_give.h"
 #include "runtime/balance/slice_costs.h"
 #include "runtime/balance/tree.h"
 
 #include <string.h>
 
 /* ---- Memory ---------------------------------------------------------------- */
-
-void moerun__guest_table_lay_out(moerun__guest_table *table,
-                                 moerun__arena *arena, int32_t num_ranks,
-                                 int32_t per_rank) {
-  const size_t entries = (size_t)num_ranks * (size_t)per_rank;
-  table->num_ranks = num_ranks;
-  table->per_rank = per_rank;
-  table->key = moerun__arena_take(arena, entries, sizeof *table->key);
-  table->used = moerun__arena_take(arena, entries, sizeof *table->used);
-}
-
-void moerun__guest_table_clear(moerun__guest_table *table) {
-  table->plans = 0;
-  for (int32_t i = 0; i < table->num_ranks * table->per_rank; i++) {
-    table->key[i] = -1;
-    table->used[i] = 0;
-  }
-}
 
 /* Every move empties a host, ends an excess or fills a rank. */
 static int32_t most_moves(int32_t num_ranks, int32_t max_hosts) {
@@ -48,6 +38,8 @@ void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
   plan->part_of = moerun__arena_take(arena, P + 1, sizeof *plan->part_of);
   plan->next_part = moerun__arena_take(arena, P, sizeof *plan->next_part);
   plan->host_rows = moerun__arena_take(arena, P, sizeof *plan->host_rows);
+  plan->kept = moerun__arena_take(arena, P, sizeof *plan->kept);
+  plan->holders = moerun__arena_take(arena, P, sizeof *plan->holders);
   plan->order = moerun__arena_take(arena, P > R ? P : R, sizeof *plan->order);
   plan->guests = moerun__arena_take(arena, R, sizeof *plan->guests);
   plan->late = moerun__arena_take(arena, R, sizeof *plan->late);
@@ -136,7 +128,7 @@ enum { LEAST_SHARE = 20 };
 
 /* A rank's reserve is no budget. If that leaves it no time for others, it keeps
  * its own rows. */
-static void set_budgets(moerun__plan *plan, int64_t total, int32_t slack) {
+static void set_budgets(moerun__plan *plan, int64_t total, int64_t slack) {
   int64_t reserves = 0;
   for (int32_t r = 0; r < plan->num_ranks; r++) {
     reserves += plan->reserve[r];
@@ -199,178 +191,6 @@ moerun__plan_peaks moerun__plan_peaks_of(const moerun__plan *plan) {
   return peaks;
 }
 
-/* ---- Who takes rows ------------------------------------------------------------ */
-
-/* How a rank comes by an expert's weights. */
-typedef enum source_of_weights {
-  HOSTS,   /* the rank has the expert */
-  HOLDS,   /* it has it as a guest */
-  IS_SENT, /* it would be sent it */
-  HAS_NO_ROOM,
-} source_of_weights;
-
-static int32_t expert_of(const moerun__demand *demand, int32_t host) {
-  int32_t low = 0;
-  int32_t high = demand->num_experts;
-  while (high - low > 1) {
-    const int32_t middle = low + (high - low) / 2;
-    if (demand->host_of_expert[middle] - demand->first_host <= host) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-static int32_t host_on(const moerun__demand *demand, int32_t expert,
-                       int32_t rank) {
-  const int32_t first = demand->host_of_expert[expert] - demand->first_host;
-  const int32_t last = demand->host_of_expert[expert + 1] - demand->first_host;
-  for (int32_t h = first; h < last; h++) {
-    if (demand->rank_of[h] == rank) return h;
-  }
-  return -1;
-}
-
-static int64_t key_of(const moerun__demand *demand, int32_t expert) {
-  return (int64_t)demand->layer * demand->num_experts + expert;
-}
-
-static int32_t find_guest(const moerun__guest_table *guests, int32_t rank,
-                          int64_t key) {
-  for (int32_t g = 0; g < guests->per_rank; g++) {
-    if (guests->key[(size_t)rank * (size_t)guests->per_rank + (size_t)g] ==
-        key) {
-      return g;
-    }
-  }
-  return MOERUN_NO_GUEST;
-}
-
-/* What a solve looks at all the time. */
-typedef struct solver {
-  moerun__plan *plan;
-  const moerun__guest_table *guests;
-  const moerun__demand *demand;
-  const moerun__plan_options *options;
-  source_of_weights last_way; /* IS_SENT, or HOLDS where sending does not pay */
-  int32_t host;               /* that gives rows away */
-  int32_t expert;
-  int32_t first_move; /* of this host */
-} solver;
-
-/* Whether another replica has moved rows to the expert's guest on the rank. */
-static int is_guest_by_now(const solver *s, int32_t rank) {
-  const int32_t *offset = s->demand->host_of_expert + s->expert;
-  const int32_t first = offset[0] - s->demand->first_host;
-  const int32_t last = offset[1] - s->demand->first_host;
-  for (int32_t m = 0; last - first > 1 && m < s->plan->num_moves; m++) {
-    const moerun__move *move = &s->plan->moves[m];
-    if (move->rank == rank && move->host >= first && move->host < last) {
-      return 1;
-    }
-  }
-  return 0;
-}
-
-static source_of_weights weights_on(const solver *s, int32_t rank) {
-  if (host_on(s->demand, s->expert, rank) >= 0) return HOSTS;
-  if (is_guest_by_now(s, rank)) return HOLDS;
-  if (s->plan->guests[rank] >= s->guests->per_rank ||
-      s->plan->guests[rank] >= MOERUN_MOST_GUESTS) {
-    return HAS_NO_ROOM;
-  }
-  const int64_t key = key_of(s->demand, s->expert);
-  return find_guest(s->guests, rank, key) != MOERUN_NO_GUEST ? HOLDS : IS_SENT;
-}
-
-static int has_move(const solver *s, int32_t rank) {
-  for (int32_t m = s->first_move; m < s->plan->num_moves; m++) {
-    if (s->plan->moves[m].rank == rank) return 1;
-  }
-  return 0;
-}
-
-/* The rank that would end first of those that have room for enough rows and
- * come by the weights in this way; -1: none. */
-static int32_t first_to_end(const solver *s, source_of_weights way,
-                            int64_t movable, int64_t least) {
-  const moerun__plan *plan = s->plan;
-  int32_t best = -1;
-  for (int32_t r = 0; r < plan->num_ranks; r++) {
-    const int64_t room = plan->budget[r] - plan->load[r];
-    if ((room < movable ? room : movable) < least) continue;
-    if (best >= 0 && plan->load[r] * plan->speed[best] >=
-                         plan->load[best] * plan->speed[r]) {
-      continue;
-    }
-    if (r == s->demand->rank_of[s->host] || has_move(s, r)) continue;
-    if (weights_on(s, r) == way) best = r;
-  }
-  return best;
-}
-
-static void add_move(const solver *s, int32_t rank, int64_t rows,
-                     source_of_weights way) {
-  moerun__plan *plan = s->plan;
-  const int32_t host = host_on(s->demand, s->expert, rank);
-  plan->guests[rank] += way != HOSTS && !is_guest_by_now(s, rank);
-  plan->moves[plan->num_moves++] = (moerun__move){
-      .host = s->host,
-      .rank = rank,
-      .rows = (int32_t)rows,
-      .slot = way == HOSTS ? s->demand->slot_of[host] : MOERUN_NO_GUEST,
-      .guest = MOERUN_NO_GUEST,
-      .sends = way == IS_SENT};
-  plan->load[rank] += rows;
-  plan->load[s->demand->rank_of[s->host]] -= rows;
-}
-
-/* Rows of one host to others, as long as its rank has too many. */
-static void give_away(solver *s, int32_t host) {
-  moerun__plan *plan = s->plan;
-  const int32_t rank = s->demand->rank_of[host];
-  const int64_t excess = plan->load[rank] - plan->budget[rank];
-  int64_t movable =
-      excess < plan->host_rows[host] ? excess : plan->host_rows[host];
-  if (movable <= 0) return;
-  s->host = host;
-  s->expert = expert_of(s->demand, host);
-  s->first_move = plan->num_moves;
-  for (source_of_weights way = HOSTS; way <= s->last_way; way++) {
-    int64_t least =
-        way == IS_SENT ? s->options->min_rows : s->options->min_rows_held;
-    if (least < 1) least = 1;
-    while (movable >= least) {
-      const int32_t to = first_to_end(s, way, movable, least);
-      if (to < 0) break;
-      const int64_t room = plan->budget[to] - plan->load[to];
-      const int64_t rows = room < movable ? room : movable;
-      add_move(s, to, rows, way);
-      movable -= rows;
-    }
-  }
-}
-
-/* Hosts of ranks over their budgets, hottest first, ties to the lower number. */
-static int32_t order_hosts(moerun__plan *plan, const moerun__demand *demand) {
-  int32_t count = 0;
-  for (int32_t h = 0; h < demand->num_hosts; h++) {
-    const int32_t rank = demand->rank_of[h];
-    if (plan->load[rank] <= plan->budget[rank] || plan->host_rows[h] == 0) {
-      continue;
-    }
-    int32_t at = count++;
-    for (; at > 0 && plan->host_rows[plan->order[at - 1]] < plan->host_rows[h];
-         at--) {
-      plan->order[at] = plan->order[at - 1];
-    }
-    plan->order[at] = h;
-  }
-  return count;
-}
-
 /* ---- What it is worth ---------------------------------------------------------- */
 
 /* When the last rank ends, if a guest's rows wait for weights that are sent,
@@ -404,123 +224,166 @@ static void drop(moerun__plan *plan) {
          (size_t)plan->num_ranks * sizeof *plan->load);
 }
 
-/* ---- Guests ---------------------------------------------------------------------- */
-
-/* The entry that has not been used for longest; ties to the lower number. */
-static int32_t oldest_guest(const moerun__guest_table *guests, int32_t rank) {
-  const int64_t *used = guests->used + (size_t)rank * (size_t)guests->per_rank;
-  int32_t oldest = 0;
-  for (int32_t g = 1; g < guests->per_rank; g++) {
-    if (used[g] < used[oldest]) oldest = g;
-  }
-  return oldest;
-}
-
-static void use_guest(moerun__guest_table *guests, moerun__move *move,
-                      int32_t guest, int64_t key) {
-  const size_t at =
-      (size_t)move->rank * (size_t)guests->per_rank + (size_t)guest;
-  guests->key[at] = key;
-  guests->used[at] = guests->plans;
-  move->guest = guest;
-}
-
-/* Those that are there first, so that none of them makes room for a new one. */
-static void seat_guests(moerun__plan *plan, moerun__guest_table *guests,
-                        const moerun__demand *demand) {
-  guests->plans++;
-  for (int is_new = 0; is_new <= 1; is_new++) {
-    for (int32_t m = 0; m < plan->num_moves; m++) {
-      moerun__move *move = &plan->moves[m];
-      if (move->slot != MOERUN_NO_GUEST || move->guest != MOERUN_NO_GUEST) {
-        continue;
-      }
-      const int64_t key = key_of(demand, expert_of(demand, move->host));
-      int32_t guest = find_guest(guests, move->rank, key);
-      if (guest == MOERUN_NO_GUEST && !is_new) continue;
-      if (guest == MOERUN_NO_GUEST) guest = oldest_guest(guests, move->rank);
-      use_guest(guests, move, guest, key);
-    }
-  }
-}
-
 /* ---- The whole --------------------------------------------------------------------- */
 
-static int is_before(const moerun__move *a, const moerun__move *b) {
-  return a->host != b->host ? a->host < b->host : a->rank < b->rank;
+enum {
+  ATTEMPTS = 8, /* to find how much less ranks that wait shall have */
+  WIDENINGS = 4,
+  MOST_PATIENCE = 15,
+};
+
+/* The plan that ends first of those that have been made. */
+typedef struct choice {
+  int64_t end; /* when its last rank does */
+  moerun__way last_way;
+  int64_t slack; /* the reserves are in plan->best */
+} choice;
+
+/* Moves and sends for these reserves, this slack and the giver's last way. */
+static int64_t make_moves(moerun__giver *s, int64_t total, int64_t slack) {
+  set_budgets(s->plan, total, slack);
+  moerun__plan_give(s);
+  moerun__tree_grow(s->plan, s->demand);
+  return end_of(s->plan, s->options.weight_rows);
 }
 
-static void sort_moves(moerun__plan *plan) {
-  for (int32_t m = 1; m < plan->num_moves; m++) {
-    const moerun__move move = plan->moves[m];
-    int32_t at = m;
-    for (; at > 0 && is_before(&move, &plan->moves[at - 1]); at--) {
-      plan->moves[at] = plan->moves[at - 1];
-    }
-    plan->moves[at] = move;
-  }
-}
-
-/* Moves and sends for the budgets; returns when the last rank ends. */
-static int64_t make_moves(solver *s) {
+static void consider(moerun__giver *s, int64_t total, int64_t slack,
+                     choice *best) {
   moerun__plan *plan = s->plan;
-  const size_t R = (size_t)plan->num_ranks;
-  plan->num_moves = 0;
-  memcpy(plan->load, plan->before, R * sizeof *plan->load);
-  memset(plan->guests, 0, R * sizeof *plan->guests);
-  const int32_t count = order_hosts(plan, s->demand);
-  for (int32_t i = 0; i < count; i++) {
-    give_away(s, plan->order[i]);
-  }
-  sort_moves(plan);
-  moerun__tree_grow(plan, s->demand);
-  return end_of(plan, s->options->weight_rows);
+  const int64_t end = make_moves(s, total, slack);
+  if (end >= best->end) return;
+  *best = (choice){end, s->last_way, slack};
+  memcpy(plan->best, plan->reserve,
+         (size_t)plan->num_ranks * sizeof *plan->best);
 }
 
-enum { ATTEMPTS = 8 };
+/* Whether a rank has so many rows more than its budget that weights may be
+ * sent for them. */
+static int has_excess(const moerun__plan *plan, int64_t rows) {
+  for (int32_t r = 0; r < plan->num_ranks; r++) {
+    if (plan->load[r] - plan->budget[r] >= rows) return 1;
+  }
+  return 0;
+}
 
 /* Where ranks wait for weights, an even split is not what ends first: those that
  * lose more time shall get fewer rows. How much a rank loses depends on the
- * plan again, so reserves follow the losses by halves; the best of all attempts
- * is made once more. */
-static int64_t improve(solver *s, int64_t total, int64_t end) {
+ * plan again, so reserves follow the losses by halves. */
+static void consider_reserves(moerun__giver *s, int64_t total, choice *best) {
   moerun__plan *plan = s->plan;
-  const size_t bytes = (size_t)plan->num_ranks * sizeof *plan->reserve;
-  if (end == longest(plan, plan->load)) return end;
-  memset(plan->best, 0, bytes);
+  if (best->end == longest(plan, plan->load)) return; /* nobody waits */
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
     for (int32_t r = 0; r < plan->num_ranks; r++) {
       plan->reserve[r] = (plan->reserve[r] + plan->lost[r] + 1) / 2;
     }
-    set_budgets(plan, total, s->options->slack);
-    const int64_t now = make_moves(s);
-    if (now >= end) continue;
-    end = now;
-    memcpy(plan->best, plan->reserve, bytes);
+    consider(s, total, s->options.slack, best);
   }
-  memcpy(plan->reserve, plan->best, bytes);
-  set_budgets(plan, total, s->options->slack);
-  return make_moves(s);
+}
+
+/* Where what is left of a host is worth weights but fits no rank's budget, all
+ * ranks may end a little later: by a thirty-second, a sixteenth, and so on. */
+static void consider_widening(moerun__giver *s, int64_t total, choice *best) {
+  moerun__plan *plan = s->plan;
+  const int64_t goal = even_time(plan, total) / 1000 * s->options.slack;
+  memcpy(plan->reserve, plan->best,
+         (size_t)plan->num_ranks * sizeof *plan->best);
+  s->last_way = best->last_way;
+  for (int i = 0; i < WIDENINGS; i++) {
+    const int parts = 32 >> i;
+    if (goal + goal / parts >= best->end) break;
+    consider(s, total, s->options.slack + s->options.slack / parts, best);
+  }
+}
+
+/* Why the layer will not end evenly: what all ranks would do if weights cost
+ * nothing. */
+static void see_obstacle(moerun__giver *s, int64_t total, int64_t end) {
+  moerun__plan *plan = s->plan;
+  const moerun__plan_options options = s->options;
+  const int64_t even = even_time(plan, total);
+  moerun__plan_obstacle *obstacle = &plan->obstacle;
+  s->options.min_rows = 1;
+  s->options.weight_rows = 0;
+  s->last_way = MOERUN_WAY_IS_SENT;
+  memset(plan->reserve, 0, (size_t)plan->num_ranks * sizeof *plan->reserve);
+  const int64_t free_end = make_moves(s, total, options.slack);
+  s->options = options;
+  obstacle->is_room = free_end > even / 1000 * options.threshold_held &&
+                      free_end > end - (end - even) / 2;
+  obstacle->waiting_rows = (end - even) >> MOERUN_SPEED_BITS;
+  for (int32_t i = 0; i < plan->num_sends; i++) {
+    const int64_t rows =
+        (int64_t)plan->sends[i].turn * s->full_price.weight_rows;
+    if (rows > obstacle->weight_rows) obstacle->weight_rows = rows;
+  }
+}
+
+/* Leaves the choice in the plan, or no moves if none end sooner. */
+static void settle(moerun__giver *s, int64_t total, const choice *best) {
+  moerun__plan *plan = s->plan;
+  memcpy(plan->reserve, plan->best,
+         (size_t)plan->num_ranks * sizeof *plan->best);
+  s->last_way = best->last_way;
+  if (best->end < longest(plan, plan->before)) {
+    (void)make_moves(s, total, best->slack);
+  } else {
+    drop(plan);
+  }
+}
+
+/* What the plan reckons with: the price of weights falls with patience. */
+static moerun__plan_options options_now(const moerun__plan_options *options,
+                                        int32_t patience) {
+  moerun__plan_options now = *options;
+  now.weight_rows /= 1 + patience;
+  now.min_rows /= 1 + patience;
+  if (now.min_rows < now.min_rows_held) now.min_rows = now.min_rows_held;
+  if (now.min_rows > options->min_rows) now.min_rows = options->min_rows;
+  return now;
 }
 
 /* Moves, if the load is uneven enough for that and they end sooner. */
-static void balance(moerun__plan *plan, const moerun__guest_table *guests,
+static void balance(moerun__plan *plan, moerun__guest_table *guests,
                     const moerun__demand *demand,
                     const moerun__plan_options *options, int64_t total) {
-  solver s = {
-      .plan = plan, .guests = guests, .demand = demand, .options = options};
+  int32_t *patience = &guests->patience[demand->layer];
+  moerun__giver s = {.plan = plan,
+                     .guests = guests,
+                     .demand = demand,
+                     .full_price = *options,
+                     .options = options_now(options, *patience),
+                     .last_way = MOERUN_WAY_HOLDS};
   const int32_t least = options->threshold_held < options->threshold
                             ? options->threshold_held
                             : options->threshold;
-  if (!is_uneven(plan, total, least)) return;
-  s.last_way = is_uneven(plan, total, options->threshold) ? IS_SENT : HOLDS;
-  const int64_t before = longest(plan, plan->load);
-  if (improve(&s, total, make_moves(&s)) >= before) drop(plan);
+  choice best = {.end = INT64_MAX};
+  const int sends = is_uneven(plan, total, options->threshold);
+  if (!is_uneven(plan, total, least)) {
+    *patience = 0;
+    return;
+  }
+  moerun__plan_see_holders(&s);
+  consider(&s, total, options->slack, &best);
+  if (sends && has_excess(plan, s.options.min_rows)) {
+    s.last_way = MOERUN_WAY_IS_SENT;
+    consider(&s, total, options->slack, &best);
+    if (plan->num_sends > 0) consider_reserves(&s, total, &best);
+  }
+  consider_widening(&s, total, &best);
+  settle(&s, total, &best);
+  if (plan->num_sends > 0 || !is_uneven(plan, total, least)) {
+    *patience = 0;
+    return;
+  }
+  *patience += *patience < MOST_PATIENCE;
+  see_obstacle(&s, total, longest(plan, plan->load));
+  settle(&s, total, &best);
 }
 
 /* All ranks do a part of everything. */
 static void slice(moerun__plan *plan, int64_t total) {
   drop(plan);
+  plan->obstacle = (moerun__plan_obstacle){0};
   plan->sliced = 1;
   moerun__plan_shares(plan->load, total, plan->speed, plan->num_ranks);
 }
@@ -531,6 +394,7 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
   plan->sliced = 0;
   plan->num_moves = 0;
   plan->num_sends = 0;
+  plan->obstacle = (moerun__plan_obstacle){0};
   const int64_t total = count_loads(plan, demand);
   read_speeds(plan, demand);
   memset(plan->reserve, 0, (size_t)plan->num_ranks * sizeof *plan->reserve);
@@ -541,7 +405,7 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
       moerun__slices_pay(demand->slices, plan, demand)) {
     slice(plan, total);
   }
-  if (plan->num_moves > 0) seat_guests(plan, guests, demand);
+  if (plan->num_moves > 0) moerun__plan_seat_guests(plan, guests, demand);
 }
 
 /* FNV-1a, and the high bits stirred in. */

@@ -12,15 +12,14 @@
 #ifndef MOERUN_RUNTIME_BALANCE_PLAN_H
 #define MOERUN_RUNTIME_BALANCE_PLAN_H
 
-#include "runtime/base/arena.h"
+#include "runtime/balance/guest_table.h"
 
 enum {
   MOERUN_SPEED_OCTAVE = 16, /* steps of speed from one power of 2 to the next */
   MOERUN_SLOWEST = 80,      /* steps behind the fastest rank that count */
   MOERUN_SPEED_NOISE = 2,   /* steps behind the fastest rank that do not */
-  MOERUN_SPEED_ONE = 1 << 16, /* of the fastest rank, in plans */
-  MOERUN_NO_GUEST = -1,
-  MOERUN_MOST_GUESTS = 8, /* that one plan uses on one rank */
+  MOERUN_SPEED_BITS = 16,
+  MOERUN_SPEED_ONE = 1 << MOERUN_SPEED_BITS, /* of the fastest rank, in plans */
 };
 
 typedef struct moerun__slice_offer moerun__slice_offer; /* slice_costs.h */
@@ -62,21 +61,6 @@ static inline const int32_t *moerun__demand_rows(const moerun__demand *demand,
   return demand->rows + (size_t)source * demand->stride;
 }
 
-/* Who holds whose weights for a while; the same on all ranks, because it
- * follows from the plans. */
-typedef struct moerun__guest_table {
-  int32_t num_ranks; /* R */
-  int32_t per_rank;  /* G */
-  int64_t plans;     /* so far */
-  int64_t *key;      /* [R][G] layer * E + expert, or -1 */
-  int64_t *used;     /* [R][G] number of the last plan that used it */
-} moerun__guest_table;
-
-void moerun__guest_table_lay_out(moerun__guest_table *table,
-                                 moerun__arena *arena, int32_t num_ranks,
-                                 int32_t per_rank);
-void moerun__guest_table_clear(moerun__guest_table *table);
-
 /* `rows` rows of a host go to `rank`. */
 typedef struct moerun__move {
   int32_t host;
@@ -115,6 +99,17 @@ typedef struct moerun__part {
   int32_t rows;
 } moerun__part;
 
+/* Why ranks wait although there is a plan: rows of the fastest rank's time.
+ * All 0 where the plan ends evenly. */
+typedef struct moerun__plan_obstacle {
+  int32_t is_room;      /* 1: there is too little memory for guests; 0: their
+                           weights would take too long                      */
+  int64_t waiting_rows; /* that the last rank works on when all could have
+                           ended                                            */
+  int64_t weight_rows;  /* in whose time the weights would come that would
+                           make an end of that                              */
+} moerun__plan_obstacle;
+
 typedef struct moerun__plan {
   int32_t num_ranks;
   int32_t max_moves;
@@ -131,15 +126,18 @@ typedef struct moerun__plan {
   int32_t *part_of;    /* [P + 1] first part of each host */
   int32_t *next_part;  /* [P] */
   int64_t *host_rows;  /* [P] rows of each host, as routed */
-  int32_t *order;      /* [max(P, R)] scratch */
-  int32_t *guests;     /* [R] scratch: guests this plan uses */
-  int64_t *reserve;    /* [R] rows left out of the budget for time it waits */
-  int64_t *best;       /* [R] scratch: reserves of the best plan so far */
-  int64_t *lost;   /* [R] rows it could compute while it waits for weights */
-  int64_t *late;   /* [R] scratch */
-  int32_t *link;   /* [2][R] scratch: last turn of a rank, out and in */
-  int32_t *places; /* [max_moves] scratch: moves, by tree */
-  int32_t *turn;   /* [max_moves] scratch: in which the weights come */
+  int64_t *kept;       /* [P] scratch: of them that it has not given away */
+  int32_t *holders;    /* [P] scratch: of expert e, ranks that hold it */
+  moerun__plan_obstacle obstacle;
+  int32_t *order;   /* [max(P, R)] scratch */
+  int32_t *guests;  /* [R] scratch: guests this plan uses */
+  int64_t *reserve; /* [R] rows left out of the budget for time it waits */
+  int64_t *best;    /* [R] scratch: reserves of the best plan so far */
+  int64_t *lost;    /* [R] rows it could compute while it waits for weights */
+  int64_t *late;    /* [R] scratch */
+  int32_t *link;    /* [2][R] scratch: last turn of a rank, out and in */
+  int32_t *places;  /* [max_moves] scratch: moves, by tree */
+  int32_t *turn;    /* [max_moves] scratch: in which the weights come */
   moerun__tree *trees; /* [max_moves] scratch */
 } moerun__plan;
 

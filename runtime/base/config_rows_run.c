@@ -128,7 +128,9 @@ static const moerun__config_row balance[] = {
                "sliced: always slices. The results keep their bits."),
     INT_ROW("guest_memory", "0", "MiB", -1, 1 << 26, SIZED,
             "Memory of one rank for weights of other ranks' experts; 0 has "
-            "room for two experts in fp32, -1 for none."),
+            "room for what ranks of a quarter that is slow would give away, "
+            "but no more than half of what is left on the node; -1 has room "
+            "for none."),
     INT_ROW("slice_memory", "0", "MiB", -1, 1 << 26, SIZED,
             "Memory of one rank for its slices of all experts, of as many "
             "layers as there is room for; -1 means all layers; 0 means none, "

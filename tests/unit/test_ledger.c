@@ -71,7 +71,7 @@ static const moerun__plan_bytes bytes = {1000, 77};
 static void lay_out(rig *r, moerun__arena *arena, moerun__guest_table *guests) {
   moerun__ledger_lay_out(&r->ledger, arena, LAYERS, R, E);
   moerun__plan_lay_out(&r->plan, arena, R, E);
-  moerun__guest_table_lay_out(guests, arena, R, 2);
+  moerun__guest_table_lay_out(guests, arena, R, LAYERS, 2);
 }
 
 static void set_up(rig *r, moerun__guest_table *guests) {

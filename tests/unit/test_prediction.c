@@ -1,5 +1,6 @@
 /* What `info` predicts is what is allocated, to the byte; and placements that
  * do not fit are refused. */
+#include "launch/node_memory.h"
 #include "launch/prediction.h"
 #include "runtime/base/memory.h"
 #include "runtime/engine.h"
@@ -118,13 +119,63 @@ static void ranks_differ_by_their_experts(void **state) {
     experts += size.expert_bytes;
   }
   assert_true(predicted[0].expert_bytes != experts / 5);
-  const moerun__prediction loading = {1, 2, 3, 4, 100};
-  const moerun__prediction running = {1, 2, 30, 40, 5};
+  const moerun__prediction loading = {1, 2, 3, 4, 100, 5};
+  const moerun__prediction running = {1, 2, 30, 40, 5, 7};
   assert_int_equal(moerun__prediction_total(&loading), 103);
-  assert_int_equal(moerun__prediction_total(&running), 73);
+  assert_int_equal(moerun__prediction_total(&running), 80);
   moerun__free(predicted);
   moerun_placement_destroy(placement);
   moerun__config_destroy(config);
+}
+
+/* By default guests have room for what a quarter of the ranks give away: with 2
+ * ranks all experts of one. */
+static void guests_are_predicted(void **state) {
+  (void)state;
+  static const char *const asked[] = {"--guest-memory=0", "--guest-memory=-1",
+                                      "--guest-memory=3"};
+  size_t found[3] = {0};
+  size_t experts = 0;
+  for (int i = 0; i < 3; i++) {
+    moerun__config *config = make_config("--ranks=2", asked[i]);
+    moerun_placement *placement = NULL;
+    moerun__prediction *predicted = NULL;
+    assert_int_equal(moerun__placement_for(&placement, config, 2), MOERUN_OK);
+    assert_int_equal(moerun__predict(&predicted, config, placement, 0),
+                     MOERUN_OK);
+    assert_int_equal(predicted[0].guest_bytes, predicted[1].guest_bytes);
+    found[i] = predicted[0].guest_bytes;
+    experts = predicted[0].expert_bytes;
+    moerun__free(predicted);
+    moerun_placement_destroy(placement);
+    moerun__config_destroy(config);
+  }
+  /* 6 layers of 16 experts, and two more; weights of experts are padded. */
+  assert_in_range(found[0], experts + experts / 50, experts + experts / 10);
+  assert_int_equal(found[1], 0);
+  assert_int_equal(found[2], 3 << 20);
+}
+
+/* Half of what is left on the node with least, of as many ranks as it has. */
+static void guests_fit_their_node(void **state) {
+  (void)state;
+  static const uint64_t node[3] = {7, 7, 8};
+  moerun__prediction ranks[3] = {{0}};
+  int64_t left[3] = {1000, 900, 400};
+  for (int r = 0; r < 3; r++) {
+    ranks[r].expert_bytes = 100;
+    ranks[r].guest_bytes =
+        999; /* is what is asked for, and counts for nothing */
+  }
+  assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 150);
+  assert_int_equal(moerun__guests_that_fit(149, ranks, node, left, 3), 149);
+  left[1] = 500; /* (500 - 2 * 100) / 2 / 2 */
+  assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 75);
+  left[1] = 200;
+  assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 0);
+  left[0] = left[1] = left[2] = INT64_MAX; /* nobody knows */
+  assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 999);
+  assert_true(moerun__node_memory_left() > 0);
 }
 
 static void placements_that_do_not_fit_are_refused(void **state) {
@@ -162,6 +213,8 @@ int main(void) {
       cmocka_unit_test(predicted_bytes_are_allocated),
       cmocka_unit_test(replacing_is_predicted),
       cmocka_unit_test(ranks_differ_by_their_experts),
+      cmocka_unit_test(guests_are_predicted),
+      cmocka_unit_test(guests_fit_their_node),
       cmocka_unit_test(placements_that_do_not_fit_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

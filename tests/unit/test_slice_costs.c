@@ -27,7 +27,7 @@ typedef struct world {
 
 static void lay_out(world *w, moerun__arena *arena) {
   moerun__plan_lay_out(&w->plan, arena, R, E);
-  moerun__guest_table_lay_out(&w->guests, arena, R, 2);
+  moerun__guest_table_lay_out(&w->guests, arena, R, 1, 2);
 }
 
 /* Rank 0 wants load[e] rows of expert e. */

@@ -31,7 +31,8 @@ static world w; /* large */
 
 static void lay_out(moerun__arena *arena, int32_t per_rank) {
   moerun__plan_lay_out(&w.plan, arena, w.demand.num_ranks, w.demand.num_hosts);
-  moerun__guest_table_lay_out(&w.guests, arena, w.demand.num_ranks, per_rank);
+  moerun__guest_table_lay_out(&w.guests, arena, w.demand.num_ranks, 1,
+                              per_rank);
 }
 
 /* Hosts are filled in before. */

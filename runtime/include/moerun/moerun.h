@@ -163,7 +163,9 @@ typedef struct moerun_session_options {
   int32_t chunks; /* parts of a step in flight at once, 1..8; 0: 1     */
   moerun_balance balance;
   int64_t guest_bytes; /* memory here for experts of other ranks that balancing
-                          brings; 0: two experts in fp32; below 0: none     */
+                          brings; 0: what is needed when a quarter of the
+                          ranks, one at least, are slow, with experts in fp32
+                          (it is not touched until then); below 0: none     */
   int64_t slice_bytes; /* memory here for slices of all experts, of as many
                           layers as there is room for: a step of few rows then
                           reads each expert on all ranks at once where that is
