@@ -58,6 +58,21 @@ static moerun_status put_changes(moerun__text *out,
       (long long)e->kind_changes, (long long)e->speed_changes);
 }
 
+/* Milliseconds of rows of the fastest rank. */
+static double ms_of(const moerun__ledger *ledger, int64_t rows) {
+  return 1e3 * ledger->row_seconds * (double)rows;
+}
+
+static moerun_status put_uneven(moerun__text *out, const moerun__ledger *ledger,
+                                const moerun__ledger_entry *e) {
+  return moerun__text_print(
+      out,
+      ", \"uneven\": {\"plans\": %lld, \"no_room\": %lld, "
+      "\"waiting_ms\": %.6g, \"weights_ms\": %.6g}",
+      (long long)e->uneven, (long long)e->no_room,
+      ms_of(ledger, e->waiting_rows), ms_of(ledger, e->price_rows));
+}
+
 static double mass_of(int64_t units) {
   return (double)units / MOERUN_MASS_ONE;
 }
@@ -79,6 +94,7 @@ static moerun_status put_entry(moerun__text *out, const moerun__report *report,
   MOERUN_TRY(put_rows(out, ledger, e));
   MOERUN_TRY(put_times(out, ledger, e));
   MOERUN_TRY(put_changes(out, e));
+  MOERUN_TRY(put_uneven(out, ledger, e));
   if (report->is_lossy) MOERUN_TRY(put_drops(out, e));
 done:
   return status;
@@ -185,6 +201,24 @@ done:
 
 /* ---- For people --------------------------------------------------------------------- */
 
+/* Why ranks waited although rows could have moved. */
+static void print_uneven(FILE *stream, const moerun__ledger *ledger,
+                         const moerun__ledger_entry *total) {
+  const double plans = (double)total->uneven;
+  if (total->uneven == 0) return;
+  (void)fprintf(stream,
+                "uneven           %lld of %lld layers: weights would take "
+                "%.3g ms, waiting takes %.3g",
+                (long long)total->uneven, (long long)total->plans,
+                ms_of(ledger, total->price_rows) / plans,
+                ms_of(ledger, total->waiting_rows) / plans);
+  if (total->no_room > 0) {
+    (void)fprintf(stream, "; no room for guests in %lld (--guest-memory)",
+                  (long long)total->no_room);
+  }
+  (void)fprintf(stream, "\n");
+}
+
 void moerun__balance_print(FILE *stream, const moerun__report *report) {
   const moerun__ledger *ledger = report->ledger;
   if (ledger == NULL) return;
@@ -213,6 +247,7 @@ void moerun__balance_print(FILE *stream, const moerun__report *report) {
         (long long)total.sliced, (long long)total.plans,
         (double)total.slice_bytes / mib);
   }
+  print_uneven(stream, ledger, &total);
   (void)fprintf(stream,
                 "idle             %.1f %% of the expert stage; rank %d was "
                 "last in %.0f %% of layers; %lld changes of plans, %lld of "

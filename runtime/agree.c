@@ -207,6 +207,8 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   moerun__plan_solve(&moe->plan, &moe->guests.table, &demand,
                      &moe->plan_options);
   count_plan(moe, &demand);
+  moe->calibration.too_dear +=
+      moe->plan.obstacle.weight_rows > 0 && !moe->plan.obstacle.is_room;
   if (moe->plan.num_moves > 0) {
     moerun__plan_split(&moe->plan, &demand, moe->model->comm->rank);
     redirect(moe, layer->moe_layer, first);

@@ -193,6 +193,7 @@ moerun_status moerun__moe_open(moerun__moe *moe,
                          MOERUN_FFN_TILE * MOERUN_COUNTED_SECONDS,
                          MOERUN_FFN_TILE);
   }
+  moe->ledger.row_seconds = moe->speed.row_seconds;
 done:
   return status;
 }
@@ -388,6 +389,7 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
     MOERUN_TRY(combine(moe, c, layer, x, y));
   }
   MOERUN_TRY(moerun__guests_end(&moe->guests));
+  if (moe->calibration.repeats) MOERUN_TRY(moerun__calibrate_again(moe));
 done:
   return status;
 }

@@ -42,6 +42,15 @@ size_t moerun__copy_bytes(const moerun__model_config *config,
 size_t moerun__result_bytes(const moerun__model_config *config,
                             moerun__dtype wire);
 
+/* When moving rows pays, see balance/calibrate.h. */
+typedef struct moerun__calibration {
+  double tile_seconds; /* of MOERUN_FFN_TILE rows through an expert */
+  int32_t min_rows;    /* asked for; 0: as measured */
+  int32_t repeats;     /* 1: measured again where weights seem too dear */
+  int32_t too_dear;    /* layers since then in which they did */
+  int32_t again;       /* times so far */
+} moerun__calibration;
+
 typedef struct moerun__moe {
   const moerun_model *model;
   const moerun__kernels *kernels;
@@ -61,6 +70,7 @@ typedef struct moerun__moe {
   moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
   int32_t balances; /* 1: rows may move to other ranks, see balance/ */
   moerun__plan_options plan_options;
+  moerun__calibration calibration;
   moerun__plan plan;
   moerun__ledger ledger;
   moerun__guests guests;

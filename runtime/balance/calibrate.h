@@ -12,6 +12,12 @@
  * rows against the slowest link; fixed numbers where speeds are counted. */
 moerun_status moerun__calibrate(moerun__moe *moe);
 
+/* [collective] At the end of a layer: measures again how long weights take if
+ * that has often enough kept rows from moving, the first time at once, then
+ * after twice as many layers each time. What was measured while the machine was
+ * busy is too long; the shortest counts. */
+moerun_status moerun__calibrate_again(moerun__moe *moe);
+
 /* Seconds of one row through an expert of this rank; 0: it has none. */
 double moerun__calibrate_row(moerun__moe *moe);
 

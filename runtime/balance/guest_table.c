@@ -55,6 +55,12 @@ void moerun__guest_table_clear(moerun__guest_table *table) {
          (size_t)table->num_layers * sizeof *table->patience);
 }
 
+void moerun__guest_table_forget_last(moerun__guest_table *table) {
+  for (int32_t r = 0; r < table->num_ranks; r++) {
+    table->key[(size_t)(r + 1) * (size_t)table->per_rank - 1] = -1;
+  }
+}
+
 int32_t moerun__guest_table_find(const moerun__guest_table *table, int32_t rank,
                                  int32_t layer, int64_t key) {
   for (int32_t g = 0; g < table->per_layer; g++) {

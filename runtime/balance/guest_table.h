@@ -56,6 +56,9 @@ static inline size_t moerun__guest_table_entry(const moerun__guest_table *table,
 int32_t moerun__guest_table_find(const moerun__guest_table *table, int32_t rank,
                                  int32_t layer, int64_t key);
 
+/* Nobody holds the last guest of a rank any more, which all layers share. */
+void moerun__guest_table_forget_last(moerun__guest_table *table);
+
 /* The plan under way uses this guest, which has this key from now on. */
 void moerun__guest_table_use(moerun__guest_table *table, int32_t rank,
                              int32_t layer, int32_t guest, int64_t key);

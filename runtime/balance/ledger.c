@@ -70,6 +70,10 @@ static void add_up(moerun__ledger_entry *sum,
   sum->weights_sent += part->weights_sent;
   sum->weight_bytes += part->weight_bytes;
   sum->slice_bytes += part->slice_bytes;
+  sum->uneven += part->uneven;
+  sum->no_room += part->no_room;
+  sum->waiting_rows += part->waiting_rows;
+  sum->price_rows += part->price_rows;
   sum->kind_changes += part->kind_changes;
   sum->speed_changes += part->speed_changes;
   sum->offered += part->offered;
@@ -123,6 +127,10 @@ static void see_plan(moerun__ledger_entry *entry, const moerun__plan *plan,
   for (int32_t m = 0; m < plan->num_moves; m++) {
     entry->rows_moved += plan->moves[m].rows;
   }
+  entry->uneven = plan->obstacle.waiting_rows > 0;
+  entry->no_room = plan->obstacle.is_room;
+  entry->waiting_rows = plan->obstacle.waiting_rows;
+  entry->price_rows = plan->obstacle.weight_rows;
   entry->weights_sent = plan->num_sends;
   entry->weight_bytes = plan->num_sends * bytes->expert;
   entry->slice_bytes = plan->sliced ? bytes->slices : 0;

@@ -47,6 +47,12 @@ typedef struct moerun__ledger_entry {
   int64_t weights_sent; /* experts whose weights were sent for that */
   int64_t weight_bytes; /* of them */
   int64_t slice_bytes;  /* rows, inner activations and results of slices */
+  int64_t uneven;       /* plans in which ranks wait all the same */
+  int64_t no_room;      /* of them such that lack memory for guests; others
+                           would wait longer for weights                    */
+  int64_t waiting_rows; /* of uneven plans, in rows of the fastest rank: what
+                           the last rank takes over its share               */
+  int64_t price_rows;   /* and what the weights would that it lacks         */
   int64_t kind_changes; /* rows as routed, moved or sliced: not as the layer
                             was in the step before                          */
   int64_t speed_changes; /* ranks that told another speed than the last time */
@@ -70,6 +76,7 @@ typedef struct moerun__ledger {
   int32_t num_layers;
   int32_t num_ranks;
   int32_t num_experts;
+  double row_seconds;          /* of the fastest rank */
   int64_t num_steps;           /* begun; step s is at s % MOERUN_LEDGER_STEPS */
   moerun__ledger_entry *steps; /* [MOERUN_LEDGER_STEPS] */
   moerun__ledger_entry *layers; /* [num_layers] */

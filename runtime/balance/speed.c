@@ -1,5 +1,6 @@
 /* Readings beyond the dead band are what counts: two slower ones in a row are no
- * accident, and sixteen faster ones of twenty are no pause of whatever slowed the
+ * accident, the first two of all only where they say less than half the speed,
+ * because the first steps are slow everywhere, and sixteen faster ones of twenty are no pause of whatever slowed the
  * rank, though others may come between. Their mean is then applied, so nothing
  * lags behind as a running average would. */
 #include "runtime/balance/speed.h"
@@ -13,6 +14,9 @@
 
 /* A tenth, as a logarithm to base 2. */
 static const double dead_band = 0.1375;
+
+/* Half the speed. */
+static const double plain = -1;
 
 void moerun__speed_expect(moerun__speed *speed, double one_row, double many,
                           int32_t rows) {
@@ -60,17 +64,42 @@ static void recover(moerun__speed *speed) {
   if (fast >= MOERUN_SPEED_FAST) apply(speed, sum / fast);
 }
 
+/* A rank that counts as slow has its speed mended within the dead band once
+ * there are enough readings: a mean of two is off by more than of eight. */
+static void mend(moerun__speed *speed) {
+  double sum = 0;
+  if (speed->applied >= -MOERUN_SPEED_NOISE ||
+      speed->count != MOERUN_SPEED_MENDING) {
+    return;
+  }
+  for (int i = 0; i < MOERUN_SPEED_MENDING; i++) {
+    if (fabs(over_applied(speed, speed->recent[i])) > dead_band) return;
+    sum += speed->recent[i];
+  }
+  const double mean = sum / MOERUN_SPEED_MENDING;
+  if (fabs(over_applied(speed, mean)) * MOERUN_SPEED_OCTAVE > 0.75) {
+    apply(speed, mean);
+  }
+}
+
 static void read_speed(moerun__speed *speed, double ratio) {
   const double most = MOERUN_SLOWEST / (double)MOERUN_SPEED_OCTAVE;
   const double logarithm = fmin(fmax(log2(ratio), -most), most);
+  const int is_early = speed->readings <= MOERUN_SPEED_SKIPPED;
   const int is_slow = over_applied(speed, logarithm) < -dead_band;
+  if (is_early && logarithm >= plain) {
+    speed->slow = 0;
+    speed->sum = 0;
+    return;
+  }
   speed->recent[speed->count++ % MOERUN_SPEED_WINDOW] = logarithm;
   speed->slow = is_slow ? speed->slow + 1 : 0;
   speed->sum = is_slow ? speed->sum + logarithm : 0;
   if (speed->slow >= MOERUN_SPEED_SLOW_RUN) {
-    apply(speed, speed->sum / speed->slow);
+    apply(speed, is_early ? logarithm : speed->sum / speed->slow);
   } else {
     recover(speed);
+    mend(speed);
   }
 }
 
@@ -86,7 +115,7 @@ void moerun__speed_step(moerun__speed *speed) {
   }
   speed->last = speed->expected / speed->seconds;
   speed->readings++;
-  if (speed->readings > MOERUN_SPEED_SKIPPED) read_speed(speed, speed->last);
+  read_speed(speed, speed->last);
   speed->steps = 0;
   speed->expected = 0;
   speed->rows = 0;

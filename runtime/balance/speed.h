@@ -9,7 +9,9 @@
 #include <stdint.h>
 
 enum {
-  MOERUN_SPEED_SKIPPED = 2, /* first readings: pages are touched, caches fill */
+  MOERUN_SPEED_SKIPPED = 2, /* first readings: pages are touched, caches fill;
+                               less than half the speed is believed even so  */
+  MOERUN_SPEED_MENDING = 8, /* readings after a change that mend it */
   MOERUN_SPEED_LEAST_ROWS = 32, /* of a reading */
   MOERUN_SPEED_SLOW_RUN =
       2,                    /* readings in a row that say slower are believed */

@@ -139,12 +139,55 @@ static void the_first_readings_are_skipped(void **state) {
   moerun__speed speed;
   start(&speed);
   for (int i = 0; i < MOERUN_SPEED_SKIPPED; i++) {
-    read_once(&speed, 100);
+    read_once(&speed, 1.9);
   }
   for (int i = 0; i < 100; i++) {
     read_once(&speed, 1);
   }
   assert_int_equal(speed.changes, 0);
+  start(&speed);
+  read_once(&speed, 100); /* only the first step is slow: it often is */
+  for (int i = 0; i < 100; i++) {
+    read_once(&speed, 1);
+  }
+  assert_int_equal(speed.changes, 0);
+}
+
+/* A factor of four is plain after two steps, though the first was slower. */
+static void plain_slowness_is_believed_at_once(void **state) {
+  (void)state;
+  moerun__speed speed;
+  start(&speed);
+  read_once(&speed, 6);
+  assert_int_equal(speed.applied, 0);
+  read_once(&speed, 4);
+  assert_int_equal(speed.applied, -2 * MOERUN_SPEED_OCTAVE);
+  for (int i = 0; i < 100; i++) {
+    read_once(&speed, 4);
+  }
+  assert_int_equal(speed.changes, 1);
+}
+
+/* What two readings said is mended by eight that agree, if by a step or more. */
+static void slowness_is_mended(void **state) {
+  (void)state;
+  moerun__speed speed;
+  start(&speed);
+  read_once(&speed, 1);
+  read_once(&speed, 1);
+  read_once(&speed, 4);
+  read_once(&speed, 4);
+  assert_int_equal(speed.applied, -2 * MOERUN_SPEED_OCTAVE);
+  for (int i = 0; i < 7; i++) {
+    read_once(&speed, 4.3);
+  }
+  assert_int_equal(speed.applied, -2 * MOERUN_SPEED_OCTAVE);
+  read_once(&speed, 4.3);
+  assert_int_equal(speed.applied, -34); /* 16 * log2(4.3) = 33.7 */
+  for (int i = 0; i < 100; i++) {
+    read_once(&speed, 4.3);
+  }
+  assert_int_equal(speed.changes, 2);
 }
 
 static void a_stopped_rank_is_clamped(void **state) {
@@ -308,6 +351,8 @@ int main(void) {
       cmocka_unit_test(hiccups_are_nothing),
       cmocka_unit_test(little_work_adds_up),
       cmocka_unit_test(the_first_readings_are_skipped),
+      cmocka_unit_test(plain_slowness_is_believed_at_once),
+      cmocka_unit_test(slowness_is_mended),
       cmocka_unit_test(a_stopped_rank_is_clamped),
       cmocka_unit_test(a_slow_rank_is_found_in_four_steps),
       cmocka_unit_test(flapping_changes_little),
