@@ -303,6 +303,7 @@ static void see_obstacle(moerun__giver *s, int64_t total, int64_t end) {
   const int64_t even = even_time(plan, total);
   moerun__plan_obstacle *obstacle = &plan->obstacle;
   s->options.min_rows = 1;
+  s->options.min_rows_held = 1;
   s->options.weight_rows = 0;
   s->last_way = MOERUN_WAY_IS_SENT;
   memset(plan->reserve, 0, (size_t)plan->num_ranks * sizeof *plan->reserve);
