@@ -239,6 +239,7 @@ static moerun_status end_output(run *r) {
   if (r->comm->rank != 0) goto done;
   MOERUN_TRY(moerun__results_end(r->results));
   if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_end(r->trace));
+  MOERUN_TRY(moerun__results_check(r->results));
 done:
   return status;
 }
@@ -295,7 +296,7 @@ static moerun_status take_completion(void *context,
   moerun_status status = MOERUN_OK;
   run *r = context;
   MOERUN_TRY(moerun__results_append(r->results, completion));
-  if (r->trace != NULL) {
+  if (r->trace != NULL && completion->finish != MOERUN_FINISH_BROKEN) {
     MOERUN_TRY(moerun__trace_file_append(r->trace, completion));
   }
 done:

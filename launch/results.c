@@ -16,6 +16,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/base/timer.h"
+#include "runtime/broken.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +44,8 @@ struct moerun__results {
   int64_t count;        /* finished */
   place *place;         /* [num_requests] */
   moerun__score *score; /* [num_requests] */
+  int64_t num_broken;
+  moerun__completion broken; /* the first of them in the input */
   double last_sync;
   moerun__prompt prompt;
   moerun__text line;
@@ -310,6 +313,13 @@ done:
   return status;
 }
 
+static void note_broken(moerun__results *results,
+                        const moerun__completion *completion) {
+  const int is_first =
+      results->num_broken++ == 0 || completion->index < results->broken.index;
+  if (is_first) results->broken = *completion;
+}
+
 moerun_status moerun__results_append(moerun__results *results,
                                      const moerun__completion *completion) {
   moerun_status status = MOERUN_OK;
@@ -318,6 +328,10 @@ moerun_status moerun__results_append(moerun__results *results,
                      !moerun__results_has(results, index),
                  MOERUN_ERR_INVALID,
                  "a result of request %lld was not expected", (long long)index);
+  if (completion->finish == MOERUN_FINISH_BROKEN) {
+    note_broken(results, completion);
+    goto done;
+  }
   MOERUN_TRY(print_line(results, completion));
   MOERUN_TRY(write_line(results));
   const int64_t length = (int64_t)results->line.count;
@@ -385,6 +399,33 @@ moerun_status moerun__results_end(moerun__results *results) {
   MOERUN_TRY(sync_file(results));
   const int complete = results->count == results->num_requests;
   if (complete && !is_ordered(results)) MOERUN_TRY(rewrite(results));
+done:
+  return status;
+}
+
+moerun_status moerun__results_check(moerun__results *results) {
+  moerun_status status = MOERUN_OK;
+  char where[32] = "the embedding";
+  const moerun__completion *c = &results->broken;
+  if (results->num_broken == 0) goto done;
+  if (c->broken == MOERUN_BROKEN_HEAD) {
+    (void)snprintf(where, sizeof where, "the head");
+  } else if (c->broken >= MOERUN_BROKEN_LAYER) {
+    (void)snprintf(where, sizeof where, "decoder layer %d",
+                   c->broken - MOERUN_BROKEN_LAYER);
+  }
+  MOERUN_TRY(
+      moerun__prompts_read(results->prompts, &results->prompt, c->index));
+  MOERUN_REQUIRE(0, MOERUN_ERR_FORMAT,
+                 "request %lld (id %.100s): at position %d (its prompt has %d) "
+                 "the output of %s is not "
+                 "a finite number, or beyond 3.6e16: the model's weights are "
+                 "broken or overflow; %lld of %lld requests have "
+                 "no result for that",
+                 (long long)c->index, results->prompt.id.bytes,
+                 c->broken_position, c->num_prompt, where,
+                 (long long)results->num_broken,
+                 (long long)results->num_requests);
 done:
   return status;
 }

@@ -29,11 +29,14 @@ moerun_status moerun__results_open(moerun__results **out,
 /* Creates the file, or takes a torn last line off it. */
 moerun_status moerun__results_begin(moerun__results *results);
 /* Appends the line of a finished request. It is written at once, and at least
- * twice a second brought to disk. */
+ * twice a second brought to disk. A broken one has no line. */
 moerun_status moerun__results_append(moerun__results *results,
                                      const moerun__completion *completion);
 /* Brings all to disk; a complete file is put in input order, atomically. */
 moerun_status moerun__results_end(moerun__results *results);
+/* After the end: the error that names the first request that was broken, if
+ * any was. */
+moerun_status moerun__results_check(moerun__results *results);
 void moerun__results_destroy(moerun__results *results);
 
 /* Whether request `index` is there, and how many are. */

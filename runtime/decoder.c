@@ -6,6 +6,8 @@
 #include "runtime/decoder.h"
 
 #include "runtime/base/exact_math.h"
+#include "runtime/base/finite.h"
+#include "runtime/broken.h"
 
 #include <string.h>
 
@@ -96,6 +98,37 @@ static moerun_status extend_cache(moerun_session *session,
   }
 done:
   return status;
+}
+
+/* ---- Numbers that are not sound ------------------------------------------------------ */
+
+/* Row t holds x[width]: are these numbers sound? Where a row first met one that is
+ * not counts. */
+static void note_row(moerun_session *session, int32_t stage, int32_t t,
+                     const float *x, size_t width, int is_marked) {
+  if (session->broken[t] != MOERUN_BROKEN_NOT) return;
+  if (is_marked || !moerun__all_sound(x, width)) session->broken[t] = stage;
+}
+
+static void note_rows(moerun_session *session, int32_t stage, const float *x,
+                      size_t width, int32_t T) {
+  for (int32_t t = 0; t < T; t++) {
+    note_row(session, stage, t, x + (size_t)t * width, width, 0);
+  }
+}
+
+/* What a layer gave, and what its gate (NULL: none) says of the rows. Of the last
+ * layer only rows with logits matter: nothing else follows from the others. */
+static void note_layer(moerun_session *session, int32_t layer,
+                       const moerun_batch *batch, const uint8_t *marked) {
+  const size_t H = (size_t)session->model->config.hidden_width;
+  const int is_last = layer + 1 == session->model->config.num_layers;
+  const int32_t count = is_last ? batch->num_logits : batch->num_tokens;
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t t = is_last ? batch->logit_row[i] : i;
+    note_row(session, MOERUN_BROKEN_LAYER + layer, t,
+             session->x + (size_t)t * H, H, marked != NULL && marked[t]);
+  }
 }
 
 /* ---- Embedding and rotary angles -------------------------------------------- */
@@ -194,6 +227,8 @@ static void attention(moerun_session *session, int32_t layer_index,
   session->linear(session->qkv, at.width, session->h, H, T, &layer->qkv,
                   session->scratch);
   add_bias(session, layer->qkv_bias, at.width, T);
+  note_rows(session, MOERUN_BROKEN_LAYER + layer_index, session->qkv, at.width,
+            T);
   norm_qk(session, layer, T);
   if (config->clip_qkv > 0) { /* after the norms, as OLMoE has it */
     clip(session->qkv, (size_t)T * at.width, (float)config->clip_qkv);
@@ -264,8 +299,10 @@ static void keep_trace(moerun_session *session, int32_t moe_layer, int32_t T) {
 }
 
 static moerun_status moe_block(moerun_session *session, int32_t layer_index,
-                               int32_t T, moerun_status failed) {
+                               const moerun_batch *batch,
+                               moerun_status failed) {
   moerun_status status = MOERUN_OK;
+  const int32_t T = batch->num_tokens;
   const moerun__model_config *config = &session->model->config;
   const moerun__layer *layer = &session->model->layers[layer_index];
   const size_t H = (size_t)config->hidden_width;
@@ -276,6 +313,7 @@ static moerun_status moe_block(moerun_session *session, int32_t layer_index,
   MOERUN_TRY(moerun__moe_forward(&session->moe, layer_index, T, session->h,
                                  session->y, failed));
   session->kernels->add(session->x, session->y, (size_t)T * H);
+  note_layer(session, layer_index, batch, session->moe.gate.unsound);
   if (session->trace != NULL) keep_trace(session, layer->moe_layer, T);
   moerun__stage_end(&session->stats, MOERUN_STAGE_COMBINE);
   moerun__layer_end(&session->stats);
@@ -298,6 +336,13 @@ static void head(moerun_session *session, const moerun_batch *batch,
   }
   session->linear(logits, V, session->h, H, batch->num_logits, &model->head,
                   session->scratch);
+  for (int32_t i = 0; i < batch->num_logits; i++) {
+    int32_t *broken = &session->broken[batch->logit_row[i]];
+    if (*broken == MOERUN_BROKEN_NOT &&
+        !moerun__all_sound(logits + (size_t)i * V, V)) {
+      *broken = MOERUN_BROKEN_HEAD;
+    }
+  }
   moerun__stage_end(&session->stats, MOERUN_STAGE_HEAD);
 }
 
@@ -306,6 +351,7 @@ moerun_status moerun__decoder_forward(moerun_session *session,
                                       moerun_status failed) {
   moerun_status status = MOERUN_OK;
   const moerun_model *model = session->model;
+  const size_t H = (size_t)model->config.hidden_width;
   moerun__stage_begin(&session->stats);
   moerun__moe_begin_step(&session->moe, session->stats.steps);
   session->moe.gate.tags = session->tags;
@@ -315,19 +361,24 @@ moerun_status moerun__decoder_forward(moerun_session *session,
   }
   session->stats.steps++;
   if (failed == MOERUN_OK) failed = extend_cache(session, batch);
-  if (failed == MOERUN_OK) embed(session, batch);
+  if (failed == MOERUN_OK) {
+    embed(session, batch);
+    memset(session->broken, 0,
+           (size_t)batch->num_tokens * sizeof *session->broken);
+    note_rows(session, MOERUN_BROKEN_EMBEDDING, session->x, H,
+              batch->num_tokens);
+  }
   for (int32_t l = 0; l < model->config.num_layers; l++) {
     const moerun__layer *layer = &model->layers[l];
     if (failed == MOERUN_OK) attention(session, l, batch);
     if (layer->moe_layer >= 0) {
-      MOERUN_TRY(moe_block(session, l, batch->num_tokens, failed));
+      MOERUN_TRY(moe_block(session, l, batch, failed));
     } else if (failed == MOERUN_OK) {
-      session->kernels->rmsnorm(session->h, (size_t)model->config.hidden_width,
-                                session->x, (size_t)model->config.hidden_width,
-                                layer->ffn_norm, batch->num_tokens,
-                                model->config.hidden_width,
+      session->kernels->rmsnorm(session->h, H, session->x, H, layer->ffn_norm,
+                                batch->num_tokens, (int32_t)H,
                                 (float)model->config.norm_eps);
       dense_ffn(session, layer, batch->num_tokens);
+      note_layer(session, l, batch, NULL);
     }
   }
   head(session, batch, logits);

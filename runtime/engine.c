@@ -3,6 +3,7 @@
  * rows of the oldest sequences while the step has room, so that a long prompt
  * never holds up those who decode. */
 #include "runtime/engine.h"
+#include "runtime/broken.h"
 #include "runtime/dealer.h"
 #include "runtime/replace.h"
 #include "runtime/sample.h"
@@ -287,6 +288,19 @@ static void keep_trace(engine *e) {
   }
 }
 
+/* Rows of a sequence stand in ascending positions: the first one counts. */
+static void note_broken(engine *e) {
+  for (int32_t t = 0; t < e->batch.num_tokens; t++) {
+    moerun__sequence *sequence = &e->sequences.sequence[e->slot[t]];
+    if (e->session->broken[t] == MOERUN_BROKEN_NOT ||
+        sequence->broken != MOERUN_BROKEN_NOT) {
+      continue;
+    }
+    sequence->broken = e->session->broken[t];
+    sequence->broken_position = e->position[t];
+  }
+}
+
 /* The latency of the first of `generated` tokens, or after the last one that of
  * those between. One clock reading for each. */
 static void time_token(engine *e, moerun__sequence *sequence, int32_t generated,
@@ -331,6 +345,7 @@ static void use_logits(engine *e) {
     const int32_t row = e->logit_row[i];
     moerun__sequence *sequence = &e->sequences.sequence[e->slot[row]];
     float *logits = e->logits + (size_t)i * (size_t)V;
+    if (sequence->broken != MOERUN_BROKEN_NOT) continue;
     if (!sequence->request.score_only) {
       sample_row(e, e->slot[row], logits);
       continue;
@@ -342,8 +357,10 @@ static void use_logits(engine *e) {
   for (int32_t i = e->sequences.num_active - 1; i >= 0; i--) {
     const int32_t slot = e->sequences.order[i];
     const moerun__sequence *sequence = &e->sequences.sequence[slot];
-    if (sequence->request.score_only &&
-        sequence->num_fed == tokens_to_feed(sequence)) {
+    if (sequence->broken != MOERUN_BROKEN_NOT) {
+      finish(e, slot, MOERUN_FINISH_BROKEN);
+    } else if (sequence->request.score_only &&
+               sequence->num_fed == tokens_to_feed(sequence)) {
       finish(e, slot, MOERUN_FINISH_SCORED);
     }
   }
@@ -420,6 +437,7 @@ moerun_status moerun__engine_run(moerun_session *session,
     build_batch(&e);
     MOERUN_TRY(moerun_forward(session, &e.batch, e.logits));
     keep_trace(&e);
+    note_broken(&e);
     use_logits(&e);
     note_balance(&e);
     if (options->replacer != NULL) {

@@ -5,7 +5,11 @@
  * free cache pages at step boundaries (continuous batching). Two small
  * messages per rank and step carry all control: rank -> 0 (status, stop flag,
  * free room, finished bytes) and 0 -> rank (go or stop, new requests). What a
- * request produces depends on the request alone. */
+ * request produces depends on the request alone.
+ *
+ * A request whose hidden state or logits are no longer finite numbers ends
+ * there, with MOERUN_FINISH_BROKEN: weights are broken or overflow. The others
+ * go on, because rows never see each other. */
 #ifndef MOERUN_RUNTIME_ENGINE_H
 #define MOERUN_RUNTIME_ENGINE_H
 
@@ -15,6 +19,7 @@ typedef enum moerun__finish {
   MOERUN_FINISH_LENGTH = 0, /* max_new_tokens were generated        */
   MOERUN_FINISH_EOS,        /* an end-of-sequence token was sampled */
   MOERUN_FINISH_SCORED,     /* score_only: no token was generated   */
+  MOERUN_FINISH_BROKEN,     /* its numbers were infinite or NaN     */
 } moerun__finish;
 
 typedef struct moerun__request {
@@ -39,8 +44,11 @@ typedef struct moerun__completion {
   int32_t num_tokens;     /* generated, an end-of-sequence token included */
   const int32_t *token;   /* [num_tokens], borrowed */
   double log_probability; /* score_only: sum, natural logarithm */
-  int32_t num_traced;     /* rows fed to the model, 0 unless tracing */
-  const int16_t *trace;   /* [num_traced][num_moe_layers][K] expert ids in gate
+  int32_t broken;         /* MOERUN_BROKEN_… (broken.h) of the first position
+                             where they were; 0: nowhere                     */
+  int32_t broken_position;
+  int32_t num_traced;   /* rows fed to the model, 0 unless tracing */
+  const int16_t *trace; /* [num_traced][num_moe_layers][K] expert ids in gate
                               order, borrowed */
 } moerun__completion;
 

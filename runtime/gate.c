@@ -4,6 +4,7 @@
  * and, gathered by rank 0, a broadcast: it is the price of that scope. */
 #include "runtime/gate.h"
 
+#include "runtime/base/finite.h"
 #include "runtime/base/number.h"
 
 #include <string.h>
@@ -123,6 +124,7 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
   gate->home.linear = gate->linear;
   moerun__home_lay_out(&gate->home, arena, gate->max_tokens);
   gate->logits = moerun__arena_take(arena, T * choices, sizeof *gate->logits);
+  gate->unsound = moerun__arena_take(arena, T, sizeof *gate->unsound);
   if (has_scores(&gate->options)) {
     gate->scores = moerun__arena_take(arena, T * choices, sizeof *gate->scores);
   }
@@ -346,6 +348,14 @@ static void keep_scores(moerun__gate *gate, int32_t T) {
   }
 }
 
+/* A gate puts a score that is NaN behind all others: an expert that is never
+ * chosen, and nothing that follows would show it. */
+static void note_sound(moerun__gate *gate, int32_t T, size_t choices) {
+  for (size_t t = 0; t < (size_t)T; t++) {
+    gate->unsound[t] = !moerun__all_sound(gate->logits + t * choices, choices);
+  }
+}
+
 moerun_status moerun__gate_choose(moerun__gate *gate,
                                   const moerun__layer *layer, int32_t T,
                                   const float *x, float *scratch,
@@ -359,6 +369,7 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
   if (failed != MOERUN_OK) T = 0;
   gate->now = (moerun__gate_counts){0};
   gate->linear(gate->logits, width, x, H, T, &layer->gate, scratch);
+  note_sound(gate, T, width);
   if (has_scores(&gate->options)) keep_scores(gate, T);
   gate->kernels->gate(gate->ids, gate->weight, gate->logits, T, choices, K,
                       &config->gate_rule, layer->choice_bias);

@@ -47,8 +47,9 @@ typedef struct moerun__gate {
   float *weight;   /* [T][W] */
   int32_t *chosen; /* [T][K] those that the gate said, for traces */
   moerun__home home;
-  float *logits; /* [T][choices] */
-  float *scores; /* [T][choices]; only where a rule asks for them */
+  float *logits;    /* [T][choices] */
+  uint8_t *unsound; /* [T] 1: the row has a logit that is no sound number */
+  float *scores;    /* [T][choices]; only where a rule asks for them */
   /* Only with a capacity, from here on. */
   int32_t *row;    /* [T] 0, 1, … */
   int32_t *zero;   /* [T] */
@@ -82,7 +83,7 @@ void moerun__gate_counts_add(moerun__gate_counts *sum,
 /* All to 0. */
 void moerun__gate_counts_clear(moerun__gate *gate);
 
-/* ids, weight and chosen of x[T][H]. [collective] with a capacity of the scope
+/* ids, weight, chosen and unsound of x[T][H]. [collective] with a capacity of the scope
  * global, then `failed` ranks take part with no rows; else local. */
 moerun_status moerun__gate_choose(moerun__gate *gate,
                                   const moerun__layer *layer, int32_t T,

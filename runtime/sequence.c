@@ -1,6 +1,7 @@
 #include "runtime/sequence.h"
 
 #include "runtime/base/number.h"
+#include "runtime/broken.h"
 
 #include <assert.h>
 #include <string.h>
@@ -95,6 +96,8 @@ int32_t moerun__sequence_start(moerun__sequences *sequences,
   sequence->num_tokens = request->num_prompt;
   sequence->num_fed = 0;
   sequence->log_probability = 0;
+  sequence->broken = MOERUN_BROKEN_NOT;
+  sequence->broken_position = 0;
   memcpy(sequence->token, request->prompt,
          (size_t)request->num_prompt * sizeof(int32_t));
   sequences->order[sequences->num_active++] = slot;
@@ -113,6 +116,8 @@ void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
       .num_prompt = sequence->request.num_prompt,
       .num_tokens = sequence->num_tokens - sequence->request.num_prompt,
       .log_probability = sequence->log_probability,
+      .broken = sequence->broken,
+      .broken_position = sequence->broken_position,
       .num_traced = sequence->trace != NULL ? sequence->num_fed : 0,
   };
   const size_t token_bytes =

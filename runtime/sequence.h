@@ -25,6 +25,8 @@ typedef struct moerun__sequence {
   int32_t num_fed;         /* of them already in the cache */
   int32_t *token;          /* [max_positions] */
   double log_probability;
+  int32_t broken; /* as in moerun__completion */
+  int32_t broken_position;
   double mark;    /* when it came, then when its first token did */
   int16_t *trace; /* [max_positions][trace_width]; NULL: none */
 } moerun__sequence;

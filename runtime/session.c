@@ -147,6 +147,7 @@ static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
       (size_t)config->num_kv_heads * (size_t)config->head_dim;
   const int has_dense = config->num_moe_layers < config->num_layers;
   moerun__kv_lay_out(&session->kv, arena);
+  session->broken = moerun__arena_take(arena, T, sizeof *session->broken);
   session->x = moerun__arena_take(arena, T * H, sizeof(float));
   session->h = moerun__arena_take(arena, T * H, sizeof(float));
   session->y = moerun__arena_take(arena, T * H, sizeof(float));

@@ -17,15 +17,16 @@ struct moerun_session {
   moerun__moe moe;
   moerun__kv_cache kv;
   moerun__stats stats;
-  int16_t *trace; /* [max_tokens][num_moe_layers][terms] ids of the last step;
+  int16_t *trace;  /* [max_tokens][num_moe_layers][terms] ids of the last step;
                      NULL unless recording was asked for at creation       */
-  float *x;       /* [T][H] the residual stream */
-  float *h;       /* [T][H] normed input of a block, or its output */
-  float *y;       /* [T][H] output of the MoE layer */
-  float *qkv;     /* [T][(heads + 2 kv_heads) * head_dim] */
-  float *mixed;   /* [T][heads * head_dim] attention's output before out */
-  float *dense;   /* [tile][3 * dense_width]; dense layers only */
-  float *cosine;  /* [T][head_dim / 2] */
+  int32_t *broken; /* [T] MOERUN_BROKEN_… of the last step's rows */
+  float *x;        /* [T][H] the residual stream */
+  float *h;        /* [T][H] normed input of a block, or its output */
+  float *y;        /* [T][H] output of the MoE layer */
+  float *qkv;      /* [T][(heads + 2 kv_heads) * head_dim] */
+  float *mixed;    /* [T][heads * head_dim] attention's output before out */
+  float *dense;    /* [tile][3 * dense_width]; dense layers only */
+  float *cosine;   /* [T][head_dim / 2] */
   float *sine;
   double *inverse_frequency; /* [head_dim / 2] */
   moerun__row_tags tags;     /* of the batch to come, set by the engine: for

@@ -11,3 +11,15 @@ foreach(name IN ITEMS run refusals place home shared signals sliced suspend metr
 endforeach()
 set_tests_properties(run.metrics PROPERTIES ENVIRONMENT
   "${mpi_test_env};CHECK_METRICS=$<TARGET_FILE:check_metrics>")
+# Those that change weights in a file.
+moerun_test_target(change_weights run/change_weights.c moerun_base)
+foreach(name IN ITEMS broken)
+  add_test(NAME run.${name}
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/run/test_${name}.sh
+      $<TARGET_FILE:moerun_cli> ${PROJECT_SOURCE_DIR}/launch/demo
+      ${CMAKE_CURRENT_BINARY_DIR}/run_${name}
+      ${MPIEXEC_EXECUTABLE} ${mpiexec_flags} ${MPIEXEC_NUMPROC_FLAG})
+  set_tests_properties(run.${name} PROPERTIES LABELS "run;np3" PROCESSORS 2
+    TIMEOUT 240 ENVIRONMENT
+    "${mpi_test_env};CHANGE_WEIGHTS=$<TARGET_FILE:change_weights>")
+endforeach()

@@ -1,5 +1,6 @@
 /* Base: errors, memory, JSON access, files, number formats, Philox. */
 #include "runtime/base/file.h"
+#include "runtime/base/finite.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
@@ -180,6 +181,25 @@ static void half_precision_round_trips(void **state) {
   assert_int_equal(moerun__f32_to_bf16(1.01171875F), 0x3f82);
 }
 
+static void sound_numbers_are_told_from_others(void **state) {
+  (void)state;
+  float x[37] = {0};
+  const float fine[] = {-0.0F, 1e-45F, 0x1.fffffep54F, -0x1.fffffep54F};
+  const float bad[] = {NAN, -NAN, INFINITY, -INFINITY, 0x1p55F, -3e38F};
+  for (size_t i = 0; i < 37; i++) {
+    for (size_t c = 0; c < sizeof fine / sizeof *fine; c++) {
+      x[i] = fine[c];
+      assert_true(moerun__all_sound(x, 37));
+    }
+    for (size_t c = 0; c < sizeof bad / sizeof *bad; c++) {
+      x[i] = bad[c];
+      assert_false(moerun__all_sound(x, 37));
+      assert_true(moerun__all_sound(x, i));
+    }
+    x[i] = 0;
+  }
+}
+
 /* Vectors published with the reference implementation (Random123, kat_vectors). */
 static void philox_matches_published_vectors(void **state) {
   (void)state;
@@ -212,6 +232,7 @@ int main(void) {
       cmocka_unit_test(files_are_whole_or_refused),
       cmocka_unit_test(devices_are_not_replaced),
       cmocka_unit_test(half_precision_round_trips),
+      cmocka_unit_test(sound_numbers_are_told_from_others),
       cmocka_unit_test(philox_matches_published_vectors),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
