@@ -74,11 +74,16 @@ static moerun_status check_settings(run *r) {
       given(r, "prompts") + given(r, "tokens") + given(r, "score");
   const int resume = moerun__config_bool(c, "resume");
   const int overwrite = moerun__config_bool(c, "overwrite");
+  const int reports_bad =
+      strcmp(moerun__config_text(c, "bad_lines"), "report") == 0;
   const int64_t max_sequences = moerun__config_int(c, "max_sequences");
   const int64_t max_tokens = moerun__config_int(c, "max_tokens");
   MOERUN_REQUIRE(inputs == 1, MOERUN_ERR_INVALID,
                  "expected one of --prompts, --tokens and --score, found %s",
                  inputs == 0 ? "none" : "several");
+  MOERUN_REQUIRE(!given(r, "score") || !reports_bad, MOERUN_ERR_INVALID,
+                 "--bad-lines report: expected --prompts or --tokens, found "
+                 "--score, whose text has no lines");
   MOERUN_REQUIRE(!resume || !overwrite, MOERUN_ERR_INVALID,
                  "expected one of --resume and --overwrite, found both");
   MOERUN_REQUIRE(!resume || given(r, "output"), MOERUN_ERR_INVALID,
@@ -102,15 +107,15 @@ done:
 
 /* ---- Input: rank 0 ------------------------------------------------------------------------ */
 
-/* A tokenizer that is missing is one thing, one that is not understood
- * another: the second is an error only where a text needs it. */
+/* A tokenizer that is missing is one thing, one that cannot be read or is not
+ * understood another: the second is an error only where a text needs it. */
 static moerun_status load_tokenizer(run *r, int is_needed) {
   moerun_status status = MOERUN_OK;
   moerun__text path = {0};
   MOERUN_TRY(moerun__text_print(&path, "%s/tokenizer.json", r->model_path));
   if (access(path.bytes, F_OK) != 0 && errno == ENOENT) goto done;
   status = moerun__tokenizer_load(&r->tokenizer, r->model_path);
-  if (status == MOERUN_ERR_UNSUPPORTED && !is_needed) {
+  if (status != MOERUN_OK && status != MOERUN_ERR_NOMEM && !is_needed) {
     LOG_ROOT(MOERUN_LOG_WARN, "%s; results hold no text", moerun_last_error());
     status = MOERUN_OK;
   }
@@ -119,24 +124,53 @@ done:
   return status;
 }
 
-/* The tokens in front of texts and of given ids, as --add-bos and the
- * tokenizer say. */
-static moerun_status choose_bos(const run *r, moerun__prompt_options *options) {
+/* The bos token for --add-bos yes: the tokenizer's, else config.json's. */
+static int32_t find_bos(const run *r) {
+  const int32_t own = r->model_config.bos_token;
+  const int32_t bos =
+      r->tokenizer != NULL ? moerun__tokenizer_bos(r->tokenizer) : -1;
+  if (bos >= 0 && own >= 0 && bos != own) {
+    LOG_ROOT(
+        MOERUN_LOG_WARN,
+        "%s: config.json has bos_token_id %d, the tokenizer's bos token is "
+        "%d, which is used",
+        r->model_path, own, bos);
+  }
+  return bos >= 0 ? bos : own;
+}
+
+/* The tokens in front of texts and of given ids, as --add-bos says and, for
+ * `auto`, as the Hugging Face library does: what tokenizer.json's
+ * post-processor adds, whatever other files say. */
+static moerun_status choose_bos(const run *r, moerun__prompt_options *options,
+                                int has_text) {
   moerun_status status = MOERUN_OK;
   const char *choice = moerun__config_text(r->config, "add_bos");
-  const int32_t bos = r->model_config.bos_token;
-  const int wanted =
-      r->tokenizer != NULL ? moerun__tokenizer_adds_bos(r->tokenizer) : -1;
-  const int is_forced = strcmp(choice, "yes") == 0;
   options->text_bos = -1;
   options->tokens_bos = -1;
   if (strcmp(choice, "no") == 0) goto done;
-  MOERUN_REQUIRE(bos >= 0 || (!is_forced && wanted != 1), MOERUN_ERR_INVALID,
-                 "--add-bos: %s/config.json: expected a bos_token_id, found "
-                 "none",
-                 r->model_path);
-  if (is_forced || wanted != 0) options->text_bos = bos;
-  if (is_forced) options->tokens_bos = bos;
+  if (strcmp(choice, "yes") == 0) {
+    const int32_t bos = find_bos(r);
+    MOERUN_REQUIRE(bos >= 0, MOERUN_ERR_INVALID,
+                   "--add-bos: %s: expected a bos_token in "
+                   "tokenizer_config.json or a bos_token_id in config.json, "
+                   "found none",
+                   r->model_path);
+    options->text_bos = bos;
+    options->tokens_bos = bos;
+  } else if (r->tokenizer != NULL && has_text) {
+    const int32_t front = moerun__tokenizer_front(r->tokenizer);
+    const int key = moerun__tokenizer_add_bos_key(r->tokenizer);
+    options->text_bos = front;
+    if (key >= 0 && key != (front >= 0)) {
+      LOG_ROOT(MOERUN_LOG_WARN,
+               "%s: tokenizer_config.json has add_bos_token %s, but the "
+               "post_processor of tokenizer.json, which counts, adds %s token: "
+               "--add-bos %s for the other",
+               r->model_path, key ? "true" : "false", front >= 0 ? "a" : "no",
+               key ? "yes" : "no");
+    }
+  }
 done:
   return status;
 }
@@ -168,7 +202,8 @@ static moerun_status open_input(run *r) {
       moerun__round_up(kv_tokens, MOERUN_PAGE_POSITIONS);
   int is_array = 0;
   if (score[0] != '\0') MOERUN_TRY(moerun__prompts_is_array(&is_array, score));
-  MOERUN_TRY(load_tokenizer(r, tokens[0] == '\0' && !is_array));
+  const int has_text = tokens[0] == '\0' && !is_array;
+  MOERUN_TRY(load_tokenizer(r, has_text));
   moerun__prompt_options options = {
       .tokenizer = r->tokenizer,
       .vocab_size = r->model_config.vocab_size,
@@ -179,8 +214,10 @@ static moerun_status open_input(run *r) {
       .max_new_tokens = moerun__to_int(moerun__config_int(c, "max_new_tokens")),
       .temperature = moerun__config_double(c, "temperature"),
       .top_p = moerun__config_double(c, "top_p"),
-      .seed = (uint64_t)moerun__config_int(c, "seed")};
-  MOERUN_TRY(choose_bos(r, &options));
+      .seed = (uint64_t)moerun__config_int(c, "seed"),
+      .reports_bad =
+          strcmp(moerun__config_text(c, "bad_lines"), "report") == 0};
+  MOERUN_TRY(choose_bos(r, &options, has_text));
   MOERUN_TRY(digest_run(r, &options.run_digest));
   if (score[0] != '\0') {
     const int32_t window = moerun__to_int(moerun__config_int(c, "window"));
@@ -229,6 +266,12 @@ static moerun_status begin_output(run *r) {
   r->invocation->phase = MOERUN_PHASE_OUTPUT;
   if (r->comm->rank != 0) goto done;
   MOERUN_TRY(moerun__results_begin(r->results));
+  for (int64_t i = 0; i < moerun__prompts_count(r->prompts); i++) {
+    const char *id = NULL;
+    const char *reason = moerun__prompts_error(r->prompts, i, &id);
+    if (reason == NULL) continue;
+    MOERUN_TRY(moerun__results_append_error(r->results, i, id, reason));
+  }
   if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_begin(r->trace));
 done:
   return status;
@@ -319,7 +362,8 @@ static int is_stop_requested(void *context) {
 static moerun_status find_work(const run *r, int *has) {
   int64_t left = 0;
   if (r->comm->rank == 0) {
-    left = moerun__prompts_count(r->prompts) - r->resumed;
+    left = moerun__prompts_count(r->prompts) -
+           moerun__prompts_num_bad(r->prompts) - r->resumed;
   }
   const moerun_status status =
       r->comm->ops->broadcast(r->comm, &left, sizeof left);
@@ -377,7 +421,8 @@ static moerun_status generate(run *r) {
   const double began = moerun__now();
   if (is_root) {
     moerun__progress_begin(&r->bar, moerun__config_text(r->config, "progress"),
-                           moerun__prompts_count(r->prompts), r->resumed);
+                           moerun__prompts_count(r->prompts),
+                           moerun__results_count(r->results));
   }
   status = moerun__engine_run(r->session, &options, &callbacks, &r->progress,
                               &r->invocation->stopped);
@@ -411,6 +456,7 @@ static moerun_status report(const run *r) {
       .num_ranks = r->comm->size,
       .predicted = r->predicted,
       .requests = count,
+      .bad = moerun__prompts_num_bad(r->prompts),
       .resumed = r->resumed,
       .stopped = r->invocation->stopped,
       .load_seconds = r->load_seconds,
@@ -429,6 +475,21 @@ static moerun_status report(const run *r) {
     MOERUN_TRY(moerun__metrics_save(moerun__config_text(r->config, "metrics"),
                                     &facts));
   }
+done:
+  return status;
+}
+
+/* Rank 0, once all is written: requests that were reported as wrong are a
+ * failure of the whole, unless it was stopped and goes on. */
+static moerun_status judge_input(const run *r) {
+  moerun_status status = MOERUN_OK;
+  if (r->comm->rank != 0 || r->invocation->stopped) goto done;
+  const int64_t bad = moerun__prompts_num_bad(r->prompts);
+  r->invocation->phase = MOERUN_PHASE_INPUT;
+  MOERUN_REQUIRE(bad == 0, MOERUN_ERR_FORMAT,
+                 "%lld of %lld requests were wrong and have \"error\" in place "
+                 "of a result",
+                 (long long)bad, (long long)moerun__prompts_count(r->prompts));
 done:
   return status;
 }
@@ -467,6 +528,7 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation) {
         moerun__report_collect(&r.report, r.session, peak_resident_bytes()));
   }
   MOERUN_TRY(moerun__comm_agree(r.comm, report(&r)));
+  MOERUN_TRY(moerun__comm_agree(r.comm, judge_input(&r)));
 done:
   destroy(&r);
   return status;

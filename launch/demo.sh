@@ -22,6 +22,10 @@ say "building"
   exit 1
 }
 
+# The demo model was trained on texts behind <bos>, which its tokenizer.json does
+# not say.
+export MOERUN_ADD_BOS=yes
+
 # on R ARGUMENT...: moerun on R ranks.
 on() {
   ranks=$1

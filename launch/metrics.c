@@ -153,9 +153,9 @@ static moerun_status put_outcome(moerun__text *out,
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n  \"requests\": {\"total\": %lld, \"resumed\": %lld, \"finished\": "
-      "%lld, \"stopped\": %s}",
+      "%lld, \"bad\": %lld, \"stopped\": %s}",
       (long long)f->requests, (long long)f->resumed, (long long)p->finished,
-      f->stopped ? "true" : "false"));
+      (long long)f->bad, f->stopped ? "true" : "false"));
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n  \"tokens\": {\"prompt\": %lld, \"generated\": %lld, "

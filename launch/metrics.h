@@ -21,6 +21,7 @@ typedef struct moerun__run_facts {
   const moerun__prediction *predicted; /* [num_ranks] */
   int64_t requests;    /* in the input                          */
   int64_t resumed;     /* of them finished before this run      */
+  int64_t bad;         /* of them wrong, and reported as such   */
   int stopped;         /* by a signal, before all were finished */
   double load_seconds; /* weights read, buffers made         */
   double run_seconds;  /* the steps                          */

@@ -41,6 +41,11 @@ void moerun__prompts_destroy(moerun__prompts *prompts) {
   moerun__npy_close(prompts->array);
   moerun__token_list_clear(&prompts->text);
   moerun__free(prompts->path);
+  for (int64_t i = 0; prompts->bad != NULL && i < prompts->count; i++) {
+    moerun__free(prompts->bad[i].reason);
+    moerun__free(prompts->bad[i].id);
+  }
+  moerun__free(prompts->bad);
   moerun__free(prompts->offset);
   moerun__free(prompts->digest);
   moerun__free(prompts);
@@ -61,6 +66,18 @@ void moerun__prompt_begin(moerun__prompt *prompt,
                                       .temperature = options->temperature,
                                       .top_p = options->top_p,
                                       .seed = options->seed};
+}
+
+moerun_status moerun__prompt_put_bos(moerun__prompt *prompt, int32_t bos) {
+  moerun_status status = MOERUN_OK;
+  moerun__token_list *tokens = &prompt->tokens;
+  const size_t count = tokens->count;
+  if (bos < 0 || (count > 0 && tokens->id[0] == bos)) goto done;
+  MOERUN_TRY(moerun__token_list_append(tokens, bos));
+  memmove(tokens->id + 1, tokens->id, count * sizeof *tokens->id);
+  tokens->id[0] = bos;
+done:
+  return status;
 }
 
 /* Everything that the result of a request depends on, and its id. */
@@ -130,6 +147,8 @@ static moerun_status reserve(moerun__prompts *prompts, size_t count) {
       moerun__resize(&prompts->offset, old, room, sizeof *prompts->offset));
   MOERUN_TRY(
       moerun__resize(&prompts->digest, old, room, sizeof *prompts->digest));
+  MOERUN_TRY(moerun__resize(&prompts->bad, old, room, sizeof *prompts->bad));
+  memset(prompts->bad + old, 0, (room - old) * sizeof *prompts->bad);
   prompts->room = room;
 done:
   return status;
@@ -144,6 +163,37 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
   complete(prompt, prompts, prompts->count);
   prompts->offset[prompts->count] = offset;
   prompts->digest[prompts->count] = prompt->digest;
+  prompts->count++;
+done:
+  return status;
+}
+
+moerun_status moerun__prompts_settle_at(moerun__prompts *prompts, int64_t index,
+                                        const char *id, moerun_status status) {
+  moerun__bad_prompt *bad = &prompts->bad[index];
+  const int is_wrong =
+      status == MOERUN_ERR_FORMAT || status == MOERUN_ERR_UNSUPPORTED;
+  if (!is_wrong || !prompts->options.reports_bad) return status;
+  MOERUN_TRY(moerun__copy_text(&bad->reason, moerun_last_error()));
+  MOERUN_TRY(moerun__copy_text(&bad->id, id));
+  prompts->num_bad++;
+done:
+  return status;
+}
+
+moerun_status moerun__prompts_settle(moerun__prompts *prompts,
+                                     const moerun__prompt *prompt,
+                                     int64_t offset, moerun_status status) {
+  const int64_t index = prompts->count;
+  char place[32];
+  if (status == MOERUN_OK) return status;
+  (void)snprintf(place, sizeof place, "%lld", (long long)index);
+  const moerun_status room = reserve(prompts, (size_t)index + 1);
+  if (room != MOERUN_OK) return room;
+  MOERUN_TRY(moerun__prompts_settle_at(
+      prompts, index, prompt->id.count > 0 ? prompt->id.bytes : place, status));
+  prompts->offset[index] = offset;
+  prompts->digest[index] = 0;
   prompts->count++;
 done:
   return status;
@@ -216,6 +266,16 @@ done:
 
 int64_t moerun__prompts_count(const moerun__prompts *prompts) {
   return prompts->count;
+}
+
+int64_t moerun__prompts_num_bad(const moerun__prompts *prompts) {
+  return prompts->num_bad;
+}
+
+const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
+                                  const char **id) {
+  *id = prompts->bad[index].id;
+  return prompts->bad[index].reason;
 }
 
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {

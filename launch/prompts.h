@@ -12,8 +12,9 @@ typedef struct moerun__prompts moerun__prompts;
 
 typedef struct moerun__prompt_options {
   const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */
-  int32_t text_bos;       /* token in front of texts, -1: none               */
-  int32_t tokens_bos;     /* token in front of given ids, -1: none           */
+  int32_t text_bos;       /* token in front of texts, -1: none; never a
+                             second one                                      */
+  int32_t tokens_bos;     /* the same for given ids                          */
   int32_t vocab_size;     /* V: ids are 0 .. V-1                             */
   int32_t max_positions;  /* prompt and generated tokens together         */
   int32_t kv_tokens;      /* the same limit from the cache of a rank      */
@@ -23,6 +24,8 @@ typedef struct moerun__prompt_options {
   double top_p;
   uint64_t seed;
   uint64_t run_digest; /* of all else that a request's output depends on */
+  int reports_bad;     /* 1: a request that is wrong takes its place with the
+                      reason; 0: it ends the reading                      */
 } moerun__prompt_options;
 
 /* One request with its buffers; all zero at first, used again and again. */
@@ -59,6 +62,11 @@ moerun_status moerun__prompts_is_array(int *out, const char *path);
 void moerun__prompts_destroy(moerun__prompts *prompts);
 
 int64_t moerun__prompts_count(const moerun__prompts *prompts);
+/* How many of them are wrong, if that is reported. They are not read. */
+int64_t moerun__prompts_num_bad(const moerun__prompts *prompts);
+/* What is wrong with request `index`, and *id, its id as JSON; NULL: nothing. */
+const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
+                                  const char **id);
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index);
 /* Request `index`. ERR_FORMAT if the file is not what it was when opened. */
 moerun_status moerun__prompts_read(const moerun__prompts *prompts,

@@ -15,12 +15,20 @@ struct moerun__prompts_input {
                         int64_t index, const char *origin);
 };
 
+/* A request that cannot be run. */
+typedef struct moerun__bad_prompt {
+  char *reason;
+  char *id; /* as JSON */
+} moerun__bad_prompt;
+
 struct moerun__prompts {
   const moerun__prompts_input *input;
   moerun__prompt_options options;
   char *path;
   int64_t count;
-  size_t room;               /* of the next two */
+  int64_t num_bad;
+  size_t room;               /* of the next three */
+  moerun__bad_prompt *bad;   /* [count] NULL, NULL: nothing is wrong */
   int64_t *offset;           /* JSONL: [count + 1] of lines in the file */
   uint64_t *digest;          /* [count] */
   int file;                  /* JSONL; -1: none */
@@ -40,6 +48,16 @@ moerun_status moerun__prompts_create(moerun__prompts **out, const char *path,
 moerun_status moerun__prompts_add(moerun__prompts *prompts,
                                   moerun__prompt *prompt, int64_t offset,
                                   const char *origin);
+/* What became of reading the next request, whose id is known if any is: where
+ * bad ones are reported, a wrong one takes its place and is MOERUN_OK. */
+moerun_status moerun__prompts_settle(moerun__prompts *prompts,
+                                     const moerun__prompt *prompt,
+                                     int64_t offset, moerun_status status);
+/* The same for request `index`, which was added before. */
+moerun_status moerun__prompts_settle_at(moerun__prompts *prompts, int64_t index,
+                                        const char *id, moerun_status status);
+/* Puts bos in front of the tokens unless they begin with it or it is -1. */
+moerun_status moerun__prompt_put_bos(moerun__prompt *prompt, int32_t bos);
 /* Defaults for a request, before its own settings are read. */
 void moerun__prompt_begin(moerun__prompt *prompt,
                           const moerun__prompt_options *options);

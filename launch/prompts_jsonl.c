@@ -5,6 +5,7 @@
 #include "launch/digest.h"
 #include "launch/lines.h"
 #include "runtime/base/file.h"
+#include "runtime/base/foreign.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
@@ -62,7 +63,6 @@ static moerun_status read_tokens(moerun__prompt *out, const json_t *object,
   moerun_status status = MOERUN_OK;
   json_t *tokens = NULL;
   MOERUN_TRY(moerun__json_array(&tokens, object, "tokens", origin));
-  if (bos >= 0) MOERUN_TRY(moerun__token_list_append(&out->tokens, bos));
   for (size_t i = 0; i < json_array_size(tokens); i++) {
     const json_t *id = json_array_get(tokens, i);
     MOERUN_REQUIRE(json_is_integer(id), MOERUN_ERR_FORMAT,
@@ -76,6 +76,7 @@ static moerun_status read_tokens(moerun__prompt *out, const json_t *object,
                    origin, i, (long long)value);
     MOERUN_TRY(moerun__token_list_append(&out->tokens, moerun__to_int(value)));
   }
+  MOERUN_TRY(moerun__prompt_put_bos(out, bos));
 done:
   return status;
 }
@@ -95,11 +96,9 @@ static moerun_status read_text(moerun__prompt *out, const json_t *object,
                  "%s: key \"prompt\": a text needs the model's tokenizer.json, "
                  "which is not there: give \"tokens\"",
                  origin);
-  if (o->text_bos >= 0) {
-    MOERUN_TRY(moerun__token_list_append(&out->tokens, o->text_bos));
-  }
   MOERUN_TRY(
       moerun__tokenizer_encode(o->tokenizer, &out->tokens, text, strlen(text)));
+  MOERUN_TRY(moerun__prompt_put_bos(out, o->text_bos));
 done:
   return status;
 }
@@ -140,13 +139,14 @@ static moerun_status read_object(moerun__prompt *out,
   MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
                  "%s: expected a JSON object, found %s", origin,
                  moerun__json_kind(object));
+  MOERUN_TRY(read_id(out, object, index, origin)); /* named if another key is
+                                                      wrong */
   MOERUN_TRY(check_keys(object, origin));
   const int has_text = json_object_get(object, "prompt") != NULL;
   const int has_tokens = json_object_get(object, "tokens") != NULL;
   MOERUN_REQUIRE(has_text != has_tokens, MOERUN_ERR_FORMAT,
                  "%s: expected either \"prompt\" or \"tokens\", found %s",
                  origin, has_text ? "both" : "neither");
-  MOERUN_TRY(read_id(out, object, index, origin));
   MOERUN_TRY(read_settings(out, object, origin));
   MOERUN_TRY(
       has_text ? read_text(out, object, prompts, origin)
@@ -199,23 +199,25 @@ typedef struct scan {
   moerun__prompt prompt;
   int64_t line; /* being read, from 1 */
   const moerun__text *text;
-  id_place *place;
+  id_place *place; /* of the requests that are right */
+  size_t num_places;
   size_t room;
 } scan;
 
 static moerun_status remember_id(scan *s) {
   moerun_status status = MOERUN_OK;
   const moerun__text *id = &s->prompt.id;
-  const size_t index = (size_t)s->prompts->count - 1;
-  if (index >= s->room) {
-    const size_t room = index < 64 ? 64 : index + index / 2;
+  const size_t at = s->num_places;
+  if (at >= s->room) {
+    const size_t room = at < 64 ? 64 : at + at / 2;
     MOERUN_TRY(moerun__resize(&s->place, s->room, room, sizeof *s->place));
     s->room = room;
   }
-  s->place[index] = (id_place){
+  s->place[at] = (id_place){
       .hash = moerun__digest_text(MOERUN_DIGEST_START, id->bytes, id->count),
-      .index = (int64_t)index,
+      .index = s->prompts->count - 1,
       .line = s->line};
+  s->num_places++;
 done:
   return status;
 }
@@ -227,10 +229,23 @@ static int compare_places(const void *a, const void *b) {
   return x->index < y->index ? -1 : x->index > y->index;
 }
 
+static moerun_status compare_ids(const scan *s, const id_place *a,
+                                 const id_place *b,
+                                 const moerun__prompt *other) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(strcmp(s->prompt.id.bytes, other->id.bytes) != 0,
+                 MOERUN_ERR_FORMAT,
+                 "%s:%lld: id %s stands in line %lld already", s->prompts->path,
+                 (long long)b->line, other->id.bytes, (long long)a->line);
+done:
+  return status;
+}
+
+/* Of several requests with one id the first is right. */
 static moerun_status check_unique(scan *s) {
   moerun_status status = MOERUN_OK;
   moerun__prompt other = {0};
-  const size_t count = (size_t)s->prompts->count;
+  const size_t count = s->num_places;
   if (s->place == NULL) goto done;
   qsort(s->place, count, sizeof *s->place, compare_places);
   for (size_t i = 1; i < count; i++) {
@@ -239,10 +254,8 @@ static moerun_status check_unique(scan *s) {
     if (a->hash != b->hash) continue;
     MOERUN_TRY(moerun__prompts_read(s->prompts, &s->prompt, a->index));
     MOERUN_TRY(moerun__prompts_read(s->prompts, &other, b->index));
-    MOERUN_REQUIRE(
-        strcmp(s->prompt.id.bytes, other.id.bytes) != 0, MOERUN_ERR_FORMAT,
-        "%s:%lld: id %s stands in line %lld already", s->prompts->path,
-        (long long)b->line, other.id.bytes, (long long)a->line);
+    MOERUN_TRY(moerun__prompts_settle_at(s->prompts, b->index, other.id.bytes,
+                                         compare_ids(s, a, b, &other)));
   }
 done:
   moerun__prompt_clear(&other);
@@ -252,7 +265,8 @@ done:
 /* ---- The whole file ----------------------------------------------------------------- */
 
 static int is_blank(const moerun__text *line) {
-  for (size_t i = 0; i < line->count; i++) {
+  for (size_t i = moerun__byte_order_mark(line->bytes, line->count);
+       i < line->count; i++) {
     if (strchr(" \t\r", line->bytes[i]) == NULL || line->bytes[i] == '\0') {
       return 0;
     }
@@ -260,8 +274,8 @@ static int is_blank(const moerun__text *line) {
   return 1;
 }
 
-/* Takes the line in s->prompt.line, which begins at `offset`. */
-static moerun_status take_line(scan *s, int64_t offset) {
+/* Reads the request in s->text, which begins at `offset`. */
+static moerun_status read_request(scan *s, int64_t offset) {
   moerun_status status = MOERUN_OK;
   char origin[ORIGIN_BYTES];
   moerun__prompts *prompts = s->prompts;
@@ -286,7 +300,10 @@ moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
   while (has) {
     s.line = lines.number;
     s.text = &lines.line;
-    if (!is_blank(&lines.line)) MOERUN_TRY(take_line(&s, lines.offset));
+    if (!is_blank(&lines.line)) {
+      MOERUN_TRY(moerun__prompts_settle(prompts, &s.prompt, lines.offset,
+                                        read_request(&s, lines.offset)));
+    }
     MOERUN_TRY(moerun__lines_next(&lines, &has));
   }
   MOERUN_REQUIRE(prompts->count > 0, MOERUN_ERR_FORMAT,

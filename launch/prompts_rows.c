@@ -34,10 +34,6 @@ static moerun_status read_row(const moerun__prompts *prompts,
   int64_t part[PART];
   int padding = 0;
   const int64_t length = prompts->row_length;
-  if (prompts->options.tokens_bos >= 0) {
-    MOERUN_TRY(
-        moerun__token_list_append(&out->tokens, prompts->options.tokens_bos));
-  }
   for (int64_t at = 0; at < length; at += PART) {
     const int64_t count = length - at < PART ? length - at : PART;
     MOERUN_TRY(moerun__npy_read_integers(prompts->array, part,
@@ -46,12 +42,23 @@ static moerun_status read_row(const moerun__prompts *prompts,
       MOERUN_TRY(take_id(out, &padding, part[i], at + i, origin));
     }
   }
+  MOERUN_TRY(moerun__prompt_put_bos(out, prompts->options.tokens_bos));
   MOERUN_TRY(moerun__text_print(&out->id, "%lld", (long long)index));
 done:
   return status;
 }
 
 const moerun__prompts_input moerun__prompts_rows = {.read = read_row};
+
+static moerun_status add_row(moerun__prompts *prompts, moerun__prompt *prompt,
+                             int64_t row, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  moerun__prompt_begin(prompt, &prompts->options);
+  MOERUN_TRY(read_row(prompts, prompt, row, origin));
+  MOERUN_TRY(moerun__prompts_add(prompts, prompt, 0, origin));
+done:
+  return status;
+}
 
 moerun_status moerun__prompts_scan_rows(moerun__prompts *prompts) {
   moerun_status status = MOERUN_OK;
@@ -63,13 +70,15 @@ moerun_status moerun__prompts_scan_rows(moerun__prompts *prompts) {
                  prompts->path, shape.num_dims);
   const int64_t rows = shape.num_dims == 2 ? shape.dim[0] : 1;
   prompts->row_length = shape.dim[shape.num_dims - 1];
+  MOERUN_REQUIRE(moerun__npy_count(&shape) > 0, MOERUN_ERR_FORMAT,
+                 "%s: expected at least one request, found none",
+                 prompts->path);
   for (int64_t i = 0; i < rows; i++) {
     char origin[512];
     (void)snprintf(origin, sizeof origin, "%s: row %lld", prompts->path,
                    (long long)i);
-    moerun__prompt_begin(&prompt, &prompts->options);
-    MOERUN_TRY(read_row(prompts, &prompt, i, origin));
-    MOERUN_TRY(moerun__prompts_add(prompts, &prompt, 0, origin));
+    MOERUN_TRY(moerun__prompts_settle(prompts, &prompt, 0,
+                                      add_row(prompts, &prompt, i, origin)));
   }
 done:
   moerun__prompt_clear(&prompt);

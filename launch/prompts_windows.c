@@ -4,10 +4,12 @@
 #include "launch/prompts_input.h"
 
 #include "runtime/base/file.h"
+#include "runtime/base/foreign.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { TEXT_LIMIT = 256 << 20 };
 
@@ -42,18 +44,37 @@ done:
 
 const moerun__prompts_input moerun__prompts_windows = {.read = read_window};
 
+/* Bytes at the text's start that are none of it: a byte order mark, and a bos
+ * token that every window gets in front anyway. */
+static size_t unscored_start(const moerun__prompts *prompts, const char *text,
+                             size_t bytes) {
+  size_t bos_bytes = 0;
+  const size_t mark = moerun__byte_order_mark(text, bytes);
+  const char *bos = moerun__tokenizer_text(
+      prompts->options.tokenizer, prompts->options.text_bos, &bos_bytes);
+  const int has_bos = bos != NULL && bytes - mark >= bos_bytes &&
+                      memcmp(text + mark, bos, bos_bytes) == 0;
+  return has_bos ? mark + bos_bytes : mark;
+}
+
 static moerun_status load_text(moerun__prompts *prompts) {
   moerun_status status = MOERUN_OK;
   char *text = NULL;
+  char foreign[MOERUN_FOREIGN_TEXT];
   size_t bytes = 0;
   MOERUN_REQUIRE(prompts->options.tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: a text needs the model's tokenizer.json, which is not "
                  "there: give token ids as .npy",
                  prompts->path);
   MOERUN_TRY(moerun__file_read(&text, &bytes, prompts->path, TEXT_LIMIT));
+  MOERUN_REQUIRE(text[0] == '<' || !moerun__foreign_name(foreign, text, bytes),
+                 MOERUN_ERR_FORMAT, "%s: expected a text, found %s",
+                 prompts->path, foreign);
+  const size_t skipped = unscored_start(prompts, text, bytes);
   MOERUN_TRY(moerun__tokenizer_encode(prompts->options.tokenizer,
-                                      &prompts->text, text, bytes));
-  prompts->scored_bytes = (int64_t)bytes;
+                                      &prompts->text, text + skipped,
+                                      bytes - skipped));
+  prompts->scored_bytes = (int64_t)(bytes - skipped);
 done:
   moerun__free(text);
   return status;
@@ -63,6 +84,7 @@ static moerun_status load_array(moerun__prompts *prompts) {
   moerun_status status = MOERUN_OK;
   moerun__npy_shape shape;
   int64_t *ids = NULL;
+  const int32_t bos = prompts->options.tokens_bos;
   MOERUN_TRY(moerun__npy_open(&prompts->array, &shape, prompts->path));
   const int64_t count = shape.num_dims == 1 ? shape.dim[0] : 0;
   MOERUN_REQUIRE(shape.num_dims == 1 && count <= TEXT_LIMIT, MOERUN_ERR_FORMAT,
@@ -78,9 +100,9 @@ static moerun_status load_array(moerun__prompts *prompts) {
                    "%s: element %lld: expected an id of 0 to %d, found %lld",
                    prompts->path, (long long)i, prompts->options.vocab_size - 1,
                    (long long)ids[i]);
-    prompts->text.id[i] = moerun__to_int(ids[i]);
+    if (i == 0 && ids[i] == bos) continue; /* every window gets it anyway */
+    prompts->text.id[prompts->text.count++] = moerun__to_int(ids[i]);
   }
-  prompts->text.count = (size_t)count;
 done:
   moerun__free(ids);
   return status;

@@ -100,6 +100,7 @@ static moerun_status take_line(moerun__results *results,
                  moerun__json_kind(object));
   MOERUN_TRY(moerun__json_int(&index, object, "index", 0,
                               results->num_requests - 1, NULL, origin));
+  if (json_object_get(object, "error") != NULL) goto done; /* judged anew */
   MOERUN_TRY(check_digest(results, object, index, origin));
   MOERUN_REQUIRE(results->place[index].offset < 0, MOERUN_ERR_FORMAT,
                  "%s: cannot resume: request %lld has a result already", origin,
@@ -320,6 +321,18 @@ static void note_broken(moerun__results *results,
   if (is_first) results->broken = *completion;
 }
 
+/* Writes the line as that of request `index`. */
+static moerun_status add_line(moerun__results *results, int64_t index) {
+  moerun_status status = MOERUN_OK;
+  const int64_t length = (int64_t)results->line.count;
+  MOERUN_TRY(write_line(results));
+  results->place[index] = (place){.offset = results->end, .length = length};
+  results->end += length;
+  results->count++;
+done:
+  return status;
+}
+
 moerun_status moerun__results_append(moerun__results *results,
                                      const moerun__completion *completion) {
   moerun_status status = MOERUN_OK;
@@ -333,11 +346,22 @@ moerun_status moerun__results_append(moerun__results *results,
     goto done;
   }
   MOERUN_TRY(print_line(results, completion));
-  MOERUN_TRY(write_line(results));
-  const int64_t length = (int64_t)results->line.count;
-  results->place[index] = (place){.offset = results->end, .length = length};
-  results->end += length;
-  results->count++;
+  MOERUN_TRY(add_line(results, index));
+done:
+  return status;
+}
+
+moerun_status moerun__results_append_error(moerun__results *results,
+                                           int64_t index, const char *id,
+                                           const char *reason) {
+  moerun_status status = MOERUN_OK;
+  moerun__text *line = &results->line;
+  line->count = 0;
+  MOERUN_TRY(moerun__text_print(
+      line, "{\"index\":%lld,\"id\":%s,\"error\":", (long long)index, id));
+  MOERUN_TRY(moerun__text_json(line, reason, strlen(reason)));
+  MOERUN_TRY(moerun__text_append(line, "}\n", 2));
+  MOERUN_TRY(add_line(results, index));
 done:
   return status;
 }

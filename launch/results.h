@@ -32,6 +32,11 @@ moerun_status moerun__results_begin(moerun__results *results);
  * twice a second brought to disk. A broken one has no line. */
 moerun_status moerun__results_append(moerun__results *results,
                                      const moerun__completion *completion);
+/* Appends what is wrong with request `index` in place of a result. --resume
+ * does not keep such lines: the request may have been mended. */
+moerun_status moerun__results_append_error(moerun__results *results,
+                                           int64_t index, const char *id,
+                                           const char *reason);
 /* Brings all to disk; a complete file is put in input order, atomically. */
 moerun_status moerun__results_end(moerun__results *results);
 /* After the end: the error that names the first request that was broken, if

@@ -24,6 +24,9 @@ static void print_outcome(FILE *stream, const moerun__run_facts *f) {
     (void)fprintf(stream, ", %lld of them before this run",
                   (long long)f->resumed);
   }
+  if (f->bad > 0) {
+    (void)fprintf(stream, "; %lld were wrong", (long long)f->bad);
+  }
   (void)fprintf(stream,
                 "\nranks            %d, transport %s, kernels %s, placement "
                 "%s\n",

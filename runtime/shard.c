@@ -13,11 +13,12 @@
 
 #include "runtime/base/digest.h"
 #include "runtime/base/file.h"
+#include "runtime/base/foreign.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/shard_folder.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,6 @@ enum {
   MAX_HEADER_BYTES = 100000000, /* as in the reference implementation */
   MAX_INDEX_BYTES = 100000000,
   LENGTH_BYTES = 8,
-  SHAPE_TEXT = 128,
 };
 
 typedef struct shard_file {
@@ -180,6 +180,20 @@ done:
   return status;
 }
 
+/* Says so if the file is a pointer, a page or weights of another format. */
+static moerun_status refuse_foreign(const shard_file *file) {
+  moerun_status status = MOERUN_OK;
+  char start[MOERUN_FOREIGN_START];
+  char name[MOERUN_FOREIGN_TEXT];
+  size_t got = 0;
+  MOERUN_TRY(moerun__file_get(&got, start, sizeof start, file->descriptor, 0,
+                              file->path));
+  MOERUN_REQUIRE(!moerun__foreign_name(name, start, got), MOERUN_ERR_FORMAT,
+                 "%s: expected a safetensors file, found %s", file->path, name);
+done:
+  return status;
+}
+
 /* Opens the file and reads its header as text (with its length). */
 static moerun_status read_header(char **text, int64_t *header_bytes,
                                  shard_file *file) {
@@ -196,6 +210,7 @@ static moerun_status read_header(char **text, int64_t *header_bytes,
   MOERUN_REQUIRE(S_ISREG(facts.st_mode), MOERUN_ERR_IO,
                  "%s: expected a regular file", file->path);
   file->bytes = (int64_t)facts.st_size;
+  MOERUN_TRY(refuse_foreign(file));
   MOERUN_REQUIRE(file->bytes >= LENGTH_BYTES, MOERUN_ERR_FORMAT,
                  "%s: expected at least %d bytes, found %lld", file->path,
                  LENGTH_BYTES, (long long)file->bytes);
@@ -381,6 +396,25 @@ done:
   return status;
 }
 
+/* A download that was broken off leaves out whole files. */
+static moerun_status require_files(const moerun__shards *shards) {
+  moerun_status status = MOERUN_OK;
+  int32_t missing = 0;
+  const char *first = NULL;
+  for (int32_t f = 0; f < shards->num_files; f++) {
+    if (moerun__file_exists(shards->files[f].path)) continue;
+    if (first == NULL) first = shards->files[f].base;
+    missing++;
+  }
+  MOERUN_REQUIRE(missing == 0, MOERUN_ERR_IO,
+                 "%s: names %s, which is not there (%d of %d files are): "
+                 "download the checkpoint again",
+                 shards->index_path, first, shards->num_files - missing,
+                 shards->num_files);
+done:
+  return status;
+}
+
 /* Each tensor is where the index says. */
 static moerun_status check_index(const moerun__shards *shards,
                                  json_t *weight_map) {
@@ -423,11 +457,6 @@ done:
   return status;
 }
 
-static int exists(const char *path) {
-  struct stat facts;
-  return stat(path, &facts) == 0 || errno != ENOENT;
-}
-
 moerun_status moerun__shards_load(moerun__shards **out, const char *path) {
   moerun_status status = MOERUN_OK;
   moerun__shards *shards = NULL;
@@ -438,18 +467,19 @@ moerun_status moerun__shards_load(moerun__shards **out, const char *path) {
   MOERUN_TRY(moerun__alloc(&shards, 1, sizeof *shards));
   MOERUN_TRY(moerun__copy_text(&shards->directory, path));
   MOERUN_TRY(join(&single, path, "model.safetensors"));
-  if (exists(single)) { /* preferred to an index, as in Hugging Face */
+  if (moerun__file_exists(
+          single)) { /* preferred to an index, as in Hugging Face */
     MOERUN_TRY(add_file(shards, "model.safetensors"));
   } else {
     MOERUN_TRY(join(&shards->index_path, path, "model.safetensors.index.json"));
-    MOERUN_REQUIRE(exists(shards->index_path), MOERUN_ERR_IO,
-                   "%s: expected model.safetensors or "
-                   "model.safetensors.index.json, found neither",
-                   path);
+    if (!moerun__file_exists(shards->index_path)) {
+      MOERUN_TRY(moerun__shards_explain(path));
+    }
     MOERUN_TRY(moerun__json_load(&index, shards->index_path, MAX_INDEX_BYTES));
     MOERUN_TRY(moerun__json_object(&weight_map, index, "weight_map",
                                    shards->index_path));
     MOERUN_TRY(list_files(shards, weight_map));
+    MOERUN_TRY(require_files(shards));
   }
   for (int32_t f = 0; f < shards->num_files; f++) {
     MOERUN_TRY(load_file(shards, f));
@@ -529,50 +559,6 @@ uint64_t moerun__shards_digest(const moerun__shards *shards) {
     }
   }
   return hash;
-}
-
-/* "[32, 128]" */
-static void print_shape(char out[SHAPE_TEXT], const int64_t *shape,
-                        int num_dims) {
-  int used = snprintf(out, SHAPE_TEXT, "[");
-  const int shown = num_dims < MOERUN_SHARD_DIMS ? num_dims : MOERUN_SHARD_DIMS;
-  for (int d = 0; d < shown; d++) {
-    used += snprintf(out + used, (size_t)(SHAPE_TEXT - used), "%s%lld",
-                     d > 0 ? ", " : "", (long long)shape[d]);
-  }
-  (void)snprintf(out + used, (size_t)(SHAPE_TEXT - used), "%s",
-                 num_dims > shown ? ", ...]" : "]");
-}
-
-moerun_status moerun__tensor_check(moerun__dtype *out,
-                                   const moerun__shards *shards,
-                                   const moerun__tensor *tensor,
-                                   const int64_t *shape, int num_dims) {
-  moerun_status status = MOERUN_OK;
-  const char *file = moerun__shards_file(shards, tensor);
-  char expected[SHAPE_TEXT];
-  char found[SHAPE_TEXT];
-  int known = 0;
-  for (int i = MOERUN_DTYPE_F32; i <= MOERUN_DTYPE_F16 && !known; i++) {
-    *out = (moerun__dtype)i;
-    known = strcmp(moerun__dtype_name(*out), tensor->dtype) == 0;
-  }
-  MOERUN_REQUIRE(known, MOERUN_ERR_UNSUPPORTED,
-                 "%s: tensor \"%s\": expected F32, BF16 or F16, found %s", file,
-                 tensor->name, tensor->dtype);
-  int same = tensor->num_dims == num_dims;
-  for (int d = 0; same && d < num_dims; d++) {
-    same = tensor->shape[d] == shape[d];
-  }
-  if (!same) {
-    print_shape(expected, shape, num_dims);
-    print_shape(found, tensor->shape, tensor->num_dims);
-  }
-  MOERUN_REQUIRE(same, MOERUN_ERR_SHAPE,
-                 "%s: tensor \"%s\": expected %s, found %s", file, tensor->name,
-                 expected, found);
-done:
-  return status;
 }
 
 moerun_status moerun__shards_read(void *buffer, const moerun__shards *shards,

@@ -1,25 +1,21 @@
-/* Reader of tokenizer.json. A file describes a pipeline (normalizer,
- * pre-tokenizer, model, post-processor, decoder) of which a part is understood
- * here; a stage that is present and not understood changes the ids, so it is
- * refused by name rather than skipped.
+/* Reader of tokenizer.json: the stages of its pipeline (tokenizer_stages.c), the
+ * vocabulary and the merges of its model, and added tokens (added_tokens.c).
  *
  * Byte-level models spell each byte as one printable character: those of
  * ASCII and Latin-1 that print stand for themselves, the other 68 bytes for
- * U+0100 onwards in order (Radford et al. 2019, GPT-2's encoder).
- *
- * Added tokens are found first, the leftmost and there the longest, and cut
- * the text into pieces that the model never merges across. */
+ * U+0100 onwards in order (Radford et al. 2019, GPT-2's encoder). */
 #include "runtime/tokenizer.h"
 
+#include "runtime/added_tokens.h"
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/bpe.h"
+#include "runtime/tokenizer_stages.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,15 +23,8 @@ enum {
   FILE_LIMIT = 64 << 20,
   CONFIG_LIMIT = 4 << 20,
   MAX_ID = 1 << 22,
-  MAX_ADDED = 1 << 16,
   ALPHABET = 256 + 68, /* code points that stand for a byte lie below */
 };
-
-typedef struct added_token {
-  char *content;
-  size_t bytes;
-  int32_t id;
-} added_token;
 
 struct moerun__tokenizer {
   moerun__bpe *bpe;
@@ -44,10 +33,10 @@ struct moerun__tokenizer {
   size_t *start;   /* [size] into pool */
   int32_t *length; /* [size]; -1: no token has this id */
   char *special;   /* [size] 1: skipped when decoding */
-  int32_t num_added;
-  added_token *added;       /* by first byte, the longest first */
-  int32_t added_first[257]; /* by first byte, into added */
-  int adds_bos;
+  moerun__added_set added;
+  int32_t front;     /* that the post-processor puts in front; -1: none */
+  int32_t bos_token; /* of tokenizer_config.json; -1: none */
+  int add_bos_key;   /* its add_bos_token: 0, 1; -1: it is not there */
 };
 
 /* ---- Lists ---------------------------------------------------------------- */
@@ -113,81 +102,6 @@ static int32_t spell_bytes(char *out, const char *text,
   return count;
 }
 
-/* ---- Stages ----------------------------------------------------------------- */
-
-static moerun_status expect_absent(const json_t *object, const char *key,
-                                   const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const json_t *value = json_object_get(object, key);
-  const char *type = json_string_value(json_object_get(value, "type"));
-  const int absent = value == NULL || json_is_null(value) ||
-                     (json_is_string(value) && json_string_length(value) == 0);
-  MOERUN_REQUIRE(absent, MOERUN_ERR_UNSUPPORTED,
-                 "%s: \"%s\": expected null, found %s%s%s, which is not "
-                 "supported: give token ids instead of text",
-                 origin, key, moerun__json_kind(value),
-                 type != NULL ? " of type " : "", type != NULL ? type : "");
-done:
-  return status;
-}
-
-/* The flag must be `wanted`; a missing one counts as `fallback`. */
-static moerun_status expect_flag(const json_t *object, const char *key,
-                                 int wanted, int fallback, const char *stage,
-                                 const char *origin) {
-  moerun_status status = MOERUN_OK;
-  int value = 0;
-  MOERUN_TRY(moerun__json_bool(&value, object, key, &fallback, origin));
-  MOERUN_REQUIRE(value == wanted, MOERUN_ERR_UNSUPPORTED,
-                 "%s: %s: \"%s\": %s is not supported: give token ids instead "
-                 "of text",
-                 origin, stage, key, value ? "true" : "false");
-done:
-  return status;
-}
-
-static moerun_status expect_type(const json_t *stage, const char *name,
-                                 const char *wanted, const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const char *type = NULL;
-  MOERUN_TRY(moerun__json_text(&type, stage, "type", 1, origin));
-  MOERUN_REQUIRE(strcmp(type, wanted) == 0, MOERUN_ERR_UNSUPPORTED,
-                 "%s: %s of type \"%s\" is not supported: expected \"%s\", or "
-                 "give token ids instead of text",
-                 origin, name, type, wanted);
-done:
-  return status;
-}
-
-static moerun_status check_stages(const json_t *root, const char *origin) {
-  moerun_status status = MOERUN_OK;
-  json_t *stage = NULL;
-  MOERUN_TRY(expect_absent(root, "truncation", origin));
-  MOERUN_TRY(expect_absent(root, "padding", origin));
-  MOERUN_TRY(expect_absent(root, "normalizer", origin));
-  MOERUN_TRY(moerun__json_object(&stage, root, "pre_tokenizer", origin));
-  MOERUN_TRY(expect_type(stage, "pre_tokenizer", "ByteLevel", origin));
-  MOERUN_TRY(expect_flag(stage, "use_regex", 0, 1, "pre_tokenizer", origin));
-  MOERUN_TRY(
-      expect_flag(stage, "add_prefix_space", 0, 1, "pre_tokenizer", origin));
-  stage = json_object_get(root, "post_processor");
-  if (stage != NULL && !json_is_null(stage)) {
-    /* This one only trims offsets, which nobody asks for here. */
-    MOERUN_TRY(expect_type(stage, "post_processor", "ByteLevel", origin));
-  }
-  MOERUN_TRY(moerun__json_object(&stage, root, "decoder", origin));
-  MOERUN_TRY(expect_type(stage, "decoder", "ByteLevel", origin));
-  MOERUN_TRY(moerun__json_object(&stage, root, "model", origin));
-  MOERUN_TRY(expect_type(stage, "model", "BPE", origin));
-  MOERUN_TRY(expect_absent(stage, "dropout", origin));
-  MOERUN_TRY(expect_absent(stage, "continuing_subword_prefix", origin));
-  MOERUN_TRY(expect_absent(stage, "end_of_word_suffix", origin));
-  MOERUN_TRY(expect_flag(stage, "byte_fallback", 0, 0, "model", origin));
-  MOERUN_TRY(expect_flag(stage, "ignore_merges", 0, 0, "model", origin));
-done:
-  return status;
-}
-
 /* ---- Vocabulary --------------------------------------------------------------- */
 
 static moerun_status read_id(int32_t *out, const json_t *value,
@@ -219,9 +133,6 @@ static moerun_status size_tokens(moerun__tokenizer *t, json_t *vocab,
     if (id >= t->size) t->size = id + 1;
     pool_bytes += strlen(token);
   }
-  MOERUN_REQUIRE(json_array_size(added) <= MAX_ADDED, MOERUN_ERR_FORMAT,
-                 "%s: key \"added_tokens\": expected at most %d, found %zu",
-                 origin, MAX_ADDED, json_array_size(added));
   json_array_foreach(added, i, value) {
     const char *content = NULL;
     MOERUN_TRY(moerun__json_text(&content, value, "content", 1, origin));
@@ -346,28 +257,15 @@ done:
 
 /* ---- Added tokens ------------------------------------------------------------- */
 
-static int compare_added(const void *a, const void *b) {
-  const added_token *x = a;
-  const added_token *y = b;
-  const int first = (unsigned char)*x->content - (unsigned char)*y->content;
-  if (first != 0) return first;
-  if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
-  return memcmp(x->content, y->content, x->bytes);
-}
-
 static moerun_status read_added_token(moerun__tokenizer *t, size_t *pool_used,
                                       const json_t *value, const json_t *vocab,
                                       const char *origin) {
   moerun_status status = MOERUN_OK;
-  static const char *const flags[] = {"single_word", "lstrip", "rstrip"};
   const char *content = NULL;
   const int no = 0;
   int special = 0;
   MOERUN_TRY(moerun__json_text(&content, value, "content", 1, origin));
   const int32_t id = (int32_t)json_integer_value(json_object_get(value, "id"));
-  for (size_t f = 0; f < sizeof flags / sizeof *flags; f++) {
-    MOERUN_TRY(expect_flag(value, flags[f], 0, 0, "added_tokens", origin));
-  }
   MOERUN_TRY(moerun__json_bool(&special, value, "special", &no, origin));
   const size_t bytes = strlen(content);
   MOERUN_REQUIRE(bytes > 0, MOERUN_ERR_FORMAT,
@@ -384,8 +282,8 @@ static moerun_status read_added_token(moerun__tokenizer *t, size_t *pool_used,
   t->length[id] = moerun__to_int((int64_t)bytes);
   t->special[id] = (char)special;
   memcpy(t->pool + *pool_used, content, bytes);
-  t->added[t->num_added++] =
-      (added_token){.content = t->pool + *pool_used, .bytes = bytes, .id = id};
+  MOERUN_TRY(moerun__added_set_add(&t->added, value, special,
+                                   t->pool + *pool_used, bytes, id, origin));
   *pool_used += bytes;
 done:
   return status;
@@ -398,24 +296,11 @@ static moerun_status read_added(moerun__tokenizer *t, size_t *pool_used,
   json_t *value = NULL;
   size_t i = 0;
   MOERUN_TRY(
-      moerun__alloc(&t->added, json_array_size(added), sizeof *t->added));
+      moerun__added_set_begin(&t->added, json_array_size(added), origin));
   json_array_foreach(added, i, value) {
     MOERUN_TRY(read_added_token(t, pool_used, value, vocab, origin));
   }
-  const size_t count = (size_t)t->num_added;
-  qsort(t->added, count, sizeof *t->added, compare_added);
-  for (size_t k = 0; k + 1 < count; k++) {
-    MOERUN_REQUIRE(compare_added(&t->added[k], &t->added[k + 1]) != 0,
-                   MOERUN_ERR_FORMAT,
-                   "%s: added tokens %d and %d have the same content", origin,
-                   t->added[k].id, t->added[k + 1].id);
-  }
-  for (int32_t k = 0, first = 0; first <= 256; first++) {
-    while (k < t->num_added && (unsigned char)*t->added[k].content < first) {
-      k++;
-    }
-    t->added_first[first] = k;
-  }
+  MOERUN_TRY(moerun__added_set_end(&t->added, origin));
 done:
   return status;
 }
@@ -431,7 +316,7 @@ static moerun_status read_root(moerun__tokenizer *t, const json_t *root,
   const json_t *added = NULL;
   size_t pool_used = 0;
   int32_t byte_token[256];
-  MOERUN_TRY(check_stages(root, origin));
+  MOERUN_TRY(moerun__tokenizer_check_stages(&t->front, root, origin));
   MOERUN_TRY(moerun__json_object(&model, root, "model", origin));
   MOERUN_TRY(moerun__json_object(&vocab, model, "vocab", origin));
   MOERUN_TRY(moerun__json_array(&merges, model, "merges", origin));
@@ -444,6 +329,10 @@ static moerun_status read_root(moerun__tokenizer *t, const json_t *root,
   MOERUN_TRY(read_vocab(t, &pool_used, byte_token, vocab, origin));
   MOERUN_TRY(read_merges(t, byte_token, vocab, merges, origin));
   MOERUN_TRY(read_added(t, &pool_used, added, vocab, origin));
+  MOERUN_REQUIRE(t->front < t->size, MOERUN_ERR_FORMAT,
+                 "%s: post_processor: expected the id of a token in front, "
+                 "found %d",
+                 origin, t->front);
 done:
   return status;
 }
@@ -459,7 +348,9 @@ moerun_status moerun__tokenizer_parse(moerun__tokenizer **out, const char *text,
                  "%s: expected a JSON object, found %s", origin,
                  moerun__json_kind(root));
   MOERUN_TRY(moerun__alloc(&t, 1, sizeof *t));
-  t->adds_bos = -1;
+  t->front = -1;
+  t->bos_token = -1;
+  t->add_bos_key = -1;
   MOERUN_TRY(read_root(t, root, origin));
   *out = t;
   t = NULL;
@@ -469,13 +360,31 @@ done:
   return status;
 }
 
-/* add_bos_token of tokenizer_config.json; *out stays if nothing is said. */
-static moerun_status read_adds_bos(int *out, const char *path) {
+/* The token whose text this is, -1: none. */
+static int32_t find_token(const moerun__tokenizer *t, const char *text) {
+  const size_t bytes = strlen(text);
+  for (int32_t id = 0; id < t->size; id++) {
+    if (t->length[id] >= 0 && (size_t)t->length[id] == bytes &&
+        memcmp(t->pool + t->start[id], text, bytes) == 0) {
+      return id;
+    }
+  }
+  return -1;
+}
+
+/* bos_token (a text, or an object with it) and add_bos_token of
+ * tokenizer_config.json, which may be missing. */
+static moerun_status read_config(moerun__tokenizer *t, const char *path) {
   moerun_status status = MOERUN_OK;
   json_t *root = NULL;
   if (access(path, F_OK) != 0 && errno == ENOENT) goto done;
   MOERUN_TRY(moerun__json_load(&root, path, CONFIG_LIMIT));
-  MOERUN_TRY(moerun__json_bool(out, root, "add_bos_token", out, path));
+  MOERUN_TRY(moerun__json_bool(&t->add_bos_key, root, "add_bos_token",
+                               &t->add_bos_key, path));
+  const json_t *bos = json_object_get(root, "bos_token");
+  const char *text = json_string_value(
+      json_is_object(bos) ? json_object_get(bos, "content") : bos);
+  if (text != NULL) t->bos_token = find_token(t, text);
 done:
   json_decref(root);
   return status;
@@ -493,7 +402,7 @@ moerun_status moerun__tokenizer_load(moerun__tokenizer **out,
   MOERUN_TRY(moerun__tokenizer_parse(out, text, bytes, path.bytes));
   path.count = 0;
   MOERUN_TRY(moerun__text_print(&path, "%s/tokenizer_config.json", model_dir));
-  MOERUN_TRY(read_adds_bos(&(*out)->adds_bos, path.bytes));
+  MOERUN_TRY(read_config(*out, path.bytes));
 done:
   if (status != MOERUN_OK) {
     moerun__tokenizer_destroy(*out);
@@ -511,41 +420,46 @@ void moerun__tokenizer_destroy(moerun__tokenizer *t) {
   moerun__free(t->start);
   moerun__free(t->length);
   moerun__free(t->special);
-  moerun__free(t->added);
+  moerun__added_set_clear(&t->added);
   moerun__free(t);
 }
 
 /* ---- Encode, decode ------------------------------------------------------------ */
 
-/* The longest added token at the start of text[bytes], or NULL. */
-static const added_token *match_added(const moerun__tokenizer *t,
-                                      const char *text, size_t bytes) {
-  const unsigned char first = (unsigned char)*text;
-  for (int32_t k = t->added_first[first]; k < t->added_first[first + 1]; k++) {
-    const added_token *a = &t->added[k];
-    if (a->bytes <= bytes && memcmp(a->content, text, a->bytes) == 0) return a;
+/* Text without tokens of the first pass: those of the second cut it, the model
+ * splits what is between. */
+static moerun_status encode_rest(const moerun__tokenizer *t,
+                                 moerun__token_list *out, const char *text,
+                                 size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  while (bytes > 0) {
+    size_t at = 0;
+    const moerun__added_token *token = moerun__added_set_find(
+        &t->added, MOERUN_ADDED_NORMALIZED, &at, text, bytes);
+    MOERUN_TRY(moerun__bpe_encode(t->bpe, out, text, at));
+    if (token == NULL) break;
+    MOERUN_TRY(moerun__token_list_append(out, token->id));
+    text += at + token->bytes;
+    bytes -= at + token->bytes;
   }
-  return NULL;
+done:
+  return status;
 }
 
 moerun_status moerun__tokenizer_encode(const moerun__tokenizer *t,
                                        moerun__token_list *out,
                                        const char *text, size_t bytes) {
   moerun_status status = MOERUN_OK;
-  size_t from = 0; /* of the piece that is not cut yet */
-  size_t at = 0;
-  while (at < bytes) {
-    const added_token *a = match_added(t, text + at, bytes - at);
-    if (a == NULL) {
-      at++;
-      continue;
-    }
-    MOERUN_TRY(moerun__bpe_encode(t->bpe, out, text + from, at - from));
-    MOERUN_TRY(moerun__token_list_append(out, a->id));
-    at += a->bytes;
-    from = at;
+  while (bytes > 0) {
+    size_t at = 0;
+    const moerun__added_token *token =
+        moerun__added_set_find(&t->added, MOERUN_ADDED_AS_IS, &at, text, bytes);
+    MOERUN_TRY(encode_rest(t, out, text, at));
+    if (token == NULL) break;
+    MOERUN_TRY(moerun__token_list_append(out, token->id));
+    text += at + token->bytes;
+    bytes -= at + token->bytes;
   }
-  MOERUN_TRY(moerun__bpe_encode(t->bpe, out, text + from, bytes - from));
 done:
   return status;
 }
@@ -564,8 +478,23 @@ done:
   return status;
 }
 
-int moerun__tokenizer_adds_bos(const moerun__tokenizer *t) {
-  return t->adds_bos;
+int32_t moerun__tokenizer_front(const moerun__tokenizer *t) {
+  return t->front;
+}
+
+int32_t moerun__tokenizer_bos(const moerun__tokenizer *t) {
+  return t->bos_token >= 0 ? t->bos_token : t->front;
+}
+
+int moerun__tokenizer_add_bos_key(const moerun__tokenizer *t) {
+  return t->add_bos_key;
+}
+
+const char *moerun__tokenizer_text(const moerun__tokenizer *t, int32_t id,
+                                   size_t *bytes) {
+  const int has_text = id >= 0 && id < t->size && t->length[id] > 0;
+  *bytes = has_text ? (size_t)t->length[id] : 0;
+  return has_text ? t->pool + t->start[id] : NULL;
 }
 
 int32_t moerun__tokenizer_size(const moerun__tokenizer *t) {

@@ -22,8 +22,8 @@ moerun_status moerun__token_list_append(moerun__token_list *list, int32_t id);
 /* Frees the ids; the list is empty afterwards. */
 void moerun__token_list_clear(moerun__token_list *list);
 
-/* model_dir/tokenizer.json, and add_bos_token of tokenizer_config.json where
- * that file exists. */
+/* model_dir/tokenizer.json, and what tokenizer_config.json says of the bos token
+ * where that file exists. */
 moerun_status moerun__tokenizer_load(moerun__tokenizer **out,
                                      const char *model_dir);
 /* From the text of a tokenizer.json; origin names it in messages. */
@@ -42,9 +42,17 @@ moerun_status moerun__tokenizer_decode(const moerun__tokenizer *tokenizer,
                                        moerun__text *out, const int32_t *id,
                                        size_t count);
 
-/* Whether the model's bos token belongs in front of a text: 1 or 0 as
- * tokenizer_config.json says, -1 if nothing is said. */
-int moerun__tokenizer_adds_bos(const moerun__tokenizer *tokenizer);
+/* The token that the file's post-processor puts in front of a text, as the
+ * Hugging Face library does; -1: none. */
+int32_t moerun__tokenizer_front(const moerun__tokenizer *tokenizer);
+/* The bos token: that of tokenizer_config.json, else the one above; -1: none. */
+int32_t moerun__tokenizer_bos(const moerun__tokenizer *tokenizer);
+/* add_bos_token of tokenizer_config.json, which counts for nothing where the
+ * post-processor says otherwise: 0 or 1, -1 if it is not there. */
+int moerun__tokenizer_add_bos_key(const moerun__tokenizer *tokenizer);
+/* What a token, special ones too, is spelt like: *bytes bytes, or NULL and 0. */
+const char *moerun__tokenizer_text(const moerun__tokenizer *tokenizer,
+                                   int32_t id, size_t *bytes);
 /* Ids are 0 .. size - 1. */
 int32_t moerun__tokenizer_size(const moerun__tokenizer *tokenizer);
 

@@ -9,6 +9,7 @@
 #include "runtime/base/config_table.h"
 
 #include "runtime/base/file.h"
+#include "runtime/base/foreign.h"
 #include "runtime/base/memory.h"
 
 #include <string.h>
@@ -138,7 +139,8 @@ moerun_status moerun__config_parse(moerun__config *config, const char *text,
                                    size_t bytes, const char *origin) {
   moerun_status status = MOERUN_OK;
   int number = 1;
-  for (size_t begin = 0; begin < bytes; number++) {
+  for (size_t begin = moerun__byte_order_mark(text, bytes); begin < bytes;
+       number++) {
     const char *newline = memchr(text + begin, '\n', bytes - begin);
     const size_t length =
         newline != NULL ? (size_t)(newline - text) - begin : bytes - begin;

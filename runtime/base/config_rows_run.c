@@ -17,7 +17,12 @@ static const moerun__config_row input[] = {
             "Length of the pieces that the text of --score is cut into."),
     CHOICE_ROW("add_bos", "auto", "auto|yes|no", RUNS,
                "Whether a begin-of-sequence token is put before each prompt. "
-               "auto puts it before texts if the model has one."),
+               "auto puts it before texts if tokenizer.json's post_processor "
+               "does; there is never a second one."),
+    CHOICE_ROW("bad_lines", "stop", "stop|report", RUNS,
+               "What a request that is wrong does: stop ends the run before "
+               "it begins, report runs the others, writes what is wrong in "
+               "place of its result and ends with exit code 65."),
     TEXT_ROW("trace", "file", PLACE, 0,
              "Recorded routing: the .npy that `moerun profile` wrote, with "
              "the .json beside it, or a file of another tool."),

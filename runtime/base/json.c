@@ -1,8 +1,13 @@
 #include "runtime/base/json.h"
 
 #include "runtime/base/file.h"
+#include "runtime/base/foreign.h"
 #include "runtime/base/memory.h"
+#include "runtime/base/text.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *moerun__json_kind(const json_t *value) {
@@ -20,20 +25,99 @@ const char *moerun__json_kind(const json_t *value) {
   return "an unknown value";
 }
 
+static int is_of_real(char c) {
+  return (c >= '0' && c <= '9') || c == '.' || c == 'e' || c == 'E' ||
+         c == '+' || c == '-';
+}
+
+/* Digits of the integer that begins at text[at], its sign excluded; 0 if it is
+ * none or goes on as a real number. */
+static size_t integer_digits(const char *text, size_t bytes, size_t at) {
+  size_t end = at;
+  while (end < bytes && text[end] >= '0' && text[end] <= '9') {
+    end++;
+  }
+  const int is_real =
+      end < bytes && (text[end] == '.' || text[end] == 'e' || text[end] == 'E');
+  return is_real ? 0 : end - at;
+}
+
+/* Whether the integer of so many digits at text[at] fits 64 bits. */
+static int fits(const char *text, size_t at, size_t digits) {
+  enum { SURE = 18, MOST = 19 };
+  char number[MOST + 2];
+  const int is_negative = at > 0 && text[at - 1] == '-';
+  if (digits <= SURE || digits > MOST) return digits <= SURE;
+  (void)snprintf(number, sizeof number, "%s%.*s", is_negative ? "-" : "",
+                 (int)digits, text + at);
+  errno = 0;
+  (void)strtoll(number, NULL, 10);
+  return errno == 0;
+}
+
+/* A copy of the text in which integers beyond 64 bits, such as transformers'
+ * model_max_length of 1e30, are real numbers: ".0" behind them. */
+static moerun_status widen_integers(moerun__text *out, const char *text,
+                                    size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  int in_string = 0;
+  size_t from = 0; /* of what is not copied yet */
+  size_t at = 0;
+  while (at < bytes) {
+    const char c = text[at];
+    if (in_string) {
+      in_string = c != '"';
+      at += c == '\\' ? 2 : 1;
+      continue;
+    }
+    in_string = c == '"';
+    if (c < '0' || c > '9') {
+      at++;
+      continue;
+    }
+    const size_t digits = integer_digits(text, bytes, at);
+    const int is_wide = digits > 0 && !fits(text, at, digits);
+    at += digits;
+    while (digits == 0 && at < bytes && is_of_real(text[at])) {
+      at++;
+    }
+    if (!is_wide) continue;
+    MOERUN_TRY(moerun__text_append(out, text + from, at - from));
+    MOERUN_TRY(moerun__text_append(out, ".0", 2));
+    from = at;
+  }
+  MOERUN_TRY(moerun__text_append(out, text + from, bytes - from));
+done:
+  return status;
+}
+
 moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
                                  const char *origin) {
   moerun_status status = MOERUN_OK;
   json_error_t error;
+  moerun__text wide = {0};
+  char foreign[MOERUN_FOREIGN_TEXT] = "";
+  const size_t mark = moerun__byte_order_mark(text, bytes);
+  text += mark;
+  bytes -= mark;
   *out = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
+  if (*out == NULL && json_error_code(&error) == json_error_numeric_overflow) {
+    MOERUN_TRY(widen_integers(&wide, text, bytes));
+    *out = json_loadb(wide.bytes, wide.count, JSON_REJECT_DUPLICATES, &error);
+  }
   /* Jansson often has no code and no text for a failed allocation. */
   MOERUN_REQUIRE(
       *out != NULL || (error.text[0] != '\0' &&
                        json_error_code(&error) != json_error_out_of_memory),
       MOERUN_ERR_NOMEM, "%s: out of memory while reading JSON", origin);
+  MOERUN_REQUIRE(*out != NULL || !moerun__foreign_name(foreign, text, bytes),
+                 MOERUN_ERR_FORMAT, "%s: expected JSON, found %s", origin,
+                 foreign);
   MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_FORMAT,
                  "%s: line %d, column %d: not valid JSON: %s", origin,
                  error.line, error.column, error.text);
 done:
+  moerun__text_clear(&wide);
   return status;
 }
 

@@ -1,6 +1,8 @@
 /* JSON through Jansson, with messages that name the file, the key, what was
  * expected and what was found. Duplicate keys, invalid UTF-8 and \u0000 are
- * errors. `origin` is the file (and line) that messages start with. */
+ * errors. `origin` is the file (and line) that messages start with. A byte
+ * order mark in front is skipped, and an integer that does not fit 64 bits is
+ * a real number: what is not asked for does no harm. */
 #ifndef MOERUN_BASE_JSON_H
 #define MOERUN_BASE_JSON_H
 

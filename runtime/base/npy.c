@@ -8,6 +8,7 @@
 #include "runtime/base/npy.h"
 
 #include "runtime/base/file.h"
+#include "runtime/base/foreign.h"
 #include "runtime/base/memory.h"
 
 #include <assert.h>
@@ -216,11 +217,15 @@ done:
 static moerun_status read_header(char **text, int64_t *start, int file,
                                  const char *path) {
   moerun_status status = MOERUN_OK;
-  unsigned char fixed[12] = {0};
+  unsigned char fixed[MOERUN_FOREIGN_START] = {0};
+  char foreign[MOERUN_FOREIGN_TEXT] = "";
   size_t got = 0;
   MOERUN_TRY(moerun__file_get(&got, fixed, sizeof fixed, file, 0, path));
-  MOERUN_REQUIRE(got >= 10 && memcmp(fixed, magic, MAGIC_BYTES) == 0,
-                 MOERUN_ERR_FORMAT, "%s: expected a .npy file", path);
+  const int is_array = got >= 10 && memcmp(fixed, magic, MAGIC_BYTES) == 0;
+  const int is_known =
+      !is_array && moerun__foreign_name(foreign, (const char *)fixed, got);
+  MOERUN_REQUIRE(is_array, MOERUN_ERR_FORMAT, "%s: expected a .npy file%s%s",
+                 path, is_known ? ", found " : "", is_known ? foreign : "");
   const int version = fixed[6];
   MOERUN_REQUIRE((version == 1 || version == 2) && fixed[7] == 0,
                  MOERUN_ERR_UNSUPPORTED,

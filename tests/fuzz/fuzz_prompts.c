@@ -23,6 +23,11 @@ static void write_file(const char *text, size_t size) {
 static void check_requests(const moerun__prompts *prompts) {
   moerun__prompt prompt = {0};
   for (int64_t i = moerun__prompts_count(prompts) - 1; i >= 0; i--) {
+    const char *id = NULL;
+    if (moerun__prompts_error(prompts, i, &id) != NULL) {
+      if (id == NULL || id[0] == '\0') abort();
+      continue;
+    }
     if (moerun__prompts_read(prompts, &prompt, i) != MOERUN_OK) abort();
     const moerun__request *r = &prompt.request;
     if (r->index != i || r->num_prompt < 1 ||
@@ -87,7 +92,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
                                           .max_positions = POSITIONS,
                                           .kv_tokens = POSITIONS,
                                           .max_new_tokens = 8,
-                                          .top_p = 1};
+                                          .top_p = 1,
+                                          .reports_bad = bytes[0] / 4 % 2};
   const char *text = (const char *)bytes + 1;
   moerun__prompts *prompts = NULL;
   moerun_status status = MOERUN_OK;

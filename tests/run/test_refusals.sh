@@ -42,6 +42,8 @@ refuse 65 'output: exists already: --resume goes on with it' \
   run --prompts good --output output
 
 ranks_list=0
+refuse 2 '--bad-lines report: expected --prompts or --tokens, found --score' \
+  run --score good --bad-lines report
 refuse 2 'found several' run --prompts good --tokens good
 refuse 2 'expected one of --resume and --overwrite, found both' \
   run --prompts good --output output --resume --overwrite
@@ -68,10 +70,10 @@ refuse 65 '--trace: expected a name that ends in .npy, found t' \
 refuse 65 'expected at most 16 tokens (kv_tokens, the cache of one rank)' \
   run --prompts good --output output --overwrite --kv-tokens 16
 refuse 65 'good:1: expected at most 1024 tokens (the model' \
-  run --prompts good --output output --overwrite --max-new-tokens 1023
+  run --prompts good --output output --overwrite --max-new-tokens 1024
 refuse 66 'good.npy: cannot be opened' run --score good.npy
 refuse 65 'window 0: expected at most 1024 tokens' \
-  run --score "$demo/text.txt" --window 1024
+  run --score "$demo/text.txt" --window 1025
 echo '{"format": "moerun-placement", "version": 1}' > placement
 refuse 65 'placement: ' run --prompts good --output output --overwrite \
   --placement placement
@@ -97,13 +99,23 @@ refuse 65 '"use_regex": true is not supported: give token ids instead' \
 echo '{"tokens": [1], "max_new_tokens": 2}' > ids
 succeed 0 run --model broken --tokens ids --output ids.out
 grep -q 'results hold no text' err || complain "expected a warning on text"
+cp "$model/tokenizer.json" broken
+for config in '{"add_bos_token": 5}' '{' '<html>'; do
+  echo "$config" > broken/tokenizer_config.json
+  succeed 0 run --model broken --tokens ids --output ids.out --overwrite
+  grep -q 'tokenizer_config.json: .*; results hold no text' err ||
+    complain "$config: expected a warning on text"
+  refuse 65 'broken/tokenizer_config.json: ' \
+    run --model broken --prompts good --output output --overwrite
+done
+rm broken/tokenizer_config.json
 rm broken/tokenizer.json
 refuse 65 "a text needs the model's tokenizer.json, which is not there" \
   run --model broken --prompts good --output output --overwrite
 sed 's/"bos_token_id": 256,//' "$model/config.json" > without
 rm broken/config.json
 mv without broken/config.json
-refuse 65 '--add-bos: broken/config.json: expected a bos_token_id' \
+refuse 65 '--add-bos: broken: expected a bos_token in tokenizer_config.json' \
   run --model broken --tokens ids --output output --overwrite --add-bos yes
 
 # As many experts of a token as a row has room for, and more.

@@ -33,13 +33,76 @@ grep -q '^requests  *12 of 12' err || complain "expected the table on stderr"
 echo '{"prompt": "on the hill", "max_new_tokens": 12}' > text
 echo '{"tokens": [256,111,110,32,116,104,101,32,104,105,108,108],
   "max_new_tokens": 12}' | tr -d '\n' > ids
-succeed 0 run --model "$model" --prompts text --output a --overwrite
+succeed 0 run --model "$model" --prompts text --output a --overwrite \
+  --add-bos yes
 succeed 0 run --model "$model" --tokens ids --output b --overwrite
 same a b
 succeed 0 run --model "$model" --tokens ids --output c --add-bos yes
-grep -q '"prompt_tokens":13,' c || complain "--add-bos yes: expected 13 tokens"
+same c b
 succeed 0 run --model "$model" --prompts text --output d --add-bos no
 grep -q '"prompt_tokens":11,' d || complain "--add-bos no: expected 11 tokens"
+
+# auto does what tokenizer.json's post_processor does, never twice, and a byte
+# order mark is no part of a file.
+succeed 0 run --model "$model" --prompts text --output auto
+same auto d
+mkdir template
+ln -s "$model/model.safetensors" template
+for file in config.json tokenizer.json text; do
+  to=template/$file from=$model/$file
+  [ $file = text ] && to=marked from=text
+  { printf '\357\273\277' && cat "$from"; } > "$to"
+done
+front='{"type": "TemplateProcessing", "single": [{"SpecialToken": {"id":'
+front="$front"' "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id":'
+front="$front"' 0}}], "pair": [], "special_tokens": {"<bos>": {"id": "<bos>",'
+front="$front"' "ids": [256], "tokens": ["<bos>"]}}}'
+sed -i "s/\"post_processor\": null/\"post_processor\": $front/" \
+  template/tokenizer.json
+sed 's/on the hill/<bos>&/' text > twice
+for prompts in text marked twice; do
+  succeed 0 run --model template --prompts $prompts --output auto --overwrite
+  grep -q '"prompt_tokens":12,' auto || complain "$prompts: expected 12 tokens"
+  [ ! -s err ] || complain "$prompts: expected nothing on stderr"
+done
+echo '{"bos_token": "<eos>", "add_bos_token": false, "model_max_length":
+  1000000000000000019884624838656}' > template/tokenizer_config.json
+succeed 0 run --model template --prompts text --output auto --overwrite
+grep -q '"prompt_tokens":12,' auto || complain "expected 12 tokens as before"
+grep -q 'tokenizer_config.json has add_bos_token false, but the' err ||
+  complain "expected a warning of add_bos_token"
+succeed 0 run --model template --prompts text --output auto --overwrite \
+  --add-bos yes
+grep -q 'has bos_token_id 256, the tokenizer.s bos token is 257, which' err ||
+  complain "expected a warning of two bos tokens"
+
+# Lines that are wrong can be reported in their place; the exit status says so.
+{ prompts 5 | sed '2s/"prompt"/"promt"/; 4s/number/number\\u0000/'; } > wrong
+for ranks in 0 3; do
+  on $ranks run --model "$model" --prompts wrong --output w$ranks \
+    --bad-lines report --metrics m
+  [ $? = 65 ] || complain "--bad-lines report: expected 65"
+  grep -qF '2 of 5 requests were wrong and have "error" in place' err ||
+    complain "expected a line on wrong requests"
+  grep -q '"total": 5, "resumed": 0, "finished": 3, "bad": 2' m ||
+    complain "expected 2 bad requests in the metrics"
+done
+same w0 w3
+[ "$(sed -nE 's/^.("index":[0-9],"id":"?[^,]*),"(error|prompt).*/\1 \2/p' w0 |
+  tr '\n' ' ')" = '"index":0,"id":"p0" prompt "index":1,"id":"p1" error '`
+  `'"index":2,"id":"p2" prompt "index":3,"id":3 error '`
+  `'"index":4,"id":"p4" prompt ' ] || complain "w0: expected two errors"
+grep -q '"error":"wrong:2: unknown key \\"promt\\": ' w0 || complain "no reason"
+head -n 2 w0 > part
+on 3 run --model "$model" --prompts wrong --output part --resume \
+  --bad-lines report
+[ $? = 65 ] || complain "--resume with bad lines: expected 65"
+same part w0
+prompts 5 > wrong # mended, and resumed without the option
+prompts 5 > mended
+succeed 0 run --model "$model" --prompts mended --output right
+succeed 3 run --model "$model" --prompts wrong --output part --resume
+same part right
 
 # Without a tokenizer.
 mkdir bare
@@ -56,7 +119,9 @@ succeed 3 run --model "$model" --prompts prompts --output part --resume
 says '12 of 12 finished, 12 of them before this run'
 same one part
 
-# Perplexity: the number of the float64 reference (1.6022 for these bytes).
+# Perplexity: the number of the float64 reference (1.6022 for these bytes), each
+# window behind <bos>.
+export MOERUN_ADD_BOS=yes
 head -c 4096 "$demo/text.txt" > text
 succeed 0 run --model "$model" --score text --output windows
 says '1.6022 bits per byte over 4096 bytes'
@@ -88,6 +153,8 @@ lossy score --expanded fill --capacity-metric score
 cmp -s fill score && complain "--expanded fill goes by score"
 lossy more --expanded fill --expanded-most 8
 cmp -s fill more && complain "--expanded-most changes nothing"
+
+unset MOERUN_ADD_BOS
 
 # The routing does not depend on the ranks either.
 succeed 0 profile --model "$model" --prompts prompts --trace a.npy --output f

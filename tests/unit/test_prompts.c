@@ -81,6 +81,53 @@ static void lines_become_requests(void **state) {
   moerun__prompts_destroy(prompts);
 }
 
+/* A byte order mark is no part of the first line, nor a line of its own. */
+static void marks_are_skipped(void **state) {
+  (void)state;
+  static const int32_t first[] = {256, 'a'};
+  const moerun__prompt_options options = defaults();
+  static const char *const texts[] = {"\xEF\xBB\xBF{\"prompt\": \"a\"}\n",
+                                      "\xEF\xBB\xBF\n{\"prompt\": \"a\"}\n"};
+  for (size_t i = 0; i < 2; i++) {
+    moerun__prompts *prompts = NULL;
+    moerun__prompt prompt = {0};
+    scratch_write(path, texts[i]);
+    assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
+    assert_int_equal(moerun__prompts_count(prompts), 1);
+    assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
+    expect_tokens(&prompt, first, 2);
+    moerun__prompt_clear(&prompt);
+    moerun__prompts_destroy(prompts);
+  }
+}
+
+/* Where a text or ids begin with the bos token there is no second one. */
+static void there_is_one_bos(void **state) {
+  (void)state;
+  static const int32_t want[] = {256, 'a'};
+  static const char *const lines =
+      "{\"prompt\": \"a\"}\n{\"prompt\": \"<bos>a\"}\n"
+      "{\"tokens\": [97]}\n{\"tokens\": [256, 97]}\n";
+  moerun__prompt_options options = defaults();
+  moerun__prompts *prompts = NULL;
+  moerun__prompt prompt = {0};
+  options.tokens_bos = 256;
+  scratch_write(path, lines);
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
+  for (int64_t i = 0; i < 4; i++) {
+    assert_int_equal(moerun__prompts_read(prompts, &prompt, i), MOERUN_OK);
+    expect_tokens(&prompt, want, 2);
+  }
+  moerun__prompts_destroy(prompts);
+  /* Two of them were asked for. */
+  scratch_write(path, "{\"prompt\": \"<bos><bos>a\"}");
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
+  assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
+  assert_int_equal(prompt.request.num_prompt, 3);
+  moerun__prompt_clear(&prompt);
+  moerun__prompts_destroy(prompts);
+}
+
 /* ---- Refusals ------------------------------------------------------------------- */
 
 typedef struct refusal {
@@ -356,6 +403,53 @@ static void bad_rows_are_named(void **state) {
                        "row 0: element 0: expected a token id, found 1099511");
 }
 
+/* In whatever form nothing comes. */
+static void empty_inputs_are_refused_alike(void **state) {
+  (void)state;
+  static const int32_t none[1] = {0};
+  const moerun__npy_shape flat = {MOERUN_NPY_I32, 1, {0}};
+  const moerun__npy_shape rows = {MOERUN_NPY_I32, 2, {0, 4}};
+  const moerun__npy_shape columns = {MOERUN_NPY_I32, 2, {4, 0}};
+  expect_array_refused(&flat, none,
+                       ": expected at least one request, found none");
+  expect_array_refused(&rows, none,
+                       ": expected at least one request, found none");
+  expect_array_refused(&columns, none,
+                       ": expected at least one request, found none");
+}
+
+/* A byte order mark and a bos token in front are no part of the text. */
+static void windows_begin_with_the_text(void **state) {
+  (void)state;
+  static const int32_t want[] = {256, 'a', 'b', 'c', 'd'};
+  static const int32_t id[] = {256, 'a', 'b', 'c', 'd', 'e'};
+  const moerun__npy_shape flat = {MOERUN_NPY_I32, 1, {6}};
+  moerun__prompt_options options = defaults();
+  moerun__prompts *prompts = NULL;
+  moerun__prompt prompt = {0};
+  scratch_write(path, "\xEF\xBB\xBF<bos>abcdefghij");
+  assert_int_equal(moerun__prompts_open_score(&prompts, path, 4, &options),
+                   MOERUN_OK);
+  assert_int_equal(moerun__prompts_count(prompts), 3);
+  assert_int_equal(moerun__prompts_scored_bytes(prompts), 10);
+  assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
+  expect_tokens(&prompt, want, 5);
+  moerun__prompts_destroy(prompts);
+  options.tokens_bos = 256;
+  write_array(&flat, id);
+  assert_int_equal(moerun__prompts_open_score(&prompts, path, 4, &options),
+                   MOERUN_OK);
+  assert_int_equal(moerun__prompts_count(prompts), 2);
+  assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
+  expect_tokens(&prompt, want, 5);
+  moerun__prompts_destroy(prompts);
+  moerun__prompt_clear(&prompt);
+  scratch_write(path, "version https://git-lfs.github.com/spec/v1\nsize 9\n");
+  assert_int_equal(moerun__prompts_open_score(&prompts, path, 4, &options),
+                   MOERUN_ERR_FORMAT);
+  expect_words(": expected a text, found a Git LFS pointer");
+}
+
 static void texts_become_windows(void **state) {
   (void)state;
   static const int32_t last[] = {256, 'i', 'j'};
@@ -453,6 +547,8 @@ static void nth_allocation_fails_cleanly(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(lines_become_requests),
+      cmocka_unit_test(marks_are_skipped),
+      cmocka_unit_test(there_is_one_bos),
       cmocka_unit_test(bad_lines_are_named),
       cmocka_unit_test(limits_of_the_run_are_named),
       cmocka_unit_test(a_changed_file_is_noticed),
@@ -460,6 +556,8 @@ int main(void) {
       cmocka_unit_test(digests_cover_what_matters),
       cmocka_unit_test(rows_become_requests),
       cmocka_unit_test(bad_rows_are_named),
+      cmocka_unit_test(empty_inputs_are_refused_alike),
+      cmocka_unit_test(windows_begin_with_the_text),
       cmocka_unit_test(texts_become_windows),
       cmocka_unit_test(arrays_become_windows),
       cmocka_unit_test(nth_allocation_fails_cleanly),

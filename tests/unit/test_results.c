@@ -193,6 +193,48 @@ static void any_interruption_gives_the_same_bytes(void **state) {
 }
 
 /* Opening and refusing changes nothing. */
+/* Errors stand in the place of results; to go on judges them anew, whether
+ * they are right by now or not. */
+static void errors_hold_a_place(void **state) {
+  (void)state;
+  static const char line[] =
+      "{\"index\":1,\"id\":1,\"error\":\"f:2: not \\\"valid\\\"\"}\n";
+  char *reference = NULL;
+  char *text = NULL;
+  size_t bytes = 0;
+  moerun__results *results = NULL;
+  make_reference(&reference, &bytes);
+  (void)unlink(path);
+  for (int round = 0; round < 3; round++) {
+    assert_int_equal(
+        moerun__results_open(&results, prompts, tokenizer, &resume), MOERUN_OK);
+    assert_int_equal(moerun__results_has(results, 1), 0);
+    assert_int_equal(moerun__results_count(results), round == 0 ? 0 : 5);
+    assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+    if (round < 2) {
+      assert_int_equal(
+          moerun__results_append_error(results, 1, "1", "f:2: not \"valid\""),
+          MOERUN_OK);
+      assert_int_equal(moerun__results_has(results, 1), 1);
+    }
+    for (int64_t i = 5; i >= 0; i--) {
+      if (moerun__results_has(results, i)) continue;
+      assert_int_equal(append(results, i), MOERUN_OK);
+    }
+    assert_int_equal(moerun__results_end(results), MOERUN_OK);
+    moerun__results_destroy(results);
+    read_all(&text, &bytes);
+    const char *second = strchr(text, '\n') + 1;
+    if (round < 2) {
+      assert_memory_equal(second, line, strlen(line));
+    } else {
+      assert_string_equal(text, reference);
+    }
+    moerun__free(text);
+  }
+  moerun__free(reference);
+}
+
 static void looking_does_not_touch(void **state) {
   (void)state;
   static const char torn[] = "{\"index\":0,";
@@ -418,6 +460,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(lines_hold_what_they_should),
       cmocka_unit_test(any_interruption_gives_the_same_bytes),
+      cmocka_unit_test(errors_hold_a_place),
       cmocka_unit_test(looking_does_not_touch),
       cmocka_unit_test(other_results_are_refused),
       cmocka_unit_test(bad_paths_are_named),

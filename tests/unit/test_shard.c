@@ -117,7 +117,11 @@ static void types_and_shapes_are_checked(void **state) {
       {"a", {32, 128}, 2, ": tensor \"a\": expected [32, 128], found [3, 2]"},
       {"a", {3}, 1, ": tensor \"a\": expected [3], found [3, 2]"},
       {"a", {2, 3}, 2, ": tensor \"a\": expected [2, 3], found [3, 2]"},
-      {"i", {2}, 1, ": tensor \"i\": expected F32, BF16 or F16, found I8"},
+      {"i",
+       {2},
+       1,
+       ": tensor \"i\": expected F32, BF16 or F16, found I8 of quantised "
+       "weights, which are not read: take a checkpoint that is not quantised"},
       {"deep",
        {1, 1, 1},
        3,
@@ -294,7 +298,11 @@ static void hostile_lengths_are_refused(void **state) {
   assert_int_equal(mkfifo(path, 0666), 0);
   expect_refusal(&dir, single, ": expected a regular file");
   assert_int_equal(unlink(path), 0);
-  assert_int_equal(symlink("/nonexistent", path), 0);
+  char absent[TEMP_PATH];
+  assert_int_equal(symlink(temp_path(absent, &dir, "absent"), path), 0);
+  expect_refusal(&dir, single,
+                 ": expected a file, found a link to one that is not there");
+  assert_int_equal(unlink(path), 0);
   moerun__shards *shards = NULL;
   char line[LINE];
   assert_int_equal(moerun__shards_load(&shards, dir.path), MOERUN_ERR_IO);
@@ -337,8 +345,9 @@ static void hostile_indexes_are_refused(void **state) {
        ": tensor \"x\": expected a file in the same directory, found \"\""},
       {"{\"weight_map\": {\"x\": \"..\"}}", index_name,
        ": tensor \"x\": expected a file in the same directory, found \"..\""},
-      {"{\"weight_map\": {\"x\": \"missing.safetensors\"}}",
-       "missing.safetensors", ": cannot be opened: no such file or directory"},
+      {"{\"weight_map\": {\"x\": \"missing.safetensors\"}}", index_name,
+       ": names missing.safetensors, which is not there (0 of 1 files are): "
+       "download the checkpoint again"},
       {"{\"weight_map\": {\"x\": \"one\", \"y\": \"two\", \"z\": \"two\"}}",
        index_name, ": tensor \"z\": expected in two, found in no file"},
       {"{\"weight_map\": {\"x\": \"two\", \"y\": \"one\"}}", index_name,
@@ -377,6 +386,97 @@ static void hostile_indexes_are_refused(void **state) {
   assert_non_null(moerun__shards_find(shards, "alone"));
   assert_null(moerun__shards_find(shards, "x"));
   moerun__shards_destroy(shards);
+  temp_dir_remove(&dir);
+}
+
+/* What is no safetensors file is called what it is. */
+static void other_files_are_named(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    const char *rest;
+  } cases[] = {
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"
+       "size 4932307584\n",
+       ": expected a safetensors file, found a Git LFS pointer, not the file "
+       "of "
+       "4.9 GB that it stands for: run `git lfs pull` in its folder"},
+      {"version https://git-lfs.github.com/spec/v1\nsize 1048576\n",
+       ": expected a safetensors file, found a Git LFS pointer, not the file "
+       "of "
+       "1.0 MB that it stands for: run `git lfs pull` in its folder"},
+      {"<!DOCTYPE html><html><head><title>401</title></head></html>",
+       ": expected a safetensors file, found a web page, such as a server's "
+       "error, in its place: download the file again"},
+      {"\xEF\xBB\xBF \n<HTML>",
+       ": expected a safetensors file, found a web page, such as a server's "
+       "error, in its place: download the file again"},
+      {"GGUF\x03", ": expected a safetensors file, found a GGUF file of "
+                   "llama.cpp, which is "
+                   "not read: take the checkpoint's safetensors files"},
+      {"PK\x03\x04",
+       ": expected a safetensors file, found a zip archive, such as PyTorch's "
+       ".bin and .pth, which is not read: take the checkpoint's safetensors "
+       "files"},
+  };
+  temp_dir dir;
+  assert_true(temp_dir_create(&dir));
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    write_text(&dir, single, cases[i].text);
+    expect_refusal(&dir, single, cases[i].rest);
+  }
+  temp_dir_remove(&dir);
+}
+
+/* Folders that hold something, but neither the file nor the index: the names
+ * are added one after the other, from what is told last to what is told first.
+ */
+static void other_folders_are_named(void **state) {
+  (void)state;
+  static const struct {
+    const char *name;
+    const char *found;
+  } cases[] = {
+      {"notes.txt", "neither"},
+      {"consolidated.00.pth",
+       "consolidated.00.pth of PyTorch, which is not read: take safetensors "
+       "files or convert it"},
+      {"pytorch_model-00002-of-00002.bin",
+       "pytorch_model-00002-of-00002.bin of PyTorch, which is not read: take "
+       "safetensors files or convert it"},
+      {"pytorch_model-00001-of-00002.bin",
+       "pytorch_model-00001-of-00002.bin and others of PyTorch, which is not "
+       "read: take safetensors files or convert it"},
+      {"m-Q4_K_M.gguf",
+       "m-Q4_K_M.gguf of llama.cpp, which is not read: take the "
+       "checkpoint's safetensors files"},
+      {"weights.safetensors",
+       "weights.safetensors under another name: a single "
+       "file is called model.safetensors"},
+      {"consolidated.safetensors",
+       "consolidated.safetensors in another layout: take the files in Hugging "
+       "Face layout"},
+      {"adapter_model.safetensors",
+       "adapter_model.safetensors of an adapter, which is no model: merge it "
+       "into its base model"},
+      {"model-00001-of-00003.safetensors",
+       "model-00001-of-00003.safetensors without model.safetensors.index.json: "
+       "download that file, too"},
+  };
+  temp_dir dir;
+  assert_true(temp_dir_create(&dir));
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    moerun__shards *shards = NULL;
+    char line[LINE];
+    write_text(&dir, cases[i].name, "");
+    (void)snprintf(line, sizeof line,
+                   "%s: expected model.safetensors or "
+                   "model.safetensors.index.json, found %s",
+                   dir.path, cases[i].found);
+    assert_int_equal(moerun__shards_load(&shards, dir.path),
+                     i == 0 ? MOERUN_ERR_IO : MOERUN_ERR_UNSUPPORTED);
+    assert_string_equal(moerun_last_error(), line);
+  }
   temp_dir_remove(&dir);
 }
 
@@ -462,6 +562,8 @@ int main(void) {
       cmocka_unit_test(hostile_headers_are_refused),
       cmocka_unit_test(hostile_lengths_are_refused),
       cmocka_unit_test(hostile_indexes_are_refused),
+      cmocka_unit_test(other_files_are_named),
+      cmocka_unit_test(other_folders_are_named),
       cmocka_unit_test(files_that_shrink_are_reported),
       cmocka_unit_test(digest_tells_checkpoints_apart),
       cmocka_unit_test(nth_allocation_failure_leaks_nothing),

@@ -7,6 +7,7 @@
 #include "runtime/bpe.h"
 #include "runtime/tokenizer.h"
 #include "support/cmocka.h"
+#include "support/temp_dir.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +26,9 @@ static void demo_tokens_are_bytes(void **state) {
   }
   assert_int_equal(moerun__tokenizer_load(&t, demo_model), MOERUN_OK);
   assert_int_equal(moerun__tokenizer_size(t), 258);
-  assert_int_equal(moerun__tokenizer_adds_bos(t), -1);
+  assert_int_equal(moerun__tokenizer_front(t), -1);
+  assert_int_equal(moerun__tokenizer_bos(t), -1);
+  assert_int_equal(moerun__tokenizer_add_bos_key(t), -1);
   assert_int_equal(moerun__tokenizer_encode(t, &ids, all, sizeof all),
                    MOERUN_OK);
   assert_int_equal(ids.count, 256);
@@ -198,6 +201,13 @@ static void heap_merges_like_the_definition(void **state) {
   "\"model\":{\"type\":\"BPE\",\"vocab\":" vocab ",\"merges\":" merges "}}"
 #define ABC         "{\"a\":0,\"b\":1,\"ab\":2}"
 #define ADDED(list) "\"added_tokens\":" list ","
+#define TEXT        "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"
+#define BOS         "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}}"
+#define STEP(pieces)                                                           \
+  "{\"type\":\"TemplateProcessing\",\"single\":[" pieces "],\"pair\":[],"      \
+  "\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[2],\"tokens\":"        \
+  "[\"<s>\"]}}}"
+#define TEMPLATE(pieces) "\"post_processor\":" STEP(pieces) ","
 
 typedef struct hostile {
   const char *text;
@@ -207,6 +217,14 @@ typedef struct hostile {
 static const hostile hostile_files[] = {
     {HEAD TAIL MODEL(ABC, "[\"a b\"]"), NULL},
     {HEAD TAIL MODEL(ABC, "[[\"a\",\"b\"]]"), NULL},
+    {"{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[]},"
+     "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
+     "\"use_regex\":false}," TAIL MODEL(ABC, "[]"),
+     NULL},
+    {HEAD TAIL ADDED("[{\"id\":3,\"content\":\"<x>\",\"normalized\":true},"
+                     "{\"id\":4,\"content\":\"<x>\",\"normalized\":false}]")
+         MODEL(ABC, "[]"),
+     "t: added tokens 4 and 3 have the same content"},
     {"[]", "t: expected a JSON object, found an array"},
     {"{\"a\":1,\"a\":2}",
      "t: line 1, column 10: not valid JSON: duplicate object key near '\"a\"'"},
@@ -227,9 +245,38 @@ static const hostile hostile_files[] = {
     {"{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"use_regex\":false}}",
      "t: pre_tokenizer: \"add_prefix_space\": true is not supported: give "
      "token ids instead of text"},
-    {HEAD "\"post_processor\":{\"type\":\"TemplateProcessing\"}}",
-     "t: post_processor of type \"TemplateProcessing\" is not supported: "
-     "expected \"ByteLevel\", or give token ids instead of text"},
+    {HEAD "\"post_processor\":{\"type\":\"BertProcessing\"}}",
+     "t: post_processor of type \"BertProcessing\" is not supported: expected "
+     "\"ByteLevel\" or \"TemplateProcessing\", or give token ids instead of "
+     "text"},
+    {HEAD TEMPLATE("") TAIL MODEL(ABC, "[]"),
+     "t: post_processor: expected a text with at most one special token in "
+     "front of it, found another template of 0 pieces: give token ids instead "
+     "of text"},
+    {HEAD TEMPLATE(TEXT "," BOS) TAIL MODEL(ABC, "[]"),
+     "t: post_processor: expected a text with at most one special token in "
+     "front of it, found another template of 2 pieces: give token ids instead "
+     "of text"},
+    {HEAD TEMPLATE(BOS "," BOS "," TEXT) TAIL MODEL(ABC, "[]"),
+     "t: post_processor: expected a text with at most one special token in "
+     "front of it, found another template of 3 pieces: give token ids instead "
+     "of text"},
+    {HEAD TEMPLATE("{\"Sequence\":{\"id\":\"B\"}}") TAIL MODEL(ABC, "[]"),
+     "t: post_processor: expected a text with at most one special token in "
+     "front of it, found another template of 1 pieces: give token ids instead "
+     "of text"},
+    {HEAD TEMPLATE("{\"SpecialToken\":{\"id\":\"<x>\"}}," TEXT)
+         TAIL MODEL(ABC, "[]"),
+     "t: post_processor: special token \"<x>\": expected one token id, found "
+     "none"},
+    {HEAD TEMPLATE(BOS "," TEXT) TAIL MODEL("{\"a\":0}", "[]"),
+     "t: post_processor: expected the id of a token in front, found 2"},
+    {HEAD "\"post_processor\":{\"type\":\"Sequence\",\"processors\":["
+          "{\"type\":\"ByteLevel\"},{\"type\":\"Sequence\"}]}}",
+     "t: post_processor of type \"Sequence\" is not supported: expected "
+     "\"ByteLevel\" or \"TemplateProcessing\", or give token ids instead of "
+     "text"},
+    {HEAD TEMPLATE(TEXT) TAIL MODEL(ABC, "[]"), NULL},
     {HEAD "\"model\":{}}",
      "t: key \"decoder\": expected an object, found nothing"},
     {HEAD TAIL "\"model\":{\"type\":\"Unigram\"}}",
@@ -305,6 +352,120 @@ static void hostile_files_are_named(void **state) {
                       "file or directory");
 }
 
+/* What stands in front of a text, by the post-processor alone. */
+static void templates_put_a_token_in_front(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    int32_t front;
+  } cases[] = {
+      {HEAD TEMPLATE(TEXT) TAIL MODEL(ABC, "[]"), -1},
+      {HEAD TEMPLATE(BOS "," TEXT) TAIL MODEL(ABC, "[]"), 2},
+      {HEAD "\"post_processor\":{\"type\":\"Sequence\",\"processors\":["
+            "{\"type\":\"ByteLevel\"}," STEP(BOS "," TEXT) "]}," TAIL MODEL(
+                ABC, "[]"),
+       2},
+      {HEAD
+       "\"post_processor\":{\"type\":\"ByteLevel\"}," TAIL MODEL(ABC, "[]"),
+       -1},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    moerun__tokenizer *t = NULL;
+    size_t bytes = 0;
+    assert_int_equal(
+        moerun__tokenizer_parse(&t, cases[i].text, strlen(cases[i].text), "t"),
+        MOERUN_OK);
+    assert_int_equal(moerun__tokenizer_front(t), cases[i].front);
+    assert_int_equal(moerun__tokenizer_bos(t), cases[i].front);
+    assert_memory_equal(moerun__tokenizer_text(t, 2, &bytes), "ab", 2);
+    assert_int_equal(bytes, 2);
+    assert_null(moerun__tokenizer_text(t, 3, &bytes));
+    assert_null(moerun__tokenizer_text(t, -1, &bytes));
+    moerun__tokenizer_destroy(t);
+  }
+}
+
+/* Tokens that overlap, some looked for first and some second. */
+static void overlaps_agree_with_the_library(void **state) {
+  (void)state;
+  json_t *root = NULL;
+  json_t *sets = NULL;
+  const json_t *set = NULL;
+  size_t i = 0;
+  assert_int_equal(moerun__json_load(&root,
+                                     MOERUN_TEST_DATA "/tokenizer/added.json",
+                                     1U << 20),
+                   MOERUN_OK);
+  assert_int_equal(moerun__json_array(&sets, root, "sets", "added.json"),
+                   MOERUN_OK);
+  assert_true(json_array_size(sets) >= 12);
+  json_array_foreach(sets, i, set) {
+    char *text = json_dumps(json_object_get(set, "tokenizer"), 0);
+    const json_t *cases = json_object_get(set, "cases");
+    moerun__tokenizer *t = NULL;
+    moerun__token_list ids = {0};
+    assert_non_null(text);
+    assert_int_equal(moerun__tokenizer_parse(&t, text, strlen(text), "t"),
+                     MOERUN_OK);
+    assert_true(json_array_size(cases) >= 25);
+    for (size_t c = 0; c < json_array_size(cases); c++) {
+      const json_t *one = json_array_get(cases, c);
+      const char *said = json_string_value(json_array_get(one, 0));
+      const json_t *want = json_array_get(one, 1);
+      ids.count = 0;
+      assert_int_equal(moerun__tokenizer_encode(t, &ids, said, strlen(said)),
+                       MOERUN_OK);
+      assert_int_equal(ids.count, json_array_size(want));
+      for (size_t k = 0; k < ids.count; k++) {
+        assert_int_equal(ids.id[k],
+                         json_integer_value(json_array_get(want, k)));
+      }
+    }
+    moerun__token_list_clear(&ids);
+    moerun__tokenizer_destroy(t);
+    free(text);
+  }
+  json_decref(root);
+}
+
+/* tokenizer_config.json as transformers 5 writes it. */
+static void the_config_beside_is_read(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    int32_t bos;
+    int key;
+  } cases[] = {
+      {"{\"bos_token\": \"<bos>\", \"model_max_length\": "
+       "1000000000000000019884624838656}",
+       256, -1},
+      {"\xEF\xBB\xBF{\"bos_token\": {\"content\": \"<eos>\"}, "
+       "\"add_bos_token\": true}",
+       257, 1},
+      {"{\"bos_token\": null, \"add_bos_token\": false}", -1, 0},
+      {"{\"bos_token\": \"<unknown>\", \"add_bos_token\": null}", -1, -1},
+  };
+  temp_dir dir;
+  char from[TEMP_PATH];
+  char to[TEMP_PATH];
+  assert_true(temp_dir_create(&dir));
+  (void)snprintf(from, sizeof from, "%s/tokenizer.json", demo_model);
+  assert_int_equal(symlink(from, temp_path(to, &dir, "tokenizer.json")), 0);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    moerun__tokenizer *t = NULL;
+    assert_int_equal(
+        moerun__file_write(temp_path(to, &dir, "tokenizer_config.json"),
+                           cases[i].text, strlen(cases[i].text)),
+        MOERUN_OK);
+    assert_int_equal(moerun__tokenizer_load(&t, dir.path), MOERUN_OK);
+    assert_int_equal(moerun__tokenizer_bos(t), cases[i].bos);
+    assert_int_equal(moerun__tokenizer_add_bos_key(t), cases[i].key);
+    assert_int_equal(moerun__tokenizer_front(t), -1);
+    moerun__tokenizer_destroy(t);
+  }
+  temp_dir_remove(&dir);
+}
+
 static void added_tokens_are_found_longest_first(void **state) {
   (void)state;
   static const char text[] = HEAD TAIL ADDED(
@@ -364,6 +525,9 @@ int main(void) {
       cmocka_unit_test(agrees_with_the_library),
       cmocka_unit_test(heap_merges_like_the_definition),
       cmocka_unit_test(hostile_files_are_named),
+      cmocka_unit_test(templates_put_a_token_in_front),
+      cmocka_unit_test(overlaps_agree_with_the_library),
+      cmocka_unit_test(the_config_beside_is_read),
       cmocka_unit_test(added_tokens_are_found_longest_first),
       cmocka_unit_test(nth_allocation_fails_cleanly),
   };

@@ -1,0 +1,64 @@
+/* Whether a tensor of a checkpoint is what a model takes it for. */
+#include "runtime/shard.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SHAPE_TEXT = 128 };
+
+/* "[32, 128]" */
+static void print_shape(char out[SHAPE_TEXT], const int64_t *shape,
+                        int num_dims) {
+  int used = snprintf(out, SHAPE_TEXT, "[");
+  const int shown = num_dims < MOERUN_SHARD_DIMS ? num_dims : MOERUN_SHARD_DIMS;
+  for (int d = 0; d < shown; d++) {
+    used += snprintf(out + used, (size_t)(SHAPE_TEXT - used), "%s%lld",
+                     d > 0 ? ", " : "", (long long)shape[d]);
+  }
+  (void)snprintf(out + used, (size_t)(SHAPE_TEXT - used), "%s",
+                 num_dims > shown ? ", ...]" : "]");
+}
+
+/* Fewer than 16 bits an element. */
+static int is_quantised(const char *dtype) {
+  static const char *const beginnings[] = {"F8", "F6", "F4", "I8", "U8", "I4"};
+  for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++) {
+    if (strncmp(dtype, beginnings[i], 2) == 0) return 1;
+  }
+  return 0;
+}
+
+moerun_status moerun__tensor_check(moerun__dtype *out,
+                                   const moerun__shards *shards,
+                                   const moerun__tensor *tensor,
+                                   const int64_t *shape, int num_dims) {
+  moerun_status status = MOERUN_OK;
+  const char *file = moerun__shards_file(shards, tensor);
+  char expected[SHAPE_TEXT];
+  char found[SHAPE_TEXT];
+  int known = 0;
+  for (int i = MOERUN_DTYPE_F32; i <= MOERUN_DTYPE_F16 && !known; i++) {
+    *out = (moerun__dtype)i;
+    known = strcmp(moerun__dtype_name(*out), tensor->dtype) == 0;
+  }
+  MOERUN_REQUIRE(known, MOERUN_ERR_UNSUPPORTED,
+                 "%s: tensor \"%s\": expected F32, BF16 or F16, found %s%s",
+                 file, tensor->name, tensor->dtype,
+                 is_quantised(tensor->dtype)
+                     ? " of quantised weights, which are not read: take a "
+                       "checkpoint that is not quantised"
+                     : "");
+  int same = tensor->num_dims == num_dims;
+  for (int d = 0; same && d < num_dims; d++) {
+    same = tensor->shape[d] == shape[d];
+  }
+  if (!same) {
+    print_shape(expected, shape, num_dims);
+    print_shape(found, tensor->shape, tensor->num_dims);
+  }
+  MOERUN_REQUIRE(same, MOERUN_ERR_SHAPE,
+                 "%s: tensor \"%s\": expected %s, found %s", file, tensor->name,
+                 expected, found);
+done:
+  return status;
+}

@@ -1,0 +1,122 @@
+/* Requests that are wrong and reported in their place. */
+#include "launch/prompts.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/npy.h"
+#include "support/scratch.h"
+
+static const char demo_model[] = MOERUN_TEST_DATA "/../../launch/demo/model";
+static moerun__tokenizer *tokenizer;
+static char path[SCRATCH_PATH];
+
+static int set_up(void **state) {
+  (void)state;
+  scratch_create(path);
+  return moerun__tokenizer_load(&tokenizer, demo_model) == MOERUN_OK ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  (void)unlink(path);
+  moerun__tokenizer_destroy(tokenizer);
+  return 0;
+}
+
+static moerun__prompt_options defaults(void) {
+  return (moerun__prompt_options){.tokenizer = tokenizer,
+                                  .text_bos = 256,
+                                  .tokens_bos = -1,
+                                  .vocab_size = 272,
+                                  .max_positions = 64,
+                                  .kv_tokens = 64,
+                                  .max_new_tokens = 8,
+                                  .temperature = 0.5,
+                                  .top_p = 0.75,
+                                  .seed = 3,
+                                  .run_digest = 99};
+}
+
+static void write_array(const moerun__npy_shape *shape, const int32_t *id) {
+  moerun__npy_writer *writer = NULL;
+  assert_int_equal(moerun__npy_writer_create(&writer, shape, path), MOERUN_OK);
+  assert_int_equal(moerun__npy_append(writer, id, shape->dim[0]), MOERUN_OK);
+  assert_int_equal(moerun__npy_writer_end(writer), MOERUN_OK);
+  moerun__npy_writer_destroy(writer);
+}
+
+static void expect_error(const moerun__prompts *prompts, int64_t index,
+                         const char *id, const char *words) {
+  const char *found = NULL;
+  const char *reason = moerun__prompts_error(prompts, index, &found);
+  assert_non_null(reason);
+  if (strstr(reason, words) == NULL) print_error("found: %s\n", reason);
+  assert_non_null(strstr(reason, words));
+  assert_string_equal(found, id);
+}
+
+/* Every kind of wrong line keeps its place; the others are read as ever. */
+static void bad_lines_are_reported(void **state) {
+  (void)state;
+  moerun__prompt_options options = defaults();
+  moerun__prompts *prompts = NULL;
+  moerun__prompt prompt = {0};
+  const char *id = NULL;
+  const size_t live = moerun__alloc_live();
+  options.reports_bad = 1;
+  scratch_write(path,
+                "{\"prompt\":\"a\"}\n\nnonsense\n"
+                "{\"id\":\"long\",\"prompt\":\"a\",\"max_new_tokens\":64}\n"
+                "{\"id\":7,\"prompt\":\"b\"}\n"
+                "{\"id\":9,\"prompt\":\"c\",\"sed\":1}\n"
+                "{\"id\":7,\"prompt\":\"d\"}\n"
+                "{\"id\":7,\"prompt\":\"e\"}\n"
+                "{\"tokens\":[272]}\n{\"prompt\":\"f\"}");
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
+  assert_int_equal(moerun__prompts_count(prompts), 9);
+  assert_int_equal(moerun__prompts_num_bad(prompts), 6);
+  expect_error(prompts, 1, "1", ":3: line 1, column 8: not valid JSON");
+  expect_error(prompts, 2, "\"long\"", ":4: expected at most 64 tokens");
+  expect_error(prompts, 4, "9", ":6: unknown key \"sed\"");
+  expect_error(prompts, 5, "7", ":7: id 7 stands in line 5 already");
+  expect_error(prompts, 6, "7", ":8: id 7 stands in line 7 already");
+  expect_error(prompts, 7, "7", ":9: token 0: expected an id of 0 to 271");
+  static const int64_t right[] = {0, 3, 8};
+  for (int i = 0; i < 3; i++) {
+    assert_null(moerun__prompts_error(prompts, right[i], &id));
+    assert_int_equal(moerun__prompts_read(prompts, &prompt, right[i]),
+                     MOERUN_OK);
+    assert_int_equal(prompt.request.prompt[1], "abf"[i]);
+  }
+  moerun__prompt_clear(&prompt);
+  moerun__prompts_destroy(prompts);
+  assert_int_equal(moerun__alloc_live(), live);
+  /* What is no fault of a line ends the reading all the same. */
+  scratch_write(path, "\n");
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options),
+                   MOERUN_ERR_FORMAT);
+  expect_words("expected at least one request, found none");
+}
+
+static void bad_rows_are_reported(void **state) {
+  (void)state;
+  static const int32_t id[6] = {1, -1, 2, 272, -1, -1};
+  const moerun__npy_shape rows = {MOERUN_NPY_I32, 2, {3, 2}};
+  moerun__prompt_options options = defaults();
+  moerun__prompts *prompts = NULL;
+  options.reports_bad = 1;
+  write_array(&rows, id);
+  assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),
+                   MOERUN_OK);
+  assert_int_equal(moerun__prompts_count(prompts), 3);
+  assert_int_equal(moerun__prompts_num_bad(prompts), 2);
+  expect_error(prompts, 1, "1", "row 1: token 1: expected an id of 0 to 271");
+  expect_error(prompts, 2, "2", "row 2: expected at least one token");
+  moerun__prompts_destroy(prompts);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(bad_lines_are_reported),
+      cmocka_unit_test(bad_rows_are_reported),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
