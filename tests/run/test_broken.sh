@@ -42,7 +42,7 @@ bare() {
   echo '{"id": "warm", "prompt": "/* Return", "temperature": 1.0}'
 } > prompts
 head -c 200 "$demo/text.txt" > text
-set -- --prompts prompts --max-new-tokens 6
+set -- --prompts prompts --max-new-tokens 6 --add-bos yes
 succeed 0 run --model "$model" "$@" --output sound
 
 # A norm's weight: every request, whatever is asked for. Finite values whose
