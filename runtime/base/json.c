@@ -94,7 +94,7 @@ done:
 moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
                                  const char *origin) {
   moerun_status status = MOERUN_OK;
-  json_error_t error;
+  json_error_t error = {0}; /* not all of it is set where memory runs out */
   moerun__text wide = {0};
   char foreign[MOERUN_FOREIGN_TEXT] = "";
   const size_t mark = moerun__byte_order_mark(text, bytes);
