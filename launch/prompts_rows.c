@@ -64,7 +64,8 @@ moerun_status moerun__prompts_scan_rows(moerun__prompts *prompts) {
   moerun_status status = MOERUN_OK;
   moerun__prompt prompt = {0};
   moerun__npy_shape shape;
-  MOERUN_TRY(moerun__npy_open(&prompts->array, &shape, prompts->path));
+  MOERUN_TRY(moerun__npy_open(&prompts->array, &shape, prompts->path,
+                              MOERUN_NPY_INTEGERS));
   MOERUN_REQUIRE(shape.num_dims == 1 || shape.num_dims == 2, MOERUN_ERR_FORMAT,
                  "%s: expected an array of 1 or 2 dimensions, found %d",
                  prompts->path, shape.num_dims);

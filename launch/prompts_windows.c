@@ -85,7 +85,8 @@ static moerun_status load_array(moerun__prompts *prompts) {
   moerun__npy_shape shape;
   int64_t *ids = NULL;
   const int32_t bos = prompts->options.tokens_bos;
-  MOERUN_TRY(moerun__npy_open(&prompts->array, &shape, prompts->path));
+  MOERUN_TRY(moerun__npy_open(&prompts->array, &shape, prompts->path,
+                              MOERUN_NPY_INTEGERS));
   const int64_t count = shape.num_dims == 1 ? shape.dim[0] : 0;
   MOERUN_REQUIRE(shape.num_dims == 1 && count <= TEXT_LIMIT, MOERUN_ERR_FORMAT,
                  "%s: expected an array of 1 dimension and at most %d ids to "

@@ -183,7 +183,7 @@ static moerun_status load_array(moerun__load_table **out, const char *path) {
   moerun__npy_shape shape;
   weights in = {.origin = path};
   int64_t *raw = NULL; /* of 8 bytes at most */
-  MOERUN_TRY(moerun__npy_open(&reader, &shape, path));
+  MOERUN_TRY(moerun__npy_open(&reader, &shape, path, MOERUN_NPY_NUMBERS));
   MOERUN_REQUIRE(shape.num_dims == 2, MOERUN_ERR_FORMAT,
                  "%s: expected an array [layers][experts], found %d "
                  "dimension%s",

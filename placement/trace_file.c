@@ -234,7 +234,8 @@ static moerun_status load_array(moerun__trace **out, const char *path,
   moerun__trace *trace = NULL;
   array in = {.path = path};
   int64_t stride = 0;
-  MOERUN_TRY(moerun__npy_open(&in.reader, &in.shape, path));
+  MOERUN_TRY(
+      moerun__npy_open(&in.reader, &in.shape, path, MOERUN_NPY_INTEGERS));
   MOERUN_TRY(check_shape(&in));
   in.count = moerun__npy_count(&in.shape);
   MOERUN_TRY(moerun__alloc(&in.chunk, CHUNK, sizeof *in.chunk));

@@ -1,7 +1,10 @@
 /* The format (NEP 1): the six bytes \x93NUMPY, version, header length, then a
  * Python dictionary literal and the raw elements. The literal is parsed by a
  * small scanner that knows exactly the three keys; all lengths are checked
- * against the size of the file before anything is allocated or read.
+ * against the size of the file before anything is allocated or read. An array in
+ * Fortran order is read as a whole when it is opened, because its elements stand
+ * in the file in another order than callers ask for; of all others only the parts
+ * asked for are read.
  *
  * The writer leaves a header of fixed width, blank and therefore unreadable,
  * and fills it in at the end: an interrupted file is never taken for whole. */
@@ -36,6 +39,9 @@ struct moerun__npy_reader {
   int64_t start; /* of the elements, in the file */
   int64_t count;
   moerun__npy_type type;
+  int is_swapped; /* big-endian */
+  int is_fortran; /* until `elements` has them in C order */
+  char *elements; /* NULL: they are read from the file */
 };
 
 struct moerun__npy_writer {
@@ -115,13 +121,14 @@ static int take_word(scanner *s, const char *word) {
   return 1;
 }
 
+/* INT64_MAX where the number is so large or larger. */
 static int take_number(scanner *s, int64_t *out) {
   skip_blanks(s);
   int64_t value = 0;
   const char *begin = s->at;
   for (; *s->at >= '0' && *s->at <= '9'; s->at++) {
-    if (value > (INT64_MAX - 9) / 10) return 0;
-    value = value * 10 + (*s->at - '0');
+    const int fits = value <= (INT64_MAX - 9) / 10;
+    value = fits ? value * 10 + (*s->at - '0') : INT64_MAX;
   }
   *out = value;
   return s->at > begin;
@@ -138,17 +145,69 @@ static int take_shape(scanner *s, moerun__npy_shape *shape) {
   return 1;
 }
 
-/* One "key: value"; *seen gathers one bit per key, none may come twice. */
-static moerun_status take_entry(scanner *s, moerun__npy_shape *shape,
-                                unsigned *seen, const char *path) {
-  moerun_status status = MOERUN_OK;
+static int is_real(moerun__npy_type type) {
+  return type == MOERUN_NPY_F32 || type == MOERUN_NPY_F64;
+}
+
+/* The type of an element, "<i4" or ">i4" or "|u1"; 0: another. */
+static int find_type(moerun__npy_reader *reader, const char *text) {
   static const char *const types[] = {
 #define TYPE_TEXT(name, text, bytes) text,
       MOERUN_NPY_MAP(TYPE_TEXT)
 #undef TYPE_TEXT
   };
-  char key[16] = "";
+  if (text[0] == '\0' || strchr("<>|=", text[0]) == NULL) return 0;
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    if (strcmp(types[i] + 1, text + 1) != 0) continue;
+    reader->type = (moerun__npy_type)i;
+    reader->is_swapped = text[0] == '>';
+    return 1;
+  }
+  return 0;
+}
+
+static moerun_status read_type(moerun__npy_reader *reader, scanner *s,
+                               moerun__npy_kind kind) {
+  moerun_status status = MOERUN_OK;
   char type[16] = "";
+  MOERUN_REQUIRE(take_string(s, type, sizeof type), MOERUN_ERR_UNSUPPORTED,
+                 "%s: header: expected a plain element type", reader->path);
+  const int known = find_type(reader, type);
+  MOERUN_REQUIRE(
+      known && (kind == MOERUN_NPY_NUMBERS || !is_real(reader->type)),
+      MOERUN_ERR_FORMAT,
+      "%s: expected elements that are integers of 1, 2, 4 or 8 bytes%s, found "
+      "%s",
+      reader->path,
+      kind == MOERUN_NPY_NUMBERS ? ", or floating-point numbers of 4 or 8 bytes"
+                                 : "",
+      strcmp(type, "|b1") == 0 ? "|b1 (bool)" : type);
+done:
+  return status;
+}
+
+static moerun_status read_shape(moerun__npy_shape *shape, scanner *s,
+                                const char *path) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(take_shape(s, shape), MOERUN_ERR_FORMAT,
+                 "%s: header: expected a shape of at most %d dimensions", path,
+                 MOERUN_NPY_DIMS);
+  for (int i = 0; i < shape->num_dims; i++) {
+    MOERUN_REQUIRE(shape->dim[i] < INT64_MAX, MOERUN_ERR_FORMAT,
+                   "%s: header: expected a size that a file can have as "
+                   "dimension %d of the shape, found 2^63 - 10 or more",
+                   path, i);
+  }
+done:
+  return status;
+}
+
+/* One "key: value"; *seen gathers one bit per key, none may come twice. */
+static moerun_status take_entry(scanner *s, moerun__npy_reader *reader,
+                                moerun__npy_shape *shape, unsigned *seen,
+                                moerun__npy_kind kind) {
+  moerun_status status = MOERUN_OK;
+  char key[16] = "";
   const int named = take_string(s, key, sizeof key) && take(s, ':');
   const unsigned bit = strcmp(key, "descr") == 0           ? 1U
                        : strcmp(key, "fortran_order") == 0 ? 2U
@@ -157,46 +216,36 @@ static moerun_status take_entry(scanner *s, moerun__npy_shape *shape,
   MOERUN_REQUIRE(named && bit != 0 && (*seen & bit) == 0, MOERUN_ERR_FORMAT,
                  "%s: header: expected each of the keys descr, fortran_order "
                  "and shape once, found '%s'",
-                 path, key);
+                 reader->path, key);
   *seen |= bit;
-  if (bit == 2U) {
-    MOERUN_REQUIRE(take_word(s, "False"), MOERUN_ERR_UNSUPPORTED,
-                   "%s: header: expected fortran_order False (an array in C "
-                   "order), found '%.5s'",
-                   path, s->at);
-  } else if (bit == 4U) {
-    MOERUN_REQUIRE(take_shape(s, shape), MOERUN_ERR_FORMAT,
-                   "%s: header: expected a shape of at most %d dimensions",
-                   path, MOERUN_NPY_DIMS);
+  if (bit == 1U) {
+    MOERUN_TRY(read_type(reader, s, kind));
+  } else if (bit == 2U) {
+    reader->is_fortran = take_word(s, "True");
+    MOERUN_REQUIRE(
+        reader->is_fortran || take_word(s, "False"), MOERUN_ERR_FORMAT,
+        "%s: header: expected True or False as fortran_order", reader->path);
   } else {
-    MOERUN_REQUIRE(take_string(s, type, sizeof type), MOERUN_ERR_UNSUPPORTED,
-                   "%s: header: expected a plain element type", path);
-    size_t i = 0;
-    while (i < sizeof types / sizeof *types && strcmp(types[i], type) != 0) {
-      i++;
-    }
-    MOERUN_REQUIRE(i < sizeof types / sizeof *types, MOERUN_ERR_UNSUPPORTED,
-                   "%s: header: expected element type |u1, <u2, <u4, <i2, "
-                   "<i4, <i8, <f4 or <f8, found '%s'",
-                   path, type);
-    shape->type = (moerun__npy_type)i;
+    MOERUN_TRY(read_shape(shape, s, reader->path));
   }
 done:
   return status;
 }
 
-static moerun_status parse_header(moerun__npy_shape *shape, const char *text,
-                                  const char *path) {
+static moerun_status parse_header(moerun__npy_reader *reader,
+                                  moerun__npy_shape *shape, const char *text,
+                                  moerun__npy_kind kind) {
   moerun_status status = MOERUN_OK;
   assert(text != NULL); /* read_header succeeded */
   scanner s = {.at = text};
+  const char *path = reader->path;
   unsigned seen = 0;
   MOERUN_REQUIRE(take(&s, '{'), MOERUN_ERR_FORMAT,
                  "%s: header: expected a dictionary; was the file finished?",
                  path);
   int more = !take(&s, '}');
   while (more) {
-    MOERUN_TRY(take_entry(&s, shape, &seen, path));
+    MOERUN_TRY(take_entry(&s, reader, shape, &seen, kind));
     const int comma = take(&s, ',');
     more = !take(&s, '}');
     MOERUN_REQUIRE(comma || !more, MOERUN_ERR_FORMAT,
@@ -207,6 +256,7 @@ static moerun_status parse_header(moerun__npy_shape *shape, const char *text,
                  "%s: header: expected the keys descr, fortran_order and "
                  "shape and nothing else",
                  path);
+  shape->type = reader->type;
 done:
   return status;
 }
@@ -227,13 +277,13 @@ static moerun_status read_header(char **text, int64_t *start, int file,
   MOERUN_REQUIRE(is_array, MOERUN_ERR_FORMAT, "%s: expected a .npy file%s%s",
                  path, is_known ? ", found " : "", is_known ? foreign : "");
   const int version = fixed[6];
-  MOERUN_REQUIRE((version == 1 || version == 2) && fixed[7] == 0,
+  MOERUN_REQUIRE(version >= 1 && version <= 3 && fixed[7] == 0,
                  MOERUN_ERR_UNSUPPORTED,
-                 "%s: expected .npy version 1.0 or 2.0, found %d.%d", path,
+                 "%s: expected .npy version 1.0, 2.0 or 3.0, found %d.%d", path,
                  version, fixed[7]);
   const size_t prefix = version == 1 ? 10 : 12;
   uint32_t length = fixed[8] | (uint32_t)fixed[9] << 8;
-  if (version == 2) {
+  if (version > 1) { /* 3 is 2 with names of fields in UTF-8 */
     length |= (uint32_t)fixed[10] << 16 | (uint32_t)fixed[11] << 24;
   }
   MOERUN_REQUIRE(length <= MAX_HEADER, MOERUN_ERR_FORMAT,
@@ -276,8 +326,57 @@ done:
   return status;
 }
 
+/* The bytes of element i of `count`, reversed. */
+static void swap_elements(char *raw, size_t count, size_t bytes) {
+  for (size_t i = 0; i < count; i++) {
+    char *low = raw + i * bytes;
+    for (char *high = low + bytes - 1; low < high; low++, high--) {
+      const char kept = *low;
+      *low = *high;
+      *high = kept;
+    }
+  }
+}
+
+/* raw[] in Fortran order into out[] in C order. */
+static void reorder(char *out, const char *raw, const moerun__npy_shape *shape,
+                    int64_t count, size_t bytes) {
+  int64_t at[MOERUN_NPY_DIMS] = {0};
+  for (int64_t i = 0; i < count; i++) {
+    int64_t from = 0;
+    for (int d = shape->num_dims - 1; d >= 0; d--) {
+      from = from * shape->dim[d] + at[d];
+    }
+    memcpy(out + (size_t)i * bytes, raw + (size_t)from * bytes, bytes);
+    for (int d = shape->num_dims - 1; d >= 0; d--) {
+      if (++at[d] < shape->dim[d]) break;
+      at[d] = 0;
+    }
+  }
+}
+
+/* All elements of an array in Fortran order, into reader->elements. */
+static moerun_status read_fortran(moerun__npy_reader *reader,
+                                  const moerun__npy_shape *shape) {
+  moerun_status status = MOERUN_OK;
+  const size_t bytes = moerun__npy_type_bytes(reader->type);
+  char *raw = NULL;
+  char *elements = NULL;
+  MOERUN_TRY(moerun__alloc(&raw, (size_t)reader->count, bytes));
+  MOERUN_TRY(moerun__alloc(&elements, (size_t)reader->count, bytes));
+  MOERUN_TRY(moerun__npy_read(reader, raw, 0, reader->count));
+  reorder(elements, raw, shape, reader->count, bytes);
+  reader->elements = elements;
+  elements = NULL;
+done:
+  moerun__free(raw);
+  moerun__free(elements);
+  return status;
+}
+
 moerun_status moerun__npy_open(moerun__npy_reader **out,
-                               moerun__npy_shape *shape, const char *path) {
+                               moerun__npy_shape *shape, const char *path,
+                               moerun__npy_kind kind) {
   moerun_status status = MOERUN_OK;
   moerun__npy_reader *reader = NULL;
   char *text = NULL;
@@ -293,10 +392,12 @@ moerun_status moerun__npy_open(moerun__npy_reader **out,
   MOERUN_REQUIRE(fstat(reader->file, &facts) == 0 && S_ISREG(facts.st_mode),
                  MOERUN_ERR_IO, "%s: expected a regular file", path);
   MOERUN_TRY(read_header(&text, &reader->start, reader->file, path));
-  MOERUN_TRY(parse_header(shape, text, path));
+  MOERUN_TRY(parse_header(reader, shape, text, kind));
   MOERUN_TRY(check_size(&reader->count, shape,
                         (int64_t)facts.st_size - reader->start, path));
-  reader->type = shape->type;
+  if (reader->is_fortran && shape->num_dims > 1) {
+    MOERUN_TRY(read_fortran(reader, shape));
+  }
   *out = reader;
   reader = NULL;
 done:
@@ -314,11 +415,16 @@ moerun_status moerun__npy_read(const moerun__npy_reader *reader, void *out,
                  MOERUN_ERR_INVALID, "%s: elements %lld to %lld wanted of %lld",
                  reader->path, (long long)first, (long long)(first + count - 1),
                  (long long)reader->count);
+  if (reader->elements != NULL) {
+    memcpy(out, reader->elements + first * element, (size_t)(count * element));
+    goto done;
+  }
   MOERUN_TRY(moerun__file_get(&got, out, (size_t)(count * element),
                               reader->file, reader->start + first * element,
                               reader->path));
   MOERUN_REQUIRE(got == (size_t)(count * element), MOERUN_ERR_IO,
                  "%s: cannot be read: it shrank meanwhile", reader->path);
+  if (reader->is_swapped) swap_elements(out, (size_t)count, (size_t)element);
 done:
   return status;
 }
@@ -329,6 +435,7 @@ static int64_t widen(const char *raw, moerun__npy_type type) {
   const size_t bytes = moerun__npy_type_bytes(type);
   memcpy(&bits, raw, bytes);
   switch (type) {
+  case MOERUN_NPY_I8: return (int8_t)bits;
   case MOERUN_NPY_I16: return (int16_t)bits;
   case MOERUN_NPY_I32: return (int32_t)bits;
   default: return (int64_t)bits;
@@ -341,16 +448,19 @@ moerun_status moerun__npy_read_integers(const moerun__npy_reader *reader,
   moerun_status status = MOERUN_OK;
   char raw[CHUNK];
   const int64_t element = (int64_t)moerun__npy_type_bytes(reader->type);
-  MOERUN_REQUIRE(
-      reader->type != MOERUN_NPY_F32 && reader->type != MOERUN_NPY_F64,
-      MOERUN_ERR_FORMAT, "%s: expected elements of an integer type, found %s",
-      reader->path, moerun__npy_type_name(reader->type));
+  MOERUN_REQUIRE(!is_real(reader->type), MOERUN_ERR_FORMAT,
+                 "%s: expected elements of an integer type, found %s",
+                 reader->path, moerun__npy_type_name(reader->type));
   memset(raw, 0, sizeof raw);
   while (count > 0) {
     const int64_t part = count < CHUNK / element ? count : CHUNK / element;
     MOERUN_TRY(moerun__npy_read(reader, raw, first, part));
     for (int64_t i = 0; i < part; i++) {
       out[i] = widen(raw + i * element, reader->type);
+      MOERUN_REQUIRE(
+          reader->type != MOERUN_NPY_U64 || out[i] >= 0, MOERUN_ERR_FORMAT,
+          "%s: element %lld: expected at most 2^63 - 1, found %llu",
+          reader->path, (long long)(first + i), (unsigned long long)out[i]);
     }
     out += part;
     first += part;
@@ -364,6 +474,7 @@ void moerun__npy_close(moerun__npy_reader *reader) {
   if (reader == NULL) return;
   if (reader->file >= 0) (void)close(reader->file);
   moerun__free(reader->path);
+  moerun__free(reader->elements);
   moerun__free(reader);
 }
 

@@ -1,4 +1,5 @@
-/* Arrays as NumPy's .npy files: little-endian, C order, up to 4 dimensions. */
+/* Arrays as NumPy's .npy files, up to 4 dimensions. Files of either byte order and
+ * of C or Fortran order are read; written are little-endian ones in C order. */
 #ifndef MOERUN_BASE_NPY_H
 #define MOERUN_BASE_NPY_H
 
@@ -6,11 +7,13 @@
 
 #define MOERUN_NPY_MAP(X)                                                      \
   X(U8, "|u1", 1)                                                              \
+  X(I8, "|i1", 1)                                                              \
   X(U16, "<u2", 2)                                                             \
   X(U32, "<u4", 4)                                                             \
   X(I16, "<i2", 2)                                                             \
   X(I32, "<i4", 4)                                                             \
   X(I64, "<i8", 8)                                                             \
+  X(U64, "<u8", 8)                                                             \
   X(F32, "<f4", 4)                                                             \
   X(F64, "<f8", 8)
 
@@ -38,12 +41,22 @@ int64_t moerun__npy_count(const moerun__npy_shape *shape);
 
 typedef struct moerun__npy_reader moerun__npy_reader;
 
+/* What the caller can use; any other type is refused by a line that names those
+ * it can. */
+typedef enum moerun__npy_kind {
+  MOERUN_NPY_INTEGERS = 0,
+  MOERUN_NPY_NUMBERS, /* of either sort, integers or floating point */
+} moerun__npy_kind;
+
 moerun_status moerun__npy_open(moerun__npy_reader **out,
-                               moerun__npy_shape *shape, const char *path);
-/* Elements first .. first + count - 1 of the flat array, as in the file. */
+                               moerun__npy_shape *shape, const char *path,
+                               moerun__npy_kind kind);
+/* Elements first .. first + count - 1 of the array flattened in C order, in this
+ * machine's byte order. */
 moerun_status moerun__npy_read(const moerun__npy_reader *reader, void *out,
                                int64_t first, int64_t count);
-/* The same of an integer type, widened; ERR_FORMAT for floating point. */
+/* The same of an integer type, widened; ERR_FORMAT for floating point and for
+ * what 64 bits with a sign do not hold. */
 moerun_status moerun__npy_read_integers(const moerun__npy_reader *reader,
                                         int64_t *out, int64_t first,
                                         int64_t count);

@@ -35,7 +35,8 @@ static int64_t *load_integers(const char *dir, const char *name,
   char path[512];
   moerun__npy_reader *reader = NULL;
   (void)snprintf(path, sizeof path, "%s/%s", dir, name);
-  assert_int_equal(moerun__npy_open(&reader, shape, path), MOERUN_OK);
+  assert_int_equal(moerun__npy_open(&reader, shape, path, MOERUN_NPY_NUMBERS),
+                   MOERUN_OK);
   const int64_t count = moerun__npy_count(shape);
   int64_t *values = calloc((size_t)count, sizeof *values);
   assert_int_equal(moerun__npy_read_integers(reader, values, 0, count),
@@ -49,7 +50,8 @@ static float *load_floats(const char *dir, const char *name,
   char path[512];
   moerun__npy_reader *reader = NULL;
   (void)snprintf(path, sizeof path, "%s/%s", dir, name);
-  assert_int_equal(moerun__npy_open(&reader, shape, path), MOERUN_OK);
+  assert_int_equal(moerun__npy_open(&reader, shape, path, MOERUN_NPY_NUMBERS),
+                   MOERUN_OK);
   assert_int_equal(shape->type, MOERUN_NPY_F32);
   float *values = calloc((size_t)moerun__npy_count(shape), sizeof *values);
   assert_int_equal(

@@ -398,7 +398,8 @@ static void bad_rows_are_named(void **state) {
   expect_array_refused(&rows, id,
                        "row 1: token 1: expected an id of 0 to 271, found 272");
   expect_array_refused(&flat, empty, "row 0: expected at least one token");
-  expect_array_refused(&real, id, "elements of an integer type, found <f4");
+  expect_array_refused(
+      &real, id, "elements that are integers of 1, 2, 4 or 8 bytes, found <f4");
   expect_array_refused(&wide, (const int32_t *)(const void *)big,
                        "row 0: element 0: expected a token id, found 1099511");
 }

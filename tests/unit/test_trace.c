@@ -321,7 +321,7 @@ static const bad_array bad_arrays[] = {
      {2, 2},
      {0},
      0,
-     "expected elements of an integer type, found <f4"},
+     "expected elements that are integers of 1, 2, 4 or 8 bytes, found <f4"},
     {MOERUN_NPY_I16,
      3,
      {0, 2, 2},

@@ -115,7 +115,9 @@ static void requests_are_put_in_order(void **state) {
 
   moerun__npy_reader *reader = NULL;
   moerun__npy_shape shape;
-  assert_int_equal(moerun__npy_open(&reader, &shape, npy_path), MOERUN_OK);
+  assert_int_equal(
+      moerun__npy_open(&reader, &shape, npy_path, MOERUN_NPY_INTEGERS),
+      MOERUN_OK);
   assert_int_equal(shape.type, MOERUN_NPY_I16);
   assert_int_equal(shape.num_dims, 3);
   assert_int_equal(shape.dim[0], 603);
