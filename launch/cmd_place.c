@@ -69,7 +69,10 @@ static moerun_status read_topology(place *p) {
     MOERUN_TRY(moerun__text_print(&p->topology_line, "%lld rank%s",
                                   (long long)ranks, ranks == 1 ? "" : "s"));
   }
-  MOERUN_TRY(moerun__topology_parse(&p->topology, p->topology_line.bytes));
+  /* The line is an option, not a file: a mistake in it is one of usage. */
+  const moerun_status parsed =
+      moerun__topology_parse(&p->topology, p->topology_line.bytes);
+  MOERUN_TRY(parsed == MOERUN_ERR_FORMAT ? MOERUN_ERR_INVALID : parsed);
   if (!given(p, "speeds")) goto done;
   MOERUN_TRY(moerun__place_speeds(&p->topology_line, text_of(p, "speeds"),
                                   p->topology->num_ranks));
@@ -377,6 +380,7 @@ static moerun_status certify(place *p) {
                                         text_of(p, "train")));
   p->facts.is_solved = !given(p, "placement");
   if (p->facts.is_solved) {
+    p->invocation->phase = MOERUN_PHASE_SOLVE;
     MOERUN_TRY(solve(p, c));
   } else {
     MOERUN_TRY(load_placement(p));
@@ -384,6 +388,7 @@ static moerun_status certify(place *p) {
   c->seed = moerun__config_int(p->config, "seed");
   c->slack = moerun__config_double(p->config, "slack");
   c->trace_digest = moerun__trace_digest(p->trace);
+  p->invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(judge(p, c));
   MOERUN_TRY(judge_even(p));
   c->cost = moerun__judged(p->problem, &c->after[MOERUN_TRAIN]);

@@ -11,6 +11,8 @@
 typedef enum moerun__phase {
   MOERUN_PHASE_USAGE = 0, /* ERR_INVALID: 2; ERR_IO: 66 (the start)          */
   MOERUN_PHASE_INPUT,     /* ERR_INVALID: 65; ERR_IO: 66, cannot open input  */
+  MOERUN_PHASE_SOLVE,     /* place: what a method cannot do is the fault of the
+                             options, not of a file: 2                       */
   MOERUN_PHASE_OUTPUT,    /* ERR_INVALID: 65; ERR_IO: 74, while writing      */
 } moerun__phase;
 

@@ -63,14 +63,17 @@ static int exit_code(moerun_status status,
   switch (status) {
   case MOERUN_OK: return invocation->stopped ? EXIT_STOPPED : EXIT_SUCCESS;
   case MOERUN_ERR_INVALID:
-    return phase == MOERUN_PHASE_USAGE ? EXIT_USAGE : EXIT_BAD_INPUT;
+    return phase == MOERUN_PHASE_USAGE || phase == MOERUN_PHASE_SOLVE
+               ? EXIT_USAGE
+               : EXIT_BAD_INPUT;
   case MOERUN_ERR_IO:
     return phase == MOERUN_PHASE_OUTPUT ? EXIT_OUTPUT : EXIT_NO_INPUT;
+  case MOERUN_ERR_INFEASIBLE:
+  case MOERUN_ERR_UNSUPPORTED:
+    return phase == MOERUN_PHASE_SOLVE ? EXIT_USAGE : EXIT_BAD_INPUT;
   case MOERUN_ERR_SHAPE:
   case MOERUN_ERR_FORMAT:
-  case MOERUN_ERR_OVERFLOW:
-  case MOERUN_ERR_INFEASIBLE:
-  case MOERUN_ERR_UNSUPPORTED: return EXIT_BAD_INPUT;
+  case MOERUN_ERR_OVERFLOW: return EXIT_BAD_INPUT;
   case MOERUN_ERR_NOMEM: return EXIT_MEMORY;
   case MOERUN_ERR_COMM:
   case MOERUN_ERR_TIMEOUT: return EXIT_PEER_LOST;

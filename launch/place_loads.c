@@ -144,6 +144,7 @@ moerun_status moerun__place_loads(moerun__invocation *invocation,
   MOERUN_TRY(check_settings(&p));
   invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(moerun__load_table_load(&p.table, text_of(&p, "loads")));
+  invocation->phase = MOERUN_PHASE_SOLVE;
   MOERUN_TRY(solve(&p, method, options, topology));
   invocation->phase = MOERUN_PHASE_OUTPUT;
   MOERUN_TRY(report(&p));

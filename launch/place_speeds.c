@@ -17,8 +17,20 @@ static const size_t file_limit = (size_t)1 << 28;
 #define LEAST 0.001
 #define MOST  1000.0
 
+/* Numbers with commas between, well written or not: a file of such a name can be
+ * given as ./NAME. */
 static int is_list(const char *speeds) {
-  return speeds[strspn(speeds, "0123456789., ")] == '\0';
+  return speeds[strspn(speeds, "0123456789.,+-eE ")] == '\0' &&
+         strpbrk(speeds, "0123456789") != NULL;
+}
+
+/* Decimal digits with at most one point; 0 at `end` where there are none. */
+static double read_number(const char **end, const char *text) {
+  text += strspn(text, " ");
+  *end = text + strspn(text, "0123456789.");
+  char *stop = NULL;
+  const double value = strtod(text, &stop);
+  return stop == *end ? value : 0;
 }
 
 static moerun_status read_list(double *speed, const char *speeds,
@@ -26,14 +38,15 @@ static moerun_status read_list(double *speed, const char *speeds,
   moerun_status status = MOERUN_OK;
   const char *at = speeds;
   for (int32_t r = 0; r < num_ranks; r++) {
-    char *end = NULL;
-    speed[r] = strtod(at, &end);
+    const char *end = NULL;
+    speed[r] = read_number(&end, at);
     end += strspn(end, " ");
-    MOERUN_REQUIRE(end != at && speed[r] >= LEAST && speed[r] <= MOST &&
+    MOERUN_REQUIRE(speed[r] >= LEAST && speed[r] <= MOST &&
                        *end == (r + 1 < num_ranks ? ',' : '\0'),
                    MOERUN_ERR_INVALID,
                    "--speeds: expected %d speeds from %g to %g with commas "
-                   "between, found \"%.100s\" at rank %d",
+                   "between and without signs and exponents, found \"%.100s\" "
+                   "at rank %d",
                    num_ranks, LEAST, MOST, at, r);
     at = end + 1;
   }

@@ -41,7 +41,7 @@ static moerun_status add_level(search *s, int32_t ranks_per_part,
 static moerun_status begin(search *s) {
   moerun_status status = MOERUN_OK;
   const moerun__problem *p = s->problem;
-  const int32_t per_node = p->topology->ranks_per_node;
+  const moerun__topology *topology = p->topology;
   const size_t E = (size_t)p->num_experts;
   if (p->objective == MOERUN_OBJECTIVE_FANOUT) {
     MOERUN_TRY(moerun__bound_level_create_terms(&s->level[s->num_levels++], p));
@@ -56,10 +56,14 @@ static moerun_status begin(search *s) {
     MOERUN_TRY(add_level(s, 1, 1));
     goto done;
   }
-  s->most = per_node == p->num_ranks ? p->node_weight : p->far_weight;
+  /* Nodes of different sizes are no equal parts, which a level is of: there every
+   * pair between ranks is taken to cost no more than one within a node. */
+  const int has_nodes = topology->num_nodes > 1 && topology->ranks_per_node > 0;
+  s->most = has_nodes ? p->far_weight : p->node_weight;
   if (p->node_weight > 0) MOERUN_TRY(add_level(s, 1, p->node_weight));
   if (s->most > p->node_weight) {
-    MOERUN_TRY(add_level(s, per_node, p->far_weight - p->node_weight));
+    MOERUN_TRY(
+        add_level(s, topology->ranks_per_node, p->far_weight - p->node_weight));
   }
 done:
   return status;

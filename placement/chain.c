@@ -77,7 +77,6 @@ moerun_status moerun__chain_create(moerun__chain **out,
   chain->per_part = split->num_items / split->num_parts;
   chain->most_blanks = split->most_blanks;
   chain->part_worth = 1;
-  chain->parts_per_group = 1;
   MOERUN_TRY(allocate(chain));
   const size_t n = (size_t)chain->num_items;
   const size_t P = (size_t)chain->num_parts;
@@ -109,11 +108,12 @@ done:
 }
 
 moerun_status moerun__chain_set_groups(moerun__chain *chain,
-                                       int32_t parts_per_group,
-                                       double part_worth, double group_worth) {
+                                       const int32_t *group_of,
+                                       int32_t num_groups, double part_worth,
+                                       double group_worth) {
   moerun_status status = MOERUN_OK;
-  chain->parts_per_group = parts_per_group;
-  chain->num_groups = chain->num_parts / parts_per_group;
+  chain->group_of = group_of;
+  chain->num_groups = num_groups;
   chain->part_worth = part_worth;
   chain->group_worth = group_worth;
   const size_t count = (size_t)chain->num_layers * (size_t)chain->num_groups *
@@ -177,7 +177,7 @@ static int32_t *gain_row(const moerun__chain *chain, int32_t layer,
 static int32_t *group_row(const moerun__chain *chain, int32_t layer,
                           int32_t part) {
   return chain->group_gain + ((size_t)layer * (size_t)chain->num_groups +
-                              (size_t)(part / chain->parts_per_group)) *
+                              (size_t)chain->group_of[part]) *
                                  (size_t)chain->num_items;
 }
 

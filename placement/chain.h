@@ -14,8 +14,8 @@ typedef struct moerun__chain {
   int32_t most_blanks; /* in one part of one layer; 0: there are none */
   int32_t even_caps;   /* all parts of a layer have the same cap */
   /* A pair in one part is worth part_worth, one in a group of
-   * parts_per_group neighbouring parts group_worth on top of that. */
-  int32_t parts_per_group;
+   * parts group_worth on top of that. */
+  const int32_t *group_of; /* [P] borrowed; NULL: groups are not looked at */
   int32_t num_groups;
   double part_worth;
   double group_worth; /* 0: groups are not looked at, group_gain is NULL */
@@ -43,8 +43,9 @@ void moerun__chain_destroy(moerun__chain *chain);
 void moerun__chain_keep(moerun__split *split, const moerun__chain *chain);
 /* Worth of pairs by distance, for the objective weighted. */
 moerun_status moerun__chain_set_groups(moerun__chain *chain,
-                                       int32_t parts_per_group,
-                                       double part_worth, double group_worth);
+                                       const int32_t *group_of,
+                                       int32_t num_groups, double part_worth,
+                                       double group_worth);
 
 /* After part_of was written from outside. */
 void moerun__chain_derive(moerun__chain *chain);
@@ -89,10 +90,8 @@ static inline double moerun__chain_swap_worth(const moerun__chain *chain,
       chain->part_worth * (of_b[i] - of_a[i] + of_a[k] - of_b[k]);
   if (chain->group_gain == NULL) return worth;
   const size_t groups = at * (size_t)chain->num_groups;
-  of_a =
-      chain->group_gain + (groups + (size_t)(a / chain->parts_per_group)) * n;
-  of_b =
-      chain->group_gain + (groups + (size_t)(b / chain->parts_per_group)) * n;
+  of_a = chain->group_gain + (groups + (size_t)chain->group_of[a]) * n;
+  of_b = chain->group_gain + (groups + (size_t)chain->group_of[b]) * n;
   return worth + chain->group_worth * (of_b[i] - of_a[i] + of_a[k] - of_b[k]);
 }
 

@@ -104,8 +104,7 @@ void moerun__chain_layer_load(moerun__chain_layer *at, int32_t layer) {
     const int32_t *group = NULL;
     if (chain->group_gain != NULL) {
       const size_t first = (size_t)layer * (size_t)chain->num_groups;
-      group = chain->group_gain +
-              (first + (size_t)(p / chain->parts_per_group)) * n;
+      group = chain->group_gain + (first + (size_t)chain->group_of[p]) * n;
     }
     for (int32_t i = 0; i < chain->num_items; i++) {
       *gain_of(at, i, p) =

@@ -71,8 +71,8 @@ static double lean_of(const resplit *r, int32_t layer, int32_t item) {
   const int32_t *group =
       chain->group_gain + (size_t)layer * (size_t)chain->num_groups * n;
   const int32_t groups =
-      group[(size_t)(r->a / chain->parts_per_group) * n + (size_t)item] -
-      group[(size_t)(r->b / chain->parts_per_group) * n + (size_t)item];
+      group[(size_t)chain->group_of[r->a] * n + (size_t)item] -
+      group[(size_t)chain->group_of[r->b] * n + (size_t)item];
   return chain->part_worth * parts + chain->group_worth * groups;
 }
 
@@ -243,7 +243,8 @@ static int solve_pair(resplit *r) {
   const moerun__chain *chain = r->chain;
   const int32_t last = chain->num_layers - 1;
   r->worth_together = chain->part_worth;
-  if (r->a / chain->parts_per_group != r->b / chain->parts_per_group) {
+  if (chain->group_of != NULL &&
+      chain->group_of[r->a] != chain->group_of[r->b]) {
     r->worth_together += chain->group_worth;
   }
   for (int32_t l = 0; l <= last; l++) {

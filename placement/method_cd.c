@@ -4,7 +4,8 @@
  * and find the structure, which annealing from a random start would take most
  * of its time to find; annealing then leaves the local optimum they end in.
  * For fan-out: descent and annealing on the tokens' visits (visits.h), by levels
- * too. Problems so small that they can be solved exactly in that time are. */
+ * too. Nodes of different sizes are no equal parts, so there the ranks are split
+ * at once, and their nodes are looked at when levels would be joined. Problems so small that they can be solved exactly in that time are. */
 #include "placement/methods.h"
 
 #include "placement/chain.h"
@@ -98,8 +99,9 @@ static moerun_status join_levels(int32_t *rank_of,
   const double far = weighted ? problem->far_weight : 1;
   MOERUN_TRY(moerun__split_of_ranks(&split, problem, rank_of));
   MOERUN_TRY(moerun__chain_create(&chain, problem, split));
-  MOERUN_TRY(moerun__chain_set_groups(chain, problem->topology->ranks_per_node,
-                                      near, far - near));
+  MOERUN_TRY(moerun__chain_set_groups(chain, problem->topology->node_of,
+                                      problem->topology->num_nodes, near,
+                                      far - near));
   MOERUN_TRY(moerun__chain_sweep(chain, deadline));
   MOERUN_TRY(refine(chain, problem->num_experts, weighted ? HEAT : JOIN_HEAT,
                     options, deadline));
@@ -134,7 +136,7 @@ static moerun_status name_parts(int32_t *rank_of,
   moerun_status status = MOERUN_OK;
   moerun__split *split = NULL;
   moerun__chain *chain = NULL;
-  if (problem->topology->ranks_per_node < problem->num_ranks) goto done;
+  if (problem->topology->num_nodes > 1) goto done;
   MOERUN_TRY(moerun__split_of_ranks(&split, problem, rank_of));
   MOERUN_TRY(moerun__chain_create(&chain, problem, split));
   MOERUN_TRY(moerun__chain_relabel(chain));
@@ -151,8 +153,8 @@ static moerun_status place_primaries(int32_t *rank_of,
                                      const moerun__method_options *options,
                                      const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
-  const int32_t per_node = problem->topology->ranks_per_node;
-  const int has_levels = per_node > 1 && per_node < problem->num_ranks;
+  const int32_t nodes = problem->topology->num_nodes;
+  const int has_levels = nodes > 1 && nodes < problem->num_ranks;
   moerun__method_options first = *options;
   if (problem->objective == MOERUN_OBJECTIVE_FANOUT) {
     MOERUN_TRY(moerun__place_by_levels(rank_of, problem, options, deadline,
@@ -212,11 +214,14 @@ moerun_status moerun__solve_cd(moerun__solution *solution,
       moerun__deadline_after(options->clock, options->time_limit_s);
   const moerun__deadline half =
       moerun__deadline_after(own.clock, own.time_limit_s);
-  if (is_tiny(problem)) {
-    MOERUN_TRY(moerun__solve_exact(solution, problem, &own));
-  } else {
-    MOERUN_TRY(place_primaries(solution->rank_of, problem, &own, &half));
+  const int is_exact = is_tiny(problem);
+  if (is_exact) status = moerun__solve_exact(solution, problem, &own);
+  /* A proof that the time was too short for leaves what the search has by then. */
+  if (!is_exact ||
+      (status == MOERUN_ERR_UNSUPPORTED && moerun__deadline_passed(&half))) {
+    status = place_primaries(solution->rank_of, problem, &own, &half);
   }
+  MOERUN_TRY(status);
   if (options->spare_slots > 0) {
     MOERUN_TRY(place_replicas(solution, problem, options, &deadline));
   }

@@ -45,11 +45,16 @@ static moerun_status make_shape(moerun__eplb_shape *out,
                  "placement: expert groups: expected a divisor of %d experts, "
                  "found %d",
                  E, groups);
-  *out = (moerun__eplb_shape){.num_experts = E,
-                              .num_groups = groups,
-                              .num_nodes = topology->num_ranks /
-                                           topology->ranks_per_node,
-                              .num_ranks = topology->num_ranks};
+  MOERUN_REQUIRE(groups == 1 || topology->ranks_per_node > 0,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "placement: expert groups: expected nodes of as many ranks "
+                 "each, found %d nodes that differ",
+                 topology->num_nodes);
+  *out = (moerun__eplb_shape){
+      .num_experts = E,
+      .num_groups = groups,
+      .num_nodes = topology->ranks_per_node > 0 ? topology->num_nodes : 1,
+      .num_ranks = topology->num_ranks};
   for (int32_t r = 1; r < topology->num_ranks; r++) {
     if (topology->speed[r] != topology->speed[0]) out->speed = topology->speed;
   }

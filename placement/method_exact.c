@@ -161,9 +161,9 @@ typedef struct viterbi {
 static double distance(const moerun__problem *problem, int32_t a, int32_t b) {
   if (a == b) return 0;
   if (problem->objective == MOERUN_OBJECTIVE_CUT) return 1;
-  const int32_t per_node = problem->topology->ranks_per_node;
-  return a / per_node == b / per_node ? problem->node_weight
-                                      : problem->far_weight;
+  return moerun__topology_same_node(problem->topology, a, b)
+             ? problem->node_weight
+             : problem->far_weight;
 }
 
 /* gain[j][q]: what expert j of the next layer costs on rank q after state s. */

@@ -248,9 +248,11 @@ done:
 
 /* Half of the nodes if there are several, else half of the ranks. */
 static int32_t left_ranks(const part *t) {
-  const int32_t per_node = t->problem->topology->ranks_per_node;
-  const int32_t nodes = t->ranks / per_node;
-  return nodes > 1 ? nodes / 2 * per_node : t->ranks / 2;
+  const moerun__topology *topology = t->problem->topology;
+  const int32_t node = topology->node_of[t->first];
+  const int32_t nodes = topology->node_of[t->first + t->ranks - 1] - node + 1;
+  return nodes > 1 ? topology->first_rank[node + nodes / 2] - t->first
+                   : t->ranks / 2;
 }
 
 /* Experts of a layer for the left half: its share, so that each rank can have

@@ -22,8 +22,8 @@ enum { MOST_COLUMNS = 100000 }; /* of one program: about a minute */
 
 static double distance(const moerun__problem *p, int32_t a, int32_t b) {
   if (a == b) return 0;
-  const int32_t per_node = p->topology->ranks_per_node;
-  return a / per_node == b / per_node ? p->node_weight : p->far_weight;
+  return moerun__topology_same_node(p->topology, a, b) ? p->node_weight
+                                                       : p->far_weight;
 }
 
 static int32_t host_of(const moerun__problem *p, int32_t layer) {

@@ -87,7 +87,7 @@ static void count_ranks(tally *sums, int32_t home) {
     sums->rank_seen[rank] = sums->visit;
     sums->ranks++;
     sums->home_ranks += rank == home;
-    const int32_t node = rank / sums->topology->ranks_per_node;
+    const int32_t node = sums->topology->node_of[rank];
     sums->nodes += sums->node_seen[node] != sums->visit;
     sums->node_seen[node] = sums->visit;
   }
@@ -95,7 +95,7 @@ static void count_ranks(tally *sums, int32_t home) {
 
 static void count_pairs(tally *sums) {
   const int32_t K = sums->trace->num_terms;
-  const int32_t per_node = sums->topology->ranks_per_node;
+  const moerun__topology *topology = sums->topology;
   const size_t R = (size_t)sums->placement->num_ranks;
   for (int32_t a = 0; a < K; a++) {
     const int32_t from = sums->rank_of[a];
@@ -105,7 +105,7 @@ static void count_pairs(tally *sums) {
       if (to < 0) continue;
       sums->pairs++;
       sums->near_pairs += from == to;
-      sums->node_pairs += from / per_node == to / per_node;
+      sums->node_pairs += moerun__topology_same_node(topology, from, to);
       sums->link[(size_t)from * R + (size_t)to]++;
     }
   }

@@ -38,9 +38,9 @@ typedef struct relabelling {
 static int64_t distance(const moerun__problem *problem, int32_t a, int32_t b) {
   if (a == b) return 0;
   if (problem->objective != MOERUN_OBJECTIVE_WEIGHTED) return UNIT;
-  const int32_t per_node = problem->topology->ranks_per_node;
-  return llround(UNIT * (a / per_node == b / per_node ? problem->node_weight
-                                                      : problem->far_weight));
+  return llround(UNIT * (moerun__topology_same_node(problem->topology, a, b)
+                             ? problem->node_weight
+                             : problem->far_weight));
 }
 
 static void count_pairs(const relabelling *s, const int32_t *rank_of,

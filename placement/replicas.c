@@ -153,12 +153,13 @@ static double pairs_cost(const moerun__problem *problem, const int32_t *from,
   const int weighted = problem->objective == MOERUN_OBJECTIVE_WEIGHTED;
   const double near = weighted ? problem->node_weight : 1;
   const double far = weighted ? problem->far_weight : 1;
-  const int32_t per_node = problem->topology->ranks_per_node;
   double cost = 0;
   for (int32_t a = 0; a < problem->trace->num_terms; a++) {
     for (int32_t b = 0; from[a] >= 0 && b < problem->trace->num_terms; b++) {
       if (to[b] < 0 || to[b] == from[a]) continue;
-      cost += from[a] / per_node == to[b] / per_node ? near : far;
+      cost += moerun__topology_same_node(problem->topology, from[a], to[b])
+                  ? near
+                  : far;
     }
   }
   return cost;

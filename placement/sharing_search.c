@@ -58,7 +58,7 @@ typedef struct search {
  * none. */
 static int draw_change(moerun__slot_change *c, search *by) {
   const moerun__sharing *s = by->sharing;
-  const int32_t per_node = by->problem->topology->ranks_per_node;
+  const moerun__topology *topology = by->problem->topology;
   for (int draws = 0; draws < MOST_DRAWS; draws++) {
     const uint64_t bits = moerun__random_bits(&by->random);
     const uint64_t more = moerun__random_bits(&by->random);
@@ -69,7 +69,8 @@ static int draw_change(moerun__slot_change *c, search *by) {
     c->expert = moerun__random_below(more, by->problem->num_experts);
     const int32_t held = s->slot[c->a * s->room + c->slot_a];
     if (held >= 0 && (s->host_count[held] == 1 || more % 2 != 0)) {
-      c->b = c->a - c->a % per_node + moerun__random_below(more, per_node);
+      const int32_t *first = topology->first_rank + topology->node_of[c->a];
+      c->b = first[0] + moerun__random_below(more, first[1] - first[0]);
       c->slot_b = moerun__random_below(more << 32, s->room);
     }
     if (moerun__sharing_allowed(s, c)) return 1;

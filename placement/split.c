@@ -313,17 +313,18 @@ moerun_status moerun__place_by_levels(int32_t *rank_of,
   int32_t *start = NULL;
   moerun__split *flat = NULL;
   const int32_t per_node = problem->topology->ranks_per_node;
+  const int32_t nodes = problem->topology->num_nodes;
   const size_t entries =
       (size_t)problem->num_layers * (size_t)problem->num_experts;
   levels by = {.problem = problem,
                .options = options,
                .deadline = deadline,
                .splitter = splitter,
-               .num_nodes = problem->num_ranks / per_node,
+               .num_nodes = nodes,
                .per_node = per_node};
   MOERUN_TRY(moerun__alloc(&start, entries, sizeof *start));
   MOERUN_TRY(moerun__start_ranks(start, problem));
-  if (by.num_nodes > 1 && per_node > 1) {
+  if (nodes > 1 && per_node > 1) {
     by.start = start;
     MOERUN_TRY(place_nodes(&by, rank_of));
     goto done;

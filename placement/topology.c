@@ -1,6 +1,8 @@
 /* The cluster in one line: "2 nodes x 4 ranks, intra 40 GB/s 2 us, inter 3 GB/s
  * 8 us, speed 1 1 1 0.5 1 1 1 1". Everything after the first part may be left
- * out, "2 nodes x" too (one node), and so may the latencies. Units are decimal:
+ * out, "2 nodes x" too (one node), and so may the latencies. Nodes of different
+ * sizes are added up, "2 nodes x 4 + 2 ranks" or "4 + 4 + 2 ranks". README.md has
+ * the grammar, and every refusal quotes it. Units are decimal:
  * 1 GB/s is 1e9 bytes a second. Speeds are scaled to a mean of 1, so that only
  * their ratios matter. */
 #include "placement/problem.h"
@@ -51,43 +53,98 @@ static int take_number(scanner *scan, double *out) {
   return 1;
 }
 
+#define GRAMMAR                                                                \
+  "[NODES nodes x] RANKS ranks [+ more of them] [, intra BANDWIDTH "           \
+  "[LATENCY]] "                                                                \
+  "[, inter BANDWIDTH [LATENCY]] [, speed S S ...]"
+
 static moerun_status expected(const scanner *scan, const char *what) {
   return moerun__fail(
       MOERUN_ERR_FORMAT, __FILE__, __LINE__,
-      "topology \"%.200s\": expected %s at character %d, found \"%.20s\"",
+      "topology \"%.200s\": expected %s at character %d, found \"%.20s\"; the "
+      "whole is " GRAMMAR,
       scan->text, what, (int)(scan->at - scan->text) + 1, scan->at);
+}
+
+/* The same of what has been taken and began at `begin`. */
+static moerun_status expected_at(scanner *scan, const char *begin,
+                                 const char *what) {
+  scan->at = begin;
+  return expected(scan, what);
 }
 
 static moerun_status read_count(int32_t *out, scanner *scan) {
   double value = 0;
+  skip_blanks(scan);
+  const char *begin = scan->at;
   if (!take_number(scan, &value) || value < 1 ||
       value > MOERUN_PLACEMENT_MAX_RANKS || value != floor(value)) {
-    return expected(scan, "a whole number from 1 to 1048576");
+    return expected_at(scan, begin, "a whole number from 1 to 1048576");
   }
   *out = (int32_t)value;
   return MOERUN_OK;
 }
 
-/* [N nodes x] M ranks */
+/* Adds `count` nodes of `ranks` ranks each; before there is memory for them they
+ * are counted alone. */
+static moerun_status add_nodes(moerun__topology *topology, int32_t count,
+                               int32_t ranks, const scanner *scan) {
+  moerun_status status = MOERUN_OK;
+  const int64_t total = topology->num_ranks + (int64_t)count * ranks;
+  MOERUN_REQUIRE(total <= MOERUN_PLACEMENT_MAX_RANKS, MOERUN_ERR_FORMAT,
+                 "topology \"%.200s\": expected at most %d ranks, found %lld",
+                 scan->text, MOERUN_PLACEMENT_MAX_RANKS, (long long)total);
+  if (topology->num_nodes == 0) topology->ranks_per_node = ranks;
+  if (topology->ranks_per_node != ranks) topology->ranks_per_node = 0;
+  for (int32_t r = 0; topology->node_of != NULL && r < count * ranks; r++) {
+    topology->node_of[topology->num_ranks + r] =
+        topology->num_nodes + r / ranks;
+  }
+  for (int32_t n = 0; topology->first_rank != NULL && n < count; n++) {
+    topology->first_rank[topology->num_nodes + n] =
+        topology->num_ranks + n * ranks;
+  }
+  topology->num_nodes += count;
+  topology->num_ranks = (int32_t)total;
+done:
+  return status;
+}
+
+/* [N nodes x] M ranks [+ …]; "ranks" may be left out before a plus. */
+static moerun_status read_nodes(moerun__topology *topology, scanner *scan) {
+  moerun_status status = MOERUN_OK;
+  topology->num_nodes = 0;
+  topology->num_ranks = 0;
+  for (int more = 1; more;) {
+    int32_t nodes = 1;
+    int32_t ranks = 1;
+    MOERUN_TRY(read_count(&ranks, scan));
+    if (take_word(scan, "nodes") || take_word(scan, "node")) {
+      nodes = ranks;
+      if (!take_word(scan, "x")) MOERUN_TRY(expected(scan, "\"x\""));
+      MOERUN_TRY(read_count(&ranks, scan));
+    }
+    const int is_named = take_word(scan, "ranks") || take_word(scan, "rank");
+    more = take_word(scan, "+");
+    if (!is_named && !more) MOERUN_TRY(expected(scan, "\"ranks\""));
+    MOERUN_TRY(add_nodes(topology, nodes, ranks, scan));
+  }
+done:
+  return status;
+}
+
+/* Twice: for the numbers, and for who is where. */
 static moerun_status read_shape(moerun__topology *topology, scanner *scan) {
   moerun_status status = MOERUN_OK;
-  int32_t nodes = 1;
-  int32_t ranks = 1;
-  MOERUN_TRY(read_count(&ranks, scan));
-  if (take_word(scan, "nodes") || take_word(scan, "node")) {
-    nodes = ranks;
-    if (!take_word(scan, "x")) MOERUN_TRY(expected(scan, "\"x\""));
-    MOERUN_TRY(read_count(&ranks, scan));
-  }
-  if (!take_word(scan, "ranks") && !take_word(scan, "rank")) {
-    MOERUN_TRY(expected(scan, "\"ranks\""));
-  }
-  MOERUN_REQUIRE(
-      (int64_t)nodes * ranks <= MOERUN_PLACEMENT_MAX_RANKS, MOERUN_ERR_FORMAT,
-      "topology \"%.200s\": expected at most %d ranks, found %lld", scan->text,
-      MOERUN_PLACEMENT_MAX_RANKS, (long long)nodes * ranks);
-  topology->num_ranks = nodes * ranks;
-  topology->ranks_per_node = ranks;
+  scanner again = *scan;
+  MOERUN_TRY(read_nodes(topology, scan));
+  MOERUN_TRY(moerun__alloc(&topology->node_of, (size_t)topology->num_ranks,
+                           sizeof *topology->node_of));
+  MOERUN_TRY(moerun__alloc(&topology->first_rank,
+                           (size_t)topology->num_nodes + 1,
+                           sizeof *topology->first_rank));
+  MOERUN_TRY(read_nodes(topology, &again));
+  topology->first_rank[topology->num_nodes] = topology->num_ranks;
 done:
   return status;
 }
@@ -103,8 +160,10 @@ static moerun_status read_link(double *bytes_per_second, double *seconds,
   static const unit rates[] = {{"TB/s", 1e12}, {"GB/s", 1e9}, {"MB/s", 1e6}};
   static const unit times[] = {{"ns", 1e-9}, {"us", 1e-6}, {"ms", 1e-3}};
   double value = 0;
+  skip_blanks(scan);
+  const char *begin = scan->at;
   if (!take_number(scan, &value) || !(value > 0)) {
-    return expected(scan, "a bandwidth above 0");
+    return expected_at(scan, begin, "a bandwidth above 0");
   }
   for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
     if (take_word(scan, rates[i].name)) {
@@ -125,8 +184,10 @@ static moerun_status read_link(double *bytes_per_second, double *seconds,
 static moerun_status read_speeds(moerun__topology *topology, scanner *scan) {
   double sum = 0;
   for (int32_t r = 0; r < topology->num_ranks; r++) {
+    skip_blanks(scan);
+    const char *begin = scan->at;
     if (!take_number(scan, &topology->speed[r]) || !(topology->speed[r] > 0)) {
-      return expected(scan, "one speed above 0 for each rank");
+      return expected_at(scan, begin, "one speed above 0 for each rank");
     }
     sum += topology->speed[r];
   }
@@ -193,5 +254,7 @@ int moerun__topology_is_uneven(const moerun__topology *topology) {
 void moerun__topology_destroy(moerun__topology *topology) {
   if (topology == NULL) return;
   moerun__free(topology->speed);
+  moerun__free(topology->node_of);
+  moerun__free(topology->first_rank);
   moerun__free(topology);
 }

@@ -236,6 +236,10 @@ moerun_status moerun__trace_parse_tsv(moerun__trace *trace, const char *text,
                    "%s:%d: expected first token %lld, where the last sequence "
                    "ends, found %lld",
                    origin, line, (long long)offset[num], (long long)first);
+    MOERUN_REQUIRE(count > 0, MOERUN_ERR_FORMAT,
+                   "%s:%d: sequence \"%.*s\": expected at least one token, "
+                   "found none; leave the line out",
+                   origin, line, (int)strcspn(at, "\t"), at);
     MOERUN_REQUIRE(
         count <= trace->num_tokens - first, MOERUN_ERR_FORMAT,
         "%s:%d: expected at most %lld tokens, as the array has left, "

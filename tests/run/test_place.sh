@@ -142,7 +142,7 @@ if on 0 place --trace c.npy --ranks 2 --method topo; then
   grep -qF '"replicas_sharing_evenly": {"train": {"load": 1, "worst_load": 1}' \
     j || complain "j: $(cat j)"
 else
-  refuse 65 'method topo needs GLPK, which this build is without' \
+  refuse 2 'method topo needs GLPK, which this build is without' \
     --trace c.npy --ranks 2 --method topo
   ! grep -q sharing_evenly j || complain "j: $(cat j)"
 fi
@@ -174,9 +174,9 @@ succeed 0 place --loads l --topology '2 nodes x 4 ranks' --method eplb \
 [7, 10, 6, 8, 6, 11, 8, 9, 2, 4, 1, 5, 0, 5, 1, 3]]}" ] ||
   complain "map: $(cat map)"
 succeed 0 place --loads l --ranks 5 --method eplb --slots 15 --export eplb:map
-refuse 65 'slots: expected as many on each of 5 ranks' \
+refuse 2 'slots: expected as many on each of 5 ranks' \
   --loads l --ranks 5 --method eplb --slots 16
-refuse 65 'slots: expected method eplb' --loads l --ranks 4 --method lpt \
+refuse 2 'slots: expected method eplb' --loads l --ranks 4 --method lpt \
   --slots 16
 refuse 2 'expected one of --slots, which counts the slots of all ranks, and' \
   --loads l --ranks 4 --method eplb --slots 16 --spare-slots 1
@@ -201,13 +201,22 @@ says '4 ranks, speed 1 1 1 0.5'
 refuse 2 '--speeds: expected 2 speeds from 0.001 to 1000 with commas between' \
   --trace c.npy --ranks 2 --speeds 1,2,3
 refuse 2 'found "0" at rank 1' --trace c.npy --ranks 2 --speeds 1,0
+refuse 2 'found "-1" at rank 1' --trace c.npy --ranks 2 --speeds 1,-1
+refuse 2 'found "1e-3" at rank 1' --trace c.npy --ranks 2 --speeds 1,1e-3
 refuse 66 'nowhere.json: cannot be opened' \
   --trace c.npy --ranks 2 --speeds nowhere.json
+# What is best when the time is up counts; only a proof can be too late.
+succeed 0 place --trace t.npy --ranks 4 --objective cut --time-limit 0.000001 \
+  --bound none
+refuse 2 'within the time limit' --trace c.npy --train all --ranks 2 \
+  --objective cut --method exact --time-limit 0.000001
+succeed 0 place --trace c.npy --train all --ranks 2 --objective cut \
+  --time-limit 0.000001
 refuse 65 'm.slow: key "ranks": expected 2 ranks as in the topology, found 4' \
   --trace c.npy --ranks 2 --speeds m.slow
 refuse 65 'j: expected the key "balance" of a run that balanced, found none' \
   --trace c.npy --ranks 2 --speeds j
-refuse 65 'method contiguous does not look at speeds' \
+refuse 2 'method contiguous does not look at speeds' \
   --trace c.npy --ranks 2 --speeds 1,2 --method contiguous
 
 # ---- Bounds: of every placement, solved or given
@@ -224,13 +233,13 @@ says 'certified gap'
 
 refuse 2 '--bound: bounds are of placements without replicas' \
   --trace t.npy --ranks 4 --method eplb --spare-slots 1 --bound sdp
-refuse 65 'method cd needs the routing of a trace, not loads alone' \
+refuse 2 'method cd needs the routing of a trace, not loads alone' \
   --loads l --ranks 4
 refuse 2 '--placement: expected --trace with it, found --loads' \
   --loads l --ranks 4 --method lpt --placement q
 refuse 66 'nowhere.json: cannot be opened' --loads nowhere.json --ranks 4 \
   --method lpt
-refuse 65 'expert groups: expected a divisor of 12 experts, found 5' \
+refuse 2 'expert groups: expected a divisor of 12 experts, found 5' \
   --loads l --ranks 4 --method eplb --expert-groups 5
 
 refuse 2 'expected one of --trace, --loads and --describe, found none'
@@ -239,7 +248,7 @@ refuse 2 'expected one of --trace, --loads and --describe, found several' \
 refuse 2 'expected one of --topology and --ranks, found none' --trace c.npy
 refuse 2 'expected one of --topology and --ranks, found both' \
   --trace c.npy --ranks 2 --topology '2 ranks'
-refuse 65 'topology "2 rings": expected "ranks" at character 3' \
+refuse 2 'topology "2 rings": expected "ranks" at character 3' \
   --trace c.npy --topology '2 rings'
 refuse 2 '--method: expected one of contiguous' --trace c.npy --ranks 2 \
   --method best

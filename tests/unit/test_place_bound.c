@@ -67,6 +67,7 @@ static void no_bound_passes_the_optimum(void **state) {
                                            "2 nodes x 2 ranks",
                                            "6 ranks",
                                            "3 nodes x 1 rank",
+                                           "2 + 1 ranks",
                                            "1 rank",
                                            "3 ranks, speed 1 1 0.4",
                                            "2 nodes x 4 ranks",

@@ -293,12 +293,14 @@ static void searches_keep_the_state_and_improve(void **state) {
   (void)state;
   moerun__deadline never;
   never_passes(&never);
-  for (int grouped = 0; grouped < 2; grouped++) {
+  static const char *const topologies[] = {
+      "2 nodes x 3 ranks", "2 nodes x 3 ranks", "3 + 2 + 1 ranks"};
+  for (int grouped = 0; grouped < 3; grouped++) {
     place_world w;
     moerun__split *split = NULL;
     moerun__chain *chain = NULL;
     int32_t rank_of[5 * 22];
-    place_world_create(&w, &middle, "2 nodes x 3 ranks",
+    place_world_create(&w, &middle, topologies[grouped],
                        (moerun__problem_options){
                            .objective = grouped ? MOERUN_OBJECTIVE_WEIGHTED
                                                 : MOERUN_OBJECTIVE_CUT,
@@ -310,7 +312,9 @@ static void searches_keep_the_state_and_improve(void **state) {
     assert_int_equal(split->num_items, 24); /* two blanks */
     assert_int_equal(moerun__chain_create(&chain, w.problem, split), MOERUN_OK);
     if (grouped) {
-      assert_int_equal(moerun__chain_set_groups(chain, 3, 0.25, 0.75),
+      assert_int_equal(moerun__chain_set_groups(chain, w.topology->node_of,
+                                                w.topology->num_nodes, 0.25,
+                                                0.75),
                        MOERUN_OK);
     }
     double kept = moerun__chain_kept(chain);

@@ -360,9 +360,9 @@ static double way_of(const place_world *w, const int32_t *rank_of) {
     for (int end = 0; end < 2; end++) {
       const int32_t a = ends[end];
       const int32_t b = rank_of[n];
-      const int32_t per_node = w->topology->ranks_per_node;
-      const double far =
-          a / per_node == b / per_node ? p->node_weight : p->far_weight;
+      const double far = moerun__topology_same_node(w->topology, a, b)
+                             ? p->node_weight
+                             : p->far_weight;
       sum += a == b ? 0 : far * (double)p->load[n];
     }
   }

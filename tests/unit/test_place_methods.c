@@ -40,6 +40,7 @@ static void any_shape_is_placed_within_the_caps(void **state) {
       "2 nodes x 3 ranks",
       "3 nodes x 1 rank",
       "4 nodes x 4 ranks",
+      "4 + 2 + 1 ranks",
       "3 nodes x 11 ranks",
       "4 ranks, speed 1 1 1 0.5",
       "2 nodes x 3 ranks, speed 2 1 1 1 1 1"};
