@@ -248,6 +248,9 @@ refuse 2 'expected one of --trace, --loads and --describe, found several' \
 refuse 2 'expected one of --topology and --ranks, found none' --trace c.npy
 refuse 2 'expected one of --topology and --ranks, found both' \
   --trace c.npy --ranks 2 --topology '2 ranks'
+succeed 0 place --trace t.npy --topology '2 + 1 ranks, intra 9 GB/s, inter 1 GB/s' \
+  --objective weighted
+says '2 + 1 ranks, intra 9 GB/s'
 refuse 2 'topology "2 rings": expected "ranks" at character 3' \
   --trace c.npy --topology '2 rings'
 refuse 2 '--method: expected one of contiguous' --trace c.npy --ranks 2 \
