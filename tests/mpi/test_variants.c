@@ -126,7 +126,8 @@ static int32_t load_tokens(int32_t token[MAX_TOKENS], const char *fixture) {
   moerun__npy_reader *reader = NULL;
   int32_t count = 0;
   (void)snprintf(path, sizeof path, "%.400s/tokens.npy", fixture);
-  assert_int_equal(moerun__npy_open(&reader, &shape, path), MOERUN_OK);
+  assert_int_equal(moerun__npy_open(&reader, &shape, path, MOERUN_NPY_NUMBERS),
+                   MOERUN_OK);
   assert_true(shape.num_dims == 2 && shape.dim[1] <= MAX_TOKENS);
   assert_int_equal(
       moerun__npy_read_integers(reader, row, shape.dim[1], shape.dim[1]),
