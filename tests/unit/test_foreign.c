@@ -109,7 +109,8 @@ static void arrays_are_told_from_pointers(void **state) {
   temp_path(path, &dir, "a.npy");
   assert_int_equal(moerun__file_write(path, pointer, strlen(pointer)),
                    MOERUN_OK);
-  assert_int_equal(moerun__npy_open(&reader, &shape, path), MOERUN_ERR_FORMAT);
+  assert_int_equal(moerun__npy_open(&reader, &shape, path, MOERUN_NPY_INTEGERS),
+                   MOERUN_ERR_FORMAT);
   (void)snprintf(line, sizeof line,
                  "%s: expected a .npy file, found a Git LFS pointer, not the "
                  "file of 2.0 MB that it stands for: run `git lfs pull` in its "
