@@ -35,17 +35,14 @@ static const help_page pages[] = {
     {"profile", "the same as run, and record which experts each token met",
      "moerun profile --model FOLDER --prompts FILE --trace FILE.npy [options]",
      "Does what run does and records which experts each token met. What it\n"
-     "writes is the input of `moerun place`, so profile comes before place. "
-     "The\n"
-     "prompts should be like those that the placement is for, and a few "
-     "thousand\n"
+     "writes is what `moerun place` reads, so profile comes before place. The\n"
+     "prompts should be like those that the placement is for, a few thousand\n"
      "tokens or more in all.\n",
      "  mpirun -n 4 moerun profile --model launch/demo/model \\\n"
-     "      --prompts launch/demo/prompts.jsonl --output results.jsonl \\\n"
+     "      --prompts launch/demo/prompts.jsonl --output recorded.jsonl \\\n"
      "      --trace trace.npy\n"
-     "  moerun profile --model launch/demo/model --score "
-     "launch/demo/prompts.jsonl \\\n"
-     "      --trace trace.npy\n"},
+     "  moerun profile --model launch/demo/model --trace text.npy \\\n"
+     "      --score launch/demo/text.txt\n"},
     {"place",
      "solve a placement from recorded routing, and say what it is worth",
      "moerun place --trace FILE [--topology LINE] [--output FILE] [options]",
