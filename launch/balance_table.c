@@ -1,5 +1,7 @@
 #include "launch/balance_table.h"
 
+#include "launch/table_line.h"
+
 #include <math.h>
 
 static const double mib = 1048576.0;
@@ -201,22 +203,29 @@ done:
 
 /* ---- For people --------------------------------------------------------------------- */
 
+static void print_fact(FILE *stream, const char *label,
+                       const moerun__table_line *line) {
+  moerun__table_line_print(stream, label, MOERUN_TABLE_INDENT, line);
+}
+
 /* Why ranks waited although rows could have moved. */
 static void print_uneven(FILE *stream, const moerun__ledger *ledger,
                          const moerun__ledger_entry *total) {
   const double plans = (double)total->uneven;
   if (total->uneven == 0) return;
-  (void)fprintf(stream,
-                "uneven           %lld of %lld layers: weights would take "
-                "%.3g ms, waiting takes %.3g",
-                (long long)total->uneven, (long long)total->plans,
-                ms_of(ledger, total->price_rows) / plans,
-                ms_of(ledger, total->waiting_rows) / plans);
+  moerun__table_line line = {0};
+  moerun__table_line_add(&line,
+                         "%lld of %lld layers: weights would take %.3g ms, "
+                         "waiting takes %.3g",
+                         (long long)total->uneven, (long long)total->plans,
+                         ms_of(ledger, total->price_rows) / plans,
+                         ms_of(ledger, total->waiting_rows) / plans);
   if (total->no_room > 0) {
-    (void)fprintf(stream, "; no room for guests in %lld (--guest-memory)",
-                  (long long)total->no_room);
+    moerun__table_line_add(&line,
+                           "; no room for guests in %lld (--guest-memory)",
+                           (long long)total->no_room);
   }
-  (void)fprintf(stream, "\n");
+  print_fact(stream, "uneven", &line);
 }
 
 void moerun__balance_print(FILE *stream, const moerun__report *report) {
@@ -230,31 +239,36 @@ void moerun__balance_print(FILE *stream, const moerun__report *report) {
     layers += ledger->last_count[r];
     if (ledger->last_count[r] > ledger->last_count[last]) last = r;
   }
-  (void)fprintf(stream,
-                "balance          max/mean %.2f as routed, %.2f as run; %lld "
-                "rows and %lld experts (%.2f MiB) moved in %lld of %lld "
-                "layers\n",
-                moerun__peak_over_mean(total.peak_routed, total.rows, R),
-                moerun__peak_over_mean(total.peak_planned, total.rows, R),
-                (long long)total.rows_moved, (long long)total.weights_sent,
-                (double)total.weight_bytes / mib, (long long)total.moved,
-                (long long)total.plans);
+  moerun__table_line line = {0};
+  moerun__table_line_add(
+      &line,
+      "max/mean %.2f as routed, %.2f as run; %lld rows and %lld experts (%.2f "
+      "MiB) moved in %lld of %lld layers",
+      moerun__peak_over_mean(total.peak_routed, total.rows, R),
+      moerun__peak_over_mean(total.peak_planned, total.rows, R),
+      (long long)total.rows_moved, (long long)total.weights_sent,
+      (double)total.weight_bytes / mib, (long long)total.moved,
+      (long long)total.plans);
+  print_fact(stream, "balance", &line);
   if (total.sliced > 0) {
-    (void)fprintf(
-        stream,
-        "sliced           all ranks computed a part of each expert in "
-        "%lld of %lld layers; %.2f MiB sent for that\n",
-        (long long)total.sliced, (long long)total.plans,
-        (double)total.slice_bytes / mib);
+    line = (moerun__table_line){0};
+    moerun__table_line_add(&line,
+                           "all ranks computed a part of each expert in %lld "
+                           "of %lld layers; %.2f MiB sent for that",
+                           (long long)total.sliced, (long long)total.plans,
+                           (double)total.slice_bytes / mib);
+    print_fact(stream, "sliced", &line);
   }
   print_uneven(stream, ledger, &total);
-  (void)fprintf(stream,
-                "idle             %.1f %% of the expert stage; rank %d was "
-                "last in %.0f %% of layers; %lld changes of plans, %lld of "
-                "speed\n",
-                100 * moerun__ledger_idle(ledger, &total), last,
-                100 * ratio((double)ledger->last_count[last], (double)layers),
-                (long long)total.kind_changes, (long long)total.speed_changes);
+  line = (moerun__table_line){0};
+  moerun__table_line_add(
+      &line,
+      "%.1f %% of the expert stage; rank %d was last in %.0f %% of layers; "
+      "%lld changes of plans, %lld of speed",
+      100 * moerun__ledger_idle(ledger, &total), last,
+      100 * ratio((double)ledger->last_count[last], (double)layers),
+      (long long)total.kind_changes, (long long)total.speed_changes);
+  print_fact(stream, "idle", &line);
 }
 
 /* ---- Lossy routing ------------------------------------------------------------------ */
@@ -306,19 +320,23 @@ void moerun__lossy_print(FILE *stream, const moerun__report *report) {
   const moerun__width_counts *w = &report->gate.width;
   if (!report->is_lossy) return;
   if (c->candidates > 0) {
-    (void)fprintf(
-        stream,
-        "dropped          %.2f %% of assignments, %.2f %% of gate weight; "
-        "%lld added; %lld tokens with no expert left\n",
+    moerun__table_line line = {0};
+    moerun__table_line_add(
+        &line,
+        "%.2f %% of assignments, %.2f %% of gate weight; %lld added; %lld "
+        "tokens with no expert left",
         100 * ratio((double)c->dropped, (double)c->candidates),
         100 * ratio(c->mass_dropped, c->mass), (long long)c->added,
         (long long)c->lost_all);
+    print_fact(stream, "dropped", &line);
   }
   if (w->terms > 0) {
-    (void)fprintf(stream,
-                  "left out         %.2f %% of assignments, %.2f %% of gate "
-                  "weight, by tokens that need fewer experts\n",
-                  100 * ratio((double)w->removed, (double)w->terms),
-                  100 * ratio(w->mass_lost, w->mass));
+    moerun__table_line line = {0};
+    moerun__table_line_add(&line,
+                           "%.2f %% of assignments, %.2f %% of gate weight, by "
+                           "tokens that need fewer experts",
+                           100 * ratio((double)w->removed, (double)w->terms),
+                           100 * ratio(w->mass_lost, w->mass));
+    print_fact(stream, "left out", &line);
   }
 }

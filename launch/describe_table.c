@@ -1,5 +1,7 @@
 #include "launch/describe_table.h"
 
+#include "launch/table_line.h"
+
 #include <string.h>
 
 enum { VERSION = 1 };
@@ -7,7 +9,7 @@ enum { VERSION = 1 };
 /* ---- For people ------------------------------------------------------------------ */
 
 static void print_layer(FILE *stream, const moerun__layer_facts *layer) {
-  (void)fprintf(stream, "%7.2f  %9.2f  %6d  %8.3f  %9.3f  %8.3f  %9.3f\n",
+  (void)fprintf(stream, "%7.2f  %9.2f  %6d  %8.3f  %6.3f  %8.3f  %6.3f\n",
                 layer->peak, layer->variation, layer->unused, layer->affinity,
                 layer->affinity_by_chance, layer->together,
                 layer->together_by_chance);
@@ -15,10 +17,10 @@ static void print_layer(FILE *stream, const moerun__layer_facts *layer) {
 
 static void print_layers(FILE *stream, const moerun__description *d) {
   (void)fputs(
-      "\n         hottest expert       load          next layer's experts  "
-      "others of the token\n"
-      "  layer  expert  max/mean  variation  unused  affinity  by chance  "
-      "affinity  by chance\n",
+      "\n         hottest expert       load          next layer's    others of "
+      "the token\n"
+      "  layer  expert  max/mean  variation  unused  affinity  chance  "
+      "affinity  chance\n",
       stream);
   for (int32_t l = 0; l < d->num_layers; l++) {
     (void)fprintf(stream, "  %5d  %6d   ", l, d->layer[l].hottest);
@@ -57,12 +59,15 @@ static void print_caches(FILE *stream, const moerun__description *d) {
 void moerun__describe_print(FILE *stream, const char *name,
                             const moerun__trace *trace,
                             const moerun__description *description) {
-  (void)fprintf(stream,
-                "trace %s\n  %lld tokens in %lld sequences, %d MoE layers of "
-                "%d experts, %d a token\n",
-                name, (long long)trace->num_tokens,
-                (long long)trace->num_sequences, trace->num_layers,
-                trace->num_experts, trace->num_terms);
+  moerun__table_line line = {0};
+  (void)fprintf(stream, "trace %s\n", name);
+  moerun__table_line_add(&line,
+                         "%lld tokens in %lld sequences, %d MoE layers of %d "
+                         "experts, %d a token",
+                         (long long)trace->num_tokens,
+                         (long long)trace->num_sequences, trace->num_layers,
+                         trace->num_experts, trace->num_terms);
+  moerun__table_line_print(stream, "", 2, &line);
   print_layers(stream, description);
   print_blocks(stream, description);
   print_caches(stream, description);

@@ -3,6 +3,7 @@
  * placement gets no certificate, and what is printed is the balance alone. */
 #include "launch/place_loads.h"
 
+#include "launch/table_line.h"
 #include "placement/export.h"
 #include "placement/load_table.h"
 #include "runtime/base/file.h"
@@ -72,13 +73,17 @@ done:
 
 static void print(FILE *stream, const loads *p) {
   const char *method = p->placement->method;
-  (void)fprintf(stream,
-                "placement of %d MoE layers of %d experts on %s\n"
-                "  %s: loads alone; nothing is known of the traffic\n\n"
-                "  %-27s %10s %10.10s\n",
-                p->placement->num_layers, p->placement->num_experts,
-                p->topology_line, text_of(p, "loads"), "", "contiguous",
-                method);
+  moerun__table_line line = {0};
+  moerun__table_line_add(&line, "of %d MoE layers of %d experts on %s",
+                         p->placement->num_layers, p->placement->num_experts,
+                         p->topology_line);
+  moerun__table_line_print(stream, "placement", 10, &line);
+  line = (moerun__table_line){0};
+  moerun__table_line_add(&line,
+                         "%s: loads alone; nothing is known of the traffic",
+                         text_of(p, "loads"));
+  moerun__table_line_print(stream, "", 2, &line);
+  (void)fprintf(stream, "\n  %-27s %10s %10.10s\n", "", "contiguous", method);
   (void)fprintf(stream, "  %-27s %10.4f %10.4f\n", "rank load max/mean",
                 p->before.load, p->after.load);
   (void)fprintf(stream, "  %-27s %10.4f %10.4f\n", "  in the worst layer",

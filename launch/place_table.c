@@ -1,5 +1,6 @@
 #include "launch/place_table.h"
 
+#include "launch/table_line.h"
 #include "placement/method.h"
 
 #include <string.h>
@@ -81,23 +82,26 @@ static void print_even(FILE *stream, const moerun__place_facts *facts) {
 /* "no bound", "at least …: certified gap …", or "optimal" where it is proven. */
 static void print_verdict(FILE *stream, const moerun__place_facts *facts) {
   const moerun__certificate *c = facts->placement->certificate;
-  (void)fprintf(stream, "\n  %s: %s, slack %g", facts->placement->method,
-                c->objective, c->slack);
+  moerun__table_line line = {0};
+  moerun__table_line_add(&line, "%s: %s, slack %g", facts->placement->method,
+                         c->objective, c->slack);
   if (facts->is_solved) {
-    (void)fprintf(stream, ", seed %lld, %.2f s: %.6g; ", (long long)c->seed,
-                  c->seconds, c->cost);
+    moerun__table_line_add(&line, ", seed %lld, %.2f s: %.6g; ",
+                           (long long)c->seed, c->seconds, c->cost);
   } else {
-    (void)fprintf(stream, ": %.6g; given, not solved here; ", c->cost);
+    moerun__table_line_add(&line, ": %.6g; given, not solved here; ", c->cost);
   }
   if (c->proven) {
-    (void)fputs("optimal, proven\n", stream);
+    moerun__table_line_add(&line, "optimal, proven");
   } else if (c->bound >= 0) {
-    (void)fprintf(stream,
-                  "bound %.6g: certified gap %.1f %% of what can be avoided\n",
-                  c->bound, 100 * c->gap);
+    moerun__table_line_add(
+        &line, "bound %.6g: certified gap %.1f %% of what can be avoided",
+        c->bound, 100 * c->gap);
   } else {
-    (void)fputs("no bound\n", stream);
+    moerun__table_line_add(&line, "no bound");
   }
+  (void)fputc('\n', stream);
+  moerun__table_line_print(stream, "", 2, &line);
 }
 
 static int64_t bytes_of(const moerun__place_facts *facts,
@@ -131,20 +135,26 @@ static void print_homes(FILE *stream, const moerun__place_facts *facts) {
 
 void moerun__place_print(FILE *stream, const moerun__place_facts *facts) {
   const moerun_placement *p = facts->placement;
-  (void)fprintf(stream,
-                "placement of %d MoE layers of %d experts on %s\n"
-                "  %s: %lld tokens in %lld sequences, %d experts a token\n"
-                "  solved for %lld tokens in %lld sequences",
-                p->num_layers, p->num_experts, p->certificate->topology,
-                facts->trace_name, (long long)facts->trace->num_tokens,
-                (long long)facts->trace->num_sequences, facts->trace->num_terms,
-                (long long)facts->train->num_tokens,
-                (long long)facts->train->num_sequences);
+  moerun__table_line line = {0};
+  moerun__table_line_add(&line, "of %d MoE layers of %d experts on %s",
+                         p->num_layers, p->num_experts,
+                         p->certificate->topology);
+  moerun__table_line_print(stream, "placement", 10, &line);
+  line = (moerun__table_line){0};
+  moerun__table_line_add(
+      &line, "%s: %lld tokens in %lld sequences, %d experts a token",
+      facts->trace_name, (long long)facts->trace->num_tokens,
+      (long long)facts->trace->num_sequences, facts->trace->num_terms);
+  moerun__table_line_print(stream, "", 2, &line);
+  line = (moerun__table_line){0};
+  moerun__table_line_add(&line, "solved for %lld tokens in %lld sequences",
+                         (long long)facts->train->num_tokens,
+                         (long long)facts->train->num_sequences);
   if (facts->held_out != NULL) {
-    (void)fprintf(stream, ", judged by the other %lld too",
-                  (long long)facts->held_out->num_sequences);
+    moerun__table_line_add(&line, ", judged by the other %lld too",
+                           (long long)facts->held_out->num_sequences);
   }
-  (void)fputc('\n', stream);
+  moerun__table_line_print(stream, "", 2, &line);
   print_columns(stream, facts);
   print_judgements(stream, p->certificate);
   print_rows(stream, facts);
@@ -265,9 +275,14 @@ done:
 void moerun__place_print_methods(FILE *stream) {
   const moerun__method *method = NULL;
   for (int i = 0; (method = moerun__method_at(i)) != NULL; i++) {
-    (void)fprintf(stream, "  %-11s %s%s%s%s\n", method->name, method->summary,
-                  method->keeps_caps ? "" : "; may exceed the load caps",
-                  method->by_loads ? "; of --loads too" : "",
-                  method->needs_glpk ? "; needs GLPK" : "");
+    moerun__table_line line = {0};
+    char name[32];
+    (void)snprintf(name, sizeof name, "  %s", method->name);
+    moerun__table_line_add(&line, "%s%s%s%s", method->summary,
+                           method->keeps_caps ? ""
+                                              : "; may exceed the load caps",
+                           method->by_loads ? "; of --loads too" : "",
+                           method->needs_glpk ? "; needs GLPK" : "");
+    moerun__table_line_print(stream, name, 14, &line);
   }
 }

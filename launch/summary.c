@@ -4,6 +4,7 @@
 #include "launch/metrics.h"
 
 #include "launch/balance_table.h"
+#include "launch/table_line.h"
 #include "runtime/base/memory.h"
 
 #include <string.h>
@@ -11,64 +12,78 @@
 enum { SHOWN_RANKS = 16 };
 static const double mib = 1048576.0;
 
+static void print_fact(FILE *stream, const char *label,
+                       const moerun__table_line *line) {
+  moerun__table_line_print(stream, label, MOERUN_TABLE_INDENT, line);
+}
+
 static void print_outcome(FILE *stream, const moerun__run_facts *f) {
+  moerun__table_line line = {0};
   const long long finished = f->resumed + f->progress.finished;
   const int is_resumable = strcmp(f->subcommand, "run") == 0 &&
                            moerun__config_text(f->config, "output")[0] != '\0';
-  (void)fprintf(
-      stream, "requests         %lld of %lld finished%s%s", finished,
-      (long long)f->requests, f->stopped ? ", stopped by a signal" : "",
-      f->stopped && is_resumable ? "; the same command with --resume goes on"
-                                 : "");
+  moerun__table_line_add(&line, "%lld of %lld finished", finished,
+                         (long long)f->requests);
   if (f->resumed > 0) {
-    (void)fprintf(stream, ", %lld of them before this run",
-                  (long long)f->resumed);
+    moerun__table_line_add(&line, ", %lld of them before this run",
+                           (long long)f->resumed);
   }
   if (f->bad > 0) {
-    (void)fprintf(stream, "; %lld were wrong", (long long)f->bad);
+    moerun__table_line_add(&line, "; %lld were wrong", (long long)f->bad);
   }
-  (void)fprintf(stream,
-                "\nranks            %d, transport %s, kernels %s, placement "
-                "%s\n",
-                f->num_ranks, f->transport, f->kernels, f->placement->method);
-  if (f->is_scored) {
-    (void)fprintf(stream, "perplexity       %.4f over %lld tokens",
-                  moerun__perplexity(f), (long long)f->score.tokens);
-    if (f->scored_bytes > 0) {
-      (void)fprintf(stream, "; %.4f bits per byte over %lld bytes",
-                    moerun__bits_per_byte(f), (long long)f->scored_bytes);
-    }
-    (void)fputc('\n', stream);
+  if (f->stopped) moerun__table_line_add(&line, "; stopped by a signal");
+  if (f->stopped && is_resumable) {
+    moerun__table_line_add(&line, "; the same command with --resume goes on");
   }
+  print_fact(stream, "requests", &line);
+  line = (moerun__table_line){0};
+  moerun__table_line_add(&line, "%d, transport %s, kernels %s, placement %s",
+                         f->num_ranks, f->transport, f->kernels,
+                         f->placement->method);
+  print_fact(stream, "ranks", &line);
+  if (!f->is_scored) return;
+  line = (moerun__table_line){0};
+  moerun__table_line_add(&line, "%.4f over %lld tokens", moerun__perplexity(f),
+                         (long long)f->score.tokens);
+  if (f->scored_bytes > 0) {
+    moerun__table_line_add(&line, "; %.4f bits per byte over %lld bytes",
+                           moerun__bits_per_byte(f),
+                           (long long)f->scored_bytes);
+  }
+  print_fact(stream, "perplexity", &line);
 }
 
 static void print_speed(FILE *stream, const moerun__run_facts *f) {
   const moerun__progress *p = &f->progress;
-  (void)fprintf(stream, "time             %.2f s load, %.2f s in %lld steps\n",
-                f->load_seconds, f->run_seconds, (long long)p->steps);
-  (void)fprintf(stream,
-                "prefill          %.1f tokens/s (%lld tokens; steps with "
-                "prompt rows)\n",
-                moerun__prefill_rate(f), (long long)p->prompt_tokens);
-  if (p->generated_tokens > 0) {
-    (void)fprintf(stream,
-                  "decode           %.1f tokens/s (%lld tokens; the other "
-                  "steps)\n",
-                  moerun__decode_rate(f), (long long)p->decode_tokens);
-  }
+  moerun__table_line line = {0};
+  moerun__table_line_add(&line, "%.2f s load, %.2f s in %lld steps",
+                         f->load_seconds, f->run_seconds, (long long)p->steps);
+  print_fact(stream, "time", &line);
+  line = (moerun__table_line){0};
+  moerun__table_line_add(&line,
+                         "%.1f tokens/s (%lld tokens; steps with prompt rows)",
+                         moerun__prefill_rate(f), (long long)p->prompt_tokens);
+  print_fact(stream, "prefill", &line);
+  if (p->generated_tokens == 0) return;
+  line = (moerun__table_line){0};
+  moerun__table_line_add(&line, "%.1f tokens/s (%lld tokens; the other steps)",
+                         moerun__decode_rate(f), (long long)p->decode_tokens);
+  print_fact(stream, "decode", &line);
 }
 
 static void print_latency(FILE *stream, const moerun__report *report) {
   const moerun__histogram *first = &report->first_token;
   const moerun__histogram *next = &report->per_token;
   if (moerun__histogram_total(first) == 0) return;
-  (void)fprintf(stream,
-                "latency          first token %.3f / %.3f s, then %.2f / %.2f "
-                "ms a token, p50/p99 over requests\n",
-                moerun__histogram_quantile(first, 0.5),
-                moerun__histogram_quantile(first, 0.99),
-                1e3 * moerun__histogram_quantile(next, 0.5),
-                1e3 * moerun__histogram_quantile(next, 0.99));
+  moerun__table_line line = {0};
+  moerun__table_line_add(&line,
+                         "first token %.3f / %.3f s, then %.2f / %.2f ms a "
+                         "token, p50/p99 over requests",
+                         moerun__histogram_quantile(first, 0.5),
+                         moerun__histogram_quantile(first, 0.99),
+                         1e3 * moerun__histogram_quantile(next, 0.5),
+                         1e3 * moerun__histogram_quantile(next, 0.99));
+  print_fact(stream, "latency", &line);
 }
 
 /* max/mean of one kind of load: mean over layers, and the worst layer. */
@@ -89,10 +104,11 @@ static void print_load(FILE *stream, const char *name, const int64_t *rows,
       worst_layer = l;
     }
   }
-  (void)fprintf(stream,
-                "%-16s max/mean %.2f on average over layers, %.2f in layer "
-                "%d\n",
-                name, sum / layers, worst, worst_layer);
+  moerun__table_line line = {0};
+  moerun__table_line_add(
+      &line, "max/mean %.2f on average over layers, %.2f in layer %d",
+      sum / layers, worst, worst_layer);
+  print_fact(stream, name, &line);
 }
 
 static moerun_status print_rank_shares(FILE *stream,
@@ -106,13 +122,14 @@ static moerun_status print_rank_shares(FILE *stream,
   for (int32_t r = 0; r < R; r++) {
     sum += rows[r];
   }
-  (void)fprintf(stream, "rank load        max/mean %.2f over all layers",
-                moerun__max_over_mean(rows, R));
+  moerun__table_line line = {0};
+  moerun__table_line_add(&line, "max/mean %.2f over all layers",
+                         moerun__max_over_mean(rows, R));
   for (int32_t r = 0; r < R && R <= SHOWN_RANKS && sum > 0; r++) {
-    (void)fprintf(stream, "%s%.1f %%", r == 0 ? "; by rank " : ", ",
-                  100.0 * (double)rows[r] / (double)sum);
+    moerun__table_line_add(&line, "%s%.1f %%", r == 0 ? "; by rank " : ", ",
+                           100.0 * (double)rows[r] / (double)sum);
   }
-  (void)fputc('\n', stream);
+  print_fact(stream, "rank load", &line);
 done:
   moerun__free(rows);
   return status;
@@ -125,11 +142,14 @@ static void print_memory(FILE *stream, const moerun__run_facts *f) {
     const double bytes = (double)moerun__prediction_total(&f->predicted[r]);
     if (bytes > predicted) predicted = bytes;
   }
-  (void)fprintf(stream,
-                "memory           %.1f / %.1f / %.1f MiB min/mean/max a rank "
-                "(most on rank %d), predicted %.1f MiB and the program\n",
-                s->minimum / mib, s->mean / mib, s->maximum / mib,
-                s->rank_of_maximum, predicted / mib);
+  moerun__table_line line = {0};
+  moerun__table_line_add(
+      &line,
+      "%.1f / %.1f / %.1f MiB min/mean/max a rank (most on rank %d), predicted "
+      "%.1f MiB and the program",
+      s->minimum / mib, s->mean / mib, s->maximum / mib, s->rank_of_maximum,
+      predicted / mib);
+  print_fact(stream, "memory", &line);
 }
 
 static void print_stages(FILE *stream, const moerun__report *report) {
@@ -146,23 +166,25 @@ static void print_stages(FILE *stream, const moerun__report *report) {
 
 static void print_replaced(FILE *stream, const moerun__replace_count *c) {
   if (c == NULL) return;
-  (void)fprintf(stream,
-                "replacement      moves after %lld of %lld looks, %lld experts "
-                "(%.2f MiB)",
-                (long long)c->moves, (long long)c->looks,
-                (long long)c->experts_moved, (double)c->bytes_moved / mib);
+  moerun__table_line line = {0};
+  moerun__table_line_add(
+      &line, "moves after %lld of %lld looks, %lld experts (%.2f MiB)",
+      (long long)c->moves, (long long)c->looks, (long long)c->experts_moved,
+      (double)c->bytes_moved / mib);
   if (c->moves > 0) {
-    (void)fprintf(stream,
-                  "; rows saved to the next look: %.2f MiB predicted, %.2f MiB "
-                  "counted",
-                  (double)c->bytes_predicted / mib,
-                  (double)c->bytes_counted / mib);
+    moerun__table_line_add(&line,
+                           "; rows saved to the next look: %.2f MiB "
+                           "predicted, %.2f MiB counted",
+                           (double)c->bytes_predicted / mib,
+                           (double)c->bytes_counted / mib);
   }
   if (c->rows_predicted > 0) {
-    (void)fprintf(stream, "; for slow ranks: %lld rows of time predicted",
-                  (long long)c->rows_predicted);
+    moerun__table_line_add(&line,
+                           "; for slow ranks: %lld rows of time "
+                           "predicted",
+                           (long long)c->rows_predicted);
   }
-  (void)fputc('\n', stream);
+  print_fact(stream, "replacement", &line);
 }
 
 /* Of models that have such experts. */
@@ -170,19 +192,20 @@ static void print_home(FILE *stream, const moerun__home_counts *c) {
   const char *gap = "";
   if (c->terms == 0) return;
   const double percent = 100.0 / (double)c->terms;
-  (void)fprintf(stream, "home experts     ");
+  moerun__table_line line = {0};
   for (int kind = 0; kind < MOERUN_HOME_KINDS; kind++) {
     if (c->chosen[kind] == 0) continue;
-    (void)fprintf(stream, "%s%.2f %% %s", gap,
-                  percent * (double)c->chosen[kind],
-                  moerun__home_name((moerun__home_kind)kind));
+    moerun__table_line_add(&line, "%s%.2f %% %s", gap,
+                           percent * (double)c->chosen[kind],
+                           moerun__home_name((moerun__home_kind)kind));
     gap = ", ";
   }
-  (void)fprintf(stream,
-                "%s of assignments, none of them dispatched; %.2f %% of rows "
-                "had no others\n",
-                gap[0] == '\0' ? "none" : "",
-                100.0 * (double)c->rows_alone / (double)c->rows);
+  moerun__table_line_add(&line,
+                         "%s of assignments, none of them dispatched; %.2f %% "
+                         "of rows had no others",
+                         gap[0] == '\0' ? "none" : "",
+                         100.0 * (double)c->rows_alone / (double)c->rows);
+  print_fact(stream, "home experts", &line);
 }
 
 moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
@@ -191,11 +214,11 @@ moerun_status moerun__summary_print(FILE *stream, const moerun__run_facts *f) {
   if (f->report == NULL) goto done;
   print_speed(stream, f);
   print_latency(stream, f->report);
-  (void)fprintf(stream,
-                "exchange         %.1f bytes/token between ranks, %.2f "
-                "MiB in all\n",
-                moerun__bytes_per_token(f),
-                (double)f->report->count.row_bytes / mib);
+  moerun__table_line line = {0};
+  moerun__table_line_add(
+      &line, "%.1f bytes/token between ranks, %.2f MiB in all",
+      moerun__bytes_per_token(f), (double)f->report->count.row_bytes / mib);
+  print_fact(stream, "exchange", &line);
   print_replaced(stream, f->replaced);
   print_load(stream, "expert load", f->report->expert_rows,
              f->report->num_experts, f);

@@ -2,6 +2,8 @@
  * of `moerun SUBCOMMAND --help`, both from the rows alone. */
 #include "runtime/base/config_table.h"
 
+#include "runtime/base/wrap.h"
+
 #include <string.h>
 
 /* ---- What a value may be ------------------------------------------------------- */
@@ -89,7 +91,6 @@ void moerun__config_print_page(FILE *stream) {
 /* ---- --help ---------------------------------------------------------------------- */
 
 enum {
-  WIDTH = 80,       /* columns of a line */
   TEXT_COLUMN = 28, /* where help texts begin */
   NAME_BYTES = 64,
 };
@@ -117,25 +118,6 @@ static int print_name(FILE *stream, const moerun__config_row *row) {
   return fprintf(stream, "  --%s", name);
 }
 
-/* Prints the words of text from the column on, continued at TEXT_COLUMN of the
- * next line where they would pass WIDTH. Returns the column behind them. */
-static int print_words(FILE *stream, const char *text, int column) {
-  while (*text != '\0') {
-    const int length = (int)strcspn(text, " ");
-    if (column > TEXT_COLUMN && column + 1 + length > WIDTH) {
-      (void)fprintf(stream, "\n%*s", TEXT_COLUMN, "");
-      column = TEXT_COLUMN;
-    } else if (column > TEXT_COLUMN) {
-      (void)fputc(' ', stream);
-      column++;
-    }
-    (void)fprintf(stream, "%.*s", length, text);
-    column += length;
-    text += length + (text[length] == ' ');
-  }
-  return column;
-}
-
 static void print_option(FILE *stream, const moerun__config_row *row,
                          int is_required) {
   char range[RANGE_BYTES];
@@ -146,7 +128,7 @@ static void print_option(FILE *stream, const moerun__config_row *row,
     column = 0;
   }
   (void)fprintf(stream, "%*s", TEXT_COLUMN - column, "");
-  column = print_words(stream, row->help, TEXT_COLUMN);
+  column = moerun__wrap_words(stream, row->help, TEXT_COLUMN, TEXT_COLUMN);
   print_range(range, row);
   note[0] = '\0';
   if (is_required) {
@@ -158,7 +140,7 @@ static void print_option(FILE *stream, const moerun__config_row *row,
     (void)snprintf(note, sizeof note, "(%s%s%s; default %s)", range,
                    row->unit[0] != '\0' ? " " : "", row->unit, row->fallback);
   }
-  (void)print_words(stream, note, column);
+  (void)moerun__wrap_words(stream, note, column, TEXT_COLUMN);
   (void)fputc('\n', stream);
 }
 

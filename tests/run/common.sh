@@ -26,12 +26,14 @@ on() {
   fi
 }
 
-# succeed RANKS ARGUMENT...
+# succeed RANKS ARGUMENT...: and tables fit a terminal of 80 columns.
 succeed() {
   on "$@" || {
     complain "$*: exit status $?"
     cat "$scratch/out" "$scratch/err"
   }
+  wide=$(grep -v '^{' "$scratch/out" | awk 'length($0) > 80')
+  [ -z "$wide" ] || complain "$*: expected at most 80 columns, found: $wide"
 }
 
 # same FILE FILE
@@ -39,9 +41,10 @@ same() {
   cmp "$1" "$2" || complain "$1 and $2 differ"
 }
 
-# says WORDS: on stdout, last time.
+# says WORDS: on stdout, last time; in one line, or wrapped at blanks.
 says() {
-  grep -qF -- "$1" "$scratch/out" || {
+  { cat "$scratch/out" && tr -s '\n ' '  ' < "$scratch/out"; } |
+    grep -qF -- "$1" || {
     complain "expected '$1' in:"
     cat "$scratch/out"
   }

@@ -241,6 +241,13 @@ static void expect_table(const moerun__run_facts *f, const char *const *words,
   rewind(stream);
   assert_true(fread(text, 1, sizeof text - 1, stream) > 0);
   (void)fclose(stream);
+  for (const char *line = text; *line != '\0';
+       line += strcspn(line, "\n") + 1) {
+    if (strcspn(line, "\n") > 80) {
+      print_error("expected at most 80 columns, found in\n%s", text);
+      fail();
+    }
+  }
   for (size_t i = 0; i < count; i++) {
     if (strstr(text, words[i]) == NULL) {
       print_error("no '%s' in\n%s", words[i], text);
@@ -252,7 +259,7 @@ static void expect_table(const moerun__run_facts *f, const char *const *words,
 static void the_table_says_the_same(void **state) {
   (void)state;
   static const char *const words[] = {
-      "5 of 9 finished, stopped by a signal, 2 of them before this run\n",
+      "5 of 9 finished, 2 of them before this run; stopped by a signal\n",
       "2, transport mpi, kernels avx2, placement block\n",
       "15.0 tokens/s",
       "32.0 tokens/s",
@@ -263,6 +270,8 @@ static void the_table_says_the_same(void **state) {
       "1.0 / 2.0 / 3.0 MiB min/mean/max a rank (most on rank 1)",
       "experts               0.250      0.500      0.750  1",
   };
+  static const char *const counted[] = {"memory ", "dropped ", "latency ",
+                                        "requests "};
   static const char *const scored[] = {
       "perplexity       2.0000 over 8 tokens; 0.5000 bits per byte over 16"};
   expect_table(&facts, words, sizeof words / sizeof *words);
@@ -271,6 +280,18 @@ static void the_table_says_the_same(void **state) {
   text.score = (moerun__score){.tokens = 8, .log_probability = -8 * log(2)};
   text.scored_bytes = 16;
   expect_table(&text, scored, 1);
+  /* Numbers of a long run of a large model on many ranks. */
+  text.requests = 123456789;
+  text.resumed = 100000000;
+  text.progress.finished = 23456789;
+  text.score.tokens = 1234567890123;
+  text.scored_bytes = 1234567890123;
+  report.resident_bytes = (moerun__spread){1e12, 2e12, 3e12, 1023};
+  report.count.row_bytes = (int64_t)1 << 50;
+  report.gate.capacity.candidates = (int64_t)1 << 60;
+  report.gate.capacity.added = (int64_t)1 << 60;
+  report.gate.capacity.lost_all = (int64_t)1 << 60;
+  expect_table(&text, counted, sizeof counted / sizeof *counted);
 }
 
 static void the_progress_line_estimates(void **state) {

@@ -4,6 +4,7 @@
 #include "runtime/base/rng.h"
 #include "runtime/base/spelling.h"
 #include "runtime/base/text.h"
+#include "runtime/base/wrap.h"
 #include "support/cmocka.h"
 
 #include <string.h>
@@ -133,11 +134,40 @@ static void slips_of_the_pen_are_near(void **state) {
                    -1);
 }
 
+/* Words begin in column 76 and go on in column 76 of the next line. */
+static void words_are_wrapped(void **state) {
+  (void)state;
+  static const char *const texts[] = {"a bc def gh longer-than-a-line",
+                                      "\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9 i"};
+  static const char *const lines[] = {"a bc",
+                                      "def",
+                                      "gh",
+                                      "longer-than-a-line",
+                                      "\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9",
+                                      "i"};
+  size_t next = 0;
+  for (int t = 0; t < 2; t++) {
+    char printed[512] = "";
+    FILE *stream = fmemopen(printed, sizeof printed, "w");
+    assert_non_null(stream);
+    const int behind = moerun__wrap_words(stream, texts[t], 76, 76);
+    assert_int_equal(fclose(stream), 0);
+    assert_int_equal(behind, t == 0 ? 76 + 18 : 77);
+    char *rest = printed;
+    for (char *line = strtok_r(printed, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+      assert_string_equal(line + strspn(line, " "), lines[next++]);
+    }
+  }
+  assert_int_equal(next, sizeof lines / sizeof *lines);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bytes_become_valid_json),
       cmocka_unit_test(any_bytes_parse_back),
       cmocka_unit_test(slips_of_the_pen_are_near),
+      cmocka_unit_test(words_are_wrapped),
       cmocka_unit_test(failed_growth_leaves_the_text),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
