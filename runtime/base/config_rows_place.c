@@ -6,8 +6,9 @@ static const moerun__config_row cluster[] = {
              "The cluster, such as \"2 nodes x 4 ranks\"; placement/README.md "
              "has the grammar."),
     INT_ROW("ranks", "0", "ranks", 0, 1048576, PLACE,
-            "Number of ranks, all on one node, in place of a topology; 0 "
-            "takes those of the placement, or 1 without one."),
+            "Number of ranks, all on one node, in place of --topology. With "
+            "--describe, the number of blocks that are looked at; 0 looks at "
+            "2, 4, 8 and so on."),
     TEXT_ROW("speeds", "list", PLACE, 0,
              "Speeds of the ranks, which their loads follow: a list such as "
              "\"1,1,0.25,1\", or the metrics file of a run that balanced."),

@@ -39,7 +39,8 @@ static const moerun__config_row input[] = {
              "Trace that is described, with nothing placed: how evenly and "
              "how predictably its experts are used."),
     INT_ROW("segment", "256", "tokens", 1, 1048576, PLACE,
-            "Length of the segments for which --describe fills a cache."),
+            "Length of the segments for each of which --describe fills a cache "
+            "with the experts that serve it best."),
 };
 const moerun__config_group moerun__config_input = GROUP("Input", input);
 
@@ -81,8 +82,10 @@ static const moerun__config_row generation[] = {
     DOUBLE_ROW("top_p", "1", "", 1e-6, 1, RUNS,
                "Sample among the likeliest tokens that together have this "
                "probability."),
-    INT_ROW("seed", "0", "", 0, INT_MAX_53, RUNS,
-            "Seed of the random numbers that sampling draws."),
+    INT_ROW(
+        "seed", "0", "", 0, INT_MAX_53, RUNS,
+        "Seed of the random numbers that sampling and --capacity-metric hash "
+        "draw."),
 };
 const moerun__config_group moerun__config_generation =
     GROUP("Generation", generation);
@@ -180,14 +183,14 @@ static const moerun__config_row capacity[] = {
             "Most experts that a token may ask for in an expansion; 0 means "
             "as many as it lost (fill) or all of its rank (paper)."),
     CHOICE_ROW("drop_weights", "pre", "pre|post|none", SIZED,
-               "Gate weights of a token that lost experts: as before the "
-               "drop (pre), scaled to their sum before it (post), or the "
-               "plain scores (none)."),
+               "Gate weights of a token that lost or gained experts: what the "
+               "gate gave them (pre), scaled to the sum that all of them had "
+               "(post), or the plain scores (none)."),
     BOOL_ROW("keep_best", SIZED, "Never drop a token's best expert."),
     CHOICE_ROW("isolation", "off", "off|route|bitwise", SIZED,
                "Keep one request from changing another's output, whatever is "
-               "dropped: implies the scope request. Without a capacity it is "
-               "so anyway."),
+               "dropped, by the scope request; route and bitwise do the same. "
+               "Without a capacity no request changes another's anyway."),
 };
 const moerun__config_group moerun__config_capacity =
     GROUP("Capacity of experts (lossy)", capacity);
@@ -198,8 +201,8 @@ static const moerun__config_row fewer[] = {
              "layer as in 0-7:8,8-25:4. Layers that are not named keep the "
              "model's number."),
     DOUBLE_ROW("gate_top_p", "1", "", 1e-6, 1, SIZED,
-               "Take only a token's best experts that together have this "
-               "part of its gate weights."),
+               "Take only as many of a token's experts, first ones in gate "
+               "order, as together have this part of its gate weights."),
 };
 const moerun__config_group moerun__config_fewer =
     GROUP("Fewer experts a token (lossy)", fewer);

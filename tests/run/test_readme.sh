@@ -1,6 +1,6 @@
 #!/bin/sh
-# The first hour of README.md and the examples of --help run as they are
-# written, from a folder that looks like the source tree with its build.
+# The first hour of README.md, the commands of launch/README.md and the examples
+# of --help run as they are written, from a folder that looks like the source tree with its build.
 # Arguments: the program, the folder of the demo, a folder for scratch, mpiexec.
 set -u
 moerun=$1 demo=$2 scratch=$3
@@ -21,10 +21,16 @@ runs() {
   }
 }
 
-sed -n '/^## The first hour/,/^## How/p' "$source/README.md" |
-  awk '/^```$/ { inside = 0 } inside; /^```sh$/ { inside = 1 }' > first_hour.sh
-[ "$(grep -c 'moerun ' first_hour.sh)" -ge 5 ] || {
-  echo "README.md: expected the commands of the first hour"
+# commands FILE FROM TO: the blocks of shell commands between two headings.
+commands() {
+  sed -n "/^$2/,/^$3/p" "$source/$1" |
+    awk '/^```$/ { inside = 0 } inside; /^```sh$/ { inside = 1 }'
+}
+
+commands README.md '## The first hour' '## How' > first_hour.sh
+commands launch/README.md '## Placement' '### While' > placement.sh
+[ "$(cat first_hour.sh placement.sh | grep -c 'moerun ')" -ge 9 ] || {
+  echo "README.md, launch/README.md: expected commands"
   failures=1
 }
 runs first_hour first_hour.sh
@@ -32,6 +38,7 @@ grep -q '^the same bytes$' first_hour.log || {
   echo "first hour: expected the same bytes with the placement"
   failures=1
 }
+runs placement placement.sh
 
 for subcommand in run profile place info synth; do
   {
