@@ -7,7 +7,6 @@
 #include "launch/command.h"
 
 #include "launch/describe_table.h"
-#include "launch/lines.h"
 #include "launch/place_loads.h"
 #include "launch/place_speeds.h"
 #include "launch/place_table.h"
@@ -16,7 +15,6 @@
 #include "placement/method.h"
 #include "placement/program.h"
 #include "placement/replica_split.h"
-#include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/timer.h"
 #include "runtime/moe.h"
@@ -132,13 +130,6 @@ done:
 
 static moerun_status check_outputs(const place *p) {
   moerun_status status = MOERUN_OK;
-  static const char *const files[] = {"output", "json", "convert"};
-  p->invocation->phase = MOERUN_PHASE_OUTPUT;
-  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-    if (!given(p, files[i])) continue;
-    MOERUN_TRY(moerun__check_folder(text_of(p, files[i])));
-  }
-  p->invocation->phase = MOERUN_PHASE_USAGE;
   if (given(p, "export")) {
     MOERUN_TRY(moerun__export_check(text_of(p, "export")));
   }
@@ -152,11 +143,6 @@ static moerun_status load_trace(place *p, const char *key) {
   moerun_status status = MOERUN_OK;
   const int64_t experts = moerun__config_int(p->config, "trace_experts");
   MOERUN_TRY(moerun__trace_load(&p->trace, text_of(p, key), (int32_t)experts));
-  if (given(p, "convert")) {
-    p->invocation->phase = MOERUN_PHASE_OUTPUT;
-    MOERUN_TRY(moerun__trace_save(p->trace, text_of(p, "convert")));
-    p->invocation->phase = MOERUN_PHASE_INPUT;
-  }
 done:
   return status;
 }
@@ -405,12 +391,20 @@ done:
 /* ---- Output ------------------------------------------------------------------------ */
 
 static moerun_status write_json(const place *p, const moerun__text *text) {
-  return moerun__file_write(text_of(p, "json"), text->bytes, text->count);
+  return moerun__outputs_put(&p->invocation->outputs, text_of(p, "json"),
+                             text->bytes, text->count);
+}
+
+static moerun_status convert(const place *p) {
+  if (!given(p, "convert")) return MOERUN_OK;
+  return moerun__trace_save(p->trace, &p->invocation->outputs,
+                            text_of(p, "convert"));
 }
 
 static moerun_status report(place *p) {
   moerun_status status = MOERUN_OK;
   moerun__text json = {0};
+  moerun__outputs *outputs = &p->invocation->outputs;
   p->invocation->phase = MOERUN_PHASE_OUTPUT;
   p->facts.trace_name = text_of(p, "trace");
   p->facts.trace = p->trace;
@@ -418,11 +412,14 @@ static moerun_status report(place *p) {
   p->facts.held_out = p->held_out;
   p->facts.placement = p->placement;
   p->facts.is_uneven = moerun__topology_is_uneven(p->topology);
+  MOERUN_TRY(convert(p));
   if (given(p, "export")) {
-    MOERUN_TRY(moerun__placement_export(p->placement, text_of(p, "export")));
+    MOERUN_TRY(
+        moerun__placement_export(p->placement, outputs, text_of(p, "export")));
   }
   if (given(p, "output")) {
-    MOERUN_TRY(moerun_placement_save(p->placement, text_of(p, "output")));
+    MOERUN_TRY(
+        moerun__placement_put(p->placement, outputs, text_of(p, "output")));
   }
   if (given(p, "json")) {
     MOERUN_TRY(moerun__place_json(&json, &p->facts));
@@ -445,6 +442,7 @@ static moerun_status describe(place *p) {
       &description, p->trace, (int32_t)moerun__config_int(p->config, "ranks"),
       (int32_t)moerun__config_int(p->config, "segment")));
   p->invocation->phase = MOERUN_PHASE_OUTPUT;
+  MOERUN_TRY(convert(p));
   if (given(p, "json")) {
     MOERUN_TRY(moerun__describe_json(&json, path, p->trace, description));
     MOERUN_TRY(write_json(p, &json));

@@ -53,6 +53,7 @@ typedef struct run {
   moerun__tokenizer *tokenizer;
   moerun__prompts *prompts;
   moerun__results *results;
+  int results_on_stdout;
   moerun__trace_file *trace;
   moerun__prediction *predicted; /* [R] */
   moerun__prompt prompt;         /* handed out last */
@@ -235,14 +236,28 @@ done:
 
 /* ---- Output: rank 0 ------------------------------------------------------------------------ */
 
+/* Whether lines of results go to stdout, by default or by its name. */
+static moerun_status find_results(run *r) {
+  moerun_status status = MOERUN_OK;
+  moerun__target target = {0};
+  r->results_on_stdout = !moerun__prompts_are_scored(r->prompts);
+  if (!given(r, "output")) goto done;
+  MOERUN_TRY(
+      moerun__target_find(&target, moerun__config_text(r->config, "output")));
+  r->results_on_stdout = target.stream == STDOUT_FILENO;
+done:
+  moerun__target_clear(&target);
+  return status;
+}
+
 static moerun_status open_output(run *r) {
   moerun_status status = MOERUN_OK;
   const moerun__config *c = r->config;
-  const int is_file = given(r, "output");
-  const int is_scored = moerun__prompts_are_scored(r->prompts);
+  MOERUN_TRY(find_results(r));
+  const int is_file = given(r, "output") && !r->results_on_stdout;
   const moerun__results_options options = {
       .path = is_file ? moerun__config_text(c, "output") : NULL,
-      .stream = is_file || is_scored ? NULL : stdout,
+      .stream = r->results_on_stdout ? stdout : NULL,
       .resume = moerun__config_bool(c, "resume"),
       .overwrite = moerun__config_bool(c, "overwrite")};
   r->invocation->phase = MOERUN_PHASE_OUTPUT;
@@ -250,11 +265,8 @@ static moerun_status open_output(run *r) {
       moerun__results_open(&r->results, r->prompts, r->tokenizer, &options));
   if (r->is_profile) {
     MOERUN_TRY(moerun__trace_file_open(
-        &r->trace, moerun__config_text(c, "trace"), options.overwrite,
-        r->prompts, &r->model_config, r->model_path, r->comm->size));
-  }
-  if (given(r, "metrics")) {
-    MOERUN_TRY(moerun__check_folder(moerun__config_text(c, "metrics")));
+        &r->trace, moerun__config_text(c, "trace"), r->prompts,
+        &r->model_config, r->model_path, r->comm->size));
   }
   r->resumed = moerun__results_count(r->results);
 done:
@@ -279,10 +291,14 @@ done:
 
 static moerun_status end_output(run *r) {
   moerun_status status = MOERUN_OK;
+  moerun__outputs *outputs = &r->invocation->outputs;
   if (r->comm->rank != 0) goto done;
-  MOERUN_TRY(moerun__results_end(r->results));
-  if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_end(r->trace));
-  MOERUN_TRY(moerun__results_check(r->results));
+  MOERUN_TRY(moerun__results_end(r->results, outputs));
+  if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_end(r->trace, outputs));
+  const moerun_status broken = moerun__results_check(r->results);
+  /* The others' results are whole all the same. */
+  if (broken != MOERUN_OK) MOERUN_TRY(moerun__outputs_commit(outputs));
+  MOERUN_TRY(broken);
 done:
   return status;
 }
@@ -468,13 +484,15 @@ static moerun_status report(const run *r) {
       .score = moerun__results_score(r->results),
       .scored_bytes = moerun__prompts_scored_bytes(r->prompts)};
   /* Where stdout carries the results, the table must not. */
-  const int is_table_on_stdout = given(r, "output") || is_scored;
   MOERUN_TRY(
-      moerun__summary_print(is_table_on_stdout ? stdout : stderr, &facts));
+      moerun__summary_print(r->results_on_stdout ? stderr : stdout, &facts));
   if (given(r, "metrics")) {
-    MOERUN_TRY(moerun__metrics_save(moerun__config_text(r->config, "metrics"),
-                                    &facts));
+    MOERUN_TRY(moerun__metrics_put(&r->invocation->outputs,
+                                   moerun__config_text(r->config, "metrics"),
+                                   &facts));
   }
+  /* They are whole whatever judge_input finds. */
+  MOERUN_TRY(moerun__outputs_commit(&r->invocation->outputs));
 done:
   return status;
 }

@@ -45,6 +45,7 @@ moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
       .vocab_size = int_of(config, "vocab"),
       .max_positions = int_of(config, "positions"),
       .tied_head = moerun__config_bool(config, "tied"),
+      .overwrite = moerun__config_bool(config, "overwrite"),
   };
   invocation->phase = MOERUN_PHASE_OUTPUT;
   MOERUN_TRY(moerun__synth_write(&options));

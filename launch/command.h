@@ -5,6 +5,7 @@
 #define MOERUN_LAUNCH_COMMAND_H
 
 #include "runtime/base/config.h"
+#include "runtime/base/output.h"
 #include "runtime/base/status.h"
 
 /* What a failure means for the exit code; a subcommand moves it forward. */
@@ -21,6 +22,7 @@ typedef struct moerun__invocation {
   const moerun__config *config; /* the same values on all ranks */
   moerun_comm *comm;            /* borrowed; NULL for subcommands without MPI */
   moerun__phase phase;
+  moerun__outputs outputs; /* files that appear when the subcommand is done */
   int stopped; /* set when a signal ended the work early: exit code 75 */
   int is_mute; /* set where another process prints what is wrong */
 } moerun__invocation;

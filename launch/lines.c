@@ -24,22 +24,6 @@ done:
   return status;
 }
 
-moerun_status moerun__check_folder(const char *path) {
-  moerun_status status = MOERUN_OK;
-  moerun__text folder = {0};
-  const char *slash = strrchr(path, '/');
-  if (slash == NULL) {
-    MOERUN_TRY(moerun__text_append(&folder, ".", 1));
-  } else {
-    MOERUN_TRY(moerun__text_append(&folder, path, (size_t)(slash - path) + 1));
-  }
-  MOERUN_REQUIRE(access(folder.bytes, W_OK | X_OK) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be created: %s", path, moerun__file_reason());
-done:
-  moerun__text_clear(&folder);
-  return status;
-}
-
 moerun_status moerun__lines_begin(moerun__lines *lines, int file,
                                   const char *path) {
   memset(lines, 0, sizeof *lines);

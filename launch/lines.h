@@ -28,7 +28,5 @@ void moerun__lines_clear(moerun__lines *lines);
 
 /* Opens a regular file for reading (and for writing if `writable`). */
 moerun_status moerun__open_regular(int *out, const char *path, int writable);
-/* Whether a file of this name could be created in its folder. */
-moerun_status moerun__check_folder(const char *path);
 
 #endif

@@ -11,6 +11,7 @@
 #include "comm/comm.h"
 #include "launch/help.h"
 #include "launch/launcher.h"
+#include "launch/paths.h"
 #include "launch/signals.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
@@ -100,13 +101,16 @@ done:
   return status;
 }
 
-/* Command and, if it succeeded, the flush. */
+/* The command and, if it succeeded, what it leaves behind. */
 static moerun_status run_command(const subcommand *command,
                                  moerun__invocation *invocation) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(command->run(invocation));
+  invocation->phase = MOERUN_PHASE_OUTPUT;
+  MOERUN_TRY(moerun__outputs_commit(&invocation->outputs));
   MOERUN_TRY(flush_output(invocation));
 done:
+  moerun__outputs_clear(&invocation->outputs);
   return status;
 }
 
@@ -135,10 +139,12 @@ static int run_alone(const subcommand *command, int num_arguments,
   moerun_status status = MOERUN_OK;
   moerun__config *config = NULL;
   moerun__invocation invocation = {.subcommand = command->name};
+  moerun__signals_bear_limits();
   MOERUN_TRY(moerun__config_load(&config, command->name, num_arguments,
                                  arguments, NULL));
   begin_log(config);
   invocation.config = config;
+  MOERUN_TRY(moerun__paths_check(&invocation));
   MOERUN_TRY(run_command(command, &invocation));
 done:
   if (status != MOERUN_OK) print_error(0);
@@ -171,7 +177,7 @@ static moerun_status agree(moerun_status status) {
   MPI_Allreduce(MPI_IN_PLACE, &gravest, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
   if (status == MOERUN_OK && gravest != (int)MOERUN_OK) {
     status = moerun__fail(MOERUN_ERR_PEER, __FILE__, __LINE__,
-                          "another rank could not read the configuration");
+                          "another rank refused the configuration");
   }
   return status;
 }
@@ -263,6 +269,7 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   int rank = 0;
   int size = 1;
   MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level);
+  moerun__signals_bear_limits();
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   moerun__log_set_rank(rank, size);
@@ -274,8 +281,10 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   status = refuse_singletons(config, &launcher);
   invocation.is_mute = status != MOERUN_OK && !launcher.speaks;
   MOERUN_TRY(status);
-  MOERUN_TRY(create_comm(&comm, config, size));
   invocation.config = config;
+  if (rank == 0) status = moerun__paths_check(&invocation);
+  MOERUN_TRY(agree(status));
+  MOERUN_TRY(create_comm(&comm, config, size));
   invocation.comm = comm;
   MOERUN_TRY(run_command(command, &invocation));
 done:;
@@ -349,6 +358,7 @@ int main(int argc, char **argv) {
   const subcommand *command = find_subcommand(argv[1]);
   const int wants_help = strcmp(argv[1], "help") == 0 || is_help(argv[1]) ||
                          (command != NULL && has_help(argc, argv));
+  moerun__signals_clean_up();
   if (command != NULL && !wants_help) {
     return command->uses_mpi
                ? run_on_ranks(command, &argc, &argv)

@@ -388,12 +388,12 @@ done:
   return status;
 }
 
-moerun_status moerun__metrics_save(const char *path,
-                                   const moerun__run_facts *facts) {
+moerun_status moerun__metrics_put(moerun__outputs *outputs, const char *path,
+                                  const moerun__run_facts *facts) {
   moerun_status status = MOERUN_OK;
   moerun__text out = {0};
   MOERUN_TRY(moerun__metrics_print(&out, facts));
-  MOERUN_TRY(moerun__file_write(path, out.bytes, out.count));
+  MOERUN_TRY(moerun__outputs_put(outputs, path, out.bytes, out.count));
 done:
   moerun__text_clear(&out);
   return status;

@@ -35,8 +35,8 @@ typedef struct moerun__run_facts {
 
 moerun_status moerun__metrics_print(moerun__text *out,
                                     const moerun__run_facts *facts);
-moerun_status moerun__metrics_save(const char *path,
-                                   const moerun__run_facts *facts);
+moerun_status moerun__metrics_put(moerun__outputs *outputs, const char *path,
+                                  const moerun__run_facts *facts);
 /* The table for people. */
 moerun_status moerun__summary_print(FILE *stream,
                                     const moerun__run_facts *facts);

@@ -6,7 +6,6 @@
 #include "launch/table_line.h"
 #include "placement/export.h"
 #include "placement/load_table.h"
-#include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/text.h"
 #include "runtime/base/timer.h"
@@ -116,7 +115,8 @@ static moerun_status write_json(const loads *p, const char *path) {
       "  \"placed\": {\"load\": %.9g, \"worst_load\": %.9g}}\n",
       p->before.load, p->before.worst_load, p->after.load,
       p->after.worst_load));
-  MOERUN_TRY(moerun__file_write(path, out.bytes, out.count));
+  MOERUN_TRY(
+      moerun__outputs_put(&p->invocation->outputs, path, out.bytes, out.count));
 done:
   moerun__text_clear(&out);
   return status;
@@ -127,11 +127,12 @@ static moerun_status report(const loads *p) {
   const char *target = text_of(p, "export");
   const char *output = text_of(p, "output");
   const char *json = text_of(p, "json");
+  moerun__outputs *outputs = &p->invocation->outputs;
   if (target[0] != '\0') {
-    MOERUN_TRY(moerun__placement_export(p->placement, target));
+    MOERUN_TRY(moerun__placement_export(p->placement, outputs, target));
   }
   if (output[0] != '\0') {
-    MOERUN_TRY(moerun_placement_save(p->placement, output));
+    MOERUN_TRY(moerun__placement_put(p->placement, outputs, output));
   }
   if (json[0] != '\0') MOERUN_TRY(write_json(p, json));
   print(stdout, p);

@@ -19,7 +19,7 @@ static const size_t file_limit = (size_t)1 << 28;
 
 /* Numbers with commas between, well written or not: a file of such a name can be
  * given as ./NAME. */
-static int is_list(const char *speeds) {
+int moerun__place_speeds_are_list(const char *speeds) {
   return speeds[strspn(speeds, "0123456789.,+-eE ")] == '\0' &&
          strpbrk(speeds, "0123456789") != NULL;
 }
@@ -98,8 +98,9 @@ moerun_status moerun__place_speeds(moerun__text *line, const char *speeds,
   moerun_status status = MOERUN_OK;
   double *speed = NULL;
   MOERUN_TRY(moerun__alloc(&speed, (size_t)num_ranks, sizeof *speed));
-  MOERUN_TRY(is_list(speeds) ? read_list(speed, speeds, num_ranks)
-                             : read_metrics(speed, speeds, num_ranks));
+  MOERUN_TRY(moerun__place_speeds_are_list(speeds)
+                 ? read_list(speed, speeds, num_ranks)
+                 : read_metrics(speed, speeds, num_ranks));
   MOERUN_TRY(moerun__text_print(line, ", speed"));
   for (int32_t r = 0; r < num_ranks; r++) {
     MOERUN_TRY(moerun__text_print(line, " %.6g", speed[r]));

@@ -8,5 +8,7 @@
  * or the metrics file of a run on as many ranks that balanced. */
 moerun_status moerun__place_speeds(moerun__text *line, const char *speeds,
                                    int32_t num_ranks);
+/* Whether it is a list, else it names a file. */
+int moerun__place_speeds_are_list(const char *speeds);
 
 #endif

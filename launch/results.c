@@ -37,6 +37,7 @@ struct moerun__results {
   const moerun__prompts *prompts;     /* borrowed */
   const moerun__tokenizer *tokenizer; /* borrowed, or NULL */
   char *path;                         /* NULL: no file */
+  moerun__target target;              /* what it stands for */
   FILE *stream;                       /* borrowed, or NULL */
   int file;                           /* -1: not open */
   int64_t end;                        /* of the whole lines in the file */
@@ -149,8 +150,10 @@ static moerun_status open_file(moerun__results *results,
                                const moerun__results_options *options) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__copy_text(&results->path, options->path));
-  MOERUN_TRY(moerun__check_folder(results->path));
-  if (access(results->path, F_OK) != 0 && errno == ENOENT) goto done;
+  MOERUN_TRY(moerun__target_find(&results->target, options->path));
+  MOERUN_REQUIRE(!options->resume || !results->target.is_direct, MOERUN_ERR_IO,
+                 "%s: expected a regular file for --resume", results->path);
+  if (results->target.is_direct || !results->target.exists) goto done;
   MOERUN_REQUIRE(options->resume || options->overwrite, MOERUN_ERR_INVALID,
                  "%s: exists already: --resume goes on with it, --overwrite "
                  "replaces it",
@@ -195,6 +198,7 @@ void moerun__results_destroy(moerun__results *results) {
   moerun__prompt_clear(&results->prompt);
   moerun__text_clear(&results->line);
   moerun__text_clear(&results->text);
+  moerun__target_clear(&results->target);
   moerun__free(results->path);
   moerun__free(results->place);
   moerun__free(results->score);
@@ -206,9 +210,13 @@ void moerun__results_destroy(moerun__results *results) {
 moerun_status moerun__results_begin(moerun__results *results) {
   moerun_status status = MOERUN_OK;
   if (results->path == NULL) goto done;
+  if (results->target.is_direct) {
+    MOERUN_TRY(moerun__target_open(&results->file, &results->target));
+    goto done;
+  }
   if (results->file < 0) {
     results->file =
-        open(results->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        open(results->target.path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     MOERUN_REQUIRE(results->file >= 0, MOERUN_ERR_IO,
                    "%s: cannot be created: %s", results->path,
                    moerun__file_reason());
@@ -302,7 +310,8 @@ static moerun_status write_line(moerun__results *results) {
   if (results->path != NULL) {
     MOERUN_TRY(moerun__file_put(results->file, line->bytes, line->count,
                                 results->path));
-    if (moerun__now() - results->last_sync > sync_interval_s) {
+    if (!results->target.is_direct &&
+        moerun__now() - results->last_sync > sync_interval_s) {
       MOERUN_TRY(sync_file(results));
     }
   } else if (results->stream != NULL) {
@@ -396,33 +405,25 @@ done:
   return status;
 }
 
-static moerun_status rewrite(moerun__results *results) {
+static moerun_status rewrite(const moerun__results *results,
+                             moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
-  moerun__text name = {0};
   int file = -1;
-  MOERUN_TRY(moerun__text_print(&name, "%s.tmp", results->path));
-  file = open(name.bytes, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
-                 name.bytes, moerun__file_reason());
+  MOERUN_TRY(moerun__outputs_begin(outputs, &file, results->path));
   for (int64_t i = 0; i < results->num_requests; i++) {
-    MOERUN_TRY(copy_line(file, results, &results->place[i], name.bytes));
+    MOERUN_TRY(copy_line(file, results, &results->place[i], results->path));
   }
-  MOERUN_REQUIRE(fsync(file) == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
-                 name.bytes, moerun__file_reason());
-  MOERUN_TRY(moerun__file_replace(name.bytes, results->path));
 done:
-  if (file >= 0) (void)close(file);
-  if (status != MOERUN_OK && file >= 0) (void)unlink(name.bytes);
-  moerun__text_clear(&name);
   return status;
 }
 
-moerun_status moerun__results_end(moerun__results *results) {
+moerun_status moerun__results_end(moerun__results *results,
+                                  moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
-  if (results->path == NULL) goto done;
+  if (results->path == NULL || results->target.is_direct) goto done;
   MOERUN_TRY(sync_file(results));
   const int complete = results->count == results->num_requests;
-  if (complete && !is_ordered(results)) MOERUN_TRY(rewrite(results));
+  if (complete && !is_ordered(results)) MOERUN_TRY(rewrite(results, outputs));
 done:
   return status;
 }

@@ -5,6 +5,7 @@
 #define MOERUN_LAUNCH_RESULTS_H
 
 #include "launch/prompts.h"
+#include "runtime/base/output.h"
 
 #include <stdio.h>
 
@@ -19,9 +20,9 @@ typedef struct moerun__results_options {
 } moerun__results_options;
 
 /* Looks at what is there and changes nothing: an existing file without resume
- * or overwrite, a folder that cannot be written, and results of other requests
- * are errors. prompts and tokenizer (NULL: no "text" in the results) are
- * borrowed. */
+ * or overwrite, and results of other requests, are errors. A device or a pipe
+ * takes the lines as they come. prompts and tokenizer (NULL: no "text" in the
+ * results) are borrowed. */
 moerun_status moerun__results_open(moerun__results **out,
                                    const moerun__prompts *prompts,
                                    const moerun__tokenizer *tokenizer,
@@ -37,8 +38,10 @@ moerun_status moerun__results_append(moerun__results *results,
 moerun_status moerun__results_append_error(moerun__results *results,
                                            int64_t index, const char *id,
                                            const char *reason);
-/* Brings all to disk; a complete file is put in input order, atomically. */
-moerun_status moerun__results_end(moerun__results *results);
+/* Brings all to disk; a complete file that is not in input order is written in
+ * that order, as one of the outputs. */
+moerun_status moerun__results_end(moerun__results *results,
+                                  moerun__outputs *outputs);
 /* After the end: the error that names the first request that was broken, if
  * any was. */
 moerun_status moerun__results_check(moerun__results *results);

@@ -1,8 +1,15 @@
-/* The handlers stay until the process ends: schedulers and people send a signal
+/* A signal that ends the program ends it as it would have without a handler, so
+ * that shells and batch systems see what they expect. Crashes are left to who
+ * reports them (MPI's stack trace, a sanitizer): those, SIGKILL and the end of
+ * the machine are what can leave a temporary file.
+ *
+ * In a run the handlers stay until the process ends: schedulers and people send a signal
  * again while a stopped run is still writing what it has, and the default
- * action would then take the exit code 75 and the summary away. SIGINT alone is
- * given back after the first: whoever presses Ctrl-C twice means it. */
+ * action would then take the exit code 75 and the summary away. SIGINT alone
+ * ends the program from the second on: whoever presses Ctrl-C twice means it. */
 #include "launch/signals.h"
+
+#include "runtime/base/temporary.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -12,8 +19,35 @@
 static volatile sig_atomic_t stop_signal;
 static volatile sig_atomic_t answers;
 
+static void remove_and_end(int number) {
+  /* It only walks a list, unlinks and removes folders.
+   * NOLINTNEXTLINE(bugprone-signal-handler,cert-sig30-c) */
+  moerun__temporaries_remove();
+  (void)signal(number, SIG_DFL);
+  (void)raise(number); /* takes effect when this handler returns */
+}
+
+void moerun__signals_clean_up(void) {
+  static const int numbers[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALRM,
+                                SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
+  struct sigaction action = {.sa_handler = remove_and_end};
+  (void)sigfillset(&action.sa_mask);
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    struct sigaction before;
+    if (sigaction(numbers[i], NULL, &before) == 0 &&
+        before.sa_handler == SIG_DFL) {
+      (void)sigaction(numbers[i], &action, NULL);
+    }
+  }
+}
+
+void moerun__signals_bear_limits(void) {
+  (void)signal(SIGXFSZ, SIG_IGN);
+}
+
 static void note_signal(int number) {
   stop_signal = 1;
+  if (number == SIGINT) (void)signal(SIGINT, remove_and_end);
   if (number != SIGINT || !answers) return;
   static const char line[] =
       "\nmoerun: Ctrl-C: the run ends after this step and keeps what is "
@@ -32,7 +66,6 @@ void moerun__signals_catch(int speaks) {
                                .sa_flags = SA_RESTART};
     struct sigaction before;
     (void)sigemptyset(&action.sa_mask);
-    if (numbers[i] == SIGINT) action.sa_flags |= (int)SA_RESETHAND;
     if (sigaction(numbers[i], NULL, &before) != 0) continue;
     if (before.sa_handler == SIG_IGN) continue;
     (void)sigaction(numbers[i], &action, NULL);

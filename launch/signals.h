@@ -1,10 +1,20 @@
-/* Signals that ask a run to end: SIGTERM, SIGUSR1 (Slurm's warning before the
+/* Signals that end the program, and those that ask a run to end: SIGTERM, SIGUSR1 (Slurm's warning before the
  * time limit), SIGHUP (the terminal is gone) and SIGINT (Ctrl-C). Each sets a
  * flag that all ranks tell each other at the next step boundary. */
 #ifndef MOERUN_LAUNCH_SIGNALS_H
 #define MOERUN_LAUNCH_SIGNALS_H
 
-/* Catches them until the process ends. One that is ignored stays ignored, as
+/* From now on a signal that ends the program removes its temporary files first.
+ * main.c calls it before anything else. */
+void moerun__signals_clean_up(void);
+
+/* From now on a file that grows beyond `ulimit -f` is an error like any other
+ * instead of a signal. To be called after MPI_Init: a daemon that MPI starts
+ * there would inherit it, and Open MPI's then tries for ever to write its own
+ * files and fills the memory. */
+void moerun__signals_bear_limits(void);
+
+/* Catches those that ask a run to end, until the process ends. One that is ignored stays ignored, as
  * with nohup and in the background of a script. `speaks`: this process answers
  * Ctrl-C on stderr. */
 void moerun__signals_catch(int speaks);

@@ -1,15 +1,15 @@
 /* Requests finish in any order, readers want the order of the input: rows go
- * to a partial file as they come and are copied in order at the end. Only
- * three numbers per request stay in memory. The .npy is complete under its
- * name before the .json appears, so that whoever finds the .json finds both. */
+ * to a file without a name as they come and are copied in order at the end.
+ * Only three numbers per request stay in memory. The .npy gets its name before
+ * the .json does, so that whoever finds the .json finds both. */
 #include "launch/trace_file.h"
 
-#include "launch/lines.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
+#include "runtime/base/temporary.h"
+#include "runtime/base/text.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,9 +30,7 @@ struct moerun__trace_file {
   int32_t num_ranks;
   moerun__text npy_path;
   moerun__text json_path;
-  moerun__text partial_path;
-  moerun__text temporary_path;
-  int file; /* the partial one; -1: not open */
+  int file; /* the rows as they came; -1: not open */
   int64_t num_rows;
   size_t row_bytes;
   int64_t num_requests;
@@ -50,8 +48,6 @@ static moerun_status set_paths(moerun__trace_file *trace, const char *path) {
   MOERUN_TRY(moerun__text_append(&trace->npy_path, path, bytes));
   MOERUN_TRY(moerun__text_append(&trace->json_path, path, stem));
   MOERUN_TRY(moerun__text_append(&trace->json_path, ".json", 5));
-  MOERUN_TRY(moerun__text_print(&trace->partial_path, "%s.partial", path));
-  MOERUN_TRY(moerun__text_print(&trace->temporary_path, "%s.tmp", path));
 done:
   return status;
 }
@@ -71,7 +67,7 @@ static moerun_status set_model_name(moerun__trace_file *trace,
 }
 
 moerun_status moerun__trace_file_open(moerun__trace_file **out,
-                                      const char *path, int overwrite,
+                                      const char *path,
                                       const moerun__prompts *prompts,
                                       const moerun__model_config *model,
                                       const char *model_path,
@@ -89,20 +85,9 @@ moerun_status moerun__trace_file_open(moerun__trace_file **out,
                      (size_t)moerun__config_terms(model);
   MOERUN_TRY(set_model_name(trace, model_path));
   MOERUN_TRY(set_paths(trace, path));
-  MOERUN_TRY(moerun__check_folder(path));
   MOERUN_REQUIRE(model->num_experts <= INT16_MAX, MOERUN_ERR_UNSUPPORTED,
                  "--trace: expected at most %d experts, found %d", INT16_MAX,
                  model->num_experts);
-  MOERUN_REQUIRE(overwrite || access(trace->npy_path.bytes, F_OK) != 0,
-                 MOERUN_ERR_INVALID,
-                 "%s: exists already: --overwrite replaces "
-                 "it",
-                 trace->npy_path.bytes);
-  MOERUN_REQUIRE(overwrite || access(trace->json_path.bytes, F_OK) != 0,
-                 MOERUN_ERR_INVALID,
-                 "%s: exists already: --overwrite replaces "
-                 "it",
-                 trace->json_path.bytes);
   MOERUN_TRY(moerun__alloc(&trace->part, (size_t)trace->num_requests,
                            sizeof *trace->part));
   for (int64_t i = 0; i < trace->num_requests; i++) {
@@ -117,26 +102,24 @@ done:
 
 void moerun__trace_file_destroy(moerun__trace_file *trace) {
   if (trace == NULL) return;
-  if (trace->file >= 0) {
-    (void)close(trace->file);
-    (void)unlink(trace->partial_path.bytes);
-  }
+  if (trace->file >= 0) (void)close(trace->file);
   moerun__text_clear(&trace->npy_path);
   moerun__text_clear(&trace->json_path);
-  moerun__text_clear(&trace->partial_path);
-  moerun__text_clear(&trace->temporary_path);
   moerun__text_clear(&trace->model_name);
   moerun__free(trace->part);
   moerun__free(trace);
 }
 
+/* The file loses its name at once: however the program ends, it is gone. */
 moerun_status moerun__trace_file_begin(moerun__trace_file *trace) {
   moerun_status status = MOERUN_OK;
-  const char *path = trace->partial_path.bytes;
-  trace->file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  MOERUN_REQUIRE(trace->file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
-                 path, moerun__file_reason());
+  moerun__target target = {0};
+  moerun__temporary rows = {0};
+  MOERUN_TRY(moerun__target_find(&target, trace->npy_path.bytes));
+  MOERUN_TRY(moerun__temporary_file(&rows, &trace->file, target.path));
+  moerun__temporary_remove(&rows);
 done:
+  moerun__target_clear(&target);
   return status;
 }
 
@@ -145,7 +128,7 @@ moerun_status moerun__trace_file_append(moerun__trace_file *trace,
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__file_put(trace->file, c->trace,
                               (size_t)c->num_traced * trace->row_bytes,
-                              trace->partial_path.bytes));
+                              trace->npy_path.bytes));
   trace->part[c->index] =
       (part){.offset = trace->num_rows,
              .num_rows = c->num_traced,
@@ -159,10 +142,12 @@ done:
 
 /* ---- The end ---------------------------------------------------------------------- */
 
-static moerun_status copy_rows(moerun__npy_writer *writer, char *rows,
+/* Copies the rows of one request behind the others of `file`. */
+static moerun_status copy_rows(int file, char *rows,
                                const moerun__trace_file *trace,
                                const part *from) {
   moerun_status status = MOERUN_OK;
+  const char *path = trace->npy_path.bytes;
   for (int64_t at = 0; at < from->num_rows; at += COPY_ROWS) {
     const int64_t left = from->num_rows - at;
     const int64_t count = left < COPY_ROWS ? left : COPY_ROWS;
@@ -170,36 +155,34 @@ static moerun_status copy_rows(moerun__npy_writer *writer, char *rows,
     size_t got = 0;
     MOERUN_TRY(moerun__file_get(&got, rows, bytes, trace->file,
                                 (from->offset + at) * (int64_t)trace->row_bytes,
-                                trace->partial_path.bytes));
+                                path));
     MOERUN_REQUIRE(got == bytes, MOERUN_ERR_IO,
-                   "%s: cannot be read: it shrank meanwhile",
-                   trace->partial_path.bytes);
-    MOERUN_TRY(moerun__npy_append(writer, rows, count));
+                   "%s: its rows cannot be read: they shrank meanwhile", path);
+    MOERUN_TRY(moerun__file_put(file, rows, bytes, path));
   }
 done:
   return status;
 }
 
-static moerun_status write_array(const moerun__trace_file *trace) {
+static moerun_status write_array(const moerun__trace_file *trace,
+                                 moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
-  moerun__npy_writer *writer = NULL;
   char *rows = NULL;
-  const char *path = trace->temporary_path.bytes;
-  const moerun__npy_shape shape = {
-      MOERUN_NPY_I16,
-      3,
-      {0, trace->model->num_moe_layers, moerun__config_terms(trace->model)}};
+  int file = -1;
+  const char *path = trace->npy_path.bytes;
+  const moerun__npy_shape shape = {MOERUN_NPY_I16,
+                                   3,
+                                   {trace->num_rows,
+                                    trace->model->num_moe_layers,
+                                    moerun__config_terms(trace->model)}};
   MOERUN_TRY(moerun__alloc(&rows, COPY_ROWS, trace->row_bytes));
-  MOERUN_TRY(moerun__npy_writer_create(&writer, &shape, path));
+  MOERUN_TRY(moerun__outputs_begin(outputs, &file, path));
+  MOERUN_TRY(moerun__npy_put_header(file, &shape, path));
   for (int64_t i = 0; i < trace->num_requests; i++) {
     if (trace->part[i].num_prompt < 0) continue;
-    MOERUN_TRY(copy_rows(writer, rows, trace, &trace->part[i]));
+    MOERUN_TRY(copy_rows(file, rows, trace, &trace->part[i]));
   }
-  MOERUN_TRY(moerun__npy_writer_end(writer));
-  MOERUN_TRY(moerun__file_replace(path, trace->npy_path.bytes));
 done:
-  if (status != MOERUN_OK && writer != NULL) (void)unlink(path);
-  moerun__npy_writer_destroy(writer);
   moerun__free(rows);
   return status;
 }
@@ -255,7 +238,8 @@ done:
   return status;
 }
 
-static moerun_status write_description(const moerun__trace_file *trace) {
+static moerun_status write_description(const moerun__trace_file *trace,
+                                       moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
   moerun__text out = {0};
   const moerun__model_config *model = trace->model;
@@ -283,16 +267,18 @@ static moerun_status write_description(const moerun__trace_file *trace) {
   MOERUN_TRY(print_column(&out, trace, "index", INDEX));
   MOERUN_TRY(print_column(&out, trace, "id", ID));
   MOERUN_TRY(moerun__text_append(&out, "}\n", 2));
-  MOERUN_TRY(moerun__file_write(trace->json_path.bytes, out.bytes, out.count));
+  MOERUN_TRY(moerun__outputs_put(outputs, trace->json_path.bytes, out.bytes,
+                                 out.count));
 done:
   moerun__text_clear(&out);
   return status;
 }
 
-moerun_status moerun__trace_file_end(moerun__trace_file *trace) {
+moerun_status moerun__trace_file_end(moerun__trace_file *trace,
+                                     moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
-  MOERUN_TRY(write_array(trace));
-  MOERUN_TRY(write_description(trace));
+  MOERUN_TRY(write_array(trace, outputs));
+  MOERUN_TRY(write_description(trace, outputs));
 done:
   return status;
 }

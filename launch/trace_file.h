@@ -6,25 +6,26 @@
 
 #include "launch/prompts.h"
 #include "runtime/arch.h"
+#include "runtime/base/output.h"
 
 typedef struct moerun__trace_file moerun__trace_file;
 
-/* Looks at what is there and changes nothing: a name that does not end in
- * .npy, and existing files without `overwrite`, are errors. prompts and model
- * are borrowed; the last part of model_path goes into the .json. */
+/* Changes nothing on the disk; a name that does not end in .npy is an error.
+ * prompts and model are borrowed; the last part of model_path goes into the
+ * .json. */
 moerun_status moerun__trace_file_open(moerun__trace_file **out,
-                                      const char *path, int overwrite,
+                                      const char *path,
                                       const moerun__prompts *prompts,
                                       const moerun__model_config *model,
                                       const char *model_path,
                                       int32_t num_ranks);
-/* Creates NAME.npy.partial, where rows are kept in the order they come. */
+/* Creates a file without a name where rows are kept in the order they come. */
 moerun_status moerun__trace_file_begin(moerun__trace_file *trace);
 moerun_status moerun__trace_file_append(moerun__trace_file *trace,
                                         const moerun__completion *completion);
-/* Writes both files, of those requests that were appended. */
-moerun_status moerun__trace_file_end(moerun__trace_file *trace);
-/* Removes NAME.npy.partial. */
+/* Both files, of those requests that were appended. */
+moerun_status moerun__trace_file_end(moerun__trace_file *trace,
+                                     moerun__outputs *outputs);
 void moerun__trace_file_destroy(moerun__trace_file *trace);
 
 #endif

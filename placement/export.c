@@ -2,7 +2,6 @@
  * cannot say. */
 #include "placement/export.h"
 
-#include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/text.h"
 
@@ -93,10 +92,14 @@ static const format *find_format(const char *target, const char **path) {
   return NULL;
 }
 
+const char *moerun__export_path(const char *target) {
+  const char *path = NULL;
+  return find_format(target, &path) != NULL ? path : NULL;
+}
+
 moerun_status moerun__export_check(const char *target) {
   moerun_status status = MOERUN_OK;
-  const char *path = NULL;
-  MOERUN_REQUIRE(find_format(target, &path) != NULL, MOERUN_ERR_INVALID,
+  MOERUN_REQUIRE(moerun__export_path(target) != NULL, MOERUN_ERR_INVALID,
                  "--export: expected eplb:PATH or exflow:PATH, found "
                  "\"%.100s\"",
                  target);
@@ -105,6 +108,7 @@ done:
 }
 
 moerun_status moerun__placement_export(const moerun_placement *placement,
+                                       moerun__outputs *outputs,
                                        const char *target) {
   moerun_status status = MOERUN_OK;
   moerun__text text = {0};
@@ -112,7 +116,7 @@ moerun_status moerun__placement_export(const moerun_placement *placement,
   MOERUN_TRY(moerun__export_check(target));
   const format *format_of = find_format(target, &path);
   MOERUN_TRY(format_of->print(&text, placement));
-  MOERUN_TRY(moerun__file_write(path, text.bytes, text.count));
+  MOERUN_TRY(moerun__outputs_put(outputs, path, text.bytes, text.count));
 done:
   moerun__text_clear(&text);
   return status;

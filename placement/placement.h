@@ -3,6 +3,7 @@
 #ifndef MOERUN_PLACEMENT_H
 #define MOERUN_PLACEMENT_H
 
+#include "runtime/base/output.h"
 #include "runtime/base/status.h"
 
 /* Sizes beyond these are refused, so that no product of them overflows. */
@@ -75,5 +76,8 @@ moerun_status moerun__placement_check(const moerun_placement *placement);
 /* From and to JSON text; origin names the text in messages. */
 moerun_status moerun__placement_parse(moerun_placement **out, const char *text,
                                       size_t bytes, const char *origin);
+/* One of the outputs, as moerun_placement_save writes it. */
+moerun_status moerun__placement_put(const moerun_placement *placement,
+                                    moerun__outputs *outputs, const char *path);
 
 #endif

@@ -292,7 +292,8 @@ done:
   return status;
 }
 
-moerun_status moerun_placement_save(const moerun_placement *placement,
+moerun_status moerun__placement_put(const moerun_placement *placement,
+                                    moerun__outputs *outputs,
                                     const char *path) {
   moerun_status status = MOERUN_OK;
   moerun__text text = {0};
@@ -320,8 +321,19 @@ moerun_status moerun_placement_save(const moerun_placement *placement,
   MOERUN_REQUIRE(text.count <= FILE_LIMIT, MOERUN_ERR_INVALID,
                  "%s: expected a placement of at most %d bytes, found %zu",
                  path, FILE_LIMIT, text.count);
-  MOERUN_TRY(moerun__file_write(path, text.bytes, text.count));
+  MOERUN_TRY(moerun__outputs_put(outputs, path, text.bytes, text.count));
 done:
   moerun__text_clear(&text);
+  return status;
+}
+
+moerun_status moerun_placement_save(const moerun_placement *placement,
+                                    const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__outputs outputs = {0};
+  MOERUN_TRY(moerun__placement_put(placement, &outputs, path));
+  MOERUN_TRY(moerun__outputs_commit(&outputs));
+done:
+  moerun__outputs_clear(&outputs);
   return status;
 }

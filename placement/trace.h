@@ -3,6 +3,7 @@
 #ifndef MOERUN_PLACEMENT_TRACE_H
 #define MOERUN_PLACEMENT_TRACE_H
 
+#include "runtime/base/output.h"
 #include "runtime/base/status.h"
 
 /* Ids are 16 bits. */
@@ -64,8 +65,9 @@ uint64_t moerun__trace_digest(const moerun__trace *trace);
  * does not say; 0: largest id + 1. See placement/README.md. */
 moerun_status moerun__trace_load(moerun__trace **out, const char *path,
                                  int32_t num_experts);
-/* NAME.npy as int16 and NAME.json beside it, each replaced as a whole. */
-moerun_status moerun__trace_save(const moerun__trace *trace, const char *path);
+/* NAME.npy as int16 and NAME.json beside it, two of the outputs. */
+moerun_status moerun__trace_save(const moerun__trace *trace,
+                                 moerun__outputs *outputs, const char *path);
 
 /* What stands beside an array whose N, L and K are in the trace already (and
  * E, where it was given; else 0): fills in the rest. */

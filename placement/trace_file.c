@@ -279,21 +279,20 @@ done:
 
 /* ---- Save ------------------------------------------------------------------ */
 
-static moerun_status save_array(const moerun__trace *trace, const char *path) {
+static moerun_status save_array(const moerun__trace *trace,
+                                moerun__outputs *outputs, const char *path) {
   moerun_status status = MOERUN_OK;
-  moerun__npy_writer *writer = NULL;
-  moerun__text temporary = {0};
+  int file = -1;
   const moerun__npy_shape shape = {
-      MOERUN_NPY_I16, 3, {0, trace->num_layers, trace->num_terms}};
-  MOERUN_TRY(moerun__text_print(&temporary, "%s.tmp", path));
-  MOERUN_TRY(moerun__npy_writer_create(&writer, &shape, temporary.bytes));
-  MOERUN_TRY(moerun__npy_append(writer, trace->ids, trace->num_tokens));
-  MOERUN_TRY(moerun__npy_writer_end(writer));
-  MOERUN_TRY(moerun__file_replace(temporary.bytes, path));
+      MOERUN_NPY_I16,
+      3,
+      {trace->num_tokens, trace->num_layers, trace->num_terms}};
+  MOERUN_TRY(moerun__outputs_begin(outputs, &file, path));
+  MOERUN_TRY(moerun__npy_put_header(file, &shape, path));
+  MOERUN_TRY(moerun__file_put(
+      file, trace->ids, (size_t)moerun__npy_count(&shape) * sizeof *trace->ids,
+      path));
 done:
-  if (status != MOERUN_OK && writer != NULL) (void)remove(temporary.bytes);
-  moerun__npy_writer_destroy(writer);
-  moerun__text_clear(&temporary);
   return status;
 }
 
@@ -312,6 +311,7 @@ done:
 }
 
 static moerun_status save_description(const moerun__trace *trace,
+                                      moerun__outputs *outputs,
                                       const char *path) {
   moerun_status status = MOERUN_OK;
   moerun__text text = {0};
@@ -332,13 +332,14 @@ static moerun_status save_description(const moerun__trace *trace,
                                   (long long)trace->sequence_offset[s + 1]));
   }
   MOERUN_TRY(moerun__text_print(&text, "]}\n"));
-  MOERUN_TRY(moerun__file_write(path, text.bytes, text.count));
+  MOERUN_TRY(moerun__outputs_put(outputs, path, text.bytes, text.count));
 done:
   moerun__text_clear(&text);
   return status;
 }
 
-moerun_status moerun__trace_save(const moerun__trace *trace, const char *path) {
+moerun_status moerun__trace_save(const moerun__trace *trace,
+                                 moerun__outputs *outputs, const char *path) {
   moerun_status status = MOERUN_OK;
   moerun__text description = {0};
   const size_t length = strlen(path);
@@ -347,8 +348,8 @@ moerun_status moerun__trace_save(const moerun__trace *trace, const char *path) {
   MOERUN_TRY(moerun__trace_check(trace, path));
   MOERUN_TRY(moerun__text_append(&description, path, length - 4));
   MOERUN_TRY(moerun__text_print(&description, ".json"));
-  MOERUN_TRY(save_array(trace, path));
-  MOERUN_TRY(save_description(trace, description.bytes));
+  MOERUN_TRY(save_array(trace, outputs, path));
+  MOERUN_TRY(save_description(trace, outputs, description.bytes));
 done:
   moerun__text_clear(&description);
   return status;

@@ -31,14 +31,12 @@
 #include "runtime/base/number.h"
 #include "runtime/base/rng.h"
 #include "runtime/shard.h"
+#include "runtime/synth_folder.h"
 #include "runtime/synth_json.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -64,9 +62,7 @@ typedef struct synth_entry {
 typedef struct synth_writer {
   const moerun__synth_options *options;
   moerun__model_config config;
-  char *folder; /* path.tmp */
-  char *name;   /* a file in it; room for the longest */
-  size_t name_bytes;
+  moerun__synth_folder folder;
   size_t num_entries;
   synth_entry *entries; /* NULL while they are counted */
   int32_t num_files;
@@ -129,7 +125,7 @@ static moerun_status put_elements(const synth_writer *writer, int32_t count,
   }
   return moerun__file_put(file, writer->elements,
                           (size_t)count * moerun__dtype_bytes(dtype),
-                          writer->name);
+                          writer->folder.label.bytes);
 }
 
 static moerun_status put_tensor(synth_writer *writer, moerun__role role,
@@ -379,16 +375,28 @@ static void weight_file_name(char out[FILE_NAME], const synth_writer *writer,
   }
 }
 
-/* writer->name = folder/base */
-static void set_name(synth_writer *writer, const char *base) {
-  (void)snprintf(writer->name, writer->name_bytes, "%s/%s", writer->folder,
-                 base);
+/* Late errors of network file systems. */
+static moerun_status close_file(int *file, const char *name) {
+  moerun_status status = MOERUN_OK;
+  const int closed = close(*file);
+  *file = -1;
+  MOERUN_REQUIRE(closed == 0, MOERUN_ERR_IO, "%s: cannot be written: %s", name,
+                 moerun__file_reason());
+done:
+  return status;
 }
 
-static moerun_status write_text(synth_writer *writer, const char *base,
-                                moerun__text *text) {
-  set_name(writer, base);
-  return moerun__file_write(writer->name, text->bytes, text->count);
+static moerun_status write_text(synth_writer *writer, const char *name,
+                                const moerun__text *text) {
+  moerun_status status = MOERUN_OK;
+  int file = -1;
+  MOERUN_TRY(moerun__synth_folder_create(&file, &writer->folder, name));
+  MOERUN_TRY(moerun__file_put(file, text->bytes, text->count,
+                              writer->folder.label.bytes));
+  MOERUN_TRY(close_file(&file, writer->folder.label.bytes));
+done:
+  if (file >= 0) (void)close(file);
+  return status;
 }
 
 /* Entries begin .. end - 1 as a header, padded to 8 bytes as the format asks. */
@@ -427,28 +435,22 @@ static moerun_status write_weights(synth_writer *writer, int32_t f,
                                    size_t begin, size_t end) {
   moerun_status status = MOERUN_OK;
   moerun__text header = {0};
-  char base[FILE_NAME];
+  char name[FILE_NAME];
   unsigned char length[8];
   int file = -1;
-  weight_file_name(base, writer, f);
-  set_name(writer, base);
+  weight_file_name(name, writer, f);
   MOERUN_TRY(print_header(&header, writer, begin, end));
   for (int i = 0; i < 8; i++) {
     length[i] = (unsigned char)((uint64_t)header.count >> (8 * i));
   }
-  file = open(writer->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
-                 writer->name, moerun__file_reason());
-  MOERUN_TRY(moerun__file_put(file, length, sizeof length, writer->name));
-  MOERUN_TRY(moerun__file_put(file, header.bytes, header.count, writer->name));
+  MOERUN_TRY(moerun__synth_folder_create(&file, &writer->folder, name));
+  const char *label = writer->folder.label.bytes;
+  MOERUN_TRY(moerun__file_put(file, length, sizeof length, label));
+  MOERUN_TRY(moerun__file_put(file, header.bytes, header.count, label));
   for (size_t i = begin; i < end; i++) {
     MOERUN_TRY(put_entry(writer, &writer->entries[i], file));
   }
-  /* Late errors of network file systems. */
-  const int closed = close(file);
-  file = -1;
-  MOERUN_REQUIRE(closed == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
-                 writer->name, moerun__file_reason());
+  MOERUN_TRY(close_file(&file, label));
 done:
   if (file >= 0) (void)close(file);
   moerun__text_clear(&header);
@@ -504,23 +506,6 @@ done:
   return status;
 }
 
-static void remove_files(synth_writer *writer) {
-  static const char *const small[] = {"config.json", "generation_config.json",
-                                      "tokenizer.json",
-                                      "model.safetensors.index.json"};
-  for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
-    set_name(writer, small[i]);
-    (void)unlink(writer->name);
-  }
-  for (int32_t f = 0; f < writer->num_files; f++) {
-    char base[FILE_NAME];
-    weight_file_name(base, writer, f);
-    set_name(writer, base);
-    (void)unlink(writer->name);
-  }
-  (void)rmdir(writer->folder);
-}
-
 /* ---- All together -------------------------------------------------------------------- */
 
 /* Sizes, the list of tensors, buffers; nothing on disk yet. */
@@ -542,10 +527,6 @@ static moerun_status writer_begin(synth_writer *writer, moerun__text *config) {
                            sizeof *writer->entries));
   MOERUN_TRY(list_model(writer));
   MOERUN_TRY(deal_files(writer));
-  writer->name_bytes = strlen(options->path) + FILE_NAME + sizeof ".tmp/";
-  MOERUN_TRY(moerun__alloc(&writer->folder, writer->name_bytes, 1));
-  MOERUN_TRY(moerun__alloc(&writer->name, writer->name_bytes, 1));
-  (void)snprintf(writer->folder, writer->name_bytes, "%s.tmp", options->path);
   MOERUN_TRY(moerun__alloc_unset(&writer->words, PIECE, sizeof *writer->words));
   MOERUN_TRY(moerun__alloc_unset(&writer->elements, PIECE,
                                  moerun__dtype_bytes(options->dtype)));
@@ -558,26 +539,16 @@ moerun_status moerun__synth_write(const moerun__synth_options *options) {
   moerun_status status = MOERUN_OK;
   synth_writer writer = {.options = options};
   moerun__text config = {0};
-  struct stat facts;
-  int created = 0;
   MOERUN_TRY(writer_begin(&writer, &config));
-  MOERUN_REQUIRE(lstat(options->path, &facts) != 0 && errno == ENOENT,
-                 MOERUN_ERR_IO, "%s: cannot be created: it exists already",
-                 options->path);
-  created = mkdir(writer.folder, 0777) == 0;
-  MOERUN_REQUIRE(created, MOERUN_ERR_IO, "%s: cannot be created: %s",
-                 writer.folder, moerun__file_reason());
+  MOERUN_TRY(moerun__synth_folder_begin(&writer.folder, options->path,
+                                        options->overwrite));
   MOERUN_TRY(write_files(&writer, &config));
-  MOERUN_REQUIRE(rename(writer.folder, options->path) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be created: %s", options->path,
-                 moerun__file_reason());
+  MOERUN_TRY(moerun__synth_folder_end(&writer.folder));
 done:
-  if (status != MOERUN_OK && created) remove_files(&writer);
+  moerun__synth_folder_clear(&writer.folder);
   moerun__text_clear(&config);
   moerun__model_config_clear(&writer.config);
   moerun__free(writer.entries);
-  moerun__free(writer.folder);
-  moerun__free(writer.name);
   moerun__free(writer.words);
   moerun__free(writer.elements);
   return status;

@@ -8,7 +8,7 @@
 #include "runtime/base/tensor.h"
 
 typedef struct moerun__synth_options {
-  const char *path; /* folder to create; must not exist yet    */
+  const char *path; /* folder to create                        */
   const char *arch; /* "qwen3_moe", … : a row of arch_rows.c   */
   uint64_t seed;
   moerun__dtype dtype;
@@ -32,9 +32,12 @@ typedef struct moerun__synth_options {
   int32_t vocab_size;     /* from 258 on with a byte-level tokenizer.json     */
   int32_t max_positions;  /* 0: 4096                                          */
   int32_t tied_head;
+  int32_t
+      overwrite; /* replace an existing folder, if synth could have made it */
 } moerun__synth_options;
 
-/* Writes path.tmp and renames it, so that `path` is whole or absent. Takes
+/* Writes a folder beside `path` and renames it, so that `path` is whole or
+ * absent. Takes
  * about a MiB of memory, and some more per thousand tensors. Sizes are checked
  * as those of a config.json are, and messages name its keys. */
 moerun_status moerun__synth_write(const moerun__synth_options *options);

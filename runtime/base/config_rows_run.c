@@ -47,8 +47,7 @@ const moerun__config_group moerun__config_input = GROUP("Input", input);
 static const moerun__config_row output[] = {
     TEXT_ROW("output", "path", RUNS, 0,
              "JSONL file of the results. Without it they go to stdout."),
-    TEXT_ROW("output", "path", SYNTH, SYNTH,
-             "Folder of the new model; it must not exist."),
+    TEXT_ROW("output", "path", SYNTH, SYNTH, "Folder of the new model."),
     TEXT_ROW("output", "path", PLACE, 0,
              "Placement file to write, for `moerun run --placement`."),
     TEXT_ROW("trace", "file", PROFILE, PROFILE,
@@ -57,7 +56,9 @@ static const moerun__config_row output[] = {
     BOOL_ROW("resume", RUNS,
              "Keep the results that --output holds already and go on with "
              "the requests that are missing."),
-    BOOL_ROW("overwrite", RUNS, "Replace --output if it exists."),
+    BOOL_ROW("overwrite", RUNS | SYNTH | PLACE,
+             "Replace files that exist. Without it an output that exists "
+             "already is an error."),
     TEXT_ROW("metrics", "file", RUNS, 0,
              "JSON file for times, bytes and loads of this run."),
     TEXT_ROW("json", "file", PLACE, 0,

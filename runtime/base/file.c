@@ -1,6 +1,7 @@
 #include "runtime/base/file.h"
 
 #include "runtime/base/memory.h"
+#include "runtime/base/output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,15 +12,28 @@
 
 /* strerror_r would do, but it has two signatures. */
 const char *moerun__file_reason(void) {
-  return errno == ENOENT    ? "no such file or directory"
-         : errno == EACCES  ? "permission denied"
-         : errno == EEXIST  ? "it exists already"
-         : errno == EISDIR  ? "it is a directory"
-         : errno == ENOTDIR ? "a part of the path is not a directory"
-         : errno == ENOSPC  ? "no space left on the device"
-         : errno == EMFILE  ? "too many files are open (ulimit -n)"
-         : errno == EROFS   ? "the file system is read-only"
-                            : "input/output error";
+  static const struct {
+    int number;
+    const char *words;
+  } reasons[] = {
+      {ENOENT, "no such file or directory"},
+      {EACCES, "permission denied"},
+      {EPERM, "operation not permitted"},
+      {EEXIST, "it exists already"},
+      {EISDIR, "it is a directory"},
+      {ENOTDIR, "a part of the path is not a directory"},
+      {ENAMETOOLONG, "the name is too long"},
+      {ELOOP, "too many symbolic links"},
+      {EFBIG, "file too large (ulimit -f, or the file system's limit)"},
+      {ENOSPC, "no space left on the device"},
+      {EDQUOT, "disk quota exceeded"},
+      {EPIPE, "broken pipe: its reader is gone"},
+      {EMFILE, "too many files are open (ulimit -n)"},
+      {EROFS, "the file system is read-only"}};
+  for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+    if (errno == reasons[i].number) return reasons[i].words;
+  }
+  return "input/output error";
 }
 
 int moerun__file_exists(const char *path) {
@@ -98,54 +112,13 @@ done:
   return status;
 }
 
-/* A device or a pipe, which renaming would replace by a file. */
-static int is_special(const char *path) {
-  struct stat facts;
-  return stat(path, &facts) == 0 && !S_ISREG(facts.st_mode) &&
-         !S_ISDIR(facts.st_mode);
-}
-
-moerun_status moerun__file_replace(const char *temporary, const char *path) {
-  moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(!is_special(path), MOERUN_ERR_IO,
-                 "%s: expected a regular file", path);
-  MOERUN_REQUIRE(rename(temporary, path) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be replaced: %s", path, moerun__file_reason());
-done:
-  return status;
-}
-
-static moerun_status write_special(const char *path, const void *content,
-                                   size_t bytes) {
-  moerun_status status = MOERUN_OK;
-  const int file = open(path, O_WRONLY | O_CLOEXEC);
-  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s", path,
-                 moerun__file_reason());
-  MOERUN_TRY(moerun__file_put(file, content, bytes, path));
-done:
-  if (file >= 0) (void)close(file);
-  return status;
-}
-
 moerun_status moerun__file_write(const char *path, const void *content,
                                  size_t bytes) {
   moerun_status status = MOERUN_OK;
-  char *temporary = NULL;
-  int file = -1;
-  if (is_special(path)) return write_special(path, content, bytes);
-  const size_t name_bytes = strlen(path) + sizeof ".tmp";
-  MOERUN_TRY(moerun__alloc(&temporary, name_bytes, 1));
-  (void)snprintf(temporary, name_bytes, "%s.tmp", path);
-  file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
-                 temporary, moerun__file_reason());
-  MOERUN_TRY(moerun__file_put(file, content, bytes, temporary));
-  MOERUN_REQUIRE(fsync(file) == 0, MOERUN_ERR_IO, "%s: cannot be written: %s",
-                 temporary, moerun__file_reason());
-  MOERUN_TRY(moerun__file_replace(temporary, path));
+  moerun__outputs outputs = {0};
+  MOERUN_TRY(moerun__outputs_put(&outputs, path, content, bytes));
+  MOERUN_TRY(moerun__outputs_commit(&outputs));
 done:
-  if (file >= 0) (void)close(file);
-  if (status != MOERUN_OK && file >= 0) (void)unlink(temporary);
-  moerun__free(temporary);
+  moerun__outputs_clear(&outputs);
   return status;
 }

@@ -1,5 +1,5 @@
-/* Whole small files in, whole files out atomically, and the parts that other
- * readers and writers are made of. */
+/* Whole small files in and out, and the parts that other readers and writers
+ * are made of. */
 #ifndef MOERUN_BASE_FILE_H
 #define MOERUN_BASE_FILE_H
 
@@ -9,13 +9,9 @@
  * *bytes and freed with moerun__free. */
 moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
                                 size_t limit_bytes);
-/* Writes path.tmp, syncs it and renames it over path: readers see the old
- * file or the new one, never a part. What is there and no file, such as
- * /dev/stdout, is written to as it is. */
+/* Writes one output by itself (output.h). */
 moerun_status moerun__file_write(const char *path, const void *content,
                                  size_t bytes);
-/* Renames `temporary` over `path`, unless that is a device or a pipe. */
-moerun_status moerun__file_replace(const char *temporary, const char *path);
 
 /* Whether there is something of this name. */
 int moerun__file_exists(const char *path);

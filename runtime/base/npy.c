@@ -4,10 +4,7 @@
  * against the size of the file before anything is allocated or read. An array in
  * Fortran order is read as a whole when it is opened, because its elements stand
  * in the file in another order than callers ask for; of all others only the parts
- * asked for are read.
- *
- * The writer leaves a header of fixed width, blank and therefore unreadable,
- * and fills it in at the end: an interrupted file is never taken for whole. */
+ * asked for are read. */
 #include "runtime/base/npy.h"
 
 #include "runtime/base/file.h"
@@ -42,13 +39,6 @@ struct moerun__npy_reader {
   int is_swapped; /* big-endian */
   int is_fortran; /* until `elements` has them in C order */
   char *elements; /* NULL: they are read from the file */
-};
-
-struct moerun__npy_writer {
-  int file;
-  char *path;
-  moerun__npy_shape shape; /* dim[0]: rows so far */
-  size_t row_bytes;
 };
 
 size_t moerun__npy_type_bytes(moerun__npy_type type) {
@@ -480,51 +470,15 @@ void moerun__npy_close(moerun__npy_reader *reader) {
 
 /* ---- Writer -------------------------------------------------------------------- */
 
-moerun_status moerun__npy_writer_create(moerun__npy_writer **out,
-                                        const moerun__npy_shape *shape,
-                                        const char *path) {
+moerun_status moerun__npy_put_header(int file, const moerun__npy_shape *shape,
+                                     const char *path) {
   moerun_status status = MOERUN_OK;
-  moerun__npy_writer *writer = NULL;
-  char blank[WRITTEN_HEADER] = "";
-  *out = NULL;
-  MOERUN_REQUIRE(shape->num_dims >= 1 && shape->num_dims <= MOERUN_NPY_DIMS,
-                 MOERUN_ERR_INVALID, "%s: an array of %d dimensions", path,
-                 shape->num_dims);
-  MOERUN_TRY(moerun__alloc(&writer, 1, sizeof *writer));
-  writer->file = -1;
-  writer->shape = *shape;
-  writer->shape.dim[0] = 1;
-  writer->row_bytes = (size_t)moerun__npy_count(&writer->shape) *
-                      moerun__npy_type_bytes(shape->type);
-  writer->shape.dim[0] = 0;
-  MOERUN_TRY(moerun__copy_text(&writer->path, path));
-  writer->file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  MOERUN_REQUIRE(writer->file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
-                 path, moerun__file_reason());
-  MOERUN_TRY(moerun__file_put(writer->file, blank, sizeof blank, path));
-  *out = writer;
-  writer = NULL;
-done:
-  moerun__npy_writer_destroy(writer);
-  return status;
-}
-
-moerun_status moerun__npy_append(moerun__npy_writer *writer, const void *rows,
-                                 int64_t num_rows) {
-  moerun_status status = MOERUN_OK;
-  MOERUN_TRY(moerun__file_put(
-      writer->file, rows, (size_t)num_rows * writer->row_bytes, writer->path));
-  writer->shape.dim[0] += num_rows;
-done:
-  return status;
-}
-
-moerun_status moerun__npy_writer_end(moerun__npy_writer *writer) {
-  moerun_status status = MOERUN_OK;
-  const moerun__npy_shape *shape = &writer->shape;
   char header[WRITTEN_HEADER + 1] = "";
   char numbers[MOERUN_NPY_DIMS * 24] = "";
   size_t used = 0;
+  MOERUN_REQUIRE(shape->num_dims >= 1 && shape->num_dims <= MOERUN_NPY_DIMS,
+                 MOERUN_ERR_INVALID, "%s: an array of %d dimensions", path,
+                 shape->num_dims);
   for (int i = 0; i < shape->num_dims; i++) {
     const char *gap = i + 1 < shape->num_dims ? ", " : i == 0 ? "," : "";
     used += (size_t)snprintf(numbers + used, sizeof numbers - used, "%lld%s",
@@ -542,22 +496,7 @@ moerun_status moerun__npy_writer_end(moerun__npy_writer *writer) {
                moerun__npy_type_name(shape->type), numbers);
   memset(dictionary + used_by_text, ' ', (size_t)(length - used_by_text));
   dictionary[length - 1] = '\n';
-  MOERUN_REQUIRE(fdatasync(writer->file) == 0 &&
-                     lseek(writer->file, 0, SEEK_SET) == 0,
-                 MOERUN_ERR_IO, "%s: cannot be written: %s", writer->path,
-                 moerun__file_reason());
-  MOERUN_TRY(
-      moerun__file_put(writer->file, header, WRITTEN_HEADER, writer->path));
-  MOERUN_REQUIRE(fsync(writer->file) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be written: %s", writer->path,
-                 moerun__file_reason());
+  MOERUN_TRY(moerun__file_put(file, header, WRITTEN_HEADER, path));
 done:
   return status;
-}
-
-void moerun__npy_writer_destroy(moerun__npy_writer *writer) {
-  if (writer == NULL) return;
-  if (writer->file >= 0) (void)close(writer->file);
-  moerun__free(writer->path);
-  moerun__free(writer);
 }

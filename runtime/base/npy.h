@@ -62,21 +62,11 @@ moerun_status moerun__npy_read_integers(const moerun__npy_reader *reader,
                                         int64_t count);
 void moerun__npy_close(moerun__npy_reader *reader);
 
-/* ---- Writer: rows are appended, their number is entered at the end ----------- */
+/* ---- Writer ------------------------------------------------------------------ */
 
-typedef struct moerun__npy_writer moerun__npy_writer;
-
-/* Begins a new file at `path`; an existing one is replaced. dim[0] of shape is
- * not known yet and not read. */
-moerun_status moerun__npy_writer_create(moerun__npy_writer **out,
-                                        const moerun__npy_shape *shape,
-                                        const char *path);
-/* num_rows times dim[1] * dim[2] * ... elements. */
-moerun_status moerun__npy_append(moerun__npy_writer *writer, const void *rows,
-                                 int64_t num_rows);
-/* Enters the number of rows and brings the file to disk; the array cannot be
- * opened before. */
-moerun_status moerun__npy_writer_end(moerun__npy_writer *writer);
-void moerun__npy_writer_destroy(moerun__npy_writer *writer);
+/* Writes what stands in front of the elements, which the caller puts behind it
+ * in C order. `path` is for messages. */
+moerun_status moerun__npy_put_header(int file, const moerun__npy_shape *shape,
+                                     const char *path);
 
 #endif

@@ -100,7 +100,11 @@ expect 66 '/nowhere: cannot be opened: no such file' info --config /nowhere
 expect 0 '' synth --output "$scratch/model" --layers 1 --experts 5 \
   --hidden 32 --heads 2 --expert-width 16 --log-level error
 expect 0 'experts       5 a layer' info --model "$scratch/model"
-expect 74 'cannot be created: it exists already' synth --output "$scratch/model"
+expect 65 'exists already: --overwrite replaces it' \
+  synth --output "$scratch/model/"
+expect 0 '' synth --output "$scratch/model/" --layers 1 --experts 6 \
+  --hidden 32 --heads 2 --expert-width 16 --log-level error --overwrite
+expect 0 'experts       6 a layer' info --model "$scratch/model"
 expect 65 'key "head_dim": expected an even head width, found 73' \
   synth --output "$scratch/other" --heads 7
 [ ! -e "$scratch/other" ] || { echo "a refused model was left"; failures=1; }

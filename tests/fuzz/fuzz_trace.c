@@ -4,6 +4,7 @@
 #include "placement/trace.h"
 #include "runtime/base/file.h"
 #include "support/fuzz.h"
+#include "support/trace_save.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,7 +52,7 @@ static void save(const moerun__trace *trace) {
   char path[PATH_BYTES];
   moerun__trace *again = NULL;
   name_file(path, ".saved.npy");
-  if (moerun__trace_save(trace, path) != MOERUN_OK ||
+  if (trace_save(trace, path) != MOERUN_OK ||
       moerun__trace_load(&again, path, 0) != MOERUN_OK ||
       moerun__trace_digest(trace) != moerun__trace_digest(again)) {
     abort();

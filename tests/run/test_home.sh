@@ -4,6 +4,7 @@
 # that add up, and a trace that place and --replace-every read.
 set -u
 . "$(dirname "$0")/common.sh"
+export MOERUN_OVERWRITE=true # names are used again
 cd "$scratch" || exit 1
 
 # number KEY FILE: the first value of the key.

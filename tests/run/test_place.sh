@@ -3,6 +3,7 @@
 # that the transport counts are the ones predicted. Then what place refuses.
 set -u
 . "$(dirname "$0")/common.sh"
+export MOERUN_OVERWRITE=true # names are used again
 cd "$scratch" || exit 1
 
 # number KEY FILE: the first value of the key.

@@ -80,7 +80,7 @@ grep -q 'has bos_token_id 256, the tokenizer.s bos token is 257, which' err ||
 { prompts 5 | sed '2s/"prompt"/"promt"/; 4s/number/number\\u0000/'; } > wrong
 for ranks in 0 3; do
   on $ranks run --model "$model" --prompts wrong --output w$ranks \
-    --bad-lines report --metrics m
+    --bad-lines report --metrics m --overwrite
   [ $? = 65 ] || complain "--bad-lines report: expected 65"
   grep -qF '2 of 5 requests were wrong and have "error" in place' err ||
     complain "expected a line on wrong requests"
@@ -139,7 +139,7 @@ lossy() {
   file=$1
   shift
   succeed 2 run --model "$model" --score text --capacity 1 \
-    --capacity-level expert --metrics lossy.json "$@"
+    --capacity-level expert --metrics lossy.json --overwrite "$@"
   grep -q '"dropped": [1-9]' lossy.json || complain "nothing dropped by $*"
   grep perplexity out > "$file"
 }
@@ -165,7 +165,9 @@ grep -v '"rank":\|"num_ranks":' b.json | diff a.description - ||
   complain "a.json and b.json differ beyond the ranks"
 same one f
 same one g
-[ ! -e a.npy.partial ] || complain "a.npy.partial was left"
+for left in ./*.tmp; do
+  [ ! -e "$left" ] || complain "$left was left"
+done
 
 # Experts that move between steps change nothing but the traffic.
 head -c 880 "$demo/text.txt" | tr '\n"\\' '   ' > text
@@ -177,7 +179,7 @@ while [ "$i" -lt 14 ]; do
 done | paste -d ' ' - - > long
 succeed 1 run --model "$model" --prompts long --output h
 succeed 3 run --model "$model" --prompts long --output k --replace-every 6 \
-  --replace-window 16384 --metrics m --balance off
+  --replace-window 16384 --metrics m --overwrite --balance off
 same h k
 says 'replacement      moves after'
 replaced() {

@@ -4,6 +4,7 @@
 # ranks, whatever is limited, moved or rounded.
 set -u
 . "$(dirname "$0")/common.sh"
+export MOERUN_OVERWRITE=true # names are used again
 cd "$scratch" || exit 1
 
 prompts 12 > prompts

@@ -5,6 +5,7 @@
 #include "runtime/base/file.h"
 #include "support/cmocka.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,26 @@ static inline void scratch_create(char path[SCRATCH_PATH]) {
 
 static inline void scratch_write(const char *path, const char *text) {
   assert_int_equal(moerun__file_write(path, text, strlen(text)), MOERUN_OK);
+}
+
+/* Temporary files beside `path` that would have got its name. */
+static inline int temporaries_of(const char *path) {
+  char folder[4096];
+  const char *slash = strrchr(path, '/');
+  assert_non_null(slash);
+  const size_t length = strlen(slash + 1);
+  (void)snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+  DIR *list = opendir(folder);
+  const struct dirent *entry = NULL;
+  int count = 0;
+  assert_non_null(list);
+  while ((entry = readdir(list)) != NULL) {
+    count += strncmp(entry->d_name, slash + 1, length) == 0 &&
+             entry->d_name[length] == '.' &&
+             strstr(entry->d_name + length, ".tmp") != NULL;
+  }
+  (void)closedir(list);
+  return count;
 }
 
 /* The last error must contain `words`. */

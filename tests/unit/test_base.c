@@ -134,31 +134,6 @@ static void files_are_whole_or_refused(void **state) {
   (void)unlink(path);
 }
 
-/* A pipe stands for /dev/stdout and /dev/null, which root could replace. */
-static void devices_are_not_replaced(void **state) {
-  (void)state;
-  char path[] = "/tmp/moerun_test_XXXXXX";
-  char other[] = "/tmp/moerun_test_XXXXXX";
-  char found[8] = "";
-  struct stat facts;
-  (void)close(mkstemp(path));
-  (void)close(mkstemp(other));
-  (void)unlink(path);
-  assert_int_equal(mkfifo(path, 0600), 0);
-  const int end = open(path, O_RDWR | O_NONBLOCK);
-  assert_true(end >= 0);
-  assert_int_equal(moerun__file_write(path, "hello", 5), MOERUN_OK);
-  assert_int_equal(read(end, found, sizeof found), 5);
-  assert_string_equal(found, "hello");
-  assert_int_equal(moerun__file_replace(other, path), MOERUN_ERR_IO);
-  assert_non_null(strstr(moerun_last_error(), "expected a regular file"));
-  assert_int_equal(stat(path, &facts), 0);
-  assert_true(S_ISFIFO(facts.st_mode));
-  (void)close(end);
-  (void)unlink(path);
-  (void)unlink(other);
-}
-
 static void half_precision_round_trips(void **state) {
   (void)state;
   for (uint32_t h = 0; h < 65536; h++) {
@@ -230,7 +205,6 @@ int main(void) {
       cmocka_unit_test(json_messages_name_file_key_and_values),
       cmocka_unit_test(json_rejects_duplicates_and_garbage),
       cmocka_unit_test(files_are_whole_or_refused),
-      cmocka_unit_test(devices_are_not_replaced),
       cmocka_unit_test(half_precision_round_trips),
       cmocka_unit_test(sound_numbers_are_told_from_others),
       cmocka_unit_test(philox_matches_published_vectors),

@@ -251,6 +251,14 @@ static void assert_map(const moerun_placement *placement, json_t *root) {
   assert_int_equal(slots, replicas);
 }
 
+static moerun_status export_to(const moerun_placement *placement,
+                               const char *target) {
+  moerun__outputs outputs = {0};
+  moerun_status status = moerun__placement_export(placement, &outputs, target);
+  if (status == MOERUN_OK) status = moerun__outputs_commit(&outputs);
+  return status;
+}
+
 static void maps_of_slots(void **state) {
   (void)state;
   char target[TEMP_PATH + 16];
@@ -261,7 +269,7 @@ static void maps_of_slots(void **state) {
     moerun_placement *placement =
         shuffled(&from, draw_int(&from, 1, 3), R * draw_int(&from, 1, 4), R);
     json_t *root = NULL;
-    assert_int_equal(moerun__placement_export(placement, target), MOERUN_OK);
+    assert_int_equal(export_to(placement, target), MOERUN_OK);
     assert_int_equal(moerun__json_load(&root, path, TEXT_BYTES), MOERUN_OK);
     assert_map(placement, root);
     json_decref(root);
@@ -281,15 +289,14 @@ static void maps_may_hold_replicas(void **state) {
   assert_int_equal(
       moerun__placement_create(&placement, 1, 3, 2, offset, rank_of, "given"),
       MOERUN_OK);
-  assert_int_equal(moerun__placement_export(placement, target), MOERUN_OK);
+  assert_int_equal(export_to(placement, target), MOERUN_OK);
   assert_int_equal(moerun__file_read(&text, &bytes, path, TEXT_BYTES),
                    MOERUN_OK);
   assert_string_equal(text,
                       "{\"physical_to_logical_map\": [\n[0, 1, 0, 2]]}\n");
   moerun__free(text);
   (void)snprintf(target, sizeof target, "exflow:%s", path);
-  assert_int_equal(moerun__placement_export(placement, target),
-                   MOERUN_ERR_INVALID);
+  assert_int_equal(export_to(placement, target), MOERUN_ERR_INVALID);
   assert_string_equal(moerun_last_error(),
                       "--export exflow: expected one replica of each expert, "
                       "found 2 of expert 0 in layer 0");
@@ -306,7 +313,7 @@ static void tables_of_experts_and_nodes(void **state) {
   (void)snprintf(target, sizeof target, "exflow:%s", path);
   assert_int_equal(moerun_placement_create(&placement, 2, 2, 2, rank_of),
                    MOERUN_OK);
-  assert_int_equal(moerun__placement_export(placement, target), MOERUN_OK);
+  assert_int_equal(export_to(placement, target), MOERUN_OK);
   assert_int_equal(moerun__file_read(&text, &bytes, path, TEXT_BYTES),
                    MOERUN_OK);
   assert_string_equal(text, "Expert,Node\n0,1\n1,0\n2,0\n3,1\n");
@@ -323,8 +330,7 @@ static void what_a_format_cannot_say_is_refused(void **state) {
   (void)snprintf(target, sizeof target, "eplb:%s", path);
   assert_int_equal(moerun_placement_create(&placement, 2, 3, 2, rank_of),
                    MOERUN_OK);
-  assert_int_equal(moerun__placement_export(placement, target),
-                   MOERUN_ERR_INVALID);
+  assert_int_equal(export_to(placement, target), MOERUN_ERR_INVALID);
   assert_string_equal(moerun_last_error(),
                       "--export eplb: expected as many experts on every rank "
                       "in every layer, found 2 in layer 0 on rank 0 and 1 in "
@@ -336,8 +342,7 @@ static void what_a_format_cannot_say_is_refused(void **state) {
     (void)snprintf(line, sizeof line,
                    "--export: expected eplb:PATH or exflow:PATH, found \"%s\"",
                    targets[i]);
-    assert_int_equal(moerun__placement_export(placement, targets[i]),
-                     MOERUN_ERR_INVALID);
+    assert_int_equal(export_to(placement, targets[i]), MOERUN_ERR_INVALID);
     assert_string_equal(moerun_last_error(), line);
   }
   moerun_placement_destroy(placement);

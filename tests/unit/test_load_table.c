@@ -4,6 +4,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
 #include "support/cmocka.h"
+#include "support/npy_file.h"
 #include "support/temp_dir.h"
 
 #include <math.h>
@@ -57,12 +58,8 @@ static void lists_are_read(void **state) {
 }
 
 static void write_array(moerun__npy_type type, const void *rows) {
-  moerun__npy_writer *writer = NULL;
-  const moerun__npy_shape shape = {type, 2, {0, 3}};
-  assert_int_equal(moerun__npy_writer_create(&writer, &shape, path), MOERUN_OK);
-  assert_int_equal(moerun__npy_append(writer, rows, 2), MOERUN_OK);
-  assert_int_equal(moerun__npy_writer_end(writer), MOERUN_OK);
-  moerun__npy_writer_destroy(writer);
+  const moerun__npy_shape shape = {type, 2, {2, 3}};
+  npy_file_write(path, &shape, rows);
 }
 
 static void arrays_are_read(void **state) {

@@ -336,11 +336,14 @@ static void nth_allocation_fails_cleanly(void **state) {
   char path[SCRATCH_PATH];
   const size_t live = moerun__alloc_live();
   moerun_status status = MOERUN_ERR_NOMEM;
+  moerun__outputs outputs = {0};
   scratch_create(path);
   long nth = 0;
   for (; status != MOERUN_OK && nth < 100; nth++) {
     moerun__alloc_fail_nth(nth);
-    status = moerun__metrics_save(path, &facts);
+    status = moerun__metrics_put(&outputs, path, &facts);
+    if (status == MOERUN_OK) status = moerun__outputs_commit(&outputs);
+    moerun__outputs_clear(&outputs);
     moerun__alloc_fail_nth(-1);
     assert_true(status == MOERUN_OK || status == MOERUN_ERR_NOMEM);
     assert_int_equal(moerun__alloc_live(), live);

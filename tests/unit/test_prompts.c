@@ -2,6 +2,7 @@
 #include "launch/prompts.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
+#include "support/npy_file.h"
 #include "support/scratch.h"
 
 static const char demo_model[] = MOERUN_TEST_DATA "/../../launch/demo/model";
@@ -317,14 +318,6 @@ static void digests_cover_what_matters(void **state) {
 
 /* ---- Arrays and windows -------------------------------------------------------------- */
 
-static void write_array(const moerun__npy_shape *shape, const int32_t *id) {
-  moerun__npy_writer *writer = NULL;
-  assert_int_equal(moerun__npy_writer_create(&writer, shape, path), MOERUN_OK);
-  assert_int_equal(moerun__npy_append(writer, id, shape->dim[0]), MOERUN_OK);
-  assert_int_equal(moerun__npy_writer_end(writer), MOERUN_OK);
-  moerun__npy_writer_destroy(writer);
-}
-
 static void rows_become_requests(void **state) {
   (void)state;
   static const int32_t id[] = {1, 2, 3, 4, -1, -9};
@@ -334,7 +327,7 @@ static void rows_become_requests(void **state) {
   moerun__prompt_options options = defaults();
   moerun__prompts *prompts = NULL;
   moerun__prompt prompt = {0};
-  write_array(&shape, id);
+  npy_file_write(path, &shape, id);
   assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),
                    MOERUN_OK);
   assert_int_equal(moerun__prompts_count(prompts), 2);
@@ -351,7 +344,7 @@ static void rows_become_requests(void **state) {
   expect_tokens(&prompt, with_bos, 2);
   moerun__prompts_destroy(prompts);
   options.tokens_bos = -1;
-  write_array(&flat, id);
+  npy_file_write(path, &flat, id);
   assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),
                    MOERUN_OK);
   assert_int_equal(moerun__prompts_count(prompts), 1);
@@ -372,7 +365,7 @@ static void expect_array_refused(const moerun__npy_shape *shape,
   const moerun__prompt_options options = defaults();
   const size_t live = moerun__alloc_live();
   moerun__prompts *prompts = NULL;
-  write_array(shape, id);
+  npy_file_write(path, shape, id);
   assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),
                    MOERUN_ERR_FORMAT);
   expect_words(words);
@@ -437,7 +430,7 @@ static void windows_begin_with_the_text(void **state) {
   expect_tokens(&prompt, want, 5);
   moerun__prompts_destroy(prompts);
   options.tokens_bos = 256;
-  write_array(&flat, id);
+  npy_file_write(path, &flat, id);
   assert_int_equal(moerun__prompts_open_score(&prompts, path, 4, &options),
                    MOERUN_OK);
   assert_int_equal(moerun__prompts_count(prompts), 2);
@@ -503,7 +496,7 @@ static void arrays_become_windows(void **state) {
   const moerun__prompt_options options = defaults();
   moerun__prompts *prompts = NULL;
   moerun__prompt prompt = {0};
-  write_array(&four, id);
+  npy_file_write(path, &four, id);
   assert_int_equal(moerun__prompts_open_score(&prompts, path, 3, &options),
                    MOERUN_OK);
   /* No bos for ids, so the last window of one token is left out. */
@@ -512,11 +505,11 @@ static void arrays_become_windows(void **state) {
   assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
   expect_tokens(&prompt, id, 3);
   moerun__prompts_destroy(prompts);
-  write_array(&five, id);
+  npy_file_write(path, &five, id);
   assert_int_equal(moerun__prompts_open_score(&prompts, path, 3, &options),
                    MOERUN_ERR_FORMAT);
   expect_words("element 4: expected an id of 0 to 271, found 272");
-  write_array(&rows, id);
+  npy_file_write(path, &rows, id);
   assert_int_equal(moerun__prompts_open_score(&prompts, path, 3, &options),
                    MOERUN_ERR_FORMAT);
   moerun__prompt_clear(&prompt);

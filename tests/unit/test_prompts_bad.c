@@ -2,6 +2,7 @@
 #include "launch/prompts.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
+#include "support/npy_file.h"
 #include "support/scratch.h"
 
 static const char demo_model[] = MOERUN_TEST_DATA "/../../launch/demo/model";
@@ -33,14 +34,6 @@ static moerun__prompt_options defaults(void) {
                                   .top_p = 0.75,
                                   .seed = 3,
                                   .run_digest = 99};
-}
-
-static void write_array(const moerun__npy_shape *shape, const int32_t *id) {
-  moerun__npy_writer *writer = NULL;
-  assert_int_equal(moerun__npy_writer_create(&writer, shape, path), MOERUN_OK);
-  assert_int_equal(moerun__npy_append(writer, id, shape->dim[0]), MOERUN_OK);
-  assert_int_equal(moerun__npy_writer_end(writer), MOERUN_OK);
-  moerun__npy_writer_destroy(writer);
 }
 
 static void expect_error(const moerun__prompts *prompts, int64_t index,
@@ -103,7 +96,7 @@ static void bad_rows_are_reported(void **state) {
   moerun__prompt_options options = defaults();
   moerun__prompts *prompts = NULL;
   options.reports_bad = 1;
-  write_array(&rows, id);
+  npy_file_write(path, &rows, id);
   assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),
                    MOERUN_OK);
   assert_int_equal(moerun__prompts_count(prompts), 3);

@@ -5,6 +5,7 @@
 #include "runtime/base/rng.h"
 #include "support/scratch.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -82,6 +83,13 @@ static void read_all(char **text, size_t *bytes) {
 }
 
 /* Finishes what is missing, in a random order, and ends. */
+static moerun_status end(moerun__results *results) {
+  moerun__outputs outputs = {0};
+  moerun_status status = moerun__results_end(results, &outputs);
+  if (status == MOERUN_OK) status = moerun__outputs_commit(&outputs);
+  return status;
+}
+
 static void finish(moerun__results *results, uint64_t round) {
   int64_t order[REQUESTS];
   for (uint32_t i = 0; i < REQUESTS; i++) {
@@ -97,7 +105,7 @@ static void finish(moerun__results *results, uint64_t round) {
     assert_int_equal(append(results, order[i]), MOERUN_OK);
   }
   assert_int_equal(moerun__results_count(results), REQUESTS);
-  assert_int_equal(moerun__results_end(results), MOERUN_OK);
+  assert_int_equal(end(results), MOERUN_OK);
 }
 
 static void make_reference(char **text, size_t *bytes) {
@@ -109,7 +117,7 @@ static void make_reference(char **text, size_t *bytes) {
   for (int64_t i = 0; i < REQUESTS; i++) {
     assert_int_equal(append(results, i), MOERUN_OK);
   }
-  assert_int_equal(moerun__results_end(results), MOERUN_OK);
+  assert_int_equal(end(results), MOERUN_OK);
   moerun__results_destroy(results);
   read_all(text, bytes);
 }
@@ -192,7 +200,32 @@ static void any_interruption_gives_the_same_bytes(void **state) {
   moerun__free(unordered);
 }
 
-/* Opening and refusing changes nothing. */
+/* A pipe stands for /dev/null and for what a shell puts in place of a file. */
+static void pipes_take_lines_as_they_come(void **state) {
+  (void)state;
+  const moerun__results_options options = {.path = path};
+  moerun__results *results = NULL;
+  char found[1 << 16] = "";
+  (void)unlink(path);
+  assert_int_equal(mkfifo(path, 0600), 0);
+  const int reader = open(path, O_RDWR | O_NONBLOCK);
+  assert_true(reader >= 0);
+  assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
+                   MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+  for (int64_t i = REQUESTS - 1; i >= 0; i--) {
+    assert_int_equal(append(results, i), MOERUN_OK);
+  }
+  assert_int_equal(end(results), MOERUN_OK);
+  moerun__results_destroy(results);
+  assert_true(read(reader, found, sizeof found - 1) > 0);
+  assert_memory_equal(found, "{\"index\":5,", 11);
+  assert_non_null(strstr(found, "\n{\"index\":4,"));
+  assert_non_null(strstr(found, "\n{\"index\":0,"));
+  (void)close(reader);
+  (void)unlink(path);
+}
+
 /* Errors stand in the place of results; to go on judges them anew, whether
  * they are right by now or not. */
 static void errors_hold_a_place(void **state) {
@@ -221,7 +254,7 @@ static void errors_hold_a_place(void **state) {
       if (moerun__results_has(results, i)) continue;
       assert_int_equal(append(results, i), MOERUN_OK);
     }
-    assert_int_equal(moerun__results_end(results), MOERUN_OK);
+    assert_int_equal(end(results), MOERUN_OK);
     moerun__results_destroy(results);
     read_all(&text, &bytes);
     const char *second = strchr(text, '\n') + 1;
@@ -235,6 +268,7 @@ static void errors_hold_a_place(void **state) {
   moerun__free(reference);
 }
 
+/* Opening and refusing changes nothing. */
 static void looking_does_not_touch(void **state) {
   (void)state;
   static const char torn[] = "{\"index\":0,";
@@ -308,14 +342,16 @@ static void bad_paths_are_named(void **state) {
   moerun__results *results = NULL;
   moerun__results_options options = {.path = "/nonexistent/x", .resume = 1};
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
-                   MOERUN_ERR_IO);
+                   MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results), MOERUN_ERR_IO);
+  moerun__results_destroy(results);
   assert_string_equal(moerun_last_error(),
                       "/nonexistent/x: cannot be created: no such file or "
                       "directory");
   options.path = "/dev/null";
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
                    MOERUN_ERR_IO);
-  expect_words("/dev/null: expected a regular file");
+  expect_words("/dev/null: expected a regular file for --resume");
   options.path = "/tmp";
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
                    MOERUN_ERR_IO);
@@ -389,7 +425,7 @@ static void unexpected_results_are_refused(void **state) {
   const moerun__completion beyond = {.index = REQUESTS};
   assert_int_equal(moerun__results_append(results, &beyond),
                    MOERUN_ERR_INVALID);
-  assert_int_equal(moerun__results_end(results), MOERUN_OK);
+  assert_int_equal(end(results), MOERUN_OK);
   moerun__results_destroy(results);
 }
 
@@ -411,7 +447,7 @@ static void scores_add_up_over_interruptions(void **state) {
     expect_words("is not a finite number");
     c.log_probability = value[i];
     assert_int_equal(moerun__results_append(results, &c), MOERUN_OK);
-    if (i == 0) assert_int_equal(moerun__results_end(results), MOERUN_OK);
+    if (i == 0) assert_int_equal(end(results), MOERUN_OK);
     const moerun__score score = moerun__results_score(results);
     double sum = 0;
     for (int k = i; k < 3; k++) {
@@ -461,6 +497,7 @@ int main(void) {
       cmocka_unit_test(lines_hold_what_they_should),
       cmocka_unit_test(any_interruption_gives_the_same_bytes),
       cmocka_unit_test(errors_hold_a_place),
+      cmocka_unit_test(pipes_take_lines_as_they_come),
       cmocka_unit_test(looking_does_not_touch),
       cmocka_unit_test(other_results_are_refused),
       cmocka_unit_test(bad_paths_are_named),

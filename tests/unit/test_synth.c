@@ -1,6 +1,7 @@
 /* Synthetic checkpoints: values against their definition, layouts against each
  * other, sizes of files, the popularity of experts, and what is refused. */
 #include "runtime/arch.h"
+#include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/shard.h"
@@ -522,14 +523,14 @@ static void refuses_and_leaves_nothing(void **state) {
     assert_int_equal(temp_dir_count(dir.path), 0);
   }
   assert_int_equal(moerun__synth_write(&options), MOERUN_OK);
-  assert_int_equal(moerun__synth_write(&options), MOERUN_ERR_IO);
-  (void)snprintf(line, sizeof line, "%s: cannot be created: it exists already",
-                 path);
+  assert_int_equal(moerun__synth_write(&options), MOERUN_ERR_INVALID);
+  (void)snprintf(line, sizeof line,
+                 "%s: exists already: --overwrite replaces it", path);
   assert_string_equal(moerun_last_error(), line);
   options.path = "/nonexistent/model";
   assert_int_equal(moerun__synth_write(&options), MOERUN_ERR_IO);
   assert_string_equal(moerun_last_error(),
-                      "/nonexistent/model.tmp: cannot be created: no such "
+                      "/nonexistent/model: cannot be created: no such "
                       "file or directory");
   temp_dir_remove(&dir);
 }

@@ -6,7 +6,9 @@
 #include "runtime/base/npy.h"
 #include "support/cmocka.h"
 #include "support/draw.h"
+#include "support/npy_file.h"
 #include "support/temp_dir.h"
+#include "support/trace_save.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +50,6 @@ static int empty_folder(void **state) {
 static void write_array(const char *path, moerun__npy_type type,
                         int32_t num_dims, const int64_t *dim,
                         const int64_t *value) {
-  moerun__npy_writer *writer = NULL;
   moerun__npy_shape shape = {.type = type, .num_dims = num_dims};
   char bytes[MOST * 8];
   memcpy(shape.dim, dim, (size_t)num_dims * sizeof *dim);
@@ -58,10 +59,7 @@ static void write_array(const char *path, moerun__npy_type type,
   for (int64_t i = 0; i < count; i++) { /* little-endian: the low bytes */
     memcpy(bytes + (size_t)i * size, &value[i], size);
   }
-  assert_int_equal(moerun__npy_writer_create(&writer, &shape, path), MOERUN_OK);
-  assert_int_equal(moerun__npy_append(writer, bytes, dim[0]), MOERUN_OK);
-  assert_int_equal(moerun__npy_writer_end(writer), MOERUN_OK);
-  moerun__npy_writer_destroy(writer);
+  npy_file_write(path, &shape, bytes);
 }
 
 static void write_text(const char *path, const char *text) {
@@ -241,7 +239,7 @@ static void saved_traces_come_back_equal(void **state) {
       first->home[1] = 4;
       first->num_ranks = 5;
     }
-    assert_int_equal(moerun__trace_save(first, npy_path), MOERUN_OK);
+    assert_int_equal(trace_save(first, npy_path), MOERUN_OK);
     assert_int_equal(moerun__trace_load(&second, npy_path, 0), MOERUN_OK);
     assert_int_equal(moerun__trace_digest(first), moerun__trace_digest(second));
     assert_int_equal(second->gate_order, i % 2);
@@ -544,7 +542,7 @@ static void missing_files_are_named(void **state) {
   assert_int_equal(moerun__trace_load(&trace, npy_path, -1),
                    MOERUN_ERR_INVALID);
   assert_int_equal(moerun__trace_create(&trace, 1, 1, 1, 1), MOERUN_OK);
-  assert_int_equal(moerun__trace_save(trace, json_path), MOERUN_ERR_INVALID);
+  assert_int_equal(trace_save(trace, json_path), MOERUN_ERR_INVALID);
   moerun__trace_destroy(trace);
 }
 
@@ -561,7 +559,7 @@ static void failed_allocations_leave_nothing_behind(void **state) {
     moerun__alloc_fail_nth(nth);
     moerun_status status = moerun__trace_load(&trace, npy_path, 0);
     if (status == MOERUN_OK) status = moerun__trace_select(&half, trace, 0, 2);
-    if (status == MOERUN_OK) status = moerun__trace_save(half, npy_path);
+    if (status == MOERUN_OK) status = trace_save(half, npy_path);
     moerun__alloc_fail_nth(-1);
     moerun__trace_destroy(trace);
     moerun__trace_destroy(half);

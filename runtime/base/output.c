@@ -1,0 +1,286 @@
+/* A link is followed by hand, a step at a time: what is renamed has to stand
+ * beside the last one's target, which need not exist yet, and on the way the
+ * names of this process's own streams are recognised. Those are written by
+ * their numbers: the kernel refuses to open /dev/stdout where it is a socket
+ * or another user's terminal, and would write a file from its start. */
+#include "runtime/base/output.h"
+
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/temporary.h"
+#include "runtime/base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+  MOST_LINKS = 40,
+  LINK_BYTES = 4096,
+  STICKY = 01000, /* S_ISVTX, which only X/Open's part of POSIX names */
+};
+
+/* ---- Targets ----------------------------------------------------------------- */
+
+/* The stream that a name stands for, or -1. */
+static int stream_of(const char *path) {
+  static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/"};
+  if (strcmp(path, "/dev/stdout") == 0) return STDOUT_FILENO;
+  if (strcmp(path, "/dev/stderr") == 0) return STDERR_FILENO;
+  for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+    const size_t length = strlen(folders[i]);
+    const char *number = path + length;
+    if (strncmp(path, folders[i], length) != 0) continue;
+    const size_t digits = strspn(number, "0123456789");
+    if (digits >= 1 && digits <= 6 && number[digits] == '\0') {
+      return (int)strtol(number, NULL, 10);
+    }
+  }
+  return -1;
+}
+
+/* Replaces *path, which is a link, by what it says. */
+static moerun_status follow(char **path, const char *name) {
+  moerun_status status = MOERUN_OK;
+  moerun__text next = {0};
+  char said[LINK_BYTES];
+  const ssize_t length = readlink(*path, said, sizeof said);
+  MOERUN_REQUIRE(length >= 0 && length < LINK_BYTES, MOERUN_ERR_IO,
+                 "%s: the symbolic link cannot be followed: %s", name,
+                 length < 0 ? moerun__file_reason() : "it is too long");
+  const char *slash = strrchr(*path, '/');
+  if (said[0] != '/' && slash != NULL) {
+    MOERUN_TRY(moerun__text_append(&next, *path, (size_t)(slash - *path) + 1));
+  }
+  MOERUN_TRY(moerun__text_append(&next, said, (size_t)length));
+  moerun__free(*path);
+  *path = next.bytes;
+  next.bytes = NULL;
+done:
+  moerun__text_clear(&next);
+  return status;
+}
+
+static moerun_status follow_all(moerun__target *target, const char *name) {
+  moerun_status status = MOERUN_OK;
+  struct stat facts;
+  for (int i = 0; i <= MOST_LINKS; i++) {
+    target->stream = stream_of(target->path);
+    if (target->stream >= 0 || lstat(target->path, &facts) != 0 ||
+        !S_ISLNK(facts.st_mode)) {
+      goto done;
+    }
+    MOERUN_TRY(follow(&target->path, name));
+  }
+  MOERUN_REQUIRE(0, MOERUN_ERR_IO,
+                 "%s: expected at most %d symbolic links in a row", name,
+                 MOST_LINKS);
+done:
+  return status;
+}
+
+moerun_status moerun__target_find(moerun__target *out, const char *path) {
+  moerun_status status = MOERUN_OK;
+  struct stat facts;
+  *out = (moerun__target){.stream = -1};
+  MOERUN_TRY(moerun__copy_text(&out->path, path));
+  MOERUN_TRY(follow_all(out, path));
+  if (out->stream >= 0) {
+    out->exists = 1;
+    out->is_direct = 1;
+  } else if (stat(out->path, &facts) == 0) {
+    out->exists = 1;
+    out->is_folder = S_ISDIR(facts.st_mode);
+    out->is_direct = !S_ISREG(facts.st_mode) && !out->is_folder;
+    out->permissions = (int)(facts.st_mode & 0777U);
+  }
+done:
+  if (status != MOERUN_OK) moerun__target_clear(out);
+  return status;
+}
+
+void moerun__target_clear(moerun__target *target) {
+  moerun__free(target->path);
+  target->path = NULL;
+}
+
+moerun_status moerun__target_open(int *file, const moerun__target *target) {
+  moerun_status status = MOERUN_OK;
+  if (target->stream == STDOUT_FILENO) (void)fflush(stdout);
+  *file = target->stream >= 0
+              ? fcntl(target->stream, F_DUPFD_CLOEXEC, 0)
+              : open(target->path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+  MOERUN_REQUIRE(*file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s",
+                 target->path, moerun__file_reason());
+done:
+  return status;
+}
+
+/* In a folder such as /tmp others' files cannot be renamed over. */
+static int is_kept_by_folder(const char *folder, const char *path) {
+  struct stat around;
+  struct stat facts;
+  return geteuid() != 0 && stat(folder, &around) == 0 &&
+         (around.st_mode & STICKY) != 0 && around.st_uid != geteuid() &&
+         stat(path, &facts) == 0 && facts.st_uid != geteuid();
+}
+
+static moerun_status check_folder(const moerun__target *target,
+                                  const char *name) {
+  moerun_status status = MOERUN_OK;
+  moerun__text folder = {0};
+  const char *slash = strrchr(target->path, '/');
+  const size_t length = slash != NULL ? (size_t)(slash - target->path) + 1 : 0;
+  MOERUN_TRY(moerun__text_append(&folder, target->path, length));
+  if (length == 0) MOERUN_TRY(moerun__text_append(&folder, ".", 1));
+  MOERUN_REQUIRE(access(folder.bytes, W_OK | X_OK) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be %s: %s", name,
+                 target->exists ? "replaced in its folder" : "created",
+                 moerun__file_reason());
+  MOERUN_REQUIRE(!target->exists ||
+                     !is_kept_by_folder(folder.bytes, target->path),
+                 MOERUN_ERR_IO,
+                 "%s: cannot be replaced: it belongs to another user", name);
+done:
+  moerun__text_clear(&folder);
+  return status;
+}
+
+moerun_status moerun__output_check(const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__target target = {0};
+  MOERUN_TRY(moerun__target_find(&target, path));
+  MOERUN_REQUIRE(!target.is_folder, MOERUN_ERR_IO,
+                 "%s: cannot be created: it is a directory", path);
+  if (!target.is_direct) {
+    MOERUN_TRY(check_folder(&target, path));
+  } else if (target.stream >= 0) {
+    MOERUN_REQUIRE(fcntl(target.stream, F_GETFD) >= 0, MOERUN_ERR_IO,
+                   "%s: cannot be written: it is closed", path);
+  } else {
+    MOERUN_REQUIRE(access(target.path, W_OK) == 0, MOERUN_ERR_IO,
+                   "%s: cannot be written: %s", path, moerun__file_reason());
+  }
+done:
+  moerun__target_clear(&target);
+  return status;
+}
+
+/* ---- Outputs ------------------------------------------------------------------ */
+
+struct moerun__output {
+  struct moerun__output *next;
+  char *name; /* as it was given, for messages */
+  moerun__target target;
+  moerun__temporary temporary; /* none if it is written to as it is */
+  int file;                    /* -1: not open */
+};
+typedef struct moerun__output output;
+
+static void destroy(output *o) {
+  if (o == NULL) return;
+  if (o->file >= 0) (void)close(o->file);
+  moerun__temporary_remove(&o->temporary);
+  moerun__target_clear(&o->target);
+  moerun__free(o->name);
+  moerun__free(o);
+}
+
+void moerun__outputs_clear(moerun__outputs *outputs) {
+  while (outputs->first != NULL) {
+    output *o = outputs->first;
+    outputs->first = o->next;
+    destroy(o);
+  }
+}
+
+moerun_status moerun__outputs_begin(moerun__outputs *outputs, int *file,
+                                    const char *path) {
+  moerun_status status = MOERUN_OK;
+  output *o = NULL;
+  *file = -1;
+  MOERUN_TRY(moerun__alloc(&o, 1, sizeof *o));
+  o->file = -1;
+  MOERUN_TRY(moerun__copy_text(&o->name, path));
+  MOERUN_TRY(moerun__target_find(&o->target, path));
+  if (o->target.is_direct) {
+    MOERUN_TRY(moerun__target_open(&o->file, &o->target));
+  } else {
+    MOERUN_REQUIRE(!o->target.is_folder, MOERUN_ERR_IO,
+                   "%s: cannot be created: it is a directory", path);
+    MOERUN_TRY(moerun__temporary_file(&o->temporary, &o->file, o->target.path));
+  }
+  *file = o->file;
+  output **end = &outputs->first;
+  while (*end != NULL) {
+    end = &(*end)->next;
+  }
+  *end = o; /* they get their names in the order in which they were begun */
+  o = NULL;
+done:
+  destroy(o);
+  return status;
+}
+
+moerun_status moerun__outputs_put(moerun__outputs *outputs, const char *path,
+                                  const void *content, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  int file = -1;
+  MOERUN_TRY(moerun__outputs_begin(outputs, &file, path));
+  MOERUN_TRY(moerun__file_put(file, content, bytes, path));
+done:
+  return status;
+}
+
+/* On disk; a file that is replaced keeps its permissions. */
+static moerun_status complete(output *o) {
+  moerun_status status = MOERUN_OK;
+  const int is_file = o->temporary.path != NULL;
+  if (is_file && o->target.exists) {
+    (void)fchmod(o->file, (mode_t)o->target.permissions);
+  }
+  int failed = is_file && fsync(o->file) != 0;
+  if (!failed) {
+    failed = close(o->file) != 0; /* late errors of network file systems */
+    o->file = -1;
+  }
+  MOERUN_REQUIRE(!failed, MOERUN_ERR_IO, "%s: cannot be written: %s", o->name,
+                 moerun__file_reason());
+done:
+  return status;
+}
+
+static moerun_status appear(output *o) {
+  moerun_status status = MOERUN_OK;
+  if (o->temporary.path == NULL) goto done;
+  MOERUN_REQUIRE(rename(o->temporary.path, o->target.path) == 0, MOERUN_ERR_IO,
+                 "%s: cannot be replaced: %s", o->name, moerun__file_reason());
+  moerun__temporary_forget(&o->temporary);
+done:
+  return status;
+}
+
+moerun_status moerun__outputs_commit(moerun__outputs *outputs) {
+  moerun_status status = MOERUN_OK;
+  sigset_t all;
+  sigset_t before;
+  (void)sigfillset(&all);
+  (void)pthread_sigmask(SIG_SETMASK, NULL, &before);
+  for (output *o = outputs->first; o != NULL; o = o->next) {
+    MOERUN_TRY(complete(o));
+  }
+  /* A signal that ends the program ends it before the first or after the last. */
+  (void)pthread_sigmask(SIG_SETMASK, &all, NULL);
+  for (output *o = outputs->first; o != NULL; o = o->next) {
+    MOERUN_TRY(appear(o));
+  }
+done:
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  moerun__outputs_clear(outputs);
+  return status;
+}

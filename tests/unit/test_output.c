@@ -1,0 +1,276 @@
+/* Outputs: whole or absent, all or none, under links and beside devices, and
+ * nothing left behind. */
+#include "runtime/base/memory.h"
+#include "runtime/base/output.h"
+#include "runtime/base/temporary.h"
+#include "support/scratch.h"
+#include "support/temp_dir.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static temp_dir dir;
+static char path[TEMP_PATH];
+static char other[TEMP_PATH];
+
+static int set_up(void **state) {
+  (void)state;
+  if (!temp_dir_create(&dir)) return -1;
+  (void)temp_path(path, &dir, "file");
+  (void)temp_path(other, &dir, "other");
+  return 0;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  temp_dir_remove(&dir);
+  return 0;
+}
+
+static void expect_content(const char *name, const char *wanted) {
+  char *text = NULL;
+  size_t bytes = 0;
+  assert_int_equal(moerun__file_read(&text, &bytes, name, 100), MOERUN_OK);
+  assert_string_equal(text, wanted);
+  moerun__free(text);
+}
+
+static int permissions_of(const char *name) {
+  struct stat facts;
+  assert_int_equal(stat(name, &facts), 0);
+  return (int)(facts.st_mode & 0777U);
+}
+
+static moerun_status put(moerun__outputs *outputs, const char *name,
+                         const char *text) {
+  return moerun__outputs_put(outputs, name, text, strlen(text));
+}
+
+static void all_appear_or_none(void **state) {
+  (void)state;
+  moerun__outputs outputs = {0};
+  char nowhere[TEMP_PATH];
+  (void)temp_path(nowhere, &dir, "nowhere/file");
+  assert_int_equal(put(&outputs, path, "new"), MOERUN_OK);
+  assert_int_equal(put(&outputs, other, "new, too"), MOERUN_OK);
+  assert_int_equal(access(path, F_OK), -1);
+  assert_int_equal(put(&outputs, nowhere, "x"), MOERUN_ERR_IO);
+  moerun__outputs_clear(&outputs);
+  assert_int_equal(temp_dir_count(dir.path), 0);
+  assert_int_equal(put(&outputs, path, "new"), MOERUN_OK);
+  assert_int_equal(put(&outputs, other, "new, too"), MOERUN_OK);
+  assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_OK);
+  assert_int_equal(temp_dir_count(dir.path), 2);
+  expect_content(path, "new");
+  expect_content(other, "new, too");
+}
+
+/* As processes do that write one file at the same time. */
+static void the_last_one_wins_whole(void **state) {
+  (void)state;
+  enum { WRITERS = 8 };
+  moerun__outputs outputs[WRITERS] = {{0}};
+  char text[2] = "0";
+  for (int i = 0; i < WRITERS; i++) {
+    text[0] = (char)('0' + i);
+    assert_int_equal(put(&outputs[i], path, text), MOERUN_OK);
+  }
+  assert_int_equal(temporaries_of(path), WRITERS);
+  for (int i = WRITERS - 1; i >= 0; i--) {
+    assert_int_equal(moerun__outputs_commit(&outputs[i]), MOERUN_OK);
+    text[0] = (char)('0' + i);
+    expect_content(path, text);
+  }
+  assert_int_equal(temp_dir_count(dir.path), 1);
+}
+
+static void permissions_are_those_of_the_umask_or_kept(void **state) {
+  (void)state;
+  const mode_t before = umask(027);
+  scratch_write(path, "new");
+  (void)umask(before);
+  assert_int_equal(permissions_of(path), 0640);
+  assert_int_equal(chmod(path, 0600), 0);
+  scratch_write(path, "newer");
+  assert_int_equal(permissions_of(path), 0600);
+  expect_content(path, "newer");
+}
+
+static void links_are_followed(void **state) {
+  (void)state;
+  char first[TEMP_PATH];
+  char folder[TEMP_PATH];
+  char inner[TEMP_PATH];
+  struct stat facts;
+  (void)temp_path(first, &dir, "first");
+  (void)temp_path(folder, &dir, "folder");
+  (void)temp_path(inner, &dir, "folder/inner");
+  assert_int_equal(mkdir(folder, 0700), 0);
+  assert_int_equal(symlink("folder/inner", first), 0);
+  assert_int_equal(symlink("../file", inner), 0);
+  scratch_write(first, "created"); /* by two links, the last to nothing yet */
+  expect_content(path, "created");
+  scratch_write(first, "replaced");
+  expect_content(path, "replaced");
+  assert_int_equal(lstat(first, &facts), 0);
+  assert_true(S_ISLNK(facts.st_mode));
+  assert_int_equal(lstat(inner, &facts), 0);
+  assert_true(S_ISLNK(facts.st_mode));
+  assert_int_equal(temp_dir_count(dir.path), 3);
+  (void)unlink(path);
+  assert_int_equal(symlink("first", path), 0); /* round and round */
+  assert_int_equal(moerun__file_write(first, "x", 1), MOERUN_ERR_IO);
+  expect_words("expected at most 40 symbolic links in a row");
+  assert_int_equal(moerun__output_check(first), MOERUN_ERR_IO);
+}
+
+static void pipes_and_streams_are_written_as_they_are(void **state) {
+  (void)state;
+  struct stat facts;
+  char name[64];
+  char found[16] = "";
+  char link[TEMP_PATH];
+  int ends[2];
+  assert_int_equal(mkfifo(path, 0600), 0);
+  const int reader = open(path, O_RDWR | O_NONBLOCK);
+  assert_int_equal(moerun__output_check(path), MOERUN_OK);
+  scratch_write(path, "hello");
+  assert_int_equal(read(reader, found, sizeof found), 5);
+  assert_string_equal(found, "hello");
+  assert_int_equal(stat(path, &facts), 0);
+  assert_true(S_ISFIFO(facts.st_mode));
+  (void)close(reader);
+  assert_int_equal(pipe(ends), 0);
+  (void)snprintf(name, sizeof name, "/dev/fd/%d", ends[1]);
+  assert_int_equal(symlink(name, temp_path(link, &dir, "link")), 0);
+  assert_int_equal(moerun__output_check(link), MOERUN_OK);
+  scratch_write(link, "again");
+  assert_int_equal(read(ends[0], found, sizeof found), 5);
+  assert_string_equal(found, "again");
+  (void)close(ends[0]);
+  (void)close(ends[1]);
+  assert_int_equal(moerun__output_check(link), MOERUN_ERR_IO);
+  expect_words("it is closed");
+  scratch_write("/dev/null", "away");
+  assert_int_equal(moerun__output_check("/dev/null"), MOERUN_OK);
+  assert_int_equal(moerun__output_check(dir.path), MOERUN_ERR_IO);
+  expect_words("it is a directory");
+}
+
+/* A stream that is a file is written where it stands, not from its start. */
+static void streams_keep_their_place(void **state) {
+  (void)state;
+  char name[64];
+  const int file = open(path, O_WRONLY | O_CREAT, 0600);
+  assert_int_equal(write(file, "before ", 7), 7);
+  (void)snprintf(name, sizeof name, "/proc/self/fd/%d", file);
+  scratch_write(name, "after");
+  (void)close(file);
+  expect_content(path, "before after");
+}
+
+static void long_names_have_temporaries(void **state) {
+  (void)state;
+  char name[TEMP_PATH + 256];
+  (void)snprintf(name, sizeof name, "%s/%0250d", dir.path, 0);
+  assert_int_equal(moerun__file_write(name, "x", 1), MOERUN_OK);
+  expect_content(name, "x");
+  assert_int_equal(temp_dir_count(dir.path), 1);
+}
+
+/* In a process of its own, which a limit and a signal belong to. */
+static int run_child(void (*act)(void)) {
+  int status = 0;
+  const pid_t child = fork();
+  if (child == 0) {
+    act();
+    _exit(0);
+  }
+  assert_true(child > 0);
+  assert_int_equal(waitpid(child, &status, 0), child);
+  return status;
+}
+
+static void exceed_limit(void) {
+  const struct rlimit limit = {.rlim_cur = 512, .rlim_max = 512};
+  static const char content[4096] = "";
+  (void)signal(SIGXFSZ, SIG_IGN);
+  if (setrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(1);
+  if (moerun__file_write(path, content, sizeof content) != MOERUN_ERR_IO) {
+    _exit(2);
+  }
+  if (strstr(moerun_last_error(), "file too large") == NULL) _exit(3);
+}
+
+static void remove_and_end(int number) {
+  (void)number;
+  moerun__temporaries_remove();
+  _exit(7);
+}
+
+static void end_amidst(void) {
+  moerun__outputs outputs = {0};
+  moerun__temporary folder = {0};
+  moerun__temporary file = {0};
+  char inner[2 * TEMP_PATH];
+  (void)signal(SIGTERM, remove_and_end);
+  if (moerun__outputs_put(&outputs, path, "x", 1) != MOERUN_OK ||
+      moerun__outputs_put(&outputs, other, "x", 1) != MOERUN_OK ||
+      moerun__temporary_folder(&folder, path) != MOERUN_OK) {
+    _exit(1);
+  }
+  (void)snprintf(inner, sizeof inner, "%s/inner", folder.path);
+  if (moerun__temporary_adopt(&file, inner) != MOERUN_OK ||
+      creat(inner, 0600) < 0 || temporaries_of(path) != 2) {
+    _exit(2);
+  }
+  (void)raise(SIGTERM);
+}
+
+static void nothing_is_left_on_the_way_out(void **state) {
+  (void)state;
+  scratch_write(path, "old");
+  int status = run_child(exceed_limit);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 0);
+  status = run_child(end_amidst);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 7);
+  assert_int_equal(temp_dir_count(dir.path), 1);
+  expect_content(path, "old");
+}
+
+static void nth_allocation_fails_cleanly(void **state) {
+  (void)state;
+  const size_t live = moerun__alloc_live();
+  moerun_status status = MOERUN_ERR_NOMEM;
+  assert_int_equal(symlink("file", other), 0);
+  for (long nth = 0; status != MOERUN_OK; nth++) {
+    assert_true(nth < 100);
+    moerun__alloc_fail_nth(nth);
+    status = moerun__file_write(other, "x", 1);
+    moerun__alloc_fail_nth(-1);
+    assert_true(status == MOERUN_OK || status == MOERUN_ERR_NOMEM);
+    assert_int_equal(moerun__alloc_live(), live);
+    assert_int_equal(temp_dir_count(dir.path), status == MOERUN_OK ? 2 : 1);
+  }
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+  const struct CMUnitTest tests[] = {
+      TEST(all_appear_or_none),
+      TEST(the_last_one_wins_whole),
+      TEST(permissions_are_those_of_the_umask_or_kept),
+      TEST(links_are_followed),
+      TEST(pipes_and_streams_are_written_as_they_are),
+      TEST(streams_keep_their_place),
+      TEST(long_names_have_temporaries),
+      TEST(nothing_is_left_on_the_way_out),
+      TEST(nth_allocation_fails_cleanly),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,60 @@
+/* The folder of a synthetic checkpoint: whole or absent, and what is in its
+ * way. */
+#include "runtime/base/file.h"
+#include "runtime/synth.h"
+#include "support/cmocka.h"
+#include "support/temp_dir.h"
+
+static const moerun__synth_options small = {
+    .arch = "qwen3_moe",
+    .seed = 7,
+    .dtype = MOERUN_DTYPE_F32,
+    .num_layers = 3,
+    .num_dense = 1,
+    .dense_width = 20,
+    .hidden_width = 24,
+    .num_heads = 4,
+    .num_kv_heads = 2,
+    .head_dim = 10,
+    .num_experts = 5,
+    .experts_per_token = 2,
+    .expert_width = 12,
+    .vocab_size = 300,
+};
+
+/* Only what synth could have made is replaced, and then completely. */
+static void folders_are_replaced_or_kept(void **state) {
+  (void)state;
+  temp_dir dir;
+  char path[TEMP_PATH];
+  char name[2 * TEMP_PATH];
+  assert_true(temp_dir_create(&dir));
+  moerun__synth_options options = small;
+  options.path = temp_path(path, &dir, "model");
+  options.shard_bytes = 20000;
+  assert_int_equal(moerun__synth_write(&options), MOERUN_OK);
+  const int many = temp_dir_count(path);
+  options.shard_bytes = 0;
+  options.overwrite = 1;
+  assert_int_equal(moerun__synth_write(&options), MOERUN_OK);
+  assert_true(temp_dir_count(path) < many);
+  assert_int_equal(temp_dir_count(dir.path), 1);
+  (void)snprintf(name, sizeof name, "%s/notes", path);
+  assert_int_equal(moerun__file_write(name, "mine", 4), MOERUN_OK);
+  const int kept = temp_dir_count(path);
+  assert_int_equal(moerun__synth_write(&options), MOERUN_ERR_INVALID);
+  assert_non_null(strstr(moerun_last_error(), "found notes in it"));
+  assert_int_equal(temp_dir_count(path), kept);
+  assert_int_equal(temp_dir_count(dir.path), 1);
+  options.path = name;
+  assert_int_equal(moerun__synth_write(&options), MOERUN_ERR_INVALID);
+  assert_non_null(strstr(moerun_last_error(), "expected a folder"));
+  temp_dir_remove(&dir);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(folders_are_replaced_or_kept),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
