@@ -10,19 +10,20 @@ typedef struct moerun__lines {
   moerun__text line; /* without its newline */
   int64_t number;    /* of that line, from 1 */
   int64_t offset;    /* of that line in the file */
-  int64_t end;       /* of the next line */
+  int64_t end;       /* offset of the next line */
   int is_torn;       /* the file ended before a newline */
-  int file;          /* borrowed, as is the next */
+  int file;          /* borrowed, and so is path */
   const char *path;
   char *block;
   int64_t block_offset; /* in the file */
   size_t block_count;
 } moerun__lines;
 
-/* Before the first line of `file`; freed by moerun__lines_clear. */
+/* Begins before the first line of `file`; freed by moerun__lines_clear. */
 moerun_status moerun__lines_begin(moerun__lines *lines, int file,
                                   const char *path);
-/* *has = 0 at the end of the file. A line beyond the limit is an error. */
+/* Reads the next line; *has = 0 at the end of the file. A line beyond the limit
+ * is an error. */
 moerun_status moerun__lines_next(moerun__lines *lines, int *has);
 void moerun__lines_clear(moerun__lines *lines);
 

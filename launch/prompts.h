@@ -16,10 +16,10 @@ typedef struct moerun__prompt_options {
                              second one                                      */
   int32_t tokens_bos;     /* the same for given ids                          */
   int32_t vocab_size;     /* V: ids are 0 .. V-1                             */
-  int32_t max_positions;  /* prompt and generated tokens together         */
+  int32_t max_positions;  /* limit of prompt and generated tokens together */
   int32_t kv_tokens;      /* the same limit from the cache of a rank      */
-  int32_t max_new_tokens; /* for requests that do not say otherwise, also
-                             the next three                              */
+  int32_t max_new_tokens; /* this and the next three hold for requests that
+                             do not say otherwise                        */
   double temperature;
   double top_p;
   uint64_t seed;
@@ -62,7 +62,7 @@ moerun_status moerun__prompts_is_array(int *out, const char *path);
 void moerun__prompts_destroy(moerun__prompts *prompts);
 
 int64_t moerun__prompts_count(const moerun__prompts *prompts);
-/* How many of them are wrong, if that is reported. They are not read. */
+/* How many requests are wrong, if that is reported. They are not read. */
 int64_t moerun__prompts_num_bad(const moerun__prompts *prompts);
 /* What is wrong with request `index`, and *id, its id as JSON; NULL: nothing. */
 const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
@@ -71,7 +71,7 @@ uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index);
 /* Request `index`. ERR_FORMAT if the file is not what it was when opened. */
 moerun_status moerun__prompts_read(const moerun__prompts *prompts,
                                    moerun__prompt *out, int64_t index);
-/* Whether these are windows to be scored. */
+/* Whether the requests are windows to be scored. */
 int moerun__prompts_are_scored(const moerun__prompts *prompts);
 /* Bytes of text whose tokens are scored; 0 if ids were given. */
 int64_t moerun__prompts_scored_bytes(const moerun__prompts *prompts);

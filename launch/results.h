@@ -30,7 +30,7 @@ moerun_status moerun__results_open(moerun__results **out,
 /* Creates the file, or takes a torn last line off it. */
 moerun_status moerun__results_begin(moerun__results *results);
 /* Appends the line of a finished request. It is written at once, and at least
- * twice a second brought to disk. A broken one has no line. */
+ * twice a second brought to disk. A request that is broken has no line. */
 moerun_status moerun__results_append(moerun__results *results,
                                      const moerun__completion *completion);
 /* Appends what is wrong with request `index` in place of a result. --resume
@@ -47,14 +47,14 @@ moerun_status moerun__results_end(moerun__results *results,
 moerun_status moerun__results_check(moerun__results *results);
 void moerun__results_destroy(moerun__results *results);
 
-/* Whether request `index` is there, and how many are. */
+/* Whether the file has the result of request `index`, and how many it has. */
 int moerun__results_has(const moerun__results *results, int64_t index);
 int64_t moerun__results_count(const moerun__results *results);
 
-/* Of all scored windows that are there, in input order. */
+/* Sums over all scored windows that the file has, in input order. */
 typedef struct moerun__score {
-  int64_t tokens;         /* scored */
-  double log_probability; /* sum, natural logarithm */
+  int64_t tokens;         /* that were scored */
+  double log_probability; /* natural logarithms, summed */
 } moerun__score;
 
 moerun__score moerun__results_score(const moerun__results *results);

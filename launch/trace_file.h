@@ -1,6 +1,6 @@
 /* The recorded routing of a run: NAME.npy, int16 [tokens][MoE layers][K] expert
  * ids in gate order with the requests in input order, and NAME.json beside it
- * (format in launch/README.md). Rank 0 only. */
+ * (format in placement/README.md). Rank 0 only. */
 #ifndef MOERUN_LAUNCH_TRACE_FILE_H
 #define MOERUN_LAUNCH_TRACE_FILE_H
 
@@ -23,7 +23,7 @@ moerun_status moerun__trace_file_open(moerun__trace_file **out,
 moerun_status moerun__trace_file_begin(moerun__trace_file *trace);
 moerun_status moerun__trace_file_append(moerun__trace_file *trace,
                                         const moerun__completion *completion);
-/* Both files, of those requests that were appended. */
+/* Writes both files, with the requests that were appended, into outputs. */
 moerun_status moerun__trace_file_end(moerun__trace_file *trace,
                                      moerun__outputs *outputs);
 void moerun__trace_file_destroy(moerun__trace_file *trace);

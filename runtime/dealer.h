@@ -60,7 +60,7 @@ typedef struct moerun__dealer {
   double step_began; /* clock at the last answer */
 } moerun__dealer;
 
-/* comm, callbacks and sequences are set before. */
+/* Reads dealer->comm, callbacks and sequences. */
 void moerun__dealer_lay_out(moerun__dealer *dealer, moerun__arena *arena);
 void moerun__dealer_clear(moerun__dealer *dealer);
 

@@ -45,17 +45,17 @@ typedef struct moerun__gate {
   int32_t width;   /* W: experts of a row at most; K unless some are added */
   int32_t *ids;    /* [T][W] placed experts that are computed; -1: none */
   float *weight;   /* [T][W] */
-  int32_t *chosen; /* [T][K] those that the gate said, for traces */
+  int32_t *chosen; /* [T][K] experts that the gate chose, for traces */
   moerun__home home;
   float *logits;    /* [T][choices] */
   uint8_t *unsound; /* [T] 1: the row has a logit that is no sound number */
   float *scores;    /* [T][choices]; only where a rule asks for them */
-  /* Only with a capacity, from here on. */
+  /* All that follows is there only with a capacity. */
   int32_t *row;    /* [T] 0, 1, … */
   int32_t *zero;   /* [T] */
   int32_t *extra;  /* [max_slots] experts that an expansion may add */
   int32_t *device; /* [E] rank of each expert */
-  int32_t *words;  /* [2][R][E + 1] to and from all ranks */
+  int32_t *words;  /* [2][R][E + 1] sent to and received from all ranks */
   int64_t *total;  /* [E + 1] */
   moerun__capacity capacity;
   moerun__capacity_record *records; /* [R * T * W] of all ranks */
@@ -72,19 +72,20 @@ int moerun__gate_is_lossy(const moerun__gate_options *options);
  * together: 1 unless a capacity of the scope request is on. */
 int32_t moerun__gate_window(const moerun__gate_options *options);
 
-/* model, kernels, linear, options and max_tokens are set before; max_slots:
- * most experts of this rank in a layer. */
+/* Reads gate->model, kernels, linear, options and max_tokens; max_slots: most
+ * experts of this rank in a layer. */
 void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
                           int32_t max_slots);
 
-/* Adds all of a part; of capacity.over too. */
+/* Adds every count of a part to a sum, capacity.over among them. */
 void moerun__gate_counts_add(moerun__gate_counts *sum,
                              const moerun__gate_counts *part);
-/* All to 0. */
+/* Sets all counts of the gate to 0. */
 void moerun__gate_counts_clear(moerun__gate *gate);
 
-/* ids, weight, chosen and unsound of x[T][H]. [collective] with a capacity of the scope
- * global, then `failed` ranks take part with no rows; else local. */
+/* Fills gate->ids, weight, chosen and unsound for x[T][H]. Local, but
+ * [collective] with a capacity of the scope global; ranks that have `failed`
+ * take part with no rows then. */
 moerun_status moerun__gate_choose(moerun__gate *gate,
                                   const moerun__layer *layer, int32_t T,
                                   const float *x, float *scratch,

@@ -19,7 +19,7 @@
 typedef struct moerun__home_counts {
   int64_t rows;
   int64_t terms;                     /* choices of the gate: K for each row */
-  int64_t chosen[MOERUN_HOME_KINDS]; /* of them */
+  int64_t chosen[MOERUN_HOME_KINDS]; /* of these terms, by kind */
   int64_t rows_alone;                /* rows that chose no placed expert */
 } moerun__home_counts;
 
@@ -30,7 +30,8 @@ typedef struct moerun__home {
   int32_t *num_vectors; /* [T] constant experts that a row chose */
   int32_t *vector;      /* [T][K] their numbers, in gate order */
   float *vector_weight; /* [T][K] w b */
-  float *own_weight;    /* [T] of x: sum of w and w a; 0: none */
+  float *own_weight;    /* [T] the factor of x: the sum of w (copy) and w a
+                           (constant); 0: the row chose neither            */
   float *mix;           /* [T][constant experts][2] */
 } moerun__home;
 
@@ -38,18 +39,21 @@ typedef struct moerun__home {
 typedef struct moerun__home_choices {
   int32_t T;
   const float *x;
-  int32_t *ids;            /* [T][K] */
-  float *weight;           /* [T][K] */
-  const float *scores;     /* [T][choices]: weights are these; NULL: as given */
-  const uint8_t *as_given; /* [T] 1: whatever scores is; NULL: none is */
+  int32_t *ids;        /* [T][K] */
+  float *weight;       /* [T][K] */
+  const float *scores; /* [T][choices] the weights are these scores; NULL:
+                              they stay as they are given                   */
+  const uint8_t
+      *as_given; /* [T] 1: the row's weights stay as given even if there
+                              are scores; NULL: no row's do                 */
 } moerun__home_choices;
 
-/* config, kernels and linear are set before. */
+/* Reads home->config, kernels and linear. */
 void moerun__home_lay_out(moerun__home *home, moerun__arena *arena,
                           int32_t max_tokens);
 
-/* Keeps what is computed at home; in ids it becomes -1, in weight 0. Adds to
- * *counts. */
+/* Keeps what the rows chose of the experts at home, whose ids become -1 and
+ * whose weights become 0. Adds to *counts. */
 void moerun__home_take(moerun__home *home, const moerun__layer *layer,
                        const moerun__home_choices *choices, float *scratch,
                        moerun__home_counts *counts);

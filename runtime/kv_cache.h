@@ -24,11 +24,11 @@ typedef struct moerun__kv_cache {
 /* Pages that `positions` positions take. */
 int32_t moerun__kv_pages(int64_t positions);
 
-/* shape, num_layers, max_sequences, max_pages and num_pages are set before. */
+/* Reads cache->shape, num_layers, max_sequences, max_pages and num_pages. */
 void moerun__kv_lay_out(moerun__kv_cache *cache, moerun__arena *arena);
 /* Bytes of keys and values. */
 size_t moerun__kv_bytes(const moerun__kv_cache *cache);
-/* All pages free; after the buffers were handed out. */
+/* Frees all pages; called after the buffers were handed out. */
 void moerun__kv_clear(moerun__kv_cache *cache);
 
 void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence);

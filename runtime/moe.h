@@ -111,13 +111,13 @@ moerun__moe_rows(const moerun__moe *moe, char *base, size_t stride_bytes) {
 int32_t moerun__moe_most_slots(const moerun_model *model, int32_t slots_wanted);
 
 /* Counts into `arena` when its base is NULL, else hands the buffers out and
- * fills what never changes. model, kernels, linear, stats, wire, max_tokens,
- * num_chunks, slots_wanted, balances, always_slices, plan_options, and model and
- * room_bytes of guests and slices are set before. */
+ * fills what never changes. Reads of moe: model, kernels, linear, stats, wire,
+ * max_tokens, num_chunks, slots_wanted, balances, always_slices, plan_options,
+ * and model and room_bytes of guests and slices. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
 /* Transfers that moerun__moe_create_transfers makes. */
 int32_t moerun__moe_transfers(const moerun__moe *moe);
-/* [collective] What balancing needs to know of the other ranks: the weights'
+/* [collective] Learns what balancing needs to know of the other ranks: the weights'
  * types, their slices, and unless `plan` says when moving rows pays, how long
  * rows and weights take here. */
 moerun_status moerun__moe_open(moerun__moe *moe,

@@ -15,10 +15,12 @@ typedef struct moerun__shared {
   float *gate_up; /* [tile][2 shared_width] */
   float *h;       /* [tile][shared_width] */
   float *y;       /* [T][H] */
-  float *weight;  /* [T] of a row's y in the sum; only if it is weighted */
+  float *
+      weight; /* [T] factor of a row's y in the sum, where the model weights it */
 } moerun__shared;
 
-/* config, kernels and linear are set before; `tile`: most rows at once. */
+/* Reads shared->config, kernels and linear; `tile`: most rows that are computed
+ * at once. */
 void moerun__shared_lay_out(moerun__shared *shared, moerun__arena *arena,
                             int32_t max_tokens, int32_t tile);
 

@@ -5,10 +5,11 @@
 
 #include "runtime/moe.h"
 
-/* Of a row, where speeds are counted and not measured. */
+/* Seconds that a row is taken to need where speeds are counted and not
+ * measured. */
 #define MOERUN_COUNTED_SECONDS 1e-4
 
-/* [collective] Fills plan_options. The same on all ranks: the fastest rank's
+/* [collective] Fills moe->plan_options, the same on all ranks: the fastest rank's
  * rows against the slowest link; fixed numbers where speeds are counted. */
 moerun_status moerun__calibrate(moerun__moe *moe);
 

@@ -23,8 +23,8 @@
 typedef enum moerun__capacity_scope {
   MOERUN_SCOPE_SOURCE = 0, /* the tokens of one rank, before they leave it */
   MOERUN_SCOPE_GLOBAL,     /* the tokens of all ranks                      */
-  MOERUN_SCOPE_REQUEST,    /* those of one request in one window of
-                              positions: never decided by other requests   */
+  MOERUN_SCOPE_REQUEST,    /* the tokens of one request in one window of
+                              positions: other requests have no say        */
 } moerun__capacity_scope;
 
 typedef enum moerun__capacity_level {
@@ -35,7 +35,7 @@ typedef enum moerun__capacity_level {
 typedef enum moerun__capacity_metric {
   MOERUN_METRIC_SCORE = 0, /* highest score first */
   MOERUN_METRIC_FIRST,     /* lowest (request, position) first */
-  MOERUN_METRIC_LAST,      /* highest first */
+  MOERUN_METRIC_LAST,      /* highest (request, position) first */
   MOERUN_METRIC_HASH,      /* at random by (seed, layer, expert, request,
                               position), without the request in its scope */
   MOERUN_METRIC_WEIGHT, /* highest gate weight first: where a gate normalises,
@@ -46,8 +46,9 @@ typedef enum moerun__capacity_metric {
 typedef enum moerun__capacity_expansion {
   MOERUN_EXPANSION_OFF = 0,
   MOERUN_EXPANSION_PAPER, /* they compete with the gate's choices */
-  MOERUN_EXPANSION_FILL,  /* only where these leave room, and a token that lost
-                             experts asks for its best as many of those       */
+  MOERUN_EXPANSION_FILL,  /* they take what room the gate's choices leave; a
+                             token that lost experts asks for as many of its
+                             best candidates                                  */
 } moerun__capacity_expansion;
 
 typedef struct moerun__capacity_options {
@@ -57,8 +58,9 @@ typedef struct moerun__capacity_options {
   moerun__capacity_metric metric;
   moerun__capacity_expansion expansion;
   moerun__weight_rule rule;
-  int32_t most_added; /* experts that a token may ask for, its best; 0: as many
-                         as it lost with MOERUN_EXPANSION_FILL, else all */
+  int32_t most_added; /* most experts that a token may ask for in an
+                         expansion, its best ones; 0: as many as it lost
+                         (MOERUN_EXPANSION_FILL) or all candidates       */
   int32_t window;     /* positions, for the scope request */
   int keep_top1;      /* never drop a token's first expert */
   int decode;         /* 0: tokens that are decoded are left as they are */
@@ -141,12 +143,13 @@ typedef struct moerun__capacity {
 /* ERR_INVALID for options that mean nothing together. */
 moerun_status moerun__capacity_check(const moerun__capacity_options *options);
 
-/* W: most experts of a token before and after, with at most so many extra. */
+/* W, the most experts of a token before and after, if an expansion has at most
+ * max_extra candidates. */
 int32_t moerun__capacity_width(const moerun__capacity_options *options,
                                int32_t K, int32_t max_extra);
 
-/* options, num_experts, num_choices, experts_per_token, width, num_devices, max_tokens and
- * max_records are set before. max_records 0: max_tokens * width. */
+/* Reads of capacity: options, num_experts, num_choices, experts_per_token,
+ * width, num_devices, max_tokens and max_records (0: max_tokens * width). */
 void moerun__capacity_lay_out(moerun__capacity *capacity, moerun__arena *arena);
 
 /* C = max(1, ceil(gamma / 1000 * tokens * K / E)), exactly. E is what the gate

@@ -43,7 +43,7 @@ size_t moerun__guests_default(const moerun_placement *placement,
                               const moerun__model_config *config,
                               moerun__dtype dtype);
 
-/* model and room_bytes are set before; a room_bytes of 0 means no guests. */
+/* Reads guests->model and room_bytes; a room_bytes of 0 means no guests. */
 void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena);
 /* The expert that this rank has as this guest of the layer. */
 static inline int32_t moerun__guests_expert(const moerun__guests *guests,

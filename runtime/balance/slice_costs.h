@@ -11,13 +11,13 @@ enum { MOERUN_COST_POINTS = 9 }; /* 1, 2, 4, … 256 rows */
 
 /* Measured at the start, the same on all ranks; nanoseconds. */
 typedef struct moerun__slice_costs {
-  int64_t whole[MOERUN_COST_POINTS]; /* so many rows through an expert, on the
-                                        fastest rank                         */
-  int64_t slice[MOERUN_COST_POINTS]; /* through every rank's slice of one, until
-                                        the last is done                     */
-  int64_t weights;                   /* until an expert's weights are sent */
-  int64_t share;                     /* share_rows of next to nothing */
-  int64_t share_kib;                 /* and for each KiB of all rows together */
+  int64_t whole[MOERUN_COST_POINTS]; /* that so many rows take through a whole
+                                        expert, on the fastest rank          */
+  int64_t slice[MOERUN_COST_POINTS]; /* that they take through all ranks' slices
+                                        of one, until the last rank is done  */
+  int64_t weights;   /* that sending an expert's weights takes */
+  int64_t share;     /* that sharing rows takes, however few they are */
+  int64_t share_kib; /* and beside that for each KiB of all rows */
 } moerun__slice_costs;
 
 /* What a layer with slices has to offer for a step. */
@@ -25,8 +25,8 @@ typedef struct moerun__slice_offer {
   const moerun__slice_costs *costs;
   int32_t always;       /* 1: take it, whatever it costs */
   const int32_t *speed; /* [R] that the slices follow, of MOERUN_SPEED_ONE */
-  int64_t rows;         /* of the step, all ranks together */
-  int64_t rounds;       /* that they are computed in */
+  int64_t rows;         /* of the step, on all ranks together */
+  int64_t rounds;       /* in which these rows are computed */
   int64_t row_bytes;    /* of a row as it travels */
   int64_t h_bytes;      /* of a row of h */
   int64_t result_bytes; /* of a result */

@@ -23,7 +23,7 @@ typedef struct moerun__slices {
   int32_t num_layers;        /* 0: nothing is sliced */
   int32_t *speed;          /* [R] that the shares follow, of MOERUN_SPEED_ONE */
   int32_t *h_panel;        /* [R + 1] first panel of each rank's share of h */
-  int32_t *y_panel;        /* [R + 1] and of an expert's outputs            */
+  int32_t *y_panel;        /* [R + 1] the same for an expert's outputs      */
   int64_t *share;          /* [R] scratch */
   int32_t *words;          /* [2][R] scratch */
   int32_t *offset;         /* [MOERUN_SLICE_WEIGHTS][R + 1] scratch */
@@ -38,14 +38,15 @@ typedef struct moerun__slices {
    * one of its experts, numbered as (row, place in gate order). */
   int32_t *tokens;        /* [R] of the step, filled by the caller */
   int32_t *row_offset;    /* [R + 1] the round's rows of each rank */
-  int32_t *term_offset;   /* [R + 1] and terms                     */
+  int32_t *term_offset;   /* [R + 1] the round's terms of each rank */
   int32_t *expert_offset; /* [E + 1] terms by expert               */
   int32_t *row_of;        /* [terms] by expert: row */
   int32_t *term_of;       /* [terms] by expert: term */
   char *rows;             /* [MOERUN_SLICED_ROWS], as they are dispatched */
   float *h;               /* [R][terms][f of the rank], by expert */
   char *pieces;      /* [terms][piece_bytes] this rank's columns of results */
-  char *home_pieces; /* [R][own terms][piece_bytes] and those of the others */
+  char *home_pieces; /* [R][own terms][piece_bytes] the columns of
+                         all ranks for the results of own terms        */
   size_t piece_bytes;
 } moerun__slices;
 
@@ -58,7 +59,7 @@ size_t moerun__slices_bytes(const moerun__model_config *config,
                             int32_t num_ranks, int32_t rank,
                             size_t element_bytes, int64_t room_bytes);
 
-/* model and room_bytes are set before. Rows take row_bytes and K = width ids;
+/* Reads slices->model and room_bytes. Rows take row_bytes and K = width ids;
  * results wire_bytes an element. */
 void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
                             size_t row_bytes, int32_t width, size_t wire_bytes);

@@ -1,8 +1,9 @@
-/* Readings beyond the dead band are what counts: two slower ones in a row are no
- * accident, the first two of all only where they say less than half the speed,
- * because the first steps are slow everywhere, and sixteen faster ones of twenty are no pause of whatever slowed the
- * rank, though others may come between. Their mean is then applied, so nothing
- * lags behind as a running average would. */
+/* Readings beyond the dead band are what counts. Two slower ones in a row are no
+ * accident; the first two of all count only where they say less than half the
+ * speed, because the first steps are slow everywhere. Sixteen faster ones of
+ * twenty are no pause of whatever slowed the rank, though others may come
+ * between. Their mean is then applied, so nothing lags behind as a running
+ * average would. */
 #include "runtime/balance/speed.h"
 
 #include "runtime/balance/plan.h"

@@ -11,37 +11,38 @@
 enum {
   MOERUN_SPEED_SKIPPED = 2, /* first readings: pages are touched, caches fill;
                                less than half the speed is believed even so  */
-  MOERUN_SPEED_MENDING = 8, /* readings after a change that mend it */
-  MOERUN_SPEED_LEAST_ROWS = 32, /* of a reading */
+  MOERUN_SPEED_MENDING = 8, /* readings after a change, by whose mean the
+                               applied speed is corrected                    */
+  MOERUN_SPEED_LEAST_ROWS = 32, /* fewest rows that make a reading */
   MOERUN_SPEED_SLOW_RUN =
       2,                    /* readings in a row that say slower are believed */
-  MOERUN_SPEED_FAST = 16,   /* so many that say faster, of the last */
-  MOERUN_SPEED_WINDOW = 20, /* so many, are                         */
+  MOERUN_SPEED_FAST = 16,   /* readings that say faster, of the last */
+  MOERUN_SPEED_WINDOW = 20, /* so many, end a slowness              */
   MOERUN_SPEED_STARVED = 8, /* steps without a reading after which a slow rank
                                works for the sake of one                  */
 };
 
 typedef struct moerun__speed {
   double call_seconds; /* expected for one expert called, whatever its rows */
-  double row_seconds;  /* and for each row of it */
+  double row_seconds;  /* expected beside that for each row of the call */
   int64_t readings;
   int64_t changes;
   int32_t applied; /* logarithm of the speed, in sixteenths of a factor of 2;
                       0: as expected                                        */
   int32_t slow;    /* readings in a row below what is applied */
-  double sum;      /* of their logarithms to base 2 */
+  double sum;      /* of the logarithms to base 2 of those readings */
   double recent[MOERUN_SPEED_WINDOW]; /* logarithms since the last change,
                                          number i at i % WINDOW            */
-  int64_t count;                      /* of them */
-  double last;     /* reading: measured over expected speed */
+  int64_t count;                      /* readings since the last change */
+  double last;     /* the last reading: measured over expected speed */
   int32_t steps;   /* since the last reading */
-  double expected; /* seconds since then */
-  int64_t rows;
-  double seconds;
+  double expected; /* seconds that the work since then should have taken */
+  int64_t rows;    /* of that work */
+  double seconds;  /* that it took */
 } moerun__speed;
 
-/* seconds of a call with one row and with `rows` rows; 0: unknown, then nothing
- * is ever read. */
+/* Begins with the seconds that a call takes with one row and with `rows` rows;
+ * 0 means that they are unknown, and the speed is never read then. */
 void moerun__speed_expect(moerun__speed *speed, double one_row, double many,
                           int32_t rows);
 /* `part` of the work of one expert with `rows` rows was done in so long. */

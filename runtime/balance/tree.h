@@ -6,11 +6,13 @@
 
 #include "runtime/balance/plan.h"
 
-/* What tree_grow writes in. plan->num_ranks and max_moves are set before. */
+/* Takes from the arena what moerun__tree_grow writes in; plan->num_ranks and
+ * plan->max_moves say how much. */
 void moerun__tree_lay_out(moerun__plan *plan, moerun__arena *arena);
 
-/* plan->sends for its moves, which are in order. In one turn each rank sends
- * one expert and receives one at most. */
+/* Fills plan->sends for the moves of the plan, in an order in which an expert
+ * comes to a rank before it leaves it. In one turn each rank sends one expert
+ * and receives one at most. */
 void moerun__tree_grow(moerun__plan *plan, const moerun__demand *demand);
 
 #endif

@@ -6,7 +6,7 @@
 #include "runtime/base/status.h"
 
 typedef struct moerun__width {
-  int32_t most; /* experts of a token, at least 1; K or more: no limit */
+  int32_t most; /* most experts of a token, at least 1; K or more: no limit */
   double top_p; /* in (0, 1]: the fewest experts, first ones in gate order,
                    with this part of the sum of the token's gate weights; 1:
                    all. Where a bias takes part in the choice, the first ones
