@@ -21,6 +21,8 @@ say "building"
   tail -n 40 "$results/build.log"
   exit 1
 }
+"$moerun" --version | grep -q '^linear programs: GLPK' ||
+  echo "without GLPK: the placement methods that need it are left out"
 
 # The demo model was trained on texts behind <bos>, which its tokenizer.json does
 # not say.

@@ -1,12 +1,95 @@
 #!/bin/sh
 # mpirun for a laptop or a container: more ranks than cores, no busy waiting on
 # them, and root, if that is who calls. For a cluster use mpirun or srun itself.
+#
+# Of what Open MPI writes to stderr, three messages only repeat that a rank ended
+# with an exit code other than 0. They are left out where a rank has said why in
+# a line of its own; everything else passes. The exit code is mpirun's, and
+# signals are handed on to it.
+set -u
+
 case $(mpirun --version 2> /dev/null) in
-*"Open MPI"*)
-  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-  export OMPI_MCA_mpi_yield_when_idle=1
-  export OMPI_MCA_btl_vader_single_copy_mechanism=none
-  exec mpirun --oversubscribe --bind-to none "$@"
-  ;;
+*"Open MPI"*) ;;
 *) exec mpirun "$@" ;;
 esac
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_mpi_yield_when_idle=1
+export OMPI_MCA_btl_vader_single_copy_mechanism=none
+
+frame=--------------------------------------------------------------------------
+newline='
+'
+
+# Whether the held block only repeats an exit code.
+repeats() {
+  case $held in
+  "$frame$newline"'Primary job  terminated normally, but '*) ;;
+  "$frame$newline"'mpirun detected that one or more processes exited with'*) ;;
+  "$frame$newline"'MPI_ABORT was invoked on rank '*) ;;
+  *) return 1 ;;
+  esac
+}
+
+# Copies lines. One that begins with a carriage return redraws the progress bar
+# in place and loses its line feed. Blocks between two frames are judged whole.
+filter() {
+  held='' num_held=0 said=
+  while IFS= read -r line || [ -n "$line" ]; do
+    if [ -z "$held" ] && [ "$line" = $frame ]; then
+      held=$line num_held=1
+      continue
+    elif [ -n "$held" ]; then
+      held=$held$newline$line num_held=$((num_held + 1))
+      if [ "$line" = $frame ] || [ $num_held -gt 40 ]; then
+        [ -n "$said" ] && repeats || printf '%s\n' "$held"
+        held=
+      fi
+      continue
+    fi
+    case $line in
+    "$return"*) printf '%s' "$line" ;;
+    *' sent help message help-mpi-api.txt / mpi-abort' | \
+      *'Set MCA parameter "orte_base_help_aggregate" to 0 to see all help '*)
+      [ -n "$said" ] || printf '%s\n' "$line"
+      ;;
+    *)
+      case $line in moerun:*) said=1 ;; esac
+      printf '%s\n' "$line"
+      ;;
+    esac
+  done
+  [ -z "$held" ] || printf '%s\n' "$held"
+}
+return=$(printf '\r')
+
+folder=$(mktemp -d) && mkfifo "$folder/said" || exit 1
+(
+  trap '' INT TERM HUP USR1 USR2
+  filter < "$folder/said" >&2
+) &
+filtering=$!
+exec 3<&0 # a shell gives /dev/null to what runs in the background
+mpirun --oversubscribe --bind-to none "$@" <&3 3<&- 2> "$folder/said" &
+running=$!
+exec 3<&-
+
+for signal in TERM HUP USR1 USR2; do
+  # shellcheck disable=SC2064 # the name is to be expanded now
+  trap "kill -$signal $running 2> /dev/null" $signal
+done
+# The terminal sends Ctrl-C to mpirun, too; a second one would kill at once.
+if [ -t 0 ] || [ -t 1 ] || [ -t 2 ]; then
+  trap : INT
+else
+  trap 'kill -INT $running 2> /dev/null' INT
+fi
+
+# A signal ends `wait`, not mpirun.
+while :; do
+  wait $running
+  code=$?
+  kill -0 $running 2> /dev/null || break
+done
+wait $filtering
+rm -rf "$folder"
+exit "$code"

@@ -27,7 +27,7 @@ check() {
   mkdir -p "build/$preset"
   log=build/$preset/test.log
   echo "== $preset: build"
-  { cmake --preset "$preset" -DMOERUN_WERROR=ON &&
+  { cmake --preset "$preset" -DMOERUN_WERROR=ON -DMOERUN_BUILD_TESTS=ON &&
     cmake --build --preset "$preset" -j "$jobs"; } > "$log" 2>&1 || {
     tail -n 50 "$log"
     echo "the build of preset $preset failed" >&2

@@ -33,6 +33,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/moerun-config-version.cma
 install(FILES
   ${PROJECT_BINARY_DIR}/moerun-config.cmake
   ${PROJECT_BINARY_DIR}/moerun-config-version.cmake
+  runtime/cmake/moerun_library.cmake
   DESTINATION ${package_dir} COMPONENT library)
 if(GLPK_FOUND AND NOT BUILD_SHARED_LIBS)
   install(FILES runtime/cmake/FindGLPK.cmake DESTINATION ${package_dir}

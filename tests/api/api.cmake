@@ -8,3 +8,12 @@ add_test(NAME api.cli
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/api/test_cli.sh $<TARGET_FILE:moerun_cli>
     ${PROJECT_SOURCE_DIR}/launch/demo/model ${CMAKE_CURRENT_BINARY_DIR}/cli)
 set_tests_properties(api.cli PROPERTIES LABELS api TIMEOUT 60)
+add_test(NAME api.setup
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/api/test_setup.sh ${PROJECT_SOURCE_DIR}
+    ${CMAKE_CURRENT_BINARY_DIR}/setup)
+set_tests_properties(api.setup PROPERTIES LABELS api TIMEOUT 60)
+add_test(NAME api.mpirun
+  COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/api/test_mpirun.sh ${PROJECT_SOURCE_DIR}
+    $<TARGET_FILE:moerun_cli> ${CMAKE_CURRENT_BINARY_DIR}/mpirun)
+set_tests_properties(api.mpirun PROPERTIES LABELS api PROCESSORS 2 TIMEOUT 120
+  SKIP_RETURN_CODE 77)

@@ -77,7 +77,7 @@ expect 0 '| `max_tokens` | 1 to 1048576 | 256 | tokens |' info --config-table
 expect 0 'experts       32 a layer, 4 a token, width 64' info --model "$model"
 expect 0 'memory per rank, 3 ranks, placement block' \
   info --model "$model" --ranks 3
-expect 66 'config.json: cannot be opened: no such file' info --model /nowhere
+expect 66 'config.json: cannot be opened: no such file' info --model "$scratch/nowhere"
 echo '{"model_type": "qwen3_moe"' > "$scratch/config.json"
 expect 65 'config.json: line 2, column 0: not valid JSON' \
   info --model "$scratch"
@@ -95,7 +95,7 @@ echo 'ranks = many' > "$scratch/conf"
 expect 2 'conf:1: ranks: expected an integer from 0 to 1048576, found "many"' \
   info
 unset MOERUN_CONFIG
-expect 66 '/nowhere: cannot be opened: no such file' info --config /nowhere
+expect 66 '/nowhere: cannot be opened: no such file' info --config "$scratch/nowhere"
 
 expect 0 '' synth --output "$scratch/model" --layers 1 --experts 5 \
   --hidden 32 --heads 2 --expert-width 16 --log-level error

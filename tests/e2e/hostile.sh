@@ -51,7 +51,7 @@ with_prompts() { # with_prompts LINE: a prompt file of that line
   printf '%s\n' "$1" > "$scratch/bad.jsonl"
 }
 
-refuse 66 'config.json' /nowhere --prompts "$prompts"
+refuse 66 'config.json' "$scratch/nowhere" --prompts "$prompts"
 refuse 66 'nowhere.jsonl' "$model" --prompts "$scratch/nowhere.jsonl"
 
 copy truncated

@@ -26,7 +26,7 @@ int main(int argc, char **argv) {
   bad = bad || moerun_comm_size(alone) != 1 || moerun_comm_size(all) != size;
   /* A model that is not there: one line, and a status. */
   moerun_model_shape shape;
-  bad = bad || moerun_model_shape_load(&shape, "/nowhere") != MOERUN_ERR_IO ||
+  bad = bad || moerun_model_shape_load(&shape, "nowhere") != MOERUN_ERR_IO ||
         moerun_last_error()[0] == '\0';
   if (!bad && moerun_comm_rank(all) == 0) {
     (void)printf("moerun %d.%d.%d on %d ranks\n", MOERUN_VERSION_MAJOR,

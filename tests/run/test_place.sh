@@ -263,8 +263,8 @@ refuse 2 '--slack: expected a number from 1e-06 to 100, found "nan"' \
 refuse 66 'nowhere.npy: cannot be opened: no such file' \
   --trace nowhere.npy --ranks 2
 refuse 65 'map: expected a .npy file' --trace map --ranks 2
-refuse 74 '/nowhere/p: cannot be created' --trace c.npy --ranks 2 \
-  --output /nowhere/p
+refuse 74 'nowhere/p: cannot be created' --trace c.npy --ranks 2 \
+  --output nowhere/p
 head -n 1 r.jsonl > one.jsonl
 refuse 65 'one.jsonl: expected 2 sequences or more' --trace one.jsonl --ranks 2
 refuse 65 'p: expected 2 layers of 4 experts on 3 ranks, found 2 of 4 on 2' \

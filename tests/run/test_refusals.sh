@@ -61,10 +61,10 @@ refuse 65 'top_k: expected MoE layers 0 to 5, found 6' \
   run --prompts good --top-k 4-6:1
 refuse 65 'output:1: line 1, column 9: not valid JSON' \
   run --prompts good --output output --resume
-refuse 74 '/nowhere/output: cannot be created' \
-  run --prompts good --output /nowhere/output
-refuse 74 '/nowhere/metrics: cannot be created' \
-  run --prompts good --output output --overwrite --metrics /nowhere/metrics
+refuse 74 'nowhere/output: cannot be created' \
+  run --prompts good --output nowhere/output
+refuse 74 'nowhere/metrics: cannot be created' \
+  run --prompts good --output output --overwrite --metrics nowhere/metrics
 refuse 65 '--trace: expected a name that ends in .npy, found t' \
   profile --prompts good --trace t --output output --overwrite
 refuse 65 'expected at most 16 tokens (kv_tokens, the cache of one rank)' \

@@ -177,8 +177,8 @@ static void variables_are_refused_with_their_name(void **state) {
        "environment variable MOERUN_MAX-TOKENS: no such configuration key: did "
        "you mean MOERUN_MAX_TOKENS?"},
       {"MOERUN_=1", "environment variable MOERUN_: no such configuration key"},
-      {"MOERUN_CONFIG=/nowhere/x.conf",
-       "/nowhere/x.conf: cannot be opened: no such file or directory"},
+      {"MOERUN_CONFIG=nowhere/x.conf",
+       "nowhere/x.conf: cannot be opened: no such file or directory"},
   };
   for (int i = 0; i < COUNT(cases); i++) {
     const char *const environment[] = {cases[i].given, NULL};

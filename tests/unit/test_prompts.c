@@ -216,13 +216,12 @@ static void limits_of_the_run_are_named(void **state) {
   assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),
                    MOERUN_ERR_FORMAT);
   expect_words("key \"prompt\": expected \"tokens\" in a file of token ids");
-  assert_int_equal(moerun__prompts_open(&prompts, "/nonexistent", &options),
+  assert_int_equal(moerun__prompts_open(&prompts, "nowhere", &options),
                    MOERUN_ERR_IO);
   assert_int_equal(moerun__prompts_open(&prompts, "/tmp", &options),
                    MOERUN_ERR_IO);
-  assert_int_equal(
-      moerun__prompts_open_score(&prompts, "/nonexistent", 4, &options),
-      MOERUN_ERR_IO);
+  assert_int_equal(moerun__prompts_open_score(&prompts, "nowhere", 4, &options),
+                   MOERUN_ERR_IO);
 }
 
 static void a_changed_file_is_noticed(void **state) {

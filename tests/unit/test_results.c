@@ -340,13 +340,13 @@ static void other_results_are_refused(void **state) {
 static void bad_paths_are_named(void **state) {
   (void)state;
   moerun__results *results = NULL;
-  moerun__results_options options = {.path = "/nonexistent/x", .resume = 1};
+  moerun__results_options options = {.path = "nowhere/x", .resume = 1};
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
                    MOERUN_OK);
   assert_int_equal(moerun__results_begin(results), MOERUN_ERR_IO);
   moerun__results_destroy(results);
   assert_string_equal(moerun_last_error(),
-                      "/nonexistent/x: cannot be created: no such file or "
+                      "nowhere/x: cannot be created: no such file or "
                       "directory");
   options.path = "/dev/null";
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),

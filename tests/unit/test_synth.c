@@ -527,10 +527,10 @@ static void refuses_and_leaves_nothing(void **state) {
   (void)snprintf(line, sizeof line,
                  "%s: exists already: --overwrite replaces it", path);
   assert_string_equal(moerun_last_error(), line);
-  options.path = "/nonexistent/model";
+  options.path = "nowhere/model";
   assert_int_equal(moerun__synth_write(&options), MOERUN_ERR_IO);
   assert_string_equal(moerun_last_error(),
-                      "/nonexistent/model: cannot be created: no such "
+                      "nowhere/model: cannot be created: no such "
                       "file or directory");
   temp_dir_remove(&dir);
 }

@@ -1,0 +1,80 @@
+#!/bin/sh
+# launch/mpirun.sh: one line where a rank has said what is wrong, all of Open
+# MPI's where none has; exit codes, stdin and signals pass. Exit status 77
+# (skipped) where mpirun is not Open MPI's.
+# Arguments: the source tree, the program, a folder for scratch.
+set -u
+wrapper=$1/launch/mpirun.sh moerun=$2 scratch=$3
+case $(mpirun --version 2> /dev/null) in
+*"Open MPI"*) ;;
+*)
+  echo "skipped: mpirun is not Open MPI's"
+  exit 77
+  ;;
+esac
+rm -rf "$scratch"
+mkdir -p "$scratch"
+failures=0
+
+complain() {
+  echo "$*"
+  failures=$((failures + 1))
+}
+
+# on RANKS ARGUMENT...
+on() {
+  timeout 50 "$wrapper" -n "$@" > "$scratch/out" 2> "$scratch/err"
+}
+
+expect() { # expect CODE FOUND LINES: exit code, and lines on stderr
+  [ "$1" = "$2" ] || complain "expected exit code $1, found $2"
+  [ "$3" = "$(wc -l < "$scratch/err")" ] || {
+    complain "expected $3 lines on stderr, found:"
+    cat "$scratch/err"
+  }
+}
+
+on 3 "$moerun" run --model "$scratch/nowhere" --prompts x
+expect 66 $? 1
+grep -q '^moerun: .*config.json: cannot be opened' "$scratch/err" ||
+  complain "expected the line of the program"
+
+# What mpirun says, and what a program says in a frame, is not ours to hide.
+on 2 sh -c 'exit 3'
+expect 3 $? 4
+grep -q '^a non-zero exit code' "$scratch/err" || complain "expected mpirun's"
+frame=$(printf '%074d' 0 | tr 0 -)
+on 1 sh -c "printf 'moerun: x\\n%s\\nwords\\n%s\\nopen\\n%s\\nend' $frame $frame \
+  $frame >&2"
+expect 0 $? 7
+grep -qx words "$scratch/err" || complain "expected a frame of a program"
+[ "$(tail -n 1 "$scratch/err")" = end ] || complain "expected an open frame"
+
+echo through > "$scratch/in"
+on 1 cat < "$scratch/in"
+expect 0 $? 0
+[ "$(cat "$scratch/out")" = through ] || complain "expected stdin to pass"
+
+# The redraws of a progress bar lose their line feeds, other lines keep them.
+on 1 sh -c 'printf "\rone\n\rtwo\nthree\n" >&2'
+expect 0 $? 1
+[ "$(tr '\r' + < "$scratch/err")" = +one+twothree ] ||
+  complain "expected two redraws and a line, found $(cat "$scratch/err")"
+
+# A signal to the script reaches the ranks: mpirun hands SIGUSR1 on as it is.
+# shellcheck disable=SC2016 # for the inner shell
+"$wrapper" -n 1 sh -c 'trap "echo caught; exit 5" USR1; echo ready
+  i=0; while [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done' \
+  > "$scratch/out" 2> "$scratch/err" &
+running=$!
+i=0
+while ! grep -q ready "$scratch/out" && [ $i -lt 300 ]; do
+  sleep 0.1
+  i=$((i + 1))
+done
+kill -USR1 $running
+wait $running
+[ $? = 5 ] || complain "expected the rank's exit code after SIGUSR1"
+grep -q caught "$scratch/out" || complain "expected SIGUSR1 to reach the rank"
+
+exit "$failures"
