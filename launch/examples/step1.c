@@ -27,7 +27,7 @@ int main(int argc, char **argv) {
   float *y = NULL;
   const moerun_model_options layers_only = {.moe_only = 1};
   const moerun_session_options options = {.max_tokens = T};
-  if (argc != 2) {
+  if (argc != 2 || argv[1][0] == '-') {
     (void)fprintf(stderr, "usage: step1 MODEL_DIR\n");
     return 2;
   }

@@ -67,9 +67,19 @@ static int run(moerun_comm *comm, const char *path) {
   return ok;
 }
 
+/* Printed once, and all ranks end together. */
+static int usage(void) {
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  if (rank == 0) (void)fprintf(stderr, "usage: step2 MODEL_DIR\n");
+  (void)MPI_Finalize();
+  return 2;
+}
+
 int main(int argc, char **argv) {
   moerun_comm *comm = NULL;
-  if (MPI_Init(&argc, &argv) != MPI_SUCCESS || argc != 2) return 2;
+  if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return 1;
+  if (argc != 2 || argv[1][0] == '-') return usage();
   const int ok =
       check(moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL), 0) &&
       run(comm, argv[1]);

@@ -56,7 +56,7 @@ static int run(moerun_comm *comm, int argc, char **argv) {
   const moerun_session_options options = {
       .max_tokens = MAX_T, .max_sequences = 1, .kv_tokens = 1024};
   int32_t T = 0;
-  for (int i = 3; i < argc && T < MAX_T; i++) {
+  for (int i = 3; i < argc; i++) {
     token[T++] = (int32_t)strtol(argv[i], NULL, 10);
   }
   const int ok =
@@ -74,9 +74,37 @@ static int run(moerun_comm *comm, int argc, char **argv) {
   return ok;
 }
 
+/* Whether the arguments behind the model are 2 to MAX_T + 1 numbers, the first
+ * above 0. */
+static int are_numbers(int argc, char **argv) {
+  if (argc < 4 || argc > MAX_T + 3 || argv[1][0] == '-') return 0;
+  for (int i = 2; i < argc; i++) {
+    char *end = NULL;
+    const long number = strtol(argv[i], &end, 10);
+    const int is_number = end != argv[i] && *end == '\0';
+    if (!is_number || number < (i == 2) || number > INT32_MAX) return 0;
+  }
+  return 1;
+}
+
+/* Printed once, and all ranks end together. */
+static int usage(void) {
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  if (rank == 0) {
+    (void)fprintf(stderr,
+                  "usage: step3 MODEL_DIR NEW_TOKENS ID [ID ...] (at most %d "
+                  "ids)\n",
+                  MAX_T);
+  }
+  (void)MPI_Finalize();
+  return 2;
+}
+
 int main(int argc, char **argv) {
   moerun_comm *comm = NULL;
-  if (MPI_Init(&argc, &argv) != MPI_SUCCESS || argc < 4) return 2;
+  if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return 1;
+  if (!are_numbers(argc, argv)) return usage();
   const int ok = check(moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL)) &&
                  run(comm, argc, argv);
   moerun_comm_destroy(comm);

@@ -38,8 +38,21 @@ for number in 2 3; do
   [ "$one" = "$more" ] || fail "step3 on $number ranks" "$one" "$more"
 done
 
+# Without arguments, or with one too many: the usage, exit status 2.
+for step in 1 2 3; do
+  for arguments in '' '--help' "$model 1 x y"; do
+    # shellcheck disable=SC2086 # words
+    said=$("$folder/moerun_step$step" $arguments 2>&1 > /dev/null) && code=0 ||
+      code=$?
+    case "$code $said" in
+    "2 usage: step$step MODEL_DIR"*) ;;
+    *) fail "step$step $arguments" "2 usage: step$step MODEL_DIR" "$code $said" ;;
+    esac
+  done
+done
+
 # A folder that is not there: exit status 1, one line.
 lines=$(ranks 2 "$folder/moerun_step2" nowhere 2>&1 > /dev/null &&
   echo "no failure") || true
-echo "$lines" | grep -q 'step2: nowhere/config.json: cannot be opened' ||
+echo "$lines" | grep -q 'step2: .*nowhere/config.json: cannot be opened' ||
   fail "step2 without a model" "a line that names the file" "$lines"
