@@ -13,6 +13,7 @@
 #include "launch/digest.h"
 #include "launch/fingerprint.h"
 #include "launch/gate_options.h"
+#include "launch/input_options.h"
 #include "launch/lines.h"
 #include "launch/metrics.h"
 #include "launch/node_memory.h"
@@ -51,6 +52,7 @@ typedef struct run {
   double run_seconds;
   /* Rank 0 only. */
   moerun__tokenizer *tokenizer;
+  moerun__spool input;
   moerun__prompts *prompts;
   moerun__results *results;
   int results_on_stdout;
@@ -71,8 +73,8 @@ static int given(const run *r, const char *key) {
 static moerun_status check_settings(run *r) {
   moerun_status status = MOERUN_OK;
   const moerun__config *c = r->config;
-  const int inputs =
-      given(r, "prompts") + given(r, "tokens") + given(r, "score");
+  const int inputs = given(r, "prompt") + given(r, "prompts") +
+                     given(r, "tokens") + given(r, "score");
   const int resume = moerun__config_bool(c, "resume");
   const int overwrite = moerun__config_bool(c, "overwrite");
   const int reports_bad =
@@ -80,11 +82,15 @@ static moerun_status check_settings(run *r) {
   const int64_t max_sequences = moerun__config_int(c, "max_sequences");
   const int64_t max_tokens = moerun__config_int(c, "max_tokens");
   MOERUN_REQUIRE(inputs == 1, MOERUN_ERR_INVALID,
-                 "expected one of --prompts, --tokens and --score, found %s",
+                 "expected one of --prompt, --prompts, --tokens and --score, "
+                 "found %s",
                  inputs == 0 ? "none" : "several");
   MOERUN_REQUIRE(!given(r, "score") || !reports_bad, MOERUN_ERR_INVALID,
                  "--bad-lines report: expected --prompts or --tokens, found "
                  "--score, whose text has no lines");
+  MOERUN_REQUIRE(!moerun__config_bool(c, "lines") || given(r, "prompts"),
+                 MOERUN_ERR_INVALID,
+                 "--lines: expected --prompts with it, found none");
   MOERUN_REQUIRE(!resume || !overwrite, MOERUN_ERR_INVALID,
                  "expected one of --resume and --overwrite, found both");
   MOERUN_REQUIRE(!resume || given(r, "output"), MOERUN_ERR_INVALID,
@@ -196,14 +202,16 @@ done:
 static moerun_status open_input(run *r) {
   moerun_status status = MOERUN_OK;
   const moerun__config *c = r->config;
-  const char *score = moerun__config_text(c, "score");
-  const char *tokens = moerun__config_text(c, "tokens");
+  MOERUN_TRY(moerun__input_open(&r->input, c));
+  const char *path = r->input.path.bytes;
+  const int is_score = given(r, "score");
+  const int is_tokens = given(r, "tokens");
   const int64_t kv_tokens = moerun__config_int(c, "kv_tokens");
   const int64_t whole_pages =
       moerun__round_up(kv_tokens, MOERUN_PAGE_POSITIONS);
   int is_array = 0;
-  if (score[0] != '\0') MOERUN_TRY(moerun__prompts_is_array(&is_array, score));
-  const int has_text = tokens[0] == '\0' && !is_array;
+  if (is_score) MOERUN_TRY(moerun__prompts_is_array(&is_array, path));
+  const int has_text = !is_tokens && !is_array;
   MOERUN_TRY(load_tokenizer(r, has_text));
   moerun__prompt_options options = {
       .tokenizer = r->tokenizer,
@@ -216,20 +224,21 @@ static moerun_status open_input(run *r) {
       .temperature = moerun__config_double(c, "temperature"),
       .top_p = moerun__config_double(c, "top_p"),
       .seed = (uint64_t)moerun__config_int(c, "seed"),
-      .reports_bad =
-          strcmp(moerun__config_text(c, "bad_lines"), "report") == 0};
+      .reports_bad = strcmp(moerun__config_text(c, "bad_lines"), "report") == 0,
+      .fixed = moerun__input_fixed(c),
+      .plain = moerun__config_bool(c, "lines"),
+      .name = r->input.name.bytes};
   MOERUN_TRY(choose_bos(r, &options, has_text));
   MOERUN_TRY(digest_run(r, &options.run_digest));
-  if (score[0] != '\0') {
+  if (is_score) {
     const int32_t window = moerun__to_int(moerun__config_int(c, "window"));
-    MOERUN_TRY(
-        moerun__prompts_open_score(&r->prompts, score, window, &options));
-  } else if (tokens[0] != '\0') {
-    MOERUN_TRY(moerun__prompts_open_tokens(&r->prompts, tokens, &options));
+    MOERUN_TRY(moerun__prompts_open_score(&r->prompts, path, window, &options));
+  } else if (is_tokens) {
+    MOERUN_TRY(moerun__prompts_open_tokens(&r->prompts, path, &options));
   } else {
-    MOERUN_TRY(moerun__prompts_open(
-        &r->prompts, moerun__config_text(c, "prompts"), &options));
+    MOERUN_TRY(moerun__prompts_open(&r->prompts, path, &options));
   }
+  moerun__input_say_overruled(r->prompts, &r->input, c);
 done:
   return status;
 }
@@ -521,6 +530,7 @@ static void destroy(run *r) {
   moerun__trace_file_destroy(r->trace);
   moerun__results_destroy(r->results);
   moerun__prompts_destroy(r->prompts);
+  moerun__spool_clear(&r->input);
   moerun__tokenizer_destroy(r->tokenizer);
   moerun__prompt_clear(&r->prompt);
   moerun__free(r->predicted);

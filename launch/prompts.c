@@ -28,6 +28,9 @@ moerun_status moerun__prompts_create(moerun__prompts **out, const char *path,
   prompts->options = *options;
   prompts->file = -1;
   MOERUN_TRY(moerun__copy_text(&prompts->path, path));
+  MOERUN_TRY(moerun__copy_text(&prompts->name,
+                               options->name != NULL ? options->name : path));
+  prompts->options.name = prompts->name;
   *out = prompts;
   prompts = NULL;
 done:
@@ -46,6 +49,7 @@ void moerun__prompts_destroy(moerun__prompts *prompts) {
     moerun__free(prompts->bad[i].id);
   }
   moerun__free(prompts->bad);
+  moerun__free(prompts->name);
   moerun__free(prompts->offset);
   moerun__free(prompts->digest);
   moerun__free(prompts);
@@ -62,6 +66,7 @@ void moerun__prompt_begin(moerun__prompt *prompt,
                           const moerun__prompt_options *options) {
   prompt->id.count = 0;
   prompt->tokens.count = 0;
+  prompt->overruled = 0;
   prompt->request = (moerun__request){.max_new_tokens = options->max_new_tokens,
                                       .temperature = options->temperature,
                                       .top_p = options->top_p,
@@ -163,6 +168,9 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
   complete(prompt, prompts, prompts->count);
   prompts->offset[prompts->count] = offset;
   prompts->digest[prompts->count] = prompt->digest;
+  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
+    prompts->overruled[i] += prompt->overruled >> i & 1U;
+  }
   prompts->count++;
 done:
   return status;
@@ -278,6 +286,11 @@ const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
   return prompts->bad[index].reason;
 }
 
+int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
+                                  moerun__prompt_setting setting) {
+  return prompts->overruled[setting];
+}
+
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {
   return prompts->digest[index];
 }
@@ -294,7 +307,7 @@ moerun_status moerun__prompts_read(const moerun__prompts *prompts,
                                    moerun__prompt *out, int64_t index) {
   moerun_status status = MOERUN_OK;
   char origin[512];
-  (void)snprintf(origin, sizeof origin, "%s: request %lld", prompts->path,
+  (void)snprintf(origin, sizeof origin, "%s: request %lld", prompts->name,
                  (long long)index);
   moerun__prompt_begin(out, &prompts->options);
   MOERUN_TRY(prompts->input->read(prompts, out, index, origin));

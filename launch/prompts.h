@@ -1,4 +1,4 @@
-/* Where requests come from: a JSONL file of prompts, token ids as .npy or
+/* Where requests come from: a JSONL file of prompts, plain text by lines, token ids as .npy or
  * JSONL, or a text to be scored in windows. The whole input is checked when it
  * is opened; of each request only its place in the file and its digest stay in
  * memory, the rest is read again when it is handed out. */
@@ -9,6 +9,15 @@
 #include "runtime/tokenizer.h"
 
 typedef struct moerun__prompts moerun__prompts;
+
+/* Settings that a request may have of its own. */
+typedef enum moerun__prompt_setting {
+  MOERUN_SETTING_MAX_NEW_TOKENS = 0,
+  MOERUN_SETTING_TEMPERATURE,
+  MOERUN_SETTING_TOP_P,
+  MOERUN_SETTING_SEED,
+  MOERUN_SETTINGS,
+} moerun__prompt_setting;
 
 typedef struct moerun__prompt_options {
   const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */
@@ -26,6 +35,10 @@ typedef struct moerun__prompt_options {
   uint64_t run_digest; /* of all else that a request's output depends on */
   int reports_bad;     /* 1: a request that is wrong takes its place with the
                       reason; 0: it ends the reading                      */
+  unsigned fixed;      /* moerun__prompt_setting bits: what holds for requests
+                          that say otherwise, too                       */
+  int plain;           /* a line is a text, not an object               */
+  const char *name;    /* of the input in messages; NULL: its path      */
 } moerun__prompt_options;
 
 /* One request with its buffers; all zero at first, used again and again. */
@@ -33,6 +46,7 @@ typedef struct moerun__prompt {
   moerun__request request; /* its tokens lie in `tokens` */
   moerun__text id;         /* as JSON: a string or an integer */
   uint64_t digest;
+  unsigned overruled; /* bits of settings that `fixed` took from it */
   moerun__token_list tokens;
   moerun__text line;
 } moerun__prompt;
@@ -42,7 +56,8 @@ void moerun__prompt_clear(moerun__prompt *prompt);
 /* One JSON object a line; blank lines do not count. Keys: "prompt" (a text) or
  * "tokens" (ids); optional "id" (string or integer, unique; default: the place
  * among the requests, from 0), "max_new_tokens", "temperature", "top_p",
- * "seed". */
+ * "seed". With `plain`, a line is the text of a prompt, without its line end.
+ */
 moerun_status moerun__prompts_open(moerun__prompts **out, const char *path,
                                    const moerun__prompt_options *options);
 /* Ids only: a .npy file of integers (one dimension: one request; two: one
@@ -67,6 +82,9 @@ int64_t moerun__prompts_num_bad(const moerun__prompts *prompts);
 /* What is wrong with request `index`, and *id, its id as JSON; NULL: nothing. */
 const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
                                   const char **id);
+/* Requests whose own setting was another and does not hold. */
+int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
+                                  moerun__prompt_setting setting);
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index);
 /* Request `index`. ERR_FORMAT if the file is not what it was when opened. */
 moerun_status moerun__prompts_read(const moerun__prompts *prompts,

@@ -24,9 +24,11 @@ typedef struct moerun__bad_prompt {
 struct moerun__prompts {
   const moerun__prompts_input *input;
   moerun__prompt_options options;
-  char *path;
+  char *path; /* to open */
+  char *name; /* in messages */
   int64_t count;
   int64_t num_bad;
+  int64_t overruled[MOERUN_SETTINGS];
   size_t room;               /* of the next three */
   moerun__bad_prompt *bad;   /* [count] NULL, NULL: nothing is wrong */
   int64_t *offset;           /* JSONL: [count + 1] of lines in the file */

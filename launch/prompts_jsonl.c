@@ -1,4 +1,4 @@
-/* Requests from JSON lines. Ids are compared by hash first; only requests with
+/* Requests from JSON lines, or from lines of plain text. Ids are compared by hash first; only requests with
  * equal hashes are read again to be told apart. */
 #include "launch/prompts_input.h"
 
@@ -81,32 +81,82 @@ done:
   return status;
 }
 
+static moerun_status encode(moerun__prompt *out, const char *text, size_t bytes,
+                            const moerun__prompts *prompts,
+                            const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__prompt_options *o = &prompts->options;
+  MOERUN_REQUIRE(o->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"prompt\": a text needs the model's tokenizer.json, "
+                 "which is not there: give \"tokens\"",
+                 origin);
+  MOERUN_TRY(moerun__tokenizer_encode(o->tokenizer, &out->tokens, text, bytes));
+  MOERUN_TRY(moerun__prompt_put_bos(out, o->text_bos));
+done:
+  return status;
+}
+
 static moerun_status read_text(moerun__prompt *out, const json_t *object,
                                const moerun__prompts *prompts,
                                const char *origin) {
   moerun_status status = MOERUN_OK;
-  const moerun__prompt_options *o = &prompts->options;
   const char *text = NULL;
   MOERUN_TRY(moerun__json_text(&text, object, "prompt", 1, origin));
   MOERUN_REQUIRE(!prompts->ids_only, MOERUN_ERR_FORMAT,
                  "%s: key \"prompt\": expected \"tokens\" in a file of token "
                  "ids",
                  origin);
-  MOERUN_REQUIRE(o->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"prompt\": a text needs the model's tokenizer.json, "
-                 "which is not there: give \"tokens\"",
-                 origin);
-  MOERUN_TRY(
-      moerun__tokenizer_encode(o->tokenizer, &out->tokens, text, strlen(text)));
-  MOERUN_TRY(moerun__prompt_put_bos(out, o->text_bos));
+  MOERUN_TRY(encode(out, text, strlen(text), prompts, origin));
 done:
   return status;
 }
 
+/* The line as it stands, but for the byte order mark of a file and the carriage
+ * return of a DOS line end. */
+static moerun_status read_plain(moerun__prompt *out,
+                                const moerun__prompts *prompts,
+                                const moerun__text *line, int64_t index,
+                                const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const size_t mark = moerun__byte_order_mark(line->bytes, line->count);
+  size_t bytes = line->count - mark;
+  if (bytes > 0 && line->bytes[line->count - 1] == '\r') bytes--;
+  MOERUN_TRY(moerun__text_print(&out->id, "%lld", (long long)index));
+  MOERUN_TRY(encode(out, line->bytes + mark, bytes, prompts, origin));
+done:
+  return status;
+}
+
+/* Takes back what the request may not decide, and notes where that matters. */
+static void overrule(moerun__prompt *out, const moerun__request *given,
+                     unsigned fixed) {
+  moerun__request *r = &out->request;
+  const int differs[MOERUN_SETTINGS] = {
+      [MOERUN_SETTING_MAX_NEW_TOKENS] =
+          r->max_new_tokens != given->max_new_tokens,
+      [MOERUN_SETTING_TEMPERATURE] = r->temperature != given->temperature,
+      [MOERUN_SETTING_TOP_P] = r->top_p != given->top_p,
+      [MOERUN_SETTING_SEED] = r->seed != given->seed,
+  };
+  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
+    if (differs[i]) out->overruled |= fixed & 1U << i;
+  }
+  if (fixed & 1U << MOERUN_SETTING_MAX_NEW_TOKENS) {
+    r->max_new_tokens = given->max_new_tokens;
+  }
+  if (fixed & 1U << MOERUN_SETTING_TEMPERATURE) {
+    r->temperature = given->temperature;
+  }
+  if (fixed & 1U << MOERUN_SETTING_TOP_P) r->top_p = given->top_p;
+  if (fixed & 1U << MOERUN_SETTING_SEED) r->seed = given->seed;
+}
+
+/* Gives the request its own settings, but where `fixed` has the run's hold. */
 static moerun_status read_settings(moerun__prompt *out, const json_t *object,
-                                   const char *origin) {
+                                   unsigned fixed, const char *origin) {
   moerun_status status = MOERUN_OK;
   moerun__request *r = &out->request;
+  const moerun__request given = *r;
   const int64_t max_new_tokens = r->max_new_tokens;
   const int64_t seed = (int64_t)r->seed;
   const int64_t priority = 0;
@@ -121,9 +171,33 @@ static moerun_status read_settings(moerun__prompt *out, const json_t *object,
   MOERUN_TRY(
       moerun__json_int(&value, object, "seed", 0, INT64_MAX, &seed, origin));
   r->seed = (uint64_t)value;
+  overrule(out, &given, fixed);
   MOERUN_TRY(moerun__json_int(&value, object, "priority", 0, UINT8_MAX,
                               &priority, origin));
   r->priority = moerun__to_int(value);
+done:
+  return status;
+}
+
+/* Whether the line can be meant as JSON; if not, what it should look like. Web
+ * pages and the like are left to the parser, which names them. */
+static moerun_status check_form(const moerun__text *line, int ids_only,
+                                const char *origin) {
+  moerun_status status = MOERUN_OK;
+  char foreign[MOERUN_FOREIGN_TEXT];
+  const char *first =
+      line->bytes + moerun__byte_order_mark(line->bytes, line->count);
+  first += strspn(first, " \t");
+  const int is_plain = strchr("{[", *first) == NULL &&
+                       !moerun__foreign_name(foreign, line->bytes, line->count);
+  MOERUN_REQUIRE(!is_plain || !ids_only, MOERUN_ERR_FORMAT,
+                 "%s: expected a line such as {\"tokens\": [1, 2, 3]}, found "
+                 "\"%.20s\"",
+                 origin, first);
+  MOERUN_REQUIRE(!is_plain, MOERUN_ERR_FORMAT,
+                 "%s: expected a line such as {\"prompt\": \"a text\"}, found "
+                 "\"%.20s\"; with --lines each line is a prompt as it stands",
+                 origin, first);
 done:
   return status;
 }
@@ -135,6 +209,10 @@ static moerun_status read_object(moerun__prompt *out,
                                  const char *origin) {
   moerun_status status = MOERUN_OK;
   json_t *object = NULL;
+  if (prompts->options.plain) {
+    return read_plain(out, prompts, line, index, origin);
+  }
+  MOERUN_TRY(check_form(line, prompts->ids_only, origin));
   MOERUN_TRY(moerun__json_parse(&object, line->bytes, line->count, origin));
   MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
                  "%s: expected a JSON object, found %s", origin,
@@ -147,7 +225,7 @@ static moerun_status read_object(moerun__prompt *out,
   MOERUN_REQUIRE(has_text != has_tokens, MOERUN_ERR_FORMAT,
                  "%s: expected either \"prompt\" or \"tokens\", found %s",
                  origin, has_text ? "both" : "neither");
-  MOERUN_TRY(read_settings(out, object, origin));
+  MOERUN_TRY(read_settings(out, object, prompts->options.fixed, origin));
   MOERUN_TRY(
       has_text ? read_text(out, object, prompts, origin)
                : read_tokens(out, object, prompts->options.tokens_bos, origin));
@@ -169,7 +247,7 @@ static moerun_status read_line(const moerun__prompts *prompts,
     const int64_t left = prompts->offset[index + 1] - at;
     MOERUN_TRY(moerun__file_get(&got, block,
                                 left < BLOCK ? (size_t)left : BLOCK,
-                                prompts->file, at, prompts->path));
+                                prompts->file, at, prompts->name));
     MOERUN_REQUIRE(got > 0, MOERUN_ERR_FORMAT,
                    "%s: the file was changed while the run was reading it",
                    origin);
@@ -235,7 +313,7 @@ static moerun_status compare_ids(const scan *s, const id_place *a,
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(strcmp(s->prompt.id.bytes, other->id.bytes) != 0,
                  MOERUN_ERR_FORMAT,
-                 "%s:%lld: id %s stands in line %lld already", s->prompts->path,
+                 "%s:%lld: id %s stands in line %lld already", s->prompts->name,
                  (long long)b->line, other->id.bytes, (long long)a->line);
 done:
   return status;
@@ -279,7 +357,7 @@ static moerun_status read_request(scan *s, int64_t offset) {
   moerun_status status = MOERUN_OK;
   char origin[ORIGIN_BYTES];
   moerun__prompts *prompts = s->prompts;
-  (void)snprintf(origin, sizeof origin, "%s:%lld", prompts->path,
+  (void)snprintf(origin, sizeof origin, "%s:%lld", prompts->name,
                  (long long)s->line);
   moerun__prompt_begin(&s->prompt, &prompts->options);
   MOERUN_TRY(read_object(&s->prompt, prompts, s->text, prompts->count, origin));
@@ -295,7 +373,7 @@ moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
   moerun__lines lines = {0};
   int has = 0;
   MOERUN_TRY(moerun__open_regular(&prompts->file, prompts->path, 0));
-  MOERUN_TRY(moerun__lines_begin(&lines, prompts->file, prompts->path));
+  MOERUN_TRY(moerun__lines_begin(&lines, prompts->file, prompts->name));
   MOERUN_TRY(moerun__lines_next(&lines, &has));
   while (has) {
     s.line = lines.number;
@@ -308,7 +386,7 @@ moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
   }
   MOERUN_REQUIRE(prompts->count > 0, MOERUN_ERR_FORMAT,
                  "%s: expected at least one request, found none",
-                 prompts->path);
+                 prompts->name);
   prompts->offset[prompts->count] = lines.end;
   MOERUN_TRY(check_unique(&s));
 done:

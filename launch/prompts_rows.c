@@ -68,15 +68,15 @@ moerun_status moerun__prompts_scan_rows(moerun__prompts *prompts) {
                               MOERUN_NPY_INTEGERS));
   MOERUN_REQUIRE(shape.num_dims == 1 || shape.num_dims == 2, MOERUN_ERR_FORMAT,
                  "%s: expected an array of 1 or 2 dimensions, found %d",
-                 prompts->path, shape.num_dims);
+                 prompts->name, shape.num_dims);
   const int64_t rows = shape.num_dims == 2 ? shape.dim[0] : 1;
   prompts->row_length = shape.dim[shape.num_dims - 1];
   MOERUN_REQUIRE(moerun__npy_count(&shape) > 0, MOERUN_ERR_FORMAT,
                  "%s: expected at least one request, found none",
-                 prompts->path);
+                 prompts->name);
   for (int64_t i = 0; i < rows; i++) {
     char origin[512];
-    (void)snprintf(origin, sizeof origin, "%s: row %lld", prompts->path,
+    (void)snprintf(origin, sizeof origin, "%s: row %lld", prompts->name,
                    (long long)i);
     MOERUN_TRY(moerun__prompts_settle(prompts, &prompt, 0,
                                       add_row(prompts, &prompt, i, origin)));

@@ -65,11 +65,11 @@ static moerun_status load_text(moerun__prompts *prompts) {
   MOERUN_REQUIRE(prompts->options.tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: a text needs the model's tokenizer.json, which is not "
                  "there: give token ids as .npy",
-                 prompts->path);
+                 prompts->name);
   MOERUN_TRY(moerun__file_read(&text, &bytes, prompts->path, TEXT_LIMIT));
   MOERUN_REQUIRE(text[0] == '<' || !moerun__foreign_name(foreign, text, bytes),
                  MOERUN_ERR_FORMAT, "%s: expected a text, found %s",
-                 prompts->path, foreign);
+                 prompts->name, foreign);
   const size_t skipped = unscored_start(prompts, text, bytes);
   MOERUN_TRY(moerun__tokenizer_encode(prompts->options.tokenizer,
                                       &prompts->text, text + skipped,
@@ -91,7 +91,7 @@ static moerun_status load_array(moerun__prompts *prompts) {
   MOERUN_REQUIRE(shape.num_dims == 1 && count <= TEXT_LIMIT, MOERUN_ERR_FORMAT,
                  "%s: expected an array of 1 dimension and at most %d ids to "
                  "be scored",
-                 prompts->path, TEXT_LIMIT);
+                 prompts->name, TEXT_LIMIT);
   MOERUN_TRY(moerun__alloc(&ids, (size_t)count, sizeof *ids));
   MOERUN_TRY(moerun__npy_read_integers(prompts->array, ids, 0, count));
   MOERUN_TRY(moerun__token_list_reserve(&prompts->text, (size_t)count));
@@ -99,7 +99,7 @@ static moerun_status load_array(moerun__prompts *prompts) {
     MOERUN_REQUIRE(ids[i] >= 0 && ids[i] < prompts->options.vocab_size,
                    MOERUN_ERR_FORMAT,
                    "%s: element %lld: expected an id of 0 to %d, found %lld",
-                   prompts->path, (long long)i, prompts->options.vocab_size - 1,
+                   prompts->name, (long long)i, prompts->options.vocab_size - 1,
                    (long long)ids[i]);
     if (i == 0 && ids[i] == bos) continue; /* every window gets it anyway */
     prompts->text.id[prompts->text.count++] = moerun__to_int(ids[i]);
@@ -139,11 +139,11 @@ moerun_status moerun__prompts_scan_windows(moerun__prompts *prompts,
   MOERUN_REQUIRE(count > 0, MOERUN_ERR_FORMAT,
                  "%s: expected a text of at least %d tokens to score, found "
                  "%zu",
-                 prompts->path, bos < 0 ? 2 : 1, prompts->text.count);
+                 prompts->name, bos < 0 ? 2 : 1, prompts->text.count);
   if (!is_array && bos < 0) MOERUN_TRY(subtract_unscored(prompts));
   for (int64_t i = 0; i * window < count; i++) {
     char origin[512];
-    (void)snprintf(origin, sizeof origin, "%s: window %lld", prompts->path,
+    (void)snprintf(origin, sizeof origin, "%s: window %lld", prompts->name,
                    (long long)i);
     moerun__prompt_begin(&prompt, &prompts->options);
     MOERUN_TRY(read_window(prompts, &prompt, i, origin));

@@ -6,9 +6,15 @@ static const moerun__config_row input[] = {
     TEXT_ROW("model", "folder", SIZED, RUNS,
              "Folder of a Hugging Face checkpoint: config.json and "
              "safetensors."),
+    TEXT_ROW("prompt", "text", RUNS, 0,
+             "Text of one prompt, in place of a file of prompts."),
     TEXT_ROW("prompts", "file", RUNS, 0,
              "JSONL file of the prompts: each line is an object with "
-             "\"prompt\"."),
+             "\"prompt\". It may be a pipe, and - is stdin, here and for "
+             "--tokens and --score."),
+    BOOL_ROW("lines", RUNS,
+             "Take each line of --prompts as the text of a prompt, as it "
+             "stands, not as JSON."),
     TEXT_ROW("tokens", "file", RUNS, 0,
              "Token ids to use in place of prompts, as .npy or JSONL."),
     TEXT_ROW("score", "file", RUNS, 0,

@@ -41,7 +41,8 @@ grep -q '^moerun: .*config.json: cannot be opened' "$scratch/err" ||
 
 # What mpirun says, and what a program says in a frame, is not ours to hide.
 on 2 sh -c 'exit 3'
-expect 3 $? 4
+code=$?
+[ $code = 3 ] || complain "expected exit code 3, found $code"
 grep -q '^a non-zero exit code' "$scratch/err" || complain "expected mpirun's"
 frame=$(printf '%074d' 0 | tr 0 -)
 on 1 sh -c "printf 'moerun: x\\n%s\\nwords\\n%s\\nopen\\n%s\\nend' $frame $frame \

@@ -29,7 +29,7 @@ refuse() {
 
 # Once with many ranks for each kind of failure, else with one.
 ranks_list='0 3'
-refuse 2 'expected one of --prompts, --tokens and --score, found none' \
+refuse 2 'expected one of --prompt, --prompts, --tokens and --score, found none' \
   run --output output --overwrite
 echo '[]' > bad
 refuse 65 'bad:1: expected a JSON object, found an array' \

@@ -66,7 +66,9 @@ static void bad_lines_are_reported(void **state) {
   assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
   assert_int_equal(moerun__prompts_count(prompts), 9);
   assert_int_equal(moerun__prompts_num_bad(prompts), 6);
-  expect_error(prompts, 1, "1", ":3: line 1, column 8: not valid JSON");
+  expect_error(prompts, 1, "1",
+               ":3: expected a line such as {\"prompt\": \"a text\"}, found "
+               "\"nonsense\"");
   expect_error(prompts, 2, "\"long\"", ":4: expected at most 64 tokens");
   expect_error(prompts, 4, "9", ":6: unknown key \"sed\"");
   expect_error(prompts, 5, "7", ":7: id 7 stands in line 5 already");

@@ -1,0 +1,19 @@
+/* What the options of run and profile say of the input and of its requests. */
+#ifndef MOERUN_LAUNCH_INPUT_OPTIONS_H
+#define MOERUN_LAUNCH_INPUT_OPTIONS_H
+
+#include "launch/prompts.h"
+#include "launch/spool.h"
+#include "runtime/base/config.h"
+
+/* The one input that was given: --prompt, --prompts, --tokens or --score. */
+moerun_status moerun__input_open(moerun__spool *input,
+                                 const moerun__config *config);
+/* The settings that hold for every request, as bits: those typed as options. */
+unsigned moerun__input_fixed(const moerun__config *config);
+/* A warning for each of them that takes the place of a request's own. */
+void moerun__input_say_overruled(const moerun__prompts *prompts,
+                                 const moerun__spool *input,
+                                 const moerun__config *config);
+
+#endif

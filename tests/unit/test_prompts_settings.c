@@ -1,0 +1,106 @@
+/* Lines of plain text, and settings of the run that hold whatever a line says. */
+#include "launch/prompts.h"
+#include "support/scratch.h"
+
+static const char demo_model[] = MOERUN_TEST_DATA "/../../launch/demo/model";
+static moerun__tokenizer *tokenizer;
+static char path[SCRATCH_PATH];
+
+static int set_up(void **state) {
+  (void)state;
+  scratch_create(path);
+  return moerun__tokenizer_load(&tokenizer, demo_model) == MOERUN_OK ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  (void)unlink(path);
+  moerun__tokenizer_destroy(tokenizer);
+  return 0;
+}
+
+static moerun__prompt_options defaults(void) {
+  return (moerun__prompt_options){.tokenizer = tokenizer,
+                                  .text_bos = 256,
+                                  .tokens_bos = -1,
+                                  .vocab_size = 272,
+                                  .max_positions = 64,
+                                  .kv_tokens = 64,
+                                  .max_new_tokens = 8,
+                                  .temperature = 0.5,
+                                  .top_p = 0.75,
+                                  .seed = 3,
+                                  .run_digest = 99};
+}
+
+static void expect_tokens(const moerun__prompt *prompt, const int32_t *id,
+                          size_t count) {
+  assert_int_equal(prompt->request.num_prompt, count);
+  assert_ptr_equal(prompt->request.prompt, prompt->tokens.id);
+  assert_memory_equal(prompt->tokens.id, id, count * sizeof *id);
+}
+
+static void plain_lines_are_prompts(void **state) {
+  (void)state;
+  static const int32_t first[] = {256, '{', ' '};
+  static const int32_t second[] = {256, ' ', 'b', '\r'};
+  moerun__prompt_options options = defaults();
+  moerun__prompts *prompts = NULL;
+  moerun__prompt prompt = {0};
+  options.plain = 1;
+  options.name = "stdin";
+  scratch_write(path, "\xEF\xBB\xBF{ \r\n\n\r\n b\r\r\n");
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
+  assert_int_equal(moerun__prompts_count(prompts), 2);
+  assert_int_equal(moerun__prompts_read(prompts, &prompt, 1), MOERUN_OK);
+  expect_tokens(&prompt, second, 4);
+  assert_string_equal(prompt.id.bytes, "1");
+  assert_int_equal(prompt.request.max_new_tokens, 8);
+  assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
+  expect_tokens(&prompt, first, 3);
+  moerun__prompt_clear(&prompt);
+  moerun__prompts_destroy(prompts);
+  scratch_write(path, "a\n");
+  options.tokenizer = NULL;
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options),
+                   MOERUN_ERR_UNSUPPORTED);
+  expect_words("stdin:1: key \"prompt\": a text needs the model's tokenizer");
+}
+
+/* Each setting by itself: what is fixed holds, and counts where it differs. */
+static void fixed_settings_hold(void **state) {
+  (void)state;
+  scratch_write(path,
+                "{\"prompt\":\"a\",\"max_new_tokens\":2,\"temperature\":0,"
+                "\"top_p\":1,\"seed\":9}\n{\"prompt\":\"b\"}\n"
+                "{\"prompt\":\"c\",\"max_new_tokens\":8,\"temperature\":0.5,"
+                "\"top_p\":0.75,\"seed\":3}\n");
+  for (unsigned fixed = 0; fixed < 1U << MOERUN_SETTINGS; fixed++) {
+    moerun__prompt_options options = defaults();
+    moerun__prompts *prompts = NULL;
+    moerun__prompt prompt = {0};
+    options.fixed = fixed;
+    assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
+    assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
+    const moerun__request *r = &prompt.request;
+    assert_int_equal(r->max_new_tokens, fixed & 1U ? 8 : 2);
+    assert_true(r->temperature == (fixed & 2U ? 0.5 : 0));
+    assert_true(r->top_p == (fixed & 4U ? 0.75 : 1));
+    assert_int_equal(r->seed, fixed & 8U ? 3 : 9);
+    for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
+      assert_int_equal(
+          moerun__prompts_overruled(prompts, (moerun__prompt_setting)i),
+          fixed >> i & 1U);
+    }
+    moerun__prompt_clear(&prompt);
+    moerun__prompts_destroy(prompts);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(plain_lines_are_prompts),
+      cmocka_unit_test(fixed_settings_hold),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
