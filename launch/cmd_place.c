@@ -36,6 +36,8 @@ typedef struct place {
   moerun__problem *problem;
   moerun_placement *blocks;
   moerun_placement *placement;
+  moerun__export_rows rows; /* of a map for the model; none without one */
+  int32_t *row_of;          /* what rows points to */
   moerun__place_facts facts;
 } place;
 
@@ -132,6 +134,11 @@ static moerun_status check_outputs(const place *p) {
   moerun_status status = MOERUN_OK;
   if (given(p, "export")) {
     MOERUN_TRY(moerun__export_check(text_of(p, "export")));
+    MOERUN_REQUIRE(!moerun__export_needs_rows(text_of(p, "export")) ||
+                       given(p, "model") || given(p, "loads"),
+                   MOERUN_ERR_INVALID,
+                   "--export: expected --model with sglang:, because the file "
+                   "has a row for each decoder layer of a model, found none");
   }
 done:
   return status;
@@ -164,6 +171,19 @@ done:
   return status;
 }
 
+/* Which decoder layers the trace's layers are. */
+static moerun_status find_rows(place *p, const moerun__model_config *model) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__alloc(&p->row_of, (size_t)model->num_moe_layers,
+                           sizeof *p->row_of));
+  for (int32_t l = 0; l < model->num_layers; l++) {
+    if (model->moe_layer[l] >= 0) p->row_of[model->moe_layer[l]] = l;
+  }
+  p->rows = (moerun__export_rows){model->num_layers, p->row_of};
+done:
+  return status;
+}
+
 /* The sizes of rows, from a model that goes with the trace. */
 static moerun_status read_model(place *p) {
   moerun_status status = MOERUN_OK;
@@ -185,6 +205,7 @@ static moerun_status read_model(place *p) {
                  model.num_experts, moerun__config_terms(&model));
   p->facts.copy_bytes = (int64_t)moerun__copy_bytes(&model, wire);
   p->facts.result_bytes = (int64_t)moerun__result_bytes(&model, wire);
+  MOERUN_TRY(find_rows(p, &model));
 done:
   moerun__model_config_clear(&model);
   return status;
@@ -414,8 +435,10 @@ static moerun_status report(place *p) {
   p->facts.is_uneven = moerun__topology_is_uneven(p->topology);
   MOERUN_TRY(convert(p));
   if (given(p, "export")) {
-    MOERUN_TRY(
-        moerun__placement_export(p->placement, outputs, text_of(p, "export")));
+    const int needs_rows = moerun__export_needs_rows(text_of(p, "export"));
+    MOERUN_TRY(moerun__placement_export(p->placement, outputs,
+                                        text_of(p, "export"),
+                                        needs_rows ? &p->rows : NULL));
   }
   if (given(p, "output")) {
     MOERUN_TRY(
@@ -497,6 +520,7 @@ moerun_status moerun__cmd_place(moerun__invocation *invocation) {
   if (p.train != p.trace) moerun__trace_destroy(p.train);
   moerun__trace_destroy(p.held_out);
   moerun__trace_destroy(p.trace);
+  moerun__free(p.row_of);
   moerun__problem_destroy(p.problem);
   moerun_placement_destroy(p.blocks);
   moerun_placement_destroy(p.placement);

@@ -38,7 +38,7 @@ static const char *text_of(const loads *p, const char *key) {
 
 static moerun_status check_settings(const loads *p) {
   moerun_status status = MOERUN_OK;
-  static const char *const others[] = {"placement", "convert"};
+  static const char *const others[] = {"placement", "convert", "model"};
   for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
     MOERUN_REQUIRE(text_of(p, others[i])[0] == '\0', MOERUN_ERR_INVALID,
                    "--%s: expected --trace with it, found --loads", others[i]);
@@ -70,6 +70,30 @@ done:
   return status;
 }
 
+static int32_t first_dense(const moerun__load_table *table) {
+  int32_t row = 0;
+  while (row < table->num_layers && table->row_of[row] == row) {
+    row++;
+  }
+  return row;
+}
+
+/* What was made of the file. */
+static void print_rows(FILE *stream, const moerun__load_table *table) {
+  const int32_t dense = table->num_rows - table->num_layers;
+  if (table->num_steps > 1) {
+    (void)fprintf(stream, "  the sum of %lld steps\n",
+                  (long long)table->num_steps);
+  }
+  if (dense == 0) return;
+  (void)fprintf(
+      stream,
+      "  %d of %d layers without any load, the first number %d, are "
+      "taken to be dense\n  and left out; an exported map has experts "
+      "in their order there\n",
+      dense, table->num_rows, first_dense(table));
+}
+
 static void print(FILE *stream, const loads *p) {
   const char *method = p->placement->method;
   moerun__table_line line = {0};
@@ -82,6 +106,7 @@ static void print(FILE *stream, const loads *p) {
                          "%s: loads alone; nothing is known of the traffic",
                          text_of(p, "loads"));
   moerun__table_line_print(stream, "", 2, &line);
+  print_rows(stream, p->table);
   (void)fprintf(stream, "\n  %-27s %10s %10.10s\n", "", "contiguous", method);
   (void)fprintf(stream, "  %-27s %10.4f %10.4f\n", "rank load max/mean",
                 p->before.load, p->after.load);
@@ -129,7 +154,8 @@ static moerun_status report(const loads *p) {
   const char *json = text_of(p, "json");
   moerun__outputs *outputs = &p->invocation->outputs;
   if (target[0] != '\0') {
-    MOERUN_TRY(moerun__placement_export(p->placement, outputs, target));
+    const moerun__export_rows rows = {p->table->num_rows, p->table->row_of};
+    MOERUN_TRY(moerun__placement_export(p->placement, outputs, target, &rows));
   }
   if (output[0] != '\0') {
     MOERUN_TRY(moerun__placement_put(p->placement, outputs, output));

@@ -70,8 +70,8 @@ static const moerun__config_row output[] = {
     TEXT_ROW("json", "file", PLACE, 0,
              "JSON file for the numbers of the tables."),
     TEXT_ROW("export", "target", PLACE, 0,
-             "Write the placement for another program, too: eplb:FILE (also "
-             "for SGLang) or exflow:FILE."),
+             "Write the placement for another program, too: eplb:FILE, "
+             "sglang:FILE (with --model or --loads) or exflow:FILE."),
     TEXT_ROW("convert", "file", PLACE, 0,
              "Write the trace that was read as this .npy, with a .json "
              "beside it."),

@@ -166,6 +166,24 @@ grep -q certificate q && complain 'q: a certificate without a trace'
 succeed 0 place --loads l --ranks 4 --method lpt
 says '  rank load max/mean              1.5316     1.0415'
 
+# A table as SGLang records it: steps are summed, a layer without load is dense.
+cat > steps << 'END'
+{"logical_count": [[[0, 0, 0, 0], [9, 1, 1, 1], [1, 2, 3, 4]],
+  [[0, 0, 0, 0], [0, 5, 4, 3], [4, 3, 2, 1]]]}
+END
+succeed 0 place --loads steps --ranks 2 --method eplb --slots 4 \
+  --export sglang:map
+says 'placement of 2 MoE layers of 4 experts on 2 ranks'
+says 'the sum of 2 steps'
+says '1 of 3 layers without any load, the first number 0'
+[ "$(tr -d '\n' < map)" = "{\"physical_to_logical_map\": [\
+[0, 1, 2, 3],[0, 3, 1, 2],[0, 2, 1, 3]]}" ] || complain "map: $(cat map)"
+succeed 0 place --trace t.npy --ranks 4 --model "$model" --bound none \
+  --overwrite --export sglang:map
+[ "$(tr -cd '[' < map | wc -c)" = \
+  "$(($(sed -n 's/.*"num_hidden_layers": *\([0-9]*\).*/\1/p' \
+    "$model/config.json") + 1))" ] || complain "map: $(cat map)"
+
 # Slots in all: EPLB's own example has 16 on 8 ranks, and others have such
 # numbers too. Its map, rank by rank.
 succeed 0 place --loads l --topology '2 nodes x 4 ranks' --method eplb \
@@ -256,7 +274,7 @@ refuse 2 'topology "2 rings": expected "ranks" at character 3' \
   --trace c.npy --topology '2 rings'
 refuse 2 '--method: expected one of contiguous' --trace c.npy --ranks 2 \
   --method best
-refuse 2 '--export: expected eplb:PATH or exflow:PATH, found "csv"' \
+refuse 2 '--export: expected eplb:PATH, sglang:PATH or exflow:PATH, found "csv"' \
   --trace c.npy --ranks 2 --export csv
 refuse 2 '--slack: expected a number from 1e-06 to 100, found "nan"' \
   --trace c.npy --ranks 2 --slack nan
@@ -265,13 +283,17 @@ refuse 66 'nowhere.npy: cannot be opened: no such file' \
 refuse 65 'map: expected a .npy file' --trace map --ranks 2
 refuse 74 'nowhere/p: cannot be created' --trace c.npy --ranks 2 \
   --output nowhere/p
+refuse 2 '--export: expected --model with sglang:' --trace c.npy --ranks 2 \
+  --export sglang:map2
+refuse 2 '--model: expected --trace with it, found --loads' \
+  --loads l --ranks 4 --method lpt --model "$model"
 head -n 1 r.jsonl > one.jsonl
 refuse 65 'one.jsonl: expected 2 sequences or more' --trace one.jsonl --ranks 2
 refuse 65 'p: expected 2 layers of 4 experts on 3 ranks, found 2 of 4 on 2' \
   --trace c.npy --ranks 3 --placement p
 refuse 65 'expected 2 MoE layers of 4 experts, 2 a token, as in c.npy, found' \
   --trace c.npy --ranks 2 --model "$model"
-refuse 65 '--export eplb: expected as many experts on every rank' \
+refuse 65 '--export: expected as many experts on every rank' \
   --trace c.npy --ranks 3 --method contiguous --export eplb:map2
 [ ! -e map2 ] || complain 'map2 was written'
 exit $failures

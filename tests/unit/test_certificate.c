@@ -251,12 +251,19 @@ static void assert_map(const moerun_placement *placement, json_t *root) {
   assert_int_equal(slots, replicas);
 }
 
-static moerun_status export_to(const moerun_placement *placement,
-                               const char *target) {
+static moerun_status export_rows(const moerun_placement *placement,
+                                 const char *target,
+                                 const moerun__export_rows *rows) {
   moerun__outputs outputs = {0};
-  moerun_status status = moerun__placement_export(placement, &outputs, target);
+  moerun_status status =
+      moerun__placement_export(placement, &outputs, target, rows);
   if (status == MOERUN_OK) status = moerun__outputs_commit(&outputs);
   return status;
+}
+
+static moerun_status export_to(const moerun_placement *placement,
+                               const char *target) {
+  return export_rows(placement, target, NULL);
 }
 
 static void maps_of_slots(void **state) {
@@ -303,6 +310,35 @@ static void maps_may_hold_replicas(void **state) {
   moerun_placement_destroy(placement);
 }
 
+/* Dense layers have rows too: before, between and after those that are placed. */
+static void maps_may_have_rows_of_dense_layers(void **state) {
+  (void)state;
+  static const int32_t rank_of[] = {1, 0, 0, 1, 1, 0, 1, 0};
+  static const int32_t row_of[] = {1, 3};
+  const moerun__export_rows rows = {5, row_of};
+  static const char *const formats[] = {"sglang", "eplb"};
+  moerun_placement *placement = NULL;
+  char target[TEMP_PATH + 16];
+  assert_int_equal(moerun_placement_create(&placement, 2, 4, 2, rank_of),
+                   MOERUN_OK);
+  for (int i = 0; i < 2; i++) {
+    char *text = NULL;
+    size_t bytes = 0;
+    (void)snprintf(target, sizeof target, "%s:%s", formats[i], path);
+    assert_int_equal(moerun__export_needs_rows(target), i == 0);
+    assert_int_equal(export_rows(placement, target, &rows), MOERUN_OK);
+    assert_int_equal(moerun__file_read(&text, &bytes, path, TEXT_BYTES),
+                     MOERUN_OK);
+    assert_string_equal(text, "{\"physical_to_logical_map\": [\n[0, 1, 2, 3],\n"
+                              "[1, 2, 0, 3],\n[0, 1, 2, 3],\n[1, 3, 0, 2],\n"
+                              "[0, 1, 2, 3]]}\n");
+    moerun__free(text);
+  }
+  (void)snprintf(target, sizeof target, "sglang:%s", path);
+  assert_int_equal(export_to(placement, target), MOERUN_ERR_INVALID);
+  moerun_placement_destroy(placement);
+}
+
 static void tables_of_experts_and_nodes(void **state) {
   (void)state;
   static const int32_t rank_of[] = {1, 0, 0, 1};
@@ -331,16 +367,18 @@ static void what_a_format_cannot_say_is_refused(void **state) {
   assert_int_equal(moerun_placement_create(&placement, 2, 3, 2, rank_of),
                    MOERUN_OK);
   assert_int_equal(export_to(placement, target), MOERUN_ERR_INVALID);
-  assert_string_equal(moerun_last_error(),
-                      "--export eplb: expected as many experts on every rank "
-                      "in every layer, found 2 in layer 0 on rank 0 and 1 in "
-                      "layer 0 on rank 1");
+  assert_string_equal(
+      moerun_last_error(),
+      "--export: expected as many experts on every rank in "
+      "every layer, found 2 in layer 0 on rank 0 and 1 in layer "
+      "0 on rank 1; --method eplb --slots N makes it so");
   assert_false(moerun__file_exists(path));
   static const char *const targets[] = {"eplb", "eplb:", "csv:x", ":x", ""};
   for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
     char line[128];
     (void)snprintf(line, sizeof line,
-                   "--export: expected eplb:PATH or exflow:PATH, found \"%s\"",
+                   "--export: expected eplb:PATH, sglang:PATH or exflow:PATH, "
+                   "found \"%s\"",
                    targets[i]);
     assert_int_equal(export_to(placement, targets[i]), MOERUN_ERR_INVALID);
     assert_string_equal(moerun_last_error(), line);
@@ -357,6 +395,7 @@ int main(void) {
       cmocka_unit_test(failed_allocations_leave_nothing_behind),
       cmocka_unit_test(maps_of_slots),
       cmocka_unit_test(maps_may_hold_replicas),
+      cmocka_unit_test(maps_may_have_rows_of_dense_layers),
       cmocka_unit_test(tables_of_experts_and_nodes),
       cmocka_unit_test(what_a_format_cannot_say_is_refused),
   };

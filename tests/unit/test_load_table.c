@@ -57,6 +57,32 @@ static void lists_are_read(void **state) {
   assert_table(table, scaled);
 }
 
+/* Steps of three layers as SGLang records them, the first one dense: in either
+ * form. */
+static void steps_are_summed_and_dense_layers_left_out(void **state) {
+  (void)state;
+  static const int64_t sums[] = {5, 5, 9, 2, 4, 6};
+  static const int64_t steps[] = {0, 0, 0, 1, 2, 3, 1, 2, 3,
+                                  0, 0, 0, 4, 3, 6, 1, 2, 3};
+  static const char text[] = "{\"rank\":0,\"logical_count\":"
+                             "[[[0,0,0],[1,2,3],[1,2,3]],"
+                             "[[0,0,0],[4,3,6],[1,2,3]]]}";
+  const moerun__npy_shape shape = {MOERUN_NPY_I64, 3, {2, 3, 3}};
+  npy_file_write(path, &shape, steps);
+  for (int i = 0; i < 2; i++) {
+    moerun__load_table *table = NULL;
+    assert_int_equal(
+        i == 0 ? moerun__load_table_parse(&table, text, strlen(text), "t")
+               : moerun__load_table_load(&table, path),
+        MOERUN_OK);
+    assert_int_equal(table->num_steps, 2);
+    assert_int_equal(table->num_rows, 3);
+    assert_int_equal(table->row_of[0], 1);
+    assert_int_equal(table->row_of[1], 2);
+    assert_table(table, sums);
+  }
+}
+
 static void write_array(moerun__npy_type type, const void *rows) {
   const moerun__npy_shape shape = {type, 2, {2, 3}};
   npy_file_write(path, &shape, rows);
@@ -106,11 +132,11 @@ typedef struct bad_text {
 static const bad_text bad_texts[] = {
     {"[", "line 1, column 1: not valid JSON: ']' expected near end of file"},
     {"{\"loads\":[[1]]}",
-     "expected a list of layers, by itself or as \"logical_count\" or "
-     "\"weight\", found nothing"},
+     "expected a list of layers, or of steps with lists of layers, by itself "
+     "or as \"logical_count\" or \"weight\", found nothing"},
     {"{\"weight\":1}",
-     "expected a list of layers, by itself or as \"logical_count\" or "
-     "\"weight\", found an integer"},
+     "expected a list of layers, or of steps with lists of layers, by itself "
+     "or as \"logical_count\" or \"weight\", found an integer"},
     {"[]", "expected 1 to 4096 layers, found 0"},
     {"[1]",
      "expected 1 to 65536 experts and at most 4194304 loads in all, found 0 "
@@ -122,7 +148,11 @@ static const bad_text bad_texts[] = {
      "layer 0, expert 1: expected a load from 0 to 1e300, found -2"},
     {"[[1,1e301]]",
      "layer 0, expert 1: expected a load from 0 to 1e300, found 1e+301"},
-    {"[[1,2],[0,0]]", "layer 1: expected loads, found all 0"},
+    {"[[0,0],[0,0]]", "expected loads, found all 0 in all 2 layers"},
+    {"[[[1,2]],[[1,2],[3,4]]]",
+     "step 1: expected a list of 1 layers, found an array of 2"},
+    {"[[[1,2]],[[1,-3]]]",
+     "step 1, layer 0, expert 1: expected a load from 0 to 1e300, found -3"},
 };
 
 static void bad_texts_get_one_clear_line(void **state) {
@@ -145,6 +175,7 @@ static void bad_texts_get_one_clear_line(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(lists_are_read),
+      cmocka_unit_test(steps_are_summed_and_dense_layers_left_out),
       cmocka_unit_test(arrays_are_read),
       cmocka_unit_test(bad_arrays_get_one_clear_line),
       cmocka_unit_test(bad_texts_get_one_clear_line),
