@@ -65,6 +65,7 @@ void moerun__prompt_clear(moerun__prompt *prompt) {
 void moerun__prompt_begin(moerun__prompt *prompt,
                           const moerun__prompt_options *options) {
   prompt->id.count = 0;
+  prompt->has_seed = 0;
   prompt->tokens.count = 0;
   prompt->overruled = 0;
   prompt->request = (moerun__request){.max_new_tokens = options->max_new_tokens,
@@ -101,7 +102,8 @@ static uint64_t digest_of(const moerun__prompts *prompts,
   d = moerun__digest_double(d, r->temperature);
   d = moerun__digest_double(d, r->top_p);
   if (r->priority > 0) d = moerun__digest_int(d, r->priority);
-  return moerun__digest_int(d, (int64_t)r->seed);
+  d = moerun__digest_int(d, (int64_t)r->seed);
+  return moerun__digest_int(d, (int64_t)r->stream);
 }
 
 /* The request's fields that follow from its tokens. */
@@ -110,6 +112,11 @@ static void complete(moerun__prompt *prompt, const moerun__prompts *prompts,
   prompt->request.index = index;
   prompt->request.num_prompt = moerun__to_int((int64_t)prompt->tokens.count);
   prompt->request.prompt = prompt->tokens.id;
+  prompt->request.stream =
+      prompt->has_seed
+          ? 0
+          : moerun__digest_text(MOERUN_DIGEST_START, prompt->id.bytes,
+                                prompt->id.count);
   prompt->digest = digest_of(prompts, prompt);
 }
 

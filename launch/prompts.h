@@ -31,7 +31,7 @@ typedef struct moerun__prompt_options {
                              do not say otherwise                        */
   double temperature;
   double top_p;
-  uint64_t seed;
+  uint64_t seed;       /* each request has a stream of its own of it          */
   uint64_t run_digest; /* of all else that a request's output depends on */
   int reports_bad;     /* 1: a request that is wrong takes its place with the
                       reason; 0: it ends the reading                      */
@@ -45,6 +45,7 @@ typedef struct moerun__prompt_options {
 typedef struct moerun__prompt {
   moerun__request request; /* its tokens lie in `tokens` */
   moerun__text id;         /* as JSON: a string or an integer */
+  int has_seed;            /* its own, not that of the options */
   uint64_t digest;
   unsigned overruled; /* bits of settings that `fixed` took from it */
   moerun__token_list tokens;
@@ -56,8 +57,10 @@ void moerun__prompt_clear(moerun__prompt *prompt);
 /* One JSON object a line; blank lines do not count. Keys: "prompt" (a text) or
  * "tokens" (ids); optional "id" (string or integer, unique; default: the place
  * among the requests, from 0), "max_new_tokens", "temperature", "top_p",
- * "seed". With `plain`, a line is the text of a prompt, without its line end.
- */
+ * "seed". Without a seed of its own a request draws from the stream of the run's
+ * seed that its id names, so that requests are independent and each depends on
+ * itself alone; with one, from the seed's stream 0, whatever its id. With
+ * `plain`, a line is the text of a prompt, without its line end. */
 moerun_status moerun__prompts_open(moerun__prompts **out, const char *path,
                                    const moerun__prompt_options *options);
 /* Ids only: a .npy file of integers (one dimension: one request; two: one

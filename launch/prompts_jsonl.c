@@ -171,6 +171,8 @@ static moerun_status read_settings(moerun__prompt *out, const json_t *object,
   MOERUN_TRY(
       moerun__json_int(&value, object, "seed", 0, INT64_MAX, &seed, origin));
   r->seed = (uint64_t)value;
+  out->has_seed = json_object_get(object, "seed") != NULL &&
+                  !(fixed & 1U << MOERUN_SETTING_SEED);
   overrule(out, &given, fixed);
   MOERUN_TRY(moerun__json_int(&value, object, "priority", 0, UINT8_MAX,
                               &priority, origin));

@@ -323,7 +323,7 @@ static void sample_row(engine *e, int32_t slot, float *logits) {
   const moerun__request *request = &sequence->request;
   const int32_t before = sequence->num_tokens - request->num_prompt;
   const moerun__sampling sampling = {request->temperature, request->top_p,
-                                     request->seed};
+                                     request->seed, request->stream};
   const int32_t token =
       moerun__sample(e->session->kernels, logits, config->vocab_size, &sampling,
                      before, e->heap);

@@ -32,6 +32,7 @@ typedef struct moerun__request {
   double temperature;     /* 0: greedy (ties to the lower id) */
   double top_p;           /* 0 < top_p <= 1 */
   uint64_t seed;
+  uint64_t stream; /* draws of one seed and different streams are independent */
   int32_t priority; /* class, 0 first, up to 255: a capacity drops experts of
                        high classes first                                    */
 } moerun__request;

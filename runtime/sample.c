@@ -87,7 +87,7 @@ int32_t moerun__sample(const moerun__kernels *kernels, float *logits, int32_t V,
   kernels->softmax(logits, logits, V, (float)(1.0 / sampling->temperature));
   if (!(logits[best] > 0)) return best; /* the logits were not numbers */
   const double uniform =
-      moerun__uniform(sampling->seed, 0, (uint64_t)num_before);
+      moerun__uniform(sampling->seed, sampling->stream, (uint64_t)num_before);
   return sampling->top_p < 1
              ? sample_nucleus(logits, V, sampling->top_p, uniform, heap)
              : sample_all(logits, V, uniform);

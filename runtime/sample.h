@@ -8,6 +8,7 @@ typedef struct moerun__sampling {
   double temperature; /* 0: greedy */
   double top_p;       /* in (0, 1] */
   uint64_t seed;
+  uint64_t stream; /* of the seed: one for each request */
 } moerun__sampling;
 
 /* The next token after `num_before` tokens: a pure function of its arguments.

@@ -119,6 +119,29 @@ succeed 3 run --model "$model" --prompts prompts --output part --resume
 says '12 of 12 finished, 12 of them before this run'
 same one part
 
+# One prompt many times: draws of its own each time, which stay on other ranks,
+# beside others and after an interruption.
+for i in 0 1 2 3 4 5; do
+  echo "{\"id\": \"d$i\", \"prompt\": \"And the man said \"}"
+done > alike
+sampled="--temperature 1 --max-new-tokens 16"
+# shellcheck disable=SC2086
+succeed 0 run --model "$model" --prompts alike --output draws $sampled
+[ "$(sed 's/.*"text"//; s/"finish".*//' draws | sort -u | wc -l)" = 6 ] ||
+  complain "expected six texts of six requests with one prompt"
+# shellcheck disable=SC2086
+succeed 3 run --model "$model" --prompts alike --output a --overwrite $sampled
+same draws a
+head -n 2 draws > b
+# shellcheck disable=SC2086
+succeed 2 run --model "$model" --prompts alike --output b --resume $sampled
+same draws b
+sed -n 5p alike > fifth
+# shellcheck disable=SC2086
+succeed 0 run --model "$model" --prompts fifth --output c --overwrite $sampled
+sed -n 5p draws | sed 's/"index":4/"index":0/' | diff - c ||
+  complain "expected a request alone to draw as beside others"
+
 # Perplexity: the number of the float64 reference (1.6022 for these bytes), each
 # window behind <bos>.
 export MOERUN_ADD_BOS=yes
