@@ -49,6 +49,13 @@ typedef struct moerun__comm_count {
   int64_t control_bytes;
 } moerun__comm_count;
 
+/* The ranks that share this rank's memory. */
+typedef struct moerun__node {
+  int32_t ranks; /* how many */
+  int32_t first; /* the lowest of them */
+  int64_t sum;   /* of what each of them gave */
+} moerun__node;
+
 typedef struct moerun__comm_ops {
   const char *name; /* "self", "mpi" */
 
@@ -88,6 +95,11 @@ typedef struct moerun__comm_ops {
                            size_t bytes);
   /* [collective] rank 0's buffer[bytes] everywhere. */
   moerun_status (*broadcast)(moerun_comm *comm, void *buffer, size_t bytes);
+
+  /* [collective] The node of this rank, with the sum of `value` over it; for
+   * set-up, not for steps. */
+  moerun_status (*sum_node)(moerun_comm *comm, moerun__node *node,
+                            int64_t value);
 
   /* Destroyed before its comm; accepts NULL. */
   moerun_status (*transfer_create)(moerun__transfer **out, moerun_comm *comm);

@@ -152,4 +152,37 @@ done:
   return status;
 }
 
+/* The split blocks without a limit, so it begins when all ranks are there. */
+moerun_status moerun__mpi_sum_node(moerun_comm *comm, moerun__node *node,
+                                   int64_t value) {
+  moerun_status status = MOERUN_OK;
+  static const char what[] = "search for the ranks of a node";
+  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
+  MPI_Comm local = MPI_COMM_NULL;
+  int ranks = 0;
+  int64_t present = 0;
+  MOERUN_TRY(moerun__mpi_minimum(comm, &present));
+  MOERUN_TRY(
+      moerun__mpi_result(self,
+                         MPI_Comm_split_type(self->comm, MPI_COMM_TYPE_SHARED,
+                                             comm->rank, MPI_INFO_NULL, &local),
+                         what));
+  MOERUN_TRY(moerun__mpi_result(self, MPI_Comm_size(local, &ranks), what));
+  node->ranks = ranks;
+  MOERUN_TRY(
+      collective(self,
+                 MPI_Iallreduce(&comm->rank, &node->first, 1, MPI_INT32_T,
+                                MPI_MIN, local, &self->pending),
+                 what));
+  MOERUN_TRY(collective(self,
+                        MPI_Iallreduce(&value, &node->sum, 1, MPI_INT64_T,
+                                       MPI_SUM, local, &self->pending),
+                        what));
+done:
+  if (local != MPI_COMM_NULL && self->broken == MOERUN_OK) {
+    (void)MPI_Comm_free(&local);
+  }
+  return status;
+}
+
 /* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */

@@ -69,5 +69,7 @@ moerun_status moerun__mpi_scatter(moerun_comm *comm, void *receive,
                                   const void *send, size_t bytes);
 moerun_status moerun__mpi_broadcast(moerun_comm *comm, void *buffer,
                                     size_t bytes);
+moerun_status moerun__mpi_sum_node(moerun_comm *comm, moerun__node *node,
+                                   int64_t value);
 
 #endif

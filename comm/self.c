@@ -75,6 +75,12 @@ static moerun_status broadcast(moerun_comm *comm, void *buffer, size_t bytes) {
   return MOERUN_OK;
 }
 
+static moerun_status sum_node(moerun_comm *comm, moerun__node *node,
+                              int64_t value) {
+  *node = (moerun__node){.ranks = 1, .first = comm->rank, .sum = value};
+  return MOERUN_OK;
+}
+
 static moerun_status transfer_create(moerun__transfer **out,
                                      moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
@@ -105,6 +111,7 @@ static const moerun__comm_ops self_ops = {
     .gather = copy,
     .scatter = copy,
     .broadcast = broadcast,
+    .sum_node = sum_node,
     .transfer_create = transfer_create,
     .transfer_destroy = transfer_destroy,
     .destroy = destroy,

@@ -98,6 +98,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   moerun__model_config model = {0};
   moerun_placement *placement = NULL;
   moerun__prediction *ranks = NULL;
+  moerun__cache_need need = {0};
   const moerun__config *config = invocation->config;
   const char *path = moerun__config_text(config, "model");
   if (moerun__config_bool(config, "config_table")) {
@@ -113,13 +114,21 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   MOERUN_TRY(moerun__model_config_load(&model, path));
   MOERUN_TRY(moerun__placement_for(
       &placement, config, (int32_t)moerun__config_int(config, "ranks")));
-  MOERUN_TRY(moerun__predict(&ranks, config, placement, 0));
+  const int assumes = moerun__config_int(config, "kv_tokens") == 0;
+  if (assumes) need = moerun__cache_need_assumed(model.max_positions);
+  MOERUN_TRY(moerun__predict(&ranks, config, placement, &need, 0));
   moerun__print_build(stdout);
   print_model(path, &model);
   (void)printf("\nmemory per rank, %d rank%s, placement %s\n",
                placement->num_ranks, placement->num_ranks == 1 ? "" : "s",
                placement->method);
   moerun__prediction_print(stdout, ranks, placement->num_ranks);
+  if (assumes) {
+    (void)printf("KV cache: assumed for --max-sequences %lld of %d tokens "
+                 "each;\na run takes what its requests need, or --kv-tokens\n",
+                 (long long)moerun__config_int(config, "max_sequences"),
+                 need.max_positions);
+  }
 done:
   moerun__free(ranks);
   moerun_placement_destroy(placement);

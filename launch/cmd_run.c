@@ -43,6 +43,8 @@ typedef struct run {
   const moerun__kernels *kernels;
   moerun__faults faults;
   moerun_placement *placement;
+  moerun__cache_need need;
+  moerun__reserve reserve; /* what the session will take */
   moerun_model *model;
   moerun_session *session;
   moerun__replacer *replacer; /* NULL: experts stay where they are */
@@ -321,6 +323,30 @@ static void print_prediction(const run *r) {
   moerun__prediction_print(stderr, r->predicted, r->comm->size);
 }
 
+/* Of the requests that are not finished. */
+static moerun_status find_need(run *r) {
+  moerun_status status = MOERUN_OK;
+  int32_t *positions = NULL;
+  int64_t left = 0;
+  const int64_t count = moerun__prompts_count(r->prompts);
+  MOERUN_TRY(moerun__alloc(&positions, (size_t)count, sizeof *positions));
+  for (int64_t i = 0; i < count; i++) {
+    const char *id = NULL;
+    if (moerun__results_has(r->results, i) ||
+        moerun__prompts_error(r->prompts, i, &id) != NULL) {
+      continue;
+    }
+    positions[left++] = moerun__prompts_positions(r->prompts, i);
+  }
+  r->need = moerun__cache_need_of(
+      positions, left,
+      moerun__to_int(moerun__config_int(r->config, "max_sequences")),
+      r->comm->size);
+done:
+  moerun__free(positions);
+  return status;
+}
+
 /* Local to a rank; what is wrong with the input is found here. */
 static moerun_status plan(run *r) {
   moerun_status status = MOERUN_OK;
@@ -332,9 +358,10 @@ static moerun_status plan(run *r) {
   MOERUN_TRY(moerun__placement_for(&r->placement, r->config, r->comm->size));
   if (r->comm->rank != 0) goto done;
   MOERUN_TRY(open_input(r));
-  MOERUN_TRY(
-      moerun__predict(&r->predicted, r->config, r->placement, r->is_profile));
   MOERUN_TRY(open_output(r));
+  MOERUN_TRY(find_need(r));
+  MOERUN_TRY(moerun__predict(&r->predicted, r->config, r->placement, &r->need,
+                             r->is_profile));
   r->invocation->phase = MOERUN_PHASE_INPUT;
 done:
   return status;
@@ -383,27 +410,41 @@ static int is_stop_requested(void *context) {
 
 /* ---- The work -------------------------------------------------------------------------------------- */
 
-/* [collective] Whether any request is left to run. */
-static moerun_status find_work(const run *r, int *has) {
+/* [collective] Whether any request is left to run, and what those need. */
+static moerun_status find_work(run *r, int *has) {
+  moerun_status status = MOERUN_OK;
   int64_t left = 0;
   if (r->comm->rank == 0) {
     left = moerun__prompts_count(r->prompts) -
            moerun__prompts_num_bad(r->prompts) - r->resumed;
   }
-  const moerun_status status =
-      r->comm->ops->broadcast(r->comm, &left, sizeof left);
+  MOERUN_TRY(r->comm->ops->broadcast(r->comm, &left, sizeof left));
+  MOERUN_TRY(r->comm->ops->broadcast(r->comm, &r->need, sizeof r->need));
   *has = left > 0;
+done:
   return status;
+}
+
+/* The cache and the buffers of steps, before the first weight is read. */
+static moerun_status reserve(run *r, const moerun_session_options *options,
+                             moerun__session_extra *extra) {
+  const moerun_model unread = {
+      .comm = r->comm, .placement = r->placement, .config = r->model_config};
+  extra->reserve = &r->reserve;
+  return moerun__memory_advise(
+      moerun__session_reserve(&r->reserve, &unread, options, extra),
+      "smaller --max-sequences, --kv-tokens and --max-tokens need less");
 }
 
 /* [collective] */
 static moerun_status load(run *r) {
   moerun_status status = MOERUN_OK;
   const double began = moerun__now();
-  moerun_session_options options = moerun__session_options_of(r->config);
+  moerun_session_options options =
+      moerun__session_options_of(r->config, &r->need);
   moerun__replace_options replace = moerun__replace_options_of(r->config);
-  moerun__session_extra extra =
-      moerun__session_extra_of(r->config, r->placement, r->is_profile);
+  moerun__session_extra extra = moerun__session_extra_of(
+      r->config, r->placement, &r->need, r->is_profile);
   extra.kernels = r->kernels;
   extra.threshold = (int32_t)lround(
       1000 * moerun__config_double(r->config, "balance_threshold"));
@@ -413,15 +454,20 @@ static moerun_status load(run *r) {
   MOERUN_TRY(moerun__guests_agree(&options.guest_bytes, r->predicted, r->config,
                                   r->comm));
   if (r->comm->rank == 0) print_prediction(r);
-  MOERUN_TRY(
-      moerun_model_load(&r->model, r->comm, r->placement, r->model_path, NULL));
-  MOERUN_TRY(
-      moerun__session_create_with(&r->session, r->model, &options, &extra));
+  MOERUN_TRY(moerun__node_memory_check(r->comm, r->config, r->predicted));
+  MOERUN_TRY(moerun__comm_agree(r->comm, reserve(r, &options, &extra)));
+  MOERUN_TRY(moerun__memory_advise(
+      moerun_model_load(&r->model, r->comm, r->placement, r->model_path, NULL),
+      "on more ranks each holds fewer experts"));
+  MOERUN_TRY(moerun__memory_advise(
+      moerun__session_create_with(&r->session, r->model, &options, &extra),
+      "smaller --guest-memory and --slice-memory need less"));
   if (replace.every > 0) {
     /* Two runs with counted speeds move experts after the same steps. */
     replace.is_beside = !r->faults.counted;
-    MOERUN_TRY(
-        moerun__replacer_create(&r->replacer, r->session, r->model, &replace));
+    MOERUN_TRY(moerun__memory_advise(
+        moerun__replacer_create(&r->replacer, r->session, r->model, &replace),
+        "smaller --spare-slots and --replace-window need less"));
   }
   r->load_seconds = moerun__now() - began;
 done:
@@ -449,8 +495,10 @@ static moerun_status generate(run *r) {
                            moerun__prompts_count(r->prompts),
                            moerun__results_count(r->results));
   }
-  status = moerun__engine_run(r->session, &options, &callbacks, &r->progress,
-                              &r->invocation->stopped);
+  status = moerun__memory_advise(
+      moerun__engine_run(r->session, &options, &callbacks, &r->progress,
+                         &r->invocation->stopped),
+      "smaller --max-sequences and --max-tokens need less");
   if (is_root) moerun__progress_end(&r->bar);
   r->run_seconds = moerun__now() - began;
   return status;
@@ -534,6 +582,7 @@ static void destroy(run *r) {
   moerun__tokenizer_destroy(r->tokenizer);
   moerun__prompt_clear(&r->prompt);
   moerun__free(r->predicted);
+  moerun__free(r->reserve.block);
   moerun__model_config_clear(&r->model_config);
 }
 

@@ -1,96 +1,19 @@
-/* A node's memory is what /proc/meminfo says is available, which counts pages
- * that the system would give up. A control group's is its limit less what it
- * uses, of every group above the process's own, in both versions of groups;
- * pages of files that it could give up are not counted as used. */
+/* Where more is promised than there is, Linux kills some process minutes later,
+ * in the middle of loading, without a word. So the sum over the ranks of a node
+ * is compared with what the node has before the first weight is read; and guests
+ * get what the rest of the prediction leaves. */
 #include "launch/node_memory.h"
 
-#include "runtime/base/digest.h"
+#include "launch/memory_left.h"
+#include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 
-#include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* ---- This node ----------------------------------------------------------------- */
+static const double gib = 1073741824.0;
 
-/* The number behind `key` in a file of lines, or with the key "" the file's
- * first number; -1: there is none. */
-static int64_t number_in(const char *path, const char *key) {
-  char line[256];
-  int64_t found = -1;
-  FILE *file = fopen(path, "re");
-  if (file == NULL) return -1;
-  while (found < 0 && fgets(line, sizeof line, file) != NULL) {
-    const size_t length = strlen(key);
-    if (strncmp(line, key, length) != 0) continue;
-    char *end = NULL;
-    const long long value = strtoll(line + length, &end, 10);
-    if (end != line + length && value >= 0) found = value;
-  }
-  (void)fclose(file);
-  return found;
-}
-
-/* What the group in this folder leaves; INT64_MAX: it has no limit. */
-static int64_t left_in_group(const char *folder, const char *limit_name,
-                             const char *used_name, const char *given_up) {
-  char path[PATH_MAX + 64];
-  (void)snprintf(path, sizeof path, "%s/%s", folder, limit_name);
-  const int64_t limit = number_in(path, "");
-  (void)snprintf(path, sizeof path, "%s/%s", folder, used_name);
-  int64_t used = number_in(path, "");
-  if (limit < 0 || used < 0) return INT64_MAX;
-  (void)snprintf(path, sizeof path, "%s/memory.stat", folder);
-  const int64_t files = number_in(path, given_up);
-  used -= files > 0 && files < used ? files : 0;
-  return used < limit ? limit - used : 0;
-}
-
-/* Of the group at `name` below `root` and of all groups above it. */
-static int64_t left_in_groups(const char *root, char *name,
-                              const char *limit_name, const char *used_name,
-                              const char *given_up) {
-  int64_t least = INT64_MAX;
-  for (;;) {
-    char folder[PATH_MAX];
-    (void)snprintf(folder, sizeof folder, "%s%s", root, name);
-    const int64_t left = left_in_group(folder, limit_name, used_name, given_up);
-    if (left < least) least = left;
-    char *last = strrchr(name, '/');
-    if (last == NULL) break;
-    *last = '\0';
-  }
-  return least;
-}
-
-int64_t moerun__node_memory_left(void) {
-  char line[PATH_MAX];
-  const int64_t kib = number_in("/proc/meminfo", "MemAvailable:");
-  int64_t least = kib < 0 ? INT64_MAX : kib * 1024;
-  FILE *file = fopen("/proc/self/cgroup", "re");
-  while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-    int64_t left = INT64_MAX;
-    line[strcspn(line, "\n")] = '\0';
-    char *name = strrchr(line, ':');
-    if (name == NULL) continue;
-    if (strncmp(line, "0::", 3) == 0) {
-      left = left_in_groups("/sys/fs/cgroup", name + 1, "memory.max",
-                            "memory.current", "inactive_file ");
-    } else if (strstr(line, ":memory:") != NULL) {
-      left = left_in_groups("/sys/fs/cgroup/memory", name + 1,
-                            "memory.limit_in_bytes", "memory.usage_in_bytes",
-                            "total_inactive_file ");
-    }
-    if (left < least) least = left;
-  }
-  if (file != NULL) (void)fclose(file);
-  return least;
-}
-
-/* ---- All nodes ----------------------------------------------------------------- */
+/* ---- Guests -------------------------------------------------------------------- */
 
 /* Of rank `rank`'s node, for each of its ranks. */
 static int64_t share_of_node(const moerun__prediction *ranks,
@@ -123,25 +46,11 @@ int64_t moerun__guests_that_fit(int64_t wanted, const moerun__prediction *ranks,
   return least;
 }
 
-/* A rank's node and what is left there. */
+/* A rank's node, by the lowest rank on it, and what is left there. */
 typedef struct place {
   uint64_t node;
   int64_t left;
 } place;
-
-/* A node is what boots together under one name. */
-static place own_place(void) {
-  char boot[64] = "";
-  char name[256] = "";
-  FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-  if (file != NULL) {
-    if (fgets(boot, sizeof boot, file) == NULL) boot[0] = '\0';
-    (void)fclose(file);
-  }
-  (void)gethostname(name, sizeof name - 1);
-  const uint64_t digest = moerun__digest_text(MOERUN_DIGEST_START, boot);
-  return (place){moerun__digest_text(digest, name), moerun__node_memory_left()};
-}
 
 typedef struct places {
   place *of_rank; /* [R], on rank 0 like the others */
@@ -180,11 +89,17 @@ moerun_status moerun__guests_agree(int64_t *bytes,
                                    const moerun__config *config,
                                    moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
-  const place own = own_place();
+  moerun__memory_left left;
+  moerun__node node = {0};
+  place own = {0};
   places all = {0};
   *bytes = moerun__config_int(config, "guest_memory") << 20;
   if (*bytes != 0 || comm->size == 1) goto done;
-  MOERUN_TRY(moerun__comm_agree(comm, make_places(&all, comm)));
+  status = moerun__memory_left_read(&left, "");
+  if (status == MOERUN_OK) status = make_places(&all, comm);
+  MOERUN_TRY(moerun__comm_agree(comm, status));
+  MOERUN_TRY(comm->ops->sum_node(comm, &node, 0));
+  own = (place){(uint64_t)node.first, left.bytes};
   MOERUN_TRY(comm->ops->gather(comm, all.of_rank, &own, sizeof own));
   if (comm->rank == 0) *bytes = fit(predicted, &all, comm->size);
   MOERUN_TRY(comm->ops->broadcast(comm, bytes, sizeof *bytes));
@@ -193,4 +108,73 @@ done:
   moerun__free(all.node);
   moerun__free(all.left);
   return status;
+}
+
+/* ---- The comparison ------------------------------------------------------------ */
+
+moerun_status moerun__node_memory_compare(const moerun__node *node,
+                                          const moerun__prediction *largest,
+                                          const moerun__memory_left *left) {
+  moerun_status status = MOERUN_OK;
+  const size_t rest = moerun__prediction_total(largest) -
+                      largest->weight_bytes - largest->expert_bytes -
+                      largest->cache_bytes;
+  MOERUN_REQUIRE(
+      node->sum <= left->bytes, MOERUN_ERR_NOMEM,
+      "out of memory before it starts: the %d rank%s of this node would take "
+      "%.2f GiB together (each at most: weights %.2f, experts %.2f, KV cache "
+      "%.2f, buffers %.2f), found %.2f left (%s); what needs less: more nodes, "
+      "or smaller --max-sequences, --kv-tokens, --max-tokens, --guest-memory, "
+      "--slice-memory; --memory-check off goes on all the same",
+      node->ranks, node->ranks == 1 ? "" : "s", (double)node->sum / gib,
+      (double)largest->weight_bytes / gib, (double)largest->expert_bytes / gib,
+      (double)largest->cache_bytes / gib, (double)rest / gib,
+      (double)left->bytes / gib, left->source);
+done:
+  return status;
+}
+
+static moerun_status compare_own(const moerun__node *node,
+                                 const moerun__prediction *own,
+                                 const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  moerun__memory_left left = {0};
+  const int64_t given = moerun__config_int(config, "node_memory");
+  if (given > 0) {
+    left.bytes = given << 20;
+    (void)snprintf(left.source, sizeof left.source, "--node-memory");
+  } else {
+    MOERUN_TRY(moerun__memory_left_read(&left, ""));
+  }
+  MOERUN_TRY(moerun__node_memory_compare(node, own, &left));
+done:
+  return status;
+}
+
+moerun_status moerun__node_memory_check(moerun_comm *comm,
+                                        const moerun__config *config,
+                                        const moerun__prediction *predicted) {
+  moerun_status status = MOERUN_OK;
+  moerun__prediction own = {0};
+  moerun__node node = {0};
+  const int is_on =
+      strcmp(moerun__config_text(config, "memory_check"), "on") == 0;
+  MOERUN_TRY(comm->ops->scatter(comm, &own, predicted, sizeof own));
+  MOERUN_TRY(comm->ops->sum_node(comm, &node,
+                                 (int64_t)moerun__prediction_total(&own)));
+  if (node.first == comm->rank) status = compare_own(&node, &own, config);
+  if (status == MOERUN_ERR_NOMEM && !is_on) {
+    LOG_RANK(MOERUN_LOG_WARN, "%s", moerun_last_error());
+    status = MOERUN_OK;
+  }
+  status = moerun__comm_agree(comm, status);
+done:
+  return status;
+}
+
+moerun_status moerun__memory_advise(moerun_status status, const char *options) {
+  char line[1024];
+  if (status != MOERUN_ERR_NOMEM) return status;
+  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
+  return moerun__fail(status, __FILE__, __LINE__, "%.700s; %s", line, options);
 }

@@ -1,20 +1,16 @@
-/* Memory that is left on this node, and what of it goes to guests of balancing
- * if nobody says how much. */
+/* Whether the ranks of a node fit its memory, and what of that goes to guests
+ * of balancing if nobody says how much. */
 #ifndef MOERUN_LAUNCH_NODE_MEMORY_H
 #define MOERUN_LAUNCH_NODE_MEMORY_H
 
 #include "comm/comm.h"
+#include "launch/memory_left.h"
 #include "launch/prediction.h"
-
-/* Bytes that this process can still take: the node's available memory, or what
- * the limits of its control groups leave, whichever is less. INT64_MAX: the
- * system does not say. */
-int64_t moerun__node_memory_left(void);
 
 /* Bytes for guests on every rank, `wanted` or less: on no node may the guests of
  * its ranks take more than half of what is left when the rest of the prediction
  * is taken. node[R]: a number of each rank's node; left[R]: what it says of
- * moerun__node_memory_left. */
+ * moerun__memory_left_read. */
 int64_t moerun__guests_that_fit(int64_t wanted, const moerun__prediction *ranks,
                                 const uint64_t *node, const int64_t *left,
                                 int32_t num_ranks);
@@ -26,5 +22,21 @@ moerun_status moerun__guests_agree(int64_t *bytes,
                                    moerun__prediction *predicted,
                                    const moerun__config *config,
                                    moerun_comm *comm);
+
+/* ERR_NOMEM, with the numbers and the options, if the ranks of a node together
+ * take more than is left. `largest` is one of the ranks that take most. */
+moerun_status moerun__node_memory_compare(const moerun__node *node,
+                                          const moerun__prediction *largest,
+                                          const moerun__memory_left *left);
+
+/* [collective] The same for all nodes, before anything is allocated;
+ * predicted[R] on rank 0. One rank of a node that is too small fails. */
+moerun_status moerun__node_memory_check(moerun_comm *comm,
+                                        const moerun__config *config,
+                                        const moerun__prediction *predicted);
+
+/* `status`; where memory was short, with the options that need less in the
+ * message. */
+moerun_status moerun__memory_advise(moerun_status status, const char *options);
 
 #endif

@@ -14,9 +14,10 @@
 static const double mib = 1048576.0;
 
 size_t moerun__prediction_total(const moerun__prediction *p) {
-  const size_t after = p->cache_bytes + p->buffer_bytes + p->guest_bytes;
-  return p->weight_bytes + p->expert_bytes +
-         (after > p->loading_bytes ? after : p->loading_bytes);
+  return p->weight_bytes + p->expert_bytes + p->cache_bytes + p->buffer_bytes +
+         p->guest_bytes +
+         (p->later_bytes > p->loading_bytes ? p->later_bytes
+                                            : p->loading_bytes);
 }
 
 static moerun_balance balance_of(const char *name) {
@@ -26,12 +27,14 @@ static moerun_balance balance_of(const char *name) {
 }
 
 moerun_session_options
-moerun__session_options_of(const moerun__config *config) {
+moerun__session_options_of(const moerun__config *config,
+                           const moerun__cache_need *need) {
+  const int64_t kv_tokens = moerun__config_int(config, "kv_tokens");
   const int64_t slices = moerun__config_int(config, "slice_memory");
   return (moerun_session_options){
       .max_tokens = (int32_t)moerun__config_int(config, "max_tokens"),
       .max_sequences = (int32_t)moerun__config_int(config, "max_sequences"),
-      .kv_tokens = (int32_t)moerun__config_int(config, "kv_tokens"),
+      .kv_tokens = kv_tokens > 0 ? (int32_t)kv_tokens : need->kv_tokens,
       .chunks = (int32_t)moerun__config_int(config, "chunks"),
       .wire = strcmp(moerun__config_text(config, "wire"), "bf16") == 0
                   ? MOERUN_WIRE_BF16
@@ -65,12 +68,14 @@ done:
 
 moerun__session_extra
 moerun__session_extra_of(const moerun__config *config,
-                         const moerun_placement *placement, int record_trace) {
+                         const moerun_placement *placement,
+                         const moerun__cache_need *need, int record_trace) {
   const moerun__replace_options replace = moerun__replace_options_of(config);
   const int replaces = replace.every > 0;
   return (moerun__session_extra){
       .record_trace = record_trace || replaces,
       .gate = moerun__gate_options_of(config),
+      .max_positions = need->max_positions,
       .max_slots = replaces
                        ? moerun__replacer_slots(placement, replace.spare_slots)
                        : 0};
@@ -211,15 +216,16 @@ static void default_guests(moerun_session_options *options,
 moerun_status moerun__predict(moerun__prediction **out,
                               const moerun__config *config,
                               const moerun_placement *placement,
+                              const moerun__cache_need *need,
                               int record_trace) {
   moerun_status status = MOERUN_OK;
   moerun__prediction *ranks = NULL;
   moerun_comm comm = {.size = placement->num_ranks};
   moerun_model model = {.comm = &comm, .placement = placement};
   const char *path = moerun__config_text(config, "model");
-  moerun_session_options options = moerun__session_options_of(config);
+  moerun_session_options options = moerun__session_options_of(config, need);
   const moerun__session_extra extra =
-      moerun__session_extra_of(config, placement, record_trace);
+      moerun__session_extra_of(config, placement, need, record_trace);
   const moerun__engine_options engine = {.record_trace = record_trace};
   *out = NULL;
   MOERUN_TRY(moerun__model_config_load(&model.config, path));
@@ -233,9 +239,11 @@ moerun_status moerun__predict(moerun__prediction **out,
         moerun__session_predict(&session, &model, &options, &extra);
     ranks[comm.rank].cache_bytes = moerun__kv_bytes(&session.kv);
     ranks[comm.rank].guest_bytes = session.moe.guests.room_bytes;
-    ranks[comm.rank].buffer_bytes =
-        session_bytes - ranks[comm.rank].cache_bytes -
-        ranks[comm.rank].guest_bytes + moerun__engine_bytes(&session, &engine) +
+    ranks[comm.rank].buffer_bytes = session_bytes -
+                                    ranks[comm.rank].cache_bytes -
+                                    ranks[comm.rank].guest_bytes;
+    ranks[comm.rank].later_bytes =
+        moerun__engine_bytes(&session, &engine) +
         predict_replacer(config, &model, ranks[comm.rank].expert_bytes) +
         predict_slices(&session, ranks[comm.rank].expert_bytes);
   }
@@ -277,7 +285,7 @@ void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
     const size_t bytes[PARTS] = {p->weight_bytes,
                                  p->expert_bytes,
                                  p->cache_bytes,
-                                 p->buffer_bytes,
+                                 p->buffer_bytes + p->later_bytes,
                                  p->guest_bytes,
                                  p->loading_bytes,
                                  moerun__prediction_total(p)};

@@ -3,6 +3,7 @@
 #ifndef MOERUN_LAUNCH_PREDICTION_H
 #define MOERUN_LAUNCH_PREDICTION_H
 
+#include "launch/cache_need.h"
 #include "placement/placement.h"
 #include "runtime/base/config.h"
 #include "runtime/replace.h"
@@ -11,21 +12,22 @@ typedef struct moerun__prediction {
   size_t weight_bytes; /* all but experts */
   size_t expert_bytes;
   size_t cache_bytes;   /* keys and values */
-  size_t buffer_bytes;  /* of steps, messages and requests */
-  size_t loading_bytes; /* while reading weights, before the last two */
-  size_t guest_bytes;   /* experts of other ranks that balancing brings; not
-                           touched before it does                         */
+  size_t buffer_bytes;  /* of steps, taken before the weights like the cache */
+  size_t later_bytes;   /* of messages, requests and experts that move */
+  size_t loading_bytes; /* while reading weights, before the one above */
+  size_t guest_bytes;   /* experts of other ranks that balancing brings; taken
+                           before the weights, not touched before it does */
 } moerun__prediction;
 
 /* Largest sum that is alive at once. */
 size_t moerun__prediction_total(const moerun__prediction *prediction);
 
 /* [num_ranks]; reads config.json and the headers in the folder `model`, sizes
- * as `config` says. *out: freed with moerun__free. */
+ * as `config` says and `need` needs. *out: freed with moerun__free. */
 moerun_status moerun__predict(moerun__prediction **out,
                               const moerun__config *config,
                               const moerun_placement *placement,
-                              int record_trace);
+                              const moerun__cache_need *need, int record_trace);
 
 /* The placement that `config` names, or blocks over num_ranks; an error unless
  * it fits the model and num_ranks. num_ranks 0: those of the placement, or 1. */
@@ -33,12 +35,15 @@ moerun_status moerun__placement_for(moerun_placement **out,
                                     const moerun__config *config,
                                     int32_t num_ranks);
 
-/* The session options that `config` gives, and what goes with them; the kernels
- * stay open. */
-moerun_session_options moerun__session_options_of(const moerun__config *config);
+/* The session options that `config` gives, with a cache for `need` unless it
+ * says how large, and what goes with them; the kernels stay open. */
+moerun_session_options
+moerun__session_options_of(const moerun__config *config,
+                           const moerun__cache_need *need);
 moerun__session_extra
 moerun__session_extra_of(const moerun__config *config,
-                         const moerun_placement *placement, int record_trace);
+                         const moerun_placement *placement,
+                         const moerun__cache_need *need, int record_trace);
 /* every 0: placements stay as they are. */
 moerun__replace_options
 moerun__replace_options_of(const moerun__config *config);

@@ -52,6 +52,7 @@ void moerun__prompts_destroy(moerun__prompts *prompts) {
   moerun__free(prompts->name);
   moerun__free(prompts->offset);
   moerun__free(prompts->digest);
+  moerun__free(prompts->positions);
   moerun__free(prompts);
 }
 
@@ -161,6 +162,8 @@ static moerun_status reserve(moerun__prompts *prompts, size_t count) {
       moerun__resize(&prompts->digest, old, room, sizeof *prompts->digest));
   MOERUN_TRY(moerun__resize(&prompts->bad, old, room, sizeof *prompts->bad));
   memset(prompts->bad + old, 0, (room - old) * sizeof *prompts->bad);
+  MOERUN_TRY(moerun__resize(&prompts->positions, old, room,
+                            sizeof *prompts->positions));
   prompts->room = room;
 done:
   return status;
@@ -178,6 +181,8 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
   for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
     prompts->overruled[i] += prompt->overruled >> i & 1U;
   }
+  prompts->positions[prompts->count] =
+      prompt->request.num_prompt + prompt->request.max_new_tokens;
   prompts->count++;
 done:
   return status;
@@ -209,6 +214,7 @@ moerun_status moerun__prompts_settle(moerun__prompts *prompts,
       prompts, index, prompt->id.count > 0 ? prompt->id.bytes : place, status));
   prompts->offset[index] = offset;
   prompts->digest[index] = 0;
+  prompts->positions[index] = 0;
   prompts->count++;
 done:
   return status;
@@ -300,6 +306,11 @@ int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
 
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {
   return prompts->digest[index];
+}
+
+int32_t moerun__prompts_positions(const moerun__prompts *prompts,
+                                  int64_t index) {
+  return prompts->positions[index];
 }
 
 int moerun__prompts_are_scored(const moerun__prompts *prompts) {

@@ -88,6 +88,9 @@ const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
 /* Requests whose own setting was another and does not hold. */
 int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
                                   moerun__prompt_setting setting);
+/* Prompt and generated tokens of request `index` together, at most. */
+int32_t moerun__prompts_positions(const moerun__prompts *prompts,
+                                  int64_t index);
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index);
 /* Request `index`. ERR_FORMAT if the file is not what it was when opened. */
 moerun_status moerun__prompts_read(const moerun__prompts *prompts,

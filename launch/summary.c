@@ -35,6 +35,12 @@ static void print_outcome(FILE *stream, const moerun__run_facts *f) {
   if (f->stopped && is_resumable) {
     moerun__table_line_add(&line, "; the same command with --resume goes on");
   }
+  if (f->stopped && f->progress.finished == 0) {
+    moerun__table_line_add(
+        &line, "; none was finished in this run, so that it has to be given "
+               "more time, or fewer at once (--max-sequences), or less to "
+               "generate (--max-new-tokens)");
+  }
   print_fact(stream, "requests", &line);
   line = (moerun__table_line){0};
   moerun__table_line_add(&line, "%d, transport %s, kernels %s, placement %s",

@@ -94,7 +94,11 @@ static void set_options(moerun_session *session, const moerun_model *model,
   *chosen = *options;
   if (chosen->chunks == 0) chosen->chunks = 1;
   if (model->moe_only) chosen->max_sequences = 0;
-  const int64_t wanted = (int64_t)chosen->max_sequences * config->max_positions;
+  const int32_t longest =
+      extra->max_positions > 0 && extra->max_positions < config->max_positions
+          ? extra->max_positions
+          : config->max_positions;
+  const int64_t wanted = (int64_t)chosen->max_sequences * longest;
   if (chosen->kv_tokens == 0 || chosen->kv_tokens > wanted) {
     chosen->kv_tokens = (int32_t)(wanted < INT32_MAX ? wanted : INT32_MAX);
   }
@@ -126,7 +130,7 @@ static void set_options(moerun_session *session, const moerun_model *model,
   session->kv.num_layers = config->num_layers;
   session->kv.max_sequences = chosen->max_sequences;
   session->kv.num_pages = moerun__kv_pages(chosen->kv_tokens);
-  session->kv.max_pages = moerun__kv_pages(config->max_positions);
+  session->kv.max_pages = moerun__kv_pages(longest);
   if (session->kv.max_pages > session->kv.num_pages) {
     session->kv.max_pages = session->kv.num_pages;
   }
@@ -276,6 +280,39 @@ done:
   return status;
 }
 
+moerun_status moerun__session_reserve(moerun__reserve *out,
+                                      const moerun_model *model,
+                                      const moerun_session_options *options,
+                                      const moerun__session_extra *extra) {
+  moerun_status status = MOERUN_OK;
+  moerun_session session = {0};
+  moerun__session_extra all;
+  moerun__arena arena = {NULL, 0};
+  MOERUN_TRY(check_options(model, options));
+  MOERUN_TRY(complete_extra(&all, extra));
+  set_options(&session, model, options, &all);
+  lay_out(&session, &all, &arena);
+  MOERUN_TRY(moerun__alloc_unset(&out->block, arena.used, 1));
+  out->bytes = arena.used;
+done:
+  return status;
+}
+
+/* Not cleared: pages of the cache stay untouched until they are used. */
+static moerun_status take_block(moerun_session *session, size_t bytes,
+                                moerun__reserve *reserve) {
+  moerun_status status = MOERUN_OK;
+  if (reserve != NULL && reserve->block != NULL && reserve->bytes == bytes) {
+    session->block = reserve->block;
+    reserve->block = NULL;
+  } else {
+    MOERUN_TRY(moerun__alloc_unset(&session->block, bytes, 1));
+  }
+  session->block_bytes = bytes;
+done:
+  return status;
+}
+
 static moerun_status create_local(moerun_session **out,
                                   const moerun_model *model,
                                   const moerun_session_options *options,
@@ -292,9 +329,7 @@ static moerun_status create_local(moerun_session **out,
   *out = session;
   set_options(session, model, options, &all);
   lay_out(session, &all, &arena);
-  /* Not cleared: pages of the cache stay untouched until they are used. */
-  MOERUN_TRY(moerun__alloc_unset(&session->block, arena.used, 1));
-  session->block_bytes = arena.used;
+  MOERUN_TRY(take_block(session, arena.used, all.reserve));
   arena = (moerun__arena){session->block, 0};
   lay_out(session, &all, &arena);
   moerun__session_stats_reset(session);

@@ -35,11 +35,19 @@ struct moerun_session {
   float *scratch;            /* for linear and attention */
 };
 
+/* The memory of a session's steps, taken before there is a model. */
+typedef struct moerun__reserve {
+  void *block; /* NULL: none, or a session has taken it */
+  size_t bytes;
+} moerun__reserve;
+
 /* Settings that the command has and the public options do not. */
 typedef struct moerun__session_extra {
   const moerun__kernels *kernels; /* NULL: the fastest that runs here */
   int32_t record_trace;
-  int32_t max_slots; /* room for so many experts of a layer here, for
+  int32_t max_positions;    /* of a sequence; 0: the model's */
+  moerun__reserve *reserve; /* that the session may take; NULL: none */
+  int32_t max_slots;        /* room for so many experts of a layer here, for
                         placements to come; less than the present: those   */
   const moerun__plan_options *plan; /* when balancing pays; NULL: measured,
                                        but for the two below                 */
@@ -54,6 +62,14 @@ moerun_status moerun__session_create_with(moerun_session **out,
                                           const moerun_model *model,
                                           const moerun_session_options *options,
                                           const moerun__session_extra *extra);
+
+/* Takes the memory that a session of `model` will need, of which config,
+ * placement, comm and moe_only are enough; freed with moerun__free unless a
+ * session took it. */
+moerun_status moerun__session_reserve(moerun__reserve *out,
+                                      const moerun_model *model,
+                                      const moerun_session_options *options,
+                                      const moerun__session_extra *extra);
 
 /* Bytes of a session of `model`, whose weights need not be loaded: config,
  * placement, comm and moe_only are enough. *out gets its sizes but no buffers:

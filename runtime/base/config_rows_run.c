@@ -106,9 +106,17 @@ static const moerun__config_row memory[] = {
             "that are being generated."),
     INT_ROW("max_sequences", "16", "requests", 1, 65536, SIZED,
             "Most requests that one rank works on at once."),
-    INT_ROW("kv_tokens", "0", "tokens", 0, INT_MAX_32, SIZED,
-            "Room of one rank's KV cache; 0 has room for max_sequences whole "
-            "contexts."),
+    INT_ROW(
+        "kv_tokens", "0", "tokens", 0, INT_MAX_32, SIZED,
+        "Room of one rank's KV cache; 0 has room for what the requests need "
+        "at once (info assumes max_sequences of 2048 tokens)."),
+    CHOICE_ROW("memory_check", "on", "on|off", RUNS,
+               "Whether a run ends before it loads anything if the ranks of a "
+               "node would take more memory than the node has left; off only "
+               "warns."),
+    INT_ROW("node_memory", "0", "MiB", 0, 1 << 30, RUNS,
+            "Memory that the ranks of one node may take together; 0 means what "
+            "the system and its control groups leave."),
     INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, RUNS,
             "Most rows of one prompt in a step; 0 means max_tokens."),
 };

@@ -446,6 +446,17 @@ static void more_rows_than_agreed_are_found(void **state) {
   disagree(5, 2, "receiving experts (chunk 0), rank 0");
 }
 
+/* All ranks of a test are on one machine. */
+static void ranks_of_a_node_are_summed(void **state) {
+  (void)state;
+  const int R = test_size();
+  moerun__node node = {0};
+  assert_all_ok(
+      comm->ops->sum_node(comm, &node, ((int64_t)1 << 40) + test_rank()));
+  assert_all_ranks(node.ranks == R && node.first == 0);
+  assert_all_ranks(node.sum == R * ((int64_t)1 << 40) + R * (R - 1) / 2);
+}
+
 /* A transfer given up with messages missing can be destroyed. */
 static void unfinished_transfers_can_be_destroyed(void **state) {
   (void)state;
@@ -476,6 +487,7 @@ static void unfinished_transfers_can_be_destroyed(void **state) {
       cmocka_unit_test(counts_reach_their_ranks),                              \
       cmocka_unit_test(gather_scatter_broadcast),                              \
       cmocka_unit_test(minimum_is_that_of_all),                                \
+      cmocka_unit_test(ranks_of_a_node_are_summed),                            \
       cmocka_unit_test(agreement_names_who_failed)
 
 int main(int argc, char **argv) {

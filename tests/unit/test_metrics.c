@@ -12,8 +12,8 @@ enum { R = 2, LAYERS = 2, E = 3 };
 static int64_t expert_rows[LAYERS * E] = {4, 1, 1, 2, 2, 2};
 static int64_t rank_rows[LAYERS * R] = {5, 1, 4, 2};
 static int32_t moe_layer[] = {0, -1, 1};
-static const moerun__prediction predicted[R] = {{1000, 2000, 300, 40, 5000, 0},
-                                                {1000, 4000, 300, 40, 100, 0}};
+static const moerun__prediction predicted[R] = {
+    {1000, 2000, 300, 40, 0, 5000, 0}, {1000, 4000, 300, 40, 0, 100, 0}};
 static moerun__model_config model = {.num_layers = 3,
                                      .num_moe_layers = LAYERS,
                                      .num_experts = E,
@@ -146,8 +146,8 @@ static const wanted numbers[] = {
     {"latency_seconds.first_token.max", 0.5},
     {"latency_seconds.per_token.p50", 0.0625},
     {"lossy.capacity.dropped", 3},
-    {"memory_bytes.predicted.min", 5340},
-    {"memory_bytes.predicted.max", 8000},
+    {"memory_bytes.predicted.min", 5440},
+    {"memory_bytes.predicted.max", 8340},
     {"memory_bytes.predicted.rank_of_max", 0},
     {"memory_bytes.peak_resident.mean", 2097152},
 };
@@ -280,6 +280,11 @@ static void the_table_says_the_same(void **state) {
   text.score = (moerun__score){.tokens = 8, .log_probability = -8 * log(2)};
   text.scored_bytes = 16;
   expect_table(&text, scored, 1);
+  static const char *const in_vain[] = {"2 of 9 finished", "none was finished",
+                                        "--max-sequences"};
+  moerun__run_facts vain = facts;
+  vain.progress.finished = 0;
+  expect_table(&vain, in_vain, 3);
   /* Numbers of a long run of a large model on many ranks. */
   text.requests = 123456789;
   text.resumed = 100000000;

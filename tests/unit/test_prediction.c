@@ -9,6 +9,7 @@
 #include "support/scratch.h"
 
 static const char *const no_variables[] = {NULL};
+static const moerun__cache_need whole = {0};
 
 static moerun__config *make_config(const char *first, const char *second) {
   const char *const arguments[] = {"--model", MOERUN_DEMO_MODEL, first, second};
@@ -27,11 +28,12 @@ static void predicted_bytes_are_allocated(void **state) {
   moerun_model *model = NULL;
   moerun_session *session = NULL;
   moerun__prediction *predicted = NULL;
-  const moerun_session_options options = moerun__session_options_of(config);
+  const moerun_session_options options =
+      moerun__session_options_of(config, &whole);
   const moerun__engine_options engine = {0};
   assert_int_equal(moerun_comm_create_self(&comm), MOERUN_OK);
   assert_int_equal(moerun__placement_for(&placement, config, 1), MOERUN_OK);
-  assert_int_equal(moerun__predict(&predicted, config, placement, 0),
+  assert_int_equal(moerun__predict(&predicted, config, placement, &whole, 0),
                    MOERUN_OK);
   const size_t before = moerun__alloc_live_bytes();
   assert_int_equal(
@@ -44,9 +46,9 @@ static void predicted_bytes_are_allocated(void **state) {
   assert_in_range(loaded, model->weight_bytes, model->weight_bytes + 65536);
   assert_int_equal(moerun_session_create(&session, model, &options), MOERUN_OK);
   /* Transfers are predicted as those of MPI; alone they are smaller. */
-  const size_t session_bytes = predicted->cache_bytes +
-                               predicted->buffer_bytes -
-                               moerun__engine_bytes(session, &engine);
+  const size_t session_bytes = predicted->cache_bytes + predicted->buffer_bytes;
+  assert_int_equal(predicted->later_bytes,
+                   moerun__engine_bytes(session, &engine));
   assert_in_range(moerun__alloc_live_bytes() - before - loaded,
                   session_bytes - 4 * moerun__transfer_bytes(1), session_bytes);
   /* 500 positions are 32 pages of 16; 6 layers, 2 heads of width 32. */
@@ -74,8 +76,9 @@ static void replacing_is_predicted(void **state) {
     moerun__config *config = make_config("--ranks=5", steps[i]);
     moerun_placement_destroy(placement);
     assert_int_equal(moerun__placement_for(&placement, config, 5), MOERUN_OK);
-    assert_int_equal(moerun__predict(&predicted[i], config, placement, 0),
-                     MOERUN_OK);
+    assert_int_equal(
+        moerun__predict(&predicted[i], config, placement, &whole, 0),
+        MOERUN_OK);
     moerun__config_destroy(config);
   }
   assert_int_equal(moerun__model_config_load(&model, MOERUN_DEMO_MODEL),
@@ -86,7 +89,8 @@ static void replacing_is_predicted(void **state) {
         moerun__model_size_load(&size, MOERUN_DEMO_MODEL, placement, rank, 0),
         MOERUN_OK);
     const size_t more =
-        predicted[1][rank].buffer_bytes - predicted[0][rank].buffer_bytes;
+        predicted[1][rank].buffer_bytes + predicted[1][rank].later_bytes -
+        predicted[0][rank].buffer_bytes - predicted[0][rank].later_bytes;
     const size_t trace = (size_t)256 * 6 * 4 * sizeof(int16_t);
     const size_t known =
         moerun__replacer_bytes(&model, placement, rank, &options) + trace +
@@ -99,6 +103,70 @@ static void replacing_is_predicted(void **state) {
   moerun_placement_destroy(placement);
 }
 
+/* The room for what the requests need, whichever of them meet. */
+static void the_cache_is_what_the_requests_need(void **state) {
+  (void)state;
+  int32_t three[] = {7, 40, 16};
+  moerun__cache_need need = moerun__cache_need_of(three, 3, 16, 1);
+  assert_int_equal(need.kv_tokens, 16 + 48 + 16);
+  assert_int_equal(need.max_positions, 40);
+  int32_t again[] = {7, 40, 16};
+  need = moerun__cache_need_of(again, 3, 2, 1); /* the two longest */
+  assert_int_equal(need.kv_tokens, 48 + 16);
+  int32_t dealt[] = {16, 16, 16, 16, 33};
+  need = moerun__cache_need_of(dealt, 5, 16, 2); /* at most 3 a rank */
+  assert_int_equal(need.kv_tokens, 48 + 16 + 16);
+  assert_int_equal(moerun__cache_need_of(dealt, 0, 16, 2).kv_tokens, 1);
+  int32_t large[] = {INT32_MAX - 20, INT32_MAX - 20};
+  need = moerun__cache_need_of(large, 2, 16, 1);
+  assert_int_equal(need.kv_tokens, INT32_MAX - 15);
+  assert_int_equal(moerun__cache_need_assumed(100).max_positions, 100);
+  assert_int_equal(moerun__cache_need_assumed(40960).max_positions, 2048);
+}
+
+/* What was set aside before the weights is what the session takes. */
+static void the_reserve_is_what_a_session_takes(void **state) {
+  (void)state;
+  moerun__config *config = make_config("--max-tokens=33", "--chunks=2");
+  const moerun__cache_need need = {.kv_tokens = 96, .max_positions = 40};
+  moerun_comm *comm = NULL;
+  moerun_placement *placement = NULL;
+  moerun_model unread = {0};
+  moerun_model *model = NULL;
+  moerun_session *session = NULL;
+  moerun__reserve reserve = {0};
+  const moerun_session_options options =
+      moerun__session_options_of(config, &need);
+  assert_int_equal(moerun_comm_create_self(&comm), MOERUN_OK);
+  assert_int_equal(moerun__placement_for(&placement, config, 1), MOERUN_OK);
+  assert_int_equal(moerun__model_config_load(&unread.config, MOERUN_DEMO_MODEL),
+                   MOERUN_OK);
+  unread.comm = comm;
+  unread.placement = placement;
+  moerun__session_extra extra =
+      moerun__session_extra_of(config, placement, &need, 0);
+  assert_int_equal(moerun__session_reserve(&reserve, &unread, &options, &extra),
+                   MOERUN_OK);
+  const void *block = reserve.block;
+  extra.reserve = &reserve;
+  assert_int_equal(
+      moerun_model_load(&model, comm, placement, MOERUN_DEMO_MODEL, NULL),
+      MOERUN_OK);
+  assert_int_equal(
+      moerun__session_create_with(&session, model, &options, &extra),
+      MOERUN_OK);
+  assert_ptr_equal(session->block, block);
+  assert_null(reserve.block);
+  assert_int_equal(session->kv.num_pages, 6);
+  assert_int_equal(session->kv.max_pages, 3);
+  moerun_session_destroy(session);
+  moerun_model_destroy(model);
+  moerun__model_config_clear(&unread.config);
+  moerun_placement_destroy(placement);
+  moerun_comm_destroy(comm);
+  moerun__config_destroy(config);
+}
+
 /* 5 ranks cannot have equally many of 32 experts. */
 static void ranks_differ_by_their_experts(void **state) {
   (void)state;
@@ -106,7 +174,7 @@ static void ranks_differ_by_their_experts(void **state) {
   moerun_placement *placement = NULL;
   moerun__prediction *predicted = NULL;
   assert_int_equal(moerun__placement_for(&placement, config, 5), MOERUN_OK);
-  assert_int_equal(moerun__predict(&predicted, config, placement, 0),
+  assert_int_equal(moerun__predict(&predicted, config, placement, &whole, 0),
                    MOERUN_OK);
   size_t experts = 0;
   for (int32_t rank = 0; rank < 5; rank++) {
@@ -119,10 +187,10 @@ static void ranks_differ_by_their_experts(void **state) {
     experts += size.expert_bytes;
   }
   assert_true(predicted[0].expert_bytes != experts / 5);
-  const moerun__prediction loading = {1, 2, 3, 4, 100, 5};
-  const moerun__prediction running = {1, 2, 30, 40, 5, 7};
-  assert_int_equal(moerun__prediction_total(&loading), 103);
-  assert_int_equal(moerun__prediction_total(&running), 80);
+  const moerun__prediction loading = {1, 2, 3, 4, 50, 100, 5};
+  const moerun__prediction running = {1, 2, 3, 4, 50, 20, 7};
+  assert_int_equal(moerun__prediction_total(&loading), 115);
+  assert_int_equal(moerun__prediction_total(&running), 67);
   moerun__free(predicted);
   moerun_placement_destroy(placement);
   moerun__config_destroy(config);
@@ -141,7 +209,7 @@ static void guests_are_predicted(void **state) {
     moerun_placement *placement = NULL;
     moerun__prediction *predicted = NULL;
     assert_int_equal(moerun__placement_for(&placement, config, 2), MOERUN_OK);
-    assert_int_equal(moerun__predict(&predicted, config, placement, 0),
+    assert_int_equal(moerun__predict(&predicted, config, placement, &whole, 0),
                      MOERUN_OK);
     assert_int_equal(predicted[0].guest_bytes, predicted[1].guest_bytes);
     found[i] = predicted[0].guest_bytes;
@@ -175,7 +243,9 @@ static void guests_fit_their_node(void **state) {
   assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 0);
   left[0] = left[1] = left[2] = INT64_MAX; /* nobody knows */
   assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 999);
-  assert_true(moerun__node_memory_left() > 0);
+  moerun__memory_left here;
+  assert_int_equal(moerun__memory_left_read(&here, ""), MOERUN_OK);
+  assert_true(here.bytes > 0);
 }
 
 static void placements_that_do_not_fit_are_refused(void **state) {
@@ -212,6 +282,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(predicted_bytes_are_allocated),
       cmocka_unit_test(replacing_is_predicted),
+      cmocka_unit_test(the_cache_is_what_the_requests_need),
+      cmocka_unit_test(the_reserve_is_what_a_session_takes),
       cmocka_unit_test(ranks_differ_by_their_experts),
       cmocka_unit_test(guests_are_predicted),
       cmocka_unit_test(guests_fit_their_node),
