@@ -8,6 +8,7 @@
  *
  * Every rank reports a signal at the next step boundary; all stop there
  * together. */
+#include "launch/bos.h"
 #include "launch/command.h"
 
 #include "launch/digest.h"
@@ -133,57 +134,6 @@ done:
   return status;
 }
 
-/* The bos token for --add-bos yes: the tokenizer's, else config.json's. */
-static int32_t find_bos(const run *r) {
-  const int32_t own = r->model_config.bos_token;
-  const int32_t bos =
-      r->tokenizer != NULL ? moerun__tokenizer_bos(r->tokenizer) : -1;
-  if (bos >= 0 && own >= 0 && bos != own) {
-    LOG_ROOT(
-        MOERUN_LOG_WARN,
-        "%s: config.json has bos_token_id %d, the tokenizer's bos token is "
-        "%d, which is used",
-        r->model_path, own, bos);
-  }
-  return bos >= 0 ? bos : own;
-}
-
-/* The tokens in front of texts and of given ids, as --add-bos says and, for
- * `auto`, as the Hugging Face library does: what tokenizer.json's
- * post-processor adds, whatever other files say. */
-static moerun_status choose_bos(const run *r, moerun__prompt_options *options,
-                                int has_text) {
-  moerun_status status = MOERUN_OK;
-  const char *choice = moerun__config_text(r->config, "add_bos");
-  options->text_bos = -1;
-  options->tokens_bos = -1;
-  if (strcmp(choice, "no") == 0) goto done;
-  if (strcmp(choice, "yes") == 0) {
-    const int32_t bos = find_bos(r);
-    MOERUN_REQUIRE(bos >= 0, MOERUN_ERR_INVALID,
-                   "--add-bos: %s: expected a bos_token in "
-                   "tokenizer_config.json or a bos_token_id in config.json, "
-                   "found none",
-                   r->model_path);
-    options->text_bos = bos;
-    options->tokens_bos = bos;
-  } else if (r->tokenizer != NULL && has_text) {
-    const int32_t front = moerun__tokenizer_front(r->tokenizer);
-    const int key = moerun__tokenizer_add_bos_key(r->tokenizer);
-    options->text_bos = front;
-    if (key >= 0 && key != (front >= 0)) {
-      LOG_ROOT(MOERUN_LOG_WARN,
-               "%s: tokenizer_config.json has add_bos_token %s, but the "
-               "post_processor of tokenizer.json, which counts, adds %s token: "
-               "--add-bos %s for the other",
-               r->model_path, key ? "true" : "false", front >= 0 ? "a" : "no",
-               key ? "yes" : "no");
-    }
-  }
-done:
-  return status;
-}
-
 /* All that every result depends on, the requests themselves excepted. */
 static moerun_status digest_run(const run *r, uint64_t *out) {
   moerun_status status = MOERUN_OK;
@@ -230,7 +180,8 @@ static moerun_status open_input(run *r) {
       .fixed = moerun__input_fixed(c),
       .plain = moerun__config_bool(c, "lines"),
       .name = r->input.name.bytes};
-  MOERUN_TRY(choose_bos(r, &options, has_text));
+  MOERUN_TRY(moerun__bos_choose(&options, c, r->model_path,
+                                r->model_config.bos_token, has_text));
   MOERUN_TRY(digest_run(r, &options.run_digest));
   if (is_score) {
     const int32_t window = moerun__to_int(moerun__config_int(c, "window"));
