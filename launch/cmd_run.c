@@ -393,7 +393,8 @@ static moerun_status load(run *r) {
   const double began = moerun__now();
   moerun_session_options options =
       moerun__session_options_of(r->config, &r->need);
-  moerun__replace_options replace = moerun__replace_options_of(r->config);
+  moerun__replace_options replace =
+      moerun__replace_options_of(r->config, r->placement);
   moerun__session_extra extra = moerun__session_extra_of(
       r->config, r->placement, &r->need, r->is_profile);
   extra.kernels = r->kernels;
@@ -404,6 +405,11 @@ static moerun_status load(run *r) {
   extra.faults = r->faults.count > 0 ? &r->faults : NULL;
   MOERUN_TRY(moerun__guests_agree(&options.guest_bytes, r->predicted, r->config,
                                   r->comm));
+  MOERUN_TRY(moerun__spare_agree(&replace.spare_slots, r->predicted, r->config,
+                                 r->placement, r->comm));
+  if (moerun__replaces(r->config, r->comm->size)) {
+    extra.max_slots = moerun__replacer_slots(r->placement, replace.spare_slots);
+  }
   if (r->comm->rank == 0) print_prediction(r);
   MOERUN_TRY(moerun__node_memory_check(r->comm, r->config, r->predicted));
   MOERUN_TRY(moerun__comm_agree(r->comm, reserve(r, &options, &extra)));
@@ -413,7 +419,7 @@ static moerun_status load(run *r) {
   MOERUN_TRY(moerun__memory_advise(
       moerun__session_create_with(&r->session, r->model, &options, &extra),
       "smaller --guest-memory and --slice-memory need less"));
-  if (replace.every > 0) {
+  if (moerun__replaces(r->config, r->comm->size)) {
     /* Two runs with counted speeds move experts after the same steps. */
     replace.is_beside = !r->faults.counted;
     MOERUN_TRY(moerun__memory_advise(
@@ -470,6 +476,8 @@ static moerun_status report(const run *r) {
   const int64_t count = moerun__prompts_count(r->prompts);
   moerun__replace_count replaced = {0};
   if (r->replacer != NULL) replaced = moerun__replacer_count(r->replacer);
+  const int is_told =
+      replaced.looks > 0 || moerun__config_int(r->config, "replace_every") > 0;
   const moerun__run_facts facts = {
       .subcommand = r->invocation->subcommand,
       .config = r->config,
@@ -487,7 +495,7 @@ static moerun_status report(const run *r) {
       .run_seconds = r->run_seconds,
       .progress = r->progress,
       .report = r->report,
-      .replaced = r->replacer != NULL ? &replaced : NULL,
+      .replaced = is_told ? &replaced : NULL,
       .is_scored = is_scored && moerun__results_count(r->results) == count,
       .score = moerun__results_score(r->results),
       .scored_bytes = moerun__prompts_scored_bytes(r->prompts)};

@@ -24,9 +24,7 @@ static int64_t share_of_node(const moerun__prediction *ranks,
   int64_t count = 0;
   for (int32_t r = 0; r < num_ranks; r++) {
     if (node[r] != node[rank]) continue;
-    moerun__prediction without = ranks[r];
-    without.guest_bytes = 0;
-    taken += moerun__prediction_total(&without);
+    taken += moerun__prediction_total(&ranks[r]);
     if (left[r] < least) least = left[r];
     count++;
   }
@@ -34,9 +32,9 @@ static int64_t share_of_node(const moerun__prediction *ranks,
   return (size_t)least > taken ? (least - (int64_t)taken) / (2 * count) : 0;
 }
 
-int64_t moerun__guests_that_fit(int64_t wanted, const moerun__prediction *ranks,
-                                const uint64_t *node, const int64_t *left,
-                                int32_t num_ranks) {
+int64_t moerun__bytes_that_fit(int64_t wanted, const moerun__prediction *ranks,
+                               const uint64_t *node, const int64_t *left,
+                               int32_t num_ranks) {
   int64_t least = wanted;
   for (int32_t r = 0; r < num_ranks; r++) {
     if (r > 0 && node[r] == node[r - 1]) continue; /* as a rule */
@@ -68,20 +66,35 @@ done:
   return status;
 }
 
-/* On rank 0: what fits becomes what is predicted. */
-static int64_t fit(moerun__prediction *predicted, const places *p,
-                   int32_t num_ranks) {
-  for (int32_t r = 0; r < num_ranks; r++) {
-    p->node[r] = p->of_rank[r].node;
-    p->left[r] = p->of_rank[r].left;
+/* [collective] *bytes, of rank 0: what is wanted; everywhere: what fits beside
+ * the predictions, which are rank 0's. */
+static moerun_status fit(int64_t *bytes, const moerun__prediction *predicted,
+                         moerun_comm *comm) {
+  moerun_status status = MOERUN_OK;
+  moerun__memory_left left;
+  moerun__node node = {0};
+  place own = {0};
+  places all = {0};
+  status = moerun__memory_left_read(&left, "");
+  if (status == MOERUN_OK) status = make_places(&all, comm);
+  MOERUN_TRY(moerun__comm_agree(comm, status));
+  MOERUN_TRY(comm->ops->sum_node(comm, &node, 0));
+  own = (place){(uint64_t)node.first, left.bytes};
+  MOERUN_TRY(comm->ops->gather(comm, all.of_rank, &own, sizeof own));
+  if (comm->rank == 0) {
+    for (int32_t r = 0; r < comm->size; r++) {
+      all.node[r] = all.of_rank[r].node;
+      all.left[r] = all.of_rank[r].left;
+    }
+    *bytes = moerun__bytes_that_fit(*bytes, predicted, all.node, all.left,
+                                    comm->size);
   }
-  const int64_t bytes =
-      moerun__guests_that_fit((int64_t)predicted[0].guest_bytes, predicted,
-                              p->node, p->left, num_ranks);
-  for (int32_t r = 0; r < num_ranks; r++) {
-    predicted[r].guest_bytes = (size_t)bytes;
-  }
-  return bytes > 0 ? bytes : -1; /* none: 0 would be the default */
+  MOERUN_TRY(comm->ops->broadcast(comm, bytes, sizeof *bytes));
+done:
+  moerun__free(all.of_rank);
+  moerun__free(all.node);
+  moerun__free(all.left);
+  return status;
 }
 
 moerun_status moerun__guests_agree(int64_t *bytes,
@@ -89,24 +102,51 @@ moerun_status moerun__guests_agree(int64_t *bytes,
                                    const moerun__config *config,
                                    moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
-  moerun__memory_left left;
-  moerun__node node = {0};
-  place own = {0};
-  places all = {0};
+  const int32_t R = comm->rank == 0 ? comm->size : 0;
   *bytes = moerun__config_int(config, "guest_memory") << 20;
   if (*bytes != 0 || comm->size == 1) goto done;
-  status = moerun__memory_left_read(&left, "");
-  if (status == MOERUN_OK) status = make_places(&all, comm);
-  MOERUN_TRY(moerun__comm_agree(comm, status));
-  MOERUN_TRY(comm->ops->sum_node(comm, &node, 0));
-  own = (place){(uint64_t)node.first, left.bytes};
-  MOERUN_TRY(comm->ops->gather(comm, all.of_rank, &own, sizeof own));
-  if (comm->rank == 0) *bytes = fit(predicted, &all, comm->size);
-  MOERUN_TRY(comm->ops->broadcast(comm, bytes, sizeof *bytes));
+  if (comm->rank == 0) *bytes = (int64_t)predicted[0].guest_bytes;
+  for (int32_t r = 0; r < R; r++) {
+    predicted[r].guest_bytes = 0;
+  }
+  MOERUN_TRY(fit(bytes, predicted, comm));
+  for (int32_t r = 0; r < R; r++) {
+    predicted[r].guest_bytes = (size_t)*bytes;
+  }
+  if (*bytes == 0) *bytes = -1; /* none: 0 would be the default */
 done:
-  moerun__free(all.of_rank);
-  moerun__free(all.node);
-  moerun__free(all.left);
+  return status;
+}
+
+moerun_status moerun__spare_agree(int32_t *slots, moerun__prediction *predicted,
+                                  const moerun__config *config,
+                                  const moerun_placement *placement,
+                                  moerun_comm *comm) {
+  moerun_status status = MOERUN_OK;
+  const int32_t R = comm->rank == 0 ? comm->size : 0;
+  const int32_t wanted =
+      moerun__replace_options_of(config, placement).spare_slots;
+  size_t most = 0;
+  int64_t bytes = 0;
+  *slots = wanted;
+  if (moerun__config_int(config, "spare_slots") >= 0 || wanted == 0 ||
+      !moerun__replaces(config, comm->size)) {
+    goto done;
+  }
+  for (int32_t r = 0; r < R; r++) {
+    if (predicted[r].spare_bytes > most) most = predicted[r].spare_bytes;
+    predicted[r].spare_bytes = 0;
+  }
+  bytes = (int64_t)most;
+  MOERUN_TRY(fit(&bytes, predicted, comm));
+  if (comm->rank == 0 && most > 0) {
+    *slots = (int32_t)((double)wanted * (double)bytes / (double)most);
+  }
+  MOERUN_TRY(comm->ops->broadcast(comm, slots, sizeof *slots));
+  for (int32_t r = 0; r < R; r++) {
+    predicted[r].spare_bytes = most / (size_t)wanted * (size_t)*slots;
+  }
+done:
   return status;
 }
 

@@ -1,5 +1,5 @@
 /* Whether the ranks of a node fit its memory, and what of that goes to guests
- * of balancing if nobody says how much. */
+ * of balancing and to spare slots if nobody says how much. */
 #ifndef MOERUN_LAUNCH_NODE_MEMORY_H
 #define MOERUN_LAUNCH_NODE_MEMORY_H
 
@@ -7,13 +7,13 @@
 #include "launch/memory_left.h"
 #include "launch/prediction.h"
 
-/* Bytes for guests on every rank, `wanted` or less: on no node may the guests of
- * its ranks take more than half of what is left when the rest of the prediction
- * is taken. node[R]: a number of each rank's node; left[R]: what it says of
+/* Bytes for something on every rank, `wanted` or less: on no node may its ranks
+ * take more for that than half of what is left when the predictions are taken.
+ * node[R]: a number of each rank's node; left[R]: what it says of
  * moerun__memory_left_read. */
-int64_t moerun__guests_that_fit(int64_t wanted, const moerun__prediction *ranks,
-                                const uint64_t *node, const int64_t *left,
-                                int32_t num_ranks);
+int64_t moerun__bytes_that_fit(int64_t wanted, const moerun__prediction *ranks,
+                               const uint64_t *node, const int64_t *left,
+                               int32_t num_ranks);
 
 /* [collective] Sets guest_bytes of the predictions, which are rank 0's (NULL
  * elsewhere), to what fits, and *bytes, everywhere, to the guest_bytes of a
@@ -38,5 +38,13 @@ moerun_status moerun__node_memory_check(moerun_comm *comm,
 /* `status`; where memory was short, with the options that need less in the
  * message. */
 moerun_status moerun__memory_advise(moerun_status status, const char *options);
+
+/* [collective] After the guests: sets spare_bytes of the predictions to what
+ * fits, and *slots, everywhere, to how many spare slots that is. `placement` is
+ * the one that a run begins with. */
+moerun_status moerun__spare_agree(int32_t *slots, moerun__prediction *predicted,
+                                  const moerun__config *config,
+                                  const moerun_placement *placement,
+                                  moerun_comm *comm);
 
 #endif

@@ -14,10 +14,9 @@
 static const double mib = 1048576.0;
 
 size_t moerun__prediction_total(const moerun__prediction *p) {
+  const size_t later = p->later_bytes + p->spare_bytes;
   return p->weight_bytes + p->expert_bytes + p->cache_bytes + p->buffer_bytes +
-         p->guest_bytes +
-         (p->later_bytes > p->loading_bytes ? p->later_bytes
-                                            : p->loading_bytes);
+         p->guest_bytes + (later > p->loading_bytes ? later : p->loading_bytes);
 }
 
 static moerun_balance balance_of(const char *name) {
@@ -48,20 +47,34 @@ moerun__session_options_of(const moerun__config *config,
   };
 }
 
+int moerun__replaces(const moerun__config *config, int32_t num_ranks) {
+  const int64_t every = moerun__config_int(config, "replace_every");
+  const moerun_balance balance =
+      balance_of(moerun__config_text(config, "balance"));
+  return every > 0 ||
+         (every < 0 && num_ranks > 1 && balance == MOERUN_BALANCE_AUTO);
+}
+
 moerun__replace_options
-moerun__replace_options_of(const moerun__config *config) {
+moerun__replace_options_of(const moerun__config *config,
+                           const moerun_placement *placement) {
+  const int64_t every = moerun__config_int(config, "replace_every");
+  const int64_t spare = moerun__config_int(config, "spare_slots");
   return (moerun__replace_options){
-      .every = (int32_t)moerun__config_int(config, "replace_every"),
+      .every = every > 0 ? (int32_t)every : 0,
       .window = (int32_t)moerun__config_int(config, "replace_window"),
-      .spare_slots = (int32_t)moerun__config_int(config, "spare_slots")};
+      .spare_slots = spare >= 0 ? (int32_t)spare
+                                : moerun__replacer_spare(placement->num_experts,
+                                                         placement->num_ranks)};
 }
 
 moerun_status moerun__replace_options_check(const moerun__config *config) {
   moerun_status status = MOERUN_OK;
-  const moerun__replace_options options = moerun__replace_options_of(config);
-  MOERUN_REQUIRE(options.spare_slots == 0 || options.every > 0,
+  MOERUN_REQUIRE(moerun__config_int(config, "spare_slots") <= 0 ||
+                     moerun__config_int(config, "replace_every") != 0,
                  MOERUN_ERR_INVALID,
-                 "--spare-slots: expected --replace-every with it, found none");
+                 "--spare-slots: expected --replace-every with it, found 0: "
+                 "experts never move");
 done:
   return status;
 }
@@ -70,8 +83,9 @@ moerun__session_extra
 moerun__session_extra_of(const moerun__config *config,
                          const moerun_placement *placement,
                          const moerun__cache_need *need, int record_trace) {
-  const moerun__replace_options replace = moerun__replace_options_of(config);
-  const int replaces = replace.every > 0;
+  const moerun__replace_options replace =
+      moerun__replace_options_of(config, placement);
+  const int replaces = moerun__replaces(config, placement->num_ranks);
   return (moerun__session_extra){
       .record_trace = record_trace || replaces,
       .gate = moerun__gate_options_of(config),
@@ -125,25 +139,26 @@ static int64_t slots_of(const moerun_placement *placement, int32_t rank) {
   return slots;
 }
 
-/* To look at the routing, a layer's experts a second time as they move, and
- * experts in spare slots. */
-static size_t predict_replacer(const moerun__config *config,
-                               const moerun_model *model, size_t expert_bytes) {
-  const moerun__replace_options options = moerun__replace_options_of(config);
+/* To look at the routing, and a layer's experts a second time as they move; what
+ * stands in spare slots beside that. */
+static void predict_replacer(moerun__prediction *predicted,
+                             const moerun__config *config,
+                             const moerun_model *model) {
+  const moerun_placement *placement = model->placement;
+  const moerun__replace_options options =
+      moerun__replace_options_of(config, placement);
   const int32_t rank = model->comm->rank;
-  const int64_t slots = slots_of(model->placement, rank);
-  if (options.every == 0) return 0;
-  size_t moving = 0;
-  if (slots > 0) {
-    const int32_t most =
-        moerun__replacer_slots(model->placement, options.spare_slots);
-    const int32_t spare = most - moerun__replacer_slots(model->placement, 0);
-    moving =
-        expert_bytes / (size_t)slots *
-        ((size_t)most + (size_t)spare * (size_t)model->placement->num_layers);
-  }
-  return moving + moerun__replacer_bytes(&model->config, model->placement, rank,
-                                         &options);
+  const int64_t slots = slots_of(placement, rank);
+  if (!moerun__replaces(config, placement->num_ranks)) return;
+  const size_t most =
+      (size_t)moerun__replacer_slots(placement, options.spare_slots);
+  const size_t even = (size_t)moerun__replacer_slots(placement, 0);
+  const size_t each = slots > 0 ? predicted->expert_bytes / (size_t)slots : 0;
+  predicted->later_bytes +=
+      even * each +
+      moerun__replacer_bytes(&model->config, placement, rank, &options);
+  predicted->spare_bytes =
+      (most - even) * each * ((size_t)placement->num_layers + 1);
 }
 
 /* The type that experts of `expert_bytes` in so many slots have. Packed weights
@@ -244,8 +259,8 @@ moerun_status moerun__predict(moerun__prediction **out,
                                     ranks[comm.rank].guest_bytes;
     ranks[comm.rank].later_bytes =
         moerun__engine_bytes(&session, &engine) +
-        predict_replacer(config, &model, ranks[comm.rank].expert_bytes) +
         predict_slices(&session, ranks[comm.rank].expert_bytes);
+    predict_replacer(&ranks[comm.rank], config, &model);
   }
   *out = ranks;
   ranks = NULL;
@@ -276,19 +291,18 @@ static void add(spread *s, size_t bytes, int32_t rank) {
 
 void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
                               int32_t num_ranks) {
-  enum { PARTS = 7 };
-  static const char *const names[PARTS] = {
-      "weights", "experts", "KV cache", "buffers", "guests", "loading", "peak"};
+  enum { PARTS = 8 };
+  static const char *const names[PARTS] = {"weights", "experts", "KV cache",
+                                           "buffers", "guests",  "spare",
+                                           "loading", "peak"};
   spread parts[PARTS] = {{0}};
   for (int32_t rank = 0; rank < num_ranks; rank++) {
     const moerun__prediction *p = &ranks[rank];
-    const size_t bytes[PARTS] = {p->weight_bytes,
-                                 p->expert_bytes,
-                                 p->cache_bytes,
-                                 p->buffer_bytes + p->later_bytes,
-                                 p->guest_bytes,
-                                 p->loading_bytes,
-                                 moerun__prediction_total(p)};
+    const size_t bytes[PARTS] = {
+        p->weight_bytes,  p->expert_bytes,
+        p->cache_bytes,   p->buffer_bytes + p->later_bytes,
+        p->guest_bytes,   p->spare_bytes,
+        p->loading_bytes, moerun__prediction_total(p)};
     for (int i = 0; i < PARTS; i++) {
       add(&parts[i], bytes[i], rank);
     }

@@ -17,6 +17,7 @@ typedef struct moerun__prediction {
   size_t loading_bytes; /* while reading weights, before the one above */
   size_t guest_bytes;   /* experts of other ranks that balancing brings; taken
                            before the weights, not touched before it does */
+  size_t spare_bytes;   /* experts that have moved to spare slots, later */
 } moerun__prediction;
 
 /* Largest sum that is alive at once. */
@@ -44,9 +45,12 @@ moerun__session_extra
 moerun__session_extra_of(const moerun__config *config,
                          const moerun_placement *placement,
                          const moerun__cache_need *need, int record_trace);
-/* every 0: placements stay as they are. */
+/* Whether experts may move between so many ranks. */
+int moerun__replaces(const moerun__config *config, int32_t num_ranks);
+/* Then, as many spare slots as are wanted where the options do not say. */
 moerun__replace_options
-moerun__replace_options_of(const moerun__config *config);
+moerun__replace_options_of(const moerun__config *config,
+                           const moerun_placement *placement);
 /* Whether they go together. */
 moerun_status moerun__replace_options_check(const moerun__config *config);
 

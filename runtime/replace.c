@@ -36,6 +36,14 @@ int32_t moerun__replacer_slots(const moerun_placement *placement,
   return slots;
 }
 
+int32_t moerun__replacer_spare(int32_t num_experts, int32_t num_ranks) {
+  const int32_t slow = (num_ranks + 7) / 8;
+  const int32_t even = (num_experts - 1) / num_ranks + 1;
+  if (slow >= num_ranks) return 0;
+  const int32_t spare = (slow * even - 1) / (num_ranks - slow) + 1;
+  return spare < num_experts - even ? spare : num_experts - even;
+}
+
 int32_t moerun__replacer_layers(const moerun_placement *placement,
                                 int32_t rank) {
   const int32_t R = placement->num_ranks;

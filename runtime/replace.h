@@ -66,6 +66,10 @@ void moerun__replacer_stop(moerun__replacer *replacer);
 
 moerun__replace_count moerun__replacer_count(const moerun__replacer *replacer);
 
+/* Spare slots with which the ranks that are not slow can take over nearly all
+ * experts of those that are, if these are an eighth of all, one at least. */
+int32_t moerun__replacer_spare(int32_t num_experts, int32_t num_ranks);
+
 /* Most experts of a layer that placements made here put on one rank, if the
  * first is `placement`: ceil(E / R) and the spare slots, and where it has
  * replicas, as many as it puts on any. */

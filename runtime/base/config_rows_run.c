@@ -128,17 +128,20 @@ static const moerun__config_row placement[] = {
              "rank hosts a block of neighbouring experts."),
     TEXT_ROW("placement", "file", PLACE, 0,
              "Placement that is judged; none is solved."),
-    INT_ROW("replace_every", "0", "steps", 0, INT_MAX_32, SIZED,
+    INT_ROW("replace_every", "-1", "steps", -1, INT_MAX_32, SIZED,
             "Steps from one look at the routing to the next. After a look, "
-            "experts move to other ranks where it repays; 0 never moves "
-            "them."),
+            "experts move to other ranks where it repays. 0 never moves "
+            "them; -1 moves experts of ranks that stay slow, with --balance "
+            "auto, and looks at nothing else."),
     INT_ROW("replace_window", "8192", "tokens", 1, 16777216, SIZED,
             "How many of the latest tokens, of all ranks together, a look of "
             "--replace-every sees."),
-    INT_ROW("spare_slots", "0", "experts", 0, 32767, SIZED,
+    INT_ROW("spare_slots", "-1", "experts", -1, 32767, SIZED,
             "Experts that a rank has room for in each layer beyond an even "
             "share, for --replace-every: replicas, and the experts of slow "
-            "ranks."),
+            "ranks. -1 has room for what the others take over if one rank "
+            "in every eight is slow, but no more than a quarter of what is "
+            "left on the node."),
 };
 const moerun__config_group moerun__config_placement =
     GROUP("Placement", placement);

@@ -13,7 +13,7 @@ static int64_t expert_rows[LAYERS * E] = {4, 1, 1, 2, 2, 2};
 static int64_t rank_rows[LAYERS * R] = {5, 1, 4, 2};
 static int32_t moe_layer[] = {0, -1, 1};
 static const moerun__prediction predicted[R] = {
-    {1000, 2000, 300, 40, 0, 5000, 0}, {1000, 4000, 300, 40, 0, 100, 0}};
+    {1000, 2000, 300, 40, 0, 5000, 0, 0}, {1000, 4000, 300, 40, 0, 100, 0, 0}};
 static moerun__model_config model = {.num_layers = 3,
                                      .num_moe_layers = LAYERS,
                                      .num_experts = E,

@@ -187,13 +187,42 @@ static void ranks_differ_by_their_experts(void **state) {
     experts += size.expert_bytes;
   }
   assert_true(predicted[0].expert_bytes != experts / 5);
-  const moerun__prediction loading = {1, 2, 3, 4, 50, 100, 5};
-  const moerun__prediction running = {1, 2, 3, 4, 50, 20, 7};
+  const moerun__prediction loading = {1, 2, 3, 4, 50, 100, 5, 9};
+  const moerun__prediction running = {1, 2, 3, 4, 50, 20, 7, 9};
   assert_int_equal(moerun__prediction_total(&loading), 115);
-  assert_int_equal(moerun__prediction_total(&running), 67);
+  assert_int_equal(moerun__prediction_total(&running), 76);
   moerun__free(predicted);
   moerun_placement_destroy(placement);
   moerun__config_destroy(config);
+}
+
+/* Experts of slow ranks may move by default: room for those of one rank in every
+ * eight, which the others share. */
+static void spare_slots_are_for_slow_ranks(void **state) {
+  (void)state;
+  static const char *const asked[] = {"--chunks=1", "--spare-slots=3",
+                                      "--replace-every=0", "--balance=off"};
+  static const int32_t slots[] = {3, 3, 0, 0}; /* of 8 each: ceil(8 / 3) */
+  for (int i = 0; i < 4; i++) {
+    moerun__config *config = make_config("--ranks=4", asked[i]);
+    moerun_placement *placement = NULL;
+    moerun__prediction *predicted = NULL;
+    assert_int_equal(moerun__placement_for(&placement, config, 4), MOERUN_OK);
+    assert_int_equal(moerun__predict(&predicted, config, placement, &whole, 0),
+                     MOERUN_OK);
+    assert_int_equal(moerun__replaces(config, 4), slots[i] > 0);
+    assert_int_equal(moerun__replaces(config, 1), 0);
+    /* In 6 layers, and once more as a layer moves. */
+    const size_t each = predicted[0].expert_bytes / (size_t)(8 * 6);
+    assert_int_equal(predicted[0].spare_bytes, each * (size_t)slots[i] * 7);
+    moerun__free(predicted);
+    moerun_placement_destroy(placement);
+    moerun__config_destroy(config);
+  }
+  assert_int_equal(moerun__replacer_spare(64, 2), 32);
+  assert_int_equal(moerun__replacer_spare(256, 64), 1);
+  assert_int_equal(moerun__replacer_spare(8, 8), 1);
+  assert_int_equal(moerun__replacer_spare(8, 1), 0);
 }
 
 /* By default guests have room for what a quarter of the ranks give away: with 2
@@ -232,17 +261,15 @@ static void guests_fit_their_node(void **state) {
   int64_t left[3] = {1000, 900, 400};
   for (int r = 0; r < 3; r++) {
     ranks[r].expert_bytes = 100;
-    ranks[r].guest_bytes =
-        999; /* is what is asked for, and counts for nothing */
   }
-  assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 150);
-  assert_int_equal(moerun__guests_that_fit(149, ranks, node, left, 3), 149);
+  assert_int_equal(moerun__bytes_that_fit(999, ranks, node, left, 3), 150);
+  assert_int_equal(moerun__bytes_that_fit(149, ranks, node, left, 3), 149);
   left[1] = 500; /* (500 - 2 * 100) / 2 / 2 */
-  assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 75);
+  assert_int_equal(moerun__bytes_that_fit(999, ranks, node, left, 3), 75);
   left[1] = 200;
-  assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 0);
+  assert_int_equal(moerun__bytes_that_fit(999, ranks, node, left, 3), 0);
   left[0] = left[1] = left[2] = INT64_MAX; /* nobody knows */
-  assert_int_equal(moerun__guests_that_fit(999, ranks, node, left, 3), 999);
+  assert_int_equal(moerun__bytes_that_fit(999, ranks, node, left, 3), 999);
   moerun__memory_left here;
   assert_int_equal(moerun__memory_left_read(&here, ""), MOERUN_OK);
   assert_true(here.bytes > 0);
@@ -286,6 +313,7 @@ int main(void) {
       cmocka_unit_test(the_reserve_is_what_a_session_takes),
       cmocka_unit_test(ranks_differ_by_their_experts),
       cmocka_unit_test(guests_are_predicted),
+      cmocka_unit_test(spare_slots_are_for_slow_ranks),
       cmocka_unit_test(guests_fit_their_node),
       cmocka_unit_test(placements_that_do_not_fit_are_refused),
   };
