@@ -18,6 +18,7 @@ all  need CMake 3.25      | cmake_version 3 25                   | cmake
 all  need MPI 3.1         | mpi                                  | libopenmpi-dev
 all  need mpirun          | tool mpirun                          | openmpi-bin
 all  need Jansson 2.12    | library jansson 2.12 jansson.h       | libjansson-dev
+all  need xxHash 0.8      | library libxxhash 0.8 xxhash.h       | libxxhash-dev
 test need cmocka 1.1      | library cmocka 1.1 cmocka.h          | libcmocka-dev
 test need pkg-config      | tool pkg-config                      | pkg-config
 test want GLPK 4.65       | library glpk 4.65 glpk.h             | libglpk-dev
@@ -108,7 +109,7 @@ library() {
     pkg-config --exists "$1 >= $2"
     return
   fi
-  [ -n "$cc" ] && builds "$cc" "$3" "-l$1"
+  [ -n "$cc" ] && builds "$cc" "$3" "-l${1#lib}"
 }
 
 # ---- What is missing -------------------------------------------------------------

@@ -9,10 +9,10 @@
  * memory for the grouped FFN. */
 #include "runtime/model.h"
 
-#include "runtime/base/digest.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/same_model.h"
 #include "runtime/weight_reader.h"
 
 #include <assert.h>
@@ -29,6 +29,7 @@ typedef struct model_walk {
   size_t expert_bytes;
   moerun__role embedding; /* whose name the embedding has in the checkpoint */
   int has_both_heads;     /* although config.json says that they are one */
+  moerun__weights_digest digest;
 } model_walk;
 
 /* A weight of its own from one to three roles, joined along the outputs. */
@@ -140,10 +141,20 @@ done:
   return status;
 }
 
+/* Where the bytes of the expert in slot s count: on the rank of its first
+ * replica, and nowhere else. */
+static uint64_t *digest_of_slot(model_walk *walk, int32_t moe_layer,
+                                int32_t s) {
+  const moerun_placement *placement = walk->placement;
+  const int32_t n = moe_layer * placement->num_experts + walk->experts[s];
+  const int32_t first = placement->replica_offset[n];
+  return placement->rank_of[first] == walk->rank ? &walk->digest.experts : NULL;
+}
+
 static moerun_status visit_experts(moerun__layer *layer, model_walk *walk,
                                    int32_t l) {
   moerun_status status = MOERUN_OK;
-  const moerun__weight_reader *reader = &walk->reader;
+  moerun__weight_reader *reader = &walk->reader;
   moerun__parts first[2];
   layer->num_slots = moerun__placement_experts(
       walk->placement, layer->moe_layer, walk->rank, walk->experts);
@@ -153,8 +164,26 @@ static moerun_status visit_experts(moerun__layer *layer, model_walk *walk,
     moerun__parts parts[2];
     MOERUN_TRY(moerun__reader_expert(&parts[0], &parts[1], reader, l,
                                      walk->experts[s]));
+    reader->digest = digest_of_slot(walk, layer->moe_layer, s);
     MOERUN_TRY(visit_slot(layer->gate_up, reader, s, &parts[0], &first[0]));
     MOERUN_TRY(visit_slot(layer->down, reader, s, &parts[1], &first[1]));
+  }
+  reader->digest = &walk->digest.shared;
+done:
+  return status;
+}
+
+/* What ranks can compare of experts that they do not hold. */
+static moerun_status sample_experts(model_walk *walk, int32_t l) {
+  moerun_status status = MOERUN_OK;
+  const moerun__weight_reader *reader = &walk->reader;
+  uint64_t *sum = &walk->digest.samples;
+  if (reader->counting || walk->placement->num_ranks == 1) goto done;
+  for (int32_t e = 0; e < reader->config->num_experts; e++) {
+    moerun__parts parts[2];
+    MOERUN_TRY(moerun__reader_expert(&parts[0], &parts[1], reader, l, e));
+    MOERUN_TRY(moerun__reader_sample(sum, reader, &parts[0]));
+    MOERUN_TRY(moerun__reader_sample(sum, reader, &parts[1]));
   }
 done:
   return status;
@@ -215,6 +244,7 @@ static moerun_status visit_layer(moerun__layer *layer, model_walk *walk,
     MOERUN_TRY(visit_gate(layer, reader, l));
     MOERUN_TRY(visit_constants(layer, reader, l));
     MOERUN_TRY(visit_experts(layer, walk, l));
+    MOERUN_TRY(sample_experts(walk, l));
   } else if (!walk->moe_only) {
     MOERUN_TRY(visit_dense(layer, reader, l));
   }
@@ -373,81 +403,6 @@ done:
   return status;
 }
 
-/* ---- What must be equal on all ranks ------------------------------------------------- */
-
-enum { NUM_FACTS = 4 };
-
-static const char *const fact_names[NUM_FACTS] = {
-    "config.json", "the tensors' names, types and shapes", "the placement",
-    "moe_only"};
-
-static uint64_t config_digest(const moerun__model_config *c) {
-  const int64_t whole[] = {c->num_layers,
-                           c->hidden_width,
-                           c->num_heads,
-                           c->num_kv_heads,
-                           c->head_dim,
-                           c->num_experts,
-                           c->expert_width,
-                           c->dense_width,
-                           c->vocab_size,
-                           c->experts_per_token,
-                           c->tied_head,
-                           c->max_positions,
-                           c->qk_norm,
-                           c->gate_rule.renormalise,
-                           c->gate_rule.num_groups,
-                           c->gate_rule.best_groups,
-                           c->shared_width,
-                           c->has_qkv_bias,
-                           c->bos_token,
-                           c->num_eos};
-  const double real[] = {c->norm_eps, c->rope_theta, c->clip_qkv,
-                         (double)c->gate_rule.scale};
-  uint64_t digest =
-      moerun__digest_text(MOERUN_DIGEST_START, moerun__arch_name(c->arch));
-  for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
-    digest = moerun__digest_int(digest, whole[i]);
-  }
-  for (size_t i = 0; i < sizeof real / sizeof *real; i++) {
-    int64_t bits = 0;
-    memcpy(&bits, &real[i], sizeof bits);
-    digest = moerun__digest_int(digest, bits);
-  }
-  digest = moerun__digest_ints(digest, c->num_home, MOERUN_HOME_KINDS);
-  digest = moerun__digest_ints(digest, c->eos_token, (size_t)c->num_eos);
-  return moerun__digest_ints(digest, c->moe_layer, (size_t)c->num_layers);
-}
-
-static uint64_t placement_digest(const moerun_placement *p) {
-  const size_t rows = (size_t)p->num_layers * (size_t)p->num_experts;
-  const size_t replicas = (size_t)p->replica_offset[rows];
-  uint64_t digest = MOERUN_DIGEST_START;
-  digest = moerun__digest_ints(digest, p->replica_offset, rows + 1);
-  digest = moerun__digest_ints(digest, p->rank_of, replicas);
-  return moerun__digest_ints(digest, p->slot_of, replicas);
-}
-
-/* [collective] A rank that read another file than rank 0 says so. */
-static moerun_status compare_ranks(moerun_comm *comm, const model_walk *walk) {
-  moerun_status status = MOERUN_OK;
-  assert(walk->reader.config != NULL && walk->reader.shards != NULL);
-  const uint64_t mine[NUM_FACTS] = {config_digest(walk->reader.config),
-                                    moerun__shards_digest(walk->reader.shards),
-                                    placement_digest(walk->placement),
-                                    (uint64_t)walk->moe_only};
-  uint64_t first[NUM_FACTS];
-  memcpy(first, mine, sizeof first);
-  MOERUN_TRY(comm->ops->broadcast(comm, first, sizeof first));
-  for (int i = 0; i < NUM_FACTS; i++) {
-    MOERUN_REQUIRE(mine[i] == first[i], MOERUN_ERR_SHAPE,
-                   "%s: rank %d: expected %s as on rank 0, found another",
-                   walk->reader.path, comm->rank, fact_names[i]);
-  }
-done:
-  return status;
-}
-
 /* ---- Public -------------------------------------------------------------------------- */
 
 moerun_status moerun_model_shape_load(moerun_model_shape *out,
@@ -503,9 +458,14 @@ moerun_status moerun_model_load(moerun_model **out, moerun_comm *comm,
   *out = NULL;
   MOERUN_TRY(
       moerun__comm_agree(comm, open_model(&model, &shards, &walk, comm, path)));
-  MOERUN_TRY(moerun__comm_agree(comm, compare_ranks(comm, &walk)));
+  const moerun__model_identity identity = {&model->config, shards, placement,
+                                           walk.moe_only, path};
+  MOERUN_TRY(moerun__comm_agree(comm, moerun__same_model(comm, &identity)));
   walk.reader.counting = 0;
+  walk.reader.digest = &walk.digest.shared;
   MOERUN_TRY(visit_model(model, &walk, comm));
+  MOERUN_TRY(moerun__weights_digest_agree(&model->digest, comm, &walk.digest,
+                                          moerun__shards_digest(shards), path));
   if (walk.has_both_heads && !walk.moe_only) warn_of_heads(model, path);
   model->weight_bytes = walk.reader.bytes;
   model->expert_bytes = walk.expert_bytes;

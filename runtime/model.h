@@ -42,6 +42,7 @@ struct moerun_model {
   float *final_norm;        /* [H] */
   size_t weight_bytes;      /* all of the above, as allocated */
   size_t expert_bytes;      /* of which experts */
+  uint64_t digest;          /* of all bytes read, on all ranks together */
 };
 
 /* The decoder layer that is MoE layer number moe_layer. */

@@ -201,23 +201,56 @@ static size_t find_nonfinite(const void *elements, moerun__dtype dtype,
 }
 
 /* Rows first_row .. first_row + count - 1 of the tensor into the staging
- * buffer. */
+ * buffer; block by block they are digested and looked at while the processor's
+ * cache has them. */
 static moerun_status read_rows(const moerun__weight_reader *reader,
                                const moerun__tensor *tensor,
                                moerun__dtype dtype, int32_t width,
                                int64_t first_row, int32_t count) {
   moerun_status status = MOERUN_OK;
-  const int64_t row_bytes = (int64_t)moerun__dtype_bytes(dtype) * width;
+  const size_t size = moerun__dtype_bytes(dtype);
+  const int64_t row_bytes = (int64_t)size * width;
+  const int64_t bytes = count * row_bytes;
+  const char *staging = reader->staging;
   MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards, tensor,
-                                 first_row * row_bytes, count * row_bytes));
-  const size_t elements = (size_t)count * (size_t)width;
-  const size_t at = find_nonfinite(reader->staging, dtype, elements);
-  MOERUN_REQUIRE(at == elements, MOERUN_ERR_FORMAT,
-                 "%s: tensor \"%s\": row %lld, column %lld: expected a finite "
-                 "number, found NaN or infinity",
-                 moerun__shards_file(reader->shards, tensor), tensor->name,
-                 (long long)first_row + (long long)(at / (size_t)width),
-                 (long long)(at % (size_t)width));
+                                 first_row * row_bytes, bytes));
+  for (int64_t at = 0; at < bytes; at += MOERUN_BLOCK_BYTES) {
+    const int64_t left = bytes - at;
+    const size_t block =
+        (size_t)(left < MOERUN_BLOCK_BYTES ? left : MOERUN_BLOCK_BYTES);
+    if (reader->digest != NULL) {
+      moerun__digest_piece(reader->digest, tensor->name,
+                           first_row * row_bytes + at, staging + at, block);
+    }
+    const size_t bad = find_nonfinite(staging + at, dtype, block / size);
+    const int64_t element = at / (int64_t)size + (int64_t)bad;
+    MOERUN_REQUIRE(bad == block / size, MOERUN_ERR_FORMAT,
+                   "%s: tensor \"%s\": row %lld, column %lld: expected a "
+                   "finite number, found NaN or infinity",
+                   moerun__shards_file(reader->shards, tensor), tensor->name,
+                   (long long)(first_row + element / width),
+                   (long long)(element % width));
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__reader_sample(uint64_t *sum,
+                                    const moerun__weight_reader *reader,
+                                    const moerun__parts *parts) {
+  moerun_status status = MOERUN_OK;
+  const int64_t row_bytes =
+      (int64_t)moerun__dtype_bytes(parts->dtype) * parts->num_inputs;
+  for (int32_t i = 0; i < parts->num_parts && !reader->counting; i++) {
+    const moerun__part *part = &parts->part[i];
+    const int64_t at = part->first_row * row_bytes;
+    const int64_t all = part->num_rows * row_bytes;
+    const int64_t count = all < MOERUN_SAMPLE_BYTES ? all : MOERUN_SAMPLE_BYTES;
+    MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards,
+                                   part->tensor, at, count));
+    moerun__digest_piece(sum, part->tensor->name, at, reader->staging,
+                         (size_t)count);
+  }
 done:
   return status;
 }

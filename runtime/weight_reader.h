@@ -8,10 +8,13 @@
 #include "kernels/kernels.h"
 #include "runtime/arch.h"
 #include "runtime/shard.h"
+#include "runtime/weights_digest.h"
 
 enum {
   /* Read at once; at least one row of the widest weight fits. */
   MOERUN_STAGING_BYTES = 4 << 20,
+  /* Looked at at once; a digest depends on it. */
+  MOERUN_BLOCK_BYTES = 256 << 10,
   MOERUN_MAX_PARTS = MOERUN_MAX_CONSTANTS,
 };
 
@@ -22,6 +25,8 @@ typedef struct moerun__weight_reader {
   int counting;
   void *staging; /* [MOERUN_STAGING_BYTES]; NULL when counting */
   size_t bytes;  /* allocated (or counted) so far */
+  /* All that is read is added to this sum, unless it is NULL. */
+  uint64_t *digest;
 } moerun__weight_reader;
 
 /* Rows of a tensor. */
@@ -58,6 +63,12 @@ moerun_status moerun__reader_add(moerun__parts *parts,
 moerun_status moerun__reader_expert(moerun__parts *gate_up, moerun__parts *down,
                                     const moerun__weight_reader *reader,
                                     int32_t layer, int32_t expert);
+
+/* Adds the first MOERUN_SAMPLE_BYTES of each of the parts to *sum; nothing when
+ * counting. */
+moerun_status moerun__reader_sample(uint64_t *sum,
+                                    const moerun__weight_reader *reader,
+                                    const moerun__parts *parts);
 
 /* Allocates panels for `count` weights of this shape, one after the other;
  * NULL when counting. */

@@ -83,6 +83,8 @@ expect 1 'setup: missing: make (Debian: make); install'
 machine
 echo jansson.h > "$scratch/without"
 expect 1 'setup: missing: Jansson 2.12 (Debian: libjansson-dev); install'
+echo xxhash.h > "$scratch/without"
+expect 1 'setup: missing: xxHash 0.8 (Debian: libxxhash-dev); install'
 echo mpi.h > "$scratch/without"
 expect 1 'setup: missing: MPI 3.1 (Debian: libopenmpi-dev); install'
 machine
@@ -91,7 +93,7 @@ echo mpi.h > "$scratch/without"
 expect 1 'missing: MPI 3.1, mpirun (Debian: libopenmpi-dev openmpi-bin); install'
 machine
 rm "$scratch/bin/cc"
-expect 1 'missing: C11 compiler, Jansson 2.12 (Debian: gcc libc6-dev libjansson'
+expect 1 'C11 compiler, Jansson 2.12, xxHash 0.8 (Debian: gcc libc6-dev libjansson'
 
 # A library that pkg-config knows as too old is missing, whatever links.
 machine
