@@ -134,7 +134,8 @@ done:
   return status;
 }
 
-/* All that every result depends on, the requests themselves excepted. */
+/* All that every result depends on, the requests themselves and the weights
+ * excepted. */
 static moerun_status digest_run(const run *r, uint64_t *out) {
   moerun_status status = MOERUN_OK;
   uint64_t digest = 0;
@@ -239,7 +240,13 @@ static moerun_status begin_output(run *r) {
   moerun_status status = MOERUN_OK;
   r->invocation->phase = MOERUN_PHASE_OUTPUT;
   if (r->comm->rank != 0) goto done;
-  MOERUN_TRY(moerun__results_begin(r->results));
+  MOERUN_TRY(moerun__results_begin(
+      r->results, r->model != NULL ? &r->model->digest : NULL));
+  if (r->model == NULL) {
+    LOG_ROOT(MOERUN_LOG_INFO,
+             "no request is left: the weights were not read, nor compared with "
+             "those that made the results");
+  }
   for (int64_t i = 0; i < moerun__prompts_count(r->prompts); i++) {
     const char *id = NULL;
     const char *reason = moerun__prompts_error(r->prompts, i, &id);

@@ -6,8 +6,11 @@
  * at most one torn line, the last. Syncing costs a disk's latency and is done
  * at most twice a second: it matters only if the whole machine dies.
  *
- * A line's digest says which request made it (prompt tokens, sampling, model);
- * results that are not of this run's requests are refused, not mixed in. */
+ * A line's digest says which request made it (prompt tokens, sampling, what the
+ * model's small files say) and with which weights; results of other requests or
+ * of other weights are refused, not mixed in. What is there is read before the
+ * weights are, so that most mistakes cost no loading, and its weights are compared
+ * when those of this run are known, before anything is written. */
 #include "launch/results.h"
 
 #include "launch/lines.h"
@@ -25,7 +28,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { COPY_BYTES = 1 << 16, ORIGIN_BYTES = 512 };
+enum {
+  COPY_BYTES = 1 << 16,
+  ORIGIN_BYTES = 512,
+  REQUEST_DIGITS = 16, /* of a digest; as many of the weights' follow */
+  DIGITS = 32,
+};
 static const double sync_interval_s = 0.5;
 
 typedef struct place {
@@ -42,7 +50,9 @@ struct moerun__results {
   int file;                           /* -1: not open */
   int64_t end;                        /* of the whole lines in the file */
   int64_t num_requests;
-  int64_t count;        /* finished */
+  int64_t count; /* finished */
+  /* The second half of all digests here; "" before one is known. */
+  char weights[DIGITS - REQUEST_DIGITS + 1];
   place *place;         /* [num_requests] */
   moerun__score *score; /* [num_requests] */
   int64_t num_broken;
@@ -67,21 +77,35 @@ done:
   return status;
 }
 
-static moerun_status check_digest(const moerun__results *results,
+static moerun_status check_digest(moerun__results *results,
                                   const json_t *object, int64_t index,
                                   const char *origin) {
   moerun_status status = MOERUN_OK;
   const char *found = NULL;
-  char expected[17];
+  char expected[REQUEST_DIGITS + 1];
   (void)snprintf(
       expected, sizeof expected, "%016llx",
       (unsigned long long)moerun__prompts_digest(results->prompts, index));
   MOERUN_TRY(moerun__json_text(&found, object, "digest", 1, origin));
-  MOERUN_REQUIRE(strcmp(found, expected) == 0, MOERUN_ERR_FORMAT,
+  MOERUN_REQUIRE(strlen(found) == DIGITS, MOERUN_ERR_FORMAT,
+                 "%s: cannot resume: digest: expected %d digits, found %zu: "
+                 "results of earlier versions do not tell the weights that "
+                 "made them; --overwrite starts afresh",
+                 origin, (int)DIGITS, strlen(found));
+  MOERUN_REQUIRE(memcmp(found, expected, REQUEST_DIGITS) == 0,
+                 MOERUN_ERR_FORMAT,
                  "%s: cannot resume: this result was made by another request "
                  "than number %lld of this run (model, prompt or sampling "
                  "differ); --overwrite starts afresh",
                  origin, (long long)index);
+  const char *weights = found + REQUEST_DIGITS;
+  if (results->weights[0] == '\0') {
+    (void)snprintf(results->weights, sizeof results->weights, "%s", weights);
+  }
+  MOERUN_REQUIRE(strcmp(weights, results->weights) == 0, MOERUN_ERR_FORMAT,
+                 "%s: cannot resume: this result was made with other weights "
+                 "than those before it; --overwrite starts afresh",
+                 origin);
 done:
   return status;
 }
@@ -207,8 +231,26 @@ void moerun__results_destroy(moerun__results *results) {
 
 /* ---- Appending --------------------------------------------------------------------- */
 
-moerun_status moerun__results_begin(moerun__results *results) {
+/* The weights of this run are those of the results that are there. */
+static moerun_status check_weights(moerun__results *results, uint64_t digest) {
   moerun_status status = MOERUN_OK;
+  char mine[sizeof results->weights];
+  (void)snprintf(mine, sizeof mine, "%016llx", (unsigned long long)digest);
+  MOERUN_REQUIRE(results->weights[0] == '\0' ||
+                     strcmp(mine, results->weights) == 0,
+                 MOERUN_ERR_FORMAT,
+                 "%s: cannot resume: these results were made with other "
+                 "weights than the model has now; --overwrite starts afresh",
+                 results->path);
+  memcpy(results->weights, mine, sizeof mine);
+done:
+  return status;
+}
+
+moerun_status moerun__results_begin(moerun__results *results,
+                                    const uint64_t *weights) {
+  moerun_status status = MOERUN_OK;
+  if (weights != NULL) MOERUN_TRY(check_weights(results, *weights));
   if (results->path == NULL) goto done;
   if (results->target.is_direct) {
     MOERUN_TRY(moerun__target_open(&results->file, &results->target));
@@ -298,8 +340,9 @@ static moerun_status print_line(moerun__results *results,
                                 (long long)c->index, prompt->id.bytes));
   MOERUN_TRY(prompt->request.score_only ? print_scored(results, c)
                                         : print_generated(results, c));
-  MOERUN_TRY(moerun__text_print(line, "\"digest\":\"%016llx\"}\n",
-                                (unsigned long long)prompt->digest));
+  MOERUN_TRY(moerun__text_print(line, "\"digest\":\"%016llx%s\"}\n",
+                                (unsigned long long)prompt->digest,
+                                results->weights));
 done:
   return status;
 }

@@ -27,8 +27,11 @@ moerun_status moerun__results_open(moerun__results **out,
                                    const moerun__prompts *prompts,
                                    const moerun__tokenizer *tokenizer,
                                    const moerun__results_options *options);
-/* Creates the file, or takes a torn last line off it. */
-moerun_status moerun__results_begin(moerun__results *results);
+/* Creates the file, or takes a torn last line off it; results of other weights
+ * than those of this digest are an error before. NULL: no weights were read, and
+ * no result will be appended. */
+moerun_status moerun__results_begin(moerun__results *results,
+                                    const uint64_t *weights);
 /* Appends the line of a finished request. It is written at once, and at least
  * twice a second brought to disk. A request that is broken has no line. */
 moerun_status moerun__results_append(moerun__results *results,

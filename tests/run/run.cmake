@@ -14,7 +14,7 @@ set_tests_properties(run.metrics PROPERTIES ENVIRONMENT
   "${mpi_test_env};CHECK_METRICS=$<TARGET_FILE:check_metrics>")
 # Those that change weights in a file.
 moerun_test_target(change_weights run/change_weights.c moerun_base)
-foreach(name IN ITEMS broken)
+foreach(name IN ITEMS broken weights)
   add_test(NAME run.${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/run/test_${name}.sh
       $<TARGET_FILE:moerun_cli> ${PROJECT_SOURCE_DIR}/launch/demo

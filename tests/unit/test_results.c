@@ -20,6 +20,7 @@ static moerun__prompts *prompts;
 static moerun__prompts *windows;
 static char path[SCRATCH_PATH];
 
+static const uint64_t weights = 0x0123456789abcdef;
 static const moerun__results_options fresh = {.path = path};
 static const moerun__results_options resume = {.path = path, .resume = 1};
 static const moerun__results_options overwrite = {.path = path, .overwrite = 1};
@@ -99,7 +100,7 @@ static void finish(moerun__results *results, uint64_t round) {
     order[i] = order[j];
     order[j] = i;
   }
-  assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
   for (int i = 0; i < REQUESTS; i++) {
     if (moerun__results_has(results, order[i])) continue;
     assert_int_equal(append(results, order[i]), MOERUN_OK);
@@ -113,7 +114,7 @@ static void make_reference(char **text, size_t *bytes) {
   (void)unlink(path);
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &fresh),
                    MOERUN_OK);
-  assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
   for (int64_t i = 0; i < REQUESTS; i++) {
     assert_int_equal(append(results, i), MOERUN_OK);
   }
@@ -129,8 +130,9 @@ static void lines_hold_what_they_should(void **state) {
   char digest[64];
   make_reference(&text, &bytes);
   assert_memory_equal(text, wanted, sizeof wanted - 1);
-  (void)snprintf(digest, sizeof digest, "\"digest\":\"%016llx\"}\n",
-                 (unsigned long long)moerun__prompts_digest(prompts, 0));
+  (void)snprintf(digest, sizeof digest, "\"digest\":\"%016llx%016llx\"}\n",
+                 (unsigned long long)moerun__prompts_digest(prompts, 0),
+                 (unsigned long long)weights);
   assert_memory_equal(strchr(text, '\n') - strlen(digest) + 1, digest,
                       strlen(digest));
   assert_non_null(strstr(text, "\n{\"index\":1,\"id\":1,\"prompt_tokens\":2,"
@@ -146,7 +148,7 @@ static void lines_hold_what_they_should(void **state) {
   (void)unlink(path);
   assert_int_equal(moerun__results_open(&results, prompts, NULL, &fresh),
                    MOERUN_OK);
-  assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
   assert_int_equal(append(results, 0), MOERUN_OK);
   moerun__results_destroy(results);
   read_all(&text, &bytes);
@@ -175,7 +177,7 @@ static void any_interruption_gives_the_same_bytes(void **state) {
   assert_int_equal(
       moerun__results_open(&results, prompts, tokenizer, &overwrite),
       MOERUN_OK);
-  assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
   static const int order[REQUESTS] = {4, 0, 5, 2, 1, 3};
   for (int i = 0; i < REQUESTS; i++) {
     assert_int_equal(append(results, order[i]), MOERUN_OK);
@@ -212,7 +214,7 @@ static void pipes_take_lines_as_they_come(void **state) {
   assert_true(reader >= 0);
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
                    MOERUN_OK);
-  assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
   for (int64_t i = REQUESTS - 1; i >= 0; i--) {
     assert_int_equal(append(results, i), MOERUN_OK);
   }
@@ -243,7 +245,7 @@ static void errors_hold_a_place(void **state) {
         moerun__results_open(&results, prompts, tokenizer, &resume), MOERUN_OK);
     assert_int_equal(moerun__results_has(results, 1), 0);
     assert_int_equal(moerun__results_count(results), round == 0 ? 0 : 5);
-    assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+    assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
     if (round < 2) {
       assert_int_equal(
           moerun__results_append_error(results, 1, "1", "f:2: not \"valid\""),
@@ -319,16 +321,28 @@ static void other_results_are_refused(void **state) {
   char two[800];
   for (int i = 0; i < 2; i++) {
     (void)snprintf(line[i], sizeof line[i],
-                   "{\"index\":%d,\"digest\":\"%016llx\"}\n", i,
-                   (unsigned long long)moerun__prompts_digest(prompts, i));
+                   "{\"index\":%d,\"digest\":\"%016llx%016llx\"}\n", i,
+                   (unsigned long long)moerun__prompts_digest(prompts, i),
+                   (unsigned long long)weights);
   }
   (void)snprintf(two, sizeof two, "%s%s%s", line[1], line[0], line[1]);
   expect_no_resume(two, ":3: cannot resume: request 1 has a result already");
-  (void)snprintf(two, sizeof two,
-                 "%s{\"index\":1,\"digest\":\"0000000000000000\"}\n", line[0]);
+  (void)snprintf(
+      two, sizeof two,
+      "%s{\"index\":1,\"digest\":\"00000000000000000123456789abcdef\"}"
+      "\n",
+      line[0]);
   expect_no_resume(two, ":2: cannot resume: this result was made by another "
                         "request than number 1 of this run (model, prompt or "
                         "sampling differ); --overwrite starts afresh");
+  (void)snprintf(two, sizeof two,
+                 "%s{\"index\":1,\"digest\":\"%016llx0123456789abcdee\"}\n",
+                 line[0],
+                 (unsigned long long)moerun__prompts_digest(prompts, 1));
+  expect_no_resume(two, ":2: cannot resume: this result was made with other "
+                        "weights than those before it");
+  expect_no_resume("{\"index\":0,\"digest\":\"0123456789abcdef\"}\n",
+                   ":1: cannot resume: digest: expected 32 digits, found 16");
   expect_no_resume("{\"index\":6,\"digest\":\"\"}\n",
                    ":1: key \"index\": expected 0 to 5, found 6");
   expect_no_resume("{\"index\":0}\n", "key \"digest\": expected a string");
@@ -337,13 +351,38 @@ static void other_results_are_refused(void **state) {
   expect_no_resume("\n", ":1: line 1, column 0: not valid JSON");
 }
 
+/* Known only when the weights are: before the file is touched, a torn line
+ * included. */
+static void other_weights_are_refused(void **state) {
+  (void)state;
+  moerun__results *results = NULL;
+  char content[256];
+  char *text = NULL;
+  size_t bytes = 0;
+  const uint64_t others = weights ^ 1U;
+  (void)snprintf(content, sizeof content,
+                 "{\"index\":0,\"digest\":\"%016llx%016llx\"}\n{\"torn",
+                 (unsigned long long)moerun__prompts_digest(prompts, 0),
+                 (unsigned long long)weights);
+  scratch_write(path, content);
+  assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &resume),
+                   MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results, &others), MOERUN_ERR_FORMAT);
+  expect_words("cannot resume: these results were made with other weights than "
+               "the model has now; --overwrite starts afresh");
+  moerun__results_destroy(results);
+  read_all(&text, &bytes);
+  assert_string_equal(text, content);
+  moerun__free(text);
+}
+
 static void bad_paths_are_named(void **state) {
   (void)state;
   moerun__results *results = NULL;
   moerun__results_options options = {.path = "nowhere/x", .resume = 1};
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
                    MOERUN_OK);
-  assert_int_equal(moerun__results_begin(results), MOERUN_ERR_IO);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_ERR_IO);
   moerun__results_destroy(results);
   assert_string_equal(moerun_last_error(),
                       "nowhere/x: cannot be created: no such file or "
@@ -364,7 +403,7 @@ static void one_process_writes(void **state) {
   (void)unlink(path);
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &fresh),
                    MOERUN_OK);
-  assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
   const pid_t child = fork();
   assert_true(child >= 0);
   if (child == 0) {
@@ -391,7 +430,7 @@ static void a_full_disk_is_named(void **state) {
   (void)unlink(path);
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &fresh),
                    MOERUN_OK);
-  assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
   assert_int_equal(append(results, 1), MOERUN_OK);
   (void)signal(SIGXFSZ, SIG_IGN);
   assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
@@ -419,7 +458,7 @@ static void unexpected_results_are_refused(void **state) {
   const moerun__results_options none = {.path = NULL};
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &none),
                    MOERUN_OK);
-  assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
   assert_int_equal(append(results, 2), MOERUN_OK);
   assert_int_equal(append(results, 2), MOERUN_ERR_INVALID);
   const moerun__completion beyond = {.index = REQUESTS};
@@ -440,7 +479,7 @@ static void scores_add_up_over_interruptions(void **state) {
   for (int i = 2; i >= 0; i--) {
     assert_int_equal(
         moerun__results_open(&results, windows, tokenizer, &resume), MOERUN_OK);
-    assert_int_equal(moerun__results_begin(results), MOERUN_OK);
+    assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
     c.index = i;
     c.log_probability = NAN;
     assert_int_equal(moerun__results_append(results, &c), MOERUN_ERR_FORMAT);
@@ -480,7 +519,7 @@ static void nth_allocation_fails_cleanly(void **state) {
     assert_int_equal(moerun__file_write(path, reference, size / 2), MOERUN_OK);
     moerun__alloc_fail_nth(nth);
     status = moerun__results_open(&results, prompts, tokenizer, &resume);
-    if (status == MOERUN_OK) status = moerun__results_begin(results);
+    if (status == MOERUN_OK) status = moerun__results_begin(results, &weights);
     if (status == MOERUN_OK) status = append(results, REQUESTS - 1);
     moerun__alloc_fail_nth(-1);
     assert_true(status == MOERUN_OK || status == MOERUN_ERR_NOMEM);
@@ -500,6 +539,7 @@ int main(void) {
       cmocka_unit_test(pipes_take_lines_as_they_come),
       cmocka_unit_test(looking_does_not_touch),
       cmocka_unit_test(other_results_are_refused),
+      cmocka_unit_test(other_weights_are_refused),
       cmocka_unit_test(bad_paths_are_named),
       cmocka_unit_test(one_process_writes),
       cmocka_unit_test(a_full_disk_is_named),
