@@ -392,11 +392,11 @@ static void check_moves(world *w, int32_t patience) {
  * expert once, and a layer's own entries hold its own experts alone. */
 static void check_guests(world *w, const int64_t *before) {
   const moerun__guest_table *table = &w->guests;
-  const int32_t G = table->per_rank;
+  const int32_t entries = table->per_rank;
   const int32_t E = w->demand.num_experts;
   for (int32_t r = 0; r < table->num_ranks; r++) {
-    const int64_t *key = table->key + r * G;
-    for (int32_t g = 0; g < G; g++) {
+    const int64_t *key = table->key + r * entries;
+    for (int32_t g = 0; g < entries; g++) {
       if (key[g] < 0) continue;
       if (g < table->own * table->num_layers) {
         assert_int_equal(key[g] / E, g / table->own);
