@@ -17,13 +17,14 @@ launch="$launcher $ranks_flag 3 $*"
 
 # refuse CODE WORDS MODEL ARGUMENT...: the run must end with CODE on all ranks and
 # exactly one line of ours, containing WORDS.
+export MOERUN_MAX_NEW_TOKENS=4 # a line may have another number
 refuse() {
   code=$1 words=$2 dir=$3
   shift 3
   echo 'kept as it is' > "$output"
   # The launcher ends with the code of a rank only if all exit by themselves.
   $launch "$moerun" run --model "$dir" --output "$output" --overwrite \
-    --progress off --max-new-tokens 4 "$@" > "$scratch/out" 2> "$scratch/err"
+    --progress off "$@" > "$scratch/out" 2> "$scratch/err"
   found=$?
   grep '^moerun: ' "$scratch/err" | grep -v 'memory of a rank' > "$scratch/said"
   lines=$(grep -c . "$scratch/said")

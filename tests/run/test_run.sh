@@ -202,7 +202,8 @@ while [ "$i" -lt 14 ]; do
 done | paste -d ' ' - - > long
 succeed 1 run --model "$model" --prompts long --output h
 succeed 3 run --model "$model" --prompts long --output k --replace-every 6 \
-  --replace-window 16384 --metrics m --overwrite --balance off
+  --replace-window 16384 --metrics m --overwrite --balance off \
+  --fault rank=1,compute=2x,from=1000000,clock=counted
 same h k
 says 'replacement      moves after'
 replaced() {

@@ -25,7 +25,9 @@ ends() {
   fi
 }
 
-prompts 4 > p
+for i in 0 1 2 3; do
+  echo "{\"id\": \"p$i\", \"prompt\": \"number $i of the\"}"
+done > p
 copy m
 set -- --prompts p
 succeed 0 run --model m "$@" --output whole
