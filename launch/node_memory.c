@@ -103,7 +103,7 @@ moerun_status moerun__guests_agree(int64_t *bytes,
                                    moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
   const int32_t R = comm->rank == 0 ? comm->size : 0;
-  *bytes = moerun__config_int(config, "guest_memory") << 20;
+  *bytes = moerun__config_int(config, "guest_memory") * (INT64_C(1) << 20);
   if (*bytes != 0 || comm->size == 1) goto done;
   if (comm->rank == 0) *bytes = (int64_t)predicted[0].guest_bytes;
   for (int32_t r = 0; r < R; r++) {

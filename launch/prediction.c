@@ -12,6 +12,7 @@
 #include <string.h>
 
 static const double mib = 1048576.0;
+static const int64_t mib_bytes = INT64_C(1) << 20;
 
 size_t moerun__prediction_total(const moerun__prediction *p) {
   const size_t later = p->later_bytes + p->spare_bytes;
@@ -42,8 +43,8 @@ moerun__session_options_of(const moerun__config *config,
                      ? MOERUN_COMPUTE_BF16
                      : MOERUN_COMPUTE_FP32,
       .balance = balance_of(moerun__config_text(config, "balance")),
-      .guest_bytes = moerun__config_int(config, "guest_memory") << 20,
-      .slice_bytes = slices < 0 ? -1 : slices << 20,
+      .guest_bytes = moerun__config_int(config, "guest_memory") * mib_bytes,
+      .slice_bytes = slices < 0 ? -1 : slices * mib_bytes,
   };
 }
 
@@ -51,8 +52,11 @@ int moerun__replaces(const moerun__config *config, int32_t num_ranks) {
   const int64_t every = moerun__config_int(config, "replace_every");
   const moerun_balance balance =
       balance_of(moerun__config_text(config, "balance"));
-  return every > 0 ||
-         (every < 0 && num_ranks > 1 && balance == MOERUN_BALANCE_AUTO);
+  /* What a capacity drops may depend on where experts are: then they stay, or a
+   * clock would decide what comes out. */
+  const int drops = moerun__config_double(config, "capacity") > 0;
+  return every > 0 || (every < 0 && num_ranks > 1 && !drops &&
+                       balance == MOERUN_BALANCE_AUTO);
 }
 
 moerun__replace_options

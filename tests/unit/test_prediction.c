@@ -201,9 +201,10 @@ static void ranks_differ_by_their_experts(void **state) {
 static void spare_slots_are_for_slow_ranks(void **state) {
   (void)state;
   static const char *const asked[] = {"--chunks=1", "--spare-slots=3",
-                                      "--replace-every=0", "--balance=off"};
-  static const int32_t slots[] = {3, 3, 0, 0}; /* of 8 each: ceil(8 / 3) */
-  for (int i = 0; i < 4; i++) {
+                                      "--replace-every=0", "--balance=off",
+                                      "--capacity=1"};
+  static const int32_t slots[] = {3, 3, 0, 0, 0}; /* of 8 each: ceil(8 / 3) */
+  for (int i = 0; i < 5; i++) {
     moerun__config *config = make_config("--ranks=4", asked[i]);
     moerun_placement *placement = NULL;
     moerun__prediction *predicted = NULL;
