@@ -15,7 +15,7 @@ slow="rank=1,compute=4x,clock=counted"
 # Small enough steps for slowness to last for many of them.
 run="run --model $model --prompts prompts --max-tokens 64 --max-sequences 8"
 # shellcheck disable=SC2086
-succeed 2 $run --output even --metrics m.even
+succeed 2 $run --output even --metrics m.even --fault "from=1000000,$slow"
 grep -q '"replacement"' m.even && complain "experts moved where no rank is slow"
 # shellcheck disable=SC2086
 succeed 2 $run --output a --metrics m.a --fault "$slow" --balance-rows 1
