@@ -50,8 +50,8 @@ refuse 2 'expected one of --resume and --overwrite, found both' \
 refuse 2 '--resume: expected --output' run --prompts good --resume
 refuse 2 '--resume: not with profile' \
   profile --prompts good --trace t.npy --output output --resume
-refuse 2 '--spare-slots: expected --replace-every with it, found none' \
-  run --prompts good --spare-slots 1
+refuse 2 '--spare-slots: expected --replace-every with it, found 0' \
+  run --prompts good --spare-slots 1 --replace-every 0
 refuse 2 '--max-sequences: expected at most --max-tokens (4), found 5' \
   run --prompts good --max-tokens 4 --max-sequences 5
 refuse 2 'top_k "0": expected a number from 1' run --prompts good --top-k 0
