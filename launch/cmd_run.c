@@ -111,6 +111,11 @@ static moerun_status check_settings(run *r) {
     MOERUN_TRY(
         moerun__faults_parse(&r->faults, moerun__config_text(c, "fault")));
   }
+  for (int32_t i = 0; i < r->faults.count; i++) {
+    MOERUN_REQUIRE(r->faults.fault[i].rank < r->comm->size, MOERUN_ERR_INVALID,
+                   "--fault: expected a rank from 0 to %d, found %d",
+                   r->comm->size - 1, r->faults.fault[i].rank);
+  }
 done:
   return status;
 }

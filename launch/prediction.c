@@ -5,6 +5,8 @@
 #include "launch/prediction.h"
 
 #include "launch/gate_options.h"
+#include "launch/trace_file.h"
+#include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/engine.h"
 #include "runtime/session.h"
@@ -107,6 +109,7 @@ moerun_status moerun__placement_for(moerun_placement **out,
   moerun_placement *placement = NULL;
   const char *path = moerun__config_text(config, "placement");
   const char *model = moerun__config_text(config, "model");
+  moerun__text name = {0};
   *out = NULL;
   MOERUN_TRY(moerun_model_shape_load(&shape, model));
   if (path[0] == '\0') {
@@ -126,10 +129,19 @@ moerun_status moerun__placement_for(moerun_placement **out,
                    "of %d",
                    path, shape.num_moe_layers, shape.num_experts, model,
                    placement->num_layers, placement->num_experts);
+    MOERUN_TRY(moerun__model_name(&name, model));
+    if (placement->model[0] != '\0' &&
+        strcmp(placement->model, name.bytes) != 0) {
+      LOG_ROOT(MOERUN_LOG_WARN,
+               "%s: made for the model %s, used for %s: it fits, but other "
+               "routing may cost more than blocks do",
+               path, placement->model, name.bytes);
+    }
   }
   *out = placement;
   placement = NULL;
 done:
+  moerun__text_clear(&name);
   moerun_placement_destroy(placement);
   return status;
 }

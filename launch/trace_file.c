@@ -52,9 +52,7 @@ done:
   return status;
 }
 
-/* The folder's name: its place is of no use elsewhere. */
-static moerun_status set_model_name(moerun__trace_file *trace,
-                                    const char *path) {
+moerun_status moerun__model_name(moerun__text *out, const char *path) {
   size_t end = strlen(path);
   while (end > 1 && path[end - 1] == '/') {
     end--;
@@ -63,7 +61,7 @@ static moerun_status set_model_name(moerun__trace_file *trace,
   while (start > 0 && path[start - 1] != '/') {
     start--;
   }
-  return moerun__text_append(&trace->model_name, path + start, end - start);
+  return moerun__text_append(out, path + start, end - start);
 }
 
 moerun_status moerun__trace_file_open(moerun__trace_file **out,
@@ -83,7 +81,7 @@ moerun_status moerun__trace_file_open(moerun__trace_file **out,
   trace->num_requests = moerun__prompts_count(prompts);
   trace->row_bytes = sizeof(int16_t) * (size_t)model->num_moe_layers *
                      (size_t)moerun__config_terms(model);
-  MOERUN_TRY(set_model_name(trace, model_path));
+  MOERUN_TRY(moerun__model_name(&trace->model_name, model_path));
   MOERUN_TRY(set_paths(trace, path));
   MOERUN_REQUIRE(model->num_experts <= INT16_MAX, MOERUN_ERR_UNSUPPORTED,
                  "--trace: expected at most %d experts, found %d", INT16_MAX,

@@ -318,6 +318,12 @@ static moerun_status load_flags(moerun__config *config, int num_arguments,
     (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(arguments[i], "="),
                    arguments[i]);
     MOERUN_TRY(check_use(config, given.row, name));
+    const moerun__config_value *before = &config->values[given.row];
+    MOERUN_REQUIRE(before->origin != MOERUN_CONFIG_FLAG ||
+                       strcmp(before->text, given.text) == 0,
+                   MOERUN_ERR_INVALID,
+                   "%s: given twice, with %.100s and with %.100s: give it once",
+                   name, before->text, given.text);
     MOERUN_TRY(moerun__config_set(config, given.row, given.text,
                                   MOERUN_CONFIG_FLAG, name));
   }

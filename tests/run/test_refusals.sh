@@ -50,6 +50,10 @@ refuse 2 'expected one of --resume and --overwrite, found both' \
 refuse 2 '--resume: expected --output' run --prompts good --resume
 refuse 2 '--resume: not with profile' \
   profile --prompts good --trace t.npy --output output --resume
+refuse 2 '--fault: expected a rank from 0 to 0, found 9' \
+  run --prompts good --fault rank=9,compute=2x
+refuse 2 '--seed: given twice, with 1 and with 2' \
+  run --prompts good --seed 1 --top-p 0.5 --seed 2
 refuse 2 '--spare-slots: expected --replace-every with it, found 0' \
   run --prompts good --spare-slots 1 --replace-every 0
 refuse 2 '--max-sequences: expected at most --max-tokens (4), found 5' \

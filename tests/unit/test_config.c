@@ -41,7 +41,7 @@ static void precedence_is_flag_environment_file_default(void **state) {
                                      "MOERUN_MAX_TOKENS=12", "MOERUN_TRACE=t",
                                      NULL};
   const char *const arguments[] = {
-      "--config",      file_path, "--resume", "--chunks=4", "--no-overwrite",
+      "--config",      file_path, "--resume", "--chunks=5", "--no-overwrite",
       "--temperature", "0.5",     "--chunks", "5"};
   moerun__config *config = NULL;
   assert_int_equal(moerun__file_write(file_path, text, sizeof text - 1),
@@ -138,7 +138,8 @@ static void flags_are_refused_with_their_name(void **state) {
       {"model", "expected an option such as --model, found \"model\""},
       {"--ranks=2",
        "--ranks: not an option of `moerun run`, but of info, place"},
-      {"--model=", "--model: expected a folder, found none"},
+      {"--model=other",
+       "--model: given twice, with m and with other: give it once"},
   };
   const size_t live = moerun__alloc_live();
   for (int i = 0; i < COUNT(cases); i++) {
@@ -150,8 +151,15 @@ static void flags_are_refused_with_their_name(void **state) {
     assert_null(config);
     assert_string_equal(moerun_last_error(), cases[i].message);
   }
-  const char *const arguments[] = {"--wire", "--model"};
+  const char *const nothing[] = {"--model="};
   moerun__config *config = NULL;
+
+  assert_int_equal(
+      moerun__config_load(&config, "run", 1, nothing, no_variables),
+      MOERUN_ERR_INVALID);
+  assert_string_equal(moerun_last_error(),
+                      "--model: expected a folder, found none");
+  const char *const arguments[] = {"--wire", "--model"};
   assert_int_equal(
       moerun__config_load(&config, "run", 2, arguments, no_variables),
       MOERUN_ERR_INVALID);
