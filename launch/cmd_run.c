@@ -8,9 +8,9 @@
  *
  * Every rank reports a signal at the next step boundary; all stop there
  * together. */
-#include "launch/bos.h"
 #include "launch/command.h"
 
+#include "launch/bos.h"
 #include "launch/digest.h"
 #include "launch/fingerprint.h"
 #include "launch/gate_options.h"

@@ -1,7 +1,7 @@
 /* Where more is promised than there is, Linux kills some process minutes later,
  * in the middle of loading, without a word. So the sum over the ranks of a node
  * is compared with what the node has before the first weight is read; and guests
- * get what the rest of the prediction leaves. */
+ * and spare slots get what the rest of the prediction leaves. */
 #include "launch/node_memory.h"
 
 #include "launch/memory_left.h"
@@ -13,7 +13,7 @@
 
 static const double gib = 1073741824.0;
 
-/* ---- Guests -------------------------------------------------------------------- */
+/* ---- What is left ---------------------------------------------------------------- */
 
 /* Of rank `rank`'s node, for each of its ranks. */
 static int64_t share_of_node(const moerun__prediction *ranks,

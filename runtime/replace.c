@@ -306,6 +306,8 @@ static moerun_status begin_look(moerun__replacer *r, int decides) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(gather(r));
   see_speeds(r);
+  const int32_t rows = r->session->moe.plan_options.min_rows;
+  r->rows_per_expert = rows > 1 ? rows : 1;
   r->decides = decides;
   r->phase = MOERUN_REPLACER_DECIDES;
   moerun__replacer_start(r);

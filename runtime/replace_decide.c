@@ -103,7 +103,6 @@ static void close_view(view *v) {
 static moerun__replan_costs costs_of(const view *v) {
   const moerun__replacer *r = v->r;
   const moerun__model_config *config = &r->model->config;
-  const int32_t rows = r->session->moe.plan_options.min_rows;
   return (moerun__replan_costs){
       .copy_bytes = (int64_t)moerun__copy_bytes(config, r->session->moe.wire),
       .result_bytes =
@@ -111,7 +110,7 @@ static moerun__replan_costs costs_of(const view *v) {
       .expert_bytes = &r->expert_bytes[v->layer / r->model->comm->size],
       .spare_slots = r->spare_slots,
       .speed = r->lasting.counts ? r->lasting.relative : NULL,
-      .rows_per_expert = rows > 1 ? rows : 1,
+      .rows_per_expert = r->rows_per_expert,
       .is_quick = r->is_quick};
 }
 

@@ -25,8 +25,9 @@ typedef struct moerun__part_head {
   moerun__replace_count count; /* to be added */
 } moerun__part_head;
 
-/* The thread that decides beside the steps. It reads boxes, the lasting speeds
- * and the placement, none of which changes meanwhile, and writes the part. */
+/* The thread that decides beside the steps. It reads boxes, the speeds that are
+ * followed, what a look has noted and the placement, none of which changes
+ * meanwhile, and writes the part. */
 typedef struct moerun__solver {
   thrd_t thread;
   int is_running;   /* from start until it was joined */
@@ -68,6 +69,8 @@ struct moerun__replacer {
   int64_t rows_calm;
   int32_t steps; /* since the last look, or the move that it led to */
   moerun__replacer_phase phase;
+  int32_t rows_per_expert; /* what sending weights is worth, as of the look:
+                              steps measure it anew meanwhile                */
   int32_t decides;  /* 0: the look under way only accounts for the last move */
   int32_t is_quick; /* 1: it does so because of speeds alone */
   moerun__solver solver;

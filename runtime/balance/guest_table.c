@@ -10,11 +10,6 @@ static int32_t own_of(int32_t num_layers, int32_t per_rank) {
   return (per_rank - MOERUN_SHARED_GUESTS) / num_layers;
 }
 
-int32_t moerun__guest_table_per_layer(int32_t num_layers, int32_t per_rank) {
-  const int32_t own = own_of(num_layers, per_rank);
-  return own + per_rank - own * num_layers;
-}
-
 static void split(moerun__guest_table *table, int32_t per_rank) {
   table->per_rank = per_rank;
   table->own = own_of(table->num_layers, per_rank);

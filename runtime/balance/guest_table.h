@@ -31,10 +31,6 @@ typedef struct moerun__guest_table {
                          weights were last sent: see plan.c              */
 } moerun__guest_table;
 
-/* At most this many guests of a rank in a plan, if a rank has room for
- * `per_rank` in all. */
-int32_t moerun__guest_table_per_layer(int32_t num_layers, int32_t per_rank);
-
 void moerun__guest_table_lay_out(moerun__guest_table *table,
                                  moerun__arena *arena, int32_t num_ranks,
                                  int32_t num_layers, int32_t per_rank);

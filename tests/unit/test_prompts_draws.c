@@ -1,34 +1,6 @@
 /* What requests draw: independent of each other, and each by itself alone. */
-#include "launch/prompts.h"
 #include "runtime/sample.h"
-#include "support/scratch.h"
-
-static char path[SCRATCH_PATH];
-
-static int set_up(void **state) {
-  (void)state;
-  scratch_create(path);
-  return 0;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  (void)unlink(path);
-  return 0;
-}
-
-static moerun__prompt_options defaults(void) {
-  return (moerun__prompt_options){.text_bos = -1,
-                                  .tokens_bos = -1,
-                                  .vocab_size = 272,
-                                  .max_positions = 64,
-                                  .kv_tokens = 64,
-                                  .max_new_tokens = 8,
-                                  .temperature = 0.5,
-                                  .top_p = 0.75,
-                                  .seed = 3,
-                                  .run_digest = 99};
-}
+#include "support/prompts_rig.h"
 
 enum { DRAWN = 8192, CELLS = 64, SIDE = 8 };
 
