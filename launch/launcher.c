@@ -40,11 +40,11 @@ moerun__launcher moerun__launcher_find(const char *(*get)(const char *name)) {
     const long size = number_of(get, launchers[i].size);
     const long rank = number_of(get, launchers[i].rank);
     if (size > 1) {
-      return (moerun__launcher){launchers[i].size, size, rank <= 0};
+      return (moerun__launcher){launchers[i].size, size, rank <= 0, rank <= 0};
     }
     if (size < 0 && rank > 0) {
-      return (moerun__launcher){launchers[i].rank, rank, 1};
+      return (moerun__launcher){launchers[i].rank, rank, 1, 0};
     }
   }
-  return (moerun__launcher){NULL, 0, 1};
+  return (moerun__launcher){NULL, 0, 1, 1};
 }

@@ -1,6 +1,8 @@
-/* Whether processes that were started as one job are each alone: with the
- * mpiexec of another MPI, or with srun where it does not serve this MPI, each
- * has one rank and would do, and write, all of the work. */
+/* What launchers tell processes without MPI. A subcommand that needs one process
+ * does its work in the first of a job alone. And processes that were started as
+ * one job may each be alone: with the mpiexec of another MPI, or with srun where
+ * it does not serve this MPI, each has one rank and would do, and write, all of
+ * the work. */
 #ifndef MOERUN_LAUNCH_LAUNCHER_H
 #define MOERUN_LAUNCH_LAUNCHER_H
 
@@ -8,7 +10,8 @@
 typedef struct moerun__launcher {
   const char *variable; /* that tells of several processes; NULL: none does */
   long value;
-  int speaks; /* whether this one of them prints what is wrong */
+  int speaks;   /* whether this one of them prints what is wrong */
+  int is_first; /* whether none that is known of comes before this one */
 } moerun__launcher;
 
 /* Reads the environment by `get` (NULL: this process's own). Only what tells of

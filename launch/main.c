@@ -38,13 +38,14 @@ enum {
 typedef struct subcommand {
   const char *name; /* as in the configuration and in help.c */
   int uses_mpi;
+  int writes; /* files, without MPI */
   moerun_status (*run)(moerun__invocation *invocation);
 } subcommand;
 
 static const subcommand subcommands[] = {
-    {"run", 1, moerun__cmd_run},     {"profile", 1, moerun__cmd_run},
-    {"place", 0, moerun__cmd_place}, {"info", 0, moerun__cmd_info},
-    {"synth", 0, moerun__cmd_synth},
+    {"run", 1, 0, moerun__cmd_run},     {"profile", 1, 0, moerun__cmd_run},
+    {"place", 0, 1, moerun__cmd_place}, {"info", 0, 0, moerun__cmd_info},
+    {"synth", 0, 1, moerun__cmd_synth},
 };
 enum { NUM_SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
@@ -134,20 +135,39 @@ static void begin_log(const moerun__config *config) {
 
 /* ---- One process ------------------------------------------------------------------ */
 
+/* Whether this process does the work. Under a launcher the first one alone
+ * does, so that it is done and printed once and two never write one file. */
+static int has_work(const subcommand *command, const moerun__config *config,
+                    const moerun__launcher *launcher) {
+  const int each = moerun__config_bool(config, "allow_singletons");
+  if (launcher->variable != NULL && launcher->is_first && command->writes &&
+      !each) {
+    LOG_ROOT(MOERUN_LOG_WARN,
+             "%s works in one process: the other %ld of this job have nothing "
+             "to do (MOERUN_ALLOW_SINGLETONS=1 lets each work by itself)",
+             command->name, launcher->value - 1);
+  }
+  return each || launcher->is_first;
+}
+
 static int run_alone(const subcommand *command, int num_arguments,
-                     const char *const *arguments) {
+                     const char *const *arguments,
+                     const moerun__launcher *launcher) {
   moerun_status status = MOERUN_OK;
   moerun__config *config = NULL;
-  moerun__invocation invocation = {.subcommand = command->name};
+  moerun__invocation invocation = {.subcommand = command->name,
+                                   .is_mute = !launcher->is_first};
   moerun__signals_bear_limits();
   MOERUN_TRY(moerun__config_load(&config, command->name, num_arguments,
                                  arguments, NULL));
   begin_log(config);
+  if (!has_work(command, config, launcher)) goto done;
+  invocation.is_mute = 0;
   invocation.config = config;
   MOERUN_TRY(moerun__paths_check(&invocation));
   MOERUN_TRY(run_command(command, &invocation));
 done:
-  if (status != MOERUN_OK) print_error(0);
+  if (status != MOERUN_OK && !invocation.is_mute) print_error(0);
   moerun__config_destroy(config);
   return exit_code(status, &invocation);
 }
@@ -264,7 +284,7 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   moerun__config *config = NULL;
   moerun_comm *comm = NULL;
   moerun__invocation invocation = {.subcommand = command->name};
-  moerun__launcher launcher = {.speaks = 1};
+  moerun__launcher launcher = {.speaks = 1, .is_first = 1};
   int level = 0;
   int rank = 0;
   int size = 1;
@@ -349,9 +369,19 @@ static int help(int argc, char **argv) {
   return EXIT_SUCCESS;
 }
 
+/* What one process of a job prints is enough. */
+static void mute(void) {
+  static FILE *silent;
+  silent = freopen("/dev/null", "w", stdout);
+  silent = freopen("/dev/null", "w", stderr);
+  (void)silent; /* then it is said more than once */
+}
+
 int main(int argc, char **argv) {
   int code = EXIT_SUCCESS;
+  const moerun__launcher launcher = moerun__launcher_find(NULL);
   if (argc < 2) {
+    if (!launcher.is_first) mute();
     moerun__help_print(stderr);
     return EXIT_USAGE;
   }
@@ -362,8 +392,10 @@ int main(int argc, char **argv) {
   if (command != NULL && !wants_help) {
     return command->uses_mpi
                ? run_on_ranks(command, &argc, &argv)
-               : run_alone(command, argc - 2, (const char *const *)argv + 2);
+               : run_alone(command, argc - 2, (const char *const *)argv + 2,
+                           &launcher);
   }
+  if (!launcher.is_first) mute();
   if (wants_help) {
     code = help(argc, argv);
   } else if (strcmp(argv[1], "--version") == 0) {

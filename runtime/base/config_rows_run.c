@@ -244,9 +244,10 @@ static const moerun__config_row machine[] = {
     DOUBLE_ROW("timeout_s", "120", "s", 0, 1e9, RUNS,
                "Longest wait for another rank before the run ends; 0 waits "
                "for ever."),
-    BOOL_ROW("allow_singletons", RUNS,
+    BOOL_ROW("allow_singletons", ALL,
              "Go on where a launcher started several processes that MPI does "
-             "not know of. Each of them then does all of the work by itself."),
+             "not know of, or several for place, info or synth, which need "
+             "one. Each of them then does all of the work by itself."),
     TEXT_ROW("fault", "text", RUNS, 0,
              "Make ranks slow on purpose, for experiments, such as "
              "rank=2,compute=4x,from=10; launch/README.md has the grammar."),

@@ -21,7 +21,9 @@ static moerun__launcher find(const char *const *environment) {
 }
 
 static void assert_alone(const char *const *environment) {
-  assert_null(find(environment).variable);
+  const moerun__launcher found = find(environment);
+  assert_null(found.variable);
+  assert_true(found.is_first);
 }
 
 static void assert_told(const char *const *environment, const char *variable,
@@ -67,11 +69,20 @@ static void launchers_are_known(void **state) {
   assert_told(WITH("PMIX_RANK", "2"), "PMIX_RANK", 2, 1);
 }
 
+static void the_first_is_one(void **state) {
+  (void)state;
+  assert_true(find(WITH("PMI_RANK", "0", "PMI_SIZE", "2")).is_first);
+  assert_false(find(WITH("PMI_RANK", "1", "PMI_SIZE", "2")).is_first);
+  assert_true(find(WITH("PMIX_RANK", "0")).is_first);
+  assert_false(find(WITH("PMIX_RANK", "1")).is_first);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(one_process_is_fine),
       cmocka_unit_test(a_batch_script_is_fine),
       cmocka_unit_test(launchers_are_known),
+      cmocka_unit_test(the_first_is_one),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
