@@ -257,11 +257,13 @@ static void consider(moerun__giver *s, int64_t total, int64_t slack,
          (size_t)plan->num_ranks * sizeof *plan->best);
 }
 
-/* Whether a rank has so many rows more than its budget that weights may be
- * sent for them. */
+/* Whether a rank has so much more than its budget that weights may be sent for
+ * it: the time of so many rows. */
 static int has_excess(const moerun__plan *plan, int64_t rows) {
   for (int32_t r = 0; r < plan->num_ranks; r++) {
-    if (plan->load[r] - plan->budget[r] >= rows) return 1;
+    if (plan->load[r] - plan->budget[r] >= moerun__plan_fewest(plan, r, rows)) {
+      return 1;
+    }
   }
   return 0;
 }
@@ -287,7 +289,6 @@ static void consider_widening(moerun__giver *s, int64_t total, choice *best) {
   const int64_t goal = even_time(plan, total) / 1000 * s->options.slack;
   memcpy(plan->reserve, plan->best,
          (size_t)plan->num_ranks * sizeof *plan->best);
-  s->last_way = best->last_way;
   for (int i = 0; i < WIDENINGS; i++) {
     const int parts = 32 >> i;
     if (goal + goal / parts >= best->end) break;

@@ -30,8 +30,9 @@ typedef struct moerun__plan_options {
   int32_t threshold_held; /* the same for rows that move to where the weights
                              are already                                     */
   int32_t slack;         /* budget over the even share, in thousandths: alpha */
-  int32_t min_rows;      /* fewest rows that an expert's weights are sent for */
-  int32_t min_rows_held; /* fewest that are moved to where the weights are */
+  int32_t min_rows;      /* fewest rows that an expert's weights are sent for;
+                            of a slow rank as many as take it that long      */
+  int32_t min_rows_held; /* the same where the weights are already */
   int32_t weight_rows;   /* rows that the fastest rank computes while one
                             expert's weights are sent                    */
 } moerun__plan_options;

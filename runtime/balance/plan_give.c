@@ -53,6 +53,12 @@ void moerun__plan_see_holders(moerun__giver *s) {
   }
 }
 
+int64_t moerun__plan_fewest(const moerun__plan *plan, int32_t rank,
+                            int64_t rows) {
+  const int64_t fewest = rows * plan->speed[rank] / MOERUN_SPEED_ONE;
+  return fewest > 1 ? fewest : 1;
+}
+
 /* ---- Who takes rows ------------------------------------------------------------ */
 
 /* Whether another replica has moved rows to the expert's guest on the rank. */
@@ -137,6 +143,15 @@ static void add_move(const moerun__giver *s, int32_t rank, int64_t rows,
   plan->kept[s->host] -= rows;
 }
 
+/* Fewest rows of the host that may move in this way. What counts is the time
+ * that the host's rank is relieved of: of a rank that is four times slower a
+ * fourth of the rows are worth as much. */
+static int64_t fewest_rows(const moerun__giver *s, moerun__way way) {
+  const int64_t rows = way == MOERUN_WAY_IS_SENT ? s->options.min_rows
+                                                 : s->options.min_rows_held;
+  return moerun__plan_fewest(s->plan, s->demand->rank_of[s->host], rows);
+}
+
 /* Rows of one host to others, as long as its rank has too many. A rank that has
  * had rows of the host in an earlier way has no room for more, or the host has
  * no more for it: the moves of this call are all that has_move must see. */
@@ -151,9 +166,7 @@ static void give_away(moerun__giver *s, int32_t host, moerun__way first_way,
   s->expert = expert_of(s->demand, host);
   s->first_move = plan->num_moves;
   for (moerun__way way = first_way; way <= last_way; way++) {
-    int64_t least = way == MOERUN_WAY_IS_SENT ? s->options.min_rows
-                                              : s->options.min_rows_held;
-    if (least < 1) least = 1;
+    const int64_t least = fewest_rows(s, way);
     while (movable >= least && may_have(s, way)) {
       const int32_t to = first_to_end(s, way, movable, least);
       if (to < 0) break;

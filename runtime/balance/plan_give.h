@@ -28,6 +28,11 @@ typedef struct moerun__giver {
 /* plan->holders: on how many ranks each expert of the layer is a guest. */
 void moerun__plan_see_holders(moerun__giver *s);
 
+/* Rows of this rank that take as long as `rows` rows of the fastest, 1 at
+ * least. */
+int64_t moerun__plan_fewest(const moerun__plan *plan, int32_t rank,
+                            int64_t rows);
+
 /* plan->moves in order and plan->load, for plan->budget. */
 void moerun__plan_give(moerun__giver *s);
 

@@ -165,8 +165,8 @@ static const moerun__config_row balance[] = {
                "Balance a layer in which the slowest rank would take this "
                "many times the mean."),
     INT_ROW("balance_rows", "0", "rows", 0, INT_MAX_32, RUNS,
-            "Fewest rows for which an expert's weights are sent; 0 finds it "
-            "by measuring."),
+            "Fewest rows, by the time of the fastest rank, for which an "
+            "expert's weights are sent; 0 finds it by measuring."),
 };
 const moerun__config_group moerun__config_balance =
     GROUP("Slow or overloaded ranks", balance);

@@ -358,6 +358,11 @@ static int32_t least_sent(const world *w, int32_t patience) {
   return rows > held ? rows : held;
 }
 
+/* Whole rows of the rank in the time of `rows` rows of the fastest. */
+static int64_t as_long_as(const world *w, int32_t rank, int32_t rows) {
+  return (int64_t)rows * w->plan.speed[rank] / MOERUN_SPEED_ONE;
+}
+
 /* Moves are in order, to where the weights are or are sent, and big enough. */
 static void check_moves(world *w, int32_t patience) {
   int32_t used[MAX_R] = {0};
@@ -374,8 +379,10 @@ static void check_moves(world *w, int32_t patience) {
     }
     assert_int_equal(move->slot, at < 0 ? MOERUN_NO_GUEST : w->slot_of[at]);
     assert_true((move->guest >= 0) == (at < 0));
-    assert_true(move->rows >= (move->sends ? least_sent(w, patience)
-                                           : w->options.min_rows_held));
+    const int32_t least =
+        move->sends ? least_sent(w, patience) : w->options.min_rows_held;
+    assert_true(move->rows >= 1);
+    assert_true(move->rows >= as_long_as(w, w->rank_of[move->host], least));
     if (at >= 0) continue;
     used[move->rank] += !is_repeated(w, m);
     assert_true(move->guest < w->guests.per_layer);

@@ -193,6 +193,53 @@ static void slow_ranks_are_relieved(void **state) {
   }
 }
 
+/* Rank 0 of 4 is four times slower; weights cost no time. */
+static void solve_vector(world *w, const int32_t rows[8], int32_t min_rows) {
+  set_up(w, 4, 8, 1, 4, 2);
+  memcpy(w->words + 1, rows, 8 * sizeof *rows);
+  w->options.threshold = 1000;
+  w->options.min_rows = min_rows;
+  w->options.weight_rows = 0;
+  moerun__plan_solve(&w->plan, &w->guests, &w->demand, &w->options);
+}
+
+static void assert_move(const world *w, int m, int32_t host, int32_t rank,
+                        int32_t rows) {
+  assert_int_equal(w->plan.moves[m].host, host);
+  assert_int_equal(w->plan.moves[m].rank, rank);
+  assert_int_equal(w->plan.moves[m].rows, rows);
+  assert_int_equal(w->plan.moves[m].sends, 1);
+}
+
+/* What counts is how long a slow rank is relieved: 32 rows of the fastest take
+ * as long as 8 of its own. */
+static void few_rows_of_a_slow_rank_are_worth_weights(void **state) {
+  (void)state;
+  static world w;
+  /* A 13th of all is 24 both times. */
+  solve_vector(&w, (const int32_t[8]){31, 0, 55, 55, 55, 55, 30, 30}, 32);
+  assert_int_equal(w.plan.num_moves, 0);
+  moerun__free(w.block);
+  solve_vector(&w, (const int32_t[8]){33, 0, 55, 55, 55, 55, 30, 30}, 32);
+  assert_int_equal(w.plan.num_moves, 1);
+  assert_move(&w, 0, 0, 3, 9);
+  moerun__free(w.block);
+}
+
+/* Where what is over fits nobody's budget, all may end a little later. Weights
+ * are sent for 50 rows of the slow rank; budgets have room for 46, and for 77
+ * with an eighth more. */
+static void room_is_made_for_weights(void **state) {
+  (void)state;
+  static world w;
+  solve_vector(&w, (const int32_t[8]){100, 100, 100, 100, 100, 100, 100, 100},
+               200);
+  assert_int_equal(w.plan.num_moves, 2);
+  assert_move(&w, 0, 0, 1, 77);
+  assert_move(&w, 1, 1, 2, 53);
+  moerun__free(w.block);
+}
+
 static void speeds_and_shares(void **state) {
   (void)state;
   assert_int_equal(moerun__plan_speed(0), MOERUN_SPEED_ONE);
@@ -218,6 +265,8 @@ static void speeds_and_shares(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(slow_ranks_are_relieved),
+      cmocka_unit_test(few_rows_of_a_slow_rank_are_worth_weights),
+      cmocka_unit_test(room_is_made_for_weights),
       cmocka_unit_test(speeds_and_shares),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
