@@ -201,9 +201,9 @@ moerun_status moerun__trace_select(moerun__trace **out,
     count++;
   }
   MOERUN_REQUIRE(offset[count] > 0, MOERUN_ERR_INVALID,
-                 "trace: every %lldth sequence from number %lld on: expected "
-                 "tokens, found none",
-                 (long long)stride, (long long)first);
+                 "trace: expected tokens in sequence %lld or in one that is a "
+                 "multiple of %lld behind it, found none",
+                 (long long)first, (long long)stride);
   MOERUN_TRY(moerun__trace_create(&part, offset[count], trace->num_layers,
                                   trace->num_experts, trace->num_terms));
   assert(part != NULL); /* create succeeded */

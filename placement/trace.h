@@ -1,5 +1,6 @@
 /* Recorded routing: which experts each token took in each MoE layer. Pure
- * memory; files are read and written by trace_file.c and trace_routed.c. */
+ * memory; files are read and written by trace_file.c and trace_routed.c, and
+ * trace_padding.c leaves out what is no routing. */
 #ifndef MOERUN_PLACEMENT_TRACE_H
 #define MOERUN_PLACEMENT_TRACE_H
 
@@ -47,6 +48,17 @@ moerun_status moerun__trace_check(const moerun__trace *trace,
 /* Of these, the offsets and homes alone. */
 moerun_status moerun__trace_check_sequences(const moerun__trace *trace,
                                             const char *origin);
+
+/* What is no routing goes: tokens and layers whose rows have no id, or one id in
+ * all terms; 255 where it is -1 in an unsigned byte; ids of shared experts beyond
+ * num_experts, which every row has; terms that are empty then; and sequences
+ * without tokens. A line is logged for each kind but layers. num_experts: what
+ * the file or the caller says; 0: unknown, and E follows the largest id. Offsets
+ * are checked first, ids are not (moerun__trace_check). ERR_FORMAT where nothing
+ * is left. */
+moerun_status moerun__trace_leave_out_padding(moerun__trace *trace,
+                                              int32_t num_experts,
+                                              const char *origin);
 
 /* The sequences number first, first + stride, … : (0, 2) for training, (1, 2)
  * held out. Splitting is by sequence, never by token. ERR_INVALID where the

@@ -115,11 +115,25 @@ done:
   return status;
 }
 
+/* What -1 became in integers without a sign that are wide enough to have no such
+ * expert; those of a byte may have one (trace_padding.c). */
+static int64_t unsigned_none(moerun__npy_type type) {
+  if (type == MOERUN_NPY_U16) return INT64_C(0xffff);
+  return type == MOERUN_NPY_U32 ? INT64_C(0xffffffff) : -1;
+}
+
 /* Elements first .. first + *part - 1 into in->chunk. */
 static moerun_status read_chunk(const array *in, int64_t first, int64_t *part) {
+  moerun_status status = MOERUN_OK;
   const int64_t left = in->count - first;
+  const int64_t none = unsigned_none(in->shape.type);
   *part = left < CHUNK ? left : CHUNK;
-  return moerun__npy_read_integers(in->reader, in->chunk, first, *part);
+  MOERUN_TRY(moerun__npy_read_integers(in->reader, in->chunk, first, *part));
+  for (int64_t i = 0; i < *part; i++) {
+    if (in->chunk[i] == none) in->chunk[i] = -1;
+  }
+done:
+  return status;
 }
 
 /* range[L] */
@@ -191,14 +205,16 @@ done:
   return status;
 }
 
-/* The elements of in->chunk[part], which are number `first` and on. */
+/* The elements of in->chunk[part], which are number `first` and on. Ids beyond
+ * the experts may be those of shared ones, and wait for moerun__trace_check. */
 static moerun_status fill_part(moerun__trace *trace, const array *in,
                                int64_t first, int64_t part, int64_t stride) {
   moerun_status status = MOERUN_OK;
   const int64_t L = trace->num_layers;
   const int64_t K = trace->num_terms;
-  const int64_t most = trace->num_experts > 0 ? trace->num_experts - 1
+  const int64_t last = trace->num_experts > 0 ? trace->num_experts - 1
                                               : MOERUN_TRACE_MAX_EXPERTS - 1;
+  const int64_t most = stride > 0 ? last : MOERUN_TRACE_MAX_EXPERTS - 1;
   for (int64_t i = 0; i < part; i++) {
     const int64_t at = first + i;
     const int64_t layer = at / K % L;
@@ -208,7 +224,7 @@ static moerun_status fill_part(moerun__trace *trace, const array *in,
                    "%s: token %lld, layer %lld, term %lld: expected an expert "
                    "from 0 to %lld, or -1 for none, found %lld",
                    in->path, (long long)(at / K / L), (long long)layer,
-                   (long long)(at % K), (long long)most, (long long)found);
+                   (long long)(at % K), (long long)last, (long long)found);
     trace->ids[at] = (int16_t)id;
   }
 done:
@@ -223,7 +239,6 @@ static moerun_status fill_ids(moerun__trace *trace, const array *in,
     MOERUN_TRY(read_chunk(in, first, &part));
     MOERUN_TRY(fill_part(trace, in, first, part, stride));
   }
-  if (trace->num_experts == 0) moerun__trace_find_experts(trace);
 done:
   return status;
 }
@@ -246,6 +261,7 @@ static moerun_status load_array(moerun__trace **out, const char *path,
   MOERUN_TRY(load_sidecar(trace, path));
   MOERUN_TRY(solve_stride(&stride, trace, &in));
   MOERUN_TRY(fill_ids(trace, &in, stride));
+  MOERUN_TRY(moerun__trace_leave_out_padding(trace, trace->num_experts, path));
   MOERUN_TRY(moerun__trace_check(trace, path));
   *out = trace;
   trace = NULL;

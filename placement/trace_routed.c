@@ -4,14 +4,18 @@
  *   {"meta_info": {"routed_experts": "AwAAAAcAAAA..."}, "num_layers": 26,
  *    "experts_per_token": 6}
  *
+ *   {"prompt_routed_experts": [...], "choices": [{"routed_experts": [...]}]}
+ *
  * An array is [tokens][layers][terms], as vLLM returns it, or the base64 of
  * its little-endian 32-bit integers, as SGLang does; SGLang's has no shape, so
- * the line must give it. A line is one sequence, its prompt first. Some servers
- * give dense layers rows of their own, all zero: such layers are left out. */
+ * the line must give it. A line is one sequence, its prompt first, or, as a whole
+ * response, one for each choice. What servers put in where they have recorded
+ * nothing is left out by trace_padding.c. */
 #include "placement/trace.h"
 
 #include "placement/placement.h"
 #include "runtime/base/json.h"
+#include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
@@ -26,7 +30,9 @@ typedef struct reader {
   size_t num_ids;
   size_t room;
   int64_t *offset; /* [num_sequences + 1] */
+  size_t offset_room;
   int64_t num_sequences;
+  int64_t num_aborted; /* requests, which are no sequences */
 } reader;
 
 /* ---- One id ---------------------------------------------------------------- */
@@ -130,8 +136,9 @@ typedef struct word {
 static moerun_status append_bytes(reader *in, word *to, uint32_t group,
                                   uint32_t count) {
   moerun_status status = MOERUN_OK;
-  for (uint32_t b = 0; b < count; b++) {
-    to->value |= (group >> (16U - 8U * b) & 0xffU) << 8U * to->bytes;
+  static const uint32_t shift[] = {16, 8, 0};
+  for (uint32_t b = 0; b < 3 && b < count; b++) {
+    to->value |= (group >> shift[b] & 0xffU) << 8U * to->bytes;
     to->bytes = (to->bytes + 1U) % 4U;
     if (to->bytes > 0) continue;
     MOERUN_TRY(append_id(in, (int32_t)to->value));
@@ -210,6 +217,54 @@ done:
   return status;
 }
 
+/* Whether a server gave the request up, so that it has nothing to say of it. */
+static int is_aborted(const json_t *answer) {
+  const json_t *reason = json_object_get(answer, "finish_reason");
+  if (json_is_object(reason)) reason = json_object_get(reason, "type");
+  return json_is_string(reason) &&
+         strcmp(json_string_value(reason), "abort") == 0;
+}
+
+/* The next sequence: a prompt, unless NULL, and the answer to it. */
+static moerun_status read_sequence(reader *in, const json_t *line,
+                                   const json_t *prompt, const json_t *answer) {
+  moerun_status status = MOERUN_OK;
+  const json_t *routed = json_object_get(answer, "routed_experts");
+  const int is_missing = routed == NULL || json_is_null(routed);
+  if (is_missing && is_aborted(answer)) {
+    in->num_aborted++;
+    goto done;
+  }
+  if (prompt != NULL && !json_is_null(prompt)) {
+    MOERUN_TRY(read_routed(in, line, prompt));
+  }
+  MOERUN_TRY(read_routed(in, line, routed));
+  if ((size_t)in->num_sequences + 2 > in->offset_room) {
+    const size_t room = in->offset_room * 2;
+    MOERUN_TRY(
+        moerun__resize(&in->offset, in->offset_room, room, sizeof *in->offset));
+    in->offset_room = room;
+  }
+  in->offset[++in->num_sequences] = (int64_t)in->num_ids;
+done:
+  return status;
+}
+
+/* Several answers to one prompt, whose routing is that of the first one. */
+static moerun_status read_choices(reader *in, const json_t *line,
+                                  const json_t *prompt, const json_t *choices) {
+  moerun_status status = MOERUN_OK;
+  for (size_t i = 0; i < json_array_size(choices); i++) {
+    const json_t *choice = json_array_get(choices, i);
+    MOERUN_REQUIRE(json_is_object(choice), MOERUN_ERR_FORMAT,
+                   "%s: choices[%zu]: expected an object, found %s", in->origin,
+                   i, moerun__json_kind(choice));
+    MOERUN_TRY(read_sequence(in, line, i == 0 ? prompt : NULL, choice));
+  }
+done:
+  return status;
+}
+
 static moerun_status read_line(reader *in, const char *text, size_t bytes) {
   moerun_status status = MOERUN_OK;
   json_t *line = NULL;
@@ -218,26 +273,18 @@ static moerun_status read_line(reader *in, const char *text, size_t bytes) {
                  "%s: expected a JSON object, found %s", in->origin,
                  moerun__json_kind(line));
   const json_t *inner = json_object_get(line, "meta_info");
-  const json_t *from =
-      json_object_get(line, "routed_experts") == NULL && json_is_object(inner)
-          ? inner
-          : line;
+  const json_t *choices = json_object_get(line, "choices");
+  const int is_outside = json_object_get(line, "routed_experts") != NULL;
+  const json_t *from = !is_outside && json_is_object(inner) ? inner : line;
   const json_t *prompt = json_object_get(from, "prompt_routed_experts");
-  if (prompt != NULL && !json_is_null(prompt)) {
-    MOERUN_TRY(read_routed(in, line, prompt));
+  if (!is_outside && from == line && json_is_array(choices)) {
+    MOERUN_TRY(read_choices(in, line, prompt, choices));
+  } else {
+    MOERUN_TRY(read_sequence(in, line, prompt, from));
   }
-  MOERUN_TRY(read_routed(in, line, json_object_get(from, "routed_experts")));
 done:
   json_decref(line);
   return status;
-}
-
-static size_t count_lines(const char *text, size_t bytes) {
-  size_t count = 1;
-  for (size_t i = 0; i < bytes; i++) {
-    count += text[i] == '\n';
-  }
-  return count;
 }
 
 /* ids and offset[] in elements. */
@@ -245,8 +292,8 @@ static moerun_status read_lines(reader *in, const char *text, size_t bytes,
                                 const char *origin) {
   moerun_status status = MOERUN_OK;
   size_t begin = 0;
-  MOERUN_TRY(moerun__alloc(&in->offset, count_lines(text, bytes) + 1,
-                           sizeof *in->offset));
+  in->offset_room = 64;
+  MOERUN_TRY(moerun__alloc(&in->offset, in->offset_room, sizeof *in->offset));
   for (int line = 1; begin < bytes; line++) {
     const char *at = text + begin;
     const char *newline = memchr(at, '\n', bytes - begin);
@@ -256,61 +303,20 @@ static moerun_status read_lines(reader *in, const char *text, size_t bytes,
     if (length == 0) continue;
     (void)snprintf(in->origin, sizeof in->origin, "%s:%d", origin, line);
     MOERUN_TRY(read_line(in, at, length));
-    in->offset[++in->num_sequences] = (int64_t)in->num_ids;
   }
   MOERUN_REQUIRE(in->num_ids > 0, MOERUN_ERR_FORMAT,
                  "%s: expected at least one token, found none", origin);
+  if (in->num_aborted > 0) {
+    LOG_ROOT(MOERUN_LOG_WARN,
+             "%s: requests that were aborted have no routing and are passed "
+             "over: %lld",
+             origin, (long long)in->num_aborted);
+  }
 done:
   return status;
 }
 
 /* ---- The trace ------------------------------------------------------------- */
-
-/* Whether layer l routes: an id other than 0 and -1, or K = 1, where a lone
- * expert 0 says nothing. */
-static int is_routed(const reader *in, int32_t l) {
-  const size_t K = (size_t)in->num_terms;
-  const size_t width = (size_t)in->num_layers * K;
-  if (K == 1) return 1;
-  for (size_t row = (size_t)l * K; row < in->num_ids; row += width) {
-    for (size_t k = 0; k < K; k++) {
-      if (in->ids[row + k] > 0) return 1;
-    }
-  }
-  return 0;
-}
-
-/* Moves the ids of the layers that route together, in place. */
-static moerun_status drop_dense_layers(reader *in, const char *origin) {
-  moerun_status status = MOERUN_OK;
-  int *kept = NULL;
-  int32_t num_kept = 0;
-  size_t to = 0;
-  const size_t L = (size_t)in->num_layers;
-  const size_t K = (size_t)in->num_terms;
-  MOERUN_TRY(moerun__alloc(&kept, L, sizeof *kept));
-  for (int32_t l = 0; l < in->num_layers; l++) {
-    kept[l] = is_routed(in, l);
-    num_kept += kept[l];
-  }
-  MOERUN_REQUIRE(num_kept > 0, MOERUN_ERR_FORMAT,
-                 "%s: expected experts, found only 0 and -1 in all %d layers",
-                 origin, in->num_layers);
-  for (size_t row = 0; row < in->num_ids / K; row++) {
-    if (!kept[row % L]) continue;
-    memmove(in->ids + to, in->ids + row * K, K * sizeof *in->ids);
-    to += K;
-  }
-  const int64_t width = in->num_layers * (int64_t)K;
-  for (int64_t s = 0; s <= in->num_sequences; s++) {
-    in->offset[s] /= width;
-  }
-  in->num_ids = to;
-  in->num_layers = num_kept;
-done:
-  moerun__free(kept);
-  return status;
-}
 
 moerun_status moerun__trace_parse_routed(moerun__trace **out, const char *text,
                                          size_t bytes, const char *origin,
@@ -320,12 +326,15 @@ moerun_status moerun__trace_parse_routed(moerun__trace **out, const char *text,
   reader in = {.num_layers = 0};
   *out = NULL;
   MOERUN_TRY(read_lines(&in, text, bytes, origin));
-  MOERUN_TRY(drop_dense_layers(&in, origin));
+  const int64_t width = (int64_t)in.num_layers * in.num_terms;
+  for (int64_t s = 0; s <= in.num_sequences; s++) {
+    in.offset[s] /= width;
+  }
   MOERUN_TRY(moerun__trace_create(&trace, in.offset[in.num_sequences],
                                   in.num_layers, num_experts, in.num_terms));
   MOERUN_TRY(moerun__trace_set_sequences(trace, in.num_sequences, in.offset));
   memcpy(trace->ids, in.ids, in.num_ids * sizeof *in.ids);
-  if (num_experts == 0) moerun__trace_find_experts(trace);
+  MOERUN_TRY(moerun__trace_leave_out_padding(trace, num_experts, origin));
   MOERUN_TRY(moerun__trace_check(trace, origin));
   *out = trace;
   trace = NULL;

@@ -3,6 +3,7 @@
  * reader the others are for. */
 #include "placement/trace.h"
 #include "runtime/base/file.h"
+#include "runtime/base/log.h"
 #include "support/fuzz.h"
 #include "support/trace_save.h"
 
@@ -41,6 +42,10 @@ static moerun_status read_sidecar(moerun__trace **out, const char *text,
       trace->ids[i] = (int16_t)(i % 2);
     }
     if (trace->num_experts < 2) trace->num_experts = 2;
+    if (moerun__trace_leave_out_padding(trace, trace->num_experts, "fuzz") !=
+        MOERUN_OK) {
+      abort();
+    }
     *out = trace;
   } else {
     moerun__trace_destroy(trace);
@@ -67,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   moerun__trace *trace = NULL;
   moerun_status status = MOERUN_OK;
   if (size == 0) return 0;
+  moerun__log_set_level(MOERUN_LOG_ERROR); /* padding is warned of */
   const char *text = (const char *)bytes + 1;
   switch (bytes[0] % 4) {
   case 0: status = read_array(&trace, text, size - 1); break;

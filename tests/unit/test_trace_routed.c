@@ -2,6 +2,7 @@
 #include "placement/trace.h"
 #include "runtime/base/memory.h"
 #include "support/cmocka.h"
+#include "support/warnings.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -67,6 +68,161 @@ static void dense_layers_are_left_out(void **state) {
   moerun__trace_destroy(trace);
 }
 
+/* ---- Whole responses ---------------------------------------------------------- */
+
+static void assert_sequences(const moerun__trace *trace, int64_t count,
+                             const int64_t *offset) {
+  assert_int_equal(trace->num_sequences, count);
+  for (int64_t s = 0; s <= count; s++) {
+    assert_int_equal(trace->sequence_offset[s], offset[s]);
+  }
+}
+
+static void each_choice_is_a_sequence(void **state) {
+  (void)state;
+  moerun__trace *trace =
+      parse("{\"id\": \"cmpl-1\", \"prompt_routed_experts\": [[[0,1],[2,3]]],"
+            " \"choices\": [{\"index\": 0, \"routed_experts\":"
+            " [[[1,3],[0,2]]]}, {\"index\": 1, \"routed_experts\":"
+            " [[[3,0],[1,2]]]}]}",
+            0);
+  assert_trace(trace); /* the prompt was computed once */
+  moerun__trace_destroy(trace);
+}
+
+static void aborted_requests_are_passed_over(void **state) {
+  (void)state;
+  warnings_begin();
+  moerun__trace *trace =
+      parse("{\"routed_experts\": [[[0,1],[2,3]],[[1,3],[0,2]]]}\n"
+            "{\"meta_info\": {\"finish_reason\": {\"type\": \"abort\"}}}\n"
+            "{\"choices\": [{\"finish_reason\": \"abort\","
+            " \"routed_experts\": null}]}\n"
+            "{\"routed_experts\": [[[3,0],[1,2]]]}",
+            0);
+  warnings_end();
+  assert_string_equal(warnings_text,
+                      "r.jsonl: requests that were aborted have no routing and "
+                      "are passed over: 2\n");
+  assert_trace(trace);
+  moerun__trace_destroy(trace);
+}
+
+/* ---- Padding -------------------------------------------------------------------- */
+
+static void tokens_without_routing_are_left_out_and_counted(void **state) {
+  (void)state;
+  warnings_begin();
+  moerun__trace *trace =
+      parse("{\"routed_experts\": [[[0,0],[0,0]],[[0,1],[2,3]],[[7,7],[9,9]],"
+            " [[1,3],[0,2]],[[-1,-1],[-1,-1]]]}\n"
+            "{\"routed_experts\": [[[255,255],[255,255]]]}\n"
+            "{\"routed_experts\": []}\n"
+            "{\"routed_experts\": [[[3,0],[1,2]],[[0,0],[0,0]]]}\n",
+            0);
+  warnings_end();
+  assert_string_equal(
+      warnings_text,
+      "r.jsonl: 5 of 8 tokens have no routing (no expert, or one in all terms, "
+      "in every layer) and are left out\n"
+      "r.jsonl: 2 of 4 sequences have no tokens and are left out\n");
+  assert_trace(trace);
+  moerun__trace_destroy(trace);
+}
+
+/* One term is a choice, even of expert 0, and so are ids that differ anywhere. */
+static void what_a_gate_can_choose_is_kept(void **state) {
+  (void)state;
+  moerun__trace *trace =
+      parse("{\"routed_experts\": [[[0],[0]],[[1],[0]]]}", 0);
+  static const int64_t offset[] = {0, 2};
+  warnings_begin();
+  assert_int_equal(trace->num_tokens, 2);
+  assert_int_equal(trace->num_layers, 2);
+  assert_sequences(trace, 1, offset);
+  moerun__trace_destroy(trace);
+  trace = parse("{\"routed_experts\": [[[255,3],[4,255]],[[5,255],[6,7]]]}", 0);
+  warnings_end();
+  assert_string_equal(warnings_text, "");
+  assert_int_equal(trace->num_experts, 256);
+  assert_int_equal(trace->ids[0], 255);
+  moerun__trace_destroy(trace);
+}
+
+static void terms_of_255_are_none(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    int32_t num_experts;
+    int count;
+  } cases[] = {
+      /* In a term of every row; before others; twice in a row; out of range. */
+      {"{\"routed_experts\": [[[0,1,255],[2,3,255]],[[1,3,255],[0,2,255]]]}\n"
+       "{\"routed_experts\": [[[3,0,255],[1,2,255]]]}",
+       0, 6},
+      {"{\"routed_experts\": [[[255,0,1],[255,2,3]],[[255,1,3],[255,0,2]]]}\n"
+       "{\"routed_experts\": [[[255,3,0],[255,1,2]]]}",
+       0, 6},
+      {"{\"routed_experts\": [[[0,1,-1,255],[2,3,-1,-1]],"
+       "[[255,1,3,255],[0,2,-1,-1]]]}\n"
+       "{\"routed_experts\": [[[3,0,-1,-1],[1,2,-1,-1]]]}",
+       0, 3},
+      {"{\"routed_experts\": [[[0,1,-1],[2,3,255]],[[1,3,255],[0,2,-1]]]}\n"
+       "{\"routed_experts\": [[[3,0,255],[1,2,-1]]]}",
+       4, 3},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char line[160];
+    warnings_begin();
+    moerun__trace *trace = parse(cases[i].text, cases[i].num_experts);
+    warnings_end();
+    (void)snprintf(line, sizeof line,
+                   "r.jsonl: 255, which is -1 in an unsigned byte, is read as "
+                   "no expert (%d times)\n",
+                   cases[i].count);
+    assert_string_equal(warnings_text, line);
+    assert_trace(trace);
+    moerun__trace_destroy(trace);
+  }
+}
+
+/* 20 tokens, 2 layers; term 2 of all is the id `shared`. */
+static moerun__trace *parse_shared(int32_t shared, int32_t num_experts) {
+  char text[4096] = "{\"routed_experts\": [";
+  size_t used = strlen(text);
+  for (int t = 0; t < 20; t++) {
+    used +=
+        (size_t)snprintf(text + used, sizeof text - used,
+                         "%s[[%d,%d,%d],[%d,%d,%d]]", t > 0 ? "," : "", t % 4,
+                         (t + 1) % 4, shared, (t + 2) % 4, (t + 3) % 4, shared);
+  }
+  (void)snprintf(text + used, sizeof text - used, "]}");
+  warnings_begin();
+  moerun__trace *trace = parse(text, num_experts);
+  warnings_end();
+  return trace;
+}
+
+static void shared_experts_are_suspected_and_left_out(void **state) {
+  (void)state;
+  moerun__trace *trace = parse_shared(4, 0);
+  assert_string_equal(warnings_text,
+                      "r.jsonl: expert 4 is taken by every token in every "
+                      "layer, as shared experts are: --trace-experts 4 leaves "
+                      "it out\n");
+  assert_int_equal(trace->num_experts, 5);
+  assert_int_equal(trace->num_terms, 3);
+  moerun__trace_destroy(trace);
+  trace = parse_shared(4, 4);
+  assert_string_equal(warnings_text,
+                      "r.jsonl: expert 4, which every token takes in every "
+                      "layer, is not one of the 4 experts: it is left out as a "
+                      "shared one\n");
+  assert_int_equal(trace->num_experts, 4);
+  assert_int_equal(trace->num_terms, 2);
+  moerun__trace_destroy(trace);
+}
+
 typedef struct bad_text {
   const char *text;
   int32_t num_experts;
@@ -106,10 +262,16 @@ static const bad_text bad_texts[] = {
     {"{\"routed_experts\":[[[1]],[[5]]]}", 5,
      "r.jsonl: token 1, layer 0, term 0: expected an expert from 0 to 4, or -1 "
      "for none, found 5"},
-    {"{\"routed_experts\":[[[2,2]]]}", 0,
-     "r.jsonl: token 0, layer 0: expected distinct experts, found 2 twice"},
-    {"{\"routed_experts\":[[[0,0],[0,0]]]}", 0,
-     "r.jsonl: expected experts, found only 0 and -1 in all 2 layers"},
+    {"{\"routed_experts\":[[[1,2],[1,3]],[[1,2],[2,2]]]}", 0,
+     "r.jsonl: token 1, layer 1: expected distinct experts, found 2 twice"},
+    {"{\"routed_experts\":[[[0,0],[-1,-1]]]}", 0,
+     "r.jsonl: expected routing, found none in any token and layer: no expert, "
+     "or one in all terms"},
+    {"{\"choices\":[{\"routed_experts\":[[[1]]]},7]}", 0,
+     "r.jsonl:1: choices[1]: expected an object, found an integer"},
+    {"{\"choices\":[{\"finish_reason\":\"stop\"}]}", 0,
+     "r.jsonl:1: expected key \"routed_experts\" with a list of tokens or a "
+     "base64 string, found nothing"},
     {"{\"routed_experts\":\"AAAAAA==\"}", 0,
      "r.jsonl:1: key \"num_layers\": expected an integer, found nothing"},
     {"{" SHAPE "\"routed_experts\":\"AAA?AA==\"}", 0,
@@ -155,6 +317,12 @@ int main(void) {
       cmocka_unit_test(lists_are_read),
       cmocka_unit_test(base64_is_read),
       cmocka_unit_test(dense_layers_are_left_out),
+      cmocka_unit_test(each_choice_is_a_sequence),
+      cmocka_unit_test(aborted_requests_are_passed_over),
+      cmocka_unit_test(tokens_without_routing_are_left_out_and_counted),
+      cmocka_unit_test(what_a_gate_can_choose_is_kept),
+      cmocka_unit_test(terms_of_255_are_none),
+      cmocka_unit_test(shared_experts_are_suspected_and_left_out),
       cmocka_unit_test(bad_lines_get_one_clear_line),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
