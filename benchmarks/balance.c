@@ -16,15 +16,15 @@
 
 static const char usage[] =
     "usage: mpirun -n R moerun_bench_balance [options]\n"
-    "  --case NAME    skew, balanced, slices, slow, replay, attack, gamma\n"
-    "                 or isolation                         (all)\n"
+    "  --case NAME    skew, balanced, slices, slow, replay, replay_slow,\n"
+    "                 attack, gamma or isolation           (all)\n"
     "  -n N           times each is measured               (11)\n"
     "  --steps N      steps of each series of slow         (100)\n"
     "  --tokens N     tokens of each rank, one layer       (1024)\n"
     "  --experts N    experts of skew and balanced         (64)\n"
     "  --hidden N     hidden width                         (512)\n"
     "  --width N      expert width                         (1024)\n"
-    "  --guests N     experts of others a rank has room for (8)\n"
+    "  --guests N     experts of others a rank has room for (as by default)\n"
     "  --model DIR    checkpoint of attack, gamma and isolation, which are\n"
     "                 left out without it\n"
     "  --weight-rows N\n"
@@ -98,13 +98,18 @@ done:
 static const struct {
   const char *name;
   moerun_status (*run)(bench *b);
+  int least_ranks;
   int needs_model;
 } cases[] = {
-    {"skew", bench_skew, 0},           {"balanced", bench_balanced, 0},
-    {"slices", bench_slices, 0},       {"slow", bench_slow, 0},
-    {"replay", bench_replay_skew, 0},  {"replay", bench_replay_slow, 0},
-    {"attack", bench_attack, 1},       {"gamma", bench_gamma, 1},
-    {"isolation", bench_isolation, 1},
+    {"skew", bench_skew, 2, 0},
+    {"balanced", bench_balanced, 2, 0},
+    {"slices", bench_slices, 2, 0},
+    {"slow", bench_slow, 2, 0},
+    {"replay", bench_replay, 2, 0},
+    {"replay_slow", bench_replay_slow, 1, 0},
+    {"attack", bench_attack, 2, 1},
+    {"gamma", bench_gamma, 2, 1},
+    {"isolation", bench_isolation, 2, 1},
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
 
@@ -117,7 +122,7 @@ static moerun_status parse_options(bench_options *o, int argc, char **argv) {
                        .experts = 64,
                        .hidden_width = 512,
                        .expert_width = 1024,
-                       .guests = 8};
+                       .guests = -1};
   for (int i = 1; i < argc; i += 2) {
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
       o->help = 1;
@@ -132,7 +137,7 @@ static moerun_status parse_options(bench_options *o, int argc, char **argv) {
                  "--model: expected together with --text");
   MOERUN_REQUIRE(known, MOERUN_ERR_INVALID,
                  "--case: expected skew, balanced, slices, slow, replay, "
-                 "attack, gamma or isolation, found %s",
+                 "replay_slow, attack, gamma or isolation, found %s",
                  o->case_name);
 done:
   return status;
@@ -194,15 +199,19 @@ static moerun_status print_head(bench *b) {
   moerun_status status = MOERUN_OK;
   const bench_options *o = &b->options;
   char host[256] = "";
+  char guests[32] = "the usual";
+  if (o->guests >= 0) {
+    (void)snprintf(guests, sizeof guests, "%lld", (long long)o->guests);
+  }
   (void)gethostname(host, sizeof host - 1);
   (void)printf("# moerun %d.%d.%d, balance, %d ranks, %ld cores, load average "
                "%.2f; %lld tokens a rank, %lld experts, H %lld, F %lld, BF16 "
-               "weights, room for %lld guests; medians of %lld turns\n",
+               "weights, room for %s guests; medians of %lld turns\n",
                MOERUN_VERSION_MAJOR, MOERUN_VERSION_MINOR, MOERUN_VERSION_PATCH,
                b->comm->size, sysconf(_SC_NPROCESSORS_ONLN), load_average(),
                (long long)o->tokens, (long long)o->experts,
-               (long long)o->hidden_width, (long long)o->expert_width,
-               (long long)o->guests, (long long)o->repetitions);
+               (long long)o->hidden_width, (long long)o->expert_width, guests,
+               (long long)o->repetitions);
   MOERUN_TRY(moerun__text_print(
       &b->json,
       "{\n  \"benchmark\": \"balance\",\n  \"schema\": 1,\n"
@@ -242,8 +251,6 @@ done:
 static moerun_status run(bench *b) {
   moerun_status status = MOERUN_OK;
   const char *name = b->options.case_name;
-  MOERUN_REQUIRE(b->comm->size >= 2, MOERUN_ERR_INVALID,
-                 "expected at least 2 ranks, found %d", b->comm->size);
   if (b->comm->rank == 0) MOERUN_TRY(print_head(b));
   for (int i = 0; i < NUM_CASES; i++) {
     if (name != NULL && strcmp(name, cases[i].name) != 0) continue;
@@ -254,6 +261,9 @@ static moerun_status run(bench *b) {
       }
       continue;
     }
+    MOERUN_REQUIRE(b->comm->size >= cases[i].least_ranks, MOERUN_ERR_INVALID,
+                   "%s: expected at least %d ranks, found %d", cases[i].name,
+                   cases[i].least_ranks, b->comm->size);
     MOERUN_TRY(cases[i].run(b));
   }
   MOERUN_TRY(write_files(b));

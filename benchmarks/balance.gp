@@ -68,7 +68,7 @@ do for [k = 2:4:2] {
   set title k == 2 ? 'last rank 4 times slow from step 10 on' : 'by turns of 10 steps'
   plot steps index k using 1:2 with lines lw 1 lc rgb '#969696' title 'plain', \
        '' index k using 1:3 with lines lw 2 lc rgb '#2171b5' title 'auto', \
-       '' index k using 1:4 with lines lw 1 lc rgb '#cb181d' title 'oracle'
+       '' index k using 1:4 with lines lw 1 lc rgb '#cb181d' title 'all ranks end at once'
 }
 unset multiplot
 

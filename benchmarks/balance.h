@@ -17,7 +17,8 @@ typedef struct bench_options {
   int64_t experts;       /* of skew, balanced */
   int64_t hidden_width;  /* H */
   int64_t expert_width;  /* F */
-  int64_t guests;        /* of other ranks' experts, room on each */
+  int64_t guests;        /* of other ranks' experts, room on each; -1: as much
+                            as sessions take by default                      */
   int64_t batches;       /* of the text at most, gamma and isolation; 0: all */
   int64_t weight_rows;   /* of replay; 0: measured */
   const char *model;  /* of attack, gamma, isolation; NULL: they are left out */
@@ -180,7 +181,7 @@ moerun_status bench_skew(bench *b);
 moerun_status bench_balanced(bench *b);
 moerun_status bench_slices(bench *b);
 moerun_status bench_slow(bench *b);
-moerun_status bench_replay_skew(bench *b);
+moerun_status bench_replay(bench *b);
 moerun_status bench_replay_slow(bench *b);
 moerun_status bench_attack(bench *b);
 moerun_status bench_gamma(bench *b);

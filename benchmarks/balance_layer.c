@@ -113,11 +113,13 @@ moerun_status bench_layer_session(moerun_session **out, bench *b,
                            config->hidden_width) +
       moerun__weight_bytes(MOERUN_DTYPE_BF16, config->hidden_width,
                            config->expert_width);
+  const int64_t guests = b->options.guests;
   const moerun_session_options options = {
       .max_tokens = layer->tokens,
       .balance = balance,
-      .guest_bytes =
-          b->options.guests > 0 ? b->options.guests * (int64_t)bytes : -1,
+      .guest_bytes = guests == 0  ? -1
+                     : guests < 0 ? 0
+                                  : guests * (int64_t)bytes,
       .slice_bytes = slice_bytes};
   const moerun__session_extra extra = {.faults = faults};
   return moerun__session_create_with(out, layer->model, &options, &extra);

@@ -1,19 +1,17 @@
-/* replay: what the same plans and speeds would do with more ranks than there
+/* replay: what the same plans would do with more ranks than there
  * are cores here. No ranks run: the routing of skew is drawn for R ranks and
  * goes through moerun__plan_solve; a rank then needs the measured time for each
  * expert called and each row, and the weights of an expert the measured time of
  * the link between two ranks here. A rank sends and receives one expert after
  * another, those that it sends on when they have come, and rows of a guest wait
  * for its weights. Gate, dispatch and combine are left out: they are the same
- * with and without balancing, so all ratios are those of the expert stage.
- *
- * The speeds are replayed as tests/unit/test_speed.c does: rows that any rank
- * can compute, one rank slow, and each reading off by up to 5 % at random. */
+ * with and without balancing, so all ratios are those of the expert stage. */
 #include "benchmarks/balance.h"
 
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/base/timer.h"
+#include "support/slow_ranks.h"
 
 #include <string.h>
 
@@ -23,11 +21,6 @@ enum {
   MOST_RANKS = 64,
   MOST_MOVES = 4 * EXPERTS,
   DRAW_SEED = 21,
-  NOISE_SEED = 22,
-  STEPS = 400,
-  FROM = 50,
-  SETTLED = 4,
-  SLOW_ROWS = 4096, /* of each rank and step */
 };
 
 static const int32_t rank_counts[] = {4, 8, 16, 32, 64};
@@ -90,11 +83,15 @@ static void lay_out(replay *r, moerun__arena *arena, int32_t R,
 static moerun_status set_up(replay *r, const bench *b, int32_t R) {
   moerun_status status = MOERUN_OK;
   moerun__arena arena = {NULL, 0};
+  const int32_t guests =
+      b->options.guests >= 0
+          ? (int32_t)b->options.guests
+          : slow_default_guests(R, EXPERTS) + MOERUN_SHARED_GUESTS;
   MOERUN_TRY(moerun_placement_create_block(&r->placement, 1, EXPERTS, R));
-  lay_out(r, &arena, R, (int32_t)b->options.guests);
+  lay_out(r, &arena, R, guests);
   MOERUN_TRY(moerun__alloc(&r->block, arena.used, 1));
   arena = (moerun__arena){r->block, 0};
-  lay_out(r, &arena, R, (int32_t)b->options.guests);
+  lay_out(r, &arena, R, guests);
   moerun__guest_table_clear(&r->guests);
 done:
   return status;
@@ -214,7 +211,7 @@ static moerun_status replay_routing(bench *b, replay *r,
   return bench_line(b, label, replay_names, values, REPLAY_NAMES);
 }
 
-moerun_status bench_replay_skew(bench *b) {
+moerun_status bench_replay(bench *b) {
   moerun_status status = MOERUN_OK;
   static const double share[] = {0.3, 0.5, 0.8, 0.95};
   static const int32_t hot[] = {1, 4, 16};
@@ -241,96 +238,5 @@ moerun_status bench_replay_skew(bench *b) {
   MOERUN_TRY(bench_list_end(b));
 done:
   tear_down(&r);
-  return status;
-}
-
-/* ---- Slow ranks -------------------------------------------------------------------- */
-
-/* Rank 0 is slow by `factor` from step FROM on, by turns of `flap` if not 0. */
-typedef struct slowness {
-  const char *name;
-  double factor;
-  int flap;
-} slowness;
-
-static double slow_at(const slowness *slow, int32_t rank, int step) {
-  if (rank != 0 || step < FROM) return 1;
-  const int off = slow->flap > 0 && (step - FROM) / slow->flap % 2 != 0;
-  return off ? 1 : slow->factor;
-}
-
-typedef struct simulation {
-  moerun__speed speed[MOST_RANKS];
-  int32_t applied[MOST_RANKS];
-  double even[STEPS]; /* step times over those of the true speeds */
-  double found[STEPS];
-} simulation;
-
-static void simulate_step(simulation *sim, const slowness *slow, int32_t R,
-                          int step) {
-  int64_t share[MOST_RANKS];
-  int32_t fastest = sim->speed[0].applied;
-  double rate = 0;
-  double end = 0;
-  for (int32_t r = 1; r < R; r++) {
-    if (sim->speed[r].applied > fastest) fastest = sim->speed[r].applied;
-  }
-  for (int32_t r = 0; r < R; r++) {
-    sim->applied[r] = moerun__plan_speed(fastest - sim->speed[r].applied);
-    rate += 1 / slow_at(slow, r, step);
-  }
-  moerun__plan_shares(share, (int64_t)SLOW_ROWS * R, sim->applied, R);
-  for (int32_t r = 0; r < R; r++) {
-    const double uniform =
-        moerun__uniform(NOISE_SEED, (uint64_t)r, (uint64_t)step);
-    const double factor = slow_at(slow, r, step) * (0.95 + 0.1 * uniform);
-    const double taken = (double)share[r] * factor;
-    if (taken > end) end = taken;
-    moerun__speed_add(&sim->speed[r], share[r], 1,
-                      factor *
-                          moerun__speed_expected(&sim->speed[r], share[r]));
-    moerun__speed_step(&sim->speed[r]);
-  }
-  const double best = SLOW_ROWS * R / rate;
-  sim->even[step] = SLOW_ROWS * slow_at(slow, 0, step) / best;
-  sim->found[step] = end / best;
-}
-
-static const char *const slow_names[] = {"ranks", "plain", "mean", "p99",
-                                         "changes"};
-enum { SLOW_NAMES = sizeof slow_names / sizeof *slow_names };
-
-moerun_status bench_replay_slow(bench *b) {
-  moerun_status status = MOERUN_OK;
-  static const slowness scenarios[] = {
-      {"2x", 2, 0}, {"4x", 4, 0}, {"8x", 8, 0}, {"4x,flap", 4, 10}};
-  static simulation sim;
-  MOERUN_TRY(bench_list_begin(b, "replay_slow"));
-  bench_heading(b, slow_names, SLOW_NAMES);
-  for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
-    for (int k = 0; k < COUNTS; k++) {
-      const int32_t R = rank_counts[k];
-      int64_t changes = 0;
-      for (int32_t r = 0; r < R; r++) {
-        moerun__speed_expect(&sim.speed[r], 1e-5, 256e-5, 256);
-      }
-      for (int step = 0; step < STEPS; step++) {
-        simulate_step(&sim, &scenarios[i], R, step);
-      }
-      for (int32_t r = 0; r < R; r++) {
-        changes += sim.speed[r].changes;
-      }
-      const int first = FROM + SETTLED;
-      const double values[SLOW_NAMES] = {
-          R, bench_mean(sim.even + first, STEPS - first),
-          bench_mean(sim.found + first, STEPS - first),
-          bench_quantile(sim.found + first, STEPS - first, 0.99),
-          (double)changes};
-      MOERUN_TRY(
-          bench_line(b, scenarios[i].name, slow_names, values, SLOW_NAMES));
-    }
-  }
-  MOERUN_TRY(bench_list_end(b));
-done:
   return status;
 }

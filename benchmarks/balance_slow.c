@@ -1,26 +1,28 @@
 /* slow: the last of the ranks computes every product several times, by the
- * clock, so that nobody is told of it. Three sessions take turns step by step:
- * without balancing; with it; and the oracle, which balances by speeds that are
- * right in every step because they are written where the estimate would be.
- * The routing is even and the same in all steps. What the oracle loses against
- * ranks that all end at once is the plan's doing, what auto loses against the
- * oracle is the estimate's. */
+ * clock, so that nobody is told of it. Two sessions take turns step by step,
+ * without balancing and with it; the routing is even and the same in all steps.
+ *
+ * Balancing is judged by the true optimum: all ranks end at once. It follows from
+ * the times without balancing alone. Of a step of t0 seconds before the slowness
+ * and t1 with it, (t1 - t0) / (factor - 1) are experts; these are shared by
+ * speed, the rest stays. How plans are made has no part in it. */
 #include "benchmarks/balance.h"
 
 #include "runtime/base/memory.h"
+#include "support/slow_ranks.h"
 
-#include <math.h>
 #include <string.h>
 
 enum {
   PLAIN,
   AUTO,
-  ORACLE,
   WAYS,
-  EXPERTS = 16, /* a rank then has few experts with many rows each */
-  FROM = 10,    /* first slow step; the first readings are over */
-  SETTLED = 4,  /* steps in which slowness may be found */
+  FROM = 10,   /* first slow step */
+  WARM = 2,    /* steps before that which are not timed */
+  SETTLED = 4, /* steps in which slowness may be found */
 };
+
+static const int32_t expert_counts[] = {16, 64};
 
 typedef struct slowness {
   const char *name;
@@ -43,22 +45,12 @@ typedef struct slow {
 
 /* ---- Series -------------------------------------------------------------------- */
 
-/* Speeds of this step, and nothing that an estimate could be made of. */
-static void tell_oracle(slow *s, int64_t step) {
-  const int32_t rank = s->layer.comm->rank;
-  const int32_t compute = moerun__faults_at(&s->faults, rank, step).compute;
-  const double logarithm = -log2((double)compute) * MOERUN_SPEED_OCTAVE;
-  s->session[ORACLE]->moe.speed =
-      (moerun__speed){.last = 1, .applied = (int32_t)lround(logarithm)};
-}
-
 static moerun_status run_series(bench *b, slow *s) {
   moerun_status status = MOERUN_OK;
   const int64_t n = b->options.steps;
   for (int64_t i = 0; i < n; i++) {
     for (int turn = 0; turn < WAYS; turn++) {
       const int way = (int)((i + turn) % WAYS);
-      tell_oracle(s, i);
       MOERUN_TRY(bench_layer_time(&s->seconds[way * n + i], &s->layer,
                                   s->session[way], s->layer.tokens));
     }
@@ -67,72 +59,97 @@ done:
   return status;
 }
 
-static moerun_status write_series(bench *b, const slow *s, const char *name) {
+/* ---- The optimum ---------------------------------------------------------------- */
+
+static int is_slow(const slow *s, int64_t step) {
+  return moerun__faults_at(&s->faults, s->layer.comm->size - 1, step).compute >
+         1;
+}
+
+/* Of the plain steps from `first` on in which the last rank is slow or not. */
+static double median_plain(const slow *s, int64_t first, int64_t end,
+                           int slow_ones) {
+  int64_t count = 0;
+  for (int64_t i = first; i < end; i++) {
+    if (is_slow(s, i) == slow_ones) s->sorted[count++] = s->seconds[i];
+  }
+  return count > 0 ? bench_quantile(s->sorted, count, 0.5) : 0;
+}
+
+/* best[0]: of a step in which no rank is slow; best[1]: the last one is. */
+static void find_optimum(double best[2], const slow *s, int64_t steps,
+                         int32_t factor) {
+  double slow_by[SLOW_MAX_RANKS];
+  const int32_t R = s->layer.comm->size;
+  best[0] = factor > 1 ? median_plain(s, WARM, FROM, 0)
+                       : median_plain(s, FROM + SETTLED, steps, 0);
+  best[1] = best[0];
+  if (factor <= 1) return;
+  const double plain = median_plain(s, FROM + SETTLED, steps, 1);
+  const double experts = (plain - best[0]) / (factor - 1);
+  for (int32_t r = 0; r < R; r++) {
+    slow_by[r] = r == R - 1 ? factor : 1;
+  }
+  best[1] += slow_optimum(experts * R, slow_by, R) - experts;
+}
+
+/* ---- Scenarios -------------------------------------------------------------------- */
+
+static moerun_status write_series(bench *b, const slow *s, const char *name,
+                                  const double best[2]) {
   moerun_status status = MOERUN_OK;
   const int64_t n = b->options.steps;
   if (b->comm->rank != 0) goto done;
-  MOERUN_TRY(moerun__text_print(&b->series,
-                                "%s# %s\n# step plain_ms auto_ms oracle_ms\n",
-                                b->series.count > 0 ? "\n\n" : "", name));
+  MOERUN_TRY(moerun__text_print(
+      &b->series, "%s# %s, %d experts\n# step plain_ms auto_ms best_ms\n",
+      b->series.count > 0 ? "\n\n" : "", name,
+      s->layer.model->config.num_experts));
   for (int64_t i = 0; i < n; i++) {
     MOERUN_TRY(moerun__text_print(
         &b->series, "%lld %.3f %.3f %.3f\n", (long long)i, 1e3 * s->seconds[i],
-        1e3 * s->seconds[n + i], 1e3 * s->seconds[2 * n + i]));
+        1e3 * s->seconds[n + i], 1e3 * best[is_slow(s, i)]));
   }
 done:
   return status;
 }
 
-/* ---- Scenarios -------------------------------------------------------------------- */
-
 static const char *const slow_names[] = {
-    "plain_ms",  "auto_ms",  "oracle_ms", "mean",    "p99",  "plain_x",
-    "peak_auto", "peak_orc", "changes",   "experts", "least"};
+    "experts", "plain_ms", "auto_ms", "best_ms", "mean", "p99",
+    "least",   "plain_x",  "best_x",  "changes", "sent"};
 enum { SLOW_NAMES = sizeof slow_names / sizeof *slow_names };
-
-/* Time of the rank that would end last over that of ranks which all end at
- * once, mean over the settled steps: by the plan's own account. */
-static double planned_over_best(const moerun_session *session, int64_t steps) {
-  int64_t sum = 0;
-  int64_t count = 0;
-  for (int64_t i = FROM + SETTLED; i < steps; i++) {
-    const moerun__ledger_entry *step = &session->moe.ledger.steps[i];
-    sum += step->time_planned;
-    count += step->plans;
-  }
-  return 1e-3 * (double)sum / (double)count;
-}
 
 static moerun_status report(bench *b, slow *s, const slowness *scenario) {
   moerun_status status = MOERUN_OK;
   const int64_t n = b->options.steps;
   const int64_t first = FROM + SETTLED;
-  double mean[WAYS];
-  double p99[WAYS];
-  double least[WAYS];
+  double best[2];
+  double best_sum = 0;
   int64_t changes = s->session[AUTO]->moe.speed.changes;
-  int64_t experts = s->session[AUTO]->stats.weights_out;
-  MOERUN_TRY(write_series(b, s, scenario->name));
+  int64_t sent = s->session[AUTO]->stats.weights_out;
+  find_optimum(best, s, n, scenario->compute);
+  MOERUN_TRY(write_series(b, s, scenario->name, best));
   MOERUN_TRY(bench_sum(&changes, s->layer.comm));
-  MOERUN_TRY(bench_sum(&experts, s->layer.comm));
-  for (int way = 0; way < WAYS; way++) {
-    memcpy(s->sorted, s->seconds + way * n + first,
-           (size_t)(n - first) * sizeof *s->sorted);
-    mean[way] = bench_mean(s->sorted, n - first);
-    p99[way] = bench_quantile(s->sorted, n - first, 0.99);
-    least[way] = bench_quantile(s->sorted, n - first, 0.1);
+  MOERUN_TRY(bench_sum(&sent, s->layer.comm));
+  const double *plain = s->seconds + PLAIN * n;
+  const double *balanced = s->seconds + AUTO * n;
+  for (int64_t i = first; i < n; i++) {
+    best_sum += best[is_slow(s, i)];
+    s->sorted[i - first] = balanced[i] / best[is_slow(s, i)];
   }
-  const double values[SLOW_NAMES] = {1e3 * mean[PLAIN],
-                                     1e3 * mean[AUTO],
-                                     1e3 * mean[ORACLE],
-                                     mean[AUTO] / mean[ORACLE],
-                                     p99[AUTO] / p99[ORACLE],
-                                     mean[PLAIN] / mean[AUTO],
-                                     planned_over_best(s->session[AUTO], n),
-                                     planned_over_best(s->session[ORACLE], n),
+  const double plain_mean = bench_mean(plain + first, n - first);
+  const double mean = bench_mean(balanced + first, n - first);
+  const double best_mean = best_sum / (double)(n - first);
+  const double values[SLOW_NAMES] = {s->layer.model->config.num_experts,
+                                     1e3 * plain_mean,
+                                     1e3 * mean,
+                                     1e3 * best_mean,
+                                     mean / best_mean,
+                                     bench_quantile(s->sorted, n - first, 0.99),
+                                     bench_quantile(s->sorted, n - first, 0.1),
+                                     plain_mean / mean,
+                                     plain_mean / best_mean,
                                      (double)changes,
-                                     (double)experts,
-                                     least[AUTO] / least[ORACLE]};
+                                     (double)sent};
   MOERUN_TRY(bench_line(b, scenario->name, slow_names, values, SLOW_NAMES));
 done:
   return status;
@@ -140,8 +157,8 @@ done:
 
 static moerun_status run_scenario(bench *b, slow *s, const slowness *scenario) {
   moerun_status status = MOERUN_OK;
-  static const moerun_balance balance[WAYS] = {
-      MOERUN_BALANCE_OFF, MOERUN_BALANCE_AUTO, MOERUN_BALANCE_AUTO};
+  static const moerun_balance balance[WAYS] = {MOERUN_BALANCE_OFF,
+                                               MOERUN_BALANCE_AUTO};
   char fault[128];
   (void)snprintf(fault, sizeof fault, "rank=%d,compute=%dx,from=%d,flap=%d",
                  s->layer.comm->size - 1, scenario->compute, FROM,
@@ -161,25 +178,38 @@ done:
   return status;
 }
 
-moerun_status bench_slow(bench *b) {
+static moerun_status run_scenarios(bench *b, slow *s, int32_t experts) {
   moerun_status status = MOERUN_OK;
   static const bench_routing even = {0};
+  MOERUN_TRY(bench_layer_create(&s->layer, b, experts));
+  bench_layer_steer(&s->layer, &even);
+  for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+    MOERUN_TRY(run_scenario(b, s, &scenarios[i]));
+  }
+done:
+  bench_layer_destroy(&s->layer);
+  memset(&s->layer, 0, sizeof s->layer);
+  return status;
+}
+
+moerun_status bench_slow(bench *b) {
+  moerun_status status = MOERUN_OK;
   const size_t n = (size_t)b->options.steps;
   slow s;
   memset(&s, 0, sizeof s);
-  MOERUN_TRY(bench_layer_create(&s.layer, b, EXPERTS));
+  MOERUN_REQUIRE(b->comm->size <= SLOW_MAX_RANKS, MOERUN_ERR_INVALID,
+                 "slow: expected at most %d ranks, found %d", SLOW_MAX_RANKS,
+                 b->comm->size);
   MOERUN_TRY(moerun__alloc(&s.seconds, WAYS * n, sizeof *s.seconds));
   MOERUN_TRY(moerun__alloc(&s.sorted, n, sizeof *s.sorted));
-  bench_layer_steer(&s.layer, &even);
   MOERUN_TRY(bench_list_begin(b, "slow"));
   bench_heading(b, slow_names, SLOW_NAMES);
-  for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
-    MOERUN_TRY(run_scenario(b, &s, &scenarios[i]));
+  for (size_t i = 0; i < sizeof expert_counts / sizeof *expert_counts; i++) {
+    MOERUN_TRY(run_scenarios(b, &s, expert_counts[i]));
   }
   MOERUN_TRY(bench_list_end(b));
 done:
   moerun__free(s.seconds);
   moerun__free(s.sorted);
-  bench_layer_destroy(&s.layer);
   return status;
 }

@@ -66,7 +66,7 @@ typedef struct slow_times {
   double end;       /* as planned */
   double best;      /* the optimum */
   double best_held; /* no plan ends sooner with so much memory for guests */
-  double seconds;   /* that the plan took to make */
+  double seconds;   /* of the processor, that the plan took to make */
   int32_t sends;
 } slow_times;
 
@@ -273,9 +273,9 @@ static inline void slow_ranks_step(slow_ranks *w, slow_times *times) {
   for (int32_t layer = 0; layer < SLOW_LAYERS; layer++) {
     const double total = slow__draw(w, layer);
     slow_times *t = &times[layer];
-    *t = (slow_times){.seconds = -moerun__now()};
+    *t = (slow_times){.seconds = -moerun__thread_seconds()};
     moerun__plan_solve(&w->plan, &w->guests, &w->demand, &w->options);
-    t->seconds += moerun__now();
+    t->seconds += moerun__thread_seconds();
     for (int32_t r = 0; r < w->of.ranks; r++) {
       t->plain =
           slow__later(t->plain, (double)w->plan.before[r] * w->slowness[r]);
