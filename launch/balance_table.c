@@ -70,9 +70,10 @@ static moerun_status put_uneven(moerun__text *out, const moerun__ledger *ledger,
   return moerun__text_print(
       out,
       ", \"uneven\": {\"plans\": %lld, \"no_room\": %lld, "
-      "\"waiting_ms\": %.6g, \"weights_ms\": %.6g}",
+      "\"waiting_ms\": %.6g, \"no_room_ms\": %.6g, \"weights_ms\": %.6g}",
       (long long)e->uneven, (long long)e->no_room,
-      ms_of(ledger, e->waiting_rows), ms_of(ledger, e->price_rows));
+      ms_of(ledger, e->waiting_rows), ms_of(ledger, e->room_rows),
+      ms_of(ledger, e->price_rows));
 }
 
 static double mass_of(int64_t units) {
@@ -208,22 +209,27 @@ static void print_fact(FILE *stream, const char *label,
   moerun__table_line_print(stream, label, MOERUN_TABLE_INDENT, line);
 }
 
-/* Why ranks waited although rows could have moved. */
+/* Why ranks waited although rows could have moved; means over such plans. */
 static void print_uneven(FILE *stream, const moerun__ledger *ledger,
                          const moerun__ledger_entry *total) {
-  const double plans = (double)total->uneven;
-  if (total->uneven == 0) return;
+  const int64_t dear = total->uneven - total->no_room;
   moerun__table_line line = {0};
-  moerun__table_line_add(&line,
-                         "%lld of %lld layers: weights would take %.3g ms, "
-                         "waiting takes %.3g",
-                         (long long)total->uneven, (long long)total->plans,
-                         ms_of(ledger, total->price_rows) / plans,
-                         ms_of(ledger, total->waiting_rows) / plans);
+  if (total->uneven == 0) return;
+  moerun__table_line_add(&line, "%lld of %lld layers", (long long)total->uneven,
+                         (long long)total->plans);
+  if (dear > 0) {
+    moerun__table_line_add(
+        &line, "; in %lld weights would take %.3g ms, waiting takes %.3g",
+        (long long)dear, ms_of(ledger, total->price_rows) / (double)dear,
+        ms_of(ledger, total->waiting_rows - total->room_rows) / (double)dear);
+  }
   if (total->no_room > 0) {
-    moerun__table_line_add(&line,
-                           "; no room for guests in %lld (--guest-memory)",
-                           (long long)total->no_room);
+    moerun__table_line_add(
+        &line,
+        "; in %lld there was no room for guests (--guest-memory), waiting "
+        "takes %.3g ms",
+        (long long)total->no_room,
+        ms_of(ledger, total->room_rows) / (double)total->no_room);
   }
   print_fact(stream, "uneven", &line);
 }

@@ -73,6 +73,7 @@ static void add_up(moerun__ledger_entry *sum,
   sum->uneven += part->uneven;
   sum->no_room += part->no_room;
   sum->waiting_rows += part->waiting_rows;
+  sum->room_rows += part->room_rows;
   sum->price_rows += part->price_rows;
   sum->kind_changes += part->kind_changes;
   sum->speed_changes += part->speed_changes;
@@ -109,6 +110,18 @@ static void see_experts(moerun__ledger_entry *entry, const moerun__plan *plan,
   }
 }
 
+static void see_obstacle(moerun__ledger_entry *entry,
+                         const moerun__plan_obstacle *obstacle) {
+  entry->uneven = obstacle->waiting_rows > 0;
+  entry->no_room = obstacle->is_room;
+  entry->waiting_rows = obstacle->waiting_rows;
+  if (obstacle->is_room) {
+    entry->room_rows = obstacle->waiting_rows;
+  } else {
+    entry->price_rows = obstacle->weight_rows;
+  }
+}
+
 static void see_plan(moerun__ledger_entry *entry, const moerun__plan *plan,
                      const moerun__plan_bytes *bytes) {
   const moerun__plan_peaks peaks = moerun__plan_peaks_of(plan);
@@ -127,10 +140,7 @@ static void see_plan(moerun__ledger_entry *entry, const moerun__plan *plan,
   for (int32_t m = 0; m < plan->num_moves; m++) {
     entry->rows_moved += plan->moves[m].rows;
   }
-  entry->uneven = plan->obstacle.waiting_rows > 0;
-  entry->no_room = plan->obstacle.is_room;
-  entry->waiting_rows = plan->obstacle.waiting_rows;
-  entry->price_rows = plan->obstacle.weight_rows;
+  see_obstacle(entry, &plan->obstacle);
   entry->weights_sent = plan->num_sends;
   entry->weight_bytes = plan->num_sends * bytes->expert;
   entry->slice_bytes = plan->sliced ? bytes->slices : 0;

@@ -52,7 +52,9 @@ typedef struct moerun__ledger_entry {
                            would wait longer for weights                    */
   int64_t waiting_rows; /* of uneven plans, in rows of the fastest rank: what
                            the last rank takes over its share               */
-  int64_t price_rows;   /* and what the weights would that it lacks         */
+  int64_t room_rows;    /* of that what is waited for want of memory        */
+  int64_t price_rows;   /* where there is memory, what the weights would take
+                           that the last rank lacks                         */
   int64_t kind_changes; /* rows as routed, moved or sliced: not as the layer
                             was in the step before                          */
   int64_t speed_changes; /* ranks that told another speed than the last time */

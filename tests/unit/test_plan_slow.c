@@ -51,7 +51,7 @@ static outcome run(const slow_case *of) {
 typedef void judge(const slow_case *of, const outcome *found);
 
 /* All numbers of ranks, experts and slow ranks, for so many rows and so on. */
-static void run_all(slow_case of, judge *judge) {
+static void run_all(slow_case of, judge *is_right) {
   static const int32_t ranks[] = {2, 4, 8, 16, 64};
   static const int32_t experts[] = {16, 64, 256};
   static const int32_t factors[] = {2, 4, 8};
@@ -66,7 +66,7 @@ static void run_all(slow_case of, judge *judge) {
     of.guests = slow_default_guests(of.ranks, of.experts);
     of.rows = rows > 0 ? rows : 2048 * of.ranks / of.experts;
     const outcome found = run(&of);
-    judge(&of, &found);
+    is_right(&of, &found);
   }
 }
 
