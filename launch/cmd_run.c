@@ -21,6 +21,7 @@
 #include "launch/progress.h"
 #include "launch/signals.h"
 #include "launch/trace_file.h"
+#include "launch/work_left.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
@@ -44,7 +45,7 @@ typedef struct run {
   const moerun__kernels *kernels;
   moerun__faults faults;
   moerun_placement *placement;
-  moerun__cache_need need;
+  moerun__work_left left;  /* the work: rank 0 only */
   moerun__reserve reserve; /* what the session will take */
   moerun_model *model;
   moerun_session *session;
@@ -279,35 +280,12 @@ done:
 
 /* ---- Before the weights ----------------------------------------------------------------------- */
 
-static void print_prediction(const run *r) {
+static void print_prediction(run *r) {
   const char *level = moerun__config_text(r->config, "log_level");
   if (strcmp(level, "info") != 0 && strcmp(level, "debug") != 0) return;
+  moerun__progress_hide(&r->bar);
   (void)fprintf(stderr, "moerun: memory of a rank, predicted\n");
   moerun__prediction_print(stderr, r->predicted, r->comm->size);
-}
-
-/* Of the requests that are not finished. */
-static moerun_status find_need(run *r) {
-  moerun_status status = MOERUN_OK;
-  int32_t *positions = NULL;
-  int64_t left = 0;
-  const int64_t count = moerun__prompts_count(r->prompts);
-  MOERUN_TRY(moerun__alloc(&positions, (size_t)count, sizeof *positions));
-  for (int64_t i = 0; i < count; i++) {
-    const char *id = NULL;
-    if (moerun__results_has(r->results, i) ||
-        moerun__prompts_error(r->prompts, i, &id) != NULL) {
-      continue;
-    }
-    positions[left++] = moerun__prompts_positions(r->prompts, i);
-  }
-  r->need = moerun__cache_need_of(
-      positions, left,
-      moerun__to_int(moerun__config_int(r->config, "max_sequences")),
-      r->comm->size);
-done:
-  moerun__free(positions);
-  return status;
 }
 
 /* Local to a rank; what is wrong with the input is found here. */
@@ -320,11 +298,15 @@ static moerun_status plan(run *r) {
                                   moerun__config_text(r->config, "kernels")));
   MOERUN_TRY(moerun__placement_for(&r->placement, r->config, r->comm->size));
   if (r->comm->rank != 0) goto done;
+  moerun__progress_phase(&r->bar, "reading prompts");
   MOERUN_TRY(open_input(r));
   MOERUN_TRY(open_output(r));
-  MOERUN_TRY(find_need(r));
-  MOERUN_TRY(moerun__predict(&r->predicted, r->config, r->placement, &r->need,
-                             r->is_profile));
+  MOERUN_TRY(moerun__work_left_of(
+      &r->left, r->prompts, r->results,
+      moerun__to_int(moerun__config_int(r->config, "max_sequences")),
+      r->comm->size));
+  MOERUN_TRY(moerun__predict(&r->predicted, r->config, r->placement,
+                             &r->left.need, r->is_profile));
   r->invocation->phase = MOERUN_PHASE_INPUT;
 done:
   return status;
@@ -353,6 +335,10 @@ static moerun_status take_completion(void *context,
                                      const moerun__completion *completion) {
   moerun_status status = MOERUN_OK;
   run *r = context;
+  moerun__progress_ended(
+      &r->bar, completion->num_tokens,
+      moerun__prompts_new_tokens(r->prompts, completion->index));
+  if (r->results_on_stdout) moerun__progress_hide(&r->bar);
   MOERUN_TRY(moerun__results_append(r->results, completion));
   if (r->trace != NULL && completion->finish != MOERUN_FINISH_BROKEN) {
     MOERUN_TRY(moerun__trace_file_append(r->trace, completion));
@@ -363,7 +349,12 @@ done:
 
 static void show_progress(void *context, const moerun__progress *progress) {
   run *r = context;
-  moerun__progress_show(&r->bar, progress);
+  moerun__progress_step(&r->bar, progress);
+}
+
+static void show_loading(void *context, int64_t bytes, int64_t all) {
+  run *r = context;
+  moerun__progress_bytes(&r->bar, bytes, all);
 }
 
 static int is_stop_requested(void *context) {
@@ -382,7 +373,8 @@ static moerun_status find_work(run *r, int *has) {
            moerun__prompts_num_bad(r->prompts) - r->resumed;
   }
   MOERUN_TRY(r->comm->ops->broadcast(r->comm, &left, sizeof left));
-  MOERUN_TRY(r->comm->ops->broadcast(r->comm, &r->need, sizeof r->need));
+  MOERUN_TRY(
+      r->comm->ops->broadcast(r->comm, &r->left.need, sizeof r->left.need));
   *has = left > 0;
 done:
   return status;
@@ -403,12 +395,13 @@ static moerun_status reserve(run *r, const moerun_session_options *options,
 static moerun_status load(run *r) {
   moerun_status status = MOERUN_OK;
   const double began = moerun__now();
+  const moerun__load_watch watch = {r, show_loading};
   moerun_session_options options =
-      moerun__session_options_of(r->config, &r->need);
+      moerun__session_options_of(r->config, &r->left.need);
   moerun__replace_options replace =
       moerun__replace_options_of(r->config, r->placement);
   moerun__session_extra extra = moerun__session_extra_of(
-      r->config, r->placement, &r->need, r->is_profile);
+      r->config, r->placement, &r->left.need, r->is_profile);
   extra.kernels = r->kernels;
   extra.threshold = (int32_t)lround(
       1000 * moerun__config_double(r->config, "balance_threshold"));
@@ -424,10 +417,15 @@ static moerun_status load(run *r) {
   }
   if (r->comm->rank == 0) print_prediction(r);
   MOERUN_TRY(moerun__node_memory_check(r->comm, r->config, r->predicted));
+  moerun__progress_phase(&r->bar, "taking memory");
   MOERUN_TRY(moerun__comm_agree(r->comm, reserve(r, &options, &extra)));
+  moerun__progress_phase(&r->bar,
+                         r->comm->size > 1 ? "rank 0 loads" : "loading");
   MOERUN_TRY(moerun__memory_advise(
-      moerun_model_load(&r->model, r->comm, r->placement, r->model_path, NULL),
+      moerun__model_load_watched(&r->model, r->comm, r->placement,
+                                 r->model_path, &watch),
       "on more ranks each holds fewer experts"));
+  moerun__progress_phase(&r->bar, "measuring how fast ranks are");
   MOERUN_TRY(moerun__memory_advise(
       moerun__session_create_with(&r->session, r->model, &options, &extra),
       "smaller --guest-memory and --slice-memory need less"));
@@ -460,15 +458,14 @@ static moerun_status generate(run *r) {
                                                   is_stop_requested};
   const double began = moerun__now();
   if (is_root) {
-    moerun__progress_begin(&r->bar, moerun__config_text(r->config, "progress"),
-                           moerun__prompts_count(r->prompts),
-                           moerun__results_count(r->results));
+    moerun__progress_run(&r->bar, moerun__prompts_count(r->prompts),
+                         moerun__results_count(r->results), &r->left.work);
   }
   status = moerun__memory_advise(
       moerun__engine_run(r->session, &options, &callbacks, &r->progress,
                          &r->invocation->stopped),
       "smaller --max-sequences and --max-tokens need less");
-  if (is_root) moerun__progress_end(&r->bar);
+  moerun__progress_close(&r->bar);
   r->run_seconds = moerun__now() - began;
   return status;
 }
@@ -541,6 +538,7 @@ done:
 }
 
 static void destroy(run *r) {
+  moerun__progress_close(&r->bar);
   moerun_session_destroy(r->session);
   moerun_model_destroy(r->model);
   moerun__replacer_destroy(r->replacer);
@@ -565,6 +563,7 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation) {
            .comm = invocation->comm,
            .model_path = moerun__config_text(invocation->config, "model"),
            .is_profile = strcmp(invocation->subcommand, "profile") == 0};
+  if (r.comm->rank == 0) moerun__progress_start(&r.bar, r.config);
   MOERUN_TRY(moerun__comm_agree(r.comm, plan(&r)));
   MOERUN_TRY(find_work(&r, &has_work));
   if (has_work) MOERUN_TRY(load(&r));

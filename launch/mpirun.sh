@@ -16,6 +16,13 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
 
+# Open MPI makes a pipe of every rank's stderr: the program is told of the
+# terminal at its other end, and draws for the width of that.
+unset MOERUN_PROGRESS_TERMINAL
+if [ -t 2 ] && terminal=$(tty <&2); then
+  export MOERUN_PROGRESS_TERMINAL="$terminal"
+fi
+
 frame=--------------------------------------------------------------------------
 newline='
 '
@@ -30,10 +37,18 @@ repeats() {
   esac
 }
 
-# Copies lines. One that begins with a carriage return redraws the progress bar
-# in place and loses its line feed. Blocks between two frames are judged whole.
+# Puts a line where the progress line may be drawn, which it takes away first.
+put() {
+  [ -z "$drawn" ] || printf '%s' "$erased"
+  drawn=
+  printf '%s\n' "$1"
+}
+
+# Copies lines. One that begins with a carriage return and ends with the erasing
+# of what is right of it redraws the progress line in place, and loses its line
+# feed. Blocks between two frames are judged whole.
 filter() {
-  held='' num_held=0 said=
+  held='' num_held=0 said='' drawn=''
   while IFS= read -r line || [ -n "$line" ]; do
     if [ -z "$held" ] && [ "$line" = $frame ]; then
       held=$line num_held=1
@@ -41,26 +56,33 @@ filter() {
     elif [ -n "$held" ]; then
       held=$held$newline$line num_held=$((num_held + 1))
       if [ "$line" = $frame ] || [ $num_held -gt 40 ]; then
-        [ -n "$said" ] && repeats || printf '%s\n' "$held"
+        [ -n "$said" ] && repeats || put "$held"
         held=
       fi
       continue
     fi
     case $line in
-    "$return"*) printf '%s' "$line" ;;
+    "$return"*"$erase")
+      drawn=1
+      [ "$line" != "$erased" ] || drawn=
+      printf '%s' "$line"
+      ;;
     *' sent help message help-mpi-api.txt / mpi-abort' | \
       *'Set MCA parameter "orte_base_help_aggregate" to 0 to see all help '*)
-      [ -n "$said" ] || printf '%s\n' "$line"
+      [ -n "$said" ] || put "$line"
       ;;
     *)
-      case $line in moerun:*) said=1 ;; esac
-      printf '%s\n' "$line"
+      case ${line##*"$erase"} in moerun:*) said=1 ;; esac
+      put "$line"
       ;;
     esac
   done
-  [ -z "$held" ] || printf '%s\n' "$held"
+  [ -z "$held" ] || put "$held"
+  [ -z "$drawn" ] || printf '%s' "$erased"
 }
 return=$(printf '\r')
+erase=$(printf '\033[K')
+erased=$return$erase
 
 folder=$(mktemp -d) && mkfifo "$folder/said" || exit 1
 (

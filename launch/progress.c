@@ -1,96 +1,278 @@
+/* Where stderr is a terminal, its width is asked for at each redraw, so that
+ * the line follows a window that changes its size. The last column stays free:
+ * some terminals wrap when it is filled.
+ *
+ * mpirun makes a pipe of a rank's stderr. launch/mpirun.sh knows the terminal at
+ * the other end and names it (--progress-terminal); a rank on the same machine
+ * can ask that for its width. Any other pipe or file gets plain lines, after 10
+ * seconds and then after twice as long each time, so that the logs of long jobs
+ * stay short.
+ *
+ * Log lines take the redrawn line away first; it comes back with the next
+ * redraw. */
 #include "launch/progress.h"
 
+#include "runtime/base/log.h"
 #include "runtime/base/timer.h"
 
-#include <stdio.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { WIDTH = 8, LINE_BYTES = 256 };
-static const double bar_interval_s = 0.1;
-static const double line_interval_s = 10.0;
+enum { LINE_BYTES = 512, COLUMNS = 80, FEWEST_COLUMNS = 20 };
+static const double redraw_s = 0.1;
+static const double first_line_s = 10;
+static const double rarest_line_s = 300;
+static const double bytes_memory_s = 20;
+static const double settled_s = 0.5;
 
-void moerun__progress_begin(moerun__progress_bar *bar, const char *choice,
-                            int64_t total, int64_t resumed) {
-  *bar = (moerun__progress_bar){.total = total, .resumed = resumed};
-  const int is_terminal = isatty(STDERR_FILENO);
-  if (strcmp(choice, "off") == 0) {
-    bar->mode = MOERUN_PROGRESS_OFF;
-  } else if (strcmp(choice, "on") == 0 || is_terminal) {
+/* The bar that is on the terminal now, for lines that come between. */
+static moerun__progress_bar *drawn;
+
+static void take_away(void) {
+  moerun__progress_bar *bar = drawn;
+  if (bar == NULL) return;
+  drawn = NULL;
+  (void)fprintf(bar->stream, "\r\033[K%s", bar->feeds_line ? "\n" : "");
+  (void)fflush(bar->stream);
+}
+
+/* ---- The terminal ------------------------------------------------------------------ */
+
+static int is_pipe(int file) {
+  struct stat found;
+  return fstat(file, &found) == 0 &&
+         (S_ISFIFO(found.st_mode) || S_ISSOCK(found.st_mode));
+}
+
+static int columns_of_terminal(int file) {
+  struct winsize size;
+  if (file < 0 || ioctl(file, TIOCGWINSZ, &size) != 0) return 0;
+  return size.ws_col;
+}
+
+/* Columns that a redrawn line may take. */
+static int columns_of(const moerun__progress_bar *bar) {
+  int columns = columns_of_terminal(fileno(bar->stream));
+  if (columns <= 0) columns = columns_of_terminal(bar->terminal);
+  if (columns <= 0) {
+    const char *said = moerun__config_environment("COLUMNS");
+    const long number = said != NULL ? strtol(said, NULL, 10) : 0;
+    columns = number > 0 && number < 10000 ? (int)number : COLUMNS;
+  }
+  return (columns < FEWEST_COLUMNS ? FEWEST_COLUMNS : columns) - 1;
+}
+
+void moerun__progress_open(moerun__progress_bar *bar,
+                           const moerun__progress_options *options) {
+  *bar = (moerun__progress_bar){
+      .stream = options->stream != NULL ? options->stream : stderr,
+      .clock = options->clock != NULL ? options->clock : moerun__now,
+      .terminal = -1,
+      .phase = "",
+      .interval = first_line_s};
+  const int file = fileno(bar->stream);
+  const int is_terminal = isatty(file);
+  const int ends_at_one =
+      !is_terminal && options->terminal[0] != '\0' && is_pipe(file);
+  if (strcmp(options->choice, "off") == 0) return;
+  bar->mode = MOERUN_PROGRESS_LINES;
+  if (strcmp(options->choice, "on") == 0 || is_terminal || ends_at_one) {
     bar->mode = MOERUN_PROGRESS_BAR;
-  } else {
-    bar->mode = MOERUN_PROGRESS_LINES;
   }
-  bar->began = moerun__now();
-  bar->drawn = bar->began;
-}
-
-/* Rows per second, 0 before there are any; no digits that nobody reads. */
-static void print_rate(char out[16], int64_t rows, double seconds) {
-  const double rate = seconds > 0 ? (double)rows / seconds : 0;
-  (void)snprintf(out, 16, rate < 99.95 ? "%.1f" : "%.0f", rate);
-}
-
-void moerun__progress_print(char *out, size_t room,
-                            const moerun__progress_bar *bar,
-                            const moerun__progress *progress, double now) {
-  const int64_t finished = bar->resumed + progress->finished;
-  const int64_t left = bar->total - finished;
-  char remaining[32] = "--:--";
-  char prefill[16];
-  char decode[16];
-  if (progress->finished > 0) {
-    /* From the requests of this run, not those that were there before. */
-    const double seconds =
-        (now - bar->began) * (double)left / (double)progress->finished;
-    const long whole = seconds < 3.6e8 ? (long)seconds : 360000000L;
-    (void)snprintf(remaining, sizeof remaining, "%ld:%02ld:%02ld", whole / 3600,
-                   whole / 60 % 60, whole % 60);
+  bar->feeds_line = ends_at_one;
+  if (ends_at_one) {
+    bar->terminal = open(options->terminal, O_RDONLY | O_NOCTTY | O_NONBLOCK);
   }
-  print_rate(prefill, progress->prompt_tokens, progress->prefill_seconds);
-  print_rate(decode, progress->decode_tokens, progress->decode_seconds);
-  (void)snprintf(
-      out, room, "%lld/%lld, prefill %s/s, decode %s/s tokens, left %s",
-      (long long)finished, (long long)bar->total, prefill, decode, remaining);
-  if (!(progress->load > 0)) return;
-  size_t used = strlen(out);
-  (void)snprintf(out + used, room - used,
-                 ", load %.2f>%.2f, idle %.0f%%, last %d",
-                 progress->load_routed, progress->load, 100 * progress->idle,
-                 progress->last_rank);
-  if (progress->dropped == 0) return;
-  used = strlen(out);
-  (void)snprintf(out + used, room - used, ", drop %.1f%%",
-                 100 * (double)progress->dropped / (double)progress->offered);
+  bar->began = bar->clock();
+  bar->shown = bar->began - redraw_s;
+  bar->due = bar->began + first_line_s;
+  moerun__log_set_before(take_away);
 }
 
-void moerun__progress_show(moerun__progress_bar *bar,
-                           const moerun__progress *progress) {
-  char line[LINE_BYTES];
+void moerun__progress_start(moerun__progress_bar *bar,
+                            const moerun__config *config) {
+  const moerun__progress_options options = {
+      .choice = moerun__config_text(config, "progress"),
+      .terminal = moerun__config_text(config, "progress_terminal")};
+  moerun__progress_open(bar, &options);
+}
+
+void moerun__progress_hide(moerun__progress_bar *bar) {
+  if (bar == drawn) take_away();
+}
+
+void moerun__progress_close(moerun__progress_bar *bar) {
   if (bar->mode == MOERUN_PROGRESS_OFF) return;
-  const int is_bar = bar->mode == MOERUN_PROGRESS_BAR;
-  const double now = moerun__now();
-  if (now - bar->drawn < (is_bar ? bar_interval_s : line_interval_s)) return;
-  bar->drawn = now;
-  moerun__progress_print(line, sizeof line, bar, progress, now);
-  if (!is_bar) {
-    (void)fprintf(stderr, "moerun: %s\n", line);
+  take_away();
+  moerun__log_set_before(NULL);
+  if (bar->terminal >= 0) (void)close(bar->terminal);
+  bar->terminal = -1;
+  bar->mode = MOERUN_PROGRESS_OFF;
+}
+
+/* ---- Showing ------------------------------------------------------------------------ */
+
+static int is_due(const moerun__progress_bar *bar, double now) {
+  switch (bar->mode) {
+  case MOERUN_PROGRESS_OFF: break;
+  case MOERUN_PROGRESS_BAR: return now - bar->shown >= redraw_s;
+  case MOERUN_PROGRESS_LINES: return now >= bar->due;
+  }
+  return 0;
+}
+
+static void show(moerun__progress_bar *bar, const moerun__progress_line *line,
+                 double now) {
+  char text[LINE_BYTES];
+  bar->shown = now;
+  if (bar->mode == MOERUN_PROGRESS_LINES) {
+    (void)moerun__progress_fit(text, sizeof text, line, LINE_BYTES);
+    (void)fprintf(bar->stream, "moerun: %s\n", text);
+    bar->interval =
+        2 * bar->interval < rarest_line_s ? 2 * bar->interval : rarest_line_s;
+    bar->due = now + bar->interval;
     return;
   }
-  char blocks[WIDTH + 1];
-  const int64_t finished = bar->resumed + progress->finished;
-  const int full = bar->total > 0 ? (int)(WIDTH * finished / bar->total) : 0;
-  memset(blocks, '.', WIDTH);
-  memset(blocks, '#', (size_t)full);
-  blocks[WIDTH] = '\0';
-  (void)fprintf(stderr, "\r[%s] %s\033[K", blocks, line);
-  (void)fflush(stderr);
+  (void)moerun__progress_fit(text, sizeof text, line, columns_of(bar));
+  (void)fprintf(bar->stream, "\r%s\033[K%s", text, bar->feeds_line ? "\n" : "");
+  (void)fflush(bar->stream);
+  drawn = bar;
 }
 
-void moerun__progress_end(moerun__progress_bar *bar) {
-  if (bar->mode == MOERUN_PROGRESS_BAR) {
-    (void)fputs("\r\033[K", stderr);
-    (void)fflush(stderr);
+/* Bars are of redrawn lines. */
+static void add_bar(moerun__progress_line *line, int order,
+                    const moerun__progress_bar *bar, double part, double all) {
+  if (bar->mode == MOERUN_PROGRESS_LINES) return;
+  moerun__progress_add_bar(line, order, part, all);
+}
+
+/* ---- Phases --------------------------------------------------------------------------- */
+
+static void begin_phase(moerun__progress_bar *bar, const char *phase) {
+  const double now = bar->clock();
+  bar->phase = phase;
+  bar->began = now;
+  bar->heard = now;
+  bar->bytes = 0;
+  bar->recent_bytes = 0;
+  bar->recent_seconds = 0;
+}
+
+void moerun__progress_phase(moerun__progress_bar *bar, const char *phase) {
+  moerun__progress_line line = {0};
+  if (bar->mode == MOERUN_PROGRESS_OFF) return;
+  begin_phase(bar, phase);
+  moerun__progress_add(&line, 0, "%s", phase);
+  /* A terminal is told at once: nothing more may come until it is over. */
+  if (bar->mode == MOERUN_PROGRESS_BAR || is_due(bar, bar->began)) {
+    show(bar, &line, bar->began);
   }
-  bar->mode = MOERUN_PROGRESS_OFF;
+}
+
+void moerun__progress_wait(moerun__progress_bar *bar, double limit_s) {
+  moerun__progress_line line = {0};
+  if (bar->mode == MOERUN_PROGRESS_OFF) return;
+  const double now = bar->clock();
+  if (!is_due(bar, now)) return;
+  moerun__progress_add(&line, 0, "%s", bar->phase);
+  if (limit_s > 0) {
+    moerun__progress_add(&line, 1, "%.0f s of at most %.0f s", now - bar->began,
+                         limit_s);
+  } else {
+    moerun__progress_add(&line, 1, "%.0f s", now - bar->began);
+  }
+  show(bar, &line, now);
+}
+
+/* Recent bytes and seconds: older ones count less. */
+static void hear(moerun__progress_bar *bar, int64_t bytes, double now) {
+  const double elapsed = now - bar->heard;
+  const double kept = exp(-elapsed / bytes_memory_s);
+  bar->recent_bytes = bar->recent_bytes * kept + (double)(bytes - bar->bytes);
+  bar->recent_seconds = bar->recent_seconds * kept + elapsed;
+  bar->bytes = bytes;
+  bar->heard = now;
+}
+
+void moerun__progress_bytes(moerun__progress_bar *bar, int64_t bytes,
+                            int64_t all) {
+  moerun__progress_line line = {0};
+  if (bar->mode == MOERUN_PROGRESS_OFF) return;
+  const double now = bar->clock();
+  hear(bar, bytes, now);
+  if (!is_due(bar, now)) return;
+  add_bar(&line, 2, bar, (double)bytes, (double)all);
+  moerun__progress_add_bytes(&line, 0, bar->phase, bytes, all);
+  if (bar->recent_bytes > 0 && now - bar->began >= settled_s) {
+    const double rate = bar->recent_bytes / bar->recent_seconds;
+    moerun__progress_add(&line, 3, "%.0f MB/s", rate / 1e6);
+    moerun__progress_add_left(&line, 1, (double)(all - bytes) / rate, 0);
+  }
+  show(bar, &line, now);
+}
+
+/* ---- Steps of a run --------------------------------------------------------------------- */
+
+void moerun__progress_run(moerun__progress_bar *bar, int64_t total,
+                          int64_t resumed, const moerun__work *work) {
+  if (bar->mode == MOERUN_PROGRESS_OFF) return;
+  begin_phase(bar, "");
+  bar->total = total;
+  bar->resumed = resumed;
+  moerun__estimate_begin(&bar->estimate, work);
+}
+
+void moerun__progress_ended(moerun__progress_bar *bar, int32_t generated,
+                            int32_t most) {
+  moerun__estimate_ended(&bar->estimate, generated, most);
+}
+
+/* Rows per second; no digits that nobody reads, nothing before there are any. */
+static void add_rate(moerun__progress_line *line, int order, const char *name,
+                     int64_t rows, double seconds) {
+  const double rate = seconds > 0 ? (double)rows / seconds : 0;
+  if (!(rate > 0)) return;
+  moerun__progress_add(line, order, rate < 99.95 ? "%s %.1f/s" : "%s %.0f/s",
+                       name, rate);
+}
+
+void moerun__progress_print(moerun__progress_line *line,
+                            const moerun__progress_bar *bar,
+                            const moerun__progress *p, double now) {
+  const int64_t finished = bar->resumed + p->finished;
+  const double left = moerun__estimate_left(&bar->estimate, now);
+  add_bar(line, 2, bar, (double)finished, (double)bar->total);
+  moerun__progress_add(line, 0, "%lld/%lld", (long long)finished,
+                       (long long)bar->total);
+  if (left >= 0) {
+    moerun__progress_add_left(line, 1, left,
+                              moerun__estimate_is_bound(&bar->estimate));
+  }
+  add_rate(line, 5, "prefill", p->prompt_tokens, p->prefill_seconds);
+  add_rate(line, 3, "decode", p->decode_tokens, p->decode_seconds);
+  if (p->load > 0) {
+    moerun__progress_add(line, 6, "load %.2f>%.2f", p->load_routed, p->load);
+    moerun__progress_add(line, 7, "idle %.0f%%", 100 * p->idle);
+    moerun__progress_add(line, 8, "last %d", p->last_rank);
+  }
+  if (p->dropped > 0) {
+    moerun__progress_add(line, 4, "drop %.1f%%",
+                         100 * (double)p->dropped / (double)p->offered);
+  }
+}
+
+void moerun__progress_step(moerun__progress_bar *bar,
+                           const moerun__progress *progress) {
+  moerun__progress_line line = {0};
+  if (bar->mode == MOERUN_PROGRESS_OFF) return;
+  const double now = bar->clock();
+  moerun__estimate_step(&bar->estimate, progress, now);
+  if (!is_due(bar, now)) return;
+  moerun__progress_print(&line, bar, progress, now);
+  show(bar, &line, now);
 }

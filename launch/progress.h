@@ -1,9 +1,14 @@
-/* How far a run is, on stderr: a bar redrawn in place, or a line now and then
- * where stderr is no terminal. Rank 0 only. */
+/* How far a command is, on stderr: a line redrawn in place on a terminal, or a
+ * plain line now and then, ever more rarely, where stderr is none. One process
+ * shows it (rank 0); at most one is open at a time. */
 #ifndef MOERUN_LAUNCH_PROGRESS_H
 #define MOERUN_LAUNCH_PROGRESS_H
 
-#include "runtime/engine.h"
+#include "launch/estimate.h"
+#include "launch/progress_line.h"
+#include "runtime/base/config.h"
+
+#include <stdio.h>
 
 typedef enum moerun__progress_mode {
   MOERUN_PROGRESS_OFF = 0,
@@ -11,25 +16,69 @@ typedef enum moerun__progress_mode {
   MOERUN_PROGRESS_LINES,
 } moerun__progress_mode;
 
+typedef struct moerun__progress_options {
+  const char *choice; /* "on": redrawn; "off"; "auto": as stderr wants it */
+  const char
+      *terminal; /* that stderr ends at although it is a pipe; "": none */
+  FILE *stream;  /* NULL: stderr */
+  double (*clock)(void); /* NULL: moerun__now */
+} moerun__progress_options;
+
+/* All zero: shows nothing. */
 typedef struct moerun__progress_bar {
   moerun__progress_mode mode;
+  FILE *stream;
+  double (*clock)(void);
+  int terminal;      /* file whose width the line has; -1: none */
+  int feeds_line;    /* after each redraw, for launch/mpirun.sh, which reads by
+                     lines and takes it away */
+  const char *phase; /* what is being done; borrowed */
+  double began;      /* when that began */
+  double shown;      /* when anything was shown last */
+  double interval;   /* lines: to the next one */
+  double due;        /* and when that is */
+  int64_t bytes;     /* of the phase so far, and how fast lately */
+  double recent_bytes;
+  double recent_seconds;
+  double heard;
   int64_t total;   /* requests */
   int64_t resumed; /* of them finished before this run */
-  double began;
-  double drawn; /* when it was last shown */
+  moerun__estimate estimate;
 } moerun__progress_bar;
 
-/* choice: "auto" (a bar on a terminal, else lines), "on" (a bar) or "off". */
-void moerun__progress_begin(moerun__progress_bar *bar, const char *choice,
-                            int64_t total, int64_t resumed);
-/* Shows the progress if the last showing is long enough ago. */
-void moerun__progress_show(moerun__progress_bar *bar,
-                           const moerun__progress *progress);
-/* Takes the bar away. */
-void moerun__progress_end(moerun__progress_bar *bar);
+void moerun__progress_open(moerun__progress_bar *bar,
+                           const moerun__progress_options *options);
+/* The same as the options of a command say. */
+void moerun__progress_start(moerun__progress_bar *bar,
+                            const moerun__config *config);
+/* Takes the line away; may come again, and for a bar that is all zero. */
+void moerun__progress_close(moerun__progress_bar *bar);
 
-/* The line that is shown, at most `room` characters with its NUL. */
-void moerun__progress_print(char *out, size_t room,
+/* Takes the line away for others that are written now; it comes back. */
+void moerun__progress_hide(moerun__progress_bar *bar);
+
+/* What is being waited for from now on, such as "reading prompts". */
+void moerun__progress_phase(moerun__progress_bar *bar, const char *phase);
+/* Shows how long the phase has taken, of limit_s at most if that is > 0. */
+void moerun__progress_wait(moerun__progress_bar *bar, double limit_s);
+/* Shows the phase with so many of all its bytes, how fast they are lately, and
+ * when it ends. */
+void moerun__progress_bytes(moerun__progress_bar *bar, int64_t bytes,
+                            int64_t all);
+
+/* The steps of a run begin: `resumed` of `total` requests are finished already,
+ * and the others need `work`. */
+void moerun__progress_run(moerun__progress_bar *bar, int64_t total,
+                          int64_t resumed, const moerun__work *work);
+/* A request has ended after `generated` of at most `most` tokens. */
+void moerun__progress_ended(moerun__progress_bar *bar, int32_t generated,
+                            int32_t most);
+/* After each step. */
+void moerun__progress_step(moerun__progress_bar *bar,
+                           const moerun__progress *progress);
+
+/* The fields of a step. */
+void moerun__progress_print(moerun__progress_line *line,
                             const moerun__progress_bar *bar,
                             const moerun__progress *progress, double now);
 

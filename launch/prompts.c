@@ -53,6 +53,7 @@ void moerun__prompts_destroy(moerun__prompts *prompts) {
   moerun__free(prompts->offset);
   moerun__free(prompts->digest);
   moerun__free(prompts->positions);
+  moerun__free(prompts->new_tokens);
   moerun__free(prompts);
 }
 
@@ -164,6 +165,8 @@ static moerun_status reserve(moerun__prompts *prompts, size_t count) {
   memset(prompts->bad + old, 0, (room - old) * sizeof *prompts->bad);
   MOERUN_TRY(moerun__resize(&prompts->positions, old, room,
                             sizeof *prompts->positions));
+  MOERUN_TRY(moerun__resize(&prompts->new_tokens, old, room,
+                            sizeof *prompts->new_tokens));
   prompts->room = room;
 done:
   return status;
@@ -183,6 +186,7 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
   }
   prompts->positions[prompts->count] =
       prompt->request.num_prompt + prompt->request.max_new_tokens;
+  prompts->new_tokens[prompts->count] = prompt->request.max_new_tokens;
   prompts->count++;
 done:
   return status;
@@ -215,6 +219,7 @@ moerun_status moerun__prompts_settle(moerun__prompts *prompts,
   prompts->offset[index] = offset;
   prompts->digest[index] = 0;
   prompts->positions[index] = 0;
+  prompts->new_tokens[index] = 0;
   prompts->count++;
 done:
   return status;
@@ -311,6 +316,11 @@ uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {
 int32_t moerun__prompts_positions(const moerun__prompts *prompts,
                                   int64_t index) {
   return prompts->positions[index];
+}
+
+int32_t moerun__prompts_new_tokens(const moerun__prompts *prompts,
+                                   int64_t index) {
+  return prompts->new_tokens[index];
 }
 
 int moerun__prompts_are_scored(const moerun__prompts *prompts) {

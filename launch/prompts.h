@@ -91,6 +91,9 @@ int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
 /* Prompt and generated tokens of request `index` together, at most. */
 int32_t moerun__prompts_positions(const moerun__prompts *prompts,
                                   int64_t index);
+/* Of these, the generated ones. */
+int32_t moerun__prompts_new_tokens(const moerun__prompts *prompts,
+                                   int64_t index);
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index);
 /* Request `index`. ERR_FORMAT if the file is not what it was when opened. */
 moerun_status moerun__prompts_read(const moerun__prompts *prompts,

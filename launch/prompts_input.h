@@ -29,11 +29,12 @@ struct moerun__prompts {
   int64_t count;
   int64_t num_bad;
   int64_t overruled[MOERUN_SETTINGS];
-  size_t room;               /* of the next four */
+  size_t room;               /* of the next five */
   moerun__bad_prompt *bad;   /* [count] NULL, NULL: nothing is wrong */
   int64_t *offset;           /* JSONL: [count + 1] of lines in the file */
   uint64_t *digest;          /* [count] */
   int32_t *positions;        /* [count] of prompt and generation */
+  int32_t *new_tokens;       /* [count] of them generated, at most */
   int file;                  /* JSONL; -1: none */
   int ids_only;              /* JSONL: "prompt" is not allowed */
   moerun__npy_reader *array; /* .npy rows */

@@ -30,6 +30,7 @@ typedef struct model_walk {
   moerun__role embedding; /* whose name the embedding has in the checkpoint */
   int has_both_heads;     /* although config.json says that they are one */
   moerun__weights_digest digest;
+  moerun__reading reading;
 } model_walk;
 
 /* A weight of its own from one to three roles, joined along the outputs. */
@@ -373,6 +374,7 @@ static moerun_status walk_begin(model_walk *walk, moerun__shards **shards,
   walk->reader.config = config;
   walk->reader.shards = *shards;
   walk->reader.counting = 1;
+  walk->reader.reading = &walk->reading;
   resolve_head(walk, config);
   MOERUN_TRY(visit_model(&counted, walk, NULL));
 done:
@@ -445,16 +447,16 @@ done:
   return status;
 }
 
-moerun_status moerun_model_load(moerun_model **out, moerun_comm *comm,
-                                const moerun_placement *placement,
-                                const char *path,
-                                const moerun_model_options *options) {
+static moerun_status load(moerun_model **out, moerun_comm *comm,
+                          const moerun_placement *placement, const char *path,
+                          int32_t moe_only, const moerun__load_watch *watch) {
   moerun_status status = MOERUN_OK;
   moerun_model *model = NULL;
   moerun__shards *shards = NULL;
   model_walk walk = {.placement = placement,
                      .rank = comm->rank,
-                     .moe_only = options != NULL && options->moe_only};
+                     .moe_only = moe_only,
+                     .reading = {.watch = watch}};
   *out = NULL;
   MOERUN_TRY(
       moerun__comm_agree(comm, open_model(&model, &shards, &walk, comm, path)));
@@ -477,6 +479,21 @@ done:
   moerun__shards_destroy(shards);
   moerun_model_destroy(model);
   return status;
+}
+
+moerun_status moerun_model_load(moerun_model **out, moerun_comm *comm,
+                                const moerun_placement *placement,
+                                const char *path,
+                                const moerun_model_options *options) {
+  return load(out, comm, placement, path, options != NULL && options->moe_only,
+              NULL);
+}
+
+moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,
+                                         const moerun_placement *placement,
+                                         const char *path,
+                                         const moerun__load_watch *watch) {
+  return load(out, comm, placement, path, 0, watch);
 }
 
 const moerun__layer *moerun__model_layer(const moerun_model *model,

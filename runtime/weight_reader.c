@@ -200,6 +200,12 @@ static size_t find_nonfinite(const void *elements, moerun__dtype dtype,
   return count;
 }
 
+static void tell(moerun__reading *reading, int64_t bytes) {
+  const moerun__load_watch *watch = reading->watch;
+  reading->done += bytes;
+  if (watch != NULL) watch->told(watch->context, reading->done, reading->all);
+}
+
 /* Rows first_row .. first_row + count - 1 of the tensor into the staging
  * buffer; block by block they are digested and looked at while the processor's
  * cache has them. */
@@ -231,6 +237,7 @@ static moerun_status read_rows(const moerun__weight_reader *reader,
                    (long long)(first_row + element / width),
                    (long long)(element % width));
   }
+  tell(reader->reading, bytes);
 done:
   return status;
 }
@@ -297,7 +304,10 @@ moerun_status moerun__reader_pack(moerun__weight *out,
   const int32_t N = parts->num_outputs;
   const int32_t D = parts->num_inputs;
   *out = (moerun__weight){NULL, parts->dtype, N, D};
-  if (reader->counting) goto done;
+  if (reader->counting) {
+    reader->reading->all += (int64_t)moerun__dtype_bytes(parts->dtype) * N * D;
+    goto done;
+  }
   const size_t bytes = moerun__weight_bytes(parts->dtype, N, D);
   char *start = (char *)panels + index * bytes;
   out->panels = start;
@@ -327,7 +337,10 @@ static moerun_status read_vector(float *out,
   MOERUN_TRY(require(&tensor, reader, role, layer, expert));
   MOERUN_TRY(
       moerun__tensor_check(&dtype, reader->shards, tensor, shape, num_dims));
-  if (reader->counting) goto done;
+  if (reader->counting) {
+    reader->reading->all += (int64_t)moerun__dtype_bytes(dtype) * shape[0];
+    goto done;
+  }
   MOERUN_TRY(read_rows(reader, tensor, dtype, moerun__to_int(shape[0]), 0, 1));
   for (size_t i = 0; i < (size_t)shape[0]; i++) {
     out[i] = moerun__element(reader->staging, dtype, i);

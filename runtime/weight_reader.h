@@ -7,6 +7,7 @@
 
 #include "kernels/kernels.h"
 #include "runtime/arch.h"
+#include "runtime/model.h"
 #include "runtime/shard.h"
 #include "runtime/weights_digest.h"
 
@@ -18,6 +19,13 @@ enum {
   MOERUN_MAX_PARTS = MOERUN_MAX_CONSTANTS,
 };
 
+/* How much is read: counted beforehand, then told after each piece. */
+typedef struct moerun__reading {
+  int64_t all;
+  int64_t done;
+  const moerun__load_watch *watch; /* NULL: nobody listens */
+} moerun__reading;
+
 typedef struct moerun__weight_reader {
   const char *path;                   /* of the checkpoint, for messages */
   const moerun__model_config *config; /* borrowed, as all here */
@@ -25,6 +33,7 @@ typedef struct moerun__weight_reader {
   int counting;
   void *staging; /* [MOERUN_STAGING_BYTES]; NULL when counting */
   size_t bytes;  /* allocated (or counted) so far */
+  moerun__reading *reading;
   /* All that is read is added to this sum, unless it is NULL. */
   uint64_t *digest;
 } moerun__weight_reader;

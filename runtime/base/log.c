@@ -15,6 +15,7 @@ static void to_stderr(moerun__log_level level, const char *line) {
 /* Set once at start, before any object exists. */
 static moerun__log_level current_level = MOERUN_LOG_WARN;
 static moerun__log_callback current_callback = to_stderr;
+static moerun__log_before current_before = NULL;
 static int32_t this_rank = 0;
 static int32_t rank_count = 1;
 
@@ -46,6 +47,10 @@ void moerun__log_set_callback(moerun__log_callback callback) {
   num_remembered = 0;
 }
 
+void moerun__log_set_before(moerun__log_before before) {
+  current_before = before;
+}
+
 void moerun__log(moerun__log_level level, int root_only, const char *format,
                  ...) {
   if (level > current_level || (root_only && this_rank != 0)) return;
@@ -59,5 +64,6 @@ void moerun__log(moerun__log_level level, int root_only, const char *format,
   (void)vsnprintf(line + used, sizeof line - (size_t)used, format, arguments);
   va_end(arguments);
   if (level == MOERUN_LOG_WARN && is_repeated(line)) return;
+  if (current_before != NULL) current_before();
   current_callback(level, line);
 }

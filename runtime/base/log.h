@@ -15,12 +15,15 @@ typedef enum moerun__log_level {
 } moerun__log_level;
 
 typedef void (*moerun__log_callback)(moerun__log_level level, const char *line);
+typedef void (*moerun__log_before)(void);
 
 /* Default: errors and warnings, to stderr, as a program of one rank. */
 void moerun__log_set_level(moerun__log_level level);
 void moerun__log_set_rank(int32_t rank, int32_t num_ranks);
 /* Warnings that were given before may come again. NULL: stderr. */
 void moerun__log_set_callback(moerun__log_callback callback);
+/* Called before each line that is shown, to make room for it. NULL: nothing. */
+void moerun__log_set_before(moerun__log_before before);
 
 void moerun__log(moerun__log_level level, int root_only, const char *format,
                  ...) __attribute__((format(printf, 3, 4)));

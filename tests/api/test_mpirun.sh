@@ -56,11 +56,30 @@ on 1 cat < "$scratch/in"
 expect 0 $? 0
 [ "$(cat "$scratch/out")" = through ] || complain "expected stdin to pass"
 
-# The redraws of a progress bar lose their line feeds, other lines keep them.
-on 1 sh -c 'printf "\rone\n\rtwo\nthree\n" >&2'
-expect 0 $? 1
-[ "$(tr '\r' + < "$scratch/err")" = +one+twothree ] ||
-  complain "expected two redraws and a line, found $(cat "$scratch/err")"
+# The redraws of a progress line lose their line feeds and are taken away before
+# other lines, which keep theirs, and at the end.
+on 1 sh -c 'e="\033[K"
+  printf "\rone$e\n\rtwo$e\nthree\n\r$e\nfour\n\rfive\n\rsix$e\n" >&2'
+expect 0 $? 3
+[ "$(tr '\r\n\033' '+/_' < "$scratch/err")" = \
+  '+one_[K+two_[K+_[Kthree/+_[Kfour/+five/+six_[K+_[K' ] ||
+  complain "expected redraws and three lines, found $(cat "$scratch/err")"
+
+# A terminal is named to the ranks where there is one, and no stale one.
+export MOERUN_PROGRESS_TERMINAL=/dev/stale
+# shellcheck disable=SC2016 # for the inner shell
+told='test -c "${MOERUN_PROGRESS_TERMINAL-none}" && echo terminal ||
+  echo "no terminal: ${MOERUN_PROGRESS_TERMINAL-none}"'
+on 1 sh -c "$told"
+[ "$(cat "$scratch/out")" = 'no terminal: none' ] ||
+  complain "expected no terminal, found $(cat "$scratch/out")"
+if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
+  echo "$told" > "$scratch/told.sh"
+  timeout 50 script -qec "'$wrapper' -n 1 sh '$scratch/told.sh'" /dev/null \
+    < /dev/null > "$scratch/out"
+  grep -q '^terminal' "$scratch/out" ||
+    complain "expected a terminal, found $(cat "$scratch/out")"
+fi
 
 # A signal to the script reaches the ranks: mpirun hands SIGUSR1 on as it is.
 # shellcheck disable=SC2016 # for the inner shell

@@ -1,6 +1,5 @@
-/* Metrics, the table and the progress line of a made-up run. */
+/* Metrics and the table of a made-up run. */
 #include "launch/metrics.h"
-#include "launch/progress.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "support/scratch.h"
@@ -299,43 +298,6 @@ static void the_table_says_the_same(void **state) {
   expect_table(&text, counted, sizeof counted / sizeof *counted);
 }
 
-static void the_progress_line_estimates(void **state) {
-  (void)state;
-  char line[256];
-  moerun__progress_bar bar = {.total = 9, .resumed = 2, .began = 100};
-  moerun__progress_print(line, sizeof line, &bar, &facts.progress, 100 + 2700);
-  assert_string_equal(
-      line, "5/9, prefill 15.0/s, decode 32.0/s tokens, left 1:00:00");
-  moerun__progress balanced = facts.progress;
-  balanced.load_routed = 2.3125;
-  balanced.load = 1.04;
-  balanced.idle = 0.12;
-  balanced.last_rank = 3;
-  balanced.offered = 1000;
-  moerun__progress_print(line, sizeof line, &bar, &balanced, 100 + 2700);
-  assert_string_equal(line, "5/9, prefill 15.0/s, decode 32.0/s tokens, left "
-                            "1:00:00, load 2.31>1.04, idle 12%, last 3");
-  /* Beside the bar of 11 columns it fits a terminal of 120. */
-  bar.total = 1000;
-  bar.resumed = 900;
-  balanced.prompt_tokens = 40000;
-  balanced.decode_tokens = 4000;
-  balanced.load_routed = 10.125;
-  balanced.last_rank = 15;
-  balanced.dropped = 123;
-  moerun__progress_print(line, sizeof line, &bar, &balanced, 100 + 2700);
-  assert_string_equal(line,
-                      "903/1000, prefill 20000/s, decode 8000/s tokens, left "
-                      "24:15:00, load 10.12>1.04, idle 12%, last 15, drop "
-                      "12.3%");
-  const moerun__progress nothing = {0};
-  bar.total = 9;
-  bar.resumed = 2;
-  moerun__progress_print(line, sizeof line, &bar, &nothing, 101);
-  assert_string_equal(line,
-                      "2/9, prefill 0.0/s, decode 0.0/s tokens, left --:--");
-}
-
 static void nth_allocation_fails_cleanly(void **state) {
   (void)state;
   char path[SCRATCH_PATH];
@@ -363,7 +325,6 @@ int main(void) {
       cmocka_unit_test(metrics_hold_the_numbers),
       cmocka_unit_test(metrics_without_a_run),
       cmocka_unit_test(the_table_says_the_same),
-      cmocka_unit_test(the_progress_line_estimates),
       cmocka_unit_test(nth_allocation_fails_cleanly),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -1,0 +1,20 @@
+/* What the requests need that are not finished: of the cache, and of steps. */
+#ifndef MOERUN_LAUNCH_WORK_LEFT_H
+#define MOERUN_LAUNCH_WORK_LEFT_H
+
+#include "launch/cache_need.h"
+#include "launch/estimate.h"
+#include "launch/results.h"
+
+typedef struct moerun__work_left {
+  moerun__work work;
+  moerun__cache_need need;
+} moerun__work_left;
+
+/* Of `prompts` without those that are wrong or have a result. */
+moerun_status moerun__work_left_of(moerun__work_left *out,
+                                   const moerun__prompts *prompts,
+                                   const moerun__results *results,
+                                   int32_t max_sequences, int32_t num_ranks);
+
+#endif
