@@ -1,5 +1,5 @@
 #!/bin/sh
-# A rank of two that computes everything four times, from the start: how much
+# A rank of two that computes every expert product four times: how much
 # sooner a run with balancing as by default is done than with --balance off. The
 # two take turns; every pair gives a ratio, and the median of them is reported
 # against the target. Outputs must be the same.
