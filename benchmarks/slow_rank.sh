@@ -35,7 +35,13 @@ case $pairs in '' | *[!0-9]* | 0) usage ;; esac
 }
 
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+job=
+finish() {
+  [ -z "$job" ] || kill "$job" 2> /dev/null || true
+  wait 2> /dev/null || true
+  rm -rf "$scratch"
+}
+trap finish EXIT
 trap 'exit 1' INT TERM
 
 "$moerun" synth --log-level warn --output "$scratch/model" --arch olmoe \
@@ -63,10 +69,14 @@ run() {
   ./launch/mpirun.sh -n 2 --bind-to core "$moerun" run --model "$scratch/model" \
     --tokens "$scratch/$case" --output "$scratch/output.$balance" --overwrite \
     --fault rank=1,compute=4x --balance "$balance" --progress off \
-    --compute "$compute" --log-level warn --metrics "$scratch/metrics" "$@" > "$scratch/table" || {
+    --compute "$compute" --log-level warn --metrics "$scratch/metrics" "$@" \
+    > "$scratch/table" &
+  job=$!
+  wait $job || {
     cat "$scratch/table" >&2
     exit 1
   }
+  job=
   seconds=$(tr -d '\n' < "$scratch/metrics" |
     sed -n 's/.*"run": \([0-9.]*\).*/\1/p')
 }
