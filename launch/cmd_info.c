@@ -3,6 +3,7 @@
 #include "launch/command.h"
 
 #include "kernels/kernels.h"
+#include "launch/placements.h"
 #include "launch/prediction.h"
 #include "placement/program.h"
 #include "runtime/arch.h"

@@ -10,8 +10,10 @@
 #include "launch/place_loads.h"
 #include "launch/place_speeds.h"
 #include "launch/place_table.h"
+#include "launch/placements.h"
 #include "placement/bound.h"
 #include "placement/export.h"
+#include "placement/import.h"
 #include "placement/method.h"
 #include "placement/program.h"
 #include "placement/replica_split.h"
@@ -36,8 +38,9 @@ typedef struct place {
   moerun__problem *problem;
   moerun_placement *blocks;
   moerun_placement *placement;
-  moerun__export_rows rows; /* of a map for the model; none without one */
-  int32_t *row_of;          /* what rows points to */
+  moerun_placement *compared; /* NULL: none */
+  moerun__export_rows rows;   /* of a map for the model; none without one */
+  int32_t *row_of;            /* what rows points to */
   moerun__place_facts facts;
 } place;
 
@@ -171,19 +174,6 @@ done:
   return status;
 }
 
-/* Which decoder layers the trace's layers are. */
-static moerun_status find_rows(place *p, const moerun__model_config *model) {
-  moerun_status status = MOERUN_OK;
-  MOERUN_TRY(moerun__alloc(&p->row_of, (size_t)model->num_moe_layers,
-                           sizeof *p->row_of));
-  for (int32_t l = 0; l < model->num_layers; l++) {
-    if (model->moe_layer[l] >= 0) p->row_of[model->moe_layer[l]] = l;
-  }
-  p->rows = (moerun__export_rows){model->num_layers, p->row_of};
-done:
-  return status;
-}
-
 /* The sizes of rows, from a model that goes with the trace. */
 static moerun_status read_model(place *p) {
   moerun_status status = MOERUN_OK;
@@ -205,7 +195,7 @@ static moerun_status read_model(place *p) {
                  model.num_experts, moerun__config_terms(&model));
   p->facts.copy_bytes = (int64_t)moerun__copy_bytes(&model, wire);
   p->facts.result_bytes = (int64_t)moerun__result_bytes(&model, wire);
-  MOERUN_TRY(find_rows(p, &model));
+  MOERUN_TRY(moerun__rows_of_model(&p->rows, &p->row_of, &model));
 done:
   moerun__model_config_clear(&model);
   return status;
@@ -254,22 +244,13 @@ done:
   return status;
 }
 
-/* A placement from a file, in place of a solved one. */
-static moerun_status load_placement(place *p) {
-  moerun_status status = MOERUN_OK;
-  const char *path = text_of(p, "placement");
-  MOERUN_TRY(moerun_placement_load(&p->placement, path));
-  MOERUN_REQUIRE(p->placement->num_layers == p->trace->num_layers &&
-                     p->placement->num_experts == p->trace->num_experts &&
-                     p->placement->num_ranks == p->topology->num_ranks,
-                 MOERUN_ERR_SHAPE,
-                 "%s: expected %d layers of %d experts on %d ranks, found %d "
-                 "of %d on %d",
-                 path, p->trace->num_layers, p->trace->num_experts,
-                 p->topology->num_ranks, p->placement->num_layers,
-                 p->placement->num_experts, p->placement->num_ranks);
-done:
-  return status;
+/* A placement from the file that `key` names. */
+static moerun_status load_placement(moerun_placement **out, const place *p,
+                                    const char *key) {
+  const moerun__import_sizes sizes = {
+      p->trace->num_layers, p->trace->num_experts, p->topology->num_ranks,
+      p->row_of != NULL ? &p->rows : NULL, text_of(p, "trace")};
+  return moerun__placement_import(out, text_of(p, key), &sizes);
 }
 
 static moerun_status judge_with(moerun__judgement *out, const place *p,
@@ -293,6 +274,26 @@ static moerun_status judge_even(place *p) {
                                        &p->facts.even_worst[h], p->placement,
                                        halves[h], p->topology));
   }
+done:
+  return status;
+}
+
+/* The same of another placement, beside this one. */
+static moerun_status judge_compared(place *p) {
+  moerun_status status = MOERUN_OK;
+  moerun__place_facts *facts = &p->facts;
+  const moerun__trace *halves[] = {p->train, p->held_out};
+  if (!given(p, "compare")) goto done;
+  MOERUN_TRY(load_placement(&p->compared, p, "compare"));
+  facts->compared_name = text_of(p, "compare");
+  for (int h = 0; h < MOERUN_NUM_HALVES; h++) {
+    if (halves[h] == NULL) continue;
+    MOERUN_TRY(
+        judge_with(&facts->compared[h], p, p->compared, halves[h], NULL));
+  }
+  if (!facts->has_homes) goto done;
+  MOERUN_TRY(judge_with(&facts->compared_at_home, p, p->compared, p->trace,
+                        p->trace->home));
 done:
   return status;
 }
@@ -390,7 +391,7 @@ static moerun_status certify(place *p) {
     p->invocation->phase = MOERUN_PHASE_SOLVE;
     MOERUN_TRY(solve(p, c));
   } else {
-    MOERUN_TRY(load_placement(p));
+    MOERUN_TRY(load_placement(&p->placement, p, "placement"));
   }
   c->seed = moerun__config_int(p->config, "seed");
   c->slack = moerun__config_double(p->config, "slack");
@@ -398,6 +399,7 @@ static moerun_status certify(place *p) {
   p->invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(judge(p, c));
   MOERUN_TRY(judge_even(p));
+  MOERUN_TRY(judge_compared(p));
   c->cost = moerun__judged(p->problem, &c->after[MOERUN_TRAIN]);
   MOERUN_TRY(find_bound(p, c));
   conclude(p, c);
@@ -524,5 +526,6 @@ moerun_status moerun__cmd_place(moerun__invocation *invocation) {
   moerun__problem_destroy(p.problem);
   moerun_placement_destroy(p.blocks);
   moerun_placement_destroy(p.placement);
+  moerun_placement_destroy(p.compared);
   return status;
 }

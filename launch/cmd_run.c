@@ -18,6 +18,7 @@
 #include "launch/lines.h"
 #include "launch/metrics.h"
 #include "launch/node_memory.h"
+#include "launch/placements.h"
 #include "launch/progress.h"
 #include "launch/signals.h"
 #include "launch/trace_file.h"

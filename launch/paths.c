@@ -56,6 +56,7 @@ static const path_row rows[] = {
     {"place", "trace", READS, TRACE},
     {"place", "describe", READS, TRACE},
     {"place", "loads", READS, PLAIN},
+    {"place", "compare", READS, PLAIN},
     {"place", "speeds", READS, SPEEDS},
     {"place", "convert", WRITES, TRACE},
     {"place", "export", WRITES, EXPORT},

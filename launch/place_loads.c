@@ -5,6 +5,7 @@
 
 #include "launch/table_line.h"
 #include "placement/export.h"
+#include "placement/import.h"
 #include "placement/load_table.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/text.h"
@@ -27,8 +28,10 @@ typedef struct loads {
   moerun__problem *problem;
   moerun_placement *blocks;
   moerun_placement *placement;
+  moerun_placement *compared; /* NULL: none */
   double seconds;
   balance before; /* contiguous blocks */
+  balance beside; /* the placement that is compared */
   balance after;
 } loads;
 
@@ -70,6 +73,22 @@ done:
   return status;
 }
 
+/* The map that one runs today, of the same experts. */
+static moerun_status compare(loads *p, int32_t num_ranks) {
+  moerun_status status = MOERUN_OK;
+  const moerun__export_rows rows = {p->table->num_rows, p->table->row_of};
+  const moerun__import_sizes sizes = {p->table->num_layers,
+                                      p->table->num_experts, num_ranks, &rows,
+                                      text_of(p, "loads")};
+  if (text_of(p, "compare")[0] == '\0') goto done;
+  MOERUN_TRY(
+      moerun__placement_import(&p->compared, text_of(p, "compare"), &sizes));
+  MOERUN_TRY(moerun__judge_loads(&p->beside.load, &p->beside.worst_load,
+                                 p->compared, p->problem));
+done:
+  return status;
+}
+
 static int32_t first_dense(const moerun__load_table *table) {
   int32_t row = 0;
   while (row < table->num_layers && table->row_of[row] == row) {
@@ -107,11 +126,17 @@ static void print(FILE *stream, const loads *p) {
                          text_of(p, "loads"));
   moerun__table_line_print(stream, "", 2, &line);
   print_rows(stream, p->table);
-  (void)fprintf(stream, "\n  %-27s %10s %10.10s\n", "", "contiguous", method);
-  (void)fprintf(stream, "  %-27s %10.4f %10.4f\n", "rank load max/mean",
-                p->before.load, p->after.load);
-  (void)fprintf(stream, "  %-27s %10.4f %10.4f\n", "  in the worst layer",
-                p->before.worst_load, p->after.worst_load);
+  (void)fprintf(stream, "\n  %-27s %10s", "", "contiguous");
+  if (p->compared != NULL) (void)fprintf(stream, " %10s", "compared");
+  (void)fprintf(stream, " %10.10s\n  %-27s %10.4f", method,
+                "rank load max/mean", p->before.load);
+  if (p->compared != NULL) (void)fprintf(stream, " %10.4f", p->beside.load);
+  (void)fprintf(stream, " %10.4f\n  %-27s %10.4f", p->after.load,
+                "  in the worst layer", p->before.worst_load);
+  if (p->compared != NULL) {
+    (void)fprintf(stream, " %10.4f", p->beside.worst_load);
+  }
+  (void)fprintf(stream, " %10.4f\n", p->after.worst_load);
   (void)fprintf(stream,
                 "\n  %s: seed %lld, %.2f s; replicas are taken to share "
                 "evenly\n",
@@ -135,11 +160,16 @@ static moerun_status write_json(const loads *p, const char *path) {
       p->placement->method, p->placement->num_layers, p->placement->num_experts,
       p->placement->num_ranks, p->seconds));
   MOERUN_TRY(moerun__text_print(
-      &out,
-      "  \"contiguous\": {\"load\": %.9g, \"worst_load\": %.9g},\n"
-      "  \"placed\": {\"load\": %.9g, \"worst_load\": %.9g}}\n",
-      p->before.load, p->before.worst_load, p->after.load,
-      p->after.worst_load));
+      &out, "  \"contiguous\": {\"load\": %.9g, \"worst_load\": %.9g},\n",
+      p->before.load, p->before.worst_load));
+  if (p->compared != NULL) {
+    MOERUN_TRY(moerun__text_print(
+        &out, "  \"compared\": {\"load\": %.9g, \"worst_load\": %.9g},\n",
+        p->beside.load, p->beside.worst_load));
+  }
+  MOERUN_TRY(moerun__text_print(
+      &out, "  \"placed\": {\"load\": %.9g, \"worst_load\": %.9g}}\n",
+      p->after.load, p->after.worst_load));
   MOERUN_TRY(
       moerun__outputs_put(&p->invocation->outputs, path, out.bytes, out.count));
 done:
@@ -178,6 +208,8 @@ moerun_status moerun__place_loads(moerun__invocation *invocation,
   MOERUN_TRY(moerun__load_table_load(&p.table, text_of(&p, "loads")));
   invocation->phase = MOERUN_PHASE_SOLVE;
   MOERUN_TRY(solve(&p, method, options, topology));
+  invocation->phase = MOERUN_PHASE_INPUT;
+  MOERUN_TRY(compare(&p, topology->num_ranks));
   invocation->phase = MOERUN_PHASE_OUTPUT;
   MOERUN_TRY(report(&p));
 done:
@@ -185,5 +217,6 @@ done:
   moerun__problem_destroy(p.problem);
   moerun_placement_destroy(p.blocks);
   moerun_placement_destroy(p.placement);
+  moerun_placement_destroy(p.compared);
   return status;
 }

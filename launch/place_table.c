@@ -18,25 +18,33 @@ static const char *const labels[] = {
     "rank load max/mean",        "  in the worst layer",
 };
 
-static void print_columns(FILE *stream, const moerun__place_facts *facts) {
+/* What the placement stands beside: [MOERUN_NUM_HALVES] judgements. */
+typedef struct beside {
+  const char *name;
+  const moerun__judgement *judged;
+} beside;
+
+static void print_columns(FILE *stream, const moerun__place_facts *facts,
+                          const beside *other) {
   const moerun__certificate *c = facts->placement->certificate;
   const char *method = facts->placement->method;
   (void)fprintf(stream, "\n  %-27s %21s", "", "sequences solved for");
   if (c->has_held_out) (void)fprintf(stream, "   %21s", "other sequences");
-  (void)fprintf(stream, "\n  %-27s %10s %10.10s", "", "contiguous", method);
+  (void)fprintf(stream, "\n  %-27s %10s %10.10s", "", other->name, method);
   if (c->has_held_out) {
-    (void)fprintf(stream, "   %10s %10.10s", "contiguous", method);
+    (void)fprintf(stream, "   %10s %10.10s", other->name, method);
   }
   (void)fputc('\n', stream);
 }
 
-static void print_judgements(FILE *stream, const moerun__certificate *c) {
+static void print_judgements(FILE *stream, const moerun__certificate *c,
+                             const beside *other) {
   const char *name = NULL;
   double value = 0;
-  for (int i = 0; moerun__judgement_at(&c->before[0], i, &name, &value); i++) {
+  for (int i = 0; moerun__judgement_at(&c->after[0], i, &name, &value); i++) {
     (void)fprintf(stream, "  %-27s", labels[i]);
     for (int h = 0; h <= c->has_held_out; h++) {
-      (void)moerun__judgement_at(&c->before[h], i, &name, &value);
+      (void)moerun__judgement_at(&other->judged[h], i, &name, &value);
       (void)fprintf(stream, "%s %10.4f", h > 0 ? "  " : "", value);
       (void)moerun__judgement_at(&c->after[h], i, &name, &value);
       (void)fprintf(stream, " %10.4f", value);
@@ -46,14 +54,15 @@ static void print_judgements(FILE *stream, const moerun__certificate *c) {
 }
 
 /* The same loads in rows: what a slow rank has less than the others. */
-static void print_rows(FILE *stream, const moerun__place_facts *facts) {
+static void print_rows(FILE *stream, const moerun__place_facts *facts,
+                       const beside *other) {
   const moerun__certificate *c = facts->placement->certificate;
   static const char *const names[] = {"  in rows, speeds aside",
                                       "  in the worst layer"};
   for (int line = 0; facts->is_uneven && line < 2; line++) {
     (void)fprintf(stream, "  %-27s", names[line]);
     for (int h = 0; h <= c->has_held_out; h++) {
-      const moerun__judgement *before = &c->before[h];
+      const moerun__judgement *before = &other->judged[h];
       const moerun__judgement *after = &c->after[h];
       (void)fprintf(stream, "%s %10.4f %10.4f", h > 0 ? "  " : "",
                     line == 0 ? before->row_load : before->worst_row_load,
@@ -61,6 +70,23 @@ static void print_rows(FILE *stream, const moerun__place_facts *facts) {
     }
     (void)fputc('\n', stream);
   }
+}
+
+static void print_beside(FILE *stream, const moerun__place_facts *facts,
+                         const beside *other) {
+  print_columns(stream, facts, other);
+  print_judgements(stream, facts->placement->certificate, other);
+  print_rows(stream, facts, other);
+}
+
+static void print_compared(FILE *stream, const moerun__place_facts *facts) {
+  const beside other = {"compared", facts->compared};
+  moerun__table_line line = {0};
+  if (facts->compared_name == NULL) return;
+  (void)fputc('\n', stream);
+  moerun__table_line_add(&line, "compared: %s", facts->compared_name);
+  moerun__table_line_print(stream, "", 2, &line);
+  print_beside(stream, facts, &other);
 }
 
 /* What the loads could be if the tokens of replicated experts were shared out for
@@ -129,12 +155,16 @@ static void print_homes(FILE *stream, const moerun__place_facts *facts) {
                 "copies", "results",
                 facts->copy_bytes > 0 ? "          bytes" : "");
   print_home_row(stream, facts, "contiguous", &facts->before_at_home);
+  if (facts->compared_name != NULL) {
+    print_home_row(stream, facts, "compared", &facts->compared_at_home);
+  }
   print_home_row(stream, facts, facts->placement->method,
                  &facts->after_at_home);
 }
 
 void moerun__place_print(FILE *stream, const moerun__place_facts *facts) {
   const moerun_placement *p = facts->placement;
+  const beside blocks = {"contiguous", p->certificate->before};
   moerun__table_line line = {0};
   moerun__table_line_add(&line, "of %d MoE layers of %d experts on %s",
                          p->num_layers, p->num_experts,
@@ -155,10 +185,9 @@ void moerun__place_print(FILE *stream, const moerun__place_facts *facts) {
                            (long long)facts->held_out->num_sequences);
   }
   moerun__table_line_print(stream, "", 2, &line);
-  print_columns(stream, facts);
-  print_judgements(stream, p->certificate);
-  print_rows(stream, facts);
+  print_beside(stream, facts, &blocks);
   print_even(stream, facts);
+  print_compared(stream, facts);
   print_homes(stream, facts);
   print_verdict(stream, facts);
 }
@@ -189,6 +218,10 @@ static moerun_status put_homes(moerun__text *out,
   MOERUN_TRY(moerun__text_print(out, ",\n  \"recorded_run\": {"));
   MOERUN_TRY(put_home(out, facts, "contiguous", &facts->before_at_home));
   MOERUN_TRY(moerun__text_print(out, ",\n    "));
+  if (facts->compared_name != NULL) {
+    MOERUN_TRY(put_home(out, facts, "compared", &facts->compared_at_home));
+    MOERUN_TRY(moerun__text_print(out, ",\n    "));
+  }
   MOERUN_TRY(put_home(out, facts, "placed", &facts->after_at_home));
   MOERUN_TRY(moerun__text_print(out, "}"));
 done:
@@ -236,6 +269,25 @@ done:
   return status;
 }
 
+/* As in a certificate, of the other placement. */
+static moerun_status put_compared(moerun__text *out,
+                                  const moerun__place_facts *facts) {
+  moerun_status status = MOERUN_OK;
+  static const char *const names[] = {"train", "held_out"};
+  const char *file = facts->compared_name;
+  const int halves = facts->placement->certificate->has_held_out ? 2 : 1;
+  if (file == NULL) goto done;
+  MOERUN_TRY(moerun__text_print(out, ",\n  \"compared\": {\"placement\": "));
+  MOERUN_TRY(moerun__text_json(out, file, strlen(file)));
+  for (int h = 0; h < halves; h++) {
+    MOERUN_TRY(moerun__text_print(out, ",\n    "));
+    MOERUN_TRY(moerun__judgement_print(out, names[h], &facts->compared[h]));
+  }
+  MOERUN_TRY(moerun__text_print(out, "}"));
+done:
+  return status;
+}
+
 moerun_status moerun__place_json(moerun__text *out,
                                  const moerun__place_facts *facts) {
   moerun_status status = MOERUN_OK;
@@ -263,6 +315,7 @@ moerun_status moerun__place_json(moerun__text *out,
   MOERUN_TRY(put_homes(out, facts));
   MOERUN_TRY(put_rows(out, facts));
   MOERUN_TRY(put_even(out, facts));
+  MOERUN_TRY(put_compared(out, facts));
   MOERUN_TRY(moerun__text_print(out, ",\n  \"certificate\": "));
   MOERUN_TRY(moerun__certificate_print(out, p->certificate, "  "));
   MOERUN_TRY(moerun__text_print(out, "}\n"));

@@ -21,6 +21,9 @@ typedef struct moerun__place_facts {
   int64_t result_bytes;
   moerun__judgement before_at_home; /* of the whole trace, with those homes   */
   moerun__judgement after_at_home;
+  const char *compared_name; /* of another placement; NULL: none              */
+  moerun__judgement compared[MOERUN_NUM_HALVES];
+  moerun__judgement compared_at_home;
   int has_even; /* there are replicas, and GLPK to split their tokens */
   double even_load[MOERUN_NUM_HALVES]; /* rank load max/mean by that split    */
   double even_worst[MOERUN_NUM_HALVES];

@@ -101,51 +101,6 @@ moerun__session_extra_of(const moerun__config *config,
                        : 0};
 }
 
-moerun_status moerun__placement_for(moerun_placement **out,
-                                    const moerun__config *config,
-                                    int32_t num_ranks) {
-  moerun_status status = MOERUN_OK;
-  moerun_model_shape shape;
-  moerun_placement *placement = NULL;
-  const char *path = moerun__config_text(config, "placement");
-  const char *model = moerun__config_text(config, "model");
-  moerun__text name = {0};
-  *out = NULL;
-  MOERUN_TRY(moerun_model_shape_load(&shape, model));
-  if (path[0] == '\0') {
-    MOERUN_TRY(moerun_placement_create_block(&placement, shape.num_moe_layers,
-                                             shape.num_experts,
-                                             num_ranks > 0 ? num_ranks : 1));
-  } else {
-    MOERUN_TRY(moerun_placement_load(&placement, path));
-    MOERUN_REQUIRE(num_ranks == 0 || placement->num_ranks == num_ranks,
-                   MOERUN_ERR_SHAPE,
-                   "%s: key \"num_ranks\": expected %d, found %d", path,
-                   num_ranks, placement->num_ranks);
-    MOERUN_REQUIRE(placement->num_layers == shape.num_moe_layers &&
-                       placement->num_experts == shape.num_experts,
-                   MOERUN_ERR_SHAPE,
-                   "%s: expected %d layers of %d experts as in %s, found %d "
-                   "of %d",
-                   path, shape.num_moe_layers, shape.num_experts, model,
-                   placement->num_layers, placement->num_experts);
-    MOERUN_TRY(moerun__model_name(&name, model));
-    if (placement->model[0] != '\0' &&
-        strcmp(placement->model, name.bytes) != 0) {
-      LOG_ROOT(MOERUN_LOG_WARN,
-               "%s: made for the model %s, used for %s: it fits, but other "
-               "routing may cost more than blocks do",
-               path, placement->model, name.bytes);
-    }
-  }
-  *out = placement;
-  placement = NULL;
-done:
-  moerun__text_clear(&name);
-  moerun_placement_destroy(placement);
-  return status;
-}
-
 /* Experts of all layers on `rank`. */
 static int64_t slots_of(const moerun_placement *placement, int32_t rank) {
   int64_t slots = 0;

@@ -30,12 +30,6 @@ moerun_status moerun__predict(moerun__prediction **out,
                               const moerun_placement *placement,
                               const moerun__cache_need *need, int record_trace);
 
-/* The placement that `config` names, or blocks over num_ranks; an error unless
- * it fits the model and num_ranks. num_ranks 0: those of the placement, or 1. */
-moerun_status moerun__placement_for(moerun_placement **out,
-                                    const moerun__config *config,
-                                    int32_t num_ranks);
-
 /* The session options that `config` gives, with a cache for `need` unless it
  * says how large, and what goes with them; the kernels stay open. */
 moerun_session_options

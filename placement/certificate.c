@@ -117,8 +117,8 @@ double moerun__worst_cost(const moerun__problem *problem) {
 
 /* ---- Write ----------------------------------------------------------------- */
 
-static moerun_status print_judgement(moerun__text *out, const char *name,
-                                     const moerun__judgement *judgement) {
+moerun_status moerun__judgement_print(moerun__text *out, const char *name,
+                                      const moerun__judgement *judgement) {
   moerun_status status = MOERUN_OK;
   const char *key = NULL;
   double value = 0;
@@ -172,9 +172,9 @@ moerun_status moerun__certificate_print(moerun__text *out,
   for (int h = 0; h < MOERUN_NUM_HALVES; h++) {
     if (h == MOERUN_HELD_OUT && !c->has_held_out) continue;
     MOERUN_TRY(moerun__text_print(out, ",\n%s  \"%s\": {", indent, halves[h]));
-    MOERUN_TRY(print_judgement(out, "contiguous", &c->before[h]));
+    MOERUN_TRY(moerun__judgement_print(out, "contiguous", &c->before[h]));
     MOERUN_TRY(moerun__text_print(out, ",\n%s    ", indent));
-    MOERUN_TRY(print_judgement(out, "placed", &c->after[h]));
+    MOERUN_TRY(moerun__judgement_print(out, "placed", &c->after[h]));
     MOERUN_TRY(moerun__text_print(out, "}"));
   }
   MOERUN_TRY(moerun__text_print(out, "\n%s}", indent));

@@ -48,6 +48,9 @@ int moerun__objective_find(const char *name);
  * 0 beyond the last. */
 int moerun__judgement_at(const moerun__judgement *judgement, int i,
                          const char **name, double *value);
+/* All of them as a member `name` of an object in JSON. */
+moerun_status moerun__judgement_print(moerun__text *out, const char *name,
+                                      const moerun__judgement *judgement);
 
 /* As a JSON object; `indent` goes in front of every line but the first. */
 moerun_status moerun__certificate_print(moerun__text *out,

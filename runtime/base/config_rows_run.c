@@ -129,9 +129,14 @@ const moerun__config_group moerun__config_memory = GROUP("Memory", memory);
 static const moerun__config_row placement[] = {
     TEXT_ROW("placement", "file", SIZED, 0,
              "File that says which rank hosts which expert. Without it each "
-             "rank hosts a block of neighbouring experts."),
+             "rank hosts a block of neighbouring experts. The maps of EPLB, "
+             "SGLang, vLLM and ExFlow are read, too."),
     TEXT_ROW("placement", "file", PLACE, 0,
-             "Placement that is judged; none is solved."),
+             "Placement, or map of another system, that is judged; none is "
+             "solved."),
+    TEXT_ROW("compare", "file", PLACE, 0,
+             "Another placement, or the map of another system, that is judged "
+             "beside the placement."),
     INT_ROW("replace_every", "-1", "steps", -1, INT_MAX_32, SIZED,
             "Steps from one look at the routing to the next. After a look, "
             "experts move to other ranks where it repays. 0 never moves "

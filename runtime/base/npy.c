@@ -31,7 +31,9 @@ enum {
 static const char magic[] = "\x93NUMPY";
 
 struct moerun__npy_reader {
-  int file;
+  int file; /* -1: it is in memory */
+  const char *content;
+  size_t bytes; /* of content */
   char *path;
   int64_t start; /* of the elements, in the file */
   int64_t count;
@@ -253,14 +255,29 @@ done:
 
 /* ---- Reader -------------------------------------------------------------------- */
 
+/* As moerun__file_get, from wherever the array is. */
+static moerun_status get(size_t *got, void *out, size_t bytes,
+                         const moerun__npy_reader *reader, int64_t offset) {
+  if (reader->file >= 0) {
+    return moerun__file_get(got, out, bytes, reader->file, offset,
+                            reader->path);
+  }
+  const size_t from =
+      (size_t)offset < reader->bytes ? (size_t)offset : reader->bytes;
+  *got = bytes < reader->bytes - from ? bytes : reader->bytes - from;
+  memcpy(out, reader->content + from, *got);
+  return MOERUN_OK;
+}
+
 /* The dictionary's text into *text (NUL-terminated), its end into *start. */
-static moerun_status read_header(char **text, int64_t *start, int file,
-                                 const char *path) {
+static moerun_status read_header(char **text, int64_t *start,
+                                 const moerun__npy_reader *reader) {
   moerun_status status = MOERUN_OK;
+  const char *path = reader->path;
   unsigned char fixed[MOERUN_FOREIGN_START] = {0};
   char foreign[MOERUN_FOREIGN_TEXT] = "";
   size_t got = 0;
-  MOERUN_TRY(moerun__file_get(&got, fixed, sizeof fixed, file, 0, path));
+  MOERUN_TRY(get(&got, fixed, sizeof fixed, reader, 0));
   const int is_array = got >= 10 && memcmp(fixed, magic, MAGIC_BYTES) == 0;
   const int is_known =
       !is_array && moerun__foreign_name(foreign, (const char *)fixed, got);
@@ -280,8 +297,7 @@ static moerun_status read_header(char **text, int64_t *start, int file,
                  "%s: expected a header of at most %d bytes, found %u", path,
                  MAX_HEADER, (unsigned)length);
   MOERUN_TRY(moerun__alloc(text, (size_t)length + 1, 1));
-  MOERUN_TRY(
-      moerun__file_get(&got, *text, length, file, (int64_t)prefix, path));
+  MOERUN_TRY(get(&got, *text, length, reader, (int64_t)prefix));
   MOERUN_REQUIRE(got == length, MOERUN_ERR_FORMAT,
                  "%s: expected a header of %u bytes, found %zu", path,
                  (unsigned)length, got);
@@ -364,12 +380,50 @@ done:
   return status;
 }
 
+/* The header and the size of an array of `bytes` bytes in all. */
+static moerun_status begin(moerun__npy_reader *reader, moerun__npy_shape *shape,
+                           int64_t bytes, moerun__npy_kind kind) {
+  moerun_status status = MOERUN_OK;
+  char *text = NULL;
+  MOERUN_TRY(read_header(&text, &reader->start, reader));
+  MOERUN_TRY(parse_header(reader, shape, text, kind));
+  MOERUN_TRY(
+      check_size(&reader->count, shape, bytes - reader->start, reader->path));
+  if (reader->is_fortran && shape->num_dims > 1) {
+    MOERUN_TRY(read_fortran(reader, shape));
+  }
+done:
+  moerun__free(text);
+  return status;
+}
+
+moerun_status moerun__npy_open_bytes(moerun__npy_reader **out,
+                                     moerun__npy_shape *shape,
+                                     const char *content, size_t bytes,
+                                     const char *origin,
+                                     moerun__npy_kind kind) {
+  moerun_status status = MOERUN_OK;
+  moerun__npy_reader *reader = NULL;
+  *out = NULL;
+  memset(shape, 0, sizeof *shape);
+  MOERUN_TRY(moerun__alloc(&reader, 1, sizeof *reader));
+  reader->file = -1;
+  reader->content = content;
+  reader->bytes = bytes;
+  MOERUN_TRY(moerun__copy_text(&reader->path, origin));
+  MOERUN_TRY(begin(reader, shape, (int64_t)bytes, kind));
+  *out = reader;
+  reader = NULL;
+done:
+  moerun__npy_close(reader);
+  return status;
+}
+
 moerun_status moerun__npy_open(moerun__npy_reader **out,
                                moerun__npy_shape *shape, const char *path,
                                moerun__npy_kind kind) {
   moerun_status status = MOERUN_OK;
   moerun__npy_reader *reader = NULL;
-  char *text = NULL;
   struct stat facts;
   *out = NULL;
   memset(shape, 0, sizeof *shape);
@@ -381,17 +435,10 @@ moerun_status moerun__npy_open(moerun__npy_reader **out,
                  path, moerun__file_reason());
   MOERUN_REQUIRE(fstat(reader->file, &facts) == 0 && S_ISREG(facts.st_mode),
                  MOERUN_ERR_IO, "%s: expected a regular file", path);
-  MOERUN_TRY(read_header(&text, &reader->start, reader->file, path));
-  MOERUN_TRY(parse_header(reader, shape, text, kind));
-  MOERUN_TRY(check_size(&reader->count, shape,
-                        (int64_t)facts.st_size - reader->start, path));
-  if (reader->is_fortran && shape->num_dims > 1) {
-    MOERUN_TRY(read_fortran(reader, shape));
-  }
+  MOERUN_TRY(begin(reader, shape, (int64_t)facts.st_size, kind));
   *out = reader;
   reader = NULL;
 done:
-  moerun__free(text);
   moerun__npy_close(reader);
   return status;
 }
@@ -409,9 +456,8 @@ moerun_status moerun__npy_read(const moerun__npy_reader *reader, void *out,
     memcpy(out, reader->elements + first * element, (size_t)(count * element));
     goto done;
   }
-  MOERUN_TRY(moerun__file_get(&got, out, (size_t)(count * element),
-                              reader->file, reader->start + first * element,
-                              reader->path));
+  MOERUN_TRY(get(&got, out, (size_t)(count * element), reader,
+                 reader->start + first * element));
   MOERUN_REQUIRE(got == (size_t)(count * element), MOERUN_ERR_IO,
                  "%s: cannot be read: it shrank meanwhile", reader->path);
   if (reader->is_swapped) swap_elements(out, (size_t)count, (size_t)element);

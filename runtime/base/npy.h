@@ -51,6 +51,12 @@ typedef enum moerun__npy_kind {
 moerun_status moerun__npy_open(moerun__npy_reader **out,
                                moerun__npy_shape *shape, const char *path,
                                moerun__npy_kind kind);
+/* The same of a whole file in memory, which is borrowed until the reader is closed;
+ * `origin` stands for its path in messages. */
+moerun_status moerun__npy_open_bytes(moerun__npy_reader **out,
+                                     moerun__npy_shape *shape,
+                                     const char *content, size_t bytes,
+                                     const char *origin, moerun__npy_kind kind);
 /* Elements first .. first + count - 1 of the array flattened in C order, in this
  * machine's byte order. */
 moerun_status moerun__npy_read(const moerun__npy_reader *reader, void *out,

@@ -1,6 +1,7 @@
 /* What `info` predicts is what is allocated, to the byte; and placements that
  * do not fit are refused. */
 #include "launch/node_memory.h"
+#include "launch/placements.h"
 #include "launch/prediction.h"
 #include "runtime/base/memory.h"
 #include "runtime/engine.h"
