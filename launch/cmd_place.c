@@ -401,6 +401,12 @@ static moerun_status certify(place *p) {
   MOERUN_TRY(judge_even(p));
   MOERUN_TRY(judge_compared(p));
   c->cost = moerun__judged(p->problem, &c->after[MOERUN_TRAIN]);
+  if (p->facts.is_solved) {
+    const moerun__method_options options = options_of(p->config);
+    MOERUN_TRY(moerun__place_slack_find(
+        &p->facts.wider, p->problem, p->method, &options, p->blocks, c->cost,
+        moerun__judged(p->problem, &c->before[MOERUN_TRAIN])));
+  }
   MOERUN_TRY(find_bound(p, c));
   conclude(p, c);
   moerun__certificate_destroy(p->placement->certificate);

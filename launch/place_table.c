@@ -130,6 +130,26 @@ static void print_verdict(FILE *stream, const moerun__place_facts *facts) {
   moerun__table_line_print(stream, "", 2, &line);
 }
 
+/* Where blocks cost less: why, and what would change it. */
+static void print_wider(FILE *stream, const moerun__place_facts *facts) {
+  const moerun__place_slack *wider = &facts->wider;
+  const char *method = facts->placement->method;
+  moerun__table_line line = {0};
+  if (!wider->is_worse) return;
+  moerun__table_line_add(&line,
+                         "blocks cost less, %.6g, but break the load caps of "
+                         "slack %g; ",
+                         wider->blocks_cost,
+                         facts->placement->certificate->slack);
+  if (wider->slack < 0) {
+    moerun__table_line_add(&line, "no slack allows them on slow ranks");
+  } else {
+    moerun__table_line_add(&line, "--slack %g allows them, and %s finds %.6g",
+                           wider->slack, method, wider->cost);
+  }
+  moerun__table_line_print(stream, "", 2, &line);
+}
+
 static int64_t bytes_of(const moerun__place_facts *facts,
                         const moerun__judgement *judgement) {
   return judgement->rows_out * facts->copy_bytes +
@@ -190,6 +210,7 @@ void moerun__place_print(FILE *stream, const moerun__place_facts *facts) {
   print_compared(stream, facts);
   print_homes(stream, facts);
   print_verdict(stream, facts);
+  print_wider(stream, facts);
 }
 
 /* ---- As JSON ----------------------------------------------------------------------- */
@@ -269,6 +290,24 @@ done:
   return status;
 }
 
+static moerun_status put_wider(moerun__text *out,
+                               const moerun__place_facts *facts) {
+  moerun_status status = MOERUN_OK;
+  const moerun__place_slack *wider = &facts->wider;
+  if (!wider->is_worse) goto done;
+  MOERUN_TRY(moerun__text_print(
+      out, ",\n  \"blocks_break_caps\": {\"cost\": %.9g", wider->blocks_cost));
+  if (wider->slack >= 0) {
+    MOERUN_TRY(moerun__text_print(out,
+                                  ", \"slack\": %.9g, \"cost_with_slack\": "
+                                  "%.9g",
+                                  wider->slack, wider->cost));
+  }
+  MOERUN_TRY(moerun__text_print(out, "}"));
+done:
+  return status;
+}
+
 /* As in a certificate, of the other placement. */
 static moerun_status put_compared(moerun__text *out,
                                   const moerun__place_facts *facts) {
@@ -316,6 +355,7 @@ moerun_status moerun__place_json(moerun__text *out,
   MOERUN_TRY(put_rows(out, facts));
   MOERUN_TRY(put_even(out, facts));
   MOERUN_TRY(put_compared(out, facts));
+  MOERUN_TRY(put_wider(out, facts));
   MOERUN_TRY(moerun__text_print(out, ",\n  \"certificate\": "));
   MOERUN_TRY(moerun__certificate_print(out, p->certificate, "  "));
   MOERUN_TRY(moerun__text_print(out, "}\n"));

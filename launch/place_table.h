@@ -2,6 +2,7 @@
 #ifndef MOERUN_LAUNCH_PLACE_TABLE_H
 #define MOERUN_LAUNCH_PLACE_TABLE_H
 
+#include "launch/place_slack.h"
 #include "placement/certificate.h"
 #include "runtime/base/text.h"
 
@@ -24,6 +25,7 @@ typedef struct moerun__place_facts {
   const char *compared_name; /* of another placement; NULL: none              */
   moerun__judgement compared[MOERUN_NUM_HALVES];
   moerun__judgement compared_at_home;
+  moerun__place_slack wider; /* what a larger slack would buy */
   int has_even; /* there are replicas, and GLPK to split their tokens */
   double even_load[MOERUN_NUM_HALVES]; /* rank load max/mean by that split    */
   double even_worst[MOERUN_NUM_HALVES];

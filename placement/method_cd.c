@@ -5,12 +5,15 @@
  * of its time to find; annealing then leaves the local optimum they end in.
  * For fan-out: descent and annealing on the tokens' visits (visits.h), by levels
  * too. Nodes of different sizes are no equal parts, so there the ranks are split
- * at once, and their nodes are looked at when levels would be joined. Problems so small that they can be solved exactly in that time are. */
+ * at once, and their nodes are looked at when levels would be joined. Few layers
+ * are searched several times (starts.h). Problems so small that they can be solved
+ * exactly in that time are. */
 #include "placement/methods.h"
 
 #include "placement/chain.h"
 #include "placement/relabel.h"
 #include "placement/sharing.h"
+#include "placement/starts.h"
 #include "placement/states.h"
 #include "placement/tail.h"
 #include "placement/visits.h"
@@ -219,7 +222,8 @@ moerun_status moerun__solve_cd(moerun__solution *solution,
   /* A proof that the time was too short for leaves what the search has by then. */
   if (!is_exact ||
       (status == MOERUN_ERR_UNSUPPORTED && moerun__deadline_passed(&half))) {
-    status = place_primaries(solution->rank_of, problem, &own, &half);
+    status = moerun__starts_search(solution->rank_of, problem, &own, &half,
+                                   place_primaries);
   }
   MOERUN_TRY(status);
   if (options->spare_slots > 0) {

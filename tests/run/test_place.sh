@@ -238,6 +238,30 @@ refuse 65 'j: expected the key "balance" of a run that balanced, found none' \
 refuse 2 'method contiguous does not look at speeds' \
   --trace c.npy --ranks 2 --speeds 1,2 --method contiguous
 
+# ---- Blocks that break the load caps: what a larger slack would buy
+
+awk 'BEGIN {
+  for (t = 0; t < 80; t++) {
+    first = t % 20 < 11 ? 0 : t % 20 < 14 ? 4 : t % 20 < 17 ? 8 : 12
+    printf "%s[[%d,%d]]", t ? "," : "{\"routed_experts\": [", first + t % 4,
+      first + (t + 1 + t % 3) % 4
+  }
+  print "]}"
+}' > hot.jsonl
+succeed 0 place --trace hot.jsonl --ranks 4 --train all --bound none --json j
+says '  blocks cost less, 1, but break the load caps of slack 0.05; --slack 1.2 allows'
+says '  them, and cd finds 1'
+grep -qF '"blocks_break_caps": {"cost": 1, "slack": 1.2, "cost_with_slack": 1}' \
+  j || complain "j: $(cat j)"
+succeed 0 place --trace hot.jsonl --ranks 4 --train all --bound none --slack 1.2
+says '  ranks a token visits            1.0000     1.0000'
+grep -q 'blocks cost less' out && complain 'slack 1.2 allows blocks'
+succeed 0 place --trace hot.jsonl --ranks 4 --train all --bound none \
+  --slack 1.19 --json j
+says '--slack 1.2 '
+succeed 0 place --trace hot.jsonl --ranks 4 --train all --bound none --method lpt
+grep -q 'blocks cost less' out && complain 'lpt looks at loads alone'
+
 # ---- Maps of other systems: run as they are, and judged beside the placement
 
 succeed 0 place --trace t.npy --ranks 4 --model "$model" --output q \
