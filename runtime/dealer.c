@@ -33,6 +33,8 @@ void moerun__dealer_clear(moerun__dealer *dealer) {
   dealer->num_staged = 0;
   dealer->inbox_used = 0;
   dealer->source_dry = 0;
+  dealer->stops = 0;
+  dealer->shows = 0;
   memset(&dealer->progress, 0, sizeof dealer->progress);
   dealer->step_began = moerun__now();
 }
@@ -46,6 +48,11 @@ static moerun_status sink_all(moerun__dealer *dealer, const char *parts,
     moerun__completion done;
     at += moerun__completion_read(&done, parts + at,
                                   dealer->sequences->trace_width);
+    if (done.finish == MOERUN_FINISH_NOT) {
+      MOERUN_TRY(
+          dealer->callbacks->unfinished(dealer->callbacks->context, &done));
+      continue;
+    }
     MOERUN_TRY(dealer->callbacks->finished(dealer->callbacks->context, &done));
     dealer->progress.finished++;
   }
@@ -125,6 +132,13 @@ static moerun_status check_request(const moerun__dealer *dealer,
                  "and %d new tokens",
                  (long long)request->index, dealer->sequences->max_positions,
                  request->num_prompt, request->max_new_tokens);
+  MOERUN_REQUIRE(
+      request->num_kept == 0 || (request->num_kept > 0 &&
+                                 request->num_kept < request->max_new_tokens),
+      MOERUN_ERR_INVALID,
+      "request %lld: expected to come with fewer than %d generated "
+      "tokens, found %d",
+      (long long)request->index, request->max_new_tokens, request->num_kept);
 done:
   return status;
 }
@@ -149,7 +163,8 @@ static moerun_status fill_inbox(moerun__dealer *dealer, int64_t most) {
     MOERUN_TRY(check_request(dealer, &request));
     moerun__staged *staged = &dealer->staged[dealer->num_staged++];
     staged->at = dealer->inbox_used;
-    staged->bytes = moerun__request_part_bytes(request.num_prompt);
+    staged->bytes =
+        moerun__request_part_bytes(request.num_prompt + request.num_kept);
     staged->pages =
         moerun__kv_pages((int64_t)request.num_prompt + request.max_new_tokens);
     moerun__request_write(dealer->inbox + staged->at, &request);
@@ -218,18 +233,39 @@ static void move_dealt(moerun__dealer *dealer, int32_t dealt) {
 
 /* ---- A turn ----------------------------------------------------------------------- */
 
+/* What all ranks do next, unless nothing is left to do. Requests under way are
+ * shown once before a stop, in a turn of its own, so that those who wait for an
+ * answer learn of a failure to keep them. */
+static moerun__command choose(moerun__dealer *dealer) {
+  const moerun__engine_callbacks *callbacks = dealer->callbacks;
+  const int can_show = callbacks->unfinished != NULL && !dealer->shows &&
+                       dealer->progress.active > 0;
+  for (int32_t r = 0; r < dealer->comm->size; r++) {
+    if (dealer->word[r].stop) dealer->stops = 1;
+  }
+  const int wanted =
+      dealer->stops || (callbacks->unfinished_wanted != NULL &&
+                        callbacks->unfinished_wanted(callbacks->context));
+  if (can_show && wanted) return MOERUN_COMMAND_SHOW;
+  return dealer->stops ? MOERUN_COMMAND_STOP : MOERUN_COMMAND_STEP;
+}
+
 moerun_status moerun__dealer_turn(moerun__dealer *dealer, const char *own) {
   moerun_status status = MOERUN_OK;
   const int32_t R = dealer->comm->size;
   moerun__command command = MOERUN_COMMAND_STEP;
   int64_t room = 0;
   memset(dealer->answer, 0, (size_t)R * sizeof *dealer->answer);
-  count_step(dealer);
+  if (!dealer->shows) count_step(dealer);
   MOERUN_TRY(collect(dealer, own));
+  if (dealer->shows) {
+    MOERUN_TRY(dealer->callbacks->unfinished_end(dealer->callbacks->context));
+  }
   for (int32_t r = 0; r < R; r++) {
     room += dealer->word[r].free_sequences;
-    if (dealer->word[r].stop) command = MOERUN_COMMAND_STOP;
   }
+  command = choose(dealer);
+  dealer->shows = command == MOERUN_COMMAND_SHOW;
   if (command == MOERUN_COMMAND_STEP) {
     MOERUN_TRY(fill_inbox(dealer, room));
     const int32_t dealt = deal(dealer);

@@ -22,6 +22,8 @@ typedef enum moerun__command {
   MOERUN_COMMAND_DONE,
   MOERUN_COMMAND_STOP,
   MOERUN_COMMAND_FAIL, /* rank 0 failed with `status` */
+  MOERUN_COMMAND_SHOW, /* no step: the next word comes with requests under way
+                          in place of completions                           */
 } moerun__command;
 
 /* 0 -> rank, the answer. */
@@ -54,6 +56,8 @@ typedef struct moerun__dealer {
   int32_t max_staged;
   size_t inbox_used;
   int32_t source_dry;
+  int32_t stops;  /* a rank was asked to stop */
+  int32_t shows;  /* the last answer was MOERUN_COMMAND_SHOW */
   char *received; /* completions of one rank */
   moerun__transfer *transfer;
   moerun__progress progress;

@@ -212,7 +212,7 @@ static int32_t tokens_to_feed(const moerun__sequence *sequence) {
 }
 
 static int is_decoding(const moerun__sequence *sequence) {
-  return sequence->num_tokens > sequence->request.num_prompt;
+  return sequence->num_tokens > moerun__sequence_given(sequence);
 }
 
 static void add_row(engine *e, int32_t slot, int32_t wants_logits) {
@@ -223,12 +223,13 @@ static void add_row(engine *e, int32_t slot, int32_t wants_logits) {
   e->slot[row] = slot;
   e->request[row] = (int32_t)(sequence->request.index & INT32_MAX);
   e->priority[row] = (uint8_t)sequence->request.priority;
-  e->decoded[row] = (uint8_t)is_decoding(sequence);
+  e->decoded[row] = sequence->num_fed >= sequence->request.num_prompt;
   e->position[row] = sequence->num_fed++;
   if (wants_logits) e->logit_row[batch->num_logits++] = row;
 }
 
-/* Prompt rows of one sequence, as many as the step has room for. */
+/* Rows of one sequence's prompt and of the tokens that it came with, as many as
+ * the step has room for. */
 static void add_prompt(engine *e, int32_t slot) {
   const moerun__sequence *sequence = &e->sequences.sequence[slot];
   const int32_t score = sequence->request.score_only;
@@ -301,7 +302,7 @@ static void note_broken(engine *e) {
   }
 }
 
-/* The latency of the first of `generated` tokens, or after the last one that of
+/* The latency of the first of `generated` tokens of this run, or after the last one that of
  * those between. One clock reading for each. */
 static void time_token(engine *e, moerun__sequence *sequence, int32_t generated,
                        int is_last) {
@@ -331,7 +332,7 @@ static void sample_row(engine *e, int32_t slot, float *logits) {
   e->word.generated++;
   const int ends = is_end(config, token);
   const int is_last = ends || before + 1 == request->max_new_tokens;
-  time_token(e, sequence, before + 1, is_last);
+  time_token(e, sequence, before + 1 - request->num_kept, is_last);
   if (ends) {
     finish(e, slot, MOERUN_FINISH_EOS);
   } else if (is_last) {
@@ -433,6 +434,10 @@ moerun_status moerun__engine_run(moerun_session *session,
   MOERUN_TRY(moerun__comm_agree(e.comm, create(&e, session)));
   for (;;) {
     MOERUN_TRY(take_turn(&e, &command));
+    if (command == MOERUN_COMMAND_SHOW) {
+      moerun__sequences_show(&e.sequences, e.comm->rank);
+      continue;
+    }
     if (command != MOERUN_COMMAND_STEP) break;
     build_batch(&e);
     MOERUN_TRY(moerun_forward(session, &e.batch, e.logits));

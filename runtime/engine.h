@@ -9,7 +9,12 @@
  *
  * A request whose hidden state or logits are no longer finite numbers ends
  * there, with MOERUN_FINISH_BROKEN: weights are broken or overflow. The others
- * go on, because rows never see each other. */
+ * go on, because rows never see each other.
+ *
+ * A request may come with tokens that it has generated before. They are fed as
+ * its prompt is, which leaves the same bits in the cache as when they were
+ * generated one by one, and draws are numbered by the tokens before them: it
+ * goes on to what it would have become undisturbed. */
 #ifndef MOERUN_RUNTIME_ENGINE_H
 #define MOERUN_RUNTIME_ENGINE_H
 
@@ -20,17 +25,22 @@ typedef enum moerun__finish {
   MOERUN_FINISH_EOS,        /* an end-of-sequence token was sampled */
   MOERUN_FINISH_SCORED,     /* score_only: no token was generated   */
   MOERUN_FINISH_BROKEN,     /* its numbers were infinite or NaN     */
+  MOERUN_FINISH_NOT,        /* under way: what it has generated so far */
 } moerun__finish;
 
 typedef struct moerun__request {
-  int64_t index;          /* place in the input, from 0 */
-  int32_t num_prompt;     /* tokens, >= 1 */
-  const int32_t *prompt;  /* [num_prompt], borrowed until the next `next` */
-  int32_t max_new_tokens; /* 0 with score_only, else >= 1 */
-  int32_t score_only;     /* 1: only the log-probability of the prompt's tokens
+  int64_t index;         /* place in the input, from 0 */
+  int32_t num_prompt;    /* tokens, >= 1 */
+  int32_t num_kept;      /* tokens that were generated before and stand
+                             behind the prompt: it goes on after them        */
+  const int32_t *prompt; /* [num_prompt + num_kept], borrowed until the next
+                             `next`                                          */
+  int32_t
+      max_new_tokens; /* 0 with score_only, else >= 1; num_kept among them */
+  int32_t score_only; /* 1: only the log-probability of the prompt's tokens
                              1..num_prompt-1, each given those before it      */
-  double temperature;     /* 0: greedy (ties to the lower id) */
-  double top_p;           /* 0 < top_p <= 1 */
+  double temperature; /* 0: greedy (ties to the lower id) */
+  double top_p;       /* 0 < top_p <= 1 */
   uint64_t seed;
   uint64_t stream; /* draws of one seed and different streams are independent */
   int32_t priority; /* class, 0 first, up to 255: a capacity drops experts of
@@ -42,7 +52,8 @@ typedef struct moerun__completion {
   int32_t rank; /* that ran it */
   moerun__finish finish;
   int32_t num_prompt;
-  int32_t num_tokens;     /* generated, an end-of-sequence token included */
+  int32_t num_tokens;     /* generated, an end-of-sequence token and what the
+                             request came with included                      */
   const int32_t *token;   /* [num_tokens], borrowed */
   double log_probability; /* score_only: sum, natural logarithm */
   int32_t broken;         /* MOERUN_BROKEN_… (broken.h) of the first position
@@ -56,7 +67,8 @@ typedef struct moerun__completion {
 /* What rank 0 knows of the run at a step boundary. */
 typedef struct moerun__progress {
   int64_t steps;
-  int64_t prompt_tokens; /* rows of prompts fed so far, all ranks */
+  int64_t prompt_tokens; /* rows fed so far, all ranks: of prompts, and of the
+                            tokens that requests came with                  */
   int64_t generated_tokens;
   int64_t finished;       /* requests */
   int64_t active;         /* requests on ranks now */
@@ -83,6 +95,14 @@ typedef struct moerun__engine_callbacks {
   void (*progress)(void *context, const moerun__progress *progress);
   /* Any rank: non-zero asks all to stop at the step boundary; may be NULL. */
   int (*stop_requested)(void *context);
+  /* Rank 0: takes a request under way that has generated something in this
+   * run; keeps what it needs before it returns. All such requests come before
+   * a stop, and when they are asked for. NULL: none ever do. */
+  moerun_status (*unfinished)(void *context, const moerun__completion *part);
+  /* Rank 0: those of one step boundary have all come. */
+  moerun_status (*unfinished_end)(void *context);
+  /* Rank 0, each step: non-zero asks for the requests under way; may be NULL. */
+  int (*unfinished_wanted)(void *context);
 } moerun__engine_callbacks;
 
 typedef struct moerun__engine_options {

@@ -52,9 +52,9 @@ void moerun__sequences_clear(moerun__sequences *sequences) {
   sequences->finished_bytes = 0;
 }
 
-size_t moerun__request_part_bytes(int32_t num_prompt) {
+size_t moerun__request_part_bytes(int32_t num_ids) {
   const size_t bytes =
-      sizeof(moerun__request_part) + (size_t)num_prompt * sizeof(int32_t);
+      sizeof(moerun__request_part) + (size_t)num_ids * sizeof(int32_t);
   return (size_t)moerun__round_up((int64_t)bytes, 8);
 }
 
@@ -65,13 +65,13 @@ size_t moerun__request_box_bytes(const moerun__sequences *sequences) {
 
 void moerun__request_write(char *out, const moerun__request *request) {
   moerun__request_part part;
+  const int32_t num_ids = request->num_prompt + request->num_kept;
   memset(&part, 0, sizeof part);
   part.request = *request;
   part.request.prompt = NULL;
-  part.bytes = (int64_t)moerun__request_part_bytes(request->num_prompt);
+  part.bytes = (int64_t)moerun__request_part_bytes(num_ids);
   memcpy(out, &part, sizeof part);
-  memcpy(out + sizeof part, request->prompt,
-         (size_t)request->num_prompt * sizeof(int32_t));
+  memcpy(out + sizeof part, request->prompt, (size_t)num_ids * sizeof(int32_t));
 }
 
 size_t moerun__request_read(moerun__request *request, const char *part) {
@@ -93,21 +93,27 @@ int32_t moerun__sequence_start(moerun__sequences *sequences,
   sequence->active = 1;
   sequence->request = *request;
   sequence->request.prompt = sequence->token;
-  sequence->num_tokens = request->num_prompt;
+  sequence->num_tokens = moerun__sequence_given(sequence);
   sequence->num_fed = 0;
   sequence->log_probability = 0;
   sequence->broken = MOERUN_BROKEN_NOT;
   sequence->broken_position = 0;
   memcpy(sequence->token, request->prompt,
-         (size_t)request->num_prompt * sizeof(int32_t));
+         (size_t)sequence->num_tokens * sizeof(int32_t));
   sequences->order[sequences->num_active++] = slot;
   return slot;
 }
 
-void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
+int32_t moerun__sequence_given(const moerun__sequence *sequence) {
+  return sequence->request.num_prompt + sequence->request.num_kept;
+}
+
+/* Writes a sequence's completion behind `finished`. */
+static void write_completion(moerun__sequences *sequences,
+                             const moerun__sequence *sequence,
                              moerun__finish finish, int32_t rank) {
-  moerun__sequence *sequence = &sequences->sequence[slot];
   moerun__completion_part part;
+  const int has_trace = sequence->trace != NULL && finish != MOERUN_FINISH_NOT;
   memset(&part, 0, sizeof part);
   part.completion = (moerun__completion){
       .index = sequence->request.index,
@@ -118,7 +124,7 @@ void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
       .log_probability = sequence->log_probability,
       .broken = sequence->broken,
       .broken_position = sequence->broken_position,
-      .num_traced = sequence->trace != NULL ? sequence->num_fed : 0,
+      .num_traced = has_trace ? sequence->num_fed : 0,
   };
   const size_t token_bytes =
       (size_t)part.completion.num_tokens * sizeof(int32_t);
@@ -134,14 +140,29 @@ void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
     memcpy(out + sizeof part + token_bytes, sequence->trace, trace_bytes);
   }
   sequences->finished_bytes += (size_t)part.bytes;
-  sequence->active = 0;
+}
+
+void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
+                             moerun__finish finish, int32_t rank) {
+  moerun__sequence *sequence = &sequences->sequence[slot];
   int32_t at = 0;
+  write_completion(sequences, sequence, finish, rank);
+  sequence->active = 0;
   while (sequences->order[at] != slot) {
     at++;
   }
   sequences->num_active--;
   memmove(sequences->order + at, sequences->order + at + 1,
           (size_t)(sequences->num_active - at) * sizeof(int32_t));
+}
+
+void moerun__sequences_show(moerun__sequences *sequences, int32_t rank) {
+  for (int32_t i = 0; i < sequences->num_active; i++) {
+    const moerun__sequence *sequence =
+        &sequences->sequence[sequences->order[i]];
+    if (sequence->num_tokens == moerun__sequence_given(sequence)) continue;
+    write_completion(sequences, sequence, MOERUN_FINISH_NOT, rank);
+  }
 }
 
 size_t moerun__completion_read(moerun__completion *completion, const char *part,

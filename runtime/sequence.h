@@ -6,7 +6,8 @@
 #include "runtime/base/arena.h"
 #include "runtime/engine.h"
 
-/* A request on the wire, followed by its prompt ids; a multiple of 8 bytes. */
+/* A request on the wire, followed by the ids of its prompt and those that it
+ * comes with; a multiple of 8 bytes. */
 typedef struct moerun__request_part {
   moerun__request request; /* prompt pointer not meaningful */
   int64_t bytes;           /* of this part, prompt and padding included */
@@ -46,7 +47,8 @@ void moerun__sequences_lay_out(moerun__sequences *sequences,
                                moerun__arena *arena);
 void moerun__sequences_clear(moerun__sequences *sequences);
 
-size_t moerun__request_part_bytes(int32_t num_prompt);
+/* num_ids: of the prompt, and those that the request comes with. */
+size_t moerun__request_part_bytes(int32_t num_ids);
 /* Room for the requests of one step: 1 MiB, or the longest request. */
 size_t moerun__request_box_bytes(const moerun__sequences *sequences);
 /* Most bytes of the completions of one step of one rank. */
@@ -62,6 +64,11 @@ int32_t moerun__sequence_start(moerun__sequences *sequences,
 /* Ends a sequence: writes its completion behind `finished`, frees the slot. */
 void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
                              moerun__finish finish, int32_t rank);
+/* Writes what the sequences that have generated something in this run have so
+ * far behind `finished`, without traces; they go on. */
+void moerun__sequences_show(moerun__sequences *sequences, int32_t rank);
+/* Tokens that a sequence begins with: all that is fed before it generates. */
+int32_t moerun__sequence_given(const moerun__sequence *sequence);
 /* Reads a completion at `part`; pointers point into it. Returns its bytes. */
 size_t moerun__completion_read(moerun__completion *completion, const char *part,
                                size_t trace_width);

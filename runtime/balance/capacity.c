@@ -385,12 +385,27 @@ static void apply_to(moerun__capacity *capacity,
   } while (goes_on(capacity, rows, member, n));
 }
 
+static int is_decoded(const moerun__capacity_rows *rows, int32_t t) {
+  return rows->decoded != NULL && rows->decoded[t] != 0;
+}
+
 static int row_before(const void *context, int32_t a, int32_t b) {
   const moerun__capacity_rows *rows = (const moerun__capacity_rows *)context;
   if (rows->request[a] != rows->request[b]) {
     return rows->request[a] < rows->request[b];
   }
+  if (is_decoded(rows, a) != is_decoded(rows, b)) return is_decoded(rows, b);
   return rows->position[a] < rows->position[b];
+}
+
+/* Whether two rows are decided together that are neighbours in that order.
+ * A token that was decoded was alone in its step: it stays so where it is fed
+ * again with others, in a request that goes on after its run was stopped. */
+static int is_one_window(const moerun__capacity_rows *rows, int32_t window,
+                         int32_t a, int32_t b) {
+  return !is_decoded(rows, a) && !is_decoded(rows, b) &&
+         rows->request[a] == rows->request[b] &&
+         rows->position[a] / window == rows->position[b] / window;
 }
 
 void moerun__capacity_apply(moerun__capacity *capacity,
@@ -403,13 +418,11 @@ void moerun__capacity_apply(moerun__capacity *capacity,
   if (capacity->options.scope != MOERUN_SCOPE_REQUEST) {
     apply_to(capacity, rows, member, n);
   } else {
-    /* By request and position, which makes each window a run of them. */
+    /* Each window is a run of them. */
     moerun__capacity_sort(capacity->members, n, row_before, rows);
     int32_t begin = 0;
     for (int32_t i = 1; i <= n; i++) {
-      if (i < n && rows->request[member[i]] == rows->request[member[begin]] &&
-          rows->position[member[i]] / window ==
-              rows->position[member[begin]] / window) {
+      if (i < n && is_one_window(rows, window, member[begin], member[i])) {
         continue;
       }
       apply_to(capacity, rows, member + begin, i - begin);

@@ -1,5 +1,5 @@
 /* The engine's dealing and endings: every request once, work spread over the
- * ranks, stop at a step boundary, a failing source or sink, requests that can
+ * ranks, stop at a step boundary with what is under way, going on from that, a failing source or sink, requests that can
  * never fit, cache pages given back. (That the results are the same bits is
  * test_same_bits.c.) */
 #include "runtime/base/memory.h"
@@ -96,8 +96,9 @@ static void engine_bytes_are_those_taken(void **state) {
   assert_all_ok(moerun__session_create_with(&session, model, &options, &extra));
   for (int trace = 0; trace < 2; trace++) {
     const moerun__engine_options how = {.record_trace = trace};
-    const moerun__engine_callbacks callbacks = {NULL, dry_source, run_finished,
-                                                NULL, see_alive};
+    const moerun__engine_callbacks callbacks = {.next = dry_source,
+                                                .finished = run_finished,
+                                                .stop_requested = see_alive};
     const size_t before = moerun__alloc_live_bytes();
     moerun__progress progress;
     int stopped = 0;
@@ -125,8 +126,10 @@ static void one_rank_stops_all(void **state) {
   moerun__progress progress;
   const moerun__engine_options how = {0};
   run_state run = all_requests();
-  const moerun__engine_callbacks callbacks = {&run, run_next, run_finished,
-                                              NULL, stop_now};
+  const moerun__engine_callbacks callbacks = {.context = &run,
+                                              .next = run_next,
+                                              .finished = run_finished,
+                                              .stop_requested = stop_now};
   assert_all_ok(moerun_session_create(&session, model, &options));
   assert_all_ok(
       moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
@@ -151,6 +154,215 @@ static void finished_ones_survive_a_stop(void **state) {
   /* With 2 sequences a rank, no step finishes all. */
   assert_all_ranks(on_root(
       seen >= 3 && (seen < RUN_REQUESTS || 2 * test_size() >= RUN_REQUESTS)));
+  moerun_session_destroy(session);
+}
+
+/* ---- Requests under way ----------------------------------------------------------------- */
+
+typedef struct parts {
+  run_state run;
+  int32_t turns;
+  int32_t last_turn; /* at which the last rank asks to stop; 0: never */
+  int32_t ends;      /* step boundaries at which requests have come */
+  run_result part[RUN_REQUESTS];
+} parts;
+
+static moerun_status parts_next(void *context, moerun__request *request,
+                                int *has) {
+  parts *p = context;
+  return run_next(&p->run, request, has);
+}
+
+static moerun_status parts_finished(void *context,
+                                    const moerun__completion *done) {
+  parts *p = context;
+  return run_finished(&p->run, done);
+}
+
+static moerun_status take_part(void *context, const moerun__completion *part) {
+  parts *p = context;
+  run_result *result = &p->part[part->index];
+  if (part->finish != MOERUN_FINISH_NOT || part->num_traced != 0 ||
+      part->num_tokens <= result->num_tokens) {
+    return MOERUN_ERR_INVALID;
+  }
+  result->num_tokens = part->num_tokens;
+  memcpy(result->token, part->token,
+         (size_t)part->num_tokens * sizeof *part->token);
+  return MOERUN_OK;
+}
+
+static moerun_status end_parts(void *context) {
+  parts *p = context;
+  p->ends++;
+  return MOERUN_OK;
+}
+
+static moerun_status part_is_lost(void *context,
+                                  const moerun__completion *part) {
+  (void)context;
+  (void)part;
+  return moerun__fail(MOERUN_ERR_NOMEM, __FILE__, __LINE__, "no room is left");
+}
+
+static int stop_in_time(void *context) {
+  parts *p = context;
+  p->turns++;
+  return p->last_turn > 0 && p->turns >= p->last_turn && stop_now(NULL);
+}
+
+static int always(void *context) {
+  (void)context;
+  return 1;
+}
+
+static const moerun__engine_callbacks with_parts = {
+    .next = parts_next,
+    .finished = parts_finished,
+    .stop_requested = stop_in_time,
+    .unfinished = take_part,
+    .unfinished_end = end_parts};
+
+/* Greedy and sampled in turn. */
+static void sample_some(void) {
+  for (int32_t i = 1; i < RUN_REQUESTS; i += 2) {
+    requests[i].temperature = 1.5;
+    requests[i].seed = (uint64_t)i;
+  }
+}
+
+static void run_undisturbed(moerun_session *session, run_result *expected) {
+  run_state run = all_requests();
+  int stopped = 0;
+  memset(expected, 0, RUN_REQUESTS * sizeof *expected);
+  run.result = expected;
+  assert_all_ok(run_requests(session, &run, 0, 0, &stopped));
+}
+
+/* Those that have not finished, in their order; what they have so far. */
+static void begin_again(parts *p) {
+  p->turns = 0;
+  p->run.handed_out = 0;
+  p->run.count = 0;
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    p->run.kept[i] = p->part[i].num_tokens;
+    if (results[i].seen == 0) order[p->run.count++] = i;
+  }
+}
+
+/* Stopped after 4 steps each time, before any request of 6 tokens can end:
+ * every token is generated once, and is what it is undisturbed. */
+static void stops_before_the_first_end_go_on(void **state) {
+  (void)state;
+  enum { TURNS = 5, MOST_STARTS = 60 };
+  static run_result expected[RUN_REQUESTS];
+  static parts p;
+  moerun_session *session = NULL;
+  moerun__progress progress;
+  const moerun__engine_options how = {0};
+  int64_t generated = 0;
+  int64_t tokens = 0;
+  int starts = 0;
+  int shown = 0;
+  int stopped = 1;
+  p = (parts){.run = all_requests(), .last_turn = TURNS};
+  p.run.before = p.part;
+  sample_some();
+  assert_all_ok(moerun_session_create(&session, model, &options));
+  run_undisturbed(session, expected);
+  for (; stopped && starts < MOST_STARTS; starts++) {
+    moerun__engine_callbacks callbacks = with_parts;
+    callbacks.context = &p;
+    begin_again(&p);
+    /* A new session, as in a new process. */
+    moerun_session_destroy(session);
+    assert_all_ok(moerun_session_create(&session, model, &options));
+    assert_all_ok(
+        moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
+    generated += progress.generated_tokens;
+    assert_all_ranks(on_root(starts > 0 || progress.finished == 0));
+    assert_all_ranks(
+        on_root(progress.generated_tokens > 0 || p.run.count == 0));
+    shown += stopped && progress.active > 0;
+    assert_all_ranks(on_root(p.ends == shown));
+  }
+  assert_int_equal(stopped, 0);
+  assert_in_range(starts, 2, MOST_STARTS);
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    tokens += expected[i].num_tokens;
+    assert_all_ranks(
+        on_root(results[i].seen == 1 &&
+                results[i].num_tokens == expected[i].num_tokens &&
+                memcmp(results[i].token, expected[i].token,
+                       (size_t)expected[i].num_tokens * sizeof(int32_t)) == 0));
+  }
+  assert_all_ranks(on_root(generated == tokens));
+  moerun_session_destroy(session);
+}
+
+/* Asked for after each step: nothing changes but that they come. */
+static void asking_changes_nothing(void **state) {
+  (void)state;
+  static run_result expected[RUN_REQUESTS];
+  static parts p;
+  moerun_session *session = NULL;
+  moerun__progress progress;
+  const moerun__engine_options how = {0};
+  int stopped = 1;
+  moerun__engine_callbacks callbacks = with_parts;
+  p = (parts){.run = all_requests()};
+  callbacks.context = &p;
+  callbacks.unfinished_wanted = always;
+  sample_some();
+  assert_all_ok(moerun_session_create(&session, model, &options));
+  run_undisturbed(session, expected);
+  assert_all_ok(
+      moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
+  assert_all_ranks(on_root(p.ends >= 6 && p.ends < progress.steps));
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    const size_t bytes = (size_t)p.part[i].num_tokens * sizeof(int32_t);
+    assert_all_ranks(
+        on_root(results[i].seen == 1 &&
+                memcmp(results[i].token, expected[i].token,
+                       (size_t)expected[i].num_tokens * sizeof(int32_t)) == 0 &&
+                p.part[i].num_tokens == expected[i].num_tokens - 1 &&
+                memcmp(p.part[i].token, expected[i].token, bytes) == 0));
+  }
+  moerun_session_destroy(session);
+}
+
+/* All ranks learn of it, though the run was about to stop. */
+static void a_part_that_is_lost_ends_all(void **state) {
+  (void)state;
+  static parts p;
+  moerun_session *session = NULL;
+  moerun__progress progress;
+  const moerun__engine_options how = {0};
+  int stopped = 1;
+  moerun__engine_callbacks callbacks = with_parts;
+  p = (parts){.run = all_requests(), .last_turn = 4};
+  callbacks.context = &p;
+  callbacks.unfinished = part_is_lost;
+  assert_all_ok(moerun_session_create(&session, model, &options));
+  const moerun_status status =
+      moerun__engine_run(session, &how, &callbacks, &progress, &stopped);
+  assert_all_ranks(status ==
+                   (test_rank() == 0 ? MOERUN_ERR_NOMEM : MOERUN_ERR_PEER));
+  moerun_session_destroy(session);
+}
+
+/* The whole is what it asked for: there is nothing to go on with. */
+static void a_request_with_all_its_tokens_is_refused(void **state) {
+  (void)state;
+  moerun_session *session = NULL;
+  int stopped = 0;
+  run_state run = all_requests();
+  run.before = results;
+  run.kept[3] = requests[3].max_new_tokens;
+  assert_all_ok(moerun_session_create(&session, model, &options));
+  const moerun_status status = run_requests(session, &run, 0, 0, &stopped);
+  assert_all_ranks(status ==
+                   (test_rank() == 0 ? MOERUN_ERR_INVALID : MOERUN_ERR_PEER));
   moerun_session_destroy(session);
 }
 
@@ -181,8 +393,9 @@ static void failures_of_rank_0_end_all(void **state) {
     int stopped = 0;
     run_state run = all_requests();
     const moerun__engine_callbacks callbacks = {
-        &run, which == 0 ? next_fails : run_next,
-        which == 0 ? run_finished : sink_fails, NULL, NULL};
+        .context = &run,
+        .next = which == 0 ? next_fails : run_next,
+        .finished = which == 0 ? run_finished : sink_fails};
     memset(results, 0, sizeof results);
     assert_all_ok(moerun_session_create(&session, model, &options));
     const moerun_status status =
@@ -240,8 +453,8 @@ static void requests_go_to_all_ranks(void **state) {
   int stopped = 0;
   int32_t per_rank[64] = {0};
   run_state run = all_requests();
-  const moerun__engine_callbacks callbacks = {&run, run_next, note_rank, NULL,
-                                              NULL};
+  const moerun__engine_callbacks callbacks = {
+      .context = &run, .next = run_next, .finished = note_rank};
   assert_all_ok(moerun_session_create(&session, model, &options));
   assert_all_ok(
       moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
@@ -264,6 +477,10 @@ int main(int argc, char **argv) {
       TEST(engine_bytes_are_those_taken),
       TEST(one_rank_stops_all),
       TEST(finished_ones_survive_a_stop),
+      TEST(stops_before_the_first_end_go_on),
+      TEST(asking_changes_nothing),
+      TEST(a_part_that_is_lost_ends_all),
+      TEST(a_request_with_all_its_tokens_is_refused),
       TEST(failures_of_rank_0_end_all),
       TEST(a_request_that_never_fits_is_refused),
       TEST(more_sequences_than_rows_are_refused),

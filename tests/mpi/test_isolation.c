@@ -1,6 +1,7 @@
 /* With isolation a request's output is a function of the request alone even
  * where experts are dropped: alone on one rank, or among any others, in any
- * order, on any number of ranks, whatever is balanced. The control: the same
+ * order, on any number of ranks, whatever is balanced, and after a stop: some go
+ * on after a part of their tokens. The control: the same
  * worlds without isolation do change outputs, so the test could fail.
  * MOERUN_TEST_SEED sets the seed. */
 #include "runtime/base/rng.h"
@@ -128,14 +129,24 @@ static int32_t count_changed(const run_result *alone,
     order[i] = order[j];
     order[j] = moved;
   }
+  int32_t thousandths[RUN_REQUESTS]; /* of its tokens, that one comes with */
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    thousandths[i] = draw(2) * draw(1000);
+  }
   MPI_Comm members = MPI_COMM_NULL;
   MPI_Comm_split(MPI_COMM_WORLD, test_rank() < R ? 0 : MPI_UNDEFINED, 0,
                  &members);
   if (test_rank() < R) {
     moerun_comm *comm = NULL;
-    run_state state = {
-        .request = requests, .order = order, .count = count, .result = found};
+    run_state state = {.request = requests,
+                       .order = order,
+                       .count = count,
+                       .before = alone,
+                       .result = found};
     moerun__gate_counts counts;
+    for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+      state.kept[i] = alone[i].num_tokens * thousandths[i] / 1000;
+    }
     memset(found, 0, sizeof found);
     assert_int_equal(moerun_comm_create_mpi(&comm, members, NULL), MOERUN_OK);
     assert_int_equal(run_world(comm, &state, &options, gate, &counts),

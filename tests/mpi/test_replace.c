@@ -449,8 +449,8 @@ static void an_engine_run_keeps_its_outputs(void **state) {
     is_beside = 0;
     const moerun__engine_options how = {.prefill_chunk = 40,
                                         .replacer = r.replacer};
-    const moerun__engine_callbacks callbacks = {&run, run_next, run_finished,
-                                                NULL, NULL};
+    const moerun__engine_callbacks callbacks = {
+        .context = &run, .next = run_next, .finished = run_finished};
     assert_all_ok(
         moerun__engine_run(r.session, &how, &callbacks, &progress, &stopped));
     if (replaces) {

@@ -5,7 +5,8 @@
  * The expected results come from one rank, one request at a time, the portable
  * kernels. Each case then draws a world from the seed: the first R of the eight
  * ranks run a random selection of the requests in random order; tokens, scores
- * (log-probabilities, all 64 bits) and traced expert ids must be equal.
+ * (log-probabilities, all 64 bits) and traced expert ids must be equal. Half of
+ * the requests go on after a part of their tokens, as after a stop.
  * MOERUN_TEST_CASES sets the number of cases, MOERUN_TEST_SEED the seed. */
 #include "comm/comm.h"
 #include "runtime/base/rng.h"
@@ -77,6 +78,8 @@ typedef struct world {
   int32_t speed[8];          /* what each rank believes of itself */
   int32_t count;
   int32_t order[RUN_REQUESTS];
+  int32_t goes_on[RUN_REQUESTS]; /* thousandths of its tokens that a request
+                                    comes with                            */
 } world;
 
 static void draw_world(world *w) {
@@ -116,6 +119,9 @@ static void draw_world(world *w) {
     w->order[j] = moved;
   }
   w->count = 1 + draw(RUN_REQUESTS);
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    w->goes_on[i] = draw(2) * draw(1000);
+  }
 }
 
 /* Drawn on every rank alike, the ranks outside the world included. */
@@ -147,7 +153,7 @@ static moerun_placement *draw_placement(const world *w, int32_t layers,
 
 static moerun_status run_world(const world *w, moerun_comm *comm,
                                const moerun_placement *placement,
-                               run_result *result) {
+                               const run_result *before, run_result *result) {
   moerun_status status = MOERUN_OK;
   moerun_model *model = NULL;
   moerun_session *session = NULL;
@@ -156,9 +162,13 @@ static moerun_status run_world(const world *w, moerun_comm *comm,
   run_state state = {.request = requests,
                      .order = w->order,
                      .count = w->count,
+                     .before = before,
                      .result = result};
   const moerun__session_extra extra = {
       .kernels = w->kernels, .record_trace = w->record_trace, .plan = &w->plan};
+  for (int32_t i = 0; before != NULL && i < RUN_REQUESTS; i++) {
+    state.kept[i] = before[i].num_tokens * w->goes_on[i] / 1000;
+  }
   (void)snprintf(path, sizeof path, "%s/%s", MOERUN_TEST_DATA,
                  models[w->model]);
   MOERUN_TRY(moerun_model_load(&model, comm, placement, path, NULL));
@@ -227,8 +237,9 @@ static void expect(subject *s, int32_t model) {
     assert_int_equal(moerun__kernels_find(&w.kernels, "portable"), MOERUN_OK);
     for (int32_t i = 0; i < RUN_REQUESTS; i++) {
       w.order[0] = i;
-      assert_int_equal(run_world(&w, self, placement, s->expected[variant]),
-                       MOERUN_OK);
+      assert_int_equal(
+          run_world(&w, self, placement, NULL, s->expected[variant]),
+          MOERUN_OK);
     }
   }
   moerun_placement_destroy(placement);
@@ -254,7 +265,9 @@ static int check_case(const subject *s, int32_t model, int32_t number) {
     memset(found, 0, sizeof found);
     moerun_status status = self ? moerun_comm_create_self(&comm)
                                 : moerun_comm_create_mpi(&comm, members, NULL);
-    if (status == MOERUN_OK) status = run_world(&w, comm, placement, found);
+    if (status == MOERUN_OK) {
+      status = run_world(&w, comm, placement, s->expected[variant], found);
+    }
     ok = status == MOERUN_OK;
     if (!ok) print_error("%s\n", moerun_last_error());
     for (int32_t i = 0; ok && test_rank() == 0 && i < w.count; i++) {

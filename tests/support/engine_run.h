@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUN_REQUESTS = 12, RUN_TOKENS = 64, RUN_TRACE = 4096 };
+enum { RUN_REQUESTS = 12, RUN_TOKENS = 64, RUN_IDS = 256, RUN_TRACE = 4096 };
 
 typedef struct run_result {
   int seen;
@@ -30,14 +30,33 @@ typedef struct run_state {
   int32_t stop_after; /* finished requests after which to stop; 0: never */
   int32_t finished;
   size_t trace_width;
-  run_result *result; /* [RUN_REQUESTS], on rank 0 */
+  run_result *result;         /* [RUN_REQUESTS], on rank 0 */
+  const run_result *before;   /* [RUN_REQUESTS] what requests generated before,
+                               on rank 0; NULL: nothing                      */
+  int32_t kept[RUN_REQUESTS]; /* how many tokens of that they come with */
+  int32_t ids[RUN_IDS];       /* of the last request that came with any */
 } run_state;
+
+/* The request with the tokens that it comes with behind its prompt. */
+static inline void run_keep(run_state *state, moerun__request *request) {
+  const int32_t kept = state->kept[request->index];
+  const size_t num_prompt = (size_t)request->num_prompt;
+  if (state->before == NULL || kept == 0) return;
+  memcpy(state->ids, request->prompt, num_prompt * sizeof *state->ids);
+  memcpy(state->ids + num_prompt, state->before[request->index].token,
+         (size_t)kept * sizeof *state->ids);
+  request->prompt = state->ids;
+  request->num_kept = kept;
+}
 
 static moerun_status run_next(void *context, moerun__request *request,
                               int *has) {
   run_state *state = context;
   *has = state->handed_out < state->count;
-  if (*has) *request = state->request[state->order[state->handed_out++]];
+  if (*has) {
+    *request = state->request[state->order[state->handed_out++]];
+    run_keep(state, request);
+  }
   return MOERUN_OK;
 }
 
@@ -71,8 +90,10 @@ static inline moerun_status run_requests(moerun_session *session,
                                          int record_trace, int *stopped) {
   const moerun__engine_options options = {.record_trace = record_trace,
                                           .prefill_chunk = prefill_chunk};
-  const moerun__engine_callbacks callbacks = {state, run_next, run_finished,
-                                              NULL, run_stop};
+  const moerun__engine_callbacks callbacks = {.context = state,
+                                              .next = run_next,
+                                              .finished = run_finished,
+                                              .stop_requested = run_stop};
   moerun__progress progress;
   const moerun__model_config *config = &session->model->config;
   state->trace_width =

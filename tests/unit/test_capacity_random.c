@@ -18,8 +18,8 @@ static int member(const world *w, int32_t t) {
 
 static int together(const world *w, int32_t a, int32_t b) {
   const int32_t window = w->options.window;
-  return w->options.scope != MOERUN_SCOPE_REQUEST ||
-         (w->request[a] == w->request[b] &&
+  return w->options.scope != MOERUN_SCOPE_REQUEST || a == b ||
+         (!w->decoded[a] && !w->decoded[b] && w->request[a] == w->request[b] &&
           w->position[a] / window == w->position[b] / window);
 }
 
