@@ -11,17 +11,17 @@
 #include "launch/command.h"
 
 #include "launch/bos.h"
-#include "launch/digest.h"
 #include "launch/fingerprint.h"
 #include "launch/gate_options.h"
 #include "launch/input_options.h"
-#include "launch/lines.h"
+#include "launch/memory_left.h"
 #include "launch/metrics.h"
 #include "launch/node_memory.h"
 #include "launch/placements.h"
 #include "launch/progress.h"
 #include "launch/signals.h"
 #include "launch/trace_file.h"
+#include "launch/unfinished.h"
 #include "launch/work_left.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
@@ -33,7 +33,6 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 typedef struct run {
@@ -60,6 +59,7 @@ typedef struct run {
   moerun__spool input;
   moerun__prompts *prompts;
   moerun__results *results;
+  moerun__unfinished *unfinished; /* NULL: there is no --resume */
   int results_on_stdout;
   moerun__trace_file *trace;
   moerun__prediction *predicted; /* [R] */
@@ -141,24 +141,6 @@ done:
   return status;
 }
 
-/* All that every result depends on, the requests themselves and the weights
- * excepted. */
-static moerun_status digest_run(const run *r, uint64_t *out) {
-  moerun_status status = MOERUN_OK;
-  uint64_t digest = 0;
-  const char *wire = moerun__config_text(r->config, "wire");
-  const char *compute = moerun__config_text(r->config, "compute");
-  MOERUN_TRY(moerun__fingerprint(&digest, r->model_path));
-  digest = moerun__digest_text(digest, wire, strlen(wire));
-  digest = moerun__digest_text(digest, compute, strlen(compute));
-  digest = moerun__gate_options_digest(digest, r->config);
-  /* All kernel sets but the oracle give the same bits. */
-  digest = moerun__digest_int(digest, strcmp(r->kernels->name, "ref") == 0);
-  *out = moerun__digest_int(digest, r->tokenizer != NULL);
-done:
-  return status;
-}
-
 static moerun_status open_input(run *r) {
   moerun_status status = MOERUN_OK;
   const moerun__config *c = r->config;
@@ -190,7 +172,8 @@ static moerun_status open_input(run *r) {
       .name = r->input.name.bytes};
   MOERUN_TRY(moerun__bos_choose(&options, c, r->model_path,
                                 r->model_config.bos_token, has_text));
-  MOERUN_TRY(digest_run(r, &options.run_digest));
+  MOERUN_TRY(moerun__run_digest(&options.run_digest, c, r->kernels->name,
+                                r->tokenizer != NULL));
   if (is_score) {
     const int32_t window = moerun__to_int(moerun__config_int(c, "window"));
     MOERUN_TRY(moerun__prompts_open_score(&r->prompts, path, window, &options));
@@ -237,6 +220,15 @@ static moerun_status open_output(run *r) {
     MOERUN_TRY(moerun__trace_file_open(
         &r->trace, moerun__config_text(c, "trace"), r->prompts,
         &r->model_config, r->model_path, r->comm->size));
+  } else if (is_file) {
+    const moerun__unfinished_options beside = {
+        .path = options.path,
+        .resume = options.resume,
+        .overwrite = options.overwrite,
+        .vocab_size = r->model_config.vocab_size,
+        .interval_s = moerun__config_double(c, "keep_every")};
+    MOERUN_TRY(moerun__unfinished_open(&r->unfinished, r->prompts, r->results,
+                                       &beside));
   }
   r->resumed = moerun__results_count(r->results);
 done:
@@ -247,8 +239,9 @@ static moerun_status begin_output(run *r) {
   moerun_status status = MOERUN_OK;
   r->invocation->phase = MOERUN_PHASE_OUTPUT;
   if (r->comm->rank != 0) goto done;
-  MOERUN_TRY(moerun__results_begin(
-      r->results, r->model != NULL ? &r->model->digest : NULL));
+  const uint64_t *weights = r->model != NULL ? &r->model->digest : NULL;
+  MOERUN_TRY(moerun__unfinished_begin(r->unfinished, weights));
+  MOERUN_TRY(moerun__results_begin(r->results, weights));
   if (r->model == NULL) {
     LOG_ROOT(MOERUN_LOG_INFO,
              "no request is left: the weights were not read, nor compared with "
@@ -270,6 +263,7 @@ static moerun_status end_output(run *r) {
   moerun__outputs *outputs = &r->invocation->outputs;
   if (r->comm->rank != 0) goto done;
   MOERUN_TRY(moerun__results_end(r->results, outputs));
+  moerun__unfinished_end(r->unfinished, r->invocation->stopped);
   if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_end(r->trace, outputs));
   const moerun_status broken = moerun__results_check(r->results);
   /* The others' results are whole all the same. */
@@ -303,7 +297,7 @@ static moerun_status plan(run *r) {
   MOERUN_TRY(open_input(r));
   MOERUN_TRY(open_output(r));
   MOERUN_TRY(moerun__work_left_of(
-      &r->left, r->prompts, r->results,
+      &r->left, r->prompts, r->results, r->unfinished,
       moerun__to_int(moerun__config_int(r->config, "max_sequences")),
       r->comm->size));
   MOERUN_TRY(moerun__predict(&r->predicted, r->config, r->placement,
@@ -327,6 +321,7 @@ static moerun_status next_request(void *context, moerun__request *request,
   if (!*has) goto done;
   MOERUN_TRY(moerun__prompts_read(r->prompts, &r->prompt, r->next));
   r->next++;
+  MOERUN_TRY(moerun__unfinished_continue(r->unfinished, &r->prompt));
   *request = r->prompt.request;
 done:
   return status;
@@ -341,11 +336,29 @@ static moerun_status take_completion(void *context,
       moerun__prompts_new_tokens(r->prompts, completion->index));
   if (r->results_on_stdout) moerun__progress_hide(&r->bar);
   MOERUN_TRY(moerun__results_append(r->results, completion));
+  moerun__unfinished_drop(r->unfinished, completion->index);
   if (r->trace != NULL && completion->finish != MOERUN_FINISH_BROKEN) {
     MOERUN_TRY(moerun__trace_file_append(r->trace, completion));
   }
 done:
   return status;
+}
+
+static moerun_status take_unfinished(void *context,
+                                     const moerun__completion *part) {
+  const run *r = context;
+  return moerun__unfinished_put(r->unfinished, part);
+}
+
+static moerun_status save_unfinished(void *context) {
+  const run *r = context;
+  moerun__unfinished_save(r->unfinished);
+  return MOERUN_OK;
+}
+
+static int is_unfinished_wanted(void *context) {
+  const run *r = context;
+  return moerun__unfinished_is_due(r->unfinished);
 }
 
 static void show_progress(void *context, const moerun__progress *progress) {
@@ -442,6 +455,13 @@ done:
   return status;
 }
 
+/* Rank 0: whether --resume goes on with requests in the middle. A window that
+ * is scored has nothing to go on with. */
+static int keeps(const run *r) {
+  return r->unfinished != NULL && !moerun__prompts_are_scored(r->prompts) &&
+         moerun__gate_options_isolate(r->config);
+}
+
 /* [collective] */
 static moerun_status generate(run *r) {
   moerun_status status = MOERUN_OK;
@@ -451,13 +471,17 @@ static moerun_status generate(run *r) {
       .prefill_chunk =
           moerun__to_int(moerun__config_int(r->config, "prefill_chunk")),
       .replacer = r->replacer};
-  const moerun__engine_callbacks callbacks = {.context = r,
-                                              .next = next_request,
-                                              .finished = take_completion,
-                                              .progress = show_progress,
-                                              .stop_requested =
-                                                  is_stop_requested};
+  moerun__engine_callbacks callbacks = {.context = r,
+                                        .next = next_request,
+                                        .finished = take_completion,
+                                        .progress = show_progress,
+                                        .stop_requested = is_stop_requested};
   const double began = moerun__now();
+  if (keeps(r)) {
+    callbacks.unfinished = take_unfinished;
+    callbacks.unfinished_end = save_unfinished;
+    callbacks.unfinished_wanted = is_unfinished_wanted;
+  }
   if (is_root) {
     moerun__progress_run(&r->bar, moerun__prompts_count(r->prompts),
                          moerun__results_count(r->results), &r->left.work);
@@ -469,13 +493,6 @@ static moerun_status generate(run *r) {
   moerun__progress_close(&r->bar);
   r->run_seconds = moerun__now() - began;
   return status;
-}
-
-/* Largest resident size of this process so far. */
-static int64_t peak_resident_bytes(void) {
-  struct rusage usage;
-  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
-  return (int64_t)usage.ru_maxrss * 1024;
 }
 
 /* Rank 0: what was done, as a table and as a file. */
@@ -501,6 +518,9 @@ static moerun_status report(const run *r) {
       .bad = moerun__prompts_num_bad(r->prompts),
       .resumed = r->resumed,
       .stopped = r->invocation->stopped,
+      .is_resumable = r->unfinished != NULL,
+      .keeps = keeps(r),
+      .unfinished = moerun__unfinished_count(r->unfinished),
       .load_seconds = r->load_seconds,
       .run_seconds = r->run_seconds,
       .progress = r->progress,
@@ -528,12 +548,8 @@ done:
 static moerun_status judge_input(const run *r) {
   moerun_status status = MOERUN_OK;
   if (r->comm->rank != 0 || r->invocation->stopped) goto done;
-  const int64_t bad = moerun__prompts_num_bad(r->prompts);
   r->invocation->phase = MOERUN_PHASE_INPUT;
-  MOERUN_REQUIRE(bad == 0, MOERUN_ERR_FORMAT,
-                 "%lld of %lld requests were wrong and have \"error\" in place "
-                 "of a result",
-                 (long long)bad, (long long)moerun__prompts_count(r->prompts));
+  MOERUN_TRY(moerun__prompts_check(r->prompts));
 done:
   return status;
 }
@@ -546,6 +562,7 @@ static void destroy(run *r) {
   moerun_placement_destroy(r->placement);
   moerun__report_destroy(r->report);
   moerun__trace_file_destroy(r->trace);
+  moerun__unfinished_destroy(r->unfinished);
   moerun__results_destroy(r->results);
   moerun__prompts_destroy(r->prompts);
   moerun__spool_clear(&r->input);
@@ -573,7 +590,7 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation) {
   MOERUN_TRY(moerun__comm_agree(r.comm, end_output(&r)));
   if (has_work) {
     MOERUN_TRY(
-        moerun__report_collect(&r.report, r.session, peak_resident_bytes()));
+        moerun__report_collect(&r.report, r.session, moerun__memory_peak()));
   }
   MOERUN_TRY(moerun__comm_agree(r.comm, report(&r)));
   MOERUN_TRY(moerun__comm_agree(r.comm, judge_input(&r)));

@@ -3,11 +3,13 @@
 #include "launch/fingerprint.h"
 
 #include "launch/digest.h"
+#include "launch/gate_options.h"
 #include "launch/lines.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,5 +68,23 @@ moerun_status moerun__fingerprint(uint64_t *out, const char *model_dir) {
 done:
   moerun__text_clear(&f.path);
   moerun__free(f.buffer);
+  return status;
+}
+
+moerun_status moerun__run_digest(uint64_t *out, const moerun__config *config,
+                                 const char *kernels, int has_tokenizer) {
+  moerun_status status = MOERUN_OK;
+  uint64_t digest = 0;
+  const char *wire = moerun__config_text(config, "wire");
+  const char *compute = moerun__config_text(config, "compute");
+  MOERUN_TRY(
+      moerun__fingerprint(&digest, moerun__config_text(config, "model")));
+  digest = moerun__digest_text(digest, wire, strlen(wire));
+  digest = moerun__digest_text(digest, compute, strlen(compute));
+  digest = moerun__gate_options_digest(digest, config);
+  /* All kernel sets but the oracle give the same bits. */
+  digest = moerun__digest_int(digest, strcmp(kernels, "ref") == 0);
+  *out = moerun__digest_int(digest, has_tokenizer);
+done:
   return status;
 }

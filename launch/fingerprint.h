@@ -5,8 +5,13 @@
 #ifndef MOERUN_LAUNCH_FINGERPRINT_H
 #define MOERUN_LAUNCH_FINGERPRINT_H
 
-#include "runtime/base/status.h"
+#include "runtime/base/config.h"
 
 moerun_status moerun__fingerprint(uint64_t *out, const char *model_dir);
+
+/* The same of a run: all that every result depends on, the requests themselves
+ * and the weights excepted. */
+moerun_status moerun__run_digest(uint64_t *out, const moerun__config *config,
+                                 const char *kernels, int has_tokenizer);
 
 #endif

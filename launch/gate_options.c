@@ -138,6 +138,11 @@ done:
   return status;
 }
 
+int moerun__gate_options_isolate(const moerun__config *config) {
+  return !(moerun__config_double(config, "capacity") > 0) ||
+         scope_of(config) == MOERUN_SCOPE_REQUEST;
+}
+
 uint64_t moerun__gate_options_digest(uint64_t digest,
                                      const moerun__config *config) {
   const moerun__gate_options options = moerun__gate_options_of(config);

@@ -14,6 +14,9 @@ moerun_status moerun__gate_options_check(const moerun__config *config);
 moerun_status moerun__gate_options_fit(const moerun__config *config,
                                        int32_t num_moe_layers);
 
+/* Whether what a request yields depends on that request alone. */
+int moerun__gate_options_isolate(const moerun__config *config);
+
 /* Adds what outputs depend on to a digest; nothing if they are exact. */
 uint64_t moerun__gate_options_digest(uint64_t digest,
                                      const moerun__config *config);

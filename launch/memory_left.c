@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const double gib = 1073741824.0;
 enum { FILE_BYTES = 1 << 16 };
@@ -195,4 +196,10 @@ done:
   moerun__text_clear(&path);
   moerun__text_clear(&text);
   return status;
+}
+
+int64_t moerun__memory_peak(void) {
+  struct rusage usage;
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+  return (int64_t)usage.ru_maxrss * 1024;
 }

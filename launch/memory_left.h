@@ -1,4 +1,4 @@
-/* The memory that this process can still take. */
+/* The memory that this process can still take, and what it took. */
 #ifndef MOERUN_LAUNCH_MEMORY_LEFT_H
 #define MOERUN_LAUNCH_MEMORY_LEFT_H
 
@@ -17,5 +17,8 @@ typedef struct moerun__memory_left {
  * limits nothing. */
 moerun_status moerun__memory_left_read(moerun__memory_left *out,
                                        const char *root);
+
+/* Largest resident size of this process so far; 0: nothing says. */
+int64_t moerun__memory_peak(void);
 
 #endif

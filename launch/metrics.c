@@ -150,18 +150,23 @@ static moerun_status put_outcome(moerun__text *out,
                                  const moerun__run_facts *f) {
   moerun_status status = MOERUN_OK;
   const moerun__progress *p = &f->progress;
+  const moerun__unfinished_counts *kept = &f->unfinished;
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n  \"requests\": {\"total\": %lld, \"resumed\": %lld, \"finished\": "
-      "%lld, \"bad\": %lld, \"stopped\": %s}",
+      "%lld, \"bad\": %lld, \"stopped\": %s, \"kept_before\": %lld, "
+      "\"kept\": %lld}",
       (long long)f->requests, (long long)f->resumed, (long long)p->finished,
-      (long long)f->bad, f->stopped ? "true" : "false"));
+      (long long)f->bad, f->stopped ? "true" : "false",
+      (long long)kept->requests_before, (long long)kept->requests));
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n  \"tokens\": {\"prompt\": %lld, \"generated\": %lld, "
-      "\"generated_in_decode_steps\": %lld},\n  \"steps\": %lld",
+      "\"generated_in_decode_steps\": %lld, \"kept_before\": %lld, "
+      "\"kept\": %lld},\n  \"steps\": %lld",
       (long long)p->prompt_tokens, (long long)p->generated_tokens,
-      (long long)p->decode_tokens, (long long)p->steps));
+      (long long)p->decode_tokens, (long long)kept->tokens_before,
+      (long long)kept->tokens, (long long)p->steps));
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n  \"seconds\": {\"load\": %.6f, \"run\": %.6f, \"prefill_steps\": "

@@ -4,7 +4,7 @@
 #define MOERUN_LAUNCH_METRICS_H
 
 #include "launch/prediction.h"
-#include "launch/results.h"
+#include "launch/unfinished.h"
 #include "runtime/model.h"
 #include "runtime/replace.h"
 #include "runtime/stats.h"
@@ -19,10 +19,13 @@ typedef struct moerun__run_facts {
   const char *transport;
   int32_t num_ranks;
   const moerun__prediction *predicted; /* [num_ranks] */
-  int64_t requests;    /* in the input                          */
-  int64_t resumed;     /* of them finished before this run      */
-  int64_t bad;         /* of them wrong, and reported as such   */
-  int stopped;         /* by a signal, before all were finished */
+  int64_t requests; /* in the input                          */
+  int64_t resumed;  /* of them finished before this run      */
+  int64_t bad;      /* of them wrong, and reported as such   */
+  int stopped;      /* by a signal, before all were finished */
+  int is_resumable; /* --resume goes on with what is finished */
+  int keeps;        /* and with requests in the middle       */
+  moerun__unfinished_counts unfinished;
   double load_seconds; /* weights read, buffers made         */
   double run_seconds;  /* the steps                          */
   moerun__progress progress;

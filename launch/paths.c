@@ -10,6 +10,7 @@
 #include "launch/paths.h"
 
 #include "launch/place_speeds.h"
+#include "launch/unfinished.h"
 #include "placement/export.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
@@ -29,6 +30,7 @@ typedef enum use { READS, WRITES } use;
 typedef enum form {
   PLAIN,   /* one file */
   RESULTS, /* one that results.c goes on with or begins anew, and asks about */
+  RESUMED, /* the same, and what unfinished.c keeps beside it */
   TRACE,   /* NAME.npy and what stands beside it */
   MODEL,   /* the files of a checkpoint in a folder */
   FOLDER,  /* a folder to be created */
@@ -50,7 +52,8 @@ static const path_row rows[] = {
     {"run profile", "prompts", READS, PLAIN},
     {"run profile", "tokens", READS, PLAIN},
     {"run profile", "score", READS, PLAIN},
-    {"run profile", "output", WRITES, RESULTS},
+    {"run", "output", WRITES, RESUMED},
+    {"profile", "output", WRITES, RESULTS},
     {"run profile", "metrics", WRITES, PLAIN},
     {"profile", "trace", WRITES, TRACE},
     {"place", "trace", READS, TRACE},
@@ -231,6 +234,21 @@ done:
   return status;
 }
 
+/* Beside what links lead to, as unfinished.c has it; nothing beside a pipe. */
+static moerun_status add_resumed(files *all, const path_row *row,
+                                 const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__target target = {0};
+  MOERUN_TRY(add(all, row, "", path, strlen(path)));
+  MOERUN_TRY(moerun__target_find(&target, path));
+  if (target.is_direct) goto done;
+  MOERUN_TRY(add_beside(all, row, target.path, strlen(target.path),
+                        MOERUN_UNFINISHED_ENDING));
+done:
+  moerun__target_clear(&target);
+  return status;
+}
+
 /* A folder that cannot be read is an error of who reads the model. */
 static moerun_status add_model(files *all, const path_row *row,
                                const char *path) {
@@ -259,6 +277,8 @@ static moerun_status add_row(files *all, const path_row *row) {
   if (row->form == SPEEDS && moerun__place_speeds_are_list(path)) goto done;
   if (row->form == TRACE) {
     MOERUN_TRY(add_trace(all, row, path));
+  } else if (row->form == RESUMED) {
+    MOERUN_TRY(add_resumed(all, row, path));
   } else if (row->form == MODEL) {
     MOERUN_TRY(add_model(all, row, path));
   } else {
@@ -367,7 +387,7 @@ static moerun_status check_output(const file *f, int overwrite) {
   const moerun__target *target = &f->target;
   if (f->row->form != FOLDER) MOERUN_TRY(moerun__output_check(f->path));
   MOERUN_REQUIRE(overwrite || !target->exists || target->is_direct ||
-                     f->row->form == RESULTS,
+                     f->row->form == RESULTS || f->row->form == RESUMED,
                  MOERUN_ERR_INVALID,
                  "%s: exists already: --overwrite replaces it", f->path);
 done:

@@ -298,6 +298,16 @@ int64_t moerun__prompts_num_bad(const moerun__prompts *prompts) {
   return prompts->num_bad;
 }
 
+moerun_status moerun__prompts_check(const moerun__prompts *prompts) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(prompts->num_bad == 0, MOERUN_ERR_FORMAT,
+                 "%lld of %lld requests were wrong and have \"error\" in place "
+                 "of a result",
+                 (long long)prompts->num_bad, (long long)prompts->count);
+done:
+  return status;
+}
+
 const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
                                   const char **id) {
   *id = prompts->bad[index].id;

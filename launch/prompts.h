@@ -82,6 +82,8 @@ void moerun__prompts_destroy(moerun__prompts *prompts);
 int64_t moerun__prompts_count(const moerun__prompts *prompts);
 /* How many requests are wrong, if that is reported. They are not read. */
 int64_t moerun__prompts_num_bad(const moerun__prompts *prompts);
+/* After the end: the error that says how many those were, if any were. */
+moerun_status moerun__prompts_check(const moerun__prompts *prompts);
 /* What is wrong with request `index`, and *id, its id as JSON; NULL: nothing. */
 const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
                                   const char **id);

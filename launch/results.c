@@ -14,6 +14,7 @@
 #include "launch/results.h"
 
 #include "launch/lines.h"
+#include "launch/result_digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
@@ -31,8 +32,6 @@
 enum {
   COPY_BYTES = 1 << 16,
   ORIGIN_BYTES = 512,
-  REQUEST_DIGITS = 16, /* of a digest; as many of the weights' follow */
-  DIGITS = 32,
 };
 static const double sync_interval_s = 0.5;
 
@@ -51,8 +50,7 @@ struct moerun__results {
   int64_t end;                        /* of the whole lines in the file */
   int64_t num_requests;
   int64_t count; /* finished */
-  /* The second half of all digests here; "" before one is known. */
-  char weights[DIGITS - REQUEST_DIGITS + 1];
+  moerun__weights_digits weights;
   place *place;         /* [num_requests] */
   moerun__score *score; /* [num_requests] */
   int64_t num_broken;
@@ -77,39 +75,6 @@ done:
   return status;
 }
 
-static moerun_status check_digest(moerun__results *results,
-                                  const json_t *object, int64_t index,
-                                  const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const char *found = NULL;
-  char expected[REQUEST_DIGITS + 1];
-  (void)snprintf(
-      expected, sizeof expected, "%016llx",
-      (unsigned long long)moerun__prompts_digest(results->prompts, index));
-  MOERUN_TRY(moerun__json_text(&found, object, "digest", 1, origin));
-  MOERUN_REQUIRE(strlen(found) == DIGITS, MOERUN_ERR_FORMAT,
-                 "%s: cannot resume: digest: expected %d digits, found %zu: "
-                 "results of earlier versions do not tell the weights that "
-                 "made them; --overwrite starts afresh",
-                 origin, (int)DIGITS, strlen(found));
-  MOERUN_REQUIRE(memcmp(found, expected, REQUEST_DIGITS) == 0,
-                 MOERUN_ERR_FORMAT,
-                 "%s: cannot resume: this result was made by another request "
-                 "than number %lld of this run (model, prompt or sampling "
-                 "differ); --overwrite starts afresh",
-                 origin, (long long)index);
-  const char *weights = found + REQUEST_DIGITS;
-  if (results->weights[0] == '\0') {
-    (void)snprintf(results->weights, sizeof results->weights, "%s", weights);
-  }
-  MOERUN_REQUIRE(strcmp(weights, results->weights) == 0, MOERUN_ERR_FORMAT,
-                 "%s: cannot resume: this result was made with other weights "
-                 "than those before it; --overwrite starts afresh",
-                 origin);
-done:
-  return status;
-}
-
 static moerun_status take_line(moerun__results *results,
                                const moerun__lines *lines) {
   moerun_status status = MOERUN_OK;
@@ -126,7 +91,9 @@ static moerun_status take_line(moerun__results *results,
   MOERUN_TRY(moerun__json_int(&index, object, "index", 0,
                               results->num_requests - 1, NULL, origin));
   if (json_object_get(object, "error") != NULL) goto done; /* judged anew */
-  MOERUN_TRY(check_digest(results, object, index, origin));
+  MOERUN_TRY(moerun__result_digest_check(&results->weights, object,
+                                         results->prompts, index,
+                                         "this result was", origin));
   MOERUN_REQUIRE(results->place[index].offset < 0, MOERUN_ERR_FORMAT,
                  "%s: cannot resume: request %lld has a result already", origin,
                  (long long)index);
@@ -231,26 +198,13 @@ void moerun__results_destroy(moerun__results *results) {
 
 /* ---- Appending --------------------------------------------------------------------- */
 
-/* The weights of this run are those of the results that are there. */
-static moerun_status check_weights(moerun__results *results, uint64_t digest) {
-  moerun_status status = MOERUN_OK;
-  char mine[sizeof results->weights];
-  (void)snprintf(mine, sizeof mine, "%016llx", (unsigned long long)digest);
-  MOERUN_REQUIRE(results->weights[0] == '\0' ||
-                     strcmp(mine, results->weights) == 0,
-                 MOERUN_ERR_FORMAT,
-                 "%s: cannot resume: these results were made with other "
-                 "weights than the model has now; --overwrite starts afresh",
-                 results->path);
-  memcpy(results->weights, mine, sizeof mine);
-done:
-  return status;
-}
-
 moerun_status moerun__results_begin(moerun__results *results,
                                     const uint64_t *weights) {
   moerun_status status = MOERUN_OK;
-  if (weights != NULL) MOERUN_TRY(check_weights(results, *weights));
+  if (weights != NULL) {
+    MOERUN_TRY(moerun__result_weights_check(
+        &results->weights, *weights, "these results were", results->path));
+  }
   if (results->path == NULL) goto done;
   if (results->target.is_direct) {
     MOERUN_TRY(moerun__target_open(&results->file, &results->target));
@@ -342,7 +296,7 @@ static moerun_status print_line(moerun__results *results,
                                         : print_generated(results, c));
   MOERUN_TRY(moerun__text_print(line, "\"digest\":\"%016llx%s\"}\n",
                                 (unsigned long long)prompt->digest,
-                                results->weights));
+                                results->weights.text));
 done:
   return status;
 }

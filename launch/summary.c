@@ -17,11 +17,45 @@ static void print_fact(FILE *stream, const char *label,
   moerun__table_line_print(stream, label, MOERUN_TABLE_INDENT, line);
 }
 
+/* What is kept of unfinished requests; where that was nothing new, and no
+ * request was finished either, what would help. */
+static void add_unfinished(moerun__table_line *line,
+                           const moerun__run_facts *f) {
+  const moerun__unfinished_counts *kept = &f->unfinished;
+  const int is_score = moerun__config_text(f->config, "score")[0] != '\0';
+  const int has_lossy = moerun__config_double(f->config, "capacity") > 0;
+  if (f->is_resumable) {
+    moerun__table_line_add(line, "; the same command with --resume goes on");
+  }
+  if (f->keeps && kept->requests > 0) {
+    moerun__table_line_add(line,
+                           "; of %lld unfinished ones it has kept %lld tokens",
+                           (long long)kept->requests, (long long)kept->tokens);
+  }
+  if (f->is_resumable && !f->keeps && !is_score && has_lossy) {
+    moerun__table_line_add(
+        line, "; what unfinished ones have generated is not kept, because "
+              "with --capacity it depends on those computed beside them: "
+              "--isolation route would change that");
+  }
+  if (f->progress.finished > 0) return;
+  if (!f->keeps) {
+    moerun__table_line_add(
+        line,
+        "; none was finished in this run, so that it has to be given "
+        "more time, or fewer at once (--max-sequences), or %s",
+        is_score ? "shorter windows (--window)"
+                 : "less to generate (--max-new-tokens)");
+  } else if (kept->tokens <= kept->tokens_before) {
+    moerun__table_line_add(
+        line, "; nothing was generated in this run, so that it has to be given "
+              "more time, or fewer at once (--max-sequences)");
+  }
+}
+
 static void print_outcome(FILE *stream, const moerun__run_facts *f) {
   moerun__table_line line = {0};
   const long long finished = f->resumed + f->progress.finished;
-  const int is_resumable = strcmp(f->subcommand, "run") == 0 &&
-                           moerun__config_text(f->config, "output")[0] != '\0';
   moerun__table_line_add(&line, "%lld of %lld finished", finished,
                          (long long)f->requests);
   if (f->resumed > 0) {
@@ -31,15 +65,9 @@ static void print_outcome(FILE *stream, const moerun__run_facts *f) {
   if (f->bad > 0) {
     moerun__table_line_add(&line, "; %lld were wrong", (long long)f->bad);
   }
-  if (f->stopped) moerun__table_line_add(&line, "; stopped by a signal");
-  if (f->stopped && is_resumable) {
-    moerun__table_line_add(&line, "; the same command with --resume goes on");
-  }
-  if (f->stopped && f->progress.finished == 0) {
-    moerun__table_line_add(
-        &line, "; none was finished in this run, so that it has to be given "
-               "more time, or fewer at once (--max-sequences), or less to "
-               "generate (--max-new-tokens)");
+  if (f->stopped) {
+    moerun__table_line_add(&line, "; stopped by a signal");
+    add_unfinished(&line, f);
   }
   print_fact(stream, "requests", &line);
   line = (moerun__table_line){0};

@@ -5,6 +5,7 @@
 moerun_status moerun__work_left_of(moerun__work_left *out,
                                    const moerun__prompts *prompts,
                                    const moerun__results *results,
+                                   const moerun__unfinished *kept,
                                    int32_t max_sequences, int32_t num_ranks) {
   moerun_status status = MOERUN_OK;
   int32_t *positions = NULL;
@@ -25,6 +26,9 @@ moerun_status moerun__work_left_of(moerun__work_left *out,
     work.prompt_tokens += all - generated - unfed;
     work.new_tokens += generated;
   }
+  const moerun__unfinished_counts before = moerun__unfinished_count(kept);
+  work.prompt_tokens += before.tokens;
+  work.new_tokens -= before.tokens;
   out->work = work;
   out->need =
       moerun__cache_need_of(positions, work.requests, max_sequences, num_ranks);

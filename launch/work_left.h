@@ -4,17 +4,19 @@
 
 #include "launch/cache_need.h"
 #include "launch/estimate.h"
-#include "launch/results.h"
+#include "launch/unfinished.h"
 
 typedef struct moerun__work_left {
   moerun__work work;
   moerun__cache_need need;
 } moerun__work_left;
 
-/* Of `prompts` without those that are wrong or have a result. */
+/* Of `prompts` without those that are wrong or have a result. What they have
+ * generated before is fed with their prompts; `kept` is NULL or says what. */
 moerun_status moerun__work_left_of(moerun__work_left *out,
                                    const moerun__prompts *prompts,
                                    const moerun__results *results,
+                                   const moerun__unfinished *kept,
                                    int32_t max_sequences, int32_t num_ranks);
 
 #endif

@@ -61,7 +61,12 @@ static const moerun__config_row output[] = {
              "written beside it."),
     BOOL_ROW("resume", RUNS,
              "Keep the results that --output holds already and go on with "
-             "the requests that are missing."),
+             "the requests that are missing, those that were begun where they "
+             "stopped."),
+    DOUBLE_ROW("keep_every", "60", "s", 0, 1e9, RUN,
+               "Time after which what unfinished requests have generated is "
+               "saved beside --output, for --resume after a node is lost. A "
+               "signal that stops the run saves it, too; 0 saves then alone."),
     BOOL_ROW("overwrite", RUNS | SYNTH | PLACE,
              "Replace files that exist. Without it an output that exists "
              "already is an error."),
