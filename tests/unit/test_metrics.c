@@ -255,6 +255,78 @@ static void expect_table(const moerun__run_facts *f, const char *const *words,
   }
 }
 
+/* The table of `facts` as a run leaves it that has an output, after a stop in
+ * the middle of requests; with an option more. */
+static void expect_stopped(const char *key, const char *value, int keeps,
+                           moerun__unfinished_counts unfinished,
+                           int64_t finished, const char *words) {
+  char text[4096] = "";
+  char one_line[4096] = "";
+  const char *const arguments[] = {"--model", "m", "--prompts",
+                                   "p",       key, value};
+  static const char *const environment[] = {NULL};
+  moerun__config *with = NULL;
+  FILE *stream = tmpfile();
+  moerun__run_facts f = facts;
+  assert_int_equal(moerun__config_load(&with, "run", key[0] != '\0' ? 6 : 4,
+                                       arguments, environment),
+                   MOERUN_OK);
+  f.config = with;
+  f.is_resumable = 1;
+  f.keeps = keeps;
+  f.unfinished = unfinished;
+  f.progress.finished = finished;
+  assert_non_null(stream);
+  assert_int_equal(moerun__summary_print(stream, &f), MOERUN_OK);
+  rewind(stream);
+  assert_true(fread(text, 1, sizeof text - 1, stream) > 0);
+  (void)fclose(stream);
+  size_t n = 0;
+  for (const char *c = text; *c != '\0'; c++) {
+    const int is_blank = *c == ' ' || *c == '\n';
+    if (!is_blank || (n > 0 && one_line[n - 1] != ' ')) {
+      one_line[n] = *c;
+      if (is_blank) one_line[n] = ' ';
+      n++;
+    }
+  }
+  if (strstr(one_line, words) == NULL) {
+    print_error("no '%s' in\n%s", words, one_line);
+    fail();
+  }
+  moerun__config_destroy(with);
+}
+
+static void a_stop_says_what_is_kept(void) {
+#define STOPPED "; stopped by a signal; the same command with --resume goes on"
+#define NONE    "; none was finished in this run, so that it has to be given more "
+  const moerun__unfinished_counts more = {4, 100, 3, 120};
+  const moerun__unfinished_counts same = {3, 100, 3, 100};
+  const moerun__unfinished_counts none = {0};
+  expect_stopped("", "", 1, more, 0,
+                 STOPPED "; of 3 unfinished ones it has kept 120 tokens ranks");
+  expect_stopped("", "", 1, same, 0,
+                 STOPPED "; of 3 unfinished ones it has kept 100 tokens; "
+                         "nothing was generated in this run, so that it has to "
+                         "be given more time, or fewer at once "
+                         "(--max-sequences) ranks");
+  expect_stopped("", "", 1, same, 1, "kept 100 tokens ranks");
+  expect_stopped("", "", 1, none, 1, STOPPED " ranks");
+  expect_stopped("--capacity", "2", 0, none, 1,
+                 STOPPED "; what unfinished ones have generated is not kept, "
+                         "because with --capacity it depends on those computed "
+                         "beside them: --isolation route would change that "
+                         "ranks");
+  expect_stopped("--capacity", "2", 0, none, 0,
+                 NONE "time, or fewer at once (--max-sequences), or less to "
+                      "generate (--max-new-tokens) ranks");
+  expect_stopped("--score", "t", 0, none, 0,
+                 STOPPED NONE "time, or fewer at once (--max-sequences), or "
+                              "shorter windows (--window) ranks");
+#undef STOPPED
+#undef NONE
+}
+
 static void the_table_says_the_same(void **state) {
   (void)state;
   static const char *const words[] = {
@@ -279,11 +351,7 @@ static void the_table_says_the_same(void **state) {
   text.score = (moerun__score){.tokens = 8, .log_probability = -8 * log(2)};
   text.scored_bytes = 16;
   expect_table(&text, scored, 1);
-  static const char *const in_vain[] = {"2 of 9 finished", "none was finished",
-                                        "--max-sequences"};
-  moerun__run_facts vain = facts;
-  vain.progress.finished = 0;
-  expect_table(&vain, in_vain, 3);
+  a_stop_says_what_is_kept();
   /* Numbers of a long run of a large model on many ranks. */
   text.requests = 123456789;
   text.resumed = 100000000;

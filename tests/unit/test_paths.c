@@ -24,6 +24,7 @@ static int set_up(void **state) {
       chdir(dir.path) != 0 || mkdir("m", 0700) != 0 || mkdir("d", 0700) != 0 ||
       symlink("a.jsonl", "link") != 0 || symlink("new", "dangling") != 0 ||
       symlink("m", "model") != 0 ||
+      symlink("a.jsonl.unfinished", "kept") != 0 ||
       symlink("../blob", "m/x.safetensors") != 0) {
     return -1;
   }
@@ -32,6 +33,7 @@ static int set_up(void **state) {
   make("m/config.json");
   make("m/notes");
   make("t.npy");
+  make("a.jsonl.unfinished");
   return link("a.jsonl", "hard") == 0 ? 0 : -1;
 }
 
@@ -124,6 +126,10 @@ static void one_file_by_two_names_is_refused(void **state) {
        "--metrics (blob) and a file of --model (m/x.safetensors)"},
       {"run --model m --prompts p --output model/tokenizer.json",
        "--output: model/tokenizer.json would be a file of --model (m)"},
+      {"run --model m --prompts p --output n --metrics n.unfinished",
+       "--metrics (n.unfinished) and the .unfinished beside --output"},
+      {"run --model m --prompts kept --output link --overwrite",
+       "the .unfinished beside --output (a.jsonl.unfinished) and --prompts"},
       {"profile --model m --prompts p --trace n.npy --output n.json",
        "the .json beside --trace (n.json) and --output (n.json)"},
       {"profile --model m --prompts p --trace n.npy --metrics n.json",
