@@ -11,6 +11,7 @@
 #include "launch/place_speeds.h"
 #include "launch/place_table.h"
 #include "launch/placements.h"
+#include "launch/progress.h"
 #include "placement/bound.h"
 #include "placement/export.h"
 #include "placement/import.h"
@@ -42,6 +43,7 @@ typedef struct place {
   moerun__export_rows rows;   /* of a map for the model; none without one */
   int32_t *row_of;            /* what rows points to */
   moerun__place_facts facts;
+  moerun__progress_bar bar;
 } place;
 
 static const char *text_of(const place *p, const char *key) {
@@ -50,10 +52,6 @@ static const char *text_of(const place *p, const char *key) {
 
 static int given(const place *p, const char *key) {
   return text_of(p, key)[0] != '\0';
-}
-
-static double now(void) {
-  return moerun__now();
 }
 
 /* ---- Settings ---------------------------------------------------------------------- */
@@ -152,6 +150,7 @@ done:
 static moerun_status load_trace(place *p, const char *key) {
   moerun_status status = MOERUN_OK;
   const int64_t experts = moerun__config_int(p->config, "trace_experts");
+  moerun__progress_phase(&p->bar, "reading the trace");
   MOERUN_TRY(moerun__trace_load(&p->trace, text_of(p, key), (int32_t)experts));
 done:
   return status;
@@ -223,7 +222,7 @@ static moerun__method_options options_of(const moerun__config *config) {
   return (moerun__method_options){
       .seed = (uint64_t)moerun__config_int(config, "seed"),
       .time_limit_s = moerun__config_double(config, "time_limit"),
-      .clock = now,
+      .clock = moerun__progress_clock,
       .spare_slots = (int32_t)moerun__config_int(config, "spare_slots"),
       .slots = (int32_t)moerun__config_int(config, "slots"),
       .expert_groups = (int32_t)moerun__config_int(config, "expert_groups"),
@@ -234,6 +233,7 @@ static moerun_status solve(place *p, moerun__certificate *c) {
   moerun_status status = MOERUN_OK;
   const moerun__method_options options = options_of(p->config);
   const double began = moerun__now();
+  moerun__progress_limit(&p->bar, "solving", options.time_limit_s);
   MOERUN_TRY(moerun__place(&p->placement, &c->proven, &c->bound, p->problem,
                            p->method, &options));
   c->seconds = moerun__now() - began;
@@ -336,7 +336,7 @@ static moerun__bound_options bound_options(const place *p) {
       .kind = MOERUN_BOUND_SDP,
       .time_limit_s = is_auto ? AUTO_BOUND_SECONDS
                               : moerun__config_double(p->config, "bound_time"),
-      .clock = now};
+      .clock = moerun__progress_clock};
   if (strcmp(text_of(p, "bound"), "none") == 0 ||
       (is_auto &&
        (has_replicas(p->placement) || is_slow_to_bound(p->problem)))) {
@@ -347,7 +347,7 @@ static moerun__bound_options bound_options(const place *p) {
 
 /* What no placement within the caps costs less than: this one is proven to be
  * the best where it is one of them and costs no more. */
-static moerun_status find_bound(const place *p, moerun__certificate *c) {
+static moerun_status find_bound(place *p, moerun__certificate *c) {
   moerun_status status = MOERUN_OK;
   moerun__bound_options options = bound_options(p);
   double bound = -1;
@@ -357,6 +357,7 @@ static moerun_status find_bound(const place *p, moerun__certificate *c) {
                  "--bound: bounds are of placements without replicas, found "
                  "some in %s",
                  text_of(p, "placement"));
+  moerun__progress_limit(&p->bar, "bounding from below", options.time_limit_s);
   MOERUN_TRY(moerun__bound(&bound, p->problem, &options));
   if (bound > c->bound) c->bound = bound;
   c->proven =
@@ -397,6 +398,7 @@ static moerun_status certify(place *p) {
   c->slack = moerun__config_double(p->config, "slack");
   c->trace_digest = moerun__trace_digest(p->trace);
   p->invocation->phase = MOERUN_PHASE_INPUT;
+  moerun__progress_phase(&p->bar, "judging");
   MOERUN_TRY(judge(p, c));
   MOERUN_TRY(judge_even(p));
   MOERUN_TRY(judge_compared(p));
@@ -432,6 +434,7 @@ static moerun_status convert(const place *p) {
 
 static moerun_status report(place *p) {
   moerun_status status = MOERUN_OK;
+  moerun__progress_close(&p->bar);
   moerun__text json = {0};
   moerun__outputs *outputs = &p->invocation->outputs;
   p->invocation->phase = MOERUN_PHASE_OUTPUT;
@@ -469,10 +472,12 @@ static moerun_status describe(place *p) {
   const char *path = text_of(p, "describe");
   p->invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(load_trace(p, "describe"));
+  moerun__progress_phase(&p->bar, "counting");
   MOERUN_TRY(moerun__describe(
       &description, p->trace, (int32_t)moerun__config_int(p->config, "ranks"),
       (int32_t)moerun__config_int(p->config, "segment")));
   p->invocation->phase = MOERUN_PHASE_OUTPUT;
+  moerun__progress_close(&p->bar);
   MOERUN_TRY(convert(p));
   if (given(p, "json")) {
     MOERUN_TRY(moerun__describe_json(&json, path, p->trace, description));
@@ -504,6 +509,7 @@ static moerun_status run(place *p) {
   MOERUN_TRY(read_topology(p));
   if (given(p, "loads")) {
     const moerun__method_options options = options_of(p->config);
+    moerun__progress_close(&p->bar); /* that takes no time to speak of */
     MOERUN_TRY(moerun__place_loads(p->invocation, p->method, &options,
                                    p->topology, p->topology_line.bytes));
     goto done;
@@ -522,7 +528,9 @@ done:
 
 moerun_status moerun__cmd_place(moerun__invocation *invocation) {
   place p = {.invocation = invocation, .config = invocation->config};
+  moerun__progress_start(&p.bar, p.config);
   const moerun_status status = run(&p);
+  moerun__progress_close(&p.bar);
   moerun__text_clear(&p.topology_line);
   moerun__topology_destroy(p.topology);
   if (p.train != p.trace) moerun__trace_destroy(p.train);

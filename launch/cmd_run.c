@@ -366,11 +366,6 @@ static void show_progress(void *context, const moerun__progress *progress) {
   moerun__progress_step(&r->bar, progress);
 }
 
-static void show_loading(void *context, int64_t bytes, int64_t all) {
-  run *r = context;
-  moerun__progress_bytes(&r->bar, bytes, all);
-}
-
 static int is_stop_requested(void *context) {
   (void)context;
   return moerun__signals_ask_to_stop();
@@ -409,7 +404,7 @@ static moerun_status reserve(run *r, const moerun_session_options *options,
 static moerun_status load(run *r) {
   moerun_status status = MOERUN_OK;
   const double began = moerun__now();
-  const moerun__load_watch watch = {r, show_loading};
+  const moerun__byte_watch watch = {&r->bar, moerun__progress_watch};
   moerun_session_options options =
       moerun__session_options_of(r->config, &r->left.need);
   moerun__replace_options replace =

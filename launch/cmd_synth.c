@@ -1,6 +1,7 @@
 /* `moerun synth`: a random checkpoint for scaling runs and tests. */
 #include "launch/command.h"
 
+#include "launch/progress.h"
 #include "runtime/base/log.h"
 #include "runtime/synth.h"
 
@@ -19,6 +20,8 @@ static moerun__dtype dtype_of(const char *text) {
 moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
   moerun_status status = MOERUN_OK;
   const moerun__config *config = invocation->config;
+  moerun__progress_bar bar = {0};
+  const moerun__byte_watch watch = {&bar, moerun__progress_watch};
   const moerun__synth_options options = {
       .path = moerun__config_text(config, "output"),
       .arch = moerun__config_text(config, "arch"),
@@ -46,10 +49,14 @@ moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
       .max_positions = int_of(config, "positions"),
       .tied_head = moerun__config_bool(config, "tied"),
       .overwrite = moerun__config_bool(config, "overwrite"),
+      .watch = &watch,
   };
   invocation->phase = MOERUN_PHASE_OUTPUT;
+  moerun__progress_start(&bar, config);
+  moerun__progress_phase(&bar, "writing");
   MOERUN_TRY(moerun__synth_write(&options));
   LOG_ROOT(MOERUN_LOG_INFO, "%s: written", options.path);
 done:
+  moerun__progress_close(&bar);
   return status;
 }

@@ -30,7 +30,9 @@ static const double rarest_line_s = 300;
 static const double bytes_memory_s = 20;
 static const double settled_s = 0.5;
 
-/* The bar that is on the terminal now, for lines that come between. */
+/* For what has no bar at hand: the one that is open, and the same while it is on
+ * the terminal. */
+static moerun__progress_bar *opened;
 static moerun__progress_bar *drawn;
 
 static void take_away(void) {
@@ -92,6 +94,7 @@ void moerun__progress_open(moerun__progress_bar *bar,
   bar->shown = bar->began - redraw_s;
   bar->due = bar->began + first_line_s;
   moerun__log_set_before(take_away);
+  opened = bar;
 }
 
 void moerun__progress_start(moerun__progress_bar *bar,
@@ -113,6 +116,7 @@ void moerun__progress_close(moerun__progress_bar *bar) {
   if (bar->terminal >= 0) (void)close(bar->terminal);
   bar->terminal = -1;
   bar->mode = MOERUN_PROGRESS_OFF;
+  opened = NULL;
 }
 
 /* ---- Showing ------------------------------------------------------------------------ */
@@ -156,6 +160,7 @@ static void add_bar(moerun__progress_line *line, int order,
 static void begin_phase(moerun__progress_bar *bar, const char *phase) {
   const double now = bar->clock();
   bar->phase = phase;
+  bar->limit_s = 0;
   bar->began = now;
   bar->heard = now;
   bar->bytes = 0;
@@ -164,29 +169,41 @@ static void begin_phase(moerun__progress_bar *bar, const char *phase) {
 }
 
 void moerun__progress_phase(moerun__progress_bar *bar, const char *phase) {
+  moerun__progress_limit(bar, phase, 0);
+}
+
+void moerun__progress_limit(moerun__progress_bar *bar, const char *phase,
+                            double limit_s) {
   moerun__progress_line line = {0};
   if (bar->mode == MOERUN_PROGRESS_OFF) return;
   begin_phase(bar, phase);
+  bar->limit_s = limit_s;
   moerun__progress_add(&line, 0, "%s", phase);
+  if (limit_s > 0) moerun__progress_add(&line, 1, "at most %.0f s", limit_s);
   /* A terminal is told at once: nothing more may come until it is over. */
   if (bar->mode == MOERUN_PROGRESS_BAR || is_due(bar, bar->began)) {
     show(bar, &line, bar->began);
   }
 }
 
-void moerun__progress_wait(moerun__progress_bar *bar, double limit_s) {
+void moerun__progress_wait(moerun__progress_bar *bar) {
   moerun__progress_line line = {0};
   if (bar->mode == MOERUN_PROGRESS_OFF) return;
   const double now = bar->clock();
   if (!is_due(bar, now)) return;
   moerun__progress_add(&line, 0, "%s", bar->phase);
-  if (limit_s > 0) {
+  if (bar->limit_s > 0) {
     moerun__progress_add(&line, 1, "%.0f s of at most %.0f s", now - bar->began,
-                         limit_s);
+                         bar->limit_s);
   } else {
     moerun__progress_add(&line, 1, "%.0f s", now - bar->began);
   }
   show(bar, &line, now);
+}
+
+double moerun__progress_clock(void) {
+  if (opened != NULL) moerun__progress_wait(opened);
+  return moerun__now();
 }
 
 /* Recent bytes and seconds: older ones count less. */
@@ -214,6 +231,10 @@ void moerun__progress_bytes(moerun__progress_bar *bar, int64_t bytes,
     moerun__progress_add_left(&line, 1, (double)(all - bytes) / rate, 0);
   }
   show(bar, &line, now);
+}
+
+void moerun__progress_watch(void *bar, int64_t bytes, int64_t all) {
+  moerun__progress_bytes(bar, bytes, all);
 }
 
 /* ---- Steps of a run --------------------------------------------------------------------- */

@@ -33,6 +33,7 @@ typedef struct moerun__progress_bar {
   int feeds_line;    /* after each redraw, for launch/mpirun.sh, which reads by
                      lines and takes it away */
   const char *phase; /* what is being done; borrowed */
+  double limit_s;    /* of it; 0: none */
   double began;      /* when that began */
   double shown;      /* when anything was shown last */
   double interval;   /* lines: to the next one */
@@ -59,12 +60,20 @@ void moerun__progress_hide(moerun__progress_bar *bar);
 
 /* What is being waited for from now on, such as "reading prompts". */
 void moerun__progress_phase(moerun__progress_bar *bar, const char *phase);
-/* Shows how long the phase has taken, of limit_s at most if that is > 0. */
-void moerun__progress_wait(moerun__progress_bar *bar, double limit_s);
+/* The same for one that takes limit_s at most, unless that is 0. */
+void moerun__progress_limit(moerun__progress_bar *bar, const char *phase,
+                            double limit_s);
+/* Shows how long the phase has taken. */
+void moerun__progress_wait(moerun__progress_bar *bar);
+/* moerun__now, for searches that ask a clock for how long they may go on: shows
+ * how long the phase of the bar that is open has taken. */
+double moerun__progress_clock(void);
 /* Shows the phase with so many of all its bytes, how fast they are lately, and
  * when it ends. */
 void moerun__progress_bytes(moerun__progress_bar *bar, int64_t bytes,
                             int64_t all);
+/* The same for a moerun__byte_watch, whose context is the bar. */
+void moerun__progress_watch(void *bar, int64_t bytes, int64_t all);
 
 /* The steps of a run begin: `resumed` of `total` requests are finished already,
  * and the others need `work`. */

@@ -2,9 +2,12 @@
 #ifndef MOERUN_PLACEMENT_DEADLINE_H
 #define MOERUN_PLACEMENT_DEADLINE_H
 
+#include <math.h>
 #include <stddef.h>
 
-/* Seconds since some start; placement has no clock of its own. */
+/* Seconds since some start; placement has no clock of its own. It is asked
+ * again and again, without a limit too, so that a caller can show how long a
+ * search has taken. */
 typedef double (*moerun__clock)(void);
 
 typedef struct moerun__deadline {
@@ -15,9 +18,9 @@ typedef struct moerun__deadline {
 static inline moerun__deadline moerun__deadline_after(moerun__clock clock,
                                                       double seconds) {
   moerun__deadline deadline = {NULL, 0};
-  if (clock == NULL || !(seconds > 0)) return deadline;
+  if (clock == NULL) return deadline;
   deadline.clock = clock;
-  deadline.at = clock() + seconds;
+  deadline.at = seconds > 0 ? clock() + seconds : HUGE_VAL;
   return deadline;
 }
 
@@ -27,7 +30,7 @@ static inline int moerun__deadline_passed(const moerun__deadline *deadline) {
 
 /* Seconds for a solver's own limit: 0 for none, else at least a millisecond. */
 static inline double moerun__deadline_left(const moerun__deadline *deadline) {
-  if (deadline->clock == NULL) return 0;
+  if (deadline->clock == NULL || isinf(deadline->at)) return 0;
   const double left = deadline->at - deadline->clock();
   return left > 1e-3 ? left : 1e-3;
 }

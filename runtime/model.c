@@ -449,7 +449,7 @@ done:
 
 static moerun_status load(moerun_model **out, moerun_comm *comm,
                           const moerun_placement *placement, const char *path,
-                          int32_t moe_only, const moerun__load_watch *watch) {
+                          int32_t moe_only, const moerun__byte_watch *watch) {
   moerun_status status = MOERUN_OK;
   moerun_model *model = NULL;
   moerun__shards *shards = NULL;
@@ -492,7 +492,7 @@ moerun_status moerun_model_load(moerun_model **out, moerun_comm *comm,
 moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,
                                          const moerun_placement *placement,
                                          const char *path,
-                                         const moerun__load_watch *watch) {
+                                         const moerun__byte_watch *watch) {
   return load(out, comm, placement, path, 0, watch);
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/kernels.h"
 #include "placement/placement.h"
 #include "runtime/arch.h"
+#include "runtime/base/byte_watch.h"
 
 /* What a decoder layer holds beside attention. */
 typedef struct moerun__layer {
@@ -45,19 +46,12 @@ struct moerun_model {
   uint64_t digest;          /* of all bytes read, on all ranks together */
 };
 
-/* Who wants to know how far the loading is. */
-typedef struct moerun__load_watch {
-  void *context;
-  /* After each piece: bytes of this rank's weights that are read, of all. */
-  void (*told)(void *context, int64_t done, int64_t all);
-} moerun__load_watch;
-
-/* [collective] moerun_model_load of a whole decoder; watch: of this rank, or
- * NULL. */
+/* [collective] moerun_model_load of a whole decoder. watch: of the weights that
+ * this rank reads, or NULL. */
 moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,
                                          const moerun_placement *placement,
                                          const char *path,
-                                         const moerun__load_watch *watch);
+                                         const moerun__byte_watch *watch);
 
 /* The decoder layer that is MoE layer number moe_layer. */
 const moerun__layer *moerun__model_layer(const moerun_model *model,

@@ -67,6 +67,7 @@ typedef struct synth_writer {
   synth_entry *entries; /* NULL while they are counted */
   int32_t num_files;
   int64_t total_bytes;
+  int64_t put_bytes;    /* of them that are written */
   uint32_t *words;      /* [PIECE] */
   void *elements;       /* [PIECE] of options->dtype */
   uint32_t table[SUMS]; /* bits of the element for each sum */
@@ -109,8 +110,9 @@ static void draw(uint32_t *sums, uint64_t seed, uint64_t stream, int64_t first,
   }
 }
 
-static moerun_status put_elements(const synth_writer *writer, int32_t count,
+static moerun_status put_elements(synth_writer *writer, int32_t count,
                                   int file) {
+  moerun_status status = MOERUN_OK;
   const moerun__dtype dtype = writer->options->dtype;
   if (dtype == MOERUN_DTYPE_F32) {
     uint32_t *out = writer->elements;
@@ -123,9 +125,14 @@ static moerun_status put_elements(const synth_writer *writer, int32_t count,
       out[i] = (uint16_t)writer->table[writer->words[i]];
     }
   }
-  return moerun__file_put(file, writer->elements,
-                          (size_t)count * moerun__dtype_bytes(dtype),
-                          writer->folder.label.bytes);
+  const size_t bytes = (size_t)count * moerun__dtype_bytes(dtype);
+  MOERUN_TRY(moerun__file_put(file, writer->elements, bytes,
+                              writer->folder.label.bytes));
+  writer->put_bytes += (int64_t)bytes;
+  moerun__byte_watch_tell(writer->options->watch, writer->put_bytes,
+                          writer->total_bytes);
+done:
+  return status;
 }
 
 static moerun_status put_tensor(synth_writer *writer, moerun__role role,

@@ -4,6 +4,7 @@
 #define MOERUN_RUNTIME_SYNTH_H
 
 #include "runtime/arch.h"
+#include "runtime/base/byte_watch.h"
 #include "runtime/base/status.h"
 #include "runtime/base/tensor.h"
 
@@ -34,6 +35,7 @@ typedef struct moerun__synth_options {
   int32_t tied_head;
   int32_t
       overwrite; /* replace an existing folder, if synth could have made it */
+  const moerun__byte_watch *watch; /* of the weights; or NULL */
 } moerun__synth_options;
 
 /* Writes a folder beside `path` and renames it, so that `path` is whole or

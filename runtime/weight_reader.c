@@ -200,12 +200,6 @@ static size_t find_nonfinite(const void *elements, moerun__dtype dtype,
   return count;
 }
 
-static void tell(moerun__reading *reading, int64_t bytes) {
-  const moerun__load_watch *watch = reading->watch;
-  reading->done += bytes;
-  if (watch != NULL) watch->told(watch->context, reading->done, reading->all);
-}
-
 /* Rows first_row .. first_row + count - 1 of the tensor into the staging
  * buffer; block by block they are digested and looked at while the processor's
  * cache has them. */
@@ -237,7 +231,9 @@ static moerun_status read_rows(const moerun__weight_reader *reader,
                    (long long)(first_row + element / width),
                    (long long)(element % width));
   }
-  tell(reader->reading, bytes);
+  reader->reading->done += bytes;
+  moerun__byte_watch_tell(reader->reading->watch, reader->reading->done,
+                          reader->reading->all);
 done:
   return status;
 }

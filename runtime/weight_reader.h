@@ -7,7 +7,7 @@
 
 #include "kernels/kernels.h"
 #include "runtime/arch.h"
-#include "runtime/model.h"
+#include "runtime/base/byte_watch.h"
 #include "runtime/shard.h"
 #include "runtime/weights_digest.h"
 
@@ -23,7 +23,7 @@ enum {
 typedef struct moerun__reading {
   int64_t all;
   int64_t done;
-  const moerun__load_watch *watch; /* NULL: nobody listens */
+  const moerun__byte_watch *watch; /* or NULL */
 } moerun__reading;
 
 typedef struct moerun__weight_reader {

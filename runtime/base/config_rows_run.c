@@ -80,11 +80,11 @@ static const moerun__config_row output[] = {
     TEXT_ROW("convert", "file", PLACE, 0,
              "Write the trace that was read as this .npy, with a .json "
              "beside it."),
-    CHOICE_ROW("progress", "auto", "auto|on|off", RUNS,
+    CHOICE_ROW("progress", "auto", "auto|on|off", RUNS | PLACE | SYNTH,
                "Progress on stderr: on redraws one line in place, as wide as "
                "the terminal; auto does so on a terminal, and elsewhere writes "
                "a line after 10 s and then ever more rarely."),
-    TEXT_ROW("progress_terminal", "terminal", RUNS, 0,
+    TEXT_ROW("progress_terminal", "terminal", RUNS | PLACE | SYNTH, 0,
              "Terminal, such as /dev/pts/3, that stderr ends at although it is "
              "a pipe. launch/mpirun.sh says which."),
 };

@@ -226,8 +226,24 @@ static int model_holds(const moerun_model *model, const char *path) {
 
 /* ---- Tests ------------------------------------------------------------------------ */
 
+/* What was told of bytes. */
+typedef struct heard {
+  int64_t done;
+  int64_t all;
+  int falls; /* it went back, beyond its end, or its end changed */
+} heard;
+
+static void hear(void *context, int64_t done, int64_t all) {
+  heard *h = context;
+  h->falls |= done <= h->done || done > all || (h->all != 0 && all != h->all);
+  h->done = done;
+  h->all = all;
+}
+
 static void check_world(moerun__synth_options options, int32_t moe_only) {
   world w;
+  heard told = {0};
+  const moerun__byte_watch watch = {&told, hear};
   open_world(&w, options);
   const moerun_model_options model_options = {.moe_only = moe_only};
   moerun__model_size size;
@@ -237,8 +253,14 @@ static void check_world(moerun__synth_options options, int32_t moe_only) {
   assert_all_ok(moerun__model_size_load(&size, w.path, w.placement, test_rank(),
                                         moe_only));
   assert_all_ranks(moerun__alloc_live() == live);
-  assert_all_ok(
-      moerun_model_load(&model, w.comm, w.placement, w.path, &model_options));
+  if (moe_only) {
+    assert_all_ok(
+        moerun_model_load(&model, w.comm, w.placement, w.path, &model_options));
+  } else {
+    assert_all_ok(moerun__model_load_watched(&model, w.comm, w.placement,
+                                             w.path, &watch));
+    assert_all_ranks(!told.falls && told.all > 0 && told.done == told.all);
+  }
   assert_all_ranks(moerun__alloc_live_bytes() - bytes == size.weight_bytes);
   assert_all_ranks(model->weight_bytes == size.weight_bytes);
   assert_all_ranks(model->expert_bytes == size.expert_bytes);

@@ -46,6 +46,22 @@ for ranks in 0 2; do
   grep -q 'load' "$scratch/err" || complain "expected the loading"
 done
 
+# The others that may take long: what they wait for, and tables after it.
+# shellcheck disable=SC2086
+on 0 profile --model "$model" --prompts "$scratch/prompts" \
+  --output "$scratch/profiled" --trace "$scratch/trace.npy"
+COLUMNS=60 on 0 place --trace "$scratch/trace.npy" --ranks 4 --progress on
+for phase in 'reading the trace' solving judging; do
+  grep -q "$cr$phase" "$scratch/err" || complain "expected place to be $phase"
+done
+grep -q "[$cr$esc]" "$scratch/out" && complain "expected tables alone"
+[ "$(tail -c 4 "$scratch/err")" = "$cr$esc[K" ] ||
+  complain "expected the line to be taken away"
+COLUMNS=60 on 0 synth --output "$scratch/synth" --layers 1 --hidden 8 \
+  --heads 1 --kv-heads 1 --head-dim 8 --experts 2 --experts-per-token 1 \
+  --expert-width 8 --vocab 16 --positions 16 --progress on
+grep -q "${cr}writing" "$scratch/err" || complain "expected synth to be writing"
+
 # On a terminal.
 terminal() { # terminal COLUMNS COMMAND
   timeout 100 script -qec "stty cols $1; $2" /dev/null < /dev/null \

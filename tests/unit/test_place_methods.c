@@ -263,6 +263,29 @@ static void a_time_limit_ends_the_search(void **state) {
   place_world_destroy(&w);
 }
 
+/* The same placement as without one, and the clock is asked all the same. */
+static void a_clock_without_a_limit_changes_nothing(void **state) {
+  (void)state;
+  place_world w;
+  moerun_placement *p[2] = {NULL, NULL};
+  place_world_create(
+      &w, &middle, "4 ranks",
+      (moerun__problem_options){.objective = MOERUN_OBJECTIVE_CUT});
+  clock_now = 0;
+  for (int i = 0; i < 2; i++) {
+    const moerun__method_options how = {
+        .seed = 1, .polish = 2, .clock = i == 0 ? NULL : ticking_clock};
+    (void)place_and_judge(&p[i], &w, "cd", &w.trace, how);
+  }
+  const int32_t entries = p[0]->num_layers * p[0]->num_experts;
+  assert_memory_equal(p[0]->rank_of, p[1]->rank_of,
+                      (size_t)entries * sizeof *p[0]->rank_of);
+  assert_true(clock_now > 10);
+  moerun_placement_destroy(p[0]);
+  moerun_placement_destroy(p[1]);
+  place_world_destroy(&w);
+}
+
 static void failed_allocations_leave_nothing_behind(void **state) {
   (void)state;
   static const char *const methods[] = {"cd", "exact"};
@@ -307,6 +330,7 @@ int main(void) {
       cmocka_unit_test(levels_keep_more_within_nodes),
       cmocka_unit_test(caps_that_cannot_be_met_are_reported),
       cmocka_unit_test(a_time_limit_ends_the_search),
+      cmocka_unit_test(a_clock_without_a_limit_changes_nothing),
       cmocka_unit_test(failed_allocations_leave_nothing_behind),
   };
   (void)printf("seed %d\n", SEED);

@@ -52,9 +52,47 @@ static void folders_are_replaced_or_kept(void **state) {
   temp_dir_remove(&dir);
 }
 
+typedef struct heard {
+  int64_t done;
+  int64_t all;
+  int falls;
+} heard;
+
+static void hear(void *context, int64_t done, int64_t all) {
+  heard *h = context;
+  h->falls |= done <= h->done || done > all;
+  h->done = done;
+  h->all = all;
+}
+
+/* Up to the last byte of the weights, in each layout. */
+static void what_is_written_is_told(void **state) {
+  (void)state;
+  for (int32_t fused = 0; fused < 2; fused++) {
+    temp_dir dir;
+    char path[TEMP_PATH];
+    heard told = {0};
+    const moerun__byte_watch watch = {&told, hear};
+    assert_true(temp_dir_create(&dir));
+    moerun__synth_options options = small;
+    options.path = temp_path(path, &dir, "model");
+    options.watch = &watch;
+    options.shard_bytes = 20000;
+    if (fused) options.arch = "mixtral";
+    if (fused) options.num_dense = 0;
+    options.fused = fused;
+    assert_int_equal(moerun__synth_write(&options), MOERUN_OK);
+    assert_true(told.all > 0);
+    assert_int_equal(told.done, told.all);
+    assert_false(told.falls);
+    temp_dir_remove(&dir);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(folders_are_replaced_or_kept),
+      cmocka_unit_test(what_is_written_is_told),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
