@@ -4,6 +4,7 @@
 #ifndef MOERUN_PLACEMENT_TRACE_H
 #define MOERUN_PLACEMENT_TRACE_H
 
+#include "runtime/base/npy.h"
 #include "runtime/base/output.h"
 #include "runtime/base/status.h"
 
@@ -59,6 +60,10 @@ moerun_status moerun__trace_check_sequences(const moerun__trace *trace,
 moerun_status moerun__trace_leave_out_padding(moerun__trace *trace,
                                               int32_t num_experts,
                                               const char *origin);
+
+/* What -1 became in integers without a sign that are wide enough to have no such
+ * expert; -1: nothing, and those of a byte may have one. */
+int64_t moerun__trace_unsigned_none(moerun__npy_type type);
 
 /* The sequences number first, first + stride, … : (0, 2) for training, (1, 2)
  * held out. Splitting is by sequence, never by token. ERR_INVALID where the

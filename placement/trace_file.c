@@ -115,18 +115,11 @@ done:
   return status;
 }
 
-/* What -1 became in integers without a sign that are wide enough to have no such
- * expert; those of a byte may have one (trace_padding.c). */
-static int64_t unsigned_none(moerun__npy_type type) {
-  if (type == MOERUN_NPY_U16) return INT64_C(0xffff);
-  return type == MOERUN_NPY_U32 ? INT64_C(0xffffffff) : -1;
-}
-
 /* Elements first .. first + *part - 1 into in->chunk. */
 static moerun_status read_chunk(const array *in, int64_t first, int64_t *part) {
   moerun_status status = MOERUN_OK;
   const int64_t left = in->count - first;
-  const int64_t none = unsigned_none(in->shape.type);
+  const int64_t none = moerun__trace_unsigned_none(in->shape.type);
   *part = left < CHUNK ? left : CHUNK;
   MOERUN_TRY(moerun__npy_read_integers(in->reader, in->chunk, first, *part));
   for (int64_t i = 0; i < *part; i++) {

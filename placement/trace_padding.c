@@ -115,6 +115,11 @@ done:
   return status;
 }
 
+int64_t moerun__trace_unsigned_none(moerun__npy_type type) {
+  if (type == MOERUN_NPY_U16) return INT64_C(0xffff);
+  return type == MOERUN_NPY_U32 ? INT64_C(0xffffffff) : -1;
+}
+
 /* ---- Ids that are no experts --------------------------------------------------- */
 
 /* Every row has the id: in any term, or in term k where that is not negative. */

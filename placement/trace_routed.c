@@ -6,9 +6,9 @@
  *
  *   {"prompt_routed_experts": [...], "choices": [{"routed_experts": [...]}]}
  *
- * An array is [tokens][layers][terms], as vLLM returns it, or the base64 of
- * its little-endian 32-bit integers, as SGLang does; SGLang's has no shape, so
- * the line must give it. A line is one sequence, its prompt first, or, as a whole
+ * An array is [tokens][layers][terms], as vLLM returns it, or the base64 of an
+ * .npy of that shape, as newer ones do, or of its little-endian 32-bit integers,
+ * as SGLang does; SGLang's has no shape, so the line must give it. A line is one sequence, its prompt first, or, as a whole
  * response, one for each choice. What servers put in where they have recorded
  * nothing is left out by trace_padding.c. */
 #include "placement/trace.h"
@@ -17,10 +17,13 @@
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
+#include "runtime/base/npy.h"
 #include "runtime/base/number.h"
 
 #include <stdio.h>
 #include <string.h>
+
+enum { CHUNK = 512 }; /* ids of an array read at a time */
 
 typedef struct reader {
   char origin[4096];  /* file:line */
@@ -126,36 +129,18 @@ static int digit_of(char c) {
   return at != NULL ? (int)(at - digits) : -1;
 }
 
-/* Bytes that become little-endian 32-bit integers. */
-typedef struct word {
-  uint32_t value;
-  uint32_t bytes; /* so far, 0..3 */
-} word;
-
-/* The first `count` bytes of the 24 bits of four characters. */
-static moerun_status append_bytes(reader *in, word *to, uint32_t group,
-                                  uint32_t count) {
+/* *out: freed with moerun__free. */
+static moerun_status decode(unsigned char **out, size_t *bytes,
+                            const reader *in, const char *text, size_t length) {
   moerun_status status = MOERUN_OK;
   static const uint32_t shift[] = {16, 8, 0};
-  for (uint32_t b = 0; b < 3 && b < count; b++) {
-    to->value |= (group >> shift[b] & 0xffU) << 8U * to->bytes;
-    to->bytes = (to->bytes + 1U) % 4U;
-    if (to->bytes > 0) continue;
-    MOERUN_TRY(append_id(in, (int32_t)to->value));
-    to->value = 0;
-  }
-done:
-  return status;
-}
-
-static moerun_status read_base64(reader *in, const char *text, size_t length) {
-  moerun_status status = MOERUN_OK;
-  word unfinished = {0, 0};
   uint32_t group = 0;
-  const size_t first = in->num_ids;
-  const uint32_t padding = length >= 4 ? (uint32_t)(text[length - 1] == '=') +
-                                             (uint32_t)(text[length - 2] == '=')
-                                       : 0U;
+  size_t next = 0;
+  const size_t padding = length >= 4 ? (size_t)(text[length - 1] == '=') +
+                                           (size_t)(text[length - 2] == '=')
+                                     : 0;
+  *bytes = length / 4 * 3 - padding;
+  MOERUN_TRY(moerun__alloc(out, *bytes + 1, sizeof **out));
   for (size_t i = 0; i < length; i++) {
     const int digit = i < length - padding ? digit_of(text[i]) : 0;
     MOERUN_REQUIRE(digit >= 0 && length % 4 == 0, MOERUN_ERR_FORMAT,
@@ -163,18 +148,61 @@ static moerun_status read_base64(reader *in, const char *text, size_t length) {
                    "character %zu of %zu outside it",
                    in->origin, i, length);
     group = group << 6U | (uint32_t)digit;
-    if (i % 4 != 3) continue;
-    MOERUN_TRY(append_bytes(in, &unfinished, group & 0xffffffU,
-                            i + 1 == length ? 3U - padding : 3U));
+    for (size_t b = 0; i % 4 == 3 && b < 3 && next < *bytes; b++) {
+      (*out)[next++] = (unsigned char)(group >> shift[b] & 0xffU);
+    }
   }
-  const size_t width = (size_t)in->num_layers * (size_t)in->num_terms;
-  const size_t found = in->num_ids - first;
-  MOERUN_REQUIRE(unfinished.bytes == 0 && found % width == 0, MOERUN_ERR_FORMAT,
-                 "%s: key \"routed_experts\": expected a multiple of %d layers "
-                 "x %d experts, found %zu integers and %u bytes",
-                 in->origin, in->num_layers, in->num_terms, found,
-                 unfinished.bytes);
 done:
+  return status;
+}
+
+/* Little-endian 32-bit integers of the shape that the line gives. */
+static moerun_status read_words(reader *in, const unsigned char *bytes,
+                                size_t count) {
+  moerun_status status = MOERUN_OK;
+  const size_t width = (size_t)in->num_layers * (size_t)in->num_terms;
+  MOERUN_REQUIRE(count % (4 * width) == 0, MOERUN_ERR_FORMAT,
+                 "%s: key \"routed_experts\": expected a multiple of %d layers "
+                 "x %d experts, found %zu integers and %zu bytes",
+                 in->origin, in->num_layers, in->num_terms, count / 4,
+                 count % 4);
+  for (size_t i = 0; i < count; i += 4) {
+    const uint32_t value = bytes[i] | (uint32_t)bytes[i + 1] << 8 |
+                           (uint32_t)bytes[i + 2] << 16 |
+                           (uint32_t)bytes[i + 3] << 24;
+    MOERUN_TRY(append_id(in, (int32_t)value));
+  }
+done:
+  return status;
+}
+
+/* A whole .npy. */
+static moerun_status read_array(reader *in, const char *bytes, size_t count) {
+  moerun_status status = MOERUN_OK;
+  moerun__npy_reader *array = NULL;
+  moerun__npy_shape shape;
+  MOERUN_TRY(moerun__npy_open_bytes(&array, &shape, bytes, count, in->origin,
+                                    MOERUN_NPY_INTEGERS));
+  MOERUN_REQUIRE(shape.num_dims == 3, MOERUN_ERR_FORMAT,
+                 "%s: key \"routed_experts\": expected an array "
+                 "[tokens][layers][terms], found %d dimensions",
+                 in->origin, shape.num_dims);
+  MOERUN_TRY(agree(&in->num_layers, (size_t)shape.dim[1],
+                   MOERUN_PLACEMENT_MAX_LAYERS, "layers", in->origin));
+  MOERUN_TRY(agree(&in->num_terms, (size_t)shape.dim[2],
+                   MOERUN_TRACE_MAX_EXPERTS, "experts per layer", in->origin));
+  const int64_t none = moerun__trace_unsigned_none(shape.type);
+  const int64_t total = moerun__npy_count(&shape);
+  for (int64_t first = 0; first < total; first += CHUNK) {
+    int64_t id[CHUNK];
+    const int64_t part = total - first < CHUNK ? total - first : CHUNK;
+    MOERUN_TRY(moerun__npy_read_integers(array, id, first, part));
+    for (int64_t i = 0; i < part; i++) {
+      MOERUN_TRY(append_id(in, id[i] == none ? -1 : id[i]));
+    }
+  }
+done:
+  moerun__npy_close(array);
   return status;
 }
 
@@ -200,10 +228,17 @@ done:
 static moerun_status read_routed(reader *in, const json_t *line,
                                  const json_t *routed) {
   moerun_status status = MOERUN_OK;
+  unsigned char *bytes = NULL;
+  size_t count = 0;
   if (json_is_string(routed)) {
-    MOERUN_TRY(read_shape(in, line));
-    MOERUN_TRY(
-        read_base64(in, json_string_value(routed), json_string_length(routed)));
+    MOERUN_TRY(decode(&bytes, &count, in, json_string_value(routed),
+                      json_string_length(routed)));
+    if (count >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0) {
+      MOERUN_TRY(read_array(in, (const char *)bytes, count));
+    } else {
+      MOERUN_TRY(read_shape(in, line));
+      MOERUN_TRY(read_words(in, bytes, count));
+    }
     goto done;
   }
   MOERUN_TRY(require_list(routed,
@@ -214,6 +249,7 @@ static moerun_status read_routed(reader *in, const json_t *line,
     MOERUN_TRY(read_token(in, json_array_get(routed, t)));
   }
 done:
+  moerun__free(bytes);
   return status;
 }
 

@@ -57,6 +57,38 @@ static void base64_is_read(void **state) {
   moerun__trace_destroy(trace);
 }
 
+/* python3 -c 'import base64, io, numpy; f = io.BytesIO(); numpy.save(f,
+ *   numpy.array([[[0, 1], [2, 3]], [[1, 3], [0, 2]]], "u1"));
+ *   print(base64.b64encode(f.getvalue()))', and of [[[3, 0], [1, 2]],
+ * [[65535, 65535], [65535, 65535]]] as u2, and of [[0, 1]] */
+#define ARRAY_U1                                                               \
+  "k05VTVBZAQB2AHsnZGVzY3InOiAnfHUxJywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZS"         \
+  "wgJ3NoYXBlJzogKDIsIDIsIDIpLCB9ICAgICAgICAgICAgICAgICAgICAgICAgICAg"         \
+  "ICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoAAQIDAQMAAg=="
+#define ARRAY_U2                                                               \
+  "k05VTVBZAQB2AHsnZGVzY3InOiAnPHUyJywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZS"         \
+  "wgJ3NoYXBlJzogKDIsIDIsIDIpLCB9ICAgICAgICAgICAgICAgICAgICAgICAgICAg"         \
+  "ICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoDAAAAAQACAP//////////"
+#define ARRAY_2D                                                               \
+  "k05VTVBZAQB2AHsnZGVzY3InOiAnfHUxJywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZS"         \
+  "wgJ3NoYXBlJzogKDEsIDIpLCB9ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg"         \
+  "ICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoAAQ=="
+
+static void base64_of_arrays_is_read(void **state) {
+  (void)state;
+  warnings_begin();
+  moerun__trace *trace =
+      parse("{\"choices\": [{\"routed_experts\": \"" ARRAY_U1 "\"}]}\n"
+            "{\"routed_experts\": \"" ARRAY_U2 "\"}\n",
+            0);
+  warnings_end();
+  assert_string_equal(warnings_text,
+                      "r.jsonl: 1 of 4 tokens have no routing (no expert, or "
+                      "one in all terms, in every layer) and are left out\n");
+  assert_trace(trace);
+  moerun__trace_destroy(trace);
+}
+
 static void dense_layers_are_left_out(void **state) {
   (void)state;
   moerun__trace *trace =
@@ -291,6 +323,9 @@ static const bad_text bad_texts[] = {
      0,
      "r.jsonl:1: key \"routed_experts\": expected a multiple of 2 layers x 1 "
      "experts, found 1 integers and 0 bytes"},
+    {"{\"routed_experts\":\"" ARRAY_2D "\"}", 0,
+     "r.jsonl:1: key \"routed_experts\": expected an array "
+     "[tokens][layers][terms], found 2 dimensions"},
     {"{" SHAPE "\"routed_experts\":\"/////v==\"}", 0,
      "r.jsonl:1: token 0, layer 0, term 0: expected an expert from 0 to 32766, "
      "or -1 for none, found -16777217"},
@@ -316,6 +351,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(lists_are_read),
       cmocka_unit_test(base64_is_read),
+      cmocka_unit_test(base64_of_arrays_is_read),
       cmocka_unit_test(dense_layers_are_left_out),
       cmocka_unit_test(each_choice_is_a_sequence),
       cmocka_unit_test(aborted_requests_are_passed_over),
