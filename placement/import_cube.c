@@ -178,11 +178,12 @@ moerun_status moerun__map_read_places(moerun__map *map,
   int64_t *seen = NULL; /* [slots] 1 + the last row that had it */
   MOERUN_TRY(require_dims(map, cube, 3, "[layers][experts][most replicas]"));
   MOERUN_TRY(moerun__map_begin(map, cube->dim[0]));
-  const int64_t slots = largest(cube) + 1;
+  const int64_t last = largest(cube);
   const int64_t width = cube->dim[1] * cube->dim[2];
-  MOERUN_REQUIRE(slots <= width, MOERUN_ERR_FORMAT,
+  MOERUN_REQUIRE(last < width, MOERUN_ERR_FORMAT,
                  "%s: expected slots from 0 to %lld at most, found %lld",
-                 map->origin, (long long)width - 1, (long long)slots - 1);
+                 map->origin, (long long)width - 1, (long long)last);
+  const int64_t slots = last + 1;
   MOERUN_TRY(share_slots(&each, map, slots));
   MOERUN_TRY(moerun__alloc(&seen, (size_t)slots, sizeof *seen));
   for (int64_t i = 0; i < cube->dim[0] * width; i++) {

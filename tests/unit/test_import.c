@@ -407,6 +407,8 @@ static const bad_map bad_maps[] = {
      "for none, found 1"},
     {"{\"log2phy\": [[[0],[1],[2]],[[0],[1],[7]]]}", 3,
      "m: expected slots from 0 to 2 at most, found 7"},
+    {"{\"log2phy\": [[[0],[1],[2]],[[0],[1],[9223372036854775807]]]}", 3,
+     "m: expected slots from 0 to 2 at most, found 9223372036854775807"},
     {"{\"log2phy\": [[[0],[1],[2]],[[0],[1],[-3]]]}", 3,
      "m: layer 1, expert 2: expected a slot that no other expert has, or -1 "
      "for none, found -3"},
