@@ -369,8 +369,8 @@ moerun_status moerun__metrics_print(moerun__text *out,
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__text_print(
       out,
-      "{\"format\": \"moerun-metrics\", \"version\": %d, \"moerun\": "
-      "\"%d.%d.%d\", \"subcommand\": \"%s\"",
+      MOERUN_METRICS_START ", \"version\": %d, \"moerun\": "
+                           "\"%d.%d.%d\", \"subcommand\": \"%s\"",
       VERSION, MOERUN_VERSION_MAJOR, MOERUN_VERSION_MINOR, MOERUN_VERSION_PATCH,
       f->subcommand));
   MOERUN_TRY(put_configuration(out, f->config));

@@ -9,6 +9,9 @@
 #include "runtime/replace.h"
 #include "runtime/stats.h"
 
+/* What every file of metrics begins with. */
+#define MOERUN_METRICS_START "{\"format\": \"moerun-metrics\""
+
 /* All borrowed. */
 typedef struct moerun__run_facts {
   const char *subcommand;

@@ -9,6 +9,8 @@
  * is nobody's input, so results may be kept there. */
 #include "launch/paths.h"
 
+#include "launch/lines.h"
+#include "launch/metrics.h"
 #include "launch/place_speeds.h"
 #include "launch/unfinished.h"
 #include "placement/export.h"
@@ -31,6 +33,7 @@ typedef enum form {
   PLAIN,   /* one file */
   RESULTS, /* one that results.c goes on with or begins anew, and asks about */
   RESUMED, /* the same, and what unfinished.c keeps beside it */
+  METRICS, /* one that --resume replaces: the run before wrote it */
   TRACE,   /* NAME.npy and what stands beside it */
   MODEL,   /* the files of a checkpoint in a folder */
   FOLDER,  /* a folder to be created */
@@ -54,7 +57,7 @@ static const path_row rows[] = {
     {"run profile", "score", READS, PLAIN},
     {"run", "output", WRITES, RESUMED},
     {"profile", "output", WRITES, RESULTS},
-    {"run profile", "metrics", WRITES, PLAIN},
+    {"run profile", "metrics", WRITES, METRICS},
     {"profile", "trace", WRITES, TRACE},
     {"place", "trace", READS, TRACE},
     {"place", "describe", READS, TRACE},
@@ -382,6 +385,25 @@ done:
   return status;
 }
 
+/* Whether there are metrics of a run, and nothing else, under this name. */
+static int has_metrics(const file *f) {
+  static const char start[] = MOERUN_METRICS_START;
+  char found[sizeof start];
+  size_t got = 0;
+  int opened = -1;
+  const int is_read = moerun__open_regular(&opened, f->path, 0) == MOERUN_OK &&
+                      moerun__file_get(&got, found, sizeof start - 1, opened, 0,
+                                       f->path) == MOERUN_OK;
+  if (opened >= 0) (void)close(opened);
+  return is_read && got == sizeof start - 1 && memcmp(found, start, got) == 0;
+}
+
+static int is_replaced(const file *f, const moerun__config *config) {
+  if (moerun__config_bool(config, "overwrite")) return 1;
+  return f->row->form == METRICS && moerun__config_bool(config, "resume") &&
+         has_metrics(f);
+}
+
 static moerun_status check_output(const file *f, int overwrite) {
   moerun_status status = MOERUN_OK;
   const moerun__target *target = &f->target;
@@ -409,7 +431,7 @@ moerun_status moerun__paths_check(moerun__invocation *invocation) {
   invocation->phase = MOERUN_PHASE_OUTPUT;
   for (const file *f = all.first; f != NULL; f = f->next) {
     if (f->row->use == READS) continue;
-    MOERUN_TRY(check_output(f, moerun__config_bool(config, "overwrite")));
+    MOERUN_TRY(check_output(f, is_replaced(f, config)));
   }
   invocation->phase = MOERUN_PHASE_USAGE;
 done:

@@ -34,7 +34,6 @@ begin() {
   shift
   before=0
   [ ! -e part.unfinished ] || before=$(tokens part.unfinished)
-  rm -f metrics
   if [ "$ranks" = 0 ]; then
     "$moerun" $flags --output part --metrics metrics $slow "$@" > out 2> err &
   else
@@ -80,7 +79,6 @@ for ranks_of_round in 0 3 2; do
     complain "$kept tokens are kept, but $generated were generated"
 done
 cp part.unfinished stopped
-rm metrics
 succeed 3 $flags --output part --resume --metrics metrics
 same whole part
 [ ! -e part.unfinished ] || complain 'part.unfinished is still there'
@@ -89,7 +87,7 @@ generated=$((generated + $(metric metrics tokens generated)))
   complain "$(tokens whole) tokens, but $generated were generated"
 
 # Killed: what was saved last is there.
-rm part
+rm part metrics
 begin 2
 signal KILL
 [ "$found" != 75 ] || complain "SIGKILL: found 75"

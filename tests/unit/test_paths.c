@@ -34,6 +34,7 @@ static int set_up(void **state) {
   make("m/notes");
   make("t.npy");
   make("a.jsonl.unfinished");
+  scratch_write("told", "{\"format\": \"moerun-metrics\", \"version\": 1}");
   return link("a.jsonl", "hard") == 0 ? 0 : -1;
 }
 
@@ -183,6 +184,7 @@ static void different_files_pass(void **state) {
       "run --model m --prompts a.jsonl --output m/notes --overwrite",
       "run --model m --prompts p --output /dev/null --metrics /dev/null",
       "run --model m --prompts p --output /dev/stdout",
+      "run --model m --prompts p --output n --metrics told --resume",
       "profile --model m --prompts p --trace n.npy --metrics t.json",
       "place --trace t.npy --speeds 1,2 --ranks 2 --output 1,2",
       "place --trace t.jsonl --ranks 2 --json t.json",
@@ -205,6 +207,7 @@ static void what_exists_needs_overwrite(void **state) {
   static const char *const lines[] = {
       "run --model m --prompts p --metrics a.jsonl",
       "run --model m --prompts p --metrics link",
+      "run --model m --prompts p --metrics told",
       "profile --model m --prompts p --trace t.npy",
       "profile --model m --prompts p --trace a.npy", /* a.json is there */
       "place --trace n.npy --ranks 2 --output a.jsonl",
