@@ -202,6 +202,21 @@ static moerun_status agree(moerun_status status) {
   return status;
 }
 
+/* Ranks of two subcommands would send each other what the other does not
+ * expect, or write less than was asked for. */
+static moerun_status agree_on_subcommand(const subcommand *command) {
+  moerun_status status = MOERUN_OK;
+  const int number = (int)(command - subcommands);
+  int least[2] = {number, -number};
+  MPI_Allreduce(MPI_IN_PLACE, least, 2, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+  MOERUN_REQUIRE(least[0] == -least[1], MOERUN_ERR_INVALID,
+                 "expected one subcommand for all ranks of a job, found %s and "
+                 "%s",
+                 subcommands[least[0]].name, subcommands[-least[1]].name);
+done:
+  return status;
+}
+
 static moerun_status share_config(moerun__config **out, const char *name,
                                   int num_arguments,
                                   const char *const *arguments, int rank) {
@@ -295,6 +310,7 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   moerun__log_set_rank(rank, size);
   if (size == 1) launcher = moerun__launcher_find(NULL);
   moerun__signals_catch(rank == 0 && launcher.speaks);
+  MOERUN_TRY(agree_on_subcommand(command));
   MOERUN_TRY(share_config(&config, command->name, *argc - 2,
                           (const char *const *)*argv + 2, rank));
   begin_log(config);

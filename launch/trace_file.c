@@ -121,9 +121,24 @@ done:
   return status;
 }
 
+/* The model sees every token but the last one. */
+static moerun_status check_rows(const moerun__trace_file *trace,
+                                const moerun__completion *c) {
+  moerun_status status = MOERUN_OK;
+  const int64_t fed = (int64_t)c->num_prompt + c->num_tokens - 1;
+  MOERUN_REQUIRE(c->num_traced == fed, MOERUN_ERR_COMM,
+                 "%s: request %lld: expected the routing of %lld tokens from "
+                 "rank %d, found that of %d",
+                 trace->npy_path.bytes, (long long)c->index, (long long)fed,
+                 c->rank, c->num_traced);
+done:
+  return status;
+}
+
 moerun_status moerun__trace_file_append(moerun__trace_file *trace,
                                         const moerun__completion *c) {
   moerun_status status = MOERUN_OK;
+  MOERUN_TRY(check_rows(trace, c));
   MOERUN_TRY(moerun__file_put(trace->file, c->trace,
                               (size_t)c->num_traced * trace->row_bytes,
                               trace->npy_path.bytes));

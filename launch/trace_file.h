@@ -25,6 +25,8 @@ moerun_status moerun__trace_file_open(moerun__trace_file **out,
                                       int32_t num_ranks);
 /* Creates a file without a name where rows are kept in the order they come. */
 moerun_status moerun__trace_file_begin(moerun__trace_file *trace);
+/* ERR_COMM where the rank that ran the request recorded other than its tokens
+ * but the last. */
 moerun_status moerun__trace_file_append(moerun__trace_file *trace,
                                         const moerun__completion *completion);
 /* Writes both files, with the requests that were appended, into outputs. */

@@ -80,6 +80,17 @@ done:
   return status;
 }
 
+void moerun__trace_drop_empty(moerun__trace *trace) {
+  int64_t kept = 0;
+  for (int64_t s = 0; s < trace->num_sequences; s++) {
+    const int64_t end = trace->sequence_offset[s + 1];
+    if (end == trace->sequence_offset[kept]) continue;
+    if (trace->home != NULL) trace->home[kept] = trace->home[s];
+    trace->sequence_offset[++kept] = end;
+  }
+  trace->num_sequences = kept;
+}
+
 void moerun__trace_find_experts(moerun__trace *trace) {
   const size_t count = (size_t)trace->num_tokens * row_width(trace);
   int32_t largest = -1;

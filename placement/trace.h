@@ -33,6 +33,9 @@ moerun_status moerun__trace_create(moerun__trace **out, int64_t num_tokens,
                                    int32_t num_terms);
 void moerun__trace_destroy(moerun__trace *trace);
 
+/* Leaves out sequences without tokens, which show nothing. */
+void moerun__trace_drop_empty(moerun__trace *trace);
+
 /* sequence_offset[num_sequences + 1] is copied. */
 moerun_status moerun__trace_set_sequences(moerun__trace *trace,
                                           int64_t num_sequences,

@@ -172,6 +172,7 @@ moerun_status moerun__trace_parse_json(moerun__trace *trace, const char *text,
   MOERUN_TRY(moerun__trace_set_sequences(trace, count - 1, offset));
   MOERUN_TRY(read_homes(trace, root, origin));
   MOERUN_TRY(moerun__trace_check_sequences(trace, origin));
+  moerun__trace_drop_empty(trace);
 done:
   moerun__free(offset);
   json_decref(root);

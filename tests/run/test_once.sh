@@ -34,6 +34,18 @@ once 3 0 'the other 2 of this job have nothing to do' \
   synth --output "$scratch/synth" $small
 [ -f "$scratch/synth/config.json" ] || complain "expected a checkpoint"
 
+# Ranks of two subcommands are refused, whichever comes first.
+echo '{"prompt": "a"}' > "$scratch/one"
+trace="profile --model $model --prompts $scratch/one --trace $scratch/t.npy"
+plain="run --model $model --prompts $scratch/one --output $scratch/o"
+for pair in "$trace:$plain" "$plain:$trace"; do
+  # shellcheck disable=SC2086 # words of two commands
+  once 1 2 'expected one subcommand for all ranks of a job, found run and profile' \
+    ${pair%%:*} : -n 1 "$moerun" ${pair#*:}
+done
+[ ! -e "$scratch/o" ] && [ ! -e "$scratch/t.npy" ] ||
+  complain "expected nothing to be written"
+
 # What one process of a job does, as other launchers tell it.
 env PMIX_RANK=1 "$moerun" info > "$scratch/out" 2>&1 ||
   complain "expected the second process to end well"

@@ -63,6 +63,7 @@ static void append(moerun__trace_file *trace, int64_t index, int32_t num_prompt,
   const moerun__completion c = {.index = index,
                                 .rank = (int32_t)(2 - index % 3),
                                 .num_prompt = num_prompt,
+                                .num_tokens = num_rows + 1 - num_prompt,
                                 .num_traced = num_rows,
                                 .trace = rows};
   assert_int_equal(moerun__trace_file_append(trace, &c), MOERUN_OK);
@@ -153,7 +154,8 @@ static void requests_are_put_in_order(void **state) {
   json_decref(root);
 }
 
-/* What placements are solved from reads what profile writes. */
+/* What placements are solved from reads what profile writes, and leaves out
+ * request 0, of which the model saw no token. */
 static void placement_reads_it(void **state) {
   (void)state;
   static const int64_t offset[] = {0, 1, 3};
@@ -164,9 +166,13 @@ static void placement_reads_it(void **state) {
       moerun__trace_file_open(&file, npy_path, prompts, &model, "m", 3),
       MOERUN_OK);
   assert_int_equal(moerun__trace_file_begin(file), MOERUN_OK);
-  for (int32_t i = 2; i > 0; i--) {
-    const moerun__completion c = {
-        .index = i, .rank = i, .num_prompt = 1, .num_traced = i, .trace = rows};
+  for (int32_t i = 2; i >= 0; i--) {
+    const moerun__completion c = {.index = i,
+                                  .rank = i,
+                                  .num_prompt = 1,
+                                  .num_tokens = i,
+                                  .num_traced = i,
+                                  .trace = rows};
     assert_int_equal(moerun__trace_file_append(file, &c), MOERUN_OK);
   }
   assert_int_equal(end(file), MOERUN_OK);
@@ -182,6 +188,31 @@ static void placement_reads_it(void **state) {
   assert_int_equal(trace->ids[0], 5);
   assert_memory_equal(trace->ids + LAYERS * K, rows, sizeof rows);
   moerun__trace_destroy(trace);
+}
+
+/* A rank that recorded too little would leave a hole that nobody sees. */
+static void every_token_but_the_last_is_there(void **state) {
+  (void)state;
+  static int16_t rows[3 * LAYERS * K];
+  moerun__trace_file *trace = NULL;
+  assert_int_equal(
+      moerun__trace_file_open(&trace, npy_path, prompts, &model, "m", 3),
+      MOERUN_OK);
+  assert_int_equal(moerun__trace_file_begin(trace), MOERUN_OK);
+  for (int32_t found = 0; found <= 3; found++) {
+    const moerun__completion c = {.index = 1,
+                                  .rank = 2,
+                                  .num_prompt = 2,
+                                  .num_tokens = 1,
+                                  .num_traced = found,
+                                  .trace = rows};
+    assert_int_equal(moerun__trace_file_append(trace, &c),
+                     found == 2 ? MOERUN_OK : MOERUN_ERR_COMM);
+  }
+  assert_non_null(strstr(moerun_last_error(),
+                         "request 1: expected the routing of 2 tokens from "
+                         "rank 2, found that of 3"));
+  moerun__trace_file_destroy(trace);
 }
 
 /* The rows of a run that failed have no name to be found by. */
@@ -227,6 +258,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(requests_are_put_in_order),
       cmocka_unit_test(placement_reads_it),
+      cmocka_unit_test(every_token_but_the_last_is_there),
       cmocka_unit_test(what_exists_is_kept),
       cmocka_unit_test(bad_names_are_refused),
   };
