@@ -6,8 +6,8 @@
  * as they come from the engine. Each part ends in an agreement, so that a
  * failure of one rank is the verdict of all.
  *
- * Every rank reports a signal at the next step boundary; all stop there
- * together. */
+ * Every rank reports a signal at the next step boundary, or agreement before
+ * the first step; all stop there together. */
 #include "launch/command.h"
 
 #include "launch/bos.h"
@@ -26,6 +26,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/stop.h"
 #include "runtime/base/timer.h"
 #include "runtime/replace.h"
 #include "runtime/session.h"
@@ -112,11 +113,7 @@ static moerun_status check_settings(run *r) {
   if (given(r, "fault")) {
     MOERUN_TRY(
         moerun__faults_parse(&r->faults, moerun__config_text(c, "fault")));
-  }
-  for (int32_t i = 0; i < r->faults.count; i++) {
-    MOERUN_REQUIRE(r->faults.fault[i].rank < r->comm->size, MOERUN_ERR_INVALID,
-                   "--fault: expected a rank from 0 to %d, found %d",
-                   r->comm->size - 1, r->faults.fault[i].rank);
+    MOERUN_TRY(moerun__faults_check(&r->faults, r->comm->size));
   }
 done:
   return status;
@@ -445,6 +442,8 @@ static moerun_status load(run *r) {
         moerun__replacer_create(&r->replacer, r->session, r->model, &replace),
         "smaller --spare-slots and --replace-window need less"));
   }
+  MOERUN_TRY(moerun__comm_agree(
+      r->comm, moerun__stop_check(r->model_path, "the run was prepared")));
   r->load_seconds = moerun__now() - began;
 done:
   return status;

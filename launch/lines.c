@@ -2,6 +2,7 @@
 
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
+#include "runtime/base/stop.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -43,6 +44,7 @@ static moerun_status fill_block(moerun__lines *lines) {
   moerun_status status = MOERUN_OK;
   const int64_t block_end = lines->block_offset + (int64_t)lines->block_count;
   if (lines->end < block_end) goto done;
+  MOERUN_TRY(moerun__stop_check(lines->path, "it was read"));
   lines->block_offset = lines->end;
   MOERUN_TRY(moerun__file_get(&lines->block_count, lines->block,
                               MOERUN_LINE_BLOCK, lines->file, lines->end,

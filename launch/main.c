@@ -79,6 +79,7 @@ static int exit_code(moerun_status status,
   case MOERUN_ERR_NOMEM: return EXIT_MEMORY;
   case MOERUN_ERR_COMM:
   case MOERUN_ERR_TIMEOUT: return EXIT_PEER_LOST;
+  case MOERUN_ERR_STOPPED: return EXIT_STOPPED;
   case MOERUN_ERR_PEER: return EXIT_SUCCESS;
   }
   return EXIT_INTERNAL;
@@ -268,10 +269,14 @@ done:
  * outweighs a stop, then the larger code counts, then the lower rank. */
 static int finish(moerun_status status, const moerun__invocation *invocation,
                   int rank, int size) {
-  enum { FAILED = 256 };
+  enum { CODES = 256 }; /* of ranks that print: once for stops, then failures */
   const int64_t step = (int64_t)1 << 32;
   const int code = exit_code(status, invocation);
-  const int64_t own = code + (status != MOERUN_OK ? FAILED : 0);
+  const int weight = status == MOERUN_OK ? 0
+                     : status == MOERUN_ERR_STOPPED || status == MOERUN_ERR_PEER
+                         ? 1
+                         : 2;
+  const int64_t own = code + weight * CODES;
   int64_t verdict = -(own * step + size - rank);
   int is_lost = code == EXIT_PEER_LOST;
   if (!is_lost && invocation->comm != NULL) {
@@ -286,12 +291,12 @@ static int finish(moerun_status status, const moerun__invocation *invocation,
     MPI_Abort(MPI_COMM_WORLD, EXIT_PEER_LOST);
   }
   const int agreed = (int)(-verdict / step);
-  if (agreed >= FAILED && !invocation->is_mute &&
+  if (agreed >= CODES && !invocation->is_mute &&
       rank == size - (int)(-verdict % step)) {
     print_error(rank);
   }
-  if (agreed == FAILED) return EXIT_INTERNAL; /* every rank blames another */
-  return agreed >= FAILED ? agreed - FAILED : agreed;
+  if (agreed == CODES) return EXIT_INTERNAL; /* every rank blames another */
+  return agreed % CODES;
 }
 
 static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {

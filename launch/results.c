@@ -312,9 +312,8 @@ static moerun_status write_line(moerun__results *results) {
       MOERUN_TRY(sync_file(results));
     }
   } else if (results->stream != NULL) {
-    const size_t put = fwrite(line->bytes, 1, line->count, results->stream);
-    MOERUN_REQUIRE(put == line->count && fflush(results->stream) == 0,
-                   MOERUN_ERR_IO, "stdout: cannot be written");
+    MOERUN_TRY(moerun__file_put(fileno(results->stream), line->bytes,
+                                line->count, "stdout"));
   }
 done:
   return status;

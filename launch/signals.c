@@ -9,6 +9,7 @@
  * ends the program from the second on: whoever presses Ctrl-C twice means it. */
 #include "launch/signals.h"
 
+#include "runtime/base/stop.h"
 #include "runtime/base/temporary.h"
 
 #include <errno.h>
@@ -27,8 +28,21 @@ static void remove_and_end(int number) {
   (void)raise(number); /* takes effect when this handler returns */
 }
 
+/* A handler and not SIG_IGN, which whatever the program starts would inherit. */
+static void let_write_fail(int number) {
+  (void)number;
+}
+
+/* A reader that is gone is an error of its output, with a line and a code. */
+static void bear_broken_pipes(void) {
+  struct sigaction action = {.sa_handler = let_write_fail,
+                             .sa_flags = SA_RESTART};
+  (void)sigemptyset(&action.sa_mask);
+  (void)sigaction(SIGPIPE, &action, NULL);
+}
+
 void moerun__signals_clean_up(void) {
-  static const int numbers[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALRM,
+  static const int numbers[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGALRM,
                                 SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
   struct sigaction action = {.sa_handler = remove_and_end};
   (void)sigfillset(&action.sa_mask);
@@ -39,6 +53,7 @@ void moerun__signals_clean_up(void) {
       (void)sigaction(numbers[i], &action, NULL);
     }
   }
+  bear_broken_pipes();
 }
 
 void moerun__signals_bear_limits(void) {
@@ -61,6 +76,7 @@ static void note_signal(int number) {
 void moerun__signals_catch(int speaks) {
   static const int numbers[] = {SIGTERM, SIGUSR1, SIGHUP, SIGINT};
   answers = speaks;
+  moerun__stop_set_callback(moerun__signals_ask_to_stop);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
     struct sigaction action = {.sa_handler = note_signal,
                                .sa_flags = SA_RESTART};

@@ -4,8 +4,8 @@
 #ifndef MOERUN_LAUNCH_SIGNALS_H
 #define MOERUN_LAUNCH_SIGNALS_H
 
-/* From now on a signal that ends the program removes its temporary files first.
- * main.c calls it before anything else. */
+/* From now on a signal that ends the program removes its temporary files first,
+ * and a pipe whose reader is gone is an error like any other. main.c calls it before anything else. */
 void moerun__signals_clean_up(void);
 
 /* From now on a file that grows beyond `ulimit -f` is an error like any other
@@ -14,7 +14,8 @@ void moerun__signals_clean_up(void);
  * files and fills the memory. */
 void moerun__signals_bear_limits(void);
 
-/* Catches those that ask a run to end, until the process ends. One that is ignored stays ignored, as
+/* Catches those that ask a run to end, until the process ends, and has
+ * runtime/base/stop.h know of them. One that is ignored stays ignored, as
  * with nohup and in the background of a script. `speaks`: this process answers
  * Ctrl-C on stderr. */
 void moerun__signals_catch(int speaks);

@@ -52,6 +52,7 @@ static moerun_status copy(const moerun__spool *spool, int from) {
   moerun_status status = MOERUN_OK;
   char block[BLOCK];
   for (;;) {
+    MOERUN_TRY(moerun__file_wait(from, 0, spool->name.bytes));
     const ssize_t got = read(from, block, sizeof block);
     if (got < 0 && errno == EINTR) continue;
     MOERUN_REQUIRE(got >= 0, MOERUN_ERR_IO, "%s: cannot be read: %s",
@@ -75,6 +76,14 @@ static int is_read_once(const char *path) {
   return is_terminal;
 }
 
+/* Without waiting for a writer, which the kernel would do without looking at
+ * signals; the first bytes are waited for. */
+static int open_once(const char *path) {
+  const int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (file >= 0) (void)fcntl(file, F_SETFL, O_RDONLY);
+  return file;
+}
+
 moerun_status moerun__spool_open(moerun__spool *spool, const char *path) {
   moerun_status status = MOERUN_OK;
   int from = -1;
@@ -85,7 +94,7 @@ moerun_status moerun__spool_open(moerun__spool *spool, const char *path) {
     MOERUN_TRY(moerun__text_print(&spool->path, "%s", path));
     goto done;
   }
-  from = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  from = is_stdin ? STDIN_FILENO : open_once(path);
   MOERUN_REQUIRE(from >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s", path,
                  moerun__file_reason());
   MOERUN_TRY(create(spool));

@@ -38,7 +38,7 @@ static void add_unfinished(moerun__table_line *line,
               "with --capacity it depends on those computed beside them: "
               "--isolation route would change that");
   }
-  if (f->progress.finished > 0) return;
+  if (f->progress.finished > 0 || f->progress.steps == 0) return;
   if (!f->keeps) {
     moerun__table_line_add(
         line,

@@ -6,6 +6,7 @@
 
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/stop.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -212,6 +213,7 @@ static moerun_status read_rows(const moerun__weight_reader *reader,
   const int64_t row_bytes = (int64_t)size * width;
   const int64_t bytes = count * row_bytes;
   const char *staging = reader->staging;
+  MOERUN_TRY(moerun__stop_check(reader->path, "its weights were read"));
   MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards, tensor,
                                  first_row * row_bytes, bytes));
   for (int64_t at = 0; at < bytes; at += MOERUN_BLOCK_BYTES) {
@@ -249,6 +251,7 @@ moerun_status moerun__reader_sample(uint64_t *sum,
     const int64_t at = part->first_row * row_bytes;
     const int64_t all = part->num_rows * row_bytes;
     const int64_t count = all < MOERUN_SAMPLE_BYTES ? all : MOERUN_SAMPLE_BYTES;
+    MOERUN_TRY(moerun__stop_check(reader->path, "its weights were compared"));
     MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards,
                                    part->tensor, at, count));
     moerun__digest_piece(sum, part->tensor->name, at, reader->staging,

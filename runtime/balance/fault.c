@@ -100,6 +100,18 @@ done:
   return status;
 }
 
+moerun_status moerun__faults_check(const moerun__faults *faults,
+                                   int32_t num_ranks) {
+  moerun_status status = MOERUN_OK;
+  for (int32_t i = 0; i < faults->count; i++) {
+    MOERUN_REQUIRE(faults->fault[i].rank < num_ranks, MOERUN_ERR_INVALID,
+                   "--fault: expected a rank from 0 to %d, found %d",
+                   num_ranks - 1, faults->fault[i].rank);
+  }
+done:
+  return status;
+}
+
 moerun__slowness moerun__faults_at(const moerun__faults *faults, int32_t rank,
                                    int64_t step) {
   moerun__slowness slowness = {.compute = 1};

@@ -29,6 +29,10 @@ typedef struct moerun__faults {
  * required. ERR_INVALID names the key. */
 moerun_status moerun__faults_parse(moerun__faults *out, const char *text);
 
+/* ERR_INVALID if one is of a rank that there is not. */
+moerun_status moerun__faults_check(const moerun__faults *faults,
+                                   int32_t num_ranks);
+
 /* What a rank suffers in a step: products are computed `compute` times; then it
  * sleeps, per layer, and stalls, at the step's start. */
 typedef struct moerun__slowness {

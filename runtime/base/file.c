@@ -2,9 +2,12 @@
 
 #include "runtime/base/memory.h"
 #include "runtime/base/output.h"
+#include "runtime/base/stop.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -96,13 +99,34 @@ done:
   return status;
 }
 
+moerun_status moerun__file_wait(int file, int writes, const char *path) {
+  moerun_status status = MOERUN_OK;
+  struct pollfd wanted = {.fd = file, .events = writes ? POLLOUT : POLLIN};
+  /* What fails here fails again where the bytes are moved. */
+  for (;;) {
+    const int found = poll(&wanted, 1, MOERUN_LOOK_MS);
+    if (found > 0 || (found < 0 && errno != EINTR)) break;
+    MOERUN_TRY(moerun__stop_check(path, "it was waited for"));
+  }
+done:
+  return status;
+}
+
+/* A pipe takes PIPE_BUF bytes at once if it takes any: who has waited for room
+ * is not held by the kernel, where no signal would be looked at. */
 moerun_status moerun__file_put(int file, const void *content, size_t bytes,
                                const char *path) {
   moerun_status status = MOERUN_OK;
+  struct stat facts;
+  const int is_file = fstat(file, &facts) == 0 && S_ISREG(facts.st_mode);
   size_t written = 0;
   while (written < bytes) {
-    const ssize_t part =
-        write(file, (const char *)content + written, bytes - written);
+    size_t count = bytes - written;
+    if (!is_file) {
+      MOERUN_TRY(moerun__file_wait(file, 1, path));
+      if (count > PIPE_BUF) count = PIPE_BUF;
+    }
+    const ssize_t part = write(file, (const char *)content + written, count);
     if (part < 0 && errno == EINTR) continue;
     MOERUN_REQUIRE(part > 0, MOERUN_ERR_IO, "%s: cannot be written: %s", path,
                    moerun__file_reason());

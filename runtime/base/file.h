@@ -23,7 +23,10 @@ const char *moerun__file_reason(void);
  * `path` is for messages, here and below. */
 moerun_status moerun__file_get(size_t *got, void *out, size_t bytes, int file,
                                int64_t offset, const char *path);
-/* All bytes at the file's position. */
+/* Waits until `file`, such as a pipe, has bytes or its end to read (writes = 0)
+ * or room for more. ERR_STOPPED if the program is asked to end meanwhile. */
+moerun_status moerun__file_wait(int file, int writes, const char *path);
+/* All bytes at the file's position; waits as above where it is no file. */
 moerun_status moerun__file_put(int file, const void *content, size_t bytes,
                                const char *path);
 #endif

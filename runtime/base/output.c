@@ -7,11 +7,13 @@
 
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
+#include "runtime/base/stop.h"
 #include "runtime/base/temporary.h"
 #include "runtime/base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,12 +111,36 @@ void moerun__target_clear(moerun__target *target) {
   target->path = NULL;
 }
 
+/* Opens a named pipe as soon as it has a reader. The kernel would wait for one
+ * without looking at signals. */
+static moerun_status open_pipe(int *file, const char *path) {
+  moerun_status status = MOERUN_OK;
+  for (;;) {
+    *file = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*file >= 0 || errno != ENXIO) break;
+    (void)poll(NULL, 0, MOERUN_LOOK_MS);
+    MOERUN_TRY(moerun__stop_check(path, "its reader was waited for"));
+  }
+  if (*file >= 0) (void)fcntl(*file, F_SETFL, O_WRONLY);
+done:
+  return status;
+}
+
+static int is_pipe(const char *path) {
+  struct stat facts;
+  return stat(path, &facts) == 0 && S_ISFIFO(facts.st_mode);
+}
+
 moerun_status moerun__target_open(int *file, const moerun__target *target) {
   moerun_status status = MOERUN_OK;
   if (target->stream == STDOUT_FILENO) (void)fflush(stdout);
-  *file = target->stream >= 0
-              ? fcntl(target->stream, F_DUPFD_CLOEXEC, 0)
-              : open(target->path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+  if (target->stream >= 0) {
+    *file = fcntl(target->stream, F_DUPFD_CLOEXEC, 0);
+  } else if (is_pipe(target->path)) {
+    MOERUN_TRY(open_pipe(file, target->path));
+  } else {
+    *file = open(target->path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+  }
   MOERUN_REQUIRE(*file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s",
                  target->path, moerun__file_reason());
 done:

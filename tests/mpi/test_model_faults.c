@@ -3,6 +3,7 @@
  * nothing stays allocated. */
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
+#include "runtime/base/stop.h"
 #include "runtime/shard.h"
 #include "support/model_world.h"
 
@@ -325,6 +326,42 @@ static void nth_allocation_failure_fails_all(void **state) {
   close_world(&w);
 }
 
+static long looks_left;
+
+static int is_over(void) {
+  return looks_left-- == 0;
+}
+
+/* One rank is asked to stop before each piece that it reads: it does at once,
+ * and the others with it. */
+static void a_stop_ends_the_load_of_all(void **state) {
+  (void)state;
+  world w;
+  open_world(&w, qwen3());
+  const size_t live = moerun__alloc_live();
+  const int last = test_size() - 1;
+  moerun_status status = MOERUN_ERR_STOPPED;
+  long n = 0;
+  for (; status != MOERUN_OK; n++) {
+    moerun_model *model = NULL;
+    assert_true(n < 1000);
+    looks_left = n;
+    if (test_rank() == last) moerun__stop_set_callback(is_over);
+    status = moerun_model_load(&model, w.comm, w.placement, w.path, NULL);
+    moerun__stop_set_callback(NULL);
+    assert_all_ranks(
+        status == MOERUN_OK ||
+        status == (test_rank() == last ? MOERUN_ERR_STOPPED : MOERUN_ERR_PEER));
+    assert_all_ranks(status == MOERUN_OK || test_rank() != last ||
+                     strstr(moerun_last_error(), ": stopped by a signal while "
+                                                 "its weights were ") != NULL);
+    moerun_model_destroy(model);
+    assert_all_ranks(moerun__alloc_live() == live);
+  }
+  assert_true(n > 30); /* every tensor that is not an expert's, at least */
+  close_world(&w);
+}
+
 int main(int argc, char **argv) {
   (void)MPI_Init(&argc, &argv);
   const struct CMUnitTest tests[] = {
@@ -336,6 +373,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(one_rank_at_fault_fails_all),
       cmocka_unit_test(placement_must_fit),
       cmocka_unit_test(nth_allocation_failure_fails_all),
+      cmocka_unit_test(a_stop_ends_the_load_of_all),
   };
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);
   (void)MPI_Finalize();

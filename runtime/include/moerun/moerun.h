@@ -47,7 +47,8 @@ extern "C" {
   X(ERR_OVERFLOW, -8, "more rows than the session was sized for")              \
   X(ERR_UNSUPPORTED, -9, "not supported")                                      \
   X(ERR_PEER, -10, "another rank reported an error")                           \
-  X(ERR_INFEASIBLE, -11, "no placement satisfies the constraints")
+  X(ERR_INFEASIBLE, -11, "no placement satisfies the constraints")             \
+  X(ERR_STOPPED, -12, "stopped before it was done")
 
 typedef enum moerun_status {
 #define MOERUN_STATUS_ENUM(name, value, text) MOERUN_##name = (value),

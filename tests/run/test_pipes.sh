@@ -1,0 +1,134 @@
+#!/bin/sh
+# Signals while a run waits at a pipe or loads, and pipes whose reader is gone:
+# one line, a documented exit code, and no wait without an end.
+set -u
+. "$(dirname "$0")/common.sh"
+cd "$scratch" || exit 1
+prompts 3 > prompts
+mkfifo in to
+
+# begin RANKS STDIN ARGUMENT...: a run in the background. An ignored signal
+# stays ignored, as SIGINT is in the background of a script; env gives it back.
+begin() {
+  ranks=$1 from=$2
+  shift 2
+  if [ "$ranks" = 0 ]; then
+    env --default-signal=INT "$moerun" run --model "$model" "$@" \
+      < "$from" > out 2> err &
+  else
+    $mpiexec "$ranks" "$moerun" run --model "$model" "$@" \
+      < "$from" > out 2> err &
+  fi
+  job=$!
+}
+
+# ends CODE WORDS: within two minutes, with this line and no other but the
+# answer to Ctrl-C.
+ends() {
+  tries=0
+  while kill -0 "$job" 2> /dev/null && [ $tries -lt 1200 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+  done
+  [ $tries -lt 1200 ] || kill -s KILL "$job"
+  wait "$job"
+  found=$?
+  lines=$(grep '^moerun: ' err | grep -vc 'Ctrl-C')
+  if [ "$found" != "$1" ] || [ "$lines" != 1 ] || ! grep -qF -- "$2" err; then
+    complain "expected $1 and '$2', found $found and:"
+    cat err
+  fi
+}
+
+# ---- Prompts that do not come: nothing is written.
+
+for signal in TERM USR1 HUP INT; do
+  begin 0 /dev/null --prompts in --output results
+  exec 4> in # opens once the run has
+  kill -s $signal "$job"
+  ends 75 'moerun: in: stopped by a signal while it was waited for'
+  exec 4>&-
+done
+begin 0 in --prompts - --output results
+exec 4> in
+until ls -l "/proc/$job/fd" 2> /dev/null | grep -q moerun_input; do
+  kill -0 "$job" || break
+  sleep 0.05
+done
+kill -s TERM "$job"
+ends 75 'moerun: stdin: stopped by a signal while it was waited for'
+exec 4>&-
+[ ! -e results ] || complain "expected no results of runs that were not begun"
+
+# A writer that comes late, in pieces, is waited for.
+begin 0 /dev/null --prompts in --output results
+exec 4> in
+head -n 1 prompts >&4
+sleep 0.3
+tail -n +2 prompts >&4
+exec 4>&-
+wait "$job" || complain "a pipe in pieces: exit status $?: $(cat err)"
+succeed 0 run --model "$model" --prompts prompts --output whole
+same whole results
+
+# ---- While weights are read: rank 1 alone has the signal, before it begins.
+
+begin 3 /dev/null --prompts in --output loaded
+exec 4> in
+one=$(for pid in $(pgrep -P "$job"); do
+  tr '\0' '\n' < "/proc/$pid/environ" |
+    sed -n "s/^\(OMPI_COMM_WORLD_RANK\|PMI_RANK\)=1$/$pid/p"
+done)
+[ -z "$one" ] || kill -s TERM "$one"
+cat prompts >&4
+exec 4>&-
+if [ -n "$one" ]; then
+  ends 75 "moerun: rank 1: $model: stopped by a signal while its weights"
+  [ ! -e loaded ] || complain "expected no results of a run that has not begun"
+else
+  wait "$job"
+fi
+
+# ---- Readers that do not come, and one that does not read
+
+stuck="--prompts in --metrics /dev/null --output"
+begin 0 /dev/null $stuck to
+cat prompts > in
+sleep 1 # whether it loads or waits by now, it ends
+kill -s TERM "$job"
+ends 75 'stopped by a signal while'
+
+exec 5<> to
+yes | head -c 2000000 | timeout 2 dd of=to bs=4096 oflag=nonblock 2> /dev/null
+begin 0 /dev/null $stuck to
+cat prompts > in
+sleep 1
+kill -s TERM "$job"
+ends 75 'stopped by a signal while'
+exec 5>&-
+
+# ---- Readers that are gone
+
+: < to &
+echo '{"prompt": "a", "max_new_tokens": 900}' > long
+begin 0 /dev/null --prompts long --output to
+ends 74 'moerun: to: cannot be written: broken pipe: its reader is gone'
+wait
+# stdout: the reader goes when it has seen that the run is about to begin.
+{
+  "$moerun" run --model "$model" --prompts in 2> err
+  echo $? > code
+} | {
+  exec 4> in
+  exec < /dev/null
+  cat prompts >&4
+}
+until [ -s code ]; do
+  sleep 0.1
+done
+[ "$(cat code)" = 74 ] || complain "stdout: expected 74, found $(cat code)"
+grep -qF 'moerun: stdout: cannot be written: broken pipe' err ||
+  complain "stdout: $(cat err)"
+
+echo "$failures failures"
+[ "$failures" = 0 ]
