@@ -5,7 +5,7 @@ set -u
 . "$(dirname "$0")/common.sh"
 cd "$scratch" || exit 1
 prompts 3 > prompts
-mkfifo in to
+mkfifo in to gone full
 
 # begin RANKS STDIN ARGUMENT...: a run in the background. An ignored signal
 # stays ignored, as SIGINT is in the background of a script; env gives it back.
@@ -91,16 +91,16 @@ fi
 
 # ---- Readers that do not come, and one that does not read
 
-stuck="--prompts in --metrics /dev/null --output"
-begin 0 /dev/null $stuck to
+begin 0 /dev/null --prompts in --output to
 cat prompts > in
 sleep 1 # whether it loads or waits by now, it ends
 kill -s TERM "$job"
 ends 75 'stopped by a signal while'
 
-exec 5<> to
-yes | head -c 2000000 | timeout 2 dd of=to bs=4096 oflag=nonblock 2> /dev/null
-begin 0 /dev/null $stuck to
+# What the run starts may hold descriptor 5 for longer: no other pipe is that one.
+exec 5<> full
+yes | head -c 2000000 | timeout 2 dd of=full bs=4096 oflag=nonblock 2> /dev/null
+begin 0 /dev/null --prompts in --output full
 cat prompts > in
 sleep 1
 kill -s TERM "$job"
@@ -109,10 +109,10 @@ exec 5>&-
 
 # ---- Readers that are gone
 
-: < to &
+: < gone &
 echo '{"prompt": "a", "max_new_tokens": 900}' > long
-begin 0 /dev/null --prompts long --output to
-ends 74 'moerun: to: cannot be written: broken pipe: its reader is gone'
+begin 0 /dev/null --prompts long --output gone
+ends 74 'moerun: gone: cannot be written: broken pipe: its reader is gone'
 wait
 # stdout: the reader goes when it has seen that the run is about to begin.
 {
