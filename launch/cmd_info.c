@@ -3,6 +3,8 @@
 #include "launch/command.h"
 
 #include "kernels/kernels.h"
+#include "launch/effect.h"
+#include "launch/gate_options.h"
 #include "launch/placements.h"
 #include "launch/prediction.h"
 #include "placement/program.h"
@@ -102,6 +104,11 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   moerun__cache_need need = {0};
   const moerun__config *config = invocation->config;
   const char *path = moerun__config_text(config, "model");
+  moerun__effect_facts effects = {.subcommand = invocation->subcommand,
+                                  .config = config};
+  if (path[0] == '\0' || moerun__config_bool(config, "config_table")) {
+    MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
+  }
   if (moerun__config_bool(config, "config_table")) {
     moerun__config_print_page(stdout);
     goto done;
@@ -110,11 +117,17 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
     moerun__print_build(stdout);
     goto done;
   }
-  MOERUN_TRY(moerun__replace_options_check(config));
+  MOERUN_TRY(moerun__gate_options_check(config));
   invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(moerun__model_config_load(&model, path));
   MOERUN_TRY(moerun__placement_for(
       &placement, config, (int32_t)moerun__config_int(config, "ranks")));
+  effects.num_ranks = placement->num_ranks;
+  effects.model = &model;
+  invocation->phase = MOERUN_PHASE_USAGE;
+  MOERUN_TRY(moerun__effect_check(&effects, (unsigned)MOERUN_EFFECT_OPTIONS |
+                                                MOERUN_EFFECT_MODEL));
+  invocation->phase = MOERUN_PHASE_INPUT;
   const int assumes = moerun__config_int(config, "kv_tokens") == 0;
   if (assumes) need = moerun__cache_need_assumed(model.max_positions);
   MOERUN_TRY(moerun__predict(&ranks, config, placement, &need, 0));

@@ -7,6 +7,7 @@
 #include "launch/command.h"
 
 #include "launch/describe_table.h"
+#include "launch/effect.h"
 #include "launch/place_loads.h"
 #include "launch/place_speeds.h"
 #include "launch/place_table.h"
@@ -492,11 +493,14 @@ done:
 
 static moerun_status run(place *p) {
   moerun_status status = MOERUN_OK;
+  const moerun__effect_facts effects = {.subcommand = p->invocation->subcommand,
+                                        .config = p->config};
   if (strcmp(text_of(p, "method"), "list") == 0) {
     moerun__place_print_methods(stdout);
     goto done;
   }
   MOERUN_TRY(check_outputs(p));
+  MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   if (given(p, "describe")) {
     MOERUN_TRY(describe(p));
     goto done;

@@ -11,6 +11,7 @@
 #include "launch/command.h"
 
 #include "launch/bos.h"
+#include "launch/effect.h"
 #include "launch/fingerprint.h"
 #include "launch/gate_options.h"
 #include "launch/input_options.h"
@@ -31,7 +32,6 @@
 #include "runtime/replace.h"
 #include "runtime/session.h"
 
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -76,6 +76,14 @@ static int given(const run *r, const char *key) {
   return moerun__config_text(r->config, key)[0] != '\0';
 }
 
+static moerun__effect_facts effects_of(const run *r) {
+  return (moerun__effect_facts){.subcommand = r->invocation->subcommand,
+                                .config = r->config,
+                                .num_ranks = r->comm->size,
+                                .model = &r->model_config,
+                                .sampled = moerun__prompts_sampled(r->prompts)};
+}
+
 static moerun_status check_settings(run *r) {
   moerun_status status = MOERUN_OK;
   const moerun__config *c = r->config;
@@ -83,24 +91,15 @@ static moerun_status check_settings(run *r) {
                      given(r, "tokens") + given(r, "score");
   const int resume = moerun__config_bool(c, "resume");
   const int overwrite = moerun__config_bool(c, "overwrite");
-  const int reports_bad =
-      strcmp(moerun__config_text(c, "bad_lines"), "report") == 0;
+  const moerun__effect_facts effects = effects_of(r);
   const int64_t max_sequences = moerun__config_int(c, "max_sequences");
   const int64_t max_tokens = moerun__config_int(c, "max_tokens");
   MOERUN_REQUIRE(inputs == 1, MOERUN_ERR_INVALID,
                  "expected one of --prompt, --prompts, --tokens and --score, "
                  "found %s",
                  inputs == 0 ? "none" : "several");
-  MOERUN_REQUIRE(!given(r, "score") || !reports_bad, MOERUN_ERR_INVALID,
-                 "--bad-lines report: expected --prompts or --tokens, found "
-                 "--score, whose text has no lines");
-  MOERUN_REQUIRE(!moerun__config_bool(c, "lines") || given(r, "prompts"),
-                 MOERUN_ERR_INVALID,
-                 "--lines: expected --prompts with it, found none");
   MOERUN_REQUIRE(!resume || !overwrite, MOERUN_ERR_INVALID,
                  "expected one of --resume and --overwrite, found both");
-  MOERUN_REQUIRE(!resume || given(r, "output"), MOERUN_ERR_INVALID,
-                 "--resume: expected --output with the results to go on with");
   MOERUN_REQUIRE(!resume || !r->is_profile, MOERUN_ERR_INVALID,
                  "--resume: not with profile: the routing of requests that "
                  "are finished would be missing from the trace");
@@ -109,7 +108,7 @@ static moerun_status check_settings(run *r) {
                  "%lld",
                  (long long)max_tokens, (long long)max_sequences);
   MOERUN_TRY(moerun__gate_options_check(c));
-  MOERUN_TRY(moerun__replace_options_check(c));
+  MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   if (given(r, "fault")) {
     MOERUN_TRY(
         moerun__faults_parse(&r->faults, moerun__config_text(c, "fault")));
@@ -120,23 +119,6 @@ done:
 }
 
 /* ---- Input: rank 0 ------------------------------------------------------------------------ */
-
-/* A tokenizer that is missing is one thing, one that cannot be read or is not
- * understood another: the second is an error only where a text needs it. */
-static moerun_status load_tokenizer(run *r, int is_needed) {
-  moerun_status status = MOERUN_OK;
-  moerun__text path = {0};
-  MOERUN_TRY(moerun__text_print(&path, "%s/tokenizer.json", r->model_path));
-  if (access(path.bytes, F_OK) != 0 && errno == ENOENT) goto done;
-  status = moerun__tokenizer_load(&r->tokenizer, r->model_path);
-  if (status != MOERUN_OK && status != MOERUN_ERR_NOMEM && !is_needed) {
-    LOG_ROOT(MOERUN_LOG_WARN, "%s; results hold no text", moerun_last_error());
-    status = MOERUN_OK;
-  }
-done:
-  moerun__text_clear(&path);
-  return status;
-}
 
 static moerun_status open_input(run *r) {
   moerun_status status = MOERUN_OK;
@@ -151,7 +133,7 @@ static moerun_status open_input(run *r) {
   int is_array = 0;
   if (is_score) MOERUN_TRY(moerun__prompts_is_array(&is_array, path));
   const int has_text = !is_tokens && !is_array;
-  MOERUN_TRY(load_tokenizer(r, has_text));
+  MOERUN_TRY(moerun__input_tokenizer(&r->tokenizer, r->model_path, has_text));
   moerun__prompt_options options = {
       .tokenizer = r->tokenizer,
       .vocab_size = r->model_config.vocab_size,
@@ -163,9 +145,10 @@ static moerun_status open_input(run *r) {
       .temperature = moerun__config_double(c, "temperature"),
       .top_p = moerun__config_double(c, "top_p"),
       .seed = (uint64_t)moerun__config_int(c, "seed"),
-      .reports_bad = strcmp(moerun__config_text(c, "bad_lines"), "report") == 0,
+      .reports_bad = !is_score &&
+                     strcmp(moerun__config_text(c, "bad_lines"), "report") == 0,
       .fixed = moerun__input_fixed(c),
-      .plain = moerun__config_bool(c, "lines"),
+      .plain = given(r, "prompts") && moerun__config_bool(c, "lines"),
       .name = r->input.name.bytes};
   MOERUN_TRY(moerun__bos_choose(&options, c, r->model_path,
                                 r->model_config.bos_token, has_text));
@@ -180,6 +163,11 @@ static moerun_status open_input(run *r) {
     MOERUN_TRY(moerun__prompts_open(&r->prompts, path, &options));
   }
   moerun__input_say_overruled(r->prompts, &r->input, c);
+  const moerun__effect_facts effects = effects_of(r);
+  r->invocation->phase = MOERUN_PHASE_USAGE;
+  MOERUN_TRY(moerun__effect_check(&effects, (unsigned)MOERUN_EFFECT_MODEL |
+                                                MOERUN_EFFECT_REQUESTS));
+  r->invocation->phase = MOERUN_PHASE_INPUT;
 done:
   return status;
 }
@@ -205,12 +193,16 @@ static moerun_status open_output(run *r) {
   const moerun__config *c = r->config;
   MOERUN_TRY(find_results(r));
   const int is_file = given(r, "output") && !r->results_on_stdout;
+  const int resumes = moerun__config_bool(c, "resume") && given(r, "output");
   const moerun__results_options options = {
       .path = is_file ? moerun__config_text(c, "output") : NULL,
       .stream = r->results_on_stdout ? stdout : NULL,
       .resume = moerun__config_bool(c, "resume"),
       .overwrite = moerun__config_bool(c, "overwrite")};
   r->invocation->phase = MOERUN_PHASE_OUTPUT;
+  MOERUN_REQUIRE(!resumes || is_file, MOERUN_ERR_IO,
+                 "%s: expected a regular file for --resume",
+                 moerun__config_text(c, "output"));
   MOERUN_TRY(
       moerun__results_open(&r->results, r->prompts, r->tokenizer, &options));
   if (r->is_profile) {

@@ -1,6 +1,7 @@
 /* `moerun synth`: a random checkpoint for scaling runs and tests. */
 #include "launch/command.h"
 
+#include "launch/effect.h"
 #include "launch/progress.h"
 #include "runtime/base/log.h"
 #include "runtime/synth.h"
@@ -51,6 +52,9 @@ moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
       .overwrite = moerun__config_bool(config, "overwrite"),
       .watch = &watch,
   };
+  const moerun__effect_facts effects = {.subcommand = invocation->subcommand,
+                                        .config = config};
+  MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   invocation->phase = MOERUN_PHASE_OUTPUT;
   moerun__progress_start(&bar, config);
   moerun__progress_phase(&bar, "writing");

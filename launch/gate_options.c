@@ -92,9 +92,6 @@ moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
 
 moerun_status moerun__gate_options_check(const moerun__config *config) {
   moerun_status status = MOERUN_OK;
-  static const char *const keys[] = {
-      "capacity_scope",  "capacity_level", "capacity_metric", "capacity_window",
-      "capacity_decode", "expanded",       "keep_best"};
   const double capacity = moerun__config_double(config, "capacity");
   moerun__gate_options options;
   MOERUN_TRY(read_top_k(&options, config));
@@ -106,16 +103,6 @@ moerun_status moerun__gate_options_check(const moerun__config *config) {
                  "--isolation: expected --capacity-scope request or none, "
                  "found %s",
                  moerun__config_text(config, "capacity_scope"));
-  for (size_t i = 0; !(capacity > 0) && i < sizeof keys / sizeof *keys; i++) {
-    MOERUN_REQUIRE(moerun__config_origin_of(config, keys[i]) ==
-                       MOERUN_CONFIG_DEFAULT,
-                   MOERUN_ERR_INVALID,
-                   "%s: expected with --capacity, found without", keys[i]);
-  }
-  MOERUN_REQUIRE(moerun__config_int(config, "expanded_most") == 0 ||
-                     !is(config, "expanded", "off"),
-                 MOERUN_ERR_INVALID,
-                 "--expanded-most: expected with --expanded, found without");
   MOERUN_REQUIRE(scope_of(config) != MOERUN_SCOPE_REQUEST ||
                      is(config, "expanded", "off"),
                  MOERUN_ERR_INVALID,

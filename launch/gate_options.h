@@ -7,7 +7,7 @@
 
 moerun__gate_options moerun__gate_options_of(const moerun__config *config);
 
-/* ERR_INVALID: keys that contradict each other, or have no effect. */
+/* ERR_INVALID: keys that contradict each other. */
 moerun_status moerun__gate_options_check(const moerun__config *config);
 
 /* ERR_INVALID: keys that do not fit the model. */

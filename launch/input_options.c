@@ -5,7 +5,9 @@
 
 #include "runtime/base/log.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Options that requests may have as keys of their lines. */
 static const char *const setting_names[MOERUN_SETTINGS] = {
@@ -40,6 +42,25 @@ moerun_status moerun__input_open(moerun__spool *input,
     if (paths[i][0] != '\0') MOERUN_TRY(moerun__spool_open(input, paths[i]));
   }
 done:
+  return status;
+}
+
+/* A tokenizer that is missing is one thing, one that cannot be read or is not
+ * understood another: the second is an error only where a text needs it. */
+moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
+                                      const char *model_path, int is_needed) {
+  moerun_status status = MOERUN_OK;
+  moerun__text path = {0};
+  *out = NULL;
+  MOERUN_TRY(moerun__text_print(&path, "%s/tokenizer.json", model_path));
+  if (access(path.bytes, F_OK) != 0 && errno == ENOENT) goto done;
+  status = moerun__tokenizer_load(out, model_path);
+  if (status != MOERUN_OK && status != MOERUN_ERR_NOMEM && !is_needed) {
+    LOG_ROOT(MOERUN_LOG_WARN, "%s; results hold no text", moerun_last_error());
+    status = MOERUN_OK;
+  }
+done:
+  moerun__text_clear(&path);
   return status;
 }
 

@@ -39,17 +39,6 @@ static const char *text_of(const loads *p, const char *key) {
   return moerun__config_text(p->invocation->config, key);
 }
 
-static moerun_status check_settings(const loads *p) {
-  moerun_status status = MOERUN_OK;
-  static const char *const others[] = {"placement", "convert", "model"};
-  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-    MOERUN_REQUIRE(text_of(p, others[i])[0] == '\0', MOERUN_ERR_INVALID,
-                   "--%s: expected --trace with it, found --loads", others[i]);
-  }
-done:
-  return status;
-}
-
 static moerun_status solve(loads *p, const moerun__method *method,
                            const moerun__method_options *options,
                            const moerun__topology *topology) {
@@ -203,7 +192,6 @@ moerun_status moerun__place_loads(moerun__invocation *invocation,
                                   const char *topology_line) {
   moerun_status status = MOERUN_OK;
   loads p = {.invocation = invocation, .topology_line = topology_line};
-  MOERUN_TRY(check_settings(&p));
   invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(moerun__load_table_load(&p.table, text_of(&p, "loads")));
   invocation->phase = MOERUN_PHASE_SOLVE;

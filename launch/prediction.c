@@ -74,17 +74,6 @@ moerun__replace_options_of(const moerun__config *config,
                                                          placement->num_ranks)};
 }
 
-moerun_status moerun__replace_options_check(const moerun__config *config) {
-  moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(moerun__config_int(config, "spare_slots") <= 0 ||
-                     moerun__config_int(config, "replace_every") != 0,
-                 MOERUN_ERR_INVALID,
-                 "--spare-slots: expected --replace-every with it, found 0: "
-                 "experts never move");
-done:
-  return status;
-}
-
 moerun__session_extra
 moerun__session_extra_of(const moerun__config *config,
                          const moerun_placement *placement,

@@ -45,8 +45,6 @@ int moerun__replaces(const moerun__config *config, int32_t num_ranks);
 moerun__replace_options
 moerun__replace_options_of(const moerun__config *config,
                            const moerun_placement *placement);
-/* Whether they go together. */
-moerun_status moerun__replace_options_check(const moerun__config *config);
 
 /* A table: one line a part, min, mean and max over ranks in MiB. */
 void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,

@@ -184,6 +184,7 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
   for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
     prompts->overruled[i] += prompt->overruled >> i & 1U;
   }
+  prompts->sampled += prompt->request.temperature > 0;
   prompts->positions[prompts->count] =
       prompt->request.num_prompt + prompt->request.max_new_tokens;
   prompts->new_tokens[prompts->count] = prompt->request.max_new_tokens;
@@ -317,6 +318,10 @@ const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
 int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
                                   moerun__prompt_setting setting) {
   return prompts->overruled[setting];
+}
+
+int64_t moerun__prompts_sampled(const moerun__prompts *prompts) {
+  return prompts != NULL ? prompts->sampled : 0;
 }
 
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {

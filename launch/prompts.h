@@ -90,6 +90,9 @@ const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
 /* Requests whose own setting was another and does not hold. */
 int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
                                   moerun__prompt_setting setting);
+/* Requests whose tokens are drawn: their temperature is above 0; none of
+ * NULL. */
+int64_t moerun__prompts_sampled(const moerun__prompts *prompts);
 /* Prompt and generated tokens of request `index` together, at most. */
 int32_t moerun__prompts_positions(const moerun__prompts *prompts,
                                   int64_t index);

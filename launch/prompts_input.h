@@ -29,6 +29,7 @@ struct moerun__prompts {
   int64_t count;
   int64_t num_bad;
   int64_t overruled[MOERUN_SETTINGS];
+  int64_t sampled;           /* requests with a temperature above 0 */
   size_t room;               /* of the next five */
   moerun__bad_prompt *bad;   /* [count] NULL, NULL: nothing is wrong */
   int64_t *offset;           /* JSONL: [count + 1] of lines in the file */

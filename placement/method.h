@@ -40,6 +40,8 @@ typedef struct moerun__method {
   int replicates;    /* 1: fills the spare slots itself */
   int fills_slots; /* 1: places any number of replicas, as many on each rank */
   int by_loads;    /* 1: looks at loads alone, if at anything: needs no trace */
+  int draws;       /* 1: another seed may give another placement */
+  int polishes;    /* 1: has rounds of annealing, and more if asked for */
   /* ERR_UNSUPPORTED: not for this problem (says why) or not in this build;
    * ERR_INFEASIBLE: the caps cannot be met: never silently relaxed. */
   moerun_status (*solve)(moerun__solution *solution,

@@ -311,6 +311,23 @@ moerun__config_origin moerun__config_origin_of(const moerun__config *config,
   return value_of(config, key)->origin;
 }
 
+int moerun__config_is_changed(const moerun__config *config, const char *key) {
+  const int i = moerun__config_find(config->subcommand_bit, key, strlen(key));
+  moerun__config_value standard = {0};
+  assert(i >= 0);
+  const moerun__config_row *row = moerun__config_row_at(i);
+  const moerun__config_value *value = &config->values[i];
+  (void)parse_value(&standard, row, row->fallback);
+  switch (row->type) {
+  case MOERUN_CONFIG_INT:
+  case MOERUN_CONFIG_BOOL: return value->integer != standard.integer;
+  case MOERUN_CONFIG_DOUBLE: return value->real != standard.real;
+  case MOERUN_CONFIG_TEXT:
+  case MOERUN_CONFIG_CHOICE: break;
+  }
+  return strcmp(value->text, row->fallback) != 0;
+}
+
 int moerun__config_at(const moerun__config *config, int i, const char **key,
                       const char **value, moerun__config_origin *origin) {
   const moerun__config_row *row = NULL;

@@ -52,6 +52,9 @@ const char *moerun__config_text(const moerun__config *config, const char *key);
 moerun__config_origin moerun__config_origin_of(const moerun__config *config,
                                                const char *key);
 
+/* Whether the value is another than the default, wherever it comes from. */
+int moerun__config_is_changed(const moerun__config *config, const char *key);
+
 /* Key number i of the table in use by the subcommand, with its value as text,
  * for records of a run; 0 beyond the last. */
 int moerun__config_at(const moerun__config *config, int i, const char **key,

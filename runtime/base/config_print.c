@@ -52,7 +52,10 @@ static const char page_begin[] =
     "ranks follow. A key that does not exist and a value out of range are "
     "errors, whatever a stronger source says. A key that a subcommand does not "
     "use is an error on its command line, but not in the file or in a "
-    "variable, which several subcommands may share.\n"
+    "variable, which several subcommands may share. The same holds for an "
+    "option that can have no effect in a run, such as `--window` without "
+    "`--score`: on the command line it is an error or, where it does no harm, "
+    "a warning, unless its value is the default.\n"
     "\n"
     "A truth value is `--some-key` or `--no-some-key` on the command line, and "
     "`true` or `false` elsewhere.\n";

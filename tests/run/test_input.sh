@@ -72,7 +72,8 @@ printf '{"prompt": "x"}\nplain' > half
 refuse 65 'stdin:2: expected a line such as {"prompt"' --prompts - < half
 refuse 65 'stdin: expected at least one request' --prompts - < /dev/null
 refuse 2 'found several' --prompts lines.txt --prompt x
-refuse 2 '--lines: expected --prompts with it' --prompt x --lines
+refuse 2 '--lines has no effect here: it is about the lines of --prompts' \
+  --prompt x --lines
 # An option that is typed holds for lines that say otherwise, and is said to; a
 # variable or a file is for those that do not say.
 cat > keys.jsonl << 'END'

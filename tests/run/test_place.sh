@@ -195,7 +195,7 @@ succeed 0 place --loads l --topology '2 nodes x 4 ranks' --method eplb \
 succeed 0 place --loads l --ranks 5 --method eplb --slots 15 --export eplb:map
 refuse 2 'slots: expected as many on each of 5 ranks' \
   --loads l --ranks 5 --method eplb --slots 16
-refuse 2 'slots: expected method eplb' --loads l --ranks 4 --method lpt \
+refuse 2 'it is about the slots that --method eplb fills' --loads l --ranks 4 --method lpt \
   --slots 16
 refuse 2 'expected one of --slots, which counts the slots of all ranks, and' \
   --loads l --ranks 4 --method eplb --slots 16 --spare-slots 1
@@ -316,8 +316,8 @@ refuse 2 '--bound: bounds are of placements without replicas' \
   --trace t.npy --ranks 4 --method eplb --spare-slots 1 --bound sdp
 refuse 2 'method cd needs the routing of a trace, not loads alone' \
   --loads l --ranks 4
-refuse 2 '--placement: expected --trace with it, found --loads' \
-  --loads l --ranks 4 --method lpt --placement q
+refuse 2 '--placement q has no effect here: expected --trace with it, found' \
+  --loads l --ranks 4 --placement q
 refuse 66 'nowhere.json: cannot be opened' --loads nowhere.json --ranks 4 \
   --method lpt
 refuse 2 'expert groups: expected a divisor of 12 experts, found 5' \
@@ -347,7 +347,9 @@ refuse 74 'nowhere/p: cannot be created' --trace c.npy --ranks 2 \
   --output nowhere/p
 refuse 2 '--export: expected --model with sglang:' --trace c.npy --ranks 2 \
   --export sglang:map2
-refuse 2 '--model: expected --trace with it, found --loads' \
+refuse 2 '--output q has no effect here: --describe looks at a trace of its own' \
+  --describe c.npy --output q
+refuse 2 'has no effect here: expected --trace with it, found --loads' \
   --loads l --ranks 4 --method lpt --model "$model"
 head -n 1 r.jsonl > one.jsonl
 refuse 65 'one.jsonl: expected 2 sequences or more' --trace one.jsonl --ranks 2

@@ -42,20 +42,31 @@ refuse 65 'output: exists already: --resume goes on with it' \
   run --prompts good --output output
 
 ranks_list=0
-refuse 2 '--bad-lines report: expected --prompts or --tokens, found --score' \
+refuse 2 '--bad-lines report has no effect here: the text of --score has no lines' \
   run --score good --bad-lines report
 refuse 2 'found several' run --prompts good --tokens good
 refuse 2 'expected one of --resume and --overwrite, found both' \
   run --prompts good --output output --resume --overwrite
-refuse 2 '--resume: expected --output' run --prompts good --resume
+refuse 2 '--resume has no effect here: expected --output' run --prompts good --resume
 refuse 2 '--resume: not with profile' \
   profile --prompts good --trace t.npy --output output --resume
 refuse 2 '--fault: expected a rank from 0 to 0, found 9' \
   run --prompts good --fault rank=9,compute=2x
 refuse 2 '--seed: given twice, with 1 and with 2' \
   run --prompts good --seed 1 --top-p 0.5 --seed 2
-refuse 2 '--spare-slots: expected --replace-every with it, found 0' \
-  run --prompts good --spare-slots 1 --replace-every 0
+# What can have no effect in a run, and is refused for that.
+refuse 2 '--top-p 0.5 has no effect here: the likeliest token is taken' \
+  run --prompts good --top-p 0.5
+refuse 2 '--top-k 50 has no effect here: the model takes no more experts' \
+  run --prompts good --top-k 50
+refuse 2 '--window 64 has no effect here: it is the length of the pieces' \
+  run --prompts good --window 64
+refuse 2 '--ranks 4 has no effect here: expected --model with it' \
+  info --model= --ranks 4
+refuse 2 '--dense-width 8 has no effect here: expected --dense-layers with it' \
+  synth --output new --dense-width 8
+refuse 2 '--spare-slots 1 has no effect here: experts stay where they are' \
+  info --ranks 2 --spare-slots 1 --replace-every 0
 refuse 2 '--max-sequences: expected at most --max-tokens (4), found 5' \
   run --prompts good --max-tokens 4 --max-sequences 5
 refuse 2 'top_k "0": expected a number from 1' run --prompts good --top-k 0
@@ -84,7 +95,7 @@ refuse 65 'placement: ' run --prompts good --output output --overwrite \
 
 refuse 2 'expanded-most: expected an integer from 0 to 64' run --prompts good \
   --output output --overwrite --expanded-most 65
-refuse 2 'expanded-most: expected with --expanded, found without' run \
+refuse 2 '--expanded-most 1 has no effect here: expected --expanded' run \
   --prompts good --output output --overwrite --capacity 1 --expanded-most 1
 
 # A model that is broken, and one whose tokenizer is not understood.

@@ -89,6 +89,43 @@ static void seeds_decide(void **state) {
   place_world_destroy(&w);
 }
 
+/* `moerun place` refuses or says options that the table of methods rules out:
+ * what it says of seeds and rounds of annealing is so. */
+static void what_a_method_does_not_read_changes_nothing(void **state) {
+  (void)state;
+  place_world w;
+  const moerun__method *method = NULL;
+  const moerun__method_options hows[] = {
+      {.seed = 8}, {.seed = 9}, {.seed = 8, .polish = 2}};
+  synthetic make = middle;
+  make.tokens = 60;
+  make.layers = 2;
+  make.experts = 4;
+  make.terms = 2;
+  place_world_create(
+      &w, &make, "2 ranks",
+      (moerun__problem_options){.objective = MOERUN_OBJECTIVE_CUT, .slack = 1});
+  for (int m = 0; (method = moerun__method_at(m)) != NULL; m++) {
+    moerun_placement *p[3] = {NULL};
+    moerun_status found = MOERUN_OK;
+    for (int i = 0; i < 3 && found == MOERUN_OK; i++) {
+      found = moerun__place(&p[i], NULL, NULL, w.problem, method, &hows[i]);
+    }
+    assert_true(found == MOERUN_OK || method->needs_glpk);
+    const size_t bytes = 2 * 4 * sizeof(int32_t);
+    if (found == MOERUN_OK && !method->draws) {
+      assert_memory_equal(p[0]->rank_of, p[1]->rank_of, bytes);
+    }
+    if (found == MOERUN_OK && !method->polishes) {
+      assert_memory_equal(p[0]->rank_of, p[2]->rank_of, bytes);
+    }
+    for (int i = 0; i < 3; i++) {
+      moerun_placement_destroy(p[i]);
+    }
+  }
+  place_world_destroy(&w);
+}
+
 /* Tokens in another order, or all of them twice, are the same problem; labels
  * of ranks mean nothing while they are all alike. */
 static void order_and_scale_do_not_matter(void **state) {
@@ -324,6 +361,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(any_shape_is_placed_within_the_caps),
       cmocka_unit_test(seeds_decide),
+      cmocka_unit_test(what_a_method_does_not_read_changes_nothing),
       cmocka_unit_test(order_and_scale_do_not_matter),
       cmocka_unit_test(planted_blocks_are_found),
       cmocka_unit_test(no_affinity_means_chance),
