@@ -42,6 +42,7 @@ typedef struct run {
   moerun_comm *comm;
   const char *model_path;
   int is_profile;
+  unsigned how; /* MOERUN_RUN_* */
   moerun__model_config model_config;
   const moerun__kernels *kernels;
   moerun__faults faults;
@@ -290,7 +291,7 @@ static moerun_status plan(run *r) {
       moerun__to_int(moerun__config_int(r->config, "max_sequences")),
       r->comm->size));
   MOERUN_TRY(moerun__predict(&r->predicted, r->config, r->placement,
-                             &r->left.need, r->is_profile));
+                             &r->left.need, r->how));
   r->invocation->phase = MOERUN_PHASE_INPUT;
 done:
   return status;
@@ -398,19 +399,21 @@ static moerun_status load(run *r) {
       moerun__session_options_of(r->config, &r->left.need);
   moerun__replace_options replace =
       moerun__replace_options_of(r->config, r->placement);
+  moerun__settled settled;
+  MOERUN_TRY(moerun__memory_settle(&settled, &r->predicted, r->config,
+                                   r->placement, &r->left.need, r->how,
+                                   r->comm));
+  options.guest_bytes = settled.guest_bytes;
+  replace.spare_slots = settled.spare_slots;
   moerun__session_extra extra = moerun__session_extra_of(
-      r->config, r->placement, &r->left.need, r->is_profile);
+      r->config, r->placement, &r->left.need, settled.how);
   extra.kernels = r->kernels;
   extra.threshold = (int32_t)lround(
       1000 * moerun__config_double(r->config, "balance_threshold"));
   extra.min_rows =
       moerun__to_int(moerun__config_int(r->config, "balance_rows"));
   extra.faults = r->faults.count > 0 ? &r->faults : NULL;
-  MOERUN_TRY(moerun__guests_agree(&options.guest_bytes, r->predicted, r->config,
-                                  r->comm));
-  MOERUN_TRY(moerun__spare_agree(&replace.spare_slots, r->predicted, r->config,
-                                 r->placement, r->comm));
-  if (moerun__replaces(r->config, r->comm->size)) {
+  if (settled.replaces) {
     extra.max_slots = moerun__replacer_slots(r->placement, replace.spare_slots);
   }
   if (r->comm->rank == 0) print_prediction(r);
@@ -427,7 +430,7 @@ static moerun_status load(run *r) {
   MOERUN_TRY(moerun__memory_advise(
       moerun__session_create_with(&r->session, r->model, &options, &extra),
       "smaller --guest-memory and --slice-memory need less"));
-  if (moerun__replaces(r->config, r->comm->size)) {
+  if (settled.replaces) {
     /* Two runs with counted speeds move experts after the same steps. */
     replace.is_beside = !r->faults.counted;
     MOERUN_TRY(moerun__memory_advise(
@@ -567,6 +570,7 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation) {
            .comm = invocation->comm,
            .model_path = moerun__config_text(invocation->config, "model"),
            .is_profile = strcmp(invocation->subcommand, "profile") == 0};
+  if (r.is_profile) r.how = MOERUN_RUN_RECORDS;
   if (r.comm->rank == 0) moerun__progress_start(&r.bar, r.config);
   MOERUN_TRY(moerun__comm_agree(r.comm, plan(&r)));
   MOERUN_TRY(find_work(&r, &has_work));

@@ -44,6 +44,16 @@ int64_t moerun__bytes_that_fit(int64_t wanted, const moerun__prediction *ranks,
   return least;
 }
 
+/* As --node-memory says, or the system. */
+static moerun_status read_left(moerun__memory_left *left,
+                               const moerun__config *config) {
+  const int64_t given = moerun__config_int(config, "node_memory");
+  if (given == 0) return moerun__memory_left_read(left, "");
+  left->bytes = given << 20;
+  (void)snprintf(left->source, sizeof left->source, "--node-memory");
+  return MOERUN_OK;
+}
+
 /* A rank's node, by the lowest rank on it, and what is left there. */
 typedef struct place {
   uint64_t node;
@@ -69,13 +79,13 @@ done:
 /* [collective] *bytes, of rank 0: what is wanted; everywhere: what fits beside
  * the predictions, which are rank 0's. */
 static moerun_status fit(int64_t *bytes, const moerun__prediction *predicted,
-                         moerun_comm *comm) {
+                         const moerun__config *config, moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
-  moerun__memory_left left;
+  moerun__memory_left left = {0};
   moerun__node node = {0};
   place own = {0};
   places all = {0};
-  status = moerun__memory_left_read(&left, "");
+  status = read_left(&left, config);
   if (status == MOERUN_OK) status = make_places(&all, comm);
   MOERUN_TRY(moerun__comm_agree(comm, status));
   MOERUN_TRY(comm->ops->sum_node(comm, &node, 0));
@@ -97,10 +107,12 @@ done:
   return status;
 }
 
-moerun_status moerun__guests_agree(int64_t *bytes,
-                                   moerun__prediction *predicted,
-                                   const moerun__config *config,
-                                   moerun_comm *comm) {
+/* [collective] Sets guest_bytes of the predictions, which are rank 0's (NULL
+ * elsewhere), to what fits, and *bytes, everywhere, to the guest_bytes of a
+ * session. */
+static moerun_status agree_guests(int64_t *bytes, moerun__prediction *predicted,
+                                  const moerun__config *config,
+                                  moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
   const int32_t R = comm->rank == 0 ? comm->size : 0;
   *bytes = moerun__config_int(config, "guest_memory") * (INT64_C(1) << 20);
@@ -109,7 +121,7 @@ moerun_status moerun__guests_agree(int64_t *bytes,
   for (int32_t r = 0; r < R; r++) {
     predicted[r].guest_bytes = 0;
   }
-  MOERUN_TRY(fit(bytes, predicted, comm));
+  MOERUN_TRY(fit(bytes, predicted, config, comm));
   for (int32_t r = 0; r < R; r++) {
     predicted[r].guest_bytes = (size_t)*bytes;
   }
@@ -118,10 +130,12 @@ done:
   return status;
 }
 
-moerun_status moerun__spare_agree(int32_t *slots, moerun__prediction *predicted,
-                                  const moerun__config *config,
-                                  const moerun_placement *placement,
-                                  moerun_comm *comm) {
+/* [collective] After the guests: sets spare_bytes of the predictions to what
+ * fits, and *slots, everywhere, to how many spare slots that is. */
+static moerun_status agree_spare(int32_t *slots, moerun__prediction *predicted,
+                                 const moerun__config *config,
+                                 const moerun_placement *placement,
+                                 moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
   const int32_t R = comm->rank == 0 ? comm->size : 0;
   const int32_t wanted =
@@ -138,7 +152,7 @@ moerun_status moerun__spare_agree(int32_t *slots, moerun__prediction *predicted,
     predicted[r].spare_bytes = 0;
   }
   bytes = (int64_t)most;
-  MOERUN_TRY(fit(&bytes, predicted, comm));
+  MOERUN_TRY(fit(&bytes, predicted, config, comm));
   if (comm->rank == 0 && most > 0) {
     *slots = (int32_t)((double)wanted * (double)bytes / (double)most);
   }
@@ -146,6 +160,52 @@ moerun_status moerun__spare_agree(int32_t *slots, moerun__prediction *predicted,
   for (int32_t r = 0; r < R; r++) {
     predicted[r].spare_bytes = most / (size_t)wanted * (size_t)*slots;
   }
+done:
+  return status;
+}
+
+/* [collective] Whether all ranks fit their nodes. */
+static moerun_status agree_fits(int *fits, const moerun__prediction *predicted,
+                                const moerun__config *config,
+                                moerun_comm *comm) {
+  moerun_status status = MOERUN_OK;
+  int64_t byte = 1;
+  MOERUN_TRY(fit(&byte, predicted, config, comm));
+  *fits = byte > 0;
+done:
+  return status;
+}
+
+moerun_status moerun__memory_settle(moerun__settled *out,
+                                    moerun__prediction **predicted,
+                                    const moerun__config *config,
+                                    const moerun_placement *placement,
+                                    const moerun__cache_need *need,
+                                    unsigned how, moerun_comm *comm) {
+  moerun_status status = MOERUN_OK;
+  int fits = 1;
+  out->how = how;
+  MOERUN_TRY(agree_guests(&out->guest_bytes, *predicted, config, comm));
+  MOERUN_TRY(
+      agree_spare(&out->spare_slots, *predicted, config, placement, comm));
+  out->replaces = moerun__replaces(config, comm->size);
+  if (out->replaces && moerun__config_int(config, "replace_every") < 0 &&
+      moerun__config_int(config, "spare_slots") < 0) {
+    MOERUN_TRY(agree_fits(&fits, *predicted, config, comm));
+  }
+  if (fits) goto done;
+  LOG_ROOT(MOERUN_LOG_INFO,
+           "experts stay where they are, also those of slow ranks: a node has "
+           "no memory left for moving them (--replace-every 0 says so, too)");
+  out->replaces = 0;
+  out->how |= MOERUN_RUN_STAYS;
+  if (comm->rank == 0) {
+    moerun__free(*predicted);
+    *predicted = NULL;
+    status = moerun__predict(predicted, config, placement, need, out->how);
+  }
+  MOERUN_TRY(moerun__comm_agree(comm, status));
+  MOERUN_TRY(agree_guests(&out->guest_bytes, *predicted, config, comm));
 done:
   return status;
 }
@@ -165,11 +225,12 @@ moerun_status moerun__node_memory_compare(const moerun__node *node,
       "%.2f GiB together (each at most: weights %.2f, experts %.2f, KV cache "
       "%.2f, buffers %.2f), found %.2f left (%s); what needs less: more nodes, "
       "or smaller --max-sequences, --kv-tokens, --max-tokens, --guest-memory, "
-      "--slice-memory; --memory-check off goes on all the same",
+      "--slice-memory%s; --memory-check off goes on all the same",
       node->ranks, node->ranks == 1 ? "" : "s", (double)node->sum / gib,
       (double)largest->weight_bytes / gib, (double)largest->expert_bytes / gib,
       (double)largest->cache_bytes / gib, (double)rest / gib,
-      (double)left->bytes / gib, left->source);
+      (double)left->bytes / gib, left->source,
+      largest->spare_bytes > 0 ? ", --spare-slots" : "");
 done:
   return status;
 }
@@ -179,13 +240,7 @@ static moerun_status compare_own(const moerun__node *node,
                                  const moerun__config *config) {
   moerun_status status = MOERUN_OK;
   moerun__memory_left left = {0};
-  const int64_t given = moerun__config_int(config, "node_memory");
-  if (given > 0) {
-    left.bytes = given << 20;
-    (void)snprintf(left.source, sizeof left.source, "--node-memory");
-  } else {
-    MOERUN_TRY(moerun__memory_left_read(&left, ""));
-  }
+  MOERUN_TRY(read_left(&left, config));
   MOERUN_TRY(moerun__node_memory_compare(node, own, &left));
 done:
   return status;

@@ -15,13 +15,25 @@ int64_t moerun__bytes_that_fit(int64_t wanted, const moerun__prediction *ranks,
                                const uint64_t *node, const int64_t *left,
                                int32_t num_ranks);
 
-/* [collective] Sets guest_bytes of the predictions, which are rank 0's (NULL
- * elsewhere), to what fits, and *bytes, everywhere, to the guest_bytes of a
- * session. */
-moerun_status moerun__guests_agree(int64_t *bytes,
-                                   moerun__prediction *predicted,
-                                   const moerun__config *config,
-                                   moerun_comm *comm);
+/* What a run takes where the options leave it open. */
+typedef struct moerun__settled {
+  int64_t guest_bytes; /* of a session; -1: none */
+  int32_t spare_slots;
+  int replaces; /* whether experts may move */
+  unsigned how; /* MOERUN_RUN_* */
+} moerun__settled;
+
+/* [collective] Gives guests and spare slots what fits beside the rest of the
+ * predictions, which are rank 0's (*predicted is NULL elsewhere) and follow.
+ * Where even the rest does not fit, and nobody asked that experts move, they
+ * stay. `placement` is the one that the run begins with, `need` and `how` are
+ * what was predicted for. */
+moerun_status moerun__memory_settle(moerun__settled *out,
+                                    moerun__prediction **predicted,
+                                    const moerun__config *config,
+                                    const moerun_placement *placement,
+                                    const moerun__cache_need *need,
+                                    unsigned how, moerun_comm *comm);
 
 /* ERR_NOMEM, with the numbers and the options, if the ranks of a node together
  * take more than is left. `largest` is one of the ranks that take most. */
@@ -38,13 +50,5 @@ moerun_status moerun__node_memory_check(moerun_comm *comm,
 /* `status`; where memory was short, with the options that need less in the
  * message. */
 moerun_status moerun__memory_advise(moerun_status status, const char *options);
-
-/* [collective] After the guests: sets spare_bytes of the predictions to what
- * fits, and *slots, everywhere, to how many spare slots that is. `placement` is
- * the one that a run begins with. */
-moerun_status moerun__spare_agree(int32_t *slots, moerun__prediction *predicted,
-                                  const moerun__config *config,
-                                  const moerun_placement *placement,
-                                  moerun_comm *comm);
 
 #endif

@@ -77,12 +77,13 @@ moerun__replace_options_of(const moerun__config *config,
 moerun__session_extra
 moerun__session_extra_of(const moerun__config *config,
                          const moerun_placement *placement,
-                         const moerun__cache_need *need, int record_trace) {
+                         const moerun__cache_need *need, unsigned how) {
   const moerun__replace_options replace =
       moerun__replace_options_of(config, placement);
-  const int replaces = moerun__replaces(config, placement->num_ranks);
+  const int replaces = (how & MOERUN_RUN_STAYS) == 0 &&
+                       moerun__replaces(config, placement->num_ranks);
   return (moerun__session_extra){
-      .record_trace = record_trace || replaces,
+      .record_trace = (how & MOERUN_RUN_RECORDS) != 0 || replaces,
       .gate = moerun__gate_options_of(config),
       .max_positions = need->max_positions,
       .max_slots = replaces
@@ -191,8 +192,7 @@ static void default_guests(moerun_session_options *options,
 moerun_status moerun__predict(moerun__prediction **out,
                               const moerun__config *config,
                               const moerun_placement *placement,
-                              const moerun__cache_need *need,
-                              int record_trace) {
+                              const moerun__cache_need *need, unsigned how) {
   moerun_status status = MOERUN_OK;
   moerun__prediction *ranks = NULL;
   moerun_comm comm = {.size = placement->num_ranks};
@@ -200,8 +200,9 @@ moerun_status moerun__predict(moerun__prediction **out,
   const char *path = moerun__config_text(config, "model");
   moerun_session_options options = moerun__session_options_of(config, need);
   const moerun__session_extra extra =
-      moerun__session_extra_of(config, placement, need, record_trace);
-  const moerun__engine_options engine = {.record_trace = record_trace};
+      moerun__session_extra_of(config, placement, need, how);
+  const moerun__engine_options engine = {.record_trace =
+                                             (how & MOERUN_RUN_RECORDS) != 0};
   *out = NULL;
   MOERUN_TRY(moerun__model_config_load(&model.config, path));
   MOERUN_TRY(moerun__gate_options_fit(config, model.config.num_moe_layers));
@@ -220,7 +221,9 @@ moerun_status moerun__predict(moerun__prediction **out,
     ranks[comm.rank].later_bytes =
         moerun__engine_bytes(&session, &engine) +
         predict_slices(&session, ranks[comm.rank].expert_bytes);
-    predict_replacer(&ranks[comm.rank], config, &model);
+    if ((how & MOERUN_RUN_STAYS) == 0) {
+      predict_replacer(&ranks[comm.rank], config, &model);
+    }
   }
   *out = ranks;
   ranks = NULL;

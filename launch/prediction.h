@@ -23,12 +23,19 @@ typedef struct moerun__prediction {
 /* Largest sum that is alive at once. */
 size_t moerun__prediction_total(const moerun__prediction *prediction);
 
+/* What a run is beside its options; a set of these. */
+enum {
+  MOERUN_RUN_RECORDS = 1U, /* it records the routing of requests */
+  MOERUN_RUN_STAYS = 2U,   /* experts do not move, whatever the options say */
+};
+
 /* [num_ranks]; reads config.json and the headers in the folder `model`, sizes
- * as `config` says and `need` needs. *out: freed with moerun__free. */
+ * as `config` says and `need` needs. `how`: MOERUN_RUN_*. *out: freed with
+ * moerun__free. */
 moerun_status moerun__predict(moerun__prediction **out,
                               const moerun__config *config,
                               const moerun_placement *placement,
-                              const moerun__cache_need *need, int record_trace);
+                              const moerun__cache_need *need, unsigned how);
 
 /* The session options that `config` gives, with a cache for `need` unless it
  * says how large, and what goes with them; the kernels stay open. */
@@ -38,7 +45,7 @@ moerun__session_options_of(const moerun__config *config,
 moerun__session_extra
 moerun__session_extra_of(const moerun__config *config,
                          const moerun_placement *placement,
-                         const moerun__cache_need *need, int record_trace);
+                         const moerun__cache_need *need, unsigned how);
 /* Whether experts may move between so many ranks. */
 int moerun__replaces(const moerun__config *config, int32_t num_ranks);
 /* Then, as many spare slots as are wanted where the options do not say. */

@@ -54,6 +54,31 @@ succeed 3 run --model "$model" --prompts prompts --output off.jsonl \
 grep -q 'warning: .*3 ranks of this node' err || complain "expected a warning"
 same one.jsonl off.jsonl
 
+# With what the run needs and no more, experts are not moved unasked, rather
+# than the run refused; guests get nothing either. What is asked for is named.
+few="run --model $model --prompts prompts --output no.jsonl"
+for mib in $(seq 30 3 60); do
+  on 3 $few --replace-every 0 --guest-memory -1 --node-memory "$mib"
+  found=$?
+  rm -f no.jsonl
+  [ $found = 0 ] && break
+done
+[ $found = 0 ] || complain "3 ranks in $mib MiB without moving: found $found"
+window='--replace-window 400000' # beyond what loading needs for a moment
+on 3 $few $window --replace-every 8 --node-memory "$mib"
+found=$?
+[ $found = 71 ] || complain "in $mib MiB moving should not fit: found $found"
+on 3 $few $window --spare-slots 4 --node-memory "$mib"
+found=$?
+[ $found = 71 ] || complain "$mib MiB, --spare-slots 4: expected 71, found $found"
+grep -q -- '--slice-memory, --spare-slots; --memory-check' err ||
+  complain "expected --spare-slots to be named: $(cat err)"
+succeed 3 run --model "$model" --prompts prompts --output small.jsonl \
+  $window --node-memory "$mib" --log-level info
+grep -q 'experts stay where they are, also those of slow ranks' err ||
+  complain "expected to be told that experts stay: $(cat err)"
+same one.jsonl small.jsonl
+
 # info has no requests, and says what it assumes.
 succeed 0 info --model large
 says 'assumed for --max-sequences 16 of 2048 tokens each'
