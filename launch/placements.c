@@ -1,7 +1,7 @@
 #include "launch/placements.h"
 
-#include "launch/trace_file.h"
 #include "placement/import.h"
+#include "runtime/arch.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 

@@ -5,7 +5,6 @@
 #include "launch/prediction.h"
 
 #include "launch/gate_options.h"
-#include "launch/trace_file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/engine.h"

@@ -52,18 +52,6 @@ done:
   return status;
 }
 
-moerun_status moerun__model_name(moerun__text *out, const char *path) {
-  size_t end = strlen(path);
-  while (end > 1 && path[end - 1] == '/') {
-    end--;
-  }
-  size_t start = end;
-  while (start > 0 && path[start - 1] != '/') {
-    start--;
-  }
-  return moerun__text_append(out, path + start, end - start);
-}
-
 moerun_status moerun__trace_file_open(moerun__trace_file **out,
                                       const char *path,
                                       const moerun__prompts *prompts,

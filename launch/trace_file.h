@@ -10,10 +10,6 @@
 
 typedef struct moerun__trace_file moerun__trace_file;
 
-/* Appends the name of a model: that of its folder, whose place is of no use
- * elsewhere. */
-moerun_status moerun__model_name(moerun__text *out, const char *path);
-
 /* Changes nothing on the disk; a name that does not end in .npy is an error.
  * prompts and model are borrowed; the last part of model_path goes into the
  * .json. */

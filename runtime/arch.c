@@ -410,6 +410,18 @@ done:
   return status;
 }
 
+moerun_status moerun__model_name(moerun__text *out, const char *path) {
+  size_t end = strlen(path);
+  while (end > 1 && path[end - 1] == '/') {
+    end--;
+  }
+  size_t start = end;
+  while (start > 0 && path[start - 1] != '/') {
+    start--;
+  }
+  return moerun__text_append(out, path + start, end - start);
+}
+
 void moerun__model_config_clear(moerun__model_config *config) {
   moerun__free(config->moe_layer);
   memset(config, 0, sizeof *config);

@@ -7,6 +7,7 @@
 #define MOERUN_RUNTIME_ARCH_H
 
 #include "kernels/kernels.h"
+#include "runtime/base/text.h"
 
 #include <jansson.h>
 
@@ -74,6 +75,9 @@ moerun_status moerun__model_config_load(moerun__model_config *out,
 moerun_status moerun__model_config_parse(moerun__model_config *out,
                                          const json_t *root,
                                          const char *origin);
+/* Appends the name of the model in the folder `path`: that of the folder, whose
+ * place is of no use elsewhere. */
+moerun_status moerun__model_name(moerun__text *out, const char *path);
 void moerun__model_config_clear(moerun__model_config *config);
 
 /* What the gate chooses among: E and all of num_home. */
