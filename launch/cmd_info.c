@@ -10,6 +10,7 @@
 #include "placement/program.h"
 #include "runtime/arch.h"
 #include "runtime/base/memory.h"
+#include "runtime/model.h"
 
 #include <mpi.h>
 #include <string.h>
@@ -102,6 +103,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   moerun_placement *placement = NULL;
   moerun__prediction *ranks = NULL;
   moerun__cache_need need = {0};
+  moerun__model_size size = {0};
   const moerun__config *config = invocation->config;
   const char *path = moerun__config_text(config, "model");
   moerun__effect_facts effects = {.subcommand = invocation->subcommand,
@@ -130,8 +132,10 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   invocation->phase = MOERUN_PHASE_INPUT;
   const int assumes = moerun__config_int(config, "kv_tokens") == 0;
   if (assumes) need = moerun__cache_need_assumed(model.max_positions);
+  MOERUN_TRY(moerun__model_size_load(&size, path, placement, 0, 0));
   MOERUN_TRY(moerun__predict(&ranks, config, placement, &need, 0));
   moerun__print_build(stdout);
+  model.tied_head = size.tied_head;
   print_model(path, &model);
   (void)printf("\nmemory per rank, %d rank%s, placement %s\n",
                placement->num_ranks, placement->num_ranks == 1 ? "" : "s",

@@ -396,6 +396,7 @@ moerun_status moerun__model_size_load(moerun__model_size *out, const char *path,
   MOERUN_TRY(walk_begin(&walk, &shards, &config, path));
   out->weight_bytes = walk.reader.bytes;
   out->expert_bytes = walk.expert_bytes;
+  out->tied_head = config.tied_head;
   out->staging_bytes = moerun__alloc_bytes(MOERUN_STAGING_BYTES, 1) +
                        moerun__shards_bytes(shards);
 done:

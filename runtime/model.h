@@ -66,6 +66,7 @@ typedef struct moerun__model_size {
   size_t weight_bytes;
   size_t expert_bytes;
   size_t staging_bytes; /* while loading, given back afterwards */
+  int tied_head;        /* the head is the embedding, by what is stored */
 } moerun__model_size;
 
 moerun_status moerun__model_size_load(moerun__model_size *out, const char *path,

@@ -109,6 +109,15 @@ expect 65 'key "head_dim": expected an even head width, found 73' \
   synth --output "$scratch/other" --heads 7
 [ ! -e "$scratch/other" ] || { echo "a refused model was left"; failures=1; }
 
+# Parameters are those of the tensors that are stored, whatever config.json says
+# of a tied head.
+expect 0 '' synth --output "$scratch/heads" --layers 1 --hidden 256 --heads 4 \
+  --log-level error
+expect 0 'parameters    5.5 million' info --model "$scratch/heads"
+sed -i 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' \
+  "$scratch/heads/config.json"
+expect 0 'parameters    5.5 million' info --model "$scratch/heads"
+
 if [ -c /dev/full ]; then
   "$moerun" info > /dev/full 2> "$scratch/err"
   code=$?
