@@ -281,13 +281,36 @@ done:
   return status;
 }
 
-static moerun_status appear(output *o) {
+/* All files before `end` have their names: those that are new are taken away
+ * again, the others are named, because what they replaced is gone. */
+static moerun_status take_back(moerun__text *replaced, const output *first,
+                               const output *end) {
   moerun_status status = MOERUN_OK;
+  for (const output *o = first; o != end; o = o->next) {
+    if (o->target.is_direct) continue;
+    if (!o->target.exists && unlink(o->target.path) == 0) continue;
+    MOERUN_TRY(moerun__text_print(replaced, "%s%s",
+                                  replaced->count > 0 ? ", " : "", o->name));
+  }
+done:
+  return status;
+}
+
+static moerun_status appear(const output *first, output *o) {
+  moerun_status status = MOERUN_OK;
+  moerun__text replaced = {0};
   if (o->temporary.path == NULL) goto done;
-  MOERUN_REQUIRE(rename(o->temporary.path, o->target.path) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be replaced: %s", o->name, moerun__file_reason());
+  const int failed = rename(o->temporary.path, o->target.path) != 0;
+  const char *reason = failed ? moerun__file_reason() : "";
+  if (failed) MOERUN_TRY(take_back(&replaced, first, o));
+  MOERUN_REQUIRE(!failed || replaced.count > 0, MOERUN_ERR_IO,
+                 "%s: cannot be replaced: %s", o->name, reason);
+  MOERUN_REQUIRE(!failed, MOERUN_ERR_IO,
+                 "%s: cannot be replaced: %s; replaced already: %s", o->name,
+                 reason, replaced.bytes);
   moerun__temporary_forget(&o->temporary);
 done:
+  moerun__text_clear(&replaced);
   return status;
 }
 
@@ -303,7 +326,7 @@ moerun_status moerun__outputs_commit(moerun__outputs *outputs) {
   /* A signal that ends the program ends it before the first or after the last. */
   (void)pthread_sigmask(SIG_SETMASK, &all, NULL);
   for (output *o = outputs->first; o != NULL; o = o->next) {
-    MOERUN_TRY(appear(o));
+    MOERUN_TRY(appear(outputs->first, o));
   }
 done:
   (void)pthread_sigmask(SIG_SETMASK, &before, NULL);

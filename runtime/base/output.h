@@ -23,7 +23,9 @@ moerun_status moerun__outputs_begin(moerun__outputs *outputs, int *file,
 /* The same with all that will be in it. */
 moerun_status moerun__outputs_put(moerun__outputs *outputs, const char *path,
                                   const void *content, size_t bytes);
-/* Brings all to disk and gives them their names. */
+/* Brings all to disk and gives them their names. Where the system refuses a
+ * name after it gave others, new files are taken away again, and the message
+ * says which old ones have been replaced. */
 moerun_status moerun__outputs_commit(moerun__outputs *outputs);
 /* Removes what was not committed. */
 void moerun__outputs_clear(moerun__outputs *outputs);

@@ -172,6 +172,29 @@ static void streams_keep_their_place(void **state) {
   expect_content(path, "before after");
 }
 
+/* A folder has taken the name of the third while they were written. */
+static void a_name_that_is_refused_takes_new_files_back(void **state) {
+  (void)state;
+  static const char *const names[] = {"old", "new", "taken"};
+  char full[3][TEMP_PATH];
+  char words[2 * TEMP_PATH];
+  moerun__outputs outputs = {0};
+  scratch_write(temp_path(full[0], &dir, names[0]), "before");
+  for (int i = 0; i < 3; i++) {
+    (void)temp_path(full[i], &dir, names[i]);
+    assert_int_equal(moerun__outputs_put(&outputs, full[i], "after", 5),
+                     MOERUN_OK);
+  }
+  assert_int_equal(mkdir(full[2], 0700), 0);
+  assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_ERR_IO);
+  (void)snprintf(words, sizeof words,
+                 "cannot be replaced: it is a directory; replaced already: %s",
+                 full[0]);
+  expect_words(words);
+  expect_content(full[0], "after");
+  assert_int_equal(temp_dir_count(dir.path), 2);
+}
+
 static void long_names_have_temporaries(void **state) {
   (void)state;
   char name[TEMP_PATH + 256];
@@ -270,6 +293,7 @@ int main(void) {
       TEST(links_are_followed),
       TEST(pipes_and_streams_are_written_as_they_are),
       TEST(streams_keep_their_place),
+      TEST(a_name_that_is_refused_takes_new_files_back),
       TEST(long_names_have_temporaries),
       TEST(nothing_is_left_on_the_way_out),
       TEST(nth_allocation_fails_cleanly),
