@@ -321,9 +321,8 @@ static int can_repay(const replan *p) {
   return 0;
 }
 
-/* Replicas of a layer that ranks lack now. */
-static int64_t count_lacking(const moerun_placement *now,
-                             const moerun_placement *to, int32_t layer) {
+int64_t moerun__replan_lacking(const moerun_placement *now,
+                               const moerun_placement *to, int32_t layer) {
   const int32_t E = now->num_experts;
   int64_t lacking = 0;
   for (int32_t n = layer * E; n < (layer + 1) * E; n++) {
@@ -343,7 +342,8 @@ static void choose_layer(replan *p, moerun__replan_verdict *out, int32_t l) {
   int64_t rows = 0;
   for (int c = 0; c < NUM_CANDIDATES; c++) {
     if (p->candidate[c] == NULL) continue;
-    const int64_t lacking = count_lacking(p->current, p->candidate[c], l);
+    const int64_t lacking =
+        moerun__replan_lacking(p->current, p->candidate[c], l);
     const int64_t gained =
         llround((double)(p->before[l] - p->after[c][l]) * p->costs->horizon);
     const int64_t earlier =

@@ -52,6 +52,10 @@ moerun_status moerun__replan(moerun__replan_verdict *out,
 int moerun__replan_same(const moerun_placement *a, const moerun_placement *b,
                         int32_t layer);
 
+/* Replicas of a layer that `to` has and ranks lack in `now`. */
+int64_t moerun__replan_lacking(const moerun_placement *now,
+                               const moerun_placement *to, int32_t layer);
+
 /* bytes[L] of rows between ranks for the trace, once, home mode. */
 moerun_status moerun__replan_bytes(int64_t *bytes,
                                    const moerun_placement *placement,

@@ -319,6 +319,8 @@ done:
 static moerun_status end_look(moerun__replacer *r) {
   moerun_status status = MOERUN_OK;
   moerun__replacer_join(r, 0);
+  moerun_placement_destroy(r->next); /* what did not come to move */
+  r->next = NULL;
   MOERUN_TRY(moerun__replacer_agree(r, &r->next));
   moerun_placement_destroy(r->retired);
   r->retired = NULL;
@@ -387,17 +389,16 @@ done:
 }
 
 /* A look under way decides no more; what the last move has saved is counted by
- * what it has seen. */
+ * what it has seen, and layers that were to move and have not are taken back. */
 moerun_status moerun__replacer_end(moerun__replacer *r) {
   moerun_status status = MOERUN_OK;
-  moerun_placement_destroy(r->next);
-  r->next = NULL;
   if (r->phase == MOERUN_REPLACER_DECIDES) {
     moerun__replacer_join(r, 1);
     r->decides = 0;
     moerun__replacer_start(r);
     MOERUN_TRY(end_look(r));
-  } else if (r->before != NULL) {
+  } else if (r->before != NULL || r->next != NULL) {
+    if (r->before == NULL) r->count.moves--; /* not even one layer has */
     MOERUN_TRY(begin_look(r, 0));
     MOERUN_TRY(end_look(r));
   }

@@ -150,6 +150,17 @@ done:
   return status;
 }
 
+/* What was to move to r->next and has not. */
+static void take_back(const view *v, moerun__replace_count *count) {
+  const moerun__replacer *r = v->r;
+  if (r->next == NULL) return;
+  const int64_t lacking =
+      moerun__replan_lacking(r->model->placement, r->next, v->layer);
+  count->experts_moved -= lacking;
+  count->bytes_moved -=
+      lacking * r->expert_bytes[v->layer / r->model->comm->size];
+}
+
 /* The layer as it is in `next`, into own part. */
 static void write_layer(const view *v, const moerun_placement *next) {
   const moerun__replacer *r = v->r;
@@ -169,6 +180,7 @@ moerun_status moerun__replacer_decide(moerun__replacer *r,
   view v = {.r = r, .layer = layer};
   MOERUN_TRY(open_view(&v));
   MOERUN_TRY(count_saved(&v, count));
+  take_back(&v, count);
   if (!r->decides || v.older == NULL || v.newer == NULL) goto done;
   moerun__replan_costs costs = costs_of(&v);
   const int64_t rows = r->options.every > 0 ? v.rows_fed : v.rows_calm;

@@ -380,12 +380,13 @@ static void looks_beside_the_steps_decide_the_same(void **state) {
   free(found);
 }
 
-/* In the middle of a look, and in the middle of its moves. */
+/* In the middle of a look, before the first of its moves, and after it: what is
+ * counted is what has moved. */
 static void a_run_may_end_at_any_time(void **state) {
   (void)state;
   float *logits = calloc((size_t)shape.vocab_size, sizeof *logits);
   if (test_size() == 1) skip();
-  for (int amid_moves = 0; amid_moves < 2; amid_moves++) {
+  for (int amid_moves = 0; amid_moves < 3; amid_moves++) {
     rig r;
     is_beside = 1;
     set_up(&r, EVERY, STEPS * ROWS * test_size(), MOERUN_BALANCE_OFF);
@@ -397,11 +398,16 @@ static void a_run_may_end_at_any_time(void **state) {
     while (amid_moves && r.replacer->phase == MOERUN_REPLACER_DECIDES) {
       assert_all_ok(moerun__replacer_step(r.replacer, 0));
     }
+    if (amid_moves == 2) assert_all_ok(moerun__replacer_step(r.replacer, 0));
     assert_all_ok(moerun__replacer_end(r.replacer));
     const moerun__replace_count count = moerun__replacer_count(r.replacer);
+    const moerun_placement *now = r.model->placement;
+    const int64_t moved = sum_of(lacking(r.placement, now));
     assert_all_ranks(same_on_all_ranks(&count));
-    assert_all_ranks(count.moves == (amid_moves && can_gain()));
-    assert_all_ranks(r.model->placement == r.placement);
+    assert_all_ranks(count.moves == (amid_moves == 2 && can_gain()));
+    assert_all_ranks((now == r.placement) == (count.moves == 0));
+    assert_all_ranks(count.experts_moved == moved);
+    assert_all_ranks((count.bytes_moved > 0) == (moved > 0));
     tear_down(&r);
   }
   free(logits);

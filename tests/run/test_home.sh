@@ -118,7 +118,8 @@ succeed 3 run --model home --prompts prompts --output placed \
   --placement placement
 same home.0 placed
 succeed 3 run --model home --prompts prompts --output replaced \
-  --replace-every 10 --metrics m
+  --replace-every 10 --metrics m \
+  --fault rank=1,compute=2x,from=1000000,clock=counted
 same home.0 replaced
 [ "$(number experts_moved m)" -gt 0 ] || complain 'no expert moved'
 
