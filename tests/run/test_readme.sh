@@ -38,6 +38,11 @@ grep -q '^the same bytes$' first_hour.log || {
   echo "first hour: expected the same bytes with the placement"
   failures=1
 }
+# 26 bytes and the token that the demo model wants in front.
+grep -q '"id":"light","prompt_tokens":27,' first_hour.log || {
+  echo "first hour: expected a begin-of-sequence token before the prompt"
+  failures=1
+}
 runs placement placement.sh
 
 for subcommand in run profile place info synth; do
