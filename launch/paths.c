@@ -319,14 +319,7 @@ static int is_same(const file *a, const file *b) {
 }
 
 static moerun_status print_file(moerun__text *out, const file *f) {
-  const char *key = f->row->key;
-  char option[64];
-  size_t n = 0;
-  for (; key[n] != '\0' && n + 1 < sizeof option; n++) {
-    option[n] = key[n];
-    if (option[n] == '_') option[n] = '-';
-  }
-  option[n] = '\0';
+  const char *option = f->row->key;
   if (f->row->subcommands[0] == '\0') return moerun__text_print(out, "stdout");
   if (f->row->form == MODEL) {
     return moerun__text_print(out, "a file of --%s (%s)", option, f->path);

@@ -127,6 +127,42 @@ static void links_are_followed(void **state) {
   assert_int_equal(moerun__output_check(first), MOERUN_ERR_IO);
 }
 
+/* As many as the system follows itself. */
+static void links_in_a_row_are_counted(void **state) {
+  (void)state;
+  char link[TEMP_PATH];
+  char before[TEMP_PATH] = "";
+  char last[16];
+  for (int i = 0; i <= 40; i++) {
+    (void)snprintf(last, sizeof last, "link%d", i);
+    assert_int_equal(
+        symlink(i == 0 ? path : before, temp_path(link, &dir, last)), 0);
+    if (i == 39) scratch_write(link, "by 40 links");
+    (void)snprintf(before, sizeof before, "%s", last);
+  }
+  expect_content(path, "by 40 links");
+  assert_int_equal(moerun__file_write(link, "x", 1), MOERUN_ERR_IO);
+  expect_words("expected at most 40 symbolic links in a row");
+}
+
+static void streams_are_known_by_their_numbers(void **state) {
+  (void)state;
+  static const struct {
+    const char *name;
+    int stream;
+  } cases[] = {{"/dev/stdout", 1},         {"/dev/stderr", 2},
+               {"/dev/fd/1", 1},           {"/proc/self/fd/2", 2},
+               {"/dev/fd/999999", 999999}, {"/dev/fd/", -1},
+               {"/dev/fd/1x", -1},         {"/dev/fd/4294967297", -1},
+               {"/dev/fd/-1", -1},         {"/dev/fd1", -1}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    moerun__target target = {0};
+    assert_int_equal(moerun__target_find(&target, cases[i].name), MOERUN_OK);
+    assert_int_equal(target.stream, cases[i].stream);
+    moerun__target_clear(&target);
+  }
+}
+
 static void pipes_and_streams_are_written_as_they_are(void **state) {
   (void)state;
   struct stat facts;
@@ -255,6 +291,54 @@ static void end_amidst(void) {
   (void)raise(SIGTERM);
 }
 
+/* As an ordinary user, whom a pipe's permissions bind. */
+static void ask_about_a_pipe(void) {
+  const uid_t nobody = 65534;
+  if (geteuid() == 0 && setuid(nobody) != 0) _exit(1);
+  if (moerun__output_check(path) != MOERUN_ERR_IO) _exit(2);
+  if (strstr(moerun_last_error(), "cannot be written: permission denied") ==
+      NULL) {
+    _exit(3);
+  }
+}
+
+static void what_may_not_be_written_is_found_before(void **state) {
+  (void)state;
+  assert_int_equal(chmod(dir.path, 0755), 0);
+  assert_int_equal(mkfifo(path, 0600), 0);
+  assert_int_equal(chmod(path, 0444), 0);
+  const int status = run_child(ask_about_a_pipe);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* The middle one goes, then one behind it, and that is made anew. */
+static void make_again(void) {
+  moerun__temporary made[3] = {{0}};
+  int file = -1;
+  (void)signal(SIGTERM, remove_and_end);
+  (void)alarm(20); /* ends the walk of a list that goes round */
+  for (int i = 0; i < 3; i++) {
+    if (moerun__temporary_file(&made[i], &file, path) != MOERUN_OK) _exit(1);
+  }
+  moerun__temporary_remove(&made[1]);
+  moerun__temporary_remove(&made[0]);
+  if (temporaries_of(path) != 1) _exit(2);
+  if (moerun__temporary_file(&made[0], &file, path) != MOERUN_OK ||
+      temporaries_of(path) != 2) {
+    _exit(3);
+  }
+  (void)raise(SIGTERM);
+}
+
+static void temporaries_go_in_any_order(void **state) {
+  (void)state;
+  const int status = run_child(make_again);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 7);
+  assert_int_equal(temp_dir_count(dir.path), 0);
+}
+
 static void nothing_is_left_on_the_way_out(void **state) {
   (void)state;
   scratch_write(path, "old");
@@ -291,10 +375,14 @@ int main(void) {
       TEST(the_last_one_wins_whole),
       TEST(permissions_are_those_of_the_umask_or_kept),
       TEST(links_are_followed),
+      TEST(links_in_a_row_are_counted),
+      TEST(streams_are_known_by_their_numbers),
       TEST(pipes_and_streams_are_written_as_they_are),
       TEST(streams_keep_their_place),
       TEST(a_name_that_is_refused_takes_new_files_back),
       TEST(long_names_have_temporaries),
+      TEST(what_may_not_be_written_is_found_before),
+      TEST(temporaries_go_in_any_order),
       TEST(nothing_is_left_on_the_way_out),
       TEST(nth_allocation_fails_cleanly),
   };

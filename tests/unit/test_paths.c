@@ -6,6 +6,7 @@
 #include "support/scratch.h"
 #include "support/temp_dir.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 enum { MOST_WORDS = 12 };
@@ -175,6 +176,29 @@ static void one_file_by_two_names_is_refused(void **state) {
   }
 }
 
+/* Stdout by a number of its own is another stream to the same file. */
+static void what_stdout_writes_is_refused(void **state) {
+  (void)state;
+  char line[128];
+  moerun__phase phase = MOERUN_PHASE_OUTPUT;
+  (void)fflush(stdout);
+  const int kept = dup(STDOUT_FILENO);
+  const int file = open("a.jsonl", O_WRONLY);
+  assert_true(kept >= 0 && file >= 0);
+  assert_int_equal(dup2(file, STDOUT_FILENO), STDOUT_FILENO);
+  (void)snprintf(line, sizeof line,
+                 "run --model m --prompts p --output /dev/fd/%d", file);
+  const moerun_status by_number = check(line, &phase);
+  const moerun_status by_name =
+      check("run --model m --prompts p --output /dev/fd/1", &phase);
+  assert_int_equal(dup2(kept, STDOUT_FILENO), STDOUT_FILENO);
+  (void)close(kept);
+  (void)close(file);
+  assert_int_equal(by_name, MOERUN_OK);
+  assert_int_equal(by_number, MOERUN_ERR_INVALID);
+  expect_words("and stdout are the same file");
+}
+
 static void different_files_pass(void **state) {
   (void)state;
   static const char *const lines[] = {
@@ -217,6 +241,7 @@ static void what_exists_needs_overwrite(void **state) {
       "place --trace n.npy --ranks 2 --convert a.npy",
       "synth --output m",
       "synth --output m/",
+      "synth --output a.jsonl/", /* a folder by its name, but a file */
   };
   make("a.json");
   for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
@@ -252,6 +277,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_option_that_names_a_file_is_known),
       TEST(one_file_by_two_names_is_refused),
+      TEST(what_stdout_writes_is_refused),
       TEST(different_files_pass),
       TEST(what_exists_needs_overwrite),
       TEST(what_cannot_be_written_is_named),
