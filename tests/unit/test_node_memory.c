@@ -115,18 +115,21 @@ static void ranks_of_a_node_are_compared_together(void **state) {
   (void)state;
   const moerun__prediction one = {.weight_bytes = (size_t)1 << 30,
                                   .expert_bytes = (size_t)2 << 30,
-                                  .cache_bytes = (size_t)4 << 30};
-  const moerun__node node = {.ranks = 2, .sum = (int64_t)14 << 30};
+                                  .cache_bytes = (size_t)4 << 30,
+                                  .buffer_bytes = (size_t)1 << 29,
+                                  .guest_bytes = (size_t)1 << 29};
+  const moerun__node node = {.ranks = 2, .sum = (int64_t)16 << 30};
   moerun__memory_left left = {.bytes = node.sum, .source = "the test"};
   assert_int_equal(moerun__node_memory_compare(&node, &one, &left), MOERUN_OK);
   left.bytes--;
   assert_int_equal(moerun__node_memory_compare(&node, &one, &left),
                    MOERUN_ERR_NOMEM);
   static const char *const words[] = {
-      "2 ranks of this node", "14.00 GiB together", "weights 1.00",
-      "experts 2.00",         "KV cache 4.00",      "(the test)",
-      "--max-sequences",      "--kv-tokens",        "--guest-memory",
-      "--memory-check off",   "--slice-memory"};
+      "2 ranks of this node", "16.00 GiB together", "weights 1.00",
+      "experts 2.00",         "KV cache 4.00",      "buffers 1.00)",
+      "found 16.00 left",     "(the test)",         "--max-sequences",
+      "--kv-tokens",          "--guest-memory",     "--memory-check off",
+      "--slice-memory"};
   for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
     if (strstr(moerun_last_error(), words[i]) == NULL) {
       fail_msg("expected %s in: %s", words[i], moerun_last_error());

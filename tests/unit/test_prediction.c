@@ -6,8 +6,10 @@
 #include "runtime/base/memory.h"
 #include "runtime/engine.h"
 #include "runtime/session.h"
+#include "runtime/synth.h"
 #include "support/cmocka.h"
 #include "support/scratch.h"
+#include "support/temp_dir.h"
 
 static const char *const no_variables[] = {NULL};
 static const moerun__cache_need whole = {0};
@@ -255,6 +257,86 @@ static void guests_are_predicted(void **state) {
   assert_int_equal(found[2], 3 << 20);
 }
 
+/* Weights of 4 bytes want twice the room of those of 2, for guests and for
+ * slices. */
+static void wider_weights_want_more_room(void **state) {
+  (void)state;
+  size_t guests[2] = {0};
+  size_t slices[2] = {0};
+  temp_dir folder;
+  char path[TEMP_PATH];
+  assert_true(temp_dir_create(&folder));
+  for (int wide = 0; wide < 2; wide++) {
+    (void)temp_path(path, &folder, wide ? "wide" : "narrow");
+    const moerun__synth_options made = {.path = path,
+                                        .arch = "qwen3_moe",
+                                        .seed = 3,
+                                        .dtype = wide ? MOERUN_DTYPE_F32
+                                                      : MOERUN_DTYPE_BF16,
+                                        .num_layers = 2,
+                                        .hidden_width = 64,
+                                        .num_heads = 2,
+                                        .num_experts = 8,
+                                        .experts_per_token = 2,
+                                        .expert_width = 64,
+                                        .vocab_size = 259};
+    assert_int_equal(moerun__synth_write(&made), MOERUN_OK);
+    for (int64_t mib = 0; mib <= 4; mib += 4) {
+      char slice[32];
+      (void)snprintf(slice, sizeof slice, "--slice-memory=%d", (int)mib);
+      const char *const arguments[] = {"--model", path, "--ranks=2", slice};
+      moerun__config *config = NULL;
+      moerun_placement *placement = NULL;
+      moerun__prediction *predicted = NULL;
+      assert_int_equal(
+          moerun__config_load(&config, "info", 4, arguments, no_variables),
+          MOERUN_OK);
+      assert_int_equal(moerun__placement_for(&placement, config, 2), MOERUN_OK);
+      assert_int_equal(
+          moerun__predict(&predicted, config, placement, &whole, 0), MOERUN_OK);
+      guests[wide] = predicted[0].guest_bytes;
+      slices[wide] = predicted[0].later_bytes - slices[wide];
+      moerun__free(predicted);
+      moerun_placement_destroy(placement);
+      moerun__config_destroy(config);
+    }
+  }
+  assert_true(guests[0] > 0);
+  assert_int_equal(guests[1], 2 * guests[0]);
+  /* The weights' alignment aside. */
+  assert_true(slices[0] > 0);
+  assert_in_range(slices[1], 2 * slices[0] - 4096, 2 * slices[0]);
+  temp_dir_remove(&folder);
+}
+
+/* A line a part, and what each is the sum of. */
+static void the_table_has_the_spread_over_ranks(void **state) {
+  (void)state;
+  const size_t mib = (size_t)1 << 20;
+  const moerun__prediction ranks[] = {
+      {1 * mib, 2 * mib, 3 * mib, 4 * mib, 5 * mib, 20 * mib, 6 * mib, 7 * mib},
+      {1 * mib, 4 * mib, 3 * mib, 4 * mib, 7 * mib, 8 * mib, 6 * mib, 7 * mib},
+      {1 * mib, 9 * mib, 3 * mib, 4 * mib, 6 * mib, 5 * mib, 6 * mib, 1 * mib}};
+  static const char wanted[] =
+      "MiB                min         mean          max  on rank\n"
+      "weights            1.0          1.0          1.0  0\n"
+      "experts            2.0          5.0          9.0  2\n"
+      "KV cache           3.0          3.0          3.0  0\n"
+      "buffers            9.0         10.0         11.0  1\n"
+      "guests             6.0          6.0          6.0  0\n"
+      "spare              1.0          5.0          7.0  0\n"
+      "loading            5.0         11.0         20.0  0\n"
+      "peak              30.0         32.7         36.0  0\n";
+  char text[1024] = "";
+  FILE *stream = tmpfile();
+  assert_non_null(stream);
+  moerun__prediction_print(stream, ranks, 3);
+  rewind(stream);
+  assert_true(fread(text, 1, sizeof text - 1, stream) > 0);
+  (void)fclose(stream);
+  assert_string_equal(text, wanted);
+}
+
 /* Half of what is left on the node with least, of as many ranks as it has. */
 static void guests_fit_their_node(void **state) {
   (void)state;
@@ -316,6 +398,8 @@ int main(void) {
       cmocka_unit_test(ranks_differ_by_their_experts),
       cmocka_unit_test(guests_are_predicted),
       cmocka_unit_test(spare_slots_are_for_slow_ranks),
+      cmocka_unit_test(wider_weights_want_more_room),
+      cmocka_unit_test(the_table_has_the_spread_over_ranks),
       cmocka_unit_test(guests_fit_their_node),
       cmocka_unit_test(placements_that_do_not_fit_are_refused),
   };
