@@ -35,8 +35,8 @@ static int take_key(const char **at, int64_t *value) {
     if (strncmp(*at, keys[k].name, length) != 0) continue;
     const char *digits = *at + length;
     const size_t count = strspn(digits, "0123456789");
-    if (count == 0 || count > 18) return NUM_KEYS;
-    *value = strtoll(digits, NULL, 10);
+    if (count == 0) return NUM_KEYS;
+    *value = strtoll(digits, NULL, 10); /* the largest, if it is larger */
     const char *end = digits + count;
     if (strncmp(end, keys[k].unit, strlen(keys[k].unit)) != 0) return NUM_KEYS;
     *at = end + strlen(keys[k].unit);

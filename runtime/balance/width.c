@@ -65,8 +65,8 @@ enum { MOST = INT16_MAX, LAST_LAYER = INT16_MAX };
 static int take_number(int32_t *out, const char **at, int32_t low,
                        int32_t high) {
   const size_t digits = strspn(*at, "0123456789");
-  if (digits == 0 || digits > 9) return 0;
-  const long value = strtol(*at, NULL, 10);
+  if (digits == 0) return 0;
+  const long value = strtol(*at, NULL, 10); /* the largest, if it is larger */
   if (value < low || value > high) return 0;
   *out = (int32_t)value;
   *at += digits;

@@ -85,6 +85,19 @@ static void set_up(rig *r, moerun__guest_table *guests) {
   moerun__ledger_clear(&r->ledger);
 }
 
+static moerun__demand demand_of(rig *r, int32_t layer) {
+  return (moerun__demand){.layer = layer,
+                          .num_ranks = R,
+                          .num_hosts = E,
+                          .num_experts = E,
+                          .host_of_expert = host_of_expert,
+                          .rank_of = rank_of,
+                          .slot_of = slot_of,
+                          .rows = &r->told[0][MOERUN_TOLD_DEMAND],
+                          .speed = &r->told[0][MOERUN_TOLD_SPEED],
+                          .stride = STRIDE};
+}
+
 /* Rows of each expert, all of them from rank 0. */
 static void add(rig *r, moerun__guest_table *guests, int32_t layer,
                 const int32_t rows[E], const int32_t busy[R]) {
@@ -95,16 +108,7 @@ static void add(rig *r, moerun__guest_table *guests, int32_t layer,
     r->told[i][MOERUN_TOLD_BUSY] = busy[i];
     r->told[i][MOERUN_TOLD_ROWS] = (int32_t)r->plan.load[i];
   }
-  const moerun__demand demand = {.layer = layer,
-                                 .num_ranks = R,
-                                 .num_hosts = E,
-                                 .num_experts = E,
-                                 .host_of_expert = host_of_expert,
-                                 .rank_of = rank_of,
-                                 .slot_of = slot_of,
-                                 .rows = &r->told[0][MOERUN_TOLD_DEMAND],
-                                 .speed = &r->told[0][MOERUN_TOLD_SPEED],
-                                 .stride = STRIDE};
+  const moerun__demand demand = demand_of(r, layer);
   moerun__plan_solve(&r->plan, guests, &demand, &options);
   moerun__ledger_add(&r->ledger, &r->plan, &demand, r->told[0], &bytes);
 }
@@ -143,6 +147,33 @@ static void loads_are_those_of_the_plan(void **state) {
   assert_int_equal(total.weight_bytes, step->weight_bytes);
   assert_int_equal(r.ledger.layers[0].rows_moved, 0);
   assert_int_equal(r.ledger.layers[1].rows_moved, 40);
+  moerun__free(r.block);
+}
+
+/* Why ranks waited: layers, rows of waiting, and of what would end it. */
+static void obstacles_are_summed(void **state) {
+  (void)state;
+  static const moerun__plan_obstacle obstacles[] = {
+      {0, 70, 300}, {1, 5, 11}, {0, 0, 0}};
+  rig r;
+  moerun__guest_table guests;
+  set_up(&r, &guests);
+  moerun__ledger_begin_step(&r.ledger);
+  add(&r, &guests, 0, even, no_time);
+  const moerun__demand demand = demand_of(&r, 1);
+  for (int i = 0; i < 3; i++) {
+    r.plan.obstacle = obstacles[i];
+    moerun__ledger_add(&r.ledger, &r.plan, &demand, r.told[0], &bytes);
+  }
+  const moerun__ledger_entry *step = &r.ledger.steps[0];
+  assert_int_equal(step->plans, 4);
+  assert_int_equal(step->uneven, 2);
+  assert_int_equal(step->no_room, 1);
+  assert_int_equal(step->waiting_rows, 75);
+  assert_int_equal(step->room_rows, 5);
+  assert_int_equal(step->price_rows, 300);
+  assert_int_equal(r.ledger.layers[0].uneven, 0);
+  assert_int_equal(r.ledger.layers[1].price_rows, 300);
   moerun__free(r.block);
 }
 
@@ -240,6 +271,7 @@ int main(void) {
       cmocka_unit_test(a_quantile_is_a_quarter_above_at_most),
       cmocka_unit_test(quantiles_are_by_rank),
       cmocka_unit_test(loads_are_those_of_the_plan),
+      cmocka_unit_test(obstacles_are_summed),
       cmocka_unit_test(what_ranks_tell_is_of_the_layer_before),
       cmocka_unit_test(changes_are_counted),
       cmocka_unit_test(drops_of_all_ranks_are_summed),

@@ -55,6 +55,13 @@ static void lists_are_read(void **state) {
   assert_int_equal(moerun__load_table_parse(&table, text, strlen(text), "t"),
                    MOERUN_OK);
   assert_table(table, scaled);
+  /* Whole numbers beyond 2^40 are scaled, too. */
+  static const int64_t halved[] = {
+      (int64_t)1 << 39, (int64_t)1 << 38, 0, (int64_t)1 << 39, 0, 1};
+  text = "[[2199023255552,1099511627776,1],[1099511627776,0,2]]";
+  assert_int_equal(moerun__load_table_parse(&table, text, strlen(text), "t"),
+                   MOERUN_OK);
+  assert_table(table, halved);
 }
 
 /* Steps of three layers as SGLang records them, the first one dense: in either
@@ -124,6 +131,25 @@ static void bad_arrays_get_one_clear_line(void **state) {
   assert_null(table);
 }
 
+static void too_many_loads_are_refused(void **state) {
+  (void)state;
+  const moerun__npy_shape shape = {MOERUN_NPY_U8, 2, {65, 65536}};
+  moerun__load_table *table = NULL;
+  char line[TEMP_PATH + 200];
+  void *zeros = NULL;
+  assert_int_equal(moerun__alloc(&zeros, (size_t)moerun__npy_count(&shape), 1),
+                   MOERUN_OK);
+  npy_file_write(path, &shape, zeros);
+  moerun__free(zeros);
+  (void)snprintf(line, sizeof line,
+                 "%s: expected 1 to 65536 experts and at most 4194304 loads in "
+                 "all, found 65536 in each of 65 layers",
+                 path);
+  assert_int_equal(moerun__load_table_load(&table, path), MOERUN_ERR_FORMAT);
+  assert_string_equal(moerun_last_error(), line);
+  assert_null(table);
+}
+
 typedef struct bad_text {
   const char *text;
   const char *message;
@@ -178,6 +204,7 @@ int main(void) {
       cmocka_unit_test(steps_are_summed_and_dense_layers_left_out),
       cmocka_unit_test(arrays_are_read),
       cmocka_unit_test(bad_arrays_get_one_clear_line),
+      cmocka_unit_test(too_many_loads_are_refused),
       cmocka_unit_test(bad_texts_get_one_clear_line),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);

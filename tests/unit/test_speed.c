@@ -190,6 +190,40 @@ static void slowness_is_mended(void **state) {
   assert_int_equal(speed.changes, 2);
 }
 
+static void half_a_step_is_not_mended(void **state) {
+  (void)state;
+  moerun__speed speed;
+  start(&speed);
+  read_once(&speed, 4);
+  read_once(&speed, 4);
+  for (int i = 0; i < 100; i++) {
+    read_once(&speed, 4.0909); /* 16 * log2(4.0909) = 32.52 */
+  }
+  assert_int_equal(speed.applied, -2 * MOERUN_SPEED_OCTAVE);
+  assert_int_equal(speed.changes, 1);
+}
+
+/* Of a rank that counts as slow nothing is heard; one that does not is asked for
+ * nothing. */
+static void only_slow_ranks_starve(void **state) {
+  (void)state;
+  moerun__speed fast;
+  moerun__speed slow;
+  start(&fast);
+  start(&slow);
+  read_once(&slow, 4);
+  read_once(&slow, 4);
+  for (int i = 0; i < MOERUN_SPEED_STARVED; i++) {
+    assert_false(moerun__speed_starves(&slow));
+    moerun__speed_step(&slow);
+    moerun__speed_step(&fast);
+  }
+  assert_true(moerun__speed_starves(&slow));
+  assert_false(moerun__speed_starves(&fast));
+  read_once(&slow, 4);
+  assert_false(moerun__speed_starves(&slow));
+}
+
 static void a_stopped_rank_is_clamped(void **state) {
   (void)state;
   moerun__speed speed;
@@ -314,6 +348,22 @@ static void faults_are_parsed(void **state) {
   assert_int_equal(moerun__faults_at(&faults, 1, 6).stall_ms, 0);
 }
 
+/* As many times as all of them say, until that is more than one may ask for. */
+static void faults_add_up(void **state) {
+  (void)state;
+  moerun__faults faults;
+  assert_int_equal(
+      moerun__faults_parse(&faults,
+                           "rank=0,compute=20x;rank=0,compute=40x,sleep=3us"
+                           ";rank=0,compute=1000x,sleep=4us;rank=0,"
+                           "compute=1000x;rank=0,compute=1000x;rank=00000"
+                           "000000000000000001"),
+      MOERUN_OK);
+  assert_int_equal(moerun__faults_at(&faults, 0, 0).compute, 800000);
+  assert_int_equal(moerun__faults_at(&faults, 0, 0).sleep_us, 7);
+  assert_int_equal(faults.fault[5].rank, 1);
+}
+
 static void bad_faults_are_refused(void **state) {
   (void)state;
   static const char *const texts[] = {
@@ -353,11 +403,14 @@ int main(void) {
       cmocka_unit_test(the_first_readings_are_skipped),
       cmocka_unit_test(plain_slowness_is_believed_at_once),
       cmocka_unit_test(slowness_is_mended),
+      cmocka_unit_test(half_a_step_is_not_mended),
+      cmocka_unit_test(only_slow_ranks_starve),
       cmocka_unit_test(a_stopped_rank_is_clamped),
       cmocka_unit_test(a_slow_rank_is_found_in_four_steps),
       cmocka_unit_test(flapping_changes_little),
       cmocka_unit_test(drift_is_followed),
       cmocka_unit_test(faults_are_parsed),
+      cmocka_unit_test(faults_add_up),
       cmocka_unit_test(bad_faults_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
