@@ -2,6 +2,7 @@
  * slow ranks get less and that nothing waits for ever. The model has 10 experts
  * of which a token takes 4, so a step of 24 rows a rank is 96 rows a rank to
  * compute. */
+#include "runtime/balance/calibrate.h"
 #include "runtime/base/rng.h"
 #include "runtime/session.h"
 #include "support/mpi_test.h"
@@ -263,6 +264,66 @@ static void calibration_agrees(void **state) {
   tear_down(&r);
 }
 
+/* What is counted in place of measured is always the same. */
+static void counted_numbers_are_fixed(void **state) {
+  (void)state;
+  static const moerun__faults counted = {.counted = 1};
+  rig r;
+  set_up(&r, BLOCKS, MOERUN_BALANCE_AUTO, NULL);
+  moerun_session_destroy(r.session);
+  const moerun_session_options options = {.max_tokens = T,
+                                          .guest_bytes = 1 << 20};
+  const moerun__session_extra extra = {.faults = &counted};
+  assert_all_ok(
+      moerun__session_create_with(&r.session, r.model, &options, &extra));
+  const moerun__moe *moe = &r.session->moe;
+  const moerun__plan_options *plan = &moe->plan_options;
+  if (test_size() > 1) {
+    assert_all_ranks(plan->threshold == 1300 && plan->threshold_held == 1100);
+    assert_all_ranks(plan->slack == 1000);
+    assert_all_ranks(plan->weight_rows == 12);
+    assert_all_ranks(plan->min_rows == 32 && plan->min_rows_held == 8);
+    assert_all_ranks(!moe->calibration.repeats);
+  }
+  tear_down(&r);
+}
+
+/* After 1, 2, 4 layers that weights seem too dear for, and so on; what they cost
+ * only falls. */
+static void weights_are_measured_ever_more_rarely(void **state) {
+  (void)state;
+  rig r;
+  set_up(&r, BLOCKS, MOERUN_BALANCE_AUTO, NULL);
+  moerun_session_destroy(r.session);
+  const moerun_session_options options = {.max_tokens = T,
+                                          .guest_bytes = 1 << 20};
+  assert_all_ok(moerun_session_create(&r.session, r.model, &options));
+  moerun__moe *moe = &r.session->moe;
+  if (test_size() > 1) {
+    moerun__calibration *c = &moe->calibration;
+    assert_all_ranks(c->repeats && c->again == 0);
+    c->again = 2;
+    c->too_dear = 3;
+    moe->plan_options.weight_rows = 1 << 30;
+    assert_all_ok(moerun__calibrate_again(moe));
+    assert_all_ranks(c->again == 2 && c->too_dear == 3);
+    assert_all_ranks(moe->plan_options.weight_rows == 1 << 30);
+    c->too_dear = 4;
+    assert_all_ok(moerun__calibrate_again(moe));
+    assert_all_ranks(c->again == 3 && c->too_dear == 0);
+    assert_all_ranks(moe->plan_options.weight_rows < 1 << 30);
+    moe->plan_options.weight_rows = 0;
+    c->too_dear = 8;
+    assert_all_ok(moerun__calibrate_again(moe));
+    assert_all_ranks(c->again == 4 && moe->plan_options.weight_rows == 0);
+    c->again = 12;
+    c->too_dear = 1 << 12;
+    assert_all_ok(moerun__calibrate_again(moe));
+    assert_all_ranks(c->again == 12 && c->too_dear == 0);
+  }
+  tear_down(&r);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(overload_is_shared),
@@ -272,6 +333,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(faults_change_no_bit),
       cmocka_unit_test(no_room_no_moves),
       cmocka_unit_test(calibration_agrees),
+      cmocka_unit_test(counted_numbers_are_fixed),
+      cmocka_unit_test(weights_are_measured_ever_more_rarely),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   if (moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL) != MOERUN_OK) {

@@ -285,9 +285,32 @@ static int tear_down(void **state) {
   return 0;
 }
 
+/* What is counted in place of measured: reading an expert takes as long as 12
+ * rows, a slice its part, sharing as long as one. */
+static void counted_costs_are_fixed(void **state) {
+  (void)state;
+  const moerun__faults faults = equal_speeds();
+  const moerun_session_options options = {
+      .max_tokens = MOST, .guest_bytes = 1 << 20, .slice_bytes = -1};
+  const moerun__session_extra extra = {.faults = &faults};
+  moerun_session *session = NULL;
+  assert_all_ok(moerun__session_create_with(&session, model, &options, &extra));
+  if (test_size() > 1) {
+    const moerun__slice_costs *costs = &session->moe.slice_costs;
+    const int64_t row = (int64_t)(1e9 * session->moe.speed.row_seconds + 0.5);
+    assert_all_ranks(costs->whole[0] == 13 * row);
+    assert_all_ranks(costs->whole[2] == 16 * row);
+    assert_all_ranks(costs->slice[2] == 16 * row / test_size());
+    assert_all_ranks(costs->weights == 12 * row);
+    assert_all_ranks(costs->share == row && costs->share_kib == 0);
+  }
+  moerun_session_destroy(session);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(rows_are_shared),
+      cmocka_unit_test(counted_costs_are_fixed),
       cmocka_unit_test(whatever_travels_and_multiplies),
       cmocka_unit_test(many_rounds),
       cmocka_unit_test(slow_ranks_have_small_slices),

@@ -45,6 +45,8 @@ static void memory_is_aligned_zeroed_counted(void **state) {
   moerun__free(p);
   assert_int_equal(moerun__alloc_live_bytes(), bytes);
   assert_int_equal(moerun__alloc(&p, SIZE_MAX / 2, 8), MOERUN_ERR_NOMEM);
+  assert_int_equal(moerun__alloc(&p, SIZE_MAX - 1, 1), MOERUN_ERR_NOMEM);
+  assert_null(p);
   assert_null(p);
 }
 

@@ -33,6 +33,28 @@ static int remove_folder(void **state) {
 
 /* ---- Gap ------------------------------------------------------------------- */
 
+/* The cost when nothing is near: what a gap is a part of. */
+static void the_worst_is_by_objective(void **state) {
+  (void)state;
+  moerun__trace trace = {.num_terms = 4};
+  moerun__problem problem = {.trace = &trace,
+                             .num_ranks = 3,
+                             .objective = MOERUN_OBJECTIVE_FANOUT,
+                             .node_weight = 2,
+                             .far_weight = 5};
+  assert_true(moerun__worst_cost(&problem) == 3);
+  trace.num_terms = 2;
+  assert_true(moerun__worst_cost(&problem) == 2);
+  problem.objective = MOERUN_OBJECTIVE_CUT;
+  assert_true(moerun__worst_cost(&problem) == 1);
+  problem.objective = MOERUN_OBJECTIVE_TAIL;
+  assert_true(moerun__worst_cost(&problem) == 9);
+  problem.objective = MOERUN_OBJECTIVE_WEIGHTED;
+  assert_true(moerun__worst_cost(&problem) == 5);
+  problem.node_weight = 7;
+  assert_true(moerun__worst_cost(&problem) == 7);
+}
+
 static void gaps(void **state) {
   (void)state;
   assert_true(moerun__gap(0.75, 0.5, 1) == 0.5);
@@ -373,6 +395,14 @@ static void what_a_format_cannot_say_is_refused(void **state) {
       "every layer, found 2 in layer 0 on rank 0 and 1 in layer "
       "0 on rank 1; --method eplb --slots N makes it so");
   assert_false(moerun__file_exists(path));
+  static const int32_t later[] = {0, 0, 1, 1, 0, 1, 1, 1};
+  moerun_placement *second = NULL;
+  assert_int_equal(moerun_placement_create(&second, 2, 4, 2, later), MOERUN_OK);
+  assert_int_equal(export_to(second, target), MOERUN_ERR_INVALID);
+  assert_non_null(strstr(moerun_last_error(), "found 2 in layer 0 on rank 0 "
+                                              "and 1 in layer 1 on rank 0"));
+  assert_false(moerun__file_exists(path));
+  moerun_placement_destroy(second);
   static const char *const targets[] = {"eplb", "eplb:", "csv:x", ":x", ""};
   for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
     char line[128];
@@ -388,6 +418,7 @@ static void what_a_format_cannot_say_is_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(the_worst_is_by_objective),
       cmocka_unit_test(gaps),
       cmocka_unit_test(objectives_have_names),
       cmocka_unit_test(certificates_come_back_equal),

@@ -56,6 +56,14 @@ static void by_hand(void **state) {
               (6 * row0 + 4 * row1 + 4 * row2 + 2 * row3) / 16);
   assert_near(d->layer[1].affinity, 0);
   assert_near(d->mean.affinity, first->affinity);
+  /* Of two layers that are alike; the boundary is one. */
+  assert_near(d->mean.peak, first->peak);
+  assert_near(d->mean.variation, first->variation);
+  assert_near(d->mean.together, first->together);
+  assert_near(d->mean.together_by_chance, first->together_by_chance);
+  assert_near(d->mean.affinity_by_chance, first->affinity_by_chance);
+  assert_int_equal(d->mean.unused, 0);
+  assert_int_equal(d->mean.hottest, -1);
   /* others of the token: 0 has 1 1 2; 1 has 0 0; 2 has 3 0; 3 has 2 */
   const double with0 =
       (fabs(2 / 3. - 2 / 5.) + fabs(1 / 3. - 2 / 5.) + 1 / 5.) / 2;

@@ -43,6 +43,8 @@ static void one_process_is_fine(void **state) {
   assert_alone(WITH("OMPI_COMM_WORLD_SIZE", "1", "OMPI_COMM_WORLD_RANK", "0",
                     "PMIX_RANK", "0"));
   assert_alone(WITH("PMI_SIZE", "x", "PMI_RANK", ""));
+  assert_alone(WITH("PMI_SIZE", "2x", "PMI_RANK", "1x"));
+  assert_alone(WITH("PMI_SIZE", "-2", "PMI_RANK", "99999999999999999999"));
 }
 
 /* sbatch --ntasks=4 runs the script once; salloc gives a shell. */

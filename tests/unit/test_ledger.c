@@ -41,6 +41,10 @@ static void quantiles_are_by_rank(void **state) {
   assert_true(fabs(moerun__histogram_quantile(&h, 0.91) - 3e-9) < 1e-15);
   assert_true(fabs(moerun__histogram_quantile(&h, 0.99) - 3e-9) < 1e-15);
   assert_true(moerun__histogram_quantile(&h, 0.995) == 1);
+  moerun__histogram few = {0};
+  moerun__histogram_add(&few, 4e-9); /* alone in its bucket, as all below 16 */
+  moerun__histogram_add(&few, 1);
+  assert_true(fabs(moerun__histogram_quantile(&few, 0.5) - 4e-9) < 1e-15);
   moerun__histogram_add(&h, -1); /* a clock that goes back */
   moerun__histogram_add(&h, 1e9);
   assert_int_equal(moerun__histogram_total(&h), 102);

@@ -8,11 +8,12 @@
 
 enum { R = 2, LAYERS = 2, E = 3 };
 
-static int64_t expert_rows[LAYERS * E] = {4, 1, 1, 2, 2, 2};
+static int64_t expert_rows[LAYERS * E] = {2, 2, 2, 4, 1, 1};
 static int64_t rank_rows[LAYERS * R] = {5, 1, 4, 2};
 static int32_t moe_layer[] = {0, -1, 1};
 static const moerun__prediction predicted[R] = {
-    {1000, 2000, 300, 40, 0, 5000, 0, 0}, {1000, 4000, 300, 40, 0, 100, 0, 0}};
+    {1 << 20, 4 << 20, 3 << 19, 40960, 0, 1 << 17, 0, 0},
+    {1 << 20, 2 << 20, 3 << 19, 40960, 0, 5 << 20, 0, 0}};
 static moerun__model_config model = {.num_layers = 3,
                                      .num_moe_layers = LAYERS,
                                      .num_experts = E,
@@ -59,7 +60,17 @@ static int set_up(void **state) {
   }
   moerun__histogram_add(&report.first_token, 0.5);
   moerun__histogram_add(&report.first_token, 0.25);
-  moerun__histogram_add(&report.per_token, 0.0625);
+  for (int i = 0; i < 100; i++) { /* those of 85, 93, 98 and 100 % */
+    moerun__histogram_add(&report.per_token, i < 85   ? 0.0625
+                                             : i < 93 ? 0.125
+                                             : i < 98 ? 0.25
+                                                      : 1);
+  }
+  report.gate.home = (moerun__home_counts){
+      .rows = 200,
+      .terms = 400,
+      .chosen = {[MOERUN_HOME_ZERO] = 40, [MOERUN_HOME_COPY] = 6},
+      .rows_alone = 10};
   report.seconds[MOERUN_STAGE_EXPERTS] = (moerun__spread){0.25, 0.5, 0.75, 1};
   facts = (moerun__run_facts){.subcommand = "run",
                               .config = config,
@@ -143,11 +154,22 @@ static const wanted numbers[] = {
     {"stage_seconds.head.max", 0},
     {"latency_seconds.first_token.requests", 2},
     {"latency_seconds.first_token.max", 0.5},
-    {"latency_seconds.per_token.p50", 0.0625},
+    {"latency_seconds.first_token.p50", 0.2684},
+    {"latency_seconds.per_token.requests", 100},
+    {"latency_seconds.per_token.p50", 0.06711},
+    {"latency_seconds.per_token.p90", 0.1342},
+    {"latency_seconds.per_token.p99", 1},
+    {"latency_seconds.per_token.max", 1},
+    {"home_experts.assignments", 400},
+    {"home_experts.zero", 40},
+    {"home_experts.copy", 6},
+    {"home_experts.rows", 200},
+    {"home_experts.rows_without_others", 10},
     {"lossy.capacity.dropped", 3},
-    {"memory_bytes.predicted.min", 5440},
-    {"memory_bytes.predicted.max", 8340},
-    {"memory_bytes.predicted.rank_of_max", 0},
+    {"memory_bytes.predicted.min", (13 << 19) + 40960 + (1 << 17)},
+    {"memory_bytes.predicted.mean", (16 << 19) + 40960 + (1 << 16)},
+    {"memory_bytes.predicted.max", (19 << 19) + 40960},
+    {"memory_bytes.predicted.rank_of_max", 1},
     {"memory_bytes.peak_resident.mean", 2097152},
 };
 
@@ -187,13 +209,13 @@ static void metrics_hold_the_numbers(void **state) {
   assert_string_equal(
       json_string_value(json_object_get(settings, "max_tokens")), "256");
   const json_t *load = json_object_get(root, "load");
-  const json_t *layer = json_array_get(json_object_get(load, "expert_rows"), 0);
+  const json_t *layer = json_array_get(json_object_get(load, "expert_rows"), 1);
   assert_int_equal(json_integer_value(json_array_get(layer, 0)), 4);
   layer = json_array_get(json_object_get(load, "rank_rows"), 1);
   assert_int_equal(json_integer_value(json_array_get(layer, 1)), 2);
   const json_t *imbalance = json_object_get(load, "expert_max_over_mean");
-  assert_true(json_number_value(json_array_get(imbalance, 0)) == 2);
-  assert_true(json_number_value(json_array_get(imbalance, 1)) == 1);
+  assert_true(json_number_value(json_array_get(imbalance, 0)) == 1);
+  assert_true(json_number_value(json_array_get(imbalance, 1)) == 2);
   const json_t *times = json_object_get(root, "layer_seconds");
   assert_int_equal(json_object_size(times), MOERUN_NUM_LAYER_TIMES);
   expect_quantiles(times, "gate", 0);
@@ -334,11 +356,17 @@ static void the_table_says_the_same(void **state) {
       "2, transport mpi, kernels avx2, placement block\n",
       "15.0 tokens/s",
       "32.0 tokens/s",
-      "first token 0.268 / 0.500 s, then 62.50 / 62.50 ms a token",
+      "first token 0.268 / 0.500 s, then 67.11 / 1000.00 ms a token",
       "500.0 bytes/token",
-      "expert load      max/mean 1.50 on average over layers, 2.00 in layer 0",
+      "expert load      max/mean 1.50 on average over layers, 2.00 in layer 2",
       "rank load        max/mean 1.50 over all layers; by rank 75.0 %, 25.0 %",
       "1.0 / 2.0 / 3.0 MiB min/mean/max a rank (most on rank 1)",
+      "9.5 MiB and the program\n",
+      "home experts     10.00 % zero, 1.50 % copy of assignments, none of them",
+      "5.00 % of rows had no others\n",
+      "replacement      moves after 2 of 4 looks, 10 experts (0.00 MiB); rows",
+      "next look: 0.01 MiB predicted, -0.01 MiB counted; for",
+      "ranks: 900 rows of time predicted\n",
       "experts               0.250      0.500      0.750  1",
   };
   static const char *const counted[] = {"memory ", "dropped ", "latency ",

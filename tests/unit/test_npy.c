@@ -213,6 +213,8 @@ static void hostile_headers_are_refused(void **state) {
   expect_refusal(path, "expected a header of 100 bytes, found 1");
   write_file(path, 2, 0xfffffff0U, "{", 0);
   expect_refusal(path, "expected a header of at most 65536 bytes");
+  write_file(path, 2, 65537, "{", 0);
+  expect_refusal(path, "expected a header of at most 65536 bytes, found 65537");
   write_file(path, 4, 1, "{", 8);
   expect_refusal(path, "version 1.0, 2.0 or 3.0, found 4.0");
   write_file(path, 1, 8, "{", 7);

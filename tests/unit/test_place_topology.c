@@ -65,6 +65,9 @@ static void bad_topologies_are_refused(void **state) {
       {"4096 nodes x 4096 ranks",
        "topology \"4096 nodes x 4096 ranks\": expected at most 1048576 ranks, "
        "found 16777216"},
+      {"1048576 + 1 ranks",
+       "topology \"1048576 + 1 ranks\": expected at most 1048576 ranks, found "
+       "1048577"},
       {"2 ranks, intra 4 furlongs",
        "topology \"2 ranks, intra 4 furlongs\": expected TB/s, GB/s or MB/s at "
        "character 18, found \"furlongs\""},

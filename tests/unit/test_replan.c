@@ -398,6 +398,36 @@ static void slow_ranks_are_relieved(void **state) {
   synthetic_free(&judge);
 }
 
+/* The same verdict whatever the fastest rank's number is. */
+static void speeds_count_by_their_ratios(void **state) {
+  (void)state;
+  moerun__trace train = make_trace(1);
+  moerun__trace judge = make_trace(2);
+  moerun_placement *now = make_blocks();
+  static const int64_t weights[LAYERS] = {3000, 2000, 1000};
+  static const double eightfold[RANKS] = {8, 8, 2};
+  moerun__replan_costs costs = make_costs(weights, 2);
+  moerun__replan_verdict v[2];
+  costs.rows_per_expert = 20;
+  for (int i = 0; i < 2; i++) {
+    costs.speed = i == 0 ? slow_last : eightfold;
+    assert_int_equal(moerun__replan(&v[i], now, &train, &judge, &costs),
+                     MOERUN_OK);
+    assert_non_null(v[i].placement);
+  }
+  assert_int_equal(v[0].experts_moved, v[1].experts_moved);
+  assert_int_equal(v[0].bytes_saved, v[1].bytes_saved);
+  assert_int_equal(v[0].rows_saved, v[1].rows_saved);
+  for (int32_t l = 0; l < LAYERS; l++) {
+    assert_true(moerun__replan_same(v[0].placement, v[1].placement, l));
+  }
+  moerun_placement_destroy(v[0].placement);
+  moerun_placement_destroy(v[1].placement);
+  moerun_placement_destroy(now);
+  synthetic_free(&train);
+  synthetic_free(&judge);
+}
+
 /* Weights that no traffic repays: it is time that does, at its price. */
 static void time_repays_at_its_price(void **state) {
   (void)state;
@@ -515,6 +545,7 @@ int main(void) {
       cmocka_unit_test(replicas_stay_in_layers_that_do_not_change),
       cmocka_unit_test(spare_slots_are_filled),
       cmocka_unit_test(slow_ranks_are_relieved),
+      cmocka_unit_test(speeds_count_by_their_ratios),
       cmocka_unit_test(time_repays_at_its_price),
       cmocka_unit_test(experts_come_back),
       cmocka_unit_test(traces_without_homes_are_refused),

@@ -48,6 +48,10 @@ static void nucleus_keeps_the_smallest_set(void **state) {
     assert_int_equal(
         sample((const float[]){0, 0}, 2, (moerun__sampling){1, 0.3, 7, 0}, i),
         0);
+    /* What reaches the mass exactly is enough. */
+    assert_int_equal(
+        sample((const float[]){0, 0}, 2, (moerun__sampling){1, 0.5, 7, 0}, i),
+        0);
   }
 }
 
