@@ -470,6 +470,52 @@ static void requests_go_to_all_ranks(void **state) {
   moerun_session_destroy(session);
 }
 
+/* A sleep is a lower bound of a step that no load of the machine can break. */
+static void a_token_takes_as_long_as_its_step(void **state) {
+  (void)state;
+  static const double step_s = 3 * 0.01; /* of 3 layers */
+  moerun__faults faults;
+  moerun_session *session = NULL;
+  moerun__progress progress;
+  const moerun__engine_options how = {0};
+  int stopped = 0;
+  run_state run = all_requests();
+  const moerun__engine_callbacks callbacks = {
+      .context = &run, .next = run_next, .finished = run_finished};
+  char text[64];
+  (void)snprintf(text, sizeof text, "rank=%d,sleep=10000us", test_size() - 1);
+  assert_all_ok(moerun__faults_parse(&faults, text));
+  const moerun__session_extra extra = {.faults = &faults};
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    requests[i].max_new_tokens = 2;
+  }
+  assert_all_ok(moerun__session_create_with(&session, model, &options, &extra));
+  assert_all_ok(
+      moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
+  const moerun__stats *stats = &session->stats;
+  assert_all_ranks(moerun__histogram_total(&stats->first_token) == 0 ||
+                   stats->first_token.longest >= step_s);
+  assert_all_ranks(moerun__histogram_total(&stats->per_token) == 0 ||
+                   stats->per_token.longest >= step_s);
+  /* The line of progress shows what the ledger has. */
+  const moerun__ledger *ledger = &session->moe.ledger;
+  if (session->moe.balances && test_rank() == 0) {
+    const int64_t last = ledger->num_steps - 1;
+    const moerun__ledger_entry *routed = &ledger->steps[last];
+    const moerun__ledger_entry *told = &ledger->steps[last - 1];
+    assert_true(last > 0 && last < MOERUN_LEDGER_STEPS);
+    assert_int_equal(progress.last_rank, told->last);
+    assert_true(progress.idle == moerun__ledger_idle(ledger, told));
+    assert_true(progress.load == moerun__peak_over_mean(routed->peak_planned,
+                                                        routed->rows,
+                                                        test_size()));
+    assert_true(
+        progress.load_routed ==
+        moerun__peak_over_mean(routed->peak_routed, routed->rows, test_size()));
+  }
+  moerun_session_destroy(session);
+}
+
 int main(int argc, char **argv) {
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
   const struct CMUnitTest tests[] = {
@@ -485,6 +531,7 @@ int main(int argc, char **argv) {
       TEST(a_request_that_never_fits_is_refused),
       TEST(more_sequences_than_rows_are_refused),
       TEST(requests_go_to_all_ranks),
+      TEST(a_token_takes_as_long_as_its_step),
   };
 #undef TEST
   moerun_model_shape shape;

@@ -228,6 +228,38 @@ static void missing_constants_are_named(void **state) {
   close_world(&w);
 }
 
+/* Every key of config.json that outputs may depend on, changed on the last rank
+ * alone. */
+static void every_key_is_compared(void **state) {
+  (void)state;
+  static const struct {
+    const char *key;
+    const char *value;
+  } cases[] = {{"rope_theta", "7.0"},
+               {"rms_norm_eps", "0.5"},
+               {"num_experts_per_tok", "3"},
+               {"norm_topk_prob", "false"},
+               {"max_position_embeddings", "77"}};
+  const int last = test_size() - 1;
+  const int mine = test_rank() == last;
+  if (last == 0) return;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char line[LINE];
+    world w;
+    print_message("%s\n", cases[i].key);
+    open_world(&w, qwen3());
+    assert_all_ranks(!mine || change_config(w.path, cases[i].key,
+                                            json_loads(cases[i].value,
+                                                       JSON_DECODE_ANY, NULL)));
+    (void)snprintf(line, sizeof line,
+                   "%s: rank %d: expected config.json as on rank 0, found "
+                   "another",
+                   w.path, last);
+    expect_failure(&w, mine, MOERUN_ERR_SHAPE, line);
+    close_world(&w);
+  }
+}
+
 /* The last rank alone: another config, no file, another placement. */
 static void one_rank_at_fault_fails_all(void **state) {
   (void)state;
@@ -371,6 +403,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(missing_tensors_are_named),
       cmocka_unit_test(missing_constants_are_named),
       cmocka_unit_test(one_rank_at_fault_fails_all),
+      cmocka_unit_test(every_key_is_compared),
       cmocka_unit_test(placement_must_fit),
       cmocka_unit_test(nth_allocation_failure_fails_all),
       cmocka_unit_test(a_stop_ends_the_load_of_all),
