@@ -2,7 +2,7 @@
  * for, and name it. */
 #include "support/comm_rows.h"
 
-#include "comm/patience.h"
+#include "comm/mpi_comm.h"
 #include "runtime/base/memory.h"
 
 #include <moerun/moerun_mpi.h>
@@ -94,6 +94,46 @@ static void a_late_collective_is_named(void **state) {
   moerun_comm_destroy(other);
 }
 
+/* The last rank said long ago that it was there; now it is not. */
+static void old_words_do_not_count(void **state) {
+  (void)state;
+  const int R = test_size();
+  const int late = test_rank() == R - 1;
+  moerun_comm *other = impatient_comm(short_limit_s);
+  moerun__mpi_comm *self = (moerun__mpi_comm *)other;
+  static int64_t value; /* static: MPI may write to it */
+  char line[96];
+  for (int i = 0; i < 3; i++) {
+    assert_all_ok(other->ops->minimum(other, &value));
+  }
+  const int64_t word = self->collectives - 1; /* the others wait in the next */
+  for (int r = 0; late && r + 1 < R; r++) {
+    (void)MPI_Send(&word, 1, MPI_INT64_T, r, MOERUN_TAG_END, self->comm);
+  }
+  (void)snprintf(line, sizeof line,
+                 "agreement of all ranks: no answer within 0.6 s from rank %d",
+                 R - 1);
+  assert_all_ranks(late || says(other->ops->minimum(other, &value),
+                                MOERUN_ERR_TIMEOUT, line));
+  assert_all_ranks(!late || other->ops->minimum(other, &value) == MOERUN_OK);
+  moerun_comm_destroy(other);
+}
+
+static void a_few_ranks_are_named(void **state) {
+  (void)state;
+  moerun__peer_names names = {0};
+  for (int32_t r = 0; r < 8; r++) {
+    moerun__peer_names_add(&names, 1000000 + r);
+  }
+  moerun__peer_names_end(&names);
+  assert_string_equal(names.text, "1000000, 1000001, 1000002, 1000003, "
+                                  "1000004, 1000005, 1000006, 1000007");
+  moerun__peer_names_add(&names, 5);
+  moerun__peer_names_add(&names, 6);
+  moerun__peer_names_end(&names);
+  assert_non_null(strstr(names.text, "1000007 and 2 more"));
+}
+
 /* A clock that a look at it moves on by a tenth of a second. */
 static int64_t looks;
 static double counted_clock(void) {
@@ -162,6 +202,8 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_late_peer_is_named),
       cmocka_unit_test(a_late_collective_is_named),
+      cmocka_unit_test(old_words_do_not_count),
+      cmocka_unit_test(a_few_ranks_are_named),
       cmocka_unit_test(a_wait_ends_at_its_limit),
       cmocka_unit_test(a_collective_ends_at_its_limit),
   };

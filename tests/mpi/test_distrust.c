@@ -90,6 +90,23 @@ static void slots_that_do_not_exist_are_refused(void **state) {
   tear_down(&r);
 }
 
+/* Each other rank announces as many rows as there are tokens; the last one has
+ * room for one less. */
+static void more_rows_than_there_is_room_for_are_refused(void **state) {
+  (void)state;
+  rig r;
+  const int last = test_rank() == test_size() - 1;
+  set_up(&r, MOERUN_BALANCE_OFF);
+  if (last) r.session->moe.chunk_tokens = T - 1;
+  const moerun_status found = step(&r);
+  assert_all_ranks(found != MOERUN_OK);
+  if (last) {
+    assert_int_equal(found, MOERUN_ERR_COMM);
+    assert_true(says("rank 0 announced 24 rows: expected at most 23"));
+  }
+  tear_down(&r);
+}
+
 /* The last rank gives away no more than it must, the others reckon otherwise. */
 static void plans_that_differ_are_noticed(void **state) {
   (void)state;
@@ -107,6 +124,7 @@ static void plans_that_differ_are_noticed(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(slots_that_do_not_exist_are_refused),
+      cmocka_unit_test(more_rows_than_there_is_room_for_are_refused),
       cmocka_unit_test(plans_that_differ_are_noticed),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;

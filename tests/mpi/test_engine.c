@@ -3,6 +3,7 @@
  * never fit, cache pages given back. (That the results are the same bits is
  * test_same_bits.c.) */
 #include "runtime/base/memory.h"
+#include "runtime/dealer.h"
 #include "support/engine_run.h"
 #include "support/mpi_test.h"
 
@@ -470,6 +471,50 @@ static void requests_go_to_all_ranks(void **state) {
   moerun_session_destroy(session);
 }
 
+/* ---- Words of other ranks ------------------------------------------------------------- */
+
+static const moerun__comm_ops *true_ops;
+static int64_t claimed;
+
+/* The last rank announces completions that it has not. */
+static moerun_status gather_lie(moerun_comm *on, void *receive,
+                                const void *send, size_t bytes) {
+  moerun__rank_word word;
+  if (bytes != sizeof word || test_rank() != test_size() - 1) {
+    return true_ops->gather(on, receive, send, bytes);
+  }
+  memcpy(&word, send, sizeof word);
+  word.finished_units = claimed;
+  return true_ops->gather(on, receive, &word, sizeof word);
+}
+
+static void completions_that_cannot_be_are_refused(void **state) {
+  (void)state;
+  static const int64_t claims[] = {-1, INT64_C(1) << 40};
+  if (test_size() == 1) skip();
+  true_ops = comm->ops;
+  moerun__comm_ops lying = *true_ops;
+  lying.gather = gather_lie;
+  for (size_t i = 0; i < 2; i++) {
+    moerun_session *session = NULL;
+    run_state run = all_requests();
+    int stopped = 0;
+    char line[96];
+    claimed = claims[i];
+    assert_all_ok(moerun_session_create(&session, model, &options));
+    comm->ops = &lying;
+    const moerun_status status = run_requests(session, &run, 0, 0, &stopped);
+    comm->ops = true_ops;
+    assert_all_ranks(status ==
+                     (test_rank() == 0 ? MOERUN_ERR_COMM : MOERUN_ERR_PEER));
+    (void)snprintf(line, sizeof line,
+                   "rank %d announced completions of %lld words: expected",
+                   test_size() - 1, (long long)claimed);
+    assert_all_ranks(on_root(strstr(moerun_last_error(), line) != NULL));
+    moerun_session_destroy(session);
+  }
+}
+
 /* A sleep is a lower bound of a step that no load of the machine can break. */
 static void a_token_takes_as_long_as_its_step(void **state) {
   (void)state;
@@ -531,6 +576,7 @@ int main(int argc, char **argv) {
       TEST(a_request_that_never_fits_is_refused),
       TEST(more_sequences_than_rows_are_refused),
       TEST(requests_go_to_all_ranks),
+      TEST(completions_that_cannot_be_are_refused),
       TEST(a_token_takes_as_long_as_its_step),
   };
 #undef TEST

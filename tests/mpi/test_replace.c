@@ -263,6 +263,35 @@ static void replicas_move_too(void **state) {
   follow_bytes(1);
 }
 
+/* The latest quarter of the rows is known, and counts for all of them, also where
+ * it has foretold too much. */
+static void a_window_stands_for_all_rows(void **state) {
+  (void)state;
+  rig r;
+  const int32_t R = test_size();
+  const size_t step_ids = (size_t)(ROWS * LAYERS * shape.experts_per_token);
+  int16_t *ids = calloc(EVERY * step_ids, sizeof *ids);
+  float *logits = calloc((size_t)shape.vocab_size, sizeof *logits);
+  int64_t sent = 0;
+  set_up(&r, EVERY, EVERY * ROWS * R / 4, MOERUN_BALANCE_OFF);
+  for (int32_t i = 0; i < 2 * EVERY; i++) {
+    const int64_t before = comm->count.row_bytes;
+    assert_all_ok(forward(&r, i * ROWS, ROWS, logits));
+    sent += sum_of(comm->count.row_bytes - before);
+    memcpy(ids + (size_t)(i % EVERY) * step_ids, r.session->trace,
+           step_ids * sizeof *ids);
+    assert_all_ok(moerun__replacer_step(r.replacer, ROWS));
+    if (i + 1 == EVERY) sent = 0;
+  }
+  const moerun__replace_count count = moerun__replacer_count(r.replacer);
+  const int64_t saved = bytes_of(r.placement, &r, ids, EVERY * ROWS) - sent;
+  assert_all_ranks((count.moves > 0) == can_gain());
+  assert_all_ranks(2 * llabs(count.bytes_counted - saved) <= llabs(saved));
+  tear_down(&r);
+  free(ids);
+  free(logits);
+}
+
 /* Too few rows for the weights of one expert: looked at, and left. */
 static void what_does_not_repay_stays(void **state) {
   (void)state;
@@ -494,6 +523,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bytes_after_a_move_are_those_predicted),
       cmocka_unit_test(replicas_move_too),
+      cmocka_unit_test(a_window_stands_for_all_rows),
       cmocka_unit_test(what_does_not_repay_stays),
       cmocka_unit_test(any_number_of_rows_is_looked_at),
       cmocka_unit_test(looks_beside_the_steps_decide_the_same),

@@ -214,6 +214,7 @@ static void slowness_that_lasts_calls_for_looks(void **state) {
   char fault[80];
   int64_t demand[STEPS];
   int64_t moves[STEPS];
+  int64_t predicted = 0; /* rows of time */
   if (test_size() == 1) skip();
   (void)snprintf(fault, sizeof fault,
                  "rank=%d,compute=4x,from=%d,to=%d,clock=counted",
@@ -229,11 +230,17 @@ static void slowness_that_lasts_calls_for_looks(void **state) {
     demand[i] = sum_of(demand_on(&r, test_size() - 1));
     assert_all_ok(moerun__replacer_step(r.replacer, ROWS));
     moves[i] = moerun__replacer_count(r.replacer).moves;
+    if (i == FROM + 12) {
+      predicted = moerun__replacer_count(r.replacer).rows_predicted;
+    }
     if (i < FROM) {
       assert_all_ranks(moerun__replacer_count(r.replacer).looks == 0);
     }
   }
   assert_all_ranks(moves[FROM + 7] == 0 && moves[FROM + 12] == 1);
+  /* What has lasted for a dozen steps is taken to last for as many: no more can
+   * be saved than the slow rank would take in these. */
+  assert_all_ranks(predicted > 0 && predicted <= 4 * 12 * demand[FROM]);
   assert_all_ranks(2 * demand[FROM + 16] < demand[FROM]);
   assert_all_ranks(2 * demand[TO - 1] < demand[FROM]);
   assert_all_ranks(moves[STEPS - 1] > moves[TO]);

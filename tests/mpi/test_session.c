@@ -195,6 +195,9 @@ static void sum_of_ranks_is_reported(void **state) {
   const int32_t K = r.model->config.experts_per_token;
   assert_all_ok(
       moerun_moe_forward(r.session, first_moe_layer(r.model), T, x, y));
+  /* Experts over their capacity are the same on all ranks, drops are not. */
+  r.session->moe.gate.of_layer[0].capacity.over = 5;
+  r.session->moe.gate.of_layer[0].capacity.dropped = 1 + test_rank();
   moerun__report *report = NULL;
   assert_all_ok(moerun__report_collect(&report, r.session, test_rank() + 1));
   int ok = (report != NULL) == (test_rank() == 0);
@@ -209,6 +212,10 @@ static void sum_of_ranks_is_reported(void **state) {
       rows += of_rank;
       alike = alike && report->rank_rows[rank] == of_rank;
     }
+    const int64_t drops = (int64_t)test_size() * (test_size() + 1) / 2;
+    alike = alike && report->gate.capacity.over == 5 &&
+            report->gate_of_layer[0].capacity.over == 5 &&
+            report->gate.capacity.dropped == drops;
     ok = alike && report->home_rows == home && rows == home * K &&
          report->rows_local + report->rows_out >= home &&
          report->resident_bytes.maximum == test_size() &&

@@ -118,6 +118,8 @@ static void rows_are_shared(void **state) {
   const int64_t sent = (int64_t)own * (R - 1);
   assert_all_ranks(comm->count.rows - before.rows == sent);
   assert_all_ranks(comm->count.row_bytes - before.row_bytes == sent * ROW);
+  assert_all_ranks(comm->count.messages - before.messages ==
+                   (own > 0 ? R - 1 : 0));
 }
 
 static void whatever_travels_and_multiplies(void **state) {

@@ -194,6 +194,22 @@ static void stale_copies_are_named(void **state) {
   }
 }
 
+/* Of tensors that the model does not use only names, types and shapes are known;
+ * they count all the same. */
+static void names_count(void **state) {
+  (void)state;
+  const moerun__weights_digest none = {0};
+  moerun_comm *comm = NULL;
+  uint64_t digest[3] = {0};
+  assert_all_ok(moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL));
+  for (uint64_t names = 0; names < 3; names++) {
+    assert_all_ok(moerun__weights_digest_agree(&digest[names], comm, &none,
+                                               names << 40, "m"));
+  }
+  assert_all_ranks(digest[0] != digest[1] && digest[1] != digest[2]);
+  moerun_comm_destroy(comm);
+}
+
 int main(int argc, char **argv) {
   (void)MPI_Init(&argc, &argv);
   const struct CMUnitTest tests[] = {
@@ -201,6 +217,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(every_byte_counts),
       cmocka_unit_test(order_counts),
       cmocka_unit_test(stale_copies_are_named),
+      cmocka_unit_test(names_count),
   };
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);
   (void)MPI_Finalize();

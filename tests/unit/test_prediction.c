@@ -223,6 +223,12 @@ static void spare_slots_are_for_slow_ranks(void **state) {
     moerun_placement_destroy(placement);
     moerun__config_destroy(config);
   }
+  moerun_placement *blocks = NULL;
+  assert_int_equal(moerun_placement_create_block(&blocks, 2, 30, 4), MOERUN_OK);
+  assert_int_equal(moerun__replacer_slots(blocks, 0), 8);
+  assert_int_equal(moerun__replacer_slots(blocks, 22), 30);
+  assert_int_equal(moerun__replacer_slots(blocks, 1000), 30);
+  moerun_placement_destroy(blocks);
   assert_int_equal(moerun__replacer_spare(64, 2), 32);
   assert_int_equal(moerun__replacer_spare(256, 64), 1);
   assert_int_equal(moerun__replacer_spare(8, 8), 1);
