@@ -202,11 +202,57 @@ static void what_does_not_fit_is_refused(void **state) {
   tear_down(&r);
 }
 
+/* Two ranks each have room for more than half of the experts of any layer, as
+ * they hold them in one of the first two; but no layer has more hosts than
+ * experts, and the lists have room for no more. */
+static void more_replicas_than_there_are_lists_for_are_refused(void **state) {
+  (void)state;
+  rig r;
+  static const char model[] = MOERUN_TEST_DATA "/hf/mixtral_bf16";
+  moerun_model_shape layers;
+  assert_all_ok(moerun_model_shape_load(&layers, model));
+  const int32_t E = layers.num_experts;
+  const int32_t count = layers.num_moe_layers * E;
+  assert_true(layers.num_moe_layers > 1);
+  const moerun_session_options options = {.max_tokens = ROWS};
+  moerun_placement *more = NULL;
+  int64_t moved = 0;
+  int32_t *offset = calloc((size_t)count + 1, sizeof *offset);
+  int32_t *rank_of = calloc((size_t)count + 1, sizeof *rank_of);
+  if (test_size() == 1) skip();
+  memset(&r, 0, sizeof r);
+  for (int32_t i = 0; i < count; i++) {
+    rank_of[i] = i % E >= (i / E == 0 ? E / 2 + 1 : E / 2 - 1);
+  }
+  assert_all_ok(moerun_placement_create(&r.placement, layers.num_moe_layers, E,
+                                        test_size(), rank_of));
+  assert_all_ok(moerun_model_load(&r.model, comm, r.placement, model, NULL));
+  assert_all_ok(moerun_session_create(&r.session, r.model, &options));
+  assert_all_ranks(r.session->moe.max_hosts == E);
+  int32_t n = 0;
+  for (int32_t i = 0; i < count; i++) {
+    offset[i] = n;
+    rank_of[n++] = r.placement->rank_of[i];
+    if (i == 0) rank_of[n++] = 1; /* expert 0 of layer 0 on both */
+  }
+  offset[count] = n;
+  assert_all_ok(moerun__placement_create(
+      &more, layers.num_moe_layers, E, test_size(), offset, rank_of, "given"));
+  assert_all_ranks(moerun__session_replace(r.session, r.model, more, &moved) ==
+                   MOERUN_ERR_OVERFLOW);
+  assert_all_ranks(strstr(moerun_last_error(), "replicas in a layer") != NULL);
+  moerun_placement_destroy(more);
+  free(offset);
+  free(rank_of);
+  tear_down(&r);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(moving_experts_changes_no_bit),
       cmocka_unit_test(memory_stays_counted),
       cmocka_unit_test(what_does_not_fit_is_refused),
+      cmocka_unit_test(more_replicas_than_there_are_lists_for_are_refused),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   if (moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL) != MOERUN_OK ||

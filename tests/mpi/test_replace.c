@@ -501,6 +501,23 @@ static void an_engine_run_keeps_its_outputs(void **state) {
 
 /* ---- Refusals --------------------------------------------------------------------- */
 
+/* One rank lacks memory to decide: it says so, and all end. */
+static void a_look_that_fails_on_one_rank_fails_on_all(void **state) {
+  (void)state;
+  rig r;
+  const int fails = test_rank() == 1;
+  float *logits = calloc((size_t)shape.vocab_size, sizeof *logits);
+  if (test_size() == 1) skip();
+  set_up(&r, 1, STEPS, MOERUN_BALANCE_OFF);
+  assert_all_ok(forward(&r, 0, ROWS, logits));
+  if (fails) moerun__alloc_fail_nth(0);
+  const moerun_status status = moerun__replacer_step(r.replacer, ROWS);
+  moerun__alloc_fail_nth(-1);
+  assert_all_ranks(status == (fails ? MOERUN_ERR_NOMEM : MOERUN_ERR_PEER));
+  tear_down(&r);
+  free(logits);
+}
+
 static void sessions_that_do_not_fit_are_refused(void **state) {
   (void)state;
   rig r;
@@ -512,6 +529,14 @@ static void sessions_that_do_not_fit_are_refused(void **state) {
   assert_all_ranks(moerun__replacer_create(&r.replacer, plain, r.model, &how) ==
                    MOERUN_ERR_INVALID);
   assert_all_ranks(r.replacer == NULL);
+  how.window = 0;
+  assert_all_ranks(moerun__replacer_create(&r.replacer, r.session, r.model,
+                                           &how) == MOERUN_ERR_INVALID);
+  how.window = 1;
+  how.spare_slots = -1;
+  assert_all_ranks(moerun__replacer_create(&r.replacer, r.session, r.model,
+                                           &how) == MOERUN_ERR_INVALID);
+  how.spare_slots = 0;
   how.every = -1;
   assert_all_ranks(moerun__replacer_create(&r.replacer, r.session, r.model,
                                            &how) == MOERUN_ERR_INVALID);
@@ -529,6 +554,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(looks_beside_the_steps_decide_the_same),
       cmocka_unit_test(a_run_may_end_at_any_time),
       cmocka_unit_test(an_engine_run_keeps_its_outputs),
+      cmocka_unit_test(a_look_that_fails_on_one_rank_fails_on_all),
       cmocka_unit_test(sessions_that_do_not_fit_are_refused),
   };
   moerun__synth_options narrow = small;

@@ -232,6 +232,7 @@ static void spare_slots_are_for_slow_ranks(void **state) {
   assert_int_equal(moerun__replacer_spare(64, 2), 32);
   assert_int_equal(moerun__replacer_spare(256, 64), 1);
   assert_int_equal(moerun__replacer_spare(8, 8), 1);
+  assert_int_equal(moerun__replacer_spare(90, 9), 3); /* two of 9 are slow */
   assert_int_equal(moerun__replacer_spare(8, 1), 0);
 }
 
