@@ -217,6 +217,11 @@ grep -q '"topology": "4 ranks, speed 1 1 0\.[0-9]* 1"' q ||
   complain "q: $(grep topology q)"
 succeed 0 place --loads l --ranks 4 --method lpt --speeds 1,1,1,0.5
 says '4 ranks, speed 1 1 1 0.5'
+# Within a tenth of the fastest is as fast.
+echo '{"balance": {"ranks": [{"speed": 0.92}, {"speed": 1}, {"speed": 0.88},
+  {"speed": 0.5}]}}' > tenth
+succeed 0 place --loads l --ranks 4 --method lpt --speeds tenth
+says '4 ranks, speed 1 1 0.88 0.5'
 refuse 2 '--speeds: expected 2 speeds from 0.001 to 1000 with commas between' \
   --trace c.npy --ranks 2 --speeds 1,2,3
 refuse 2 'found "0" at rank 1' --trace c.npy --ranks 2 --speeds 1,0

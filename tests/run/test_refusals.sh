@@ -50,8 +50,8 @@ refuse 2 'expected one of --resume and --overwrite, found both' \
 refuse 2 '--resume has no effect here: expected --output' run --prompts good --resume
 refuse 2 '--resume: not with profile' \
   profile --prompts good --trace t.npy --output output --resume
-refuse 2 '--fault: expected a rank from 0 to 0, found 9' \
-  run --prompts good --fault rank=9,compute=2x
+refuse 2 '--fault: expected a rank from 0 to 0, found 1' \
+  run --prompts good --fault rank=1,compute=2x
 refuse 2 '--seed: given twice, with 1 and with 2' \
   run --prompts good --seed 1 --top-p 0.5 --seed 2
 # What can have no effect in a run, and is refused for that.

@@ -46,6 +46,12 @@ static void the_published_example_comes_out(void **state) {
     assert_slots(example[l], &shape, want[l]);
     shape.num_groups = 3;
     assert_slots(example[l], &shape, flat[l]);
+    /* The same of loads so large that fractions of them have no bits left. */
+    int64_t large[12];
+    for (int e = 0; e < 12; e++) {
+      large[e] = example[l][e] * (INT64_C(1) << 44);
+    }
+    assert_slots(large, &shape, flat[l]);
   }
 }
 
