@@ -161,7 +161,10 @@ says 'l: loads alone; nothing is known of the traffic'
 [4, 5, 7, 8, 3, 4, 5, 6, 0, 1, 2, 10, 1, 9, 10, 11],\
 [6, 7, 8, 10, 6, 8, 9, 11, 1, 2, 4, 5, 0, 1, 3, 5]]}" ] ||
   complain "map: $(cat map)"
-grep -qF '"placed": {"load": 1.18972' j || complain "j: $(cat j)"
+grep -qF '"contiguous": {"load": 1.53164934, "worst_load": 1.78546713},' j ||
+  complain "j: $(cat j)"
+grep -qF '"placed": {"load": 1.18972606, "worst_load": 1.21972318}}' j ||
+  complain "j: $(cat j)"
 grep -q certificate q && complain 'q: a certificate without a trace'
 succeed 0 place --loads l --ranks 4 --method lpt
 says '  rank load max/mean              1.5316     1.0415'

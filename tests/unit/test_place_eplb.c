@@ -261,6 +261,27 @@ static void the_last_replica_finds_room(void **state) {
 }
 
 /* Twice as fast, twice the load: of equal experts, by counts alone. */
+/* The second replica of expert 2 finds room on rank 0 alone, where the first is:
+ * experts 0, 1 and 3 could make room on rank 1, all for the same loads. */
+static void ties_go_to_the_lower_index(void **state) {
+  (void)state;
+  static const int64_t load[] = {1, 1, 2, 1, 2};
+  static const int32_t want[] = {4, 0, 2, 1, 3, 2};
+  static const moerun__eplb_shape shape = {.num_experts = 5,
+                                           .num_replicas = 6,
+                                           .num_groups = 1,
+                                           .num_nodes = 1,
+                                           .num_ranks = 2};
+  int32_t expert_of[6];
+  int32_t rank_of[6];
+  assert_int_equal(moerun__eplb_layer(expert_of, rank_of, load, &shape),
+                   MOERUN_OK);
+  assert_memory_equal(expert_of, want, sizeof want);
+  for (int i = 0; i < 6; i++) {
+    assert_int_equal(rank_of[i], i / 3);
+  }
+}
+
 static void fast_ranks_get_more(void **state) {
   (void)state;
   static const double speed[2] = {0.5, 1.5};
@@ -499,6 +520,7 @@ int main(void) {
       cmocka_unit_test(loads_are_as_even_as_a_plain_packing),
       cmocka_unit_test(the_last_replica_finds_room),
       cmocka_unit_test(slots_in_all_are_filled),
+      cmocka_unit_test(ties_go_to_the_lower_index),
       cmocka_unit_test(fast_ranks_get_more),
       cmocka_unit_test(without_spare_slots_it_is_packing),
       cmocka_unit_test(spare_slots_even_out_the_load),
