@@ -328,6 +328,8 @@ static moerun_status read_sizes(moerun__model_config *config,
                                 const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
   const moerun__arch *arch = config->arch;
+  const int64_t none = 0;
+  int64_t extra = 0;
   const struct {
     int32_t *out;
     const char *key;
@@ -345,6 +347,9 @@ static moerun_status read_sizes(moerun__model_config *config,
     MOERUN_TRY(read_size(sizes[i].out, root, sizes[i].key, sizes[i].high,
                          sizes[i].fallback, origin));
   }
+  MOERUN_TRY(moerun__json_int(&extra, root, "num_nextn_predict_layers", 0,
+                              MAX_LAYERS, &none, origin));
+  config->num_prediction_layers = moerun__to_int(extra);
 done:
   return status;
 }

@@ -53,6 +53,8 @@ typedef struct moerun__model_config {
   int32_t shared_is_weighted; /* 1: times sigmoid(its own product with x) */
   int32_t vocab_size;         /* V */
   int32_t max_positions;
+  int32_t num_prediction_layers; /* behind num_layers in a checkpoint; they
+                                    predict more tokens at once, left out   */
   double norm_eps;
   double rope_theta;
   double clip_qkv; /* 0: none; else q, k, v are clamped to +- this */

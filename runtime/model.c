@@ -13,6 +13,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/same_model.h"
+#include "runtime/unused.h"
 #include "runtime/weight_reader.h"
 
 #include <assert.h>
@@ -29,6 +30,7 @@ typedef struct model_walk {
   size_t expert_bytes;
   moerun__role embedding; /* whose name the embedding has in the checkpoint */
   int has_both_heads;     /* although config.json says that they are one */
+  moerun__unused unused;
   moerun__weights_digest digest;
   moerun__reading reading;
 } model_walk;
@@ -377,6 +379,7 @@ static moerun_status walk_begin(model_walk *walk, moerun__shards **shards,
   walk->reader.reading = &walk->reading;
   resolve_head(walk, config);
   MOERUN_TRY(visit_model(&counted, walk, NULL));
+  MOERUN_TRY(moerun__unused_find(&walk->unused, &walk->reader));
 done:
   return status;
 }
@@ -464,6 +467,7 @@ static moerun_status load(moerun_model **out, moerun_comm *comm,
   const moerun__model_identity identity = {&model->config, shards, placement,
                                            walk.moe_only, path};
   MOERUN_TRY(moerun__comm_agree(comm, moerun__same_model(comm, &identity)));
+  moerun__unused_say(&walk.unused, path);
   walk.reader.counting = 0;
   walk.reader.digest = &walk.digest.shared;
   MOERUN_TRY(visit_model(model, &walk, comm));

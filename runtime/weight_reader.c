@@ -23,10 +23,9 @@ done:
 
 /* ---- Finding tensors ----------------------------------------------------------- */
 
-/* The tensor in any spelling, or NULL. */
-static const moerun__tensor *find(const moerun__weight_reader *reader,
-                                  moerun__role role, int32_t layer,
-                                  int32_t expert) {
+const moerun__tensor *moerun__reader_find(const moerun__weight_reader *reader,
+                                          moerun__role role, int32_t layer,
+                                          int32_t expert) {
   char name[MOERUN_TENSOR_NAME];
   const moerun__tensor *tensor = NULL;
   for (int variant = 0;
@@ -92,7 +91,7 @@ static moerun_status require(const moerun__tensor **out,
                              moerun__role role, int32_t layer, int32_t expert) {
   moerun_status status = MOERUN_OK;
   char name[MOERUN_TENSOR_NAME];
-  *out = find(reader, role, layer, expert);
+  *out = moerun__reader_find(reader, role, layer, expert);
   (void)moerun__arch_tensor_name(name, reader->config->arch, role, layer,
                                  expert, 0);
   MOERUN_TRY(refuse_quantised(reader, *out != NULL ? (*out)->name : name));
@@ -150,7 +149,7 @@ moerun_status moerun__reader_expert(moerun__parts *gate_up, moerun__parts *down,
   const int32_t H = reader->config->hidden_width;
   const int32_t F = reader->config->expert_width;
   const moerun__tensor *fused =
-      find(reader, MOERUN_ROLE_FUSED_GATE_UP, layer, 0);
+      moerun__reader_find(reader, MOERUN_ROLE_FUSED_GATE_UP, layer, 0);
   const moerun__tensor *fused_down = NULL;
   memset(gate_up, 0, sizeof *gate_up);
   memset(down, 0, sizeof *down);
