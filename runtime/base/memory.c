@@ -31,10 +31,10 @@ enum { HUGE_PAGE = 2 << 20 };
 static void *allocate_block(size_t bytes, block_use use) {
 #ifdef MADV_HUGEPAGE
   if (use == STREAMED && bytes >= (size_t)4 * HUGE_PAGE) {
-    char *block = aligned_alloc(HUGE_PAGE, bytes);
-    if (block != NULL) {
-      (void)madvise(block, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-    }
+    /* aligned_alloc would ask for a multiple of the alignment. */
+    void *block = NULL;
+    if (posix_memalign(&block, HUGE_PAGE, bytes) != 0) return NULL;
+    (void)madvise(block, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return block;
   }
 #endif

@@ -50,6 +50,25 @@ static void memory_is_aligned_zeroed_counted(void **state) {
   assert_null(p);
 }
 
+/* Of any length; the address sanitizer refuses what the standard does not
+ * allow. */
+static void streamed_blocks_begin_on_a_huge_page(void **state) {
+  (void)state;
+  const size_t huge = 2 << 20;
+  const size_t before = moerun__alloc_live_bytes();
+  const size_t sizes[] = {4 * huge, 4 * huge + 1, 5 * huge - 1};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    char *p = NULL;
+    assert_int_equal(moerun__alloc_streamed(&p, sizes[i], 1), MOERUN_OK);
+    assert_int_equal((uintptr_t)p % huge, MOERUN_ALIGNMENT);
+    assert_int_equal(moerun__alloc_live_bytes(),
+                     before + moerun__alloc_bytes(sizes[i], 1));
+    p[sizes[i] - 1] = 1;
+    moerun__free(p);
+  }
+  assert_int_equal(moerun__alloc_live_bytes(), before);
+}
+
 static void nth_allocation_fails_once(void **state) {
   (void)state;
   char *a = NULL;
@@ -203,6 +222,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(fail_keeps_one_line),
       cmocka_unit_test(memory_is_aligned_zeroed_counted),
+      cmocka_unit_test(streamed_blocks_begin_on_a_huge_page),
       cmocka_unit_test(nth_allocation_fails_once),
       cmocka_unit_test(json_messages_name_file_key_and_values),
       cmocka_unit_test(json_rejects_duplicates_and_garbage),
