@@ -4,10 +4,9 @@
  * first weight is read, and nothing on disk changes until the session stands.
  * Rank 0 alone reads prompts and writes results; the others see requests only
  * as they come from the engine. Each part ends in an agreement, so that a
- * failure of one rank is the verdict of all.
- *
- * Every rank reports a signal at the next step boundary, or agreement before
- * the first step; all stop there together. */
+ * failure of one rank is the verdict of all. Every rank reports a signal at the
+ * next step boundary, or agreement before the first step; all stop there
+ * together. */
 #include "launch/command.h"
 
 #include "launch/bos.h"
@@ -198,6 +197,7 @@ static moerun_status open_output(run *r) {
   const moerun__results_options options = {
       .path = is_file ? moerun__config_text(c, "output") : NULL,
       .stream = r->results_on_stdout ? stdout : NULL,
+      .model = &r->model_config,
       .resume = moerun__config_bool(c, "resume"),
       .overwrite = moerun__config_bool(c, "overwrite")};
   r->invocation->phase = MOERUN_PHASE_OUTPUT;

@@ -14,9 +14,8 @@
 #include "launch/results.h"
 
 #include "launch/lines.h"
-#include "launch/result_digest.h"
 #include "runtime/base/file.h"
-#include "runtime/base/json.h"
+#include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/base/timer.h"
@@ -24,15 +23,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum {
-  COPY_BYTES = 1 << 16,
-  ORIGIN_BYTES = 512,
-};
+enum { COPY_BYTES = 1 << 16 };
 static const double sync_interval_s = 0.5;
 
 typedef struct place {
@@ -41,70 +36,55 @@ typedef struct place {
 } place;
 
 struct moerun__results {
-  const moerun__prompts *prompts;     /* borrowed */
-  const moerun__tokenizer *tokenizer; /* borrowed, or NULL */
-  char *path;                         /* NULL: no file */
-  moerun__target target;              /* what it stands for */
-  FILE *stream;                       /* borrowed, or NULL */
-  int file;                           /* -1: not open */
-  int64_t end;                        /* of the whole lines in the file */
+  const moerun__prompts *prompts; /* borrowed */
+  char *path;                     /* NULL: no file */
+  moerun__target target;          /* what it stands for */
+  FILE *stream;                   /* borrowed, or NULL */
+  int file;                       /* -1: not open */
+  int64_t end;                    /* of the whole lines in the file */
+  int64_t torn;                   /* bytes behind them that are cut off */
   int64_t num_requests;
-  int64_t count; /* finished */
-  moerun__weights_digits weights;
+  int64_t count;        /* finished */
   place *place;         /* [num_requests] */
   moerun__score *score; /* [num_requests] */
   int64_t num_broken;
   moerun__completion broken; /* the first of them in the input */
   double last_sync;
-  moerun__prompt prompt;
-  moerun__text line;
-  moerun__text text;
+  moerun__result_line line; /* printed or read last */
 };
 
 /* ---- What is there ---------------------------------------------------------------- */
 
-static moerun_status read_score(moerun__score *out, const json_t *object,
-                                const char *origin) {
+static moerun_status take_line(moerun__results *results,
+                               const moerun__lines *lines) {
   moerun_status status = MOERUN_OK;
-  MOERUN_TRY(moerun__json_int(&out->tokens, object, "scored_tokens", 1,
-                              INT32_MAX, NULL, origin));
-  MOERUN_TRY(moerun__json_double(&out->log_probability, object,
-                                 "log_probability", -HUGE_VAL, HUGE_VAL, NULL,
-                                 origin));
+  moerun__result_found found;
+  MOERUN_TRY(moerun__result_line_read(&found, &results->line, lines));
+  if (found.is_error) goto done; /* judged anew */
+  MOERUN_REQUIRE(results->place[found.index].offset < 0, MOERUN_ERR_FORMAT,
+                 "%s:%lld: cannot resume: request %lld has a result already",
+                 lines->path, (long long)lines->number, (long long)found.index);
+  results->score[found.index] = (moerun__score){
+      .tokens = found.scored_tokens, .log_probability = found.log_probability};
+  results->place[found.index] =
+      (place){.offset = lines->offset, .length = lines->end - lines->offset};
+  results->count++;
 done:
   return status;
 }
 
-static moerun_status take_line(moerun__results *results,
+/* What is behind the last whole line is cut off before anything is written. */
+static moerun_status take_torn(moerun__results *results,
                                const moerun__lines *lines) {
   moerun_status status = MOERUN_OK;
-  char origin[ORIGIN_BYTES];
-  json_t *object = NULL;
-  int64_t index = 0;
-  (void)snprintf(origin, sizeof origin, "%s:%lld", lines->path,
-                 (long long)lines->number);
-  MOERUN_TRY(moerun__json_parse(&object, lines->line.bytes, lines->line.count,
-                                origin));
-  MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
-                 "%s: expected a JSON object, found %s", origin,
-                 moerun__json_kind(object));
-  MOERUN_TRY(moerun__json_int(&index, object, "index", 0,
-                              results->num_requests - 1, NULL, origin));
-  if (json_object_get(object, "error") != NULL) goto done; /* judged anew */
-  MOERUN_TRY(moerun__result_digest_check(&results->weights, object,
-                                         results->prompts, index,
-                                         "this result was", origin));
-  MOERUN_REQUIRE(results->place[index].offset < 0, MOERUN_ERR_FORMAT,
-                 "%s: cannot resume: request %lld has a result already", origin,
-                 (long long)index);
-  if (moerun__prompts_are_scored(results->prompts)) {
-    MOERUN_TRY(read_score(&results->score[index], object, origin));
-  }
-  results->place[index] =
-      (place){.offset = lines->offset, .length = lines->end - lines->offset};
-  results->count++;
+  int64_t index = -1;
+  MOERUN_TRY(moerun__result_line_check_torn(&index, &results->line, lines));
+  MOERUN_REQUIRE(index < 0 || results->place[index].offset < 0,
+                 MOERUN_ERR_FORMAT,
+                 "%s:%lld: cannot resume: request %lld has a result already",
+                 lines->path, (long long)lines->number, (long long)index);
+  results->torn = lines->end - lines->offset;
 done:
-  json_decref(object);
   return status;
 }
 
@@ -119,6 +99,7 @@ static moerun_status read_existing(moerun__results *results) {
     results->end = lines.end;
     MOERUN_TRY(moerun__lines_next(&lines, &has));
   }
+  if (has) MOERUN_TRY(take_torn(results, &lines));
 done:
   moerun__lines_clear(&lines);
   return status;
@@ -166,7 +147,9 @@ moerun_status moerun__results_open(moerun__results **out,
   MOERUN_TRY(moerun__alloc(&results, 1, sizeof *results));
   results->file = -1;
   results->prompts = prompts;
-  results->tokenizer = tokenizer;
+  results->line.prompts = prompts;
+  results->line.tokenizer = tokenizer;
+  results->line.model = options->model;
   results->stream = options->stream;
   results->num_requests = moerun__prompts_count(prompts);
   const size_t count = (size_t)results->num_requests;
@@ -186,9 +169,7 @@ done:
 void moerun__results_destroy(moerun__results *results) {
   if (results == NULL) return;
   if (results->file >= 0) (void)close(results->file);
-  moerun__prompt_clear(&results->prompt);
-  moerun__text_clear(&results->line);
-  moerun__text_clear(&results->text);
+  moerun__result_line_clear(&results->line);
   moerun__target_clear(&results->target);
   moerun__free(results->path);
   moerun__free(results->place);
@@ -203,7 +184,7 @@ moerun_status moerun__results_begin(moerun__results *results,
   moerun_status status = MOERUN_OK;
   if (weights != NULL) {
     MOERUN_TRY(moerun__result_weights_check(
-        &results->weights, *weights, "these results were", results->path));
+        &results->line.weights, *weights, "these results were", results->path));
   }
   if (results->path == NULL) goto done;
   if (results->target.is_direct) {
@@ -222,6 +203,12 @@ moerun_status moerun__results_begin(moerun__results *results,
                      lseek(results->file, 0, SEEK_END) == results->end,
                  MOERUN_ERR_IO, "%s: cannot be written: %s", results->path,
                  moerun__file_reason());
+  if (results->torn > 0) {
+    LOG_ROOT(MOERUN_LOG_INFO,
+             "%s: its last line was torn after %lld bytes: its request runs "
+             "again",
+             results->path, (long long)results->torn);
+  }
   results->last_sync = moerun__now();
 done:
   return status;
@@ -237,73 +224,9 @@ done:
   return status;
 }
 
-/* The part of a generating request that its score has not. */
-static moerun_status print_generated(moerun__results *results,
-                                     const moerun__completion *c) {
-  moerun_status status = MOERUN_OK;
-  moerun__text *line = &results->line;
-  const int prompt_tokens = results->prompt.request.num_prompt;
-  MOERUN_TRY(moerun__text_print(line, "\"prompt_tokens\":%d,\"tokens\":[",
-                                prompt_tokens));
-  for (int32_t i = 0; i < c->num_tokens; i++) {
-    MOERUN_TRY(moerun__text_print(line, i == 0 ? "%d" : ",%d", c->token[i]));
-  }
-  MOERUN_TRY(moerun__text_append(line, "],", 2));
-  if (results->tokenizer != NULL) {
-    results->text.count = 0;
-    MOERUN_TRY(moerun__tokenizer_decode(results->tokenizer, &results->text,
-                                        c->token, (size_t)c->num_tokens));
-    MOERUN_TRY(moerun__text_print(line, "\"text\":"));
-    MOERUN_TRY(
-        moerun__text_json(line, results->text.bytes, results->text.count));
-    MOERUN_TRY(moerun__text_append(line, ",", 1));
-  }
-  MOERUN_TRY(
-      moerun__text_print(line, "\"finish\":\"%s\",",
-                         c->finish == MOERUN_FINISH_EOS ? "eos" : "length"));
-done:
-  return status;
-}
-
-static moerun_status print_scored(moerun__results *results,
-                                  const moerun__completion *c) {
-  moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(isfinite(c->log_probability), MOERUN_ERR_FORMAT,
-                 "window %lld: its log-probability is not a finite number: "
-                 "the model's weights are broken or overflow",
-                 (long long)c->index);
-  MOERUN_TRY(moerun__text_print(
-      &results->line, "\"scored_tokens\":%d,\"log_probability\":%.17g,",
-      results->prompt.request.num_prompt - 1, c->log_probability));
-  results->score[c->index] =
-      (moerun__score){.tokens = results->prompt.request.num_prompt - 1,
-                      .log_probability = c->log_probability};
-done:
-  return status;
-}
-
-static moerun_status print_line(moerun__results *results,
-                                const moerun__completion *c) {
-  moerun_status status = MOERUN_OK;
-  moerun__text *line = &results->line;
-  const moerun__prompt *prompt = &results->prompt;
-  line->count = 0;
-  MOERUN_TRY(
-      moerun__prompts_read(results->prompts, &results->prompt, c->index));
-  MOERUN_TRY(moerun__text_print(line, "{\"index\":%lld,\"id\":%s,",
-                                (long long)c->index, prompt->id.bytes));
-  MOERUN_TRY(prompt->request.score_only ? print_scored(results, c)
-                                        : print_generated(results, c));
-  MOERUN_TRY(moerun__text_print(line, "\"digest\":\"%016llx%s\"}\n",
-                                (unsigned long long)prompt->digest,
-                                results->weights.text));
-done:
-  return status;
-}
-
 static moerun_status write_line(moerun__results *results) {
   moerun_status status = MOERUN_OK;
-  const moerun__text *line = &results->line;
+  const moerun__text *line = &results->line.text;
   if (results->path != NULL) {
     MOERUN_TRY(moerun__file_put(results->file, line->bytes, line->count,
                                 results->path));
@@ -329,7 +252,7 @@ static void note_broken(moerun__results *results,
 /* Writes the line as that of request `index`. */
 static moerun_status add_line(moerun__results *results, int64_t index) {
   moerun_status status = MOERUN_OK;
-  const int64_t length = (int64_t)results->line.count;
+  const int64_t length = (int64_t)results->line.text.count;
   MOERUN_TRY(write_line(results));
   results->place[index] = (place){.offset = results->end, .length = length};
   results->end += length;
@@ -350,8 +273,13 @@ moerun_status moerun__results_append(moerun__results *results,
     note_broken(results, completion);
     goto done;
   }
-  MOERUN_TRY(print_line(results, completion));
+  MOERUN_TRY(moerun__result_line_print(&results->line, completion));
   MOERUN_TRY(add_line(results, index));
+  if (moerun__prompts_are_scored(results->prompts)) {
+    results->score[index] =
+        (moerun__score){.tokens = results->line.prompt.request.num_prompt - 1,
+                        .log_probability = completion->log_probability};
+  }
 done:
   return status;
 }
@@ -360,12 +288,8 @@ moerun_status moerun__results_append_error(moerun__results *results,
                                            int64_t index, const char *id,
                                            const char *reason) {
   moerun_status status = MOERUN_OK;
-  moerun__text *line = &results->line;
-  line->count = 0;
-  MOERUN_TRY(moerun__text_print(
-      line, "{\"index\":%lld,\"id\":%s,\"error\":", (long long)index, id));
-  MOERUN_TRY(moerun__text_json(line, reason, strlen(reason)));
-  MOERUN_TRY(moerun__text_append(line, "}\n", 2));
+  MOERUN_TRY(
+      moerun__result_line_print_error(&results->line, index, id, reason));
   MOERUN_TRY(add_line(results, index));
 done:
   return status;
@@ -436,14 +360,14 @@ moerun_status moerun__results_check(moerun__results *results) {
                    c->broken - MOERUN_BROKEN_LAYER);
   }
   MOERUN_TRY(
-      moerun__prompts_read(results->prompts, &results->prompt, c->index));
+      moerun__prompts_read(results->prompts, &results->line.prompt, c->index));
   MOERUN_REQUIRE(0, MOERUN_ERR_FORMAT,
                  "request %lld (id %.100s): at position %d (its prompt has %d) "
                  "the output of %s is not "
                  "a finite number, or beyond 3.6e16: the model's weights are "
                  "broken or overflow; %lld of %lld requests have "
                  "no result for that",
-                 (long long)c->index, results->prompt.id.bytes,
+                 (long long)c->index, results->line.prompt.id.bytes,
                  c->broken_position, c->num_prompt, where,
                  (long long)results->num_broken,
                  (long long)results->num_requests);

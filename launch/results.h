@@ -4,7 +4,7 @@
 #ifndef MOERUN_LAUNCH_RESULTS_H
 #define MOERUN_LAUNCH_RESULTS_H
 
-#include "launch/prompts.h"
+#include "launch/result_line.h"
 #include "runtime/base/output.h"
 
 #include <stdio.h>
@@ -15,12 +15,14 @@ typedef struct moerun__results_options {
   const char *path; /* NULL: no file                                     */
   FILE *stream;     /* without a file: takes the lines as they come; NULL:
                        numbers only (score)                              */
-  int resume;       /* keep the results that the file holds already */
-  int overwrite;    /* replace an existing file */
+  const moerun__model_config *model; /* borrowed; for resume alone */
+  int resume;    /* keep the results that the file holds already */
+  int overwrite; /* replace an existing file */
 } moerun__results_options;
 
 /* Looks at what is there and changes nothing: an existing file without resume
- * or overwrite, and results of other requests, are errors. A device or a pipe
+ * or overwrite, results of other requests, lines that this run would not have
+ * written, and a torn one that is not the start of such a line are errors. A device or a pipe
  * takes the lines as they come. prompts and tokenizer (NULL: no "text" in the
  * results) are borrowed. */
 moerun_status moerun__results_open(moerun__results **out,

@@ -107,31 +107,6 @@ done:
   return status;
 }
 
-static moerun_status read_tokens(moerun__token_list *out,
-                                 const moerun__unfinished *u,
-                                 const json_t *object, int32_t most,
-                                 const char *origin) {
-  moerun_status status = MOERUN_OK;
-  json_t *tokens = NULL;
-  out->count = 0;
-  MOERUN_TRY(moerun__json_array(&tokens, object, "tokens", origin));
-  const size_t count = json_array_size(tokens);
-  MOERUN_REQUIRE(count >= 1 && (int64_t)count <= most, MOERUN_ERR_FORMAT,
-                 "%s: tokens: expected 1 to %d, found %zu", origin, most,
-                 count);
-  for (size_t i = 0; i < count; i++) {
-    const json_t *token = json_array_get(tokens, i);
-    const json_int_t id =
-        json_is_integer(token) ? json_integer_value(token) : (json_int_t)-1;
-    MOERUN_REQUIRE(id >= 0 && id < u->options.vocab_size, MOERUN_ERR_FORMAT,
-                   "%s: token %zu: expected an id of 0 to %d", origin, i,
-                   u->options.vocab_size - 1);
-    MOERUN_TRY(moerun__token_list_append(out, (int32_t)id));
-  }
-done:
-  return status;
-}
-
 static moerun_status take_line(moerun__unfinished *u,
                                const moerun__lines *lines) {
   moerun_status status = MOERUN_OK;
@@ -154,8 +129,9 @@ static moerun_status take_line(moerun__unfinished *u,
                                          "what this line keeps was", origin));
   if (moerun__results_has(u->results, index)) goto done;
   MOERUN_TRY(moerun__prompts_read(u->prompts, &u->prompt, index));
-  MOERUN_TRY(read_tokens(&tokens, u, object,
-                         u->prompt.request.max_new_tokens - 1, origin));
+  MOERUN_TRY(moerun__result_tokens_read(&tokens, object,
+                                        u->prompt.request.max_new_tokens - 1,
+                                        u->options.vocab_size, origin));
   MOERUN_TRY(set_part(u, index, tokens.id, (int32_t)tokens.count));
 done:
   moerun__token_list_clear(&tokens);

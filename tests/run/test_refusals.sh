@@ -76,6 +76,11 @@ refuse 65 'top_k: expected MoE layers 0 to 5, found 6' \
   run --prompts good --top-k 4-6:1
 refuse 65 'output:1: line 1, column 9: not valid JSON' \
   run --prompts good --output output --resume
+printf '{"important":"my only copy"}' > notes
+cp notes notes.before
+refuse 65 'notes:1: cannot resume: expected a line end, or the start of a result' \
+  run --prompts good --output notes --resume
+same notes notes.before
 refuse 74 'nowhere/output: cannot be created' \
   run --prompts good --output nowhere/output
 refuse 74 'nowhere/metrics: cannot be created' \

@@ -22,7 +22,10 @@ static char path[SCRATCH_PATH];
 
 static const uint64_t weights = 0x0123456789abcdef;
 static const moerun__results_options fresh = {.path = path};
-static const moerun__results_options resume = {.path = path, .resume = 1};
+static const moerun__model_config model = {
+    .vocab_size = 272, .num_eos = 1, .eos_token = {257}};
+static const moerun__results_options resume = {
+    .path = path, .model = &model, .resume = 1};
 static const moerun__results_options overwrite = {.path = path, .overwrite = 1};
 
 static const char wanted[] =
@@ -41,10 +44,12 @@ static int set_up(void **state) {
   if (moerun__tokenizer_load(&tokenizer, demo_model) != MOERUN_OK) return -1;
   options.tokenizer = tokenizer;
   scratch_create(path);
-  scratch_write(path, "{\"id\":\"a\",\"prompt\":\"x\"}\n{\"prompt\":\"1\"}\n"
-                      "{\"id\":\"c\\n\",\"tokens\":[1,2]}\n"
-                      "{\"prompt\":\"3\"}\n{\"prompt\":\"4\"}\n"
-                      "{\"prompt\":\"5\"}\n");
+  scratch_write(path,
+                "{\"id\":\"a\",\"prompt\":\"x\",\"max_new_tokens\":2}\n"
+                "{\"prompt\":\"1\"}\n"
+                "{\"id\":\"c\\n\",\"tokens\":[1,2],\"max_new_tokens\":4}\n"
+                "{\"prompt\":\"3\"}\n{\"prompt\":\"4\",\"max_new_tokens\":2}\n"
+                "{\"prompt\":\"5\",\"max_new_tokens\":4}\n");
   if (moerun__prompts_open(&prompts, path, &options) != MOERUN_OK) return -1;
   scratch_write(path, "abcdefghij");
   if (moerun__prompts_open_score(&windows, path, 4, &options) != MOERUN_OK) {
@@ -315,15 +320,22 @@ static void expect_no_resume(const char *content, const char *words) {
   moerun__free(text);
 }
 
+/* A line of request 0 or 1. */
+static void print_line(char out[256], int index) {
+  static const char *const begin[] = {
+      wanted, "{\"index\":1,\"id\":1,\"prompt_tokens\":2,\"tokens\":[195,169,"
+              "257],\"text\":\"\xC3\xA9\",\"finish\":\"eos\",\"digest\":\""};
+  (void)snprintf(out, 256, "%s%016llx%016llx\"}\n", begin[index],
+                 (unsigned long long)moerun__prompts_digest(prompts, index),
+                 (unsigned long long)weights);
+}
+
 static void other_results_are_refused(void **state) {
   (void)state;
   char line[2][256];
   char two[800];
   for (int i = 0; i < 2; i++) {
-    (void)snprintf(line[i], sizeof line[i],
-                   "{\"index\":%d,\"digest\":\"%016llx%016llx\"}\n", i,
-                   (unsigned long long)moerun__prompts_digest(prompts, i),
-                   (unsigned long long)weights);
+    print_line(line[i], i);
   }
   (void)snprintf(two, sizeof two, "%s%s%s", line[1], line[0], line[1]);
   expect_no_resume(two, ":3: cannot resume: request 1 has a result already");
@@ -356,14 +368,12 @@ static void other_results_are_refused(void **state) {
 static void other_weights_are_refused(void **state) {
   (void)state;
   moerun__results *results = NULL;
-  char content[256];
+  char content[300];
   char *text = NULL;
   size_t bytes = 0;
   const uint64_t others = weights ^ 1U;
-  (void)snprintf(content, sizeof content,
-                 "{\"index\":0,\"digest\":\"%016llx%016llx\"}\n{\"torn",
-                 (unsigned long long)moerun__prompts_digest(prompts, 0),
-                 (unsigned long long)weights);
+  print_line(content, 0);
+  (void)strcat(content, "{\"index\":1,\"id");
   scratch_write(path, content);
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &resume),
                    MOERUN_OK);
