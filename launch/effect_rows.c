@@ -244,10 +244,11 @@ static int has_caps(const facts *f) {
 
 static const moerun__effect_row rows[] = {
     ALWAYS("run profile info synth place", "config log_level allow_singletons"),
+    ALWAYS("run profile synth place", "progress progress_terminal"),
 
     /* run and profile */
-    ALWAYS("run profile", "model prompt prompts tokens score add_bos output "
-                          "metrics progress progress_terminal"),
+    ALWAYS("run profile",
+           "model prompt prompts tokens score add_bos output metrics"),
     ALWAYS("profile", "trace overwrite"),
     REFUSE("run profile", "lines", reads_lines,
            "it is about the lines of --prompts, which is not given"),

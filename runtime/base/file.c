@@ -102,8 +102,9 @@ done:
 moerun_status moerun__file_wait(int file, int writes, const char *path) {
   moerun_status status = MOERUN_OK;
   struct pollfd wanted = {.fd = file, .events = writes ? POLLOUT : POLLIN};
-  /* What fails here fails again where the bytes are moved. */
-  for (;;) {
+  /* What fails here fails again where the bytes are moved; poll would wait for
+   * ever for a number that is no file's. */
+  while (file >= 0) {
     const int found = poll(&wanted, 1, MOERUN_LOOK_MS);
     if (found > 0 || (found < 0 && errno != EINTR)) break;
     MOERUN_TRY(moerun__stop_check(path, "it was waited for"));

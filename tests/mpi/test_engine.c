@@ -1,7 +1,5 @@
 /* The engine's dealing and endings: every request once, work spread over the
- * ranks, stop at a step boundary with what is under way, going on from that, a failing source or sink, requests that can
- * never fit, cache pages given back. (That the results are the same bits is
- * test_same_bits.c.) */
+ * ranks, stops, requests under way, failing sources, requests that never fit. */
 #include "runtime/base/memory.h"
 #include "runtime/dealer.h"
 #include "support/engine_run.h"
