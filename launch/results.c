@@ -18,6 +18,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/temporary.h"
 #include "runtime/base/timer.h"
 #include "runtime/broken.h"
 
@@ -41,6 +42,8 @@ struct moerun__results {
   moerun__target target;          /* what it stands for */
   FILE *stream;                   /* borrowed, or NULL */
   int file;                       /* -1: not open */
+  moerun__temporary empty;        /* the file, if it was made here and
+                                     nothing stands in it yet          */
   int64_t end;                    /* of the whole lines in the file */
   int64_t torn;                   /* bytes behind them that are cut off */
   int64_t num_requests;
@@ -169,6 +172,7 @@ done:
 void moerun__results_destroy(moerun__results *results) {
   if (results == NULL) return;
   if (results->file >= 0) (void)close(results->file);
+  moerun__temporary_remove(&results->empty);
   moerun__result_line_clear(&results->line);
   moerun__target_clear(&results->target);
   moerun__free(results->path);
@@ -197,6 +201,7 @@ moerun_status moerun__results_begin(moerun__results *results,
     MOERUN_REQUIRE(results->file >= 0, MOERUN_ERR_IO,
                    "%s: cannot be created: %s", results->path,
                    moerun__file_reason());
+    MOERUN_TRY(moerun__temporary_adopt(&results->empty, results->target.path));
     MOERUN_TRY(lock(results));
   }
   MOERUN_REQUIRE(ftruncate(results->file, (off_t)results->end) == 0 &&
@@ -254,6 +259,7 @@ static moerun_status add_line(moerun__results *results, int64_t index) {
   moerun_status status = MOERUN_OK;
   const int64_t length = (int64_t)results->line.text.count;
   MOERUN_TRY(write_line(results));
+  moerun__temporary_forget(&results->empty);
   results->place[index] = (place){.offset = results->end, .length = length};
   results->end += length;
   results->count++;
@@ -342,6 +348,7 @@ moerun_status moerun__results_end(moerun__results *results,
   moerun_status status = MOERUN_OK;
   if (results->path == NULL || results->target.is_direct) goto done;
   MOERUN_TRY(sync_file(results));
+  moerun__temporary_forget(&results->empty);
   const int complete = results->count == results->num_requests;
   if (complete && !is_ordered(results)) MOERUN_TRY(rewrite(results, outputs));
 done:

@@ -20,7 +20,8 @@ moerun_status moerun__temporary_file(moerun__temporary *out, int *file,
 /* Creates a folder beside `path`. */
 moerun_status moerun__temporary_folder(moerun__temporary *out,
                                        const char *path);
-/* Counts `path` among the temporaries, which the caller is about to create. */
+/* Counts `path` among the temporaries, which the caller has created or is about
+ * to. */
 moerun_status moerun__temporary_adopt(moerun__temporary *out, const char *path);
 
 /* Removes it from the disk if it is still there; a folder has to be empty. */

@@ -161,6 +161,24 @@ static void lines_hold_what_they_should(void **state) {
   moerun__free(text);
 }
 
+/* A run that fails before its first result leaves no empty file that the same
+ * command would then refuse; results, and the file of a run that ends, stay. */
+static void a_file_without_results_is_no_output(void **state) {
+  (void)state;
+  for (int round = 0; round < 3; round++) {
+    moerun__results *results = NULL;
+    (void)unlink(path);
+    assert_int_equal(moerun__results_open(&results, prompts, NULL, &fresh),
+                     MOERUN_OK);
+    assert_int_equal(moerun__results_begin(results, &weights), MOERUN_OK);
+    assert_int_equal(access(path, F_OK), 0);
+    if (round == 1) assert_int_equal(append(results, 0), MOERUN_OK);
+    if (round == 2) assert_int_equal(end(results), MOERUN_OK);
+    moerun__results_destroy(results);
+    assert_int_equal(access(path, F_OK), round == 0 ? -1 : 0);
+  }
+}
+
 /* Where a killed process may have left the file: around every end of a line,
  * and at some bytes of each (a sync per round takes its time). */
 static int is_cut_tried(const char *text, size_t cut, size_t size) {
@@ -544,6 +562,7 @@ static void nth_allocation_fails_cleanly(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(lines_hold_what_they_should),
+      cmocka_unit_test(a_file_without_results_is_no_output),
       cmocka_unit_test(any_interruption_gives_the_same_bytes),
       cmocka_unit_test(errors_hold_a_place),
       cmocka_unit_test(pipes_take_lines_as_they_come),
