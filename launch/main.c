@@ -20,6 +20,7 @@
 
 #include <moerun/moerun_mpi.h>
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -265,6 +266,18 @@ done:
   return status;
 }
 
+/* Every rank notices alone that another is lost. The lowest speaks at once and
+ * ends the job, which the others, who give it time, see as a signal. */
+static int is_ended_by_another(int rank) {
+  enum { TURN_MS = 500, MOST_TURNS = 4 };
+  const int was_stopped = moerun__signals_ask_to_stop();
+  for (int i = 0; i < rank && i < MOST_TURNS; i++) {
+    (void)poll(NULL, 0, TURN_MS);
+    if (!was_stopped && moerun__signals_ask_to_stop()) return 1;
+  }
+  return 0;
+}
+
 /* [collective] The exit code of all ranks; the rank at fault prints. A failure
  * outweighs a stop, then the larger code counts, then the lower rank. */
 static int finish(moerun_status status, const moerun__invocation *invocation,
@@ -287,7 +300,7 @@ static int finish(moerun_status status, const moerun__invocation *invocation,
                   MPI_COMM_WORLD);
   }
   if (is_lost) {
-    print_error(rank);
+    if (!is_ended_by_another(rank)) print_error(rank);
     MPI_Abort(MPI_COMM_WORLD, EXIT_PEER_LOST);
   }
   const int agreed = (int)(-verdict / step);

@@ -4,8 +4,9 @@
 #
 # Of what Open MPI writes to stderr, three messages only repeat that a rank ended
 # with an exit code other than 0. They are left out where a rank has said why in
-# a line of its own; everything else passes. The exit code is mpirun's, and
-# signals are handed on to it.
+# a line of its own, before or after them, and where the code says it (75: stopped
+# by a signal); everything else passes. The exit code is mpirun's, and signals
+# are handed on to it.
 set -u
 
 case $(mpirun --version 2> /dev/null) in
@@ -44,11 +45,16 @@ put() {
   printf '%s\n' "$1"
 }
 
+# Keeps what is shown at the end if nobody has said what is wrong.
+keep() {
+  printf '%s\n' "$1" >> "$folder/kept"
+}
+
 # Copies lines. One that begins with a carriage return and ends with the erasing
 # of what is right of it redraws the progress line in place, and loses its line
 # feed. Blocks between two frames are judged whole.
 filter() {
-  held='' num_held=0 said='' drawn=''
+  held='' num_held=0 drawn=''
   while IFS= read -r line || [ -n "$line" ]; do
     if [ -z "$held" ] && [ "$line" = $frame ]; then
       held=$line num_held=1
@@ -56,7 +62,7 @@ filter() {
     elif [ -n "$held" ]; then
       held=$held$newline$line num_held=$((num_held + 1))
       if [ "$line" = $frame ] || [ $num_held -gt 40 ]; then
-        [ -n "$said" ] && repeats || put "$held"
+        if repeats; then keep "$held"; else put "$held"; fi
         held=
       fi
       continue
@@ -69,10 +75,10 @@ filter() {
       ;;
     *' sent help message help-mpi-api.txt / mpi-abort' | \
       *'Set MCA parameter "orte_base_help_aggregate" to 0 to see all help '*)
-      [ -n "$said" ] || put "$line"
+      keep "$line"
       ;;
     *)
-      case ${line##*"$erase"} in moerun:*) said=1 ;; esac
+      case ${line##*"$erase"} in moerun:*) : > "$folder/spoken" ;; esac
       put "$line"
       ;;
     esac
@@ -113,5 +119,8 @@ while :; do
   kill -0 $running 2> /dev/null || break
 done
 wait $filtering
+if [ -e "$folder/kept" ] && [ ! -e "$folder/spoken" ] && [ "$code" != 75 ]; then
+  cat "$folder/kept" >&2
+fi
 rm -rf "$folder"
 exit "$code"

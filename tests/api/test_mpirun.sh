@@ -51,6 +51,14 @@ expect 0 $? 7
 grep -qx words "$scratch/err" || complain "expected a frame of a program"
 [ "$(tail -n 1 "$scratch/err")" = end ] || complain "expected an open frame"
 
+# Its words are left out also where they come before the line of a rank, and
+# where the code alone says that the run was stopped.
+on 1 sh -c "printf '%s\\nMPI_ABORT was invoked on rank 0\\n%s\\nmoerun: x\\n' \
+  $frame $frame >&2; exit 77"
+expect 77 $? 1
+on 2 sh -c 'exit 75'
+expect 75 $? 0
+
 echo through > "$scratch/in"
 on 1 cat < "$scratch/in"
 expect 0 $? 0

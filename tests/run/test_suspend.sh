@@ -41,6 +41,8 @@ if [ -n "$last" ]; then
   wait "$job"
   found=$?
   [ $found = 77 ] || complain "rank 2 stopped: expected 77, found $found"
+  [ "$(grep -c '^moerun: ' err)" = 1 ] ||
+    complain "rank 2 stopped: expected one line, found: $(cat err)"
   grep -q 'no answer within 3 s from rank [0-9]' err || {
     complain "rank 2 stopped: expected a line that names a rank in:"
     cat err
