@@ -8,6 +8,7 @@
 #include "runtime/base/memory.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <signal.h>
@@ -138,6 +139,10 @@ moerun_status moerun__synth_folder_end(moerun__synth_folder *folder) {
                    moerun__file_reason());
   }
   const int failed = rename(folder->folder.path, path) != 0;
+  /* Made by another process since this one has looked. */
+  MOERUN_REQUIRE(
+      !failed || (errno != ENOTEMPTY && errno != EEXIST), MOERUN_ERR_INVALID,
+      "%s: exists already: another process has just created it", folder->name);
   MOERUN_REQUIRE(!failed, MOERUN_ERR_IO, "%s: cannot be created: %s",
                  folder->name, moerun__file_reason());
   forget(folder);

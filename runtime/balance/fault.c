@@ -3,46 +3,64 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A key of a fault: a whole number from 0 on with a unit behind it. */
+/* A key of a fault: a whole number with a unit behind it. */
 typedef struct key {
   const char *name;
   const char *unit;
+  int64_t least;
   int64_t most;
 } key;
 
 enum { RANK, COMPUTE, SLEEP, STALL, FROM, TO, FLAP, NUM_KEYS };
 
 static const key keys[NUM_KEYS] = {
-    {"rank=", "", 1 << 20},       {"compute=", "x", 1000},
-    {"sleep=", "us", 60000000},   {"stall=", "ms", 600000},
-    {"from=", "", INT64_MAX / 4}, {"to=", "", INT64_MAX / 4},
-    {"flap=", "", INT64_MAX / 4},
+    {"rank=", "", 0, 1 << 20},       {"compute=", "x", 1, 1000},
+    {"sleep=", "us", 0, 60000000},   {"stall=", "ms", 0, 600000},
+    {"from=", "", 0, INT64_MAX / 4}, {"to=", "", 0, INT64_MAX / 4},
+    {"flap=", "", 0, INT64_MAX / 4},
 };
 
-static moerun_status refuse(const char *text, const char *at) {
-  return moerun__fail(
-      MOERUN_ERR_INVALID, __FILE__, __LINE__,
-      "MOERUN_FAULT \"%.200s\": expected rank=N and any of compute=Nx, "
-      "sleep=Nus, stall=Nms, from=STEP, to=STEP, flap=STEPS, clock=counted, "
-      "with commas between, found \"%.40s\"",
-      text, at);
+/* Up to the next comma, semicolon or end. */
+static int length_of(const char *at) {
+  const size_t length = strcspn(at, ",;");
+  return length < 40 ? (int)length : 40;
 }
 
-/* The number of the key that stands at *at, and its value; NUM_KEYS: none. */
-static int take_key(const char **at, int64_t *value) {
-  for (int k = 0; k < NUM_KEYS; k++) {
-    const size_t length = strlen(keys[k].name);
-    if (strncmp(*at, keys[k].name, length) != 0) continue;
-    const char *digits = *at + length;
-    const size_t count = strspn(digits, "0123456789");
-    if (count == 0) return NUM_KEYS;
-    *value = strtoll(digits, NULL, 10); /* the largest, if it is larger */
-    const char *end = digits + count;
-    if (strncmp(end, keys[k].unit, strlen(keys[k].unit)) != 0) return NUM_KEYS;
-    *at = end + strlen(keys[k].unit);
-    return *value <= keys[k].most ? k : NUM_KEYS;
+static moerun_status refuse(const char *at) {
+  return moerun__fail(MOERUN_ERR_INVALID, __FILE__, __LINE__,
+                      "--fault: expected rank=N and any of compute=Nx, "
+                      "sleep=Nus, stall=Nms, from=STEP, to=STEP, flap=STEPS, "
+                      "clock=counted, with commas between, found \"%.*s\"",
+                      length_of(at), at);
+}
+
+/* The number of the key that stands at *at, and its value. */
+static moerun_status take_key(int *out, int64_t *value, const char **at) {
+  moerun_status status = MOERUN_OK;
+  int k = 0;
+  while (k < NUM_KEYS &&
+         strncmp(*at, keys[k].name, strlen(keys[k].name)) != 0) {
+    k++;
   }
-  return NUM_KEYS;
+  if (k == NUM_KEYS) return refuse(*at);
+  const key *found = &keys[k];
+  const char *digits = *at + strlen(found->name);
+  const size_t count = strspn(digits, "0123456789");
+  const char *unit = digits + count;
+  const size_t unit_length = strlen(found->unit);
+  if (count == 0 || strncmp(unit, found->unit, unit_length) != 0) {
+    return refuse(*at);
+  }
+  *value = strtoll(digits, NULL, 10); /* the largest, if it is larger */
+  MOERUN_REQUIRE(*value >= found->least && *value <= found->most,
+                 MOERUN_ERR_INVALID,
+                 "--fault: expected %s%lld%s to %lld%s, found \"%.*s\"",
+                 found->name, (long long)found->least, found->unit,
+                 (long long)found->most, found->unit, length_of(*at), *at);
+  *at = unit + unit_length;
+  *out = k;
+done:
+  return status;
 }
 
 static void set_key(moerun__fault *fault, int which, int64_t value) {
@@ -57,31 +75,45 @@ static void set_key(moerun__fault *fault, int which, int64_t value) {
   }
 }
 
+static moerun_status check_one(const moerun__fault *fault, const char *text) {
+  moerun_status status = MOERUN_OK;
+  const int length = (int)strcspn(text, ";");
+  MOERUN_REQUIRE(fault->rank >= 0, MOERUN_ERR_INVALID,
+                 "--fault: expected rank=N in \"%.*s\", found none",
+                 length < 200 ? length : 200, text);
+  MOERUN_REQUIRE(fault->from < fault->to, MOERUN_ERR_INVALID,
+                 "--fault: expected from=STEP to be less than to=STEP, found "
+                 "%lld and %lld",
+                 (long long)fault->from, (long long)fault->to);
+done:
+  return status;
+}
+
 /* One fault, up to ';' or the end. */
-static moerun_status parse_one(moerun__faults *out, const char *text,
-                               const char **at) {
+static moerun_status parse_one(moerun__faults *out, const char **at) {
+  moerun_status status = MOERUN_OK;
   static const char clock[] = "clock=counted";
   moerun__fault fault = {.rank = -1, .compute = 1, .to = INT64_MAX};
+  const char *start = *at;
   for (;;) {
     int64_t value = 0;
-    const char *start = *at;
-    if (strncmp(*at, clock, sizeof clock - 1) == 0) {
+    int which = 0;
+    const char *here = *at;
+    if (strncmp(here, clock, sizeof clock - 1) == 0) {
       *at += sizeof clock - 1;
       out->counted = 1;
     } else {
-      const int which = take_key(at, &value);
-      if (which == NUM_KEYS) return refuse(text, start);
+      MOERUN_TRY(take_key(&which, &value, at));
       set_key(&fault, which, value);
     }
+    if (**at != ',' && **at != ';' && **at != '\0') return refuse(here);
     if (**at != ',') break;
     (*at)++;
   }
-  if (fault.rank < 0 || fault.compute < 1 || fault.from >= fault.to ||
-      (**at != '\0' && **at != ';')) {
-    return refuse(text, *at);
-  }
+  MOERUN_TRY(check_one(&fault, start));
   out->fault[out->count++] = fault;
-  return MOERUN_OK;
+done:
+  return status;
 }
 
 moerun_status moerun__faults_parse(moerun__faults *out, const char *text) {
@@ -90,9 +122,9 @@ moerun_status moerun__faults_parse(moerun__faults *out, const char *text) {
   memset(out, 0, sizeof *out);
   for (;;) {
     MOERUN_REQUIRE(out->count < MOERUN_MOST_FAULTS, MOERUN_ERR_INVALID,
-                   "MOERUN_FAULT: expected at most %d faults, found more",
+                   "--fault: expected at most %d faults, found more",
                    MOERUN_MOST_FAULTS);
-    MOERUN_TRY(parse_one(out, text, &at));
+    MOERUN_TRY(parse_one(out, &at));
     if (*at == '\0') break;
     at++;
   }

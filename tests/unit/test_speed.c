@@ -366,27 +366,43 @@ static void faults_add_up(void **state) {
 
 static void bad_faults_are_refused(void **state) {
   (void)state;
-  static const char *const texts[] = {
-      "",
-      "compute=4x",
-      "rank=",
-      "rank=1,",
-      "rank=1;",
-      "rank=1,compute=4",
-      "rank=1,compute=0x",
-      "rank=1,compute=-4x",
-      "rank=1,compute=4x,from=5,to=5",
-      "rank=1 compute=4x",
-      "rank=1,sleep=5ms",
-      "rank=1,speed=2",
-      "rank=99999999999999999999",
-      "rank=1;rank=1;rank=1;rank=1;rank=1;rank=1;rank=1;rank=1;rank=1",
+  static const struct {
+    const char *text;
+    const char *words;
+  } cases[] = {
+      {"", "clock=counted, with commas between, found \"\""},
+      {"compute=4x", "expected rank=N in \"compute=4x\", found none"},
+      {"clock=counted", "expected rank=N in \"clock=counted\", found none"},
+      {"rank=1;compute=2x", "expected rank=N in \"compute=2x\", found none"},
+      {"rank=", "with commas between, found \"rank=\""},
+      {"rank=1,", "with commas between, found \"\""},
+      {"rank=1;", "with commas between, found \"\""},
+      {"rank=1,compute=4", "found \"compute=4\""},
+      {"rank=1,compute=0x,from=2",
+       "expected compute=1x to 1000x, found \"compute=0x\""},
+      {"rank=1,compute=1001x", "found \"compute=1001x\""},
+      {"rank=1,compute=-4x", "found \"compute=-4x\""},
+      {"rank=1,compute=4x,from=5,to=5", "found 5 and 5"},
+      {"rank=1,from=6,to=5",
+       "expected from=STEP to be less than to=STEP, found 6 and 5"},
+      {"rank=1 compute=4x", "found \"rank=1 compute=4x\""},
+      {"rank=1,sleep=5ms", "found \"sleep=5ms\""},
+      {"rank=1,speed=2", "found \"speed=2\""},
+      {"rank=99999999999999999999",
+       "expected rank=0 to 1048576, found \"rank=99999999999999999999\""},
+      {"rank=1;rank=1;rank=1;rank=1;rank=1;rank=1;rank=1;rank=1;rank=1",
+       "expected at most 8 faults"},
   };
-  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     moerun__faults faults;
-    assert_int_equal(moerun__faults_parse(&faults, texts[i]),
+    assert_int_equal(moerun__faults_parse(&faults, cases[i].text),
                      MOERUN_ERR_INVALID);
-    assert_non_null(strstr(moerun_last_error(), "MOERUN_FAULT"));
+    const char *found = moerun_last_error();
+    if (strncmp(found, "--fault: ", 9) != 0 ||
+        strstr(found, cases[i].words) == NULL) {
+      fail_msg("%s: expected '%s', found '%s'", cases[i].text, cases[i].words,
+               found);
+    }
   }
 }
 

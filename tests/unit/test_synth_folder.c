@@ -2,6 +2,7 @@
  * way. */
 #include "runtime/base/file.h"
 #include "runtime/synth.h"
+#include "runtime/synth_folder.h"
 #include "support/cmocka.h"
 #include "support/temp_dir.h"
 
@@ -52,6 +53,39 @@ static void folders_are_replaced_or_kept(void **state) {
   temp_dir_remove(&dir);
 }
 
+static void begin(moerun__synth_folder *folder, const char *path) {
+  int file = -1;
+  assert_int_equal(moerun__synth_folder_begin(folder, path, 0), MOERUN_OK);
+  assert_int_equal(moerun__synth_folder_create(&file, folder, "config.json"),
+                   MOERUN_OK);
+  assert_int_equal(close(file), 0);
+}
+
+/* Two commands write one folder at the same time. */
+static void the_second_of_two_says_that_it_exists(void **state) {
+  (void)state;
+  temp_dir dir;
+  char path[TEMP_PATH];
+  char line[2 * TEMP_PATH];
+  moerun__synth_folder first = {0};
+  moerun__synth_folder second = {0};
+  assert_true(temp_dir_create(&dir));
+  (void)temp_path(path, &dir, "model");
+  begin(&first, path);
+  begin(&second, path);
+  assert_int_equal(moerun__synth_folder_end(&first), MOERUN_OK);
+  assert_int_equal(moerun__synth_folder_end(&second), MOERUN_ERR_INVALID);
+  (void)snprintf(line, sizeof line,
+                 "%s: exists already: another process has just created it",
+                 path);
+  assert_string_equal(moerun_last_error(), line);
+  moerun__synth_folder_clear(&first);
+  moerun__synth_folder_clear(&second);
+  assert_int_equal(temp_dir_count(dir.path), 1);
+  assert_int_equal(temp_dir_count(path), 1);
+  temp_dir_remove(&dir);
+}
+
 typedef struct heard {
   int64_t done;
   int64_t all;
@@ -92,6 +126,7 @@ static void what_is_written_is_told(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(folders_are_replaced_or_kept),
+      cmocka_unit_test(the_second_of_two_says_that_it_exists),
       cmocka_unit_test(what_is_written_is_told),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
