@@ -2,6 +2,7 @@
  * nothing left behind. */
 #include "runtime/base/memory.h"
 #include "runtime/base/output.h"
+#include "runtime/base/stop.h"
 #include "runtime/base/temporary.h"
 #include "support/scratch.h"
 #include "support/temp_dir.h"
@@ -368,6 +369,52 @@ static void nth_allocation_fails_cleanly(void **state) {
   }
 }
 
+static int asked;
+
+static int is_asked(void) {
+  return asked;
+}
+
+/* Who waits at a pipe looks whether the program is asked to end; what can be
+ * read or written at once is, even then. */
+static void waits_end_when_asked(void **state) {
+  (void)state;
+  static char block[4096];
+  char line[2 * TEMP_PATH];
+  moerun__outputs outputs = {0};
+  int ends[2];
+  asked = 1;
+  moerun__stop_set_callback(is_asked);
+  assert_int_equal(mkfifo(path, 0600), 0);
+  assert_int_equal(put(&outputs, path, "x"), MOERUN_ERR_STOPPED);
+  (void)snprintf(line, sizeof line,
+                 "%s: stopped by a signal while its reader was waited for",
+                 path);
+  assert_string_equal(moerun_last_error(), line);
+  moerun__outputs_clear(&outputs);
+
+  assert_int_equal(pipe(ends), 0);
+  assert_int_equal(moerun__file_wait(ends[0], 0, "p"), MOERUN_ERR_STOPPED);
+  assert_int_equal(moerun__file_put(ends[1], "abc", 3, "p"), MOERUN_OK);
+  assert_int_equal(moerun__file_wait(ends[0], 0, "p"), MOERUN_OK);
+  moerun_status status = MOERUN_OK;
+  for (int i = 0; i < 1 << 16 && status == MOERUN_OK; i++) {
+    status = moerun__file_put(ends[1], block, sizeof block, "p");
+  }
+  assert_int_equal(status, MOERUN_ERR_STOPPED);
+  assert_string_equal(moerun_last_error(),
+                      "p: stopped by a signal while it was waited for");
+  moerun__stop_set_callback(NULL);
+
+  (void)signal(SIGPIPE, SIG_IGN);
+  (void)close(ends[0]);
+  assert_int_equal(moerun__file_put(ends[1], "abc", 3, "p"), MOERUN_ERR_IO);
+  assert_string_equal(moerun_last_error(),
+                      "p: cannot be written: broken pipe: its reader is gone");
+  (void)close(ends[1]);
+  assert_int_equal(moerun__file_wait(-1, 0, "p"), MOERUN_OK);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
   const struct CMUnitTest tests[] = {
@@ -385,6 +432,7 @@ int main(void) {
       TEST(temporaries_go_in_any_order),
       TEST(nothing_is_left_on_the_way_out),
       TEST(nth_allocation_fails_cleanly),
+      TEST(waits_end_when_asked),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
