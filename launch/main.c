@@ -166,6 +166,7 @@ static int run_alone(const subcommand *command, int num_arguments,
   if (!has_work(command, config, launcher)) goto done;
   invocation.is_mute = 0;
   invocation.config = config;
+  invocation.outputs.only_new = !moerun__config_bool(config, "overwrite");
   MOERUN_TRY(moerun__paths_check(&invocation));
   MOERUN_TRY(run_command(command, &invocation));
 done:
@@ -336,6 +337,7 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   invocation.is_mute = status != MOERUN_OK && !launcher.speaks;
   MOERUN_TRY(status);
   invocation.config = config;
+  invocation.outputs.only_new = !moerun__config_bool(config, "overwrite");
   if (rank == 0) status = moerun__paths_check(&invocation);
   MOERUN_TRY(agree(status));
   MOERUN_TRY(create_comm(&comm, config, size));

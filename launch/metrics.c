@@ -7,8 +7,11 @@
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { VERSION = 1 };
 
@@ -393,13 +396,37 @@ done:
   return status;
 }
 
+int moerun__metrics_open(const char *path) {
+  static const char start[] = MOERUN_METRICS_START;
+  char found[sizeof start];
+  size_t got = 0;
+  struct stat facts;
+  /* A named pipe must not block the open. */
+  const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) return -1;
+  if (fstat(file, &facts) == 0 && S_ISREG(facts.st_mode) &&
+      moerun__file_get(&got, found, sizeof start - 1, file, 0, path) ==
+          MOERUN_OK &&
+      got == sizeof start - 1 && memcmp(found, start, got) == 0) {
+    return file;
+  }
+  (void)close(file);
+  return -1;
+}
+
 moerun_status moerun__metrics_put(moerun__outputs *outputs, const char *path,
                                   const moerun__run_facts *facts) {
   moerun_status status = MOERUN_OK;
   moerun__text out = {0};
+  int file = -1;
+  const int old = moerun__config_bool(facts->config, "resume")
+                      ? moerun__metrics_open(path)
+                      : -1;
   MOERUN_TRY(moerun__metrics_print(&out, facts));
-  MOERUN_TRY(moerun__outputs_put(outputs, path, out.bytes, out.count));
+  MOERUN_TRY(moerun__outputs_begin_over(outputs, &file, path, old));
+  MOERUN_TRY(moerun__file_put(file, out.bytes, out.count, path));
 done:
+  if (old >= 0) (void)close(old);
   moerun__text_clear(&out);
   return status;
 }

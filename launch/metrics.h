@@ -41,6 +41,9 @@ typedef struct moerun__run_facts {
 
 moerun_status moerun__metrics_print(moerun__text *out,
                                     const moerun__run_facts *facts);
+/* The file of this name for reading, if metrics of a run are in it, else -1. */
+int moerun__metrics_open(const char *path);
+/* With --resume in place of the metrics of the run before, as well. */
 moerun_status moerun__metrics_put(moerun__outputs *outputs, const char *path,
                                   const moerun__run_facts *facts);
 /* The table for people. */

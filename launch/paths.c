@@ -9,7 +9,6 @@
  * is nobody's input, so results may be kept there. */
 #include "launch/paths.h"
 
-#include "launch/lines.h"
 #include "launch/metrics.h"
 #include "launch/place_speeds.h"
 #include "launch/unfinished.h"
@@ -378,17 +377,10 @@ done:
   return status;
 }
 
-/* Whether there are metrics of a run, and nothing else, under this name. */
 static int has_metrics(const file *f) {
-  static const char start[] = MOERUN_METRICS_START;
-  char found[sizeof start];
-  size_t got = 0;
-  int opened = -1;
-  const int is_read = moerun__open_regular(&opened, f->path, 0) == MOERUN_OK &&
-                      moerun__file_get(&got, found, sizeof start - 1, opened, 0,
-                                       f->path) == MOERUN_OK;
+  const int opened = moerun__metrics_open(f->path);
   if (opened >= 0) (void)close(opened);
-  return is_read && got == sizeof start - 1 && memcmp(found, start, got) == 0;
+  return opened >= 0;
 }
 
 static int is_replaced(const file *f, const moerun__config *config) {

@@ -46,6 +46,7 @@ struct moerun__results {
                                      nothing stands in it yet          */
   int64_t end;                    /* of the whole lines in the file */
   int64_t torn;                   /* bytes behind them that are cut off */
+  int resumes;                    /* with what is there */
   int64_t num_requests;
   int64_t count;        /* finished */
   place *place;         /* [num_requests] */
@@ -135,6 +136,7 @@ static moerun_status open_file(moerun__results *results,
                  results->path);
   MOERUN_TRY(moerun__open_regular(&results->file, results->path, 1));
   MOERUN_TRY(lock(results));
+  results->resumes = options->resume;
   if (options->resume) MOERUN_TRY(read_existing(results));
 done:
   return status;
@@ -171,6 +173,11 @@ done:
 
 void moerun__results_destroy(moerun__results *results) {
   if (results == NULL) return;
+  /* Somebody else's may have its name by now. */
+  if (results->file >= 0 &&
+      !moerun__file_is_at(results->file, results->target.path)) {
+    moerun__temporary_forget(&results->empty);
+  }
   if (results->file >= 0) (void)close(results->file);
   moerun__temporary_remove(&results->empty);
   moerun__result_line_clear(&results->line);
@@ -179,6 +186,22 @@ void moerun__results_destroy(moerun__results *results) {
   moerun__free(results->place);
   moerun__free(results->score);
   moerun__free(results);
+}
+
+/* Nobody else writes this file: not what was cut off or put behind is spoilt
+ * further. */
+static moerun_status check_size(const moerun__results *results,
+                                int64_t expected) {
+  moerun_status status = MOERUN_OK;
+  const int64_t found = lseek(results->file, 0, SEEK_END);
+  MOERUN_REQUIRE(found == expected, MOERUN_ERR_IO,
+                 "%s: expected %lld bytes, as this run left it, found %lld: "
+                 "another program has written to it; %s",
+                 results->path, (long long)expected, (long long)found,
+                 found > expected ? "the results are in front of what it added"
+                                  : "results that it cut off are lost");
+done:
+  return status;
 }
 
 /* ---- Appending --------------------------------------------------------------------- */
@@ -203,6 +226,14 @@ moerun_status moerun__results_begin(moerun__results *results,
                    moerun__file_reason());
     MOERUN_TRY(moerun__temporary_adopt(&results->empty, results->target.path));
     MOERUN_TRY(lock(results));
+  }
+  MOERUN_REQUIRE(moerun__file_is_at(results->file, results->target.path),
+                 MOERUN_ERR_IO,
+                 "%s: was moved or removed after the run began; nothing was "
+                 "written",
+                 results->path);
+  if (results->resumes) {
+    MOERUN_TRY(check_size(results, results->end + results->torn));
   }
   MOERUN_REQUIRE(ftruncate(results->file, (off_t)results->end) == 0 &&
                      lseek(results->file, 0, SEEK_END) == results->end,
@@ -233,6 +264,9 @@ static moerun_status write_line(moerun__results *results) {
   moerun_status status = MOERUN_OK;
   const moerun__text *line = &results->line.text;
   if (results->path != NULL) {
+    if (!results->target.is_direct) {
+      MOERUN_TRY(check_size(results, results->end));
+    }
     MOERUN_TRY(moerun__file_put(results->file, line->bytes, line->count,
                                 results->path));
     if (!results->target.is_direct &&
@@ -331,12 +365,16 @@ done:
   return status;
 }
 
+/* All lines that there are, in input order. Where the file has lost its name,
+ * the outputs keep them beside it. */
 static moerun_status rewrite(const moerun__results *results,
                              moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
   int file = -1;
-  MOERUN_TRY(moerun__outputs_begin(outputs, &file, results->path));
+  MOERUN_TRY(
+      moerun__outputs_begin_over(outputs, &file, results->path, results->file));
   for (int64_t i = 0; i < results->num_requests; i++) {
+    if (!moerun__results_has(results, i)) continue;
     MOERUN_TRY(copy_line(file, results, &results->place[i], results->path));
   }
 done:
@@ -347,10 +385,14 @@ moerun_status moerun__results_end(moerun__results *results,
                                   moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
   if (results->path == NULL || results->target.is_direct) goto done;
+  MOERUN_TRY(check_size(results, results->end));
   MOERUN_TRY(sync_file(results));
   moerun__temporary_forget(&results->empty);
-  const int complete = results->count == results->num_requests;
-  if (complete && !is_ordered(results)) MOERUN_TRY(rewrite(results, outputs));
+  const int is_complete = results->count == results->num_requests;
+  const int is_lost = !moerun__file_is_at(results->file, results->target.path);
+  if (is_lost || (is_complete && !is_ordered(results))) {
+    MOERUN_TRY(rewrite(results, outputs));
+  }
 done:
   return status;
 }

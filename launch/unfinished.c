@@ -21,6 +21,8 @@
 #include "runtime/base/number.h"
 #include "runtime/base/timer.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -42,7 +44,7 @@ struct moerun__unfinished {
   moerun__weights_digits weights;
   int64_t num_requests;
   part **part;         /* [num_requests] NULL: nothing is kept */
-  int exists;          /* the file does */
+  int file;            /* the open file that has this name; -1: none */
   int is_changed;      /* since it was written */
   int64_t num_damaged; /* lines */
   double asked;        /* clock when the last saving was due */
@@ -157,11 +159,11 @@ done:
   return status;
 }
 
-static moerun_status read_lines(moerun__unfinished *u, int file) {
+static moerun_status read_lines(moerun__unfinished *u) {
   moerun_status status = MOERUN_OK;
   moerun__lines lines = {0};
   int has = 0;
-  MOERUN_TRY(moerun__lines_begin(&lines, file, u->path.bytes));
+  MOERUN_TRY(moerun__lines_begin(&lines, u->file, u->path.bytes));
   MOERUN_TRY(moerun__lines_next(&lines, &has));
   if (has) MOERUN_TRY(check_header(u, &lines));
   if (has) MOERUN_TRY(moerun__lines_next(&lines, &has));
@@ -180,11 +182,10 @@ done:
 
 static moerun_status read_existing(moerun__unfinished *u) {
   moerun_status status = MOERUN_OK;
-  int file = -1;
   const char *path = u->path.bytes;
   moerun__unfinished_counts *counts = &u->counts;
-  MOERUN_TRY(moerun__open_regular(&file, path, 0));
-  MOERUN_TRY(read_lines(u, file));
+  MOERUN_TRY(moerun__open_regular(&u->file, path, 0));
+  MOERUN_TRY(read_lines(u));
   for (int64_t i = 0; i < u->num_requests; i++) {
     if (u->part[i] == NULL) continue;
     counts->requests++;
@@ -204,7 +205,6 @@ static moerun_status read_existing(moerun__unfinished *u) {
              (long long)counts->requests, (long long)counts->tokens);
   }
 done:
-  if (file >= 0) (void)close(file);
   return status;
 }
 
@@ -220,6 +220,7 @@ moerun_status moerun__unfinished_open(
   MOERUN_TRY(moerun__target_find(&target, options->path));
   if (target.is_direct) goto done;
   MOERUN_TRY(moerun__alloc(&u, 1, sizeof *u));
+  u->file = -1;
   u->prompts = prompts;
   u->results = results;
   u->options = *options;
@@ -227,13 +228,13 @@ moerun_status moerun__unfinished_open(
   MOERUN_TRY(moerun__alloc(&u->part, (size_t)u->num_requests, sizeof(part *)));
   MOERUN_TRY(moerun__text_print(&u->path, "%s%s", target.path,
                                 MOERUN_UNFINISHED_ENDING));
-  u->exists = moerun__file_exists(u->path.bytes);
-  MOERUN_REQUIRE(!u->exists || options->resume || options->overwrite,
+  const int exists = moerun__file_exists(u->path.bytes);
+  MOERUN_REQUIRE(!exists || options->resume || options->overwrite,
                  MOERUN_ERR_INVALID,
                  "%s: exists already: --resume goes on with it, --overwrite "
                  "replaces it",
                  u->path.bytes);
-  if (u->exists && options->resume) MOERUN_TRY(read_existing(u));
+  if (exists && options->resume) MOERUN_TRY(read_existing(u));
   u->saved = moerun__now();
   *out = u;
   u = NULL;
@@ -250,18 +251,31 @@ void moerun__unfinished_destroy(moerun__unfinished *unfinished) {
     moerun__free(unfinished->part[i]);
   }
   moerun__free(unfinished->part);
+  if (unfinished->file >= 0) (void)close(unfinished->file);
   moerun__text_clear(&unfinished->path);
   moerun__prompt_clear(&unfinished->prompt);
   moerun__free(unfinished);
 }
 
-static moerun_status remove_file(moerun__unfinished *u) {
+/* `file`, which may be -1, is what has the name from here on. */
+static void set_file(moerun__unfinished *u, int file) {
+  if (u->file >= 0) (void)close(u->file);
+  u->file = file;
+}
+
+static int is_mine(const moerun__unfinished *u) {
+  return u->file >= 0 && moerun__file_is_at(u->file, u->path.bytes);
+}
+
+/* Of what is to be replaced, and of what this run has read or written. */
+static moerun_status remove_file(moerun__unfinished *u, int is_to_be_removed) {
   moerun_status status = MOERUN_OK;
-  if (!u->exists) goto done;
-  MOERUN_REQUIRE(unlink(u->path.bytes) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be removed: %s", u->path.bytes,
-                 moerun__file_reason());
-  u->exists = 0;
+  if (is_to_be_removed) {
+    MOERUN_REQUIRE(unlink(u->path.bytes) == 0 || errno == ENOENT, MOERUN_ERR_IO,
+                   "%s: cannot be removed: %s", u->path.bytes,
+                   moerun__file_reason());
+  }
+  set_file(u, -1);
 done:
   return status;
 }
@@ -275,7 +289,7 @@ moerun_status moerun__unfinished_begin(moerun__unfinished *unfinished,
                                             "what this file keeps was",
                                             unfinished->path.bytes));
   }
-  if (!unfinished->options.resume) MOERUN_TRY(remove_file(unfinished));
+  if (unfinished->options.overwrite) MOERUN_TRY(remove_file(unfinished, 1));
   unfinished->saved = moerun__now();
 done:
   return status;
@@ -329,6 +343,35 @@ int moerun__unfinished_is_due(moerun__unfinished *unfinished) {
   return 1;
 }
 
+/* In place of the file that has the name, or of none: another's is left alone,
+ * and a file of this run that was removed is written again. */
+static moerun_status replace_file(moerun__unfinished *u,
+                                  const moerun__text *content) {
+  moerun_status status = MOERUN_OK;
+  const char *path = u->path.bytes;
+  moerun__outputs outputs = {.only_new = 1};
+  int file = -1;
+  int kept = -1;
+  const int is_replaced = is_mine(u);
+  MOERUN_REQUIRE(is_replaced || !moerun__file_exists(path), MOERUN_ERR_IO,
+                 "%s: is another file since the run began, which is left alone",
+                 path);
+  MOERUN_TRY(is_replaced
+                 ? moerun__outputs_begin_over(&outputs, &file, path, u->file)
+                 : moerun__outputs_begin(&outputs, &file, path));
+  MOERUN_TRY(moerun__file_put(file, content->bytes, content->count, path));
+  kept = fcntl(file, F_DUPFD_CLOEXEC, 0);
+  MOERUN_REQUIRE(kept >= 0, MOERUN_ERR_IO, "%s: cannot be written: %s", path,
+                 moerun__file_reason());
+  MOERUN_TRY(moerun__outputs_commit(&outputs));
+  set_file(u, kept);
+  kept = -1;
+done:
+  if (kept >= 0) (void)close(kept);
+  moerun__outputs_clear(&outputs);
+  return status;
+}
+
 static moerun_status write_file(moerun__unfinished *u,
                                 moerun__unfinished_counts *counts) {
   moerun_status status = MOERUN_OK;
@@ -342,12 +385,8 @@ static moerun_status write_file(moerun__unfinished *u,
     counts->requests++;
     counts->tokens += u->part[i]->count;
   }
-  if (counts->requests > 0) {
-    MOERUN_TRY(moerun__file_write(u->path.bytes, out.bytes, out.count));
-    u->exists = 1;
-  } else {
-    MOERUN_TRY(remove_file(u));
-  }
+  MOERUN_TRY(counts->requests > 0 ? replace_file(u, &out)
+                                  : remove_file(u, is_mine(u)));
 done:
   moerun__text_clear(&out);
   return status;
@@ -370,7 +409,7 @@ void moerun__unfinished_end(moerun__unfinished *unfinished, int stopped) {
   if (unfinished == NULL) return;
   if (stopped) {
     if (unfinished->is_changed) moerun__unfinished_save(unfinished);
-  } else if (remove_file(unfinished) == MOERUN_OK) {
+  } else if (remove_file(unfinished, is_mine(unfinished)) == MOERUN_OK) {
     unfinished->counts.requests = 0;
     unfinished->counts.tokens = 0;
   } else {

@@ -44,6 +44,13 @@ int moerun__file_exists(const char *path) {
   return stat(path, &facts) == 0 || errno != ENOENT;
 }
 
+int moerun__file_is_at(int file, const char *path) {
+  struct stat mine;
+  struct stat there;
+  return fstat(file, &mine) == 0 && stat(path, &there) == 0 &&
+         mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
+}
+
 moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
                                 size_t limit_bytes) {
   moerun_status status = MOERUN_OK;

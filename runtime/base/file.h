@@ -16,6 +16,10 @@ moerun_status moerun__file_write(const char *path, const void *content,
 /* Whether there is something of this name. */
 int moerun__file_exists(const char *path);
 
+/* Whether this name leads to the open file. As long as it is open, no other
+ * file is taken for it. */
+int moerun__file_is_at(int file, const char *path);
+
 /* Words for errno in a message (strerror is not thread-safe). */
 const char *moerun__file_reason(void);
 

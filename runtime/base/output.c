@@ -205,12 +205,14 @@ struct moerun__output {
   moerun__target target;
   moerun__temporary temporary; /* none if it is written to as it is */
   int file;                    /* -1: not open */
+  int old;                     /* the open file that it replaces, or -1 */
 };
 typedef struct moerun__output output;
 
 static void destroy(output *o) {
   if (o == NULL) return;
   if (o->file >= 0) (void)close(o->file);
+  if (o->old >= 0) (void)close(o->old);
   moerun__temporary_remove(&o->temporary);
   moerun__target_clear(&o->target);
   moerun__free(o->name);
@@ -225,13 +227,16 @@ void moerun__outputs_clear(moerun__outputs *outputs) {
   }
 }
 
-moerun_status moerun__outputs_begin(moerun__outputs *outputs, int *file,
-                                    const char *path) {
+static moerun_status begin(moerun__outputs *outputs, int *file,
+                           const char *path, int old) {
   moerun_status status = MOERUN_OK;
   output *o = NULL;
   *file = -1;
   MOERUN_TRY(moerun__alloc(&o, 1, sizeof *o));
   o->file = -1;
+  o->old = old >= 0 ? fcntl(old, F_DUPFD_CLOEXEC, 0) : -1;
+  MOERUN_REQUIRE(old < 0 || o->old >= 0, MOERUN_ERR_IO,
+                 "%s: cannot be replaced: %s", path, moerun__file_reason());
   MOERUN_TRY(moerun__copy_text(&o->name, path));
   MOERUN_TRY(moerun__target_find(&o->target, path));
   if (o->target.is_direct) {
@@ -251,6 +256,16 @@ moerun_status moerun__outputs_begin(moerun__outputs *outputs, int *file,
 done:
   destroy(o);
   return status;
+}
+
+moerun_status moerun__outputs_begin(moerun__outputs *outputs, int *file,
+                                    const char *path) {
+  return begin(outputs, file, path, -1);
+}
+
+moerun_status moerun__outputs_begin_over(moerun__outputs *outputs, int *file,
+                                         const char *path, int old) {
+  return begin(outputs, file, path, old);
 }
 
 moerun_status moerun__outputs_put(moerun__outputs *outputs, const char *path,
@@ -281,6 +296,62 @@ done:
   return status;
 }
 
+/* ---- Names that others have taken -------------------------------------------- */
+
+/* What keeps `o` from its name, for a message; NULL: nothing does. */
+static const char *obstacle(const moerun__outputs *outputs, const output *o) {
+  struct stat facts;
+  if (o->temporary.path == NULL) return NULL;
+  const int is_there = lstat(o->target.path, &facts) == 0;
+  if (o->old >= 0 && !is_there) {
+    return "was removed while the program was writing it";
+  }
+  if (o->old >= 0 ? !moerun__file_is_at(o->old, o->target.path)
+                  : is_there && outputs->only_new) {
+    return "is another file since the program began, which was left alone";
+  }
+  return NULL;
+}
+
+/* Leaves what has not appeared where it is. The error says where. */
+static moerun_status keep_aside(const moerun__outputs *outputs,
+                                const output *hindered, const char *reason) {
+  moerun_status status = MOERUN_OK;
+  moerun__text names = {0};
+  int count = 0;
+  for (output *o = outputs->first; o != NULL; o = o->next) {
+    if (o->temporary.path == NULL) continue;
+    (void)moerun__text_print(&names, "%s%s", count++ > 0 ? ", " : "",
+                             o->temporary.path);
+    moerun__temporary_forget(&o->temporary);
+  }
+  MOERUN_REQUIRE(0, MOERUN_ERR_IO, "%s: %s; what was written is in %s",
+                 hindered->name, reason,
+                 names.count > 0 ? names.bytes : "*.tmp beside it");
+done:
+  moerun__text_clear(&names);
+  return status;
+}
+
+static moerun_status check_names(const moerun__outputs *outputs) {
+  moerun_status status = MOERUN_OK;
+  for (const output *o = outputs->first; o != NULL; o = o->next) {
+    const char *reason = obstacle(outputs, o);
+    if (reason != NULL) MOERUN_TRY(keep_aside(outputs, o, reason));
+  }
+done:
+  return status;
+}
+
+/* Gives it a name that nothing has; 0: done. Some file systems have no links. */
+static int take_name(const output *o) {
+  if (link(o->temporary.path, o->target.path) == 0) {
+    (void)unlink(o->temporary.path);
+    return 0;
+  }
+  return errno == EEXIST ? -1 : rename(o->temporary.path, o->target.path);
+}
+
 /* All files before `end` have their names: those that are new are taken away
  * again, the others are named, because what they replaced is gone. */
 static moerun_status take_back(moerun__text *replaced, const output *first,
@@ -296,13 +367,15 @@ done:
   return status;
 }
 
-static moerun_status appear(const output *first, output *o) {
+static moerun_status appear(const moerun__outputs *outputs, output *o) {
   moerun_status status = MOERUN_OK;
   moerun__text replaced = {0};
   if (o->temporary.path == NULL) goto done;
-  const int failed = rename(o->temporary.path, o->target.path) != 0;
+  const int is_new = outputs->only_new && o->old < 0;
+  const int failed =
+      (is_new ? take_name(o) : rename(o->temporary.path, o->target.path)) != 0;
   const char *reason = failed ? moerun__file_reason() : "";
-  if (failed) MOERUN_TRY(take_back(&replaced, first, o));
+  if (failed) MOERUN_TRY(take_back(&replaced, outputs->first, o));
   MOERUN_REQUIRE(!failed || replaced.count > 0, MOERUN_ERR_IO,
                  "%s: cannot be replaced: %s", o->name, reason);
   MOERUN_REQUIRE(!failed, MOERUN_ERR_IO,
@@ -323,10 +396,11 @@ moerun_status moerun__outputs_commit(moerun__outputs *outputs) {
   for (output *o = outputs->first; o != NULL; o = o->next) {
     MOERUN_TRY(complete(o));
   }
+  MOERUN_TRY(check_names(outputs));
   /* A signal that ends the program ends it before the first or after the last. */
   (void)pthread_sigmask(SIG_SETMASK, &all, NULL);
   for (output *o = outputs->first; o != NULL; o = o->next) {
-    MOERUN_TRY(appear(outputs->first, o));
+    MOERUN_TRY(appear(outputs, o));
   }
 done:
   (void)pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -5,7 +5,12 @@
  * part, and of several processes that write one file the last one wins.
  * Symbolic links are followed: what they point to is replaced, and they stay.
  * What is there and no file, such as /dev/stdout, /dev/null or a named pipe,
- * is written to as it is, at once. */
+ * is written to as it is, at once.
+ *
+ * Hours may lie between the look at what has these names and their end. Where a
+ * file that may not be replaced has taken one since, it stays: then none of the
+ * outputs appears, all are kept under the names that they were written by, and
+ * the error says which those are. */
 #ifndef MOERUN_BASE_OUTPUT_H
 #define MOERUN_BASE_OUTPUT_H
 
@@ -14,13 +19,18 @@
 /* All zero: none yet. */
 typedef struct moerun__outputs {
   struct moerun__output *first;
+  int only_new; /* what has the name of an output by the end is not replaced */
 } moerun__outputs;
 
 /* Begins the file that will be at `path`; *file is open for writing, and
  * belongs to `outputs`. */
 moerun_status moerun__outputs_begin(moerun__outputs *outputs, int *file,
                                     const char *path);
-/* The same with all that will be in it. */
+/* The same in place of `old`, an open file, and of nothing else: not even of
+ * nothing, if `old` has lost its name since. -1: as moerun__outputs_begin. */
+moerun_status moerun__outputs_begin_over(moerun__outputs *outputs, int *file,
+                                         const char *path, int old);
+/* As moerun__outputs_begin, with all that will be in it. */
 moerun_status moerun__outputs_put(moerun__outputs *outputs, const char *path,
                                   const void *content, size_t bytes);
 /* Brings all to disk and gives them their names. Where the system refuses a

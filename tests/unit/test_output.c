@@ -88,6 +88,81 @@ static void the_last_one_wins_whole(void **state) {
   assert_int_equal(temp_dir_count(dir.path), 1);
 }
 
+/* The files beside `path` that outputs were written by. */
+static void expect_kept(const char *name, const char *wanted) {
+  char found[TEMP_PATH];
+  const char *at = strstr(moerun_last_error(), "what was written is in ");
+  assert_non_null(at);
+  at = strstr(at, name);
+  assert_non_null(at);
+  (void)snprintf(found, sizeof found, "%.*s", (int)strcspn(at, ","), at);
+  assert_non_null(strstr(found, ".tmp"));
+  expect_content(found, wanted);
+}
+
+/* Somebody has taken a name in the meantime: with a file, or with a link. */
+static void taken_names_are_left_alone(void **state) {
+  (void)state;
+  for (int is_link = 0; is_link < 2; is_link++) {
+    moerun__outputs outputs = {.only_new = 1};
+    assert_int_equal(put(&outputs, other, "first"), MOERUN_OK);
+    assert_int_equal(put(&outputs, path, "mine"), MOERUN_OK);
+    if (is_link) {
+      assert_int_equal(symlink("nowhere", path), 0);
+    } else {
+      scratch_write(path, "yours");
+    }
+    assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_ERR_IO);
+    expect_words("/file: is another file since the program began, which was "
+                 "left alone; what was written is in ");
+    expect_kept(path, "mine");
+    expect_kept(other, "first");
+    assert_int_equal(temp_dir_count(dir.path), 3 + 2 * is_link);
+    assert_int_equal(access(other, F_OK), -1);
+    if (!is_link) expect_content(path, "yours");
+    assert_int_equal(unlink(path), 0);
+  }
+  moerun__outputs outputs = {.only_new = 1};
+  assert_int_equal(put(&outputs, path, "mine"), MOERUN_OK);
+  assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_OK);
+  expect_content(path, "mine");
+  assert_int_equal(temp_dir_count(dir.path), 5);
+}
+
+static moerun_status replace(int old) {
+  moerun__outputs outputs = {.only_new = 1};
+  int file = -1;
+  assert_int_equal(moerun__outputs_begin_over(&outputs, &file, path, old),
+                   MOERUN_OK);
+  assert_int_equal(write(file, "new", 3), 3);
+  return moerun__outputs_commit(&outputs);
+}
+
+/* An open file is replaced, by whatever name, and nothing in its place. */
+static void one_file_alone_is_replaced(void **state) {
+  (void)state;
+  scratch_write(path, "old");
+  int old = open(path, O_RDONLY);
+  assert_int_equal(rename(path, other), 0);
+  assert_int_equal(symlink("other", path), 0);
+  assert_int_equal(replace(old), MOERUN_OK);
+  expect_content(other, "new");
+  (void)close(old);
+  old = open(path, O_RDONLY);
+  assert_int_equal(unlink(other), 0);
+  assert_int_equal(unlink(path), 0);
+  assert_int_equal(replace(old), MOERUN_ERR_IO);
+  expect_words("/file: was removed while the program was writing it; what was "
+               "written is in ");
+  expect_kept(path, "new");
+  scratch_write(path, "yours");
+  assert_int_equal(replace(old), MOERUN_ERR_IO);
+  expect_words("is another file since the program began");
+  expect_kept(path, "new");
+  expect_content(path, "yours");
+  (void)close(old);
+}
+
 static void permissions_are_those_of_the_umask_or_kept(void **state) {
   (void)state;
   const mode_t before = umask(027);
@@ -420,6 +495,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(all_appear_or_none),
       TEST(the_last_one_wins_whole),
+      TEST(taken_names_are_left_alone),
+      TEST(one_file_alone_is_replaced),
       TEST(permissions_are_those_of_the_umask_or_kept),
       TEST(links_are_followed),
       TEST(links_in_a_row_are_counted),

@@ -307,6 +307,44 @@ static void anothers_file_is_left_alone(void **state) {
   moerun__unfinished_destroy(u);
 }
 
+/* While the run goes on, too: what has the name by then is neither replaced nor
+ * removed; what is gone is written again. */
+static void a_name_that_was_taken_is_left_alone(void **state) {
+  (void)state;
+  char moved[TEMP_PATH];
+  for (int is_begun = 0; is_begun < 2; is_begun++) {
+    if (is_begun) save_all();
+    moerun__unfinished *u = open_as(1, 0);
+    assert_int_equal(moerun__unfinished_begin(u, &weights), MOERUN_OK);
+    if (is_begun) {
+      assert_int_equal(rename(beside, temp_path(moved, &dir, "moved")), 0);
+    }
+    scratch_write(beside, "my notes");
+    put(u, 0);
+    moerun__unfinished_save(u);
+    assert_non_null(strstr(warnings_text, "out.unfinished: is another file "
+                                          "since the run began, which is left "
+                                          "alone; what unfinished requests "));
+    expect_content("my notes");
+    assert_int_equal(temporaries_of(beside), 0);
+    moerun__unfinished_end(u, 0);
+    expect_content("my notes");
+    assert_int_equal(unlink(beside), 0);
+    moerun__unfinished_destroy(u);
+    u = open_as(1, 0);
+    assert_int_equal(moerun__unfinished_begin(u, &weights), MOERUN_OK);
+    put(u, 0);
+    moerun__unfinished_save(u);
+    assert_int_equal(unlink(beside), 0);
+    put(u, 1);
+    moerun__unfinished_end(u, 1);
+    expect_counts(u, 2, 4);
+    moerun__unfinished_destroy(u);
+    assert_int_equal(unlink(beside), 0);
+    warnings_begin();
+  }
+}
+
 /* The same file beside other requests, and before other weights. */
 static void other_requests_and_weights_are_refused(void **state) {
   (void)state;
@@ -427,6 +465,7 @@ int main(void) {
       TEST(a_cut_file_gives_no_other_tokens),
       TEST(a_changed_byte_gives_no_other_tokens),
       TEST(anothers_file_is_left_alone),
+      TEST(a_name_that_was_taken_is_left_alone),
       TEST(other_requests_and_weights_are_refused),
       TEST(pipes_and_devices_keep_nothing),
       TEST(links_are_followed),

@@ -1,0 +1,124 @@
+#!/bin/sh
+# Outputs that somebody removes, moves or replaces while a run goes on: 74 and
+# one line that says where the results are, and nobody else's file is touched.
+set -u
+. "$(dirname "$0")/common.sh"
+cd "$scratch" || exit 1
+prompts 4 > prompts
+run="run --model $model --prompts prompts"
+slow='--fault rank=0,sleep=5000us --max-sequences 2'
+succeed 0 $run --output whole
+
+# results: how many there are.
+results() {
+  if [ -e res ]; then wc -l < res; else echo 0; fi
+}
+
+# begin RANKS ARGUMENT...: in the background, until `res` has one result more.
+begin() {
+  ranks=$1
+  shift
+  before=$(results)
+  if [ "$ranks" = 0 ]; then
+    "$moerun" "$@" --output res $slow > said 2> err &
+  else
+    $mpiexec "$ranks" "$moerun" "$@" --output res $slow > said 2> err &
+  fi
+  job=$!
+  until [ "$(results)" -gt "$before" ]; do
+    kill -0 "$job" || break
+    sleep 0.02
+  done
+}
+
+# lost WHAT WORDS: the run ends with 74 and one line, which has these words; the
+# names in it that begin with `res` are in kept.
+lost() {
+  wait "$job"
+  found=$?
+  [ $found = 74 ] || complain "$1: expected 74, found $found"
+  [ "$(grep -c '^moerun: ' err)" = 1 ] && grep -qF -- "$2" err ||
+    complain "$1: expected one line with '$2': $(cat err)"
+  kept=$(grep -o 'res\.[0-9a-f]*\.tmp' err)
+}
+
+# no_more_than NAME...: of what the run may leave.
+no_more_than() {
+  rm -f "$@"
+  for left in res* m.* m t.*; do
+    [ ! -e "$left" ] || complain "$left was left"
+  done
+}
+
+for ranks_of_case in 0 2; do
+  begin $ranks_of_case $run
+  rm res
+  lost 'removed' 'res: was removed while the program was writing it; what was'
+  same whole "$kept"
+  no_more_than "$kept"
+
+  begin $ranks_of_case $run --metrics m
+  mv res moved
+  echo yours > res
+  lost 'replaced' 'res: is another file since the program began, which was left'
+  same whole "$kept"
+  [ "$(cat res)" = yours ] || complain "replaced: $(cat res)"
+  [ ! -e m ] || complain 'replaced: metrics, but no results'
+  no_more_than res "$kept" m.*
+done
+
+begin 0 $run --metrics m
+echo yours > m
+lost 'metrics' 'm: is another file since the program began, which was left'
+[ "$(cat m)" = yours ] || complain "metrics: $(cat m)"
+sort res > sorted
+sort whole | cmp - sorted || complain 'metrics: the results are others'
+no_more_than res m m.*.tmp res.*.tmp
+
+begin 0 profile --model "$model" --prompts prompts --trace t.npy
+echo yours > t.json
+lost 'trace' 't.json: is another file since the program began, which was left'
+[ ! -e t.npy ] || complain 'trace: an array beside the .json of another'
+ls t.npy.*.tmp > /dev/null || complain 'trace: the array is lost'
+no_more_than res t.json t.*.tmp res.*.tmp
+
+# Stopped as well: what was finished and what was begun goes on by its names.
+begin 0 $run
+rm res
+kill -s TERM "$job"
+lost 'stopped' 'res: was removed while the program was writing it; what was'
+[ -e res.unfinished ] || complain 'stopped: no res.unfinished'
+mv "$kept" res
+succeed 2 $run --output res --resume
+same whole res
+no_more_than res
+
+# --resume replaces metrics of the run before, and nothing else.
+succeed 0 $run --output res --metrics m
+cp m metrics
+echo yours > yours
+for yours in metrics yours; do
+  head -n 1 whole > res
+  begin 0 $run --metrics m --resume
+  cp $yours m
+  if [ $yours = metrics ]; then
+    wait "$job" || complain "metrics of a run: $(cat err)"
+    cmp -s m metrics && complain 'metrics of a run were not replaced'
+  else
+    lost 'resumed' 'm: is another file since the program began, which was left'
+    same yours m
+  fi
+  same whole res
+done
+no_more_than res m m.*.tmp res.*.tmp
+
+# With --overwrite what has a name is replaced, whenever it came.
+rm -f res
+begin 0 $run --metrics m --overwrite
+echo yours > m
+wait "$job" || complain "--overwrite: $(cat err)"
+grep -q '"moerun-metrics"' m || complain '--overwrite: m was not replaced'
+same whole res
+
+echo "$failures failures"
+[ "$failures" = 0 ]
