@@ -228,6 +228,56 @@ static void scoring_is_no_bound(void **state) {
   assert_false(moerun__estimate_is_bound(&e));
 }
 
+/* Of what is left at most, requests that ended early have spared theirs; of the
+ * rest a little less than all is expected: h = 1 / 851, and the last request's
+ * (1 - (1 - h)^100) / h = 94.40 tokens. */
+static void what_early_ends_have_spared_is_not_left(void **state) {
+  (void)state;
+  moerun__estimate e;
+  const moerun__work work = {10, 10, 1000};
+  moerun__progress p = {.prompt_tokens = 10,
+                        .prefill_seconds = 1,
+                        .generated_tokens = 850,
+                        .decode_tokens = 850,
+                        .decode_seconds = 850,
+                        .finished = 9};
+  moerun__estimate_begin(&e, &work);
+  moerun__estimate_ended(&e, 50, 100);
+  moerun__estimate_step(&e, &p, 851);
+  assert_true(fabs(moerun__estimate_left(&e, 851) - 94.40) < 0.01);
+  /* Requests that broke are finished without all rows of their prompts. */
+  moerun__estimate_begin(&e, &work);
+  p.prompt_tokens = 5;
+  p.finished = 10;
+  moerun__estimate_step(&e, &p, 851);
+  assert_true(moerun__estimate_left(&e, 851) == 0);
+}
+
+/* Nothing is told of a first second; soon after the end moves by nearly all of
+ * what is new, later slowly. */
+static void little_that_is_known_gives_way_to_more(void **state) {
+  (void)state;
+  moerun__estimate e;
+  const moerun__work work = {1, 1, 100000};
+  moerun__progress p = {.prompt_tokens = 1, .prefill_seconds = 0.125};
+  moerun__estimate_begin(&e, &work);
+  p.decode_tokens = p.generated_tokens = 100;
+  p.decode_seconds = 0.75;
+  moerun__estimate_step(&e, &p, 1);
+  assert_true(moerun__estimate_left(&e, 1) < 0);
+  p.decode_tokens = p.generated_tokens = 200;
+  p.decode_seconds = 2;
+  moerun__estimate_step(&e, &p, 2);
+  const double before = moerun__estimate_left(&e, 2);
+  p.decode_tokens = p.generated_tokens = 600;
+  p.decode_seconds = 4;
+  moerun__estimate_step(&e, &p, 4);
+  const double after = moerun__estimate_left(&e, 4);
+  /* 0.01 s a token, then 0.0067; smoothed over a second, of which two are gone. */
+  assert_in_range((uintmax_t)before, 950, 1050);
+  assert_in_range((uintmax_t)after, 650, 760);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(waves_do_not_move_it),
@@ -236,6 +286,8 @@ int main(void) {
       cmocka_unit_test(it_follows_a_change_of_speed),
       cmocka_unit_test(nothing_is_said_before_it_is_known),
       cmocka_unit_test(scoring_is_no_bound),
+      cmocka_unit_test(what_early_ends_have_spared_is_not_left),
+      cmocka_unit_test(little_that_is_known_gives_way_to_more),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

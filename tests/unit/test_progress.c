@@ -116,6 +116,30 @@ static void bars_are_full_at_the_end_alone(void **state) {
   assert_int_equal(line.count, MOERUN_PROGRESS_FIELDS);
 }
 
+static void expect_step(const moerun__progress *step, const char *expected) {
+  char line[512];
+  moerun__progress_line fields = {0};
+  moerun__progress_bar bar = bar_of(MOERUN_PROGRESS_LINES);
+  bar.estimate.end = -1;
+  moerun__progress_print(&fields, &bar, step, 0);
+  (void)moerun__progress_fit(line, sizeof line, &fields, 200);
+  assert_string_equal(line, expected);
+}
+
+static void rates_have_no_digits_that_nobody_reads(void **state) {
+  (void)state;
+  moerun__progress step = {.decode_seconds = 100, .prefill_seconds = 1};
+  expect_step(&step, "900/1000"); /* neither rates nor loads before any */
+  step.decode_tokens = 4;
+  expect_step(&step, "900/1000, decode 0.0/s");
+  step.decode_tokens = 9994;
+  expect_step(&step, "900/1000, decode 99.9/s");
+  step.decode_tokens = 9996;
+  expect_step(&step, "900/1000, decode 100/s");
+  step.prompt_tokens = 100;
+  expect_step(&step, "900/1000, prefill 100/s, decode 100/s");
+}
+
 /* ---- When it is shown -------------------------------------------------------------- */
 
 static double time_s;
@@ -230,6 +254,70 @@ static void a_bar_is_redrawn_within_the_width(void **state) {
   (void)fclose(stream);
 }
 
+/* Some terminals wrap when the last column is filled. */
+static void the_last_column_stays_free(void **state) {
+  (void)state;
+  static const struct {
+    const char *columns;
+    const char *line;
+  } widths[] = {{"27", "903/1000"},
+                {"28", "903/1000, at most 2:50 left"},
+                {"1", "903/1000"},
+                {"20000", "[#######.] 903/1000, at most 2:50 left, decode "
+                          "8000/s, drop 12.3%"},
+                {"wide", "[#######.] 903/1000, at most 2:50 left, decode "
+                         "8000/s, drop 12.3%"}};
+  const moerun__work work = {100, 1000000, 1000000};
+  for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+    FILE *stream = tmpfile();
+    char expected[128];
+    moerun__progress_bar bar;
+    assert_non_null(stream);
+    assert_int_equal(setenv("COLUMNS", widths[i].columns, 1), 0);
+    open_bar(&bar, "on", stream);
+    moerun__progress_run(&bar, 1000, 900, &work);
+    moerun__progress_step(&bar, &steps); /* the first one is shown at once */
+    (void)snprintf(expected, sizeof expected, "\r%s\033[K", widths[i].line);
+    assert_string_equal(written(stream), expected);
+    moerun__progress_close(&bar);
+    (void)fclose(stream);
+  }
+}
+
+/* A rate follows what is read now; half a second is too short for one. */
+static void bytes_have_a_recent_rate(void **state) {
+  (void)state;
+  FILE *stream = tmpfile();
+  assert_non_null(stream);
+  moerun__progress_bar bar;
+  assert_int_equal(setenv("COLUMNS", "80", 1), 0);
+  open_bar(&bar, "on", stream);
+  moerun__progress_phase(&bar, "loading");
+  (void)written(stream);
+  time_s += 0.25;
+  moerun__progress_bytes(&bar, 500000, 1000000);
+  assert_string_equal(written(stream),
+                      "\r[####....] loading 0.5 of 1.0 MB\033[K");
+  time_s += 0.375;
+  moerun__progress_bytes(&bar, 600000, 1000000);
+  assert_string_equal(written(stream), "\r[####....] loading 0.6 of 1.0 MB, 1 "
+                                       "MB/s, 0:01 left\033[K");
+  moerun__progress_close(&bar);
+  open_bar(&bar, "auto", stream);
+  (void)written(stream);
+  moerun__progress_phase(&bar, "loading");
+  time_s += 100;
+  moerun__progress_bytes(&bar, 100000000, 1000000000);
+  assert_string_equal(written(stream), "moerun: loading 0.1 of 1.0 GB, 1 MB/s, "
+                                       "15:00 left\n");
+  time_s += 20;
+  moerun__progress_bytes(&bar, 400000000, 1000000000);
+  assert_string_equal(written(stream), "moerun: loading 0.4 of 1.0 GB, 6 MB/s, "
+                                       "1:42 left\n");
+  moerun__progress_close(&bar);
+  (void)fclose(stream);
+}
+
 static FILE *log_stream;
 
 static void to_stream(moerun__log_level level, const char *line) {
@@ -277,9 +365,12 @@ int main(void) {
       cmocka_unit_test(no_line_is_wider_than_it_may),
       cmocka_unit_test(times_read_like_a_clock),
       cmocka_unit_test(bars_are_full_at_the_end_alone),
+      cmocka_unit_test(rates_have_no_digits_that_nobody_reads),
       cmocka_unit_test(lines_come_ever_more_rarely),
       cmocka_unit_test(a_log_has_whole_lines),
       cmocka_unit_test(a_bar_is_redrawn_within_the_width),
+      cmocka_unit_test(the_last_column_stays_free),
+      cmocka_unit_test(bytes_have_a_recent_rate),
       cmocka_unit_test(log_lines_take_the_bar_away),
       cmocka_unit_test(off_shows_nothing),
   };

@@ -1,6 +1,6 @@
 /* Results: the same bytes whatever the order and the interruptions, and
  * nothing lost or mixed in. */
-#include "launch/results.h"
+#include "launch/work_left.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "support/scratch.h"
@@ -515,6 +515,10 @@ static void scores_add_up_over_interruptions(void **state) {
     c.log_probability = value[i];
     assert_int_equal(moerun__results_append(results, &c), MOERUN_OK);
     if (i == 0) assert_int_equal(end(results), MOERUN_OK);
+    moerun__work_left left; /* a window's last token is not fed */
+    assert_int_equal(moerun__work_left_of(&left, windows, results, NULL, 16, 1),
+                     MOERUN_OK);
+    assert_int_equal(left.work.prompt_tokens, i * 4);
     const moerun__score score = moerun__results_score(results);
     double sum = 0;
     for (int k = i; k < 3; k++) {

@@ -2,6 +2,7 @@
  * costs time and never gives other tokens, and that nobody else's file is
  * touched. */
 #include "launch/unfinished.h"
+#include "launch/work_left.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/timer.h"
 #include "support/scratch.h"
@@ -194,6 +195,42 @@ static void nothing_needs_no_file(void **state) {
   assert_int_equal(access(beside, F_OK), -1);
 }
 
+static void expect_left(const moerun__results *done,
+                        const moerun__unfinished *kept, int64_t requests,
+                        int64_t prompt_tokens, int64_t new_tokens) {
+  moerun__work_left left;
+  assert_int_equal(moerun__work_left_of(&left, prompts, done, kept, 16, 1),
+                   MOERUN_OK);
+  assert_int_equal(left.work.requests, requests);
+  assert_int_equal(left.work.prompt_tokens, prompt_tokens);
+  assert_int_equal(left.work.new_tokens, new_tokens);
+}
+
+/* Prompts have 1, 2, 1 and 3 tokens; what is kept is fed with them. */
+static void what_is_left_is_counted_in_tokens(void **state) {
+  (void)state;
+  expect_left(results, NULL, 4, 7, 4 * MOST);
+  save_all();
+  moerun__unfinished *u = open_as(1, 0);
+  expect_left(results, u, 4, 7 + 12, 4 * MOST - 12);
+  moerun__unfinished_destroy(u);
+}
+
+/* As many as it may generate are finished: the line is of another run. */
+static void a_finished_request_is_not_kept(void **state) {
+  (void)state;
+  static const int32_t all[MOST] = {1};
+  const moerun__completion so_far = {
+      .index = 1, .num_tokens = MOST, .token = all};
+  moerun__unfinished *u = open_as(1, 0);
+  assert_int_equal(moerun__unfinished_begin(u, &weights), MOERUN_OK);
+  assert_int_equal(moerun__unfinished_put(u, &so_far), MOERUN_OK);
+  moerun__unfinished_save(u);
+  moerun__unfinished_destroy(u);
+  assert_int_equal(try_open(&u, 1, 0), MOERUN_ERR_FORMAT);
+  expect_words("out.unfinished:2: tokens: expected 1 to 8, found 9");
+}
+
 static void requests_that_are_finished_stay_so(void **state) {
   (void)state;
   const moerun__results_options none = {.path = NULL};
@@ -214,6 +251,7 @@ static void requests_that_are_finished_stay_so(void **state) {
                    MOERUN_OK);
   expect_counts(u, 2, 4);
   assert_int_equal(count_going_on(u), 2);
+  expect_left(more, u, 3, 4 + 4, 3 * MOST - 4);
   moerun__unfinished_destroy(u);
   moerun__results_destroy(more);
 }
@@ -461,6 +499,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(what_was_kept_is_there_again),
       TEST(nothing_needs_no_file),
+      TEST(what_is_left_is_counted_in_tokens),
+      TEST(a_finished_request_is_not_kept),
       TEST(requests_that_are_finished_stay_so),
       TEST(a_cut_file_gives_no_other_tokens),
       TEST(a_changed_byte_gives_no_other_tokens),
