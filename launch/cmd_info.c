@@ -120,7 +120,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
     goto done;
   }
   MOERUN_TRY(moerun__gate_options_check(config));
-  invocation->phase = MOERUN_PHASE_INPUT;
+  invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(moerun__model_config_load(&model, path));
   MOERUN_TRY(moerun__placement_for(
       &placement, config, (int32_t)moerun__config_int(config, "ranks")));
@@ -129,7 +129,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   invocation->phase = MOERUN_PHASE_USAGE;
   MOERUN_TRY(moerun__effect_check(&effects, (unsigned)MOERUN_EFFECT_OPTIONS |
                                                 MOERUN_EFFECT_MODEL));
-  invocation->phase = MOERUN_PHASE_INPUT;
+  invocation->phase = MOERUN_PHASE_FILES;
   const int assumes = moerun__config_int(config, "kv_tokens") == 0;
   if (assumes) need = moerun__cache_need_assumed(model.max_positions);
   MOERUN_TRY(moerun__model_size_load(&size, path, placement, 0, 0));

@@ -398,7 +398,7 @@ static moerun_status certify(place *p) {
   c->seed = moerun__config_int(p->config, "seed");
   c->slack = moerun__config_double(p->config, "slack");
   c->trace_digest = moerun__trace_digest(p->trace);
-  p->invocation->phase = MOERUN_PHASE_INPUT;
+  p->invocation->phase = MOERUN_PHASE_FILES;
   moerun__progress_phase(&p->bar, "judging");
   MOERUN_TRY(judge(p, c));
   MOERUN_TRY(judge_even(p));
@@ -438,7 +438,6 @@ static moerun_status report(place *p) {
   moerun__progress_close(&p->bar);
   moerun__text json = {0};
   moerun__outputs *outputs = &p->invocation->outputs;
-  p->invocation->phase = MOERUN_PHASE_OUTPUT;
   p->facts.trace_name = text_of(p, "trace");
   p->facts.trace = p->trace;
   p->facts.train = p->train;
@@ -471,13 +470,12 @@ static moerun_status describe(place *p) {
   moerun__description *description = NULL;
   moerun__text json = {0};
   const char *path = text_of(p, "describe");
-  p->invocation->phase = MOERUN_PHASE_INPUT;
+  p->invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(load_trace(p, "describe"));
   moerun__progress_phase(&p->bar, "counting");
   MOERUN_TRY(moerun__describe(
       &description, p->trace, (int32_t)moerun__config_int(p->config, "ranks"),
       (int32_t)moerun__config_int(p->config, "segment")));
-  p->invocation->phase = MOERUN_PHASE_OUTPUT;
   moerun__progress_close(&p->bar);
   MOERUN_TRY(convert(p));
   if (given(p, "json")) {
@@ -519,7 +517,7 @@ static moerun_status run(place *p) {
     goto done;
   }
   MOERUN_TRY(check_bound(p));
-  p->invocation->phase = MOERUN_PHASE_INPUT;
+  p->invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(load_trace(p, "trace"));
   MOERUN_TRY(read_model(p));
   MOERUN_TRY(split_trace(p));

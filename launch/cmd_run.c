@@ -167,7 +167,7 @@ static moerun_status open_input(run *r) {
   r->invocation->phase = MOERUN_PHASE_USAGE;
   MOERUN_TRY(moerun__effect_check(&effects, (unsigned)MOERUN_EFFECT_MODEL |
                                                 MOERUN_EFFECT_REQUESTS));
-  r->invocation->phase = MOERUN_PHASE_INPUT;
+  r->invocation->phase = MOERUN_PHASE_FILES;
 done:
   return status;
 }
@@ -200,8 +200,7 @@ static moerun_status open_output(run *r) {
       .model = &r->model_config,
       .resume = moerun__config_bool(c, "resume"),
       .overwrite = moerun__config_bool(c, "overwrite")};
-  r->invocation->phase = MOERUN_PHASE_OUTPUT;
-  MOERUN_REQUIRE(!resumes || is_file, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(!resumes || is_file, MOERUN_ERR_OUTPUT,
                  "%s: expected a regular file for --resume",
                  moerun__config_text(c, "output"));
   MOERUN_TRY(
@@ -227,7 +226,6 @@ done:
 
 static moerun_status begin_output(run *r) {
   moerun_status status = MOERUN_OK;
-  r->invocation->phase = MOERUN_PHASE_OUTPUT;
   if (r->comm->rank != 0) goto done;
   const uint64_t *weights = r->model != NULL ? &r->model->digest : NULL;
   MOERUN_TRY(moerun__unfinished_begin(r->unfinished, weights));
@@ -277,7 +275,7 @@ static void print_prediction(run *r) {
 static moerun_status plan(run *r) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(check_settings(r));
-  r->invocation->phase = MOERUN_PHASE_INPUT;
+  r->invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(moerun__model_config_load(&r->model_config, r->model_path));
   MOERUN_TRY(moerun__kernels_find(&r->kernels,
                                   moerun__config_text(r->config, "kernels")));
@@ -292,7 +290,6 @@ static moerun_status plan(run *r) {
       r->comm->size));
   MOERUN_TRY(moerun__predict(&r->predicted, r->config, r->placement,
                              &r->left.need, r->how));
-  r->invocation->phase = MOERUN_PHASE_INPUT;
 done:
   return status;
 }
@@ -537,7 +534,6 @@ done:
 static moerun_status judge_input(const run *r) {
   moerun_status status = MOERUN_OK;
   if (r->comm->rank != 0 || r->invocation->stopped) goto done;
-  r->invocation->phase = MOERUN_PHASE_INPUT;
   MOERUN_TRY(moerun__prompts_check(r->prompts));
 done:
   return status;

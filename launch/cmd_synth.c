@@ -55,7 +55,7 @@ moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
   const moerun__effect_facts effects = {.subcommand = invocation->subcommand,
                                         .config = config};
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
-  invocation->phase = MOERUN_PHASE_OUTPUT;
+  invocation->phase = MOERUN_PHASE_FILES;
   moerun__progress_start(&bar, config);
   moerun__progress_phase(&bar, "writing");
   MOERUN_TRY(moerun__synth_write(&options));

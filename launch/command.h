@@ -8,13 +8,14 @@
 #include "runtime/base/output.h"
 #include "runtime/base/status.h"
 
-/* What a failure means for the exit code; a subcommand moves it forward. */
+/* What a failure means for the exit code; a subcommand moves it forward. Whether
+ * a file could not be read or not be written is told by the status. */
 typedef enum moerun__phase {
-  MOERUN_PHASE_USAGE = 0, /* ERR_INVALID: 2; ERR_IO: 66 (the start)          */
-  MOERUN_PHASE_INPUT,     /* ERR_INVALID: 65; ERR_IO: 66, cannot open input  */
+  MOERUN_PHASE_USAGE = 0, /* ERR_INVALID: 2 (the start)                      */
+  MOERUN_PHASE_FILES,     /* ERR_INVALID: 65, of what is in files or in their
+                             places                                          */
   MOERUN_PHASE_SOLVE,     /* place: what a method cannot do is the fault of the
                              options, not of a file: 2                       */
-  MOERUN_PHASE_OUTPUT,    /* ERR_INVALID: 65; ERR_IO: 74, while writing      */
 } moerun__phase;
 
 typedef struct moerun__invocation {

@@ -12,11 +12,12 @@
 moerun_status moerun__open_regular(int *out, const char *path, int writable) {
   moerun_status status = MOERUN_OK;
   struct stat facts;
+  const moerun_status failure = writable ? MOERUN_ERR_OUTPUT : MOERUN_ERR_IO;
   *out = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-  MOERUN_REQUIRE(*out >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s", path,
+  MOERUN_REQUIRE(*out >= 0, failure, "%s: cannot be opened: %s", path,
                  moerun__file_reason());
-  MOERUN_REQUIRE(fstat(*out, &facts) == 0 && S_ISREG(facts.st_mode),
-                 MOERUN_ERR_IO, "%s: expected a regular file", path);
+  MOERUN_REQUIRE(fstat(*out, &facts) == 0 && S_ISREG(facts.st_mode), failure,
+                 "%s: expected a regular file", path);
 done:
   if (status != MOERUN_OK && *out >= 0) {
     (void)close(*out);

@@ -69,8 +69,8 @@ static int exit_code(moerun_status status,
     return phase == MOERUN_PHASE_USAGE || phase == MOERUN_PHASE_SOLVE
                ? EXIT_USAGE
                : EXIT_BAD_INPUT;
-  case MOERUN_ERR_IO:
-    return phase == MOERUN_PHASE_OUTPUT ? EXIT_OUTPUT : EXIT_NO_INPUT;
+  case MOERUN_ERR_IO: return EXIT_NO_INPUT;
+  case MOERUN_ERR_OUTPUT: return EXIT_OUTPUT;
   case MOERUN_ERR_INFEASIBLE:
   case MOERUN_ERR_UNSUPPORTED:
     return phase == MOERUN_PHASE_SOLVE ? EXIT_USAGE : EXIT_BAD_INPUT;
@@ -95,11 +95,10 @@ static void print_error(int rank) {
 }
 
 /* Results that did not reach stdout are a failure. */
-static moerun_status flush_output(moerun__invocation *invocation) {
+static moerun_status flush_output(void) {
   moerun_status status = MOERUN_OK;
   const int lost = fflush(stdout) != 0 || ferror(stdout);
-  if (lost) invocation->phase = MOERUN_PHASE_OUTPUT;
-  MOERUN_REQUIRE(!lost, MOERUN_ERR_IO, "stdout: cannot be written");
+  MOERUN_REQUIRE(!lost, MOERUN_ERR_OUTPUT, "stdout: cannot be written");
 done:
   return status;
 }
@@ -109,9 +108,8 @@ static moerun_status run_command(const subcommand *command,
                                  moerun__invocation *invocation) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(command->run(invocation));
-  invocation->phase = MOERUN_PHASE_OUTPUT;
   MOERUN_TRY(moerun__outputs_commit(&invocation->outputs));
-  MOERUN_TRY(flush_output(invocation));
+  MOERUN_TRY(flush_output());
 done:
   moerun__outputs_clear(&invocation->outputs);
   return status;
@@ -441,7 +439,7 @@ int main(int argc, char **argv) {
   }
   if (code != EXIT_SUCCESS) return code;
   moerun__invocation invocation = {0};
-  const moerun_status status = flush_output(&invocation);
+  const moerun_status status = flush_output();
   if (status != MOERUN_OK) print_error(0);
   return exit_code(status, &invocation);
 }

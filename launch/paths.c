@@ -413,7 +413,7 @@ moerun_status moerun__paths_check(moerun__invocation *invocation) {
   MOERUN_TRY(check_pairs(&all));
   MOERUN_TRY(check_model(&all));
   if (!moerun__paths_know(all.subcommand, "output")) goto done; /* info */
-  invocation->phase = MOERUN_PHASE_OUTPUT;
+  invocation->phase = MOERUN_PHASE_FILES;
   for (const file *f = all.first; f != NULL; f = f->next) {
     if (f->row->use == READS) continue;
     MOERUN_TRY(check_output(f, is_replaced(f, config)));

@@ -192,13 +192,12 @@ moerun_status moerun__place_loads(moerun__invocation *invocation,
                                   const char *topology_line) {
   moerun_status status = MOERUN_OK;
   loads p = {.invocation = invocation, .topology_line = topology_line};
-  invocation->phase = MOERUN_PHASE_INPUT;
+  invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(moerun__load_table_load(&p.table, text_of(&p, "loads")));
   invocation->phase = MOERUN_PHASE_SOLVE;
   MOERUN_TRY(solve(&p, method, options, topology));
-  invocation->phase = MOERUN_PHASE_INPUT;
+  invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(compare(&p, topology->num_ranks));
-  invocation->phase = MOERUN_PHASE_OUTPUT;
   MOERUN_TRY(report(&p));
 done:
   moerun__load_table_destroy(p.table);

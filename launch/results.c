@@ -116,7 +116,7 @@ static moerun_status lock(const moerun__results *results) {
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   const int taken = fcntl(results->file, F_SETLK, &whole) != 0 &&
                     (errno == EACCES || errno == EAGAIN);
-  MOERUN_REQUIRE(!taken, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(!taken, MOERUN_ERR_OUTPUT,
                  "%s: another process is writing this file", results->path);
 done:
   return status;
@@ -127,8 +127,9 @@ static moerun_status open_file(moerun__results *results,
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__copy_text(&results->path, options->path));
   MOERUN_TRY(moerun__target_find(&results->target, options->path));
-  MOERUN_REQUIRE(!options->resume || !results->target.is_direct, MOERUN_ERR_IO,
-                 "%s: expected a regular file for --resume", results->path);
+  MOERUN_REQUIRE(!options->resume || !results->target.is_direct,
+                 MOERUN_ERR_OUTPUT, "%s: expected a regular file for --resume",
+                 results->path);
   if (results->target.is_direct || !results->target.exists) goto done;
   MOERUN_REQUIRE(options->resume || options->overwrite, MOERUN_ERR_INVALID,
                  "%s: exists already: --resume goes on with it, --overwrite "
@@ -194,7 +195,7 @@ static moerun_status check_size(const moerun__results *results,
                                 int64_t expected) {
   moerun_status status = MOERUN_OK;
   const int64_t found = lseek(results->file, 0, SEEK_END);
-  MOERUN_REQUIRE(found == expected, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(found == expected, MOERUN_ERR_OUTPUT,
                  "%s: expected %lld bytes, as this run left it, found %lld: "
                  "another program has written to it; %s",
                  results->path, (long long)expected, (long long)found,
@@ -221,14 +222,14 @@ moerun_status moerun__results_begin(moerun__results *results,
   if (results->file < 0) {
     results->file =
         open(results->target.path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    MOERUN_REQUIRE(results->file >= 0, MOERUN_ERR_IO,
+    MOERUN_REQUIRE(results->file >= 0, MOERUN_ERR_OUTPUT,
                    "%s: cannot be created: %s", results->path,
                    moerun__file_reason());
     MOERUN_TRY(moerun__temporary_adopt(&results->empty, results->target.path));
     MOERUN_TRY(lock(results));
   }
   MOERUN_REQUIRE(moerun__file_is_at(results->file, results->target.path),
-                 MOERUN_ERR_IO,
+                 MOERUN_ERR_OUTPUT,
                  "%s: was moved or removed after the run began; nothing was "
                  "written",
                  results->path);
@@ -237,7 +238,7 @@ moerun_status moerun__results_begin(moerun__results *results,
   }
   MOERUN_REQUIRE(ftruncate(results->file, (off_t)results->end) == 0 &&
                      lseek(results->file, 0, SEEK_END) == results->end,
-                 MOERUN_ERR_IO, "%s: cannot be written: %s", results->path,
+                 MOERUN_ERR_OUTPUT, "%s: cannot be written: %s", results->path,
                  moerun__file_reason());
   if (results->torn > 0) {
     LOG_ROOT(MOERUN_LOG_INFO,
@@ -252,7 +253,7 @@ done:
 
 static moerun_status sync_file(moerun__results *results) {
   moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(fdatasync(results->file) == 0, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(fdatasync(results->file) == 0, MOERUN_ERR_OUTPUT,
                  "%s: cannot be written: %s", results->path,
                  moerun__file_reason());
   results->last_sync = moerun__now();
@@ -357,7 +358,7 @@ static moerun_status copy_line(int file, const moerun__results *results,
     size_t got = 0;
     MOERUN_TRY(moerun__file_get(&got, block, part, results->file,
                                 from->offset + at, results->path));
-    MOERUN_REQUIRE(got == part, MOERUN_ERR_IO,
+    MOERUN_REQUIRE(got == part, MOERUN_ERR_OUTPUT,
                    "%s: cannot be read: it shrank meanwhile", results->path);
     MOERUN_TRY(moerun__file_put(file, block, part, path));
   }

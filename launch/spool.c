@@ -22,7 +22,7 @@ static moerun_status create(moerun__spool *spool) {
   if (folder == NULL || folder[0] == '\0') folder = "/tmp";
   MOERUN_TRY(moerun__text_print(&pattern, "%s/moerun_input_XXXXXX", folder));
   spool->file = mkstemp(pattern.bytes);
-  MOERUN_REQUIRE(spool->file >= 0, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(spool->file >= 0, MOERUN_ERR_OUTPUT,
                  "%s: cannot be created, to keep %s: %s", pattern.bytes,
                  spool->name.bytes, moerun__file_reason());
   (void)unlink(pattern.bytes);
@@ -38,7 +38,7 @@ static moerun_status put(const moerun__spool *spool, const char *text,
   while (bytes > 0) {
     const ssize_t written = write(spool->file, text, bytes);
     if (written < 0 && errno == EINTR) continue;
-    MOERUN_REQUIRE(written > 0, MOERUN_ERR_IO,
+    MOERUN_REQUIRE(written > 0, MOERUN_ERR_OUTPUT,
                    "%s: cannot be copied to TMPDIR: %s", spool->name.bytes,
                    moerun__file_reason());
     text += written;

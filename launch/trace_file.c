@@ -157,7 +157,7 @@ static moerun_status copy_rows(int file, char *rows,
     MOERUN_TRY(moerun__file_get(&got, rows, bytes, trace->file,
                                 (from->offset + at) * (int64_t)trace->row_bytes,
                                 path));
-    MOERUN_REQUIRE(got == bytes, MOERUN_ERR_IO,
+    MOERUN_REQUIRE(got == bytes, MOERUN_ERR_OUTPUT,
                    "%s: its rows cannot be read: they shrank meanwhile", path);
     MOERUN_TRY(moerun__file_put(file, rows, bytes, path));
   }

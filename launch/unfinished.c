@@ -271,9 +271,9 @@ static int is_mine(const moerun__unfinished *u) {
 static moerun_status remove_file(moerun__unfinished *u, int is_to_be_removed) {
   moerun_status status = MOERUN_OK;
   if (is_to_be_removed) {
-    MOERUN_REQUIRE(unlink(u->path.bytes) == 0 || errno == ENOENT, MOERUN_ERR_IO,
-                   "%s: cannot be removed: %s", u->path.bytes,
-                   moerun__file_reason());
+    MOERUN_REQUIRE(unlink(u->path.bytes) == 0 || errno == ENOENT,
+                   MOERUN_ERR_OUTPUT, "%s: cannot be removed: %s",
+                   u->path.bytes, moerun__file_reason());
   }
   set_file(u, -1);
 done:
@@ -353,7 +353,7 @@ static moerun_status replace_file(moerun__unfinished *u,
   int file = -1;
   int kept = -1;
   const int is_replaced = is_mine(u);
-  MOERUN_REQUIRE(is_replaced || !moerun__file_exists(path), MOERUN_ERR_IO,
+  MOERUN_REQUIRE(is_replaced || !moerun__file_exists(path), MOERUN_ERR_OUTPUT,
                  "%s: is another file since the run began, which is left alone",
                  path);
   MOERUN_TRY(is_replaced
@@ -361,8 +361,8 @@ static moerun_status replace_file(moerun__unfinished *u,
                  : moerun__outputs_begin(&outputs, &file, path));
   MOERUN_TRY(moerun__file_put(file, content->bytes, content->count, path));
   kept = fcntl(file, F_DUPFD_CLOEXEC, 0);
-  MOERUN_REQUIRE(kept >= 0, MOERUN_ERR_IO, "%s: cannot be written: %s", path,
-                 moerun__file_reason());
+  MOERUN_REQUIRE(kept >= 0, MOERUN_ERR_OUTPUT, "%s: cannot be written: %s",
+                 path, moerun__file_reason());
   MOERUN_TRY(moerun__outputs_commit(&outputs));
   set_file(u, kept);
   kept = -1;

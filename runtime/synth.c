@@ -387,8 +387,8 @@ static moerun_status close_file(int *file, const char *name) {
   moerun_status status = MOERUN_OK;
   const int closed = close(*file);
   *file = -1;
-  MOERUN_REQUIRE(closed == 0, MOERUN_ERR_IO, "%s: cannot be written: %s", name,
-                 moerun__file_reason());
+  MOERUN_REQUIRE(closed == 0, MOERUN_ERR_OUTPUT, "%s: cannot be written: %s",
+                 name, moerun__file_reason());
 done:
   return status;
 }

@@ -48,7 +48,7 @@ static moerun_status check_old(const moerun__synth_folder *f, int overwrite) {
                  "%s: cannot be replaced: expected a folder, found a file",
                  f->name);
   list = opendir(f->target.path);
-  MOERUN_REQUIRE(list != NULL, MOERUN_ERR_IO, "%s: cannot be replaced: %s",
+  MOERUN_REQUIRE(list != NULL, MOERUN_ERR_OUTPUT, "%s: cannot be replaced: %s",
                  f->name, moerun__file_reason());
   /* The stream is this function's own. NOLINTNEXTLINE(concurrency-mt-unsafe) */
   while ((entry = readdir(list)) != NULL) {
@@ -109,7 +109,7 @@ moerun_status moerun__synth_folder_create(int *file,
   folder->first = made;
   MOERUN_TRY(moerun__temporary_adopt(&made->temporary, path.bytes));
   *file = open(path.bytes, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  MOERUN_REQUIRE(*file >= 0, MOERUN_ERR_IO, "%s: cannot be created: %s",
+  MOERUN_REQUIRE(*file >= 0, MOERUN_ERR_OUTPUT, "%s: cannot be created: %s",
                  folder->label.bytes, moerun__file_reason());
 done:
   moerun__text_clear(&path);
@@ -134,7 +134,7 @@ moerun_status moerun__synth_folder_end(moerun__synth_folder *folder) {
   (void)pthread_sigmask(SIG_SETMASK, &all, &before);
   if (folder->target.exists) {
     MOERUN_TRY(moerun__temporary_folder(&old, path));
-    MOERUN_REQUIRE(rename(path, old.path) == 0, MOERUN_ERR_IO,
+    MOERUN_REQUIRE(rename(path, old.path) == 0, MOERUN_ERR_OUTPUT,
                    "%s: cannot be replaced: %s", folder->name,
                    moerun__file_reason());
   }
@@ -143,7 +143,7 @@ moerun_status moerun__synth_folder_end(moerun__synth_folder *folder) {
   MOERUN_REQUIRE(
       !failed || (errno != ENOTEMPTY && errno != EEXIST), MOERUN_ERR_INVALID,
       "%s: exists already: another process has just created it", folder->name);
-  MOERUN_REQUIRE(!failed, MOERUN_ERR_IO, "%s: cannot be created: %s",
+  MOERUN_REQUIRE(!failed, MOERUN_ERR_OUTPUT, "%s: cannot be created: %s",
                  folder->name, moerun__file_reason());
   forget(folder);
   if (old.path != NULL) remove_old(old.path);

@@ -136,8 +136,8 @@ moerun_status moerun__file_put(int file, const void *content, size_t bytes,
     }
     const ssize_t part = write(file, (const char *)content + written, count);
     if (part < 0 && errno == EINTR) continue;
-    MOERUN_REQUIRE(part > 0, MOERUN_ERR_IO, "%s: cannot be written: %s", path,
-                   moerun__file_reason());
+    MOERUN_REQUIRE(part > 0, MOERUN_ERR_OUTPUT, "%s: cannot be written: %s",
+                   path, moerun__file_reason());
     written += (size_t)part;
   }
 done:

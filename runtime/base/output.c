@@ -52,7 +52,7 @@ static moerun_status follow(char **path, const char *name) {
   moerun__text next = {0};
   char said[LINK_BYTES];
   const ssize_t length = readlink(*path, said, sizeof said);
-  MOERUN_REQUIRE(length >= 0 && length < LINK_BYTES, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(length >= 0 && length < LINK_BYTES, MOERUN_ERR_OUTPUT,
                  "%s: the symbolic link cannot be followed: %s", name,
                  length < 0 ? moerun__file_reason() : "it is too long");
   const char *slash = strrchr(*path, '/');
@@ -79,7 +79,7 @@ static moerun_status follow_all(moerun__target *target, const char *name) {
     }
     MOERUN_TRY(follow(&target->path, name));
   }
-  MOERUN_REQUIRE(0, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(0, MOERUN_ERR_OUTPUT,
                  "%s: expected at most %d symbolic links in a row", name,
                  MOST_LINKS);
 done:
@@ -141,7 +141,7 @@ moerun_status moerun__target_open(int *file, const moerun__target *target) {
   } else {
     *file = open(target->path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
   }
-  MOERUN_REQUIRE(*file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s",
+  MOERUN_REQUIRE(*file >= 0, MOERUN_ERR_OUTPUT, "%s: cannot be opened: %s",
                  target->path, moerun__file_reason());
 done:
   return status;
@@ -164,13 +164,13 @@ static moerun_status check_folder(const moerun__target *target,
   const size_t length = slash != NULL ? (size_t)(slash - target->path) + 1 : 0;
   MOERUN_TRY(moerun__text_append(&folder, target->path, length));
   if (length == 0) MOERUN_TRY(moerun__text_append(&folder, ".", 1));
-  MOERUN_REQUIRE(access(folder.bytes, W_OK | X_OK) == 0, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(access(folder.bytes, W_OK | X_OK) == 0, MOERUN_ERR_OUTPUT,
                  "%s: cannot be %s: %s", name,
                  target->exists ? "replaced in its folder" : "created",
                  moerun__file_reason());
   MOERUN_REQUIRE(!target->exists ||
                      !is_kept_by_folder(folder.bytes, target->path),
-                 MOERUN_ERR_IO,
+                 MOERUN_ERR_OUTPUT,
                  "%s: cannot be replaced: it belongs to another user", name);
 done:
   moerun__text_clear(&folder);
@@ -181,15 +181,15 @@ moerun_status moerun__output_check(const char *path) {
   moerun_status status = MOERUN_OK;
   moerun__target target = {0};
   MOERUN_TRY(moerun__target_find(&target, path));
-  MOERUN_REQUIRE(!target.is_folder, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(!target.is_folder, MOERUN_ERR_OUTPUT,
                  "%s: cannot be created: it is a directory", path);
   if (!target.is_direct) {
     MOERUN_TRY(check_folder(&target, path));
   } else if (target.stream >= 0) {
-    MOERUN_REQUIRE(fcntl(target.stream, F_GETFD) >= 0, MOERUN_ERR_IO,
+    MOERUN_REQUIRE(fcntl(target.stream, F_GETFD) >= 0, MOERUN_ERR_OUTPUT,
                    "%s: cannot be written: it is closed", path);
   } else {
-    MOERUN_REQUIRE(access(target.path, W_OK) == 0, MOERUN_ERR_IO,
+    MOERUN_REQUIRE(access(target.path, W_OK) == 0, MOERUN_ERR_OUTPUT,
                    "%s: cannot be written: %s", path, moerun__file_reason());
   }
 done:
@@ -235,14 +235,14 @@ static moerun_status begin(moerun__outputs *outputs, int *file,
   MOERUN_TRY(moerun__alloc(&o, 1, sizeof *o));
   o->file = -1;
   o->old = old >= 0 ? fcntl(old, F_DUPFD_CLOEXEC, 0) : -1;
-  MOERUN_REQUIRE(old < 0 || o->old >= 0, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(old < 0 || o->old >= 0, MOERUN_ERR_OUTPUT,
                  "%s: cannot be replaced: %s", path, moerun__file_reason());
   MOERUN_TRY(moerun__copy_text(&o->name, path));
   MOERUN_TRY(moerun__target_find(&o->target, path));
   if (o->target.is_direct) {
     MOERUN_TRY(moerun__target_open(&o->file, &o->target));
   } else {
-    MOERUN_REQUIRE(!o->target.is_folder, MOERUN_ERR_IO,
+    MOERUN_REQUIRE(!o->target.is_folder, MOERUN_ERR_OUTPUT,
                    "%s: cannot be created: it is a directory", path);
     MOERUN_TRY(moerun__temporary_file(&o->temporary, &o->file, o->target.path));
   }
@@ -290,8 +290,8 @@ static moerun_status complete(output *o) {
     failed = close(o->file) != 0; /* late errors of network file systems */
     o->file = -1;
   }
-  MOERUN_REQUIRE(!failed, MOERUN_ERR_IO, "%s: cannot be written: %s", o->name,
-                 moerun__file_reason());
+  MOERUN_REQUIRE(!failed, MOERUN_ERR_OUTPUT, "%s: cannot be written: %s",
+                 o->name, moerun__file_reason());
 done:
   return status;
 }
@@ -325,7 +325,7 @@ static moerun_status keep_aside(const moerun__outputs *outputs,
                              o->temporary.path);
     moerun__temporary_forget(&o->temporary);
   }
-  MOERUN_REQUIRE(0, MOERUN_ERR_IO, "%s: %s; what was written is in %s",
+  MOERUN_REQUIRE(0, MOERUN_ERR_OUTPUT, "%s: %s; what was written is in %s",
                  hindered->name, reason,
                  names.count > 0 ? names.bytes : "*.tmp beside it");
 done:
@@ -376,9 +376,9 @@ static moerun_status appear(const moerun__outputs *outputs, output *o) {
       (is_new ? take_name(o) : rename(o->temporary.path, o->target.path)) != 0;
   const char *reason = failed ? moerun__file_reason() : "";
   if (failed) MOERUN_TRY(take_back(&replaced, outputs->first, o));
-  MOERUN_REQUIRE(!failed || replaced.count > 0, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(!failed || replaced.count > 0, MOERUN_ERR_OUTPUT,
                  "%s: cannot be replaced: %s", o->name, reason);
-  MOERUN_REQUIRE(!failed, MOERUN_ERR_IO,
+  MOERUN_REQUIRE(!failed, MOERUN_ERR_OUTPUT,
                  "%s: cannot be replaced: %s; replaced already: %s", o->name,
                  reason, replaced.bytes);
   moerun__temporary_forget(&o->temporary);

@@ -103,6 +103,40 @@ refuse 2 'expanded-most: expected an integer from 0 to 64' run --prompts good \
 refuse 2 '--expanded-most 1 has no effect here: expected --expanded' run \
   --prompts good --output output --overwrite --capacity 1 --expanded-most 1
 
+# Weights that cannot be read are an input, whatever is written meanwhile.
+mkdir parts
+cp "$model/config.json" "$model/tokenizer.json" parts
+ranks_list='0 3'
+refuse 66 'parts: expected model.safetensors' \
+  run --model parts --prompts good --output output --overwrite
+mkdir parts/model.safetensors
+refuse 66 'parts/model.safetensors: expected a regular file' \
+  run --model parts --prompts good --output output --overwrite
+ranks_list=0
+rmdir parts/model.safetensors
+mkfifo parts/model.safetensors
+refuse 66 'parts/model.safetensors: expected a regular file' \
+  run --model parts --prompts good --output output --overwrite
+rm parts/model.safetensors
+echo '{"weight_map": {"lm_head.weight": "a.safetensors"}}' \
+  > parts/model.safetensors.index.json
+refuse 66 'names a.safetensors, which is not there' \
+  run --model parts --prompts good --output output --overwrite
+refuse 66 'names a.safetensors, which is not there' info --model parts
+rm -r parts
+
+# A file of weights with more layers than config.json knows of.
+mkdir few
+ln -s "$model/model.safetensors" "$model/tokenizer.json" few
+sed 's/"num_hidden_layers": 6/"num_hidden_layers": 5/' "$model/config.json" \
+  > few/config.json
+ranks_list='0 3'
+refuse 65 'model.layers.5.input_layernorm.weight" and 104 others: expected 5 as' \
+  run --model few --prompts good --output output --overwrite
+ranks_list=0
+refuse 65 'and 104 others: expected 5 as the number of layers' info --model few
+rm -r few
+
 # A model that is broken, and one whose tokenizer is not understood.
 mkdir broken
 cp "$model/config.json" "$model/tokenizer.json" broken

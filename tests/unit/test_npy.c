@@ -304,7 +304,8 @@ static void failures_of_the_writer(void **state) {
   assert_int_equal(moerun__npy_put_header(-1, &shape, "x.npy"),
                    MOERUN_ERR_INVALID);
   shape.num_dims = 1;
-  assert_int_equal(moerun__npy_put_header(-1, &shape, "x.npy"), MOERUN_ERR_IO);
+  assert_int_equal(moerun__npy_put_header(-1, &shape, "x.npy"),
+                   MOERUN_ERR_OUTPUT);
   assert_string_equal(moerun_last_error(),
                       "x.npy: cannot be written: input/output error");
   for (long nth = 0; nth < 3; nth++) {

@@ -58,7 +58,7 @@ static void all_appear_or_none(void **state) {
   assert_int_equal(put(&outputs, path, "new"), MOERUN_OK);
   assert_int_equal(put(&outputs, other, "new, too"), MOERUN_OK);
   assert_int_equal(access(path, F_OK), -1);
-  assert_int_equal(put(&outputs, nowhere, "x"), MOERUN_ERR_IO);
+  assert_int_equal(put(&outputs, nowhere, "x"), MOERUN_ERR_OUTPUT);
   moerun__outputs_clear(&outputs);
   assert_int_equal(temp_dir_count(dir.path), 0);
   assert_int_equal(put(&outputs, path, "new"), MOERUN_OK);
@@ -112,7 +112,7 @@ static void taken_names_are_left_alone(void **state) {
     } else {
       scratch_write(path, "yours");
     }
-    assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_ERR_IO);
+    assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_ERR_OUTPUT);
     expect_words("/file: is another file since the program began, which was "
                  "left alone; what was written is in ");
     expect_kept(path, "mine");
@@ -151,12 +151,12 @@ static void one_file_alone_is_replaced(void **state) {
   old = open(path, O_RDONLY);
   assert_int_equal(unlink(other), 0);
   assert_int_equal(unlink(path), 0);
-  assert_int_equal(replace(old), MOERUN_ERR_IO);
+  assert_int_equal(replace(old), MOERUN_ERR_OUTPUT);
   expect_words("/file: was removed while the program was writing it; what was "
                "written is in ");
   expect_kept(path, "new");
   scratch_write(path, "yours");
-  assert_int_equal(replace(old), MOERUN_ERR_IO);
+  assert_int_equal(replace(old), MOERUN_ERR_OUTPUT);
   expect_words("is another file since the program began");
   expect_kept(path, "new");
   expect_content(path, "yours");
@@ -198,9 +198,9 @@ static void links_are_followed(void **state) {
   assert_int_equal(temp_dir_count(dir.path), 3);
   (void)unlink(path);
   assert_int_equal(symlink("first", path), 0); /* round and round */
-  assert_int_equal(moerun__file_write(first, "x", 1), MOERUN_ERR_IO);
+  assert_int_equal(moerun__file_write(first, "x", 1), MOERUN_ERR_OUTPUT);
   expect_words("expected at most 40 symbolic links in a row");
-  assert_int_equal(moerun__output_check(first), MOERUN_ERR_IO);
+  assert_int_equal(moerun__output_check(first), MOERUN_ERR_OUTPUT);
 }
 
 /* As many as the system follows itself. */
@@ -217,7 +217,7 @@ static void links_in_a_row_are_counted(void **state) {
     (void)snprintf(before, sizeof before, "%s", last);
   }
   expect_content(path, "by 40 links");
-  assert_int_equal(moerun__file_write(link, "x", 1), MOERUN_ERR_IO);
+  assert_int_equal(moerun__file_write(link, "x", 1), MOERUN_ERR_OUTPUT);
   expect_words("expected at most 40 symbolic links in a row");
 }
 
@@ -264,11 +264,11 @@ static void pipes_and_streams_are_written_as_they_are(void **state) {
   assert_string_equal(found, "again");
   (void)close(ends[0]);
   (void)close(ends[1]);
-  assert_int_equal(moerun__output_check(link), MOERUN_ERR_IO);
+  assert_int_equal(moerun__output_check(link), MOERUN_ERR_OUTPUT);
   expect_words("it is closed");
   scratch_write("/dev/null", "away");
   assert_int_equal(moerun__output_check("/dev/null"), MOERUN_OK);
-  assert_int_equal(moerun__output_check(dir.path), MOERUN_ERR_IO);
+  assert_int_equal(moerun__output_check(dir.path), MOERUN_ERR_OUTPUT);
   expect_words("it is a directory");
 }
 
@@ -298,7 +298,7 @@ static void a_name_that_is_refused_takes_new_files_back(void **state) {
                      MOERUN_OK);
   }
   assert_int_equal(mkdir(full[2], 0700), 0);
-  assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_ERR_IO);
+  assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_ERR_OUTPUT);
   (void)snprintf(words, sizeof words,
                  "cannot be replaced: it is a directory; replaced already: %s",
                  full[0]);
@@ -334,7 +334,7 @@ static void exceed_limit(void) {
   static const char content[4096] = "";
   (void)signal(SIGXFSZ, SIG_IGN);
   if (setrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(1);
-  if (moerun__file_write(path, content, sizeof content) != MOERUN_ERR_IO) {
+  if (moerun__file_write(path, content, sizeof content) != MOERUN_ERR_OUTPUT) {
     _exit(2);
   }
   if (strstr(moerun_last_error(), "file too large") == NULL) _exit(3);
@@ -371,7 +371,7 @@ static void end_amidst(void) {
 static void ask_about_a_pipe(void) {
   const uid_t nobody = 65534;
   if (geteuid() == 0 && setuid(nobody) != 0) _exit(1);
-  if (moerun__output_check(path) != MOERUN_ERR_IO) _exit(2);
+  if (moerun__output_check(path) != MOERUN_ERR_OUTPUT) _exit(2);
   if (strstr(moerun_last_error(), "cannot be written: permission denied") ==
       NULL) {
     _exit(3);
@@ -483,7 +483,7 @@ static void waits_end_when_asked(void **state) {
 
   (void)signal(SIGPIPE, SIG_IGN);
   (void)close(ends[0]);
-  assert_int_equal(moerun__file_put(ends[1], "abc", 3, "p"), MOERUN_ERR_IO);
+  assert_int_equal(moerun__file_put(ends[1], "abc", 3, "p"), MOERUN_ERR_OUTPUT);
   assert_string_equal(moerun_last_error(),
                       "p: cannot be written: broken pipe: its reader is gone");
   (void)close(ends[1]);

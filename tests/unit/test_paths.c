@@ -167,7 +167,7 @@ static void one_file_by_two_names_is_refused(void **state) {
   };
   const size_t live = moerun__alloc_live();
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    moerun__phase phase = MOERUN_PHASE_OUTPUT;
+    moerun__phase phase = MOERUN_PHASE_FILES;
     print_message("%s\n", cases[i].line);
     assert_int_equal(check(cases[i].line, &phase), MOERUN_ERR_INVALID);
     assert_int_equal(phase, MOERUN_PHASE_USAGE);
@@ -180,7 +180,7 @@ static void one_file_by_two_names_is_refused(void **state) {
 static void what_stdout_writes_is_refused(void **state) {
   (void)state;
   char line[128];
-  moerun__phase phase = MOERUN_PHASE_OUTPUT;
+  moerun__phase phase = MOERUN_PHASE_FILES;
   (void)fflush(stdout);
   const int kept = dup(STDOUT_FILENO);
   const int file = open("a.jsonl", O_WRONLY);
@@ -218,7 +218,7 @@ static void different_files_pass(void **state) {
       "info --model m --placement a.jsonl",
   };
   for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-    moerun__phase phase = MOERUN_PHASE_OUTPUT;
+    moerun__phase phase = MOERUN_PHASE_FILES;
     print_message("%s\n", lines[i]);
     const moerun_status status = check(lines[i], &phase);
     if (status != MOERUN_OK) fail_msg("%s", moerun_last_error());
@@ -249,7 +249,7 @@ static void what_exists_needs_overwrite(void **state) {
     moerun__phase phase = MOERUN_PHASE_USAGE;
     print_message("%s\n", lines[i]);
     assert_int_equal(check(lines[i], &phase), MOERUN_ERR_INVALID);
-    assert_int_equal(phase, MOERUN_PHASE_OUTPUT);
+    assert_int_equal(phase, MOERUN_PHASE_FILES);
     expect_words("exists already: --overwrite replaces it");
     (void)snprintf(with, sizeof with, "%s --overwrite", lines[i]);
     assert_int_equal(check(with, &phase), MOERUN_OK);
@@ -266,8 +266,8 @@ static void what_cannot_be_written_is_named(void **state) {
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     moerun__phase phase = MOERUN_PHASE_USAGE;
-    assert_int_equal(check(cases[i].line, &phase), MOERUN_ERR_IO);
-    assert_int_equal(phase, MOERUN_PHASE_OUTPUT);
+    assert_int_equal(check(cases[i].line, &phase), MOERUN_ERR_OUTPUT);
+    assert_int_equal(phase, MOERUN_PHASE_FILES);
     expect_words(cases[i].words);
   }
 }

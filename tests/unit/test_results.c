@@ -410,18 +410,18 @@ static void bad_paths_are_named(void **state) {
   moerun__results_options options = {.path = "nowhere/x", .resume = 1};
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
                    MOERUN_OK);
-  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_ERR_IO);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_ERR_OUTPUT);
   moerun__results_destroy(results);
   assert_string_equal(moerun_last_error(),
                       "nowhere/x: cannot be created: no such file or "
                       "directory");
   options.path = "/dev/null";
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
-                   MOERUN_ERR_IO);
+                   MOERUN_ERR_OUTPUT);
   expect_words("/dev/null: expected a regular file for --resume");
   options.path = "/tmp";
   assert_int_equal(moerun__results_open(&results, prompts, tokenizer, &options),
-                   MOERUN_ERR_IO);
+                   MOERUN_ERR_OUTPUT);
   expect_words("it is a directory");
 }
 
@@ -438,7 +438,7 @@ static void one_process_writes(void **state) {
     moerun__results *other = NULL;
     const moerun_status status =
         moerun__results_open(&other, prompts, tokenizer, &resume);
-    _exit(status == MOERUN_ERR_IO &&
+    _exit(status == MOERUN_ERR_OUTPUT &&
                   strstr(moerun_last_error(), "another process is writing")
               ? 0
               : 1);
@@ -464,7 +464,7 @@ static void a_full_disk_is_named(void **state) {
   assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
   const struct rlimit small = {.rlim_cur = 200, .rlim_max = before.rlim_max};
   assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-  assert_int_equal(append(results, 0), MOERUN_ERR_IO);
+  assert_int_equal(append(results, 0), MOERUN_ERR_OUTPUT);
   assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
   expect_words(": cannot be written: ");
   assert_int_equal(moerun__results_has(results, 0), 0);

@@ -117,7 +117,7 @@ static void lost_names_leave_results_beside(void **state) {
     }
     assert_int_equal(i % 3 == 0 ? unlink(path) : rename(path, moved), 0);
     if (i % 3 == 2) scratch_write(path, "yours");
-    assert_int_equal(end(results), MOERUN_ERR_IO);
+    assert_int_equal(end(results), MOERUN_ERR_OUTPUT);
     expect_words(i % 3 == 2 ? "/out: is another file since the program began"
                             : "/out: was removed while the program was ");
     find_kept(kept);
@@ -150,16 +150,16 @@ static void a_file_that_others_write_is_an_error(void **state) {
   assert_int_equal(write(file, "yours", 5), 5);
   (void)close(file);
   read_text(text, path);
-  assert_int_equal(append(results, 1), MOERUN_ERR_IO);
+  assert_int_equal(append(results, 1), MOERUN_ERR_OUTPUT);
   expect_words("another program has written to it; the results are in front of "
                "what it added");
   expect_text(path, text);
-  assert_int_equal(end(results), MOERUN_ERR_IO);
+  assert_int_equal(end(results), MOERUN_ERR_OUTPUT);
   expect_text(path, text);
   results = begin(&overwrite);
   assert_int_equal(append(results, 0), MOERUN_OK);
   assert_int_equal(truncate(path, 10), 0);
-  assert_int_equal(append(results, 1), MOERUN_ERR_IO);
+  assert_int_equal(append(results, 1), MOERUN_ERR_OUTPUT);
   expect_words("found 10: another program has written to it; results that it "
                "cut off are lost");
   moerun__results_destroy(results);
@@ -178,7 +178,8 @@ static void a_file_that_changed_before_is_not_touched(void **state) {
                      MOERUN_OK);
     assert_int_equal(rename(path, moved), 0);
     scratch_write(path, "yours");
-    assert_int_equal(moerun__results_begin(results, &weights), MOERUN_ERR_IO);
+    assert_int_equal(moerun__results_begin(results, &weights),
+                     MOERUN_ERR_OUTPUT);
     expect_words("/out: was moved or removed after the run began; nothing was");
     moerun__results_destroy(results);
     expect_text(path, "yours");
@@ -191,7 +192,7 @@ static void a_file_that_changed_before_is_not_touched(void **state) {
   const int file = open(path, O_WRONLY | O_APPEND);
   assert_int_equal(write(file, "yours", 5), 5);
   (void)close(file);
-  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_ERR_IO);
+  assert_int_equal(moerun__results_begin(results, &weights), MOERUN_ERR_OUTPUT);
   expect_words("another program has written to it");
   moerun__results_destroy(results);
   expect_text(path, "{\"index\":0,yours");

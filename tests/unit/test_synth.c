@@ -528,7 +528,7 @@ static void refuses_and_leaves_nothing(void **state) {
                  "%s: exists already: --overwrite replaces it", path);
   assert_string_equal(moerun_last_error(), line);
   options.path = "nowhere/model";
-  assert_int_equal(moerun__synth_write(&options), MOERUN_ERR_IO);
+  assert_int_equal(moerun__synth_write(&options), MOERUN_ERR_OUTPUT);
   assert_string_equal(moerun_last_error(),
                       "nowhere/model: cannot be created: no such "
                       "file or directory");

@@ -40,7 +40,7 @@ extern "C" {
   X(ERR_INVALID, -1, "invalid argument")                                       \
   X(ERR_SHAPE, -2, "shapes do not agree")                                      \
   X(ERR_NOMEM, -3, "out of memory")                                            \
-  X(ERR_IO, -4, "file could not be read or written")                           \
+  X(ERR_IO, -4, "file could not be read")                                      \
   X(ERR_FORMAT, -5, "file contents are not valid")                             \
   X(ERR_COMM, -6, "communication failed")                                      \
   X(ERR_TIMEOUT, -7, "another rank did not answer in time")                    \
@@ -48,7 +48,8 @@ extern "C" {
   X(ERR_UNSUPPORTED, -9, "not supported")                                      \
   X(ERR_PEER, -10, "another rank reported an error")                           \
   X(ERR_INFEASIBLE, -11, "no placement satisfies the constraints")             \
-  X(ERR_STOPPED, -12, "stopped before it was done")
+  X(ERR_STOPPED, -12, "stopped before it was done")                            \
+  X(ERR_OUTPUT, -13, "file could not be written")
 
 typedef enum moerun_status {
 #define MOERUN_STATUS_ENUM(name, value, text) MOERUN_##name = (value),
