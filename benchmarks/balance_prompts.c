@@ -13,7 +13,8 @@ static moerun_status load_text(bench_prompts *p, const bench_options *o) {
   size_t bytes = 0;
   MOERUN_TRY(moerun__tokenizer_load(&tokenizer, o->model));
   MOERUN_TRY(moerun__file_read(&text, &bytes, o->text, MOST_TEXT));
-  MOERUN_TRY(moerun__tokenizer_encode(tokenizer, &p->text, text, bytes));
+  MOERUN_TRY(
+      moerun__tokenizer_encode(tokenizer, &p->text, text, bytes, o->text));
   MOERUN_REQUIRE(p->text.count >= (size_t)p->longest, MOERUN_ERR_INVALID,
                  "%s: expected at least the %d tokens of a prompt, found %zu",
                  o->text, p->longest, p->text.count);

@@ -367,8 +367,8 @@ static moerun_status run_case(bench *b, const bench_case *of,
   world w = {.of = of, .trace_name = trace_name};
   const moerun__problem_options how = {.objective = of->objective};
   MOERUN_TRY(moerun__topology_parse(&w.topology, of->topology));
-  MOERUN_TRY(moerun__trace_select(&w.train, trace, 0, 2));
-  MOERUN_TRY(moerun__trace_select(&w.held_out, trace, 1, 2));
+  MOERUN_TRY(moerun__trace_select(&w.train, trace, 0, 2, "trace"));
+  MOERUN_TRY(moerun__trace_select(&w.held_out, trace, 1, 2, "trace"));
   MOERUN_TRY(moerun__problem_create(&w.problem, w.train, w.topology, &how));
   double least = moerun__worst_cost(w.problem);
   print_head(b, &w);

@@ -168,8 +168,8 @@ static moerun_status split_trace(place *p) {
                  "%s: expected 2 sequences or more, to solve for some and "
                  "judge by the others, found 1; --train all solves for it",
                  path);
-  MOERUN_TRY(moerun__trace_select(&p->train, p->trace, 0, 2));
-  MOERUN_TRY(moerun__trace_select(&p->held_out, p->trace, 1, 2));
+  MOERUN_TRY(moerun__trace_select(&p->train, p->trace, 0, 2, path));
+  MOERUN_TRY(moerun__trace_select(&p->held_out, p->trace, 1, 2, path));
 done:
   return status;
 }

@@ -1,5 +1,7 @@
 #include "launch/gate_options.h"
 
+#include "runtime/base/text.h"
+
 #include "launch/digest.h"
 
 #include <math.h>
@@ -92,6 +94,7 @@ moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
 
 moerun_status moerun__gate_options_check(const moerun__config *config) {
   moerun_status status = MOERUN_OK;
+  char found[MOERUN_NUMBER_TEXT];
   const double capacity = moerun__config_double(config, "capacity");
   moerun__gate_options options;
   MOERUN_TRY(read_top_k(&options, config));
@@ -109,8 +112,8 @@ moerun_status moerun__gate_options_check(const moerun__config *config) {
                  "--expanded: not with the scope request or isolation: which "
                  "experts a rank has depends on the placement");
   MOERUN_REQUIRE(!(capacity > 0) || capacity >= 0.001, MOERUN_ERR_INVALID,
-                 "--capacity: expected 0 or at least 0.001, found %g",
-                 capacity);
+                 "--capacity: expected 0 or at least 0.001, found %s",
+                 moerun__number_text(found, capacity));
 done:
   return status;
 }

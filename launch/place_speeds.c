@@ -54,6 +54,32 @@ done:
   return status;
 }
 
+/* What `run --metrics` writes, and of so many ranks. */
+static moerun_status check_metrics(const json_t *root, int32_t num_ranks,
+                                   const char *path) {
+  moerun_status status = MOERUN_OK;
+  const char *format = NULL;
+  int64_t version = 0;
+  int64_t ranks = 0;
+  MOERUN_TRY(moerun__json_text(&format, root, "format", 1, path));
+  MOERUN_REQUIRE(strcmp(format, "moerun-metrics") == 0, MOERUN_ERR_FORMAT,
+                 "%s: key \"format\": expected \"moerun-metrics\", found "
+                 "\"%.64s\"",
+                 path, format);
+  MOERUN_TRY(moerun__json_int(&version, root, "version", INT64_MIN, INT64_MAX,
+                              NULL, path));
+  MOERUN_REQUIRE(version == 1, MOERUN_ERR_FORMAT,
+                 "%s: key \"version\": expected 1, found %lld", path,
+                 (long long)version);
+  MOERUN_TRY(moerun__json_int(&ranks, root, "ranks", 1, INT32_MAX, NULL, path));
+  MOERUN_REQUIRE(ranks == num_ranks, MOERUN_ERR_SHAPE,
+                 "%s: key \"ranks\": expected %d ranks as in the topology, "
+                 "found %lld",
+                 path, num_ranks, (long long)ranks);
+done:
+  return status;
+}
+
 static moerun_status read_metrics(double *speed, const char *path,
                                   int32_t num_ranks) {
   moerun_status status = MOERUN_OK;
@@ -61,10 +87,12 @@ static moerun_status read_metrics(double *speed, const char *path,
   json_t *balance = NULL;
   json_t *ranks = NULL;
   double fastest = 0;
+  moerun__text where = {0};
   MOERUN_TRY(moerun__json_load(&root, path, file_limit));
   MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
                  "%s: expected the metrics of a run, found %s", path,
                  moerun__json_kind(root));
+  MOERUN_TRY(check_metrics(root, num_ranks, path));
   MOERUN_REQUIRE(json_object_get(root, "balance") != NULL, MOERUN_ERR_FORMAT,
                  "%s: expected the key \"balance\" of a run that balanced, "
                  "found none",
@@ -72,16 +100,19 @@ static moerun_status read_metrics(double *speed, const char *path,
   MOERUN_TRY(moerun__json_object(&balance, root, "balance", path));
   MOERUN_TRY(moerun__json_array(&ranks, balance, "ranks", path));
   MOERUN_REQUIRE(json_array_size(ranks) == (size_t)num_ranks, MOERUN_ERR_SHAPE,
-                 "%s: key \"ranks\": expected %d ranks as in the topology, "
-                 "found %zu",
+                 "%s: balance: key \"ranks\": expected %d ranks as in the "
+                 "topology, found %zu",
                  path, num_ranks, json_array_size(ranks));
   for (int32_t r = 0; r < num_ranks; r++) {
     const json_t *rank = json_array_get(ranks, (size_t)r);
     MOERUN_REQUIRE(json_is_object(rank), MOERUN_ERR_FORMAT,
-                   "%s: key \"ranks\": entry %d: expected an object, found %s",
+                   "%s: balance: key \"ranks\": entry %d: expected an object, "
+                   "found %s",
                    path, r, moerun__json_kind(rank));
-    MOERUN_TRY(
-        moerun__json_double(&speed[r], rank, "speed", LEAST, MOST, NULL, path));
+    moerun__text_clear(&where);
+    MOERUN_TRY(moerun__text_print(&where, "%s: balance: rank %d", path, r));
+    MOERUN_TRY(moerun__json_double(&speed[r], rank, "speed", LEAST, MOST, NULL,
+                                   where.bytes));
     fastest = fmax(fastest, speed[r]);
   }
   for (int32_t r = 0; r < num_ranks; r++) {
@@ -89,6 +120,7 @@ static moerun_status read_metrics(double *speed, const char *path,
     if (behind < MOERUN_SPEED_NOISE + 0.5) speed[r] = fastest;
   }
 done:
+  moerun__text_clear(&where);
   json_decref(root);
   return status;
 }

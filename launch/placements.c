@@ -28,10 +28,11 @@ static moerun_status compare_names(const moerun_placement *placement,
   MOERUN_TRY(moerun__model_name(&name, model));
   if (placement->model[0] != '\0' &&
       strcmp(placement->model, name.bytes) != 0) {
-    LOG_ROOT(MOERUN_LOG_WARN,
-             "%s: made for the model %s, used for %s: it fits, but other "
-             "routing may cost more than blocks do",
-             path, placement->model, name.bytes);
+    LOG_ROOT(
+        MOERUN_LOG_WARN,
+        "%s: made for the model %.255s, used for %.255s: it fits, but other "
+        "routing may cost more than blocks do",
+        path, placement->model, name.bytes);
   }
 done:
   moerun__text_clear(&name);

@@ -76,7 +76,8 @@ static moerun_status read_tokens(moerun__prompt *out, const json_t *object,
                    origin, i, (long long)value);
     MOERUN_TRY(moerun__token_list_append(&out->tokens, moerun__to_int(value)));
   }
-  MOERUN_TRY(moerun__prompt_put_bos(out, bos));
+  /* No ids are a mistake; an empty text may stand for its BOS alone. */
+  if (out->tokens.count > 0) MOERUN_TRY(moerun__prompt_put_bos(out, bos));
 done:
   return status;
 }
@@ -90,7 +91,8 @@ static moerun_status encode(moerun__prompt *out, const char *text, size_t bytes,
                  "%s: key \"prompt\": a text needs the model's tokenizer.json, "
                  "which is not there: give \"tokens\"",
                  origin);
-  MOERUN_TRY(moerun__tokenizer_encode(o->tokenizer, &out->tokens, text, bytes));
+  MOERUN_TRY(moerun__tokenizer_encode(o->tokenizer, &out->tokens, text, bytes,
+                                      origin));
   MOERUN_TRY(moerun__prompt_put_bos(out, o->text_bos));
 done:
   return status;

@@ -42,7 +42,10 @@ static moerun_status read_row(const moerun__prompts *prompts,
       MOERUN_TRY(take_id(out, &padding, part[i], at + i, origin));
     }
   }
-  MOERUN_TRY(moerun__prompt_put_bos(out, prompts->options.tokens_bos));
+  /* A row of padding alone is a mistake, not a prompt of one token. */
+  if (out->tokens.count > 0) {
+    MOERUN_TRY(moerun__prompt_put_bos(out, prompts->options.tokens_bos));
+  }
   MOERUN_TRY(moerun__text_print(&out->id, "%lld", (long long)index));
 done:
   return status;

@@ -73,7 +73,7 @@ static moerun_status load_text(moerun__prompts *prompts) {
   const size_t skipped = unscored_start(prompts, text, bytes);
   MOERUN_TRY(moerun__tokenizer_encode(prompts->options.tokenizer,
                                       &prompts->text, text + skipped,
-                                      bytes - skipped));
+                                      bytes - skipped, prompts->name));
   prompts->scored_bytes = (int64_t)(bytes - skipped);
 done:
   moerun__free(text);

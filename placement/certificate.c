@@ -206,16 +206,19 @@ static moerun_status read_judgement(moerun__judgement *out, const json_t *half,
   moerun_status status = MOERUN_OK;
   const char *names[NUM_FIELDS];
   json_t *object = NULL;
+  moerun__text where = {0};
   MOERUN_TRY(moerun__json_object(&object, half, key, origin));
+  MOERUN_TRY(moerun__text_print(&where, "%s: %s", origin, key));
   for (int i = 0; i < NUM_FIELDS; i++) {
     double value = 0;
     names[i] = fields[i].name;
     MOERUN_TRY(moerun__json_double(&value, object, names[i], 0, HUGE_VAL, NULL,
-                                   origin));
+                                   where.bytes));
     memcpy((char *)out + fields[i].offset, &value, sizeof value);
   }
-  MOERUN_TRY(check_keys(object, names, NUM_FIELDS, origin));
+  MOERUN_TRY(check_keys(object, names, NUM_FIELDS, where.bytes));
 done:
+  moerun__text_clear(&where);
   return status;
 }
 
@@ -225,11 +228,14 @@ static moerun_status read_half(moerun__certificate *out, int half,
   moerun_status status = MOERUN_OK;
   static const char *const known[] = {"contiguous", "placed"};
   json_t *inner = NULL;
+  moerun__text where = {0};
   MOERUN_TRY(moerun__json_object(&inner, object, key, origin));
-  MOERUN_TRY(check_keys(inner, known, 2, origin));
-  MOERUN_TRY(read_judgement(&out->before[half], inner, known[0], origin));
-  MOERUN_TRY(read_judgement(&out->after[half], inner, known[1], origin));
+  MOERUN_TRY(moerun__text_print(&where, "%s: %s", origin, key));
+  MOERUN_TRY(check_keys(inner, known, 2, where.bytes));
+  MOERUN_TRY(read_judgement(&out->before[half], inner, known[0], where.bytes));
+  MOERUN_TRY(read_judgement(&out->after[half], inner, known[1], where.bytes));
 done:
+  moerun__text_clear(&where);
   return status;
 }
 

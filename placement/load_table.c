@@ -9,6 +9,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
 #include "runtime/base/number.h"
+#include "runtime/base/text.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -59,14 +60,15 @@ static moerun_status add_load(weights *in, size_t step, size_t l, size_t e,
                               double load) {
   moerun_status status = MOERUN_OK;
   char where[64] = "";
+  char found[MOERUN_NUMBER_TEXT];
   if (in->num_steps > 1) {
     (void)snprintf(where, sizeof where, "step %zu, ", step);
   }
   MOERUN_REQUIRE(
       load >= 0 && load <= 1e300, MOERUN_ERR_FORMAT,
       "%s: %slayer %zu, expert %zu: expected a load from 0 to 1e300, "
-      "found %g",
-      in->origin, where, l, e, load);
+      "found %s",
+      in->origin, where, l, e, moerun__number_text(found, load));
   double *sum = in->value + l * (size_t)in->num_experts + e;
   *sum = fmin(*sum + load, 1e300);
 done:
@@ -184,8 +186,13 @@ moerun_status moerun__load_table_parse(moerun__load_table **out,
   MOERUN_TRY(moerun__json_parse(&root, text, bytes, origin));
   const json_t *list = root;
   if (json_is_object(root)) {
+    const json_t *weight = json_object_get(root, "weight");
     list = json_object_get(root, "logical_count");
-    if (list == NULL) list = json_object_get(root, "weight");
+    MOERUN_REQUIRE(list == NULL || weight == NULL, MOERUN_ERR_FORMAT,
+                   "%s: expected one of the keys \"logical_count\" and "
+                   "\"weight\", found both",
+                   origin);
+    if (list == NULL) list = weight;
   }
   MOERUN_REQUIRE(
       json_is_array(list), MOERUN_ERR_FORMAT,

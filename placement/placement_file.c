@@ -192,20 +192,24 @@ static moerun_status read_certificate(moerun_placement *placement,
   moerun_status status = MOERUN_OK;
   moerun__topology *topology = NULL;
   json_t *object = NULL;
+  moerun__text where = {0};
   if (json_object_get(root, "certificate") == NULL) goto done;
   MOERUN_TRY(moerun__json_object(&object, root, "certificate", origin));
-  MOERUN_TRY(moerun__certificate_read(&placement->certificate, object, origin));
+  MOERUN_TRY(moerun__text_print(&where, "%s: certificate", origin));
+  MOERUN_TRY(
+      moerun__certificate_read(&placement->certificate, object, where.bytes));
   const char *line = placement->certificate->topology;
   status = moerun__topology_parse(&topology, line);
   MOERUN_REQUIRE(status != MOERUN_ERR_FORMAT, MOERUN_ERR_FORMAT,
                  "%s: key \"topology\": expected one such as \"2 nodes x 4 "
                  "ranks\", found \"%.64s\"",
-                 origin, line);
+                 where.bytes, line);
   MOERUN_TRY(status);
   MOERUN_REQUIRE(topology->num_ranks == placement->num_ranks, MOERUN_ERR_FORMAT,
-                 "%s: key \"topology\": expected %d ranks, found %d", origin,
-                 placement->num_ranks, topology->num_ranks);
+                 "%s: key \"topology\": expected %d ranks, found %d",
+                 where.bytes, placement->num_ranks, topology->num_ranks);
 done:
+  moerun__text_clear(&where);
   moerun__topology_destroy(topology);
   return status;
 }
@@ -225,8 +229,8 @@ moerun_status moerun__placement_parse(moerun_placement **out, const char *text,
                  "%s: expected a JSON object, found %s", origin,
                  moerun__json_kind(root));
   MOERUN_TRY(read_head(&in, root));
-  MOERUN_TRY(moerun__json_text(&model, root, "model", 1, origin));
-  MOERUN_TRY(moerun__json_text(&method, root, "method", 1, origin));
+  MOERUN_TRY(moerun__json_name(&model, root, "model", origin));
+  MOERUN_TRY(moerun__json_name(&method, root, "method", origin));
   MOERUN_TRY(read_layers(&in));
   MOERUN_TRY(moerun__copy_text(&name, model));
   MOERUN_TRY(moerun__placement_create(&placement, in.num_layers, in.num_experts,

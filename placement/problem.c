@@ -6,6 +6,7 @@
 #include "placement/packing.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/text.h"
 
 #include <math.h>
 #include <string.h>
@@ -14,15 +15,17 @@ static moerun_status check_arguments(int32_t num_layers,
                                      const moerun__topology *topology,
                                      const moerun__problem_options *options) {
   moerun_status status = MOERUN_OK;
+  char found[MOERUN_NUMBER_TEXT];
   MOERUN_REQUIRE((int64_t)num_layers * topology->num_ranks <=
                      MOERUN_PLACEMENT_MAX_ENTRIES,
                  MOERUN_ERR_INVALID,
                  "placement: layers x ranks: expected at most %d, found %lld",
                  MOERUN_PLACEMENT_MAX_ENTRIES,
                  (long long)num_layers * topology->num_ranks);
-  MOERUN_REQUIRE(
-      options->slack >= 0 && options->slack <= 1e6, MOERUN_ERR_INVALID,
-      "placement: slack: expected 0 to 1000000, found %g", options->slack);
+  MOERUN_REQUIRE(options->slack >= 0 && options->slack <= 1e6,
+                 MOERUN_ERR_INVALID,
+                 "placement: slack: expected 0 to 1000000, found %s",
+                 moerun__number_text(found, options->slack));
   MOERUN_REQUIRE(options->node_weight >= 0 && options->node_weight <= 1e6 &&
                      options->far_weight >= 0 && options->far_weight <= 1e6,
                  MOERUN_ERR_INVALID,

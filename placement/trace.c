@@ -194,7 +194,7 @@ done:
 
 moerun_status moerun__trace_select(moerun__trace **out,
                                    const moerun__trace *trace, int64_t first,
-                                   int64_t stride) {
+                                   int64_t stride, const char *origin) {
   moerun_status status = MOERUN_OK;
   moerun__trace *part = NULL;
   int64_t *offset = NULL;
@@ -203,7 +203,7 @@ moerun_status moerun__trace_select(moerun__trace **out,
   int64_t count = 0;
   *out = NULL;
   MOERUN_REQUIRE(first >= 0 && stride >= 1 && first < num, MOERUN_ERR_INVALID,
-                 "trace: expected more than %lld sequences, found %lld",
+                 "%s: expected more than %lld sequences, found %lld", origin,
                  (long long)first, (long long)num);
   MOERUN_TRY(moerun__alloc(&offset, (size_t)num + 1, sizeof *offset));
   for (int64_t s = first; s < num; s += stride) {
@@ -212,9 +212,9 @@ moerun_status moerun__trace_select(moerun__trace **out,
     count++;
   }
   MOERUN_REQUIRE(offset[count] > 0, MOERUN_ERR_INVALID,
-                 "trace: expected tokens in sequence %lld or in one that is a "
+                 "%s: expected tokens in sequence %lld or in one that is a "
                  "multiple of %lld behind it, found none",
-                 (long long)first, (long long)stride);
+                 origin, (long long)first, (long long)stride);
   MOERUN_TRY(moerun__trace_create(&part, offset[count], trace->num_layers,
                                   trace->num_experts, trace->num_terms));
   assert(part != NULL); /* create succeeded */

@@ -73,7 +73,7 @@ int64_t moerun__trace_unsigned_none(moerun__npy_type type);
  * trace has no sequence of number `first`. */
 moerun_status moerun__trace_select(moerun__trace **out,
                                    const moerun__trace *trace, int64_t first,
-                                   int64_t stride);
+                                   int64_t stride, const char *origin);
 
 /* Tells traces apart: sizes, sequences and ids. */
 uint64_t moerun__trace_digest(const moerun__trace *trace);

@@ -139,11 +139,15 @@ static moerun_status decode(unsigned char **out, size_t *bytes,
   const size_t padding = length >= 4 ? (size_t)(text[length - 1] == '=') +
                                            (size_t)(text[length - 2] == '=')
                                      : 0;
+  MOERUN_REQUIRE(length % 4 == 0, MOERUN_ERR_FORMAT,
+                 "%s: key \"routed_experts\": expected base64, whose length is "
+                 "a multiple of 4, found %zu characters",
+                 in->origin, length);
   *bytes = length / 4 * 3 - padding;
   MOERUN_TRY(moerun__alloc(out, *bytes + 1, sizeof **out));
   for (size_t i = 0; i < length; i++) {
     const int digit = i < length - padding ? digit_of(text[i]) : 0;
-    MOERUN_REQUIRE(digit >= 0 && length % 4 == 0, MOERUN_ERR_FORMAT,
+    MOERUN_REQUIRE(digit >= 0, MOERUN_ERR_FORMAT,
                    "%s: key \"routed_experts\": expected base64, found "
                    "character %zu of %zu outside it",
                    in->origin, i, length);
@@ -286,6 +290,11 @@ done:
   return status;
 }
 
+static int has_routing(const json_t *object) {
+  const json_t *routed = json_object_get(object, "routed_experts");
+  return routed != NULL && !json_is_null(routed);
+}
+
 /* Several answers to one prompt, whose routing is that of the first one. */
 static moerun_status read_choices(reader *in, const json_t *line,
                                   const json_t *prompt, const json_t *choices) {
@@ -312,6 +321,10 @@ static moerun_status read_line(reader *in, const char *text, size_t bytes) {
   const json_t *choices = json_object_get(line, "choices");
   const int is_outside = json_object_get(line, "routed_experts") != NULL;
   const json_t *from = !is_outside && json_is_object(inner) ? inner : line;
+  MOERUN_REQUIRE(!is_outside || !has_routing(inner), MOERUN_ERR_FORMAT,
+                 "%s: expected the key \"routed_experts\" in the line or in "
+                 "its \"meta_info\", found both",
+                 in->origin);
   const json_t *prompt = json_object_get(from, "prompt_routed_experts");
   if (!is_outside && from == line && json_is_array(choices)) {
     MOERUN_TRY(read_choices(in, line, prompt, choices));

@@ -120,7 +120,7 @@ static moerun_status read_head(moerun__trace *trace, const json_t *root,
   trace->num_experts = moerun__to_int(value);
   MOERUN_TRY(moerun__json_bool(&trace->gate_order, root, "gate_order",
                                &fallback, origin));
-  MOERUN_TRY(moerun__json_text(&model, root, "model", 1, origin));
+  MOERUN_TRY(moerun__json_name(&model, root, "model", origin));
   moerun__free(trace->model);
   trace->model = NULL;
   MOERUN_TRY(moerun__copy_text(&trace->model, model));

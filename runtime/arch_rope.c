@@ -7,6 +7,7 @@
  * parameters by kind of layer, whose base would otherwise be missed. */
 #include "runtime/arch_row.h"
 #include "runtime/base/json.h"
+#include "runtime/base/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,10 +20,12 @@ static moerun_status require_whole_head(const json_t *object, const char *what,
   moerun_status status = MOERUN_OK;
   const double one = 1.0;
   double factor = 1.0;
+  char found[MOERUN_NUMBER_TEXT];
   MOERUN_TRY(moerun__json_double(&factor, object, "partial_rotary_factor", 0.0,
                                  1.0, &one, origin));
   MOERUN_REQUIRE(factor == 1.0, MOERUN_ERR_UNSUPPORTED,
-                 "%s: %s: expected 1, found %g", origin, what, factor);
+                 "%s: %s: expected 1, found %s", origin, what,
+                 moerun__number_text(found, factor));
 done:
   return status;
 }

@@ -175,21 +175,22 @@ static void merge_all(piece *p, const moerun__bpe *bpe) {
 
 moerun_status moerun__bpe_encode(const moerun__bpe *bpe,
                                  moerun__token_list *out, const char *text,
-                                 size_t bytes) {
+                                 size_t bytes, const char *origin) {
   moerun_status status = MOERUN_OK;
   piece p = {0};
-  MOERUN_REQUIRE(bytes < INT32_MAX / 4, MOERUN_ERR_INVALID,
-                 "a text of %zu bytes is too long to be tokenized: expected "
-                 "at most %d",
-                 bytes, INT32_MAX / 4);
+  MOERUN_REQUIRE(
+      bytes < INT32_MAX / 4, MOERUN_ERR_INVALID,
+      "%s: a text of %zu bytes is too long to be tokenized: expected "
+      "at most %d",
+      origin, bytes, INT32_MAX / 4);
   MOERUN_TRY(moerun__token_list_reserve(out, bytes));
   int32_t *id = out->id + out->count;
   for (size_t i = 0; i < bytes; i++) {
     const unsigned byte = (unsigned char)text[i];
     id[i] = bpe->byte_token[byte];
     MOERUN_REQUIRE(id[i] >= 0, MOERUN_ERR_FORMAT,
-                   "the tokenizer has no token for byte 0x%02x of the text",
-                   byte);
+                   "%s: the tokenizer has no token for byte 0x%02x of the text",
+                   origin, byte);
   }
   if (bpe->num_merges == 0) {
     out->count += bytes;

@@ -25,6 +25,6 @@ void moerun__bpe_destroy(moerun__bpe *bpe);
 /* Appends the ids of text[bytes]. */
 moerun_status moerun__bpe_encode(const moerun__bpe *bpe,
                                  moerun__token_list *out, const char *text,
-                                 size_t bytes);
+                                 size_t bytes, const char *origin);
 
 #endif

@@ -8,11 +8,11 @@
 
 #include <string.h>
 
-enum { NUM_FACTS = 4 };
+enum { NUM_FACTS = 5 };
 
 static const char *const fact_names[NUM_FACTS] = {
-    "config.json", "the tensors' names, types and shapes", "the placement",
-    "moe_only"};
+    "config.json", "the token ids of generation_config.json and config.json",
+    "the tensors' names, types and shapes", "the placement", "moe_only"};
 
 static uint64_t config_digest(const moerun__model_config *c) {
   const int64_t whole[] = {c->num_layers,
@@ -32,9 +32,7 @@ static uint64_t config_digest(const moerun__model_config *c) {
                            c->gate_rule.num_groups,
                            c->gate_rule.best_groups,
                            c->shared_width,
-                           c->has_qkv_bias,
-                           c->bos_token,
-                           c->num_eos};
+                           c->has_qkv_bias};
   const double real[] = {c->norm_eps, c->rope_theta, c->clip_qkv,
                          (double)c->gate_rule.scale};
   uint64_t digest =
@@ -48,8 +46,13 @@ static uint64_t config_digest(const moerun__model_config *c) {
     digest = moerun__digest_int(digest, bits);
   }
   digest = moerun__digest_ints(digest, c->num_home, MOERUN_HOME_KINDS);
-  digest = moerun__digest_ints(digest, c->eos_token, (size_t)c->num_eos);
   return moerun__digest_ints(digest, c->moe_layer, (size_t)c->num_layers);
+}
+
+/* generation_config.json may have other ids than config.json. */
+static uint64_t tokens_digest(const moerun__model_config *c) {
+  const uint64_t digest = moerun__digest_int(MOERUN_DIGEST_START, c->bos_token);
+  return moerun__digest_ints(digest, c->eos_token, (size_t)c->num_eos);
 }
 
 static uint64_t placement_digest(const moerun_placement *p) {
@@ -65,15 +68,16 @@ moerun_status moerun__same_model(moerun_comm *comm,
                                  const moerun__model_identity *identity) {
   moerun_status status = MOERUN_OK;
   const uint64_t mine[NUM_FACTS] = {
-      config_digest(identity->config), moerun__shards_digest(identity->shards),
+      config_digest(identity->config), tokens_digest(identity->config),
+      moerun__shards_digest(identity->shards),
       placement_digest(identity->placement), (uint64_t)identity->moe_only};
   uint64_t first[NUM_FACTS];
   memcpy(first, mine, sizeof first);
   MOERUN_TRY(comm->ops->broadcast(comm, first, sizeof first));
   for (int i = 0; i < NUM_FACTS; i++) {
     MOERUN_REQUIRE(mine[i] == first[i], MOERUN_ERR_SHAPE,
-                   "%s: rank %d: expected %s as on rank 0, found another",
-                   identity->path, comm->rank, fact_names[i]);
+                   "%s: expected %s as on rank 0, found another",
+                   identity->path, fact_names[i]);
   }
 done:
   return status;

@@ -276,6 +276,25 @@ done:
   return status;
 }
 
+static const char metadata_key[] = "__metadata__";
+
+/* Strings by name, as the format has it; they are not used. */
+static moerun_status check_metadata(json_t *metadata, const char *path) {
+  moerun_status status = MOERUN_OK;
+  const char *key = NULL;
+  json_t *value = NULL;
+  MOERUN_REQUIRE(json_is_object(metadata), MOERUN_ERR_FORMAT,
+                 "%s: \"%s\": expected an object of strings, found %s", path,
+                 metadata_key, moerun__json_kind(metadata));
+  json_object_foreach(metadata, key, value) {
+    MOERUN_REQUIRE(json_is_string(value), MOERUN_ERR_FORMAT,
+                   "%s: \"%s\": key \"%.64s\": expected a string, found %s",
+                   path, metadata_key, key, moerun__json_kind(value));
+  }
+done:
+  return status;
+}
+
 /* Appends the tensors of the parsed header to the table. */
 static moerun_status add_tensors(moerun__shards *shards, int32_t index,
                                  json_t *header, int64_t begin) {
@@ -286,7 +305,10 @@ static moerun_status add_tensors(moerun__shards *shards, int32_t index,
   size_t names_bytes = 0;
   size_t count = 0;
   json_object_foreach(header, key, entry) {
-    if (strcmp(key, "__metadata__") == 0) continue;
+    if (strcmp(key, metadata_key) == 0) {
+      MOERUN_TRY(check_metadata(entry, file->path));
+      continue;
+    }
     names_bytes += strlen(key) + 1;
     count++;
   }
@@ -301,7 +323,7 @@ static moerun_status add_tensors(moerun__shards *shards, int32_t index,
   char *name = file->names;
   count = 0;
   json_object_foreach(header, key, entry) {
-    if (strcmp(key, "__metadata__") == 0) continue;
+    if (strcmp(key, metadata_key) == 0) continue;
     const size_t bytes = strlen(key) + 1;
     memcpy(name, key, bytes);
     tensors[count].name = name;

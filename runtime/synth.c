@@ -30,6 +30,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/base/rng.h"
+#include "runtime/base/text.h"
 #include "runtime/shard.h"
 #include "runtime/synth_folder.h"
 #include "runtime/synth_json.h"
@@ -520,9 +521,10 @@ static moerun_status writer_begin(synth_writer *writer, moerun__text *config) {
   moerun_status status = MOERUN_OK;
   const moerun__synth_options *options = writer->options;
   json_t *root = NULL;
+  char found[MOERUN_NUMBER_TEXT];
   MOERUN_REQUIRE(options->skew >= 0.0 && options->skew <= 100.0,
-                 MOERUN_ERR_INVALID, "synth: skew: expected 0 to 100, found %g",
-                 options->skew);
+                 MOERUN_ERR_INVALID, "synth: skew: expected 0 to 100, found %s",
+                 moerun__number_text(found, options->skew));
   MOERUN_REQUIRE(options->shard_bytes >= 0, MOERUN_ERR_INVALID,
                  "synth: shard_bytes: expected at least 0, found %lld",
                  (long long)options->shard_bytes);

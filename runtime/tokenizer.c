@@ -430,13 +430,13 @@ void moerun__tokenizer_destroy(moerun__tokenizer *t) {
  * splits what is between. */
 static moerun_status encode_rest(const moerun__tokenizer *t,
                                  moerun__token_list *out, const char *text,
-                                 size_t bytes) {
+                                 size_t bytes, const char *origin) {
   moerun_status status = MOERUN_OK;
   while (bytes > 0) {
     size_t at = 0;
     const moerun__added_token *token = moerun__added_set_find(
         &t->added, MOERUN_ADDED_NORMALIZED, &at, text, bytes);
-    MOERUN_TRY(moerun__bpe_encode(t->bpe, out, text, at));
+    MOERUN_TRY(moerun__bpe_encode(t->bpe, out, text, at, origin));
     if (token == NULL) break;
     MOERUN_TRY(moerun__token_list_append(out, token->id));
     text += at + token->bytes;
@@ -448,13 +448,14 @@ done:
 
 moerun_status moerun__tokenizer_encode(const moerun__tokenizer *t,
                                        moerun__token_list *out,
-                                       const char *text, size_t bytes) {
+                                       const char *text, size_t bytes,
+                                       const char *origin) {
   moerun_status status = MOERUN_OK;
   while (bytes > 0) {
     size_t at = 0;
     const moerun__added_token *token =
         moerun__added_set_find(&t->added, MOERUN_ADDED_AS_IS, &at, text, bytes);
-    MOERUN_TRY(encode_rest(t, out, text, at));
+    MOERUN_TRY(encode_rest(t, out, text, at, origin));
     if (token == NULL) break;
     MOERUN_TRY(moerun__token_list_append(out, token->id));
     text += at + token->bytes;

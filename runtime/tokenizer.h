@@ -31,11 +31,13 @@ moerun_status moerun__tokenizer_parse(moerun__tokenizer **out, const char *text,
                                       size_t bytes, const char *origin);
 void moerun__tokenizer_destroy(moerun__tokenizer *tokenizer);
 
-/* Appends the ids of text[bytes] (any bytes, also invalid UTF-8). The contents
- * of added tokens in the text become their ids; nothing is added in front. */
+/* Appends the ids of text[bytes] (any bytes, also invalid UTF-8), which is from
+ * `origin`. The contents of added tokens in the text become their ids; nothing
+ * is added in front. */
 moerun_status moerun__tokenizer_encode(const moerun__tokenizer *tokenizer,
                                        moerun__token_list *out,
-                                       const char *text, size_t bytes);
+                                       const char *text, size_t bytes,
+                                       const char *origin);
 /* Appends the bytes of id[count], which need not be UTF-8. Special tokens and
  * ids without a token (padding of the vocabulary) have no bytes. */
 moerun_status moerun__tokenizer_decode(const moerun__tokenizer *tokenizer,

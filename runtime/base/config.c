@@ -151,7 +151,7 @@ static int parse_double(double *out, const char *text) {
   char *end = NULL;
   if (text[strspn(text, "+-.0123456789eE")] != '\0') return 0;
   errno = 0;
-  *out = strtod(text, &end);
+  *out = strtod(text, &end) + 0.0; /* minus zero is zero */
   return end != text && *end == '\0' && errno == 0;
 }
 

@@ -58,7 +58,7 @@ static const char page_begin[] =
     "a warning, unless its value is the default.\n"
     "\n"
     "A truth value is `--some-key` or `--no-some-key` on the command line, and "
-    "`true` or `false` elsewhere.\n";
+    "`true` or `false` elsewhere, or `yes`, `on`, `1` and `no`, `off`, `0`.\n";
 
 static void print_cells(FILE *stream, const moerun__config_row *row) {
   char range[RANGE_BYTES];

@@ -23,6 +23,7 @@ const char *moerun__file_reason(void) {
       {EACCES, "permission denied"},
       {EPERM, "operation not permitted"},
       {EEXIST, "it exists already"},
+      {ENOTEMPTY, "it exists already"},
       {EISDIR, "it is a directory"},
       {ENOTDIR, "a part of the path is not a directory"},
       {ENAMETOOLONG, "the name is too long"},

@@ -6,6 +6,7 @@
 #include "runtime/base/text.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,9 @@ moerun_status moerun__json_double(double *out, const json_t *object,
                                   const char *key, double low, double high,
                                   const double *fallback, const char *origin) {
   moerun_status status = MOERUN_OK;
+  char least[MOERUN_NUMBER_TEXT];
+  char most[MOERUN_NUMBER_TEXT];
+  char found[MOERUN_NUMBER_TEXT];
   const json_t *value = member(object, key);
   if (value == NULL && fallback != NULL) {
     *out = *fallback;
@@ -179,10 +183,14 @@ moerun_status moerun__json_double(double *out, const json_t *object,
   MOERUN_REQUIRE(json_is_number(value), MOERUN_ERR_FORMAT,
                  "%s: key \"%s\": expected a number, found %s", origin, key,
                  moerun__json_kind(value));
-  *out = json_number_value(value);
+  /* Minus zero becomes zero: what is digested has one spelling. */
+  *out = json_number_value(value) + 0.0;
   MOERUN_REQUIRE(*out >= low && *out <= high, MOERUN_ERR_FORMAT,
-                 "%s: key \"%s\": expected %g to %g, found %g", origin, key,
-                 low, high, *out);
+                 "%s: key \"%s\": expected %s%s%s, found %s", origin, key,
+                 moerun__number_text(least, low),
+                 isinf(high) ? " or more" : " to ",
+                 isinf(high) ? "" : moerun__number_text(most, high),
+                 moerun__number_text(found, *out));
 done:
   return status;
 }
@@ -214,6 +222,18 @@ moerun_status moerun__json_text(const char **out, const json_t *object,
                  "%s: key \"%s\": expected a string, found %s", origin, key,
                  moerun__json_kind(value));
   *out = json_string_value(value);
+done:
+  return status;
+}
+
+moerun_status moerun__json_name(const char **out, const json_t *object,
+                                const char *key, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__json_text(out, object, key, 1, origin));
+  MOERUN_REQUIRE(strlen(*out) <= MOERUN_NAME_BYTES, MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected a name of at most %d bytes, found "
+                 "%zu",
+                 origin, key, MOERUN_NAME_BYTES, strlen(*out));
 done:
   return status;
 }

@@ -31,6 +31,11 @@ moerun_status moerun__json_bool(int *out, const json_t *object, const char *key,
 moerun_status moerun__json_text(const char **out, const json_t *object,
                                 const char *key, int required,
                                 const char *origin);
+/* A name of a file or a method: at most MOERUN_NAME_BYTES, so that it can stand in
+ * messages and tables. */
+enum { MOERUN_NAME_BYTES = 255 };
+moerun_status moerun__json_name(const char **out, const json_t *object,
+                                const char *key, const char *origin);
 moerun_status moerun__json_array(json_t **out, const json_t *object,
                                  const char *key, const char *origin);
 moerun_status moerun__json_object(json_t **out, const json_t *object,

@@ -9,6 +9,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static moerun_status reserve(moerun__text *text, size_t more) {
@@ -52,6 +53,14 @@ moerun_status moerun__text_print(moerun__text *text, const char *format, ...) {
   text->count += (size_t)length;
 done:
   return status;
+}
+
+const char *moerun__number_text(char out[MOERUN_NUMBER_TEXT], double value) {
+  for (int digits = 6; digits <= 17; digits++) {
+    (void)snprintf(out, MOERUN_NUMBER_TEXT, "%.*g", digits, value);
+    if (strtod(out, NULL) == value) break;
+  }
+  return out;
 }
 
 void moerun__text_clear(moerun__text *text) {

@@ -11,7 +11,7 @@ static void encode_and_decode(const moerun__tokenizer *tokenizer,
                               const char *text, size_t size) {
   moerun__token_list ids = {0};
   moerun__text back = {0};
-  if (moerun__tokenizer_encode(tokenizer, &ids, text, size) == MOERUN_OK) {
+  if (moerun__tokenizer_encode(tokenizer, &ids, text, size, "x") == MOERUN_OK) {
     if (ids.count > size) abort();
     for (size_t i = 0; i < ids.count; i++) {
       if (ids.id[i] < 0 || ids.id[i] >= moerun__tokenizer_size(tokenizer)) {

@@ -1,6 +1,7 @@
 /* Loading a checkpoint that does not fit, is damaged, or differs between ranks:
  * the ranks at fault say what is wrong in one line, the others ERR_PEER, and
  * nothing stays allocated. */
+#include "runtime/base/file.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/stop.h"
@@ -271,9 +272,20 @@ static void one_rank_at_fault_fails_all(void **state) {
   open_world(&w, qwen3());
   assert_all_ranks(!mine || change_config(w.path, "rope_theta", json_real(7)));
   (void)snprintf(line, sizeof line,
-                 "%s: rank %d: expected config.json as on rank 0, found "
+                 "%s: expected config.json as on rank 0, found "
                  "another",
-                 w.path, last);
+                 w.path);
+  expect_failure(&w, mine, MOERUN_ERR_SHAPE, line);
+  close_world(&w);
+
+  open_world(&w, qwen3());
+  (void)snprintf(line, sizeof line, "%s/generation_config.json", w.path);
+  assert_all_ranks(!mine || moerun__file_write(line, "{\"eos_token_id\": 9}",
+                                               19) == MOERUN_OK);
+  (void)snprintf(line, sizeof line,
+                 "%s: expected the token ids of generation_config.json and "
+                 "config.json as on rank 0, found another",
+                 w.path);
   expect_failure(&w, mine, MOERUN_ERR_SHAPE, line);
   close_world(&w);
 
@@ -294,9 +306,9 @@ static void one_rank_at_fault_fails_all(void **state) {
                      MOERUN_OK);
   }
   (void)snprintf(line, sizeof line,
-                 "%s: rank %d: expected the placement as on rank 0, found "
+                 "%s: expected the placement as on rank 0, found "
                  "another",
-                 w.path, last);
+                 w.path);
   expect_failure(&w, mine, MOERUN_ERR_SHAPE, line);
   close_world(&w);
 
@@ -304,9 +316,9 @@ static void one_rank_at_fault_fails_all(void **state) {
   if (mine) options.dtype = MOERUN_DTYPE_F16;
   open_world(&w, options);
   (void)snprintf(line, sizeof line,
-                 "%s: rank %d: expected the tensors' names, types and shapes "
+                 "%s: expected the tensors' names, types and shapes "
                  "as on rank 0, found another",
-                 w.path, last);
+                 w.path);
   expect_failure(&w, mine, MOERUN_ERR_SHAPE, line);
   close_world(&w);
 }

@@ -241,8 +241,21 @@ succeed 0 place --trace c.npy --train all --ranks 2 --objective cut \
   --time-limit 0.000001
 refuse 65 'm.slow: key "ranks": expected 2 ranks as in the topology, found 4' \
   --trace c.npy --ranks 2 --speeds m.slow
-refuse 65 'j: expected the key "balance" of a run that balanced, found none' \
-  --trace c.npy --ranks 2 --speeds j
+# changed SED WORDS: the metrics of that run, changed, are refused.
+changed() {
+  sed "$1" m.slow > m.changed
+  refuse 65 "m.changed: $2" --trace c.npy --ranks 4 --speeds m.changed
+}
+changed 's/"balance": {"/"other": {"/' \
+  'expected the key "balance" of a run that balanced, found none'
+changed 's/"moerun-metrics"/"x"/' \
+  'key "format": expected "moerun-metrics", found "x"'
+changed 's/"version": 1,/"version": 2,/' 'key "version": expected 1, found 2'
+changed 's/"ranks": 4,/"ranks": 3,/' \
+  'key "ranks": expected 4 ranks as in the topology, found 3'
+changed 's/"speed": 1[.0]*,/"speed": 0,/' \
+  'balance: rank 0: key "speed": expected 0.001 to 1000, found 0'
+refuse 65 'j: key "format": expected' --trace c.npy --ranks 2 --speeds j
 refuse 2 'method contiguous does not look at speeds' \
   --trace c.npy --ranks 2 --speeds 1,2 --method contiguous
 

@@ -6,6 +6,7 @@
 #include "runtime/base/number.h"
 #include "runtime/base/rng.h"
 #include "runtime/base/tensor.h"
+#include "runtime/base/text.h"
 #include "support/cmocka.h"
 
 #include <fcntl.h>
@@ -117,6 +118,41 @@ static void json_messages_name_file_key_and_values(void **state) {
   json_decref(root);
 }
 
+/* A number beyond a limit never prints as the limit. */
+static void numbers_in_messages_read_back(void **state) {
+  (void)state;
+  static const double values[] = {1,    1.0000001,     0.1,
+                                  1e-6, 9.99999999e-4, -3e300};
+  static const char *const texts[] = {"1",     "1.0000001",      "0.1",
+                                      "1e-06", "0.000999999999", "-3e+300"};
+  for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+    char text[MOERUN_NUMBER_TEXT];
+    assert_string_equal(moerun__number_text(text, values[i]), texts[i]);
+  }
+}
+
+static void long_names_are_refused(void **state) {
+  (void)state;
+  enum { LONGEST = MOERUN_NAME_BYTES };
+  char name[LONGEST + 2];
+  const char *found = NULL;
+  memset(name, 'n', sizeof name);
+  name[LONGEST + 1] = '\0';
+  json_t *root = json_pack("{s:s}", "model", name);
+  assert_non_null(root);
+  assert_int_equal(moerun__json_name(&found, root, "model", "f.json"),
+                   MOERUN_ERR_FORMAT);
+  assert_string_equal(moerun_last_error(),
+                      "f.json: key \"model\": expected a name of at most 255 "
+                      "bytes, found 256");
+  assert_int_equal(json_object_set_new(root, "model", json_string(name + 1)),
+                   0);
+  assert_int_equal(moerun__json_name(&found, root, "model", "f.json"),
+                   MOERUN_OK);
+  assert_string_equal(found, name + 1);
+  json_decref(root);
+}
+
 static void json_rejects_duplicates_and_garbage(void **state) {
   (void)state;
   static const char *const bad[] = {
@@ -225,6 +261,8 @@ int main(void) {
       cmocka_unit_test(streamed_blocks_begin_on_a_huge_page),
       cmocka_unit_test(nth_allocation_fails_once),
       cmocka_unit_test(json_messages_name_file_key_and_values),
+      cmocka_unit_test(numbers_in_messages_read_back),
+      cmocka_unit_test(long_names_are_refused),
       cmocka_unit_test(json_rejects_duplicates_and_garbage),
       cmocka_unit_test(files_are_whole_or_refused),
       cmocka_unit_test(half_precision_round_trips),

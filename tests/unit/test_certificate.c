@@ -156,7 +156,7 @@ static const bad_file bad_files[] = {
      "\"cost\""},
     {"\"cost\":0.75,", "", "key \"cost\": expected a number, found nothing"},
     {"\"cost\":0.75", "\"cost\":-1",
-     "key \"cost\": expected 0 to inf, found "
+     "key \"cost\": expected 0 or more, found "
      "-1"},
     {"\"bound\":0.5", "\"bound\":0.8",
      "key \"bound\": expected 0 to 0.75, found 0.8"},
@@ -170,11 +170,13 @@ static const bad_file bad_files[] = {
     {"\"seed\":3", "\"seed\":-3",
      "key \"seed\": expected 0 to 9223372036854775807, found -3"},
     {"\"slack\"", "\"slacks\"", "unknown key \"slacks\""},
-    {"\"fanout\": 3,", "", "key \"fanout\": expected a number, found nothing"},
+    {"\"fanout\": 3,", "",
+     "train: contiguous: key \"fanout\": expected a number, found nothing"},
     {"\"fanout\": 3,", "\"fanout\": \"3\",",
-     "key \"fanout\": expected a number, found a string"},
-    {"\"tail\": 2", "\"tail\": 2, \"tails\": 2", "unknown key \"tails\""},
-    {"\"placed\"", "\"place\"", "unknown key \"place\""},
+     "train: contiguous: key \"fanout\": expected a number, found a string"},
+    {"\"tail\": 2", "\"tail\": 2, \"tails\": 2",
+     "train: contiguous: unknown key \"tails\""},
+    {"\"placed\"", "\"place\"", "train: unknown key \"place\""},
     {"\"train\":{", "\"trains\":{", "unknown key \"trains\""},
 };
 
@@ -190,7 +192,7 @@ static void bad_certificates_get_one_clear_line(void **state) {
     assert_non_null(at);
     (void)snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good,
                    bad->to, at + strlen(bad->from));
-    (void)snprintf(line, sizeof line, "p.json: %s", bad->message);
+    (void)snprintf(line, sizeof line, "p.json: certificate: %s", bad->message);
     assert_int_equal(moerun__placement_parse(&p, text, strlen(text), "p.json"),
                      MOERUN_ERR_FORMAT);
     assert_string_equal(moerun_last_error(), line);

@@ -163,6 +163,8 @@ static const bad_text bad_texts[] = {
     {"{\"weight\":1}",
      "expected a list of layers, or of steps with lists of layers, by itself "
      "or as \"logical_count\" or \"weight\", found an integer"},
+    {"{\"weight\":[[1]],\"logical_count\":[[1]]}",
+     "expected one of the keys \"logical_count\" and \"weight\", found both"},
     {"[]", "expected 1 to 4096 layers, found 0"},
     {"[1]",
      "expected 1 to 65536 experts and at most 4194304 loads in all, found 0 "

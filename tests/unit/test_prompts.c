@@ -130,6 +130,8 @@ static const refusal refused_lines[] = {
     {"{\"prompt\":\"a\",\"temperature\":-1}",
      "key \"temperature\": expected 0 to 100, found -1"},
     {"{\"prompt\":\"a\",\"top_p\":0}", "key \"top_p\": expected 1e-06 to 1"},
+    {"{\"prompt\":\"a\",\"top_p\":1.0000001}",
+     "key \"top_p\": expected 1e-06 to 1, found 1.0000001"},
     {"{\"prompt\":\"a\",\"seed\":-1}", "key \"seed\": expected 0 to "},
     {"{\"prompt\":\"a\",\"id\":1}\n{\"prompt\":\"a\"}",
      ":2: id 1 stands in line 1 already"},
@@ -273,6 +275,8 @@ static void digests_cover_what_matters(void **state) {
                                   "[256,97],\"max_new_tokens\": 8 }",
                                   &options));
   assert_true(digest != digest_of("{\"prompt\":\"a\",\"seed\":3}", &options));
+  assert_true(digest_of("{\"prompt\":\"a\",\"temperature\":-0.0}", &options) ==
+              digest_of("{\"prompt\":\"a\",\"temperature\":0}", &options));
   options.run_digest++;
   assert_true(digest != digest_of("{\"prompt\":\"a\"}", &options));
 }
@@ -282,6 +286,7 @@ static void digests_cover_what_matters(void **state) {
 static void rows_become_requests(void **state) {
   (void)state;
   static const int32_t id[] = {1, 2, 3, 4, -1, -9};
+  static const int32_t padded[] = {1, 2, 3, -1, -1, -1};
   static const int32_t with_bos[] = {256, 4};
   const moerun__npy_shape shape = {MOERUN_NPY_I32, 2, {2, 3}};
   const moerun__npy_shape flat = {MOERUN_NPY_I32, 1, {4}};
@@ -304,6 +309,15 @@ static void rows_become_requests(void **state) {
   assert_int_equal(moerun__prompts_read(prompts, &prompt, 1), MOERUN_OK);
   expect_tokens(&prompt, with_bos, 2);
   moerun__prompts_destroy(prompts);
+  /* No ids do not become a request of BOS alone. */
+  npy_file_write(path, &shape, padded);
+  assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),
+                   MOERUN_ERR_FORMAT);
+  expect_words("expected at least one token, found an empty prompt");
+  scratch_write(path, "{\"tokens\":[]}");
+  assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),
+                   MOERUN_ERR_FORMAT);
+  expect_words("expected at least one token, found an empty prompt");
   options.tokens_bos = -1;
   npy_file_write(path, &flat, id);
   assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),

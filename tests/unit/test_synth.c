@@ -407,10 +407,11 @@ static void tokenizer_knows_every_byte(void **state) {
   for (int b = 0; b < 256; b++) {
     bytes[b] = (char)b;
   }
-  assert_int_equal(moerun__tokenizer_encode(tokenizer, &list, bytes, 256),
+  assert_int_equal(moerun__tokenizer_encode(tokenizer, &list, bytes, 256, "x"),
                    MOERUN_OK);
-  assert_int_equal(moerun__tokenizer_encode(tokenizer, &list, "<bos><eos>", 10),
-                   MOERUN_OK);
+  assert_int_equal(
+      moerun__tokenizer_encode(tokenizer, &list, "<bos><eos>", 10, "x"),
+      MOERUN_OK);
   assert_int_equal(list.count, 258);
   for (int i = 0; i < 258; i++) {
     assert_int_equal(list.id[i], i);

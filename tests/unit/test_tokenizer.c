@@ -29,7 +29,7 @@ static void demo_tokens_are_bytes(void **state) {
   assert_int_equal(moerun__tokenizer_front(t), -1);
   assert_int_equal(moerun__tokenizer_bos(t), -1);
   assert_int_equal(moerun__tokenizer_add_bos_key(t), -1);
-  assert_int_equal(moerun__tokenizer_encode(t, &ids, all, sizeof all),
+  assert_int_equal(moerun__tokenizer_encode(t, &ids, all, sizeof all, "x"),
                    MOERUN_OK);
   assert_int_equal(ids.count, 256);
   for (int b = 0; b < 256; b++) {
@@ -80,8 +80,9 @@ static void agrees_with_the_library(void **state) {
     const json_t *want = json_object_get(one, "ids");
     bytes_of(&text, json_object_get(one, "bytes"));
     ids.count = 0;
-    assert_int_equal(moerun__tokenizer_encode(t, &ids, text.bytes, text.count),
-                     MOERUN_OK);
+    assert_int_equal(
+        moerun__tokenizer_encode(t, &ids, text.bytes, text.count, "x"),
+        MOERUN_OK);
     assert_int_equal(ids.count, json_array_size(want));
     for (size_t k = 0; k < ids.count; k++) {
       assert_int_equal(ids.id[k], json_integer_value(json_array_get(want, k)));
@@ -169,14 +170,16 @@ static void check_random_merges(uint64_t *counter) {
   moerun__token_list ids = {0};
   assert_int_equal(moerun__bpe_create(&bpe, byte_token, merge, MERGES),
                    MOERUN_OK);
-  assert_int_equal(moerun__bpe_encode(bpe, &ids, text, LENGTH), MOERUN_OK);
+  assert_int_equal(moerun__bpe_encode(bpe, &ids, text, LENGTH, "x"), MOERUN_OK);
   const size_t length = merge_slowly(want, LENGTH, merge, MERGES);
   assert_int_equal(ids.count, length);
   assert_memory_equal(ids.id, want, length * sizeof *want);
   ids.count = 0;
-  assert_int_equal(moerun__bpe_encode(bpe, &ids, "\x03", 1), MOERUN_ERR_FORMAT);
-  assert_string_equal(moerun_last_error(),
-                      "the tokenizer has no token for byte 0x03 of the text");
+  assert_int_equal(moerun__bpe_encode(bpe, &ids, "\x03", 1, "f:7"),
+                   MOERUN_ERR_FORMAT);
+  assert_string_equal(
+      moerun_last_error(),
+      "f:7: the tokenizer has no token for byte 0x03 of the text");
   assert_int_equal(ids.count, 0);
   moerun__token_list_clear(&ids);
   moerun__bpe_destroy(bpe);
@@ -413,8 +416,9 @@ static void overlaps_agree_with_the_library(void **state) {
       const char *said = json_string_value(json_array_get(one, 0));
       const json_t *want = json_array_get(one, 1);
       ids.count = 0;
-      assert_int_equal(moerun__tokenizer_encode(t, &ids, said, strlen(said)),
-                       MOERUN_OK);
+      assert_int_equal(
+          moerun__tokenizer_encode(t, &ids, said, strlen(said), "x"),
+          MOERUN_OK);
       assert_int_equal(ids.count, json_array_size(want));
       for (size_t k = 0; k < ids.count; k++) {
         assert_int_equal(ids.id[k],
@@ -477,9 +481,9 @@ static void added_tokens_are_found_longest_first(void **state) {
   moerun__text decoded = {0};
   assert_int_equal(moerun__tokenizer_parse(&t, text, sizeof text - 1, "t"),
                    MOERUN_OK);
-  assert_int_equal(moerun__tokenizer_encode(t, &ids, "abbaab<s>a", 10),
+  assert_int_equal(moerun__tokenizer_encode(t, &ids, "abbaab<s>a", 10, "x"),
                    MOERUN_OK);
-  assert_int_equal(moerun__tokenizer_encode(t, &ids, "b", 1), MOERUN_OK);
+  assert_int_equal(moerun__tokenizer_encode(t, &ids, "b", 1, "x"), MOERUN_OK);
   assert_int_equal(ids.count, 5);
   assert_memory_equal(ids.id, want, sizeof want);
   assert_int_equal(moerun__tokenizer_decode(t, &decoded, ids.id, 5), MOERUN_OK);
@@ -506,7 +510,7 @@ static void nth_allocation_fails_cleanly(void **state) {
     moerun__alloc_fail_nth(nth);
     status = moerun__tokenizer_parse(&t, text, bytes, "t");
     if (status == MOERUN_OK) {
-      status = moerun__tokenizer_encode(t, &ids, "the other", 9);
+      status = moerun__tokenizer_encode(t, &ids, "the other", 9, "x");
     }
     moerun__alloc_fail_nth(-1);
     assert_true(status == MOERUN_OK || status == MOERUN_ERR_NOMEM);

@@ -264,7 +264,8 @@ static void halves_are_whole_sequences(void **state) {
   write_array(npy_path, MOERUN_NPY_I16, 3, three, ids_3d);
   write_text(json_path, good_json);
   trace = load(0);
-  assert_int_equal(moerun__trace_select(&part, trace, 0, 2), MOERUN_OK);
+  assert_int_equal(moerun__trace_select(&part, trace, 0, 2, "trace"),
+                   MOERUN_OK);
   static const int64_t even[] = {0, 1, 2, 3, 1, 3, 4, 5};
   assert_int_equal(part->num_tokens, 2);
   assert_int_equal(part->num_sequences, 2);
@@ -275,12 +276,13 @@ static void halves_are_whole_sequences(void **state) {
   assert_ids(part, even);
   assert_int_equal(moerun__trace_check(part, "even"), MOERUN_OK);
   moerun__trace_destroy(part);
-  assert_int_equal(moerun__trace_select(&part, trace, 1, 2), MOERUN_OK);
+  assert_int_equal(moerun__trace_select(&part, trace, 1, 2, "trace"),
+                   MOERUN_OK);
   static const int64_t odd[] = {3, 0, 1, 2, 5, 4, 0, 2};
   assert_int_equal(part->num_sequences, 1);
   assert_ids(part, odd);
   moerun__trace_destroy(part);
-  assert_int_equal(moerun__trace_select(&part, trace, 3, 2),
+  assert_int_equal(moerun__trace_select(&part, trace, 3, 2, "trace"),
                    MOERUN_ERR_INVALID);
   assert_string_equal(moerun_last_error(),
                       "trace: expected more than 3 sequences, found 3");
@@ -554,7 +556,8 @@ static void failed_allocations_leave_nothing_behind(void **state) {
     moerun__trace *half = NULL;
     moerun__alloc_fail_nth(nth);
     moerun_status status = moerun__trace_load(&trace, npy_path, 0);
-    if (status == MOERUN_OK) status = moerun__trace_select(&half, trace, 0, 2);
+    if (status == MOERUN_OK)
+      status = moerun__trace_select(&half, trace, 0, 2, "trace");
     if (status == MOERUN_OK) status = trace_save(half, npy_path);
     moerun__alloc_fail_nth(-1);
     moerun__trace_destroy(trace);

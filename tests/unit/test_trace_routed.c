@@ -310,8 +310,13 @@ static const bad_text bad_texts[] = {
      "r.jsonl:1: key \"routed_experts\": expected base64, found character 3 of "
      "8 outside it"},
     {"{" SHAPE "\"routed_experts\":\"AAAAA\"}", 0,
-     "r.jsonl:1: key \"routed_experts\": expected base64, found character 0 of "
-     "5 outside it"},
+     "r.jsonl:1: key \"routed_experts\": expected base64, whose length is a "
+     "multiple of 4, found 5 characters"},
+    {"{" SHAPE "\"routed_experts\":\"AAAAAA==\",\"meta_info\":"
+     "{\"routed_experts\":\"AAAAAA==\"}}",
+     0,
+     "r.jsonl:1: expected the key \"routed_experts\" in the line or in its "
+     "\"meta_info\", found both"},
     {"{" SHAPE "\"routed_experts\":\"AAA=AA==\"}", 0,
      "r.jsonl:1: key \"routed_experts\": expected base64, found character 3 of "
      "8 outside it"},
