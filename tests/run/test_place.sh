@@ -221,7 +221,8 @@ grep -q '"topology": "4 ranks, speed 1 1 0\.[0-9]* 1"' q ||
 succeed 0 place --loads l --ranks 4 --method lpt --speeds 1,1,1,0.5
 says '4 ranks, speed 1 1 1 0.5'
 # Within a tenth of the fastest is as fast.
-echo '{"balance": {"ranks": [{"speed": 0.92}, {"speed": 1}, {"speed": 0.88},
+echo '{"format": "moerun-metrics", "version": 1, "ranks": 4, "balance":
+  {"ranks": [{"speed": 0.92}, {"speed": 1}, {"speed": 0.88},
   {"speed": 0.5}]}}' > tenth
 succeed 0 place --loads l --ranks 4 --method lpt --speeds tenth
 says '4 ranks, speed 1 1 0.88 0.5'
