@@ -1,5 +1,5 @@
 /* Moves rows between ranks by plain integers; knows neither experts nor
- * models. One transport per file (self.c, mpi.c) behind one ops table.
+ * models. A transport is one file, or the three of MPI, behind one ops table.
  *
  * Every wait has the transport's time limit and then fails with
  * MOERUN_ERR_TIMEOUT naming the peers still missing: nothing hangs. Whatever

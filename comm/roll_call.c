@@ -56,8 +56,8 @@ done:
   return status;
 }
 
-/* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): nobody waits for these; the
- * run is about to end. */
+/* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): nobody waits for
+ * these: words of older calls are passed over. */
 static moerun_status tell_all(moerun__mpi_comm *self) {
   moerun_status status = MOERUN_OK;
   self->call_word = self->collectives;

@@ -7,7 +7,7 @@
  * expects a run that this one is not. What goes by without harm is said: much
  * of it is typed once and used for many runs, with and without balancing, on
  * one rank and on eight. Limits that keep harm away (time, memory, launchers)
- * always matter, as a rope does that nobody falls into. */
+ * always matter, as insurance does that nobody claims. */
 #include "launch/effect.h"
 
 #include "launch/gate_options.h"

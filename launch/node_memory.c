@@ -37,7 +37,8 @@ int64_t moerun__bytes_that_fit(int64_t wanted, const moerun__prediction *ranks,
                                int32_t num_ranks) {
   int64_t least = wanted;
   for (int32_t r = 0; r < num_ranks; r++) {
-    if (r > 0 && node[r] == node[r - 1]) continue; /* as a rule */
+    /* Ranks of a node are neighbours as a rule; else it is computed again. */
+    if (r > 0 && node[r] == node[r - 1]) continue;
     const int64_t share = share_of_node(ranks, node, left, num_ranks, r);
     if (share < least) least = share;
   }
@@ -196,7 +197,8 @@ moerun_status moerun__memory_settle(moerun__settled *out,
   if (fits) goto done;
   LOG_ROOT(MOERUN_LOG_INFO,
            "experts stay where they are, also those of slow ranks: a node has "
-           "no memory left for moving them (--replace-every 0 says so, too)");
+           "no memory left for moving them (--replace-every 0 keeps them there "
+           "without this line)");
   out->replaces = 0;
   out->how |= MOERUN_RUN_STAYS;
   if (comm->rank == 0) {

@@ -34,8 +34,9 @@ moerun_status moerun__results_open(moerun__results **out,
  * no result will be appended. */
 moerun_status moerun__results_begin(moerun__results *results,
                                     const uint64_t *weights);
-/* Appends the line of a finished request. It is written at once, and at least
- * twice a second brought to disk. A request that is broken has no line. */
+/* Appends the line of a finished request. It is written at once, and brought to
+ * disk at most twice a second; without a further line the last ones wait for the
+ * end. A request that is broken has no line. */
 moerun_status moerun__results_append(moerun__results *results,
                                      const moerun__completion *completion);
 /* Appends what is wrong with request `index` in place of a result. --resume

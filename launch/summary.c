@@ -29,8 +29,8 @@ static void add_unfinished(moerun__table_line *line,
   }
   if (f->keeps && kept->requests > 0) {
     moerun__table_line_add(line,
-                           "; of %lld unfinished ones it has kept %lld tokens",
-                           (long long)kept->requests, (long long)kept->tokens);
+                           "; %lld tokens of %lld unfinished requests are kept",
+                           (long long)kept->tokens, (long long)kept->requests);
   }
   if (f->is_resumable && !f->keeps && !is_score && has_lossy) {
     moerun__table_line_add(
@@ -42,14 +42,14 @@ static void add_unfinished(moerun__table_line *line,
   if (!f->keeps) {
     moerun__table_line_add(
         line,
-        "; none was finished in this run, so that it has to be given "
-        "more time, or fewer at once (--max-sequences), or %s",
+        "; none was finished in this run: give it more time, or fewer requests "
+        "at once (--max-sequences), or %s",
         is_score ? "shorter windows (--window)"
                  : "less to generate (--max-new-tokens)");
   } else if (kept->tokens <= kept->tokens_before) {
     moerun__table_line_add(
-        line, "; nothing was generated in this run, so that it has to be given "
-              "more time, or fewer at once (--max-sequences)");
+        line, "; nothing was generated in this run: give it more time, or "
+              "fewer requests at once (--max-sequences)");
   }
 }
 

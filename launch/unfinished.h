@@ -47,12 +47,12 @@ moerun_status moerun__unfinished_put(moerun__unfinished *unfinished,
                                      const moerun__completion *so_far);
 /* The request is finished. */
 void moerun__unfinished_drop(moerun__unfinished *unfinished, int64_t index);
-/* Whether it is time to put those under way, and to save. Saving takes at most
+/* Whether it is time to put requests under way, and to save. Saving takes at most
  * a fiftieth of the time, however short the interval and large the file are. */
 int moerun__unfinished_is_due(moerun__unfinished *unfinished);
 /* Writes the file anew. If that fails the run goes on: it is a warning. */
 void moerun__unfinished_save(moerun__unfinished *unfinished);
-/* At the end of a run that was stopped; or all requests are finished. */
+/* Ends: saves what has changed if the run was stopped, else removes the file. */
 void moerun__unfinished_end(moerun__unfinished *unfinished, int stopped);
 
 /* NULL: zeros. */

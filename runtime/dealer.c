@@ -234,8 +234,8 @@ static void move_dealt(moerun__dealer *dealer, int32_t dealt) {
 /* ---- A turn ----------------------------------------------------------------------- */
 
 /* What all ranks do next, unless nothing is left to do. Requests under way are
- * shown once before a stop, in a turn of its own, so that those who wait for an
- * answer learn of a failure to keep them. */
+ * asked for once before a stop, in a turn without a step: a failure to keep them
+ * then still reaches ranks that wait for an answer. */
 static moerun__command choose(moerun__dealer *dealer) {
   const moerun__engine_callbacks *callbacks = dealer->callbacks;
   const int can_show = callbacks->unfinished != NULL && !dealer->shows &&

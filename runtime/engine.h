@@ -114,7 +114,8 @@ typedef struct moerun__engine_options {
 } moerun__engine_options;
 
 /* [collective] Until the source is dry and all is finished, or a stop was
- * asked for (*stopped = 1: unfinished requests are simply not reported).
+ * asked for (*stopped = 1: unfinished requests are not reported but by
+ * `unfinished`).
  * A request that can never fit is refused with ERR_OVERFLOW before it runs. */
 moerun_status moerun__engine_run(moerun_session *session,
                                  const moerun__engine_options *options,

@@ -72,7 +72,8 @@ struct moerun__replacer {
   int32_t rows_per_expert; /* what sending weights is worth, as of the look:
                               steps measure it anew meanwhile                */
   int32_t decides;  /* 0: the look under way only accounts for the last move */
-  int32_t is_quick; /* 1: it does so because of speeds alone */
+  int32_t is_quick; /* 1: no new replicas are looked for, because a speed has
+                       changed                                             */
   moerun__solver solver;
   moerun__replace_count count;
   moerun_placement *next;    /* the one that is being moved to; NULL: none */

@@ -1,8 +1,8 @@
 /* XXH3 (xxHash, Y. Collet) of each piece, seeded by the tensor's name and the
- * place in it: it runs at memory speed, which the digests of
- * runtime/base/digest.h, a byte at a time, do not, above all where the library
- * chooses vector instructions by the processor (MOERUN_XXHASH_DISPATCH; the
- * values are the same). The sum needs no order, so each rank adds what it reads
+ * place in it. It runs at memory speed, where FNV (runtime/base/digest.h) would
+ * take a step a byte; it is fastest where the library chooses vector
+ * instructions by the processor (MOERUN_XXHASH_DISPATCH; the values are the
+ * same). The sum needs no order, so each rank adds what it reads
  * when it reads it.
  *
  * An expert is read by the ranks that hold it and by no other, so that other

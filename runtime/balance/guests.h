@@ -71,9 +71,10 @@ int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
 moerun_status moerun__guests_begin(moerun__guests *guests,
                                    const moerun__plan *plan,
                                    const moerun__layer *layer);
-/* Sends on what has come since. Without waiting; */
+/* Sends on what has come since, without waiting. */
 moerun_status moerun__guests_forward(moerun__guests *guests);
-/* and until this transfer, which depends on no weights, is over. */
+/* Sends on what comes until this transfer, which depends on no weights, is
+ * over. */
 moerun_status moerun__guests_forward_until(moerun__guests *guests,
                                            moerun__transfer *transfer);
 /* 1: the guest's weights come in this layer. */

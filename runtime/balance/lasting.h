@@ -6,10 +6,9 @@
 
 #include "runtime/base/arena.h"
 
-enum {
-  MOERUN_LASTING_FIRST = 8, /* steps without a change, after which placements */
-  MOERUN_LASTING_LAST = 1024, /* are looked at, then after twice as many, … */
-};
+/* Steps without a change after which placements are looked at: first, then after
+ * twice as many each time, and last. */
+enum { MOERUN_LASTING_FIRST = 8, MOERUN_LASTING_LAST = 1024 };
 
 typedef struct moerun__lasting {
   int32_t num_ranks; /* R */

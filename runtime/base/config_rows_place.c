@@ -32,9 +32,9 @@ static const moerun__config_row method[] = {
             "ranks."),
     INT_ROW("slots", "0", "slots", 0, 4194304, PLACE,
             "Slots of all ranks together in each layer for the method eplb, "
-            "in place of --spare-slots. Every rank has as many; replicas "
-            "fill those that are more than experts. 0 leaves the number to "
-            "--spare-slots."),
+            "in place of --spare-slots. Every rank has the same number; "
+            "replicas fill those that are more than experts. 0 leaves the "
+            "number to --spare-slots."),
     CHOICE_ROW("train", "even", "even|all", PLACE,
                "Sequences of the trace to solve for: every second one, so "
                "that the others can judge the placement, or all."),

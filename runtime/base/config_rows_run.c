@@ -60,13 +60,13 @@ static const moerun__config_row output[] = {
              "File for the recorded routing, NAME.npy; a NAME.json is "
              "written beside it."),
     BOOL_ROW("resume", RUNS,
-             "Keep the results that --output holds already and go on with "
-             "the requests that are missing, those that were begun where they "
-             "stopped."),
+             "Keep the results that --output holds and run the requests that "
+             "are missing; requests that were begun go on where they stopped."),
     DOUBLE_ROW("keep_every", "60", "s", 0, 1e9, RUN,
                "Time after which what unfinished requests have generated is "
                "saved beside --output, for --resume after a node is lost. A "
-               "signal that stops the run saves it, too; 0 saves then alone."),
+               "signal that stops the run saves it, too; 0 saves it at a "
+               "signal only."),
     BOOL_ROW("overwrite", RUNS | SYNTH | PLACE,
              "Replace files that exist. Without it an output that exists "
              "already is an error."),
@@ -167,10 +167,9 @@ static const moerun__config_row balance[] = {
                "that pays, or all ranks compute a slice of each expert; "
                "sliced: always slices. The results keep their bits."),
     INT_ROW("guest_memory", "0", "MiB", -1, 1 << 26, SIZED,
-            "Memory of one rank for weights of other ranks' experts; 0 has "
-            "room for what ranks of a quarter that is slow would give away, "
-            "but no more than half of what is left on the node; -1 has room "
-            "for none."),
+            "Memory of one rank for weights of other ranks' experts. 0: room "
+            "for the rank's part of all experts of a quarter of the ranks (one "
+            "at least), at most half of what is left on the node; -1: none."),
     INT_ROW("slice_memory", "0", "MiB", -1, 1 << 26, SIZED,
             "Memory of one rank for its slices of all experts, of as many "
             "layers as there is room for; -1 means all layers; 0 means none, "

@@ -7,7 +7,8 @@
 
 #include "runtime/base/status.h"
 
-enum { MOERUN_LOOK_MS = 50 }; /* between two looks of one who waits */
+/* Milliseconds between two looks while waiting. */
+enum { MOERUN_LOOK_MS = 50 };
 
 /* NULL: nothing is asked for. */
 void moerun__stop_set_callback(int (*is_asked)(void));

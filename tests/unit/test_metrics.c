@@ -321,30 +321,34 @@ static void expect_stopped(const char *key, const char *value, int keeps,
 
 static void a_stop_says_what_is_kept(void) {
 #define STOPPED "; stopped by a signal; the same command with --resume goes on"
-#define NONE    "; none was finished in this run, so that it has to be given more "
+#define NONE    "; none was finished in this run: give it more "
   const moerun__unfinished_counts more = {4, 100, 3, 120};
   const moerun__unfinished_counts same = {3, 100, 3, 100};
   const moerun__unfinished_counts none = {0};
   expect_stopped("", "", 1, more, 0,
-                 STOPPED "; of 3 unfinished ones it has kept 120 tokens ranks");
+                 STOPPED
+                 "; 120 tokens of 3 unfinished requests are kept ranks");
   expect_stopped("", "", 1, same, 0,
-                 STOPPED "; of 3 unfinished ones it has kept 100 tokens; "
-                         "nothing was generated in this run, so that it has to "
-                         "be given more time, or fewer at once "
-                         "(--max-sequences) ranks");
-  expect_stopped("", "", 1, same, 1, "kept 100 tokens ranks");
+                 STOPPED
+                 "; 100 tokens of 3 unfinished requests are kept; nothing "
+                 "was generated in this run: give it more time, or "
+                 "fewer requests at once (--max-sequences) ranks");
+  expect_stopped("", "", 1, same, 1,
+                 "; 100 tokens of 3 unfinished requests are kept ranks");
   expect_stopped("", "", 1, none, 1, STOPPED " ranks");
   expect_stopped("--capacity", "2", 0, none, 1,
                  STOPPED "; what unfinished ones have generated is not kept, "
                          "because with --capacity it depends on those computed "
                          "beside them: --isolation route would change that "
                          "ranks");
-  expect_stopped("--capacity", "2", 0, none, 0,
-                 NONE "time, or fewer at once (--max-sequences), or less to "
-                      "generate (--max-new-tokens) ranks");
+  expect_stopped(
+      "--capacity", "2", 0, none, 0,
+      NONE "time, or fewer requests at once (--max-sequences), or less to "
+           "generate (--max-new-tokens) ranks");
   expect_stopped("--score", "t", 0, none, 0,
-                 STOPPED NONE "time, or fewer at once (--max-sequences), or "
-                              "shorter windows (--window) ranks");
+                 STOPPED NONE
+                 "time, or fewer requests at once (--max-sequences), or "
+                 "shorter windows (--window) ranks");
 #undef STOPPED
 #undef NONE
 }
