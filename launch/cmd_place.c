@@ -325,10 +325,11 @@ static int has_replicas(const moerun_placement *placement) {
   return placement->replica_offset[entries] > entries;
 }
 
-/* A few seconds for each step: not unless asked for. */
+/* A few seconds for each step: not unless asked for. Every slot of every rank
+ * counts, also where there are more of them than experts. */
 static int is_slow_to_bound(const moerun__problem *problem) {
-  const double E = problem->num_experts;
-  return 8 * E * E * E * problem->num_layers > 2e9;
+  const double items = (double)problem->num_ranks * problem->most_slots;
+  return 8 * items * items * items * problem->num_layers > 2e9;
 }
 
 static moerun__bound_options bound_options(const place *p) {

@@ -198,7 +198,7 @@ moerun_status moerun__predict(moerun__prediction **out,
   moerun_model model = {.comm = &comm, .placement = placement};
   const char *path = moerun__config_text(config, "model");
   moerun_session_options options = moerun__session_options_of(config, need);
-  const moerun__session_extra extra =
+  moerun__session_extra extra =
       moerun__session_extra_of(config, placement, need, how);
   const moerun__engine_options engine = {.record_trace =
                                              (how & MOERUN_RUN_RECORDS) != 0};
@@ -208,6 +208,8 @@ moerun_status moerun__predict(moerun__prediction **out,
   MOERUN_TRY(moerun__alloc(&ranks, (size_t)comm.size, sizeof *ranks));
   MOERUN_TRY(predict_weights(ranks, path, placement));
   default_guests(&options, &model, ranks);
+  /* Once: to ask the processor what it has takes long on virtual machines. */
+  MOERUN_TRY(moerun__kernels_find(&extra.kernels, "auto"));
   for (comm.rank = 0; comm.rank < comm.size; comm.rank++) {
     moerun_session session;
     const size_t session_bytes =

@@ -98,14 +98,17 @@ static int32_t *layer_slots(const moerun_placement *placement, int32_t layer) {
   return placement->slot_count + (size_t)layer * (size_t)placement->num_ranks;
 }
 
-/* The next free slot on each replica's rank, experts ascending; slot_count must
- * be zero. */
+/* The next free slot on each replica's rank, experts ascending; slot_count and
+ * most_slots must be zero. */
 static void derive_slots(moerun_placement *placement) {
   for (int32_t l = 0; l < placement->num_layers; l++) {
     const int32_t *offset = layer_offset(placement, l);
     int32_t *used = layer_slots(placement, l);
     for (int32_t i = offset[0]; i < offset[placement->num_experts]; i++) {
       placement->slot_of[i] = used[placement->rank_of[i]]++;
+      if (placement->slot_of[i] >= placement->most_slots) {
+        placement->most_slots = placement->slot_of[i] + 1;
+      }
     }
   }
 }

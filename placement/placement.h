@@ -28,6 +28,7 @@ struct moerun_placement {
   int32_t *rank_of;
   int32_t *slot_of;
   int32_t *slot_count; /* [num_layers * R] */
+  int32_t most_slots;  /* of any rank and layer */
   char *model;         /* name the file was made for; "" if unknown */
   char *method;        /* "block", …                                */
   struct moerun__certificate *certificate; /* certificate.h; NULL: none */

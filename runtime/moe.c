@@ -73,12 +73,8 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 /* Of any rank and layer: what rows may carry is the same everywhere. */
 int32_t moerun__moe_most_slots(const moerun_model *model,
                                int32_t slots_wanted) {
-  int32_t most = slots_wanted;
-  for (int32_t r = 0; r < model->comm->size; r++) {
-    const int32_t slots = moerun__placement_max_slots(model->placement, r);
-    if (slots > most) most = slots;
-  }
-  return most;
+  const int32_t most = model->placement->most_slots;
+  return most > slots_wanted ? most : slots_wanted;
 }
 
 /* Of any layer, with room for placements to come. */

@@ -29,11 +29,7 @@ int32_t moerun__replacer_slots(const moerun_placement *placement,
   int32_t slots = (E - 1) / placement->num_ranks + 1;
   slots = spare_slots < E - slots ? slots + spare_slots : E;
   if (placement->replica_offset[entries] == entries) return slots;
-  for (int32_t r = 0; r < placement->num_ranks; r++) {
-    const int32_t most = moerun__placement_max_slots(placement, r);
-    if (most > slots) slots = most;
-  }
-  return slots;
+  return placement->most_slots > slots ? placement->most_slots : slots;
 }
 
 int32_t moerun__replacer_spare(int32_t num_experts, int32_t num_ranks) {

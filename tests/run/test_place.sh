@@ -205,6 +205,11 @@ refuse 2 'expected one of --slots, which counts the slots of all ranks, and' \
 refuse 2 'found --slots 16' --trace t.npy --ranks 4 --method eplb --slots 16 \
   --bound sdp
 
+# A step of the bound takes long where ranks have many slots together, few
+# experts or not: then there is none unless it is asked for.
+succeed 0 place --trace t.npy --ranks 700 --method contiguous --json j
+grep -q '"bound": null' j || complain "j: expected no bound: $(cat j)"
+
 # ---- Speeds: of a list, or of a run that measured them
 
 succeed 0 place --trace t.npy --ranks 3 --speeds '1, 1,0.25' --spare-slots 2 \

@@ -66,6 +66,7 @@ static void assert_placement(const moerun_placement *p) {
   int32_t *experts = calloc((size_t)p->num_experts, sizeof *experts);
   if (experts == NULL) abort();
   int64_t hosted = 0;
+  int32_t most_of_all = 0;
   for (int32_t r = 0; r < p->num_ranks; r++) {
     int32_t most = 0;
     for (int32_t l = 0; l < p->num_layers; l++) {
@@ -79,7 +80,9 @@ static void assert_placement(const moerun_placement *p) {
       }
     }
     assert_int_equal(most, moerun__placement_max_slots(p, r));
+    most_of_all = most > most_of_all ? most : most_of_all;
   }
+  assert_int_equal(most_of_all, p->most_slots);
   const int32_t entries = p->num_layers * p->num_experts;
   assert_int_equal(hosted, p->replica_offset[entries]);
   free(experts);
