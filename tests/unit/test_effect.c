@@ -203,6 +203,8 @@ static const example examples[] = {
      "2 0 run --model m --prompts p --capacity 1 --expanded fill"},
     {"drop_weights", "no token loses experts", "2 0 run --model m --prompts p",
      "2 0 run --model m --prompts p --top-k 1"},
+    {"drop_weights", "no token loses experts", "2 0 run --model m --prompts p",
+     "2 0 run --model m --prompts p --gate-top-p 0.99"},
     {"top_k", "no limit of the tokens", "2 0 run --model m --prompts p", NULL},
     {"trace loads topology speeds method objective slack spare_slots "
      "time_limit seed "
@@ -242,6 +244,8 @@ static const example examples[] = {
      "0 0 place --trace t --method random"},
     {"slack", "load caps", "0 0 place --trace t --method random --bound none",
      "0 0 place --trace t --method random --bound none --spare-slots 1"},
+    {"slack", "load caps",
+     "0 0 place --trace t --method eplb --bound none --spare-slots 1", NULL},
     {"bound_time", "the time for --bound sdp", "0 0 place --trace t",
      "0 0 place --trace t --bound sdp"},
     {"wire", "expected --model", "0 0 place --trace t",
@@ -363,6 +367,7 @@ static void defaults_and_nothing_asked_for_pass(void **state) {
       "2 0 run --model m --prompts p --capacity-scope source",
       "2 0 run --model m --prompts p --no-keep-best --no-resume",
       "2 0 run --model m --prompts p --top-k 0-1:4,2:3",
+      "0 0 info --model m --replace-window 9 --spare-slots 1",
       "2 0 run --model m --prompts p --memory-check off --node-memory 9",
       "0 0 place --loads l --bound none",
       "0 0 place --trace t --slots 0"};
@@ -372,6 +377,15 @@ static void defaults_and_nothing_asked_for_pass(void **state) {
     }
     if (warnings_text[0] != '\0') fail_msg("%s: %s", lines[i], warnings_text);
   }
+}
+
+/* In no layer is anything left out. */
+static void a_limit_that_no_layer_reaches_is_refused(void **state) {
+  (void)state;
+  assert_int_equal(
+      check("2 0 run --model m --prompts p --top-k 0-1:4,2-3:4", no_variables),
+      MOERUN_ERR_INVALID);
+  assert_non_null(strstr(moerun_last_error(), "no more experts for a token"));
 }
 
 static char told[LINE];
@@ -414,6 +428,7 @@ int main(void) {
       cmocka_unit_test(every_option_is_decided),
       cmocka_unit_test(every_row_refuses_or_says),
       cmocka_unit_test(defaults_and_nothing_asked_for_pass),
+      cmocka_unit_test(a_limit_that_no_layer_reaches_is_refused),
       cmocka_unit_test(variables_are_not_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
