@@ -415,6 +415,10 @@ static const bad_map bad_maps[] = {
     {"{\"log2phy\": [[[0],[1],[2]],[[0],[-1],[2]]]}", 3,
      "m: layer 1: expected a rank for each of 3 experts, found none for expert "
      "1"},
+    {"{\"log2phy\": [[[0],[1],[2]],[[0],[1],[3]]]}", 4,
+     "m: expected slots from 0 to 2 at most, found 3"},
+    {"{\"log2phy\": [[[-1],[-1],[-1]],[[-1],[-1],[-1]]]}", 3,
+     "m: expected as many slots on each of 3 ranks, found 0 slots in all"},
     {"{\"expert_map\": [[[0,1,2]],[[0,1,2]]]}", 2,
      "m: expected 2 ranks with 3 experts each, found 1 with 3"},
     {"{\"expert_map\": [[[0,1,2]],[[0,1,3]]]}", 1,
@@ -449,6 +453,21 @@ static const bad_map bad_maps[] = {
      "m: line 2: expected a rank from 0 to 0, found 1"},
     {"Expert,Node\n0,x\n", 1,
      "m:2: expected an expert and a node, such as 17,3, found \"0,x\""},
+    {"Expert,Node\n0,\n", 1,
+     "m:2: expected an expert and a node, such as 17,3, found \"0,\""},
+    {"Expert,Node\n18446744073709551616,0\n", 1,
+     "m:2: expected an expert and a node, such as 17,3, found "
+     "\"18446744073709551616,0\""},
+    {"Expert,Node\n0,0\n1,0\n2,0\n3,0\n4,0\n5,0\n5,0\n", 1,
+     "m: expected one line for each of 3 experts in 2 layers, found 7 lines"},
+    {"{\"format\":\"moerun-placement\",\"version\":1,\"model\":\"m\","
+     "\"method\":\"cd\",\"num_layers\":1,\"num_experts\":3,\"num_ranks\":1,"
+     "\"layers\":[[[0],[0],[0]]]}",
+     1, "m: expected 2 layers of 3 experts as in t.npy, found 1 of 3"},
+    {"{\"format\":\"moerun-placement\",\"version\":1,\"model\":\"m\","
+     "\"method\":\"cd\",\"num_layers\":2,\"num_experts\":1,\"num_ranks\":1,"
+     "\"layers\":[[[0]],[[0]]]}",
+     1, "m: expected 2 layers of 3 experts as in t.npy, found 2 of 1"},
     {"Expert,Node\n0,0\n", 0,
      "m: expected --ranks with it, because a solution of ExFlow does not say "
      "how many there are"},
@@ -486,6 +505,13 @@ static void dense_layers_are_those_of_the_model(void **state) {
   assert_string_equal(moerun_last_error(),
                       "m: expected 2 layers as in m, or all of its layers with "
                       "the dense ones, found 4");
+  /* Nothing is said of dense layers where there are none. */
+  const moerun__export_rows no_dense = {2, row_of};
+  const moerun__import_sizes known = {2, 3, 3, &no_dense, "m"};
+  assert_int_equal(import_text(&placement, "[[0,1,2],[2,1,0],[1,0,2]]", &known),
+                   MOERUN_ERR_FORMAT);
+  assert_string_equal(moerun_last_error(),
+                      "m: expected 2 layers as in m, found 3");
 }
 
 static void failed_allocations_leave_nothing_behind(void **state) {

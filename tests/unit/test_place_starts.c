@@ -32,7 +32,8 @@ static moerun_status made_up(int32_t *rank_of, const moerun__problem *problem,
 /* Every token of 8 experts takes a pair 2g, 2g + 1 in all layers: on 4 ranks
  * blocks and shifts by 2 have a fan-out of 1, odd shifts one of 2. `hot`: of all
  * tokens half take pair 0, which no even load allows. */
-static void make_pairs(place_world *w, int32_t num_layers, int hot) {
+static void make_pairs(place_world *w, int32_t num_layers, int hot,
+                       const char *topology) {
   const moerun__problem_options options = {0};
   enum { TOKENS = 64 };
   memset(w, 0, sizeof *w);
@@ -54,7 +55,7 @@ static void make_pairs(place_world *w, int32_t num_layers, int hot) {
     w->trace.ids[row * 2] = (int16_t)(2 * pair);
     w->trace.ids[row * 2 + 1] = (int16_t)(2 * pair + 1);
   }
-  assert_int_equal(moerun__topology_parse(&w->topology, "4 ranks"), MOERUN_OK);
+  assert_int_equal(moerun__topology_parse(&w->topology, topology), MOERUN_OK);
   assert_int_equal(
       moerun__problem_create(&w->problem, &w->trace, w->topology, &options),
       MOERUN_OK);
@@ -84,6 +85,10 @@ static void few_layers_have_several_starts(void **state) {
     problem.num_experts = 256;
     assert_int_equal(moerun__starts_count(&problem), layers[i] < 5 ? 2 : 1);
   }
+  moerun__problem largest = {.num_layers = 1, .num_experts = 128};
+  assert_int_equal(moerun__starts_count(&largest), 8);
+  largest.num_experts = 129;
+  assert_int_equal(moerun__starts_count(&largest), 2);
 }
 
 static void the_best_start_counts(void **state) {
@@ -92,7 +97,7 @@ static void the_best_start_counts(void **state) {
   int32_t rank_of[8];
   const moerun__method_options options = {.seed = 5};
   const moerun__deadline never = {NULL, 0};
-  make_pairs(&w, 1, 0);
+  make_pairs(&w, 1, 0, "4 ranks");
   memset(&plan, 0, sizeof plan);
   for (int32_t s = 0; s < MOST; s++) {
     plan.shift[s] = s == 3 || s == 6 ? 2 : 1;
@@ -113,6 +118,41 @@ static void the_best_start_counts(void **state) {
   clear(&w);
 }
 
+/* Pairs on two ranks of one node at first, then some on one rank, and others on
+ * two nodes. */
+static moerun_status made_up_nodes(int32_t *rank_of,
+                                   const moerun__problem *problem,
+                                   const moerun__method_options *options,
+                                   const moerun__deadline *deadline) {
+  static const int32_t ranks[2][8] = {{0, 1, 0, 1, 2, 3, 2, 3},
+                                      {0, 0, 2, 2, 1, 3, 1, 3}};
+  (void)problem;
+  (void)options;
+  (void)deadline;
+  memcpy(rank_of, ranks[plan.calls > 0], sizeof ranks[0]);
+  plan.calls++;
+  return MOERUN_OK;
+}
+
+/* What costs less by the objective does not win where it costs nodes. */
+static void no_start_wins_by_more_traffic_between_nodes(void **state) {
+  (void)state;
+  place_world w;
+  int32_t rank_of[8];
+  const moerun__method_options options = {.seed = 5};
+  const moerun__deadline never = {NULL, 0};
+  make_pairs(&w, 1, 1, "2 nodes x 2 ranks"); /* blocks are not allowed */
+  memset(&plan, 0, sizeof plan);
+  assert_int_equal(moerun__starts_search(rank_of, w.problem, &options, &never,
+                                         made_up_nodes),
+                   MOERUN_OK);
+  assert_int_equal(plan.calls, 8);
+  for (int32_t e = 0; e < 8; e++) {
+    assert_int_equal(rank_of[e], e / 4 * 2 + e % 2);
+  }
+  clear(&w);
+}
+
 /* In any number of layers; and only where their loads are allowed. */
 static void nothing_costs_more_than_blocks_that_are_allowed(void **state) {
   (void)state;
@@ -122,7 +162,7 @@ static void nothing_costs_more_than_blocks_that_are_allowed(void **state) {
     place_world w;
     int32_t rank_of[6 * 8];
     const int hot = i % 2;
-    make_pairs(&w, i < 2 ? 1 : 6, hot);
+    make_pairs(&w, i < 2 ? 1 : 6, hot, "4 ranks");
     memset(&plan, 0, sizeof plan);
     for (int32_t s = 0; s < MOST; s++) {
       plan.shift[s] = 1;
@@ -183,6 +223,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(few_layers_have_several_starts),
       cmocka_unit_test(the_best_start_counts),
+      cmocka_unit_test(no_start_wins_by_more_traffic_between_nodes),
       cmocka_unit_test(nothing_costs_more_than_blocks_that_are_allowed),
       cmocka_unit_test(the_default_method_has_the_best_of_its_starts),
   };

@@ -144,12 +144,12 @@ static void expect_text_refused(const char *content, const char *words) {
   expect_refused(prompts, content, strlen(content), words);
 }
 
-/* out = text, the first `from` of which becomes `to`. */
-static void change(char out[BYTES], const char *text, const char *from,
+/* out = whole, the first `from` of which becomes `to`. */
+static void change(char out[BYTES], const char *whole, const char *from,
                    const char *to) {
-  const char *at = strstr(text, from);
+  const char *at = strstr(whole, from);
   assert_non_null(at);
-  (void)snprintf(out, BYTES, "%.*s%s%s", (int)(at - text), text, to,
+  (void)snprintf(out, BYTES, "%.*s%s%s", (int)(at - whole), whole, to,
                  at + strlen(from));
 }
 
@@ -248,6 +248,9 @@ static void a_torn_line_is_taken_off(void **state) {
   for (size_t cut = 1; cut < strlen(window); cut++) {
     expect_kept(windows, window, cut, 0);
   }
+  /* Of a line whose bytes had not reached the disk zeros alone are there. */
+  memset(text, 0, 9);
+  expect_kept(prompts, text, 9, 0);
   /* It was wrong, had no id for that, and has been mended. */
   static const char mended[] = "{\"index\":0,\"id\":0,\"error\":\"out:1: no";
   expect_kept(prompts, mended, sizeof mended - 1, 0);
@@ -263,6 +266,8 @@ static void nothing_else_is_taken_off(void **state) {
       "{\"index\":10,\"id\"",
       "{\"index\":-1,\"id\"",
       "{\"index\":99999999999999999999999",
+      "{\"index\":9223372036854775808,\"id\"",
+      "{\"index\":18446744073709551616,\"id\":\"a\\\"\"",
       "{\"index\":00,\"id\"",
       "{\"index\":,",
       "{\"index\":0}",
@@ -271,8 +276,7 @@ static void nothing_else_is_taken_off(void **state) {
       "{\"index\":0,\"id\":\"b\",\"prompt_tokens\":2",
       "{\"index\":1,\"id\":1,\"prompt_tokens\":3,\"tokens\":[",
       "{\"index\":1,\"id\":1,\"prompt_tokens\":2,\"tokens\":[1,2 my only copy",
-      "{\"index\":1,\"id\":1,\"prompt_tokens\":2,\"tokens\":[1],\"important\":"
-      "1",
+      "{\"index\":1,\"id\":1,\"prompt_tokens\":2,\"tokens\":[1],\"more\":1",
       "{\"index\":1,\"id\":1,\"scored_tokens\":1,\"log_probability\":-1",
       "{\"index\":2,\"id\":\"b\",\"prompt_tokens\":1,\"tokens\":[",
       "{\"index\":2,\"id\":\"c\",\"error\":\"",

@@ -218,11 +218,78 @@ static void terms_of_255_are_none(void **state) {
   }
 }
 
-/* 20 tokens, 2 layers; term 2 of all is the id `shared`. */
-static moerun__trace *parse_shared(int32_t shared, int32_t num_experts) {
+/* 255 is none of 255 experts and one of 256, which no gate chooses twice. */
+static void what_255_is_follows_from_how_many_experts_there_are(void **state) {
+  (void)state;
+  static const char text[] =
+      "{\"routed_experts\": [[[255,255],[254,255]],[[255,255],[255,7]]]}";
+  warnings_begin();
+  moerun__trace *trace = parse(text, 255);
+  warnings_end();
+  assert_string_equal(warnings_text,
+                      "r.jsonl: 255, which is -1 in an unsigned byte, is read "
+                      "as no expert (2 times)\n");
+  assert_int_equal(trace->num_layers, 1);
+  assert_int_equal(trace->num_terms, 1);
+  assert_int_equal(trace->ids[0], 254);
+  assert_int_equal(trace->ids[1], 7);
+  moerun__trace_destroy(trace);
+  warnings_begin();
+  trace = parse(text, 256);
+  warnings_end();
+  assert_string_equal(warnings_text, "");
+  assert_int_equal(trace->num_layers, 1); /* the other one is dense */
+  assert_int_equal(trace->num_terms, 2);
+  assert_int_equal(trace->ids[1], 255);
+  moerun__trace_destroy(trace);
+  /* In a term of all rows, but ids go on behind it. */
+  warnings_begin();
+  trace = parse("{\"routed_experts\": [[[255,300]],[[255,301]]]}", 0);
+  warnings_end();
+  assert_string_equal(warnings_text, "");
+  assert_int_equal(trace->num_terms, 2);
+  moerun__trace_destroy(trace);
+}
+
+/* Homes stay with their sequences. */
+static void sequences_without_tokens_take_their_homes_along(void **state) {
+  (void)state;
+  moerun__trace *trace = NULL;
+  assert_int_equal(moerun__trace_create(&trace, 2, 1, 4, 2), MOERUN_OK);
+  static const int16_t ids[] = {0, 1, 2, 3};
+  memcpy(trace->ids, ids, sizeof ids);
+  moerun__free(trace->sequence_offset);
+  assert_int_equal(
+      moerun__alloc(&trace->sequence_offset, 4, sizeof *trace->sequence_offset),
+      MOERUN_OK);
+  assert_int_equal(moerun__alloc(&trace->home, 3, sizeof *trace->home),
+                   MOERUN_OK);
+  trace->num_sequences = 3;
+  trace->num_ranks = 3;
+  trace->sequence_offset[1] = 1;
+  trace->sequence_offset[2] = 1;
+  trace->sequence_offset[3] = 2;
+  for (int s = 0; s < 3; s++) {
+    trace->home[s] = s;
+  }
+  warnings_begin();
+  assert_int_equal(moerun__trace_leave_out_padding(trace, 4, "t"), MOERUN_OK);
+  warnings_end();
+  assert_string_equal(warnings_text,
+                      "t: 1 of 3 sequences have no tokens and are left out\n");
+  assert_int_equal(trace->num_sequences, 2);
+  assert_int_equal(trace->sequence_offset[2], 2);
+  assert_int_equal(trace->home[0], 0);
+  assert_int_equal(trace->home[1], 2);
+  moerun__trace_destroy(trace);
+}
+
+/* So many tokens, 2 layers; term 2 of all is the id `shared`. */
+static moerun__trace *parse_shared(int tokens, int32_t shared,
+                                   int32_t num_experts) {
   char text[4096] = "{\"routed_experts\": [";
   size_t used = strlen(text);
-  for (int t = 0; t < 20; t++) {
+  for (int t = 0; t < tokens; t++) {
     used +=
         (size_t)snprintf(text + used, sizeof text - used,
                          "%s[[%d,%d,%d],[%d,%d,%d]]", t > 0 ? "," : "", t % 4,
@@ -237,7 +304,7 @@ static moerun__trace *parse_shared(int32_t shared, int32_t num_experts) {
 
 static void shared_experts_are_suspected_and_left_out(void **state) {
   (void)state;
-  moerun__trace *trace = parse_shared(4, 0);
+  moerun__trace *trace = parse_shared(20, 4, 0);
   assert_string_equal(warnings_text,
                       "r.jsonl: expert 4 is taken by every token in every "
                       "layer, as shared experts are: --trace-experts 4 leaves "
@@ -245,13 +312,31 @@ static void shared_experts_are_suspected_and_left_out(void **state) {
   assert_int_equal(trace->num_experts, 5);
   assert_int_equal(trace->num_terms, 3);
   moerun__trace_destroy(trace);
-  trace = parse_shared(4, 4);
+  /* 30 rows may have it by chance. */
+  trace = parse_shared(15, 4, 0);
+  assert_string_equal(warnings_text, "");
+  moerun__trace_destroy(trace);
+  trace = parse_shared(16, 4, 0);
+  assert_string_not_equal(warnings_text, "");
+  moerun__trace_destroy(trace);
+  trace = parse_shared(20, 4, 4);
   assert_string_equal(warnings_text,
                       "r.jsonl: expert 4, which every token takes in every "
                       "layer, is not one of the 4 experts: it is left out as a "
                       "shared one\n");
   assert_int_equal(trace->num_experts, 4);
   assert_int_equal(trace->num_terms, 2);
+  moerun__trace_destroy(trace);
+  /* Where tokens take all experts there are, none is shared for that. */
+  char all[1024] = "{\"routed_experts\": [[[0,1]]";
+  for (int t = 1; t < 40; t++) {
+    (void)strcat(all, t % 2 == 0 ? ",[[0,1]]" : ",[[1,0]]");
+  }
+  (void)strcat(all, "]}");
+  warnings_begin();
+  trace = parse(all, 0);
+  warnings_end();
+  assert_string_equal(warnings_text, "");
   moerun__trace_destroy(trace);
 }
 
@@ -363,6 +448,8 @@ int main(void) {
       cmocka_unit_test(tokens_without_routing_are_left_out_and_counted),
       cmocka_unit_test(what_a_gate_can_choose_is_kept),
       cmocka_unit_test(terms_of_255_are_none),
+      cmocka_unit_test(what_255_is_follows_from_how_many_experts_there_are),
+      cmocka_unit_test(sequences_without_tokens_take_their_homes_along),
       cmocka_unit_test(shared_experts_are_suspected_and_left_out),
       cmocka_unit_test(bad_lines_get_one_clear_line),
   };

@@ -494,6 +494,68 @@ static void it_is_due_by_its_interval(void **state) {
   }
 }
 
+/* A saving that took a fifth of a second is paid for by ten. */
+static void savings_take_a_small_part_of_the_time(void **state) {
+  (void)state;
+  moerun__unfinished *u = NULL;
+  const moerun__unfinished_options options = {
+      .path = path, .resume = 1, .interval_s = 1e-9};
+  assert_int_equal(moerun__unfinished_open(&u, prompts, results, &options),
+                   MOERUN_OK);
+  assert_int_equal(moerun__unfinished_begin(u, &weights), MOERUN_OK);
+  moerun__pause(1);
+  assert_true(moerun__unfinished_is_due(u));
+  moerun__pause(200000);
+  moerun__unfinished_save(u);
+  moerun__pause(1);
+  assert_false(moerun__unfinished_is_due(u));
+  moerun__unfinished_destroy(u);
+}
+
+/* A stop writes what is new, and leaves alone what is there already. */
+static void nothing_new_is_not_written(void **state) {
+  (void)state;
+  struct stat before;
+  struct stat after;
+  save_all();
+  assert_int_equal(stat(beside, &before), 0);
+  moerun__unfinished *u = open_as(1, 0);
+  assert_int_equal(moerun__unfinished_begin(u, &weights), MOERUN_OK);
+  moerun__unfinished_end(u, 1);
+  moerun__unfinished_destroy(u);
+  assert_int_equal(stat(beside, &after), 0);
+  assert_true(before.st_ino == after.st_ino);
+}
+
+/* What a request has generated that is wrong by now, as its line has changed. */
+static void requests_that_are_wrong_now_keep_nothing(void **state) {
+  (void)state;
+  const moerun__prompt_options options = {.text_bos = -1,
+                                          .tokens_bos = -1,
+                                          .vocab_size = VOCABULARY,
+                                          .max_positions = 64,
+                                          .kv_tokens = 64,
+                                          .max_new_tokens = MOST,
+                                          .reports_bad = 1,
+                                          .top_p = 1};
+  const moerun__unfinished_options resume = {
+      .path = path, .resume = 1, .vocab_size = VOCABULARY};
+  moerun__prompts *changed = NULL;
+  moerun__unfinished *u = NULL;
+  char name[TEMP_PATH];
+  save_all();
+  scratch_write(temp_path(name, &dir, "changed"),
+                "{\"tokens\":[1]}\n{\"tokens\":[2,-3]}\n"
+                "{\"tokens\":[4]}\n{\"tokens\":[5,6,7]}\n");
+  assert_int_equal(moerun__prompts_open(&changed, name, &options), MOERUN_OK);
+  assert_int_equal(moerun__prompts_num_bad(changed), 1);
+  assert_int_equal(moerun__unfinished_open(&u, changed, results, &resume),
+                   MOERUN_OK);
+  expect_counts(u, 2, 11);
+  moerun__unfinished_destroy(u);
+  moerun__prompts_destroy(changed);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, clear)
   const struct CMUnitTest tests[] = {
@@ -511,6 +573,9 @@ int main(void) {
       TEST(links_are_followed),
       TEST(a_full_disk_is_a_warning),
       TEST(it_is_due_by_its_interval),
+      TEST(savings_take_a_small_part_of_the_time),
+      TEST(nothing_new_is_not_written),
+      TEST(requests_that_are_wrong_now_keep_nothing),
   };
 #undef TEST
   return cmocka_run_group_tests(tests, set_up, tear_down);
