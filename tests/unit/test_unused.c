@@ -199,6 +199,7 @@ static void others_are_left_out_with_a_line(void **state) {
       {"v_head.summary.weight", "1 "},
       {"v_head.summary.bias", "1 "},
       {"model.layers.first.weight", "1 "},
+      {"model.layers.1x.weight", "1 "},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     world w;
@@ -211,6 +212,18 @@ static void others_are_left_out_with_a_line(void **state) {
     assert_non_null(strstr(said, name));
     temp_dir_remove(&w.dir);
   }
+}
+
+/* A bias beside a weight that is left out, too, changes nothing. */
+static void a_module_that_is_not_used_is_left_out_whole(void **state) {
+  (void)state;
+  world w;
+  open_world(&w, &small);
+  add_tensor(&w, "v_head.summary.weight");
+  add_tensor(&w, "v_head.summary.bias");
+  assert_int_equal(load(&w), MOERUN_OK);
+  assert_non_null(strstr(said, "\" and 1 other: the model does not use it"));
+  temp_dir_remove(&w.dir);
 }
 
 /* Fused experts are used, and then others beside them are not. */
@@ -237,6 +250,7 @@ int main(void) {
       cmocka_unit_test(tensors_of_used_modules_are_refused),
       cmocka_unit_test(layers_beyond_the_last_are_refused),
       cmocka_unit_test(others_are_left_out_with_a_line),
+      cmocka_unit_test(a_module_that_is_not_used_is_left_out_whole),
       cmocka_unit_test(one_layout_of_experts_is_used),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
