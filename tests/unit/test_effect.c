@@ -388,6 +388,24 @@ static void a_limit_that_no_layer_reaches_is_refused(void **state) {
   assert_non_null(strstr(moerun_last_error(), "no more experts for a token"));
 }
 
+/* Before the requests are read nobody knows how many are sampled. */
+static void a_row_waits_for_what_it_is_about(void **state) {
+  (void)state;
+  static const char *const arguments[] = {"--model=m", "--prompts=p",
+                                          "--top-p=0.5"};
+  moerun__config *config = NULL;
+  assert_int_equal(
+      moerun__config_load(&config, "run", 3, arguments, no_variables),
+      MOERUN_OK);
+  const moerun__effect_facts facts = {
+      .subcommand = "run", .config = config, .num_ranks = 2};
+  assert_int_equal(moerun__effect_check(&facts, MOERUN_EFFECT_OPTIONS),
+                   MOERUN_OK);
+  assert_int_equal(moerun__effect_check(&facts, MOERUN_EFFECT_REQUESTS),
+                   MOERUN_ERR_INVALID);
+  moerun__config_destroy(config);
+}
+
 static char told[LINE];
 
 static void take(moerun__log_level level, const char *line) {
@@ -429,6 +447,7 @@ int main(void) {
       cmocka_unit_test(every_row_refuses_or_says),
       cmocka_unit_test(defaults_and_nothing_asked_for_pass),
       cmocka_unit_test(a_limit_that_no_layer_reaches_is_refused),
+      cmocka_unit_test(a_row_waits_for_what_it_is_about),
       cmocka_unit_test(variables_are_not_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
