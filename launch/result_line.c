@@ -140,13 +140,6 @@ done:
   return status;
 }
 
-static int is_end(const moerun__model_config *model, int32_t token) {
-  for (int32_t i = 0; i < model->num_eos; i++) {
-    if (model->eos_token[i] == token) return 1;
-  }
-  return 0;
-}
-
 /* Of line->prompt: the tokens, and what they say of the end. */
 static moerun_status read_generated(moerun__completion *c,
                                     moerun__result_line *line,
@@ -158,7 +151,8 @@ static moerun_status read_generated(moerun__completion *c,
   MOERUN_TRY(moerun__result_tokens_read(tokens, object, most,
                                         line->model->vocab_size, origin));
   const int32_t count = (int32_t)tokens->count;
-  while (ends < count && !is_end(line->model, tokens->id[ends])) {
+  while (ends < count &&
+         !moerun__config_is_eos(line->model, tokens->id[ends])) {
     ends++;
   }
   MOERUN_REQUIRE(ends == count ? count == most : ends == count - 1,

@@ -82,6 +82,8 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
 moerun_status moerun__model_name(moerun__text *out, const char *path);
 void moerun__model_config_clear(moerun__model_config *config);
 
+/* Whether the token ends a sequence. */
+int moerun__config_is_eos(const moerun__model_config *config, int32_t token);
 /* What the gate chooses among: E and all of num_home. */
 int32_t moerun__config_choices(const moerun__model_config *config);
 /* Most placed experts of a token: min(K, E). */

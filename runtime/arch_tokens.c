@@ -101,3 +101,10 @@ done:
   json_decref(root);
   return status;
 }
+
+int moerun__config_is_eos(const moerun__model_config *config, int32_t token) {
+  for (int32_t i = 0; i < config->num_eos; i++) {
+    if (config->eos_token[i] == token) return 1;
+  }
+  return 0;
+}

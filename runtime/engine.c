@@ -273,13 +273,6 @@ static void finish(engine *e, int32_t slot, moerun__finish reason) {
   moerun__sequence_finish(&e->sequences, slot, reason, e->comm->rank);
 }
 
-static int is_end(const moerun__model_config *config, int32_t token) {
-  for (int32_t i = 0; i < config->num_eos; i++) {
-    if (config->eos_token[i] == token) return 1;
-  }
-  return 0;
-}
-
 static void keep_trace(engine *e) {
   const size_t width = e->sequences.trace_width;
   for (int32_t t = 0; width > 0 && t < e->batch.num_tokens; t++) {
@@ -330,7 +323,7 @@ static void sample_row(engine *e, int32_t slot, float *logits) {
                      before, e->heap);
   sequence->token[sequence->num_tokens++] = token;
   e->word.generated++;
-  const int ends = is_end(config, token);
+  const int ends = moerun__config_is_eos(config, token);
   const int is_last = ends || before + 1 == request->max_new_tokens;
   time_token(e, sequence, before + 1 - request->num_kept, is_last);
   if (ends) {

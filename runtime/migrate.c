@@ -186,18 +186,6 @@ done:
 
 /* ---- Layers ------------------------------------------------------------------------ */
 
-/* All ranks learn the type of a layer's experts, those without any included. */
-static moerun_status agree_on_dtype(const migration *m,
-                                    const moerun__layer *layer,
-                                    moerun__dtype *dtype) {
-  moerun_comm *comm = m->model->comm;
-  int64_t value =
-      layer->num_slots > 0 ? (int64_t)layer->gate_up[0].dtype : INT32_MAX;
-  const moerun_status status = comm->ops->minimum(comm, &value);
-  *dtype = (moerun__dtype)value;
-  return status;
-}
-
 static void adopt(moerun__layer *layer, new_layer *next) {
   if (layer->num_slots > 0) {
     moerun__free((void *)layer->gate_up[0].panels);
@@ -237,7 +225,7 @@ static moerun_status migrate_layer(migration *m, moerun__layer *layer) {
   const int32_t num_slots =
       moerun__placement_experts(m->to, layer->moe_layer, rank, m->new_experts);
   const int32_t old_slots = layer->num_slots;
-  MOERUN_TRY(agree_on_dtype(m, layer, &dtype));
+  MOERUN_TRY(moerun__model_expert_type(&dtype, model, layer->moe_layer));
   MOERUN_TRY(moerun__comm_agree(
       model->comm, make_block(&next, num_slots, &model->config, dtype)));
   copy_kept(m, layer, &next);

@@ -133,22 +133,19 @@ done:
   return status;
 }
 
-/* As packed; ranks that hold no expert of a layer learn its type. */
+/* As packed. */
 static moerun_status find_expert_bytes(moerun__replacer *r) {
   moerun_status status = MOERUN_OK;
-  moerun_comm *comm = r->model->comm;
+  const moerun_comm *comm = r->model->comm;
   const int32_t F = r->model->config.expert_width;
   const int32_t H = r->model->config.hidden_width;
-  for (int32_t l = 0; l < r->model->config.num_layers; l++) {
-    const moerun__layer *layer = &r->model->layers[l];
-    if (layer->moe_layer < 0) continue;
-    int64_t dtype =
-        layer->num_slots > 0 ? (int64_t)layer->gate_up[0].dtype : INT32_MAX;
-    MOERUN_TRY(comm->ops->minimum(comm, &dtype));
-    if (layer->moe_layer % comm->size != comm->rank) continue;
-    r->expert_bytes[layer->moe_layer / comm->size] =
-        (int64_t)(moerun__weight_bytes((moerun__dtype)dtype, 2 * F, H) +
-                  moerun__weight_bytes((moerun__dtype)dtype, H, F));
+  for (int32_t l = 0; l < r->model->config.num_moe_layers; l++) {
+    moerun__dtype dtype = MOERUN_DTYPE_F32;
+    MOERUN_TRY(moerun__model_expert_type(&dtype, r->model, l));
+    if (l % comm->size != comm->rank) continue;
+    r->expert_bytes[l / comm->size] =
+        (int64_t)(moerun__weight_bytes(dtype, 2 * F, H) +
+                  moerun__weight_bytes(dtype, H, F));
   }
 done:
   return status;
