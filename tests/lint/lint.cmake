@@ -6,6 +6,8 @@ function(moerun_lint_test name script)
 endfunction()
 moerun_lint_test(layering layering.sh ${PROJECT_SOURCE_DIR})
 moerun_lint_test(layering_catches test_layering.sh)
+moerun_lint_test(readmes readmes.sh ${PROJECT_SOURCE_DIR})
+moerun_lint_test(readmes_catches test_readmes.sh)
 moerun_lint_test(sizes sizes.sh ${PROJECT_SOURCE_DIR})
 moerun_lint_test(format format.sh ${PROJECT_SOURCE_DIR})
 # Once is enough, and minutes long: not in the sanitizer build.
