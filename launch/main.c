@@ -4,8 +4,9 @@
  * Only rank 0 reads flags, variables and the configuration file; the others
  * get its values, because they may run where those are missing. At the end the
  * ranks agree on the gravest failure (failures before stops, then the larger
- * exit code, then the lower rank), and its rank alone prints. When communication itself has failed there is nothing left to
- * agree by, and MPI_Abort ends the job. */
+ * exit code, then the lower rank), and its rank alone prints. When communication
+ * itself has failed there is nothing left to agree by, and MPI_Abort ends the
+ * job. */
 #include "launch/command.h"
 
 #include "comm/comm.h"

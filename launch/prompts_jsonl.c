@@ -1,5 +1,5 @@
-/* Requests from JSON lines, or from lines of plain text. Ids are compared by hash first; only requests with
- * equal hashes are read again to be told apart. */
+/* Requests from JSON lines, or from lines of plain text. Ids are compared by
+ * hash first; only requests with equal hashes are read again to be told apart. */
 #include "launch/prompts_input.h"
 
 #include "launch/digest.h"

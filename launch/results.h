@@ -22,9 +22,9 @@ typedef struct moerun__results_options {
 
 /* Looks at what is there and changes nothing: an existing file without resume
  * or overwrite, results of other requests, lines that this run would not have
- * written, and a torn one that is not the start of such a line are errors. A device or a pipe
- * takes the lines as they come. prompts and tokenizer (NULL: no "text" in the
- * results) are borrowed. */
+ * written, and a torn one that is not the start of such a line are errors. A
+ * device or a pipe takes the lines as they come. prompts and tokenizer (NULL: no
+ * "text" in the results) are borrowed. */
 moerun_status moerun__results_open(moerun__results **out,
                                    const moerun__prompts *prompts,
                                    const moerun__tokenizer *tokenizer,

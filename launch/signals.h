@@ -1,11 +1,13 @@
-/* Signals that end the program, and those that ask a run to end: SIGTERM, SIGUSR1 (Slurm's warning before the
- * time limit), SIGHUP (the terminal is gone) and SIGINT (Ctrl-C). Each sets a
- * flag that all ranks tell each other at the next step boundary. */
+/* Signals that end the program, and those that ask a run to end: SIGTERM,
+ * SIGUSR1 (Slurm's warning before the time limit), SIGHUP (the terminal is gone)
+ * and SIGINT (Ctrl-C). Each sets a flag that all ranks tell each other at the
+ * next step boundary. */
 #ifndef MOERUN_LAUNCH_SIGNALS_H
 #define MOERUN_LAUNCH_SIGNALS_H
 
 /* From now on a signal that ends the program removes its temporary files first,
- * and a pipe whose reader is gone is an error like any other. main.c calls it before anything else. */
+ * and a pipe whose reader is gone is an error like any other. main.c calls it
+ * before anything else. */
 void moerun__signals_clean_up(void);
 
 /* From now on a file that grows beyond `ulimit -f` is an error like any other

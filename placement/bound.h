@@ -27,8 +27,9 @@ typedef struct moerun__bound_options {
 } moerun__bound_options;
 
 /* *bound: the best of all that were computed; -1: none (kind NONE, a
- * problem of loads alone, or one layer where only neighbouring ones matter). Every step is a function of the
- * problem alone; how many there are depends on the clock if there is one. */
+ * problem of loads alone, or one layer where only neighbouring ones matter).
+ * Every step is a function of the problem alone; how many there are depends on
+ * the clock if there is one. */
 moerun_status moerun__bound(double *bound, const moerun__problem *problem,
                             const moerun__bound_options *options);
 

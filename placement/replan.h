@@ -21,7 +21,7 @@ typedef struct moerun__replan_costs {
                              sending its weights is worth                   */
   int32_t is_quick; /* 1: no replicas are looked for unless there are some,
                        which takes most of the time where there are spare
-                       slots: enough where speeds alone have changed                                     */
+                       slots: enough where a speed has changed             */
 } moerun__replan_costs;
 
 typedef struct moerun__replan_verdict {

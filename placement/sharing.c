@@ -12,10 +12,6 @@
 
 enum { MOST_TOUCHED = 3 };
 
-/* Visits that a token beyond a rank's cap costs: so many that changes that mend
- * it win in the end. */
-#define PENALTY 3.0
-
 /* What a trial found, to be kept or thrown away. */
 typedef struct moerun__sharing_trial {
   moerun__slot_change change;
@@ -271,19 +267,8 @@ static double penalty_of(const moerun__sharing *s, const double *load) {
   for (int32_t r = 0; r < s->problem->num_ranks; r++) {
     if (load[r] > s->cap[r]) excess += load[r] - s->cap[r];
   }
-  return PENALTY * excess * MOERUN_WORD_BITS * (double)s->visits->words /
-         (double)s->problem->trace->num_tokens;
-}
-
-double moerun__sharing_cost(const moerun__sharing *sharing) {
-  double cost = penalty_of(sharing, sharing->load);
-  for (int32_t r = 0; r < sharing->problem->num_ranks; r++) {
-    cost += sharing->base_count[r];
-  }
-  for (int32_t e = 0; e < sharing->problem->num_experts; e++) {
-    cost += sharing->cost[e];
-  }
-  return cost;
+  return MOERUN_SHARING_PENALTY * excess * MOERUN_WORD_BITS *
+         (double)s->visits->words / (double)s->problem->trace->num_tokens;
 }
 
 /* ---- Changes --------------------------------------------------------------- */

@@ -10,6 +10,10 @@
 #include "placement/replicas.h"
 #include "placement/visits.h"
 
+/* Visits that a token beyond a rank's cap costs: so many that changes that mend
+ * it win in the end. */
+#define MOERUN_SHARING_PENALTY 3.0
+
 /* Letters as in moerun__problem. Counts are of the tokens that `visits` looks
  * at, of which there are 64 * visits->words; loads are of all. */
 typedef struct moerun__sharing {
@@ -55,15 +59,12 @@ void moerun__sharing_start(moerun__sharing *sharing,
 /* After the visits look at other tokens, or caps or slots were written. */
 void moerun__sharing_derive(moerun__sharing *sharing);
 
-/* Visits, and penalties for loads over the caps. */
-double moerun__sharing_cost(const moerun__sharing *sharing);
-
 /* Every expert keeps a replica, and has at most one on a rank; something
  * changes. */
 int moerun__sharing_allowed(const moerun__sharing *sharing,
                             const moerun__slot_change *change);
-/* Makes the change for a trial and returns the cost it adds; the trial ends in
- * the one way or the other. */
+/* Makes the change for a trial and returns the cost it adds, in visits and
+ * penalties; the trial ends in the one way or the other. */
 double moerun__sharing_try(moerun__sharing *sharing,
                            const moerun__slot_change *change);
 void moerun__sharing_keep(moerun__sharing *sharing);

@@ -8,9 +8,10 @@
  *
  * An array is [tokens][layers][terms], as vLLM returns it, or the base64 of an
  * .npy of that shape, as newer ones do, or of its little-endian 32-bit integers,
- * as SGLang does; SGLang's has no shape, so the line must give it. A line is one sequence, its prompt first, or, as a whole
- * response, one for each choice. What servers put in where they have recorded
- * nothing is left out by trace_padding.c. */
+ * as SGLang does; SGLang's has no shape, so the line must give it. A line is one
+ * sequence, its prompt first, or, as a whole response, one for each choice. What
+ * servers put in where they have recorded nothing is left out by
+ * trace_padding.c. */
 #include "placement/trace.h"
 
 #include "placement/placement.h"

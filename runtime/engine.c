@@ -295,8 +295,8 @@ static void note_broken(engine *e) {
   }
 }
 
-/* The latency of the first of `generated` tokens of this run, or after the last one that of
- * those between. One clock reading for each. */
+/* The latency of the first of `generated` tokens of this run, or after the last
+ * one that of those between. One clock reading for each. */
 static void time_token(engine *e, moerun__sequence *sequence, int32_t generated,
                        int is_last) {
   moerun__stats *stats = &e->session->stats;

@@ -497,7 +497,3 @@ const char *moerun__tokenizer_text(const moerun__tokenizer *t, int32_t id,
   *bytes = has_text ? (size_t)t->length[id] : 0;
   return has_text ? t->pool + t->start[id] : NULL;
 }
-
-int32_t moerun__tokenizer_size(const moerun__tokenizer *t) {
-  return t->size;
-}

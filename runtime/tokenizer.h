@@ -55,7 +55,5 @@ int moerun__tokenizer_add_bos_key(const moerun__tokenizer *tokenizer);
 /* What a token, special ones too, is spelt like: *bytes bytes, or NULL and 0. */
 const char *moerun__tokenizer_text(const moerun__tokenizer *tokenizer,
                                    int32_t id, size_t *bytes);
-/* Ids are 0 .. size - 1. */
-int32_t moerun__tokenizer_size(const moerun__tokenizer *tokenizer);
 
 #endif

@@ -11,7 +11,8 @@ enum { MOERUN_NOT_PINNED = 1 << 16 };
 /* Ascending with the score; -0 is 0, and NaN comes before all numbers. */
 uint32_t moerun__score_order(float score);
 
-/* Sets record->metric by its expert, request and position. `value`: the score, or the weight with MOERUN_METRIC_WEIGHT. */
+/* Sets record->metric by its expert, request and position. `value`: the score,
+ * or the weight with MOERUN_METRIC_WEIGHT. */
 void moerun__capacity_rate(moerun__capacity_record *record,
                            const moerun__capacity_options *options,
                            int32_t layer, float value);

@@ -20,12 +20,14 @@ static void demo_tokens_are_bytes(void **state) {
   moerun__tokenizer *t = NULL;
   moerun__token_list ids = {0};
   moerun__text text = {0};
+  size_t bytes = 0;
   char all[256];
   for (int b = 0; b < 256; b++) {
     all[b] = (char)b;
   }
   assert_int_equal(moerun__tokenizer_load(&t, demo_model), MOERUN_OK);
-  assert_int_equal(moerun__tokenizer_size(t), 258);
+  assert_non_null(moerun__tokenizer_text(t, 257, &bytes));
+  assert_null(moerun__tokenizer_text(t, 258, &bytes));
   assert_int_equal(moerun__tokenizer_front(t), -1);
   assert_int_equal(moerun__tokenizer_bos(t), -1);
   assert_int_equal(moerun__tokenizer_add_bos_key(t), -1);
