@@ -3,25 +3,16 @@
 #include "launch/effect.h"
 
 #include "runtime/base/log.h"
+#include "runtime/base/text.h"
 
 #include <string.h>
 
 enum { NAME_BYTES = 300 };
 
-/* Whether `word` is one of the words of `list`. */
-static int is_listed(const char *list, const char *word) {
-  const size_t length = strlen(word);
-  while (*list != '\0') {
-    const size_t n = strcspn(list, " ");
-    if (n == length && strncmp(list, word, n) == 0) return 1;
-    list += n + (list[n] == ' ');
-  }
-  return 0;
-}
-
 int moerun__effect_row_is_of(const moerun__effect_row *row,
                              const char *subcommand, const char *key) {
-  return is_listed(row->subcommands, subcommand) && is_listed(row->keys, key);
+  return moerun__words_have(row->subcommands, subcommand) &&
+         moerun__words_have(row->keys, key);
 }
 
 /* The first row by which this option, which has another value than the default,

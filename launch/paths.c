@@ -76,20 +76,9 @@ static const char *const model_files[] = {
     "*.index.json",  "*.model", "*config.json", "*.py",  "*token*.json",
     "vocab.json",    "*.jinja", "merges.txt"};
 
-/* Whether `word` is one of the words of `list`. */
-static int is_listed(const char *list, const char *word) {
-  const size_t length = strlen(word);
-  while (*list != '\0') {
-    const size_t n = strcspn(list, " ");
-    if (n == length && strncmp(list, word, n) == 0) return 1;
-    list += n + (list[n] == ' ');
-  }
-  return 0;
-}
-
 int moerun__paths_know(const char *subcommand, const char *key) {
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-    if (is_listed(rows[i].subcommands, subcommand) &&
+    if (moerun__words_have(rows[i].subcommands, subcommand) &&
         strcmp(rows[i].key, key) == 0) {
       return 1;
     }
@@ -213,23 +202,18 @@ done:
   return status;
 }
 
-static int ends_in(const char *text, size_t length, const char *ending) {
-  const size_t n = strlen(ending);
-  return length > n && memcmp(text + length - n, ending, n) == 0;
-}
-
 /* The names that trace_file.c of placement/ looks for, and writes. */
 static moerun_status add_trace(files *all, const path_row *row,
                                const char *path) {
   moerun_status status = MOERUN_OK;
   size_t stem = strlen(path);
   MOERUN_TRY(add(all, row, "", path, stem));
-  if (ends_in(path, stem, ".jsonl")) goto done;
-  if (ends_in(path, stem, ".npy")) stem -= 4;
+  if (moerun__name_ends_in(path, stem, ".jsonl")) goto done;
+  if (moerun__name_ends_in(path, stem, ".npy")) stem -= 4;
   MOERUN_TRY(add_beside(all, row, path, stem, ".json"));
   if (row->use == WRITES) goto done;
   MOERUN_TRY(add_beside(all, row, path, stem, ".seqs.tsv"));
-  if (ends_in(path, stem, ".ids")) {
+  if (moerun__name_ends_in(path, stem, ".ids")) {
     MOERUN_TRY(add_beside(all, row, path, stem - 4, ".seqs.tsv"));
   }
 done:
@@ -407,7 +391,7 @@ moerun_status moerun__paths_check(moerun__invocation *invocation) {
   files all = {.subcommand = invocation->subcommand, .config = config};
   MOERUN_TRY(add_stdout(&all));
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-    if (!is_listed(rows[i].subcommands, all.subcommand)) continue;
+    if (!moerun__words_have(rows[i].subcommands, all.subcommand)) continue;
     MOERUN_TRY(add_row(&all, &rows[i]));
   }
   MOERUN_TRY(check_pairs(&all));

@@ -3,6 +3,7 @@
  * placement gets no certificate, and what is printed is the balance alone. */
 #include "launch/place_loads.h"
 
+#include "launch/place_table.h"
 #include "launch/table_line.h"
 #include "placement/export.h"
 #include "placement/import.h"
@@ -12,8 +13,6 @@
 #include "runtime/base/timer.h"
 
 #include <string.h>
-
-enum { VERSION = 1 };
 
 /* Rank load max/mean, on average over layers and in the worst one. */
 typedef struct balance {
@@ -140,7 +139,7 @@ static moerun_status write_json(const loads *p, const char *path) {
   const char *table = text_of(p, "loads");
   MOERUN_TRY(moerun__text_print(
       &out, "{\"format\": \"moerun-place\", \"version\": %d,\n  \"loads\": ",
-      VERSION));
+      MOERUN_PLACE_VERSION));
   MOERUN_TRY(moerun__text_json(&out, table, strlen(table)));
   MOERUN_TRY(moerun__text_print(
       &out,

@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-enum { VERSION = 1 };
-
 /* ---- For people ------------------------------------------------------------------ */
 
 /* In the order of moerun__judgement_at. */
@@ -335,7 +333,7 @@ moerun_status moerun__place_json(moerun__text *out,
       facts->held_out != NULL ? facts->held_out->num_sequences : 0;
   MOERUN_TRY(moerun__text_print(
       out, "{\"format\": \"moerun-place\", \"version\": %d,\n  \"trace\": ",
-      VERSION));
+      MOERUN_PLACE_VERSION));
   MOERUN_TRY(
       moerun__text_json(out, facts->trace_name, strlen(facts->trace_name)));
   MOERUN_TRY(moerun__text_print(out, ", \"method\": "));

@@ -8,6 +8,9 @@
 
 #include <stdio.h>
 
+/* Of "moerun-place", which --json writes, with a trace or with loads alone. */
+enum { MOERUN_PLACE_VERSION = 1 };
+
 typedef struct moerun__place_facts {
   const char *trace_name;
   const moerun__trace *trace;        /* all of it                             */

@@ -39,14 +39,11 @@ struct moerun__trace_file {
 
 static moerun_status set_paths(moerun__trace_file *trace, const char *path) {
   moerun_status status = MOERUN_OK;
-  static const char ending[] = ".npy";
   const size_t bytes = strlen(path);
-  const size_t stem = bytes >= 4 ? bytes - 4 : 0;
-  MOERUN_REQUIRE(stem > 0 && strcmp(path + stem, ending) == 0,
-                 MOERUN_ERR_INVALID,
+  MOERUN_REQUIRE(moerun__name_ends_in(path, bytes, ".npy"), MOERUN_ERR_INVALID,
                  "--trace: expected a name that ends in .npy, found %s", path);
   MOERUN_TRY(moerun__text_append(&trace->npy_path, path, bytes));
-  MOERUN_TRY(moerun__text_append(&trace->json_path, path, stem));
+  MOERUN_TRY(moerun__text_append(&trace->json_path, path, bytes - 4));
   MOERUN_TRY(moerun__text_append(&trace->json_path, ".json", 5));
 done:
   return status;

@@ -9,6 +9,7 @@
 #include "placement/describe.h"
 
 #include "placement/describe_cache.h"
+#include "placement/placement.h"
 #include "runtime/base/memory.h"
 
 #include <math.h>
@@ -172,17 +173,17 @@ static double uniform_fanout(int32_t E, int32_t K, int32_t R) {
   return sum;
 }
 
-/* Expert e is on rank e * R / E; last[R] is scratch, zeroed. */
+/* Of blocks; last[R] is scratch, zeroed. */
 static double count_fanout(const moerun__trace *trace, int32_t R,
                            int64_t *last) {
-  const int64_t E = trace->num_experts;
+  const int32_t E = trace->num_experts;
   const int64_t rows = trace->num_tokens * trace->num_layers;
   int64_t visits = 0;
   for (int64_t row = 0; row < rows; row++) {
     const int16_t *ids = trace->ids + (size_t)row * (size_t)trace->num_terms;
     for (int32_t k = 0; k < trace->num_terms; k++) {
       if (ids[k] < 0) continue;
-      const int64_t rank = (int64_t)ids[k] * R / E;
+      const int32_t rank = moerun__block_rank(ids[k], E, R);
       visits += last[rank] != row + 1;
       last[rank] = row + 1;
     }
@@ -192,13 +193,13 @@ static double count_fanout(const moerun__trace *trace, int32_t R,
 
 static double block_load(const counter *from, int32_t l, int32_t R,
                          int64_t *on_rank) {
-  const int64_t E = from->trace->num_experts;
+  const int32_t E = from->trace->num_experts;
   const int64_t *load = loads_of(from, l);
   int64_t sum = 0;
   int64_t most = 0;
   memset(on_rank, 0, (size_t)R * sizeof *on_rank);
-  for (int64_t e = 0; e < E; e++) {
-    int64_t *rank = &on_rank[e * R / E];
+  for (int32_t e = 0; e < E; e++) {
+    int64_t *rank = &on_rank[moerun__block_rank(e, E, R)];
     *rank += load[e];
     sum += load[e];
     if (*rank > most) most = *rank;

@@ -272,9 +272,8 @@ moerun_status moerun__load_table_load(moerun__load_table **out,
   moerun_status status = MOERUN_OK;
   char *text = NULL;
   size_t bytes = 0;
-  const size_t length = strlen(path);
   *out = NULL;
-  if (length > 4 && strcmp(path + length - 4, ".npy") == 0) {
+  if (moerun__name_ends_in(path, strlen(path), ".npy")) {
     MOERUN_TRY(load_array(out, path));
     goto done;
   }

@@ -7,7 +7,6 @@
 
 #include "placement/certificate.h"
 #include "runtime/base/memory.h"
-#include "runtime/base/number.h"
 
 #include <string.h>
 
@@ -195,8 +194,8 @@ moerun_status moerun_placement_create_block(moerun_placement **out,
   MOERUN_TRY(
       moerun__alloc(&rank_of_expert, (size_t)entries, sizeof *rank_of_expert));
   for (int32_t n = 0; n < entries; n++) {
-    const int64_t expert = n % num_experts;
-    rank_of_expert[n] = moerun__to_int(expert * num_ranks / num_experts);
+    rank_of_expert[n] =
+        moerun__block_rank(n % num_experts, num_experts, num_ranks);
   }
   MOERUN_TRY(create_single(out, num_layers, num_experts, num_ranks,
                            rank_of_expert, "block"));

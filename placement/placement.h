@@ -15,6 +15,12 @@ enum {
   MOERUN_PLACEMENT_MAX_REPLICAS = 1 << 24,
 };
 
+/* Blocks: the rank that expert e of E is on. */
+static inline int32_t moerun__block_rank(int64_t e, int32_t num_experts,
+                                         int32_t num_ranks) {
+  return (int32_t)(e * num_ranks / num_experts);
+}
+
 /* For MoE layer l and expert e the replicas are
  * replica_offset[l * E + e] .. replica_offset[l * E + e + 1] - 1, at least one,
  * no two on one rank, in ascending rank order; replica i is slot slot_of[i] of

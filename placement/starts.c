@@ -50,10 +50,10 @@ done:
 }
 
 static void fill_blocks(int32_t *rank_of, const moerun__problem *problem) {
-  const int64_t E = problem->num_experts;
+  const int32_t E = problem->num_experts;
   for (int32_t l = 0; l < problem->num_layers; l++) {
-    for (int64_t e = 0; e < E; e++) {
-      rank_of[l * E + e] = (int32_t)(e * problem->num_ranks / E);
+    for (int32_t e = 0; e < E; e++) {
+      rank_of[l * E + e] = moerun__block_rank(e, E, problem->num_ranks);
     }
   }
 }

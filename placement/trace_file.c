@@ -26,11 +26,6 @@ enum {
   VERSION = 1,
 };
 
-static int ends_in(const char *text, size_t length, const char *ending) {
-  const size_t n = strlen(ending);
-  return length > n && memcmp(text + length - n, ending, n) == 0;
-}
-
 /* ---- Sidecar --------------------------------------------------------------- */
 
 typedef moerun_status (*sidecar_parser)(moerun__trace *trace, const char *text,
@@ -63,12 +58,12 @@ static moerun_status load_sidecar(moerun__trace *trace, const char *path) {
   moerun_status status = MOERUN_OK;
   int found = 0;
   size_t length = strlen(path);
-  if (ends_in(path, length, ".npy")) length -= 4;
+  if (moerun__name_ends_in(path, length, ".npy")) length -= 4;
   MOERUN_TRY(try_sidecar(&found, trace, path, length, ".json",
                          moerun__trace_parse_json));
   MOERUN_TRY(try_sidecar(&found, trace, path, length, ".seqs.tsv",
                          moerun__trace_parse_tsv));
-  if (ends_in(path, length, ".ids")) length -= 4;
+  if (moerun__name_ends_in(path, length, ".ids")) length -= 4;
   MOERUN_TRY(try_sidecar(&found, trace, path, length, ".seqs.tsv",
                          moerun__trace_parse_tsv));
 done:
@@ -275,7 +270,7 @@ moerun_status moerun__trace_load(moerun__trace **out, const char *path,
                  MOERUN_ERR_INVALID,
                  "trace: expected 1 to %d experts, found %d",
                  MOERUN_TRACE_MAX_EXPERTS, num_experts);
-  if (!ends_in(path, strlen(path), ".jsonl")) {
+  if (!moerun__name_ends_in(path, strlen(path), ".jsonl")) {
     MOERUN_TRY(load_array(out, path, num_experts));
     goto done;
   }
@@ -352,7 +347,7 @@ moerun_status moerun__trace_save(const moerun__trace *trace,
   moerun_status status = MOERUN_OK;
   moerun__text description = {0};
   const size_t length = strlen(path);
-  MOERUN_REQUIRE(ends_in(path, length, ".npy"), MOERUN_ERR_INVALID,
+  MOERUN_REQUIRE(moerun__name_ends_in(path, length, ".npy"), MOERUN_ERR_INVALID,
                  "%s: expected a name that ends in .npy", path);
   MOERUN_TRY(moerun__trace_check(trace, path));
   MOERUN_TRY(moerun__text_append(&description, path, length - 4));

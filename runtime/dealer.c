@@ -10,8 +10,6 @@
 
 #include <string.h>
 
-enum { UNIT = 8 };
-
 void moerun__dealer_lay_out(moerun__dealer *dealer, moerun__arena *arena) {
   const size_t R = (size_t)dealer->comm->size;
   dealer->box_bytes = moerun__request_box_bytes(dealer->sequences);
@@ -64,8 +62,8 @@ static moerun_status receive_finished(moerun__dealer *dealer, int32_t rank) {
   moerun_status status = MOERUN_OK;
   const moerun__comm_ops *ops = dealer->comm->ops;
   const int64_t units = dealer->word[rank].finished_units;
-  const int64_t most =
-      (int64_t)(moerun__finished_box_bytes(dealer->sequences) / UNIT);
+  const int64_t most = (int64_t)(moerun__finished_box_bytes(dealer->sequences) /
+                                 MOERUN_WIRE_UNIT);
   if (units == 0) return MOERUN_OK;
   MOERUN_REQUIRE(units > 0 && units <= most, MOERUN_ERR_COMM,
                  "rank %d announced completions of %lld words: expected at "
@@ -74,11 +72,12 @@ static moerun_status receive_finished(moerun__dealer *dealer, int32_t rank) {
   memset(dealer->unit_offset, 0,
          ((size_t)dealer->comm->size + 1) * sizeof(int32_t));
   dealer->unit_offset[rank + 1] = moerun__to_int(units);
-  const moerun__row_list in = {dealer->received, UNIT, dealer->unit_offset,
-                               rank, rank + 1};
+  const moerun__row_list in = {dealer->received, MOERUN_WIRE_UNIT,
+                               dealer->unit_offset, rank, rank + 1};
   MOERUN_TRY(ops->receive_begin(dealer->transfer, MOERUN_TAG_CONTROL, &in));
   MOERUN_TRY(ops->wait(dealer->transfer));
-  MOERUN_TRY(sink_all(dealer, dealer->received, (size_t)units * UNIT));
+  MOERUN_TRY(
+      sink_all(dealer, dealer->received, (size_t)units * MOERUN_WIRE_UNIT));
 done:
   return status;
 }
@@ -86,8 +85,8 @@ done:
 /* Every message is taken even when the sink has failed, so that no sender
  * waits in vain; the first failure is kept. */
 static moerun_status collect(moerun__dealer *dealer, const char *own) {
-  moerun_status status =
-      sink_all(dealer, own, (size_t)dealer->word[0].finished_units * UNIT);
+  moerun_status status = sink_all(
+      dealer, own, (size_t)dealer->word[0].finished_units * MOERUN_WIRE_UNIT);
   for (int32_t r = 1; r < dealer->comm->size; r++) {
     const moerun_status received = receive_finished(dealer, r);
     if (status == MOERUN_OK) status = received;
@@ -209,7 +208,7 @@ static void move_dealt(moerun__dealer *dealer, int32_t dealt) {
     at[dealer->staged[i].rank + 1] += dealer->staged[i].bytes;
   }
   for (int32_t r = 0; r < R; r++) {
-    dealer->answer[r].request_units = (int64_t)(at[r + 1] / UNIT);
+    dealer->answer[r].request_units = (int64_t)(at[r + 1] / MOERUN_WIRE_UNIT);
     at[r + 1] += at[r];
   }
   for (int32_t i = 0; i < dealt; i++) {
@@ -296,10 +295,10 @@ moerun_status moerun__dealer_send(moerun__dealer *dealer) {
   const int32_t R = dealer->comm->size;
   for (int32_t r = 0; r <= R; r++) {
     dealer->unit_offset[r] =
-        moerun__to_int((int64_t)(dealer->outbox_at[r] / UNIT));
+        moerun__to_int((int64_t)(dealer->outbox_at[r] / MOERUN_WIRE_UNIT));
   }
-  const moerun__row_list out = {dealer->outbox, UNIT, dealer->unit_offset, 0,
-                                R};
+  const moerun__row_list out = {dealer->outbox, MOERUN_WIRE_UNIT,
+                                dealer->unit_offset, 0, R};
   MOERUN_TRY(dealer->comm->ops->send_begin(dealer->transfer, MOERUN_TAG_CONTROL,
                                            &out));
   MOERUN_TRY(dealer->comm->ops->wait(dealer->transfer));

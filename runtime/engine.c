@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-enum { UNIT = 8, SCORE_ROWS = 64 };
+enum { SCORE_ROWS = 64 };
 
 typedef struct engine {
   moerun_session *session;
@@ -112,11 +112,11 @@ size_t moerun__engine_bytes(moerun_session *session,
 
 /* ---- Talking to rank 0 ------------------------------------------------------- */
 
-/* Own messages to (or from) rank 0: `units` of 8 bytes. */
+/* Own messages to (or from) rank 0. */
 static moerun__row_list root_message(engine *e, char *bytes, int64_t units) {
   memset(e->unit_offset, 0, ((size_t)e->comm->size + 1) * sizeof(int32_t));
   e->unit_offset[1] = moerun__to_int(units);
-  return (moerun__row_list){bytes, UNIT, e->unit_offset, 0, 1};
+  return (moerun__row_list){bytes, MOERUN_WIRE_UNIT, e->unit_offset, 0, 1};
 }
 
 static moerun_status send_finished(engine *e) {
@@ -132,7 +132,7 @@ done:
 static moerun_status receive_requests(engine *e, int64_t units) {
   moerun_status status = MOERUN_OK;
   const int64_t most =
-      (int64_t)(moerun__request_box_bytes(&e->sequences) / UNIT);
+      (int64_t)(moerun__request_box_bytes(&e->sequences) / MOERUN_WIRE_UNIT);
   MOERUN_REQUIRE(units > 0 && units <= most, MOERUN_ERR_COMM,
                  "rank 0 announced requests of %lld words: expected at most "
                  "%lld",
@@ -172,7 +172,8 @@ static moerun_status take_turn(engine *e, moerun__command *command) {
   e->word.active = e->sequences.num_active;
   e->word.free_sequences = e->sequences.max_sequences - e->word.active;
   e->word.free_pages = e->session->kv.num_pages - e->promised_pages;
-  e->word.finished_units = (int64_t)(e->sequences.finished_bytes / UNIT);
+  e->word.finished_units =
+      (int64_t)(e->sequences.finished_bytes / MOERUN_WIRE_UNIT);
   moerun__stage_begin(&e->session->stats);
   MOERUN_TRY(ops->gather(e->comm, e->dealer.word, &e->word, sizeof e->word));
   if (is_root) {
@@ -186,7 +187,7 @@ static moerun_status take_turn(engine *e, moerun__command *command) {
   MOERUN_REQUIRE(*command != MOERUN_COMMAND_FAIL, MOERUN_ERR_PEER,
                  "rank 0 reported: %s",
                  moerun_status_string((moerun_status)answer.status));
-  const size_t bytes = (size_t)answer.request_units * UNIT;
+  const size_t bytes = (size_t)answer.request_units * MOERUN_WIRE_UNIT;
   if (is_root && *command == MOERUN_COMMAND_STEP) {
     MOERUN_TRY(moerun__dealer_send(&e->dealer));
     start_requests(e, e->dealer.outbox, bytes);

@@ -12,7 +12,7 @@ static size_t completion_bytes(const moerun__sequences *sequences,
   const size_t bytes =
       sizeof(moerun__completion_part) + (size_t)num_tokens * sizeof(int32_t) +
       (size_t)num_traced * sequences->trace_width * sizeof(int16_t);
-  return (size_t)moerun__round_up((int64_t)bytes, 8);
+  return (size_t)moerun__round_up((int64_t)bytes, MOERUN_WIRE_UNIT);
 }
 
 size_t moerun__finished_box_bytes(const moerun__sequences *sequences) {
@@ -55,7 +55,7 @@ void moerun__sequences_clear(moerun__sequences *sequences) {
 size_t moerun__request_part_bytes(int32_t num_ids) {
   const size_t bytes =
       sizeof(moerun__request_part) + (size_t)num_ids * sizeof(int32_t);
-  return (size_t)moerun__round_up((int64_t)bytes, 8);
+  return (size_t)moerun__round_up((int64_t)bytes, MOERUN_WIRE_UNIT);
 }
 
 size_t moerun__request_box_bytes(const moerun__sequences *sequences) {

@@ -1,13 +1,16 @@
 /* The requests a rank is working on: their tokens, what to feed next, and the
- * messages in which they come from and go back to rank 0. No communication. */
+ * messages in which they come from and go back to rank 0: of whole units, which
+ * is how their lengths are told. No communication. */
 #ifndef MOERUN_RUNTIME_SEQUENCE_H
 #define MOERUN_RUNTIME_SEQUENCE_H
 
 #include "runtime/base/arena.h"
 #include "runtime/engine.h"
 
+enum { MOERUN_WIRE_UNIT = 8 }; /* bytes */
+
 /* A request on the wire, followed by the ids of its prompt and those that it
- * comes with; a multiple of 8 bytes. */
+ * comes with, padded. */
 typedef struct moerun__request_part {
   moerun__request request; /* prompt pointer not meaningful */
   int64_t bytes;           /* of this part, prompt and padding included */

@@ -120,3 +120,18 @@ moerun_status moerun__text_json(moerun__text *text, const char *bytes,
 done:
   return status;
 }
+
+int moerun__words_have(const char *list, const char *word) {
+  const size_t length = strlen(word);
+  while (*list != '\0') {
+    const size_t n = strcspn(list, " ");
+    if (n == length && strncmp(list, word, n) == 0) return 1;
+    list += n + (list[n] == ' ');
+  }
+  return 0;
+}
+
+int moerun__name_ends_in(const char *name, size_t length, const char *ending) {
+  const size_t n = strlen(ending);
+  return length > n && memcmp(name + length - n, ending, n) == 0;
+}

@@ -27,6 +27,11 @@ const char *moerun__number_text(char out[MOERUN_NUMBER_TEXT], double value);
 /* Frees the bytes; the text is empty afterwards. */
 void moerun__text_clear(moerun__text *text);
 
+/* Whether `word` is one of the words of `list`, a blank between two. */
+int moerun__words_have(const char *list, const char *word);
+/* Whether name[0 .. length) is something with `ending` behind it. */
+int moerun__name_ends_in(const char *name, size_t length, const char *ending);
+
 /* Length 1..4 of the valid UTF-8 sequence at the start of bytes[count], or
  * minus the length of the invalid part to be replaced. count >= 1. */
 int moerun__utf8_length(const char *bytes, size_t count);
