@@ -27,24 +27,10 @@ static moerun_status create(moerun__spool *spool) {
                  spool->name.bytes, moerun__file_reason());
   (void)unlink(pattern.bytes);
   MOERUN_TRY(moerun__text_print(&spool->path, "/dev/fd/%d", spool->file));
+  MOERUN_TRY(moerun__text_print(&spool->copy, "the copy of %s in %s",
+                                spool->name.bytes, folder));
 done:
   moerun__text_clear(&pattern);
-  return status;
-}
-
-static moerun_status put(const moerun__spool *spool, const char *text,
-                         size_t bytes) {
-  moerun_status status = MOERUN_OK;
-  while (bytes > 0) {
-    const ssize_t written = write(spool->file, text, bytes);
-    if (written < 0 && errno == EINTR) continue;
-    MOERUN_REQUIRE(written > 0, MOERUN_ERR_OUTPUT,
-                   "%s: cannot be copied to TMPDIR: %s", spool->name.bytes,
-                   moerun__file_reason());
-    text += written;
-    bytes -= (size_t)written;
-  }
-done:
   return status;
 }
 
@@ -58,7 +44,8 @@ static moerun_status copy(const moerun__spool *spool, int from) {
     MOERUN_REQUIRE(got >= 0, MOERUN_ERR_IO, "%s: cannot be read: %s",
                    spool->name.bytes, moerun__file_reason());
     if (got == 0) break;
-    MOERUN_TRY(put(spool, block, (size_t)got));
+    MOERUN_TRY(
+        moerun__file_put(spool->file, block, (size_t)got, spool->copy.bytes));
   }
 done:
   return status;
@@ -110,7 +97,7 @@ moerun_status moerun__spool_text(moerun__spool *spool, const char *text,
   spool->file = -1;
   MOERUN_TRY(moerun__text_print(&spool->name, "%s", name));
   MOERUN_TRY(create(spool));
-  MOERUN_TRY(put(spool, text, bytes));
+  MOERUN_TRY(moerun__file_put(spool->file, text, bytes, spool->copy.bytes));
 done:
   return status;
 }
@@ -119,5 +106,6 @@ void moerun__spool_clear(moerun__spool *spool) {
   if (spool->path.bytes != NULL && spool->file >= 0) (void)close(spool->file);
   moerun__text_clear(&spool->path);
   moerun__text_clear(&spool->name);
+  moerun__text_clear(&spool->copy);
   spool->file = -1;
 }

@@ -8,7 +8,8 @@
 
 typedef struct moerun__spool {
   moerun__text path; /* to open, as often as needed */
-  moerun__text name; /* for messages */
+  moerun__text name; /* for messages, and so is */
+  moerun__text copy; /* that of the file, where there is one */
   int file;          /* -1: the path is that of the input itself */
 } moerun__spool;
 

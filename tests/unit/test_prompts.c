@@ -1,8 +1,12 @@
 /* Prompts: every kind of input, its refusals, and reading requests again. */
+#include "launch/spool.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
 #include "support/npy_file.h"
 #include "support/prompts_rig.h"
+
+#include <signal.h>
+#include <sys/resource.h>
 
 static void lines_become_requests(void **state) {
   (void)state;
@@ -490,6 +494,22 @@ static void arrays_become_windows(void **state) {
   moerun__prompt_clear(&prompt);
 }
 
+static void a_copy_that_has_no_room_is_named(void **state) {
+  (void)state;
+  moerun__spool spool = {0};
+  struct rlimit before;
+  (void)signal(SIGXFSZ, SIG_IGN);
+  assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const struct rlimit small = {.rlim_cur = 2, .rlim_max = before.rlim_max};
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+  assert_int_equal(moerun__spool_text(&spool, "abc", 3, "--prompt"),
+                   MOERUN_ERR_OUTPUT);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+  assert_non_null(strstr(moerun_last_error(), "the copy of --prompt in "));
+  assert_non_null(strstr(moerun_last_error(), ": cannot be written: file too"));
+  moerun__spool_clear(&spool);
+}
+
 static void nth_allocation_fails_cleanly(void **state) {
   (void)state;
   const moerun__prompt_options options = defaults();
@@ -529,6 +549,7 @@ int main(void) {
       cmocka_unit_test(windows_begin_with_the_text),
       cmocka_unit_test(texts_become_windows),
       cmocka_unit_test(arrays_become_windows),
+      cmocka_unit_test(a_copy_that_has_no_room_is_named),
       cmocka_unit_test(nth_allocation_fails_cleanly),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
