@@ -199,7 +199,8 @@ static moerun_status open_output(run *r) {
       .stream = r->results_on_stdout ? stdout : NULL,
       .model = &r->model_config,
       .resume = moerun__config_bool(c, "resume"),
-      .overwrite = moerun__config_bool(c, "overwrite")};
+      .overwrite = moerun__config_bool(c, "overwrite"),
+      .is_passing = r->is_profile};
   MOERUN_REQUIRE(!resumes || is_file, MOERUN_ERR_OUTPUT,
                  "%s: expected a regular file for --resume",
                  moerun__config_text(c, "output"));
@@ -518,7 +519,9 @@ static moerun_status report(const run *r) {
   /* Where stdout carries the results, the table must not. */
   MOERUN_TRY(
       moerun__summary_print(r->results_on_stdout ? stderr : stdout, &facts));
-  if (given(r, "metrics")) {
+  const int is_in_vain =
+      r->trace != NULL && moerun__trace_file_count(r->trace) == 0;
+  if (given(r, "metrics") && !is_in_vain) {
     MOERUN_TRY(moerun__metrics_put(&r->invocation->outputs,
                                    moerun__config_text(r->config, "metrics"),
                                    &facts));

@@ -44,6 +44,7 @@ struct moerun__results {
   int file;                       /* -1: not open */
   moerun__temporary empty;        /* the file, if it was made here and
                                      nothing stands in it yet          */
+  int is_passing;                 /* as in moerun__results_options */
   int64_t end;                    /* of the whole lines in the file */
   int64_t torn;                   /* bytes behind them that are cut off */
   int resumes;                    /* with what is there */
@@ -157,6 +158,7 @@ moerun_status moerun__results_open(moerun__results **out,
   results->line.tokenizer = tokenizer;
   results->line.model = options->model;
   results->stream = options->stream;
+  results->is_passing = options->is_passing;
   results->num_requests = moerun__prompts_count(prompts);
   const size_t count = (size_t)results->num_requests;
   MOERUN_TRY(moerun__alloc(&results->place, count, sizeof *results->place));
@@ -388,7 +390,9 @@ moerun_status moerun__results_end(moerun__results *results,
   if (results->path == NULL || results->target.is_direct) goto done;
   MOERUN_TRY(check_size(results, results->end));
   MOERUN_TRY(sync_file(results));
-  moerun__temporary_forget(&results->empty);
+  if (results->end > 0 || !results->is_passing) {
+    moerun__temporary_forget(&results->empty);
+  }
   const int is_complete = results->count == results->num_requests;
   const int is_lost = !moerun__file_is_at(results->file, results->target.path);
   if (is_lost || (is_complete && !is_ordered(results))) {

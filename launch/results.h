@@ -16,8 +16,9 @@ typedef struct moerun__results_options {
   FILE *stream;     /* without a file: takes the lines as they come; NULL:
                        numbers only (score)                              */
   const moerun__model_config *model; /* borrowed; for resume alone */
-  int resume;    /* keep the results that the file holds already */
-  int overwrite; /* replace an existing file */
+  int resume;     /* keep the results that the file holds already */
+  int overwrite;  /* replace an existing file */
+  int is_passing; /* nobody resumes it: a file without a line is not kept */
 } moerun__results_options;
 
 /* Looks at what is there and changes nothing: an existing file without resume

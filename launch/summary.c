@@ -98,7 +98,7 @@ static void print_speed(FILE *stream, const moerun__run_facts *f) {
                          "%.1f tokens/s (%lld tokens; steps with prompt rows)",
                          moerun__prefill_rate(f), (long long)p->prompt_tokens);
   print_fact(stream, "prefill", &line);
-  if (p->generated_tokens == 0) return;
+  if (p->decode_tokens == 0) return;
   line = (moerun__table_line){0};
   moerun__table_line_add(&line, "%.1f tokens/s (%lld tokens; the other steps)",
                          moerun__decode_rate(f), (long long)p->decode_tokens);
@@ -110,13 +110,15 @@ static void print_latency(FILE *stream, const moerun__report *report) {
   const moerun__histogram *next = &report->per_token;
   if (moerun__histogram_total(first) == 0) return;
   moerun__table_line line = {0};
-  moerun__table_line_add(&line,
-                         "first token %.3f / %.3f s, then %.2f / %.2f ms a "
-                         "token, p50/p99 over requests",
+  moerun__table_line_add(&line, "first token %.3f / %.3f s",
                          moerun__histogram_quantile(first, 0.5),
-                         moerun__histogram_quantile(first, 0.99),
-                         1e3 * moerun__histogram_quantile(next, 0.5),
-                         1e3 * moerun__histogram_quantile(next, 0.99));
+                         moerun__histogram_quantile(first, 0.99));
+  if (moerun__histogram_total(next) > 0) {
+    moerun__table_line_add(&line, ", then %.2f / %.2f ms a token",
+                           1e3 * moerun__histogram_quantile(next, 0.5),
+                           1e3 * moerun__histogram_quantile(next, 0.99));
+  }
+  moerun__table_line_add(&line, ", p50/p99 over requests");
   print_fact(stream, "latency", &line);
 }
 

@@ -1,10 +1,13 @@
 /* Requests finish in any order, readers want the order of the input: rows go
  * to a file without a name as they come and are copied in order at the end.
  * Only three numbers per request stay in memory. The .npy gets its name before
- * the .json does, so that whoever finds the .json finds both. */
+ * the .json does, so that whoever finds the .json finds both. A trace of
+ * nothing is not written: it would be refused where it is read, and stand in the
+ * way of the next one. */
 #include "launch/trace_file.h"
 
 #include "runtime/base/file.h"
+#include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
 #include "runtime/base/temporary.h"
@@ -32,6 +35,7 @@ struct moerun__trace_file {
   moerun__text json_path;
   int file; /* the rows as they came; -1: not open */
   int64_t num_rows;
+  int64_t num_recorded; /* requests that the rows are of */
   size_t row_bytes;
   int64_t num_requests;
   part *part; /* [num_requests] */
@@ -134,8 +138,13 @@ moerun_status moerun__trace_file_append(moerun__trace_file *trace,
              .num_prompt =
                  c->num_prompt < c->num_traced ? c->num_prompt : c->num_traced};
   trace->num_rows += c->num_traced;
+  trace->num_recorded++;
 done:
   return status;
+}
+
+int64_t moerun__trace_file_count(const moerun__trace_file *trace) {
+  return trace->num_recorded;
 }
 
 /* ---- The end ---------------------------------------------------------------------- */
@@ -275,6 +284,13 @@ done:
 moerun_status moerun__trace_file_end(moerun__trace_file *trace,
                                      moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
+  if (trace->num_recorded == 0) {
+    LOG_ROOT(MOERUN_LOG_WARN,
+             "nothing was recorded, because no request was finished: %s is not "
+             "written, nor are other files that would say nothing",
+             trace->npy_path.bytes);
+    goto done;
+  }
   MOERUN_TRY(write_array(trace, outputs));
   MOERUN_TRY(write_description(trace, outputs));
 done:

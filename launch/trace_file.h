@@ -25,9 +25,12 @@ moerun_status moerun__trace_file_begin(moerun__trace_file *trace);
  * but the last. */
 moerun_status moerun__trace_file_append(moerun__trace_file *trace,
                                         const moerun__completion *completion);
-/* Writes both files, with the requests that were appended, into outputs. */
+/* Writes both files, with the requests that were appended, into outputs. Where
+ * none was, it writes nothing and says so. */
 moerun_status moerun__trace_file_end(moerun__trace_file *trace,
                                      moerun__outputs *outputs);
+/* Requests that were appended. */
+int64_t moerun__trace_file_count(const moerun__trace_file *trace);
 void moerun__trace_file_destroy(moerun__trace_file *trace);
 
 #endif

@@ -79,5 +79,38 @@ PMI_SIZE=2 PMI_RANK=1 MOERUN_ALLOW_SINGLETONS=1 "$moerun" run --model "$model" \
   --prompts short --output out.jsonl > out 2> err ||
   complain "MOERUN_ALLOW_SINGLETONS=1: $(cat err)"
 
+# A profile that is stopped before its first request is finished leaves nothing
+# that would be refused where it is read, or stand in the way of the next one.
+recording="profile --model $model --prompts prompts --max-sequences 1"
+files="--trace early.npy --output early.jsonl --metrics early-metrics.json"
+# shellcheck disable=SC2086 # several words
+"$moerun" $recording $files --fault rank=0,sleep=50000us > out 2> err &
+job=$!
+until [ -e early.jsonl ]; do
+  kill -0 "$job" || break
+  sleep 0.05
+done
+kill -s TERM "$job"
+wait "$job"
+found=$?
+[ "$found" = 75 ] || complain "a profile stopped early: expected 75, found $found"
+grep -q 'nothing was recorded, because no request was finished' err ||
+  complain "a profile stopped early says: $(cat err)"
+for file in early*; do
+  [ ! -e "$file" ] || complain "a profile stopped early: left $file"
+done
+grep -q 'then 0.00' out && complain 'a latency that was not measured is printed'
+echo '{"prompt": "alone", "max_new_tokens": 4}' > short
+# shellcheck disable=SC2086 # several words
+succeed 0 profile --model "$model" --prompts short $files
+[ -s early.npy ] || complain 'a profile after one that was stopped: no trace'
+
+# So does one whose requests are all wrong, but for what is wrong with them.
+echo '{"prompt": 5}' > wrong
+on 0 profile --model "$model" --prompts wrong --bad-lines report \
+  --trace none.npy --output none.jsonl && complain 'wrong requests: exit code 0'
+[ -s none.jsonl ] || complain 'wrong requests: no line says what is wrong'
+[ ! -e none.npy ] && [ ! -e none.json ] || complain 'wrong requests: a trace'
+
 echo "$failures failures"
 [ "$failures" = 0 ]
