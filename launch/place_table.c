@@ -26,7 +26,9 @@ static void print_columns(FILE *stream, const moerun__place_facts *facts,
                           const beside *other) {
   const moerun__certificate *c = facts->placement->certificate;
   const char *method = facts->placement->method;
-  (void)fprintf(stream, "\n  %-27s %21s", "", "sequences solved for");
+  (void)fprintf(stream, "\n  %-27s %21s", "",
+                facts->is_solved ? "sequences solved for"
+                                 : "sequences of --train");
   if (c->has_held_out) (void)fprintf(stream, "   %21s", "other sequences");
   (void)fprintf(stream, "\n  %-27s %10s %10.10s", "", other->name, method);
   if (c->has_held_out) {
@@ -195,11 +197,14 @@ void moerun__place_print(FILE *stream, const moerun__place_facts *facts) {
       (long long)facts->trace->num_sequences, facts->trace->num_terms);
   moerun__table_line_print(stream, "", 2, &line);
   line = (moerun__table_line){0};
-  moerun__table_line_add(&line, "solved for %lld tokens in %lld sequences",
+  moerun__table_line_add(&line, "%s %lld tokens in %lld sequences",
+                         facts->is_solved ? "solved for" : "judged by",
                          (long long)facts->train->num_tokens,
                          (long long)facts->train->num_sequences);
   if (facts->held_out != NULL) {
-    moerun__table_line_add(&line, ", judged by the other %lld too",
+    moerun__table_line_add(&line,
+                           facts->is_solved ? ", judged by the other %lld too"
+                                            : ", and by the other %lld",
                            (long long)facts->held_out->num_sequences);
   }
   moerun__table_line_print(stream, "", 2, &line);

@@ -299,6 +299,9 @@ same out.4 out.map
 succeed 0 info --model "$model" --ranks 4 --placement map
 says 'memory per rank, 4 ranks, placement map'
 succeed 0 place --trace t.npy --ranks 4 --placement map --model "$model" --json j
+says ' judged by '
+says 'sequences of --train'
+grep -q 'solved for' out && complain 'a placement that was given is said to be solved'
 says 'given, not solved here'
 succeed 0 place --trace t.npy --ranks 4 --compare map --placement q --json k \
   --model "$model"
