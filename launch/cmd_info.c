@@ -5,6 +5,7 @@
 #include "kernels/kernels.h"
 #include "launch/effect.h"
 #include "launch/gate_options.h"
+#include "launch/node_fit.h"
 #include "launch/placements.h"
 #include "launch/prediction.h"
 #include "placement/program.h"
@@ -97,6 +98,20 @@ static void print_model(const char *path, const moerun__model_config *c) {
   (void)printf("  context       %d tokens\n", c->max_positions);
 }
 
+/* ---- Ranks -------------------------------------------------------------------- */
+
+/* Under a launcher the run in question is the one that it would start. */
+static int is_launched(const moerun__invocation *invocation) {
+  return invocation->launched > 0 &&
+         moerun__config_int(invocation->config, "ranks") == 0;
+}
+
+/* 0: nobody says. */
+static int32_t ranks_asked_for(const moerun__invocation *invocation) {
+  if (is_launched(invocation)) return invocation->launched;
+  return (int32_t)moerun__config_int(invocation->config, "ranks");
+}
+
 moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   moerun_status status = MOERUN_OK;
   moerun__model_config model = {0};
@@ -104,6 +119,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   moerun__prediction *ranks = NULL;
   moerun__cache_need need = {0};
   moerun__model_size size = {0};
+  moerun__node_fit fit = {0};
   const moerun__config *config = invocation->config;
   const char *path = moerun__config_text(config, "model");
   moerun__effect_facts effects = {.subcommand = invocation->subcommand,
@@ -122,8 +138,8 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   MOERUN_TRY(moerun__gate_options_check(config));
   invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(moerun__model_config_load(&model, path));
-  MOERUN_TRY(moerun__placement_for(
-      &placement, config, (int32_t)moerun__config_int(config, "ranks")));
+  MOERUN_TRY(
+      moerun__placement_for(&placement, config, ranks_asked_for(invocation)));
   effects.num_ranks = placement->num_ranks;
   effects.model = &model;
   invocation->phase = MOERUN_PHASE_USAGE;
@@ -134,12 +150,17 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   if (assumes) need = moerun__cache_need_assumed(model.max_positions);
   MOERUN_TRY(moerun__model_size_load(&size, path, placement, 0, 0));
   MOERUN_TRY(moerun__predict(&ranks, config, placement, &need, 0));
+  MOERUN_TRY(moerun__node_fit_find(&fit, ranks, config, placement, &need));
   moerun__print_build(stdout);
   model.tied_head = size.tied_head;
   print_model(path, &model);
   (void)printf("\nmemory per rank, %d rank%s, placement %s\n",
                placement->num_ranks, placement->num_ranks == 1 ? "" : "s",
                placement->method);
+  if (is_launched(invocation)) {
+    (void)printf("as many ranks as a launcher has started; --ranks N asks of "
+                 "others\n");
+  }
   moerun__prediction_print(stdout, ranks, placement->num_ranks);
   if (assumes) {
     (void)printf("KV cache: assumed for --max-sequences %lld of %d tokens "
@@ -147,6 +168,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
                  (long long)moerun__config_int(config, "max_sequences"),
                  need.max_positions);
   }
+  moerun__node_fit_print(stdout, &fit);
 done:
   moerun__free(ranks);
   moerun_placement_destroy(placement);

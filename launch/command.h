@@ -25,6 +25,8 @@ typedef struct moerun__invocation {
   moerun__phase phase;
   moerun__outputs outputs; /* files that appear when the subcommand is done */
   int stopped; /* set when a signal ended the work early: exit code 75 */
+  int launched; /* processes that a launcher says it has started as one job, where
+                   MPI was not asked; 0: none says so */
   int is_mute; /* set where another process prints what is wrong */
 } moerun__invocation;
 

@@ -281,7 +281,8 @@ static const moerun__effect_row rows[] = {
            "--config-table prints the page of options alone"),
     ALWAYS("info", "config_table"),
     REFUSE("info",
-           "ranks max_tokens max_sequences kv_tokens placement replace_every "
+           "ranks max_tokens max_sequences kv_tokens node_memory placement "
+           "replace_every "
            "replace_window spare_slots balance guest_memory slice_memory wire "
            "compute chunks capacity capacity_scope capacity_level "
            "capacity_metric capacity_window capacity_decode expanded "

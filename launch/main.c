@@ -165,6 +165,10 @@ static int run_alone(const subcommand *command, int num_arguments,
   if (!has_work(command, config, launcher)) goto done;
   invocation.is_mute = 0;
   invocation.config = config;
+  if (launcher->variable != NULL && launcher->is_first &&
+      !moerun__config_bool(config, "allow_singletons")) {
+    invocation.launched = moerun__to_int(launcher->value);
+  }
   invocation.outputs.only_new = !moerun__config_bool(config, "overwrite");
   MOERUN_TRY(moerun__paths_check(&invocation));
   MOERUN_TRY(run_command(command, &invocation));

@@ -45,9 +45,8 @@ int64_t moerun__bytes_that_fit(int64_t wanted, const moerun__prediction *ranks,
   return least;
 }
 
-/* As --node-memory says, or the system. */
-static moerun_status read_left(moerun__memory_left *left,
-                               const moerun__config *config) {
+moerun_status moerun__node_memory_left(moerun__memory_left *left,
+                                       const moerun__config *config) {
   const int64_t given = moerun__config_int(config, "node_memory");
   if (given == 0) return moerun__memory_left_read(left, "");
   left->bytes = given << 20;
@@ -86,7 +85,7 @@ static moerun_status fit(int64_t *bytes, const moerun__prediction *predicted,
   moerun__node node = {0};
   place own = {0};
   places all = {0};
-  status = read_left(&left, config);
+  status = moerun__node_memory_left(&left, config);
   if (status == MOERUN_OK) status = make_places(&all, comm);
   MOERUN_TRY(moerun__comm_agree(comm, status));
   MOERUN_TRY(comm->ops->sum_node(comm, &node, 0));
@@ -242,7 +241,7 @@ static moerun_status compare_own(const moerun__node *node,
                                  const moerun__config *config) {
   moerun_status status = MOERUN_OK;
   moerun__memory_left left = {0};
-  MOERUN_TRY(read_left(&left, config));
+  MOERUN_TRY(moerun__node_memory_left(&left, config));
   MOERUN_TRY(moerun__node_memory_compare(node, own, &left));
 done:
   return status;

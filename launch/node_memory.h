@@ -35,6 +35,11 @@ moerun_status moerun__memory_settle(moerun__settled *out,
                                     const moerun__cache_need *need,
                                     unsigned how, moerun_comm *comm);
 
+/* What the ranks of this node may take together: as --node-memory says, or the
+ * system. */
+moerun_status moerun__node_memory_left(moerun__memory_left *left,
+                                       const moerun__config *config);
+
 /* ERR_NOMEM, with the numbers and the options, if the ranks of a node together
  * take more than is left. `largest` is one of the ranks that take most. */
 moerun_status moerun__node_memory_compare(const moerun__node *node,

@@ -108,8 +108,8 @@ const moerun__config_group moerun__config_generation =
 
 static const moerun__config_row memory[] = {
     INT_ROW("ranks", "0", "ranks", 0, 1048576, INFO,
-            "Ranks to predict the memory for; 0 takes those of the "
-            "placement, or 1 without one."),
+            "Ranks to predict the memory for; 0 takes as many as a launcher "
+            "has started, without one those of the placement, or 1."),
     INT_ROW("max_tokens", "256", "tokens", 1, 1048576, SIZED,
             "Most rows of one step on one rank: tokens of prompts and tokens "
             "that are being generated."),
@@ -123,9 +123,10 @@ static const moerun__config_row memory[] = {
                "Whether a run ends before it loads anything if the ranks of a "
                "node would take more memory than the node has left; off only "
                "warns."),
-    INT_ROW("node_memory", "0", "MiB", 0, 1 << 30, RUNS,
+    INT_ROW("node_memory", "0", "MiB", 0, 1 << 30, SIZED,
             "Memory that the ranks of one node may take together; 0 means what "
-            "the system and its control groups leave."),
+            "the system and its control groups leave, for info where it runs "
+            "itself."),
     INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, RUNS,
             "Most rows of one prompt in a step; 0 means max_tokens."),
 };

@@ -40,5 +40,34 @@ done
 says 'and           2 zero experts, computed at home'
 says 'and           3 constant experts, computed at home'
 
+# Whether it fits: ranks of the same size, so that the largest one counted so
+# often is the sum.
+fixed="info --model $model --ranks 4 --guest-memory -1 --replace-every 0"
+# shellcheck disable=SC2086 # several words
+on 0 $fixed
+peak=$(awk '$1 == "peak" { print int($4) + 1 }' "$scratch/out")
+says 'verdict   fits: all 4 ranks on one node take '
+says 'the node that info runs on has '
+says '--node-memory MIB asks of other nodes'
+# shellcheck disable=SC2086 # several words
+succeed 0 $fixed --node-memory $((4 * peak))
+says 'verdict   fits: all 4 ranks'
+for held in 0 1 3; do
+  # shellcheck disable=SC2086 # several words
+  succeed 0 $fixed --node-memory $((held * peak + 1))
+  says 'verdict   does not fit: all 4 ranks'
+  says "so that one like it holds $held of them"
+done
+# A run gives guests and spare slots what is left, and fits.
+run=$((4 * peak))
+succeed 0 info --model "$model" --ranks 4 --node-memory $run
+says 'verdict   fits: '
+# A launcher says how many ranks the run would have.
+succeed 3 info --model "$model"
+says 'memory per rank, 3 ranks, placement block'
+says 'as many ranks as a launcher has started'
+succeed 3 info --model "$model" --ranks 2
+says 'memory per rank, 2 ranks, placement block'
+
 echo "$failures failures"
 [ "$failures" = 0 ]

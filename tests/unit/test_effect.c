@@ -145,7 +145,8 @@ static const example examples[] = {
      "2 0 run --model m --prompts p --capacity-metric hash --capacity 1"},
     {"model", "the page of options alone", "0 0 info --config-table",
      "0 0 info"},
-    {"ranks max_tokens max_sequences kv_tokens placement replace_every "
+    {"ranks max_tokens max_sequences kv_tokens node_memory placement "
+     "replace_every "
      "replace_window spare_slots balance guest_memory slice_memory wire "
      "compute chunks capacity isolation gate_top_p",
      "the build alone", "0 0 info", "2 0 info --model m"},
