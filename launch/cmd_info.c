@@ -143,6 +143,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   effects.num_ranks = placement->num_ranks;
   effects.model = &model;
   invocation->phase = MOERUN_PHASE_USAGE;
+  MOERUN_TRY(moerun__gate_options_fit(config, model.num_moe_layers));
   MOERUN_TRY(moerun__effect_check(&effects, (unsigned)MOERUN_EFFECT_OPTIONS |
                                                 MOERUN_EFFECT_MODEL));
   invocation->phase = MOERUN_PHASE_FILES;

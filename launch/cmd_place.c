@@ -87,7 +87,7 @@ done:
 static moerun_status find_method(place *p) {
   moerun_status status = MOERUN_OK;
   moerun__text names = {0};
-  const char *name = text_of(p, "method");
+  const char *name = moerun__place_method(p->config);
   const moerun__method *method = NULL;
   p->method = moerun__method_find(name);
   for (int i = 0; (method = moerun__method_at(i)) != NULL; i++) {

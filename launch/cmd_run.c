@@ -61,7 +61,6 @@ typedef struct run {
   moerun__prompts *prompts;
   moerun__results *results;
   moerun__unfinished *unfinished; /* NULL: there is no --resume */
-  int results_on_stdout;
   moerun__trace_file *trace;
   moerun__prediction *predicted; /* [R] */
   moerun__prompt prompt;         /* handed out last */
@@ -87,17 +86,12 @@ static moerun__effect_facts effects_of(const run *r) {
 static moerun_status check_settings(run *r) {
   moerun_status status = MOERUN_OK;
   const moerun__config *c = r->config;
-  const int inputs = given(r, "prompt") + given(r, "prompts") +
-                     given(r, "tokens") + given(r, "score");
   const int resume = moerun__config_bool(c, "resume");
   const int overwrite = moerun__config_bool(c, "overwrite");
   const moerun__effect_facts effects = effects_of(r);
   const int64_t max_sequences = moerun__config_int(c, "max_sequences");
   const int64_t max_tokens = moerun__config_int(c, "max_tokens");
-  MOERUN_REQUIRE(inputs == 1, MOERUN_ERR_INVALID,
-                 "expected one of --prompt, --prompts, --tokens and --score, "
-                 "found %s",
-                 inputs == 0 ? "none" : "several");
+  MOERUN_TRY(moerun__input_check(c));
   MOERUN_REQUIRE(!resume || !overwrite, MOERUN_ERR_INVALID,
                  "expected one of --resume and --overwrite, found both");
   MOERUN_REQUIRE(!resume || !r->is_profile, MOERUN_ERR_INVALID,
@@ -109,6 +103,9 @@ static moerun_status check_settings(run *r) {
                  (long long)max_tokens, (long long)max_sequences);
   MOERUN_TRY(moerun__gate_options_check(c));
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
+  if (r->is_profile) {
+    MOERUN_TRY(moerun__trace_file_check(moerun__config_text(c, "trace")));
+  }
   if (given(r, "fault")) {
     MOERUN_TRY(
         moerun__faults_parse(&r->faults, moerun__config_text(c, "fault")));
@@ -165,6 +162,7 @@ static moerun_status open_input(run *r) {
   moerun__input_say_overruled(r->prompts, &r->input, c);
   const moerun__effect_facts effects = effects_of(r);
   r->invocation->phase = MOERUN_PHASE_USAGE;
+  MOERUN_TRY(moerun__gate_options_fit(c, r->model_config.num_moe_layers));
   MOERUN_TRY(moerun__effect_check(&effects, (unsigned)MOERUN_EFFECT_MODEL |
                                                 MOERUN_EFFECT_REQUESTS));
   r->invocation->phase = MOERUN_PHASE_FILES;
@@ -178,11 +176,12 @@ done:
 static moerun_status find_results(run *r) {
   moerun_status status = MOERUN_OK;
   moerun__target target = {0};
-  r->results_on_stdout = !moerun__prompts_are_scored(r->prompts);
+  int *on_stdout = &r->invocation->results_on_stdout;
+  *on_stdout = !moerun__prompts_are_scored(r->prompts);
   if (!given(r, "output")) goto done;
   MOERUN_TRY(
       moerun__target_find(&target, moerun__config_text(r->config, "output")));
-  r->results_on_stdout = target.stream == STDOUT_FILENO;
+  *on_stdout = target.stream == STDOUT_FILENO;
 done:
   moerun__target_clear(&target);
   return status;
@@ -192,11 +191,12 @@ static moerun_status open_output(run *r) {
   moerun_status status = MOERUN_OK;
   const moerun__config *c = r->config;
   MOERUN_TRY(find_results(r));
-  const int is_file = given(r, "output") && !r->results_on_stdout;
+  const int on_stdout = r->invocation->results_on_stdout;
+  const int is_file = given(r, "output") && !on_stdout;
   const int resumes = moerun__config_bool(c, "resume") && given(r, "output");
   const moerun__results_options options = {
       .path = is_file ? moerun__config_text(c, "output") : NULL,
-      .stream = r->results_on_stdout ? stdout : NULL,
+      .stream = on_stdout ? stdout : NULL,
       .model = &r->model_config,
       .resume = moerun__config_bool(c, "resume"),
       .overwrite = moerun__config_bool(c, "overwrite"),
@@ -264,9 +264,13 @@ done:
 
 /* ---- Before the weights ----------------------------------------------------------------------- */
 
-static void print_prediction(run *r) {
+static int is_talkative(const run *r) {
   const char *level = moerun__config_text(r->config, "log_level");
-  if (strcmp(level, "info") != 0 && strcmp(level, "debug") != 0) return;
+  return strcmp(level, "info") == 0 || strcmp(level, "debug") == 0;
+}
+
+static void print_prediction(run *r) {
+  if (!is_talkative(r)) return;
   moerun__progress_hide(&r->bar);
   (void)fprintf(stderr, "moerun: memory of a rank, predicted\n");
   moerun__prediction_print(stderr, r->predicted, r->comm->size);
@@ -322,7 +326,7 @@ static moerun_status take_completion(void *context,
   moerun__progress_ended(
       &r->bar, completion->num_tokens,
       moerun__prompts_new_tokens(r->prompts, completion->index));
-  if (r->results_on_stdout) moerun__progress_hide(&r->bar);
+  if (r->invocation->results_on_stdout) moerun__progress_hide(&r->bar);
   MOERUN_TRY(moerun__results_append(r->results, completion));
   moerun__unfinished_drop(r->unfinished, completion->index);
   if (r->trace != NULL && completion->finish != MOERUN_FINISH_BROKEN) {
@@ -516,9 +520,11 @@ static moerun_status report(const run *r) {
       .is_scored = is_scored && moerun__results_count(r->results) == count,
       .score = moerun__results_score(r->results),
       .scored_bytes = moerun__prompts_scored_bytes(r->prompts)};
-  /* Where stdout carries the results, the table must not. */
-  MOERUN_TRY(
-      moerun__summary_print(r->results_on_stdout ? stderr : stdout, &facts));
+  /* The table must not be among results, and is as loud as the log there. */
+  const int on_stdout = r->invocation->results_on_stdout;
+  if (!on_stdout || is_talkative(r)) {
+    MOERUN_TRY(moerun__summary_print(on_stdout ? stderr : stdout, &facts));
+  }
   const int is_in_vain =
       r->trace != NULL && moerun__trace_file_count(r->trace) == 0;
   if (given(r, "metrics") && !is_in_vain) {

@@ -27,7 +27,8 @@ typedef struct moerun__invocation {
   int stopped; /* set when a signal ended the work early: exit code 75 */
   int launched; /* processes that a launcher says it has started as one job, where
                    MPI was not asked; 0: none says so */
-  int is_mute; /* set where another process prints what is wrong */
+  int results_on_stdout; /* set where it carries what was asked for */
+  int is_mute;           /* set where another process prints what is wrong */
 } moerun__invocation;
 
 /* [collective] run and profile: the same but for the recorded trace. A failure

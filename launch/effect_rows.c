@@ -11,6 +11,7 @@
 #include "launch/effect.h"
 
 #include "launch/gate_options.h"
+#include "launch/place_loads.h"
 #include "launch/prediction.h"
 #include "placement/method.h"
 #include "runtime/arch_row.h"
@@ -196,7 +197,7 @@ static int bounds_in_time(const facts *f) {
 
 /* A method that there is not is somebody else's error. */
 static const moerun__method *method_of(const facts *f) {
-  return moerun__method_find(text_of(f, "method"));
+  return moerun__method_find(moerun__place_method(f->config));
 }
 
 static int fills_slots(const facts *f) {

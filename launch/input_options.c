@@ -30,6 +30,27 @@ done:
   return status;
 }
 
+moerun_status moerun__input_check(const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  static const char *const keys[] = {"prompt", "prompts", "tokens", "score"};
+  int count = 0;
+  int is_empty = 0;
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+    const int is_set = moerun__config_text(config, keys[i])[0] != '\0';
+    count += is_set;
+    is_empty |= !is_set &&
+                moerun__config_origin_of(config, keys[i]) == MOERUN_CONFIG_FLAG;
+  }
+  MOERUN_REQUIRE(count == 1, MOERUN_ERR_INVALID,
+                 "expected one of --prompt, --prompts, --tokens and --score, "
+                 "found %s",
+                 count > 1  ? "several"
+                 : is_empty ? "an empty one"
+                            : "none");
+done:
+  return status;
+}
+
 moerun_status moerun__input_open(moerun__spool *input,
                                  const moerun__config *config) {
   moerun_status status = MOERUN_OK;

@@ -6,6 +6,9 @@
 #include "launch/spool.h"
 #include "runtime/base/config.h"
 
+/* ERR_INVALID unless one of the options that give requests is there. */
+moerun_status moerun__input_check(const moerun__config *config);
+
 /* The one input that was given: --prompt, --prompts, --tokens or --score. */
 moerun_status moerun__input_open(moerun__spool *input,
                                  const moerun__config *config);

@@ -24,6 +24,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Documented in launch/README.md; numbers after sysexits.h where it has one. */
 enum {
@@ -95,10 +96,19 @@ static void print_error(int rank) {
   }
 }
 
-/* Results that did not reach stdout are a failure. */
-static moerun_status flush_output(void) {
+/* Whether the other end of a pipe was closed. */
+static int is_reader_gone(void) {
+  struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  return poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
+/* What did not reach stdout is a failure; but where that was a table, help or
+ * the like, a reader who has gone (`moerun info | head`) has seen enough. Results
+ * are written by results.c, which does not let that pass. */
+static moerun_status flush_output(int has_results) {
   moerun_status status = MOERUN_OK;
-  const int lost = fflush(stdout) != 0 || ferror(stdout);
+  int lost = fflush(stdout) != 0 || ferror(stdout);
+  if (lost && !has_results && is_reader_gone()) lost = 0;
   MOERUN_REQUIRE(!lost, MOERUN_ERR_OUTPUT, "stdout: cannot be written");
 done:
   return status;
@@ -110,7 +120,7 @@ static moerun_status run_command(const subcommand *command,
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(command->run(invocation));
   MOERUN_TRY(moerun__outputs_commit(&invocation->outputs));
-  MOERUN_TRY(flush_output());
+  MOERUN_TRY(flush_output(invocation->results_on_stdout));
 done:
   moerun__outputs_clear(&invocation->outputs);
   return status;
@@ -367,13 +377,19 @@ static int has_help(int argc, char **argv) {
   return 0;
 }
 
+/* Beside the subcommands. */
+static const char *const other_words[] = {"help", "version"};
+enum { NUM_OTHER_WORDS = sizeof other_words / sizeof *other_words };
+
 /* The first argument is none of the subcommands. */
 static int refuse_subcommand(const char *name) {
   const char *nearest = NULL;
   int least = -1;
-  for (int i = 0; i < NUM_SUBCOMMANDS; i++) {
-    const char *word = subcommands[i].name;
-    const int distance = moerun__spelling_distance(name, strlen(name), word);
+  const char *bare = name + strspn(name, "-");
+  for (int i = 0; i < NUM_SUBCOMMANDS + NUM_OTHER_WORDS; i++) {
+    const char *word = i < NUM_SUBCOMMANDS ? subcommands[i].name
+                                           : other_words[i - NUM_SUBCOMMANDS];
+    const int distance = moerun__spelling_distance(bare, strlen(bare), word);
     if (distance < 0 || (least >= 0 && distance >= least)) continue;
     least = distance;
     nearest = word;
@@ -437,14 +453,15 @@ int main(int argc, char **argv) {
   if (!launcher.is_first) mute();
   if (wants_help) {
     code = help(argc, argv);
-  } else if (strcmp(argv[1], "--version") == 0) {
+  } else if (strcmp(argv[1], "--version") == 0 ||
+             strcmp(argv[1], "version") == 0) {
     moerun__print_build(stdout);
   } else {
     code = refuse_subcommand(argv[1]);
   }
   if (code != EXIT_SUCCESS) return code;
   moerun__invocation invocation = {0};
-  const moerun_status status = flush_output();
+  const moerun_status status = flush_output(0);
   if (status != MOERUN_OK) print_error(0);
   return exit_code(status, &invocation);
 }

@@ -38,6 +38,14 @@ static const char *text_of(const loads *p, const char *key) {
   return moerun__config_text(p->invocation->config, key);
 }
 
+const char *moerun__place_method(const moerun__config *config) {
+  const int is_open =
+      moerun__config_origin_of(config, "method") == MOERUN_CONFIG_DEFAULT;
+  return is_open && moerun__config_text(config, "loads")[0] != '\0'
+             ? "eplb"
+             : moerun__config_text(config, "method");
+}
+
 static moerun_status solve(loads *p, const moerun__method *method,
                            const moerun__method_options *options,
                            const moerun__topology *topology) {

@@ -39,6 +39,18 @@ done:
   return status;
 }
 
+/* A map says nothing of ranks: its slots are shared out among as many as there
+ * are, and a wrong number of them is seen by nobody unless it is said. */
+static void say_how_read(const moerun_placement *placement, const char *path) {
+  if (strcmp(placement->method, "map") != 0) return;
+  LOG_ROOT(
+      MOERUN_LOG_INFO,
+      "%s: read as a map of slots to experts: %d slots in the first layer, "
+      "%d of them on rank 0 of %d",
+      path, placement->replica_offset[placement->num_experts],
+      placement->slot_count[0], placement->num_ranks);
+}
+
 moerun_status moerun__placement_for(moerun_placement **out,
                                     const moerun__config *config,
                                     int32_t num_ranks) {
@@ -61,6 +73,7 @@ moerun_status moerun__placement_for(moerun_placement **out,
                                         num_ranks, &rows, folder};
     MOERUN_TRY(moerun__placement_import(&placement, path, &sizes));
     MOERUN_TRY(compare_names(placement, path, folder));
+    say_how_read(placement, path);
   }
   *out = placement;
   placement = NULL;

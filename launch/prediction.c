@@ -278,4 +278,6 @@ void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
                   parts[i].minimum, parts[i].sum / num_ranks, parts[i].maximum,
                   parts[i].rank);
   }
+  (void)fprintf(stream, "peak: most that is there at once; loading ends before "
+                        "spare slots are filled\n");
 }

@@ -302,9 +302,12 @@ int64_t moerun__prompts_num_bad(const moerun__prompts *prompts) {
 moerun_status moerun__prompts_check(const moerun__prompts *prompts) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(prompts->num_bad == 0, MOERUN_ERR_FORMAT,
-                 "%lld of %lld requests were wrong and have \"error\" in place "
+                 "%lld of %lld request%s %s wrong and ha%s \"error\" in place "
                  "of a result",
-                 (long long)prompts->num_bad, (long long)prompts->count);
+                 (long long)prompts->num_bad, (long long)prompts->count,
+                 prompts->count == 1 ? "" : "s",
+                 prompts->num_bad == 1 ? "was" : "were",
+                 prompts->num_bad == 1 ? "s" : "ve");
 done:
   return status;
 }

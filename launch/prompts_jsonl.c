@@ -89,7 +89,8 @@ static moerun_status encode(moerun__prompt *out, const char *text, size_t bytes,
   const moerun__prompt_options *o = &prompts->options;
   MOERUN_REQUIRE(o->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"prompt\": a text needs the model's tokenizer.json, "
-                 "which is not there: give \"tokens\"",
+                 "which is not there: give token ids: "
+                 "--tokens, or \"tokens\" in a line of --prompts",
                  origin);
   MOERUN_TRY(moerun__tokenizer_encode(o->tokenizer, &out->tokens, text, bytes,
                                       origin));

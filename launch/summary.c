@@ -63,7 +63,8 @@ static void print_outcome(FILE *stream, const moerun__run_facts *f) {
                            (long long)f->resumed);
   }
   if (f->bad > 0) {
-    moerun__table_line_add(&line, "; %lld were wrong", (long long)f->bad);
+    moerun__table_line_add(&line, "; %lld %s wrong", (long long)f->bad,
+                           f->bad == 1 ? "was" : "were");
   }
   if (f->stopped) {
     moerun__table_line_add(&line, "; stopped by a signal");

@@ -41,11 +41,19 @@ struct moerun__trace_file {
   part *part; /* [num_requests] */
 };
 
-static moerun_status set_paths(moerun__trace_file *trace, const char *path) {
+moerun_status moerun__trace_file_check(const char *path) {
   moerun_status status = MOERUN_OK;
   const size_t bytes = strlen(path);
   MOERUN_REQUIRE(moerun__name_ends_in(path, bytes, ".npy"), MOERUN_ERR_INVALID,
                  "--trace: expected a name that ends in .npy, found %s", path);
+done:
+  return status;
+}
+
+static moerun_status set_paths(moerun__trace_file *trace, const char *path) {
+  moerun_status status = MOERUN_OK;
+  const size_t bytes = strlen(path);
+  MOERUN_TRY(moerun__trace_file_check(path));
   MOERUN_TRY(moerun__text_append(&trace->npy_path, path, bytes));
   MOERUN_TRY(moerun__text_append(&trace->json_path, path, bytes - 4));
   MOERUN_TRY(moerun__text_append(&trace->json_path, ".json", 5));

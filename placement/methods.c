@@ -215,7 +215,7 @@ static moerun_status check_request(const moerun__problem *problem,
   MOERUN_REQUIRE(problem->trace != NULL || method->by_loads,
                  MOERUN_ERR_UNSUPPORTED,
                  "placement: method %s needs the routing of a trace, not loads "
-                 "alone",
+                 "alone; eplb and lpt take loads",
                  method->name);
   MOERUN_REQUIRE(!method->ignores_speed ||
                      !moerun__topology_is_uneven(problem->topology),

@@ -395,6 +395,17 @@ done:
   return status;
 }
 
+/* Names of models look like paths, and nothing is downloaded here. */
+static moerun_status advise_folder(moerun_status status) {
+  char line[1024];
+  if (status != MOERUN_ERR_IO) return status;
+  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
+  return moerun__fail(status, __FILE__, __LINE__,
+                      "%s: expected the folder of a checkpoint that was "
+                      "downloaded before",
+                      line);
+}
+
 moerun_status moerun__model_config_load(moerun__model_config *out,
                                         const char *path) {
   moerun_status status = MOERUN_OK;
@@ -404,7 +415,8 @@ moerun_status moerun__model_config_load(moerun__model_config *out,
   memset(out, 0, sizeof *out);
   MOERUN_TRY(moerun__alloc(&file, bytes, 1));
   (void)snprintf(file, bytes, "%s/config.json", path);
-  MOERUN_TRY(moerun__json_load(&root, file, MOERUN_MAX_CONFIG_BYTES));
+  MOERUN_TRY(
+      advise_folder(moerun__json_load(&root, file, MOERUN_MAX_CONFIG_BYTES)));
   MOERUN_TRY(moerun__model_config_parse(out, root, file));
   (void)snprintf(file, bytes, "%s/generation_config.json", path);
   MOERUN_TRY(moerun__arch_load_generation(out, file));

@@ -248,9 +248,16 @@ static moerun_status parse_flag(flag *out, const moerun__config *config,
   char otherwise[ADVICE_BYTES];
   const char *word = name + strspn(name, "-");
   advise(advice, used_by, word, strcspn(word, "="), "--");
+  (void)snprintf(otherwise, sizeof otherwise,
+                 "; `moerun %s --help` lists the options", config->subcommand);
   MOERUN_REQUIRE(strncmp(name, "--", 2) == 0, MOERUN_ERR_INVALID,
-                 "expected an option such as --model, found \"%.100s\"%s", name,
-                 name[0] == '-' ? advice : "");
+                 "expected an option, which begins with --, found "
+                 "\"%.100s\"%s%s",
+                 name,
+                 strcmp(name, "-n") == 0 || strcmp(name, "-np") == 0
+                     ? ": the number of ranks is an option of mpirun"
+                     : "",
+                 name[0] == '-' && advice[0] != '\0' ? advice : otherwise);
   const size_t length = strcspn(name + 2, "=");
   const int has_value = name[2 + length] == '=';
   const char *next = num_arguments > 1 ? arguments[1] : NULL;
@@ -274,8 +281,6 @@ static moerun_status parse_flag(flag *out, const moerun__config *config,
     if (row != NULL && row->type != MOERUN_CONFIG_BOOL) row = NULL;
     out->text = "false";
   }
-  (void)snprintf(otherwise, sizeof otherwise,
-                 "; `moerun %s --help` lists the options", config->subcommand);
   MOERUN_REQUIRE(row != NULL, MOERUN_ERR_INVALID, "unknown option %.*s%s",
                  (int)(length < 100 ? length : 100) + 2, name,
                  advice[0] != '\0' ? advice : otherwise);
@@ -339,8 +344,10 @@ static moerun_status check_required(const moerun__config *config) {
   for (int i = 0; (row = moerun__config_row_at(i)) != NULL; i++) {
     MOERUN_REQUIRE((row->required_by & config->subcommand_bit) == 0 ||
                        config->values[i].text[0] != '\0',
-                   MOERUN_ERR_INVALID, "--%s: expected a %s, found none",
-                   row->key, row->unit);
+                   MOERUN_ERR_INVALID,
+                   "--%s: expected a %s, found none; `moerun help %s` has "
+                   "examples",
+                   row->key, row->unit, config->subcommand);
   }
 done:
   return status;

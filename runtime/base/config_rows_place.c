@@ -17,7 +17,8 @@ const moerun__config_group moerun__config_cluster = GROUP("Cluster", cluster);
 
 static const moerun__config_row method[] = {
     NAME_ROW("method", "cd", "name", PLACE,
-             "How to place; `--method list` shows the methods there are."),
+             "How to place; `--method list` shows the methods there are. With "
+             "--loads, eplb takes the place of the default."),
     CHOICE_ROW("objective", "fanout", "fanout|cut|weighted|tail", PLACE,
                "The traffic to keep small: the ranks that a token visits in "
                "a layer (fanout), pairs of its experts in neighbouring "

@@ -41,6 +41,11 @@ expect 0 'usage: moerun run ' run -h
 expect 2 'expected a subcommand, found walk; `moerun help` lists them' walk
 expect 2 'expected a subcommand, found rnu: did you mean `moerun run`?' rnu
 expect 2 'expected a subcommand, found inf: did you mean `moerun info`?' help inf
+expect 2 'found --hlep: did you mean `moerun help`?' --hlep
+expect 0 'kernels: ref portable' version
+expect 2 'found none; `moerun help run` has examples' run
+expect 2 'found "-n": the number of ranks is an option of mpirun' run -n 5
+expect 2 'found "x"; `moerun info --help` lists the options' info x
 expect 2 'unknown option --promts: did you mean --prompts?' run --promts x
 "$moerun" > "$scratch/out" 2> "$scratch/err"
 code=$?
@@ -126,4 +131,27 @@ if [ -c /dev/full ]; then
     failures=1
   }
 fi
+
+# A reader of a table who has gone has seen enough.
+for command in "info --config-table" "info --model $model" "help run"; do
+  rm -f "$scratch/closed" "$scratch/code"
+  {
+    until [ -e "$scratch/closed" ]; do
+      sleep 0.05
+    done
+    # shellcheck disable=SC2086 # several words
+    "$moerun" $command 2> "$scratch/err"
+    echo $? > "$scratch/code"
+  } | {
+    exec < /dev/null
+    : > "$scratch/closed"
+  }
+  until [ -s "$scratch/code" ]; do
+    sleep 0.05
+  done
+  if [ "$(cat "$scratch/code")" != 0 ] || [ -s "$scratch/err" ]; then
+    echo "moerun $command, without a reader: $(cat "$scratch/code" "$scratch/err")"
+    failures=1
+  fi
+done
 exit $failures

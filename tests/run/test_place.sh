@@ -344,8 +344,10 @@ says 'certified gap'
 
 refuse 2 '--bound: bounds are of placements without replicas' \
   --trace t.npy --ranks 4 --method eplb --spare-slots 1 --bound sdp
+succeed 0 place --loads l --ranks 4
+says '  eplb: seed'
 refuse 2 'method cd needs the routing of a trace, not loads alone' \
-  --loads l --ranks 4
+  --loads l --ranks 4 --method cd
 refuse 2 '--placement q has no effect here: expected --trace with it, found' \
   --loads l --ranks 4 --placement q
 refuse 66 'nowhere.json: cannot be opened' --loads nowhere.json --ranks 4 \
@@ -383,7 +385,7 @@ refuse 2 'has no effect here: expected --trace with it, found --loads' \
   --loads l --ranks 4 --method lpt --model "$model"
 head -n 1 r.jsonl > one.jsonl
 refuse 65 'one.jsonl: expected 2 sequences or more' --trace one.jsonl --ranks 2
-refuse 65 'p: key "num_ranks": expected 3, found 2' \
+refuse 65 'p: key "num_ranks": expected 3, found 2: start 2 ranks, or solve it' \
   --trace c.npy --ranks 3 --placement p
 refuse 65 'expected 2 MoE layers of 4 experts, 2 a token, as in c.npy, found' \
   --trace c.npy --ranks 2 --model "$model"

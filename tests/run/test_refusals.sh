@@ -67,12 +67,13 @@ refuse 2 '--dense-width 8 has no effect here: expected --dense-layers with it' \
   synth --output new --dense-width 8
 refuse 2 '--spare-slots 1 has no effect here: experts stay where they are' \
   info --ranks 2 --spare-slots 1 --replace-every 0
+refuse 2 '--score, found an empty one' run --prompt ''
 refuse 2 '--max-sequences: expected at most --max-tokens (4), found 5' \
   run --prompts good --max-tokens 4 --max-sequences 5
-refuse 2 'top_k "0": expected a number from 1' run --prompts good --top-k 0
-refuse 2 'top_k "0-2:3,2:1": expected layer 2 once, found it twice' \
+refuse 2 '--top-k "0": expected a number from 1' run --prompts good --top-k 0
+refuse 2 '--top-k "0-2:3,2:1": expected layer 2 once, found it twice' \
   run --prompts good --top-k 0-2:3,2:1
-refuse 65 'top_k: expected MoE layers 0 to 5, found 6' \
+refuse 2 '--top-k: expected MoE layers 0 to 5, found 6' \
   run --prompts good --top-k 4-6:1
 refuse 65 'output:1: line 1, column 9: not valid JSON' \
   run --prompts good --output output --resume
@@ -85,7 +86,7 @@ refuse 74 'nowhere/output: cannot be created' \
   run --prompts good --output nowhere/output
 refuse 74 'nowhere/metrics: cannot be created' \
   run --prompts good --output output --overwrite --metrics nowhere/metrics
-refuse 65 '--trace: expected a name that ends in .npy, found t' \
+refuse 2 '--trace: expected a name that ends in .npy, found t' \
   profile --prompts good --trace t --output output --overwrite
 refuse 65 'expected at most 16 tokens (kv_tokens, the cache of one rank)' \
   run --prompts good --output output --overwrite --kv-tokens 16

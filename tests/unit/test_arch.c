@@ -498,7 +498,9 @@ static void generation_config_wins(void **state) {
   assert_true(temp_dir_create(&dir));
   assert_int_equal(moerun__model_config_load(&c, dir.path), MOERUN_ERR_IO);
   (void)snprintf(line, sizeof line,
-                 "%s/config.json: cannot be opened: no such file or directory",
+                 "%s/config.json: cannot be opened: no such file or directory: "
+                 "expected the folder of a checkpoint that was downloaded "
+                 "before",
                  dir.path);
   assert_string_equal(moerun_last_error(), line);
 

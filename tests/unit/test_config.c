@@ -131,11 +131,15 @@ static void flags_are_refused_with_their_name(void **state) {
       {"--no-such", "unknown option --no-such; `moerun run --help` lists the "
                     "options"},
       {"--", "unknown option --; `moerun run --help` lists the options"},
-      {"-model", "expected an option such as --model, found \"-model\": did "
-                 "you mean --model?"},
+      {"-model", "expected an option, which begins with --, found \"-model\": "
+                 "did you mean --model?"},
       {"--chunks", "--chunks: expected a value, found none"},
-      {"-h", "expected an option such as --model, found \"-h\""},
-      {"model", "expected an option such as --model, found \"model\""},
+      {"-n",
+       "expected an option, which begins with --, found \"-n\": the number "
+       "of ranks is an option of mpirun; `moerun run --help` lists the "
+       "options"},
+      {"model", "expected an option, which begins with --, found \"model\"; "
+                "`moerun run --help` lists the options"},
       {"--ranks=2",
        "--ranks: not an option of `moerun run`, but of info, place"},
       {"--model=other",
@@ -158,7 +162,8 @@ static void flags_are_refused_with_their_name(void **state) {
       moerun__config_load(&config, "run", 1, nothing, no_variables),
       MOERUN_ERR_INVALID);
   assert_string_equal(moerun_last_error(),
-                      "--model: expected a folder, found none");
+                      "--model: expected a folder, found none; `moerun help "
+                      "run` has examples");
   const char *const arguments[] = {"--wire", "--model"};
   assert_int_equal(
       moerun__config_load(&config, "run", 2, arguments, no_variables),

@@ -333,7 +333,9 @@ static void the_table_has_the_spread_over_ranks(void **state) {
       "guests             6.0          6.0          6.0  0\n"
       "spare              1.0          5.0          7.0  0\n"
       "loading            5.0         11.0         20.0  0\n"
-      "peak              30.0         32.7         36.0  0\n";
+      "peak              30.0         32.7         36.0  0\n"
+      "peak: most that is there at once; loading ends before spare slots are "
+      "filled\n";
   char text[1024] = "";
   FILE *stream = tmpfile();
   assert_non_null(stream);
