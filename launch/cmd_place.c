@@ -499,6 +499,7 @@ static moerun_status run(place *p) {
     goto done;
   }
   MOERUN_TRY(check_outputs(p));
+  MOERUN_TRY(moerun__progress_check(p->config));
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   if (given(p, "describe")) {
     MOERUN_TRY(describe(p));

@@ -92,6 +92,7 @@ static moerun_status check_settings(run *r) {
   const int64_t max_sequences = moerun__config_int(c, "max_sequences");
   const int64_t max_tokens = moerun__config_int(c, "max_tokens");
   MOERUN_TRY(moerun__input_check(c));
+  MOERUN_TRY(moerun__progress_check(c));
   MOERUN_REQUIRE(!resume || !overwrite, MOERUN_ERR_INVALID,
                  "expected one of --resume and --overwrite, found both");
   MOERUN_REQUIRE(!resume || !r->is_profile, MOERUN_ERR_INVALID,

@@ -54,6 +54,7 @@ moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
   };
   const moerun__effect_facts effects = {.subcommand = invocation->subcommand,
                                         .config = config};
+  MOERUN_TRY(moerun__progress_check(config));
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   invocation->phase = MOERUN_PHASE_FILES;
   moerun__progress_start(&bar, config);

@@ -97,6 +97,18 @@ void moerun__progress_open(moerun__progress_bar *bar,
   opened = bar;
 }
 
+moerun_status moerun__progress_check(const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  const char *terminal = moerun__config_text(config, "progress_terminal");
+  MOERUN_REQUIRE(terminal[0] == '\0' || strncmp(terminal, "/dev/", 5) == 0,
+                 MOERUN_ERR_INVALID,
+                 "--progress-terminal: expected a terminal such as /dev/pts/3, "
+                 "found %.100s",
+                 terminal);
+done:
+  return status;
+}
+
 void moerun__progress_start(moerun__progress_bar *bar,
                             const moerun__config *config) {
   const moerun__progress_options options = {

@@ -49,6 +49,9 @@ typedef struct moerun__progress_bar {
 
 void moerun__progress_open(moerun__progress_bar *bar,
                            const moerun__progress_options *options);
+/* ERR_INVALID for a --progress-terminal that is none. One of another machine,
+ * which is not there to be opened, is fine. */
+moerun_status moerun__progress_check(const moerun__config *config);
 /* The same as the options of a command say. */
 void moerun__progress_start(moerun__progress_bar *bar,
                             const moerun__config *config);

@@ -11,6 +11,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,6 +105,14 @@ static void warn_of(const moerun__map *map, int64_t twice) {
            map->origin, (long long)twice);
 }
 
+/* What is wrong with a placement as such is said without a file. */
+static moerun_status name_file(moerun_status status, const char *origin) {
+  char line[512];
+  if (status == MOERUN_OK || status == MOERUN_ERR_NOMEM) return status;
+  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
+  return moerun__fail(status, __FILE__, __LINE__, "%.300s: %s", origin, line);
+}
+
 static moerun_status make_placement(moerun_placement **out, moerun__map *map,
                                     const char *method) {
   moerun_status status = MOERUN_OK;
@@ -131,8 +140,9 @@ static moerun_status make_placement(moerun_placement **out, moerun__map *map,
       offset[l * E + e + 1] = next;
     }
   }
-  MOERUN_TRY(moerun__placement_create(out, L, E, map->sizes.num_ranks, offset,
-                                      rank_of, method));
+  MOERUN_TRY(name_file(moerun__placement_create(out, L, E, map->sizes.num_ranks,
+                                                offset, rank_of, method),
+                       map->origin));
   warn_of(map, twice);
 done:
   moerun__free(offset);

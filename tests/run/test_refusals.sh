@@ -67,6 +67,8 @@ refuse 2 '--dense-width 8 has no effect here: expected --dense-layers with it' \
   synth --output new --dense-width 8
 refuse 2 '--spare-slots 1 has no effect here: experts stay where they are' \
   info --ranks 2 --spare-slots 1 --replace-every 0
+refuse 2 '--progress-terminal: expected a terminal such as /dev/pts/3' \
+  run --prompts good --progress-terminal nonsense
 refuse 2 '--score, found an empty one' run --prompt ''
 refuse 2 '--max-sequences: expected at most --max-tokens (4), found 5' \
   run --prompts good --max-tokens 4 --max-sequences 5

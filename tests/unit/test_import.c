@@ -468,6 +468,8 @@ static const bad_map bad_maps[] = {
      "\"method\":\"cd\",\"num_layers\":2,\"num_experts\":1,\"num_ranks\":1,"
      "\"layers\":[[[0]],[[0]]]}",
      1, "m: expected 2 layers of 3 experts as in t.npy, found 2 of 1"},
+    {"Expert,Node\n0,0\n1,0\n2,0\n3,0\n4,0\n5,0\n", 2097152,
+     "m: placement: ranks: expected 1 to 1048576, found 2097152"},
     {"Expert,Node\n0,0\n", 0,
      "m: expected --ranks with it, because a solution of ExFlow does not say "
      "how many there are"},
