@@ -478,10 +478,13 @@ static moerun_status generate(run *r) {
     moerun__progress_run(&r->bar, moerun__prompts_count(r->prompts),
                          moerun__results_count(r->results), &r->left.work);
   }
+  moerun__signals_promise(keeps(r) ? MOERUN_PROMISE_ALL
+                                   : MOERUN_PROMISE_FINISHED);
   status = moerun__memory_advise(
       moerun__engine_run(r->session, &options, &callbacks, &r->progress,
                          &r->invocation->stopped),
       "smaller --max-sequences and --max-tokens need less");
+  moerun__signals_promise(MOERUN_PROMISE_OVER);
   moerun__progress_close(&r->bar);
   r->run_seconds = moerun__now() - began;
   return status;

@@ -341,7 +341,7 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   moerun__log_set_rank(rank, size);
   if (size == 1) launcher = moerun__launcher_find(NULL);
-  moerun__signals_catch(rank == 0 && launcher.speaks);
+  moerun__signals_catch(rank == 0 && launcher.speaks, size);
   MOERUN_TRY(agree_on_subcommand(command));
   MOERUN_TRY(share_config(&config, command->name, *argc - 2,
                           (const char *const *)*argv + 2, rank));

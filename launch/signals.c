@@ -15,10 +15,13 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t stop_signal;
 static volatile sig_atomic_t answers;
+static volatile sig_atomic_t is_one_of_many;
+static volatile sig_atomic_t promised = MOERUN_PROMISE_NOTHING;
 
 static void remove_and_end(int number) {
   /* It only walks a list, unlinks and removes folders.
@@ -60,22 +63,53 @@ void moerun__signals_bear_limits(void) {
   (void)signal(SIGXFSZ, SIG_IGN);
 }
 
+#define FINISHED   "the run ends after this step and keeps what is finished"
+#define UNFINISHED ", and what unfinished requests have generated"
+#define AGAIN      "; Ctrl-C again ends it at once"
+
+/* What a run answers at once: a step may take long. */
+static void answer(int is_ctrl_c) {
+  static const char *const lines[][2] = {
+      [MOERUN_PROMISE_NOTHING] =
+          {"moerun: asked to stop: the run ends before its first step\n",
+           "moerun: Ctrl-C: the run ends before its first step" AGAIN "\n"},
+      [MOERUN_PROMISE_FINISHED] = {"moerun: asked to stop: " FINISHED "\n",
+                                   "moerun: Ctrl-C: " FINISHED AGAIN "\n"},
+      [MOERUN_PROMISE_ALL] = {"moerun: asked to stop: " FINISHED UNFINISHED
+                              "\n",
+                              "moerun: Ctrl-C: " FINISHED UNFINISHED AGAIN
+                              "\n"},
+      [MOERUN_PROMISE_OVER] = {
+          "moerun: asked to stop: the run has made its last step\n",
+          "moerun: Ctrl-C: the run has made its last step" AGAIN "\n"}};
+  const char *line = lines[promised][is_ctrl_c];
+  const ssize_t begun =
+      isatty(STDERR_FILENO) ? write(STDERR_FILENO, "\n", 1) : 0;
+  const ssize_t written =
+      begun < 0 ? begun : write(STDERR_FILENO, line, strlen(line));
+  (void)written; /* there is nobody to tell */
+}
+
 static void note_signal(int number) {
+  const int before = errno;
+  const int is_first = !stop_signal;
   stop_signal = 1;
   if (number == SIGINT) (void)signal(SIGINT, remove_and_end);
-  if (number != SIGINT || !answers) return;
-  static const char line[] =
-      "\nmoerun: Ctrl-C: the run ends after this step and keeps what is "
-      "finished; Ctrl-C again ends it at once\n";
-  const int before = errno;
-  const ssize_t written = write(STDERR_FILENO, line, sizeof line - 1);
-  (void)written; /* there is nobody to tell */
+  /* The launcher sends SIGTERM also where another rank has failed, which that
+   * one has said. */
+  if (number == SIGTERM && is_one_of_many) return;
+  if (is_first && answers) answer(number == SIGINT);
   errno = before;
 }
 
-void moerun__signals_catch(int speaks) {
+void moerun__signals_promise(moerun__promise promise) {
+  promised = (sig_atomic_t)promise;
+}
+
+void moerun__signals_catch(int speaks, int num_ranks) {
   static const int numbers[] = {SIGTERM, SIGUSR1, SIGHUP, SIGINT};
   answers = speaks;
+  is_one_of_many = num_ranks > 1;
   moerun__stop_set_callback(moerun__signals_ask_to_stop);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
     struct sigaction action = {.sa_handler = note_signal,

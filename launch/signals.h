@@ -19,8 +19,18 @@ void moerun__signals_bear_limits(void);
 /* Catches those that ask a run to end, until the process ends, and has
  * runtime/base/stop.h know of them. One that is ignored stays ignored, as
  * with nohup and in the background of a script. `speaks`: this process answers
- * Ctrl-C on stderr. */
-void moerun__signals_catch(int speaks);
+ * the first of them on stderr, SIGTERM only where it is the only rank. */
+void moerun__signals_catch(int speaks, int num_ranks);
+
+/* What the answer says of the run: no step has begun, the end keeps finished
+ * requests, or the tokens of unfinished ones too; no step is to come. */
+typedef enum moerun__promise {
+  MOERUN_PROMISE_NOTHING,
+  MOERUN_PROMISE_FINISHED,
+  MOERUN_PROMISE_ALL,
+  MOERUN_PROMISE_OVER
+} moerun__promise;
+void moerun__signals_promise(moerun__promise promise);
 
 /* Whether one has come. */
 int moerun__signals_ask_to_stop(void);

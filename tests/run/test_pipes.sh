@@ -23,7 +23,7 @@ begin() {
 }
 
 # ends CODE WORDS: within two minutes, with this line and no other but the
-# answer to Ctrl-C.
+# answer to the signal.
 ends() {
   tries=0
   while kill -0 "$job" 2> /dev/null && [ $tries -lt 1200 ]; do
@@ -33,7 +33,7 @@ ends() {
   [ $tries -lt 1200 ] || kill -s KILL "$job"
   wait "$job"
   found=$?
-  lines=$(grep '^moerun: ' err | grep -vc 'Ctrl-C')
+  lines=$(grep '^moerun: ' err | grep -vc ': the run ends ')
   if [ "$found" != "$1" ] || [ "$lines" != 1 ] || ! grep -qF -- "$2" err; then
     complain "expected $1 and '$2', found $found and:"
     cat err

@@ -44,13 +44,15 @@ for signal in TERM USR1 HUP; do
     sleep 0.01
   done
   ends 75 "SIG$signal again and again"
+  [ "$(grep -c 'asked to stop: the run ends after this step' err.stopped)" = 1 ] ||
+    complain "SIG$signal: expected one line on stderr"
 done
 
 # Ctrl-C once ends as the others do and says what it does.
 begin 0
 kill -s INT "$job"
 ends 75 'SIGINT once'
-grep -q 'moerun: Ctrl-C: the run ends after this step' err.stopped ||
+grep -q 'moerun: Ctrl-C: the run ends after this step.* unfinished' err.stopped ||
   complain 'SIGINT: expected a line on stderr'
 
 # The ranks of a run on several, twice.
