@@ -2,13 +2,26 @@
 # mpirun for a laptop or a container: more ranks than cores, no busy waiting on
 # them, and root, if that is who calls. For a cluster use mpirun or srun itself.
 #
-# Of what Open MPI writes to stderr, three messages only repeat that a rank ended
-# with an exit code other than 0. They are left out where a rank has said why in
-# a line of its own, before or after them, and where the code says it (75: stopped
-# by a signal); everything else passes. The exit code is mpirun's, and signals
-# are handed on to it.
+# Of what Open MPI writes to stderr, some messages only repeat that a rank ended
+# with an exit code other than 0, or by the signal that it was sent. They are left
+# out where a rank has said why in a line of its own, before or after them, and
+# where the code says it (75: stopped by a signal); everything else passes.
+#
+# Open MPI kills its ranks a second after the first SIGINT or SIGTERM and at once
+# after the second, and both the terminal and `timeout` send such a one to all
+# processes of a group. So mpirun has a group of its own, and of the signals that
+# ask for an end the first becomes SIGUSR1, which mpirun hands on to the ranks: a
+# run then ends after its step with 75, however long that takes. The next one, a
+# second or more later, is SIGTERM: mpirun ends its ranks. SIGUSR1 and SIGUSR2
+# pass as they are, without the line that mpirun has for them. The exit code is
+# mpirun's.
 set -u
 
+if [ $# = 0 ]; then
+  echo "usage: launch/mpirun.sh -n RANKS PROGRAM ARGUMENT..." \
+    "(options are those of mpirun)" >&2
+  exit 2
+fi
 case $(mpirun --version 2> /dev/null) in
 *"Open MPI"*) ;;
 *) exec mpirun "$@" ;;
@@ -34,6 +47,7 @@ repeats() {
   "$frame$newline"'Primary job  terminated normally, but '*) ;;
   "$frame$newline"'mpirun detected that one or more processes exited with'*) ;;
   "$frame$newline"'MPI_ABORT was invoked on rank '*) ;;
+  "$frame$newline"'mpirun noticed that process rank '*' on signal 10 '*) ;;
   *) return 1 ;;
   esac
 }
@@ -77,8 +91,12 @@ filter() {
       *'Set MCA parameter "orte_base_help_aggregate" to 0 to see all help '*)
       keep "$line"
       ;;
+    'mpirun: Forwarding signal '*) ;;
     *)
-      case ${line##*"$erase"} in moerun:*) : > "$folder/spoken" ;; esac
+      case ${line##*"$erase"} in
+      'moerun: asked to stop: '*) : > "$folder/answered" ;;
+      moerun:*) : > "$folder/spoken" ;;
+      esac
       put "$line"
       ;;
     esac
@@ -90,37 +108,134 @@ return=$(printf '\r')
 erase=$(printf '\033[K')
 erased=$return$erase
 
-folder=$(mktemp -d) && mkfifo "$folder/said" || exit 1
+# Whether mpirun is there, the time at which it was first asked for an end, who
+# does so, and whether it was told to end.
+running='' asked='' asking='' told=''
+
+# Until a rank answers: what comes while mpirun starts reaches no rank.
+ask() {
+  trap '' INT TERM HUP USR1 USR2
+  tries=0
+  while kill -USR1 "$running" && [ $tries -lt 60 ]; do
+    sleep 1
+    [ ! -e "$folder/answered" ] || break
+    tries=$((tries + 1))
+  done
+}
+
+start_asking() {
+  ask < /dev/null > /dev/null 2>&1 4>&- &
+  asking=$!
+}
+
+# `timeout` sends a signal twice, to the script and to its group, which what runs
+# here belongs to.
+# shellcheck disable=SC2317 # traps call it
+stop() {
+  trap '' INT TERM HUP
+  now=$(date +%s)
+  if [ -z "$asked" ]; then
+    asked=$now
+    [ -z "$running" ] || start_asking
+  elif [ -n "$running" ] && [ "$now" -gt $((asked + 1)) ]; then
+    told=1
+    kill -KILL "$asking" 2> /dev/null # a late SIGUSR1 would kill mpirun itself
+    kill -TERM "$running" 2> /dev/null
+  fi
+  trap stop INT TERM HUP
+}
+
+# shellcheck disable=SC2317 # traps call it
+pass() {
+  [ -z "$running" ] || kill "-$1" "$running" 2> /dev/null
+}
+trap stop INT TERM HUP
+trap 'pass USR1' USR1
+trap 'pass USR2' USR2
+
+folder=$(
+  trap '' INT TERM HUP
+  made=$(mktemp -d) && mkfifo "$made/said" "$made/typed" "$made/alive" &&
+    echo "$made"
+) || exit 1
 (
   trap '' INT TERM HUP USR1 USR2
   filter < "$folder/said" >&2
 ) &
 filtering=$!
-exec 3<&0 # a shell gives /dev/null to what runs in the background
-mpirun --oversubscribe --bind-to none "$@" <&3 3<&- 2> "$folder/said" &
+
+# Without setsid mpirun is in the group of this script, and what is sent to all
+# of the group ends it as it ends mpirun alone.
+own=''
+! command -v setsid > /dev/null || own=setsid
+
+# Out of the group of the terminal nobody may read it; a shell gives /dev/null to
+# what runs in the background.
+exec 3<&0
+typing=''
+if [ -t 0 ]; then
+  (
+    trap '' INT TERM HUP USR1 USR2 TTIN
+    exec cat <&3 > "$folder/typed" 2> /dev/null 3<&-
+  ) &
+  typing=$!
+  exec 3< "$folder/typed"
+fi
+# What goes to one terminal stays in order.
+if [ "$(tty <&1)" = "${MOERUN_PROGRESS_TERMINAL-none}" ]; then
+  $own mpirun --oversubscribe --bind-to none "$@" <&3 3<&- \
+    > "$folder/said" 2>&1 &
+else
+  $own mpirun --oversubscribe --bind-to none "$@" <&3 3<&- \
+    2> "$folder/said" &
+fi
 running=$!
 exec 3<&-
+[ -z "$asked" ] || start_asking
 
-for signal in TERM HUP USR1 USR2; do
-  # shellcheck disable=SC2064 # the name is to be expanded now
-  trap "kill -$signal $running 2> /dev/null" $signal
-done
-# The terminal sends Ctrl-C to mpirun, too; a second one would kill at once.
-if [ -t 0 ] || [ -t 1 ] || [ -t 2 ]; then
-  trap : INT
-else
-  trap 'kill -INT $running 2> /dev/null' INT
-fi
+# Ends mpirun where somebody has killed this script, which alone holds the pipe
+# open and writes to it before it ends.
+# shellcheck disable=SC2094 # to be opened for both without waiting
+exec 4<> "$folder/alive" 5< "$folder/alive"
+exec 6> "$folder/alive" 4>&-
+# shellcheck disable=SC2016 # for the inner shell
+$own sh -c 'trap "" INT TERM HUP USR1 USR2
+  read -r ended <&3 && exit
+  kill -TERM "$1"
+  tries=0
+  while kill -0 "$1" && [ $tries -lt 10 ]; do
+    sleep 1
+    tries=$((tries + 1))
+  done
+  [ $tries -lt 10 ] || kill -KILL "$1"
+  rm -rf "$2"' watch "$running" "$folder" 3<&5 4>&- 5<&- 6>&- \
+  < /dev/null > /dev/null 2>&1 &
+exec 4>&6 5<&- 6>&-
 
-# A signal ends `wait`, not mpirun.
+# A signal ends `wait`, not what is waited for.
 while :; do
   wait $running
   code=$?
   kill -0 $running 2> /dev/null || break
 done
-wait $filtering
+while kill -0 $filtering 2> /dev/null; do
+  wait $filtering
+done
+[ -z "$typing" ] || kill -KILL "$typing" 2> /dev/null
+# Asked for an end before it, or a rank, could have known what to do.
+if [ -n "$asked" ] && [ -z "$told" ] && [ "$code" = 138 ]; then
+  echo 'mpirun.sh: stopped by a signal before a rank could answer it' >&2
+  code=75
+fi
 if [ -e "$folder/kept" ] && [ ! -e "$folder/spoken" ] && [ "$code" != 75 ]; then
   cat "$folder/kept" >&2
 fi
+case "$code $*" in
+'1 '*' run '*' --output'* | '137 '*' run '*' --output'*)
+  echo 'mpirun.sh: the run was ended from outside; the same command with' \
+    '--resume goes on' >&2
+  ;;
+esac
+echo ended >&4
 rm -rf "$folder"
 exit "$code"

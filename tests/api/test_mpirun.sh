@@ -2,6 +2,8 @@
 # launch/mpirun.sh: one line where a rank has said what is wrong, all of Open
 # MPI's where none has; exit codes, stdin and signals pass. Exit status 77
 # (skipped) where mpirun is not Open MPI's.
+# A signal that asks a run to end reaches it once, however often it was sent;
+# nothing is lost and no process left.
 # Arguments: the source tree, the program, a folder for scratch.
 set -u
 wrapper=$1/launch/mpirun.sh moerun=$2 scratch=$3
@@ -89,6 +91,11 @@ if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
     complain "expected a terminal, found $(cat "$scratch/out")"
 fi
 
+# No arguments, no mpirun.
+"$wrapper" > "$scratch/out" 2> "$scratch/err"
+expect 2 $? 1
+grep -q '^usage: ' "$scratch/err" || complain "expected a usage line"
+
 # A signal to the script reaches the ranks: mpirun hands SIGUSR1 on as it is.
 # shellcheck disable=SC2016 # for the inner shell
 "$wrapper" -n 1 sh -c 'trap "echo caught; exit 5" USR1; echo ready
@@ -104,5 +111,140 @@ kill -USR1 $running
 wait $running
 [ $? = 5 ] || complain "expected the rank's exit code after SIGUSR1"
 grep -q caught "$scratch/out" || complain "expected SIGUSR1 to reach the rank"
+
+
+# ---- Asked for an end, in steps of three seconds.
+
+cd "$scratch" || exit 1
+i=0
+while [ $i -lt 4 ]; do
+  i=$((i + 1))
+  echo "{\"prompt\": \"number $i of the\", \"max_new_tokens\": 6}"
+done > prompts
+flags="run --model $1/launch/demo/model --prompts $scratch/prompts"
+slow='--fault rank=0,sleep=500000us --output out.jsonl'
+export MOERUN_PROGRESS=off MOERUN_LOG_LEVEL=warn
+# shellcheck disable=SC2086 # words
+"$moerun" $flags --output whole > out 2> err || complain "$(cat err)"
+
+# begin WORD...: these and the wrapper with the slow run, until its first step.
+# An ignored signal stays ignored, as SIGINT is in the background of a script.
+begin() {
+  rm -f out.jsonl*
+  # shellcheck disable=SC2086 # words
+  env --default-signal=INT "$@" "$wrapper" -n 2 "$moerun" $flags $slow \
+    > out 2> err &
+  job=$!
+}
+
+ready() {
+  i=0
+  while [ ! -e out.jsonl ] && [ $i -lt 600 ]; do
+    sleep 0.1
+    i=$((i + 1))
+  done
+}
+
+# No process is left that has a file of this test in its arguments.
+gone() {
+  i=0
+  while pgrep -f "$scratch/" > left &&
+    [ $i -lt 300 ]; do
+    sleep 0.1
+    i=$((i + 1))
+  done
+  [ ! -s left ] || complain "$1: expected no process, found $(cat left)"
+}
+
+# kept CODE WHAT: what has been generated is there, --resume goes on.
+kept() {
+  wait "$job"
+  found=$?
+  [ $found = "$1" ] || complain "$2: expected $1, found $found"
+  [ "$(grep -c 'the run ends after this step and keeps' err)" = 1 ] ||
+    complain "$2: expected one line of the run, found $(cat err)"
+  [ "$(wc -l < err)" = 1 ] || complain "$2: expected no more, found $(cat err)"
+  [ -s out.jsonl.unfinished ] || complain "$2: expected tokens to be kept"
+  gone "$2"
+  # shellcheck disable=SC2086 # words
+  "$moerun" $flags --output out.jsonl --resume > out 2> err ||
+    complain "$2: --resume: $(cat err)"
+  cmp whole out.jsonl || complain "$2: expected the file of the whole run"
+}
+
+for signal in TERM INT HUP; do
+  begin
+  ready
+  kill -s $signal "$job"
+  kept 75 "SIG$signal"
+done
+
+# As `timeout` does: to the script, and to all of its group.
+begin setsid
+ready
+kill -s TERM "$job"
+kill -s TERM -- "-$job"
+kept 75 'SIGTERM to the group'
+
+# Ctrl-C in a terminal: the answer comes before the table.
+if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
+  rm -f out.jsonl* keys
+  mkfifo keys
+  env --default-signal=INT script -qec \
+    "'$wrapper' -n 2 '$moerun' $flags $slow" /dev/null < keys > out 2>&1 &
+  job=$!
+  exec 4> keys
+  ready
+  printf '\003' >&4
+  wait "$job"
+  found=$?
+  exec 4>&-
+  said=$(grep -n 'the run ends after this step' out | cut -d: -f1)
+  table=$(grep -n 'requests .* stopped by a signal' out | cut -d: -f1)
+  [ "$found" = 75 ] && [ "${said:-9}" -lt "${table:-0}" ] || {
+    complain "Ctrl-C: expected 75 and an answer before the table, found $found"
+    cat out
+  }
+  gone 'Ctrl-C'
+fi
+
+# While it starts, there may be nobody yet who could keep anything.
+begin
+sleep 0.3
+kill -s TERM "$job"
+wait "$job"
+found=$?
+[ $found = 75 ] || [ $found = 143 ] ||
+  complain "at the start: expected 75 or 143, found $found and $(cat err)"
+gone 'at the start'
+
+# A second one ends ranks that do not want to, and so does the end of the script.
+# shellcheck disable=SC2016 # for the inner shell
+stubborn='trap "" USR1 TERM INT HUP; echo ready
+  i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done # '$scratch/
+begin_stubborn() {
+  : > out
+  "$wrapper" -n 2 sh -c "$stubborn" "$moerun" > out 2> err &
+  job=$!
+  i=0
+  while [ "$(wc -l < out)" -lt 2 ] && [ $i -lt 600 ]; do
+    sleep 0.1
+    i=$((i + 1))
+  done
+}
+begin_stubborn
+kill -s TERM "$job"
+sleep 2.1
+kill -s TERM "$job"
+wait "$job"
+found=$?
+case $found in
+0 | 75) complain "the second signal: expected a failure, found $found" ;;
+esac
+gone 'the second signal'
+begin_stubborn
+kill -s KILL "$job"
+wait "$job" 2> /dev/null
+gone 'SIGKILL to the script'
 
 exit "$failures"
