@@ -70,23 +70,6 @@ done:
 
 /* ---- One header ------------------------------------------------------------- */
 
-/* Bits per element; 0 for types that this version has not heard of, whose
- * length is not checked (a model that uses one is refused later). */
-static int64_t element_bits(const char *dtype) {
-  static const struct {
-    const char *name;
-    int64_t bits;
-  } table[] = {
-      {"BF16", 16}, {"F16", 16}, {"F32", 32},    {"F64", 64},    {"I8", 8},
-      {"I16", 16},  {"I32", 32}, {"I64", 64},    {"U8", 8},      {"U16", 16},
-      {"U32", 32},  {"U64", 64}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"BOOL", 8},
-  };
-  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-    if (strcmp(table[i].name, dtype) == 0) return table[i].bits;
-  }
-  return 0;
-}
-
 /* shape, and *elements = its product. */
 static moerun_status read_shape(moerun__tensor *tensor, int64_t *elements,
                                 const json_t *shape, const char *origin) {
@@ -169,7 +152,7 @@ static moerun_status read_tensor(moerun__tensor *tensor, const json_t *entry,
                         file->path));
   MOERUN_TRY(read_offsets(tensor, json_object_get(entry, "data_offsets"), begin,
                           file));
-  const int64_t bits = element_bits(json_string_value(dtype));
+  const int64_t bits = moerun__tensor_bits(json_string_value(dtype));
   const int64_t expected = elements * bits / 8;
   MOERUN_REQUIRE(bits == 0 || tensor->bytes == expected, MOERUN_ERR_FORMAT,
                  "%s: tensor \"%s\": data_offsets: expected %lld bytes for its "
@@ -180,7 +163,17 @@ done:
   return status;
 }
 
-/* Says so if the file is a pointer, a page or weights of another format. */
+static uint64_t read_length(const char *bytes) {
+  uint64_t value = 0;
+  for (int i = LENGTH_BYTES - 1; i >= 0; i--) {
+    value = value << 8 | (unsigned char)bytes[i];
+  }
+  return value;
+}
+
+/* Says so if the file is a pointer, a page or weights of another format. What
+ * could be a length and a header is not asked for: a length may begin with any
+ * two bytes, those of a pickle or of an archive too. */
 static moerun_status refuse_foreign(const shard_file *file) {
   moerun_status status = MOERUN_OK;
   char start[MOERUN_FOREIGN_START];
@@ -188,6 +181,10 @@ static moerun_status refuse_foreign(const shard_file *file) {
   size_t got = 0;
   MOERUN_TRY(moerun__file_get(&got, start, sizeof start, file->descriptor, 0,
                               file->path));
+  if (got > LENGTH_BYTES && start[LENGTH_BYTES] == '{' &&
+      read_length(start) <= MAX_HEADER_BYTES) {
+    goto done;
+  }
   MOERUN_REQUIRE(!moerun__foreign_name(name, start, got), MOERUN_ERR_FORMAT,
                  "%s: expected a safetensors file, found %s", file->path, name);
 done:
@@ -199,8 +196,7 @@ static moerun_status read_header(char **text, int64_t *header_bytes,
                                  shard_file *file) {
   moerun_status status = MOERUN_OK;
   struct stat facts;
-  unsigned char length[LENGTH_BYTES];
-  uint64_t value = 0;
+  char length[LENGTH_BYTES];
   /* Not to wait for a writer if it is a named pipe. */
   file->descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   MOERUN_REQUIRE(file->descriptor >= 0, MOERUN_ERR_IO,
@@ -215,9 +211,7 @@ static moerun_status read_header(char **text, int64_t *header_bytes,
                  "%s: expected at least %d bytes, found %lld", file->path,
                  LENGTH_BYTES, (long long)file->bytes);
   MOERUN_TRY(read_at(length, file, 0, LENGTH_BYTES));
-  for (int i = LENGTH_BYTES - 1; i >= 0; i--) {
-    value = value << 8 | length[i];
-  }
+  const uint64_t value = read_length(length);
   const int64_t most = file->bytes - LENGTH_BYTES;
   const int64_t limit = most < MAX_HEADER_BYTES ? most : MAX_HEADER_BYTES;
   MOERUN_REQUIRE(value <= (uint64_t)limit, MOERUN_ERR_FORMAT,

@@ -43,6 +43,9 @@ const char *moerun__shards_file(const moerun__shards *shards,
 /* One number for names, element types and shapes of all tensors. */
 uint64_t moerun__shards_digest(const moerun__shards *shards);
 
+/* Bits per element; 0 for types that this version has not heard of, whose
+ * length is not checked (a model that uses one is refused later). */
+int64_t moerun__tensor_bits(const char *dtype);
 /* Whether the tensor has an element type that weights may have (*out), and
  * this shape[num_dims]; else one line with what was expected and found. */
 moerun_status moerun__tensor_check(moerun__dtype *out,

@@ -19,6 +19,21 @@ static void print_shape(char out[SHAPE_TEXT], const int64_t *shape,
                  num_dims > shown ? ", ...]" : "]");
 }
 
+int64_t moerun__tensor_bits(const char *dtype) {
+  static const struct {
+    const char *name;
+    int64_t bits;
+  } table[] = {
+      {"BF16", 16}, {"F16", 16}, {"F32", 32},    {"F64", 64},    {"I8", 8},
+      {"I16", 16},  {"I32", 32}, {"I64", 64},    {"U8", 8},      {"U16", 16},
+      {"U32", 32},  {"U64", 64}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"BOOL", 8},
+  };
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    if (strcmp(table[i].name, dtype) == 0) return table[i].bits;
+  }
+  return 0;
+}
+
 /* Fewer than 16 bits an element. */
 static int is_quantised(const char *dtype) {
   static const char *const beginnings[] = {"F8", "F6", "F4", "I8", "U8", "I4"};

@@ -6,6 +6,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
+#include "runtime/shard.h"
 #include "support/cmocka.h"
 #include "support/temp_dir.h"
 
@@ -120,6 +121,37 @@ static void arrays_are_told_from_pointers(void **state) {
   temp_dir_remove(&dir);
 }
 
+/* The first bytes of a shard are a length, which may begin as other files do. */
+static void lengths_are_told_from_other_files(void **state) {
+  (void)state;
+  static const char header[] =
+      "{\"x\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[0,2]}}";
+  /* Pickles, gzip, UTF-16 twice, half of a zip archive's. */
+  static const size_t lengths[] = {0x0280, 0x10280, 0x8b1f,
+                                   0xfeff, 0xfffe,  0x4b50};
+  static char bytes[8 + 0x10280 + 2];
+  temp_dir dir;
+  char path[TEMP_PATH];
+  assert_true(temp_dir_create(&dir));
+  temp_path(path, &dir, "model.safetensors");
+  for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+    moerun__shards *shards = NULL;
+    memset(bytes, ' ', sizeof bytes);
+    for (size_t b = 0; b < 8; b++) {
+      bytes[b] = (char)(lengths[i] >> 8 * b & 0xff);
+    }
+    memcpy(bytes + 8, header, sizeof header - 1);
+    assert_int_equal(moerun__file_write(path, bytes, 8 + lengths[i] + 2),
+                     MOERUN_OK);
+    if (moerun__shards_load(&shards, dir.path) != MOERUN_OK) {
+      fail_msg("length %zx: %s", lengths[i], moerun_last_error());
+    }
+    assert_non_null(moerun__shards_find(shards, "x"));
+    moerun__shards_destroy(shards);
+  }
+  temp_dir_remove(&dir);
+}
+
 static void marks_in_front_of_settings_are_skipped(void **state) {
   (void)state;
   static const char text[] = MARK "seed = 7\n";
@@ -139,6 +171,7 @@ int main(void) {
       cmocka_unit_test(widening_stays_within_the_text),
       cmocka_unit_test(other_kinds_of_files_are_named),
       cmocka_unit_test(arrays_are_told_from_pointers),
+      cmocka_unit_test(lengths_are_told_from_other_files),
       cmocka_unit_test(marks_in_front_of_settings_are_skipped),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -276,6 +276,9 @@ static void hostile_lengths_are_refused(void **state) {
        10,
        ": header length: expected at most 2 bytes, found "
        "18446744073709551615"},
+      {{0x80, 2, 0, 0, 0, 0, 0, 0, '{', '}'}, /* no pickle */
+       10,
+       ": header length: expected at most 2 bytes, found 640"},
       {{0, 0, 0, 0, 0, 0, 0, 128, '{', '}'},
        10,
        ": header length: expected at most 2 bytes, found "
