@@ -347,14 +347,29 @@ static moerun__bound_options bound_options(const place *p) {
   return options;
 }
 
+/* Bounds are of placements within the caps; another may cost less than them. */
+static moerun_status check_caps(place *p) {
+  moerun_status status = MOERUN_OK;
+  int allowed = 1;
+  if (!has_replicas(p->placement)) {
+    MOERUN_TRY(
+        moerun__solution_allowed(&allowed, p->problem, p->placement->rank_of));
+  }
+  p->facts.breaks_caps = !allowed;
+done:
+  return status;
+}
+
 /* What no placement within the caps costs less than: this one is proven to be
- * the best where it is one of them and costs no more. */
+ * the best where it costs no more. */
 static moerun_status find_bound(place *p, moerun__certificate *c) {
   moerun_status status = MOERUN_OK;
   moerun__bound_options options = bound_options(p);
   double bound = -1;
   options.cost = c->cost;
-  if (options.kind == MOERUN_BOUND_NONE || c->proven) goto done;
+  if (options.kind == MOERUN_BOUND_NONE || c->proven || p->facts.breaks_caps) {
+    goto done;
+  }
   MOERUN_REQUIRE(!has_replicas(p->placement), MOERUN_ERR_UNSUPPORTED,
                  "--bound: bounds are of placements without replicas, found "
                  "some in %s",
@@ -362,24 +377,19 @@ static moerun_status find_bound(place *p, moerun__certificate *c) {
   moerun__progress_limit(&p->bar, "bounding from below", options.time_limit_s);
   MOERUN_TRY(moerun__bound(&bound, p->problem, &options));
   if (bound > c->bound) c->bound = bound;
-  c->proven =
-      bound >= c->cost &&
-      moerun__solution_check(p->problem, p->placement->rank_of) == MOERUN_OK;
+  c->proven = bound >= c->cost;
 done:
   return status;
 }
 
-/* A method's own bound is of placements without replicas, and of the sum that
- * the method saw: it can pass the cost by a rounding, never by more. */
+/* A bound is of placements within the caps and without replicas, of the sum that
+ * a method saw: it can pass the cost of one by a rounding, never by more. */
 static void conclude(const place *p, moerun__certificate *c) {
-  if (has_replicas(p->placement)) {
+  if (has_replicas(p->placement) || p->facts.breaks_caps) {
     c->proven = 0;
     c->bound = -1;
   }
-  if (c->proven ||
-      (p->facts.is_solved && p->method->keeps_caps && c->bound > c->cost)) {
-    c->bound = c->cost;
-  }
+  if (c->proven || c->bound > c->cost) c->bound = c->cost;
   c->gap = moerun__gap(c->cost, c->bound, moerun__worst_cost(p->problem));
 }
 
@@ -411,6 +421,7 @@ static moerun_status certify(place *p) {
         &p->facts.wider, p->problem, p->method, &options, p->blocks, c->cost,
         moerun__judged(p->problem, &c->before[MOERUN_TRAIN])));
   }
+  MOERUN_TRY(check_caps(p));
   MOERUN_TRY(find_bound(p, c));
   conclude(p, c);
   moerun__certificate_destroy(p->placement->certificate);

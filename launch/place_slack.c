@@ -41,14 +41,6 @@ done:
   return status;
 }
 
-/* Whether blocks are within the caps. */
-static moerun_status check(int *allowed, const moerun__problem *problem,
-                           const moerun_placement *blocks) {
-  const moerun_status status = moerun__solution_check(problem, blocks->rank_of);
-  *allowed = status == MOERUN_OK;
-  return status == MOERUN_ERR_INFEASIBLE ? MOERUN_OK : status;
-}
-
 /* The problem with a slack for which blocks are within the caps; NULL: there is
  * none, because a slow rank is held to fewer. */
 static moerun_status widen(moerun__problem **out, double *slack,
@@ -71,7 +63,7 @@ static moerun_status widen(moerun__problem **out, double *slack,
     MOERUN_TRY(moerun__problem_create(&wider, problem->trace, problem->topology,
                                       &options));
     int allowed = 0;
-    MOERUN_TRY(check(&allowed, wider, blocks));
+    MOERUN_TRY(moerun__solution_allowed(&allowed, wider, blocks->rank_of));
     if (allowed) {
       *out = wider;
       wider = NULL;
@@ -111,7 +103,7 @@ moerun_status moerun__place_slack_find(moerun__place_slack *out,
   *out = (moerun__place_slack){.blocks_cost = blocks_cost, .slack = -1};
   if (!method->keeps_caps || method->by_loads || cost <= blocks_cost) goto done;
   int allowed = 0;
-  MOERUN_TRY(check(&allowed, problem, blocks));
+  MOERUN_TRY(moerun__solution_allowed(&allowed, problem, blocks->rank_of));
   if (allowed) goto done;
   out->is_worse = 1;
   double slack = 0;

@@ -105,7 +105,7 @@ static void print_even(FILE *stream, const moerun__place_facts *facts) {
   }
 }
 
-/* "no bound", "at least …: certified gap …", or "optimal" where it is proven. */
+/* "no bound" and why, "at least …: certified gap …", or "optimal" where it is proven. */
 static void print_verdict(FILE *stream, const moerun__place_facts *facts) {
   const moerun__certificate *c = facts->placement->certificate;
   moerun__table_line line = {0};
@@ -123,6 +123,11 @@ static void print_verdict(FILE *stream, const moerun__place_facts *facts) {
     moerun__table_line_add(
         &line, "bound %.6g: certified gap %.1f %% of what can be avoided",
         c->bound, 100 * c->gap);
+  } else if (facts->breaks_caps) {
+    moerun__table_line_add(&line,
+                           "no bound applies, because the placement breaks the "
+                           "load caps of slack %g or the counts of experts",
+                           c->slack);
   } else {
     moerun__table_line_add(&line, "no bound");
   }
@@ -293,6 +298,12 @@ done:
   return status;
 }
 
+static moerun_status put_broken_caps(moerun__text *out,
+                                     const moerun__place_facts *facts) {
+  if (!facts->breaks_caps) return MOERUN_OK;
+  return moerun__text_print(out, ",\n  \"breaks_caps\": true");
+}
+
 static moerun_status put_wider(moerun__text *out,
                                const moerun__place_facts *facts) {
   moerun_status status = MOERUN_OK;
@@ -358,6 +369,7 @@ moerun_status moerun__place_json(moerun__text *out,
   MOERUN_TRY(put_rows(out, facts));
   MOERUN_TRY(put_even(out, facts));
   MOERUN_TRY(put_compared(out, facts));
+  MOERUN_TRY(put_broken_caps(out, facts));
   MOERUN_TRY(put_wider(out, facts));
   MOERUN_TRY(moerun__text_print(out, ",\n  \"certificate\": "));
   MOERUN_TRY(moerun__certificate_print(out, p->certificate, "  "));

@@ -19,7 +19,8 @@ typedef struct moerun__place_facts {
   const moerun_placement *placement; /* with certificate                      */
   int is_uneven; /* ranks differ in speed                                   */
   int is_solved; /* 0: the placement was given, nothing is certified         */
-  int has_homes; /* the trace was recorded on as many ranks as the placement
+  int breaks_caps; /* or counts of experts: no bound is of such a placement */
+  int has_homes;   /* the trace was recorded on as many ranks as the placement
                      has, and says which sequence ran where                   */
   int64_t copy_bytes; /* of a row on the wire; 0: the model is not known    */
   int64_t result_bytes;

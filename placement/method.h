@@ -64,5 +64,9 @@ moerun_status moerun__place(moerun_placement **out, int32_t *proven,
 /* Within caps and counts; the message names layer, rank, found and allowed. */
 moerun_status moerun__solution_check(const moerun__problem *problem,
                                      const int32_t *rank_of);
+/* *allowed: 1 if it is so, 0 if not; other failures are returned. */
+moerun_status moerun__solution_allowed(int *allowed,
+                                       const moerun__problem *problem,
+                                       const int32_t *rank_of);
 
 #endif

@@ -136,6 +136,14 @@ done:
   return status;
 }
 
+moerun_status moerun__solution_allowed(int *allowed,
+                                       const moerun__problem *problem,
+                                       const int32_t *rank_of) {
+  const moerun_status status = moerun__solution_check(problem, rank_of);
+  *allowed = status == MOERUN_OK;
+  return status == MOERUN_ERR_INFEASIBLE ? MOERUN_OK : status;
+}
+
 /* Replicas of an expert in ascending rank order; one on the same rank as
  * another is dropped. */
 static moerun_status make_placement(moerun_placement **out,

@@ -84,9 +84,9 @@ moerun_status moerun__starts_search(int32_t *rank_of,
     memcpy(rank_of, other, entries * sizeof *rank_of);
   }
   fill_blocks(other, problem);
-  const moerun_status allowed = moerun__solution_check(problem, other);
-  if (allowed == MOERUN_ERR_INFEASIBLE) goto done;
-  MOERUN_TRY(allowed);
+  int allowed = 0;
+  MOERUN_TRY(moerun__solution_allowed(&allowed, problem, other));
+  if (!allowed) goto done;
   MOERUN_TRY(judge(&found, problem, other));
   if (found.objective < best.objective) {
     memcpy(rank_of, other, entries * sizeof *rank_of);

@@ -340,6 +340,45 @@ succeed 0 place --trace t.npy --ranks 4 --objective cut --bound sdp \
   --bound-time 1 --placement q
 says 'certified gap'
 
+# ---- What is written is read, where placements cost less than the bound, too
+
+# reads_back FILE: as the placement that it was written as.
+reads_back() {
+  cp "$1" written
+  succeed 0 place --trace hot.jsonl --train all --ranks 4 --bound none \
+    --placement written --export eplb:map.back
+  cmp -s map.there map.back || complain "$1: not what was written: $(cat map.*)"
+  rm -f map.back
+}
+for method in $("$moerun" place --method list | sed -n 's/^  \([a-z]*\) .*/\1/p')
+do
+  for objective in fanout cut weighted tail; do
+    if on 0 place --trace hot.jsonl --train all --ranks 4 --method "$method" \
+      --objective $objective --bound sdp --bound-time 0.1 --time-limit 0.1 \
+      --output q --export eplb:map.there; then
+      reads_back q
+    else # of a method that cannot do this
+      grep -qE "method $method|placement: $method: expected" err ||
+        complain "$method $objective: $(cat err)"
+    fi
+  done
+done
+succeed 0 place --trace hot.jsonl --train all --ranks 4 --method contiguous \
+  --output q --export eplb:map.there --json j
+says 'no bound applies, because the placement breaks the load caps of slack 0.05'
+grep -qF '"bound": null, "gap": null, "proven": false' q || complain "q: $(cat q)"
+grep -qF '"breaks_caps": true' j || complain "j: $(cat j)"
+for objective in fanout cut weighted tail; do # of another system
+  succeed 0 place --trace hot.jsonl --train all --ranks 4 --bound sdp \
+    --bound-time 0.1 --objective $objective --placement map.there --output q
+  says 'no bound applies'
+  reads_back q
+done
+succeed 0 place --trace hot.jsonl --train all --ranks 4 --bound sdp \
+  --bound-time 0.1 --slack 1.2 --placement map.there --output q
+says 'certified gap'
+reads_back q
+
 # ---- Refusals
 
 refuse 2 '--bound: bounds are of placements without replicas' \

@@ -148,6 +148,12 @@ static void verdicts_differ(void **state) {
   certificate.bound = -1;
   print(text, sizeof text);
   assert_non_null(strstr(text, ": 2.75; no bound\n"));
+  facts.breaks_caps = 1;
+  print(text, sizeof text);
+  assert_non_null(strstr(text, "2.75; no bound applies, because the\n"
+                               "  placement breaks the load caps of slack "
+                               "0.05 or the counts of experts\n"));
+  facts.breaks_caps = 0;
   facts.is_solved = 0;
   print(text, sizeof text);
   assert_non_null(strstr(text, "slack 0.05: 2.75; given, not solved here;"));
@@ -214,6 +220,15 @@ static void json_has_the_same_numbers(void **state) {
                found);
     }
   }
+  assert_null(json_object_get(root, "breaks_caps"));
+  json_decref(root);
+  moerun__text_clear(&text);
+  facts.breaks_caps = 1;
+  assert_int_equal(moerun__place_json(&text, &facts), MOERUN_OK);
+  assert_int_equal(moerun__json_parse(&root, text.bytes, text.count, "t"),
+                   MOERUN_OK);
+  assert_true(json_is_true(json_object_get(root, "breaks_caps")));
+  facts.breaks_caps = 0;
   json_decref(root);
   moerun__text_clear(&text);
 }
