@@ -167,8 +167,9 @@ static moerun_status require_no_window(const moerun__model_config *config,
   if (arch->has_window_layers) {
     MOERUN_TRY(moerun__json_int(&first, root, "max_window_layers", 0, INT32_MAX,
                                 &usual_layers, origin));
-    in_force = in_force && !has_types && config->num_layers > first;
+    in_force = in_force && config->num_layers > first;
   }
+  in_force = in_force && !(has_types && arch->types_decide_windows);
   if (!in_force) goto done;
   MOERUN_TRY(moerun__json_int(&window, root, "sliding_window", 1, INT32_MAX,
                               &fallback, origin));
@@ -236,19 +237,21 @@ done:
   return status;
 }
 
-static moerun_status refuse_others(const json_t *root, const char *origin) {
+static moerun_status refuse_others(const moerun__arch *arch, const json_t *root,
+                                   const char *origin) {
   moerun_status status = MOERUN_OK;
   const char *activation = NULL;
   int bias = 0;
   const int no = 0;
   const json_t *quantised = json_object_get(root, "quantization_config");
   MOERUN_TRY(moerun__json_text(&activation, root, "hidden_act", 0, origin));
-  MOERUN_REQUIRE(activation == NULL || strcmp(activation, "silu") == 0,
+  MOERUN_REQUIRE(activation == NULL || strcmp(activation, "silu") == 0 ||
+                     strcmp(activation, "swish") == 0, /* its other name */
                  MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"hidden_act\": expected \"silu\", found \"%s\"",
                  origin, activation);
   MOERUN_TRY(moerun__json_bool(&bias, root, "attention_bias", &no, origin));
-  MOERUN_REQUIRE(!bias, MOERUN_ERR_UNSUPPORTED,
+  MOERUN_REQUIRE(!bias || arch->ignores_attention_bias, MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"attention_bias\": expected false (a bias of the "
                  "output projection is not implemented), found true",
                  origin);
@@ -261,7 +264,8 @@ done:
   return status;
 }
 
-/* mlp_only_layers: their moe_layer becomes -1. */
+/* mlp_only_layers: their moe_layer becomes -1. Layers that the model has not may
+ * be named, as in transformers. */
 static moerun_status mark_dense_layers(moerun__model_config *config,
                                        const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
@@ -277,10 +281,7 @@ static moerun_status mark_dense_layers(moerun__model_config *config,
                    "%s: key \"%s\": element %zu: expected an integer, found %s",
                    origin, key, i, moerun__json_kind(item));
     const json_int_t layer = json_integer_value(item);
-    MOERUN_REQUIRE(layer >= 0 && layer < config->num_layers, MOERUN_ERR_FORMAT,
-                   "%s: key \"%s\": element %zu: expected 0 to %d, found %lld",
-                   origin, key, i, config->num_layers - 1, (long long)layer);
-    config->moe_layer[layer] = -1;
+    if (layer >= 0 && layer < config->num_layers) config->moe_layer[layer] = -1;
   }
 done:
   return status;
@@ -304,7 +305,7 @@ static moerun_status read_layers(moerun__model_config *config,
   }
   if (config->arch->has_leading_dense) {
     MOERUN_TRY(moerun__json_int(&leading, root, "first_k_dense_replace", 0,
-                                config->num_layers - 1, &none, origin));
+                                INT32_MAX, &none, origin));
   }
   for (int32_t l = 0; l < config->num_layers; l++) {
     if ((l + 1) % step != 0 || l < leading) config->moe_layer[l] = -1;
@@ -313,9 +314,13 @@ static moerun_status read_layers(moerun__model_config *config,
     }
   }
   MOERUN_REQUIRE(config->num_moe_layers > 0, MOERUN_ERR_UNSUPPORTED,
-                 "%s: mlp_only_layers and decoder_sparse_step leave none of "
-                 "the %d layers with experts",
-                 origin, config->num_layers);
+                 "%s: %s leave none of the %d layers with experts, and models "
+                 "without any are not run",
+                 origin,
+                 config->arch->has_leading_dense
+                     ? "first_k_dense_replace layers"
+                     : "mlp_only_layers and decoder_sparse_step",
+                 config->num_layers);
   if (config->num_moe_layers < config->num_layers) {
     MOERUN_TRY(read_size(&config->dense_width, root, "intermediate_size",
                          MAX_WIDTH, NULL, origin));
@@ -369,7 +374,7 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
   const moerun__arch *arch = out->arch;
   out->qk_norm = arch->qk_norm;
   MOERUN_TRY(refuse_other_classes(arch, root, origin));
-  MOERUN_TRY(refuse_others(root, origin));
+  MOERUN_TRY(refuse_others(arch, root, origin));
   MOERUN_TRY(read_sizes(out, root, origin));
   MOERUN_TRY(read_experts(out, root, origin));
   MOERUN_TRY(read_heads(out, root, origin));

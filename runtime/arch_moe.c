@@ -65,7 +65,7 @@ done:
   return status;
 }
 
-/* One of a width of its own, or some of the experts' width, which are one of
+/* None, one of a width of its own, or some of the experts' width, which are one of
  * the sum of their widths. */
 static moerun_status read_shared(moerun__model_config *config,
                                  const json_t *root, const char *origin) {
@@ -76,7 +76,7 @@ static moerun_status read_shared(moerun__model_config *config,
     MOERUN_TRY(moerun__json_int(&width, root, arch->shared_width_key, 1,
                                 MOERUN_MAX_WIDTH, NULL, origin));
   } else if (arch->shared_count_key != NULL) {
-    MOERUN_TRY(moerun__json_int(&width, root, arch->shared_count_key, 1,
+    MOERUN_TRY(moerun__json_int(&width, root, arch->shared_count_key, 0,
                                 MOERUN_MAX_WIDTH / config->expert_width, NULL,
                                 origin));
     width *= config->expert_width;

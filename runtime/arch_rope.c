@@ -3,8 +3,9 @@
  * (transformers 5). As in transformers 5 (modeling_rope_utils.py), rope_scaling
  * stands in for rope_parameters where it is there and not empty, and a base
  * inside the one that counts wins over one outside. Whatever else may stand in
- * them changes the arithmetic and is refused: scaling, a part of the head, and
- * parameters by kind of layer, whose base would otherwise be missed. */
+ * them and changes the arithmetic is refused: scaling (but by 1), a part of the
+ * head, which only scaled positions of these families look at, and parameters
+ * by kind of layer, whose base would otherwise be missed. */
 #include "runtime/arch_row.h"
 #include "runtime/base/json.h"
 #include "runtime/base/text.h"
@@ -46,9 +47,11 @@ done:
   return status;
 }
 
-/* *out: the object at `key`, if it is there and its rule is the plain one. */
-static moerun_status read_plain(json_t **out, const json_t *root,
-                                const char *key, const char *origin) {
+/* *out: the object at `key`, if it is there and its rule is the plain one;
+ * *is_linear: by the name of the one that scales, here by 1. */
+static moerun_status read_plain(json_t **out, int *is_linear,
+                                const json_t *root, const char *key,
+                                const char *origin) {
   moerun_status status = MOERUN_OK;
   json_t *rope = json_object_get(root, key);
   const char *type = NULL;
@@ -64,14 +67,20 @@ static moerun_status read_plain(json_t **out, const json_t *root,
     MOERUN_TRY(moerun__json_text(&type, rope, "type", 0, origin));
   }
   /* Without a type only the base may stand here (transformers 5). */
-  const int plain = type != NULL ? strcmp(type, "default") == 0
-                                 : json_object_get(rope, "factor") == NULL;
+  const json_t *factor = json_object_get(rope, "factor");
+  const int linear = type != NULL && strcmp(type, "linear") == 0 &&
+                     json_number_value(factor) == 1.0;
+  const int plain =
+      type != NULL ? linear || strcmp(type, "default") == 0 : factor == NULL;
   MOERUN_REQUIRE(plain, MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"%s\": expected rope_type \"default\" or null "
                  "(rotary scaling is not implemented), found \"%s\"",
                  origin, key, type != NULL ? type : "a factor without a type");
-  (void)snprintf(what, sizeof what, "key \"%s\": partial_rotary_factor", key);
-  MOERUN_TRY(require_whole_head(rope, what, origin));
+  if (linear) {
+    *is_linear = 1;
+    (void)snprintf(what, sizeof what, "key \"%s\": partial_rotary_factor", key);
+    MOERUN_TRY(require_whole_head(rope, what, origin));
+  }
   if (json_object_size(rope) > 0) *out = rope;
 done:
   return status;
@@ -83,9 +92,14 @@ moerun_status moerun__arch_read_rope(moerun__model_config *config,
   double theta = config->arch->default_theta;
   json_t *scaling = NULL;
   json_t *parameters = NULL;
-  MOERUN_TRY(read_plain(&scaling, root, "rope_scaling", origin));
-  MOERUN_TRY(read_plain(&parameters, root, "rope_parameters", origin));
-  MOERUN_TRY(require_whole_head(root, "key \"partial_rotary_factor\"", origin));
+  int is_linear = 0;
+  MOERUN_TRY(read_plain(&scaling, &is_linear, root, "rope_scaling", origin));
+  MOERUN_TRY(
+      read_plain(&parameters, &is_linear, root, "rope_parameters", origin));
+  if (is_linear) {
+    MOERUN_TRY(
+        require_whole_head(root, "key \"partial_rotary_factor\"", origin));
+  }
   MOERUN_TRY(moerun__json_double(&theta, root, "rope_theta", least_theta,
                                  most_theta, &theta, origin));
   const json_t *inside = scaling != NULL ? scaling : parameters;

@@ -20,8 +20,9 @@ struct moerun__arch {
   const char *qkv_bias_key;     /* a boolean, true when missing; NULL: false */
   const char *window_switch;    /* sliding_window counts only when this key is
                                   true; NULL: whenever it is set             */
-  int has_window_layers; /* it counts from layer max_window_layers on, unless
-                            layer_types says otherwise                       */
+  int has_window_layers; /* it counts from layer max_window_layers on          */
+  int types_decide_windows; /* layer_types alone, where it is there           */
+  int ignores_attention_bias; /* whatever the key says, there are none        */
   int has_dense_layers;  /* mlp_only_layers and decoder_sparse_step name dense
                             layers, of width intermediate_size               */
   int has_leading_dense; /* the first first_k_dense_replace are dense, of width

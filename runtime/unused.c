@@ -147,11 +147,13 @@ static int is_bias_of_used(const search *s, const char *name) {
   return tensor != NULL && s->is_used[number_of(s, tensor)];
 }
 
-static kind judge(const search *s, const char *name) {
+/* A tensor without elements adds nothing: those of no shared experts. */
+static kind judge(const search *s, const moerun__tensor *tensor) {
   const moerun__model_config *config = s->reader->config;
+  const char *name = tensor->name;
   const int64_t layer = layer_of(name);
-  if (ends_with(name, "rotary_emb.inv_freq") || strncmp(name, "mtp.", 4) == 0 ||
-      strncmp(name, "model.mtp", 9) == 0) {
+  if (tensor->bytes == 0 || ends_with(name, "rotary_emb.inv_freq") ||
+      strncmp(name, "mtp.", 4) == 0 || strncmp(name, "model.mtp", 9) == 0) {
     return KNOWN;
   }
   if (layer < 0) return is_bias_of_used(s, name) ? WITHIN : UNKNOWN;
@@ -186,7 +188,7 @@ moerun_status moerun__unused_find(moerun__unused *out,
   for (size_t i = 0; i < num_tensors; i++) {
     const moerun__tensor *tensor = moerun__shards_at(reader->shards, i);
     if (s.is_used[i]) continue;
-    const kind found = judge(&s, tensor->name);
+    const kind found = judge(&s, tensor);
     if (count[found]++ == 0) first[found] = tensor;
   }
   MOERUN_REQUIRE(count[BEYOND] == 0, MOERUN_ERR_FORMAT,

@@ -92,6 +92,17 @@ static void keys_of_shared_experts_and_gates_are_read(void **state) {
                                 "[\"full_attention\"]}"),
                    MOERUN_OK);
   moerun__model_config_clear(&c);
+  assert_int_equal(read_changed(&c, qwen2,
+                                "{\"sliding_window\": 32, "
+                                "\"use_sliding_window\": true, "
+                                "\"attention_bias\": true, "
+                                "\"layer_types\": [\"full_attention\"]}"),
+                   MOERUN_OK);
+  moerun__model_config_clear(&c);
+  assert_int_equal(read_changed(&c, dots1, "{\"n_shared_experts\": 0}"),
+                   MOERUN_OK);
+  assert_int_equal(c.shared_width, 0);
+  moerun__model_config_clear(&c);
 }
 
 static const refusal refusals[] = {
@@ -120,13 +131,14 @@ static const refusal refusals[] = {
     {dots1, "{\"-n_shared_experts\": 0}",
      "c: key \"n_shared_experts\": expected an integer, found nothing"},
     {dots1, "{\"n_shared_experts\": 5462}",
-     "c: key \"n_shared_experts\": expected 1 to 5461, found 5462"},
+     "c: key \"n_shared_experts\": expected 0 to 5461, found 5462"},
     {dots1, "{\"attention_bias\": true}",
      "c: key \"attention_bias\": expected false (a bias of the output "
      "projection "
      "is not implemented), found true"},
     {dots1, "{\"first_k_dense_replace\": 4}",
-     "c: key \"first_k_dense_replace\": expected 0 to 3, found 4"},
+     "c: first_k_dense_replace layers leave none of the 4 layers with "
+     "experts, and models without any are not run"},
     {dots1, "{\"first_k_dense_replace\": 1, \"-intermediate_size\": 0}",
      "c: key \"intermediate_size\": expected an integer, found nothing"},
     {dots1, "{\"routed_scaling_factor\": 0}",

@@ -55,8 +55,8 @@ static void change_config(const world *w, const char *key, int value) {
   json_decref(root);
 }
 
-/* One more element of F32 at the end of the file, by this name. */
-static void add_tensor(const world *w, const char *name) {
+/* So many elements of F32 more at the end of the file, 0 or 1, by this name. */
+static void add_elements(const world *w, const char *name, int count) {
   char path[TEMP_PATH];
   unsigned char *all = NULL;
   size_t bytes = 0;
@@ -67,12 +67,12 @@ static void add_tensor(const world *w, const char *name) {
   memcpy(&length, all, sizeof length);
   const size_t end = bytes - 8 - length;
   json_t *header = json_loadb((const char *)all + 8, length, 0, NULL);
-  assert_int_equal(
-      json_object_set_new(header, name,
-                          json_pack("{s:s, s:[i], s:[I, I]}", "dtype", "F32",
-                                    "shape", 1, "data_offsets", (json_int_t)end,
-                                    (json_int_t)end + 4)),
-      0);
+  assert_int_equal(json_object_set_new(
+                       header, name,
+                       json_pack("{s:s, s:[i], s:[I, I]}", "dtype", "F32",
+                                 "shape", count, "data_offsets",
+                                 (json_int_t)end, (json_int_t)end + 4 * count)),
+                   0);
   char *text = json_dumps(header, 0);
   assert_non_null(text);
   const uint64_t written = strlen(text);
@@ -81,11 +81,15 @@ static void add_tensor(const world *w, const char *name) {
   assert_int_equal(fwrite(&written, 8, 1, file), 1);
   assert_int_equal(fwrite(text, 1, written, file), written);
   assert_int_equal(fwrite(all + 8 + length, 1, end, file), end);
-  assert_int_equal(fwrite("\0\0\0", 1, 4, file), 4);
+  assert_int_equal(fwrite("\0\0\0", 4, (size_t)count, file), count);
   assert_int_equal(fclose(file), 0);
   free(text);
   json_decref(header);
   moerun__free(all);
+}
+
+static void add_tensor(const world *w, const char *name) {
+  add_elements(w, name, 1);
 }
 
 /* What a loading says on the way, in place of stderr. */
@@ -226,6 +230,19 @@ static void a_module_that_is_not_used_is_left_out_whole(void **state) {
   temp_dir_remove(&w.dir);
 }
 
+/* As checkpoints with no shared experts have for them. */
+static void tensors_without_elements_are_left_out(void **state) {
+  (void)state;
+  static const char name[] = "model.layers.0.mlp.shared_experts.up_proj.weight";
+  world w;
+  open_world(&w, &small);
+  add_elements(&w, name, 0);
+  assert_int_equal(load(&w), MOERUN_OK);
+  assert_memory_equal(said, "2 ", 2);
+  assert_non_null(strstr(said, name));
+  temp_dir_remove(&w.dir);
+}
+
 /* Fused experts are used, and then others beside them are not. */
 static void one_layout_of_experts_is_used(void **state) {
   (void)state;
@@ -251,6 +268,7 @@ int main(void) {
       cmocka_unit_test(layers_beyond_the_last_are_refused),
       cmocka_unit_test(others_are_left_out_with_a_line),
       cmocka_unit_test(a_module_that_is_not_used_is_left_out_whole),
+      cmocka_unit_test(tensors_without_elements_are_left_out),
       cmocka_unit_test(one_layout_of_experts_is_used),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
