@@ -185,7 +185,7 @@ static moerun_status refuse_foreign(const shard_file *file) {
       read_length(start) <= MAX_HEADER_BYTES) {
     goto done;
   }
-  MOERUN_REQUIRE(!moerun__foreign_name(name, start, got), MOERUN_ERR_FORMAT,
+  MOERUN_REQUIRE(!moerun__foreign_weights(name, start, got), MOERUN_ERR_FORMAT,
                  "%s: expected a safetensors file, found %s", file->path, name);
 done:
   return status;

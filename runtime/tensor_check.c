@@ -36,9 +36,10 @@ int64_t moerun__tensor_bits(const char *dtype) {
 
 /* Fewer than 16 bits an element. */
 static int is_quantised(const char *dtype) {
-  static const char *const beginnings[] = {"F8", "F6", "F4", "I8", "U8", "I4"};
+  static const char *const beginnings[] = {"F8_", "F6_", "F4",
+                                           "I8",  "U8",  "I4"};
   for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++) {
-    if (strncmp(dtype, beginnings[i], 2) == 0) return 1;
+    if (strncmp(dtype, beginnings[i], strlen(beginnings[i])) == 0) return 1;
   }
   return 0;
 }

@@ -44,42 +44,53 @@ static int is_web_page(const char *start) {
   return 0;
 }
 
-/* What its first bytes alone tell. */
-static const char *find_magic(const char *start, size_t bytes) {
+/* A magic number in front of its version: a text may begin with the letters. */
+static int is_gguf(const char *start, size_t bytes) {
+  return bytes > 4 && memcmp(start, "GGUF", 4) == 0 && start[4] > 0 &&
+         start[4] < '\t';
+}
+
+/* What its first bytes alone tell; *is_tensors: of one that may hold them. */
+static const char *find_magic(int *is_tensors, const char *start,
+                              size_t bytes) {
   static const struct {
     const char *magic;
     size_t bytes;
+    int is_tensors;
     const char *name;
   } table[] = {
-      {"GGUF", 4,
-       "a GGUF file of llama.cpp, which is not read: take the checkpoint's "
-       "safetensors files"},
-      {"PK\x03\x04", 4,
-       "a zip archive, such as PyTorch's .bin and .pth, which is not read: "
-       "take the checkpoint's safetensors files"},
-      {"\x80\x02", 2,
-       "a Python pickle, such as PyTorch's .bin and .pth, which is not read: "
-       "take the checkpoint's safetensors files"},
-      {"\x1F\x8B", 2, "a gzip archive: unpack it"},
-      {"\x93NUMPY", 6, "a NumPy array"},
-      {"\xFF\xFE", 2, "text in UTF-16: save it as UTF-8"},
-      {"\xFE\xFF", 2, "text in UTF-16: save it as UTF-8"},
+      {"PK\x03\x04", 4, 1,
+       "a zip archive, such as PyTorch's .pt, .bin and .pth"},
+      {"\x80\x02", 2, 1,
+       "a Python pickle, such as PyTorch's .pt, .bin and .pth"},
+      {"\x1F\x8B", 2, 0, "a gzip archive: unpack it"},
+      {"\x93NUMPY", 6, 0, "a NumPy array"},
+      {"\xFF\xFE", 2, 0, "text in UTF-16: save it as UTF-8"},
+      {"\xFE\xFF", 2, 0, "text in UTF-16: save it as UTF-8"},
   };
+  *is_tensors = 0;
+  if (is_gguf(start, bytes)) {
+    return "a GGUF file of llama.cpp, which is not read: take the "
+           "checkpoint's safetensors files";
+  }
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     if (bytes >= table[i].bytes &&
         memcmp(start, table[i].magic, table[i].bytes) == 0) {
+      *is_tensors = table[i].is_tensors;
       return table[i].name;
     }
   }
   return NULL;
 }
 
-int moerun__foreign_name(char out[MOERUN_FOREIGN_TEXT], const char *start,
-                         size_t bytes) {
+/* `instead`: what to do in place of giving a file of tensors. */
+static int find_name(char out[MOERUN_FOREIGN_TEXT], const char *start,
+                     size_t bytes, const char *instead) {
   char text[MOERUN_FOREIGN_START + 1];
+  int is_tensors = 0;
   const size_t count =
       bytes < MOERUN_FOREIGN_START ? bytes : MOERUN_FOREIGN_START;
-  const char *name = find_magic(start, bytes);
+  const char *name = find_magic(&is_tensors, start, bytes);
   out[0] = '\0';
   if (count > 0) memcpy(text, start, count);
   text[count] = '\0';
@@ -88,8 +99,21 @@ int moerun__foreign_name(char out[MOERUN_FOREIGN_TEXT], const char *start,
            "file again";
   }
   if (name != NULL) {
-    (void)snprintf(out, MOERUN_FOREIGN_TEXT, "%s", name);
+    (void)snprintf(out, MOERUN_FOREIGN_TEXT, "%s%s%s", name,
+                   is_tensors ? ", which is not read: " : "",
+                   is_tensors ? instead : "");
     return 1;
   }
   return name_pointer(out, text);
+}
+
+int moerun__foreign_name(char out[MOERUN_FOREIGN_TEXT], const char *start,
+                         size_t bytes) {
+  return find_name(out, start, bytes, "save what it holds as .npy or JSON");
+}
+
+int moerun__foreign_weights(char out[MOERUN_FOREIGN_TEXT], const char *start,
+                            size_t bytes) {
+  return find_name(out, start, bytes,
+                   "take the checkpoint's safetensors files");
 }

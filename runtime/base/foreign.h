@@ -15,6 +15,10 @@ enum {
 int moerun__foreign_name(char out[MOERUN_FOREIGN_TEXT], const char *start,
                          size_t bytes);
 
+/* The same of a file in the place of weights. */
+int moerun__foreign_weights(char out[MOERUN_FOREIGN_TEXT], const char *start,
+                            size_t bytes);
+
 /* 3 if the text begins with UTF-8's byte order mark, which Windows editors
  * write and no reader should see, else 0. */
 size_t moerun__byte_order_mark(const char *text, size_t bytes);

@@ -157,6 +157,10 @@ moerun_status moerun__json_int(int64_t *out, const json_t *object,
     *out = *fallback;
     goto done;
   }
+  const double real = json_real_value(value);
+  MOERUN_REQUIRE(real > -9.2e18 && real < 9.2e18, MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected %lld to %lld, found %g", origin, key,
+                 (long long)low, (long long)high, real); /* a wide integer */
   MOERUN_REQUIRE(json_is_integer(value), MOERUN_ERR_FORMAT,
                  "%s: key \"%s\": expected an integer, found %s", origin, key,
                  moerun__json_kind(value));

@@ -92,6 +92,16 @@ static void other_kinds_of_files_are_named(void **state) {
          "place: download the file again");
   refuse("\xFF\xFE{",
          "f: expected JSON, found text in UTF-16: save it as UTF-8");
+  refuse("PK\x03\x04",
+         "f: expected JSON, found a zip archive, such as PyTorch's .pt, .bin "
+         "and .pth, which is not read: save what it holds as .npy or JSON");
+  refuse("\x80\x02}q",
+         "f: expected JSON, found a Python pickle, such as PyTorch's .pt, .bin "
+         "and .pth, which is not read: save what it holds as .npy or JSON");
+  refuse("GGUF\x03", "f: expected JSON, found a GGUF file of llama.cpp, which "
+                     "is not read: take the checkpoint's safetensors files");
+  refuse("GGUF", "f: line 1, column 4: not valid JSON: '[' or '{' expected "
+                 "near 'GGUF'");
   refuse("\x93NUMPY\x01", "f: expected JSON, found a NumPy array");
   refuse("<x>", "f: line 1, column 1: not valid JSON: '[' or '{' expected near "
                 "'<'");

@@ -122,6 +122,10 @@ static void types_and_shapes_are_checked(void **state) {
        1,
        ": tensor \"i\": expected F32, BF16 or F16, found I8 of quantised "
        "weights, which are not read: take a checkpoint that is not quantised"},
+      {"wide",
+       {1},
+       1,
+       ": tensor \"wide\": expected F32, BF16 or F16, found F64"},
       {"deep",
        {1, 1, 1},
        3,
@@ -137,8 +141,10 @@ static void types_and_shapes_are_checked(void **state) {
               "\"i\":{\"dtype\":\"I8\",\"shape\":[2],"
               "\"data_offsets\":[12,14]},"
               "\"deep\":{\"dtype\":\"F16\",\"shape\":[1,1,1,1,1],"
-              "\"data_offsets\":[14,16]}}",
-              16);
+              "\"data_offsets\":[14,16]},"
+              "\"wide\":{\"dtype\":\"F64\",\"shape\":[1],"
+              "\"data_offsets\":[16,24]}}",
+              24);
   assert_int_equal(moerun__shards_load(&shards, dir.path), MOERUN_OK);
   const int64_t right[] = {3, 2};
   assert_int_equal(moerun__tensor_check(&dtype, shards,
@@ -423,7 +429,8 @@ static void other_files_are_named(void **state) {
                    "not read: take the checkpoint's safetensors files"},
       {"PK\x03\x04",
        ": expected a safetensors file, found a zip archive, such as PyTorch's "
-       ".bin and .pth, which is not read: take the checkpoint's safetensors "
+       ".pt, .bin and .pth, which is not read: take the checkpoint's "
+       "safetensors "
        "files"},
   };
   temp_dir dir;
