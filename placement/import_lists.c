@@ -49,13 +49,24 @@ done:
   return status;
 }
 
-static moerun_status read_layer(moerun__map *map, const json_t *layer,
-                                int32_t row) {
+/* *last: layer_id of the layers before. Rows are in the order of layers, whatever
+ * they count from; a map in another order would be that of other layers. */
+static moerun_status read_layer(moerun__map *map, int64_t *last,
+                                const json_t *layer, int32_t row) {
   moerun_status status = MOERUN_OK;
   json_t *devices = NULL;
+  const int64_t next = *last + 1;
+  int64_t id = 0;
   MOERUN_REQUIRE(json_is_object(layer), MOERUN_ERR_FORMAT,
                  "%s: layer_list[%d]: expected an object, found %s",
                  map->origin, row, moerun__json_kind(layer));
+  MOERUN_TRY(moerun__json_int(&id, layer, "layer_id", 0, INT32_MAX, &next,
+                              map->origin));
+  MOERUN_REQUIRE(id > *last, MOERUN_ERR_FORMAT,
+                 "%s: layer_list[%d]: key \"layer_id\": expected more than "
+                 "%lld of the layer before, found %lld: sort the layers",
+                 map->origin, row, (long long)*last, (long long)id);
+  *last = id;
   MOERUN_TRY(moerun__json_array(&devices, layer, "device_list", map->origin));
   const size_t count = json_array_size(devices);
   if (map->sizes.num_ranks == 0 && count <= MOERUN_PLACEMENT_MAX_RANKS) {
@@ -76,10 +87,12 @@ done:
 moerun_status moerun__map_read_devices(moerun__map *map, const json_t *root) {
   moerun_status status = MOERUN_OK;
   json_t *layers = NULL;
+  int64_t last = -1;
   MOERUN_TRY(moerun__json_array(&layers, root, "layer_list", map->origin));
   MOERUN_TRY(moerun__map_begin(map, (int64_t)json_array_size(layers)));
   for (int32_t row = 0; row < map->num_rows; row++) {
-    MOERUN_TRY(read_layer(map, json_array_get(layers, (size_t)row), row));
+    MOERUN_TRY(
+        read_layer(map, &last, json_array_get(layers, (size_t)row), row));
   }
 done:
   return status;

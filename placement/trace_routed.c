@@ -276,7 +276,7 @@ static moerun_status read_sequence(reader *in, const json_t *line,
     in->num_aborted++;
     goto done;
   }
-  if (prompt != NULL && !json_is_null(prompt)) {
+  if (prompt != NULL) {
     MOERUN_TRY(read_routed(in, line, prompt));
   }
   MOERUN_TRY(read_routed(in, line, routed));
@@ -296,16 +296,33 @@ static int has_routing(const json_t *object) {
   return routed != NULL && !json_is_null(routed);
 }
 
-/* Several answers to one prompt, whose routing is that of the first one. */
+static const json_t *prompt_of(const json_t *object) {
+  const json_t *prompt = json_object_get(object, "prompt_routed_experts");
+  return json_is_null(prompt) ? NULL : prompt;
+}
+
+/* Several answers. To one prompt, whose routing is that of the first one: it is
+ * in the line, or in each choice, the same; or to several prompts. */
 static moerun_status read_choices(reader *in, const json_t *line,
-                                  const json_t *prompt, const json_t *choices) {
+                                  const json_t *choices) {
   moerun_status status = MOERUN_OK;
+  const json_t *shared = prompt_of(line);
+  const json_t *before = NULL;
   for (size_t i = 0; i < json_array_size(choices); i++) {
     const json_t *choice = json_array_get(choices, i);
+    const json_t *own = prompt_of(choice);
     MOERUN_REQUIRE(json_is_object(choice), MOERUN_ERR_FORMAT,
                    "%s: choices[%zu]: expected an object, found %s", in->origin,
                    i, moerun__json_kind(choice));
-    MOERUN_TRY(read_sequence(in, line, i == 0 ? prompt : NULL, choice));
+    MOERUN_REQUIRE(shared == NULL || own == NULL, MOERUN_ERR_FORMAT,
+                   "%s: expected the key \"prompt_routed_experts\" in the line "
+                   "or in its choices, found both",
+                   in->origin);
+    const json_t *prompt = shared != NULL ? shared : own;
+    const int is_same = before != NULL && json_equal(before, prompt);
+    const int64_t sequences = in->num_sequences;
+    MOERUN_TRY(read_sequence(in, line, is_same ? NULL : prompt, choice));
+    if (in->num_sequences > sequences) before = prompt; /* not aborted */
   }
 done:
   return status;
@@ -326,9 +343,14 @@ static moerun_status read_line(reader *in, const char *text, size_t bytes) {
                  "%s: expected the key \"routed_experts\" in the line or in "
                  "its \"meta_info\", found both",
                  in->origin);
-  const json_t *prompt = json_object_get(from, "prompt_routed_experts");
+  const json_t *prompt = prompt_of(from);
+  MOERUN_REQUIRE(prompt_of(from == line ? inner : line) == NULL,
+                 MOERUN_ERR_FORMAT,
+                 "%s: expected the key \"prompt_routed_experts\" beside "
+                 "\"routed_experts\", found it elsewhere",
+                 in->origin);
   if (!is_outside && from == line && json_is_array(choices)) {
-    MOERUN_TRY(read_choices(in, line, prompt, choices));
+    MOERUN_TRY(read_choices(in, line, choices));
   } else {
     MOERUN_TRY(read_sequence(in, line, prompt, from));
   }

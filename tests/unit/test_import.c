@@ -425,6 +425,12 @@ static const bad_map bad_maps[] = {
      "m: layer 1, rank 0, expert 2: expected a slot from 0 to 2, or -1 for "
      "none, found 3"},
     {"{\"layer_list\": []}", 1, "m: expected 2 layers as in t.npy, found 0"},
+    {"{\"layer_list\": [{\"layer_id\": 3, \"device_list\": [{"
+     "\"device_expert\": [0,1]}]}, {\"layer_id\": 3, \"device_list\": [{"
+     "\"device_expert\": [0,1]}]}]}",
+     1,
+     "m: layer_list[1]: key \"layer_id\": expected more than 3 of the layer "
+     "before, found 3: sort the layers"},
     {"{\"layer_list\": [1, 2]}", 1,
      "m: layer_list[0]: expected an object, found an integer"},
     {"{\"layer_list\": [{\"device_list\": [{}]}, {}]}", 2,

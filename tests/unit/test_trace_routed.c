@@ -122,6 +122,28 @@ static void each_choice_is_a_sequence(void **state) {
   moerun__trace_destroy(trace);
 }
 
+/* Of one prompt each has the same, which was computed once; of several, its own.
+ */
+static void choices_may_have_prompts(void **state) {
+  (void)state;
+  moerun__trace *trace = parse("{\"choices\": [{\"finish_reason\": \"abort\","
+                               " \"prompt_routed_experts\": [[[0,1],[2,3]]]},"
+                               " {\"prompt_routed_experts\": [[[0,1],[2,3]]],"
+                               " \"routed_experts\": [[[1,3],[0,2]]]},"
+                               " {\"prompt_routed_experts\": [[[0,1],[2,3]]],"
+                               " \"routed_experts\": [[[3,0],[1,2]]]}]}",
+                               0);
+  assert_trace(trace);
+  moerun__trace_destroy(trace);
+  trace = parse("{\"choices\": [{\"prompt_routed_experts\": [[[0,1],[2,3]]],"
+                " \"routed_experts\": [[[1,3],[0,2]]]},"
+                " {\"prompt_routed_experts\": [[[1,2],[0,3]]],"
+                " \"routed_experts\": [[[3,0],[1,2]]]}]}",
+                0);
+  assert_sequences(trace, 2, (const int64_t[]){0, 2, 4});
+  moerun__trace_destroy(trace);
+}
+
 static void aborted_requests_are_passed_over(void **state) {
   (void)state;
   warnings_begin();
@@ -386,6 +408,16 @@ static const bad_text bad_texts[] = {
      "or one in all terms"},
     {"{\"choices\":[{\"routed_experts\":[[[1]]]},7]}", 0,
      "r.jsonl:1: choices[1]: expected an object, found an integer"},
+    {"{\"prompt_routed_experts\":[[[1]]],\"choices\":[{"
+     "\"prompt_routed_experts\":[[[1]]],\"routed_experts\":[[[1]]]}]}",
+     0,
+     "r.jsonl:1: expected the key \"prompt_routed_experts\" in the line or in "
+     "its choices, found both"},
+    {"{\"prompt_routed_experts\":[[[1]]],\"meta_info\":{\"routed_experts\":"
+     "[[[1]]]}}",
+     0,
+     "r.jsonl:1: expected the key \"prompt_routed_experts\" beside "
+     "\"routed_experts\", found it elsewhere"},
     {"{\"choices\":[{\"finish_reason\":\"stop\"}]}", 0,
      "r.jsonl:1: expected key \"routed_experts\" with a list of tokens or a "
      "base64 string, found nothing"},
@@ -444,6 +476,7 @@ int main(void) {
       cmocka_unit_test(base64_of_arrays_is_read),
       cmocka_unit_test(dense_layers_are_left_out),
       cmocka_unit_test(each_choice_is_a_sequence),
+      cmocka_unit_test(choices_may_have_prompts),
       cmocka_unit_test(aborted_requests_are_passed_over),
       cmocka_unit_test(tokens_without_routing_are_left_out_and_counted),
       cmocka_unit_test(what_a_gate_can_choose_is_kept),
