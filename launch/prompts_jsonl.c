@@ -18,6 +18,28 @@ enum { BLOCK = 1 << 16, ORIGIN_BYTES = 512 };
 
 /* ---- One line ------------------------------------------------------------------ */
 
+/* What a key is called here that other programs have for it. */
+static const char *hint_of(const char *key) {
+  static const struct {
+    const char *key;
+    const char *hint;
+  } table[] = {
+      {"max_tokens", "; here it is max_new_tokens"},
+      {"max_completion_tokens", "; here it is max_new_tokens"},
+      {"max_length", "; here it is max_new_tokens, without the prompt's"},
+      {"prompt_token_ids", "; here it is tokens"},
+      {"input_ids", "; here it is tokens"},
+      {"token_ids", "; here it is tokens"},
+      {"text", "; here it is prompt"},
+      {"messages", "; chat templates are not applied here: give the text that "
+                   "the template makes as prompt"},
+  };
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    if (strcmp(table[i].key, key) == 0) return table[i].hint;
+  }
+  return "";
+}
+
 static moerun_status check_keys(json_t *object, const char *origin) {
   moerun_status status = MOERUN_OK;
   static const char *const known[] = {
@@ -32,8 +54,8 @@ static moerun_status check_keys(json_t *object, const char *origin) {
     }
     MOERUN_REQUIRE(i < sizeof known / sizeof *known, MOERUN_ERR_FORMAT,
                    "%s: unknown key \"%s\": expected id, prompt, tokens, "
-                   "max_new_tokens, temperature, top_p, seed or priority",
-                   origin, key);
+                   "max_new_tokens, temperature, top_p, seed or priority%s",
+                   origin, key, hint_of(key));
   }
 done:
   return status;
@@ -104,6 +126,11 @@ static moerun_status read_text(moerun__prompt *out, const json_t *object,
                                const char *origin) {
   moerun_status status = MOERUN_OK;
   const char *text = NULL;
+  MOERUN_REQUIRE(
+      !json_is_array(json_object_get(object, "prompt")), MOERUN_ERR_FORMAT,
+      "%s: key \"prompt\": expected a string, found an array; ids of "
+      "tokens are given as \"tokens\"",
+      origin);
   MOERUN_TRY(moerun__json_text(&text, object, "prompt", 1, origin));
   MOERUN_REQUIRE(!prompts->ids_only, MOERUN_ERR_FORMAT,
                  "%s: key \"prompt\": expected \"tokens\" in a file of token "
