@@ -51,3 +51,10 @@ moerun_status moerun__comm_agree(moerun_comm *comm, moerun_status status) {
                       "rank %d reported an error: %s", (int)rank,
                       moerun_status_string((moerun_status)code));
 }
+
+moerun_status moerun__comm_agree_after_root(moerun_comm *comm,
+                                            moerun_status status) {
+  /* What fails here breaks the comm, and so fails the agreement. */
+  (void)comm->ops->wait_for_root(comm);
+  return moerun__comm_agree(comm, status);
+}

@@ -1,8 +1,8 @@
 /* Moves rows between ranks by plain integers; knows neither experts nor
  * models. A transport is one file, or the three of MPI, behind one ops table.
  *
- * Every wait has the transport's time limit and then fails with
- * MOERUN_ERR_TIMEOUT naming the peers still missing: nothing hangs. Whatever
+ * Every wait but wait_for_root has the transport's time limit and then fails
+ * with MOERUN_ERR_TIMEOUT naming the peers still missing: nothing hangs. Whatever
  * fails here is fatal to the job; only launch/ may abort it. After a failure
  * the comm starts nothing more (each call returns the first code at once), and
  * MPI may still write to the buffers of the call that failed. */
@@ -96,6 +96,10 @@ typedef struct moerun__comm_ops {
   /* [collective] rank 0's buffer[bytes] everywhere. */
   moerun_status (*broadcast)(moerun_comm *comm, void *buffer, size_t bytes);
 
+  /* [collective] Returns on rank 0 at once, and on the others when it has come,
+   * however long it works alone until then. */
+  moerun_status (*wait_for_root)(moerun_comm *comm);
+
   /* [collective] The node of this rank, with the sum of `value` over it; for
    * set-up, not for steps. */
   moerun_status (*sum_node)(moerun_comm *comm, moerun__node *node,
@@ -119,6 +123,11 @@ struct moerun_comm {
  * else a failed rank returns its own code and the others MOERUN_ERR_PEER with
  * a line that names the lowest of the ranks with the gravest code. */
 moerun_status moerun__comm_agree(moerun_comm *comm, moerun_status status);
+
+/* [collective] The same after work that rank 0 alone does and that may take any
+ * time, such as reading all of the input: the limit counts from its end on. */
+moerun_status moerun__comm_agree_after_root(moerun_comm *comm,
+                                            moerun_status status);
 
 /* For transports: tag, row size and peers within their ranges. */
 moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,

@@ -358,6 +358,7 @@ static const moerun__comm_ops mpi_ops = {
     .gather = moerun__mpi_gather,
     .scatter = moerun__mpi_scatter,
     .broadcast = moerun__mpi_broadcast,
+    .wait_for_root = moerun__mpi_wait_for_root,
     .sum_node = moerun__mpi_sum_node,
     .transfer_create = transfer_create,
     .transfer_destroy = transfer_destroy,

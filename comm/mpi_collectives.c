@@ -152,6 +152,19 @@ done:
   return status;
 }
 
+/* A broadcast and no reduction: no rank waits for any but rank 0, and who is
+ * lost besides is found, and named, by what rank 0 does next. */
+moerun_status moerun__mpi_wait_for_root(moerun_comm *comm) {
+  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
+  static const char what[] = "wait for rank 0";
+  const double limit_s = comm->rank == 0 ? self->timeout_s : -1;
+  if (self->broken != MOERUN_OK) return self->broken;
+  const int code =
+      MPI_Ibcast(&self->root_word, 1, MPI_BYTE, 0, self->comm, &self->pending);
+  if (code != MPI_SUCCESS) return moerun__mpi_result(self, code, what);
+  return moerun__mpi_finish(self, &self->pending, limit_s, what);
+}
+
 /* The split blocks without a limit, so it begins when all ranks are there. */
 moerun_status moerun__mpi_sum_node(moerun_comm *comm, moerun__node *node,
                                    int64_t value) {

@@ -23,6 +23,7 @@ typedef struct moerun__mpi_comm {
   int64_t collectives; /* so far: the same on all ranks */
   int64_t call_word;   /* what tells others of this rank in a roll call */
   int64_t reduced[2];  /* minimum: in, out */
+  char root_word;      /* wait_for_root: says nothing but that it has come */
   moerun__row_type row_types[MOERUN_ROW_TYPES];
   int next_row_type; /* the one to give up when all are taken */
   int *share_count;  /* [R] of share_rows */
@@ -50,7 +51,7 @@ moerun_status moerun__mpi_call_roll(moerun__peer_names *missing,
  * the comm is NULL while there is none yet. */
 moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,
                                  const char *what);
-/* Until *request is complete, for timeout_s at most. */
+/* Until *request is complete, for timeout_s at most (negative: any time). */
 moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
                                  double timeout_s, const char *what);
 /* The committed type of rows of this size. */
@@ -69,6 +70,7 @@ moerun_status moerun__mpi_scatter(moerun_comm *comm, void *receive,
                                   const void *send, size_t bytes);
 moerun_status moerun__mpi_broadcast(moerun_comm *comm, void *buffer,
                                     size_t bytes);
+moerun_status moerun__mpi_wait_for_root(moerun_comm *comm);
 moerun_status moerun__mpi_sum_node(moerun_comm *comm, moerun__node *node,
                                    int64_t value);
 

@@ -31,11 +31,11 @@ int moerun__patience_is_over(moerun__patience *p, double limit_s) {
   p->polls++;
   if (p->polls <= EAGER_POLLS) return 0;
   (void)sched_yield(); /* ranks may outnumber cores */
-  if (limit_s < 0) return 0;
   const double now = test_clock != NULL ? test_clock() : moerun__now();
   const double longest = limit_s / GAP_PART;
   double passed = p->look > 0 ? now - p->look : 0;
   p->look = now;
+  if (limit_s < 0) return 0;
   if (passed > longest) {
     p->gaps++;
     passed = p->gaps > FREE_GAPS ? longest : 0;

@@ -581,18 +581,18 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation) {
            .is_profile = strcmp(invocation->subcommand, "profile") == 0};
   if (r.is_profile) r.how = MOERUN_RUN_RECORDS;
   if (r.comm->rank == 0) moerun__progress_start(&r.bar, r.config);
-  MOERUN_TRY(moerun__comm_agree(r.comm, plan(&r)));
+  MOERUN_TRY(moerun__comm_agree_after_root(r.comm, plan(&r)));
   MOERUN_TRY(find_work(&r, &has_work));
   if (has_work) MOERUN_TRY(load(&r));
-  MOERUN_TRY(moerun__comm_agree(r.comm, begin_output(&r)));
+  MOERUN_TRY(moerun__comm_agree_after_root(r.comm, begin_output(&r)));
   if (has_work) MOERUN_TRY(generate(&r));
-  MOERUN_TRY(moerun__comm_agree(r.comm, end_output(&r)));
+  MOERUN_TRY(moerun__comm_agree_after_root(r.comm, end_output(&r)));
   if (has_work) {
     MOERUN_TRY(
         moerun__report_collect(&r.report, r.session, moerun__memory_peak()));
   }
-  MOERUN_TRY(moerun__comm_agree(r.comm, report(&r)));
-  MOERUN_TRY(moerun__comm_agree(r.comm, judge_input(&r)));
+  MOERUN_TRY(moerun__comm_agree_after_root(r.comm, report(&r)));
+  MOERUN_TRY(moerun__comm_agree_after_root(r.comm, judge_input(&r)));
 done:
   destroy(&r);
   return status;

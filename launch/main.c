@@ -308,6 +308,7 @@ static int finish(moerun_status status, const moerun__invocation *invocation,
   int is_lost = code == EXIT_PEER_LOST;
   if (!is_lost && invocation->comm != NULL) {
     moerun_comm *comm = invocation->comm;
+    (void)comm->ops->wait_for_root(comm); /* its stdout may be a slow pipe */
     is_lost = comm->ops->minimum(comm, &verdict) != MOERUN_OK;
   } else if (!is_lost) {
     MPI_Allreduce(MPI_IN_PLACE, &verdict, 1, MPI_INT64_T, MPI_MIN,

@@ -257,7 +257,8 @@ static const moerun__config_row machine[] = {
                "if there is one rank."),
     DOUBLE_ROW("timeout_s", "120", "s", 0, 1e9, RUNS,
                "Longest wait for another rank before the run ends; 0 waits "
-               "for ever."),
+               "for ever. Rank 0 may take any time where it works alone: it "
+               "reads requests, and completes outputs at the end."),
     BOOL_ROW("allow_singletons", ALL,
              "Go on where a launcher started several processes that MPI does "
              "not know of, or several for place, info or synth, which need "

@@ -193,6 +193,41 @@ static void a_collective_ends_at_its_limit(void **state) {
   moerun_comm_destroy(other);
 }
 
+/* Tells rank 0 when this rank has looked far more often than its limit allows. */
+enum { LOOKS_OF_TWO_LIMITS = 2 * (200 + 200 + 200 + 210) };
+static void tell_root(void) {
+  (void)MPI_Send(NULL, 0, MPI_BYTE, 0, 0, MPI_COMM_WORLD);
+}
+
+static double telling_clock(void) {
+  if (looks == LOOKS_OF_TWO_LIMITS) tell_root();
+  return counted_clock();
+}
+
+/* Rank 0 comes when every other rank has waited for twice its limit. */
+static void work_of_rank_0_alone_has_no_limit(void **state) {
+  (void)state;
+  moerun_comm *other = NULL;
+  const int is_root = test_rank() == 0;
+  const moerun_mpi_options options = {.timeout_s = is_root ? 0 : 20};
+  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
+  looks = 0;
+  for (int r = 1; is_root && r < test_size(); r++) {
+    (void)MPI_Recv(NULL, 0, MPI_BYTE, r, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+  }
+  if (!is_root) moerun__patience_set_clock(telling_clock);
+  const moerun_status waited = other->ops->wait_for_root(other);
+  if (!is_root && looks <= LOOKS_OF_TWO_LIMITS) tell_root(); /* it gave up */
+  moerun__patience_set_clock(NULL);
+  assert_all_ok(waited);
+  assert_all_ok(moerun__comm_agree_after_root(other, MOERUN_OK));
+  const int fails = test_rank() == test_size() - 1;
+  const moerun_status verdict =
+      moerun__comm_agree_after_root(other, fails ? MOERUN_ERR_IO : MOERUN_OK);
+  assert_all_ranks(verdict == (fails ? MOERUN_ERR_IO : MOERUN_ERR_PEER));
+  moerun_comm_destroy(other);
+}
+
 static int nothing_is_left(void **state) {
   (void)state;
   return moerun__alloc_live() == 0 ? 0 : -1;
@@ -206,6 +241,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(a_few_ranks_are_named),
       cmocka_unit_test(a_wait_ends_at_its_limit),
       cmocka_unit_test(a_collective_ends_at_its_limit),
+      cmocka_unit_test(work_of_rank_0_alone_has_no_limit),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   const int failed = cmocka_run_group_tests(tests, NULL, nothing_is_left);

@@ -71,6 +71,15 @@ wait "$job" || complain "a pipe in pieces: exit status $?: $(cat err)"
 succeed 0 run --model "$model" --prompts prompts --output whole
 same whole results
 
+# The other ranks wait for longer than they do for each other.
+begin 2 /dev/null --prompts in --output slowly --timeout-s 2
+exec 4> in
+sleep 5
+cat prompts >&4
+exec 4>&-
+wait "$job" || complain "a slow pipe on 2 ranks: exit status $?: $(cat err)"
+same whole slowly
+
 # ---- While weights are read: rank 1 alone has the signal, before it begins.
 
 begin 3 /dev/null --prompts in --output loaded
