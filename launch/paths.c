@@ -369,8 +369,8 @@ static int has_metrics(const file *f) {
 
 static int is_replaced(const file *f, const moerun__config *config) {
   if (moerun__config_bool(config, "overwrite")) return 1;
-  return f->row->form == METRICS && moerun__config_bool(config, "resume") &&
-         has_metrics(f);
+  return f->row->form == METRICS && !f->target.is_direct &&
+         moerun__config_bool(config, "resume") && has_metrics(f);
 }
 
 static moerun_status check_output(const file *f, int overwrite) {

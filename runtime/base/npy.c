@@ -430,7 +430,8 @@ moerun_status moerun__npy_open(moerun__npy_reader **out,
   MOERUN_TRY(moerun__alloc(&reader, 1, sizeof *reader));
   reader->file = -1;
   MOERUN_TRY(moerun__copy_text(&reader->path, path));
-  reader->file = open(path, O_RDONLY | O_CLOEXEC);
+  /* A named pipe must not block the open; it is refused below. */
+  reader->file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   MOERUN_REQUIRE(reader->file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s",
                  path, moerun__file_reason());
   MOERUN_REQUIRE(fstat(reader->file, &facts) == 0 && S_ISREG(facts.st_mode),

@@ -116,6 +116,25 @@ kill -s TERM "$job"
 ends 75 'stopped by a signal while'
 exec 5>&-
 
+# Metrics to a pipe: --resume looks for no metrics of the run before in it.
+head -n 1 whole > part
+cat to > found &
+reader=$!
+begin 0 /dev/null --prompts prompts --output part --resume --metrics to
+tries=0
+while kill -0 "$job" 2> /dev/null && [ $tries -lt 1200 ]; do
+  sleep 0.1
+  tries=$((tries + 1))
+done
+[ $tries -lt 1200 ] || kill -s KILL "$job"
+wait "$job" || {
+  complain "--resume --metrics PIPE: exit status $?: $(cat err)"
+  kill "$reader" # it has had no writer
+}
+wait "$reader"
+grep -q '"moerun-metrics"' found || complain "no metrics in a pipe"
+same whole part
+
 # ---- Readers that are gone
 
 : < gone &

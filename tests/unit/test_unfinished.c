@@ -345,6 +345,18 @@ static void anothers_file_is_left_alone(void **state) {
   moerun__unfinished_destroy(u);
 }
 
+static void a_pipe_without_a_writer_is_refused(void **state) {
+  (void)state;
+  moerun__unfinished *u = NULL;
+  (void)unlink(beside);
+  assert_int_equal(mkfifo(beside, 0600), 0);
+  (void)alarm(60); /* in place of a wait without an end */
+  assert_int_equal(try_open(&u, 1, 0), MOERUN_ERR_IO);
+  (void)alarm(0);
+  expect_words("out.unfinished: expected a regular file");
+  assert_int_equal(unlink(beside), 0);
+}
+
 /* While the run goes on, too: what has the name by then is neither replaced nor
  * removed; what is gone is written again. */
 static void a_name_that_was_taken_is_left_alone(void **state) {
@@ -567,6 +579,7 @@ int main(void) {
       TEST(a_cut_file_gives_no_other_tokens),
       TEST(a_changed_byte_gives_no_other_tokens),
       TEST(anothers_file_is_left_alone),
+      TEST(a_pipe_without_a_writer_is_refused),
       TEST(a_name_that_was_taken_is_left_alone),
       TEST(other_requests_and_weights_are_refused),
       TEST(pipes_and_devices_keep_nothing),
