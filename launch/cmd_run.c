@@ -230,8 +230,9 @@ static moerun_status begin_output(run *r) {
   moerun_status status = MOERUN_OK;
   if (r->comm->rank != 0) goto done;
   const uint64_t *weights = r->model != NULL ? &r->model->digest : NULL;
-  MOERUN_TRY(moerun__unfinished_begin(r->unfinished, weights));
   MOERUN_TRY(moerun__results_begin(r->results, weights));
+  /* Only now: it removes what --overwrite replaces. */
+  MOERUN_TRY(moerun__unfinished_begin(r->unfinished, weights));
   if (r->model == NULL) {
     LOG_ROOT(MOERUN_LOG_INFO,
              "no request is left: the weights were not read, nor compared with "

@@ -235,6 +235,9 @@ moerun_status moerun__unfinished_open(
                  "replaces it",
                  u->path.bytes);
   if (exists && options->resume) MOERUN_TRY(read_existing(u));
+  if (exists && options->overwrite) {
+    MOERUN_TRY(moerun__output_check(u->path.bytes));
+  }
   u->saved = moerun__now();
   *out = u;
   u = NULL;
@@ -271,7 +274,8 @@ static int is_mine(const moerun__unfinished *u) {
 static moerun_status remove_file(moerun__unfinished *u, int is_to_be_removed) {
   moerun_status status = MOERUN_OK;
   if (is_to_be_removed) {
-    MOERUN_REQUIRE(unlink(u->path.bytes) == 0 || errno == ENOENT,
+    MOERUN_REQUIRE(unlink(u->path.bytes) == 0 ||
+                       !moerun__file_exists(u->path.bytes),
                    MOERUN_ERR_OUTPUT, "%s: cannot be removed: %s",
                    u->path.bytes, moerun__file_reason());
   }

@@ -42,7 +42,7 @@ const char *moerun__file_reason(void) {
 
 int moerun__file_exists(const char *path) {
   struct stat facts;
-  return stat(path, &facts) == 0 || errno != ENOENT;
+  return stat(path, &facts) == 0 || (errno != ENOENT && errno != ENAMETOOLONG);
 }
 
 int moerun__file_is_at(int file, const char *path) {

@@ -121,5 +121,56 @@ wait "$job" || complain "--overwrite: $(cat err)"
 grep -q '"moerun-metrics"' m || complain '--overwrite: m was not replaced'
 same whole res
 
+# A run that cannot begin removes nothing that --overwrite would replace: rank 1
+# is stopped until rank 0 has opened the file, which is another by then.
+mkfifo in
+echo kept > res.unfinished
+$mpiexec 2 "$moerun" run --model "$model" --prompts in --output res \
+  --overwrite > said 2> err &
+job=$!
+exec 4> in
+for pid in $(pgrep -P "$job"); do
+  rank=$(tr '\0' '\n' < "/proc/$pid/environ" |
+    sed -n 's/^\(OMPI_COMM_WORLD_RANK\|PMI_RANK\)=\([01]\)$/\2/p')
+  [ "$rank" != 0 ] || first=$pid
+  [ "$rank" != 1 ] || second=$pid
+done
+if [ -n "${second:-}" ]; then
+  kill -s STOP "$second"
+  cat prompts >&4
+  exec 4>&-
+  until ls -l "/proc/$first/fd" 2> /dev/null | grep -q '/res$'; do
+    kill -0 "$job" || break
+    sleep 0.02
+  done
+  rm res
+  echo yours > res
+  kill -s CONT "$second"
+  lost 'not begun' 'res: was moved or removed after the run began; nothing was'
+  [ "$(cat res res.unfinished)" = "$(printf 'yours\nkept')" ] ||
+    complain "not begun: $(cat res res.unfinished 2>&1)"
+else
+  cat prompts >&4
+  exec 4>&-
+  wait "$job"
+fi
+rm -f res.unfinished
+
+# Nor where what is to be replaced cannot be.
+mkdir res.unfinished
+cp whole res
+on 0 $run --output res --overwrite
+[ $? = 74 ] || complain "res.unfinished is a folder: expected 74"
+grep -qF 'res.unfinished: cannot be created: it is a directory' err ||
+  complain "res.unfinished is a folder: $(cat err)"
+same whole res
+rmdir res.unfinished
+
+# A name for which the ending is too much: nothing is kept beside it.
+long=$(printf '%0250d' 1)
+succeed 0 $run --output "$long" --overwrite
+succeed 0 $run --output "$long" --resume
+same whole "$long"
+
 echo "$failures failures"
 [ "$failures" = 0 ]
