@@ -22,6 +22,7 @@ static volatile sig_atomic_t stop_signal;
 static volatile sig_atomic_t answers;
 static volatile sig_atomic_t is_one_of_many;
 static volatile sig_atomic_t promised = MOERUN_PROMISE_NOTHING;
+static struct sigaction ending; /* of signals that end the program */
 
 static void remove_and_end(int number) {
   /* It only walks a list, unlinks and removes folders.
@@ -47,13 +48,13 @@ static void bear_broken_pipes(void) {
 void moerun__signals_clean_up(void) {
   static const int numbers[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGALRM,
                                 SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
-  struct sigaction action = {.sa_handler = remove_and_end};
-  (void)sigfillset(&action.sa_mask);
+  ending.sa_handler = remove_and_end;
+  (void)sigfillset(&ending.sa_mask);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
     struct sigaction before;
     if (sigaction(numbers[i], NULL, &before) == 0 &&
         before.sa_handler == SIG_DFL) {
-      (void)sigaction(numbers[i], &action, NULL);
+      (void)sigaction(numbers[i], &ending, NULL);
     }
   }
   bear_broken_pipes();
@@ -94,7 +95,7 @@ static void note_signal(int number) {
   const int before = errno;
   const int is_first = !stop_signal;
   stop_signal = 1;
-  if (number == SIGINT) (void)signal(SIGINT, remove_and_end);
+  if (number == SIGINT) (void)sigaction(SIGINT, &ending, NULL);
   /* The launcher sends SIGTERM also where another rank has failed, which that
    * one has said. */
   if (number == SIGTERM && is_one_of_many) return;

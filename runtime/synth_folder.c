@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -127,11 +126,9 @@ static void forget(moerun__synth_folder *folder) {
 moerun_status moerun__synth_folder_end(moerun__synth_folder *folder) {
   moerun_status status = MOERUN_OK;
   moerun__temporary old = {0};
-  sigset_t all;
   sigset_t before;
   const char *path = folder->target.path;
-  (void)sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+  moerun__temporaries_hold(&before);
   if (folder->target.exists) {
     MOERUN_TRY(moerun__temporary_folder(&old, path));
     MOERUN_REQUIRE(rename(path, old.path) == 0, MOERUN_ERR_OUTPUT,
@@ -150,7 +147,7 @@ moerun_status moerun__synth_folder_end(moerun__synth_folder *folder) {
 done:
   if (status != MOERUN_OK && old.path != NULL) (void)rename(old.path, path);
   moerun__temporary_remove(&old);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  moerun__temporaries_release(&before);
   return status;
 }
 

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -387,23 +386,27 @@ done:
   return status;
 }
 
-moerun_status moerun__outputs_commit(moerun__outputs *outputs) {
+/* A signal that ends the program ends it before the first or after the last. */
+static moerun_status appear_all(const moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
-  sigset_t all;
   sigset_t before;
-  (void)sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, NULL, &before);
-  for (output *o = outputs->first; o != NULL; o = o->next) {
-    MOERUN_TRY(complete(o));
-  }
-  MOERUN_TRY(check_names(outputs));
-  /* A signal that ends the program ends it before the first or after the last. */
-  (void)pthread_sigmask(SIG_SETMASK, &all, NULL);
+  moerun__temporaries_hold(&before);
   for (output *o = outputs->first; o != NULL; o = o->next) {
     MOERUN_TRY(appear(outputs, o));
   }
 done:
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  moerun__temporaries_release(&before);
+  return status;
+}
+
+moerun_status moerun__outputs_commit(moerun__outputs *outputs) {
+  moerun_status status = MOERUN_OK;
+  for (output *o = outputs->first; o != NULL; o = o->next) {
+    MOERUN_TRY(complete(o));
+  }
+  MOERUN_TRY(check_names(outputs));
+  MOERUN_TRY(appear_all(outputs));
+done:
   moerun__outputs_clear(outputs);
   return status;
 }

@@ -3,10 +3,12 @@
  * unique is not the number in it but O_EXCL: where a name is taken, another
  * process's on another node included, the next one is tried.
  *
- * All temporaries of the process are in one list. Its owners change it with
- * signals held back, so that a handler finds either no file or one that is in
- * the list; folders come off last, because they are there before their files
- * and new ones are put in front. */
+ * All temporaries of the process are in one list, behind a lock. Who holds it
+ * holds back the signals of its own thread, so that a handler that waits for the
+ * lock, on whichever thread the kernel runs it, never waits for itself; it finds
+ * either no file or one that is in the list, and keeps the lock, because the
+ * process ends. Folders come off last, because they are there before their
+ * files and new ones are put in front. */
 #include "runtime/base/temporary.h"
 
 #include "runtime/base/file.h"
@@ -15,7 +17,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,18 +26,23 @@
 enum { TRIES = 1000, LONGEST_STEM = 200 };
 
 static atomic_flag lock = ATOMIC_FLAG_INIT; /* held for a few system calls */
+static _Thread_local int holds;             /* how many within each other */
 static moerun__temporary *volatile first;
 
-static void enter(sigset_t *before) {
-  sigset_t all;
-  (void)sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, before);
+static void wait_for_lock(void) {
   while (atomic_flag_test_and_set(&lock)) {
   }
 }
 
-static void leave(const sigset_t *before) {
-  atomic_flag_clear(&lock);
+void moerun__temporaries_hold(sigset_t *before) {
+  sigset_t all;
+  (void)sigfillset(&all);
+  (void)pthread_sigmask(SIG_SETMASK, &all, before);
+  if (holds++ == 0) wait_for_lock();
+}
+
+void moerun__temporaries_release(const sigset_t *before) {
+  if (--holds == 0) atomic_flag_clear(&lock);
   (void)pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
@@ -97,7 +103,7 @@ static moerun_status begin(moerun__temporary *out, int *file, const char *path,
   moerun__text name = {0};
   sigset_t before;
   int made = -1;
-  enter(&before);
+  moerun__temporaries_hold(&before);
   for (int i = 0; i < TRIES && made < 0; i++) {
     MOERUN_TRY(print_name(&name, path, draw()));
     made = create(name.bytes, is_folder);
@@ -110,7 +116,7 @@ static moerun_status begin(moerun__temporary *out, int *file, const char *path,
   name.bytes = NULL;
   put_in_front(out);
 done:
-  leave(&before);
+  moerun__temporaries_release(&before);
   moerun__text_clear(&name);
   return status;
 }
@@ -133,9 +139,9 @@ moerun_status moerun__temporary_adopt(moerun__temporary *out,
   moerun_status status = MOERUN_OK;
   sigset_t before;
   MOERUN_TRY(moerun__copy_text(&out->path, path));
-  enter(&before);
+  moerun__temporaries_hold(&before);
   put_in_front(out);
-  leave(&before);
+  moerun__temporaries_release(&before);
 done:
   return status;
 }
@@ -143,12 +149,12 @@ done:
 static void end(moerun__temporary *t, int is_kept) {
   sigset_t before;
   if (t->path == NULL) return;
-  enter(&before);
+  moerun__temporaries_hold(&before);
   if (!is_kept && unlink(t->path) != 0) (void)rmdir(t->path);
   take_out(t);
   moerun__free(t->path);
   t->path = NULL;
-  leave(&before);
+  moerun__temporaries_release(&before);
 }
 
 void moerun__temporary_remove(moerun__temporary *temporary) {
@@ -160,6 +166,7 @@ void moerun__temporary_forget(moerun__temporary *temporary) {
 }
 
 void moerun__temporaries_remove(void) {
+  wait_for_lock();
   for (const moerun__temporary *t = first; t != NULL; t = t->next) {
     if (unlink(t->path) != 0) (void)rmdir(t->path);
   }

@@ -6,6 +6,8 @@
 
 #include "runtime/base/status.h"
 
+#include <signal.h>
+
 /* All zero: none. It stays where it is while it stands for something. */
 typedef struct moerun__temporary {
   char *path;
@@ -29,8 +31,15 @@ void moerun__temporary_remove(moerun__temporary *temporary);
 /* Leaves on the disk what has got its own name. */
 void moerun__temporary_forget(moerun__temporary *temporary);
 
+/* Between the two no temporary is removed by a signal, which ends the program
+ * before or after them. *before is the caller's until the end; such pairs may
+ * stand within each other. */
+void moerun__temporaries_hold(sigset_t *before);
+void moerun__temporaries_release(const sigset_t *before);
+
 /* Removes those of the whole process. To be called from a signal handler that
- * ends the program, and from nowhere else. */
+ * blocks all signals and ends the program, and from nowhere else: it waits for
+ * whoever holds them, and nobody gets to them afterwards. */
 void moerun__temporaries_remove(void);
 
 #endif

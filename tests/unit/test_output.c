@@ -4,14 +4,17 @@
 #include "runtime/base/output.h"
 #include "runtime/base/stop.h"
 #include "runtime/base/temporary.h"
+#include "runtime/base/timer.h"
 #include "support/scratch.h"
 #include "support/temp_dir.h"
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <threads.h>
 
 static temp_dir dir;
 static char path[TEMP_PATH];
@@ -383,6 +386,63 @@ static void end_amidst(void) {
   (void)raise(SIGTERM);
 }
 
+/* ---- Signals that another thread takes ---- */
+
+static atomic_int is_taken;
+
+static void take_and_end(int number) {
+  atomic_store(&is_taken, 1);
+  remove_and_end(number);
+}
+
+static int take_signals(void *unused) {
+  sigset_t none;
+  (void)unused;
+  (void)sigemptyset(&none);
+  (void)pthread_sigmask(SIG_SETMASK, &none, NULL);
+  for (;;) {
+    (void)pause();
+  }
+  return 0;
+}
+
+/* The process ends by the signal, and not before the first thread lets go. */
+static void end_from_another_thread(void) {
+  moerun__temporary file = {0};
+  moerun__temporary second = {0};
+  thrd_t thread;
+  sigset_t before;
+  int opened = -1;
+  const struct sigaction action = {.sa_handler = take_and_end};
+  (void)sigaction(SIGTERM, &action, NULL);
+  if (moerun__temporary_file(&file, &opened, path) != MOERUN_OK) _exit(1);
+  moerun__temporaries_hold(&before);
+  if (thrd_create(&thread, take_signals, NULL) != thrd_success) _exit(2);
+  (void)kill(getpid(), SIGTERM); /* only the other thread is open to it */
+  while (!atomic_load(&is_taken)) {
+  }
+  moerun__pause(50000);
+  if (access(file.path, F_OK) != 0) _exit(3);
+  if (rename(file.path, other) != 0) _exit(4);
+  moerun__temporary_forget(&file); /* a pair within the pair */
+  if (moerun__temporary_file(&second, &opened, path) != MOERUN_OK) _exit(5);
+  moerun__temporaries_release(&before);
+  for (;;) {
+    (void)pause();
+  }
+}
+
+static void other_threads_wait_for_the_names(void **state) {
+  (void)state;
+  (void)unlink(other);
+  const int status = run_child(end_from_another_thread);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 7);
+  assert_int_equal(access(other, F_OK), 0);
+  assert_int_equal(temporaries_of(path), 0);
+  (void)unlink(other);
+}
+
 /* As an ordinary user, whom a pipe's permissions bind. */
 static void ask_about_a_pipe(void) {
   const uid_t nobody = 65534;
@@ -524,6 +584,7 @@ int main(void) {
       TEST(what_may_not_be_written_is_found_before),
       TEST(temporaries_go_in_any_order),
       TEST(nothing_is_left_on_the_way_out),
+      TEST(other_threads_wait_for_the_names),
       TEST(nth_allocation_fails_cleanly),
       TEST(waits_end_when_asked),
   };
