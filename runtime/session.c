@@ -298,11 +298,16 @@ done:
   return status;
 }
 
-/* Not cleared: pages of the cache stay untouched until they are used. */
+/* Not cleared: pages of the cache stay untouched until they are used. Memory of
+ * another size is given back first, so that it is not taken twice. */
 static moerun_status take_block(moerun_session *session, size_t bytes,
                                 moerun__reserve *reserve) {
   moerun_status status = MOERUN_OK;
-  if (reserve != NULL && reserve->block != NULL && reserve->bytes == bytes) {
+  if (reserve != NULL && reserve->bytes != bytes) {
+    moerun__free(reserve->block);
+    reserve->block = NULL;
+  }
+  if (reserve != NULL && reserve->block != NULL) {
     session->block = reserve->block;
     reserve->block = NULL;
   } else {

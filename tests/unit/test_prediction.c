@@ -163,6 +163,15 @@ static void the_reserve_is_what_a_session_takes(void **state) {
   assert_int_equal(session->kv.num_pages, 6);
   assert_int_equal(session->kv.max_pages, 3);
   moerun_session_destroy(session);
+  /* One of another size is no use, and gone before the session takes its own. */
+  assert_int_equal(moerun__session_reserve(&reserve, &unread, &options, &extra),
+                   MOERUN_OK);
+  reserve.bytes++;
+  assert_int_equal(
+      moerun__session_create_with(&session, model, &options, &extra),
+      MOERUN_OK);
+  assert_null(reserve.block);
+  moerun_session_destroy(session);
   moerun_model_destroy(model);
   moerun__model_config_clear(&unread.config);
   moerun_placement_destroy(placement);
