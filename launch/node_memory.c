@@ -236,13 +236,50 @@ done:
   return status;
 }
 
+void moerun__largest_of_nodes(moerun__prediction *out,
+                              const moerun__prediction *ranks,
+                              const int32_t *node, int32_t num_ranks) {
+  for (int32_t r = 0; r < num_ranks; r++) {
+    moerun__prediction *largest = &out[node[r]]; /* node[r] <= r */
+    if (node[r] == r || moerun__prediction_total(&ranks[r]) >
+                            moerun__prediction_total(largest)) {
+      *largest = ranks[r];
+    }
+  }
+  for (int32_t r = 0; r < num_ranks; r++) {
+    out[r] = out[node[r]];
+  }
+}
+
+/* [collective] predicted[R] on rank 0. */
+static moerun_status find_largest(moerun__prediction *largest,
+                                  moerun_comm *comm, const moerun__node *node,
+                                  const moerun__prediction *predicted) {
+  moerun_status status = MOERUN_OK;
+  moerun__prediction *all = NULL;
+  int32_t *first = NULL;
+  const size_t R = comm->rank == 0 ? (size_t)comm->size : 0;
+  status = moerun__alloc(&all, R, sizeof *all);
+  if (status == MOERUN_OK) status = moerun__alloc(&first, R, sizeof *first);
+  MOERUN_TRY(moerun__comm_agree(comm, status));
+  MOERUN_TRY(comm->ops->gather(comm, first, &node->first, sizeof *first));
+  if (comm->rank == 0) {
+    moerun__largest_of_nodes(all, predicted, first, comm->size);
+  }
+  MOERUN_TRY(comm->ops->scatter(comm, largest, all, sizeof *all));
+done:
+  moerun__free(all);
+  moerun__free(first);
+  return status;
+}
+
 static moerun_status compare_own(const moerun__node *node,
-                                 const moerun__prediction *own,
+                                 const moerun__prediction *largest,
                                  const moerun__config *config) {
   moerun_status status = MOERUN_OK;
   moerun__memory_left left = {0};
   MOERUN_TRY(moerun__node_memory_left(&left, config));
-  MOERUN_TRY(moerun__node_memory_compare(node, own, &left));
+  MOERUN_TRY(moerun__node_memory_compare(node, largest, &left));
 done:
   return status;
 }
@@ -252,13 +289,15 @@ moerun_status moerun__node_memory_check(moerun_comm *comm,
                                         const moerun__prediction *predicted) {
   moerun_status status = MOERUN_OK;
   moerun__prediction own = {0};
+  moerun__prediction largest = {0};
   moerun__node node = {0};
   const int is_on =
       strcmp(moerun__config_text(config, "memory_check"), "on") == 0;
   MOERUN_TRY(comm->ops->scatter(comm, &own, predicted, sizeof own));
   MOERUN_TRY(comm->ops->sum_node(comm, &node,
                                  (int64_t)moerun__prediction_total(&own)));
-  if (node.first == comm->rank) status = compare_own(&node, &own, config);
+  MOERUN_TRY(find_largest(&largest, comm, &node, predicted));
+  if (node.first == comm->rank) status = compare_own(&node, &largest, config);
   if (status == MOERUN_ERR_NOMEM && !is_on) {
     LOG_RANK(MOERUN_LOG_WARN, "%s", moerun_last_error());
     status = MOERUN_OK;

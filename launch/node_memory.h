@@ -40,6 +40,12 @@ moerun_status moerun__memory_settle(moerun__settled *out,
 moerun_status moerun__node_memory_left(moerun__memory_left *left,
                                        const moerun__config *config);
 
+/* out[r] = the prediction of a rank of r's node that takes most; node[R]: the
+ * lowest rank of each rank's node. */
+void moerun__largest_of_nodes(moerun__prediction *out,
+                              const moerun__prediction *ranks,
+                              const int32_t *node, int32_t num_ranks);
+
 /* ERR_NOMEM, with the numbers and the options, if the ranks of a node together
  * take more than is left. `largest` is one of the ranks that take most. */
 moerun_status moerun__node_memory_compare(const moerun__node *node,

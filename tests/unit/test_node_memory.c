@@ -137,6 +137,23 @@ static void ranks_of_a_node_are_compared_together(void **state) {
   }
 }
 
+static void the_largest_of_each_node_is_found(void **state) {
+  (void)state;
+  enum { R = 6 };
+  static const size_t experts[R] = {3, 9, 5, 7, 7, 1};
+  static const int32_t node[R] = {0, 1, 0, 1, 0, 5};
+  static const size_t most[R] = {7, 9, 7, 9, 7, 1};
+  moerun__prediction ranks[R] = {0};
+  moerun__prediction largest[R] = {0};
+  for (int r = 0; r < R; r++) {
+    ranks[r].expert_bytes = experts[r] << 20;
+  }
+  moerun__largest_of_nodes(largest, ranks, node, R);
+  for (int r = 0; r < R; r++) {
+    assert_int_equal(largest[r].expert_bytes, most[r] << 20);
+  }
+}
+
 static void advice_follows_what_was_short(void **state) {
   (void)state;
   assert_int_equal(moerun__memory_advise(MOERUN_OK, "x"), MOERUN_OK);
@@ -158,6 +175,7 @@ int main(void) {
       cmocka_unit_test(version_1_counts_parents),
       cmocka_unit_test(a_full_group_has_nothing_left),
       cmocka_unit_test(ranks_of_a_node_are_compared_together),
+      cmocka_unit_test(the_largest_of_each_node_is_found),
       cmocka_unit_test(advice_follows_what_was_short),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
