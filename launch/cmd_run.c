@@ -86,18 +86,14 @@ static moerun__effect_facts effects_of(const run *r) {
 static moerun_status check_settings(run *r) {
   moerun_status status = MOERUN_OK;
   const moerun__config *c = r->config;
-  const int resume = moerun__config_bool(c, "resume");
   const int overwrite = moerun__config_bool(c, "overwrite");
   const moerun__effect_facts effects = effects_of(r);
   const int64_t max_sequences = moerun__config_int(c, "max_sequences");
   const int64_t max_tokens = moerun__config_int(c, "max_tokens");
   MOERUN_TRY(moerun__input_check(c));
   MOERUN_TRY(moerun__progress_check(c));
-  MOERUN_REQUIRE(!resume || !overwrite, MOERUN_ERR_INVALID,
+  MOERUN_REQUIRE(!moerun__results_resume(c) || !overwrite, MOERUN_ERR_INVALID,
                  "expected one of --resume and --overwrite, found both");
-  MOERUN_REQUIRE(!resume || !r->is_profile, MOERUN_ERR_INVALID,
-                 "--resume: not with profile: the routing of requests that "
-                 "are finished would be missing from the trace");
   MOERUN_REQUIRE(max_sequences <= max_tokens, MOERUN_ERR_INVALID,
                  "--max-sequences: expected at most --max-tokens (%lld), found "
                  "%lld",
@@ -194,12 +190,12 @@ static moerun_status open_output(run *r) {
   MOERUN_TRY(find_results(r));
   const int on_stdout = r->invocation->results_on_stdout;
   const int is_file = given(r, "output") && !on_stdout;
-  const int resumes = moerun__config_bool(c, "resume") && given(r, "output");
+  const int resumes = moerun__results_resume(c) && given(r, "output");
   const moerun__results_options options = {
       .path = is_file ? moerun__config_text(c, "output") : NULL,
       .stream = on_stdout ? stdout : NULL,
       .model = &r->model_config,
-      .resume = moerun__config_bool(c, "resume"),
+      .resume = moerun__results_resume(c),
       .overwrite = moerun__config_bool(c, "overwrite"),
       .is_passing = r->is_profile};
   MOERUN_REQUIRE(!resumes || is_file, MOERUN_ERR_OUTPUT,

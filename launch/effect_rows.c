@@ -16,6 +16,7 @@
 #include "placement/method.h"
 #include "runtime/arch_row.h"
 #include "runtime/balance/width.h"
+#include "runtime/base/output.h"
 
 #include <string.h>
 
@@ -67,6 +68,22 @@ static int chunk_fits(const facts *f) {
 
 static int has_results(const facts *f) {
   return given(f, "output");
+}
+
+/* A device and a pipe have nothing beside them. */
+static int has_results_file(const facts *f) {
+  moerun__target target = {0};
+  int is_file = 1;
+  if (has_results(f) &&
+      moerun__target_find(&target, text_of(f, "output")) == MOERUN_OK) {
+    is_file = !target.is_direct;
+  }
+  moerun__target_clear(&target);
+  return is_file;
+}
+
+static int isolates(const facts *f) {
+  return moerun__gate_options_isolate(f->config);
 }
 
 static int writes(const facts *f) {
@@ -258,13 +275,18 @@ static const moerun__effect_row rows[] = {
            "into, which is not given"),
     REFUSE("run profile", "bad_lines", generates,
            "the text of --score has no lines: expected --prompts or --tokens"),
-    REFUSE("run profile", "resume", has_results,
+    REFUSE("run", "resume", has_results,
            "expected --output with it, which holds the results to go on with"),
     REFUSE("run", "keep_every", has_results,
            "expected --output with it, beside which unfinished requests are "
            "kept"),
     SAY("run", "keep_every", generates, NULL,
         "nothing is generated with --score"),
+    SAY("run", "keep_every", has_results_file, "0",
+        "nothing is kept beside a device or a pipe"),
+    SAY("run", "keep_every", isolates, "0",
+        "nothing is kept with --capacity unless with --isolation, because what "
+        "a request yields depends on those beside it"),
     SAY("run", "overwrite", writes, NULL, "the run writes no file"),
     SAY("run profile", "max_new_tokens temperature top_p seed", generates, NULL,
         "nothing is generated with --score"),

@@ -419,9 +419,8 @@ moerun_status moerun__metrics_put(moerun__outputs *outputs, const char *path,
   moerun_status status = MOERUN_OK;
   moerun__text out = {0};
   int file = -1;
-  const int old = moerun__config_bool(facts->config, "resume")
-                      ? moerun__metrics_open(path)
-                      : -1;
+  const int old =
+      moerun__results_resume(facts->config) ? moerun__metrics_open(path) : -1;
   MOERUN_TRY(moerun__metrics_print(&out, facts));
   MOERUN_TRY(moerun__outputs_begin_over(outputs, &file, path, old));
   MOERUN_TRY(moerun__file_put(file, out.bytes, out.count, path));

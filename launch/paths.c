@@ -370,7 +370,7 @@ static int has_metrics(const file *f) {
 static int is_replaced(const file *f, const moerun__config *config) {
   if (moerun__config_bool(config, "overwrite")) return 1;
   return f->row->form == METRICS && !f->target.is_direct &&
-         moerun__config_bool(config, "resume") && has_metrics(f);
+         moerun__results_resume(config) && has_metrics(f);
 }
 
 static moerun_status check_output(const file *f, int overwrite) {

@@ -144,6 +144,11 @@ done:
   return status;
 }
 
+int moerun__results_resume(const moerun__config *config) {
+  return moerun__config_has(config, "resume") &&
+         moerun__config_bool(config, "resume");
+}
+
 moerun_status moerun__results_open(moerun__results **out,
                                    const moerun__prompts *prompts,
                                    const moerun__tokenizer *tokenizer,

@@ -5,11 +5,16 @@
 #define MOERUN_LAUNCH_RESULTS_H
 
 #include "launch/result_line.h"
+#include "runtime/base/config.h"
 #include "runtime/base/output.h"
 
 #include <stdio.h>
 
 typedef struct moerun__results moerun__results;
+
+/* Whether --resume is given. profile has it not: the routing of requests that
+ * are finished would be missing from the trace. */
+int moerun__results_resume(const moerun__config *config);
 
 typedef struct moerun__results_options {
   const char *path; /* NULL: no file                                     */

@@ -311,6 +311,10 @@ moerun__config_origin moerun__config_origin_of(const moerun__config *config,
   return value_of(config, key)->origin;
 }
 
+int moerun__config_has(const moerun__config *config, const char *key) {
+  return moerun__config_find(config->subcommand_bit, key, strlen(key)) >= 0;
+}
+
 int moerun__config_is_changed(const moerun__config *config, const char *key) {
   const int i = moerun__config_find(config->subcommand_bit, key, strlen(key));
   moerun__config_value standard = {0};

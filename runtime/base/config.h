@@ -52,6 +52,9 @@ const char *moerun__config_text(const moerun__config *config, const char *key);
 moerun__config_origin moerun__config_origin_of(const moerun__config *config,
                                                const char *key);
 
+/* Whether the subcommand has this option; the value of no other is asked for. */
+int moerun__config_has(const moerun__config *config, const char *key);
+
 /* Whether the value is another than the default, wherever it comes from. */
 int moerun__config_is_changed(const moerun__config *config, const char *key);
 

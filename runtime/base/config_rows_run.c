@@ -59,7 +59,7 @@ static const moerun__config_row output[] = {
     TEXT_ROW("trace", "file", PROFILE, PROFILE,
              "File for the recorded routing, NAME.npy; a NAME.json is "
              "written beside it."),
-    BOOL_ROW("resume", RUNS,
+    BOOL_ROW("resume", RUN,
              "Keep the results that --output holds and run the requests that "
              "are missing; requests that were begun go on where they stopped."),
     DOUBLE_ROW("keep_every", "60", "s", 0, 1e9, RUN,

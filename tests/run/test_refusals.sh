@@ -48,7 +48,7 @@ refuse 2 'found several' run --prompts good --tokens good
 refuse 2 'expected one of --resume and --overwrite, found both' \
   run --prompts good --output output --resume --overwrite
 refuse 2 '--resume has no effect here: expected --output' run --prompts good --resume
-refuse 2 '--resume: not with profile' \
+refuse 2 '--resume: not an option of `moerun profile`, but of run' \
   profile --prompts good --trace t.npy --output output --resume
 refuse 2 '--fault: expected a rank from 0 to 0, found 1' \
   run --prompts good --fault rank=1,compute=2x
