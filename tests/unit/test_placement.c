@@ -363,7 +363,7 @@ static const bad_file bad_files[] = {
     {"\"num_experts\":3", "\"num_experts\":9223372036854775807",
      "key \"num_experts\": expected 1 to 65536, found 9223372036854775807"},
     {"\"num_experts\":3", "\"num_experts\":9223372036854775808",
-     "key \"num_experts\": expected an integer, found a real number"},
+     "key \"num_experts\": expected 1 to 65536, found 9.22337e+18"},
     {"\"num_ranks\":4", "\"num_ranks\":1048577",
      "key \"num_ranks\": expected 1 to 1048576, found 1048577"},
     {"\"num_ranks\":4", "\"num_ranks\":\"4\"",

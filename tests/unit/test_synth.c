@@ -505,7 +505,8 @@ static void refuses_and_leaves_nothing(void **state) {
        "synth: shard_bytes: expected at least 0, found -1"},
       {{.num_layers = 1},
        "synth: mlp_only_layers and decoder_sparse_step "
-       "leave none of the 1 layers with experts"},
+       "leave none of the 1 layers with experts, and models without any are "
+       "not run"},
       {{.shard_bytes = 1, .num_experts = 400},
        "synth: shard_bytes 1: expected at most 1024 files, found 2432"},
   };
