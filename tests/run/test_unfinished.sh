@@ -69,7 +69,7 @@ for ranks_of_round in 0 3 2; do
   [ $found = 75 ] || complain "$ranks ranks: expected 75, found $found"
   kept=$(tokens part.unfinished)
   says "0 of 3 finished; stopped by a signal; the same command with --resume"
-  says "it has kept $kept tokens"
+  says "; $kept tokens of"
   [ "$kept" -gt "$before" ] || complain "expected more than $before, found $kept"
   [ "$(metric metrics tokens kept_before)" = "$before" ] &&
     [ "$(metric metrics tokens kept)" = "$kept" ] ||
