@@ -417,6 +417,8 @@ static moerun_status certify(place *p) {
   c->cost = moerun__judged(p->problem, &c->after[MOERUN_TRAIN]);
   if (p->facts.is_solved) {
     const moerun__method_options options = options_of(p->config);
+    moerun__progress_limit(&p->bar, "solving with a larger slack",
+                           options.time_limit_s);
     MOERUN_TRY(moerun__place_slack_find(
         &p->facts.wider, p->problem, p->method, &options, p->blocks, c->cost,
         moerun__judged(p->problem, &c->before[MOERUN_TRAIN])));

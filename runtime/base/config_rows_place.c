@@ -41,7 +41,9 @@ static const moerun__config_row method[] = {
                "that the others can judge the placement, or all."),
     DOUBLE_ROW("time_limit", "0", "s", 0, 1e6, PLACE,
                "Longest time that the method takes; the best placement that "
-               "it has by then is used. 0 sets no limit."),
+               "it has by then is used. 0 sets no limit. Where blocks cost "
+               "less but break the load caps, the method runs once more, for "
+               "as long, with caps that allow them."),
     INT_ROW("polish", "0", "rounds", 0, 1048576, PLACE,
             "Rounds of annealing beyond the method's own."),
     INT_ROW("expert_groups", "1", "groups", 1, 32767, PLACE,
