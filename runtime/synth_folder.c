@@ -5,6 +5,7 @@
 #include "runtime/synth_folder.h"
 
 #include "runtime/base/file.h"
+#include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 
 #include <dirent.h>
@@ -122,6 +123,17 @@ static void forget(moerun__synth_folder *folder) {
   moerun__temporary_forget(&folder->folder);
 }
 
+/* What another program has put into the replaced folder since it was looked at
+ * is not this one's to remove: it stays, and a line says where. So does all of
+ * it where the name is another folder's by now. */
+static void let_go(moerun__temporary *old, const char *name) {
+  if (rmdir(old->path) != 0 && errno != ENOENT) {
+    LOG_ROOT(MOERUN_LOG_WARN, "%s: what was there before is in %s", name,
+             old->path);
+  }
+  moerun__temporary_forget(old);
+}
+
 /* old takes the place of an empty folder, which is there for its name. */
 moerun_status moerun__synth_folder_end(moerun__synth_folder *folder) {
   moerun_status status = MOERUN_OK;
@@ -146,7 +158,7 @@ moerun_status moerun__synth_folder_end(moerun__synth_folder *folder) {
   if (old.path != NULL) remove_old(old.path);
 done:
   if (status != MOERUN_OK && old.path != NULL) (void)rename(old.path, path);
-  moerun__temporary_remove(&old);
+  if (old.path != NULL) let_go(&old, folder->name);
   moerun__temporaries_release(&before);
   return status;
 }

@@ -5,6 +5,7 @@
 #include "runtime/synth_folder.h"
 #include "support/cmocka.h"
 #include "support/temp_dir.h"
+#include "support/warnings.h"
 
 static const moerun__synth_options small = {
     .arch = "qwen3_moe",
@@ -53,9 +54,11 @@ static void folders_are_replaced_or_kept(void **state) {
   temp_dir_remove(&dir);
 }
 
-static void begin(moerun__synth_folder *folder, const char *path) {
+static void begin(moerun__synth_folder *folder, const char *path,
+                  int overwrite) {
   int file = -1;
-  assert_int_equal(moerun__synth_folder_begin(folder, path, 0), MOERUN_OK);
+  assert_int_equal(moerun__synth_folder_begin(folder, path, overwrite),
+                   MOERUN_OK);
   assert_int_equal(moerun__synth_folder_create(&file, folder, "config.json"),
                    MOERUN_OK);
   assert_int_equal(close(file), 0);
@@ -71,8 +74,8 @@ static void the_second_of_two_says_that_it_exists(void **state) {
   moerun__synth_folder second = {0};
   assert_true(temp_dir_create(&dir));
   (void)temp_path(path, &dir, "model");
-  begin(&first, path);
-  begin(&second, path);
+  begin(&first, path, 0);
+  begin(&second, path, 0);
   assert_int_equal(moerun__synth_folder_end(&first), MOERUN_OK);
   assert_int_equal(moerun__synth_folder_end(&second), MOERUN_ERR_INVALID);
   (void)snprintf(line, sizeof line,
@@ -83,6 +86,38 @@ static void the_second_of_two_says_that_it_exists(void **state) {
   moerun__synth_folder_clear(&second);
   assert_int_equal(temp_dir_count(dir.path), 1);
   assert_int_equal(temp_dir_count(path), 1);
+  temp_dir_remove(&dir);
+}
+
+/* A file of somebody else's that comes after the folder was looked at. */
+static void what_came_meanwhile_is_kept_and_named(void **state) {
+  (void)state;
+  temp_dir dir;
+  char path[TEMP_PATH];
+  char name[2 * TEMP_PATH];
+  moerun__synth_folder first = {0};
+  moerun__synth_folder second = {0};
+  assert_true(temp_dir_create(&dir));
+  (void)temp_path(path, &dir, "model");
+  begin(&first, path, 0);
+  assert_int_equal(moerun__synth_folder_end(&first), MOERUN_OK);
+  begin(&second, path, 1);
+  (void)snprintf(name, sizeof name, "%s/notes", path);
+  assert_int_equal(moerun__file_write(name, "mine", 4), MOERUN_OK);
+  warnings_begin();
+  assert_int_equal(moerun__synth_folder_end(&second), MOERUN_OK);
+  warnings_end();
+  char *where = strstr(warnings_text, "/model: what was there before is in ");
+  assert_non_null(where);
+  where = strchr(strstr(where, " is in "), '/');
+  assert_non_null(where);
+  where[strcspn(where, "\n")] = '\0';
+  assert_int_equal(temp_dir_count(where), 1);
+  (void)snprintf(name, sizeof name, "%s/notes", where);
+  assert_int_equal(access(name, F_OK), 0);
+  assert_int_equal(temp_dir_count(path), 1);
+  moerun__synth_folder_clear(&first);
+  moerun__synth_folder_clear(&second);
   temp_dir_remove(&dir);
 }
 
@@ -127,6 +162,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(folders_are_replaced_or_kept),
       cmocka_unit_test(the_second_of_two_says_that_it_exists),
+      cmocka_unit_test(what_came_meanwhile_is_kept_and_named),
       cmocka_unit_test(what_is_written_is_told),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
