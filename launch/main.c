@@ -218,6 +218,16 @@ static moerun_status agree(moerun_status status) {
   return status;
 }
 
+/* Experts are placed anew on a thread beside the steps (replace_solve.c). */
+static moerun_status check_threads(int level) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(level >= MPI_THREAD_FUNNELED, MOERUN_ERR_INVALID,
+                 "this MPI serves programs without threads alone: expected one "
+                 "that provides MPI_THREAD_FUNNELED");
+done:
+  return status;
+}
+
 /* Ranks of two subcommands would send each other what the other does not
  * expect, or write less than was asked for. */
 static moerun_status agree_on_subcommand(const subcommand *command) {
@@ -343,6 +353,7 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   moerun__log_set_rank(rank, size);
   if (size == 1) launcher = moerun__launcher_find(NULL);
   moerun__signals_catch(rank == 0 && launcher.speaks, size);
+  MOERUN_TRY(agree(check_threads(level)));
   MOERUN_TRY(agree_on_subcommand(command));
   MOERUN_TRY(share_config(&config, command->name, *argc - 2,
                           (const char *const *)*argv + 2, rank));
