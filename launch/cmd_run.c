@@ -230,9 +230,9 @@ static moerun_status begin_output(run *r) {
   /* Only now: it removes what --overwrite replaces. */
   MOERUN_TRY(moerun__unfinished_begin(r->unfinished, weights));
   if (r->model == NULL) {
-    LOG_ROOT(MOERUN_LOG_INFO,
-             "no request is left: the weights were not read, nor compared with "
-             "those that made the results");
+    LOG_ROOT(MOERUN_LOG_INFO, "no request is left: the weights were not read%s",
+             r->resumed > 0 ? ", nor compared with those that made the results"
+                            : "");
   }
   for (int64_t i = 0; i < moerun__prompts_count(r->prompts); i++) {
     const char *id = NULL;
@@ -322,7 +322,7 @@ static moerun_status take_completion(void *context,
   moerun_status status = MOERUN_OK;
   run *r = context;
   moerun__progress_ended(
-      &r->bar, completion->num_tokens,
+      &r->bar, completion,
       moerun__prompts_new_tokens(r->prompts, completion->index));
   if (r->invocation->results_on_stdout) moerun__progress_hide(&r->bar);
   MOERUN_TRY(moerun__results_append(r->results, completion));
@@ -348,7 +348,7 @@ static moerun_status save_unfinished(void *context) {
 
 static int is_unfinished_wanted(void *context) {
   const run *r = context;
-  return moerun__unfinished_is_due(r->unfinished);
+  return moerun__unfinished_ask(r->unfinished);
 }
 
 static void show_progress(void *context, const moerun__progress *progress) {

@@ -29,9 +29,9 @@ void moerun__estimate_begin(moerun__estimate *estimate,
 }
 
 void moerun__estimate_ended(moerun__estimate *estimate, int32_t generated,
-                            int32_t most) {
+                            int32_t most, int is_broken) {
   if (generated >= most) return;
-  estimate->ended_early++;
+  if (!is_broken) estimate->ended_early++;
   estimate->spared += most - generated;
 }
 

@@ -32,9 +32,10 @@ typedef struct moerun__estimate {
 
 void moerun__estimate_begin(moerun__estimate *estimate,
                             const moerun__work *work);
-/* A request has ended after `generated` of at most `most` tokens. */
+/* A request has ended after `generated` of at most `most` tokens. One that is
+ * broken says nothing of when others end. */
 void moerun__estimate_ended(moerun__estimate *estimate, int32_t generated,
-                            int32_t most);
+                            int32_t most, int is_broken);
 /* After each step; now: by a clock. */
 void moerun__estimate_step(moerun__estimate *estimate,
                            const moerun__progress *progress, double now);

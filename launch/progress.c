@@ -260,9 +260,10 @@ void moerun__progress_run(moerun__progress_bar *bar, int64_t total,
   moerun__estimate_begin(&bar->estimate, work);
 }
 
-void moerun__progress_ended(moerun__progress_bar *bar, int32_t generated,
-                            int32_t most) {
-  moerun__estimate_ended(&bar->estimate, generated, most);
+void moerun__progress_ended(moerun__progress_bar *bar,
+                            const moerun__completion *done, int32_t most) {
+  const int is_broken = done->finish == MOERUN_FINISH_BROKEN;
+  moerun__estimate_ended(&bar->estimate, done->num_tokens, most, is_broken);
 }
 
 /* Rows per second; no digits that nobody reads, nothing before there are any. */

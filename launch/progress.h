@@ -82,9 +82,9 @@ void moerun__progress_watch(void *bar, int64_t bytes, int64_t all);
  * and the others need `work`. */
 void moerun__progress_run(moerun__progress_bar *bar, int64_t total,
                           int64_t resumed, const moerun__work *work);
-/* A request has ended after `generated` of at most `most` tokens. */
-void moerun__progress_ended(moerun__progress_bar *bar, int32_t generated,
-                            int32_t most);
+/* A request has ended, which had to generate at most `most` tokens. */
+void moerun__progress_ended(moerun__progress_bar *bar,
+                            const moerun__completion *done, int32_t most);
 /* After each step. */
 void moerun__progress_step(moerun__progress_bar *bar,
                            const moerun__progress *progress);

@@ -334,7 +334,7 @@ void moerun__unfinished_drop(moerun__unfinished *unfinished, int64_t index) {
 
 /* ---- Saving ----------------------------------------------------------------------- */
 
-int moerun__unfinished_is_due(moerun__unfinished *unfinished) {
+int moerun__unfinished_ask(moerun__unfinished *unfinished) {
   const double now = moerun__now();
   const double last_took = unfinished->saved - unfinished->asked;
   const double wait = unfinished->asked > 0 ? most_of_time * last_took : 0;

@@ -47,9 +47,10 @@ moerun_status moerun__unfinished_put(moerun__unfinished *unfinished,
                                      const moerun__completion *so_far);
 /* The request is finished. */
 void moerun__unfinished_drop(moerun__unfinished *unfinished, int64_t index);
-/* Whether it is time to put requests under way, and to save. Saving takes at most
- * a fiftieth of the time, however short the interval and large the file are. */
-int moerun__unfinished_is_due(moerun__unfinished *unfinished);
+/* Asks for those under way, to be put and saved: whether it is time for that.
+ * Saving, from the asking on, takes at most a fiftieth of the time, however
+ * short the interval and large the file are. */
+int moerun__unfinished_ask(moerun__unfinished *unfinished);
 /* Writes the file anew. If that fails the run goes on: it is a warning. */
 void moerun__unfinished_save(moerun__unfinished *unfinished);
 /* Ends: saves what has changed if the run was stopped, else removes the file. */

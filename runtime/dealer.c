@@ -242,10 +242,11 @@ static moerun__command choose(moerun__dealer *dealer) {
   for (int32_t r = 0; r < dealer->comm->size; r++) {
     if (dealer->word[r].stop) dealer->stops = 1;
   }
-  const int wanted =
-      dealer->stops || (callbacks->unfinished_wanted != NULL &&
-                        callbacks->unfinished_wanted(callbacks->context));
-  if (can_show && wanted) return MOERUN_COMMAND_SHOW;
+  const int shows =
+      can_show &&
+      (dealer->stops || (callbacks->unfinished_wanted != NULL &&
+                         callbacks->unfinished_wanted(callbacks->context)));
+  if (shows) return MOERUN_COMMAND_SHOW;
   return dealer->stops ? MOERUN_COMMAND_STOP : MOERUN_COMMAND_STEP;
 }
 

@@ -99,9 +99,11 @@ typedef struct moerun__engine_callbacks {
    * run; keeps what it needs before it returns. All such requests come before
    * a stop, and when they are asked for. NULL: none ever do. */
   moerun_status (*unfinished)(void *context, const moerun__completion *part);
-  /* Rank 0: those of one step boundary have all come. */
+  /* Rank 0: those of one step boundary have all come. NULL with `unfinished`
+   * alone. */
   moerun_status (*unfinished_end)(void *context);
-  /* Rank 0, each step: non-zero asks for the requests under way; may be NULL. */
+  /* Rank 0, each step at which there are requests under way: non-zero asks for
+   * them, and they come; may be NULL. */
   int (*unfinished_wanted)(void *context);
 } moerun__engine_callbacks;
 

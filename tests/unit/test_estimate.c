@@ -83,7 +83,7 @@ static void turn(const made_run *run, slot *slots, int *begun,
     slot *s = &slots[i];
     if (s->length > 0 && s->generated == s->length) {
       if (estimate != NULL) {
-        moerun__estimate_ended(estimate, s->generated, run->most);
+        moerun__estimate_ended(estimate, s->generated, run->most, 0);
       }
       p->finished++;
       *s = (slot){0};
@@ -222,7 +222,7 @@ static void scoring_is_no_bound(void **state) {
   const moerun__progress p = {
       .prompt_tokens = 250, .prefill_seconds = 5, .finished = 2};
   moerun__estimate_begin(&e, &work);
-  moerun__estimate_ended(&e, 0, 0);
+  moerun__estimate_ended(&e, 0, 0, 0);
   moerun__estimate_step(&e, &p, 5);
   assert_true(fabs(moerun__estimate_left(&e, 5) - 15) < 1e-9);
   assert_false(moerun__estimate_is_bound(&e));
@@ -242,10 +242,16 @@ static void what_early_ends_have_spared_is_not_left(void **state) {
                         .decode_seconds = 850,
                         .finished = 9};
   moerun__estimate_begin(&e, &work);
-  moerun__estimate_ended(&e, 50, 100);
+  moerun__estimate_ended(&e, 50, 100, 0);
   moerun__estimate_step(&e, &p, 851);
   assert_true(fabs(moerun__estimate_left(&e, 851) - 94.40) < 0.01);
-  /* Requests that broke are finished without all rows of their prompts. */
+  /* Requests that broke are finished without all rows of their prompts; their
+   * tokens are not left, and others are not taken to end as early. */
+  moerun__estimate_begin(&e, &work);
+  moerun__estimate_ended(&e, 50, 100, 1);
+  assert_true(moerun__estimate_is_bound(&e));
+  moerun__estimate_step(&e, &p, 851);
+  assert_true(fabs(moerun__estimate_left(&e, 851) - 100) < 0.01);
   moerun__estimate_begin(&e, &work);
   p.prompt_tokens = 5;
   p.finished = 10;

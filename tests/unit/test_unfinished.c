@@ -501,7 +501,7 @@ static void it_is_due_by_its_interval(void **state) {
     assert_int_equal(moerun__unfinished_open(&u, prompts, results, &options),
                      MOERUN_OK);
     moerun__pause(1);
-    assert_int_equal(moerun__unfinished_is_due(u), i == 2);
+    assert_int_equal(moerun__unfinished_ask(u), i == 2);
     moerun__unfinished_destroy(u);
   }
 }
@@ -516,11 +516,11 @@ static void savings_take_a_small_part_of_the_time(void **state) {
                    MOERUN_OK);
   assert_int_equal(moerun__unfinished_begin(u, &weights), MOERUN_OK);
   moerun__pause(1);
-  assert_true(moerun__unfinished_is_due(u));
+  assert_true(moerun__unfinished_ask(u));
   moerun__pause(200000);
   moerun__unfinished_save(u);
   moerun__pause(1);
-  assert_false(moerun__unfinished_is_due(u));
+  assert_false(moerun__unfinished_ask(u));
   moerun__unfinished_destroy(u);
 }
 
