@@ -122,12 +122,12 @@ while [ $i -lt 4 ]; do
   echo "{\"prompt\": \"number $i of the\", \"max_new_tokens\": 6}"
 done > prompts
 flags="run --model $1/launch/demo/model --prompts $scratch/prompts"
-slow='--fault rank=0,sleep=500000us --output out.jsonl'
+slow='--fault rank=0,sleep=500000us --keep-every 0.01 --output out.jsonl'
 export MOERUN_PROGRESS=off MOERUN_LOG_LEVEL=warn
 # shellcheck disable=SC2086 # words
 "$moerun" $flags --output whole > out 2> err || complain "$(cat err)"
 
-# begin WORD...: these and the wrapper with the slow run, until its first step.
+# begin WORD...: these and the wrapper with the slow run.
 # An ignored signal stays ignored, as SIGINT is in the background of a script.
 begin() {
   rm -f out.jsonl*
@@ -137,9 +137,10 @@ begin() {
   job=$!
 }
 
+# A step is done, and the next one takes its time.
 ready() {
   i=0
-  while [ ! -e out.jsonl ] && [ $i -lt 600 ]; do
+  while [ ! -s out.jsonl.unfinished ] && [ $i -lt 600 ]; do
     sleep 0.1
     i=$((i + 1))
   done
@@ -164,7 +165,8 @@ kept() {
   [ "$(grep -c 'the run ends after this step and keeps' err)" = 1 ] ||
     complain "$2: expected one line of the run, found $(cat err)"
   [ "$(wc -l < err)" = 1 ] || complain "$2: expected no more, found $(cat err)"
-  [ -s out.jsonl.unfinished ] || complain "$2: expected tokens to be kept"
+  tr -s '\n ' '  ' < out | grep -q '[1-9][0-9]* tokens of 4 unfinished requests are kept' ||
+    complain "$2: expected the table and tokens that are kept: $(cat out)"
   gone "$2"
   # shellcheck disable=SC2086 # words
   "$moerun" $flags --output out.jsonl --resume > out 2> err ||
