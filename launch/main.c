@@ -185,7 +185,9 @@ static int run_alone(const subcommand *command, int num_arguments,
 done:
   if (status != MOERUN_OK && !invocation.is_mute) print_error(0);
   moerun__config_destroy(config);
-  return exit_code(status, &invocation);
+  /* What is wrong with the options, the first process says. A launcher would
+   * end that one, perhaps before it has, if another had failed. */
+  return invocation.is_mute ? EXIT_SUCCESS : exit_code(status, &invocation);
 }
 
 /* ---- Many ranks ------------------------------------------------------------------- */
@@ -436,19 +438,11 @@ static int help(int argc, char **argv) {
   return EXIT_SUCCESS;
 }
 
-/* What one process of a job prints is enough. */
-static void mute(void) {
-  static FILE *silent;
-  silent = freopen("/dev/null", "w", stdout);
-  silent = freopen("/dev/null", "w", stderr);
-  (void)silent; /* then it is said more than once */
-}
-
 int main(int argc, char **argv) {
   int code = EXIT_SUCCESS;
   const moerun__launcher launcher = moerun__launcher_find(NULL);
   if (argc < 2) {
-    if (!launcher.is_first) mute();
+    if (!launcher.is_first) return EXIT_SUCCESS; /* the first says it */
     moerun__help_print(stderr);
     return EXIT_USAGE;
   }
@@ -462,7 +456,7 @@ int main(int argc, char **argv) {
                : run_alone(command, argc - 2, (const char *const *)argv + 2,
                            &launcher);
   }
-  if (!launcher.is_first) mute();
+  if (!launcher.is_first) return EXIT_SUCCESS;
   if (wants_help) {
     code = help(argc, argv);
   } else if (strcmp(argv[1], "--version") == 0 ||
