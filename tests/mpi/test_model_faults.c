@@ -300,9 +300,11 @@ static void one_rank_at_fault_fails_all(void **state) {
 
   open_world(&w, qwen3());
   if (mine) temp_dir_remove(&w.dir);
-  (void)snprintf(line, sizeof line,
-                 "%s/config.json: cannot be opened: no such file or directory",
-                 w.path);
+  (void)snprintf(
+      line, sizeof line,
+      "%s/config.json: cannot be opened: no such file or directory: "
+      "expected the folder of a checkpoint that was downloaded before",
+      w.path);
   expect_failure(&w, mine, MOERUN_ERR_IO, line);
   close_world(&w);
 
