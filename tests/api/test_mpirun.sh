@@ -193,7 +193,7 @@ if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
   rm -f out.jsonl* keys
   mkfifo keys
   env --default-signal=INT script -qec \
-    "'$wrapper' -n 2 '$moerun' $flags $slow" /dev/null < keys > out 2>&1 &
+    "exec '$wrapper' -n 2 '$moerun' $flags $slow" /dev/null < keys > out 2>&1 &
   job=$!
   exec 4> keys
   ready
