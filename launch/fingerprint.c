@@ -4,7 +4,6 @@
 
 #include "launch/digest.h"
 #include "launch/gate_options.h"
-#include "launch/lines.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 
@@ -27,7 +26,7 @@ static moerun_status add_content(fingerprint *f) {
   int file = -1;
   struct stat facts;
   const char *path = f->path.bytes;
-  MOERUN_TRY(moerun__open_regular(&file, path, 0));
+  MOERUN_TRY(moerun__file_open(&file, NULL, path, 0));
   MOERUN_REQUIRE(fstat(file, &facts) == 0, MOERUN_ERR_IO,
                  "%s: cannot be read: %s", path, moerun__file_reason());
   const int64_t size = (int64_t)facts.st_size;

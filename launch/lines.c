@@ -4,28 +4,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/stop.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-moerun_status moerun__open_regular(int *out, const char *path, int writable) {
-  moerun_status status = MOERUN_OK;
-  struct stat facts;
-  const moerun_status failure = writable ? MOERUN_ERR_OUTPUT : MOERUN_ERR_IO;
-  /* A named pipe must not block the open; it is refused below. */
-  *out = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
-  MOERUN_REQUIRE(*out >= 0, failure, "%s: cannot be opened: %s", path,
-                 moerun__file_reason());
-  MOERUN_REQUIRE(fstat(*out, &facts) == 0 && S_ISREG(facts.st_mode), failure,
-                 "%s: expected a regular file", path);
-done:
-  if (status != MOERUN_OK && *out >= 0) {
-    (void)close(*out);
-    *out = -1;
-  }
-  return status;
-}
 
 moerun_status moerun__lines_begin(moerun__lines *lines, int file,
                                   const char *path) {

@@ -27,7 +27,4 @@ moerun_status moerun__lines_begin(moerun__lines *lines, int file,
 moerun_status moerun__lines_next(moerun__lines *lines, int *has);
 void moerun__lines_clear(moerun__lines *lines);
 
-/* Opens a regular file for reading (and for writing if `writable`). */
-moerun_status moerun__open_regular(int *out, const char *path, int writable);
-
 #endif

@@ -7,10 +7,8 @@
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { VERSION = 1 };
@@ -400,12 +398,9 @@ int moerun__metrics_open(const char *path) {
   static const char start[] = MOERUN_METRICS_START;
   char found[sizeof start];
   size_t got = 0;
-  struct stat facts;
-  /* A named pipe must not block the open. */
-  const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file < 0) return -1;
-  if (fstat(file, &facts) == 0 && S_ISREG(facts.st_mode) &&
-      moerun__file_get(&got, found, sizeof start - 1, file, 0, path) ==
+  int file = -1;
+  if (moerun__file_open(&file, NULL, path, 0) != MOERUN_OK) return -1;
+  if (moerun__file_get(&got, found, sizeof start - 1, file, 0, path) ==
           MOERUN_OK &&
       got == sizeof start - 1 && memcmp(found, start, got) == 0) {
     return file;

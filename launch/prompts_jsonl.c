@@ -404,7 +404,7 @@ moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
   scan s = {.prompts = prompts};
   moerun__lines lines = {0};
   int has = 0;
-  MOERUN_TRY(moerun__open_regular(&prompts->file, prompts->path, 0));
+  MOERUN_TRY(moerun__file_open(&prompts->file, NULL, prompts->path, 0));
   MOERUN_TRY(moerun__lines_begin(&lines, prompts->file, prompts->name));
   MOERUN_TRY(moerun__lines_next(&lines, &has));
   while (has) {

@@ -136,7 +136,7 @@ static moerun_status open_file(moerun__results *results,
                  "%s: exists already: --resume goes on with it, --overwrite "
                  "replaces it",
                  results->path);
-  MOERUN_TRY(moerun__open_regular(&results->file, results->path, 1));
+  MOERUN_TRY(moerun__file_open(&results->file, NULL, results->path, 1));
   MOERUN_TRY(lock(results));
   results->resumes = options->resume;
   if (options->resume) MOERUN_TRY(read_existing(results));

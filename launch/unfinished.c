@@ -184,7 +184,7 @@ static moerun_status read_existing(moerun__unfinished *u) {
   moerun_status status = MOERUN_OK;
   const char *path = u->path.bytes;
   moerun__unfinished_counts *counts = &u->counts;
-  MOERUN_TRY(moerun__open_regular(&u->file, path, 0));
+  MOERUN_TRY(moerun__file_open(&u->file, NULL, path, 0));
   MOERUN_TRY(read_lines(u));
   for (int64_t i = 0; i < u->num_requests; i++) {
     if (u->part[i] == NULL) continue;

@@ -19,11 +19,9 @@
 #include "runtime/base/number.h"
 #include "runtime/shard_folder.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -195,17 +193,8 @@ done:
 static moerun_status read_header(char **text, int64_t *header_bytes,
                                  shard_file *file) {
   moerun_status status = MOERUN_OK;
-  struct stat facts;
   char length[LENGTH_BYTES];
-  /* Not to wait for a writer if it is a named pipe. */
-  file->descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  MOERUN_REQUIRE(file->descriptor >= 0, MOERUN_ERR_IO,
-                 "%s: cannot be opened: %s", file->path, moerun__file_reason());
-  MOERUN_REQUIRE(fstat(file->descriptor, &facts) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be read: %s", file->path, moerun__file_reason());
-  MOERUN_REQUIRE(S_ISREG(facts.st_mode), MOERUN_ERR_IO,
-                 "%s: expected a regular file", file->path);
-  file->bytes = (int64_t)facts.st_size;
+  MOERUN_TRY(moerun__file_open(&file->descriptor, &file->bytes, file->path, 0));
   MOERUN_TRY(refuse_foreign(file));
   MOERUN_REQUIRE(file->bytes >= LENGTH_BYTES, MOERUN_ERR_FORMAT,
                  "%s: expected at least %d bytes, found %lld", file->path,

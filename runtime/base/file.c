@@ -52,25 +52,39 @@ int moerun__file_is_at(int file, const char *path) {
          mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
 }
 
+moerun_status moerun__file_open(int *out, int64_t *bytes, const char *path,
+                                int writable) {
+  moerun_status status = MOERUN_OK;
+  struct stat facts;
+  const moerun_status failure = writable ? MOERUN_ERR_OUTPUT : MOERUN_ERR_IO;
+  /* A named pipe must not block the open; it is refused below. */
+  *out = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+  MOERUN_REQUIRE(*out >= 0, failure, "%s: cannot be opened: %s", path,
+                 moerun__file_reason());
+  MOERUN_REQUIRE(fstat(*out, &facts) == 0 && S_ISREG(facts.st_mode), failure,
+                 "%s: expected a regular file", path);
+  if (bytes != NULL) *bytes = (int64_t)facts.st_size;
+done:
+  if (status != MOERUN_OK && *out >= 0) {
+    (void)close(*out);
+    *out = -1;
+  }
+  return status;
+}
+
 moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,
                                 size_t limit_bytes) {
   moerun_status status = MOERUN_OK;
-  struct stat facts;
   char *content = NULL;
+  int64_t length = 0;
+  int file = -1;
   *out = NULL;
   *bytes = 0;
-  /* A named pipe must not block the open; it is refused below. */
-  const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s", path,
-                 moerun__file_reason());
-  MOERUN_REQUIRE(fstat(file, &facts) == 0, MOERUN_ERR_IO,
-                 "%s: cannot be read: %s", path, moerun__file_reason());
-  MOERUN_REQUIRE(S_ISREG(facts.st_mode), MOERUN_ERR_IO,
-                 "%s: expected a regular file", path);
-  MOERUN_REQUIRE((uint64_t)facts.st_size <= limit_bytes, MOERUN_ERR_FORMAT,
+  MOERUN_TRY(moerun__file_open(&file, &length, path, 0));
+  MOERUN_REQUIRE((uint64_t)length <= limit_bytes, MOERUN_ERR_FORMAT,
                  "%s: expected at most %zu bytes, found %lld", path,
-                 limit_bytes, (long long)facts.st_size);
-  const size_t size = (size_t)facts.st_size;
+                 limit_bytes, (long long)length);
+  const size_t size = (size_t)length;
   MOERUN_TRY(moerun__alloc_unset(&content, size + 1, 1));
   size_t filled = 0;
   while (filled < size) {

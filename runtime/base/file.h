@@ -5,6 +5,10 @@
 
 #include "runtime/base/status.h"
 
+/* Opens a regular file for reading (and for writing if `writable`, whose failure
+ * is that of an output). *bytes: its size; may be NULL. *out: -1 on failure. */
+moerun_status moerun__file_open(int *out, int64_t *bytes, const char *path,
+                                int writable);
 /* Reads a regular file of at most limit_bytes; *out is NUL-terminated beyond
  * *bytes and freed with moerun__free. */
 moerun_status moerun__file_read(char **out, size_t *bytes, const char *path,

@@ -12,10 +12,8 @@
 #include "runtime/base/memory.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -424,19 +422,14 @@ moerun_status moerun__npy_open(moerun__npy_reader **out,
                                moerun__npy_kind kind) {
   moerun_status status = MOERUN_OK;
   moerun__npy_reader *reader = NULL;
-  struct stat facts;
+  int64_t bytes = 0;
   *out = NULL;
   memset(shape, 0, sizeof *shape);
   MOERUN_TRY(moerun__alloc(&reader, 1, sizeof *reader));
   reader->file = -1;
   MOERUN_TRY(moerun__copy_text(&reader->path, path));
-  /* A named pipe must not block the open; it is refused below. */
-  reader->file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  MOERUN_REQUIRE(reader->file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s",
-                 path, moerun__file_reason());
-  MOERUN_REQUIRE(fstat(reader->file, &facts) == 0 && S_ISREG(facts.st_mode),
-                 MOERUN_ERR_IO, "%s: expected a regular file", path);
-  MOERUN_TRY(begin(reader, shape, (int64_t)facts.st_size, kind));
+  MOERUN_TRY(moerun__file_open(&reader->file, &bytes, path, 0));
+  MOERUN_TRY(begin(reader, shape, bytes, kind));
   *out = reader;
   reader = NULL;
 done:
