@@ -2,6 +2,7 @@
  * ledger made by hand in which no two numbers are alike. */
 #include "launch/balance_table.h"
 #include "runtime/base/json.h"
+#include "support/json_number.h"
 #include "support/scratch.h"
 
 #include <math.h>
@@ -113,24 +114,6 @@ static int set_up(void **state) {
     moerun__histogram_add(&duration[1], i <= 98 ? 3e-9 : 1);
   }
   return 0;
-}
-
-/* The number at "a.b.c", where a step that is a number counts in an array. */
-static double number_at(const json_t *root, const char *path) {
-  char key[64];
-  const char *at = path;
-  while (*at != '\0') {
-    const size_t n = strcspn(at, ".");
-    assert_true(n < sizeof key);
-    memcpy(key, at, n);
-    key[n] = '\0';
-    root = json_is_array(root)
-               ? json_array_get(root, (size_t)strtoul(key, NULL, 10))
-               : json_object_get(root, key);
-    at += n + (at[n] == '.');
-  }
-  if (!json_is_number(root)) fail_msg("no number %s", path);
-  return json_number_value(root);
 }
 
 typedef struct wanted {

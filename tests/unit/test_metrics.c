@@ -2,6 +2,7 @@
 #include "launch/metrics.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
+#include "support/json_number.h"
 #include "support/scratch.h"
 
 #include <math.h>
@@ -100,25 +101,6 @@ static int tear_down(void **state) {
   (void)state;
   moerun__config_destroy(config);
   return 0;
-}
-
-/* The number at "a.b.c". */
-static double number_at(const json_t *root, const char *path) {
-  char key[64];
-  while (*path != '\0') {
-    const size_t n = strcspn(path, ".");
-    assert_true(n < sizeof key);
-    memcpy(key, path, n);
-    key[n] = '\0';
-    root = json_object_get(root, key);
-    if (root == NULL) {
-      print_error("no key %s\n", path);
-      fail();
-    }
-    path += n + (path[n] == '.');
-  }
-  assert_true(json_is_number(root));
-  return json_number_value(root);
 }
 
 typedef struct wanted {

@@ -2,6 +2,7 @@
  * which no two numbers are alike. */
 #include "launch/place_table.h"
 #include "runtime/base/json.h"
+#include "support/json_number.h"
 #include "support/scratch.h"
 
 #include <math.h>
@@ -159,22 +160,6 @@ static void verdicts_differ(void **state) {
   assert_non_null(strstr(text, "slack 0.05: 2.75; given, not solved here;"));
   facts.is_solved = 1;
   certificate.bound = 2.5;
-}
-
-/* The number at "a.b.c". */
-static double number_at(const json_t *root, const char *path) {
-  char key[64];
-  const char *at = path;
-  while (*at != '\0') {
-    const size_t n = strcspn(at, ".");
-    assert_true(n < sizeof key);
-    memcpy(key, at, n);
-    key[n] = '\0';
-    root = json_object_get(root, key);
-    at += n + (at[n] == '.');
-  }
-  if (!json_is_number(root)) fail_msg("no number %s", path);
-  return json_number_value(root);
 }
 
 static void json_has_the_same_numbers(void **state) {

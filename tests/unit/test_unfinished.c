@@ -27,15 +27,19 @@ static const int32_t generated[REQUESTS][MOST - 1] = {
     {3, 14, 15}, {9}, {0}, {49, 0, 48, 1, 47, 2, 46, 3}};
 static const int32_t count_of[REQUESTS] = {3, 1, 0, 8};
 
+static moerun__prompt_options settings(void) {
+  return (moerun__prompt_options){.text_bos = -1,
+                                  .tokens_bos = -1,
+                                  .vocab_size = VOCABULARY,
+                                  .max_positions = 64,
+                                  .kv_tokens = 64,
+                                  .max_new_tokens = MOST,
+                                  .top_p = 1};
+}
+
 static int set_up(void **state) {
   (void)state;
-  const moerun__prompt_options options = {.text_bos = -1,
-                                          .tokens_bos = -1,
-                                          .vocab_size = VOCABULARY,
-                                          .max_positions = 64,
-                                          .kv_tokens = 64,
-                                          .max_new_tokens = MOST,
-                                          .top_p = 1};
+  const moerun__prompt_options options = settings();
   const moerun__results_options none = {.path = NULL};
   if (!temp_dir_create(&dir)) return -1;
   (void)temp_path(path, &dir, "prompts");
@@ -398,20 +402,14 @@ static void a_name_that_was_taken_is_left_alone(void **state) {
 /* The same file beside other requests, and before other weights. */
 static void other_requests_and_weights_are_refused(void **state) {
   (void)state;
-  const moerun__prompt_options options = {.text_bos = -1,
-                                          .tokens_bos = -1,
-                                          .vocab_size = VOCABULARY,
-                                          .max_positions = 64,
-                                          .kv_tokens = 64,
-                                          .max_new_tokens = MOST,
-                                          .temperature = 1,
-                                          .top_p = 1};
+  moerun__prompt_options options = settings();
   const moerun__unfinished_options resume = {
       .path = path, .resume = 1, .vocab_size = VOCABULARY};
   const uint64_t others = weights ^ 1U;
   char name[TEMP_PATH];
   moerun__prompts *sampled = NULL;
   moerun__unfinished *u = NULL;
+  options.temperature = 1;
   save_all();
   assert_int_equal(moerun__prompts_open(
                        &sampled, temp_path(name, &dir, "prompts"), &options),
@@ -542,19 +540,13 @@ static void nothing_new_is_not_written(void **state) {
 /* What a request has generated that is wrong by now, as its line has changed. */
 static void requests_that_are_wrong_now_keep_nothing(void **state) {
   (void)state;
-  const moerun__prompt_options options = {.text_bos = -1,
-                                          .tokens_bos = -1,
-                                          .vocab_size = VOCABULARY,
-                                          .max_positions = 64,
-                                          .kv_tokens = 64,
-                                          .max_new_tokens = MOST,
-                                          .reports_bad = 1,
-                                          .top_p = 1};
+  moerun__prompt_options options = settings();
   const moerun__unfinished_options resume = {
       .path = path, .resume = 1, .vocab_size = VOCABULARY};
   moerun__prompts *changed = NULL;
   moerun__unfinished *u = NULL;
   char name[TEMP_PATH];
+  options.reports_bad = 1;
   save_all();
   scratch_write(temp_path(name, &dir, "changed"),
                 "{\"tokens\":[1]}\n{\"tokens\":[2,-3]}\n"
