@@ -4,8 +4,8 @@
 #define MOERUN_BENCHMARKS_BALANCE_H
 
 #include "runtime/base/text.h"
-#include "runtime/session.h"
-#include "runtime/tokenizer.h"
+#include "runtime/decoder/session.h"
+#include "runtime/text/tokenizer.h"
 
 #include <stdio.h>
 

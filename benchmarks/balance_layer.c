@@ -8,7 +8,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/base/timer.h"
-#include "runtime/synth.h"
+#include "runtime/model/synth.h"
 
 #include <dirent.h>
 #include <math.h>

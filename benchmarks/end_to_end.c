@@ -12,7 +12,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/base/timer.h"
-#include "runtime/session.h"
+#include "runtime/decoder/session.h"
 
 #include <moerun/moerun_mpi.h>
 #include <stdio.h>

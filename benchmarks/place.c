@@ -7,8 +7,8 @@
 #include "benchmarks/place_metis.h"
 #endif
 #include "benchmarks/place_bound.h"
-#include "placement/certificate.h"
-#include "placement/method.h"
+#include "placement/map/certificate.h"
+#include "placement/methods/method.h"
 #include "runtime/base/config.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"

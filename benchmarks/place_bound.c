@@ -1,8 +1,8 @@
 /* Bounds grow fast at first and hardly at the end: shown at 1, 2, 4, ... s. */
 #include "benchmarks/place_bound.h"
 
-#include "placement/bound.h"
-#include "placement/certificate.h"
+#include "placement/bound/bound.h"
+#include "placement/map/certificate.h"
 #include "runtime/base/timer.h"
 
 #include <stdio.h>

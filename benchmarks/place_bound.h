@@ -2,7 +2,7 @@
 #ifndef MOERUN_BENCHMARKS_PLACE_BOUND_H
 #define MOERUN_BENCHMARKS_PLACE_BOUND_H
 
-#include "placement/problem.h"
+#include "placement/judge/problem.h"
 #include "runtime/base/text.h"
 
 typedef struct place_bound_case {

@@ -3,7 +3,7 @@
 #ifndef MOERUN_BENCHMARKS_PLACE_METIS_H
 #define MOERUN_BENCHMARKS_PLACE_METIS_H
 
-#include "placement/method.h"
+#include "placement/methods/method.h"
 
 extern const moerun__method moerun__metis;
 

@@ -1,7 +1,7 @@
 /* config.json: what is accepted keeps the bounds that the runtime relies on. */
-#include "runtime/arch.h"
 #include "runtime/base/json.h"
 #include "runtime/base/log.h"
+#include "runtime/model/arch.h"
 #include "support/fuzz.h"
 
 static void check_tokens(const moerun__model_config *c) {

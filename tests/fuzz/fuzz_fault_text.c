@@ -1,6 +1,6 @@
 /* Texts of --fault and --top-k: what is accepted stays in its bounds. */
-#include "runtime/balance/fault.h"
-#include "runtime/balance/width.h"
+#include "runtime/plan/fault.h"
+#include "runtime/plan/width.h"
 #include "support/fuzz.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* A map of another system: what is accepted keeps all invariants and has the sizes
  * that were wanted. The first byte says how many ranks, and whether the model has
  * a dense layer. */
-#include "placement/import.h"
+#include "placement/map/import.h"
 #include "runtime/base/log.h"
 #include "support/fuzz.h"
 

@@ -1,6 +1,6 @@
 /* model.safetensors.index.json over two sound files, "one" with tensor x and
  * "two" with y and z. */
-#include "runtime/shard.h"
+#include "runtime/model/shard.h"
 #include "support/fuzz.h"
 
 static temp_dir dir;

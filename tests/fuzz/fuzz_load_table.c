@@ -1,6 +1,6 @@
 /* A load table: what is accepted has loads in every layer, none below 0, and rows
  * that ascend. */
-#include "placement/load_table.h"
+#include "placement/trace/load_table.h"
 #include "support/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {

@@ -1,5 +1,5 @@
 /* A placement file: what is accepted keeps all invariants. */
-#include "placement/placement.h"
+#include "placement/map/placement.h"
 #include "support/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {

@@ -1,7 +1,7 @@
 /* A safetensors file. The first byte says what follows: even, the whole file;
  * odd, one byte with the length of the tensors' part and then the header, whose
  * length is put in front, so that mutations reach beyond the length check. */
-#include "runtime/shard.h"
+#include "runtime/model/shard.h"
 #include "support/fuzz.h"
 
 static temp_dir dir;

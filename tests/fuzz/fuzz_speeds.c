@@ -1,6 +1,6 @@
 /* Speeds of three ranks: a list, or the metrics file of a run. What is accepted
  * is three positive numbers behind a topology. */
-#include "launch/place_speeds.h"
+#include "launch/place/place_speeds.h"
 #include "support/fuzz.h"
 
 #include <math.h>

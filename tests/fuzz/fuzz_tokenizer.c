@@ -1,7 +1,7 @@
 /* A tokenizer.json of any bytes is read or refused with a line. One that is
  * read gives back the bytes of a text, or says which byte has no token; a
  * special token alone may lose bytes, and only those it stands for. */
-#include "runtime/tokenizer.h"
+#include "runtime/text/tokenizer.h"
 #include "support/fuzz.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Traces of any bytes are either read or refused with a line; what is read
  * keeps the invariants and survives being saved. The first byte says which
  * reader the others are for. */
-#include "placement/trace.h"
+#include "placement/trace/trace.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "support/fuzz.h"

@@ -1,27 +1,33 @@
 #!/bin/sh
-# The layers of the design, checked on the sources under ROOT (default: here):
+# The arrows of the design, checked on the sources under ROOT (default: here).
+# Each room may include itself and the rooms that its line of the table names:
 #
-#   launch, tests, benchmarks > runtime > placement | comm | kernels > base
+#   launch > runtime: serve > report > decoder > moe > plan, model, text > base
+#            placement: methods > search, bound > judge > trace, map > base
+#            comm, kernels > base
 #
-# plus what only one place may do: MPI, GLPK, the environment, the heap, ending
-# the program. Prints one line per broken rule; exit status 1 if there is any.
+# report/counters is below moe: what each rank counts is collected above it.
+# Then come the things that one place alone may do. Prints one line per broken
+# rule; exit status 1 if there is any.
 cd "${1:-.}" || exit 2
 folders=
 for folder in runtime placement comm kernels launch tests benchmarks; do
   [ -d "$folder" ] && folders="$folders $folder"
 done
 # shellcheck disable=SC2086 # a list of words
-find $folders -name '*.[ch]' ! -path '*/build/*' | LC_ALL=C sort | {
+find $folders \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) \
+  ! -path '*/build/*' | LC_ALL=C sort | {
   files=$(cat)
   [ -n "$files" ] || { echo "no sources under $PWD"; exit 2; }
   # shellcheck disable=SC2086
   awk '
-function layer_of(path) {
-  if (path ~ /^runtime\/base\//) return "base"
+function room_of(path,  part) {
   if (path ~ /^runtime\/include\//) return "public"
+  if (path ~ /^runtime\/report\/counters\./) return "counters"
   if (path ~ /^support\//) return "tests"
-  sub(/\/.*/, "", path)
-  return path
+  split(path, part, "/")
+  if (part[1] ~ /^(runtime|placement)$/) return part[2]
+  return part[1]
 }
 function broken(rule) {
   printf "%s:%d: %s: %s\n", FILENAME, FNR, rule, $0
@@ -32,55 +38,109 @@ function exists(path, line, found) {
   close(path)
   return found
 }
+# What the rooms of `others` may include, and the room itself.
+function arrows(room, others,  part, n, i) {
+  may[room] = " " room " "
+  n = split(others, part, " ")
+  for (i = 1; i <= n; i++) may[room] = may[room] part[i] " "
+}
 BEGIN {
-  may["base"] = " base "
-  may["public"] = " "
-  may["placement"] = " base placement "
-  may["comm"] = " base comm "
-  may["kernels"] = " base kernels "
-  may["runtime"] = " base placement comm kernels runtime "
-  may["launch"] = may["runtime"] "launch "
-  may["tests"] = may["launch"] "tests benchmarks "
-  may["benchmarks"] = may["runtime"] "tests benchmarks "
+  arrows("public", "")
+  arrows("base", "")
+  arrows("comm", "base")
+  arrows("kernels", "base")
+  arrows("trace", "base")
+  arrows("map", "base")
+  arrows("judge", "base trace map")
+  arrows("search", "base trace map judge")
+  arrows("bound", "base trace map judge")
+  arrows("methods", "base trace map judge search bound")
+  lower = "base comm kernels map"
+  arrows("text", "base")
+  arrows("counters", "base")
+  arrows("plan", "base map")
+  arrows("model", lower)
+  arrows("moe", lower " plan model counters")
+  arrows("decoder", lower " plan model text counters moe")
+  arrows("report", lower " plan model counters moe decoder")
+  arrows("serve", lower " trace judge methods plan model text counters moe " \
+                  "decoder report")
+  arrows("benchmarks", "tests launch serve report decoder moe counters plan " \
+                       "model text methods search bound judge trace " lower)
+  arrows("launch", "serve report decoder moe counters plan model text " \
+                   "methods search bound judge trace " lower)
+  arrows("tests", "benchmarks launch serve report decoder moe counters plan " \
+                  "model text methods search bound judge trace " lower)
 }
 FNR == 1 {
-  layer = layer_of(FILENAME)
-  library = layer ~ /^(base|placement|comm|kernels|runtime)$/
-  user = layer ~ /^(launch|tests|benchmarks)$/
+  room = room_of(FILENAME)
+  library = room !~ /^(launch|tests|benchmarks|public)$/
+  pure = room ~ /^(plan|trace|map|judge|search|bound|methods)$/
+  comment = 0
+  if (!(room in may)) broken("no such room: " room)
+}
+# Comments may speak of anything.
+{ code = $0 }
+comment { if (!sub(/^.*\*\//, "", code)) next; comment = 0 }
+{
+  gsub(/"([^"\\]|\\.)*"/, "\"\"", code)
+  gsub(/\/\*([^*]|\*[^\/])*\*\//, "", code)
+  sub(/\/\/.*/, "", code)
+  if (sub(/\/\*.*/, "", code)) comment = 1
 }
 /^ *# *include *"/ {
   split($0, part, "\"")
   target = part[2]
-  if (!index(may[layer], " " layer_of(target) " "))
-    broken(layer " may not include " layer_of(target))
+  if (!index(may[room], " " room_of(target) " "))
+    broken(room " may not include " room_of(target))
   else if (!exists(target) && !exists("tests/" target))
     broken("includes are written from the repository root")
+  if (target ~ /base\/timer\.h$/ && pure)
+    broken("what is planned or placed looks at no clock")
 }
 /^ *# *include *<(mpi\.h|moerun\/moerun_mpi\.h)>/ {
-  if (layer != "comm" && !user && FILENAME !~ /moerun_mpi\.h$/)
-    broken("MPI belongs to comm and launch")
+  if (room != "comm" && library) broken("MPI belongs to comm and launch")
 }
 /^ *# *include *<glpk\.h>/ {
-  if (FILENAME !~ /placement\/program\.c$/)
-    broken("GLPK belongs to placement/program.c")
+  if (FILENAME !~ /^placement\/methods\/program\.c$/)
+    broken("GLPK belongs to placement/methods/program.c")
 }
-/(^|[^a-z_])(getenv|secure_getenv|environ)([^a-z_]|$)/ {
-  if ((library || layer == "launch") && FILENAME !~ /config_load\.c$/ \
-      && $0 !~ /^ ?(\/)?\*/)
-    broken("only runtime/base/config_load.c reads the environment")
+/^ *# *include *<(cuda|cublas|cuda_|device_launch)[^>]*>/ {
+  if (FILENAME !~ /^kernels\/cuda\//) broken("CUDA belongs to kernels/cuda")
 }
-/(^|[^a-z_])(malloc|calloc|realloc|aligned_alloc|free) *\(/ {
+/^ *# *include *<nccl[^>]*>/ {
+  if (FILENAME !~ /^comm\/nccl[^\/]*$/) broken("NCCL belongs to comm/nccl")
+}
+/^ *# *include *<(time|sys\/time)\.h>/ {
+  if (pure) broken("what is planned or placed looks at no clock")
+}
+/^ *# *include *<(threads|pthread|omp)\.h>/ {
+  if (library && FILENAME !~ /^runtime\/serve\/replacer\.h$/)
+    broken("placements are solved in a thread, and nothing else is")
+}
+code ~ /(^|[^a-z_])(getenv|secure_getenv|environ)([^a-z_]|$)/ {
+  if ((library || room == "launch") && FILENAME !~ /config_load\.c$/)
+    broken("only config_load.c reads the environment")
+}
+code ~ /(^|[^a-z_])(malloc|calloc|realloc|aligned_alloc|posix_memalign|memalign|valloc|strdup|strndup|asprintf|vasprintf|getline|getdelim|open_memstream|free) *\(/ {
   if (library && FILENAME !~ /base\/memory\.c$/)
     broken("allocation goes through runtime/base/memory.h")
 }
-/^ *# *include *<(threads|pthread)\.h>/ {
-  if (library && FILENAME !~ /^runtime\/replacer\.h$/)
-    broken("placements are solved in a thread, and nothing else is")
+code ~ /(^|[^a-z_])(time|clock_gettime|gettimeofday|timespec_get|moerun__now|thrd_sleep|nanosleep|usleep|sleep) *\(/ {
+  if (pure) broken("what is planned or placed looks at no clock")
 }
-/(^|[^a-z_])(exit|_exit|abort|MPI_Abort) *\(/ {
+code ~ /(^|[^a-z_])(printf|vprintf|puts|putchar|perror) *\(/ || \
+code ~ /(^|[^a-z_])(fprintf|vfprintf|fputs|fputc|putc|fwrite) *\(.*std(out|err)([^a-z_]|$)/ {
+  if (library && FILENAME !~ /base\/log\.c$/)
+    broken("a library prints nothing: lines go through runtime/base/log.h")
+}
+code ~ /(^|[^a-z_])assert *\(.*(\+\+|--|[^=!<>]=[^=])/ {
+  broken("an assertion changes nothing: it is not there in every build")
+}
+code ~ /(^|[^a-z_])(exit|_exit|_Exit|quick_exit|abort|MPI_Abort) *\(/ {
   if (library) broken("a library does not end the program")
 }
-/MPI_COMM_WORLD/ {
+code ~ /MPI_COMM_WORLD/ {
   if (library) broken("a library works on the communicator it is given")
 }
 END { exit failed }

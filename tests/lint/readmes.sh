@@ -26,7 +26,7 @@ any_is_of() {
   return 1
 }
 
-for folder in runtime runtime/balance placement comm kernels launch benchmarks; do
+for folder in runtime runtime/plan placement comm kernels launch benchmarks; do
   readme=$folder/README.md
   [ -f "$readme" ] || continue
   found=1

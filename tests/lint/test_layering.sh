@@ -1,20 +1,26 @@
 #!/bin/sh
-# Shows layering.sh one violation of each rule, in a tree of its own, and one
-# tree without any.
+# Shows layering.sh one violation of each rule, in a tree of its own, and trees
+# without any.
 here=$(cd "$(dirname "$0")" && pwd) || exit 2
 tree=$(mktemp -d) || exit 2
 trap 'rm -rf "$tree"' EXIT
 failures=0
 
+headers='runtime/base/status.h runtime/base/timer.h runtime/model/model.h
+  runtime/text/tokenizer.h runtime/plan/plan.h runtime/moe/moe.h
+  runtime/decoder/session.h runtime/serve/engine.h runtime/report/counters.h
+  runtime/report/report.h placement/trace/trace.h placement/map/placement.h
+  placement/judge/problem.h placement/search/chain.h placement/bound/bound.h
+  placement/methods/method.h comm/comm.h kernels/kernels.h launch/command.h
+  tests/support/cmocka.h'
+
 reset() {
   rm -rf "${tree:?}"/*
-  mkdir -p "$tree/runtime/base" "$tree/comm" "$tree/kernels" "$tree/placement" \
-    "$tree/launch" "$tree/tests/support"
-  for header in runtime/model.h runtime/base/status.h comm/comm.h \
-    kernels/kernels.h placement/placement.h launch/command.h \
-    tests/support/cmocka.h; do
+  for header in $headers; do
+    mkdir -p "$tree/${header%/*}"
     echo '/* empty */' > "$tree/$header"
   done
+  mkdir -p "$tree/kernels/cuda" "$tree/launch/run"
 }
 
 # refused FILE LINE: layering.sh must name FILE:1.
@@ -34,34 +40,85 @@ accepted() {
   failures=1
 }
 
-refused placement/a.c '#include <mpi.h>'
-refused runtime/a.c '#include <mpi.h>'
-refused runtime/a.c '#include <moerun/moerun_mpi.h>'
-refused runtime/a.c '#include <glpk.h>'
-refused placement/a.c '#include <glpk.h>'
+# Arrows between folders, and between the rooms of runtime and of placement.
 refused comm/a.c '#include "kernels/kernels.h"'
-refused kernels/a.c '#include "placement/placement.h"'
-refused placement/a.c '#include "comm/comm.h"'
-refused kernels/a.c '#include "runtime/model.h"'
+refused kernels/a.c '#include "placement/map/placement.h"'
+refused kernels/a.c '#include "runtime/model/model.h"'
+refused kernels/cuda/a.cu '#include "runtime/model/model.h"'
 refused runtime/base/a.c '#include "comm/comm.h"'
-refused runtime/a.c '#include "launch/command.h"'
 refused launch/a.c '#include "tests/support/cmocka.h"'
+refused runtime/moe/a.c '#include "launch/command.h"'
+refused placement/map/a.c '#include "comm/comm.h"'
+refused runtime/plan/a.c '#include "runtime/moe/moe.h"'
+refused runtime/plan/a.c '#include "comm/comm.h"'
+refused runtime/plan/a.c '#include "kernels/kernels.h"'
+refused runtime/model/a.c '#include "runtime/plan/plan.h"'
+refused runtime/text/a.c '#include "runtime/model/model.h"'
+refused runtime/moe/a.c '#include "runtime/decoder/session.h"'
+refused runtime/moe/a.c '#include "runtime/report/report.h"'
+refused runtime/decoder/a.c '#include "runtime/serve/engine.h"'
+refused runtime/decoder/a.c '#include "runtime/report/report.h"'
+refused runtime/report/counters.c '#include "runtime/plan/plan.h"'
+refused runtime/report/a.c '#include "runtime/serve/engine.h"'
+refused placement/trace/a.c '#include "placement/map/placement.h"'
+refused placement/map/a.c '#include "placement/judge/problem.h"'
+refused placement/judge/a.c '#include "placement/search/chain.h"'
+refused placement/search/a.c '#include "placement/bound/bound.h"'
+refused placement/search/a.c '#include "placement/methods/method.h"'
+refused placement/bound/a.c '#include "placement/methods/method.h"'
+refused runtime/a.c 'int a;'
+refused placement/a.c 'int a;'
 refused comm/a.c '#include "comm.h"'
 refused comm/a.c '#include "comm/none.h"'
-refused placement/a.c '#include <threads.h>'
+
+# What one place alone may do.
+refused placement/map/a.c '#include <mpi.h>'
+refused runtime/moe/a.c '#include <mpi.h>'
+refused runtime/moe/a.c '#include <moerun/moerun_mpi.h>'
+refused runtime/moe/a.c '#include <glpk.h>'
+refused placement/methods/a.c '#include <glpk.h>'
+refused runtime/moe/a.c '#include <cuda_runtime.h>'
+refused kernels/a.c '#include <cuda.h>'
+refused runtime/moe/a.c '#include <nccl.h>'
+refused kernels/cuda/a.cu '#include <nccl.h>'
+refused placement/search/a.c '#include <threads.h>'
+refused runtime/moe/a.c '#include <pthread.h>'
+refused runtime/plan/a.c '#include "runtime/base/timer.h"'
+refused runtime/plan/a.c '  x = moerun__now();'
+refused placement/search/a.c '#include <time.h>'
+refused placement/search/a.c '  clock_gettime(CLOCK_MONOTONIC, &x);'
 refused comm/a.c '  x = getenv("HOME");'
-refused launch/a.c 'extern char **environ;'
+refused launch/run/a.c 'extern char **environ;'
 refused kernels/a.c '  x = malloc(4);'
 refused kernels/a.c '  free(x);'
-refused runtime/a.c '  exit(1);'
+refused kernels/cuda/a.cu '  free(x);'
+refused runtime/moe/a.c '  posix_memalign(&x, 64, 4);'
+refused runtime/text/a.c '  x = strdup(text);'
+refused runtime/moe/a.c '  printf("%d", x);'
+refused runtime/moe/a.c '  fprintf(stderr, "%d", x);'
+refused kernels/cuda/a.cu '  printf("%d", x);'
+refused runtime/moe/a.c '  assert(x++ < 4);'
+refused runtime/moe/a.c '  assert(x = 4);'
+refused tests/a.c '  assert(x += 4);'
+refused runtime/moe/a.c '  exit(1);'
 refused comm/a.c '  MPI_Abort(comm, 1);'
 refused comm/a.c '  MPI_Send(x, MPI_COMM_WORLD);'
 
 accepted comm/a.c '#include <mpi.h>'
-accepted placement/program.c '#include <glpk.h>'
-accepted launch/a.c '#include "runtime/model.h"'
-accepted runtime/a.c '#include "kernels/kernels.h"'
+accepted comm/nccl.c '#include <nccl.h>'
+accepted kernels/cuda/a.cu '#include <cuda_runtime.h>'
+accepted placement/methods/program.c '#include <glpk.h>'
+accepted placement/trace/a.c '#include "runtime/base/status.h"'
+accepted launch/run/a.c '#include "runtime/model/model.h"'
+accepted runtime/moe/a.c '#include "runtime/report/counters.h"'
+accepted runtime/moe/a.c '#include "kernels/kernels.h"'
+accepted runtime/serve/a.c '#include "placement/methods/method.h"'
 accepted tests/a.c '#include "support/cmocka.h"'
 accepted runtime/base/config_load.c 'extern char **environ;'
 accepted kernels/a.c '  moerun__free(x);'
+accepted kernels/a.c '  /* the caller calls free(x) and exit(1) */'
+accepted runtime/moe/a.c '  x = "exit(1) of the program";'
+accepted runtime/moe/a.c '  assert(x == 4 && y <= 5 && z != 6);'
+accepted runtime/base/a.c '  fprintf(stream, "%d", x);'
+accepted launch/run/a.c '  printf("%d", x);'
 exit $failures

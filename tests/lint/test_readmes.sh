@@ -7,7 +7,8 @@ failures=0
 
 reset() {
   rm -rf "${tree:?}"/*
-  mkdir -p "$tree/kernels/cpu" "$tree/runtime/base" "$tree/runtime/balance"
+  mkdir -p "$tree/kernels/cpu" "$tree/runtime/base" "$tree/runtime/plan" \
+    "$tree/runtime/model"
   cat > "$tree/kernels/README.md" << 'END'
 Prose names `prose.c` only.
 
@@ -16,11 +17,11 @@ Prose names `prose.c` only.
 | `table.c`, `set*.[ch]` `cpu/` | kernels |
 | `near.h` | a second column with `second.c` |
 END
-  echo "| \`model.[ch]\` \`base/\` \`balance/\` | models |" > "$tree/runtime/README.md"
-  echo "| \`plan.c\` | plans |" > "$tree/runtime/balance/README.md"
+  echo "| \`model/model.[ch]\` \`base/\` \`plan/\` | models |" > "$tree/runtime/README.md"
+  echo "| \`plan.c\` | plans |" > "$tree/runtime/plan/README.md"
   for file in kernels/table.c kernels/sets.h kernels/cpu/ref.c \
-    kernels/cpu/near.h runtime/model.h runtime/base/stop.c \
-    runtime/balance/plan.c; do
+    kernels/cpu/near.h runtime/model/model.h runtime/base/stop.c \
+    runtime/plan/plan.c; do
     echo '/* empty */' > "$tree/$file"
   done
 }
@@ -37,7 +38,7 @@ says() {
 reset
 "$here/readmes.sh" "$tree" || { echo 'wrongly refused'; failures=1; }
 
-for unnamed in kernels/prose.c kernels/second.c runtime/balance/give.h; do
+for unnamed in kernels/prose.c kernels/second.c runtime/plan/give.h; do
   reset
   echo '/* empty */' > "$tree/$unnamed"
   says "$unnamed: expected to stand in a table of ${unnamed%/*}/README.md"

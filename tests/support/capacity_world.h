@@ -2,7 +2,7 @@
 #ifndef MOERUN_TESTS_CAPACITY_WORLD_H
 #define MOERUN_TESTS_CAPACITY_WORLD_H
 
-#include "runtime/balance/capacity.h"
+#include "runtime/plan/capacity.h"
 #include "support/cmocka.h"
 
 #include <string.h>

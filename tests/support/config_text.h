@@ -2,9 +2,9 @@
 #ifndef MOERUN_TESTS_CONFIG_TEXT_H
 #define MOERUN_TESTS_CONFIG_TEXT_H
 
-#include "runtime/arch.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
+#include "runtime/model/arch.h"
 #include "support/cmocka.h"
 
 static inline json_t *parse(const char *text) {

@@ -3,8 +3,8 @@
 #ifndef MOERUN_TESTS_ENGINE_RUN_H
 #define MOERUN_TESTS_ENGINE_RUN_H
 
-#include "runtime/engine.h"
-#include "runtime/session.h"
+#include "runtime/decoder/session.h"
+#include "runtime/serve/engine.h"
 #include "support/cmocka.h"
 
 #include <stdlib.h>

@@ -4,8 +4,8 @@
 #ifndef MOERUN_TESTS_MODEL_WORLD_H
 #define MOERUN_TESTS_MODEL_WORLD_H
 
-#include "runtime/model.h"
-#include "runtime/synth.h"
+#include "runtime/model/model.h"
+#include "runtime/model/synth.h"
 #include "support/mpi_test.h"
 #include "support/temp_dir.h"
 

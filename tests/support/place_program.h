@@ -2,7 +2,7 @@
 #ifndef MOERUN_TESTS_PLACE_PROGRAM_H
 #define MOERUN_TESTS_PLACE_PROGRAM_H
 
-#include "placement/program.h"
+#include "placement/methods/program.h"
 #include "support/place_world.h"
 
 static inline int needs_glpk(void **state) {

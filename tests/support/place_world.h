@@ -2,7 +2,7 @@
 #ifndef MOERUN_TESTS_PLACE_WORLD_H
 #define MOERUN_TESTS_PLACE_WORLD_H
 
-#include "placement/method.h"
+#include "placement/methods/method.h"
 #include "runtime/base/memory.h"
 #include "support/cmocka.h"
 #include "support/synthetic_trace.h"

@@ -9,11 +9,11 @@
 #ifndef MOERUN_TESTS_SLOW_RANKS_H
 #define MOERUN_TESTS_SLOW_RANKS_H
 
-#include "runtime/balance/plan.h"
-#include "runtime/balance/speed.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/base/timer.h"
+#include "runtime/plan/plan.h"
+#include "runtime/plan/speed.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -11,7 +11,7 @@
 #ifndef MOERUN_TESTS_SYNTHETIC_TRACE_H
 #define MOERUN_TESTS_SYNTHETIC_TRACE_H
 
-#include "placement/trace.h"
+#include "placement/trace/trace.h"
 #include "runtime/base/rng.h"
 
 #include <math.h>

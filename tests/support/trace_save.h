@@ -2,7 +2,7 @@
 #ifndef MOERUN_TESTS_TRACE_SAVE_H
 #define MOERUN_TESTS_TRACE_SAVE_H
 
-#include "placement/trace.h"
+#include "placement/trace/trace.h"
 
 static inline moerun_status trace_save(const moerun__trace *trace,
                                        const char *path) {

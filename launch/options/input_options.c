@@ -1,0 +1,112 @@
+/* What was typed as an option is meant now, and holds for every request: whoever
+ * turns a knob should see something happen. A variable or a configuration file
+ * may have been set long ago, and is for requests that do not say otherwise. */
+#include "launch/options/input_options.h"
+
+#include "runtime/base/log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Options that requests may have as keys of their lines. */
+static const char *const setting_names[MOERUN_SETTINGS] = {
+    [MOERUN_SETTING_MAX_NEW_TOKENS] = "max_new_tokens",
+    [MOERUN_SETTING_TEMPERATURE] = "temperature",
+    [MOERUN_SETTING_TOP_P] = "top_p",
+    [MOERUN_SETTING_SEED] = "seed",
+};
+
+/* The text of --prompt, as a line of the file that it stands for. */
+static moerun_status open_prompt(moerun__spool *input, const char *prompt) {
+  moerun_status status = MOERUN_OK;
+  moerun__text line = {0};
+  MOERUN_TRY(moerun__text_print(&line, "{\"prompt\": "));
+  MOERUN_TRY(moerun__text_json(&line, prompt, strlen(prompt)));
+  MOERUN_TRY(moerun__text_print(&line, "}\n"));
+  MOERUN_TRY(moerun__spool_text(input, line.bytes, line.count, "--prompt"));
+done:
+  moerun__text_clear(&line);
+  return status;
+}
+
+moerun_status moerun__input_check(const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  static const char *const keys[] = {"prompt", "prompts", "tokens", "score"};
+  int count = 0;
+  int is_empty = 0;
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+    const int is_set = moerun__config_text(config, keys[i])[0] != '\0';
+    count += is_set;
+    is_empty |= !is_set &&
+                moerun__config_origin_of(config, keys[i]) == MOERUN_CONFIG_FLAG;
+  }
+  MOERUN_REQUIRE(count == 1, MOERUN_ERR_INVALID,
+                 "expected one of --prompt, --prompts, --tokens and --score, "
+                 "found %s",
+                 count > 1  ? "several"
+                 : is_empty ? "an empty one"
+                            : "none");
+done:
+  return status;
+}
+
+moerun_status moerun__input_open(moerun__spool *input,
+                                 const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  const char *prompt = moerun__config_text(config, "prompt");
+  const char *paths[] = {moerun__config_text(config, "prompts"),
+                         moerun__config_text(config, "tokens"),
+                         moerun__config_text(config, "score")};
+  if (prompt[0] != '\0') MOERUN_TRY(open_prompt(input, prompt));
+  for (int i = 0; i < 3; i++) {
+    if (paths[i][0] != '\0') MOERUN_TRY(moerun__spool_open(input, paths[i]));
+  }
+done:
+  return status;
+}
+
+/* A tokenizer that is missing is one thing, one that cannot be read or is not
+ * understood another: the second is an error only where a text needs it. */
+moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
+                                      const char *model_path, int is_needed) {
+  moerun_status status = MOERUN_OK;
+  moerun__text path = {0};
+  *out = NULL;
+  MOERUN_TRY(moerun__text_print(&path, "%s/tokenizer.json", model_path));
+  if (access(path.bytes, F_OK) != 0 && errno == ENOENT) goto done;
+  status = moerun__tokenizer_load(out, model_path);
+  if (status != MOERUN_OK && status != MOERUN_ERR_NOMEM && !is_needed) {
+    LOG_ROOT(MOERUN_LOG_WARN, "%s; results hold no text", moerun_last_error());
+    status = MOERUN_OK;
+  }
+done:
+  moerun__text_clear(&path);
+  return status;
+}
+
+unsigned moerun__input_fixed(const moerun__config *config) {
+  unsigned fixed = 0;
+  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
+    const moerun__config_origin origin =
+        moerun__config_origin_of(config, setting_names[i]);
+    if (origin == MOERUN_CONFIG_FLAG) fixed |= 1U << i;
+  }
+  return fixed;
+}
+
+void moerun__input_say_overruled(const moerun__prompts *prompts,
+                                 const moerun__spool *input,
+                                 const moerun__config *config) {
+  for (int i = 0; i < MOERUN_SETTINGS; i++) {
+    const int64_t count =
+        moerun__prompts_overruled(prompts, (moerun__prompt_setting)i);
+    if (count == 0) continue;
+    LOG_ROOT(MOERUN_LOG_WARN,
+             "%s: %lld of %lld lines have another \"%s\" of their own; the "
+             "option's %s holds for all",
+             input->name.bytes, (long long)count,
+             (long long)moerun__prompts_count(prompts), setting_names[i],
+             moerun__config_text(config, setting_names[i]));
+  }
+}

@@ -1,0 +1,26 @@
+/* What the options of run and profile say of the input and of its requests. */
+#ifndef MOERUN_OPTIONS_INPUT_OPTIONS_H
+#define MOERUN_OPTIONS_INPUT_OPTIONS_H
+
+#include "launch/run/prompts.h"
+#include "launch/run/spool.h"
+#include "runtime/base/config.h"
+
+/* ERR_INVALID unless one of the options that give requests is there. */
+moerun_status moerun__input_check(const moerun__config *config);
+
+/* The one input that was given: --prompt, --prompts, --tokens or --score. */
+moerun_status moerun__input_open(moerun__spool *input,
+                                 const moerun__config *config);
+/* The tokenizer of the model; NULL if it has none. One that cannot be read is an
+ * error where texts need it, and else a warning. */
+moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
+                                      const char *model_path, int is_needed);
+/* The settings that hold for every request, as bits: those typed as options. */
+unsigned moerun__input_fixed(const moerun__config *config);
+/* A warning for each of them that takes the place of a request's own. */
+void moerun__input_say_overruled(const moerun__prompts *prompts,
+                                 const moerun__spool *input,
+                                 const moerun__config *config);
+
+#endif

@@ -1,0 +1,366 @@
+/* Requests in general: limits, digests, and reading one again. What differs
+ * between kinds of input stands in prompts_jsonl.c, prompts_rows.c and
+ * prompts_windows.c.
+ *
+ * A file of many GB must not cost its size in memory, so a request is read
+ * twice: once to be checked, before anything of the run exists, and once when
+ * its turn comes. The digest guards the time between. */
+#include "launch/run/prompts_input.h"
+
+#include "launch/run/digest.h"
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+moerun_status moerun__prompts_create(moerun__prompts **out, const char *path,
+                                     const moerun__prompts_input *input,
+                                     const moerun__prompt_options *options) {
+  moerun_status status = MOERUN_OK;
+  moerun__prompts *prompts = NULL;
+  *out = NULL;
+  MOERUN_TRY(moerun__alloc(&prompts, 1, sizeof *prompts));
+  prompts->input = input;
+  prompts->options = *options;
+  prompts->file = -1;
+  MOERUN_TRY(moerun__copy_text(&prompts->path, path));
+  MOERUN_TRY(moerun__copy_text(&prompts->name,
+                               options->name != NULL ? options->name : path));
+  prompts->options.name = prompts->name;
+  *out = prompts;
+  prompts = NULL;
+done:
+  moerun__prompts_destroy(prompts);
+  return status;
+}
+
+void moerun__prompts_destroy(moerun__prompts *prompts) {
+  if (prompts == NULL) return;
+  if (prompts->file >= 0) (void)close(prompts->file);
+  moerun__npy_close(prompts->array);
+  moerun__token_list_clear(&prompts->text);
+  moerun__free(prompts->path);
+  for (int64_t i = 0; prompts->bad != NULL && i < prompts->count; i++) {
+    moerun__free(prompts->bad[i].reason);
+    moerun__free(prompts->bad[i].id);
+  }
+  moerun__free(prompts->bad);
+  moerun__free(prompts->name);
+  moerun__free(prompts->offset);
+  moerun__free(prompts->digest);
+  moerun__free(prompts->positions);
+  moerun__free(prompts->new_tokens);
+  moerun__free(prompts);
+}
+
+void moerun__prompt_clear(moerun__prompt *prompt) {
+  moerun__text_clear(&prompt->id);
+  moerun__text_clear(&prompt->line);
+  moerun__token_list_clear(&prompt->tokens);
+  memset(prompt, 0, sizeof *prompt);
+}
+
+void moerun__prompt_begin(moerun__prompt *prompt,
+                          const moerun__prompt_options *options) {
+  prompt->id.count = 0;
+  prompt->has_seed = 0;
+  prompt->tokens.count = 0;
+  prompt->overruled = 0;
+  prompt->request = (moerun__request){.max_new_tokens = options->max_new_tokens,
+                                      .temperature = options->temperature,
+                                      .top_p = options->top_p,
+                                      .seed = options->seed};
+}
+
+moerun_status moerun__prompt_put_bos(moerun__prompt *prompt, int32_t bos) {
+  moerun_status status = MOERUN_OK;
+  moerun__token_list *tokens = &prompt->tokens;
+  const size_t count = tokens->count;
+  if (bos < 0 || (count > 0 && tokens->id[0] == bos)) goto done;
+  MOERUN_TRY(moerun__token_list_append(tokens, bos));
+  memmove(tokens->id + 1, tokens->id, count * sizeof *tokens->id);
+  tokens->id[0] = bos;
+done:
+  return status;
+}
+
+/* Everything that the result of a request depends on, and its id. */
+static uint64_t digest_of(const moerun__prompts *prompts,
+                          const moerun__prompt *prompt) {
+  const moerun__request *r = &prompt->request;
+  uint64_t d = moerun__digest_int(MOERUN_DIGEST_START,
+                                  (int64_t)prompts->options.run_digest);
+  d = moerun__digest_text(d, prompt->id.bytes, prompt->id.count);
+  d = moerun__digest_int(d, (int64_t)prompt->tokens.count);
+  for (size_t i = 0; i < prompt->tokens.count; i++) {
+    d = moerun__digest_int(d, prompt->tokens.id[i]);
+  }
+  d = moerun__digest_int(d, r->score_only);
+  d = moerun__digest_int(d, r->max_new_tokens);
+  d = moerun__digest_double(d, r->temperature);
+  d = moerun__digest_double(d, r->top_p);
+  if (r->priority > 0) d = moerun__digest_int(d, r->priority);
+  d = moerun__digest_int(d, (int64_t)r->seed);
+  return moerun__digest_int(d, (int64_t)r->stream);
+}
+
+/* The request's fields that follow from its tokens. */
+static void complete(moerun__prompt *prompt, const moerun__prompts *prompts,
+                     int64_t index) {
+  prompt->request.index = index;
+  prompt->request.num_prompt = moerun__to_int((int64_t)prompt->tokens.count);
+  prompt->request.prompt = prompt->tokens.id;
+  prompt->request.stream =
+      prompt->has_seed
+          ? 0
+          : moerun__digest_text(MOERUN_DIGEST_START, prompt->id.bytes,
+                                prompt->id.count);
+  prompt->digest = digest_of(prompts, prompt);
+}
+
+static moerun_status check_limits(const moerun__prompts *prompts,
+                                  const moerun__prompt *prompt,
+                                  const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__prompt_options *o = &prompts->options;
+  const int64_t length = (int64_t)prompt->tokens.count;
+  const int32_t more = prompt->request.max_new_tokens;
+  MOERUN_REQUIRE(length >= 1, MOERUN_ERR_FORMAT,
+                 "%s: expected at least one token, found an empty prompt",
+                 origin);
+  for (size_t i = 0; i < prompt->tokens.count; i++) {
+    const int32_t id = prompt->tokens.id[i];
+    MOERUN_REQUIRE(id >= 0 && id < o->vocab_size, MOERUN_ERR_FORMAT,
+                   "%s: token %zu: expected an id of 0 to %d, found %d", origin,
+                   i, o->vocab_size - 1, id);
+  }
+  MOERUN_REQUIRE(length + more <= o->max_positions, MOERUN_ERR_FORMAT,
+                 "%s: expected at most %d tokens (the model's "
+                 "max_position_embeddings), found %lld of the prompt and "
+                 "max_new_tokens %d",
+                 origin, o->max_positions, (long long)length, more);
+  MOERUN_REQUIRE(length + more <= o->kv_tokens, MOERUN_ERR_FORMAT,
+                 "%s: expected at most %d tokens (kv_tokens, the cache of one "
+                 "rank), found %lld of the prompt and max_new_tokens %d",
+                 origin, o->kv_tokens, (long long)length, more);
+done:
+  return status;
+}
+
+/* Room for `count` requests and the end of the last. */
+static moerun_status reserve(moerun__prompts *prompts, size_t count) {
+  moerun_status status = MOERUN_OK;
+  if (count < prompts->room) goto done;
+  const size_t room = count < 64 ? 64 : count + count / 2;
+  const size_t old = prompts->room;
+  MOERUN_TRY(
+      moerun__resize(&prompts->offset, old, room, sizeof *prompts->offset));
+  MOERUN_TRY(
+      moerun__resize(&prompts->digest, old, room, sizeof *prompts->digest));
+  MOERUN_TRY(moerun__resize(&prompts->bad, old, room, sizeof *prompts->bad));
+  memset(prompts->bad + old, 0, (room - old) * sizeof *prompts->bad);
+  MOERUN_TRY(moerun__resize(&prompts->positions, old, room,
+                            sizeof *prompts->positions));
+  MOERUN_TRY(moerun__resize(&prompts->new_tokens, old, room,
+                            sizeof *prompts->new_tokens));
+  prompts->room = room;
+done:
+  return status;
+}
+
+moerun_status moerun__prompts_add(moerun__prompts *prompts,
+                                  moerun__prompt *prompt, int64_t offset,
+                                  const char *origin) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(check_limits(prompts, prompt, origin));
+  MOERUN_TRY(reserve(prompts, (size_t)prompts->count + 1));
+  complete(prompt, prompts, prompts->count);
+  prompts->offset[prompts->count] = offset;
+  prompts->digest[prompts->count] = prompt->digest;
+  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
+    prompts->overruled[i] += prompt->overruled >> i & 1U;
+  }
+  prompts->sampled += prompt->request.temperature > 0;
+  prompts->positions[prompts->count] =
+      prompt->request.num_prompt + prompt->request.max_new_tokens;
+  prompts->new_tokens[prompts->count] = prompt->request.max_new_tokens;
+  prompts->count++;
+done:
+  return status;
+}
+
+moerun_status moerun__prompts_settle_at(moerun__prompts *prompts, int64_t index,
+                                        const char *id, moerun_status status) {
+  moerun__bad_prompt *bad = &prompts->bad[index];
+  const int is_wrong =
+      status == MOERUN_ERR_FORMAT || status == MOERUN_ERR_UNSUPPORTED;
+  if (!is_wrong || !prompts->options.reports_bad) return status;
+  MOERUN_TRY(moerun__copy_text(&bad->reason, moerun_last_error()));
+  MOERUN_TRY(moerun__copy_text(&bad->id, id));
+  prompts->num_bad++;
+done:
+  return status;
+}
+
+moerun_status moerun__prompts_settle(moerun__prompts *prompts,
+                                     const moerun__prompt *prompt,
+                                     int64_t offset, moerun_status status) {
+  const int64_t index = prompts->count;
+  char place[32];
+  if (status == MOERUN_OK) return status;
+  (void)snprintf(place, sizeof place, "%lld", (long long)index);
+  const moerun_status room = reserve(prompts, (size_t)index + 1);
+  if (room != MOERUN_OK) return room;
+  MOERUN_TRY(moerun__prompts_settle_at(
+      prompts, index, prompt->id.count > 0 ? prompt->id.bytes : place, status));
+  prompts->offset[index] = offset;
+  prompts->digest[index] = 0;
+  prompts->positions[index] = 0;
+  prompts->new_tokens[index] = 0;
+  prompts->count++;
+done:
+  return status;
+}
+
+moerun_status moerun__prompts_is_array(int *out, const char *path) {
+  moerun_status status = MOERUN_OK;
+  char start[6];
+  size_t got = 0;
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  MOERUN_REQUIRE(file >= 0, MOERUN_ERR_IO, "%s: cannot be opened: %s", path,
+                 moerun__file_reason());
+  MOERUN_TRY(moerun__file_get(&got, start, sizeof start, file, 0, path));
+  *out = got == sizeof start && memcmp(start, "\x93NUMPY", got) == 0;
+done:
+  if (file >= 0) (void)close(file);
+  return status;
+}
+
+static moerun_status finish_open(moerun__prompts **out, moerun_status status) {
+  if (status != MOERUN_OK) {
+    moerun__prompts_destroy(*out);
+    *out = NULL;
+  }
+  return status;
+}
+
+moerun_status moerun__prompts_open(moerun__prompts **out, const char *path,
+                                   const moerun__prompt_options *options) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(
+      moerun__prompts_create(out, path, &moerun__prompts_jsonl, options));
+  MOERUN_TRY(moerun__prompts_scan_jsonl(*out));
+done:
+  return finish_open(out, status);
+}
+
+moerun_status
+moerun__prompts_open_tokens(moerun__prompts **out, const char *path,
+                            const moerun__prompt_options *options) {
+  moerun_status status = MOERUN_OK;
+  int is_array = 0;
+  *out = NULL;
+  MOERUN_TRY(moerun__prompts_is_array(&is_array, path));
+  const moerun__prompts_input *input =
+      is_array ? &moerun__prompts_rows : &moerun__prompts_jsonl;
+  MOERUN_TRY(moerun__prompts_create(out, path, input, options));
+  (*out)->ids_only = 1;
+  MOERUN_TRY(is_array ? moerun__prompts_scan_rows(*out)
+                      : moerun__prompts_scan_jsonl(*out));
+done:
+  return finish_open(out, status);
+}
+
+moerun_status
+moerun__prompts_open_score(moerun__prompts **out, const char *path,
+                           int32_t window,
+                           const moerun__prompt_options *options) {
+  moerun_status status = MOERUN_OK;
+  int is_array = 0;
+  *out = NULL;
+  MOERUN_TRY(moerun__prompts_is_array(&is_array, path));
+  MOERUN_TRY(
+      moerun__prompts_create(out, path, &moerun__prompts_windows, options));
+  (*out)->window = window;
+  MOERUN_TRY(moerun__prompts_scan_windows(*out, is_array));
+done:
+  return finish_open(out, status);
+}
+
+int64_t moerun__prompts_count(const moerun__prompts *prompts) {
+  return prompts->count;
+}
+
+int64_t moerun__prompts_num_bad(const moerun__prompts *prompts) {
+  return prompts->num_bad;
+}
+
+moerun_status moerun__prompts_check(const moerun__prompts *prompts) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(prompts->num_bad == 0, MOERUN_ERR_FORMAT,
+                 "%lld of %lld request%s %s wrong and ha%s \"error\" in place "
+                 "of a result",
+                 (long long)prompts->num_bad, (long long)prompts->count,
+                 prompts->count == 1 ? "" : "s",
+                 prompts->num_bad == 1 ? "was" : "were",
+                 prompts->num_bad == 1 ? "s" : "ve");
+done:
+  return status;
+}
+
+const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
+                                  const char **id) {
+  *id = prompts->bad[index].id;
+  return prompts->bad[index].reason;
+}
+
+int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
+                                  moerun__prompt_setting setting) {
+  return prompts->overruled[setting];
+}
+
+int64_t moerun__prompts_sampled(const moerun__prompts *prompts) {
+  return prompts != NULL ? prompts->sampled : 0;
+}
+
+uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {
+  return prompts->digest[index];
+}
+
+int32_t moerun__prompts_positions(const moerun__prompts *prompts,
+                                  int64_t index) {
+  return prompts->positions[index];
+}
+
+int32_t moerun__prompts_new_tokens(const moerun__prompts *prompts,
+                                   int64_t index) {
+  return prompts->new_tokens[index];
+}
+
+int moerun__prompts_are_scored(const moerun__prompts *prompts) {
+  return prompts->window > 0;
+}
+
+int64_t moerun__prompts_scored_bytes(const moerun__prompts *prompts) {
+  return prompts->scored_bytes;
+}
+
+moerun_status moerun__prompts_read(const moerun__prompts *prompts,
+                                   moerun__prompt *out, int64_t index) {
+  moerun_status status = MOERUN_OK;
+  char origin[512];
+  (void)snprintf(origin, sizeof origin, "%s: request %lld", prompts->name,
+                 (long long)index);
+  moerun__prompt_begin(out, &prompts->options);
+  MOERUN_TRY(prompts->input->read(prompts, out, index, origin));
+  complete(out, prompts, index);
+  MOERUN_REQUIRE(out->digest == prompts->digest[index], MOERUN_ERR_FORMAT,
+                 "%s: the file was changed while the run was reading it",
+                 origin);
+done:
+  return status;
+}

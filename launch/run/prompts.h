@@ -1,0 +1,111 @@
+/* Where requests come from: a JSONL file of prompts, plain text by lines, token ids as .npy or
+ * JSONL, or a text to be scored in windows. The whole input is checked when it
+ * is opened; of each request only its place in the file and its digest stay in
+ * memory, the rest is read again when it is handed out. */
+#ifndef MOERUN_RUN_PROMPTS_H
+#define MOERUN_RUN_PROMPTS_H
+
+#include "runtime/serve/engine.h"
+#include "runtime/text/tokenizer.h"
+
+typedef struct moerun__prompts moerun__prompts;
+
+/* Settings that a request may have of its own. */
+typedef enum moerun__prompt_setting {
+  MOERUN_SETTING_MAX_NEW_TOKENS = 0,
+  MOERUN_SETTING_TEMPERATURE,
+  MOERUN_SETTING_TOP_P,
+  MOERUN_SETTING_SEED,
+  MOERUN_SETTINGS,
+} moerun__prompt_setting;
+
+typedef struct moerun__prompt_options {
+  const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */
+  int32_t text_bos;       /* token in front of texts, -1: none; never a
+                             second one                                      */
+  int32_t tokens_bos;     /* the same for given ids                          */
+  int32_t vocab_size;     /* V: ids are 0 .. V-1                             */
+  int32_t max_positions;  /* limit of prompt and generated tokens together */
+  int32_t kv_tokens;      /* the same limit from the cache of a rank      */
+  int32_t max_new_tokens; /* this and the next three hold for requests that
+                             do not say otherwise                        */
+  double temperature;
+  double top_p;
+  uint64_t seed;       /* each request has a stream of its own of it          */
+  uint64_t run_digest; /* of all else that a request's output depends on */
+  int reports_bad;     /* 1: a request that is wrong takes its place with the
+                      reason; 0: it ends the reading                      */
+  unsigned fixed;      /* moerun__prompt_setting bits: what holds for requests
+                          that say otherwise, too                       */
+  int plain;           /* a line is a text, not an object               */
+  const char *name;    /* of the input in messages; NULL: its path      */
+} moerun__prompt_options;
+
+/* One request with its buffers; all zero at first, used again and again. */
+typedef struct moerun__prompt {
+  moerun__request request; /* its tokens lie in `tokens` */
+  moerun__text id;         /* as JSON: a string or an integer */
+  int has_seed;            /* its own, not that of the options */
+  uint64_t digest;
+  unsigned overruled; /* bits of settings that `fixed` took from it */
+  moerun__token_list tokens;
+  moerun__text line;
+} moerun__prompt;
+
+void moerun__prompt_clear(moerun__prompt *prompt);
+
+/* One JSON object a line; blank lines do not count. Keys: "prompt" (a text) or
+ * "tokens" (ids); optional "id" (string or integer, unique; default: the place
+ * among the requests, from 0), "max_new_tokens", "temperature", "top_p",
+ * "seed". Without a seed of its own a request draws from the stream of the run's
+ * seed that its id names, so that requests are independent and each depends on
+ * itself alone; with one, from the seed's stream 0, whatever its id. With
+ * `plain`, a line is the text of a prompt, without its line end. */
+moerun_status moerun__prompts_open(moerun__prompts **out, const char *path,
+                                   const moerun__prompt_options *options);
+/* Ids only: a .npy file of integers (one dimension: one request; two: one
+ * request a row, negative numbers at its end are padding), or JSONL as above
+ * with "tokens". */
+moerun_status
+moerun__prompts_open_tokens(moerun__prompts **out, const char *path,
+                            const moerun__prompt_options *options);
+/* A text, or a .npy file of one dimension of ids, cut into windows of `window`
+ * tokens; each is a request with score_only. Without a bos token in front, a
+ * window's first token is not scored. */
+moerun_status moerun__prompts_open_score(moerun__prompts **out,
+                                         const char *path, int32_t window,
+                                         const moerun__prompt_options *options);
+/* Whether the file begins like a .npy file. */
+moerun_status moerun__prompts_is_array(int *out, const char *path);
+void moerun__prompts_destroy(moerun__prompts *prompts);
+
+int64_t moerun__prompts_count(const moerun__prompts *prompts);
+/* How many requests are wrong, if that is reported. They are not read. */
+int64_t moerun__prompts_num_bad(const moerun__prompts *prompts);
+/* After the end: the error that says how many those were, if any were. */
+moerun_status moerun__prompts_check(const moerun__prompts *prompts);
+/* What is wrong with request `index`, and *id, its id as JSON; NULL: nothing. */
+const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
+                                  const char **id);
+/* Requests whose own setting was another and does not hold. */
+int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
+                                  moerun__prompt_setting setting);
+/* Requests whose tokens are drawn: their temperature is above 0; none of
+ * NULL. */
+int64_t moerun__prompts_sampled(const moerun__prompts *prompts);
+/* Prompt and generated tokens of request `index` together, at most. */
+int32_t moerun__prompts_positions(const moerun__prompts *prompts,
+                                  int64_t index);
+/* Of these, the generated ones. */
+int32_t moerun__prompts_new_tokens(const moerun__prompts *prompts,
+                                   int64_t index);
+uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index);
+/* Request `index`. ERR_FORMAT if the file is not what it was when opened. */
+moerun_status moerun__prompts_read(const moerun__prompts *prompts,
+                                   moerun__prompt *out, int64_t index);
+/* Whether the requests are windows to be scored. */
+int moerun__prompts_are_scored(const moerun__prompts *prompts);
+/* Bytes of text whose tokens are scored; 0 if ids were given. */
+int64_t moerun__prompts_scored_bytes(const moerun__prompts *prompts);
+
+#endif

@@ -1,0 +1,79 @@
+/* Private to prompts*.c: the object, and one reader for each kind of input. */
+#ifndef MOERUN_RUN_PROMPTS_INPUT_H
+#define MOERUN_RUN_PROMPTS_INPUT_H
+
+#include "launch/run/prompts.h"
+#include "runtime/base/npy.h"
+
+typedef struct moerun__prompts_input moerun__prompts_input;
+
+/* What one kind of input does. */
+struct moerun__prompts_input {
+  /* Fills request (but for index), tokens and id of request `index`; where
+   * that is in the file, for messages, is `origin`. */
+  moerun_status (*read)(const moerun__prompts *prompts, moerun__prompt *out,
+                        int64_t index, const char *origin);
+};
+
+/* A request that cannot be run. */
+typedef struct moerun__bad_prompt {
+  char *reason;
+  char *id; /* as JSON */
+} moerun__bad_prompt;
+
+struct moerun__prompts {
+  const moerun__prompts_input *input;
+  moerun__prompt_options options;
+  char *path; /* to open */
+  char *name; /* in messages */
+  int64_t count;
+  int64_t num_bad;
+  int64_t overruled[MOERUN_SETTINGS];
+  int64_t sampled;           /* requests with a temperature above 0 */
+  size_t room;               /* of the next five */
+  moerun__bad_prompt *bad;   /* [count] NULL, NULL: nothing is wrong */
+  int64_t *offset;           /* JSONL: [count + 1] of lines in the file */
+  uint64_t *digest;          /* [count] */
+  int32_t *positions;        /* [count] of prompt and generation */
+  int32_t *new_tokens;       /* [count] of them generated, at most */
+  int file;                  /* JSONL; -1: none */
+  int ids_only;              /* JSONL: "prompt" is not allowed */
+  moerun__npy_reader *array; /* .npy rows */
+  int64_t row_length;
+  moerun__token_list text; /* score: all ids */
+  int32_t window;
+  int64_t scored_bytes;
+};
+
+moerun_status moerun__prompts_create(moerun__prompts **out, const char *path,
+                                     const moerun__prompts_input *input,
+                                     const moerun__prompt_options *options);
+/* Checks a request that was just read against the limits and remembers its
+ * digest as that of the next index. */
+moerun_status moerun__prompts_add(moerun__prompts *prompts,
+                                  moerun__prompt *prompt, int64_t offset,
+                                  const char *origin);
+/* What became of reading the next request, whose id is known if any is: where
+ * bad ones are reported, a wrong one takes its place and is MOERUN_OK. */
+moerun_status moerun__prompts_settle(moerun__prompts *prompts,
+                                     const moerun__prompt *prompt,
+                                     int64_t offset, moerun_status status);
+/* The same for request `index`, which was added before. */
+moerun_status moerun__prompts_settle_at(moerun__prompts *prompts, int64_t index,
+                                        const char *id, moerun_status status);
+/* Puts bos in front of the tokens unless they begin with it or it is -1. */
+moerun_status moerun__prompt_put_bos(moerun__prompt *prompt, int32_t bos);
+/* Defaults for a request, before its own settings are read. */
+void moerun__prompt_begin(moerun__prompt *prompt,
+                          const moerun__prompt_options *options);
+
+extern const moerun__prompts_input moerun__prompts_jsonl;
+extern const moerun__prompts_input moerun__prompts_rows;
+extern const moerun__prompts_input moerun__prompts_windows;
+
+moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts);
+moerun_status moerun__prompts_scan_rows(moerun__prompts *prompts);
+moerun_status moerun__prompts_scan_windows(moerun__prompts *prompts,
+                                           int is_array);
+
+#endif

@@ -1,0 +1,429 @@
+/* Requests from JSON lines, or from lines of plain text. Ids are compared by
+ * hash first; only requests with equal hashes are read again to be told apart. */
+#include "launch/run/prompts_input.h"
+
+#include "launch/lines.h"
+#include "launch/run/digest.h"
+#include "runtime/base/file.h"
+#include "runtime/base/foreign.h"
+#include "runtime/base/json.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 1 << 16, ORIGIN_BYTES = 512 };
+
+/* ---- One line ------------------------------------------------------------------ */
+
+/* What a key is called here that other programs have for it. */
+static const char *hint_of(const char *key) {
+  static const struct {
+    const char *key;
+    const char *hint;
+  } table[] = {
+      {"max_tokens", "; here it is max_new_tokens"},
+      {"max_completion_tokens", "; here it is max_new_tokens"},
+      {"max_length", "; here it is max_new_tokens, without the prompt's"},
+      {"prompt_token_ids", "; here it is tokens"},
+      {"input_ids", "; here it is tokens"},
+      {"token_ids", "; here it is tokens"},
+      {"text", "; here it is prompt"},
+      {"messages", "; chat templates are not applied here: give the text that "
+                   "the template makes as prompt"},
+  };
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    if (strcmp(table[i].key, key) == 0) return table[i].hint;
+  }
+  return "";
+}
+
+static moerun_status check_keys(json_t *object, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  static const char *const known[] = {
+      "id",          "prompt", "tokens", "max_new_tokens",
+      "temperature", "top_p",  "seed",   "priority"};
+  const char *key = NULL;
+  json_t *value = NULL;
+  json_object_foreach(object, key, value) {
+    size_t i = 0;
+    while (i < sizeof known / sizeof *known && strcmp(known[i], key) != 0) {
+      i++;
+    }
+    MOERUN_REQUIRE(i < sizeof known / sizeof *known, MOERUN_ERR_FORMAT,
+                   "%s: unknown key \"%s\": expected id, prompt, tokens, "
+                   "max_new_tokens, temperature, top_p, seed or priority%s",
+                   origin, key, hint_of(key));
+  }
+done:
+  return status;
+}
+
+static moerun_status read_id(moerun__prompt *out, const json_t *object,
+                             int64_t index, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *id = json_object_get(object, "id");
+  if (json_is_string(id)) {
+    MOERUN_TRY(moerun__text_json(&out->id, json_string_value(id),
+                                 json_string_length(id)));
+    goto done;
+  }
+  MOERUN_REQUIRE(id == NULL || json_is_integer(id), MOERUN_ERR_FORMAT,
+                 "%s: key \"id\": expected a string or an integer, found %s",
+                 origin, moerun__json_kind(id));
+  MOERUN_TRY(moerun__text_print(&out->id, "%lld",
+                                id != NULL ? (long long)json_integer_value(id)
+                                           : (long long)index));
+done:
+  return status;
+}
+
+static moerun_status read_tokens(moerun__prompt *out, const json_t *object,
+                                 int32_t bos, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  json_t *tokens = NULL;
+  MOERUN_TRY(moerun__json_array(&tokens, object, "tokens", origin));
+  for (size_t i = 0; i < json_array_size(tokens); i++) {
+    const json_t *id = json_array_get(tokens, i);
+    MOERUN_REQUIRE(json_is_integer(id), MOERUN_ERR_FORMAT,
+                   "%s: key \"tokens\", element %zu: expected a token id, "
+                   "found %s",
+                   origin, i, moerun__json_kind(id));
+    const int64_t value = json_integer_value(id);
+    MOERUN_REQUIRE(value >= 0 && value <= INT32_MAX, MOERUN_ERR_FORMAT,
+                   "%s: key \"tokens\", element %zu: expected a token id, "
+                   "found %lld",
+                   origin, i, (long long)value);
+    MOERUN_TRY(moerun__token_list_append(&out->tokens, moerun__to_int(value)));
+  }
+  /* No ids are a mistake; an empty text may stand for its BOS alone. */
+  if (out->tokens.count > 0) MOERUN_TRY(moerun__prompt_put_bos(out, bos));
+done:
+  return status;
+}
+
+static moerun_status encode(moerun__prompt *out, const char *text, size_t bytes,
+                            const moerun__prompts *prompts,
+                            const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__prompt_options *o = &prompts->options;
+  MOERUN_REQUIRE(o->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"prompt\": a text needs the model's tokenizer.json, "
+                 "which is not there: give token ids: "
+                 "--tokens, or \"tokens\" in a line of --prompts",
+                 origin);
+  MOERUN_TRY(moerun__tokenizer_encode(o->tokenizer, &out->tokens, text, bytes,
+                                      origin));
+  MOERUN_TRY(moerun__prompt_put_bos(out, o->text_bos));
+done:
+  return status;
+}
+
+static moerun_status read_text(moerun__prompt *out, const json_t *object,
+                               const moerun__prompts *prompts,
+                               const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const char *text = NULL;
+  MOERUN_REQUIRE(
+      !json_is_array(json_object_get(object, "prompt")), MOERUN_ERR_FORMAT,
+      "%s: key \"prompt\": expected a string, found an array; ids of "
+      "tokens are given as \"tokens\"",
+      origin);
+  MOERUN_TRY(moerun__json_text(&text, object, "prompt", 1, origin));
+  MOERUN_REQUIRE(!prompts->ids_only, MOERUN_ERR_FORMAT,
+                 "%s: key \"prompt\": expected \"tokens\" in a file of token "
+                 "ids",
+                 origin);
+  MOERUN_TRY(encode(out, text, strlen(text), prompts, origin));
+done:
+  return status;
+}
+
+/* The line as it stands, but for the byte order mark of a file and the carriage
+ * return of a DOS line end. */
+static moerun_status read_plain(moerun__prompt *out,
+                                const moerun__prompts *prompts,
+                                const moerun__text *line, int64_t index,
+                                const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const size_t mark = moerun__byte_order_mark(line->bytes, line->count);
+  size_t bytes = line->count - mark;
+  if (bytes > 0 && line->bytes[line->count - 1] == '\r') bytes--;
+  MOERUN_TRY(moerun__text_print(&out->id, "%lld", (long long)index));
+  MOERUN_TRY(encode(out, line->bytes + mark, bytes, prompts, origin));
+done:
+  return status;
+}
+
+/* Takes back what the request may not decide, and notes where that matters. */
+static void overrule(moerun__prompt *out, const moerun__request *given,
+                     unsigned fixed) {
+  moerun__request *r = &out->request;
+  const int differs[MOERUN_SETTINGS] = {
+      [MOERUN_SETTING_MAX_NEW_TOKENS] =
+          r->max_new_tokens != given->max_new_tokens,
+      [MOERUN_SETTING_TEMPERATURE] = r->temperature != given->temperature,
+      [MOERUN_SETTING_TOP_P] = r->top_p != given->top_p,
+      [MOERUN_SETTING_SEED] = r->seed != given->seed,
+  };
+  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
+    if (differs[i]) out->overruled |= fixed & 1U << i;
+  }
+  if (fixed & 1U << MOERUN_SETTING_MAX_NEW_TOKENS) {
+    r->max_new_tokens = given->max_new_tokens;
+  }
+  if (fixed & 1U << MOERUN_SETTING_TEMPERATURE) {
+    r->temperature = given->temperature;
+  }
+  if (fixed & 1U << MOERUN_SETTING_TOP_P) r->top_p = given->top_p;
+  if (fixed & 1U << MOERUN_SETTING_SEED) r->seed = given->seed;
+}
+
+/* Gives the request its own settings, but where `fixed` has the run's hold. */
+static moerun_status read_settings(moerun__prompt *out, const json_t *object,
+                                   unsigned fixed, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  moerun__request *r = &out->request;
+  const moerun__request given = *r;
+  const int64_t max_new_tokens = r->max_new_tokens;
+  const int64_t seed = (int64_t)r->seed;
+  const int64_t priority = 0;
+  int64_t value = 0;
+  MOERUN_TRY(moerun__json_int(&value, object, "max_new_tokens", 1, 1048576,
+                              &max_new_tokens, origin));
+  r->max_new_tokens = moerun__to_int(value);
+  MOERUN_TRY(moerun__json_double(&r->temperature, object, "temperature", 0, 100,
+                                 &r->temperature, origin));
+  MOERUN_TRY(moerun__json_double(&r->top_p, object, "top_p", 1e-6, 1, &r->top_p,
+                                 origin));
+  MOERUN_TRY(
+      moerun__json_int(&value, object, "seed", 0, INT64_MAX, &seed, origin));
+  r->seed = (uint64_t)value;
+  out->has_seed = json_object_get(object, "seed") != NULL &&
+                  !(fixed & 1U << MOERUN_SETTING_SEED);
+  overrule(out, &given, fixed);
+  MOERUN_TRY(moerun__json_int(&value, object, "priority", 0, UINT8_MAX,
+                              &priority, origin));
+  r->priority = moerun__to_int(value);
+done:
+  return status;
+}
+
+/* Whether the line can be meant as JSON; if not, what it should look like. Web
+ * pages and the like are left to the parser, which names them. */
+static moerun_status check_form(const moerun__text *line, int ids_only,
+                                const char *origin) {
+  moerun_status status = MOERUN_OK;
+  char foreign[MOERUN_FOREIGN_TEXT];
+  const char *first =
+      line->bytes + moerun__byte_order_mark(line->bytes, line->count);
+  first += strspn(first, " \t");
+  const int is_plain = strchr("{[", *first) == NULL &&
+                       !moerun__foreign_name(foreign, line->bytes, line->count);
+  MOERUN_REQUIRE(!is_plain || !ids_only, MOERUN_ERR_FORMAT,
+                 "%s: expected a line such as {\"tokens\": [1, 2, 3]}, found "
+                 "\"%.20s\"",
+                 origin, first);
+  MOERUN_REQUIRE(!is_plain, MOERUN_ERR_FORMAT,
+                 "%s: expected a line such as {\"prompt\": \"a text\"}, found "
+                 "\"%.20s\"; with --lines each line is a prompt as it stands",
+                 origin, first);
+done:
+  return status;
+}
+
+/* The request that `line` describes. */
+static moerun_status read_object(moerun__prompt *out,
+                                 const moerun__prompts *prompts,
+                                 const moerun__text *line, int64_t index,
+                                 const char *origin) {
+  moerun_status status = MOERUN_OK;
+  json_t *object = NULL;
+  if (prompts->options.plain) {
+    return read_plain(out, prompts, line, index, origin);
+  }
+  MOERUN_TRY(check_form(line, prompts->ids_only, origin));
+  MOERUN_TRY(moerun__json_parse(&object, line->bytes, line->count, origin));
+  MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
+                 "%s: expected a JSON object, found %s", origin,
+                 moerun__json_kind(object));
+  MOERUN_TRY(read_id(out, object, index, origin)); /* named if another key is
+                                                      wrong */
+  MOERUN_TRY(check_keys(object, origin));
+  const int has_text = json_object_get(object, "prompt") != NULL;
+  const int has_tokens = json_object_get(object, "tokens") != NULL;
+  MOERUN_REQUIRE(has_text != has_tokens, MOERUN_ERR_FORMAT,
+                 "%s: expected either \"prompt\" or \"tokens\", found %s",
+                 origin, has_text ? "both" : "neither");
+  MOERUN_TRY(read_settings(out, object, prompts->options.fixed, origin));
+  MOERUN_TRY(
+      has_text ? read_text(out, object, prompts, origin)
+               : read_tokens(out, object, prompts->options.tokens_bos, origin));
+done:
+  json_decref(object);
+  return status;
+}
+
+static moerun_status read_line(const moerun__prompts *prompts,
+                               moerun__prompt *out, int64_t index,
+                               const char *origin) {
+  moerun_status status = MOERUN_OK;
+  char block[BLOCK];
+  int64_t at = prompts->offset[index];
+  const char *end = NULL;
+  out->line.count = 0;
+  while (end == NULL && at < prompts->offset[index + 1]) {
+    size_t got = 0;
+    const int64_t left = prompts->offset[index + 1] - at;
+    MOERUN_TRY(moerun__file_get(&got, block,
+                                left < BLOCK ? (size_t)left : BLOCK,
+                                prompts->file, at, prompts->name));
+    MOERUN_REQUIRE(got > 0, MOERUN_ERR_FORMAT,
+                   "%s: the file was changed while the run was reading it",
+                   origin);
+    end = memchr(block, '\n', got);
+    MOERUN_TRY(moerun__text_append(&out->line, block,
+                                   end != NULL ? (size_t)(end - block) : got));
+    at += (int64_t)got;
+  }
+  MOERUN_TRY(read_object(out, prompts, &out->line, index, origin));
+done:
+  return status;
+}
+
+const moerun__prompts_input moerun__prompts_jsonl = {.read = read_line};
+
+/* ---- Unique ids ------------------------------------------------------------------ */
+
+typedef struct id_place {
+  uint64_t hash;
+  int64_t index;
+  int64_t line; /* from 1 */
+} id_place;
+
+/* What a scan of the file carries from line to line. */
+typedef struct scan {
+  moerun__prompts *prompts;
+  moerun__prompt prompt;
+  int64_t line; /* being read, from 1 */
+  const moerun__text *text;
+  id_place *place; /* of the requests that are right */
+  size_t num_places;
+  size_t room;
+} scan;
+
+static moerun_status remember_id(scan *s) {
+  moerun_status status = MOERUN_OK;
+  const moerun__text *id = &s->prompt.id;
+  const size_t at = s->num_places;
+  if (at >= s->room) {
+    const size_t room = at < 64 ? 64 : at + at / 2;
+    MOERUN_TRY(moerun__resize(&s->place, s->room, room, sizeof *s->place));
+    s->room = room;
+  }
+  s->place[at] = (id_place){
+      .hash = moerun__digest_text(MOERUN_DIGEST_START, id->bytes, id->count),
+      .index = s->prompts->count - 1,
+      .line = s->line};
+  s->num_places++;
+done:
+  return status;
+}
+
+static int compare_places(const void *a, const void *b) {
+  const id_place *x = a;
+  const id_place *y = b;
+  if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+  return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static moerun_status compare_ids(const scan *s, const id_place *a,
+                                 const id_place *b,
+                                 const moerun__prompt *other) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(strcmp(s->prompt.id.bytes, other->id.bytes) != 0,
+                 MOERUN_ERR_FORMAT,
+                 "%s:%lld: id %s stands in line %lld already", s->prompts->name,
+                 (long long)b->line, other->id.bytes, (long long)a->line);
+done:
+  return status;
+}
+
+/* Of several requests with one id the first is right. */
+static moerun_status check_unique(scan *s) {
+  moerun_status status = MOERUN_OK;
+  moerun__prompt other = {0};
+  const size_t count = s->num_places;
+  if (s->place == NULL) goto done;
+  qsort(s->place, count, sizeof *s->place, compare_places);
+  for (size_t i = 1; i < count; i++) {
+    const id_place *a = &s->place[i - 1];
+    const id_place *b = &s->place[i];
+    if (a->hash != b->hash) continue;
+    MOERUN_TRY(moerun__prompts_read(s->prompts, &s->prompt, a->index));
+    MOERUN_TRY(moerun__prompts_read(s->prompts, &other, b->index));
+    MOERUN_TRY(moerun__prompts_settle_at(s->prompts, b->index, other.id.bytes,
+                                         compare_ids(s, a, b, &other)));
+  }
+done:
+  moerun__prompt_clear(&other);
+  return status;
+}
+
+/* ---- The whole file ----------------------------------------------------------------- */
+
+static int is_blank(const moerun__text *line) {
+  for (size_t i = moerun__byte_order_mark(line->bytes, line->count);
+       i < line->count; i++) {
+    if (strchr(" \t\r", line->bytes[i]) == NULL || line->bytes[i] == '\0') {
+      return 0;
+    }
+  }
+  return 1;
+}
+
+/* Reads the request in s->text, which begins at `offset`. */
+static moerun_status read_request(scan *s, int64_t offset) {
+  moerun_status status = MOERUN_OK;
+  char origin[ORIGIN_BYTES];
+  moerun__prompts *prompts = s->prompts;
+  (void)snprintf(origin, sizeof origin, "%s:%lld", prompts->name,
+                 (long long)s->line);
+  moerun__prompt_begin(&s->prompt, &prompts->options);
+  MOERUN_TRY(read_object(&s->prompt, prompts, s->text, prompts->count, origin));
+  MOERUN_TRY(moerun__prompts_add(prompts, &s->prompt, offset, origin));
+  MOERUN_TRY(remember_id(s));
+done:
+  return status;
+}
+
+moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
+  moerun_status status = MOERUN_OK;
+  scan s = {.prompts = prompts};
+  moerun__lines lines = {0};
+  int has = 0;
+  MOERUN_TRY(moerun__file_open(&prompts->file, NULL, prompts->path, 0));
+  MOERUN_TRY(moerun__lines_begin(&lines, prompts->file, prompts->name));
+  MOERUN_TRY(moerun__lines_next(&lines, &has));
+  while (has) {
+    s.line = lines.number;
+    s.text = &lines.line;
+    if (!is_blank(&lines.line)) {
+      MOERUN_TRY(moerun__prompts_settle(prompts, &s.prompt, lines.offset,
+                                        read_request(&s, lines.offset)));
+    }
+    MOERUN_TRY(moerun__lines_next(&lines, &has));
+  }
+  MOERUN_REQUIRE(prompts->count > 0, MOERUN_ERR_FORMAT,
+                 "%s: expected at least one request, found none",
+                 prompts->name);
+  prompts->offset[prompts->count] = lines.end;
+  MOERUN_TRY(check_unique(&s));
+done:
+  moerun__lines_clear(&lines);
+  moerun__prompt_clear(&s.prompt);
+  moerun__free(s.place);
+  return status;
+}

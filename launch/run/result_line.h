@@ -1,0 +1,58 @@
+/* One line of the file of results: how it is printed, and whether a line that
+ * is there already is what this run would have printed. Rank 0 only. */
+#ifndef MOERUN_RUN_RESULT_LINE_H
+#define MOERUN_RUN_RESULT_LINE_H
+
+#include "launch/lines.h"
+#include "launch/run/result_digest.h"
+#include "runtime/model/arch.h"
+#include "runtime/serve/engine.h"
+
+typedef struct moerun__result_line {
+  const moerun__prompts *prompts;     /* borrowed, as are the next two */
+  const moerun__tokenizer *tokenizer; /* NULL: results hold no "text"  */
+  const moerun__model_config *model;  /* NULL: no line is read         */
+  moerun__weights_digits weights;     /* of all lines */
+  moerun__text text;     /* what was printed last, its newline included */
+  moerun__prompt prompt; /* and whose line it is, unless it is an error */
+  moerun__text part;     /* scratch, and so are these */
+  moerun__token_list tokens;
+} moerun__result_line;
+
+void moerun__result_line_clear(moerun__result_line *line);
+
+/* Prints into line->text the result of a request, and what is wrong with
+ * request `index`, whose id is JSON. */
+moerun_status moerun__result_line_print(moerun__result_line *line,
+                                        const moerun__completion *completion);
+moerun_status moerun__result_line_print_error(moerun__result_line *line,
+                                              int64_t index, const char *id,
+                                              const char *reason);
+
+/* What a line that was there holds. */
+typedef struct moerun__result_found {
+  int64_t index;
+  int is_error;           /* what was wrong with the request, and no result */
+  int64_t scored_tokens;  /* 0 unless it was scored */
+  double log_probability; /* and so is this */
+} moerun__result_found;
+
+/* Reads a whole line. One that this run would not have printed, byte for byte,
+ * is an error. */
+moerun_status moerun__result_line_read(moerun__result_found *out,
+                                       moerun__result_line *line,
+                                       const moerun__lines *lines);
+/* Checks that a line without its newline is the start of one that this run
+ * would print, and *index of which request: -1 if it does not say. A machine
+ * that lost its power may have left NUL bytes behind it. */
+moerun_status moerun__result_line_check_torn(int64_t *index,
+                                             moerun__result_line *line,
+                                             const moerun__lines *lines);
+
+/* Reads the key "tokens" of an object: 1 to `most` ids of the vocabulary. */
+moerun_status moerun__result_tokens_read(moerun__token_list *out,
+                                         const json_t *object, int32_t most,
+                                         int32_t vocab_size,
+                                         const char *origin);
+
+#endif

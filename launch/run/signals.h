@@ -1,0 +1,38 @@
+/* Signals that end the program, and those that ask a run to end: SIGTERM,
+ * SIGUSR1 (Slurm's warning before the time limit), SIGHUP (the terminal is gone)
+ * and SIGINT (Ctrl-C). Each sets a flag that all ranks tell each other at the
+ * next step boundary. */
+#ifndef MOERUN_RUN_SIGNALS_H
+#define MOERUN_RUN_SIGNALS_H
+
+/* From now on a signal that ends the program removes its temporary files first,
+ * and a pipe whose reader is gone is an error like any other. main.c calls it
+ * before anything else. */
+void moerun__signals_clean_up(void);
+
+/* From now on a file that grows beyond `ulimit -f` is an error like any other
+ * instead of a signal. To be called after MPI_Init: a daemon that MPI starts
+ * there would inherit it, and Open MPI's then tries for ever to write its own
+ * files and fills the memory. */
+void moerun__signals_bear_limits(void);
+
+/* Catches those that ask a run to end, until the process ends, and has
+ * runtime/base/stop.h know of them. One that is ignored stays ignored, as
+ * with nohup and in the background of a script. `speaks`: this process answers
+ * the first of them on stderr, SIGTERM only where it is the only rank. */
+void moerun__signals_catch(int speaks, int num_ranks);
+
+/* What the answer says of the run: no step has begun, the end keeps finished
+ * requests, or the tokens of unfinished ones too; no step is to come. */
+typedef enum moerun__promise {
+  MOERUN_PROMISE_NOTHING,
+  MOERUN_PROMISE_FINISHED,
+  MOERUN_PROMISE_ALL,
+  MOERUN_PROMISE_OVER
+} moerun__promise;
+void moerun__signals_promise(moerun__promise promise);
+
+/* Whether one has come. */
+int moerun__signals_ask_to_stop(void);
+
+#endif

@@ -1,0 +1,67 @@
+/* `moerun synth`: a random checkpoint for scaling runs and tests. */
+#include "launch/command.h"
+
+#include "launch/options/effect.h"
+#include "launch/run/progress.h"
+#include "runtime/base/log.h"
+#include "runtime/model/synth.h"
+
+#include <string.h>
+
+static int32_t int_of(const moerun__config *config, const char *key) {
+  return (int32_t)moerun__config_int(config, key);
+}
+
+static moerun__dtype dtype_of(const char *text) {
+  return strcmp(text, "f32") == 0   ? MOERUN_DTYPE_F32
+         : strcmp(text, "f16") == 0 ? MOERUN_DTYPE_F16
+                                    : MOERUN_DTYPE_BF16;
+}
+
+moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
+  moerun_status status = MOERUN_OK;
+  const moerun__config *config = invocation->config;
+  moerun__progress_bar bar = {0};
+  const moerun__byte_watch watch = {&bar, moerun__progress_watch};
+  const moerun__synth_options options = {
+      .path = moerun__config_text(config, "output"),
+      .arch = moerun__config_text(config, "arch"),
+      .seed = (uint64_t)moerun__config_int(config, "seed"),
+      .dtype = dtype_of(moerun__config_text(config, "dtype")),
+      .skew = moerun__config_double(config, "skew"),
+      .shard_bytes = (int64_t)(moerun__config_double(config, "shard_gb") * 1e9),
+      .fused = moerun__config_bool(config, "fused"),
+      .num_layers = int_of(config, "layers"),
+      .num_dense = int_of(config, "dense_layers"),
+      .dense_width = int_of(config, "dense_width"),
+      .hidden_width = int_of(config, "hidden"),
+      .num_heads = int_of(config, "heads"),
+      .num_kv_heads = int_of(config, "kv_heads"),
+      .head_dim = int_of(config, "head_dim"),
+      .num_experts = int_of(config, "experts"),
+      .num_home = {[MOERUN_HOME_NULL] = int_of(config, "null_experts"),
+                   [MOERUN_HOME_ZERO] = int_of(config, "zero_experts"),
+                   [MOERUN_HOME_COPY] = int_of(config, "copy_experts"),
+                   [MOERUN_HOME_CONSTANT] = int_of(config, "constant_experts")},
+      .experts_per_token = int_of(config, "experts_per_token"),
+      .expert_width = int_of(config, "expert_width"),
+      .shared_experts = int_of(config, "shared_experts"),
+      .vocab_size = int_of(config, "vocab"),
+      .max_positions = int_of(config, "positions"),
+      .tied_head = moerun__config_bool(config, "tied"),
+      .overwrite = moerun__config_bool(config, "overwrite"),
+      .watch = &watch,
+  };
+  const moerun__effect_facts effects = {.subcommand = invocation->subcommand,
+                                        .config = config};
+  MOERUN_TRY(moerun__progress_check(config));
+  MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
+  invocation->phase = MOERUN_PHASE_FILES;
+  moerun__progress_start(&bar, config);
+  moerun__progress_phase(&bar, "writing");
+  MOERUN_TRY(moerun__synth_write(&options));
+  LOG_ROOT(MOERUN_LOG_INFO, "%s: written", options.path);
+done:
+  moerun__progress_close(&bar);
+  return status;
+}

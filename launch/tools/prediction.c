@@ -1,0 +1,283 @@
+/* Nothing here estimates: the loader's own walk over the file headers and the
+ * session's own layout run in counting mode. Ranks that host equally many
+ * experts have equal weights, so the headers are walked once for each number
+ * of experts that occurs, not once for each of thousands of ranks. */
+#include "launch/tools/prediction.h"
+
+#include "launch/options/gate_options.h"
+#include "runtime/base/log.h"
+#include "runtime/base/memory.h"
+#include "runtime/decoder/session.h"
+#include "runtime/serve/engine.h"
+
+#include <string.h>
+
+static const double mib = 1048576.0;
+static const int64_t mib_bytes = INT64_C(1) << 20;
+
+size_t moerun__prediction_total(const moerun__prediction *p) {
+  const size_t later = p->later_bytes + p->spare_bytes;
+  return p->weight_bytes + p->expert_bytes + p->cache_bytes + p->buffer_bytes +
+         p->guest_bytes + (later > p->loading_bytes ? later : p->loading_bytes);
+}
+
+static moerun_balance balance_of(const char *name) {
+  return strcmp(name, "off") == 0      ? MOERUN_BALANCE_OFF
+         : strcmp(name, "sliced") == 0 ? MOERUN_BALANCE_SLICED
+                                       : MOERUN_BALANCE_AUTO;
+}
+
+moerun_session_options
+moerun__session_options_of(const moerun__config *config,
+                           const moerun__cache_need *need) {
+  const int64_t kv_tokens = moerun__config_int(config, "kv_tokens");
+  const int64_t slices = moerun__config_int(config, "slice_memory");
+  return (moerun_session_options){
+      .max_tokens = (int32_t)moerun__config_int(config, "max_tokens"),
+      .max_sequences = (int32_t)moerun__config_int(config, "max_sequences"),
+      .kv_tokens = kv_tokens > 0 ? (int32_t)kv_tokens : need->kv_tokens,
+      .chunks = (int32_t)moerun__config_int(config, "chunks"),
+      .wire = strcmp(moerun__config_text(config, "wire"), "bf16") == 0
+                  ? MOERUN_WIRE_BF16
+                  : MOERUN_WIRE_FP32,
+      .compute = strcmp(moerun__config_text(config, "compute"), "bf16") == 0
+                     ? MOERUN_COMPUTE_BF16
+                     : MOERUN_COMPUTE_FP32,
+      .balance = balance_of(moerun__config_text(config, "balance")),
+      .guest_bytes = moerun__config_int(config, "guest_memory") * mib_bytes,
+      .slice_bytes = slices < 0 ? -1 : slices * mib_bytes,
+  };
+}
+
+int moerun__replaces(const moerun__config *config, int32_t num_ranks) {
+  const int64_t every = moerun__config_int(config, "replace_every");
+  const moerun_balance balance =
+      balance_of(moerun__config_text(config, "balance"));
+  /* What a capacity drops may depend on where experts are: then they stay, or a
+   * clock would decide what comes out. */
+  const int drops = moerun__config_double(config, "capacity") > 0;
+  return every > 0 || (every < 0 && num_ranks > 1 && !drops &&
+                       balance == MOERUN_BALANCE_AUTO);
+}
+
+moerun__replace_options
+moerun__replace_options_of(const moerun__config *config,
+                           const moerun_placement *placement) {
+  const int64_t every = moerun__config_int(config, "replace_every");
+  const int64_t spare = moerun__config_int(config, "spare_slots");
+  return (moerun__replace_options){
+      .every = every > 0 ? (int32_t)every : 0,
+      .window = (int32_t)moerun__config_int(config, "replace_window"),
+      .spare_slots = spare >= 0 ? (int32_t)spare
+                                : moerun__replacer_spare(placement->num_experts,
+                                                         placement->num_ranks)};
+}
+
+moerun__session_extra
+moerun__session_extra_of(const moerun__config *config,
+                         const moerun_placement *placement,
+                         const moerun__cache_need *need, unsigned how) {
+  const moerun__replace_options replace =
+      moerun__replace_options_of(config, placement);
+  const int replaces = (how & MOERUN_RUN_STAYS) == 0 &&
+                       moerun__replaces(config, placement->num_ranks);
+  return (moerun__session_extra){
+      .record_trace = (how & MOERUN_RUN_RECORDS) != 0 || replaces,
+      .gate = moerun__gate_options_of(config),
+      .max_positions = need->max_positions,
+      .max_slots = replaces
+                       ? moerun__replacer_slots(placement, replace.spare_slots)
+                       : 0};
+}
+
+/* Experts of all layers on `rank`. */
+static int64_t slots_of(const moerun_placement *placement, int32_t rank) {
+  int64_t slots = 0;
+  for (int32_t layer = 0; layer < placement->num_layers; layer++) {
+    slots += placement->slot_count[layer * placement->num_ranks + rank];
+  }
+  return slots;
+}
+
+/* To look at the routing, and a layer's experts a second time as they move; what
+ * stands in spare slots beside that. */
+static void predict_replacer(moerun__prediction *predicted,
+                             const moerun__config *config,
+                             const moerun_model *model) {
+  const moerun_placement *placement = model->placement;
+  const moerun__replace_options options =
+      moerun__replace_options_of(config, placement);
+  const int32_t rank = model->comm->rank;
+  const int64_t slots = slots_of(placement, rank);
+  if (!moerun__replaces(config, placement->num_ranks)) return;
+  const size_t most =
+      (size_t)moerun__replacer_slots(placement, options.spare_slots);
+  const size_t even = (size_t)moerun__replacer_slots(placement, 0);
+  const size_t each = slots > 0 ? predicted->expert_bytes / (size_t)slots : 0;
+  predicted->later_bytes +=
+      even * each +
+      moerun__replacer_bytes(&model->config, placement, rank, &options);
+  predicted->spare_bytes =
+      (most - even) * each * ((size_t)placement->num_layers + 1);
+}
+
+/* The type that experts of `expert_bytes` in so many slots have. Packed weights
+ * are padded, but not to twice their size. */
+static moerun__dtype expert_type(const moerun__model_config *config,
+                                 size_t expert_bytes, int64_t slots) {
+  const size_t elements =
+      3 * (size_t)config->hidden_width * (size_t)config->expert_width;
+  return slots == 0 || expert_bytes / (size_t)slots >= 4 * elements
+             ? MOERUN_DTYPE_F32
+             : MOERUN_DTYPE_BF16;
+}
+
+/* Slices, if all ranks are equally fast. */
+static size_t predict_slices(const moerun_session *session,
+                             size_t expert_bytes) {
+  const moerun_model *model = session->model;
+  const moerun__model_config *config = &model->config;
+  const int64_t slots = slots_of(model->placement, model->comm->rank);
+  const size_t element_bytes =
+      moerun__dtype_bytes(expert_type(config, expert_bytes, slots));
+  return moerun__slices_bytes(config, model->comm->size, model->comm->rank,
+                              element_bytes, session->moe.slices.room_bytes);
+}
+
+/* Weights of each rank. */
+static moerun_status predict_weights(moerun__prediction *ranks,
+                                     const char *model,
+                                     const moerun_placement *placement) {
+  moerun_status status = MOERUN_OK;
+  int64_t *slots = NULL;
+  const int32_t R = placement->num_ranks;
+  MOERUN_TRY(moerun__alloc(&slots, (size_t)R, sizeof *slots));
+  for (int32_t rank = 0; rank < R; rank++) {
+    slots[rank] = slots_of(placement, rank);
+    int32_t like = 0;
+    while (slots[like] != slots[rank]) {
+      like++;
+    }
+    if (like < rank) {
+      ranks[rank] = ranks[like];
+      continue;
+    }
+    moerun__model_size size;
+    MOERUN_TRY(moerun__model_size_load(&size, model, placement, rank, 0));
+    ranks[rank].weight_bytes = size.weight_bytes - size.expert_bytes;
+    ranks[rank].expert_bytes = size.expert_bytes;
+    ranks[rank].loading_bytes = size.staging_bytes;
+  }
+done:
+  moerun__free(slots);
+  return status;
+}
+
+/* Unless the options say, guests get what they need at most. */
+static void default_guests(moerun_session_options *options,
+                           const moerun_model *model,
+                           const moerun__prediction *ranks) {
+  const moerun_placement *placement = model->placement;
+  for (int32_t r = 0; r < placement->num_ranks && options->guest_bytes == 0;
+       r++) {
+    const int64_t slots = slots_of(placement, r);
+    if (slots == 0) continue;
+    options->guest_bytes = (int64_t)moerun__guests_default(
+        placement, &model->config,
+        expert_type(&model->config, ranks[r].expert_bytes, slots));
+  }
+}
+
+moerun_status moerun__predict(moerun__prediction **out,
+                              const moerun__config *config,
+                              const moerun_placement *placement,
+                              const moerun__cache_need *need, unsigned how) {
+  moerun_status status = MOERUN_OK;
+  moerun__prediction *ranks = NULL;
+  moerun_comm comm = {.size = placement->num_ranks};
+  moerun_model model = {.comm = &comm, .placement = placement};
+  const char *path = moerun__config_text(config, "model");
+  moerun_session_options options = moerun__session_options_of(config, need);
+  moerun__session_extra extra =
+      moerun__session_extra_of(config, placement, need, how);
+  const moerun__engine_options engine = {.record_trace =
+                                             (how & MOERUN_RUN_RECORDS) != 0};
+  *out = NULL;
+  MOERUN_TRY(moerun__model_config_load(&model.config, path));
+  MOERUN_TRY(moerun__gate_options_fit(config, model.config.num_moe_layers));
+  MOERUN_TRY(moerun__alloc(&ranks, (size_t)comm.size, sizeof *ranks));
+  MOERUN_TRY(predict_weights(ranks, path, placement));
+  default_guests(&options, &model, ranks);
+  /* Once: to ask the processor what it has takes long on virtual machines. */
+  MOERUN_TRY(moerun__kernels_find(&extra.kernels, "auto"));
+  for (comm.rank = 0; comm.rank < comm.size; comm.rank++) {
+    moerun_session session;
+    const size_t session_bytes =
+        moerun__session_predict(&session, &model, &options, &extra);
+    ranks[comm.rank].cache_bytes = moerun__kv_bytes(&session.kv);
+    ranks[comm.rank].guest_bytes = session.moe.guests.room_bytes;
+    ranks[comm.rank].buffer_bytes = session_bytes -
+                                    ranks[comm.rank].cache_bytes -
+                                    ranks[comm.rank].guest_bytes;
+    ranks[comm.rank].later_bytes =
+        moerun__engine_bytes(&session, &engine) +
+        predict_slices(&session, ranks[comm.rank].expert_bytes);
+    if ((how & MOERUN_RUN_STAYS) == 0) {
+      predict_replacer(&ranks[comm.rank], config, &model);
+    }
+  }
+  *out = ranks;
+  ranks = NULL;
+done:
+  moerun__free(ranks);
+  moerun__model_config_clear(&model.config);
+  return status;
+}
+
+/* ---- Table -------------------------------------------------------------------- */
+
+typedef struct spread {
+  double minimum;
+  double sum;
+  double maximum;
+  int32_t rank; /* of the maximum */
+} spread;
+
+static void add(spread *s, size_t bytes, int32_t rank) {
+  const double value = (double)bytes / mib;
+  s->sum += value;
+  if (rank == 0 || value < s->minimum) s->minimum = value;
+  if (rank == 0 || value > s->maximum) {
+    s->maximum = value;
+    s->rank = rank;
+  }
+}
+
+void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
+                              int32_t num_ranks) {
+  enum { PARTS = 8 };
+  static const char *const names[PARTS] = {"weights", "experts", "KV cache",
+                                           "buffers", "guests",  "spare",
+                                           "loading", "peak"};
+  spread parts[PARTS] = {{0}};
+  for (int32_t rank = 0; rank < num_ranks; rank++) {
+    const moerun__prediction *p = &ranks[rank];
+    const size_t bytes[PARTS] = {
+        p->weight_bytes,  p->expert_bytes,
+        p->cache_bytes,   p->buffer_bytes + p->later_bytes,
+        p->guest_bytes,   p->spare_bytes,
+        p->loading_bytes, moerun__prediction_total(p)};
+    for (int i = 0; i < PARTS; i++) {
+      add(&parts[i], bytes[i], rank);
+    }
+  }
+  (void)fprintf(stream, "%-9s %12s %12s %12s  %s\n", "MiB", "min", "mean",
+                "max", "on rank");
+  for (int i = 0; i < PARTS; i++) {
+    (void)fprintf(stream, "%-9s %12.1f %12.1f %12.1f  %d\n", names[i],
+                  parts[i].minimum, parts[i].sum / num_ranks, parts[i].maximum,
+                  parts[i].rank);
+  }
+  (void)fprintf(stream, "peak: most that is there at once; loading ends before "
+                        "spare slots are filled\n");
+}

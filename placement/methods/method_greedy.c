@@ -1,0 +1,31 @@
+/* One pass over the layers and, in each, over the experts, heaviest first: each
+ * goes where most of its pairs with the layer before are, if there is room.
+ * Loads are repaired where the last experts left them too high. Looks at pairs
+ * whatever the objective. */
+#include "placement/methods/methods.h"
+
+#include "placement/search/chain.h"
+
+static moerun_status split_greedy(moerun__split *split,
+                                  const moerun__problem *problem,
+                                  const moerun__method_options *options,
+                                  const moerun__deadline *deadline) {
+  moerun_status status = MOERUN_OK;
+  moerun__chain *chain = NULL;
+  (void)options;
+  (void)deadline;
+  MOERUN_TRY(moerun__chain_create(&chain, problem, split));
+  MOERUN_TRY(moerun__chain_greedy(chain));
+  moerun__chain_keep(split, chain);
+done:
+  moerun__chain_destroy(chain);
+  return status;
+}
+
+moerun_status moerun__solve_greedy(moerun__solution *solution,
+                                   const moerun__problem *problem,
+                                   const moerun__method_options *options) {
+  moerun__deadline never = {0};
+  return moerun__place_by_levels(solution->rank_of, problem, options, &never,
+                                 split_greedy);
+}

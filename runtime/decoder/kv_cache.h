@@ -1,0 +1,42 @@
+/* Paged cache of keys and values: a page holds 16 positions of one sequence in
+ * every layer. Pages are taken as positions come and given back by reset; the
+ * pool is sized up front. */
+#ifndef MOERUN_DECODER_KV_CACHE_H
+#define MOERUN_DECODER_KV_CACHE_H
+
+#include "kernels/kernels.h"
+#include "runtime/base/arena.h"
+
+typedef struct moerun__kv_cache {
+  moerun__attention_shape shape;
+  int32_t num_layers;
+  int32_t max_sequences;
+  int32_t max_pages; /* of one sequence */
+  int32_t num_pages; /* of the pool     */
+  int32_t num_free;
+  int32_t *free_pages; /* [num_pages], the first num_free are free */
+  int32_t *page;       /* [max_sequences][max_pages] */
+  int32_t *length;     /* [max_sequences] positions stored */
+  float *keys;         /* [num_layers][num_pages][page floats] */
+  float *values;
+} moerun__kv_cache;
+
+/* Pages that `positions` positions take. */
+int32_t moerun__kv_pages(int64_t positions);
+
+/* Reads cache->shape, num_layers, max_sequences, max_pages and num_pages. */
+void moerun__kv_lay_out(moerun__kv_cache *cache, moerun__arena *arena);
+/* Bytes of keys and values. */
+size_t moerun__kv_bytes(const moerun__kv_cache *cache);
+/* Frees all pages; called after the buffers were handed out. */
+void moerun__kv_clear(moerun__kv_cache *cache);
+
+void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence);
+/* Makes room for positions length .. length + count - 1 of a sequence. */
+moerun_status moerun__kv_extend(moerun__kv_cache *cache, int32_t sequence,
+                                int32_t count);
+
+moerun__kv_view moerun__kv_view_of(const moerun__kv_cache *cache, int32_t layer,
+                                   int32_t sequence);
+
+#endif

@@ -1,0 +1,464 @@
+/* Creation, prediction and the public steps. One function lays all buffers
+ * out; it runs once to count (moerun_session_bytes) and once to hand out, so
+ * the prediction cannot drift from the allocation. */
+#include "runtime/decoder/session.h"
+
+#include "runtime/base/exact_math.h"
+#include "runtime/decoder/decoder.h"
+
+#include <string.h>
+
+/* ---- Options and layout ---------------------------------------------------- */
+
+static moerun_status check_options(const moerun_model *model,
+                                   const moerun_session_options *options) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(options->max_tokens >= 1 && options->max_tokens <= 1 << 20,
+                 MOERUN_ERR_INVALID, "max_tokens: expected 1 to %d, found %d",
+                 1 << 20, options->max_tokens);
+  MOERUN_REQUIRE(
+      options->max_sequences >= 0 && options->max_sequences <= 1 << 20,
+      MOERUN_ERR_INVALID, "max_sequences: expected 0 to %d, found %d", 1 << 20,
+      options->max_sequences);
+  MOERUN_REQUIRE(options->kv_tokens >= 0, MOERUN_ERR_INVALID,
+                 "kv_tokens: expected 0 or more, found %d", options->kv_tokens);
+  MOERUN_REQUIRE(options->chunks >= 0 && options->chunks <= MOERUN_MAX_CHUNKS,
+                 MOERUN_ERR_INVALID, "chunks: expected 0 to %d, found %d",
+                 MOERUN_MAX_CHUNKS, options->chunks);
+  MOERUN_REQUIRE(options->balance >= MOERUN_BALANCE_AUTO &&
+                     options->balance <= MOERUN_BALANCE_SLICED,
+                 MOERUN_ERR_INVALID, "balance: expected 0 to 2, found %d",
+                 (int)options->balance);
+  MOERUN_REQUIRE(options->slice_bytes <= INT64_C(1) << 46, MOERUN_ERR_INVALID,
+                 "slice_bytes: expected at most %lld, found %lld",
+                 (long long)(INT64_C(1) << 46),
+                 (long long)options->slice_bytes);
+  if (options->balance == MOERUN_BALANCE_SLICED ||
+      (options->balance == MOERUN_BALANCE_AUTO && options->slice_bytes != 0)) {
+    MOERUN_TRY(moerun__slices_check(&model->config));
+  }
+  MOERUN_REQUIRE(options->guest_bytes <= INT64_C(1) << 46, MOERUN_ERR_INVALID,
+                 "guest_bytes: expected at most %lld, found %lld",
+                 (long long)(INT64_C(1) << 46),
+                 (long long)options->guest_bytes);
+  MOERUN_REQUIRE(options->wire == MOERUN_WIRE_FP32 ||
+                     options->wire == MOERUN_WIRE_BF16,
+                 MOERUN_ERR_INVALID, "wire: expected 0 or 1, found %d",
+                 (int)options->wire);
+  MOERUN_REQUIRE(options->compute == MOERUN_COMPUTE_FP32 ||
+                     options->compute == MOERUN_COMPUTE_BF16,
+                 MOERUN_ERR_INVALID, "compute: expected 0 or 1, found %d",
+                 (int)options->compute);
+  const int64_t copies =
+      (int64_t)options->max_tokens * model->config.experts_per_token;
+  MOERUN_REQUIRE(copies * 4 <= INT32_MAX, MOERUN_ERR_INVALID,
+                 "max_tokens: %d rows of %d experts each are too many for one "
+                 "step",
+                 options->max_tokens, model->config.experts_per_token);
+done:
+  return status;
+}
+
+/* Nothing to balance with one rank. */
+static void set_balance(moerun_session *session, const moerun_model *model,
+                        const moerun__session_extra *extra) {
+  const moerun__model_config *config = &model->config;
+  moerun_session_options *chosen = &session->options;
+  moerun__moe *moe = &session->moe;
+  moe->balances =
+      chosen->balance != MOERUN_BALANCE_OFF && model->comm->size > 1;
+  moe->always_slices = chosen->balance == MOERUN_BALANCE_SLICED;
+  if (moe->always_slices && chosen->slice_bytes == 0) chosen->slice_bytes = -1;
+  moe->slices.model = model;
+  moe->slices.room_bytes = moe->balances ? chosen->slice_bytes : 0;
+  if (chosen->guest_bytes == 0) {
+    chosen->guest_bytes = (int64_t)moerun__guests_default(
+        model->placement, config, MOERUN_DTYPE_F32);
+  }
+  moe->guests.model = model;
+  moe->guests.room_bytes = moe->balances && chosen->guest_bytes > 0
+                               ? (size_t)chosen->guest_bytes
+                               : 0;
+  moe->plan_options.threshold = extra->threshold;
+  moe->plan_options.min_rows = extra->min_rows;
+  if (extra->plan != NULL) moe->plan_options = *extra->plan;
+  if (extra->slice_costs != NULL) moe->slice_costs = *extra->slice_costs;
+  moe->faults = extra->faults;
+}
+
+static void set_options(moerun_session *session, const moerun_model *model,
+                        const moerun_session_options *options,
+                        const moerun__session_extra *extra) {
+  const moerun__model_config *config = &model->config;
+  moerun_session_options *chosen = &session->options;
+  *chosen = *options;
+  if (chosen->chunks == 0) chosen->chunks = 1;
+  if (model->moe_only) chosen->max_sequences = 0;
+  const int32_t longest =
+      extra->max_positions > 0 && extra->max_positions < config->max_positions
+          ? extra->max_positions
+          : config->max_positions;
+  const int64_t wanted = (int64_t)chosen->max_sequences * longest;
+  if (chosen->kv_tokens == 0 || chosen->kv_tokens > wanted) {
+    chosen->kv_tokens = (int32_t)(wanted < INT32_MAX ? wanted : INT32_MAX);
+  }
+  session->model = model;
+  session->kernels = extra->kernels;
+  session->moe.model = model;
+  session->moe.kernels = extra->kernels;
+  session->linear = chosen->compute == MOERUN_COMPUTE_BF16
+                        ? extra->kernels->linear_bf16
+                        : extra->kernels->linear;
+  session->moe.linear = session->linear;
+  session->moe.shared.config = config;
+  session->moe.shared.kernels = extra->kernels;
+  session->moe.shared.linear = session->linear;
+  session->moe.gate.model = model;
+  session->moe.gate.kernels = extra->kernels;
+  session->moe.gate.linear = session->linear;
+  session->moe.gate.max_tokens = chosen->max_tokens;
+  session->moe.gate.options = extra->gate;
+  session->moe.stats = &session->stats;
+  session->moe.wire =
+      chosen->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
+  session->moe.max_tokens = chosen->max_tokens;
+  session->moe.num_chunks = chosen->chunks;
+  session->moe.slots_wanted = extra->max_slots;
+  set_balance(session, model, extra);
+  session->kv.shape = (moerun__attention_shape){
+      config->num_heads, config->num_kv_heads, config->head_dim, 0.0F};
+  session->kv.num_layers = config->num_layers;
+  session->kv.max_sequences = chosen->max_sequences;
+  session->kv.num_pages = moerun__kv_pages(chosen->kv_tokens);
+  session->kv.max_pages = moerun__kv_pages(longest);
+  if (session->kv.max_pages > session->kv.num_pages) {
+    session->kv.max_pages = session->kv.num_pages;
+  }
+}
+
+static size_t largest(size_t a, size_t b) {
+  return a > b ? a : b;
+}
+
+/* What only the decoder needs. */
+static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
+  const moerun__model_config *config = &session->model->config;
+  const size_t T = (size_t)session->options.max_tokens;
+  const size_t H = (size_t)config->hidden_width;
+  const size_t half = (size_t)config->head_dim / 2;
+  const size_t heads = (size_t)config->num_heads * (size_t)config->head_dim;
+  const size_t kv_heads =
+      (size_t)config->num_kv_heads * (size_t)config->head_dim;
+  const int has_dense = config->num_moe_layers < config->num_layers;
+  moerun__kv_lay_out(&session->kv, arena);
+  session->broken = moerun__arena_take(arena, T, sizeof *session->broken);
+  session->x = moerun__arena_take(arena, T * H, sizeof(float));
+  session->h = moerun__arena_take(arena, T * H, sizeof(float));
+  session->y = moerun__arena_take(arena, T * H, sizeof(float));
+  session->qkv =
+      moerun__arena_take(arena, T * (heads + 2 * kv_heads), sizeof(float));
+  session->mixed = moerun__arena_take(arena, T * heads, sizeof(float));
+  session->cosine = moerun__arena_take(arena, T * half, sizeof(float));
+  session->sine = moerun__arena_take(arena, T * half, sizeof(float));
+  session->inverse_frequency = moerun__arena_take(arena, half, sizeof(double));
+  session->seen =
+      moerun__arena_take(arena, (size_t)session->kv.max_sequences, 1);
+  const size_t dense = has_dense ? (size_t)config->dense_width : 0;
+  session->dense = moerun__arena_take(
+      arena, 3 * (size_t)MOERUN_FFN_TILE * dense, sizeof(float));
+  const size_t inputs = largest(H, largest(heads, dense));
+  const size_t positions =
+      (size_t)session->kv.max_pages * MOERUN_PAGE_POSITIONS;
+  session->scratch =
+      moerun__arena_take(arena,
+                         largest(moerun__linear_scratch((int32_t)inputs),
+                                 moerun__attention_scratch(&session->kv.shape,
+                                                           (int32_t)positions)),
+                         sizeof(float));
+}
+
+static void lay_out(moerun_session *session, const moerun__session_extra *extra,
+                    moerun__arena *arena) {
+  const moerun__model_config *config = &session->model->config;
+  const size_t layers = (size_t)config->num_moe_layers;
+  session->stats.expert_rows = moerun__arena_take(
+      arena, layers * (size_t)config->num_experts, sizeof(int64_t));
+  moerun__moe_lay_out(&session->moe, arena);
+  session->trace = NULL;
+  if (extra->record_trace) {
+    session->trace =
+        moerun__arena_take(arena,
+                           (size_t)session->options.max_tokens * layers *
+                               (size_t)moerun__config_terms(config),
+                           sizeof(int16_t));
+  }
+  if (!session->model->moe_only) lay_out_decoder(session, arena);
+}
+
+static const moerun__session_extra no_extra;
+
+/* `extra` with the kernels filled in. */
+static moerun_status complete_extra(moerun__session_extra *out,
+                                    const moerun__session_extra *extra) {
+  *out = extra != NULL ? *extra : no_extra;
+  if (out->kernels != NULL) return MOERUN_OK;
+  return moerun__kernels_find(&out->kernels, "auto");
+}
+
+/* ---- Create, predict, destroy ----------------------------------------------- */
+
+size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
+                               const moerun_session_options *options,
+                               const moerun__session_extra *extra) {
+  moerun__session_extra all;
+  moerun__arena arena = {NULL, 0};
+  memset(out, 0, sizeof *out);
+  if (complete_extra(&all, extra) != MOERUN_OK) return 0;
+  set_options(out, model, options, &all);
+  lay_out(out, &all, &arena);
+  return moerun__alloc_bytes(1, sizeof *out) +
+         moerun__alloc_bytes(arena.used, 1) +
+         (size_t)moerun__moe_transfers(&out->moe) *
+             moerun__transfer_bytes(model->comm->size);
+}
+
+size_t moerun__session_bytes_with(const moerun_model *model,
+                                  const moerun_session_options *options,
+                                  const moerun__session_extra *extra) {
+  moerun_session session;
+  return moerun__session_predict(&session, model, options, extra);
+}
+
+size_t moerun_session_bytes(const moerun_model *model,
+                            const moerun_session_options *options) {
+  return moerun__session_bytes_with(model, options, NULL);
+}
+
+/* Whether `value` is the same on all ranks. */
+static moerun_status agree_on(moerun_comm *comm, int64_t value,
+                              const char *name) {
+  moerun_status status = MOERUN_OK;
+  int64_t low = value;
+  int64_t high = -value;
+  MOERUN_TRY(comm->ops->minimum(comm, &low));
+  MOERUN_TRY(comm->ops->minimum(comm, &high));
+  MOERUN_REQUIRE(low == -high, MOERUN_ERR_INVALID,
+                 "%s: expected the same on all ranks, found %lld to %lld", name,
+                 (long long)low, (long long)-high);
+done:
+  return status;
+}
+
+static moerun_status agree_on_options(const moerun_session *session) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = session->model->comm;
+  const moerun_session_options *options = &session->options;
+  MOERUN_TRY(agree_on(comm, options->max_tokens, "max_tokens"));
+  MOERUN_TRY(agree_on(comm, options->max_sequences, "max_sequences"));
+  MOERUN_TRY(agree_on(comm, options->kv_tokens, "kv_tokens"));
+  MOERUN_TRY(agree_on(comm, options->chunks, "chunks"));
+  MOERUN_TRY(agree_on(comm, (int64_t)options->wire, "wire"));
+  MOERUN_TRY(agree_on(comm, (int64_t)options->compute, "compute"));
+  MOERUN_TRY(agree_on(comm, (int64_t)options->balance, "balance"));
+  MOERUN_TRY(agree_on(comm, options->guest_bytes, "guest_bytes"));
+  MOERUN_TRY(agree_on(comm, options->slice_bytes, "slice_bytes"));
+done:
+  return status;
+}
+
+static moerun_status agree_on_plan(const moerun_session *session) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = session->model->comm;
+  const moerun__plan_options *options = &session->moe.plan_options;
+  MOERUN_TRY(agree_on(comm, options->threshold, "balance_threshold"));
+  MOERUN_TRY(agree_on(comm, options->threshold_held, "threshold_held"));
+  MOERUN_TRY(agree_on(comm, options->slack, "slack"));
+  MOERUN_TRY(agree_on(comm, options->min_rows, "balance_rows"));
+  MOERUN_TRY(agree_on(comm, options->min_rows_held, "min_rows_held"));
+  MOERUN_TRY(agree_on(comm, options->weight_rows, "weight_rows"));
+done:
+  return status;
+}
+
+moerun_status moerun__session_reserve(moerun__reserve *out,
+                                      const moerun_model *model,
+                                      const moerun_session_options *options,
+                                      const moerun__session_extra *extra) {
+  moerun_status status = MOERUN_OK;
+  moerun_session session = {0};
+  moerun__session_extra all;
+  moerun__arena arena = {NULL, 0};
+  MOERUN_TRY(check_options(model, options));
+  MOERUN_TRY(complete_extra(&all, extra));
+  set_options(&session, model, options, &all);
+  lay_out(&session, &all, &arena);
+  MOERUN_TRY(moerun__alloc_unset(&out->block, arena.used, 1));
+  out->bytes = arena.used;
+done:
+  return status;
+}
+
+/* Not cleared: pages of the cache stay untouched until they are used. Memory of
+ * another size is given back first, so that it is not taken twice. */
+static moerun_status take_block(moerun_session *session, size_t bytes,
+                                moerun__reserve *reserve) {
+  moerun_status status = MOERUN_OK;
+  if (reserve != NULL && reserve->bytes != bytes) {
+    moerun__free(reserve->block);
+    reserve->block = NULL;
+  }
+  if (reserve != NULL && reserve->block != NULL) {
+    session->block = reserve->block;
+    reserve->block = NULL;
+  } else {
+    MOERUN_TRY(moerun__alloc_unset(&session->block, bytes, 1));
+  }
+  session->block_bytes = bytes;
+done:
+  return status;
+}
+
+static moerun_status create_local(moerun_session **out,
+                                  const moerun_model *model,
+                                  const moerun_session_options *options,
+                                  const moerun__session_extra *extra) {
+  moerun_status status = MOERUN_OK;
+  moerun_session *session = NULL;
+  moerun__session_extra all;
+  moerun__arena arena = {NULL, 0};
+  MOERUN_TRY(check_options(model, options));
+  MOERUN_TRY(complete_extra(&all, extra));
+  MOERUN_TRY(moerun__gate_check(&all.gate, model,
+                                moerun__moe_most_slots(model, all.max_slots)));
+  MOERUN_TRY(moerun__alloc(&session, 1, sizeof *session));
+  *out = session;
+  set_options(session, model, options, &all);
+  lay_out(session, &all, &arena);
+  MOERUN_TRY(take_block(session, arena.used, all.reserve));
+  arena = (moerun__arena){session->block, 0};
+  lay_out(session, &all, &arena);
+  moerun__session_stats_reset(session);
+  moerun__moe_adopt_placement(&session->moe);
+  if (!model->moe_only) {
+    moerun__kv_clear(&session->kv);
+    moerun__rotary_prepare(session->inverse_frequency, model->config.head_dim,
+                           model->config.rope_theta);
+    session->kv.shape.scale =
+        (float)moerun__exact_pow((double)model->config.head_dim, -0.5);
+  }
+  MOERUN_TRY(moerun__moe_create_transfers(&session->moe));
+done:
+  return status;
+}
+
+moerun_status moerun__session_create_with(moerun_session **out,
+                                          const moerun_model *model,
+                                          const moerun_session_options *options,
+                                          const moerun__session_extra *extra) {
+  *out = NULL;
+  moerun_status status =
+      moerun__comm_agree(model->comm, create_local(out, model, options, extra));
+  if (status == MOERUN_OK) status = agree_on_options(*out);
+  if (status == MOERUN_OK) {
+    status = moerun__moe_open(&(*out)->moe, extra != NULL ? extra->plan : NULL);
+  }
+  if (status == MOERUN_OK) status = agree_on_plan(*out);
+  if (status != MOERUN_OK) {
+    moerun_session_destroy(*out);
+    *out = NULL;
+  }
+  return status;
+}
+
+moerun_status moerun_session_create(moerun_session **out,
+                                    const moerun_model *model,
+                                    const moerun_session_options *options) {
+  return moerun__session_create_with(out, model, options, NULL);
+}
+
+void moerun_session_destroy(moerun_session *session) {
+  if (session == NULL) return;
+  moerun__moe_destroy_transfers(&session->moe);
+  moerun__free(session->block);
+  moerun__free(session);
+}
+
+/* ---- Steps ---------------------------------------------------------------------- */
+
+static int overlap(const float *x, const float *y, size_t count) {
+  const uintptr_t a = (uintptr_t)x;
+  const uintptr_t b = (uintptr_t)y;
+  return (a > b ? a - b : b - a) < count * sizeof *x;
+}
+
+static moerun_status check_moe_call(const moerun_session *session,
+                                    int32_t layer, int32_t num_tokens,
+                                    const float *x, const float *y) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(num_tokens >= 0 && num_tokens <= session->options.max_tokens,
+                 MOERUN_ERR_OVERFLOW, "expected 0 to %d rows, found %d",
+                 session->options.max_tokens, num_tokens);
+  MOERUN_REQUIRE(num_tokens == 0 || (x != NULL && y != NULL),
+                 MOERUN_ERR_INVALID, "layer %d: x or y is NULL", layer);
+  MOERUN_REQUIRE(!overlap(x, y,
+                          (size_t)num_tokens *
+                              (size_t)session->model->config.hidden_width),
+                 MOERUN_ERR_INVALID, "layer %d: x and y overlap", layer);
+done:
+  return status;
+}
+
+moerun_status moerun_moe_forward(moerun_session *session, int32_t layer,
+                                 int32_t num_tokens, const float *x, float *y) {
+  moerun_status status = MOERUN_OK;
+  /* The layer is the same on all ranks, so this fails on all of them. */
+  MOERUN_REQUIRE(layer >= 0 && layer < session->model->config.num_layers &&
+                     session->model->layers[layer].moe_layer >= 0,
+                 MOERUN_ERR_INVALID, "layer %d is not one of the MoE layers",
+                 layer);
+  moerun__stage_begin(&session->stats);
+  moerun__moe_begin_step(&session->moe, session->stats.steps);
+  session->moe.gate.tags = (moerun__row_tags){0};
+  session->stats.steps++;
+  MOERUN_TRY(
+      moerun__moe_forward(&session->moe, layer, num_tokens, x, y,
+                          check_moe_call(session, layer, num_tokens, x, y)));
+  moerun__layer_end(&session->stats);
+done:
+  return status;
+}
+
+moerun_status moerun_forward(moerun_session *session, const moerun_batch *batch,
+                             float *logits) {
+  return moerun__decoder_forward(session, batch, logits,
+                                 moerun__batch_check(session, batch));
+}
+
+moerun_status moerun_sequence_reset(moerun_session *session, int32_t sequence) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(sequence >= 0 && sequence < session->kv.max_sequences,
+                 MOERUN_ERR_INVALID, "expected a sequence of 0 to %d, found %d",
+                 session->kv.max_sequences - 1, sequence);
+  moerun__kv_reset(&session->kv, sequence);
+done:
+  return status;
+}
+
+/* ---- Statistics ------------------------------------------------------------- */
+
+moerun__stats *moerun__session_stats(moerun_session *session) {
+  return &session->stats;
+}
+
+void moerun__session_stats_reset(moerun_session *session) {
+  const moerun__model_config *config = &session->model->config;
+  int64_t *expert_rows = session->stats.expert_rows;
+  memset(&session->stats, 0, sizeof session->stats);
+  session->stats.expert_rows = expert_rows;
+  memset(expert_rows, 0,
+         (size_t)config->num_moe_layers * (size_t)config->num_experts *
+             sizeof(int64_t));
+  moerun__gate_counts_clear(&session->moe.gate);
+  session->moe.guests.bytes_sent = 0;
+  if (session->moe.balances) moerun__ledger_clear(&session->moe.ledger);
+}

@@ -1,0 +1,90 @@
+/* A session: every buffer a step needs, made once. */
+#ifndef MOERUN_DECODER_SESSION_H
+#define MOERUN_DECODER_SESSION_H
+
+#include "runtime/decoder/kv_cache.h"
+#include "runtime/model/model.h"
+#include "runtime/moe/moe.h"
+#include "runtime/report/counters.h"
+
+struct moerun_session {
+  const moerun_model *model; /* borrowed */
+  const moerun__kernels *kernels;
+  moerun__linear *linear;         /* the product that options.compute means */
+  moerun_session_options options; /* with the defaults filled in */
+  void *block;                    /* all buffers below */
+  size_t block_bytes;
+  moerun__moe moe;
+  moerun__kv_cache kv;
+  moerun__stats stats;
+  int16_t *trace;  /* [max_tokens][num_moe_layers][terms] ids of the last step;
+                     NULL unless recording was asked for at creation       */
+  int32_t *broken; /* [T] MOERUN_BROKEN_… of the last step's rows */
+  float *x;        /* [T][H] the residual stream */
+  float *h;        /* [T][H] normed input of a block, or its output */
+  float *y;        /* [T][H] output of the MoE layer */
+  float *qkv;      /* [T][(heads + 2 kv_heads) * head_dim] */
+  float *mixed;    /* [T][heads * head_dim] attention's output before out */
+  float *dense;    /* [tile][3 * dense_width]; dense layers only */
+  float *cosine;   /* [T][head_dim / 2] */
+  float *sine;
+  double *inverse_frequency; /* [head_dim / 2] */
+  moerun__row_tags tags;     /* of the batch to come, set by the engine: for
+                                a capacity; zeros: sequences are requests   */
+  char *seen;                /* [max_sequences] scratch of the batch check */
+  float *scratch;            /* for linear and attention */
+};
+
+/* The memory of a session's steps, taken before there is a model. */
+typedef struct moerun__reserve {
+  void *block; /* NULL: none, or a session has taken it */
+  size_t bytes;
+} moerun__reserve;
+
+/* Settings that the command has and the public options do not. */
+typedef struct moerun__session_extra {
+  const moerun__kernels *kernels; /* NULL: the fastest that runs here */
+  int32_t record_trace;
+  int32_t max_positions;    /* of a sequence; 0: the model's */
+  moerun__reserve *reserve; /* that the session may take; NULL: none */
+  int32_t max_slots;        /* room for so many experts of a layer here, for
+                        placements to come; less than the present: those   */
+  const moerun__plan_options *plan; /* when balancing pays; NULL: measured,
+                                       but for the two below                 */
+  int32_t threshold; /* as in moerun__plan_options; 0: its default */
+  int32_t min_rows;  /* 0: measured */
+  const moerun__slice_costs *slice_costs; /* for `plan`; NULL: zeros */
+  const moerun__faults *faults;           /* borrowed; NULL: none */
+  moerun__gate_options gate;              /* lossy; zeros: off */
+} moerun__session_extra;
+
+moerun_status moerun__session_create_with(moerun_session **out,
+                                          const moerun_model *model,
+                                          const moerun_session_options *options,
+                                          const moerun__session_extra *extra);
+
+/* Takes the memory that a session of `model` will need, of which config,
+ * placement, comm and moe_only are enough; freed with moerun__free unless a
+ * session took it. */
+moerun_status moerun__session_reserve(moerun__reserve *out,
+                                      const moerun_model *model,
+                                      const moerun_session_options *options,
+                                      const moerun__session_extra *extra);
+
+/* Bytes of a session of `model`, whose weights need not be loaded: config,
+ * placement, comm and moe_only are enough. *out gets its sizes but no buffers:
+ * enough for moerun__kv_bytes and moerun__engine_bytes. */
+size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
+                               const moerun_session_options *options,
+                               const moerun__session_extra *extra);
+/* The bytes alone. */
+size_t moerun__session_bytes_with(const moerun_model *model,
+                                  const moerun_session_options *options,
+                                  const moerun__session_extra *extra);
+
+/* The statistics of a session; borrowed. */
+moerun__stats *moerun__session_stats(moerun_session *session);
+/* Everything back to zero (after a warm-up), the comm's counts excepted. */
+void moerun__session_stats_reset(moerun_session *session);
+
+#endif

@@ -1,0 +1,450 @@
+/* config.json, read by the feature table (arch_rows.c). Sizes without which no
+ * model can be built are required here, although the Hugging Face classes fall
+ * back to those of one release. What changes the arithmetic and is not
+ * implemented is refused (rotary scaling, a window in force, a bias of the
+ * output projection, quantisation, code of its own), never ignored. Every size is bounded so that
+ * any product of three of them and an element's bytes fits 63 bits. */
+#include "runtime/model/arch.h"
+
+#include "runtime/base/json.h"
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+#include "runtime/model/arch_row.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+  MAX_LAYERS = 1024,
+  MAX_WIDTH = MOERUN_MAX_WIDTH,
+  MAX_HEAD_DIM = 4096,
+  MAX_EXPERTS = INT16_MAX, /* ids are int16 in traces */
+  MAX_VOCAB = 1 << 24,
+  MAX_POSITIONS = 1 << 24,
+  MAX_LIST = 256, /* characters of a list of names in a message */
+};
+
+/* A size in 1..high; missing: *fallback, or an error without one. */
+static moerun_status read_size(int32_t *out, const json_t *root,
+                               const char *key, int64_t high,
+                               const int64_t *fallback, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  int64_t value = 0;
+  MOERUN_TRY(moerun__json_int(&value, root, key, 1, high, fallback, origin));
+  *out = moerun__to_int(value);
+done:
+  return status;
+}
+
+static moerun_status find_row(const moerun__arch **out, const json_t *root,
+                              const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const char *type = NULL;
+  char known[MAX_LIST] = "";
+  size_t used = 0;
+  MOERUN_TRY(moerun__json_text(&type, root, "model_type", 1, origin));
+  const moerun__arch *row = NULL;
+  for (int i = 0; (row = moerun__arch_at(i)) != NULL; i++) {
+    if (strcmp(row->name, type) == 0) {
+      *out = row;
+      goto done;
+    }
+    const int put = snprintf(known + used, sizeof known - used, "%s%s",
+                             i > 0 ? ", " : "", row->name);
+    used += (size_t)put;
+  }
+  MOERUN_REQUIRE(0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"model_type\": expected one of %s, found \"%s\"",
+                 origin, known, type);
+done:
+  return status;
+}
+
+/* transformers 5 maps num_experts and num_local_experts onto each other and
+ * may save either. */
+static moerun_status read_experts(moerun__model_config *config,
+                                  const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  static const char *const keys[] = {"num_experts", "num_local_experts"};
+  const char *key = config->arch->experts_key;
+  for (int i = 0; i < 2; i++) {
+    if (json_object_get(root, key) == NULL &&
+        json_object_get(root, keys[i]) != NULL) {
+      key = keys[i];
+    }
+  }
+  MOERUN_TRY(
+      read_size(&config->num_experts, root, key, MAX_EXPERTS, NULL, origin));
+  for (int i = 0; i < 2; i++) {
+    const int64_t same = config->num_experts;
+    int32_t found = 0;
+    MOERUN_TRY(read_size(&found, root, keys[i], MAX_EXPERTS, &same, origin));
+    MOERUN_REQUIRE(found == same, MOERUN_ERR_FORMAT,
+                   "%s: key \"%s\": expected %d as in \"%s\", found %d", origin,
+                   keys[i], config->num_experts, key, found);
+  }
+  MOERUN_TRY(moerun__arch_read_home(config, root, origin));
+  MOERUN_TRY(read_size(&config->experts_per_token, root, "num_experts_per_tok",
+                       moerun__config_choices(config), NULL, origin));
+  MOERUN_REQUIRE(config->experts_per_token <= MOERUN_MAX_TERMS,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"num_experts_per_tok\": expected at most %d experts "
+                 "of a token, found %d",
+                 origin, MOERUN_MAX_TERMS, config->experts_per_token);
+done:
+  return status;
+}
+
+static moerun_status read_heads(moerun__model_config *config,
+                                const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__arch *arch = config->arch;
+  const int32_t H = config->hidden_width;
+  MOERUN_TRY(read_size(&config->num_heads, root, "num_attention_heads",
+                       MAX_WIDTH, NULL, origin));
+  /* null, unlike a missing key, means as many as heads. */
+  const json_t *kv = json_object_get(root, "num_key_value_heads");
+  const int64_t kv_default = kv != NULL || arch->default_kv_heads == 0
+                                 ? config->num_heads
+                                 : arch->default_kv_heads;
+  MOERUN_TRY(read_size(&config->num_kv_heads, root, "num_key_value_heads",
+                       config->num_heads, &kv_default, origin));
+  MOERUN_REQUIRE(config->num_heads % config->num_kv_heads == 0,
+                 MOERUN_ERR_FORMAT,
+                 "%s: key \"num_key_value_heads\": expected a divisor of the "
+                 "%d attention heads, found %d",
+                 origin, config->num_heads, config->num_kv_heads);
+
+  const int64_t per_head = H / config->num_heads;
+  const json_t *explicit_dim = json_object_get(root, "head_dim");
+  const int derived = explicit_dim == NULL || json_is_null(explicit_dim);
+  MOERUN_REQUIRE(!derived || H % config->num_heads == 0, MOERUN_ERR_FORMAT,
+                 "%s: key \"hidden_size\": expected a multiple of the %d "
+                 "attention heads (there is no head_dim), found %d",
+                 origin, config->num_heads, H);
+  MOERUN_TRY(read_size(&config->head_dim, root, "head_dim", MAX_HEAD_DIM,
+                       &per_head, origin));
+  MOERUN_REQUIRE(arch->has_head_dim ||
+                     config->head_dim * (int64_t)config->num_heads == H,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"head_dim\": expected hidden_size / "
+                 "num_attention_heads = %lld for %s, found %d",
+                 origin, (long long)per_head, arch->name, config->head_dim);
+  MOERUN_REQUIRE(config->head_dim % 2 == 0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: %s: expected an even head width, found %d", origin,
+                 derived ? "hidden_size / num_attention_heads"
+                         : "key \"head_dim\"",
+                 config->head_dim);
+  const int64_t width = (int64_t)config->num_heads * config->head_dim;
+  MOERUN_REQUIRE(width <= MAX_WIDTH, MOERUN_ERR_FORMAT,
+                 "%s: num_attention_heads * head_dim: expected at most %d, "
+                 "found %lld",
+                 origin, MAX_WIDTH, (long long)width);
+done:
+  return status;
+}
+
+/* That no layer sees a window only. A window that is not in force may have any
+ * value (transformers 5 writes 0); null is none, a missing key the default. */
+static moerun_status require_no_window(const moerun__model_config *config,
+                                       const json_t *root, int has_types,
+                                       const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__arch *arch = config->arch;
+  const int off = 0;
+  const int64_t usual_layers = 62;
+  int64_t first = 0;
+  int64_t window = 0;
+  int in_force = 1;
+  const json_t *value = json_object_get(root, "sliding_window");
+  const int64_t fallback = value != NULL || arch->default_window == 0
+                               ? INT32_MAX
+                               : arch->default_window;
+  if (arch->window_switch != NULL) {
+    MOERUN_TRY(
+        moerun__json_bool(&in_force, root, arch->window_switch, &off, origin));
+  }
+  if (arch->has_window_layers) {
+    MOERUN_TRY(moerun__json_int(&first, root, "max_window_layers", 0, INT32_MAX,
+                                &usual_layers, origin));
+    in_force = in_force && config->num_layers > first;
+  }
+  in_force = in_force && !(has_types && arch->types_decide_windows);
+  if (!in_force) goto done;
+  MOERUN_TRY(moerun__json_int(&window, root, "sliding_window", 1, INT32_MAX,
+                              &fallback, origin));
+  MOERUN_REQUIRE(window >= config->max_positions, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"sliding_window\": expected null (windows are not "
+                 "implemented), found %lld",
+                 origin, (long long)window);
+done:
+  return status;
+}
+
+/* sliding_window, layer_types. */
+static moerun_status require_full_attention(const moerun__model_config *config,
+                                            const json_t *root,
+                                            const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *types = json_object_get(root, "layer_types");
+  const int has_types = types != NULL && !json_is_null(types);
+  MOERUN_TRY(require_no_window(config, root, has_types, origin));
+  if (!has_types) goto done;
+  MOERUN_REQUIRE(json_is_array(types), MOERUN_ERR_FORMAT,
+                 "%s: key \"layer_types\": expected an array, found %s", origin,
+                 moerun__json_kind(types));
+  for (size_t i = 0; i < json_array_size(types); i++) {
+    const char *type = json_string_value(json_array_get(types, i));
+    MOERUN_REQUIRE(type != NULL && strcmp(type, "full_attention") == 0,
+                   MOERUN_ERR_UNSUPPORTED,
+                   "%s: key \"layer_types\": element %zu: expected "
+                   "\"full_attention\", found \"%s\"",
+                   origin, i, type != NULL ? type : "no string");
+  }
+done:
+  return status;
+}
+
+/* A checkpoint that was written for other code than the family's own, which
+ * may compute anything. */
+static moerun_status refuse_other_classes(const moerun__arch *arch,
+                                          const json_t *root,
+                                          const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *map = json_object_get(root, "auto_map");
+  const json_t *classes = json_object_get(root, "architectures");
+  MOERUN_REQUIRE(map == NULL || json_is_null(map) ||
+                     (json_is_object(map) && json_object_size(map) == 0),
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"auto_map\": expected none, found code of the "
+                 "checkpoint's own, which is not run: remove the key if that "
+                 "code computes what %s of transformers does",
+                 origin, arch->class_name);
+  if (classes == NULL || json_is_null(classes)) goto done;
+  MOERUN_REQUIRE(json_is_array(classes), MOERUN_ERR_FORMAT,
+                 "%s: key \"architectures\": expected an array, found %s",
+                 origin, moerun__json_kind(classes));
+  for (size_t i = 0; i < json_array_size(classes); i++) {
+    const char *name = json_string_value(json_array_get(classes, i));
+    MOERUN_REQUIRE(name != NULL && strcmp(name, arch->class_name) == 0,
+                   MOERUN_ERR_UNSUPPORTED,
+                   "%s: key \"architectures\": expected \"%s\" for "
+                   "model_type \"%s\", found \"%s\"",
+                   origin, arch->class_name, arch->name,
+                   name != NULL ? name : "no string");
+  }
+done:
+  return status;
+}
+
+static moerun_status refuse_others(const moerun__arch *arch, const json_t *root,
+                                   const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const char *activation = NULL;
+  int bias = 0;
+  const int no = 0;
+  const json_t *quantised = json_object_get(root, "quantization_config");
+  MOERUN_TRY(moerun__json_text(&activation, root, "hidden_act", 0, origin));
+  MOERUN_REQUIRE(activation == NULL || strcmp(activation, "silu") == 0 ||
+                     strcmp(activation, "swish") == 0, /* its other name */
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"hidden_act\": expected \"silu\", found \"%s\"",
+                 origin, activation);
+  MOERUN_TRY(moerun__json_bool(&bias, root, "attention_bias", &no, origin));
+  MOERUN_REQUIRE(!bias || arch->ignores_attention_bias, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"attention_bias\": expected false (a bias of the "
+                 "output projection is not implemented), found true",
+                 origin);
+  MOERUN_REQUIRE(quantised == NULL || json_is_null(quantised),
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"quantization_config\": expected null (weights in "
+                 "F32, BF16 or F16), found %s",
+                 origin, moerun__json_kind(quantised));
+done:
+  return status;
+}
+
+/* mlp_only_layers: their moe_layer becomes -1. Layers that the model has not may
+ * be named, as in transformers. */
+static moerun_status mark_dense_layers(moerun__model_config *config,
+                                       const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  static const char key[] = "mlp_only_layers";
+  const json_t *list = json_object_get(root, key);
+  if (list == NULL || json_is_null(list)) goto done;
+  MOERUN_REQUIRE(json_is_array(list), MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected an array, found %s", origin, key,
+                 moerun__json_kind(list));
+  for (size_t i = 0; i < json_array_size(list); i++) {
+    const json_t *item = json_array_get(list, i);
+    MOERUN_REQUIRE(json_is_integer(item), MOERUN_ERR_FORMAT,
+                   "%s: key \"%s\": element %zu: expected an integer, found %s",
+                   origin, key, i, moerun__json_kind(item));
+    const json_int_t layer = json_integer_value(item);
+    if (layer >= 0 && layer < config->num_layers) config->moe_layer[layer] = -1;
+  }
+done:
+  return status;
+}
+
+/* moe_layer[]: a layer is dense when mlp_only_layers names it,
+ * decoder_sparse_step skips it or first_k_dense_replace covers it. */
+static moerun_status read_layers(moerun__model_config *config,
+                                 const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const int64_t one = 1;
+  const int64_t none = 0;
+  int64_t step = 1;
+  int64_t leading = 0;
+  MOERUN_TRY(moerun__alloc(&config->moe_layer, (size_t)config->num_layers,
+                           sizeof *config->moe_layer));
+  if (config->arch->has_dense_layers) {
+    MOERUN_TRY(moerun__json_int(&step, root, "decoder_sparse_step", 1,
+                                INT32_MAX, &one, origin));
+    MOERUN_TRY(mark_dense_layers(config, root, origin));
+  }
+  if (config->arch->has_leading_dense) {
+    MOERUN_TRY(moerun__json_int(&leading, root, "first_k_dense_replace", 0,
+                                INT32_MAX, &none, origin));
+  }
+  for (int32_t l = 0; l < config->num_layers; l++) {
+    if ((l + 1) % step != 0 || l < leading) config->moe_layer[l] = -1;
+    if (config->moe_layer[l] == 0) {
+      config->moe_layer[l] = config->num_moe_layers++;
+    }
+  }
+  MOERUN_REQUIRE(config->num_moe_layers > 0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: %s leave none of the %d layers with experts, and models "
+                 "without any are not run",
+                 origin,
+                 config->arch->has_leading_dense
+                     ? "first_k_dense_replace layers"
+                     : "mlp_only_layers and decoder_sparse_step",
+                 config->num_layers);
+  if (config->num_moe_layers < config->num_layers) {
+    MOERUN_TRY(read_size(&config->dense_width, root, "intermediate_size",
+                         MAX_WIDTH, NULL, origin));
+  }
+done:
+  return status;
+}
+
+static moerun_status read_sizes(moerun__model_config *config,
+                                const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__arch *arch = config->arch;
+  const int64_t none = 0;
+  int64_t extra = 0;
+  const struct {
+    int32_t *out;
+    const char *key;
+    int64_t high;
+    const int64_t *fallback;
+  } sizes[] = {
+      {&config->num_layers, "num_hidden_layers", MAX_LAYERS, NULL},
+      {&config->hidden_width, "hidden_size", MAX_WIDTH, NULL},
+      {&config->vocab_size, "vocab_size", MAX_VOCAB, NULL},
+      {&config->expert_width, arch->width_key, MAX_WIDTH, NULL},
+      {&config->max_positions, "max_position_embeddings", MAX_POSITIONS,
+       &arch->default_positions},
+  };
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    MOERUN_TRY(read_size(sizes[i].out, root, sizes[i].key, sizes[i].high,
+                         sizes[i].fallback, origin));
+  }
+  MOERUN_TRY(moerun__json_int(&extra, root, "num_nextn_predict_layers", 0,
+                              MAX_LAYERS, &none, origin));
+  config->num_prediction_layers = moerun__to_int(extra);
+done:
+  return status;
+}
+
+moerun_status moerun__model_config_parse(moerun__model_config *out,
+                                         const json_t *root,
+                                         const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const int no = 0;
+  const double no_clip = 0.0;
+  const int yes = 1;
+  memset(out, 0, sizeof *out);
+  MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
+                 "%s: expected a JSON object, found %s", origin,
+                 moerun__json_kind(root));
+  MOERUN_TRY(find_row(&out->arch, root, origin));
+  const moerun__arch *arch = out->arch;
+  out->qk_norm = arch->qk_norm;
+  MOERUN_TRY(refuse_other_classes(arch, root, origin));
+  MOERUN_TRY(refuse_others(arch, root, origin));
+  MOERUN_TRY(read_sizes(out, root, origin));
+  MOERUN_TRY(read_experts(out, root, origin));
+  MOERUN_TRY(read_heads(out, root, origin));
+  MOERUN_TRY(moerun__arch_read_rope(out, root, origin));
+  MOERUN_TRY(require_full_attention(out, root, origin));
+  MOERUN_TRY(moerun__json_double(&out->norm_eps, root, "rms_norm_eps", 1e-30,
+                                 1.0, &arch->default_eps, origin));
+  MOERUN_TRY(moerun__json_bool(&out->tied_head, root, "tie_word_embeddings",
+                               &no, origin));
+  if (arch->qkv_bias_key != NULL) {
+    MOERUN_TRY(moerun__json_bool(&out->has_qkv_bias, root, arch->qkv_bias_key,
+                                 &yes, origin));
+  }
+  MOERUN_TRY(moerun__arch_read_moe(out, root, origin));
+  if (arch->has_clip_qkv) {
+    MOERUN_TRY(moerun__json_double(&out->clip_qkv, root, "clip_qkv", 1e-30,
+                                   1e30, &no_clip, origin));
+  }
+  MOERUN_TRY(read_layers(out, root, origin));
+  MOERUN_TRY(moerun__arch_read_tokens(out, root, origin));
+done:
+  if (status != MOERUN_OK) moerun__model_config_clear(out);
+  return status;
+}
+
+/* Names of models look like paths, and nothing is downloaded here. */
+static moerun_status advise_folder(moerun_status status) {
+  char line[1024];
+  if (status != MOERUN_ERR_IO) return status;
+  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
+  return moerun__fail(status, __FILE__, __LINE__,
+                      "%s: expected the folder of a checkpoint that was "
+                      "downloaded before",
+                      line);
+}
+
+moerun_status moerun__model_config_load(moerun__model_config *out,
+                                        const char *path) {
+  moerun_status status = MOERUN_OK;
+  json_t *root = NULL;
+  char *file = NULL;
+  const size_t bytes = strlen(path) + sizeof "/generation_config.json";
+  memset(out, 0, sizeof *out);
+  MOERUN_TRY(moerun__alloc(&file, bytes, 1));
+  (void)snprintf(file, bytes, "%s/config.json", path);
+  MOERUN_TRY(
+      advise_folder(moerun__json_load(&root, file, MOERUN_MAX_CONFIG_BYTES)));
+  MOERUN_TRY(moerun__model_config_parse(out, root, file));
+  (void)snprintf(file, bytes, "%s/generation_config.json", path);
+  MOERUN_TRY(moerun__arch_load_generation(out, file));
+done:
+  if (status != MOERUN_OK) moerun__model_config_clear(out);
+  json_decref(root);
+  moerun__free(file);
+  return status;
+}
+
+moerun_status moerun__model_name(moerun__text *out, const char *path) {
+  size_t end = strlen(path);
+  while (end > 1 && path[end - 1] == '/') {
+    end--;
+  }
+  size_t start = end;
+  while (start > 0 && path[start - 1] != '/') {
+    start--;
+  }
+  return moerun__text_append(out, path + start, end - start);
+}
+
+void moerun__model_config_clear(moerun__model_config *config) {
+  moerun__free(config->moe_layer);
+  memset(config, 0, sizeof *config);
+}

@@ -1,0 +1,113 @@
+/* The base of the rotary positions. Files have it in three places: beside the
+ * other keys (transformers 4), in rope_scaling or in rope_parameters
+ * (transformers 5). As in transformers 5 (modeling_rope_utils.py), rope_scaling
+ * stands in for rope_parameters where it is there and not empty, and a base
+ * inside the one that counts wins over one outside. Whatever else may stand in
+ * them and changes the arithmetic is refused: scaling (but by 1), a part of the
+ * head, which only scaled positions of these families look at, and parameters
+ * by kind of layer, whose base would otherwise be missed. */
+#include "runtime/base/json.h"
+#include "runtime/base/text.h"
+#include "runtime/model/arch_row.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const double least_theta = 1.0;
+static const double most_theta = 1e15;
+
+static moerun_status require_whole_head(const json_t *object, const char *what,
+                                        const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const double one = 1.0;
+  double factor = 1.0;
+  char found[MOERUN_NUMBER_TEXT];
+  MOERUN_TRY(moerun__json_double(&factor, object, "partial_rotary_factor", 0.0,
+                                 1.0, &one, origin));
+  MOERUN_REQUIRE(factor == 1.0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: %s: expected 1, found %s", origin, what,
+                 moerun__number_text(found, factor));
+done:
+  return status;
+}
+
+/* "full_attention": {…}: a set of parameters for each kind of layer. */
+static moerun_status refuse_kinds(json_t *rope, const char *key,
+                                  const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const char *name = NULL;
+  json_t *value = NULL;
+  json_object_foreach(rope, name, value) {
+    MOERUN_REQUIRE(!json_is_object(value), MOERUN_ERR_UNSUPPORTED,
+                   "%s: key \"%s\": expected one set of parameters for all "
+                   "layers, found parameters by kind of layer (\"%s\")",
+                   origin, key, name);
+  }
+done:
+  return status;
+}
+
+/* *out: the object at `key`, if it is there and its rule is the plain one;
+ * *is_linear: by the name of the one that scales, here by 1. */
+static moerun_status read_plain(json_t **out, int *is_linear,
+                                const json_t *root, const char *key,
+                                const char *origin) {
+  moerun_status status = MOERUN_OK;
+  json_t *rope = json_object_get(root, key);
+  const char *type = NULL;
+  char what[64];
+  *out = NULL;
+  if (rope == NULL || json_is_null(rope)) goto done;
+  MOERUN_REQUIRE(json_is_object(rope), MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected an object or null, found %s", origin,
+                 key, moerun__json_kind(rope));
+  MOERUN_TRY(refuse_kinds(rope, key, origin));
+  MOERUN_TRY(moerun__json_text(&type, rope, "rope_type", 0, origin));
+  if (type == NULL) { /* the key's older name */
+    MOERUN_TRY(moerun__json_text(&type, rope, "type", 0, origin));
+  }
+  /* Without a type only the base may stand here (transformers 5). */
+  const json_t *factor = json_object_get(rope, "factor");
+  const int linear = type != NULL && strcmp(type, "linear") == 0 &&
+                     json_number_value(factor) == 1.0;
+  const int plain =
+      type != NULL ? linear || strcmp(type, "default") == 0 : factor == NULL;
+  MOERUN_REQUIRE(plain, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"%s\": expected rope_type \"default\" or null "
+                 "(rotary scaling is not implemented), found \"%s\"",
+                 origin, key, type != NULL ? type : "a factor without a type");
+  if (linear) {
+    *is_linear = 1;
+    (void)snprintf(what, sizeof what, "key \"%s\": partial_rotary_factor", key);
+    MOERUN_TRY(require_whole_head(rope, what, origin));
+  }
+  if (json_object_size(rope) > 0) *out = rope;
+done:
+  return status;
+}
+
+moerun_status moerun__arch_read_rope(moerun__model_config *config,
+                                     const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  double theta = config->arch->default_theta;
+  json_t *scaling = NULL;
+  json_t *parameters = NULL;
+  int is_linear = 0;
+  MOERUN_TRY(read_plain(&scaling, &is_linear, root, "rope_scaling", origin));
+  MOERUN_TRY(
+      read_plain(&parameters, &is_linear, root, "rope_parameters", origin));
+  if (is_linear) {
+    MOERUN_TRY(
+        require_whole_head(root, "key \"partial_rotary_factor\"", origin));
+  }
+  MOERUN_TRY(moerun__json_double(&theta, root, "rope_theta", least_theta,
+                                 most_theta, &theta, origin));
+  const json_t *inside = scaling != NULL ? scaling : parameters;
+  if (inside != NULL) {
+    MOERUN_TRY(moerun__json_double(&theta, inside, "rope_theta", least_theta,
+                                   most_theta, &theta, origin));
+  }
+  config->rope_theta = theta;
+done:
+  return status;
+}

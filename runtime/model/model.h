@@ -1,0 +1,76 @@
+/* A model as data: what config.json says (arch.c turns each architecture's keys
+ * into these fields), and this rank's weights packed for the kernels. */
+#ifndef MOERUN_MODEL_MODEL_H
+#define MOERUN_MODEL_MODEL_H
+
+#include "comm/comm.h"
+#include "kernels/kernels.h"
+#include "placement/map/placement.h"
+#include "runtime/base/byte_watch.h"
+#include "runtime/model/arch.h"
+
+/* What a decoder layer holds beside attention. */
+typedef struct moerun__layer {
+  float *attention_norm; /* [H] */
+  moerun__weight qkv;    /* outputs: q heads, k heads, v heads          */
+  float *qkv_bias;       /* of those outputs; or NULL                   */
+  float *q_norm;         /* [head_dim] or [heads * head_dim]; or NULL   */
+  float *k_norm;         /* [head_dim] or [kv_heads * head_dim]; NULL   */
+  moerun__weight attention_out; /* H outputs */
+  float *ffn_norm;              /* [H] */
+  int32_t moe_layer;   /* index among the MoE layers; -1: dense FFN      */
+  moerun__weight gate; /* MoE: an output for each choice                 */
+  float *choice_bias;  /* MoE: [choices] or NULL                         */
+  moerun__weight shared_gate_up; /* MoE: shared_width gate, then up outputs */
+  moerun__weight shared_down;    /* MoE: H outputs */
+  moerun__weight shared_weight;  /* MoE: 1 output, before the sigmoid */
+  moerun__weight mix;      /* MoE: two outputs for each constant expert   */
+  float *constant;         /* MoE: [constant experts][H]; NULL: none      */
+  int32_t num_slots;       /* MoE: L of this rank                         */
+  moerun__weight *gate_up; /* [L] (dense: [1]): F gate then F up outputs  */
+  moerun__weight *down;    /* [L] (dense: [1]): H outputs                 */
+} moerun__layer;
+
+struct moerun_model {
+  moerun_comm *comm;                 /* borrowed */
+  const moerun_placement *placement; /* borrowed */
+  moerun__model_config config;       /* tied_head: as the checkpoint has it */
+  int32_t moe_only;
+  moerun__layer *layers;    /* [num_layers] */
+  moerun__weight embedding; /* V outputs, H inputs: row gather; also the head
+                               when the two are tied                        */
+  moerun__weight head;      /* V outputs */
+  float *final_norm;        /* [H] */
+  size_t weight_bytes;      /* all of the above, as allocated */
+  size_t expert_bytes;      /* of which experts */
+  uint64_t digest;          /* of all bytes read, on all ranks together */
+};
+
+/* [collective] moerun_model_load of a whole decoder. watch: of the weights that
+ * this rank reads, or NULL. */
+moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,
+                                         const moerun_placement *placement,
+                                         const char *path,
+                                         const moerun__byte_watch *watch);
+
+/* The decoder layer that is MoE layer number moe_layer. */
+const moerun__layer *moerun__model_layer(const moerun_model *model,
+                                         int32_t moe_layer);
+/* [collective] The type of its experts' weights, known where there are any. */
+moerun_status moerun__model_expert_type(moerun__dtype *out,
+                                        const moerun_model *model,
+                                        int32_t moe_layer);
+
+/* Bytes that moerun_model_load allocates on `rank`, from the headers alone. */
+typedef struct moerun__model_size {
+  size_t weight_bytes;
+  size_t expert_bytes;
+  size_t staging_bytes; /* while loading, given back afterwards */
+  int tied_head;        /* the head is the embedding, by what is stored */
+} moerun__model_size;
+
+moerun_status moerun__model_size_load(moerun__model_size *out, const char *path,
+                                      const moerun_placement *placement,
+                                      int32_t rank, int32_t moe_only);
+
+#endif

@@ -1,0 +1,84 @@
+/* Ranks read the checkpoint each for itself. Where one of them sees other files,
+ * loading would fail much later or, worse, not at all; so each compares what it
+ * has read of headers and configuration with what rank 0 has, before the first
+ * weight is read. Weights themselves: runtime/model/weights_digest.h. */
+#include "runtime/model/same_model.h"
+
+#include "runtime/base/digest.h"
+
+#include <string.h>
+
+enum { NUM_FACTS = 5 };
+
+static const char *const fact_names[NUM_FACTS] = {
+    "config.json", "the token ids of generation_config.json and config.json",
+    "the tensors' names, types and shapes", "the placement", "moe_only"};
+
+static uint64_t config_digest(const moerun__model_config *c) {
+  const int64_t whole[] = {c->num_layers,
+                           c->hidden_width,
+                           c->num_heads,
+                           c->num_kv_heads,
+                           c->head_dim,
+                           c->num_experts,
+                           c->expert_width,
+                           c->dense_width,
+                           c->vocab_size,
+                           c->experts_per_token,
+                           c->tied_head,
+                           c->max_positions,
+                           c->qk_norm,
+                           c->gate_rule.renormalise,
+                           c->gate_rule.num_groups,
+                           c->gate_rule.best_groups,
+                           c->shared_width,
+                           c->has_qkv_bias};
+  const double real[] = {c->norm_eps, c->rope_theta, c->clip_qkv,
+                         (double)c->gate_rule.scale};
+  uint64_t digest =
+      moerun__digest_text(MOERUN_DIGEST_START, moerun__arch_name(c->arch));
+  for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+    digest = moerun__digest_int(digest, whole[i]);
+  }
+  for (size_t i = 0; i < sizeof real / sizeof *real; i++) {
+    int64_t bits = 0;
+    memcpy(&bits, &real[i], sizeof bits);
+    digest = moerun__digest_int(digest, bits);
+  }
+  digest = moerun__digest_ints(digest, c->num_home, MOERUN_HOME_KINDS);
+  return moerun__digest_ints(digest, c->moe_layer, (size_t)c->num_layers);
+}
+
+/* generation_config.json may have other ids than config.json. */
+static uint64_t tokens_digest(const moerun__model_config *c) {
+  const uint64_t digest = moerun__digest_int(MOERUN_DIGEST_START, c->bos_token);
+  return moerun__digest_ints(digest, c->eos_token, (size_t)c->num_eos);
+}
+
+static uint64_t placement_digest(const moerun_placement *p) {
+  const size_t rows = (size_t)p->num_layers * (size_t)p->num_experts;
+  const size_t replicas = (size_t)p->replica_offset[rows];
+  uint64_t digest = MOERUN_DIGEST_START;
+  digest = moerun__digest_ints(digest, p->replica_offset, rows + 1);
+  digest = moerun__digest_ints(digest, p->rank_of, replicas);
+  return moerun__digest_ints(digest, p->slot_of, replicas);
+}
+
+moerun_status moerun__same_model(moerun_comm *comm,
+                                 const moerun__model_identity *identity) {
+  moerun_status status = MOERUN_OK;
+  const uint64_t mine[NUM_FACTS] = {
+      config_digest(identity->config), tokens_digest(identity->config),
+      moerun__shards_digest(identity->shards),
+      placement_digest(identity->placement), (uint64_t)identity->moe_only};
+  uint64_t first[NUM_FACTS];
+  memcpy(first, mine, sizeof first);
+  MOERUN_TRY(comm->ops->broadcast(comm, first, sizeof first));
+  for (int i = 0; i < NUM_FACTS; i++) {
+    MOERUN_REQUIRE(mine[i] == first[i], MOERUN_ERR_SHAPE,
+                   "%s: expected %s as on rank 0, found another",
+                   identity->path, fact_names[i]);
+  }
+done:
+  return status;
+}

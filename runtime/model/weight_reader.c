@@ -1,0 +1,394 @@
+/* Reading goes through one staging buffer of a few MiB, filled with whole rows
+ * and packed from there, so that loading a tensor of any size takes no more
+ * memory than that. Rows that hold NaN or infinity are refused on the way:
+ * they mean a damaged file, and would only show much later as empty output. */
+#include "runtime/model/weight_reader.h"
+
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
+#include "runtime/base/stop.h"
+
+#include <stdio.h>
+#include <string.h>
+
+moerun_status moerun__reader_array(void *out_pointer,
+                                   moerun__weight_reader *reader, size_t count,
+                                   size_t size) {
+  moerun_status status = MOERUN_OK;
+  reader->bytes += moerun__alloc_bytes(count, size);
+  if (!reader->counting) MOERUN_TRY(moerun__alloc(out_pointer, count, size));
+done:
+  return status;
+}
+
+/* ---- Finding tensors ----------------------------------------------------------- */
+
+const moerun__tensor *moerun__reader_find(const moerun__weight_reader *reader,
+                                          moerun__role role, int32_t layer,
+                                          int32_t expert) {
+  char name[MOERUN_TENSOR_NAME];
+  const moerun__tensor *tensor = NULL;
+  for (int variant = 0;
+       tensor == NULL && moerun__arch_tensor_name(name, reader->config->arch,
+                                                  role, layer, expert, variant);
+       variant++) {
+    tensor = moerun__shards_find(reader->shards, name);
+  }
+  return tensor;
+}
+
+/* Whether there is a tensor of this name with another ending. */
+static int has_ending(const moerun__weight_reader *reader, const char *name,
+                      size_t kept, const char *ending) {
+  char other[MOERUN_TENSOR_NAME + 32];
+  (void)snprintf(other, sizeof other, "%.*s%s", (int)kept, name, ending);
+  return moerun__shards_find(reader->shards, other) != NULL;
+}
+
+/* Quantised weights have names of their own or scales beside them; without
+ * quantization_config only those tell. *found is the first that is there. */
+static void find_quantised(const char **found, const char **method,
+                           const moerun__weight_reader *reader,
+                           const char *name) {
+  static const struct {
+    const char *ending;
+    const char *method;
+  } table[] = {
+      {".qweight", "GPTQ or AWQ"},        {".qzeros", "GPTQ or AWQ"},
+      {".scales", "GPTQ or AWQ"},         {".weight_scale_inv", "FP8 blocks"},
+      {".weight_scale", "FP8 or INT8"},   {".weight_packed", "packed integers"},
+      {".weight.absmax", "bitsandbytes"},
+  };
+  static const char plain[] = ".weight";
+  const size_t bytes = strlen(name);
+  const size_t kept = bytes - (sizeof plain - 1);
+  *found = NULL;
+  if (bytes < sizeof plain || strcmp(name + kept, plain) != 0) return;
+  for (size_t i = 0; i < sizeof table / sizeof *table && *found == NULL; i++) {
+    if (!has_ending(reader, name, kept, table[i].ending)) continue;
+    *found = table[i].ending;
+    *method = table[i].method;
+  }
+}
+
+static moerun_status refuse_quantised(const moerun__weight_reader *reader,
+                                      const char *name) {
+  moerun_status status = MOERUN_OK;
+  const char *found = NULL;
+  const char *method = NULL;
+  find_quantised(&found, &method, reader, name);
+  MOERUN_REQUIRE(found == NULL, MOERUN_ERR_UNSUPPORTED,
+                 "%s: tensor \"%s\": expected weights in F32, BF16 or F16, "
+                 "found \"%s\" of quantised ones (%s), which are not read: "
+                 "take a checkpoint that is not quantised",
+                 reader->path, name, found, method);
+done:
+  return status;
+}
+
+static moerun_status require(const moerun__tensor **out,
+                             const moerun__weight_reader *reader,
+                             moerun__role role, int32_t layer, int32_t expert) {
+  moerun_status status = MOERUN_OK;
+  char name[MOERUN_TENSOR_NAME];
+  *out = moerun__reader_find(reader, role, layer, expert);
+  (void)moerun__arch_tensor_name(name, reader->config->arch, role, layer,
+                                 expert, 0);
+  MOERUN_TRY(refuse_quantised(reader, *out != NULL ? (*out)->name : name));
+  MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_FORMAT,
+                 "%s: tensor \"%s\": expected in the checkpoint, found nothing",
+                 reader->path, name);
+done:
+  return status;
+}
+
+/* Appends num_rows rows of the tensor, which has the shape of `role`. */
+static moerun_status append(moerun__parts *parts,
+                            const moerun__weight_reader *reader,
+                            moerun__role role, const moerun__tensor *tensor,
+                            int64_t first_row, int32_t num_rows) {
+  moerun_status status = MOERUN_OK;
+  int64_t shape[MOERUN_MAX_DIMS];
+  moerun__dtype dtype = MOERUN_DTYPE_F32;
+  const int num_dims = moerun__config_tensor_shape(shape, reader->config, role);
+  MOERUN_TRY(
+      moerun__tensor_check(&dtype, reader->shards, tensor, shape, num_dims));
+  const moerun__tensor *first = parts->part[0].tensor;
+  MOERUN_REQUIRE(first == NULL || dtype == parts->dtype, MOERUN_ERR_UNSUPPORTED,
+                 "%s: tensor \"%s\": expected %s as in \"%s\" (they are joined "
+                 "in memory), found %s",
+                 moerun__shards_file(reader->shards, tensor), tensor->name,
+                 first->dtype, first->name, tensor->dtype);
+  parts->part[parts->num_parts] = (moerun__part){tensor, first_row, num_rows};
+  parts->num_parts++;
+  parts->dtype = dtype;
+  parts->num_outputs += num_rows;
+  parts->num_inputs = moerun__to_int(shape[num_dims - 1]);
+done:
+  return status;
+}
+
+moerun_status moerun__reader_add(moerun__parts *parts,
+                                 const moerun__weight_reader *reader,
+                                 moerun__role role, int32_t layer,
+                                 int32_t expert) {
+  moerun_status status = MOERUN_OK;
+  int64_t shape[MOERUN_MAX_DIMS];
+  const moerun__tensor *tensor = NULL;
+  (void)moerun__config_tensor_shape(shape, reader->config, role);
+  MOERUN_TRY(require(&tensor, reader, role, layer, expert));
+  MOERUN_TRY(append(parts, reader, role, tensor, 0, moerun__to_int(shape[0])));
+done:
+  return status;
+}
+
+moerun_status moerun__reader_expert(moerun__parts *gate_up, moerun__parts *down,
+                                    const moerun__weight_reader *reader,
+                                    int32_t layer, int32_t expert) {
+  moerun_status status = MOERUN_OK;
+  const int32_t H = reader->config->hidden_width;
+  const int32_t F = reader->config->expert_width;
+  const moerun__tensor *fused =
+      moerun__reader_find(reader, MOERUN_ROLE_FUSED_GATE_UP, layer, 0);
+  const moerun__tensor *fused_down = NULL;
+  memset(gate_up, 0, sizeof *gate_up);
+  memset(down, 0, sizeof *down);
+  if (fused != NULL) {
+    MOERUN_TRY(append(gate_up, reader, MOERUN_ROLE_FUSED_GATE_UP, fused,
+                      (int64_t)expert * 2 * F, 2 * F));
+    MOERUN_TRY(require(&fused_down, reader, MOERUN_ROLE_FUSED_DOWN, layer, 0));
+    MOERUN_TRY(append(down, reader, MOERUN_ROLE_FUSED_DOWN, fused_down,
+                      (int64_t)expert * H, H));
+  } else {
+    MOERUN_TRY(moerun__reader_add(gate_up, reader, MOERUN_ROLE_EXPERT_GATE,
+                                  layer, expert));
+    MOERUN_TRY(moerun__reader_add(gate_up, reader, MOERUN_ROLE_EXPERT_UP, layer,
+                                  expert));
+    MOERUN_TRY(moerun__reader_add(down, reader, MOERUN_ROLE_EXPERT_DOWN, layer,
+                                  expert));
+  }
+done:
+  return status;
+}
+
+/* ---- Reading rows ---------------------------------------------------------------- */
+
+/* Index of the first element that is NaN or infinite, or `count`. The sums are
+ * free of branches, so that the usual case runs at memory speed. */
+static size_t find_nonfinite(const void *elements, moerun__dtype dtype,
+                             size_t count) {
+  uint32_t found = 0;
+  if (dtype == MOERUN_DTYPE_F32) {
+    const uint32_t *bits = elements;
+    for (size_t i = 0; i < count; i++) {
+      found |= (bits[i] & 0x7f800000U) == 0x7f800000U;
+    }
+  } else {
+    const uint16_t *bits = elements;
+    const uint16_t exponent = dtype == MOERUN_DTYPE_BF16 ? 0x7f80U : 0x7c00U;
+    uint16_t any = 0;
+    for (size_t i = 0; i < count; i++) {
+      any |= (bits[i] & exponent) == exponent;
+    }
+    found = any;
+  }
+  if (!found) return count;
+  for (size_t i = 0; i < count; i++) {
+    const float value = moerun__element(elements, dtype, i);
+    if (value - value != 0.0F) return i;
+  }
+  return count;
+}
+
+/* Rows first_row .. first_row + count - 1 of the tensor into the staging
+ * buffer; block by block they are digested and looked at while the processor's
+ * cache has them. */
+static moerun_status read_rows(const moerun__weight_reader *reader,
+                               const moerun__tensor *tensor,
+                               moerun__dtype dtype, int32_t width,
+                               int64_t first_row, int32_t count) {
+  moerun_status status = MOERUN_OK;
+  const size_t size = moerun__dtype_bytes(dtype);
+  const int64_t row_bytes = (int64_t)size * width;
+  const int64_t bytes = count * row_bytes;
+  const char *staging = reader->staging;
+  MOERUN_TRY(moerun__stop_check(reader->path, "its weights were read"));
+  MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards, tensor,
+                                 first_row * row_bytes, bytes));
+  for (int64_t at = 0; at < bytes; at += MOERUN_BLOCK_BYTES) {
+    const int64_t left = bytes - at;
+    const size_t block =
+        (size_t)(left < MOERUN_BLOCK_BYTES ? left : MOERUN_BLOCK_BYTES);
+    if (reader->digest != NULL) {
+      moerun__digest_piece(reader->digest, tensor->name,
+                           first_row * row_bytes + at, staging + at, block);
+    }
+    const size_t bad = find_nonfinite(staging + at, dtype, block / size);
+    const int64_t element = at / (int64_t)size + (int64_t)bad;
+    MOERUN_REQUIRE(bad == block / size, MOERUN_ERR_FORMAT,
+                   "%s: tensor \"%s\": row %lld, column %lld: expected a "
+                   "finite number, found NaN or infinity",
+                   moerun__shards_file(reader->shards, tensor), tensor->name,
+                   (long long)(first_row + element / width),
+                   (long long)(element % width));
+  }
+  reader->reading->done += bytes;
+  moerun__byte_watch_tell(reader->reading->watch, reader->reading->done,
+                          reader->reading->all);
+done:
+  return status;
+}
+
+moerun_status moerun__reader_sample(uint64_t *sum,
+                                    const moerun__weight_reader *reader,
+                                    const moerun__parts *parts) {
+  moerun_status status = MOERUN_OK;
+  const int64_t row_bytes =
+      (int64_t)moerun__dtype_bytes(parts->dtype) * parts->num_inputs;
+  for (int32_t i = 0; i < parts->num_parts && !reader->counting; i++) {
+    const moerun__part *part = &parts->part[i];
+    const int64_t at = part->first_row * row_bytes;
+    const int64_t all = part->num_rows * row_bytes;
+    const int64_t count = all < MOERUN_SAMPLE_BYTES ? all : MOERUN_SAMPLE_BYTES;
+    MOERUN_TRY(moerun__stop_check(reader->path, "its weights were compared"));
+    MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards,
+                                   part->tensor, at, count));
+    moerun__digest_piece(sum, part->tensor->name, at, reader->staging,
+                         (size_t)count);
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__reader_panels(void **out, moerun__weight_reader *reader,
+                                    const moerun__parts *parts, size_t count) {
+  moerun_status status = MOERUN_OK;
+  const size_t bytes =
+      moerun__weight_bytes(parts->dtype, parts->num_outputs, parts->num_inputs);
+  *out = NULL;
+  reader->bytes += moerun__alloc_bytes(count, bytes);
+  if (!reader->counting) {
+    MOERUN_TRY(moerun__alloc_streamed(out, count, bytes));
+  }
+done:
+  return status;
+}
+
+static moerun_status pack_part(char *panels, int32_t first_output,
+                               const moerun__weight_reader *reader,
+                               const moerun__parts *parts,
+                               const moerun__part *part) {
+  moerun_status status = MOERUN_OK;
+  const int64_t row_bytes =
+      (int64_t)moerun__dtype_bytes(parts->dtype) * parts->num_inputs;
+  const int32_t most = moerun__to_int(MOERUN_STAGING_BYTES / row_bytes);
+  for (int32_t row = 0; row < part->num_rows; row += most) {
+    const int32_t left = part->num_rows - row;
+    const int32_t count = left < most ? left : most;
+    MOERUN_TRY(read_rows(reader, part->tensor, parts->dtype, parts->num_inputs,
+                         part->first_row + row, count));
+    moerun__weight_pack(panels, parts->dtype, parts->num_inputs,
+                        first_output + row, count, reader->staging);
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__reader_pack(moerun__weight *out,
+                                  const moerun__weight_reader *reader,
+                                  void *panels, size_t index,
+                                  const moerun__parts *parts) {
+  moerun_status status = MOERUN_OK;
+  const int32_t N = parts->num_outputs;
+  const int32_t D = parts->num_inputs;
+  *out = (moerun__weight){NULL, parts->dtype, N, D};
+  if (reader->counting) {
+    reader->reading->all += (int64_t)moerun__dtype_bytes(parts->dtype) * N * D;
+    goto done;
+  }
+  const size_t bytes = moerun__weight_bytes(parts->dtype, N, D);
+  char *start = (char *)panels + index * bytes;
+  out->panels = start;
+  /* Packing fills whole panels; only a last, partial one must be cleared. */
+  const size_t whole =
+      moerun__weight_bytes(parts->dtype, N / MOERUN_PANEL * MOERUN_PANEL, D);
+  memset(start + whole, 0, bytes - whole);
+  int32_t output = 0;
+  for (int32_t i = 0; i < parts->num_parts; i++) {
+    MOERUN_TRY(pack_part(start, output, reader, parts, &parts->part[i]));
+    output += parts->part[i].num_rows;
+  }
+done:
+  return status;
+}
+
+/* A one-dimensional tensor, widened; out is not read when counting. */
+static moerun_status read_vector(float *out,
+                                 const moerun__weight_reader *reader,
+                                 moerun__role role, int32_t layer,
+                                 int32_t expert) {
+  moerun_status status = MOERUN_OK;
+  int64_t shape[MOERUN_MAX_DIMS];
+  const moerun__tensor *tensor = NULL;
+  moerun__dtype dtype = MOERUN_DTYPE_F32;
+  const int num_dims = moerun__config_tensor_shape(shape, reader->config, role);
+  MOERUN_TRY(require(&tensor, reader, role, layer, expert));
+  MOERUN_TRY(
+      moerun__tensor_check(&dtype, reader->shards, tensor, shape, num_dims));
+  if (reader->counting) {
+    reader->reading->all += (int64_t)moerun__dtype_bytes(dtype) * shape[0];
+    goto done;
+  }
+  MOERUN_TRY(read_rows(reader, tensor, dtype, moerun__to_int(shape[0]), 0, 1));
+  for (size_t i = 0; i < (size_t)shape[0]; i++) {
+    out[i] = moerun__element(reader->staging, dtype, i);
+  }
+done:
+  return status;
+}
+
+static size_t vector_width(const moerun__weight_reader *reader,
+                           moerun__role role) {
+  int64_t shape[MOERUN_MAX_DIMS];
+  (void)moerun__config_tensor_shape(shape, reader->config, role);
+  return (size_t)shape[0];
+}
+
+moerun_status moerun__reader_vectors(float **out, moerun__weight_reader *reader,
+                                     moerun__role role, int32_t layer,
+                                     int32_t count) {
+  moerun_status status = MOERUN_OK;
+  const size_t width = vector_width(reader, role);
+  MOERUN_TRY(
+      moerun__reader_array(out, reader, (size_t)count * width, sizeof **out));
+  for (int32_t e = 0; e < count; e++) {
+    float *at = reader->counting ? NULL : *out + (size_t)e * width;
+    MOERUN_TRY(read_vector(at, reader, role, layer, e));
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__reader_join(float **out, moerun__weight_reader *reader,
+                                  int32_t layer, int num_roles,
+                                  const moerun__role *roles) {
+  moerun_status status = MOERUN_OK;
+  size_t width = 0;
+  for (int r = 0; r < num_roles; r++) {
+    width += vector_width(reader, roles[r]);
+  }
+  MOERUN_TRY(moerun__reader_array(out, reader, width, sizeof **out));
+  width = 0;
+  for (int r = 0; r < num_roles; r++) {
+    float *at = reader->counting ? NULL : *out + width;
+    MOERUN_TRY(read_vector(at, reader, roles[r], layer, 0));
+    width += vector_width(reader, roles[r]);
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__reader_norm(float **out, moerun__weight_reader *reader,
+                                  moerun__role role, int32_t layer) {
+  return moerun__reader_join(out, reader, layer, 1, &role);
+}

@@ -1,0 +1,19 @@
+/* Which rows of a layer go where, agreed between all ranks. */
+#ifndef MOERUN_MOE_AGREE_H
+#define MOERUN_MOE_AGREE_H
+
+#include "runtime/moe/moe.h"
+
+/* [collective] Routes and counts T tokens of which the gate has chosen the
+ * experts, balanced or not: afterwards every rank knows the rows that come to
+ * it, or plan.sliced that all do a part of everything. `failed` ranks have no
+ * rows; the others then return MOERUN_ERR_PEER. */
+moerun_status moerun__agree_on_rows(moerun__moe *moe,
+                                    const moerun__layer *layer, int32_t T,
+                                    moerun_status failed);
+
+/* MOERUN_TOLD_BUSY and MOERUN_TOLD_ROWS of the layer that has been computed
+ * last. */
+void moerun__tell_of_layer(const moerun__moe *moe, int32_t *told);
+
+#endif

@@ -1,0 +1,302 @@
+/* A few milliseconds when a session is made: the fastest rank's rows, so that
+ * speeds of all ranks are told against one number, and the slowest link. The
+ * shortest of some runs is taken, because everything that disturbs a run makes it
+ * longer. */
+#include "runtime/moe/calibrate.h"
+
+#include "runtime/base/timer.h"
+
+#include <math.h>
+#include <string.h>
+
+/* What takes longer is disturbed for a small part of it. */
+#define LONG_SECONDS 0.05
+
+enum {
+  RUNS = 3,         /* of what moves weights or takes long, at least */
+  MOST_RUNS = 12,   /* of what moves weights */
+  SHORT_RUNS = 9,   /* of what may be over in microseconds */
+  THRESHOLD = 1300, /* lambda of the LLEP paper */
+  THRESHOLD_HELD = 1100,
+  SLACK = 1000,
+  COUNTED_WEIGHTS = 12, /* rows in whose time an expert's weights arrive, where
+                           nothing is measured                             */
+  FEWEST_ROWS = 32,     /* to a rank that must be sent the weights */
+  FEWEST_ROWS_HELD = 8, /* to one that has them */
+  MOST_DOUBLINGS = 12,
+};
+
+/* Two weights of an expert or of a slice of one. */
+typedef struct expert {
+  const moerun__weight *gate_up;
+  const moerun__weight *down;
+} expert;
+
+/* Number i of this rank's experts, in rounds; NULLs: it has none. Different
+ * ones are timed, because a step finds none of them in the caches. */
+static expert own_expert(const moerun__moe *moe, int32_t i) {
+  const moerun_model *model = moe->model;
+  int32_t all = 0;
+  for (int32_t l = 0; l < model->config.num_layers; l++) {
+    const moerun__layer *layer = &model->layers[l];
+    if (layer->moe_layer >= 0) all += layer->num_slots;
+  }
+  for (int32_t l = 0; all > 0 && l < model->config.num_layers; l++) {
+    const moerun__layer *layer = &model->layers[l];
+    if (layer->moe_layer < 0) continue;
+    const int32_t slot = i % all;
+    if (slot < layer->num_slots) {
+      return (expert){&layer->gate_up[slot], &layer->down[slot]};
+    }
+    i = slot - layer->num_slots;
+  }
+  return (expert){NULL, NULL};
+}
+
+static expert own_slice(const moerun__moe *moe, int32_t i) {
+  const int32_t all = moe->slices.num_layers * moe->model->config.num_experts;
+  return (expert){&moe->slices.gate_up[i % all], &moe->slices.down[i % all]};
+}
+
+typedef expert pick(const moerun__moe *moe, int32_t i);
+
+/* Seconds for M rows through an expert; 0: there is none. */
+static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
+  const size_t H = (size_t)moe->model->config.hidden_width;
+  const size_t F = (size_t)moe->model->config.expert_width;
+  double best = 0;
+  memset(moe->tile_x, 0, MOERUN_FFN_TILE * H * sizeof *moe->tile_x);
+  memset(moe->tile_h, 0, MOERUN_FFN_TILE * F * sizeof *moe->tile_h);
+  for (int run = 0; run < SHORT_RUNS; run++) {
+    const expert e = nth(moe, moe->timed++);
+    if (e.gate_up == NULL) break;
+    const size_t columns = (size_t)e.gate_up->num_outputs;
+    const double began = moerun__now();
+    moe->linear(moe->tile_gate_up, columns, moe->tile_x, H, M, e.gate_up,
+                moe->scratch);
+    moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, M,
+                         (int32_t)(columns / 2));
+    moe->linear(moe->tile_y, (size_t)e.down->num_outputs, moe->tile_h, F, M,
+                e.down, moe->scratch);
+    const double seconds = moerun__now() - began;
+    if (run == 0 || seconds < best) best = seconds;
+    if (best > LONG_SECONDS && run + 1 >= RUNS) break;
+    if (best > 10 * LONG_SECONDS) break;
+  }
+  return best;
+}
+
+double moerun__calibrate_row(moerun__moe *moe) {
+  return time_rows(moe, own_expert, 1);
+}
+
+/* Seconds for the weights of one expert from the rank before, while this one
+ * sends as much to the rank behind; until the shortest two agree everywhere. They
+ * come to the last guest, which no layer owns and nobody holds any more. */
+static moerun_status time_weights(double *best, moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
+  moerun__guests *guests = &moe->guests;
+  moerun_comm *comm = moe->model->comm;
+  const moerun__comm_ops *ops = comm->ops;
+  const size_t bytes = guests->bytes[0] + guests->bytes[1];
+  const int32_t behind = (comm->rank + 1) % comm->size;
+  const int32_t before = (comm->rank + comm->size - 1) % comm->size;
+  char *room = guests->room + (size_t)guests->table.per_rank * bytes;
+  double second = INFINITY;
+  int32_t *in = guests->offset;
+  int32_t *out = guests->offset + comm->size + 1;
+  memset(in, 0, ((size_t)comm->size + 1) * sizeof *in);
+  memset(out, 0, ((size_t)comm->size + 1) * sizeof *out);
+  in[before + 1] = 1;
+  out[behind + 1] = 1;
+  const moerun__row_list from = {room - bytes, bytes, in, before, before + 1};
+  const moerun__row_list to = {room - 2 * bytes, bytes, out, behind,
+                               behind + 1};
+  moerun__guest_table_forget_last(&guests->table);
+  *best = INFINITY;
+  for (int run = 0; run < MOST_RUNS; run++) {
+    int64_t agree = run >= RUNS && second < 1.2 * *best;
+    MOERUN_TRY(ops->minimum(comm, &agree)); /* and all are here */
+    if (agree) break;
+    const double began = moerun__now();
+    MOERUN_TRY(ops->receive_begin(guests->in[0], MOERUN_TAG_EXPERTS, &from));
+    MOERUN_TRY(ops->send_begin(guests->out[0], MOERUN_TAG_EXPERTS, &to));
+    MOERUN_TRY(ops->wait(guests->in[0]));
+    MOERUN_TRY(ops->wait(guests->out[0]));
+    const double seconds = moerun__now() - began;
+    second = fmin(second, fmax(seconds, *best));
+    *best = fmin(*best, seconds);
+  }
+done:
+  return status;
+}
+
+/* *least: the shortest over the ranks, those that know none left out. */
+static moerun_status shortest(double *least, moerun_comm *comm,
+                              double seconds) {
+  int64_t value = seconds > 0 ? (int64_t)ceil(seconds * 1e9) : INT64_MAX;
+  const moerun_status status = comm->ops->minimum(comm, &value);
+  *least = 1e-9 * (double)value;
+  return status;
+}
+
+static moerun_status longest(double *most, moerun_comm *comm, double seconds) {
+  int64_t value = -(int64_t)ceil(seconds * 1e9);
+  const moerun_status status = comm->ops->minimum(comm, &value);
+  *most = -1e-9 * (double)value;
+  return status;
+}
+
+/* The shortest of some exchanges of `bytes` bytes, all ranks together. */
+static moerun_status time_share(double *best, moerun__moe *moe, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  enum { ROW = 64 };
+  moerun__slices *slices = &moe->slices;
+  moerun_comm *comm = moe->model->comm;
+  const int64_t rows = (int64_t)(bytes / ROW);
+  for (int32_t r = 0; r <= comm->size; r++) {
+    slices->offset[r] = (int32_t)(rows * r / comm->size);
+  }
+  memset(slices->rows, 0, bytes);
+  for (int run = 0; run < SHORT_RUNS; run++) {
+    int64_t all_are_here = 0;
+    MOERUN_TRY(comm->ops->minimum(comm, &all_are_here));
+    const double began = moerun__now();
+    MOERUN_TRY(comm->ops->share_rows(comm, slices->rows, ROW, slices->offset));
+    const double seconds = moerun__now() - began;
+    if (run == 0 || seconds < *best) *best = seconds;
+  }
+  MOERUN_TRY(longest(best, comm, *best));
+done:
+  return status;
+}
+
+/* What the choice of slices goes by. `weights`: seconds to send an expert. */
+static moerun_status time_slices(moerun__moe *moe, double weights) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = moe->model->comm;
+  moerun__slice_costs *costs = &moe->slice_costs;
+  const size_t few = 64 * (size_t)comm->size;
+  const size_t most = MOERUN_SLICED_ROWS * moe->row_bytes;
+  double small = 0;
+  double large = 0;
+  for (int i = 0; i < MOERUN_COST_POINTS; i++) {
+    /* Beyond a while twice as many rows take twice as long. */
+    if (i > 0 && costs->whole[i - 1] > (int64_t)(1e9 * LONG_SECONDS)) {
+      costs->whole[i] = 2 * costs->whole[i - 1];
+      costs->slice[i] = 2 * costs->slice[i - 1];
+      continue;
+    }
+    double whole = time_rows(moe, own_expert, 1 << i);
+    double slice = time_rows(moe, own_slice, 1 << i);
+    MOERUN_TRY(shortest(&whole, comm, whole));
+    MOERUN_TRY(longest(&slice, comm, slice));
+    costs->whole[i] = (int64_t)(1e9 * whole);
+    costs->slice[i] = (int64_t)(1e9 * slice);
+  }
+  costs->weights = (int64_t)(1e9 * weights);
+  MOERUN_TRY(time_share(&small, moe, few));
+  costs->share = (int64_t)(1e9 * small);
+  if (most <= few) goto done;
+  MOERUN_TRY(time_share(&large, moe, most));
+  if (large > small) {
+    costs->share_kib =
+        (int64_t)(1e9 * 1024 * (large - small) / (double)(most - few));
+  }
+done:
+  return status;
+}
+
+static void set_default(int32_t *value, int32_t otherwise) {
+  if (*value == 0) *value = otherwise;
+}
+
+/* Seconds of the fastest rank's rows and of the slowest rank's weights. */
+static moerun_status measure(moerun__moe *moe, double *row, double *tile,
+                             double *weights) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = moe->model->comm;
+  MOERUN_TRY(shortest(row, comm, time_rows(moe, own_expert, 1)));
+  MOERUN_TRY(shortest(tile, comm, time_rows(moe, own_expert, MOERUN_FFN_TILE)));
+  *weights = 0;
+  if (moe->guests.table.per_rank >= 2) {
+    const size_t bytes = moe->guests.bytes[0] + moe->guests.bytes[1];
+    memset(moe->guests.room + ((size_t)moe->guests.table.per_rank - 2) * bytes,
+           0, 2 * bytes);
+    MOERUN_TRY(time_weights(weights, moe));
+  }
+  MOERUN_TRY(longest(weights, comm, *weights));
+done:
+  return status;
+}
+
+/* As if reading an expert took as long as COUNTED_WEIGHTS rows, a slice its part
+ * of that, and sharing rows as long as a row. */
+static void count_slices(moerun__moe *moe) {
+  moerun__slice_costs *costs = &moe->slice_costs;
+  const double row = 1e9 * MOERUN_COUNTED_SECONDS;
+  for (int i = 0; i < MOERUN_COST_POINTS; i++) {
+    costs->whole[i] = (int64_t)(row * ((1 << i) + COUNTED_WEIGHTS));
+    costs->slice[i] = costs->whole[i] / moe->model->comm->size;
+  }
+  costs->weights = (int64_t)(row * COUNTED_WEIGHTS);
+  costs->share = (int64_t)row;
+}
+
+/* In rows of the fastest rank; what nobody has asked for. */
+static void price_weights(moerun__moe *moe, double weights) {
+  moerun__plan_options *options = &moe->plan_options;
+  const moerun__calibration *c = &moe->calibration;
+  const double rows = weights * MOERUN_FFN_TILE / c->tile_seconds;
+  options->weight_rows =
+      rows < INT32_MAX / 2 ? (int32_t)ceil(rows) : INT32_MAX / 2;
+  options->min_rows = c->min_rows;
+  set_default(&options->min_rows, options->weight_rows > FEWEST_ROWS
+                                      ? options->weight_rows
+                                      : FEWEST_ROWS);
+}
+
+moerun_status moerun__calibrate(moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
+  moerun__plan_options *options = &moe->plan_options;
+  const int counted = moe->faults != NULL && moe->faults->counted;
+  double row = MOERUN_COUNTED_SECONDS;
+  double tile = MOERUN_FFN_TILE * MOERUN_COUNTED_SECONDS;
+  double weights = COUNTED_WEIGHTS * MOERUN_COUNTED_SECONDS;
+  if (!counted) MOERUN_TRY(measure(moe, &row, &tile, &weights));
+  moerun__speed_expect(&moe->speed, row, tile, MOERUN_FFN_TILE);
+  moe->calibration = (moerun__calibration){
+      .tile_seconds = tile,
+      .min_rows = options->min_rows,
+      .repeats = !counted && moe->guests.table.per_rank >= 2};
+  price_weights(moe, weights);
+  set_default(&options->threshold, THRESHOLD);
+  set_default(&options->threshold_held, THRESHOLD_HELD);
+  set_default(&options->slack, SLACK);
+  set_default(&options->min_rows_held, FEWEST_ROWS_HELD);
+  if (moe->slices.num_layers == 0) goto done;
+  if (counted) {
+    count_slices(moe);
+  } else {
+    MOERUN_TRY(time_slices(moe, weights));
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__calibrate_again(moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
+  moerun__calibration *c = &moe->calibration;
+  double weights = 0;
+  if (c->too_dear < 1 << c->again) goto done;
+  c->too_dear = 0;
+  c->again += c->again < MOST_DOUBLINGS;
+  MOERUN_TRY(time_weights(&weights, moe));
+  MOERUN_TRY(longest(&weights, moe->model->comm, weights));
+  if (weights * MOERUN_FFN_TILE <
+      moe->plan_options.weight_rows * c->tile_seconds) {
+    price_weights(moe, weights);
+  }
+done:
+  return status;
+}

@@ -1,0 +1,388 @@
+/* Packed weights travel as they are, gate_up and down as one message each, so a
+ * guest computes the same bits as the expert at home. Pieces are sent on one by
+ * one, so that down is still coming while gate_up leaves. */
+#include "runtime/moe/guests.h"
+
+#include <string.h>
+
+enum { SLOW_SHARE = 4 }; /* of the ranks one may be slow by default */
+
+static size_t weights_bytes(const moerun__model_config *config,
+                            moerun__dtype dtype, int down) {
+  return down ? moerun__weight_bytes(dtype, config->hidden_width,
+                                     config->expert_width)
+              : moerun__weight_bytes(dtype, 2 * config->expert_width,
+                                     config->hidden_width);
+}
+
+static size_t expert_bytes(const moerun__model_config *config,
+                           moerun__dtype dtype) {
+  return weights_bytes(config, dtype, 0) + weights_bytes(config, dtype, 1);
+}
+
+/* ---- Memory ---------------------------------------------------------------- */
+
+size_t moerun__guests_default(const moerun_placement *placement,
+                              const moerun__model_config *config,
+                              moerun__dtype dtype) {
+  const int64_t R = placement->num_ranks;
+  const int64_t slow = (R + SLOW_SHARE - 1) / SLOW_SHARE;
+  int64_t most = 0;
+  if (R < 2) return 0;
+  for (int64_t i = 0; i < placement->num_layers * R; i++) {
+    if (placement->slot_count[i] > most) most = placement->slot_count[i];
+  }
+  const int64_t of_layer = (most * slow + R - slow - 1) / (R - slow);
+  const int64_t all = of_layer * placement->num_layers + MOERUN_SHARED_GUESTS;
+  return (size_t)all * expert_bytes(config, dtype);
+}
+
+/* A rank has use for no more guests than there are experts, and slots are
+ * 16-bit numbers. */
+static int32_t most_entries(const moerun__guests *guests) {
+  const moerun__model_config *config = &guests->model->config;
+  const int64_t L = config->num_moe_layers;
+  int64_t of_layer = INT16_MAX - L - MOERUN_SHARED_GUESTS - config->num_experts;
+  if (of_layer > config->num_experts) of_layer = config->num_experts;
+  if (of_layer < 0) of_layer = 0;
+  const int64_t useful = L * of_layer + MOERUN_SHARED_GUESTS;
+  const size_t fit =
+      guests->room_bytes / expert_bytes(config, MOERUN_DTYPE_BF16);
+  if (guests->model->comm->size < 2 || L == 0) return 0;
+  return (int32_t)(fit < (size_t)useful ? (int64_t)fit : useful);
+}
+
+void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena) {
+  const moerun__model_config *config = &guests->model->config;
+  const size_t R = (size_t)guests->model->comm->size;
+  const int32_t entries = most_entries(guests);
+  const size_t largest =
+      (size_t)entries * expert_bytes(config, MOERUN_DTYPE_F32);
+  moerun__guest_table_lay_out(&guests->table, arena, (int32_t)R,
+                              config->num_moe_layers, entries);
+  guests->per_layer = guests->table.per_layer;
+  if (guests->room_bytes > largest) guests->room_bytes = largest;
+  const size_t most = (size_t)guests->per_layer;
+  guests->room = moerun__arena_take(arena, guests->room_bytes, 1);
+  guests->dtype_of_layer = moerun__arena_take(
+      arena, (size_t)config->num_moe_layers, sizeof *guests->dtype_of_layer);
+  guests->gate_up = moerun__arena_take(arena, most, sizeof *guests->gate_up);
+  guests->down = moerun__arena_take(arena, most, sizeof *guests->down);
+  guests->send_of_in =
+      moerun__arena_take(arena, most, sizeof *guests->send_of_in);
+  guests->in_of_guest =
+      moerun__arena_take(arena, most, sizeof *guests->in_of_guest);
+  guests->in = moerun__arena_take(arena, 2 * most, sizeof(void *));
+  for (size_t i = 0; guests->in != NULL && i < 2 * most; i++) {
+    guests->in[i] = NULL;
+  }
+  guests->offset = moerun__arena_take(
+      arena, (size_t)moerun__guests_transfers(guests) * (R + 1),
+      sizeof *guests->offset);
+}
+
+int32_t moerun__guests_transfers(const moerun__guests *guests) {
+  return guests->per_layer > 0 ? 2 * guests->per_layer + MOERUN_GUEST_SENDS : 0;
+}
+
+moerun_status moerun__guests_create_transfers(moerun__guests *guests) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = guests->model->comm;
+  if (guests->per_layer == 0) goto done;
+  for (int32_t i = 0; i < 2 * guests->per_layer; i++) {
+    MOERUN_TRY(comm->ops->transfer_create(&guests->in[i], comm));
+  }
+  for (int i = 0; i < MOERUN_GUEST_SENDS; i++) {
+    MOERUN_TRY(comm->ops->transfer_create(&guests->out[i], comm));
+  }
+done:
+  return status;
+}
+
+void moerun__guests_destroy_transfers(moerun__guests *guests) {
+  const moerun__comm_ops *ops = guests->model->comm->ops;
+  for (int32_t i = 0; guests->in != NULL && i < 2 * guests->per_layer; i++) {
+    ops->transfer_destroy(guests->in[i]);
+  }
+  for (int i = 0; i < MOERUN_GUEST_SENDS; i++) {
+    ops->transfer_destroy(guests->out[i]);
+  }
+}
+
+/* ---- Types ------------------------------------------------------------------- */
+
+moerun_status moerun__guests_open(moerun__guests *guests) {
+  moerun_status status = MOERUN_OK;
+  const moerun__model_config *config = &guests->model->config;
+  size_t most = 0;
+  moerun__guest_table_clear(&guests->table);
+  if (guests->per_layer == 0) goto done;
+  for (int32_t g = 0; g < guests->per_layer; g++) {
+    guests->in_of_guest[g] = -1;
+  }
+  for (int32_t l = 0; l < config->num_moe_layers; l++) {
+    moerun__dtype dtype = MOERUN_DTYPE_F32;
+    MOERUN_TRY(moerun__model_expert_type(&dtype, guests->model, l));
+    guests->dtype_of_layer[l] = (int32_t)dtype;
+    const size_t bytes = expert_bytes(config, dtype);
+    if (bytes <= most) continue;
+    most = bytes;
+    guests->bytes[0] = weights_bytes(config, dtype, 0);
+    guests->bytes[1] = weights_bytes(config, dtype, 1);
+  }
+  if (most == 0) goto done; /* no MoE layer */
+  const size_t fit = guests->room_bytes / most;
+  moerun__guest_table_shrink(&guests->table,
+                             fit < (size_t)guests->table.per_rank
+                                 ? (int32_t)fit
+                                 : guests->table.per_rank);
+done:
+  return status;
+}
+
+int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
+                                    int32_t moe_layer) {
+  if (guests->table.per_layer == 0) return 0;
+  return (int64_t)expert_bytes(
+      &guests->model->config, (moerun__dtype)guests->dtype_of_layer[moe_layer]);
+}
+
+/* ---- Messages ------------------------------------------------------------------ */
+
+/* One row of weights to or from `peer`. */
+static moerun__row_list one_row(const moerun__guests *guests, int32_t message,
+                                int32_t peer, const void *panels,
+                                size_t bytes) {
+  const size_t R = (size_t)guests->model->comm->size;
+  int32_t *offset = guests->offset + (size_t)message * (R + 1);
+  memset(offset, 0, (R + 1) * sizeof *offset);
+  offset[peer + 1] = 1;
+  return (moerun__row_list){(void *)panels, bytes, offset, peer, peer + 1};
+}
+
+/* One of an expert's two weights: gate_up, or as piece 1 down. */
+static moerun_status begin_receive(moerun__guests *guests, int32_t message,
+                                   const moerun__weight *into, int32_t peer,
+                                   int32_t piece) {
+  const size_t bytes =
+      moerun__weight_bytes(into->dtype, into->num_outputs, into->num_inputs);
+  const moerun__row_list list =
+      one_row(guests, message, peer, into->panels, bytes);
+  return guests->model->comm->ops->receive_begin(
+      guests->in[message], MOERUN_TAG_EXPERTS + piece, &list);
+}
+
+static moerun_status begin_send(moerun__guests *guests, int32_t place,
+                                const moerun__weight *from, int32_t peer,
+                                int32_t piece) {
+  const size_t bytes =
+      moerun__weight_bytes(from->dtype, from->num_outputs, from->num_inputs);
+  const moerun__row_list list =
+      one_row(guests, 2 * guests->per_layer + place, peer, from->panels, bytes);
+  guests->bytes_sent += (int64_t)bytes;
+  return guests->model->comm->ops->send_begin(
+      guests->out[place], MOERUN_TAG_EXPERTS + piece, &list);
+}
+
+/* The layer's guests that are here, new or not, as slots of this layer. */
+static void shape_guest(moerun__guests *guests, int32_t guest,
+                        int32_t moe_layer) {
+  const moerun__model_config *config = &guests->model->config;
+  const moerun__dtype dtype = (moerun__dtype)guests->dtype_of_layer[moe_layer];
+  char *room = guests->room +
+               moerun__guest_table_entry(&guests->table, 0, moe_layer, guest) *
+                   (guests->bytes[0] + guests->bytes[1]);
+  guests->gate_up[guest] = (moerun__weight){
+      room, dtype, 2 * config->expert_width, config->hidden_width};
+  guests->down[guest] =
+      (moerun__weight){room + guests->bytes[0], dtype, config->hidden_width,
+                       config->expert_width};
+}
+
+/* ---- Sending on ------------------------------------------------------------- */
+
+int32_t moerun__guests_arrival(const moerun__guests *guests, int32_t i) {
+  const moerun__plan *plan = guests->plan;
+  return plan->moves[plan->sends[guests->send_of_in[i]].move].guest;
+}
+
+/* *found: what must be over before the next piece of a send can leave: the
+ * message that brings it here, or the one that last left in its place. NULL:
+ * nothing any more. */
+static moerun_status find_obstacle(moerun__transfer **found,
+                                   const moerun__guests *guests,
+                                   const moerun__send *next) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = guests->model->comm->ops;
+  const moerun__plan *plan = guests->plan;
+  const int32_t in =
+      next->from_move < 0
+          ? -1
+          : guests->in_of_guest[plan->moves[next->from_move].guest];
+  int over = 1;
+  *found = NULL;
+  if (in >= 0) {
+    *found = guests->in[2 * in + guests->piece];
+    MOERUN_TRY(ops->test(*found, &over));
+  }
+  if (over) {
+    *found = guests->out[guests->num_out % MOERUN_GUEST_SENDS];
+    MOERUN_TRY(ops->test(*found, &over));
+  }
+  if (over) *found = NULL;
+done:
+  return status;
+}
+
+static moerun_status send_piece(moerun__guests *guests,
+                                const moerun__send *send) {
+  const int32_t piece = guests->piece;
+  const moerun__move *move = &guests->plan->moves[send->move];
+  const moerun__weight *weight =
+      piece == 0 ? guests->layer->gate_up : guests->layer->down;
+  int32_t at = send->from_slot;
+  if (send->from_move >= 0) {
+    weight = piece == 0 ? guests->gate_up : guests->down;
+    at = guests->plan->moves[send->from_move].guest;
+  }
+  guests->next += piece;
+  guests->piece = 1 - piece;
+  return begin_send(guests, guests->num_out++ % MOERUN_GUEST_SENDS, weight + at,
+                    move->rank, piece);
+}
+
+/* The next of the plan's sends before number `end` that leaves here. */
+static const moerun__send *next_send(moerun__guests *guests, int32_t end) {
+  const int32_t own = guests->model->comm->rank;
+  for (; guests->next < end; guests->next++) {
+    const moerun__send *next = &guests->plan->sends[guests->next];
+    if (next->from == own) return next;
+  }
+  return NULL;
+}
+
+/* Begins the sends before number `end` that leave here, in their order. What
+ * they wait for comes of sends with lower numbers, so the lowest that has not
+ * begun anywhere can always begin: no deadlock. Without `waits` it stops where
+ * it would have to wait. */
+static moerun_status forward(moerun__guests *guests, int32_t end, int waits) {
+  moerun_status status = MOERUN_OK;
+  const moerun__send *next;
+  while ((next = next_send(guests, end)) != NULL) {
+    moerun__transfer *obstacle;
+    MOERUN_TRY(find_obstacle(&obstacle, guests, next));
+    if (obstacle == NULL) {
+      MOERUN_TRY(send_piece(guests, next));
+    } else if (waits) {
+      MOERUN_TRY(guests->model->comm->ops->wait(obstacle));
+    } else {
+      break;
+    }
+  }
+done:
+  return status;
+}
+
+static int32_t num_sends(const moerun__guests *guests) {
+  return guests->plan != NULL ? guests->plan->num_sends : 0;
+}
+
+moerun_status moerun__guests_forward(moerun__guests *guests) {
+  return forward(guests, num_sends(guests), 0);
+}
+
+moerun_status moerun__guests_forward_all(moerun__guests *guests) {
+  return forward(guests, num_sends(guests), 1);
+}
+
+moerun_status moerun__guests_forward_until(moerun__guests *guests,
+                                           moerun__transfer *transfer) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = guests->model->comm->ops;
+  const moerun__send *next;
+  int over = 0;
+  while ((next = next_send(guests, num_sends(guests))) != NULL && !over) {
+    moerun__transfer *obstacle;
+    MOERUN_TRY(find_obstacle(&obstacle, guests, next));
+    if (obstacle == NULL) {
+      MOERUN_TRY(send_piece(guests, next));
+    } else {
+      MOERUN_TRY(ops->wait_either(transfer, obstacle));
+      MOERUN_TRY(ops->test(transfer, &over));
+    }
+  }
+  MOERUN_TRY(ops->wait(transfer));
+done:
+  return status;
+}
+
+int moerun__guests_comes(const moerun__guests *guests, int32_t guest) {
+  return guests->in_of_guest[guest] >= 0;
+}
+
+/* ---- A layer --------------------------------------------------------------------- */
+
+moerun_status moerun__guests_begin(moerun__guests *guests,
+                                   const moerun__plan *plan,
+                                   const moerun__layer *layer) {
+  moerun_status status = MOERUN_OK;
+  const int32_t own = guests->model->comm->rank;
+  guests->plan = plan;
+  guests->layer = layer;
+  guests->next = 0;
+  guests->piece = 0;
+  for (int32_t m = 0; m < plan->num_moves; m++) {
+    const moerun__move *move = &plan->moves[m];
+    if (move->rank != own || move->guest == MOERUN_NO_GUEST) continue;
+    shape_guest(guests, move->guest, layer->moe_layer);
+  }
+  for (int32_t i = 0; i < plan->num_sends; i++) {
+    const moerun__send *send = &plan->sends[i];
+    const moerun__move *move = &plan->moves[send->move];
+    if (move->rank != own) continue;
+    const int32_t at = guests->num_in++;
+    guests->send_of_in[at] = i;
+    guests->in_of_guest[move->guest] = at;
+    MOERUN_TRY(begin_receive(guests, 2 * at, &guests->gate_up[move->guest],
+                             send->from, 0));
+    MOERUN_TRY(begin_receive(guests, 2 * at + 1, &guests->down[move->guest],
+                             send->from, 1));
+  }
+  MOERUN_TRY(moerun__guests_forward(guests));
+done:
+  return status;
+}
+
+moerun_status moerun__guests_await(moerun__guests *guests, int32_t guest) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = guests->model->comm->ops;
+  const int32_t i = guests->in_of_guest[guest];
+  if (i < 0) goto done;
+  MOERUN_TRY(forward(guests, guests->send_of_in[i], 1));
+  for (int32_t piece = 0; piece < 2; piece++) {
+    MOERUN_TRY(ops->wait(guests->in[2 * i + piece]));
+  }
+  MOERUN_TRY(moerun__guests_forward(guests));
+done:
+  return status;
+}
+
+moerun_status moerun__guests_end(moerun__guests *guests) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = guests->model->comm->ops;
+  MOERUN_TRY(moerun__guests_forward_all(guests));
+  for (int32_t i = 0; i < 2 * guests->num_in; i++) {
+    MOERUN_TRY(ops->wait(guests->in[i]));
+  }
+  for (int32_t i = 0; i < guests->num_out && i < MOERUN_GUEST_SENDS; i++) {
+    MOERUN_TRY(ops->wait(guests->out[i]));
+  }
+  for (int32_t i = 0; i < guests->num_in; i++) {
+    guests->in_of_guest[moerun__guests_arrival(guests, i)] = -1;
+  }
+  guests->num_in = 0;
+  guests->num_out = 0;
+  guests->plan = NULL;
+done:
+  return status;
+}

@@ -1,0 +1,332 @@
+/* Shares are whole panels, so a slice of a packed weight is a run of its bytes:
+ * it is sent as it lies and multiplied as it comes. */
+#include "runtime/moe/slices.h"
+
+#include "runtime/base/number.h"
+#include "runtime/plan/plan.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- Shares ---------------------------------------------------------------- */
+
+static int32_t panels_of(int32_t outputs) {
+  return (outputs + MOERUN_PANEL - 1) / MOERUN_PANEL;
+}
+
+moerun_status moerun__slices_check(const moerun__model_config *config) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(config->expert_width % MOERUN_PANEL == 0,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "sliced experts: expected an expert width that is a multiple "
+                 "of %d, found %d",
+                 MOERUN_PANEL, config->expert_width);
+done:
+  return status;
+}
+
+static void cut(int32_t *first, int64_t *share, int32_t panels,
+                const int32_t *speed, int32_t num_ranks) {
+  moerun__plan_shares(share, panels, speed, num_ranks);
+  first[0] = 0;
+  for (int32_t r = 0; r < num_ranks; r++) {
+    first[r + 1] = moerun__to_int(first[r] + share[r]);
+  }
+}
+
+static size_t expert_bytes(const moerun__model_config *config, size_t h_panels,
+                           size_t y_panels, size_t element_bytes) {
+  const size_t H = (size_t)config->hidden_width;
+  const size_t F = (size_t)config->expert_width;
+  return (2 * h_panels * H + y_panels * F) * MOERUN_PANEL * element_bytes;
+}
+
+/* Of `panels` equal shares, that of a rank: as moerun__plan_shares. */
+static size_t even_share(int32_t panels, int32_t num_ranks, int32_t rank) {
+  const int32_t share = panels / num_ranks + (rank < panels % num_ranks);
+  return (size_t)share;
+}
+
+size_t moerun__slices_bytes(const moerun__model_config *config,
+                            int32_t num_ranks, int32_t rank,
+                            size_t element_bytes, int64_t room_bytes) {
+  if (room_bytes == 0 || num_ranks == 1) return 0;
+  const size_t layer_bytes =
+      (size_t)config->num_experts *
+      expert_bytes(config,
+                   even_share(panels_of(config->expert_width), num_ranks, rank),
+                   even_share(panels_of(config->hidden_width), num_ranks, rank),
+                   element_bytes);
+  size_t layers = (size_t)config->num_moe_layers;
+  if (room_bytes > 0 && layer_bytes > 0 &&
+      (size_t)room_bytes / layer_bytes < layers) {
+    layers = (size_t)room_bytes / layer_bytes;
+  }
+  return moerun__alloc_bytes(layers * layer_bytes, 1);
+}
+
+/* The most panels of a rank, all others being as slow as shares follow. */
+static size_t widest_share(int32_t panels, int32_t num_ranks) {
+  const int32_t most = panels * 2 / (num_ranks + 1) + 1;
+  return (size_t)(most < panels ? most : panels);
+}
+
+/* ---- Memory ---------------------------------------------------------------- */
+
+static int is_on(const moerun__slices *slices) {
+  return slices->room_bytes != 0 && slices->model->comm->size > 1;
+}
+
+void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
+                            size_t row_bytes, int32_t width,
+                            size_t wire_bytes) {
+  const moerun__model_config *config = &slices->model->config;
+  const size_t R = (size_t)slices->model->comm->size;
+  const size_t E = (size_t)config->num_experts;
+  const size_t experts = (size_t)config->num_moe_layers * E;
+  const size_t terms = MOERUN_SLICED_ROWS * (size_t)width;
+  const size_t ints = sizeof(int32_t);
+  if (!is_on(slices)) return;
+  slices->speed = moerun__arena_take(arena, R, ints);
+  slices->h_panel = moerun__arena_take(arena, R + 1, ints);
+  slices->y_panel = moerun__arena_take(arena, R + 1, ints);
+  slices->share = moerun__arena_take(arena, R, sizeof *slices->share);
+  slices->words = moerun__arena_take(arena, 2 * R, ints);
+  slices->offset =
+      moerun__arena_take(arena, MOERUN_SLICE_WEIGHTS * (R + 1), ints);
+  slices->gate_up = moerun__arena_take(arena, experts, sizeof(moerun__weight));
+  slices->down = moerun__arena_take(arena, experts, sizeof(moerun__weight));
+  slices->tokens = moerun__arena_take(arena, R, ints);
+  slices->row_offset = moerun__arena_take(arena, R + 1, ints);
+  slices->term_offset = moerun__arena_take(arena, R + 1, ints);
+  slices->expert_offset = moerun__arena_take(arena, E + 1, ints);
+  slices->row_of = moerun__arena_take(arena, terms, ints);
+  slices->term_of = moerun__arena_take(arena, terms, ints);
+  slices->rows = moerun__arena_take(arena, MOERUN_SLICED_ROWS, row_bytes);
+  slices->h = moerun__arena_take(arena, terms * (size_t)config->expert_width,
+                                 sizeof(float));
+  slices->piece_bytes =
+      widest_share(panels_of(config->hidden_width), (int32_t)R) * MOERUN_PANEL *
+      wire_bytes;
+  slices->pieces = moerun__arena_take(arena, terms, slices->piece_bytes);
+  slices->home_pieces =
+      moerun__arena_take(arena, terms * R, slices->piece_bytes);
+}
+
+int32_t moerun__slices_transfers(const moerun__slices *slices) {
+  return is_on(slices) ? 2 * MOERUN_SLICE_WEIGHTS : 0;
+}
+
+moerun_status moerun__slices_create_transfers(moerun__slices *slices) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = slices->model->comm;
+  if (!is_on(slices)) goto done;
+  for (int i = 0; i < MOERUN_SLICE_WEIGHTS; i++) {
+    MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm));
+    MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm));
+  }
+done:
+  return status;
+}
+
+void moerun__slices_close(moerun__slices *slices) {
+  if (slices->model == NULL) return;
+  for (int i = 0; i < MOERUN_SLICE_WEIGHTS; i++) {
+    slices->model->comm->ops->transfer_destroy(slices->out[i]);
+    slices->model->comm->ops->transfer_destroy(slices->in[i]);
+  }
+  moerun__free(slices->room);
+}
+
+/* ---- Opening --------------------------------------------------------------- */
+
+/* Shares follow a factor of 2 at most: a slower rank is better left out of the
+ * step altogether, which is what balancing whole experts does. */
+static moerun_status learn_speeds(moerun__slices *slices, double seconds) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = slices->model->comm;
+  int32_t *out = slices->words;
+  int32_t *in = slices->words + comm->size;
+  const int32_t own =
+      seconds > 0 ? (int32_t)lround(-log2(seconds) * MOERUN_SPEED_OCTAVE) : 0;
+  int32_t fastest = INT32_MIN;
+  int known = 1;
+  for (int32_t r = 0; r < comm->size; r++) {
+    out[r] = seconds > 0 ? own : INT32_MIN;
+  }
+  MOERUN_TRY(comm->ops->exchange_counts(comm, in, out, 1));
+  for (int32_t r = 0; r < comm->size; r++) {
+    known = known && in[r] != INT32_MIN;
+    if (in[r] > fastest) fastest = in[r];
+  }
+  for (int32_t r = 0; r < comm->size; r++) {
+    int32_t behind = known ? fastest - in[r] : 0;
+    if (behind <= MOERUN_SPEED_NOISE) behind = 0;
+    if (behind > MOERUN_SPEED_OCTAVE) behind = MOERUN_SPEED_OCTAVE;
+    slices->speed[r] = moerun__plan_speed(behind);
+  }
+done:
+  return status;
+}
+
+static size_t slice_bytes(const moerun__slices *slices, moerun__dtype dtype) {
+  const int32_t rank = slices->model->comm->rank;
+  return expert_bytes(
+      &slices->model->config,
+      (size_t)(slices->h_panel[rank + 1] - slices->h_panel[rank]),
+      (size_t)(slices->y_panel[rank + 1] - slices->y_panel[rank]),
+      moerun__dtype_bytes(dtype));
+}
+
+/* [collective] Counts the layers that have room on all ranks and their bytes
+ * here, and gives each weight its shape. */
+static moerun_status shape_weights(moerun__slices *slices, size_t *bytes) {
+  moerun_status status = MOERUN_OK;
+  const moerun_model *model = slices->model;
+  const moerun__model_config *config = &model->config;
+  const size_t E = (size_t)config->num_experts;
+  const int32_t h = moerun__slice_h(slices, model->comm->rank);
+  const int32_t y = moerun__slice_y(slices, model->comm->rank);
+  *bytes = 0;
+  for (int32_t l = 0; l < config->num_moe_layers; l++) {
+    moerun__dtype dtype = MOERUN_DTYPE_F32;
+    MOERUN_TRY(moerun__model_expert_type(&dtype, model, l));
+    const size_t more = E * slice_bytes(slices, dtype);
+    int64_t fits =
+        slices->room_bytes < 0 || *bytes + more <= (size_t)slices->room_bytes;
+    MOERUN_TRY(model->comm->ops->minimum(model->comm, &fits));
+    if (!fits) break;
+    for (size_t i = (size_t)l * E; i < ((size_t)l + 1) * E; i++) {
+      slices->gate_up[i] =
+          (moerun__weight){NULL, dtype, 2 * h, config->hidden_width};
+      slices->down[i] = (moerun__weight){NULL, dtype, y, config->expert_width};
+    }
+    *bytes += more;
+    slices->num_layers = l + 1;
+  }
+done:
+  return status;
+}
+
+static void place_weights(moerun__slices *slices) {
+  const moerun__model_config *config = &slices->model->config;
+  char *place = slices->room;
+  for (int32_t i = 0; i < slices->num_layers * config->num_experts; i++) {
+    moerun__weight *weights[] = {&slices->gate_up[i], &slices->down[i]};
+    for (int w = 0; w < 2; w++) {
+      weights[w]->panels = place;
+      place += moerun__weight_bytes(weights[w]->dtype, weights[w]->num_outputs,
+                                    weights[w]->num_inputs);
+    }
+  }
+}
+
+/* A weight of an expert as a run of panels, and where this rank's share of it
+ * lies. */
+typedef struct run {
+  const char *panels; /* NULL where the expert is not hosted */
+  char *share;
+  size_t panel_bytes;
+  const int32_t *first; /* [R + 1] */
+} run;
+
+/* What is number `which` of expert e: gate, up, down. */
+static run run_of(const moerun__slices *slices, int32_t l, int32_t e, int which,
+                  int32_t slot) {
+  const moerun__layer *layer = moerun__model_layer(slices->model, l);
+  const size_t i =
+      (size_t)l * (size_t)slices->model->config.num_experts + (size_t)e;
+  const int32_t rank = slices->model->comm->rank;
+  const int is_down = which == MOERUN_SLICE_WEIGHTS - 1;
+  const moerun__weight *share =
+      is_down ? &slices->down[i] : &slices->gate_up[i];
+  const int32_t *first = is_down ? slices->y_panel : slices->h_panel;
+  const size_t panel_bytes =
+      moerun__weight_bytes(share->dtype, MOERUN_PANEL, share->num_inputs);
+  const size_t whole_panels =
+      (size_t)panels_of(slices->model->config.expert_width);
+  const size_t own = (size_t)(first[rank + 1] - first[rank]);
+  const size_t skipped = which == 1 ? 1 : 0; /* the gate lies before up */
+  run out = {.share = (char *)share->panels + skipped * own * panel_bytes,
+             .panel_bytes = panel_bytes,
+             .first = first};
+  if (slot < 0) return out;
+  const moerun__weight *whole =
+      is_down ? &layer->down[slot] : &layer->gate_up[slot];
+  out.panels =
+      (const char *)whole->panels + skipped * whole_panels * panel_bytes;
+  return out;
+}
+
+static moerun_status send(moerun__slices *slices, const run *of, int which) {
+  moerun_comm *comm = slices->model->comm;
+  const moerun__row_list list = {(void *)of->panels, of->panel_bytes, of->first,
+                                 0, comm->size};
+  const size_t first = (size_t)of->first[comm->rank];
+  const size_t count = (size_t)of->first[comm->rank + 1] - first;
+  memcpy(of->share, of->panels + first * of->panel_bytes,
+         count * of->panel_bytes);
+  return comm->ops->send_begin(slices->out[which], MOERUN_TAG_EXPERTS + which,
+                               &list);
+}
+
+static moerun_status receive(moerun__slices *slices, const run *of, int which,
+                             int32_t from) {
+  moerun_comm *comm = slices->model->comm;
+  int32_t *offset = slices->offset + (size_t)which * ((size_t)comm->size + 1);
+  offset[from] = 0;
+  offset[from + 1] = of->first[comm->rank + 1] - of->first[comm->rank];
+  const moerun__row_list list = {of->share, of->panel_bytes, offset, from,
+                                 from + 1};
+  return comm->ops->receive_begin(slices->in[which], MOERUN_TAG_EXPERTS + which,
+                                  &list);
+}
+
+/* [collective] Every rank gets its share of one expert from the first rank that
+ * hosts it. */
+static moerun_status hand_out(moerun__slices *slices, int32_t l, int32_t e) {
+  moerun_status status = MOERUN_OK;
+  const moerun_placement *placement = slices->model->placement;
+  moerun_comm *comm = slices->model->comm;
+  const int32_t host =
+      placement->replica_offset[(size_t)l * (size_t)placement->num_experts +
+                                (size_t)e];
+  const int32_t from = placement->rank_of[host];
+  const int is_own = from == comm->rank;
+  for (int which = 0; which < MOERUN_SLICE_WEIGHTS; which++) {
+    const run of =
+        run_of(slices, l, e, which, is_own ? placement->slot_of[host] : -1);
+    MOERUN_TRY(is_own ? send(slices, &of, which)
+                      : receive(slices, &of, which, from));
+  }
+  for (int which = 0; which < MOERUN_SLICE_WEIGHTS; which++) {
+    MOERUN_TRY(
+        comm->ops->wait(is_own ? slices->out[which] : slices->in[which]));
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__slices_open(moerun__slices *slices, double seconds) {
+  moerun_status status = MOERUN_OK;
+  const moerun__model_config *config = &slices->model->config;
+  const int32_t R = slices->model->comm->size;
+  size_t bytes = 0;
+  if (!is_on(slices)) goto done;
+  MOERUN_TRY(learn_speeds(slices, seconds));
+  cut(slices->h_panel, slices->share, panels_of(config->expert_width),
+      slices->speed, R);
+  cut(slices->y_panel, slices->share, panels_of(config->hidden_width),
+      slices->speed, R);
+  MOERUN_TRY(shape_weights(slices, &bytes));
+  MOERUN_TRY(moerun__comm_agree(
+      slices->model->comm, moerun__alloc_streamed(&slices->room, bytes, 1)));
+  place_weights(slices);
+  for (int32_t l = 0; l < slices->num_layers; l++) {
+    for (int32_t e = 0; e < config->num_experts; e++) {
+      MOERUN_TRY(hand_out(slices, l, e));
+    }
+  }
+done:
+  return status;
+}

@@ -1,0 +1,262 @@
+#include "runtime/plan/ledger.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { KIND_UNKNOWN = -1, AS_ROUTED, MOVED, SLICED };
+
+/* ---- Memory ------------------------------------------------------------------ */
+
+void moerun__ledger_lay_out(moerun__ledger *ledger, moerun__arena *arena,
+                            int32_t num_layers, int32_t num_ranks,
+                            int32_t num_experts) {
+  const size_t R = (size_t)num_ranks;
+  const size_t layers = (size_t)num_layers;
+  ledger->num_layers = num_layers;
+  ledger->num_ranks = num_ranks;
+  ledger->num_experts = num_experts;
+  ledger->steps =
+      moerun__arena_take(arena, MOERUN_LEDGER_STEPS, sizeof *ledger->steps);
+  ledger->layers = moerun__arena_take(arena, layers, sizeof *ledger->layers);
+  ledger->last_count = moerun__arena_take(arena, R, sizeof *ledger->last_count);
+  ledger->duration = moerun__arena_take(arena, R, sizeof *ledger->duration);
+  ledger->changes =
+      moerun__arena_take(arena, MOERUN_LEDGER_CHANGES, sizeof *ledger->changes);
+  ledger->speed = moerun__arena_take(arena, R, sizeof *ledger->speed);
+  ledger->kind = moerun__arena_take(arena, layers, sizeof *ledger->kind);
+  ledger->planned = moerun__arena_take(arena, R, sizeof *ledger->planned);
+}
+
+void moerun__ledger_clear(moerun__ledger *ledger) {
+  const size_t R = (size_t)ledger->num_ranks;
+  const size_t layers = (size_t)ledger->num_layers;
+  ledger->num_steps = 0;
+  ledger->num_changes = 0;
+  ledger->layer = -1;
+  memset(ledger->layers, 0, layers * sizeof *ledger->layers);
+  memset(ledger->last_count, 0, R * sizeof *ledger->last_count);
+  memset(ledger->duration, 0, R * sizeof *ledger->duration);
+  for (int32_t l = 0; l < ledger->num_layers; l++) {
+    ledger->kind[l] = KIND_UNKNOWN;
+  }
+}
+
+void moerun__ledger_begin_step(moerun__ledger *ledger) {
+  memset(&ledger->steps[ledger->num_steps++ % MOERUN_LEDGER_STEPS], 0,
+         sizeof *ledger->steps);
+}
+
+/* ---- One plan ------------------------------------------------------------------ */
+
+static void add_up(moerun__ledger_entry *sum,
+                   const moerun__ledger_entry *part) {
+  sum->plans += part->plans;
+  sum->moved += part->moved;
+  sum->sliced += part->sliced;
+  sum->rows += part->rows;
+  sum->peak_expert += part->peak_expert;
+  sum->empty += part->empty;
+  sum->peak_routed += part->peak_routed;
+  sum->peak_planned += part->peak_planned;
+  sum->deviation_routed += part->deviation_routed;
+  sum->deviation_planned += part->deviation_planned;
+  sum->rows_told += part->rows_told;
+  sum->peak_told += part->peak_told;
+  sum->unplanned += part->unplanned;
+  sum->time_routed += part->time_routed;
+  sum->time_planned += part->time_planned;
+  sum->rows_moved += part->rows_moved;
+  sum->weights_sent += part->weights_sent;
+  sum->weight_bytes += part->weight_bytes;
+  sum->slice_bytes += part->slice_bytes;
+  sum->uneven += part->uneven;
+  sum->no_room += part->no_room;
+  sum->waiting_rows += part->waiting_rows;
+  sum->room_rows += part->room_rows;
+  sum->price_rows += part->price_rows;
+  sum->kind_changes += part->kind_changes;
+  sum->speed_changes += part->speed_changes;
+  sum->offered += part->offered;
+  sum->dropped += part->dropped;
+  sum->mass += part->mass;
+  sum->mass_dropped += part->mass_dropped;
+  sum->busy_most_us += part->busy_most_us;
+  sum->busy_sum_us += part->busy_sum_us;
+  sum->last = part->last;
+}
+
+static double deviation(const int64_t *rows, int32_t n, int64_t total) {
+  const double mean = (double)total / n;
+  double sum = 0;
+  for (int32_t i = 0; i < n; i++) {
+    const double d = (double)rows[i] - mean;
+    sum += d * d;
+  }
+  return sqrt(sum / n);
+}
+
+static void see_experts(moerun__ledger_entry *entry, const moerun__plan *plan,
+                        const moerun__demand *demand) {
+  int32_t host = 0;
+  for (int32_t e = 0; e < demand->num_experts; e++) {
+    const int32_t end = demand->host_of_expert[e + 1] - demand->first_host;
+    int64_t rows = 0;
+    for (; host < end; host++) {
+      rows += plan->host_rows[host];
+    }
+    if (rows > entry->peak_expert) entry->peak_expert = rows;
+    entry->empty += rows == 0;
+  }
+}
+
+static void see_obstacle(moerun__ledger_entry *entry,
+                         const moerun__plan_obstacle *obstacle) {
+  entry->uneven = obstacle->waiting_rows > 0;
+  entry->no_room = obstacle->is_room;
+  entry->waiting_rows = obstacle->waiting_rows;
+  if (obstacle->is_room) {
+    entry->room_rows = obstacle->waiting_rows;
+  } else {
+    entry->price_rows = obstacle->weight_rows;
+  }
+}
+
+static void see_plan(moerun__ledger_entry *entry, const moerun__plan *plan,
+                     const moerun__plan_bytes *bytes) {
+  const moerun__plan_peaks peaks = moerun__plan_peaks_of(plan);
+  entry->plans = 1;
+  entry->moved = plan->num_moves > 0;
+  entry->sliced = plan->sliced;
+  entry->rows = peaks.total;
+  entry->peak_routed = peaks.rows_before;
+  entry->peak_planned = peaks.rows_after;
+  entry->time_routed = peaks.time_before;
+  entry->time_planned = peaks.time_after;
+  entry->deviation_routed =
+      deviation(plan->before, plan->num_ranks, peaks.total);
+  entry->deviation_planned =
+      deviation(plan->load, plan->num_ranks, peaks.total);
+  for (int32_t m = 0; m < plan->num_moves; m++) {
+    entry->rows_moved += plan->moves[m].rows;
+  }
+  see_obstacle(entry, &plan->obstacle);
+  entry->weights_sent = plan->num_sends;
+  entry->weight_bytes = plan->num_sends * bytes->expert;
+  entry->slice_bytes = plan->sliced ? bytes->slices : 0;
+}
+
+/* Words of this layer. The first time a speed is told is not a change. */
+static void see_words(moerun__ledger_entry *entry, moerun__ledger *ledger,
+                      const int32_t *told, size_t stride) {
+  for (int32_t r = 0; r < ledger->num_ranks; r++, told += stride) {
+    entry->offered += told[MOERUN_TOLD_OFFERED];
+    entry->dropped += told[MOERUN_TOLD_DROPPED];
+    entry->mass += told[MOERUN_TOLD_MASS];
+    entry->mass_dropped += told[MOERUN_TOLD_MASS_DROPPED];
+    const int32_t speed = told[MOERUN_TOLD_SPEED];
+    const int is_first = ledger->num_changes < ledger->num_ranks;
+    if (!is_first && speed == ledger->speed[r]) continue;
+    entry->speed_changes += !is_first;
+    ledger->speed[r] = speed;
+    ledger->changes[ledger->num_changes++ % MOERUN_LEDGER_CHANGES] =
+        (moerun__speed_change){ledger->num_steps - 1, r, speed};
+  }
+}
+
+static void see_kind(moerun__ledger_entry *entry, moerun__ledger *ledger,
+                     const moerun__plan *plan, int32_t layer) {
+  int32_t kind = plan->num_moves > 0 ? MOVED : AS_ROUTED;
+  if (plan->sliced) kind = SLICED;
+  entry->kind_changes =
+      ledger->kind[layer] != KIND_UNKNOWN && ledger->kind[layer] != kind;
+  ledger->kind[layer] = kind;
+}
+
+/* ---- What ranks say afterwards -------------------------------------------------- */
+
+static void see_computed(moerun__ledger_entry *entry,
+                         const moerun__ledger *ledger, const int32_t *told,
+                         size_t stride) {
+  int64_t planned = 0;
+  for (int32_t r = 0; r < ledger->num_ranks; r++) {
+    const int64_t rows = told[(size_t)r * stride + MOERUN_TOLD_ROWS];
+    entry->rows_told += rows;
+    if (rows > entry->peak_told) entry->peak_told = rows;
+    planned += ledger->planned[r];
+    if (ledger->sliced) continue;
+    entry->unplanned += llabs(rows - ledger->planned[r]);
+  }
+  if (ledger->sliced) entry->unplanned = llabs(entry->rows_told - planned);
+}
+
+/* Of the layer before; the first layer of a step tells of the last one of the
+ * step before. */
+static void add_told(moerun__ledger *ledger, const int32_t *told,
+                     size_t stride) {
+  moerun__ledger_entry entry = {0};
+  for (int32_t r = 0; r < ledger->num_ranks; r++) {
+    const int32_t us = told[(size_t)r * stride + MOERUN_TOLD_BUSY];
+    entry.busy_sum_us += us;
+    if (r == 0 || us > entry.busy_most_us) {
+      entry.busy_most_us = us;
+      entry.last = r;
+    }
+    moerun__histogram_add(&ledger->duration[r], 1e-6 * us);
+  }
+  see_computed(&entry, ledger, told, stride);
+  ledger->last_count[entry.last]++;
+  add_up(&ledger->layers[ledger->layer], &entry);
+  if (ledger->step < 0) return;
+  add_up(&ledger->steps[ledger->step % MOERUN_LEDGER_STEPS], &entry);
+}
+
+void moerun__ledger_add(moerun__ledger *ledger, const moerun__plan *plan,
+                        const moerun__demand *demand, const int32_t *told,
+                        const moerun__plan_bytes *bytes) {
+  moerun__ledger_entry entry = {0};
+  moerun__ledger_entry *layer = &ledger->layers[demand->layer];
+  if (ledger->layer >= 0) add_told(ledger, told, demand->stride);
+  ledger->layer = demand->layer;
+  ledger->step = ledger->num_steps - 1;
+  ledger->sliced = plan->sliced;
+  memcpy(ledger->planned, plan->load,
+         (size_t)ledger->num_ranks * sizeof *ledger->planned);
+  see_experts(&entry, plan, demand);
+  see_plan(&entry, plan, bytes);
+  see_words(&entry, ledger, told, demand->stride);
+  see_kind(&entry, ledger, plan, demand->layer);
+  entry.last = layer->last;
+  add_up(layer, &entry);
+  if (ledger->step < 0) return;
+  moerun__ledger_entry *step =
+      &ledger->steps[ledger->step % MOERUN_LEDGER_STEPS];
+  entry.last = step->last;
+  add_up(step, &entry);
+}
+
+void moerun__ledger_end(moerun__ledger *ledger, const int32_t *told,
+                        size_t stride) {
+  if (ledger->layer >= 0) add_told(ledger, told, stride);
+  ledger->layer = -1;
+}
+
+/* ---- Derived numbers --------------------------------------------------------------- */
+
+moerun__ledger_entry moerun__ledger_total(const moerun__ledger *ledger) {
+  moerun__ledger_entry total = {0};
+  for (int32_t l = 0; l < ledger->num_layers; l++) {
+    add_up(&total, &ledger->layers[l]);
+  }
+  return total;
+}
+
+double moerun__peak_over_mean(int64_t peak, int64_t rows, int32_t n) {
+  return rows > 0 ? (double)peak * n / (double)rows : 0;
+}
+
+double moerun__ledger_idle(const moerun__ledger *ledger,
+                           const moerun__ledger_entry *entry) {
+  const double all = (double)entry->busy_most_us * (double)ledger->num_ranks;
+  return all > 0 ? 1 - (double)entry->busy_sum_us / all : 0;
+}

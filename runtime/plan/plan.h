@@ -1,0 +1,188 @@
+/* Which rank computes which rows of one MoE layer in one step: a pure function
+ * of integers that every rank knows, so that all come to the same plan.
+ *
+ * Only where work is done changes, never its result. What is moved are rows of
+ * one host (a replica of an expert): to another host of the expert, or to a
+ * rank that holds or is sent a copy of its weights for a while, a guest. The
+ * method is least-loaded expert parallelism (LLEP, arXiv 2601.17111) with time
+ * in place of rows, so that slow ranks get less and ranks that wait for weights
+ * too, and four repairs: a rank gives away its excess and no more; a crumb never
+ * sends an expert; a rank gets each expert once; and a plan that would not end
+ * sooner is dropped. */
+#ifndef MOERUN_PLAN_PLAN_H
+#define MOERUN_PLAN_PLAN_H
+
+#include "runtime/plan/guest_table.h"
+
+enum {
+  MOERUN_SPEED_OCTAVE = 16, /* steps of speed from one power of 2 to the next */
+  MOERUN_SLOWEST = 80,      /* steps behind the fastest rank that count */
+  MOERUN_SPEED_NOISE = 2,   /* steps behind the fastest rank that do not */
+  MOERUN_SPEED_BITS = 16,
+  MOERUN_SPEED_ONE = 1 << MOERUN_SPEED_BITS, /* of the fastest rank, in plans */
+};
+
+typedef struct moerun__slice_offer moerun__slice_offer; /* slice_costs.h */
+
+typedef struct moerun__plan_options {
+  int32_t threshold; /* plan if the slowest rank would take this over the mean
+                        time, in thousandths: lambda                         */
+  int32_t threshold_held; /* the same for rows that move to where the weights
+                             are already                                     */
+  int32_t slack;         /* budget over the even share, in thousandths: alpha */
+  int32_t min_rows;      /* fewest rows that an expert's weights are sent for;
+                            of a slow rank as many as take it that long      */
+  int32_t min_rows_held; /* the same where the weights are already */
+  int32_t weight_rows;   /* rows that the fastest rank computes while one
+                            expert's weights are sent                    */
+} moerun__plan_options;
+
+/* What the ranks have told each other. Host h is replica first_host + h of the
+ * placement: all of the layer's, in its order. */
+typedef struct moerun__demand {
+  int32_t layer;       /* MoE layer */
+  int32_t num_ranks;   /* R */
+  int32_t num_hosts;   /* P */
+  int32_t num_experts; /* E */
+  int32_t first_host;
+  const int32_t
+      *host_of_expert;    /* [E + 1] first host of each, plus first_host */
+  const int32_t *rank_of; /* [P] ascending for each expert */
+  const int32_t *slot_of; /* [P] */
+  const int32_t *rows;    /* [R][stride], P of them: rows of source s for h */
+  const int32_t *speed;   /* [R][stride], one of each: logarithm of the rank's
+                              speed in sixteenths of a factor of 2           */
+  size_t stride;
+  const moerun__slice_offer *slices; /* NULL: the layer has none */
+} moerun__demand;
+
+/* [P] rows of one source. */
+static inline const int32_t *moerun__demand_rows(const moerun__demand *demand,
+                                                 int32_t source) {
+  return demand->rows + (size_t)source * demand->stride;
+}
+
+/* `rows` rows of a host go to `rank`. */
+typedef struct moerun__move {
+  int32_t host;
+  int32_t rank;
+  int32_t rows;
+  int32_t slot;  /* among the rank's own slots; guest: MOERUN_NO_GUEST */
+  int32_t guest; /* among its guests, or MOERUN_NO_GUEST */
+  int32_t sends; /* 1: the rank is sent the weights */
+} moerun__move;
+
+/* An expert's weights to the rank of a move. A rank sends and receives in the
+ * order of the plan's sends, in which weights come to a rank before they leave
+ * it: nothing waits in a circle. */
+typedef struct moerun__send {
+  int32_t move;
+  int32_t from;      /* rank */
+  int32_t from_slot; /* among its own slots; a guest: MOERUN_NO_GUEST */
+  int32_t from_move; /* to it, whose guest it is; -1: none */
+  int32_t turn;      /* that it arrives in, from 1; each takes weight_rows */
+} moerun__send;
+
+/* Moves of one expert whose weights are there or are sent: see tree.h. */
+typedef struct moerun__tree {
+  int32_t first_host; /* of the expert */
+  int32_t last_host;
+  int32_t first; /* of plan->places */
+  int32_t next;  /* to be sent the weights */
+  int32_t last;
+} moerun__tree;
+
+/* Where rows of one source and one host go: `rows` of them to (rank, slot). */
+typedef struct moerun__part {
+  int32_t rank;
+  int32_t slot;
+  int32_t guest;
+  int32_t rows;
+} moerun__part;
+
+/* Why ranks wait although there is a plan: rows of the fastest rank's time.
+ * All 0 where the plan ends evenly. */
+typedef struct moerun__plan_obstacle {
+  int32_t is_room;      /* 1: there is too little memory for guests; 0: their
+                           weights would take too long                      */
+  int64_t waiting_rows; /* that the last rank works on when all could have
+                           ended                                            */
+  int64_t weight_rows;  /* in whose time the weights would come that would
+                           make an end of that                              */
+} moerun__plan_obstacle;
+
+typedef struct moerun__plan {
+  int32_t num_ranks;
+  int32_t max_moves;
+  int32_t sliced; /* 1: no moves, all ranks compute a part of every row */
+  int32_t num_moves;
+  moerun__move *moves; /* [max_moves] by host, then rank */
+  int64_t *before;     /* [R] rows of each rank as routed */
+  int64_t *load;       /* [R] and as planned */
+  int64_t *budget;     /* [R] */
+  int32_t *speed;      /* [R] of MOERUN_SPEED_ONE */
+  int32_t num_sends;
+  moerun__send *sends; /* [max_moves] by turn on each rank */
+  moerun__part *parts; /* [2 * max_moves] of this rank, see plan_split */
+  int32_t *part_of;    /* [P + 1] first part of each host */
+  int32_t *next_part;  /* [P] */
+  int64_t *host_rows;  /* [P] rows of each host, as routed */
+  int64_t *kept;       /* [P] scratch: of them that it has not given away */
+  int32_t *holders;    /* [P] scratch: of expert e, ranks that hold it */
+  moerun__plan_obstacle obstacle;
+  int32_t *order;   /* [max(P, R)] scratch */
+  int32_t *guests;  /* [R] scratch: guests this plan uses */
+  int64_t *reserve; /* [R] rows left out of the budget for time it waits */
+  int64_t *best;    /* [R] scratch: reserves of the best plan so far */
+  int64_t *lost;    /* [R] rows it could compute while it waits for weights */
+  int64_t *late;    /* [R] scratch */
+  int32_t *link;    /* [2][R] scratch: last turn of a rank, out and in */
+  int32_t *places;  /* [max_moves] scratch: moves, by tree */
+  int32_t *turn;    /* [max_moves] scratch: in which the weights come */
+  moerun__tree *trees; /* [max_moves] scratch */
+} moerun__plan;
+
+void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
+                          int32_t num_ranks, int32_t max_hosts);
+
+/* Relative speed of a rank `behind` steps behind the fastest. */
+int32_t moerun__plan_speed(int32_t behind);
+
+/* share[R] of `total` rows so that all end at once, as whole rows that add up
+ * to the total: largest remainders, ties to the lower rank. */
+void moerun__plan_shares(int64_t *share, int64_t total, const int32_t *speed,
+                         int32_t num_ranks);
+
+/* The plan for all ranks: moves, none if that is best, or `sliced` if slices are
+ * offered and sooner than either. `guests` is brought up to date with what the
+ * plan sends; per_rank may be 0. */
+void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
+                        const moerun__demand *demand,
+                        const moerun__plan_options *options);
+
+/* After plan_solve with moves: where the rows of `source` go. Those of host h
+ * are, in the order of its tokens, the parts part_of[h] .. part_of[h + 1] - 1;
+ * no parts: all go to the host. A source's rows go to its own rank first, so
+ * that moving them costs no traffic. */
+void moerun__plan_split(moerun__plan *plan, const moerun__demand *demand,
+                        int32_t source);
+
+/* After plan_split, once for each row of a host in the order of tokens: where
+ * it goes, or NULL if the host's rows are not moved. Borrowed. */
+const moerun__part *moerun__plan_next(moerun__plan *plan, int32_t host);
+
+/* Rows of the busiest rank, as routed and as planned; and the time of the rank
+ * that ends last over that of ranks which all end at once, in thousandths. */
+typedef struct moerun__plan_peaks {
+  int64_t rows_before;
+  int64_t rows_after;
+  int64_t total;
+  int64_t time_before;
+  int64_t time_after;
+} moerun__plan_peaks;
+moerun__plan_peaks moerun__plan_peaks_of(const moerun__plan *plan);
+
+/* Tells plans apart: ranks compare it before they act. */
+uint32_t moerun__plan_digest(const moerun__plan *plan);
+
+#endif

@@ -1,0 +1,103 @@
+/* Two passes over the T * K gate choices: count, then place, as in a counting
+ * sort. O(T K + R), nothing allocated; the order of everything follows from
+ * (rank, token, j) alone, so that a plan is the same wherever it is made. */
+#include "runtime/plan/route.h"
+
+#include <string.h>
+
+int32_t moerun__route_max_copies(int32_t tokens, int32_t K, int32_t num_ranks) {
+  return tokens * (K < num_ranks ? K : num_ranks);
+}
+
+void moerun__route_lay_out(moerun__route *route, moerun__arena *arena,
+                           int32_t max_tokens, int32_t K, int32_t num_ranks) {
+  const size_t R = (size_t)num_ranks;
+  const size_t pairs = (size_t)max_tokens * (size_t)K;
+  const size_t copies =
+      (size_t)moerun__route_max_copies(max_tokens, K, num_ranks);
+  route->copy_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
+  route->copy_token = moerun__arena_take(arena, copies, sizeof(int32_t));
+  route->copy_slot =
+      moerun__arena_take(arena, copies * (size_t)K, sizeof(int16_t));
+  route->result_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
+  route->result_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->host_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->rank_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->slot_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->last_token = moerun__arena_take(arena, R, sizeof(int32_t));
+}
+
+/* Counts of pass 1 become offsets; offset[r + 1] is then where pass 2 puts the
+ * next item of rank r and ends as the offset of rank r + 1. */
+static void counts_to_cursors(int32_t *offset, int32_t num_ranks) {
+  int32_t sum = 0;
+  for (int32_t r = 0; r < num_ranks; r++) {
+    const int32_t count = offset[r + 1];
+    offset[r + 1] = sum;
+    sum += count;
+  }
+}
+
+void moerun__route_choose(moerun__route *route,
+                          const moerun_placement *placement, int32_t layer,
+                          int32_t home, const int32_t *ids, int32_t T,
+                          int32_t K) {
+  for (int32_t t = 0; t < T; t++) {
+    moerun__placement_choose(route->host_of + (size_t)t * (size_t)K, placement,
+                             layer, home, ids + (size_t)t * (size_t)K, K);
+  }
+  for (int32_t i = 0; i < T * K; i++) {
+    const int32_t host = route->host_of[i];
+    route->rank_of[i] = host < 0 ? -1 : placement->rank_of[host];
+    route->slot_of[i] = host < 0 ? -1 : placement->slot_of[host];
+  }
+}
+
+/* Copies and results of each rank, as counts at offset[rank + 1]. */
+static void count_rows(moerun__route *route, int32_t T, int32_t K) {
+  for (int32_t t = 0; t < T; t++) {
+    for (int32_t i = t * K; i < (t + 1) * K; i++) {
+      const int32_t rank = route->rank_of[i];
+      if (rank < 0) continue;
+      route->result_offset[rank + 1]++;
+      if (route->last_token[rank] != t) route->copy_offset[rank + 1]++;
+      route->last_token[rank] = t;
+    }
+  }
+}
+
+static void forget_tokens(moerun__route *route, int32_t num_ranks) {
+  for (int32_t r = 0; r < num_ranks; r++) {
+    route->last_token[r] = -1;
+  }
+}
+
+void moerun__route_solve(moerun__route *route, int32_t num_ranks, int32_t T,
+                         int32_t K) {
+  const size_t ranks = (size_t)num_ranks;
+  memset(route->copy_offset, 0, (ranks + 1) * sizeof(int32_t));
+  memset(route->result_offset, 0, (ranks + 1) * sizeof(int32_t));
+  forget_tokens(route, num_ranks);
+  count_rows(route, T, K);
+  counts_to_cursors(route->copy_offset, num_ranks);
+  counts_to_cursors(route->result_offset, num_ranks);
+  forget_tokens(route, num_ranks);
+  for (int32_t t = 0; t < T; t++) {
+    for (int32_t j = 0; j < K; j++) {
+      const int32_t i = t * K + j;
+      const int32_t rank = route->rank_of[i];
+      route->result_of[i] = -1;
+      if (rank < 0) continue;
+      route->result_of[i] = route->result_offset[rank + 1]++;
+      if (route->last_token[rank] != t) {
+        route->last_token[rank] = t;
+        const int32_t copy = route->copy_offset[rank + 1]++;
+        route->copy_token[copy] = t;
+        memset(route->copy_slot + (size_t)copy * (size_t)K, 0xff,
+               (size_t)K * sizeof(int16_t));
+      }
+      const int32_t copy = route->copy_offset[rank + 1] - 1;
+      route->copy_slot[copy * K + j] = (int16_t)route->slot_of[i];
+    }
+  }
+}

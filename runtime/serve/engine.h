@@ -1,0 +1,131 @@
+/* Runs many requests through a session: deals them to ranks, batches prefill
+ * and decode rows into steps, samples, and brings completions to rank 0.
+ *
+ * Rank 0 alone has the source and the sink; it hands requests to ranks with
+ * free cache pages at step boundaries (continuous batching). Two small
+ * messages per rank and step carry all control: rank -> 0 (status, stop flag,
+ * free room, finished bytes) and 0 -> rank (go or stop, new requests). What a
+ * request produces depends on the request alone.
+ *
+ * A request whose hidden state or logits are no longer finite numbers ends
+ * there, with MOERUN_FINISH_BROKEN: weights are broken or overflow. The others
+ * go on, because rows never see each other.
+ *
+ * A request may come with tokens that it has generated before. They are fed as
+ * its prompt is, which leaves the same bits in the cache as when they were
+ * generated one by one, and draws are numbered by the tokens before them: it
+ * goes on to what it would have become undisturbed. */
+#ifndef MOERUN_SERVE_ENGINE_H
+#define MOERUN_SERVE_ENGINE_H
+
+#include "runtime/base/status.h"
+
+typedef enum moerun__finish {
+  MOERUN_FINISH_LENGTH = 0, /* max_new_tokens were generated        */
+  MOERUN_FINISH_EOS,        /* an end-of-sequence token was sampled */
+  MOERUN_FINISH_SCORED,     /* score_only: no token was generated   */
+  MOERUN_FINISH_BROKEN,     /* its numbers were infinite or NaN     */
+  MOERUN_FINISH_NOT,        /* under way: what it has generated so far */
+} moerun__finish;
+
+typedef struct moerun__request {
+  int64_t index;         /* place in the input, from 0 */
+  int32_t num_prompt;    /* tokens, >= 1 */
+  int32_t num_kept;      /* tokens that were generated before and stand
+                             behind the prompt: it goes on after them        */
+  const int32_t *prompt; /* [num_prompt + num_kept], borrowed until the next
+                             `next`                                          */
+  int32_t
+      max_new_tokens; /* 0 with score_only, else >= 1; num_kept among them */
+  int32_t score_only; /* 1: only the log-probability of the prompt's tokens
+                             1..num_prompt-1, each given those before it      */
+  double temperature; /* 0: greedy (ties to the lower id) */
+  double top_p;       /* 0 < top_p <= 1 */
+  uint64_t seed;
+  uint64_t stream; /* draws of one seed and different streams are independent */
+  int32_t priority; /* class, 0 first, up to 255: a capacity drops experts of
+                       high classes first                                    */
+} moerun__request;
+
+typedef struct moerun__completion {
+  int64_t index;
+  int32_t rank; /* that ran it */
+  moerun__finish finish;
+  int32_t num_prompt;
+  int32_t num_tokens;     /* generated, an end-of-sequence token and what the
+                             request came with included                      */
+  const int32_t *token;   /* [num_tokens], borrowed */
+  double log_probability; /* score_only: sum, natural logarithm */
+  int32_t broken;         /* MOERUN_BROKEN_… (broken.h) of the first position
+                             where they were; 0: nowhere                     */
+  int32_t broken_position;
+  int32_t num_traced;   /* rows fed to the model, 0 unless tracing */
+  const int16_t *trace; /* [num_traced][num_moe_layers][K] expert ids in gate
+                              order, borrowed */
+} moerun__completion;
+
+/* What rank 0 knows of the run at a step boundary. */
+typedef struct moerun__progress {
+  int64_t steps;
+  int64_t prompt_tokens; /* rows fed so far, all ranks: of prompts, and of the
+                            tokens that requests came with                  */
+  int64_t generated_tokens;
+  int64_t finished;       /* requests */
+  int64_t active;         /* requests on ranks now */
+  double prefill_seconds; /* steps in which any rank fed prompt rows   */
+  double decode_seconds;  /* the other steps                           */
+  int64_t decode_tokens;  /* generated in those other steps            */
+  double load_routed;     /* of the last step: rows of the busiest rank over
+                             the mean, as routed                        */
+  double load;            /* and as computed; 0: not balanced           */
+  double idle;            /* of the step before: share of the expert stage that
+                             ranks wait for the last                    */
+  int32_t last_rank;      /* which that was: busy for longest           */
+  int64_t offered;        /* assignments under a capacity so far        */
+  int64_t dropped;        /* and those that it dropped                  */
+} moerun__progress;
+
+typedef struct moerun__engine_callbacks {
+  void *context;
+  /* Rank 0: *has = 1 and the next request, or *has = 0 at the end. */
+  moerun_status (*next)(void *context, moerun__request *request, int *has);
+  /* Rank 0: keeps what it needs before it returns. */
+  moerun_status (*finished)(void *context, const moerun__completion *done);
+  /* Rank 0, each step; may be NULL. */
+  void (*progress)(void *context, const moerun__progress *progress);
+  /* Any rank: non-zero asks all to stop at the step boundary; may be NULL. */
+  int (*stop_requested)(void *context);
+  /* Rank 0: takes a request under way that has generated something in this
+   * run; keeps what it needs before it returns. All such requests come before
+   * a stop, and when they are asked for. NULL: none ever do. */
+  moerun_status (*unfinished)(void *context, const moerun__completion *part);
+  /* Rank 0: those of one step boundary have all come. NULL with `unfinished`
+   * alone. */
+  moerun_status (*unfinished_end)(void *context);
+  /* Rank 0, each step at which there are requests under way: non-zero asks for
+   * them, and they come; may be NULL. */
+  int (*unfinished_wanted)(void *context);
+} moerun__engine_callbacks;
+
+typedef struct moerun__engine_options {
+  int32_t record_trace;
+  int32_t prefill_chunk; /* most prompt rows of one sequence in a step; 0: as
+                            many as the session's max_tokens allow          */
+  struct moerun__replacer *replacer; /* of the session, replace.h; NULL: the
+                                        placement stays as it is             */
+} moerun__engine_options;
+
+/* [collective] Until the source is dry and all is finished, or a stop was
+ * asked for (*stopped = 1: unfinished requests are not reported but by
+ * `unfinished`).
+ * A request that can never fit is refused with ERR_OVERFLOW before it runs. */
+moerun_status moerun__engine_run(moerun_session *session,
+                                 const moerun__engine_options *options,
+                                 const moerun__engine_callbacks *callbacks,
+                                 moerun__progress *progress, int *stopped);
+
+/* Bytes that moerun__engine_run allocates (once, before its first step). */
+size_t moerun__engine_bytes(moerun_session *session,
+                            const moerun__engine_options *options);
+
+#endif

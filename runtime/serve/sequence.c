@@ -1,0 +1,181 @@
+#include "runtime/serve/sequence.h"
+
+#include "runtime/base/number.h"
+#include "runtime/decoder/broken.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* A completion's bytes at most: all positions generated, all traced. */
+static size_t completion_bytes(const moerun__sequences *sequences,
+                               int32_t num_tokens, int32_t num_traced) {
+  const size_t bytes =
+      sizeof(moerun__completion_part) + (size_t)num_tokens * sizeof(int32_t) +
+      (size_t)num_traced * sequences->trace_width * sizeof(int16_t);
+  return (size_t)moerun__round_up((int64_t)bytes, MOERUN_WIRE_UNIT);
+}
+
+size_t moerun__finished_box_bytes(const moerun__sequences *sequences) {
+  return (size_t)sequences->max_sequences *
+         completion_bytes(sequences, sequences->max_positions,
+                          sequences->max_positions);
+}
+
+void moerun__sequences_lay_out(moerun__sequences *sequences,
+                               moerun__arena *arena) {
+  const size_t count = (size_t)sequences->max_sequences;
+  const size_t positions = (size_t)sequences->max_positions;
+  moerun__sequence *all =
+      moerun__arena_take(arena, count, sizeof(moerun__sequence));
+  sequences->sequence = all;
+  sequences->order = moerun__arena_take(arena, count, sizeof(int32_t));
+  for (size_t s = 0; s < count; s++) {
+    int32_t *token = moerun__arena_take(arena, positions, sizeof(int32_t));
+    int16_t *trace = NULL;
+    if (sequences->trace_width > 0) {
+      trace = moerun__arena_take(arena, positions * sequences->trace_width,
+                                 sizeof(int16_t));
+    }
+    if (all == NULL) continue;
+    all[s].token = token;
+    all[s].trace = trace;
+  }
+  sequences->finished =
+      moerun__arena_take(arena, moerun__finished_box_bytes(sequences), 1);
+}
+
+void moerun__sequences_clear(moerun__sequences *sequences) {
+  for (int32_t s = 0; s < sequences->max_sequences; s++) {
+    sequences->sequence[s].active = 0;
+  }
+  sequences->num_active = 0;
+  sequences->finished_bytes = 0;
+}
+
+size_t moerun__request_part_bytes(int32_t num_ids) {
+  const size_t bytes =
+      sizeof(moerun__request_part) + (size_t)num_ids * sizeof(int32_t);
+  return (size_t)moerun__round_up((int64_t)bytes, MOERUN_WIRE_UNIT);
+}
+
+size_t moerun__request_box_bytes(const moerun__sequences *sequences) {
+  const size_t longest = moerun__request_part_bytes(sequences->max_positions);
+  return longest > 1 << 20 ? longest : 1 << 20;
+}
+
+void moerun__request_write(char *out, const moerun__request *request) {
+  moerun__request_part part;
+  const int32_t num_ids = request->num_prompt + request->num_kept;
+  memset(&part, 0, sizeof part);
+  part.request = *request;
+  part.request.prompt = NULL;
+  part.bytes = (int64_t)moerun__request_part_bytes(num_ids);
+  memcpy(out, &part, sizeof part);
+  memcpy(out + sizeof part, request->prompt, (size_t)num_ids * sizeof(int32_t));
+}
+
+size_t moerun__request_read(moerun__request *request, const char *part) {
+  moerun__request_part head;
+  memcpy(&head, part, sizeof head);
+  *request = head.request;
+  request->prompt = (const int32_t *)(part + sizeof head);
+  return (size_t)head.bytes;
+}
+
+int32_t moerun__sequence_start(moerun__sequences *sequences,
+                               const moerun__request *request) {
+  int32_t slot = 0;
+  while (slot < sequences->max_sequences && sequences->sequence[slot].active) {
+    slot++;
+  }
+  assert(slot < sequences->max_sequences); /* rank 0 counts the free ones */
+  moerun__sequence *sequence = &sequences->sequence[slot];
+  sequence->active = 1;
+  sequence->request = *request;
+  sequence->request.prompt = sequence->token;
+  sequence->num_tokens = moerun__sequence_given(sequence);
+  sequence->num_fed = 0;
+  sequence->log_probability = 0;
+  sequence->broken = MOERUN_BROKEN_NOT;
+  sequence->broken_position = 0;
+  memcpy(sequence->token, request->prompt,
+         (size_t)sequence->num_tokens * sizeof(int32_t));
+  sequences->order[sequences->num_active++] = slot;
+  return slot;
+}
+
+int32_t moerun__sequence_given(const moerun__sequence *sequence) {
+  return sequence->request.num_prompt + sequence->request.num_kept;
+}
+
+/* Writes a sequence's completion behind `finished`. */
+static void write_completion(moerun__sequences *sequences,
+                             const moerun__sequence *sequence,
+                             moerun__finish finish, int32_t rank) {
+  moerun__completion_part part;
+  const int has_trace = sequence->trace != NULL && finish != MOERUN_FINISH_NOT;
+  memset(&part, 0, sizeof part);
+  part.completion = (moerun__completion){
+      .index = sequence->request.index,
+      .rank = rank,
+      .finish = finish,
+      .num_prompt = sequence->request.num_prompt,
+      .num_tokens = sequence->num_tokens - sequence->request.num_prompt,
+      .log_probability = sequence->log_probability,
+      .broken = sequence->broken,
+      .broken_position = sequence->broken_position,
+      .num_traced = has_trace ? sequence->num_fed : 0,
+  };
+  const size_t token_bytes =
+      (size_t)part.completion.num_tokens * sizeof(int32_t);
+  const size_t trace_bytes = (size_t)part.completion.num_traced *
+                             sequences->trace_width * sizeof(int16_t);
+  part.bytes = (int64_t)completion_bytes(sequences, part.completion.num_tokens,
+                                         part.completion.num_traced);
+  char *out = sequences->finished + sequences->finished_bytes;
+  memcpy(out, &part, sizeof part);
+  memcpy(out + sizeof part, sequence->token + sequence->request.num_prompt,
+         token_bytes);
+  if (trace_bytes > 0) {
+    memcpy(out + sizeof part + token_bytes, sequence->trace, trace_bytes);
+  }
+  sequences->finished_bytes += (size_t)part.bytes;
+}
+
+void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
+                             moerun__finish finish, int32_t rank) {
+  moerun__sequence *sequence = &sequences->sequence[slot];
+  int32_t at = 0;
+  write_completion(sequences, sequence, finish, rank);
+  sequence->active = 0;
+  while (sequences->order[at] != slot) {
+    at++;
+  }
+  sequences->num_active--;
+  memmove(sequences->order + at, sequences->order + at + 1,
+          (size_t)(sequences->num_active - at) * sizeof(int32_t));
+}
+
+void moerun__sequences_show(moerun__sequences *sequences, int32_t rank) {
+  for (int32_t i = 0; i < sequences->num_active; i++) {
+    const moerun__sequence *sequence =
+        &sequences->sequence[sequences->order[i]];
+    if (sequence->num_tokens == moerun__sequence_given(sequence)) continue;
+    write_completion(sequences, sequence, MOERUN_FINISH_NOT, rank);
+  }
+}
+
+size_t moerun__completion_read(moerun__completion *completion, const char *part,
+                               size_t trace_width) {
+  moerun__completion_part head;
+  memcpy(&head, part, sizeof head);
+  *completion = head.completion;
+  const char *tokens = part + sizeof head;
+  completion->token = (const int32_t *)tokens;
+  completion->trace =
+      trace_width == 0
+          ? NULL
+          : (const int16_t *)(tokens +
+                              (size_t)completion->num_tokens * sizeof(int32_t));
+  return (size_t)head.bytes;
+}

@@ -1,0 +1,79 @@
+/* The requests a rank is working on: their tokens, what to feed next, and the
+ * messages in which they come from and go back to rank 0: of whole units, which
+ * is how their lengths are told. No communication. */
+#ifndef MOERUN_SERVE_SEQUENCE_H
+#define MOERUN_SERVE_SEQUENCE_H
+
+#include "runtime/base/arena.h"
+#include "runtime/serve/engine.h"
+
+enum { MOERUN_WIRE_UNIT = 8 }; /* bytes */
+
+/* A request on the wire, followed by the ids of its prompt and those that it
+ * comes with, padded. */
+typedef struct moerun__request_part {
+  moerun__request request; /* prompt pointer not meaningful */
+  int64_t bytes;           /* of this part, prompt and padding included */
+} moerun__request_part;
+
+/* A completion on the wire, followed by token ids and trace ids, padded. */
+typedef struct moerun__completion_part {
+  moerun__completion completion; /* pointers not meaningful */
+  int64_t bytes;
+} moerun__completion_part;
+
+typedef struct moerun__sequence {
+  int32_t active;
+  moerun__request request; /* prompt points into `token` */
+  int32_t num_tokens;      /* prompt and generated so far */
+  int32_t num_fed;         /* of them already in the cache */
+  int32_t *token;          /* [max_positions] */
+  double log_probability;
+  int32_t broken; /* as in moerun__completion */
+  int32_t broken_position;
+  double mark;    /* when it came, then when its first token did */
+  int16_t *trace; /* [max_positions][trace_width]; NULL: none */
+} moerun__sequence;
+
+typedef struct moerun__sequences {
+  int32_t max_sequences;
+  int32_t max_positions; /* longest prompt + generation of one request */
+  size_t trace_width;    /* ids per fed row; 0: no trace is kept */
+  moerun__sequence *sequence;
+  int32_t *order; /* [num_active] slots, oldest first */
+  int32_t num_active;
+  char *finished; /* completions of the last step, on the wire */
+  size_t finished_bytes;
+} moerun__sequences;
+
+void moerun__sequences_lay_out(moerun__sequences *sequences,
+                               moerun__arena *arena);
+void moerun__sequences_clear(moerun__sequences *sequences);
+
+/* num_ids: of the prompt, and those that the request comes with. */
+size_t moerun__request_part_bytes(int32_t num_ids);
+/* Room for the requests of one step: 1 MiB, or the longest request. */
+size_t moerun__request_box_bytes(const moerun__sequences *sequences);
+/* Most bytes of the completions of one step of one rank. */
+size_t moerun__finished_box_bytes(const moerun__sequences *sequences);
+/* Writes a request to `out`, which has moerun__request_part_bytes. */
+void moerun__request_write(char *out, const moerun__request *request);
+/* Reads one at `part`; request->prompt points into it. Returns its bytes. */
+size_t moerun__request_read(moerun__request *request, const char *part);
+
+/* Takes a request into a free slot; returns the slot. */
+int32_t moerun__sequence_start(moerun__sequences *sequences,
+                               const moerun__request *request);
+/* Ends a sequence: writes its completion behind `finished`, frees the slot. */
+void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
+                             moerun__finish finish, int32_t rank);
+/* Writes what the sequences that have generated something in this run have so
+ * far behind `finished`, without traces; they go on. */
+void moerun__sequences_show(moerun__sequences *sequences, int32_t rank);
+/* Tokens that a sequence begins with: all that is fed before it generates. */
+int32_t moerun__sequence_given(const moerun__sequence *sequence);
+/* Reads a completion at `part`; pointers point into it. Returns its bytes. */
+size_t moerun__completion_read(moerun__completion *completion, const char *part,
+                               size_t trace_width);
+
+#endif

@@ -1,0 +1,408 @@
+/* The layer and the session: memory known beforehand, nothing allocated in a
+ * step, any skew in bounded memory, errors of one rank told to all. */
+#include "runtime/base/memory.h"
+#include "runtime/base/rng.h"
+#include "runtime/decoder/session.h"
+#include "runtime/report/report.h"
+#include "support/mpi_test.h"
+
+#include <moerun/moerun_mpi.h>
+#include <stdlib.h>
+#include <string.h>
+
+static moerun_comm *comm;
+
+static const char plain_model[] = MOERUN_TEST_DATA "/hf/qwen3_moe_bf16";
+static const char home_model[] = MOERUN_TEST_DATA "/home/plain";
+static const char *model_path = plain_model;
+
+/* For a test: the model whose gate has experts at home, too. */
+static int begin_home(void **state) {
+  (void)state;
+  model_path = home_model;
+  return 0;
+}
+
+static int end_home(void **state) {
+  (void)state;
+  model_path = plain_model;
+  return 0;
+}
+
+typedef struct rig {
+  moerun_placement *placement;
+  moerun_model *model;
+  moerun_session *session;
+} rig;
+
+static void set_up(rig *r, const moerun_session_options *options,
+                   const int32_t *rank_of_expert) {
+  moerun_model_shape shape;
+  memset(r, 0, sizeof *r);
+  assert_all_ok(moerun_model_shape_load(&shape, model_path));
+  if (rank_of_expert != NULL) {
+    assert_all_ok(moerun_placement_create(&r->placement, shape.num_moe_layers,
+                                          shape.num_experts, test_size(),
+                                          rank_of_expert));
+  } else {
+    assert_all_ok(moerun_placement_create_block(
+        &r->placement, shape.num_moe_layers, shape.num_experts, test_size()));
+  }
+  assert_all_ok(
+      moerun_model_load(&r->model, comm, r->placement, model_path, NULL));
+  assert_all_ok(moerun_session_create(&r->session, r->model, options));
+}
+
+static void tear_down(rig *r) {
+  moerun_session_destroy(r->session);
+  moerun_model_destroy(r->model);
+  moerun_placement_destroy(r->placement);
+}
+
+static void prediction_equals_allocation(void **state) {
+  (void)state;
+  rig r;
+  for (int32_t chunks = 1; chunks <= 4; chunks += 3) {
+    const moerun_session_options options = {.max_tokens = 40,
+                                            .max_sequences = 5,
+                                            .kv_tokens = 333,
+                                            .chunks = chunks,
+                                            .wire = (moerun_wire)(chunks > 1)};
+    set_up(&r, &options, NULL);
+    const size_t predicted = moerun_session_bytes(r.model, &options);
+    const size_t before = moerun__alloc_live_bytes();
+    moerun_session_destroy(r.session);
+    assert_all_ranks(before - moerun__alloc_live_bytes() == predicted);
+    r.session = NULL;
+    tear_down(&r);
+  }
+}
+
+/* Rows of random numbers; all ranks' x differ. */
+static void fill(float *x, size_t count, uint64_t key) {
+  for (size_t i = 0; i < count; i++) {
+    x[i] = (float)(moerun__uniform(key, (uint64_t)test_rank(), i) - 0.5);
+  }
+}
+
+/* First MoE layer of the fixture (MoE in every second layer). */
+static int32_t first_moe_layer(const moerun_model *model) {
+  int32_t l = 0;
+  while (model->layers[l].moe_layer < 0) {
+    l++;
+  }
+  return l;
+}
+
+static void steps_allocate_nothing(void **state) {
+  (void)state;
+  rig r;
+  const moerun_session_options options = {
+      .max_tokens = 24, .max_sequences = 2, .kv_tokens = 64, .chunks = 2};
+  set_up(&r, &options, NULL);
+  const size_t H = (size_t)r.model->config.hidden_width;
+  const size_t V = (size_t)r.model->config.vocab_size;
+  float *x = calloc(24 * H, sizeof *x);
+  float *y = calloc(24 * H, sizeof *y);
+  float *logits = calloc(V, sizeof *logits);
+  int32_t token[24] = {0};
+  int32_t position[24];
+  const int32_t sequence[24] = {0};
+  fill(x, 24 * H, 5);
+  const int32_t layer = first_moe_layer(r.model);
+  assert_all_ok(moerun_moe_forward(r.session, layer, 24, x, y));
+  const size_t calls = moerun__alloc_calls();
+  for (int32_t i = 0; i < 6; i++) {
+    const int32_t T = (i * 7 + test_rank() * 11) % 25;
+    assert_all_ok(moerun_moe_forward(r.session, layer, T, x, y));
+  }
+  for (int32_t i = 0; i < 2; i++) {
+    const int32_t T = i == 0 ? 24 : 1;
+    for (int32_t t = 0; t < T; t++) {
+      position[t] = i * 24 + t;
+    }
+    const int32_t last = T - 1;
+    const moerun_batch batch = {T, token, sequence, position, 1, &last};
+    assert_all_ok(moerun_forward(r.session, &batch, logits));
+  }
+  assert_all_ranks(moerun__alloc_calls() == calls);
+  free(x);
+  free(y);
+  free(logits);
+  tear_down(&r);
+}
+
+/* All experts on the last rank: it receives from everybody, in more waves than
+ * one when its buffer (rows of an even load) is too small for all. */
+static void any_skew_fits(void **state) {
+  (void)state;
+  rig even;
+  rig skewed;
+  const int32_t R = test_size();
+  moerun_model_shape shape;
+  assert_all_ok(moerun_model_shape_load(&shape, model_path));
+  int32_t rank_of_expert[64 * 4];
+  for (int32_t i = 0; i < shape.num_moe_layers * shape.num_experts; i++) {
+    rank_of_expert[i] = R - 1;
+  }
+  const moerun_session_options options = {.max_tokens = 33,
+                                          .balance = MOERUN_BALANCE_OFF};
+  set_up(&even, &options, NULL);
+  set_up(&skewed, &options, rank_of_expert);
+  const size_t H = (size_t)shape.hidden_width;
+  float *x = calloc(33 * H, sizeof *x);
+  float *a = calloc(33 * H, sizeof *a);
+  float *b = calloc(33 * H, sizeof *b);
+  fill(x, 33 * H, 9);
+  const int32_t layer = first_moe_layer(even.model);
+  assert_all_ok(moerun_moe_forward(even.session, layer, 33, x, a));
+  assert_all_ok(moerun_moe_forward(skewed.session, layer, 33, x, b));
+  assert_all_ranks(memcmp(a, b, 33 * H * sizeof *a) == 0);
+  const moerun__stats *stats = moerun__session_stats(skewed.session);
+  const int32_t K = shape.experts_per_token;
+  const int last = test_rank() == R - 1;
+  assert_all_ranks(stats->home_rows == 33);
+  assert_all_ranks(stats->rows_out == (last ? 0 : 33));
+  assert_all_ranks(stats->rows_local == (last ? 33 : 0));
+  assert_all_ranks(stats->rows_in == (last ? 33 * (R - 1) : 0));
+  assert_all_ranks(stats->results_out == (last ? 33 * K * (R - 1) : 0));
+  /* Room for min(K, R) peers' rows at once; own rows need none. */
+  const int32_t room = K < R ? K : R;
+  assert_all_ranks(stats->waves ==
+                   (last && R > 1 ? (R - 1 + room - 1) / room : 1));
+  int64_t computed = 0;
+  for (int32_t e = 0; e < shape.num_experts; e++) {
+    computed += stats->expert_rows[e];
+  }
+  assert_all_ranks(computed == (last ? (int64_t)33 * K * R : 0));
+  free(x);
+  free(a);
+  free(b);
+  tear_down(&even);
+  tear_down(&skewed);
+}
+
+static void sum_of_ranks_is_reported(void **state) {
+  (void)state;
+  rig r;
+  const moerun_session_options options = {.max_tokens = 8};
+  set_up(&r, &options, NULL);
+  const size_t H = (size_t)r.model->config.hidden_width;
+  float *x = calloc(8 * H, sizeof *x);
+  float *y = calloc(8 * H, sizeof *y);
+  fill(x, 8 * H, 10);
+  const int32_t T = test_rank() % 2 ? 0 : 8;
+  const int64_t home = 8 * ((test_size() + 1) / 2);
+  const int32_t K = r.model->config.experts_per_token;
+  assert_all_ok(
+      moerun_moe_forward(r.session, first_moe_layer(r.model), T, x, y));
+  /* Experts over their capacity are the same on all ranks, drops are not. */
+  r.session->moe.gate.of_layer[0].capacity.over = 5;
+  r.session->moe.gate.of_layer[0].capacity.dropped = 1 + test_rank();
+  moerun__report *report = NULL;
+  assert_all_ok(moerun__report_collect(&report, r.session, test_rank() + 1));
+  int ok = (report != NULL) == (test_rank() == 0);
+  if (report != NULL) {
+    int64_t rows = 0;
+    int alike = 1; /* each rank's rows are those of its experts */
+    for (int32_t rank = 0; rank < test_size(); rank++) {
+      int64_t of_rank = 0;
+      for (int32_t e = 0; e < report->num_experts; e++) {
+        if (r.placement->rank_of[e] == rank) of_rank += report->expert_rows[e];
+      }
+      rows += of_rank;
+      alike = alike && report->rank_rows[rank] == of_rank;
+    }
+    const int64_t drops = (int64_t)test_size() * (test_size() + 1) / 2;
+    alike = alike && report->gate.capacity.over == 5 &&
+            report->gate_of_layer[0].capacity.over == 5 &&
+            report->gate.capacity.dropped == drops;
+    ok = alike && report->home_rows == home && rows == home * K &&
+         report->rows_local + report->rows_out >= home &&
+         report->resident_bytes.maximum == test_size() &&
+         report->resident_bytes.rank_of_maximum == test_size() - 1;
+  }
+  assert_all_ranks(ok);
+  moerun__report_destroy(report);
+  free(x);
+  free(y);
+  tear_down(&r);
+}
+
+/* One rank's bad batch is its own error and the others' ERR_PEER; the session
+ * goes on. */
+static void bad_batch_is_told_to_all(void **state) {
+  (void)state;
+  rig r;
+  const moerun_session_options options = {
+      .max_tokens = 8, .max_sequences = 2, .kv_tokens = 32};
+  set_up(&r, &options, NULL);
+  const int32_t V = r.model->config.vocab_size;
+  float *logits = calloc((size_t)V, sizeof *logits);
+  const int32_t bad_rank = test_size() - 1;
+  static const int32_t zero[8] = {0};
+  const int32_t rising[] = {0, 1, 2, 3};
+  const int32_t bad_token[] = {0, V, 0, 0};
+  const int32_t gap[] = {0, 2, 3, 4};
+  const int32_t late[] = {1, 2, 3, 4};
+  const int32_t torn[] = {0, 1, 0, 1};
+  const int32_t foreign[] = {2, 2, 2, 2};
+  const moerun_batch good = {4, zero, zero, rising, 1, zero};
+  const moerun_batch bad[] = {
+      {4, bad_token, zero, rising, 1, zero}, {4, zero, zero, gap, 1, zero},
+      {4, zero, zero, late, 1, zero},        {4, zero, torn, rising, 1, zero},
+      {4, zero, foreign, rising, 1, zero},   {9, zero, zero, zero, 0, NULL},
+      {4, zero, zero, rising, 1, late + 3},
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    const int mine = test_rank() == bad_rank;
+    const moerun_status status =
+        moerun_forward(r.session, mine ? &bad[i] : &good, logits);
+    assert_all_ranks(mine ? status == MOERUN_ERR_INVALID ||
+                                status == MOERUN_ERR_OVERFLOW
+                          : status == MOERUN_ERR_PEER);
+  }
+  assert_all_ok(moerun_forward(r.session, &good, logits));
+  /* Too little cache: 32 positions are there, 4 + 4 * 8 are asked for. */
+  moerun_status status = MOERUN_OK;
+  int32_t position[8];
+  for (int32_t i = 0; i < 4 && status == MOERUN_OK; i++) {
+    for (int32_t t = 0; t < 8; t++) {
+      position[t] = 4 + i * 8 + t;
+    }
+    const moerun_batch next = {8, zero, zero, position, 0, NULL};
+    status = moerun_forward(r.session, &next, logits);
+  }
+  assert_all_ranks(status == MOERUN_ERR_OVERFLOW);
+  free(logits);
+  tear_down(&r);
+}
+
+/* Rows are needed to the end of the layer: what is written must be others. */
+static void rows_must_not_overlap(void **state) {
+  (void)state;
+  rig r;
+  const moerun_session_options options = {.max_tokens = 8};
+  set_up(&r, &options, NULL);
+  const size_t H = (size_t)r.model->config.hidden_width;
+  const int32_t layer = first_moe_layer(r.model);
+  const int mine = test_rank() == test_size() - 1;
+  float *rows = calloc(16 * H, sizeof *rows);
+  float *const bad[] = {rows, rows + H, rows + 8 * H - 1};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    const moerun_status status = moerun_moe_forward(
+        r.session, layer, 8, rows, mine ? bad[i] : rows + 8 * H);
+    assert_all_ranks(status == (mine ? MOERUN_ERR_INVALID : MOERUN_ERR_PEER));
+  }
+  assert_all_ok(moerun_moe_forward(r.session, layer, 8, rows, rows + 8 * H));
+  assert_all_ok(moerun_moe_forward(r.session, layer, 8, rows + 8 * H, rows));
+  free(rows);
+  tear_down(&r);
+}
+
+/* Each option that has to be the same on all ranks and is not, on the last. */
+static void refuse_uneven_options(const moerun_model *model) {
+  const int32_t odd = test_rank() == test_size() - 1;
+  const struct {
+    const char *name;
+    moerun_session_options options;
+  } uneven[] = {
+      {"max_tokens", {.max_tokens = 8 + odd}},
+      {"max_sequences", {.max_tokens = 8, .max_sequences = 1 + odd}},
+      {"kv_tokens",
+       {.max_tokens = 8, .max_sequences = 1, .kv_tokens = 8 + odd}},
+      {"chunks", {.max_tokens = 8, .chunks = 1 + odd}},
+      {"wire", {.max_tokens = 8, .wire = (moerun_wire)odd}},
+      {"compute", {.max_tokens = 8, .compute = (moerun_compute)odd}},
+      {"balance", {.max_tokens = 8, .balance = (moerun_balance)odd}},
+      {"guest_bytes", {.max_tokens = 8, .guest_bytes = (1 << 20) + odd}},
+      {"slice_bytes",
+       {.max_tokens = 8,
+        .balance = MOERUN_BALANCE_OFF,
+        .slice_bytes = 1 + odd}},
+  };
+  for (size_t i = 0; i < sizeof uneven / sizeof *uneven; i++) {
+    moerun_session *session = NULL;
+    assert_all_ranks(
+        moerun_session_create(&session, model, &uneven[i].options) ==
+        MOERUN_ERR_INVALID);
+    assert_all_ranks(strncmp(moerun_last_error(), uneven[i].name,
+                             strlen(uneven[i].name)) == 0);
+    assert_all_ranks(strstr(moerun_last_error(), "the same on all ranks") !=
+                     NULL);
+  }
+}
+
+static void bad_options_are_refused(void **state) {
+  (void)state;
+  rig r;
+  const moerun_session_options good = {.max_tokens = 8};
+  set_up(&r, &good, NULL);
+  const moerun_session_options bad[] = {
+      {.max_tokens = 0},
+      {.max_tokens = 8, .chunks = 9},
+      {.max_tokens = 8, .max_sequences = -1},
+      {.max_tokens = 8, .kv_tokens = -1},
+      {.max_tokens = 8, .wire = (moerun_wire)7},
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    moerun_session *session = NULL;
+    assert_all_ranks(moerun_session_create(&session, r.model, &bad[i]) ==
+                     MOERUN_ERR_INVALID);
+    assert_null(session);
+  }
+  if (test_size() > 1) refuse_uneven_options(r.model);
+  float x = 0;
+  float y = 0;
+  assert_all_ranks(moerun_moe_forward(r.session, 99, 0, &x, &y) ==
+                   MOERUN_ERR_INVALID);
+  assert_all_ranks(moerun_sequence_reset(r.session, 0) == MOERUN_ERR_INVALID);
+  tear_down(&r);
+}
+
+/* Every allocation of create fails once, on the last rank; nothing leaks. */
+static void creation_survives_failed_allocations(void **state) {
+  (void)state;
+  rig r;
+  const moerun_session_options options = {.max_tokens = 8, .chunks = 2};
+  set_up(&r, &options, NULL);
+  const size_t live = moerun__alloc_live();
+  moerun_status status = MOERUN_ERR_NOMEM;
+  for (long nth = 0; status != MOERUN_OK; nth++) {
+    moerun_session *session = NULL;
+    assert_true(nth < 200);
+    if (test_rank() == test_size() - 1) moerun__alloc_fail_nth(nth);
+    status = moerun_session_create(&session, r.model, &options);
+    moerun__alloc_fail_nth(-1);
+    assert_all_ranks(status == MOERUN_OK || status == MOERUN_ERR_NOMEM ||
+                     status == MOERUN_ERR_PEER);
+    moerun_session_destroy(session);
+    assert_all_ranks(moerun__alloc_live() == live);
+  }
+  tear_down(&r);
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(prediction_equals_allocation),
+      cmocka_unit_test(steps_allocate_nothing),
+      cmocka_unit_test_setup_teardown(prediction_equals_allocation, begin_home,
+                                      end_home),
+      cmocka_unit_test_setup_teardown(steps_allocate_nothing, begin_home,
+                                      end_home),
+      cmocka_unit_test(any_skew_fits),
+      cmocka_unit_test(sum_of_ranks_is_reported),
+      cmocka_unit_test(bad_batch_is_told_to_all),
+      cmocka_unit_test(rows_must_not_overlap),
+      cmocka_unit_test(bad_options_are_refused),
+      cmocka_unit_test(creation_survives_failed_allocations),
+  };
+  if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
+  if (moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL) != MOERUN_OK) {
+    return EXIT_FAILURE;
+  }
+  const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  moerun_comm_destroy(comm);
+  (void)MPI_Finalize();
+  return failed;
+}

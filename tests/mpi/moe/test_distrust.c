@@ -1,0 +1,134 @@
+/* What comes from another rank is checked before it is used: a slot that does
+ * not exist, a plan that differs. The rank that sees it says what it saw, and no
+ * rank goes on; every wait of these comms ends after a few seconds. */
+#include "runtime/base/rng.h"
+#include "runtime/decoder/session.h"
+#include "support/mpi_test.h"
+
+#include <moerun/moerun_mpi.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MODEL MOERUN_TEST_DATA "/hf/qwen3_moe_bf16"
+
+enum { T = 24, H = 64, LAYER = 1 };
+
+static const moerun__plan_options eager = {
+    .threshold = 1000, .slack = 1000, .min_rows = 1, .min_rows_held = 1};
+
+typedef struct rig {
+  moerun_comm *comm; /* no use after a failure: each test has its own */
+  moerun_placement *placement;
+  moerun_model *model;
+  moerun_session *session;
+} rig;
+
+/* All experts of all layers on the last rank. */
+static void set_up(rig *r, moerun_balance balance) {
+  moerun_model_shape shape;
+  const moerun_mpi_options limits = {.timeout_s = 3};
+  const moerun_session_options options = {
+      .max_tokens = T, .balance = balance, .guest_bytes = 1 << 20};
+  const moerun__session_extra extra = {.plan = &eager};
+  int32_t rank_of[64 * 4];
+  memset(r, 0, sizeof *r);
+  assert_all_ok(moerun_comm_create_mpi(&r->comm, MPI_COMM_WORLD, &limits));
+  assert_all_ok(moerun_model_shape_load(&shape, MODEL));
+  for (int32_t i = 0; i < shape.num_moe_layers * shape.num_experts; i++) {
+    rank_of[i] = test_size() - 1;
+  }
+  assert_all_ok(moerun_placement_create(&r->placement, shape.num_moe_layers,
+                                        shape.num_experts, test_size(),
+                                        rank_of));
+  assert_all_ok(
+      moerun_model_load(&r->model, r->comm, r->placement, MODEL, NULL));
+  assert_all_ok(
+      moerun__session_create_with(&r->session, r->model, &options, &extra));
+}
+
+/* Messages may be under way when a comm has failed: nobody leaves before all
+ * have given up. */
+static void tear_down(rig *r) {
+  (void)MPI_Barrier(MPI_COMM_WORLD);
+  moerun_session_destroy(r->session);
+  moerun_model_destroy(r->model);
+  moerun_placement_destroy(r->placement);
+  moerun_comm_destroy(r->comm);
+}
+
+/* A step of random rows. */
+static moerun_status step(rig *r) {
+  static float x[T * H];
+  static float y[T * H];
+  for (size_t i = 0; i < (size_t)T * H; i++) {
+    x[i] = (float)(moerun__uniform(7, (uint64_t)test_rank(), i) - 0.5);
+  }
+  return moerun_moe_forward(r->session, LAYER, T, x, y);
+}
+
+static int says(const char *words) {
+  return strstr(moerun_last_error(), words) != NULL;
+}
+
+/* Rank 0 asks the last rank for a slot that it has not. */
+static void slots_that_do_not_exist_are_refused(void **state) {
+  (void)state;
+  rig r;
+  set_up(&r, MOERUN_BALANCE_OFF);
+  const moerun_placement *p = r.placement;
+  const int32_t first = p->replica_offset[0];
+  const int32_t end = p->replica_offset[p->num_layers * p->num_experts];
+  for (int32_t i = first; i < end && test_rank() == 0; i++) {
+    p->slot_of[i] = p->num_experts;
+  }
+  const moerun_status found = step(&r);
+  assert_all_ranks(found != MOERUN_OK);
+  if (test_rank() == test_size() - 1) {
+    assert_int_equal(found, MOERUN_ERR_COMM);
+    assert_true(says("rank 0 asked for expert slot"));
+  }
+  tear_down(&r);
+}
+
+/* Each other rank announces as many rows as there are tokens; the last one has
+ * room for one less. */
+static void more_rows_than_there_is_room_for_are_refused(void **state) {
+  (void)state;
+  rig r;
+  const int last = test_rank() == test_size() - 1;
+  set_up(&r, MOERUN_BALANCE_OFF);
+  if (last) r.session->moe.chunk_tokens = T - 1;
+  const moerun_status found = step(&r);
+  assert_all_ranks(found != MOERUN_OK);
+  if (last) {
+    assert_int_equal(found, MOERUN_ERR_COMM);
+    assert_true(says("rank 0 announced 24 rows: expected at most 23"));
+  }
+  tear_down(&r);
+}
+
+/* The last rank gives away no more than it must, the others reckon otherwise. */
+static void plans_that_differ_are_noticed(void **state) {
+  (void)state;
+  rig r;
+  if (test_size() == 1) skip();
+  set_up(&r, MOERUN_BALANCE_AUTO);
+  assert_all_ok(step(&r)); /* alike */
+  if (test_rank() == 0) r.session->moe.plan_options.slack = 1500;
+  const moerun_status found = step(&r);
+  assert_all_ranks(found == MOERUN_ERR_COMM);
+  assert_all_ranks(says("has made another plan of the same counts"));
+  tear_down(&r);
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(slots_that_do_not_exist_are_refused),
+      cmocka_unit_test(more_rows_than_there_is_room_for_are_refused),
+      cmocka_unit_test(plans_that_differ_are_noticed),
+  };
+  if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
+  const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  (void)MPI_Finalize();
+  return failed;
+}

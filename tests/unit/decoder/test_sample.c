@@ -1,0 +1,132 @@
+/* Sampling: greedy ties, NaN, nucleus sets worked out by hand, independence of
+ * everything but (seed, index), frequencies. */
+#include "runtime/decoder/sample.h"
+#include "support/cmocka.h"
+
+#include <math.h>
+#include <string.h>
+
+static const moerun__kernels *kernels(void) {
+  const moerun__kernels *k = NULL;
+  assert_int_equal(moerun__kernels_find(&k, "auto"), MOERUN_OK);
+  return k;
+}
+
+static int32_t sample(const float *logits, int32_t V, moerun__sampling how,
+                      int64_t before) {
+  float copy[64];
+  int32_t heap[64];
+  memcpy(copy, logits, (size_t)V * sizeof *logits);
+  return moerun__sample(kernels(), copy, V, &how, before, heap);
+}
+
+static void greedy_takes_the_largest_then_the_lowest_id(void **state) {
+  (void)state;
+  const moerun__sampling greedy = {0, 1, 0, 0};
+  assert_int_equal(sample((const float[]){1, 3, 3, 2}, 4, greedy, 0), 1);
+  assert_int_equal(sample((const float[]){NAN, -5, NAN, -4}, 4, greedy, 0), 3);
+  assert_int_equal(sample((const float[]){NAN, NAN}, 2, greedy, 0), 0);
+  assert_int_equal(
+      sample((const float[]){-INFINITY, -INFINITY, 0}, 3, greedy, 0), 2);
+}
+
+/* p = 0.5, 0.25, 0.125, 0.125: top_p 0.6 keeps the first two, weights 2:1. */
+static void nucleus_keeps_the_smallest_set(void **state) {
+  (void)state;
+  const float logits[] = {(float)log(0.125), (float)log(0.5), (float)log(0.125),
+                          (float)log(0.25)};
+  int count[4] = {0};
+  for (int64_t i = 0; i < 3000; i++) {
+    count[sample(logits, 4, (moerun__sampling){1, 0.6, 7, 0}, i)]++;
+  }
+  assert_int_equal(count[0], 0);
+  assert_int_equal(count[2], 0);
+  assert_in_range(count[1], 1900, 2100); /* 2000 +- 4 standard deviations */
+  /* A set of one: always the most probable, ties to the lower id. */
+  for (int64_t i = 0; i < 100; i++) {
+    assert_int_equal(sample(logits, 4, (moerun__sampling){1, 0.1, 7, 0}, i), 1);
+    assert_int_equal(
+        sample((const float[]){0, 0}, 2, (moerun__sampling){1, 0.3, 7, 0}, i),
+        0);
+    /* What reaches the mass exactly is enough. */
+    assert_int_equal(
+        sample((const float[]){0, 0}, 2, (moerun__sampling){1, 0.5, 7, 0}, i),
+        0);
+  }
+}
+
+static void whole_distribution_has_its_frequencies(void **state) {
+  (void)state;
+  const float logits[] = {(float)log(0.1), (float)log(0.2), (float)log(0.7),
+                          -INFINITY};
+  int count[4] = {0};
+  for (int64_t i = 0; i < 10000; i++) {
+    count[sample(logits, 4, (moerun__sampling){1, 1, 11, 0}, i)]++;
+  }
+  assert_in_range(count[0], 880, 1120);
+  assert_in_range(count[1], 1840, 2160);
+  assert_in_range(count[2], 6816, 7184);
+  assert_int_equal(count[3], 0);
+}
+
+static void temperature_sharpens_and_flattens(void **state) {
+  (void)state;
+  const float logits[] = {1, 0};
+  int sharp = 0;
+  int flat = 0;
+  for (int64_t i = 0; i < 2000; i++) {
+    sharp += sample(logits, 2, (moerun__sampling){0.1, 1, 3, 0}, i) == 0;
+    flat += sample(logits, 2, (moerun__sampling){100, 1, 3, 0}, i) == 0;
+  }
+  assert_true(sharp >= 1999);       /* 1 - 4.5e-5 each */
+  assert_in_range(flat, 915, 1095); /* 0.5025 each */
+}
+
+static void a_draw_depends_on_seed_stream_and_index_only(void **state) {
+  (void)state;
+  float logits[40];
+  int differs_by_seed = 0;
+  int differs_by_index = 0;
+  int differs_by_stream = 0;
+  for (int i = 0; i < 40; i++) {
+    logits[i] = (float)(i % 7) * 0.3F;
+  }
+  for (int64_t i = 0; i < 50; i++) {
+    const int32_t a = sample(logits, 40, (moerun__sampling){1, 0.9, 5, 0}, i);
+    const int32_t b = sample(logits, 40, (moerun__sampling){1, 0.9, 5, 0}, i);
+    assert_int_equal(a, b);
+    differs_by_seed +=
+        a != sample(logits, 40, (moerun__sampling){1, 0.9, 6, 0}, i);
+    differs_by_stream +=
+        a != sample(logits, 40, (moerun__sampling){1, 0.9, 5, 1}, i);
+    differs_by_index +=
+        a != sample(logits, 40, (moerun__sampling){1, 0.9, 5, 0}, i + 50);
+  }
+  assert_true(differs_by_seed > 25);
+  assert_true(differs_by_stream > 25);
+  assert_true(differs_by_index > 25);
+}
+
+static void log_probability_is_the_softmax(void **state) {
+  (void)state;
+  const float logits[] = {2, -1, 0.5F, -120};
+  const double sum = exp(2) + exp(-1) + exp(0.5);
+  for (int32_t i = 0; i < 4; i++) {
+    float copy[4];
+    memcpy(copy, logits, sizeof copy);
+    const double found = moerun__log_probability(kernels(), copy, 4, i);
+    assert_true(fabs(found - ((double)logits[i] - log(sum))) < 1e-6);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(greedy_takes_the_largest_then_the_lowest_id),
+      cmocka_unit_test(nucleus_keeps_the_smallest_set),
+      cmocka_unit_test(whole_distribution_has_its_frequencies),
+      cmocka_unit_test(temperature_sharpens_and_flattens),
+      cmocka_unit_test(a_draw_depends_on_seed_stream_and_index_only),
+      cmocka_unit_test(log_probability_is_the_softmax),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
