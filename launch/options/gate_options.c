@@ -2,7 +2,7 @@
 
 #include "runtime/base/text.h"
 
-#include "launch/run/digest.h"
+#include "runtime/base/digest.h"
 
 #include <math.h>
 

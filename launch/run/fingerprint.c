@@ -3,7 +3,7 @@
 #include "launch/run/fingerprint.h"
 
 #include "launch/options/gate_options.h"
-#include "launch/run/digest.h"
+#include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 
@@ -47,7 +47,7 @@ static moerun_status add_file(fingerprint *f, const char *folder,
   moerun_status status = MOERUN_OK;
   f->path.count = 0;
   MOERUN_TRY(moerun__text_print(&f->path, "%s/%s", folder, name));
-  f->digest = moerun__digest_text(f->digest, name, strlen(name));
+  f->digest = moerun__digest_span(f->digest, name, strlen(name));
   if (access(f->path.bytes, F_OK) != 0 && errno == ENOENT) goto done;
   MOERUN_TRY(add_content(f));
 done:
@@ -78,8 +78,8 @@ moerun_status moerun__run_digest(uint64_t *out, const moerun__config *config,
   const char *compute = moerun__config_text(config, "compute");
   MOERUN_TRY(
       moerun__fingerprint(&digest, moerun__config_text(config, "model")));
-  digest = moerun__digest_text(digest, wire, strlen(wire));
-  digest = moerun__digest_text(digest, compute, strlen(compute));
+  digest = moerun__digest_span(digest, wire, strlen(wire));
+  digest = moerun__digest_span(digest, compute, strlen(compute));
   digest = moerun__gate_options_digest(digest, config);
   /* All kernel sets but the oracle give the same bits. */
   digest = moerun__digest_int(digest, strcmp(kernels, "ref") == 0);

@@ -7,7 +7,7 @@
  * its turn comes. The digest guards the time between. */
 #include "launch/run/prompts_input.h"
 
-#include "launch/run/digest.h"
+#include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
@@ -94,7 +94,7 @@ static uint64_t digest_of(const moerun__prompts *prompts,
   const moerun__request *r = &prompt->request;
   uint64_t d = moerun__digest_int(MOERUN_DIGEST_START,
                                   (int64_t)prompts->options.run_digest);
-  d = moerun__digest_text(d, prompt->id.bytes, prompt->id.count);
+  d = moerun__digest_span(d, prompt->id.bytes, prompt->id.count);
   d = moerun__digest_int(d, (int64_t)prompt->tokens.count);
   for (size_t i = 0; i < prompt->tokens.count; i++) {
     d = moerun__digest_int(d, prompt->tokens.id[i]);
@@ -117,7 +117,7 @@ static void complete(moerun__prompt *prompt, const moerun__prompts *prompts,
   prompt->request.stream =
       prompt->has_seed
           ? 0
-          : moerun__digest_text(MOERUN_DIGEST_START, prompt->id.bytes,
+          : moerun__digest_span(MOERUN_DIGEST_START, prompt->id.bytes,
                                 prompt->id.count);
   prompt->digest = digest_of(prompts, prompt);
 }

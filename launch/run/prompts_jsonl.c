@@ -3,7 +3,7 @@
 #include "launch/run/prompts_input.h"
 
 #include "launch/lines.h"
-#include "launch/run/digest.h"
+#include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/foreign.h"
 #include "runtime/base/json.h"
@@ -324,7 +324,7 @@ static moerun_status remember_id(scan *s) {
     s->room = room;
   }
   s->place[at] = (id_place){
-      .hash = moerun__digest_text(MOERUN_DIGEST_START, id->bytes, id->count),
+      .hash = moerun__digest_span(MOERUN_DIGEST_START, id->bytes, id->count),
       .index = s->prompts->count - 1,
       .line = s->line};
   s->num_places++;

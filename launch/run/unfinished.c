@@ -13,8 +13,8 @@
 #include "launch/run/unfinished.h"
 
 #include "launch/lines.h"
-#include "launch/run/digest.h"
 #include "launch/run/result_digest.h"
+#include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"

@@ -256,8 +256,8 @@ uint64_t moerun__trace_digest(const moerun__trace *trace) {
   const size_t count = (size_t)trace->num_tokens * row_width(trace);
   for (size_t i = 0; i < count; i++) {
     const unsigned id = (unsigned)trace->ids[i];
-    digest = moerun__digest_byte(digest, (unsigned char)id);
-    digest = moerun__digest_byte(digest, (unsigned char)(id >> 8));
+    const unsigned char b[] = {(unsigned char)id, (unsigned char)(id >> 8)};
+    digest = moerun__digest_bytes(digest, b, sizeof b);
   }
   return digest;
 }

@@ -13,6 +13,8 @@
 #include "runtime/plan/slice_costs.h"
 #include "runtime/plan/tree.h"
 
+#include "runtime/base/digest.h"
+
 #include <string.h>
 
 /* ---- Memory ---------------------------------------------------------------- */
@@ -410,24 +412,16 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
   if (plan->num_moves > 0) moerun__plan_seat_guests(plan, guests, demand);
 }
 
-/* FNV-1a, and the high bits stirred in. */
-static uint32_t add_word(uint32_t digest, int32_t word) {
-  digest = (digest ^ (uint32_t)word) * 16777619U;
-  return digest ^ digest >> 15U;
-}
-
 uint32_t moerun__plan_digest(const moerun__plan *plan) {
-  uint32_t digest = 2166136261U;
+  uint64_t digest = MOERUN_DIGEST_START;
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
-    digest = add_word(digest, move->host);
-    digest = add_word(digest, move->rank);
-    digest = add_word(digest, move->rows);
-    digest = add_word(digest, move->guest);
+    const int32_t words[] = {move->host, move->rank, move->rows, move->guest};
+    digest = moerun__digest_ints(digest, words, 4);
   }
   for (int32_t i = 0; i < plan->num_sends; i++) {
-    digest = add_word(digest, plan->sends[i].move);
-    digest = add_word(digest, plan->sends[i].from);
+    const int32_t words[] = {plan->sends[i].move, plan->sends[i].from};
+    digest = moerun__digest_ints(digest, words, 2);
   }
-  return digest;
+  return (uint32_t)(digest ^ digest >> 32U);
 }

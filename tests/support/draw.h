@@ -50,16 +50,4 @@ static inline void draw_elements(draw *from, void *out, size_t count,
   }
 }
 
-/* FNV-1a of the bytes, on top of `hash`. */
-static inline uint64_t hash_bytes(uint64_t hash, const void *bytes,
-                                  size_t count) {
-  const unsigned char *p = bytes;
-  for (size_t i = 0; i < count; i++) {
-    hash = (hash ^ p[i]) * 0x100000001b3U;
-  }
-  return hash;
-}
-
-#define HASH_START 0xcbf29ce484222325U
-
 #endif

@@ -324,12 +324,9 @@ static int64_t expert_digest(const moerun__layer *layer, int32_t slot) {
   uint64_t digest = MOERUN_DIGEST_START;
   const moerun__weight *weights[] = {&layer->gate_up[slot], &layer->down[slot]};
   for (int i = 0; i < 2; i++) {
-    const unsigned char *at = weights[i]->panels;
     const size_t count = moerun__weight_bytes(
         weights[i]->dtype, weights[i]->num_outputs, weights[i]->num_inputs);
-    for (size_t b = 0; b < count; b++) {
-      digest = moerun__digest_byte(digest, at[b]);
-    }
+    digest = moerun__digest_bytes(digest, weights[i]->panels, count);
   }
   return (int64_t)(digest >> 1);
 }

@@ -4,6 +4,7 @@
  * order is changed on purpose, its new checksum is printed here, and files
  * written by older versions are no longer reproduced. */
 #include "kernels/kernels.h"
+#include "runtime/base/digest.h"
 #include "runtime/base/memory.h"
 #include "support/cmocka.h"
 #include "support/draw.h"
@@ -22,7 +23,7 @@ typedef struct golden {
 } golden;
 
 static uint64_t hash_floats(const float *p, size_t count) {
-  return hash_bytes(HASH_START, p, count * sizeof *p);
+  return moerun__digest_bytes(MOERUN_DIGEST_START, p, count * sizeof *p);
 }
 
 static uint64_t linear(golden *g, moerun__dtype dtype) {
@@ -93,7 +94,8 @@ static uint64_t gate(golden *g) {
   draw_floats(&g->from, g->in, (size_t)M * E, -5, 5);
   const moerun__gate_rule rule = {.renormalise = 1, .scale = 1.0F};
   g->set->gate(ids, g->out, g->in, M, E, K, &rule, NULL);
-  return hash_bytes(hash_floats(g->out, (size_t)M * K), ids, sizeof ids);
+  return moerun__digest_bytes(hash_floats(g->out, (size_t)M * K), ids,
+                              sizeof ids);
 }
 
 static uint64_t gate_biased(golden *g) {
@@ -108,7 +110,8 @@ static uint64_t gate_biased(golden *g) {
                                   .num_groups = 5,
                                   .best_groups = 2};
   g->set->gate(ids, g->out, g->in, M, E, K, &rule, bias);
-  return hash_bytes(hash_floats(g->out, (size_t)M * K), ids, sizeof ids);
+  return moerun__digest_bytes(hash_floats(g->out, (size_t)M * K), ids,
+                              sizeof ids);
 }
 
 static uint64_t sigmoid(golden *g) {

@@ -2,6 +2,7 @@
  * The attacks here succeed with other scopes (or else their failure would prove
  * nothing): a neighbour who comes first, one whose scores are higher, and one
  * who sends the same tokens. */
+#include "runtime/base/digest.h"
 #include "support/capacity_world.h"
 
 #include <math.h>
@@ -264,8 +265,9 @@ static void copies_change_nothing(void **state) {
 
 static uint64_t digest(const world *w, int32_t victims) {
   const size_t entries = (size_t)(victims * world_width(w));
-  const uint64_t hash = hash_bytes(HASH_START, w->ids, entries * 4);
-  return hash_bytes(hash, w->weight, entries * 4);
+  const uint64_t hash =
+      moerun__digest_bytes(MOERUN_DIGEST_START, w->ids, entries * 4);
+  return moerun__digest_bytes(hash, w->weight, entries * 4);
 }
 
 /* Requests of garbage, NaN included, appended one by one. */
