@@ -1,9 +1,10 @@
-/* Help. What an option means stands in its row (runtime/base/config_rows.h);
+/* Help. What an option means stands in its row (launch/options/option_rows.h);
  * here is what a subcommand is for and how a first call looks. The examples
  * run as they are from the source tree, on the demo model, so that they can be
  * tried before they are changed; tests/api/test_cli.sh runs them. No line is
  * longer than 80 columns. */
 #include "launch/help.h"
+#include "launch/options/options.h"
 
 #include "runtime/base/config.h"
 
@@ -98,7 +99,7 @@ void moerun__help_print_subcommand(FILE *stream, const char *name) {
     (void)fprintf(stream, "usage: %s\n\n%s\nexamples:\n%s", page->usage,
                   page->about, page->examples);
   }
-  moerun__config_print_options(stream, name);
+  moerun__config_print_options(stream, &moerun__options, name);
   (void)fputs("\nAn option --some-key is also the variable MOERUN_SOME_KEY and "
               "the key some_key\nof the --config file. An option is stronger "
               "than a variable, a variable is\nstronger than the file. "

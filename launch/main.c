@@ -8,6 +8,7 @@
  * itself has failed there is nothing left to agree by, and MPI_Abort ends the
  * job. */
 #include "launch/command.h"
+#include "launch/options/options.h"
 
 #include "comm/comm.h"
 #include "launch/help.h"
@@ -169,8 +170,8 @@ static int run_alone(const subcommand *command, int num_arguments,
   moerun__invocation invocation = {.subcommand = command->name,
                                    .is_mute = !launcher->is_first};
   moerun__signals_bear_limits();
-  MOERUN_TRY(moerun__config_load(&config, command->name, num_arguments,
-                                 arguments, NULL));
+  MOERUN_TRY(moerun__config_load(&config, &moerun__options, command->name,
+                                 num_arguments, arguments, NULL));
   begin_log(config);
   if (!has_work(command, config, launcher)) goto done;
   invocation.is_mute = 0;
@@ -252,7 +253,8 @@ static moerun_status share_config(moerun__config **out, const char *name,
   char *packed = NULL;
   size_t bytes = 0;
   if (rank == 0) {
-    status = moerun__config_load(out, name, num_arguments, arguments, NULL);
+    status = moerun__config_load(out, &moerun__options, name, num_arguments,
+                                 arguments, NULL);
     if (status == MOERUN_OK)
       status = moerun__config_pack(&packed, &bytes, *out);
   }
@@ -264,7 +266,7 @@ static moerun_status share_config(moerun__config **out, const char *name,
   MOERUN_TRY(agree(status));
   MPI_Bcast(packed, moerun__to_int(length), MPI_CHAR, 0, MPI_COMM_WORLD);
   if (rank != 0) {
-    status = moerun__config_unpack(out, name, packed, bytes);
+    status = moerun__config_unpack(out, &moerun__options, name, packed, bytes);
   }
   MOERUN_TRY(agree(status));
 done:

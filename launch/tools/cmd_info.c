@@ -1,6 +1,7 @@
 /* `moerun info`: the build, the table of configuration keys, what a model is,
  * and the memory that each rank will take, all before anything is loaded. */
 #include "launch/command.h"
+#include "launch/options/options.h"
 
 #include "kernels/kernels.h"
 #include "launch/options/effect.h"
@@ -128,7 +129,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
     MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   }
   if (moerun__config_bool(config, "config_table")) {
-    moerun__config_print_page(stdout);
+    moerun__config_print_page(stdout, &moerun__options);
     goto done;
   }
   if (path[0] == '\0') {

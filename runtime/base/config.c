@@ -1,10 +1,7 @@
-/* The table of all options and their values. A value is kept as its text and,
- * parsed once when it is set, as a number. The options themselves stand in
- * config_rows_*.c; config_load.c says where values come from.
- *
- * One table for all subcommands, so that a configuration file can serve
- * several of them. */
-#include "runtime/base/config_rows.h"
+/* The values of options. A value is kept as its text and, parsed once when it is
+ * set, as a number. The options themselves are a schema that the program
+ * hands over; config_load.c says where values come from. */
+#include "runtime/base/config_table.h"
 
 #include "runtime/base/memory.h"
 #include "runtime/base/spelling.h"
@@ -16,52 +13,21 @@
 
 /* ---- The table -------------------------------------------------------------- */
 
-/* In the order of the bits RUN, PROFILE, ... of config_rows.h. */
-static const char *const subcommand_names[] = {"run", "profile", "info",
-                                               "synth", "place"};
-enum { NUM_SUBCOMMANDS = sizeof subcommand_names / sizeof *subcommand_names };
-
-/* In the order of --help; NULL is the end. */
-static const moerun__config_group *const groups[] = {
-    &moerun__config_input,
-    &moerun__config_output,
-    &moerun__config_generation,
-    &moerun__config_cluster,
-    &moerun__config_method,
-    &moerun__config_certificate,
-    &moerun__config_memory,
-    &moerun__config_placement,
-    &moerun__config_balance,
-    &moerun__config_machine,
-    &moerun__config_capacity,
-    &moerun__config_fewer,
-    &moerun__config_model,
-    &moerun__config_other,
-    NULL,
-};
-
-const moerun__config_group *moerun__config_group_at(int i) {
-  return groups[i];
-}
-
-const moerun__config_row *moerun__config_row_at(int i) {
-  for (int g = 0; groups[g] != NULL; g++) {
-    if (i < groups[g]->num_rows) return &groups[g]->rows[i];
-    i -= groups[g]->num_rows;
+const moerun__config_row *
+moerun__config_row_at(const moerun__config_schema *schema, int i) {
+  for (int g = 0; schema->groups[g] != NULL; g++) {
+    if (i < schema->groups[g]->num_rows) return &schema->groups[g]->rows[i];
+    i -= schema->groups[g]->num_rows;
   }
   return NULL;
 }
 
-static int count_rows(void) {
+static int count_rows(const moerun__config_schema *schema) {
   int count = 0;
-  for (int g = 0; groups[g] != NULL; g++) {
-    count += groups[g]->num_rows;
+  for (int g = 0; schema->groups[g] != NULL; g++) {
+    count += schema->groups[g]->num_rows;
   }
   return count;
-}
-
-const char *moerun__config_subcommand(int i) {
-  return i < NUM_SUBCOMMANDS ? subcommand_names[i] : NULL;
 }
 
 static int is_key(const char *key, const char *name, size_t length) {
@@ -73,10 +39,11 @@ static int is_key(const char *key, const char *name, size_t length) {
   return n == length && key[n] == '\0';
 }
 
-int moerun__config_find(unsigned used_by, const char *name, size_t length) {
+int moerun__config_find(const moerun__config_schema *schema, unsigned used_by,
+                        const char *name, size_t length) {
   const moerun__config_row *row = NULL;
   int first = -1;
-  for (int i = 0; (row = moerun__config_row_at(i)) != NULL; i++) {
+  for (int i = 0; (row = moerun__config_row_at(schema, i)) != NULL; i++) {
     if (!is_key(row->key, name, length)) continue;
     if ((row->used_by & used_by) != 0) return i;
     if (first < 0) first = i;
@@ -84,11 +51,12 @@ int moerun__config_find(unsigned used_by, const char *name, size_t length) {
   return first;
 }
 
-int moerun__config_nearest(unsigned used_by, const char *name, size_t length) {
+int moerun__config_nearest(const moerun__config_schema *schema,
+                           unsigned used_by, const char *name, size_t length) {
   const moerun__config_row *row = NULL;
   int nearest = -1;
   int least = 0;
-  for (int i = 0; (row = moerun__config_row_at(i)) != NULL; i++) {
+  for (int i = 0; (row = moerun__config_row_at(schema, i)) != NULL; i++) {
     if ((row->used_by & used_by) == 0) continue;
     const int distance = moerun__spelling_distance(name, length, row->key);
     if (distance < 0 || (nearest >= 0 && distance >= least)) continue;
@@ -180,10 +148,11 @@ moerun_status moerun__config_set(moerun__config *config, int row,
   char *copy = NULL;
   char expected[EXPECTED_BYTES];
   moerun__config_value *value = &config->values[row];
-  print_expected(expected, moerun__config_row_at(row));
-  MOERUN_REQUIRE(parse_value(value, moerun__config_row_at(row), text),
-                 MOERUN_ERR_INVALID, "%s: expected %s, found \"%.100s\"", where,
-                 expected, text);
+  print_expected(expected, moerun__config_row_at(config->schema, row));
+  MOERUN_REQUIRE(
+      parse_value(value, moerun__config_row_at(config->schema, row), text),
+      MOERUN_ERR_INVALID, "%s: expected %s, found \"%.100s\"", where, expected,
+      text);
   MOERUN_TRY(moerun__copy_text(&copy, text));
   moerun__free(value->text);
   value->text = copy;
@@ -193,23 +162,25 @@ done:
 }
 
 moerun_status moerun__config_create(moerun__config **out,
+                                    const moerun__config_schema *schema,
                                     const char *subcommand) {
   moerun_status status = MOERUN_OK;
   moerun__config *config = NULL;
   *out = NULL;
   MOERUN_TRY(moerun__alloc(&config, 1, sizeof *config));
-  config->num_values = count_rows();
+  config->schema = schema;
+  config->num_values = count_rows(schema);
   MOERUN_TRY(moerun__alloc(&config->values, (size_t)config->num_values,
                            sizeof *config->values));
-  for (int i = 0; i < NUM_SUBCOMMANDS; i++) {
-    if (strcmp(subcommand_names[i], subcommand) != 0) continue;
-    config->subcommand = subcommand_names[i];
+  for (int i = 0; schema->subcommands[i] != NULL; i++) {
+    if (strcmp(schema->subcommands[i], subcommand) != 0) continue;
+    config->subcommand = schema->subcommands[i];
     config->subcommand_bit = 1U << i;
   }
   MOERUN_REQUIRE(config->subcommand_bit != 0, MOERUN_ERR_INVALID,
                  "%.100s: no such subcommand", subcommand);
   for (int i = 0; i < config->num_values; i++) {
-    const moerun__config_row *row = moerun__config_row_at(i);
+    const moerun__config_row *row = moerun__config_row_at(config->schema, i);
     MOERUN_TRY(moerun__config_set(config, i, row->fallback,
                                   MOERUN_CONFIG_DEFAULT, row->key));
   }
@@ -254,13 +225,14 @@ done:
 }
 
 moerun_status moerun__config_unpack(moerun__config **out,
+                                    const moerun__config_schema *schema,
                                     const char *subcommand, const char *packed,
                                     size_t bytes) {
   moerun_status status = MOERUN_OK;
   moerun__config *config = NULL;
   size_t used = 0;
   *out = NULL;
-  MOERUN_TRY(moerun__config_create(&config, subcommand));
+  MOERUN_TRY(moerun__config_create(&config, schema, subcommand));
   for (int i = 0; i < config->num_values; i++) {
     const char *end =
         used < bytes ? memchr(packed + used, '\0', bytes - used) : NULL;
@@ -269,9 +241,10 @@ moerun_status moerun__config_unpack(moerun__config **out,
                    "configuration from rank 0: expected %d values, found %d; "
                    "is this the same moerun?",
                    config->num_values, i);
-    MOERUN_TRY(moerun__config_set(config, i, packed + used + 1,
-                                  (moerun__config_origin)(packed[used] - '0'),
-                                  moerun__config_row_at(i)->key));
+    MOERUN_TRY(
+        moerun__config_set(config, i, packed + used + 1,
+                           (moerun__config_origin)(packed[used] - '0'),
+                           moerun__config_row_at(config->schema, i)->key));
     used = (size_t)(end - packed) + 1;
   }
   *out = config;
@@ -285,7 +258,8 @@ done:
 
 static const moerun__config_value *value_of(const moerun__config *config,
                                             const char *key) {
-  const int i = moerun__config_find(config->subcommand_bit, key, strlen(key));
+  const int i = moerun__config_find(config->schema, config->subcommand_bit, key,
+                                    strlen(key));
   assert(i >= 0);
   return &config->values[i];
 }
@@ -312,14 +286,16 @@ moerun__config_origin moerun__config_origin_of(const moerun__config *config,
 }
 
 int moerun__config_has(const moerun__config *config, const char *key) {
-  return moerun__config_find(config->subcommand_bit, key, strlen(key)) >= 0;
+  return moerun__config_find(config->schema, config->subcommand_bit, key,
+                             strlen(key)) >= 0;
 }
 
 int moerun__config_is_changed(const moerun__config *config, const char *key) {
-  const int i = moerun__config_find(config->subcommand_bit, key, strlen(key));
+  const int i = moerun__config_find(config->schema, config->subcommand_bit, key,
+                                    strlen(key));
   moerun__config_value standard = {0};
   assert(i >= 0);
-  const moerun__config_row *row = moerun__config_row_at(i);
+  const moerun__config_row *row = moerun__config_row_at(config->schema, i);
   const moerun__config_value *value = &config->values[i];
   (void)parse_value(&standard, row, row->fallback);
   switch (row->type) {
@@ -335,7 +311,8 @@ int moerun__config_is_changed(const moerun__config *config, const char *key) {
 int moerun__config_at(const moerun__config *config, int i, const char **key,
                       const char **value, moerun__config_origin *origin) {
   const moerun__config_row *row = NULL;
-  for (int r = 0; (row = moerun__config_row_at(r)) != NULL; r++) {
+  for (int r = 0; (row = moerun__config_row_at(config->schema, r)) != NULL;
+       r++) {
     if ((row->used_by & config->subcommand_bit) == 0 || i-- > 0) continue;
     *key = row->key;
     *value = config->values[r].text;

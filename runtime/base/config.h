@@ -1,6 +1,6 @@
 /* Every option once: its key, type, default, unit, range and help stand in one
- * row (config_rows.h), which feeds the configuration file, the MOERUN_*
- * variables, the --flags, --help and docs/options.md. Precedence: flag >
+ * row of a schema (config_table.h), which feeds the configuration file, the
+ * MOERUN_* variables, the --flags, --help and the page of all options. Precedence: flag >
  * environment > file > default. An unknown key and a value that does not parse or is out of
  * range are errors that say where the value came from. */
 #ifndef MOERUN_BASE_CONFIG_H
@@ -12,6 +12,9 @@
 
 typedef struct moerun__config moerun__config;
 
+/* All options that there are, and the subcommands that use them; config_table.h. */
+typedef struct moerun__config_schema moerun__config_schema;
+
 typedef enum moerun__config_origin {
   MOERUN_CONFIG_DEFAULT = 0,
   MOERUN_CONFIG_FILE,
@@ -19,17 +22,19 @@ typedef enum moerun__config_origin {
   MOERUN_CONFIG_FLAG,
 } moerun__config_origin;
 
-/* Values for `subcommand` from the arguments after it, `environment` (strings
+/* The schema is borrowed. Values for `subcommand` from the arguments after it, `environment` (strings
  * NAME=value and a NULL at the end; a NULL pointer: this process's own) and
  * the file that --config or MOERUN_CONFIG names. */
-moerun_status moerun__config_load(moerun__config **out, const char *subcommand,
-                                  int num_arguments,
+moerun_status moerun__config_load(moerun__config **out,
+                                  const moerun__config_schema *schema,
+                                  const char *subcommand, int num_arguments,
                                   const char *const *arguments,
                                   const char *const *environment);
 void moerun__config_destroy(moerun__config *config);
 
 /* Defaults alone, and the lines `key = value` of a file on top of them. */
 moerun_status moerun__config_create(moerun__config **out,
+                                    const moerun__config_schema *schema,
                                     const char *subcommand);
 moerun_status moerun__config_parse(moerun__config *config, const char *text,
                                    size_t bytes, const char *origin);
@@ -40,6 +45,7 @@ moerun_status moerun__config_parse(moerun__config *config, const char *text,
 moerun_status moerun__config_pack(char **out, size_t *bytes,
                                   const moerun__config *config);
 moerun_status moerun__config_unpack(moerun__config **out,
+                                    const moerun__config_schema *schema,
                                     const char *subcommand, const char *packed,
                                     size_t bytes);
 
@@ -63,10 +69,13 @@ int moerun__config_is_changed(const moerun__config *config, const char *key);
 int moerun__config_at(const moerun__config *config, int i, const char **key,
                       const char **value, moerun__config_origin *origin);
 
-/* The page docs/options.md, and the options of one subcommand for --help:
+/* A page of all options, and the options of one subcommand for --help:
  * grouped, in lines of at most 80 columns. */
-void moerun__config_print_page(FILE *stream);
-void moerun__config_print_options(FILE *stream, const char *subcommand);
+void moerun__config_print_page(FILE *stream,
+                               const moerun__config_schema *schema);
+void moerun__config_print_options(FILE *stream,
+                                  const moerun__config_schema *schema,
+                                  const char *subcommand);
 
 /* A variable that other software sets (MPI launchers, Slurm), or NULL. */
 const char *moerun__config_environment(const char *name);

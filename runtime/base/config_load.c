@@ -28,14 +28,15 @@ static const unsigned any_subcommand = ~0U;
 
 /* Writes ": did you mean X?" with the option nearest to name[length], spelt as
  * a flag, a variable or a key; "" where none is near. */
-static void advise(char out[ADVICE_BYTES], unsigned used_by, const char *name,
-                   size_t length, const char *prefix_of_key) {
-  const int nearest = moerun__config_nearest(used_by, name, length);
+static void advise(char out[ADVICE_BYTES], const moerun__config_schema *schema,
+                   unsigned used_by, const char *name, size_t length,
+                   const char *prefix_of_key) {
+  const int nearest = moerun__config_nearest(schema, used_by, name, length);
   if (nearest < 0) {
     out[0] = '\0';
     return;
   }
-  const char *key = moerun__config_row_at(nearest)->key;
+  const char *key = moerun__config_row_at(schema, nearest)->key;
   int used = snprintf(out, ADVICE_BYTES, ": did you mean %s", prefix_of_key);
   for (; *key != '\0' && used < ADVICE_BYTES - 2; key++) {
     char c = *key;
@@ -84,15 +85,15 @@ static moerun_status set_from_line(moerun__config *config, const char *name,
                                    int number) {
   moerun_status status = MOERUN_OK;
   char *place = NULL;
-  const int row =
-      moerun__config_find(config->subcommand_bit, name, strlen(name));
+  const int row = moerun__config_find(config->schema, config->subcommand_bit,
+                                      name, strlen(name));
   char advice[ADVICE_BYTES];
-  advise(advice, any_subcommand, name, strlen(name), "");
+  advise(advice, config->schema, any_subcommand, name, strlen(name), "");
   MOERUN_REQUIRE(row >= 0, MOERUN_ERR_INVALID,
                  "%s: expected a configuration key, found \"%.100s\"%s", where,
                  name, advice);
   moerun__config_value *value = &config->values[row];
-  const char *key = moerun__config_row_at(row)->key;
+  const char *key = moerun__config_row_at(config->schema, row)->key;
   MOERUN_REQUIRE(strcmp(key, "config") != 0, MOERUN_ERR_INVALID,
                  "%s: config: a configuration file cannot name another", where);
   MOERUN_REQUIRE(value->line == 0, MOERUN_ERR_INVALID,
@@ -199,10 +200,11 @@ static moerun_status load_variable(moerun__config *config,
   const size_t length = strcspn(variable, "=");
   const int is_capital = key_of_variable(key, variable, length);
   const int row =
-      is_capital ? moerun__config_find(config->subcommand_bit, key, strlen(key))
+      is_capital ? moerun__config_find(config->schema, config->subcommand_bit,
+                                       key, strlen(key))
                  : -1;
   (void)snprintf(name, sizeof name, "%.*s", (int)length, variable);
-  advise(advice, any_subcommand, key, strlen(key), prefix);
+  advise(advice, config->schema, any_subcommand, key, strlen(key), prefix);
   MOERUN_REQUIRE(row >= 0 && variable[length] == '=', MOERUN_ERR_INVALID,
                  "environment variable %s: no such configuration key%s", name,
                  advice);
@@ -247,7 +249,7 @@ static moerun_status parse_flag(flag *out, const moerun__config *config,
   char advice[ADVICE_BYTES];
   char otherwise[ADVICE_BYTES];
   const char *word = name + strspn(name, "-");
-  advise(advice, used_by, word, strcspn(word, "="), "--");
+  advise(advice, config->schema, used_by, word, strcspn(word, "="), "--");
   (void)snprintf(otherwise, sizeof otherwise,
                  "; `moerun %s --help` lists the options", config->subcommand);
   MOERUN_REQUIRE(strncmp(name, "--", 2) == 0, MOERUN_ERR_INVALID,
@@ -261,10 +263,11 @@ static moerun_status parse_flag(flag *out, const moerun__config *config,
   const size_t length = strcspn(name + 2, "=");
   const int has_value = name[2 + length] == '=';
   const char *next = num_arguments > 1 ? arguments[1] : NULL;
-  *out =
-      (flag){.row = moerun__config_find(used_by, name + 2, length), .used = 1};
+  *out = (flag){
+      .row = moerun__config_find(config->schema, used_by, name + 2, length),
+      .used = 1};
   const moerun__config_row *row =
-      out->row >= 0 ? moerun__config_row_at(out->row) : NULL;
+      out->row >= 0 ? moerun__config_row_at(config->schema, out->row) : NULL;
   if (has_value) {
     out->text = name + 2 + length + 1;
   } else if (row != NULL && row->type == MOERUN_CONFIG_BOOL) {
@@ -276,8 +279,10 @@ static moerun_status parse_flag(flag *out, const moerun__config *config,
     out->text = next;
     out->used = 2;
   } else if (strncmp(name, "--no-", 5) == 0) {
-    out->row = moerun__config_find(used_by, name + 5, length - 3);
-    row = out->row >= 0 ? moerun__config_row_at(out->row) : NULL;
+    out->row =
+        moerun__config_find(config->schema, used_by, name + 5, length - 3);
+    row =
+        out->row >= 0 ? moerun__config_row_at(config->schema, out->row) : NULL;
     if (row != NULL && row->type != MOERUN_CONFIG_BOOL) row = NULL;
     out->text = "false";
   }
@@ -292,16 +297,17 @@ done:
 static moerun_status check_use(const moerun__config *config, int row,
                                const char *name) {
   moerun_status status = MOERUN_OK;
-  const char *key = moerun__config_row_at(row)->key;
+  const char *key = moerun__config_row_at(config->schema, row)->key;
   const moerun__config_row *other = NULL;
   unsigned used_by = 0;
   char others[ADVICE_BYTES];
   const char *subcommand = NULL;
   int used = 0;
-  for (int i = 0; (other = moerun__config_row_at(i)) != NULL; i++) {
+  for (int i = 0; (other = moerun__config_row_at(config->schema, i)) != NULL;
+       i++) {
     if (strcmp(other->key, key) == 0) used_by |= other->used_by;
   }
-  for (int s = 0; (subcommand = moerun__config_subcommand(s)) != NULL; s++) {
+  for (int s = 0; (subcommand = config->schema->subcommands[s]) != NULL; s++) {
     if ((used_by >> s & 1U) == 0) continue;
     used += snprintf(others + used, sizeof others - (size_t)used, "%s%s",
                      used > 0 ? ", " : "", subcommand);
@@ -341,7 +347,8 @@ done:
 static moerun_status check_required(const moerun__config *config) {
   moerun_status status = MOERUN_OK;
   const moerun__config_row *row = NULL;
-  for (int i = 0; (row = moerun__config_row_at(i)) != NULL; i++) {
+  for (int i = 0; (row = moerun__config_row_at(config->schema, i)) != NULL;
+       i++) {
     MOERUN_REQUIRE((row->required_by & config->subcommand_bit) == 0 ||
                        config->values[i].text[0] != '\0',
                    MOERUN_ERR_INVALID,
@@ -353,8 +360,9 @@ done:
   return status;
 }
 
-moerun_status moerun__config_load(moerun__config **out, const char *subcommand,
-                                  int num_arguments,
+moerun_status moerun__config_load(moerun__config **out,
+                                  const moerun__config_schema *schema,
+                                  const char *subcommand, int num_arguments,
                                   const char *const *arguments,
                                   const char *const *environment) {
   moerun_status status = MOERUN_OK;
@@ -362,9 +370,9 @@ moerun_status moerun__config_load(moerun__config **out, const char *subcommand,
   moerun__config *flags = NULL;
   *out = NULL;
   if (environment == NULL) environment = (const char *const *)environ;
-  MOERUN_TRY(moerun__config_create(&config, subcommand));
+  MOERUN_TRY(moerun__config_create(&config, schema, subcommand));
   /* The flags are read twice: they may name the file that they overrule. */
-  MOERUN_TRY(moerun__config_create(&flags, subcommand));
+  MOERUN_TRY(moerun__config_create(&flags, schema, subcommand));
   MOERUN_TRY(load_flags(flags, num_arguments, arguments));
   const char *path = find_in(environment, "MOERUN_CONFIG");
   if (moerun__config_origin_of(flags, "config") == MOERUN_CONFIG_FLAG) {

@@ -60,7 +60,8 @@ static const char page_begin[] =
     "A truth value is `--some-key` or `--no-some-key` on the command line, and "
     "`true` or `false` elsewhere, or `yes`, `on`, `1` and `no`, `off`, `0`.\n";
 
-static void print_cells(FILE *stream, const moerun__config_row *row) {
+static void print_cells(FILE *stream, const moerun__config_schema *schema,
+                        const moerun__config_row *row) {
   char range[RANGE_BYTES];
   const char *separator = "";
   const char *name = NULL;
@@ -68,7 +69,7 @@ static void print_cells(FILE *stream, const moerun__config_row *row) {
   (void)fprintf(stream, "| `%s` | %s | %s | %s | ", row->key, range,
                 row->fallback,
                 row->type == MOERUN_CONFIG_TEXT ? "" : row->unit);
-  for (int s = 0; (name = moerun__config_subcommand(s)) != NULL; s++) {
+  for (int s = 0; (name = schema->subcommands[s]) != NULL; s++) {
     if ((row->used_by >> s & 1U) == 0) continue;
     (void)fprintf(stream, "%s%s", separator, name);
     separator = ", ";
@@ -76,17 +77,18 @@ static void print_cells(FILE *stream, const moerun__config_row *row) {
   (void)fprintf(stream, " | %s |\n", row->help);
 }
 
-void moerun__config_print_page(FILE *stream) {
+void moerun__config_print_page(FILE *stream,
+                               const moerun__config_schema *schema) {
   const moerun__config_group *group = NULL;
   (void)fputs(page_begin, stream);
-  for (int g = 0; (group = moerun__config_group_at(g)) != NULL; g++) {
+  for (int g = 0; (group = schema->groups[g]) != NULL; g++) {
     (void)fprintf(stream,
                   "\n## %s\n\n"
                   "| key | value | default | unit | used by | meaning |\n"
                   "|---|---|---|---|---|---|\n",
                   group->title);
     for (int i = 0; i < group->num_rows; i++) {
-      print_cells(stream, &group->rows[i]);
+      print_cells(stream, schema, &group->rows[i]);
     }
   }
 }
@@ -147,14 +149,16 @@ static void print_option(FILE *stream, const moerun__config_row *row,
   (void)fputc('\n', stream);
 }
 
-void moerun__config_print_options(FILE *stream, const char *subcommand) {
+void moerun__config_print_options(FILE *stream,
+                                  const moerun__config_schema *schema,
+                                  const char *subcommand) {
   const moerun__config_group *group = NULL;
   const char *name = NULL;
   unsigned bit = 0;
-  for (int s = 0; (name = moerun__config_subcommand(s)) != NULL; s++) {
+  for (int s = 0; (name = schema->subcommands[s]) != NULL; s++) {
     if (strcmp(name, subcommand) == 0) bit = 1U << s;
   }
-  for (int g = 0; (group = moerun__config_group_at(g)) != NULL; g++) {
+  for (int g = 0; (group = schema->groups[g]) != NULL; g++) {
     int count = 0;
     for (int i = 0; i < group->num_rows; i++) {
       const moerun__config_row *row = &group->rows[i];

@@ -1,5 +1,5 @@
-/* Shared by the files of the configuration: config_rows_*.c (the options),
- * config.c (their values), config_load.c (where values come from) and
+/* Shared by tables of options and the files of the configuration: config.c (the
+ * values of options), config_load.c (where values come from) and
  * config_print.c (the documentation of the options). */
 #ifndef MOERUN_BASE_CONFIG_TABLE_H
 #define MOERUN_BASE_CONFIG_TABLE_H
@@ -34,6 +34,14 @@ typedef struct moerun__config_group {
   int num_rows;
 } moerun__config_group;
 
+/* All options of a program. */
+struct moerun__config_schema {
+  const char *const
+      *subcommands; /* names by bit number, NULL behind the last */
+  const moerun__config_group *const *groups; /* in the order of --help, NULL
+                                                behind the last              */
+};
+
 typedef struct moerun__config_value {
   char *text;
   int64_t integer; /* of MOERUN_CONFIG_INT and _BOOL */
@@ -43,27 +51,26 @@ typedef struct moerun__config_value {
 } moerun__config_value;
 
 struct moerun__config {
+  const moerun__config_schema *schema; /* borrowed */
   const char *subcommand;
   unsigned subcommand_bit;
   moerun__config_value *values; /* [num_values], in the order of the rows */
   int num_values;
 };
 
-/* Group number i, up to NULL behind the last; row number i of all groups, NULL
- * beyond the last. */
-const moerun__config_group *moerun__config_group_at(int i);
-const moerun__config_row *moerun__config_row_at(int i);
-
-/* The name of the subcommand with bit number i; NULL beyond the last. */
-const char *moerun__config_subcommand(int i);
+/* Row number i of all groups, NULL beyond the last. */
+const moerun__config_row *
+moerun__config_row_at(const moerun__config_schema *schema, int i);
 
 /* Number of the row of name[length], '-' read as '_': the one that a
  * subcommand of `used_by` uses, or else the key's first; -1: no such key. */
-int moerun__config_find(unsigned used_by, const char *name, size_t length);
+int moerun__config_find(const moerun__config_schema *schema, unsigned used_by,
+                        const char *name, size_t length);
 
 /* Number of the row that a misspelt name[length] most likely means, among those
  * that a subcommand of `used_by` uses; -1: none is near. */
-int moerun__config_nearest(unsigned used_by, const char *name, size_t length);
+int moerun__config_nearest(const moerun__config_schema *schema,
+                           unsigned used_by, const char *name, size_t length);
 
 /* `where` starts the message: "--wire", "MOERUN_WIRE", "x.conf:3: wire". */
 moerun_status moerun__config_set(moerun__config *config, int row,

@@ -1,5 +1,6 @@
 /* What guests and spare slots get of a node whose ranks are all of the job's, and
  * what the predictions say then. */
+#include "launch/options/options.h"
 #include "launch/run/node_memory.h"
 #include "support/mpi_test.h"
 
@@ -34,7 +35,8 @@ static moerun__config *make_config(int64_t node_memory, const char *option,
   moerun__config *config = NULL;
   (void)snprintf(flag, sizeof flag, "--node-memory=%lld",
                  (long long)node_memory);
-  assert_all_ok(moerun__config_load(&config, "run", 5, arguments, environment));
+  assert_all_ok(moerun__config_load(&config, &moerun__options, "run", 5,
+                                    arguments, environment));
   return config;
 }
 

@@ -1,6 +1,7 @@
 /* Files that are not quite what their readers expect: byte order marks and
  * numbers that no reader asks for are passed over, other kinds of files are
  * called what they are. */
+#include "launch/options/options.h"
 #include "runtime/base/config.h"
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
@@ -166,7 +167,8 @@ static void marks_in_front_of_settings_are_skipped(void **state) {
   (void)state;
   static const char text[] = MARK "seed = 7\n";
   moerun__config *config = NULL;
-  assert_int_equal(moerun__config_create(&config, "run"), MOERUN_OK);
+  assert_int_equal(moerun__config_create(&config, &moerun__options, "run"),
+                   MOERUN_OK);
   assert_int_equal(
       moerun__config_parse(config, text, sizeof text - 1, "settings"),
       MOERUN_OK);

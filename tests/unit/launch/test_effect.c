@@ -1,6 +1,7 @@
 /* Options without effect: that each is refused or said where it has none, and
  * not where it has one, and that the table decides every option there is. */
 #include "launch/options/effect.h"
+#include "launch/options/options.h"
 #include "runtime/base/config_table.h"
 #include "runtime/base/memory.h"
 #include "support/cmocka.h"
@@ -60,8 +61,8 @@ static moerun_status check(const char *line, const char *const *environment) {
     at = strchr(at, ' ');
     if (at != NULL) *at++ = '\0';
   }
-  if (moerun__config_load(&config, word[2], count - 3, word + 3, environment) !=
-      MOERUN_OK) {
+  if (moerun__config_load(&config, &moerun__options, word[2], count - 3,
+                          word + 3, environment) != MOERUN_OK) {
     fail_msg("%s: %s", line, moerun_last_error());
   }
   const moerun__effect_facts facts = {.subcommand = word[2],
@@ -85,14 +86,16 @@ static void every_option_is_decided(void **state) {
   const char *subcommand = NULL;
   const moerun__config_row *option = NULL;
   const moerun__effect_row *row = NULL;
-  for (int s = 0; (subcommand = moerun__config_subcommand(s)) != NULL; s++) {
-    for (int i = 0; (option = moerun__config_row_at(i)) != NULL; i++) {
+  for (int s = 0; (subcommand = moerun__options.subcommands[s]) != NULL; s++) {
+    for (int i = 0;
+         (option = moerun__config_row_at(&moerun__options, i)) != NULL; i++) {
       int count = 0;
       for (int r = 0; (row = moerun__effect_row_at(r)) != NULL; r++) {
         count += moerun__effect_row_is_of(row, subcommand, option->key);
       }
       if ((option->used_by >> s & 1U) != (count > 0) &&
-          moerun__config_find(1U << s, option->key, strlen(option->key)) == i) {
+          moerun__config_find(&moerun__options, 1U << s, option->key,
+                              strlen(option->key)) == i) {
         fail_msg("--%s of %s stands in %d rows of effect_rows.c", option->key,
                  subcommand, count);
       }
@@ -274,11 +277,13 @@ static const moerun__config_row *option_of(const char *line, const char *key) {
   char name[VALUE] = "";
   (void)sscanf(line, "%*s %*s %31s", name);
   moerun__config *config = NULL;
-  assert_int_equal(moerun__config_create(&config, name), MOERUN_OK);
-  const int i = moerun__config_find(config->subcommand_bit, key, strlen(key));
+  assert_int_equal(moerun__config_create(&config, &moerun__options, name),
+                   MOERUN_OK);
+  const int i = moerun__config_find(&moerun__options, config->subcommand_bit,
+                                    key, strlen(key));
   assert_true(i >= 0);
   moerun__config_destroy(config);
-  return moerun__config_row_at(i);
+  return moerun__config_row_at(&moerun__options, i);
 }
 
 /* Which word of `list` it is; -1: none. */
@@ -401,9 +406,9 @@ static void a_row_waits_for_what_it_is_about(void **state) {
   static const char *const arguments[] = {"--model=m", "--prompts=p",
                                           "--top-p=0.5"};
   moerun__config *config = NULL;
-  assert_int_equal(
-      moerun__config_load(&config, "run", 3, arguments, no_variables),
-      MOERUN_OK);
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "run", 3,
+                                       arguments, no_variables),
+                   MOERUN_OK);
   const moerun__effect_facts facts = {
       .subcommand = "run", .config = config, .num_ranks = 2};
   assert_int_equal(moerun__effect_check(&facts, MOERUN_EFFECT_OPTIONS),
@@ -428,9 +433,9 @@ static void variables_are_not_refused(void **state) {
                                             "MOERUN_KEEP_BEST=true", NULL};
   static const char *const arguments[] = {"--model=m", "--prompts=p"};
   moerun__config *config = NULL;
-  assert_int_equal(
-      moerun__config_load(&config, "run", 2, arguments, environment),
-      MOERUN_OK);
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "run", 2,
+                                       arguments, environment),
+                   MOERUN_OK);
   const moerun__effect_facts facts = {
       .subcommand = "run", .config = config, .num_ranks = 2};
   told[0] = '\0';

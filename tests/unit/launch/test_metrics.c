@@ -1,4 +1,5 @@
 /* Metrics and the table of a made-up run. */
+#include "launch/options/options.h"
 #include "launch/run/metrics.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
@@ -37,8 +38,8 @@ static int set_up(void **state) {
   static const char *const arguments[] = {"--model", "m \"x\"", "--prompts",
                                           "p"};
   static const char *const environment[] = {NULL};
-  if (moerun__config_load(&config, "run", 4, arguments, environment) !=
-      MOERUN_OK) {
+  if (moerun__config_load(&config, &moerun__options, "run", 4, arguments,
+                          environment) != MOERUN_OK) {
     return -1;
   }
   model.arch = moerun__arch_at(0);
@@ -272,8 +273,9 @@ static void expect_stopped(const char *key, const char *value, int keeps,
   moerun__config *with = NULL;
   FILE *stream = tmpfile();
   moerun__run_facts f = facts;
-  assert_int_equal(moerun__config_load(&with, "run", key[0] != '\0' ? 6 : 4,
-                                       arguments, environment),
+  assert_int_equal(moerun__config_load(&with, &moerun__options, "run",
+                                       key[0] != '\0' ? 6 : 4, arguments,
+                                       environment),
                    MOERUN_OK);
   f.config = with;
   f.is_resumable = 1;

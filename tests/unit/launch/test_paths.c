@@ -1,5 +1,6 @@
 /* The table of what is read and written: that it has every option that names a
  * file, and that two names of one file are found out. */
+#include "launch/options/options.h"
 #include "launch/options/paths.h"
 #include "runtime/base/config_table.h"
 #include "runtime/base/memory.h"
@@ -61,9 +62,9 @@ static moerun_status check(const char *line, moerun__phase *phase) {
     at = strchr(at, ' ');
     if (at != NULL) *at++ = '\0';
   }
-  assert_int_equal(
-      moerun__config_load(&config, word[0], count - 1, word + 1, environment),
-      MOERUN_OK);
+  assert_int_equal(moerun__config_load(&config, &moerun__options, word[0],
+                                       count - 1, word + 1, environment),
+                   MOERUN_OK);
   moerun__invocation invocation = {.subcommand = word[0], .config = config};
   const moerun_status status = moerun__paths_check(&invocation);
   *phase = invocation.phase;
@@ -80,8 +81,11 @@ static void every_option_that_names_a_file_is_known(void **state) {
   moerun__config *config = NULL;
   const moerun__config_row *row = NULL;
   for (size_t s = 0; s < 5; s++) {
-    assert_int_equal(moerun__config_create(&config, subcommands[s]), MOERUN_OK);
-    for (int i = 0; (row = moerun__config_row_at(i)) != NULL; i++) {
+    assert_int_equal(
+        moerun__config_create(&config, &moerun__options, subcommands[s]),
+        MOERUN_OK);
+    for (int i = 0; (row = moerun__config_row_at(&moerun__options, i)) != NULL;
+         i++) {
       int is_file = 0;
       if ((row->used_by & config->subcommand_bit) == 0) continue;
       for (size_t n = 0; n < sizeof names / sizeof *names; n++) {

@@ -1,5 +1,6 @@
 /* What `info` predicts is what is allocated, to the byte; and placements that
  * do not fit are refused. */
+#include "launch/options/options.h"
 #include "launch/options/placements.h"
 #include "launch/run/node_memory.h"
 #include "launch/tools/prediction.h"
@@ -17,9 +18,9 @@ static const moerun__cache_need whole = {0};
 static moerun__config *make_config(const char *first, const char *second) {
   const char *const arguments[] = {"--model", MOERUN_DEMO_MODEL, first, second};
   moerun__config *config = NULL;
-  assert_int_equal(
-      moerun__config_load(&config, "info", 4, arguments, no_variables),
-      MOERUN_OK);
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "info", 4,
+                                       arguments, no_variables),
+                   MOERUN_OK);
   return config;
 }
 
@@ -304,9 +305,9 @@ static void wider_weights_want_more_room(void **state) {
       moerun__config *config = NULL;
       moerun_placement *placement = NULL;
       moerun__prediction *predicted = NULL;
-      assert_int_equal(
-          moerun__config_load(&config, "info", 4, arguments, no_variables),
-          MOERUN_OK);
+      assert_int_equal(moerun__config_load(&config, &moerun__options, "info", 4,
+                                           arguments, no_variables),
+                       MOERUN_OK);
       assert_int_equal(moerun__placement_for(&placement, config, 2), MOERUN_OK);
       assert_int_equal(
           moerun__predict(&predicted, config, placement, &whole, 0), MOERUN_OK);

@@ -1,5 +1,5 @@
-/* The options of place and synth. config_rows.h says how to add one. */
-#include "runtime/base/config_rows.h"
+/* The options of place and synth. option_rows.h says how to add one. */
+#include "launch/options/option_rows.h"
 
 static const moerun__config_row cluster[] = {
     TEXT_ROW("topology", "line", PLACE, 0,
@@ -13,7 +13,7 @@ static const moerun__config_row cluster[] = {
              "Speeds of the ranks, which their loads follow: a list such as "
              "\"1,1,0.25,1\", or the metrics file of a run that balanced."),
 };
-const moerun__config_group moerun__config_cluster = GROUP("Cluster", cluster);
+const moerun__config_group moerun__options_cluster = GROUP("Cluster", cluster);
 
 static const moerun__config_row method[] = {
     NAME_ROW("method", "cd", "name", PLACE,
@@ -52,7 +52,7 @@ static const moerun__config_row method[] = {
     INT_ROW("seed", "0", "", 0, INT_MAX_53, PLACE,
             "Seed of the random numbers that the method draws."),
 };
-const moerun__config_group moerun__config_method = GROUP("Method", method);
+const moerun__config_group moerun__options_method = GROUP("Method", method);
 
 static const moerun__config_row certificate[] = {
     CHOICE_ROW("bound", "auto", "auto|none|sdp", PLACE,
@@ -63,7 +63,7 @@ static const moerun__config_row certificate[] = {
                "Time for --bound sdp; 0 goes on until the bound hardly "
                "grows."),
 };
-const moerun__config_group moerun__config_certificate =
+const moerun__config_group moerun__options_certificate =
     GROUP("Certificate", certificate);
 
 static const moerun__config_row model[] = {
@@ -116,4 +116,4 @@ static const moerun__config_row model[] = {
     INT_ROW("seed", "0", "", 0, INT_MAX_53, SYNTH,
             "Seed of the random weights."),
 };
-const moerun__config_group moerun__config_model = GROUP("Model", model);
+const moerun__config_group moerun__options_model = GROUP("Model", model);

@@ -1,6 +1,6 @@
 /* The options of run, profile and info, and those that all subcommands share.
- * config_rows.h says how to add one. */
-#include "runtime/base/config_rows.h"
+ * option_rows.h says how to add one. */
+#include "launch/options/option_rows.h"
 
 static const moerun__config_row input[] = {
     TEXT_ROW("model", "folder", SIZED, RUNS,
@@ -48,7 +48,7 @@ static const moerun__config_row input[] = {
             "Length of the segments for each of which --describe fills a cache "
             "with the experts that serve it best."),
 };
-const moerun__config_group moerun__config_input = GROUP("Input", input);
+const moerun__config_group moerun__options_input = GROUP("Input", input);
 
 static const moerun__config_row output[] = {
     TEXT_ROW("output", "path", RUNS, 0,
@@ -88,7 +88,7 @@ static const moerun__config_row output[] = {
              "Terminal, such as /dev/pts/3, that stderr ends at although it is "
              "a pipe. launch/mpirun.sh says which."),
 };
-const moerun__config_group moerun__config_output = GROUP("Output", output);
+const moerun__config_group moerun__options_output = GROUP("Output", output);
 
 static const moerun__config_row generation[] = {
     INT_ROW("max_new_tokens", "128", "tokens", 1, 1048576, RUNS,
@@ -103,7 +103,7 @@ static const moerun__config_row generation[] = {
         "Seed of the random numbers that sampling and --capacity-metric hash "
         "draw."),
 };
-const moerun__config_group moerun__config_generation =
+const moerun__config_group moerun__options_generation =
     GROUP("Generation", generation);
 
 static const moerun__config_row memory[] = {
@@ -130,7 +130,7 @@ static const moerun__config_row memory[] = {
     INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, RUNS,
             "Most rows of one prompt in a step; 0 means max_tokens."),
 };
-const moerun__config_group moerun__config_memory = GROUP("Memory", memory);
+const moerun__config_group moerun__options_memory = GROUP("Memory", memory);
 
 static const moerun__config_row placement[] = {
     TEXT_ROW("placement", "file", SIZED, 0,
@@ -158,7 +158,7 @@ static const moerun__config_row placement[] = {
             "in every eight is slow, but no more than a quarter of what is "
             "left on the node."),
 };
-const moerun__config_group moerun__config_placement =
+const moerun__config_group moerun__options_placement =
     GROUP("Placement", placement);
 
 static const moerun__config_row balance[] = {
@@ -182,7 +182,7 @@ static const moerun__config_row balance[] = {
             "Fewest rows, by the time of the fastest rank, for which an "
             "expert's weights are sent; 0 finds it by measuring."),
 };
-const moerun__config_group moerun__config_balance =
+const moerun__config_group moerun__options_balance =
     GROUP("Slow or overloaded ranks", balance);
 
 static const moerun__config_row capacity[] = {
@@ -224,7 +224,7 @@ static const moerun__config_row capacity[] = {
                "dropped, by the scope request; route and bitwise do the same. "
                "Without a capacity no request changes another's anyway."),
 };
-const moerun__config_group moerun__config_capacity =
+const moerun__config_group moerun__options_capacity =
     GROUP("Capacity of experts (lossy)", capacity);
 
 static const moerun__config_row fewer[] = {
@@ -236,7 +236,7 @@ static const moerun__config_row fewer[] = {
                "Take only as many of a token's experts, first ones in gate "
                "order, as together have this part of its gate weights."),
 };
-const moerun__config_group moerun__config_fewer =
+const moerun__config_group moerun__options_fewer =
     GROUP("Fewer experts a token (lossy)", fewer);
 
 static const moerun__config_row machine[] = {
@@ -267,7 +267,7 @@ static const moerun__config_row machine[] = {
              "Make ranks slow on purpose, for experiments, such as "
              "rank=2,compute=4x,from=10; launch/README.md has the grammar."),
 };
-const moerun__config_group moerun__config_machine = GROUP("Machine", machine);
+const moerun__config_group moerun__options_machine = GROUP("Machine", machine);
 
 static const moerun__config_row other[] = {
     TEXT_ROW("config", "file", ALL, 0,
@@ -277,4 +277,4 @@ static const moerun__config_row other[] = {
     BOOL_ROW("config_table", INFO,
              "Print the page of all options (docs/options.md) and end."),
 };
-const moerun__config_group moerun__config_other = GROUP("Other", other);
+const moerun__config_group moerun__options_other = GROUP("Other", other);

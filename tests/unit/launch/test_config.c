@@ -1,5 +1,6 @@
 /* Configuration: precedence, every refusal with its message, the packed form,
  * and the table itself. */
+#include "launch/options/options.h"
 #include "runtime/base/config.h"
 #include "runtime/base/config_table.h"
 #include "runtime/base/file.h"
@@ -46,8 +47,9 @@ static void precedence_is_flag_environment_file_default(void **state) {
   moerun__config *config = NULL;
   assert_int_equal(moerun__file_write(file_path, text, sizeof text - 1),
                    MOERUN_OK);
-  assert_int_equal(moerun__config_load(&config, "run", COUNT(arguments),
-                                       arguments, environment),
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "run",
+                                       COUNT(arguments), arguments,
+                                       environment),
                    MOERUN_OK);
   assert_string_equal(moerun__config_text(config, "model"), "/from/file");
   assert_string_equal(moerun__config_text(config, "prompts"), "a#b c = d");
@@ -80,11 +82,13 @@ static void environment_may_name_the_file(void **state) {
   moerun__config *config = NULL;
   assert_int_equal(moerun__file_write(file_path, text, sizeof text - 1),
                    MOERUN_OK);
-  assert_int_equal(moerun__config_load(&config, "info", 0, NULL, environment),
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "info", 0,
+                                       NULL, environment),
                    MOERUN_OK);
   assert_int_equal(moerun__config_int(config, "chunks"), 7);
   moerun__config_destroy(config);
-  assert_int_equal(moerun__config_load(&config, "info", 1, none, environment),
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "info", 1,
+                                       none, environment),
                    MOERUN_OK);
   assert_int_equal(moerun__config_int(config, "chunks"), 1);
   moerun__config_destroy(config);
@@ -149,28 +153,29 @@ static void flags_are_refused_with_their_name(void **state) {
   for (int i = 0; i < COUNT(cases); i++) {
     const char *const arguments[] = {"--model=m", cases[i].given};
     moerun__config *config = NULL;
-    assert_int_equal(
-        moerun__config_load(&config, "run", 2, arguments, no_variables),
-        MOERUN_ERR_INVALID);
+    assert_int_equal(moerun__config_load(&config, &moerun__options, "run", 2,
+                                         arguments, no_variables),
+                     MOERUN_ERR_INVALID);
     assert_null(config);
     assert_string_equal(moerun_last_error(), cases[i].message);
   }
   const char *const nothing[] = {"--model="};
   moerun__config *config = NULL;
 
-  assert_int_equal(
-      moerun__config_load(&config, "run", 1, nothing, no_variables),
-      MOERUN_ERR_INVALID);
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "run", 1,
+                                       nothing, no_variables),
+                   MOERUN_ERR_INVALID);
   assert_string_equal(moerun_last_error(),
                       "--model: expected a folder, found none; `moerun help "
                       "run` has examples");
   const char *const arguments[] = {"--wire", "--model"};
-  assert_int_equal(
-      moerun__config_load(&config, "run", 2, arguments, no_variables),
-      MOERUN_ERR_INVALID);
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "run", 2,
+                                       arguments, no_variables),
+                   MOERUN_ERR_INVALID);
   assert_string_equal(moerun_last_error(),
                       "--wire: expected a value, found --model");
-  assert_int_equal(moerun__config_load(&config, "runs", 0, NULL, no_variables),
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "runs", 0,
+                                       NULL, no_variables),
                    MOERUN_ERR_INVALID);
   assert_int_equal(moerun__alloc_live(), live);
 }
@@ -198,9 +203,9 @@ static void variables_are_refused_with_their_name(void **state) {
     /* The flag would overrule the variable; its mistake is reported still. */
     const char *const arguments[] = {"--chunks=2"};
     moerun__config *config = NULL;
-    assert_int_not_equal(
-        moerun__config_load(&config, "info", 1, arguments, environment),
-        MOERUN_OK);
+    assert_int_not_equal(moerun__config_load(&config, &moerun__options, "info",
+                                             1, arguments, environment),
+                         MOERUN_OK);
     assert_null(config);
     assert_string_equal(moerun_last_error(), cases[i].message);
   }
@@ -222,7 +227,8 @@ static void lines_are_refused_with_file_and_number(void **state) {
   };
   for (int i = 0; i < COUNT(cases); i++) {
     moerun__config *config = NULL;
-    assert_int_equal(moerun__config_create(&config, "run"), MOERUN_OK);
+    assert_int_equal(moerun__config_create(&config, &moerun__options, "run"),
+                     MOERUN_OK);
     assert_int_equal(moerun__config_parse(config, cases[i].given,
                                           strlen(cases[i].given), "x"),
                      MOERUN_ERR_INVALID);
@@ -230,7 +236,8 @@ static void lines_are_refused_with_file_and_number(void **state) {
     moerun__config_destroy(config);
   }
   moerun__config *config = NULL;
-  assert_int_equal(moerun__config_create(&config, "run"), MOERUN_OK);
+  assert_int_equal(moerun__config_create(&config, &moerun__options, "run"),
+                   MOERUN_OK);
   assert_int_equal(moerun__config_parse(config, "wire = bf16\0", 12, "x"),
                    MOERUN_ERR_INVALID);
   assert_string_equal(moerun_last_error(),
@@ -246,12 +253,14 @@ static void packed_values_are_the_same(void **state) {
   moerun__config *copy = NULL;
   char *packed = NULL;
   size_t bytes = 0;
-  assert_int_equal(moerun__config_load(&config, "run", COUNT(arguments),
-                                       arguments, no_variables),
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "run",
+                                       COUNT(arguments), arguments,
+                                       no_variables),
                    MOERUN_OK);
   assert_int_equal(moerun__config_pack(&packed, &bytes, config), MOERUN_OK);
-  assert_int_equal(moerun__config_unpack(&copy, "run", packed, bytes),
-                   MOERUN_OK);
+  assert_int_equal(
+      moerun__config_unpack(&copy, &moerun__options, "run", packed, bytes),
+      MOERUN_OK);
   const char *key = NULL;
   const char *value = NULL;
   moerun__config_origin origin = MOERUN_CONFIG_DEFAULT;
@@ -266,8 +275,9 @@ static void packed_values_are_the_same(void **state) {
   assert_int_equal(moerun__config_bool(copy, "resume"), 1);
   moerun__config_destroy(copy);
   for (size_t shorter = 0; shorter < bytes; shorter++) {
-    assert_int_equal(moerun__config_unpack(&copy, "run", packed, shorter),
-                     MOERUN_ERR_INVALID);
+    assert_int_equal(
+        moerun__config_unpack(&copy, &moerun__options, "run", packed, shorter),
+        MOERUN_ERR_INVALID);
     assert_null(copy);
   }
   moerun__free(packed);
@@ -287,8 +297,8 @@ static void every_allocation_may_fail(void **state) {
   for (; status != MOERUN_OK; nth++) {
     moerun__config *config = NULL;
     moerun__alloc_fail_nth(nth);
-    status = moerun__config_load(&config, "run", COUNT(arguments), arguments,
-                                 environment);
+    status = moerun__config_load(&config, &moerun__options, "run",
+                                 COUNT(arguments), arguments, environment);
     moerun__alloc_fail_nth(-1);
     assert_true(status == MOERUN_OK ? config != NULL
                                     : status == MOERUN_ERR_NOMEM);
@@ -306,15 +316,19 @@ static void table_is_sound(void **state) {
   moerun__config *config = NULL;
   const moerun__config_row *row = NULL;
   const moerun__config_row *other = NULL;
-  assert_int_equal(moerun__config_create(&config, "run"), MOERUN_OK);
+  assert_int_equal(moerun__config_create(&config, &moerun__options, "run"),
+                   MOERUN_OK);
   moerun__config_destroy(config);
-  for (int i = 0; (row = moerun__config_row_at(i)) != NULL; i++) {
+  for (int i = 0; (row = moerun__config_row_at(&moerun__options, i)) != NULL;
+       i++) {
     const size_t length = strlen(row->key);
     for (unsigned bit = 1; bit <= row->used_by; bit <<= 1U) {
       if ((row->used_by & bit) == 0) continue;
-      assert_int_equal(moerun__config_find(bit, row->key, length), i);
+      assert_int_equal(
+          moerun__config_find(&moerun__options, bit, row->key, length), i);
     }
-    for (int k = 0; (other = moerun__config_row_at(k)) != NULL; k++) {
+    for (int k = 0;
+         (other = moerun__config_row_at(&moerun__options, k)) != NULL; k++) {
       if (k == i || strcmp(other->key, row->key) != 0) continue;
       assert_int_equal(other->used_by & row->used_by, 0);
       assert_int_equal(other->type, row->type);
@@ -334,17 +348,18 @@ static void table_is_sound(void **state) {
  * subcommand reads its own. */
 static void a_key_may_have_a_row_for_each_meaning(void **state) {
   (void)state;
-  const int of_run = moerun__config_find(1U << 0, "seed", 4);
-  const int of_place = moerun__config_find(1U << 4, "seed", 4);
+  const int of_run = moerun__config_find(&moerun__options, 1U << 0, "seed", 4);
+  const int of_place =
+      moerun__config_find(&moerun__options, 1U << 4, "seed", 4);
   assert_int_not_equal(of_run, of_place);
-  assert_int_equal(moerun__config_find(0, "no_such", 7), -1);
+  assert_int_equal(moerun__config_find(&moerun__options, 0, "no_such", 7), -1);
   static const char *const subcommands[] = {"run", "synth", "place"};
   for (int i = 0; i < COUNT(subcommands); i++) {
     const char *const arguments[] = {"--seed=5", "--output=o", "--model=m"};
     moerun__config *config = NULL;
-    assert_int_equal(moerun__config_load(&config, subcommands[i],
-                                         i == 1 ? 2 : 3, arguments,
-                                         no_variables),
+    assert_int_equal(moerun__config_load(&config, &moerun__options,
+                                         subcommands[i], i == 1 ? 2 : 3,
+                                         arguments, no_variables),
                      MOERUN_OK);
     assert_int_equal(moerun__config_int(config, "seed"), 5);
     assert_string_equal(moerun__config_text(config, "output"), "o");
@@ -358,10 +373,10 @@ static void options_are_printed_within_80_columns(void **state) {
   (void)state;
   static char text[1 << 16];
   const char *name = NULL;
-  for (int s = 0; (name = moerun__config_subcommand(s)) != NULL; s++) {
+  for (int s = 0; (name = moerun__options.subcommands[s]) != NULL; s++) {
     FILE *stream = fmemopen(text, sizeof text, "w");
     assert_non_null(stream);
-    moerun__config_print_options(stream, name);
+    moerun__config_print_options(stream, &moerun__options, name);
     assert_int_equal(fclose(stream), 0);
     assert_non_null(strstr(text, "\nOther:\n  --config FILE "));
     const char *line = text;

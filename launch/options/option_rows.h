@@ -1,7 +1,8 @@
-/* How the options are written down. An option is ONE row in one group:
+/* How the options of the program are written down. An option is ONE row in one
+ * group:
  *
- *   config_rows_run.c     groups of run, profile and info, and what all share
- *   config_rows_place.c   groups of place and synth
+ *   option_rows_run.c     groups of run, profile and info, and what all share
+ *   option_rows_place.c   groups of place and synth
  *
  * Everything else follows from the row: the flag, the variable, the key of the
  * file, --help and docs/options.md (written by `moerun info --config-table`).
@@ -12,8 +13,8 @@
  * A key that means different things in different subcommands has a row for
  * each meaning. Rows of one key are used by different subcommands and have
  * the same type, because a configuration file may serve all subcommands. */
-#ifndef MOERUN_BASE_CONFIG_ROWS_H
-#define MOERUN_BASE_CONFIG_ROWS_H
+#ifndef MOERUN_OPTIONS_OPTION_ROWS_H
+#define MOERUN_OPTIONS_OPTION_ROWS_H
 
 #include "runtime/base/config_table.h"
 
@@ -47,19 +48,19 @@ enum {
 #define GROUP(title, rows)                                                     \
   { title, rows, (int)(sizeof(rows) / sizeof *(rows)) }
 
-extern const moerun__config_group moerun__config_input;
-extern const moerun__config_group moerun__config_output;
-extern const moerun__config_group moerun__config_generation;
-extern const moerun__config_group moerun__config_memory;
-extern const moerun__config_group moerun__config_placement;
-extern const moerun__config_group moerun__config_balance;
-extern const moerun__config_group moerun__config_machine;
-extern const moerun__config_group moerun__config_capacity;
-extern const moerun__config_group moerun__config_fewer;
-extern const moerun__config_group moerun__config_cluster;
-extern const moerun__config_group moerun__config_method;
-extern const moerun__config_group moerun__config_certificate;
-extern const moerun__config_group moerun__config_model;
-extern const moerun__config_group moerun__config_other;
+extern const moerun__config_group moerun__options_input;
+extern const moerun__config_group moerun__options_output;
+extern const moerun__config_group moerun__options_generation;
+extern const moerun__config_group moerun__options_memory;
+extern const moerun__config_group moerun__options_placement;
+extern const moerun__config_group moerun__options_balance;
+extern const moerun__config_group moerun__options_machine;
+extern const moerun__config_group moerun__options_capacity;
+extern const moerun__config_group moerun__options_fewer;
+extern const moerun__config_group moerun__options_cluster;
+extern const moerun__config_group moerun__options_method;
+extern const moerun__config_group moerun__options_certificate;
+extern const moerun__config_group moerun__options_model;
+extern const moerun__config_group moerun__options_other;
 
 #endif

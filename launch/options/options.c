@@ -1,0 +1,30 @@
+/* All options of all subcommands, so that one configuration file can serve
+ * several of them. The options themselves stand in option_rows_*.c. */
+#include "launch/options/options.h"
+
+#include "launch/options/option_rows.h"
+
+/* In the order of the bits RUN, PROFILE, ... of option_rows.h. */
+static const char *const subcommands[] = {"run",   "profile", "info",
+                                          "synth", "place",   NULL};
+
+/* In the order of --help; NULL is the end. */
+static const moerun__config_group *const groups[] = {
+    &moerun__options_input,
+    &moerun__options_output,
+    &moerun__options_generation,
+    &moerun__options_cluster,
+    &moerun__options_method,
+    &moerun__options_certificate,
+    &moerun__options_memory,
+    &moerun__options_placement,
+    &moerun__options_balance,
+    &moerun__options_machine,
+    &moerun__options_capacity,
+    &moerun__options_fewer,
+    &moerun__options_model,
+    &moerun__options_other,
+    NULL,
+};
+
+const moerun__config_schema moerun__options = {subcommands, groups};
