@@ -227,7 +227,7 @@ double bench_mean(const double *seconds, int64_t n) {
 }
 
 double bench_peak(const moerun_session *session, int planned) {
-  const moerun__ledger *ledger = &session->moe.ledger;
+  const moerun__ledger *ledger = &session->moe.balance.ledger;
   const moerun__ledger_entry *step =
       &ledger->steps[(ledger->num_steps - 1) % MOERUN_LEDGER_STEPS];
   const int64_t peak = planned ? step->peak_planned : step->peak_routed;

@@ -60,8 +60,8 @@ static moerun_status measure(replay *r, bench *b) {
   MOERUN_TRY(bench_layer_create(&layer, b, 2 * b->comm->size));
   MOERUN_TRY(
       bench_layer_session(&session, b, &layer, MOERUN_BALANCE_AUTO, 0, NULL));
-  r->rates = session->moe.speed;
-  r->options = session->moe.plan_options;
+  r->rates = session->moe.balance.speed;
+  r->options = session->moe.balance.options;
   if (b->options.weight_rows > 0) {
     use_rows(r, (int32_t)b->options.weight_rows);
   }

@@ -34,12 +34,12 @@ static void compute(skew *s) {
   for (int32_t i = 0; i < s->layer.tokens; i += MOERUN_FFN_TILE) {
     const int32_t left = s->layer.tokens - i;
     const int32_t M = left < MOERUN_FFN_TILE ? left : MOERUN_FFN_TILE;
-    moe->linear(moe->tile_gate_up, 2 * (size_t)F,
+    moe->linear(moe->work.tile_gate_up, 2 * (size_t)F,
                 s->layer.x + (size_t)i * (size_t)H, (size_t)H, M,
-                &layer->gate_up[0], moe->scratch);
-    moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, M, F);
-    moe->linear(moe->tile_y, (size_t)H, moe->tile_h, (size_t)F, M,
-                &layer->down[0], moe->scratch);
+                &layer->gate_up[0], moe->work.scratch);
+    moe->kernels->swiglu(moe->work.tile_h, moe->work.tile_gate_up, M, F);
+    moe->linear(moe->work.tile_y, (size_t)H, moe->work.tile_h, (size_t)F, M,
+                &layer->down[0], moe->work.scratch);
   }
 }
 
@@ -89,7 +89,7 @@ static moerun_status repeat(moved *out, bench *b, skew *s) {
   for (int64_t i = -WARM_UP; i < n; i++) {
     MOERUN_TRY(
         bench_layer_time(&time[PLAIN], &s->layer, s->plain, s->layer.tokens));
-    moerun__guest_table_clear(&s->balanced->moe.guests.table);
+    moerun__guest_table_clear(&s->balanced->moe.store.guests.table);
     const moved before = moved_so_far(s);
     MOERUN_TRY(
         bench_layer_time(&time[SENT], &s->layer, s->balanced, s->layer.tokens));
@@ -116,7 +116,7 @@ static moerun_status run_routing(bench *b, skew *s,
                                  const bench_routing *routing) {
   moerun_status status = MOERUN_OK;
   const int64_t n = b->options.repetitions;
-  const moerun__guests *guests = &s->balanced->moe.guests;
+  const moerun__guests *guests = &s->balanced->moe.store.guests;
   const int32_t R = s->layer.comm->size;
   char label[32] = "balanced";
   moved all = {0};

@@ -37,7 +37,7 @@ static void count_reads(reads *sum, const moerun_session *session) {
   for (int32_t r = 0; r < R; r++) {
     int64_t count = 0;
     for (int32_t h = 0; h < placement->num_experts; h++) {
-      count += placement->rank_of[h] == r && moe->plan.host_rows[h] > 0;
+      count += placement->rank_of[h] == r && moe->balance.plan.host_rows[h] > 0;
     }
     if (count > most) most = count;
     all += count;
@@ -47,7 +47,7 @@ static void count_reads(reads *sum, const moerun_session *session) {
 }
 
 static int64_t layers_sliced(const moerun_session *session) {
-  return session->moe.ledger.layers[0].sliced;
+  return session->moe.balance.ledger.layers[0].sliced;
 }
 
 /* `rows` of all ranks together, the first of them on rank 0. */

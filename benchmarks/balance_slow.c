@@ -124,7 +124,7 @@ static moerun_status report(bench *b, slow *s, const slowness *scenario) {
   const int64_t first = FROM + SETTLED;
   double best[2];
   double best_sum = 0;
-  int64_t changes = s->session[AUTO]->moe.speed.changes;
+  int64_t changes = s->session[AUTO]->moe.balance.speed.changes;
   int64_t sent = s->session[AUTO]->stats.weights_out;
   find_optimum(best, s, n, scenario->compute);
   MOERUN_TRY(write_series(b, s, scenario->name, best));

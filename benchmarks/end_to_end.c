@@ -99,7 +99,7 @@ static double weight_bytes(const bench *b, int32_t rows, int64_t hits) {
   const moerun_model *model = b->model;
   const double experts =
       (double)model->expert_bytes /
-      (double)(model->config.num_moe_layers * b->session->moe.max_slots);
+      (double)(model->config.num_moe_layers * b->session->moe.shape.max_slots);
   const size_t embedding =
       moerun__weight_bytes(model->embedding.dtype, model->config.vocab_size,
                            model->config.hidden_width);

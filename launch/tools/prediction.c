@@ -141,7 +141,8 @@ static size_t predict_slices(const moerun_session *session,
   const size_t element_bytes =
       moerun__dtype_bytes(expert_type(config, expert_bytes, slots));
   return moerun__slices_bytes(config, model->comm->size, model->comm->rank,
-                              element_bytes, session->moe.slices.room_bytes);
+                              element_bytes,
+                              session->moe.store.slices.room_bytes);
 }
 
 /* Weights of each rank. */
@@ -215,7 +216,7 @@ moerun_status moerun__predict(moerun__prediction **out,
     const size_t session_bytes =
         moerun__session_predict(&session, &model, &options, &extra);
     ranks[comm.rank].cache_bytes = moerun__kv_bytes(&session.kv);
-    ranks[comm.rank].guest_bytes = session.moe.guests.room_bytes;
+    ranks[comm.rank].guest_bytes = session.moe.store.guests.room_bytes;
     ranks[comm.rank].buffer_bytes = session_bytes -
                                     ranks[comm.rank].cache_bytes -
                                     ranks[comm.rank].guest_bytes;

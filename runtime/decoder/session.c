@@ -65,24 +65,26 @@ static void set_balance(moerun_session *session, const moerun_model *model,
   const moerun__model_config *config = &model->config;
   moerun_session_options *chosen = &session->options;
   moerun__moe *moe = &session->moe;
-  moe->balances =
+  moe->balance.is_on =
       chosen->balance != MOERUN_BALANCE_OFF && model->comm->size > 1;
-  moe->always_slices = chosen->balance == MOERUN_BALANCE_SLICED;
-  if (moe->always_slices && chosen->slice_bytes == 0) chosen->slice_bytes = -1;
-  moe->slices.model = model;
-  moe->slices.room_bytes = moe->balances ? chosen->slice_bytes : 0;
+  moe->balance.always_slices = chosen->balance == MOERUN_BALANCE_SLICED;
+  if (moe->balance.always_slices && chosen->slice_bytes == 0)
+    chosen->slice_bytes = -1;
+  moe->store.slices.model = model;
+  moe->store.slices.room_bytes = moe->balance.is_on ? chosen->slice_bytes : 0;
   if (chosen->guest_bytes == 0) {
     chosen->guest_bytes = (int64_t)moerun__guests_default(
         model->placement, config, MOERUN_DTYPE_F32);
   }
-  moe->guests.model = model;
-  moe->guests.room_bytes = moe->balances && chosen->guest_bytes > 0
-                               ? (size_t)chosen->guest_bytes
-                               : 0;
-  moe->plan_options.threshold = extra->threshold;
-  moe->plan_options.min_rows = extra->min_rows;
-  if (extra->plan != NULL) moe->plan_options = *extra->plan;
-  if (extra->slice_costs != NULL) moe->slice_costs = *extra->slice_costs;
+  moe->store.guests.model = model;
+  moe->store.guests.room_bytes = moe->balance.is_on && chosen->guest_bytes > 0
+                                     ? (size_t)chosen->guest_bytes
+                                     : 0;
+  moe->balance.options.threshold = extra->threshold;
+  moe->balance.options.min_rows = extra->min_rows;
+  if (extra->plan != NULL) moe->balance.options = *extra->plan;
+  if (extra->slice_costs != NULL)
+    moe->balance.slice_costs = *extra->slice_costs;
   moe->faults = extra->faults;
 }
 
@@ -119,11 +121,11 @@ static void set_options(moerun_session *session, const moerun_model *model,
   session->moe.gate.max_tokens = chosen->max_tokens;
   session->moe.gate.options = extra->gate;
   session->moe.stats = &session->stats;
-  session->moe.wire =
+  session->moe.shape.wire =
       chosen->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
-  session->moe.max_tokens = chosen->max_tokens;
-  session->moe.num_chunks = chosen->chunks;
-  session->moe.slots_wanted = extra->max_slots;
+  session->moe.shape.max_tokens = chosen->max_tokens;
+  session->moe.shape.num_chunks = chosen->chunks;
+  session->moe.shape.slots_wanted = extra->max_slots;
   set_balance(session, model, extra);
   session->kv.shape = (moerun__attention_shape){
       config->num_heads, config->num_kv_heads, config->head_dim, 0.0F};
@@ -269,7 +271,7 @@ done:
 static moerun_status agree_on_plan(const moerun_session *session) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = session->model->comm;
-  const moerun__plan_options *options = &session->moe.plan_options;
+  const moerun__plan_options *options = &session->moe.balance.options;
   MOERUN_TRY(agree_on(comm, options->threshold, "balance_threshold"));
   MOERUN_TRY(agree_on(comm, options->threshold_held, "threshold_held"));
   MOERUN_TRY(agree_on(comm, options->slack, "slack"));
@@ -459,6 +461,7 @@ void moerun__session_stats_reset(moerun_session *session) {
          (size_t)config->num_moe_layers * (size_t)config->num_experts *
              sizeof(int64_t));
   moerun__gate_counts_clear(&session->moe.gate);
-  session->moe.guests.bytes_sent = 0;
-  if (session->moe.balances) moerun__ledger_clear(&session->moe.ledger);
+  session->moe.store.guests.bytes_sent = 0;
+  if (session->moe.balance.is_on)
+    moerun__ledger_clear(&session->moe.balance.ledger);
 }

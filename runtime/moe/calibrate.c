@@ -54,8 +54,10 @@ static expert own_expert(const moerun__moe *moe, int32_t i) {
 }
 
 static expert own_slice(const moerun__moe *moe, int32_t i) {
-  const int32_t all = moe->slices.num_layers * moe->model->config.num_experts;
-  return (expert){&moe->slices.gate_up[i % all], &moe->slices.down[i % all]};
+  const int32_t all =
+      moe->store.slices.num_layers * moe->model->config.num_experts;
+  return (expert){&moe->store.slices.gate_up[i % all],
+                  &moe->store.slices.down[i % all]};
 }
 
 typedef expert pick(const moerun__moe *moe, int32_t i);
@@ -65,19 +67,19 @@ static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
   const size_t H = (size_t)moe->model->config.hidden_width;
   const size_t F = (size_t)moe->model->config.expert_width;
   double best = 0;
-  memset(moe->tile_x, 0, MOERUN_FFN_TILE * H * sizeof *moe->tile_x);
-  memset(moe->tile_h, 0, MOERUN_FFN_TILE * F * sizeof *moe->tile_h);
+  memset(moe->work.tile_x, 0, MOERUN_FFN_TILE * H * sizeof *moe->work.tile_x);
+  memset(moe->work.tile_h, 0, MOERUN_FFN_TILE * F * sizeof *moe->work.tile_h);
   for (int run = 0; run < SHORT_RUNS; run++) {
-    const expert e = nth(moe, moe->timed++);
+    const expert e = nth(moe, moe->balance.timed++);
     if (e.gate_up == NULL) break;
     const size_t columns = (size_t)e.gate_up->num_outputs;
     const double began = moerun__now();
-    moe->linear(moe->tile_gate_up, columns, moe->tile_x, H, M, e.gate_up,
-                moe->scratch);
-    moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, M,
+    moe->linear(moe->work.tile_gate_up, columns, moe->work.tile_x, H, M,
+                e.gate_up, moe->work.scratch);
+    moe->kernels->swiglu(moe->work.tile_h, moe->work.tile_gate_up, M,
                          (int32_t)(columns / 2));
-    moe->linear(moe->tile_y, (size_t)e.down->num_outputs, moe->tile_h, F, M,
-                e.down, moe->scratch);
+    moe->linear(moe->work.tile_y, (size_t)e.down->num_outputs, moe->work.tile_h,
+                F, M, e.down, moe->work.scratch);
     const double seconds = moerun__now() - began;
     if (run == 0 || seconds < best) best = seconds;
     if (best > LONG_SECONDS && run + 1 >= RUNS) break;
@@ -95,7 +97,7 @@ double moerun__calibrate_row(moerun__moe *moe) {
  * come to the last guest, which no layer owns and nobody holds any more. */
 static moerun_status time_weights(double *best, moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__guests *guests = &moe->guests;
+  moerun__guests *guests = &moe->store.guests;
   moerun_comm *comm = moe->model->comm;
   const moerun__comm_ops *ops = comm->ops;
   const size_t bytes = guests->bytes[0] + guests->bytes[1];
@@ -151,7 +153,7 @@ static moerun_status longest(double *most, moerun_comm *comm, double seconds) {
 static moerun_status time_share(double *best, moerun__moe *moe, size_t bytes) {
   moerun_status status = MOERUN_OK;
   enum { ROW = 64 };
-  moerun__slices *slices = &moe->slices;
+  moerun__slices *slices = &moe->store.slices;
   moerun_comm *comm = moe->model->comm;
   const int64_t rows = (int64_t)(bytes / ROW);
   for (int32_t r = 0; r <= comm->size; r++) {
@@ -175,9 +177,9 @@ done:
 static moerun_status time_slices(moerun__moe *moe, double weights) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
-  moerun__slice_costs *costs = &moe->slice_costs;
+  moerun__slice_costs *costs = &moe->balance.slice_costs;
   const size_t few = 64 * (size_t)comm->size;
-  const size_t most = MOERUN_SLICED_ROWS * moe->row_bytes;
+  const size_t most = MOERUN_SLICED_ROWS * moe->shape.row_bytes;
   double small = 0;
   double large = 0;
   for (int i = 0; i < MOERUN_COST_POINTS; i++) {
@@ -219,9 +221,11 @@ static moerun_status measure(moerun__moe *moe, double *row, double *tile,
   MOERUN_TRY(shortest(row, comm, time_rows(moe, own_expert, 1)));
   MOERUN_TRY(shortest(tile, comm, time_rows(moe, own_expert, MOERUN_FFN_TILE)));
   *weights = 0;
-  if (moe->guests.table.per_rank >= 2) {
-    const size_t bytes = moe->guests.bytes[0] + moe->guests.bytes[1];
-    memset(moe->guests.room + ((size_t)moe->guests.table.per_rank - 2) * bytes,
+  if (moe->store.guests.table.per_rank >= 2) {
+    const size_t bytes =
+        moe->store.guests.bytes[0] + moe->store.guests.bytes[1];
+    memset(moe->store.guests.room +
+               ((size_t)moe->store.guests.table.per_rank - 2) * bytes,
            0, 2 * bytes);
     MOERUN_TRY(time_weights(weights, moe));
   }
@@ -233,7 +237,7 @@ done:
 /* As if reading an expert took as long as COUNTED_WEIGHTS rows, a slice its part
  * of that, and sharing rows as long as a row. */
 static void count_slices(moerun__moe *moe) {
-  moerun__slice_costs *costs = &moe->slice_costs;
+  moerun__slice_costs *costs = &moe->balance.slice_costs;
   const double row = 1e9 * MOERUN_COUNTED_SECONDS;
   for (int i = 0; i < MOERUN_COST_POINTS; i++) {
     costs->whole[i] = (int64_t)(row * ((1 << i) + COUNTED_WEIGHTS));
@@ -245,8 +249,8 @@ static void count_slices(moerun__moe *moe) {
 
 /* In rows of the fastest rank; what nobody has asked for. */
 static void price_weights(moerun__moe *moe, double weights) {
-  moerun__plan_options *options = &moe->plan_options;
-  const moerun__calibration *c = &moe->calibration;
+  moerun__plan_options *options = &moe->balance.options;
+  const moerun__calibration *c = &moe->balance.calibration;
   const double rows = weights * MOERUN_FFN_TILE / c->tile_seconds;
   options->weight_rows =
       rows < INT32_MAX / 2 ? (int32_t)ceil(rows) : INT32_MAX / 2;
@@ -258,23 +262,23 @@ static void price_weights(moerun__moe *moe, double weights) {
 
 moerun_status moerun__calibrate(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__plan_options *options = &moe->plan_options;
+  moerun__plan_options *options = &moe->balance.options;
   const int counted = moe->faults != NULL && moe->faults->counted;
   double row = MOERUN_COUNTED_SECONDS;
   double tile = MOERUN_FFN_TILE * MOERUN_COUNTED_SECONDS;
   double weights = COUNTED_WEIGHTS * MOERUN_COUNTED_SECONDS;
   if (!counted) MOERUN_TRY(measure(moe, &row, &tile, &weights));
-  moerun__speed_expect(&moe->speed, row, tile, MOERUN_FFN_TILE);
-  moe->calibration = (moerun__calibration){
+  moerun__speed_expect(&moe->balance.speed, row, tile, MOERUN_FFN_TILE);
+  moe->balance.calibration = (moerun__calibration){
       .tile_seconds = tile,
       .min_rows = options->min_rows,
-      .repeats = !counted && moe->guests.table.per_rank >= 2};
+      .repeats = !counted && moe->store.guests.table.per_rank >= 2};
   price_weights(moe, weights);
   set_default(&options->threshold, THRESHOLD);
   set_default(&options->threshold_held, THRESHOLD_HELD);
   set_default(&options->slack, SLACK);
   set_default(&options->min_rows_held, FEWEST_ROWS_HELD);
-  if (moe->slices.num_layers == 0) goto done;
+  if (moe->store.slices.num_layers == 0) goto done;
   if (counted) {
     count_slices(moe);
   } else {
@@ -286,7 +290,7 @@ done:
 
 moerun_status moerun__calibrate_again(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__calibration *c = &moe->calibration;
+  moerun__calibration *c = &moe->balance.calibration;
   double weights = 0;
   if (c->too_dear < 1 << c->again) goto done;
   c->too_dear = 0;
@@ -294,7 +298,7 @@ moerun_status moerun__calibrate_again(moerun__moe *moe) {
   MOERUN_TRY(time_weights(&weights, moe));
   MOERUN_TRY(longest(&weights, moe->model->comm, weights));
   if (weights * MOERUN_FFN_TILE <
-      moe->plan_options.weight_rows * c->tile_seconds) {
+      moe->balance.options.weight_rows * c->tile_seconds) {
     price_weights(moe, weights);
   }
 done:

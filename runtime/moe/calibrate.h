@@ -9,7 +9,7 @@
  * measured. */
 #define MOERUN_COUNTED_SECONDS 1e-4
 
-/* [collective] Fills moe->plan_options, the same on all ranks: the fastest rank's
+/* [collective] Fills moe->balance.options, the same on all ranks: the fastest rank's
  * rows against the slowest link; fixed numbers where speeds are counted. */
 moerun_status moerun__calibrate(moerun__moe *moe);
 

@@ -10,13 +10,13 @@
 
 /* Rows that peer p announced for chunk c. */
 static int32_t announced(const moerun__moe *moe, int32_t c, int32_t p) {
-  return moe->count_in[p * moe->count_width + 1 + c];
+  return moe->exchange.count_in[p * moe->exchange.count_width + 1 + c];
 }
 
 /* The peers from first on whose rows fit together; returns the first peer of
  * the next wave. Own rows are of no size here. */
 static int32_t size_wave(moerun__moe *moe, int32_t c, int32_t first) {
-  moerun__moe_chunk *chunk = &moe->chunk[c];
+  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const int32_t R = moe->model->comm->size;
   int32_t rows = 0;
   int32_t p = first;
@@ -24,7 +24,7 @@ static int32_t size_wave(moerun__moe *moe, int32_t c, int32_t first) {
   for (; p < R; p++) {
     const int32_t count =
         p == moe->model->comm->rank ? 0 : announced(moe, c, p);
-    if (rows + count > moe->receive_capacity) break;
+    if (rows + count > moe->shape.receive_capacity) break;
     rows += count;
     chunk->receive_offset[p + 1] = rows;
   }
@@ -35,13 +35,13 @@ static char *received_rows(const moerun__moe *moe,
                            const moerun__moe_chunk *chunk) {
   return chunk->rows +
          (size_t)chunk->route.copy_offset[moe->model->comm->size] *
-             moe->row_bytes;
+             moe->shape.row_bytes;
 }
 
 static moerun_status begin_wave(moerun__moe *moe, int32_t c, int32_t first,
                                 int32_t last) {
-  moerun__moe_chunk *chunk = &moe->chunk[c];
-  const moerun__row_list in = {received_rows(moe, chunk), moe->row_bytes,
+  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
+  const moerun__row_list in = {received_rows(moe, chunk), moe->shape.row_bytes,
                                chunk->receive_offset, first, last};
   return moe->model->comm->ops->receive_begin(chunk->dispatch_in,
                                               MOERUN_TAG_DISPATCH + c, &in);
@@ -58,7 +58,7 @@ typedef struct segment {
 } segment;
 
 static segment segment_of(const moerun__moe *moe, int32_t c, int32_t peer) {
-  const moerun__moe_chunk *chunk = &moe->chunk[c];
+  const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const moerun__route *route = &chunk->route;
   const int32_t R = moe->model->comm->size;
   if (peer == moe->model->comm->rank) {
@@ -75,9 +75,9 @@ static segment segment_of(const moerun__moe *moe, int32_t c, int32_t peer) {
 static void slots_of_row(int16_t *slots, const moerun__moe *moe,
                          const moerun__moe_chunk *chunk, int32_t row) {
   const size_t K = (size_t)moe->gate.width;
-  const size_t slots_at =
-      (size_t)moe->model->config.hidden_width * moerun__dtype_bytes(moe->wire);
-  memcpy(slots, chunk->rows + (size_t)row * moe->row_bytes + slots_at,
+  const size_t slots_at = (size_t)moe->model->config.hidden_width *
+                          moerun__dtype_bytes(moe->shape.wire);
+  memcpy(slots, chunk->rows + (size_t)row * moe->shape.row_bytes + slots_at,
          K * sizeof(int16_t));
 }
 
@@ -85,10 +85,10 @@ static void slots_of_row(int16_t *slots, const moerun__moe *moe,
 static moerun_status count_slots(moerun__moe *moe, int32_t c, int32_t num_slots,
                                  int32_t first, int32_t last) {
   moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->chunk[c];
+  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const int32_t K = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
-  memset(moe->slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
+  memset(moe->work.slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
   chunk->reply_offset[first] = 0;
   for (int32_t p = first; p < last; p++) {
     const segment rows = segment_of(moe, c, p);
@@ -102,20 +102,20 @@ static moerun_status count_slots(moerun__moe *moe, int32_t c, int32_t num_slots,
         MOERUN_REQUIRE(slots[j] < num_slots, MOERUN_ERR_COMM,
                        "rank %d asked for expert slot %d: expected below %d", p,
                        slots[j], num_slots);
-        moe->slot_offset[slots[j] + 1]++;
+        moe->work.slot_offset[slots[j] + 1]++;
       }
       /* What the lists of this rank have room for. */
-      MOERUN_REQUIRE(terms <= moe->terms, MOERUN_ERR_COMM,
+      MOERUN_REQUIRE(terms <= moe->shape.terms, MOERUN_ERR_COMM,
                      "rank %d asked for %d experts of a row: expected at most "
                      "%d",
-                     p, terms, moe->terms);
+                     p, terms, moe->shape.terms);
       results += terms;
     }
     if (p == moe->model->comm->rank) results = 0; /* they are home already */
     chunk->reply_offset[p + 1] = chunk->reply_offset[p] + results;
   }
   for (int32_t s = 0; s < num_slots; s++) {
-    moe->slot_offset[s + 1] += moe->slot_offset[s];
+    moe->work.slot_offset[s + 1] += moe->work.slot_offset[s];
   }
 done:
   return status;
@@ -125,7 +125,7 @@ done:
  * slot_offset[s] is the end of slot s. */
 static void group_by_slot(moerun__moe *moe, int32_t c, int32_t first,
                           int32_t last) {
-  const moerun__moe_chunk *chunk = &moe->chunk[c];
+  const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const int32_t K = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
   for (int32_t p = first; p < last; p++) {
@@ -135,9 +135,9 @@ static void group_by_slot(moerun__moe *moe, int32_t c, int32_t first,
       slots_of_row(slots, moe, chunk, rows.first_row + i);
       for (int32_t j = 0; j < K; j++) {
         if (slots[j] < 0) continue;
-        const int32_t at = moe->slot_offset[slots[j]]++;
-        moe->row_index[at] = rows.first_row + i;
-        moe->result_index[at] = result++;
+        const int32_t at = moe->work.slot_offset[slots[j]]++;
+        moe->work.row_index[at] = rows.first_row + i;
+        moe->work.result_index[at] = result++;
       }
     }
   }
@@ -154,17 +154,18 @@ static expert expert_at(const moerun__moe *moe, const moerun__layer *layer,
                         int32_t slot) {
   const int32_t guest = slot - layer->num_slots;
   if (guest < 0) return (expert){&layer->gate_up[slot], &layer->down[slot]};
-  return (expert){&moe->guests.gate_up[guest], &moe->guests.down[guest]};
+  return (expert){&moe->store.guests.gate_up[guest],
+                  &moe->store.guests.down[guest]};
 }
 
 void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
                           double seconds) {
   if (moe->faults != NULL && moe->faults->counted) {
-    seconds = moe->slowness.compute * part *
-              moerun__speed_expected(&moe->speed, rows);
+    seconds = moe->step.slowness.compute * part *
+              moerun__speed_expected(&moe->balance.speed, rows);
   }
-  moerun__speed_add(&moe->speed, rows, part, seconds);
-  moe->busy_seconds += seconds;
+  moerun__speed_add(&moe->balance.speed, rows, part, seconds);
+  moe->step.busy_seconds += seconds;
 }
 
 /* M rows of tile_x through one expert to tile_y. */
@@ -172,11 +173,13 @@ static void compute_tile(moerun__moe *moe, const expert *of, int32_t M) {
   const size_t H = (size_t)moe->model->config.hidden_width;
   const size_t F = (size_t)moe->model->config.expert_width;
   const double began = moerun__now();
-  for (int32_t run = 0; run < moe->slowness.compute; run++) {
-    moe->linear(moe->tile_gate_up, 2 * F, moe->tile_x, H, M, of->gate_up,
-                moe->scratch);
-    moe->kernels->swiglu(moe->tile_h, moe->tile_gate_up, M, (int32_t)F);
-    moe->linear(moe->tile_y, H, moe->tile_h, F, M, of->down, moe->scratch);
+  for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
+    moe->linear(moe->work.tile_gate_up, 2 * F, moe->work.tile_x, H, M,
+                of->gate_up, moe->work.scratch);
+    moe->kernels->swiglu(moe->work.tile_h, moe->work.tile_gate_up, M,
+                         (int32_t)F);
+    moe->linear(moe->work.tile_y, H, moe->work.tile_h, F, M, of->down,
+                moe->work.scratch);
   }
   moerun__experts_note(moe, M, 1, moerun__now() - began);
 }
@@ -188,7 +191,8 @@ void moerun__experts_probe(moerun__moe *moe) {
     const moerun__layer *layer = &model->layers[l];
     if (layer->moe_layer < 0 || layer->num_slots == 0) continue;
     const expert own = expert_at(moe, layer, 0);
-    memset(moe->tile_x, 0, MOERUN_SPEED_LEAST_ROWS * H * sizeof *moe->tile_x);
+    memset(moe->work.tile_x, 0,
+           MOERUN_SPEED_LEAST_ROWS * H * sizeof *moe->work.tile_x);
     compute_tile(moe, &own, MOERUN_SPEED_LEAST_ROWS);
     break;
   }
@@ -201,15 +205,15 @@ static moerun_status run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
   const moerun__kernels *k = moe->kernels;
   const int32_t H = moe->model->config.hidden_width;
   const moerun__wire_rows rows =
-      moerun__moe_rows(moe, chunk->rows, moe->row_bytes);
+      moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);
   const moerun__wire_rows results =
-      moerun__moe_rows(moe, chunk->results, moe->result_bytes);
+      moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
   for (int32_t i = first; i < last; i += MOERUN_FFN_TILE) {
     const int32_t M = last - i < MOERUN_FFN_TILE ? last - i : MOERUN_FFN_TILE;
-    k->gather(moe->tile_x, &rows, moe->row_index + i, M, H);
+    k->gather(moe->work.tile_x, &rows, moe->work.row_index + i, M, H);
     compute_tile(moe, of, M);
-    k->scatter(&results, moe->result_index + i, moe->tile_y, M, H);
-    MOERUN_TRY(moerun__guests_forward(&moe->guests));
+    k->scatter(&results, moe->work.result_index + i, moe->work.tile_y, M, H);
+    MOERUN_TRY(moerun__guests_forward(&moe->store.guests));
   }
 done:
   return status;
@@ -217,10 +221,10 @@ done:
 
 static moerun_status await_guest(moerun__moe *moe, int32_t guest) {
   moerun_status status = MOERUN_OK;
-  if (!moerun__guests_comes(&moe->guests, guest)) return MOERUN_OK;
+  if (!moerun__guests_comes(&moe->store.guests, guest)) return MOERUN_OK;
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
-  MOERUN_TRY(moerun__guests_await(&moe->guests, guest));
+  MOERUN_TRY(moerun__guests_await(&moe->store.guests, guest));
   moerun__stage_end(moe->stats, MOERUN_STAGE_WEIGHTS_WAIT);
   moerun__cpu_begin(moe->stats);
 done:
@@ -231,30 +235,31 @@ static int32_t expert_id(const moerun__moe *moe, const moerun__layer *layer,
                          int32_t slot) {
   const int32_t guest = slot - layer->num_slots;
   if (guest < 0) {
-    return moe->expert_of_slot[layer->moe_layer * moe->max_slots + slot];
+    return moe->store
+        .expert_of_slot[layer->moe_layer * moe->shape.max_slots + slot];
   }
-  return moerun__guests_expert(&moe->guests, layer->moe_layer, guest);
+  return moerun__guests_expert(&moe->store.guests, layer->moe_layer, guest);
 }
 
 void moerun__experts_sleep(moerun__moe *moe) {
-  if (moe->slowness.sleep_us == 0) return;
-  const double seconds = 1e-6 * moe->slowness.sleep_us;
-  moerun__pause(moe->slowness.sleep_us);
-  moe->speed.seconds += seconds;
-  moe->busy_seconds += seconds;
+  if (moe->step.slowness.sleep_us == 0) return;
+  const double seconds = 1e-6 * moe->step.slowness.sleep_us;
+  moerun__pause(moe->step.slowness.sleep_us);
+  moe->balance.speed.seconds += seconds;
+  moe->step.busy_seconds += seconds;
 }
 
 /* The grouped rows of one slot; nothing if it has none. */
 static moerun_status run_slot(moerun__moe *moe, int32_t c,
                               const moerun__layer *layer, int32_t slot) {
   moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->chunk[c];
+  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const moerun_model *model = moe->model;
   int64_t *expert_rows =
       moe->stats->expert_rows +
       (size_t)layer->moe_layer * (size_t)model->config.num_experts;
-  const int32_t begin = slot > 0 ? moe->slot_offset[slot - 1] : 0;
-  const int32_t end = moe->slot_offset[slot];
+  const int32_t begin = slot > 0 ? moe->work.slot_offset[slot - 1] : 0;
+  const int32_t end = moe->work.slot_offset[slot];
   if (end == begin) goto done;
   if (slot >= layer->num_slots) {
     MOERUN_TRY(await_guest(moe, slot - layer->num_slots));
@@ -262,7 +267,7 @@ static moerun_status run_slot(moerun__moe *moe, int32_t c,
   const expert of = expert_at(moe, layer, slot);
   MOERUN_TRY(run_expert(moe, chunk, &of, begin, end));
   expert_rows[expert_id(moe, layer, slot)] += end - begin;
-  moe->computed_rows += end - begin;
+  moe->step.computed_rows += end - begin;
   /* Messages of other chunks move only when the library is called. */
   int arrived = 0;
   MOERUN_TRY(model->comm->ops->test(chunk->combine_in, &arrived));
@@ -275,7 +280,7 @@ static moerun_status run_experts(moerun__moe *moe, int32_t c,
                                  const moerun__layer *layer, int32_t first,
                                  int32_t last) {
   moerun_status status = MOERUN_OK;
-  const moerun__guests *guests = &moe->guests;
+  const moerun__guests *guests = &moe->store.guests;
   const int32_t own = layer->num_slots;
   MOERUN_TRY(count_slots(moe, c, own + guests->table.per_layer, first, last));
   group_by_slot(moe, c, first, last);
@@ -299,14 +304,15 @@ moerun_status moerun__experts_begin(moerun__moe *moe, int32_t c) {
 moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
                                        const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->chunk[c];
+  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const moerun__comm_ops *ops = moe->model->comm->ops;
   const int32_t R = moe->model->comm->size;
   int32_t first = 0;
   while (first < R) {
     const int32_t last = size_wave(moe, c, first);
     if (first > 0) MOERUN_TRY(begin_wave(moe, c, first, last));
-    MOERUN_TRY(moerun__guests_forward_until(&moe->guests, chunk->dispatch_in));
+    MOERUN_TRY(
+        moerun__guests_forward_until(&moe->store.guests, chunk->dispatch_in));
     moe->stats->rows_in += chunk->receive_offset[last];
     moe->stats->waves++;
     moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
@@ -314,9 +320,9 @@ moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
     MOERUN_TRY(run_experts(moe, c, layer, first, last));
     moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
     moerun__cpu_end(moe->stats);
-    char *replies = chunk->results +
-                    (size_t)chunk->route.result_offset[R] * moe->result_bytes;
-    const moerun__row_list out = {replies, moe->result_bytes,
+    char *replies = chunk->results + (size_t)chunk->route.result_offset[R] *
+                                         moe->shape.result_bytes;
+    const moerun__row_list out = {replies, moe->shape.result_bytes,
                                   chunk->reply_offset, first, last};
     MOERUN_TRY(
         ops->send_begin(chunk->combine_out, MOERUN_TAG_COMBINE + c, &out));

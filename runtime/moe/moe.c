@@ -28,7 +28,7 @@
 /* ---- Buffers ---------------------------------------------------------------- */
 
 static int32_t chunk_copies(const moerun__moe *moe) {
-  return moerun__route_max_copies(moe->chunk_tokens, moe->gate.width,
+  return moerun__route_max_copies(moe->shape.chunk_tokens, moe->gate.width,
                                   moe->model->comm->size);
 }
 
@@ -37,13 +37,15 @@ static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
   const size_t R = (size_t)moe->model->comm->size;
   const int32_t K = moe->gate.width;
   const size_t copies = (size_t)chunk_copies(moe);
-  const size_t capacity = (size_t)moe->receive_capacity;
-  const size_t home_results = (size_t)moe->chunk_tokens * (size_t)K;
-  moerun__route_lay_out(&chunk->route, arena, moe->chunk_tokens, K,
+  const size_t capacity = (size_t)moe->shape.receive_capacity;
+  const size_t home_results = (size_t)moe->shape.chunk_tokens * (size_t)K;
+  moerun__route_lay_out(&chunk->route, arena, moe->shape.chunk_tokens, K,
                         moe->model->comm->size);
-  chunk->rows = moerun__arena_take(arena, copies + capacity, moe->row_bytes);
+  chunk->rows =
+      moerun__arena_take(arena, copies + capacity, moe->shape.row_bytes);
   chunk->results = moerun__arena_take(
-      arena, home_results + capacity * (size_t)moe->terms, moe->result_bytes);
+      arena, home_results + capacity * (size_t)moe->shape.terms,
+      moe->shape.result_bytes);
   chunk->receive_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   chunk->reply_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
 }
@@ -87,26 +89,29 @@ static int32_t most_hosts(const moerun__moe *moe) {
     if (offset[E] - offset[0] > most) most = offset[E] - offset[0];
   }
   const int64_t ranks = placement->num_ranks;
-  const int64_t wanted = moe->slots_wanted * ranks;
+  const int64_t wanted = moe->shape.slots_wanted * ranks;
   if (wanted > most) most = wanted;
   return moerun__to_int(most < E * ranks ? most : E * ranks);
 }
 
 static void lay_out_counts(moerun__moe *moe, moerun__arena *arena) {
   const size_t R = (size_t)moe->model->comm->size;
-  const size_t hosts = moe->balances ? (size_t)moe->max_hosts : 0;
-  const size_t width = 1 + (size_t)moe->num_chunks +
-                       (moe->balances ? MOERUN_TOLD_DEMAND + hosts : 0);
-  if (moe->balances) {
-    moerun__plan_lay_out(&moe->plan, arena, (int32_t)R, moe->max_hosts);
-    moerun__ledger_lay_out(&moe->ledger, arena,
+  const size_t hosts = moe->balance.is_on ? (size_t)moe->shape.max_hosts : 0;
+  const size_t width = 1 + (size_t)moe->shape.num_chunks +
+                       (moe->balance.is_on ? MOERUN_TOLD_DEMAND + hosts : 0);
+  if (moe->balance.is_on) {
+    moerun__plan_lay_out(&moe->balance.plan, arena, (int32_t)R,
+                         moe->shape.max_hosts);
+    moerun__ledger_lay_out(&moe->balance.ledger, arena,
                            moe->model->config.num_moe_layers, (int32_t)R,
                            moe->model->config.num_experts);
   }
-  moe->told =
+  moe->exchange.told =
       moerun__arena_take(arena, MOERUN_TOLD_DEMAND + hosts, sizeof(int32_t));
-  moe->count_out = moerun__arena_take(arena, R * width, sizeof(int32_t));
-  moe->count_in = moerun__arena_take(arena, R * width, sizeof(int32_t));
+  moe->exchange.count_out =
+      moerun__arena_take(arena, R * width, sizeof(int32_t));
+  moe->exchange.count_in =
+      moerun__arena_take(arena, R * width, sizeof(int32_t));
 }
 
 /* Of any product here. */
@@ -122,43 +127,50 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   const int32_t R = moe->model->comm->size;
   const size_t H = (size_t)config->hidden_width;
   const size_t F = (size_t)config->expert_width;
-  moerun__gate_lay_out(&moe->gate, arena,
-                       moerun__moe_most_slots(moe->model, moe->slots_wanted));
-  moe->row_bytes = row_bytes(config, moe->wire, moe->gate.width);
-  moe->result_bytes = moerun__result_bytes(config, moe->wire);
-  moe->max_slots = moerun__placement_max_slots(moe->model->placement,
-                                               moe->model->comm->rank);
-  if (moe->max_slots < moe->slots_wanted) moe->max_slots = moe->slots_wanted;
-  moe->max_hosts = most_hosts(moe);
-  moerun__guests_lay_out(&moe->guests, arena);
-  moerun__slices_lay_out(&moe->slices, arena, moe->row_bytes, moe->gate.width,
-                         moerun__dtype_bytes(moe->wire));
-  const int32_t slots = moe->max_slots + moe->guests.per_layer;
-  moe->terms = slots < moe->gate.width ? slots : moe->gate.width;
-  moe->chunk_tokens = (moe->max_tokens + moe->num_chunks - 1) / moe->num_chunks;
+  moerun__gate_lay_out(
+      &moe->gate, arena,
+      moerun__moe_most_slots(moe->model, moe->shape.slots_wanted));
+  moe->shape.row_bytes = row_bytes(config, moe->shape.wire, moe->gate.width);
+  moe->shape.result_bytes = moerun__result_bytes(config, moe->shape.wire);
+  moe->shape.max_slots = moerun__placement_max_slots(moe->model->placement,
+                                                     moe->model->comm->rank);
+  if (moe->shape.max_slots < moe->shape.slots_wanted)
+    moe->shape.max_slots = moe->shape.slots_wanted;
+  moe->shape.max_hosts = most_hosts(moe);
+  moerun__guests_lay_out(&moe->store.guests, arena);
+  moerun__slices_lay_out(&moe->store.slices, arena, moe->shape.row_bytes,
+                         moe->gate.width, moerun__dtype_bytes(moe->shape.wire));
+  const int32_t slots = moe->shape.max_slots + moe->store.guests.per_layer;
+  moe->shape.terms = slots < moe->gate.width ? slots : moe->gate.width;
+  moe->shape.chunk_tokens =
+      (moe->shape.max_tokens + moe->shape.num_chunks - 1) /
+      moe->shape.num_chunks;
   /* Room for the rows of an even load, and for all rows of any one peer. */
-  moe->receive_capacity = R > 1 && moe->terms > 0 ? chunk_copies(moe) : 0;
-  for (int32_t c = 0; c < moe->num_chunks; c++) {
-    lay_out_chunk(moe, &moe->chunk[c], arena);
+  moe->shape.receive_capacity =
+      R > 1 && moe->shape.terms > 0 ? chunk_copies(moe) : 0;
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
+    lay_out_chunk(moe, &moe->exchange.chunk[c], arena);
   }
   lay_out_counts(moe, arena);
-  moe->expert_of_slot = moerun__arena_take(
-      arena, (size_t)config->num_moe_layers * (size_t)moe->max_slots,
+  moe->store.expert_of_slot = moerun__arena_take(
+      arena, (size_t)config->num_moe_layers * (size_t)moe->shape.max_slots,
       sizeof(int32_t));
   const size_t pairs =
-      ((size_t)chunk_copies(moe) + (size_t)moe->receive_capacity) *
-      (size_t)moe->terms;
-  moe->slot_offset =
+      ((size_t)chunk_copies(moe) + (size_t)moe->shape.receive_capacity) *
+      (size_t)moe->shape.terms;
+  moe->work.slot_offset =
       moerun__arena_take(arena, (size_t)slots + 1, sizeof(int32_t));
-  moe->row_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
-  moe->result_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
-  moerun__shared_lay_out(&moe->shared, arena, moe->max_tokens, MOERUN_FFN_TILE);
+  moe->work.row_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  moe->work.result_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  moerun__shared_lay_out(&moe->shared, arena, moe->shape.max_tokens,
+                         MOERUN_FFN_TILE);
   const size_t tile = MOERUN_FFN_TILE;
-  moe->tile_x = moerun__arena_take(arena, tile * H, sizeof(float));
-  moe->tile_gate_up = moerun__arena_take(arena, tile * 2 * F, sizeof(float));
-  moe->tile_h = moerun__arena_take(arena, tile * F, sizeof(float));
-  moe->tile_y = moerun__arena_take(arena, tile * H, sizeof(float));
-  moe->scratch = moerun__arena_take(
+  moe->work.tile_x = moerun__arena_take(arena, tile * H, sizeof(float));
+  moe->work.tile_gate_up =
+      moerun__arena_take(arena, tile * 2 * F, sizeof(float));
+  moe->work.tile_h = moerun__arena_take(arena, tile * F, sizeof(float));
+  moe->work.tile_y = moerun__arena_take(arena, tile * H, sizeof(float));
+  moe->work.scratch = moerun__arena_take(
       arena, moerun__linear_scratch(most_inputs(config)), sizeof(float));
 }
 
@@ -173,37 +185,37 @@ static moerun_status open_slices(moerun__moe *moe) {
     seconds *=
         moerun__faults_at(moe->faults, moe->model->comm->rank, 0).compute;
   }
-  return moerun__slices_open(&moe->slices, seconds);
+  return moerun__slices_open(&moe->store.slices, seconds);
 }
 
 moerun_status moerun__moe_open(moerun__moe *moe,
                                const moerun__plan_options *plan) {
   moerun_status status = MOERUN_OK;
-  if (!moe->balances) goto done;
-  moerun__ledger_clear(&moe->ledger);
-  MOERUN_TRY(moerun__guests_open(&moe->guests));
+  if (!moe->balance.is_on) goto done;
+  moerun__ledger_clear(&moe->balance.ledger);
+  MOERUN_TRY(moerun__guests_open(&moe->store.guests));
   MOERUN_TRY(open_slices(moe));
   if (plan == NULL) MOERUN_TRY(moerun__calibrate(moe));
   if (moe->faults != NULL && moe->faults->counted) {
-    moerun__speed_expect(&moe->speed, MOERUN_COUNTED_SECONDS,
+    moerun__speed_expect(&moe->balance.speed, MOERUN_COUNTED_SECONDS,
                          MOERUN_FFN_TILE * MOERUN_COUNTED_SECONDS,
                          MOERUN_FFN_TILE);
   }
-  moe->ledger.row_seconds = moe->speed.row_seconds;
+  moe->balance.ledger.row_seconds = moe->balance.speed.row_seconds;
 done:
   return status;
 }
 
 void moerun__moe_begin_step(moerun__moe *moe, int64_t step) {
-  moerun__speed_step(&moe->speed);
-  if (moe->balances) moerun__ledger_begin_step(&moe->ledger);
-  moe->slowness = (moerun__slowness){.compute = 1};
+  moerun__speed_step(&moe->balance.speed);
+  if (moe->balance.is_on) moerun__ledger_begin_step(&moe->balance.ledger);
+  moe->step.slowness = (moerun__slowness){.compute = 1};
   if (moe->faults != NULL) {
-    moe->slowness =
+    moe->step.slowness =
         moerun__faults_at(moe->faults, moe->model->comm->rank, step);
-    moerun__pause(1000 * (int64_t)moe->slowness.stall_ms);
+    moerun__pause(1000 * (int64_t)moe->step.slowness.stall_ms);
   }
-  if (moe->balances && moerun__speed_starves(&moe->speed)) {
+  if (moe->balance.is_on && moerun__speed_starves(&moe->balance.speed)) {
     moerun__experts_probe(moe);
   }
 }
@@ -212,22 +224,23 @@ void moerun__moe_adopt_placement(moerun__moe *moe) {
   for (int32_t l = 0; l < moe->model->config.num_moe_layers; l++) {
     (void)moerun__placement_experts(
         moe->model->placement, l, moe->model->comm->rank,
-        moe->expert_of_slot + (size_t)l * (size_t)moe->max_slots);
+        moe->store.expert_of_slot + (size_t)l * (size_t)moe->shape.max_slots);
   }
 }
 
 int32_t moerun__moe_transfers(const moerun__moe *moe) {
-  return 4 * moe->num_chunks + moerun__guests_transfers(&moe->guests) +
-         moerun__slices_transfers(&moe->slices);
+  return 4 * moe->shape.num_chunks +
+         moerun__guests_transfers(&moe->store.guests) +
+         moerun__slices_transfers(&moe->store.slices);
 }
 
 moerun_status moerun__moe_create_transfers(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
-  MOERUN_TRY(moerun__guests_create_transfers(&moe->guests));
-  MOERUN_TRY(moerun__slices_create_transfers(&moe->slices));
-  for (int32_t c = 0; c < moe->num_chunks; c++) {
-    moerun__moe_chunk *chunk = &moe->chunk[c];
+  MOERUN_TRY(moerun__guests_create_transfers(&moe->store.guests));
+  MOERUN_TRY(moerun__slices_create_transfers(&moe->store.slices));
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
+    moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch_out, comm));
     MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch_in, comm));
     MOERUN_TRY(comm->ops->transfer_create(&chunk->combine_out, comm));
@@ -239,10 +252,10 @@ done:
 
 void moerun__moe_destroy_transfers(moerun__moe *moe) {
   const moerun__comm_ops *ops = moe->model->comm->ops;
-  moerun__guests_destroy_transfers(&moe->guests);
-  moerun__slices_close(&moe->slices);
-  for (int32_t c = 0; c < moe->num_chunks; c++) {
-    moerun__moe_chunk *chunk = &moe->chunk[c];
+  moerun__guests_destroy_transfers(&moe->store.guests);
+  moerun__slices_close(&moe->store.slices);
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
+    moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     ops->transfer_destroy(chunk->dispatch_out);
     ops->transfer_destroy(chunk->dispatch_in);
     ops->transfer_destroy(chunk->combine_out);
@@ -256,14 +269,14 @@ void moerun__moe_destroy_transfers(moerun__moe *moe) {
 static void pack(moerun__moe *moe, moerun__moe_chunk *chunk, const float *x) {
   const int32_t H = moe->model->config.hidden_width;
   const size_t K = (size_t)moe->gate.width;
-  const size_t slots_at = (size_t)H * moerun__dtype_bytes(moe->wire);
+  const size_t slots_at = (size_t)H * moerun__dtype_bytes(moe->shape.wire);
   const int32_t copies = chunk->route.copy_offset[moe->model->comm->size];
   const moerun__wire_rows rows =
-      moerun__moe_rows(moe, chunk->rows, moe->row_bytes);
+      moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);
   for (int32_t i = 0; i < copies; i++) {
     const int32_t token = chunk->first_token + chunk->route.copy_token[i];
     moe->kernels->scatter(&rows, &i, x + (size_t)token * (size_t)H, 1, H);
-    memcpy(chunk->rows + (size_t)i * moe->row_bytes + slots_at,
+    memcpy(chunk->rows + (size_t)i * moe->shape.row_bytes + slots_at,
            chunk->route.copy_slot + (size_t)i * K, K * sizeof(int16_t));
   }
 }
@@ -271,13 +284,13 @@ static void pack(moerun__moe *moe, moerun__moe_chunk *chunk, const float *x) {
 static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,
                                     const float *x) {
   moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->chunk[c];
+  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const moerun__comm_ops *ops = moe->model->comm->ops;
   const int32_t R = moe->model->comm->size;
   pack(moe, chunk, x);
-  const moerun__row_list home = {chunk->results, moe->result_bytes,
+  const moerun__row_list home = {chunk->results, moe->shape.result_bytes,
                                  chunk->route.result_offset, 0, R};
-  const moerun__row_list out = {chunk->rows, moe->row_bytes,
+  const moerun__row_list out = {chunk->rows, moe->shape.row_bytes,
                                 chunk->route.copy_offset, 0, R};
   MOERUN_TRY(
       ops->receive_begin(chunk->combine_in, MOERUN_TAG_COMBINE + c, &home));
@@ -298,8 +311,8 @@ static moerun_status run_shared(moerun__moe *moe, const moerun__layer *layer,
   for (int32_t t = 0; t < T; t += MOERUN_FFN_TILE) {
     const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
     int arrived = 0;
-    moerun__shared_compute(&moe->shared, layer, x, t, M, moe->scratch);
-    MOERUN_TRY(ops->test(moe->chunk[0].dispatch_in, &arrived));
+    moerun__shared_compute(&moe->shared, layer, x, t, M, moe->work.scratch);
+    MOERUN_TRY(ops->test(moe->exchange.chunk[0].dispatch_in, &arrived));
   }
   moerun__stage_end(moe->stats, MOERUN_STAGE_SHARED);
 done:
@@ -312,7 +325,7 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
                              const moerun__layer *layer, const float *x,
                              float *y) {
   moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->chunk[c];
+  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const moerun__comm_ops *ops = moe->model->comm->ops;
   const int32_t H = moe->model->config.hidden_width;
   const int32_t K = moe->gate.width;
@@ -320,7 +333,7 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
   MOERUN_TRY(ops->wait(chunk->combine_in));
   moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
   const moerun__wire_rows results =
-      moerun__moe_rows(moe, chunk->results, moe->result_bytes);
+      moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
   moe->kernels->combine(y + first * (size_t)H, &results, chunk->route.result_of,
                         moe->gate.weight + first * (size_t)K, chunk->num_tokens,
                         K, H);
@@ -338,8 +351,8 @@ done:
 static void count_rows(moerun__moe *moe) {
   const int32_t R = moe->model->comm->size;
   const int32_t rank = moe->model->comm->rank;
-  for (int32_t c = 0; c < moe->num_chunks; c++) {
-    const int32_t *offset = moe->chunk[c].route.copy_offset;
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
+    const int32_t *offset = moe->exchange.chunk[c].route.copy_offset;
     const int32_t local = offset[rank + 1] - offset[rank];
     moe->stats->rows_local += local;
     moe->stats->rows_out += offset[R] - local;
@@ -351,16 +364,16 @@ static moerun_status compute_whole(moerun__moe *moe, const moerun__layer *layer,
                                    int32_t T, const float *x) {
   moerun_status status = MOERUN_OK;
   count_rows(moe);
-  for (int32_t c = 0; c < moe->num_chunks; c++) {
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     MOERUN_TRY(moerun__experts_begin(moe, c));
     MOERUN_TRY(begin_dispatch(moe, c, x));
     moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
   }
   MOERUN_TRY(run_shared(moe, layer, T, x));
-  for (int32_t c = 0; c < moe->num_chunks; c++) {
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     MOERUN_TRY(moerun__experts_work_off(moe, c, layer));
   }
-  MOERUN_TRY(moerun__guests_forward_all(&moe->guests));
+  MOERUN_TRY(moerun__guests_forward_all(&moe->store.guests));
 done:
   return status;
 }
@@ -371,21 +384,22 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
   moerun_status status = MOERUN_OK;
   const moerun__layer *layer = &moe->model->layers[layer_index];
   MOERUN_TRY(
-      moerun__gate_choose(&moe->gate, layer, T, x, moe->scratch, failed));
+      moerun__gate_choose(&moe->gate, layer, T, x, moe->work.scratch, failed));
   moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
   MOERUN_TRY(moerun__agree_on_rows(moe, layer, T, failed));
   moe->stats->home_rows += T;
-  if (moe->balances && moe->plan.sliced) {
+  if (moe->balance.is_on && moe->balance.plan.sliced) {
     MOERUN_TRY(run_shared(moe, layer, T, x));
     MOERUN_TRY(moerun__sliced_forward(moe, layer->moe_layer, x));
   } else {
     MOERUN_TRY(compute_whole(moe, layer, T, x));
   }
-  for (int32_t c = 0; c < moe->num_chunks; c++) {
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     MOERUN_TRY(combine(moe, c, layer, x, y));
   }
-  MOERUN_TRY(moerun__guests_end(&moe->guests));
-  if (moe->calibration.repeats) MOERUN_TRY(moerun__calibrate_again(moe));
+  MOERUN_TRY(moerun__guests_end(&moe->store.guests));
+  if (moe->balance.calibration.repeats)
+    MOERUN_TRY(moerun__calibrate_again(moe));
 done:
   return status;
 }

@@ -14,7 +14,7 @@
 /* The part of ranks' tokens, numbered one rank after another, that is in
  * [first, first + MOERUN_SLICED_ROWS); own ones begin at token *own. */
 static void cut_round(moerun__moe *moe, int64_t first, int32_t *own) {
-  moerun__slices *s = &moe->slices;
+  moerun__slices *s = &moe->store.slices;
   const int64_t last = first + MOERUN_SLICED_ROWS;
   int64_t begin = 0; /* of the rank's tokens */
   s->row_offset[0] = 0;
@@ -31,19 +31,20 @@ static void cut_round(moerun__moe *moe, int64_t first, int32_t *own) {
 
 static size_t ids_at(const moerun__moe *moe) {
   return (size_t)moe->model->config.hidden_width *
-         moerun__dtype_bytes(moe->wire);
+         moerun__dtype_bytes(moe->shape.wire);
 }
 
 /* Own rows, with the experts that they want behind them. */
 static void pack(moerun__moe *moe, const float *x, int32_t token) {
-  moerun__slices *s = &moe->slices;
+  moerun__slices *s = &moe->store.slices;
   const int32_t H = moe->model->config.hidden_width;
   const int32_t K = moe->gate.width;
   const int32_t rank = moe->model->comm->rank;
-  const moerun__wire_rows rows = moerun__moe_rows(moe, s->rows, moe->row_bytes);
+  const moerun__wire_rows rows =
+      moerun__moe_rows(moe, s->rows, moe->shape.row_bytes);
   for (int32_t i = s->row_offset[rank]; i < s->row_offset[rank + 1]; i++) {
     const int32_t *ids = moe->gate.ids + (size_t)token * (size_t)K;
-    char *behind = s->rows + (size_t)i * moe->row_bytes + ids_at(moe);
+    char *behind = s->rows + (size_t)i * moe->shape.row_bytes + ids_at(moe);
     moe->kernels->scatter(&rows, &i, x + (size_t)token * (size_t)H, 1, H);
     for (int32_t j = 0; j < K; j++) {
       const int16_t id = (int16_t)ids[j];
@@ -56,8 +57,8 @@ static void pack(moerun__moe *moe, const float *x, int32_t token) {
 static int32_t id_of(const moerun__moe *moe, int32_t row, int32_t j) {
   int16_t id = 0;
   memcpy(&id,
-         moe->slices.rows + (size_t)row * moe->row_bytes + ids_at(moe) +
-             (size_t)j * sizeof id,
+         moe->store.slices.rows + (size_t)row * moe->shape.row_bytes +
+             ids_at(moe) + (size_t)j * sizeof id,
          sizeof id);
   return id;
 }
@@ -65,7 +66,7 @@ static int32_t id_of(const moerun__moe *moe, int32_t row, int32_t j) {
 /* Terms by rank, and of each expert how many; then their lists. */
 static moerun_status group_terms(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__slices *s = &moe->slices;
+  moerun__slices *s = &moe->store.slices;
   const int32_t R = moe->model->comm->size;
   const int32_t E = moe->model->config.num_experts;
   const int32_t K = moe->gate.width;
@@ -114,20 +115,21 @@ typedef struct tile {
 
 /* This rank's columns of h for a tile. */
 static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
-  moerun__slices *s = &moe->slices;
+  moerun__slices *s = &moe->store.slices;
   const moerun__kernels *k = moe->kernels;
   const int32_t rank = moe->model->comm->rank;
   const int32_t H = moe->model->config.hidden_width;
   const int32_t f = moerun__slice_h(s, rank);
-  const moerun__wire_rows rows = moerun__moe_rows(moe, s->rows, moe->row_bytes);
+  const moerun__wire_rows rows =
+      moerun__moe_rows(moe, s->rows, moe->shape.row_bytes);
   float *h = s->h + (size_t)s->h_panel[rank] * MOERUN_PANEL * (size_t)terms +
              (size_t)of->first * (size_t)f;
-  k->gather(moe->tile_x, &rows, s->row_of + of->first, of->M, H);
+  k->gather(moe->work.tile_x, &rows, s->row_of + of->first, of->M, H);
   const double began = moerun__now();
-  for (int32_t run = 0; run < moe->slowness.compute; run++) {
-    moe->linear(moe->tile_gate_up, 2 * (size_t)f, moe->tile_x, (size_t)H, of->M,
-                of->gate_up, moe->scratch);
-    k->swiglu(h, moe->tile_gate_up, of->M, f);
+  for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
+    moe->linear(moe->work.tile_gate_up, 2 * (size_t)f, moe->work.tile_x,
+                (size_t)H, of->M, of->gate_up, moe->work.scratch);
+    k->swiglu(h, moe->work.tile_gate_up, of->M, f);
   }
   const double part = 2.0 * f / (3.0 * moe->model->config.expert_width);
   moerun__experts_note(moe, of->M, part, moerun__now() - began);
@@ -135,41 +137,42 @@ static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
 
 /* Rows of h, of which every rank has computed some columns. */
 static void gather_h(moerun__moe *moe, const tile *of, int32_t terms) {
-  const moerun__slices *s = &moe->slices;
+  const moerun__slices *s = &moe->store.slices;
   const size_t F = (size_t)moe->model->config.expert_width;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     const size_t column = (size_t)s->h_panel[r] * MOERUN_PANEL;
     const size_t f = (size_t)moerun__slice_h(s, r);
     const float *from = s->h + column * (size_t)terms + (size_t)of->first * f;
     for (size_t i = 0; i < (size_t)of->M; i++) {
-      memcpy(moe->tile_h + i * F + column, from + i * f, f * sizeof *from);
+      memcpy(moe->work.tile_h + i * F + column, from + i * f, f * sizeof *from);
     }
   }
 }
 
 /* This rank's columns of the results of a tile. */
 static void compute_y(moerun__moe *moe, const tile *of, int32_t terms) {
-  moerun__slices *s = &moe->slices;
+  moerun__slices *s = &moe->store.slices;
   const int32_t y = moerun__slice_y(s, moe->model->comm->rank);
   const int32_t F = moe->model->config.expert_width;
   const moerun__wire_rows pieces =
       moerun__moe_rows(moe, s->pieces, s->piece_bytes);
   gather_h(moe, of, terms);
   const double began = moerun__now();
-  for (int32_t run = 0; run < moe->slowness.compute; run++) {
-    moe->linear(moe->tile_y, (size_t)y, moe->tile_h, (size_t)F, of->M, of->down,
-                moe->scratch);
+  for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
+    moe->linear(moe->work.tile_y, (size_t)y, moe->work.tile_h, (size_t)F, of->M,
+                of->down, moe->work.scratch);
   }
   const double part = y / (3.0 * moe->model->config.hidden_width);
   moerun__experts_note(moe, of->M, part, moerun__now() - began);
-  moe->kernels->scatter(&pieces, s->term_of + of->first, moe->tile_y, of->M, y);
+  moe->kernels->scatter(&pieces, s->term_of + of->first, moe->work.tile_y,
+                        of->M, y);
 }
 
 typedef void compute(moerun__moe *moe, const tile *of, int32_t terms);
 
 /* All terms of the round, tile by tile. */
 static void for_tiles(moerun__moe *moe, int32_t moe_layer, compute *run) {
-  const moerun__slices *s = &moe->slices;
+  const moerun__slices *s = &moe->store.slices;
   const int32_t E = moe->model->config.num_experts;
   const int32_t terms = s->expert_offset[E];
   for (int32_t e = 0; e < E; e++) {
@@ -185,7 +188,7 @@ static void for_tiles(moerun__moe *moe, int32_t moe_layer, compute *run) {
 
 /* Every rank computes a part of every row: of R of an expert each counts one. */
 static void count_terms(moerun__moe *moe, int32_t moe_layer) {
-  const moerun__slices *s = &moe->slices;
+  const moerun__slices *s = &moe->store.slices;
   const int32_t E = moe->model->config.num_experts;
   const int32_t R = moe->model->comm->size;
   const int32_t rank = moe->model->comm->rank;
@@ -194,13 +197,13 @@ static void count_terms(moerun__moe *moe, int32_t moe_layer) {
     const int32_t from = s->expert_offset[e] + R - 1 - rank;
     const int32_t to = s->expert_offset[e + 1] + R - 1 - rank;
     rows[e] += to / R - from / R;
-    moe->computed_rows += to / R - from / R;
+    moe->step.computed_rows += to / R - from / R;
   }
 }
 
 static moerun_status compute_round(moerun__moe *moe, int32_t moe_layer) {
   moerun_status status = MOERUN_OK;
-  moerun__slices *s = &moe->slices;
+  moerun__slices *s = &moe->store.slices;
   moerun_comm *comm = moe->model->comm;
   const int32_t terms = s->expert_offset[moe->model->config.num_experts];
   for (int32_t r = 0; r <= comm->size; r++) {
@@ -226,8 +229,8 @@ done:
 /* Columns of this rank's terms come from every rank. */
 static moerun_status exchange_pieces(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__slices *s = &moe->slices;
-  moerun__moe_chunk *chunk = &moe->chunk[0];
+  moerun__slices *s = &moe->store.slices;
+  moerun__moe_chunk *chunk = &moe->exchange.chunk[0];
   moerun_comm *comm = moe->model->comm;
   const int32_t own =
       s->term_offset[comm->rank + 1] - s->term_offset[comm->rank];
@@ -255,9 +258,9 @@ done:
 
 /* A result row from its columns; `term` counts this rank's. */
 static void assemble(const moerun__moe *moe, char *result, int32_t term) {
-  const moerun__slices *s = &moe->slices;
+  const moerun__slices *s = &moe->store.slices;
   const int32_t rank = moe->model->comm->rank;
-  const size_t element = moerun__dtype_bytes(moe->wire);
+  const size_t element = moerun__dtype_bytes(moe->shape.wire);
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     const size_t y = (size_t)moerun__slice_y(s, r);
     const char *piece =
@@ -272,22 +275,24 @@ static void assemble(const moerun__moe *moe, char *result, int32_t term) {
 
 /* The results of own tokens from `token` on, where combine looks for them. */
 static void place_results(moerun__moe *moe, int32_t token) {
-  const moerun__slices *s = &moe->slices;
+  const moerun__slices *s = &moe->store.slices;
   const int32_t rank = moe->model->comm->rank;
   const int32_t K = moe->gate.width;
   int32_t term = 0;
   int32_t c = 0;
   for (int32_t i = s->row_offset[rank]; i < s->row_offset[rank + 1]; i++) {
-    while (token >= moe->chunk[c].first_token + moe->chunk[c].num_tokens) {
+    while (token >= moe->exchange.chunk[c].first_token +
+                        moe->exchange.chunk[c].num_tokens) {
       c++;
     }
-    moerun__moe_chunk *chunk = &moe->chunk[c];
+    moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     const int32_t first = (token - chunk->first_token) * K;
     for (int32_t j = first; j < first + K; j++) {
       const int is_none = id_of(moe, i, j - first) < 0;
       chunk->route.result_of[j] = is_none ? -1 : j;
       if (is_none) continue;
-      assemble(moe, chunk->results + (size_t)j * moe->result_bytes, term++);
+      assemble(moe, chunk->results + (size_t)j * moe->shape.result_bytes,
+               term++);
     }
     token++;
   }
@@ -295,7 +300,7 @@ static void place_results(moerun__moe *moe, int32_t token) {
 
 int64_t moerun__sliced_bytes(const moerun__moe *moe,
                              const moerun__demand *demand) {
-  const moerun__slices *s = &moe->slices;
+  const moerun__slices *s = &moe->store.slices;
   const int32_t R = moe->model->comm->size;
   const int64_t h_bytes =
       s->h_panel[R] * (int64_t)(MOERUN_PANEL * sizeof(float));
@@ -311,7 +316,7 @@ int64_t moerun__sliced_bytes(const moerun__moe *moe,
     for (int32_t h = 0; h < demand->num_hosts; h++) {
       terms += rows[h];
     }
-    bytes += (R - 1) * (s->tokens[r] * (int64_t)moe->row_bytes);
+    bytes += (R - 1) * (s->tokens[r] * (int64_t)moe->shape.row_bytes);
     bytes += (R - 1) * terms * h_bytes;
     bytes += others * terms * (int64_t)s->piece_bytes;
   }
@@ -323,7 +328,7 @@ int64_t moerun__sliced_bytes(const moerun__moe *moe,
 moerun_status moerun__sliced_forward(moerun__moe *moe, int32_t moe_layer,
                                      const float *x) {
   moerun_status status = MOERUN_OK;
-  moerun__slices *s = &moe->slices;
+  moerun__slices *s = &moe->store.slices;
   moerun_comm *comm = moe->model->comm;
   const int64_t sent = comm->count.row_bytes;
   int64_t rows = 0;
@@ -336,8 +341,8 @@ moerun_status moerun__sliced_forward(moerun__moe *moe, int32_t moe_layer,
     cut_round(moe, first, &own);
     pack(moe, x, own);
     moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
-    MOERUN_TRY(
-        comm->ops->share_rows(comm, s->rows, moe->row_bytes, s->row_offset));
+    MOERUN_TRY(comm->ops->share_rows(comm, s->rows, moe->shape.row_bytes,
+                                     s->row_offset));
     moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
     moerun__cpu_begin(moe->stats);
     MOERUN_TRY(group_terms(moe));

@@ -135,7 +135,7 @@ static moerun_status report_create(moerun__report **out,
   MOERUN_TRY(moerun__alloc(&report->gate_of_layer, layers,
                            sizeof *report->gate_of_layer));
   report->is_lossy = moerun__gate_is_lossy(&session->moe.gate.options);
-  if (session->moe.balances) report->ledger = &session->moe.ledger;
+  if (session->moe.balance.is_on) report->ledger = &session->moe.balance.ledger;
   MOERUN_TRY(moerun__alloc(
       &report->rank_rows, layers * (size_t)report->num_ranks, sizeof(int64_t)));
 done:
@@ -155,8 +155,8 @@ static moerun_status pack_part(char **out, size_t *bytes,
   rank_part part = {.stats = session->stats,
                     .count = session->model->comm->count,
                     .resident_bytes = resident_bytes,
-                    .weight_bytes = session->moe.guests.bytes_sent,
-                    .speed = session->moe.speed.applied};
+                    .weight_bytes = session->moe.store.guests.bytes_sent,
+                    .speed = session->moe.balance.speed.applied};
   moerun__tell_of_layer(&session->moe, part.told);
   *bytes = sizeof part + rows_bytes + gate_bytes;
   MOERUN_TRY(moerun__alloc(out, *bytes, 1));
@@ -202,8 +202,8 @@ moerun_status moerun__report_collect(moerun__report **out,
             sizeof(int64_t);
     add_layers(*out, r, (const moerun__gate_counts *)from);
   }
-  if (comm->rank == 0 && session->moe.balances) {
-    moerun__ledger_end(&session->moe.ledger, told, MOERUN_TOLD_DEMAND);
+  if (comm->rank == 0 && session->moe.balance.is_on) {
+    moerun__ledger_end(&session->moe.balance.ledger, told, MOERUN_TOLD_DEMAND);
   }
 done:
   moerun__free(mine);

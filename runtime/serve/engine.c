@@ -364,9 +364,9 @@ static void use_logits(engine *e) {
 
 /* What the step that has just ended shows of balance. */
 static void note_balance(engine *e) {
-  const moerun__ledger *ledger = &e->session->moe.ledger;
+  const moerun__ledger *ledger = &e->session->moe.balance.ledger;
   moerun__progress *progress = &e->dealer.progress;
-  if (!e->session->moe.balances || ledger->num_steps == 0) return;
+  if (!e->session->moe.balance.is_on || ledger->num_steps == 0) return;
   const int64_t last = ledger->num_steps - 1;
   const moerun__ledger_entry *step = &ledger->steps[last % MOERUN_LEDGER_STEPS];
   const moerun__ledger_entry *told =

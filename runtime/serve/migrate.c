@@ -269,14 +269,14 @@ static moerun_status check(const moerun_session *session,
                  from->num_layers, from->num_experts, from->num_ranks,
                  to->num_layers, to->num_experts, to->num_ranks);
   const int32_t slots = moerun__placement_max_slots(to, model->comm->rank);
-  MOERUN_REQUIRE(slots <= session->moe.max_slots, MOERUN_ERR_OVERFLOW,
+  MOERUN_REQUIRE(slots <= session->moe.shape.max_slots, MOERUN_ERR_OVERFLOW,
                  "placement: expected at most %d experts of a layer on rank "
                  "%d, found %d",
-                 session->moe.max_slots, model->comm->rank, slots);
-  MOERUN_REQUIRE(most_replicas(to) <= session->moe.max_hosts,
+                 session->moe.shape.max_slots, model->comm->rank, slots);
+  MOERUN_REQUIRE(most_replicas(to) <= session->moe.shape.max_hosts,
                  MOERUN_ERR_OVERFLOW,
                  "placement: expected at most %d replicas in a layer, found %d",
-                 session->moe.max_hosts, most_replicas(to));
+                 session->moe.shape.max_hosts, most_replicas(to));
 done:
   return status;
 }

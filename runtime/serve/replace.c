@@ -103,10 +103,10 @@ static moerun_status check(const moerun_session *session,
                  "replace: expected steps from 0, 1 token or more and spare "
                  "slots from 0, found %d, %d and %d",
                  options->every, options->window, options->spare_slots);
-  MOERUN_REQUIRE(session->moe.max_slots >= slots, MOERUN_ERR_INVALID,
+  MOERUN_REQUIRE(session->moe.shape.max_slots >= slots, MOERUN_ERR_INVALID,
                  "replace: expected a session with room for %d experts of a "
                  "layer, found %d",
-                 slots, session->moe.max_slots);
+                 slots, session->moe.shape.max_slots);
 done:
   return status;
 }
@@ -190,7 +190,7 @@ moerun__replace_count moerun__replacer_count(const moerun__replacer *r) {
 static moerun_status gather(moerun__replacer *r) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = r->model->comm;
-  const moerun__speed *own = &r->session->moe.speed;
+  const moerun__speed *own = &r->session->moe.balance.speed;
   const moerun__box_head head = {r->rows_fed, r->rows_calm, own->applied,
                                  own->changes};
   int64_t most = -(int64_t)moerun__replacer_kept(r, r->rows_fed);
@@ -299,7 +299,7 @@ static moerun_status begin_look(moerun__replacer *r, int decides) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(gather(r));
   see_speeds(r);
-  const int32_t rows = r->session->moe.plan_options.min_rows;
+  const int32_t rows = r->session->moe.balance.options.min_rows;
   r->rows_per_expert = rows > 1 ? rows : 1;
   r->decides = decides;
   r->phase = MOERUN_REPLACER_DECIDES;
@@ -341,10 +341,10 @@ static void keep_rows(moerun__replacer *r, int32_t T) {
 /* Whether a look should begin after this step: the same on all ranks, since what
  * they were told of speeds is. */
 static int is_due(moerun__replacer *r) {
-  const moerun__ledger *ledger = &r->session->moe.ledger;
+  const moerun__ledger *ledger = &r->session->moe.balance.ledger;
   r->steps++;
   if (r->options.every > 0) return r->steps >= r->options.every;
-  if (!r->session->moe.balances || ledger->num_steps == 0) return 0;
+  if (!r->session->moe.balance.is_on || ledger->num_steps == 0) return 0;
   const int due = moerun__lasting_watch(&r->lasting, ledger->speed);
   if (r->lasting.calm == 1) r->rows_calm = 0;
   return due;

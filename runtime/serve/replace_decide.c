@@ -104,9 +104,10 @@ static moerun__replan_costs costs_of(const view *v) {
   const moerun__replacer *r = v->r;
   const moerun__model_config *config = &r->model->config;
   return (moerun__replan_costs){
-      .copy_bytes = (int64_t)moerun__copy_bytes(config, r->session->moe.wire),
+      .copy_bytes =
+          (int64_t)moerun__copy_bytes(config, r->session->moe.shape.wire),
       .result_bytes =
-          (int64_t)moerun__result_bytes(config, r->session->moe.wire),
+          (int64_t)moerun__result_bytes(config, r->session->moe.shape.wire),
       .expert_bytes = &r->expert_bytes[v->layer / r->model->comm->size],
       .spare_slots = r->spare_slots,
       .speed = r->lasting.counts ? r->lasting.relative : NULL,

@@ -173,7 +173,7 @@ static moerun_status run_world(const world *w, moerun_comm *comm,
                  models[w->model]);
   MOERUN_TRY(moerun_model_load(&model, comm, placement, path, NULL));
   MOERUN_TRY(moerun__session_create_with(&session, model, &w->options, &extra));
-  session->moe.speed.applied = w->speed[comm->rank];
+  session->moe.balance.speed.applied = w->speed[comm->rank];
   MOERUN_TRY(run_requests(session, &state, w->prefill_chunk, w->record_trace,
                           &stopped));
   rows_moved += session->stats.rows_moved;

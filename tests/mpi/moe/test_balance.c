@@ -105,7 +105,8 @@ static void overload_is_shared(void **state) {
   assert_all_ranks(memcmp(want, found, sizeof want) == 0);
   const moerun__stats *stats = &balanced.session->stats;
   if (test_size() > 1) {
-    const moerun__ledger_entry *seen = balanced.session->moe.ledger.steps;
+    const moerun__ledger_entry *seen =
+        balanced.session->moe.balance.ledger.steps;
     assert_all_ranks(seen->plans == 1 && seen->moved == 1);
     assert_all_ranks(seen->rows == ROWS * test_size());
     assert_all_ranks(seen->peak_routed == ROWS * test_size());
@@ -132,7 +133,7 @@ static void guests_stay(void **state) {
   }
   assert_int_equal(sum_over_ranks(r.session->stats.weights_out), sent);
   for (int i = 0; i < 4 && test_size() > 1; i++) {
-    assert_all_ranks(r.session->moe.ledger.steps[i].moved == 1);
+    assert_all_ranks(r.session->moe.balance.ledger.steps[i].moved == 1);
   }
   tear_down(&r);
 }
@@ -161,13 +162,14 @@ static void a_slow_rank_gets_its_share(void **state) {
     const int64_t rows = step(&r, y, 1);
     if (i >= 4) assert_all_ranks(rows <= share[test_rank()]);
   }
-  assert_all_ranks(r.session->moe.speed.changes == (test_rank() == R - 1));
-  assert_all_ranks(r.session->moe.speed.applied ==
+  assert_all_ranks(r.session->moe.balance.speed.changes ==
+                   (test_rank() == R - 1));
+  assert_all_ranks(r.session->moe.balance.speed.applied ==
                    (test_rank() == R - 1 ? -2 * MOERUN_SPEED_OCTAVE : 0));
   for (int i = 0; i < 60; i++) { /* the fault is over */
     (void)step(&r, y, 1);
   }
-  assert_all_ranks(r.session->moe.speed.applied == 0);
+  assert_all_ranks(r.session->moe.balance.speed.applied == 0);
   assert_all_ranks(step(&r, y, 1) <= ROWS);
   tear_down(&r);
 }
@@ -188,7 +190,7 @@ static void a_starved_rank_recovers(void **state) {
   for (int i = 0; i < 10; i++) {
     (void)step(&r, y, 1);
   }
-  const moerun__speed *speed = &r.session->moe.speed;
+  const moerun__speed *speed = &r.session->moe.balance.speed;
   assert_all_ranks((speed->applied < 0) == (test_rank() == 0));
   const int64_t rows = executed(&r);
   int steps = 0;
@@ -253,12 +255,12 @@ static void calibration_agrees(void **state) {
   moerun_session_destroy(r.session);
   const moerun_session_options options = {.max_tokens = T};
   assert_all_ok(moerun_session_create(&r.session, r.model, &options));
-  const moerun__plan_options *plan = &r.session->moe.plan_options;
+  const moerun__plan_options *plan = &r.session->moe.balance.options;
   if (test_size() > 1) {
     assert_all_ranks(plan->threshold == 1300 && plan->slack == 1000);
     assert_all_ranks(plan->min_rows >= plan->weight_rows);
     assert_all_ranks(plan->weight_rows > 0 && plan->min_rows_held > 0);
-    assert_all_ranks(r.session->moe.speed.row_seconds > 0);
+    assert_all_ranks(r.session->moe.balance.speed.row_seconds > 0);
   }
   (void)step(&r, y, 1);
   tear_down(&r);
@@ -277,13 +279,13 @@ static void counted_numbers_are_fixed(void **state) {
   assert_all_ok(
       moerun__session_create_with(&r.session, r.model, &options, &extra));
   const moerun__moe *moe = &r.session->moe;
-  const moerun__plan_options *plan = &moe->plan_options;
+  const moerun__plan_options *plan = &moe->balance.options;
   if (test_size() > 1) {
     assert_all_ranks(plan->threshold == 1300 && plan->threshold_held == 1100);
     assert_all_ranks(plan->slack == 1000);
     assert_all_ranks(plan->weight_rows == 12);
     assert_all_ranks(plan->min_rows == 32 && plan->min_rows_held == 8);
-    assert_all_ranks(!moe->calibration.repeats);
+    assert_all_ranks(!moe->balance.calibration.repeats);
   }
   tear_down(&r);
 }
@@ -300,22 +302,22 @@ static void weights_are_measured_ever_more_rarely(void **state) {
   assert_all_ok(moerun_session_create(&r.session, r.model, &options));
   moerun__moe *moe = &r.session->moe;
   if (test_size() > 1) {
-    moerun__calibration *c = &moe->calibration;
+    moerun__calibration *c = &moe->balance.calibration;
     assert_all_ranks(c->repeats && c->again == 0);
     c->again = 2;
     c->too_dear = 3;
-    moe->plan_options.weight_rows = 1 << 30;
+    moe->balance.options.weight_rows = 1 << 30;
     assert_all_ok(moerun__calibrate_again(moe));
     assert_all_ranks(c->again == 2 && c->too_dear == 3);
-    assert_all_ranks(moe->plan_options.weight_rows == 1 << 30);
+    assert_all_ranks(moe->balance.options.weight_rows == 1 << 30);
     c->too_dear = 4;
     assert_all_ok(moerun__calibrate_again(moe));
     assert_all_ranks(c->again == 3 && c->too_dear == 0);
-    assert_all_ranks(moe->plan_options.weight_rows < 1 << 30);
-    moe->plan_options.weight_rows = 0;
+    assert_all_ranks(moe->balance.options.weight_rows < 1 << 30);
+    moe->balance.options.weight_rows = 0;
     c->too_dear = 8;
     assert_all_ok(moerun__calibrate_again(moe));
-    assert_all_ranks(c->again == 4 && moe->plan_options.weight_rows == 0);
+    assert_all_ranks(c->again == 4 && moe->balance.options.weight_rows == 0);
     c->again = 12;
     c->too_dear = 1 << 12;
     assert_all_ok(moerun__calibrate_again(moe));

@@ -97,7 +97,7 @@ static void more_rows_than_there_is_room_for_are_refused(void **state) {
   rig r;
   const int last = test_rank() == test_size() - 1;
   set_up(&r, MOERUN_BALANCE_OFF);
-  if (last) r.session->moe.chunk_tokens = T - 1;
+  if (last) r.session->moe.shape.chunk_tokens = T - 1;
   const moerun_status found = step(&r);
   assert_all_ranks(found != MOERUN_OK);
   if (last) {
@@ -114,7 +114,7 @@ static void plans_that_differ_are_noticed(void **state) {
   if (test_size() == 1) skip();
   set_up(&r, MOERUN_BALANCE_AUTO);
   assert_all_ok(step(&r)); /* alike */
-  if (test_rank() == 0) r.session->moe.plan_options.slack = 1500;
+  if (test_rank() == 0) r.session->moe.balance.options.slack = 1500;
   const moerun_status found = step(&r);
   assert_all_ranks(found == MOERUN_ERR_COMM);
   assert_all_ranks(says("has made another plan of the same counts"));

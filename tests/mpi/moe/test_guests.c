@@ -103,7 +103,7 @@ static int64_t sum_over_ranks(int64_t value) {
 
 /* Every rank knows the same of who holds what. */
 static void assert_one_table(const rig *r) {
-  const moerun__guest_table *table = &r->balanced->moe.guests.table;
+  const moerun__guest_table *table = &r->balanced->moe.store.guests.table;
   const int32_t count = table->num_ranks * table->per_rank;
   int64_t *first = NULL;
   assert_all_ranks((first = malloc((size_t)count * sizeof *first)) != NULL);
@@ -138,7 +138,7 @@ static void one_hot_expert(void **state) {
   assert_all_ranks(weights_out(&r) <= turns_left);
   assert_all_ranks((R & (R - 1)) != 0 || weights_out(&r) == turns_left);
   int32_t from[MAX_R] = {0};
-  const moerun__plan *plan = &r.balanced->moe.plan;
+  const moerun__plan *plan = &r.balanced->moe.balance.plan;
   for (int32_t i = 0; i < plan->num_sends; i++) {
     from[plan->sends[i].from]++;
   }
@@ -258,7 +258,7 @@ static void random_steps(void **state) {
         tokens[i] = draw(3) > 0 ? T : draw(T + 1);
       }
       step(&r, tokens[test_rank()], wanted, key);
-      const moerun__plan *made = &r.balanced->moe.plan;
+      const moerun__plan *made = &r.balanced->moe.balance.plan;
       for (int32_t i = 0; i < made->num_sends; i++) {
         forwarded += made->sends[i].from_move >= 0;
       }

@@ -85,7 +85,7 @@ static int64_t sum_over_ranks(int64_t value) {
 static int64_t sliced_layers(const moerun_session *session) {
   int64_t sum = 0;
   for (int32_t l = 0; test_size() > 1 && l < LAYERS; l++) {
-    sum += session->moe.ledger.layers[l].sliced;
+    sum += session->moe.balance.ledger.layers[l].sliced;
   }
   return sum;
 }
@@ -185,7 +185,7 @@ static void slow_ranks_have_small_slices(void **state) {
     speed[r] = r == R - 1 ? MOERUN_SPEED_ONE / 2 : MOERUN_SPEED_ONE;
   }
   moerun__plan_shares(share, F / MOERUN_PANEL, speed, R);
-  const moerun__slices *slices = &sliced->moe.slices;
+  const moerun__slices *slices = &sliced->moe.store.slices;
   for (int r = 0; r < R; r++) {
     assert_all_ranks(moerun__slice_h(slices, r) == share[r] * MOERUN_PANEL);
   }
@@ -207,7 +207,7 @@ static void layers_without_room_stay_whole(void **state) {
   const moerun__faults faults = equal_speeds();
   moerun_session *whole = plain_session(options);
   moerun_session *sliced = open_session(&options, NULL, &faults);
-  assert_all_ranks(sliced->moe.slices.num_layers == 1);
+  assert_all_ranks(sliced->moe.store.slices.num_layers == 1);
   assert_same_bits(whole, sliced, 7);
   assert_all_ranks(sliced_layers(sliced) == 4);
   moerun_session_destroy(whole);
@@ -230,12 +230,12 @@ static void the_cheaper_way_is_taken(void **state) {
   static float y[MOST * H];
   moerun_session *session = open_session(&options, &costs, NULL);
   run(session, 0, test_rank() == 0, y, 1);
-  assert_all_ranks(session->moe.plan.sliced == 1);
+  assert_all_ranks(session->moe.balance.plan.sliced == 1);
   moerun_session_destroy(session);
   costs.share = 100000;
   session = open_session(&options, &costs, NULL);
   run(session, 0, test_rank() == 0, y, 1);
-  assert_all_ranks(session->moe.plan.sliced == 0);
+  assert_all_ranks(session->moe.balance.plan.sliced == 0);
   moerun_session_destroy(session);
 }
 
@@ -298,8 +298,9 @@ static void counted_costs_are_fixed(void **state) {
   moerun_session *session = NULL;
   assert_all_ok(moerun__session_create_with(&session, model, &options, &extra));
   if (test_size() > 1) {
-    const moerun__slice_costs *costs = &session->moe.slice_costs;
-    const int64_t row = (int64_t)(1e9 * session->moe.speed.row_seconds + 0.5);
+    const moerun__slice_costs *costs = &session->moe.balance.slice_costs;
+    const int64_t row =
+        (int64_t)(1e9 * session->moe.balance.speed.row_seconds + 0.5);
     assert_all_ranks(costs->whole[0] == 13 * row);
     assert_all_ranks(costs->whole[2] == 16 * row);
     assert_all_ranks(costs->slice[2] == 16 * row / test_size());

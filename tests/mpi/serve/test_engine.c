@@ -545,8 +545,8 @@ static void a_token_takes_as_long_as_its_step(void **state) {
   assert_all_ranks(moerun__histogram_total(&stats->per_token) == 0 ||
                    stats->per_token.longest >= step_s);
   /* The line of progress shows what the ledger has. */
-  const moerun__ledger *ledger = &session->moe.ledger;
-  if (session->moe.balances && test_rank() == 0) {
+  const moerun__ledger *ledger = &session->moe.balance.ledger;
+  if (session->moe.balance.is_on && test_rank() == 0) {
     const int64_t last = ledger->num_steps - 1;
     const moerun__ledger_entry *routed = &ledger->steps[last];
     const moerun__ledger_entry *told = &ledger->steps[last - 1];

@@ -132,9 +132,10 @@ static int64_t bytes_of(const moerun_placement *placement, const rig *r,
   moerun__trace *trace = NULL;
   int64_t bytes[LAYERS];
   const moerun__replan_costs costs = {
-      .copy_bytes = (int64_t)moerun__copy_bytes(config, r->session->moe.wire),
+      .copy_bytes =
+          (int64_t)moerun__copy_bytes(config, r->session->moe.shape.wire),
       .result_bytes =
-          (int64_t)moerun__result_bytes(config, r->session->moe.wire)};
+          (int64_t)moerun__result_bytes(config, r->session->moe.shape.wire)};
   int32_t home = test_rank();
   assert_all_ok(moerun__trace_create(&trace, rows, LAYERS, EXPERTS,
                                      config->experts_per_token));

@@ -1,0 +1,36 @@
+/* Rows of a step on their way to experts, and their results on the way home. */
+#ifndef MOERUN_MOE_EXCHANGE_H
+#define MOERUN_MOE_EXCHANGE_H
+
+#include "comm/comm.h"
+#include "runtime/plan/route.h"
+
+enum { MOERUN_MAX_CHUNKS = 8 };
+
+/* The rows of a step are cut into chunks so that one chunk's rows travel while
+ * another's are computed. Each chunk has buffers of its own. */
+typedef struct moerun__moe_chunk {
+  int32_t first_token;
+  int32_t num_tokens;
+  moerun__route route;
+  char *rows;    /* [copies out | received][row_bytes] rows to experts        */
+  char *results; /* [T * K home | for others][result_bytes]                   */
+  int32_t *receive_offset; /* [R + 1] rows from each rank, placed behind the
+                              copies out; own rank's are not received         */
+  int32_t *reply_offset;   /* [R + 1] result rows for each rank               */
+  moerun__transfer *dispatch_out;
+  moerun__transfer *dispatch_in;
+  moerun__transfer *combine_out;
+  moerun__transfer *combine_in;
+} moerun__moe_chunk;
+
+typedef struct moerun__exchange {
+  moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
+  int32_t *told;       /* what this rank tells the others of itself */
+  int32_t count_width; /* of the last exchange */
+  int32_t *count_out;  /* [R][count_width]: status, rows of each chunk; then
+                            balancing, first: speed, demand; second: digest  */
+  int32_t *count_in;
+} moerun__exchange;
+
+#endif
