@@ -6,6 +6,7 @@
  * way of the next one. */
 #include "launch/run/trace_file.h"
 
+#include "placement/trace/trace.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
@@ -17,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { COPY_ROWS = 256, VERSION = 1 };
+enum { COPY_ROWS = 256 };
 
 typedef struct part {
   int64_t offset; /* in the partial file, rows */
@@ -202,40 +203,40 @@ done:
   return status;
 }
 
-/* One array of the .json: a number or an id for each finished request. */
-typedef enum column { OFFSET, PROMPT_ROWS, RANK, INDEX, ID } column;
-
+/* Members of the .json for people and other tools: numbers, and ids. */
 static moerun_status print_column(moerun__text *out,
                                   const moerun__trace_file *trace,
-                                  const char *name, column what) {
+                                  const char *name,
+                                  int64_t (*number)(const part *, int64_t)) {
   moerun_status status = MOERUN_OK;
   moerun__prompt prompt = {0};
-  int64_t offset = 0;
   const char *gap = "";
   MOERUN_TRY(moerun__text_print(out, ",\n\"%s\": [", name));
   for (int64_t i = 0; i < trace->num_requests; i++) {
-    const part *p = &trace->part[i];
-    if (p->num_prompt < 0) continue;
-    if (what == ID) {
+    if (trace->part[i].num_prompt < 0) continue;
+    if (number != NULL) {
+      MOERUN_TRY(moerun__text_print(out, "%s%lld", gap,
+                                    (long long)number(&trace->part[i], i)));
+    } else {
       MOERUN_TRY(moerun__prompts_read(trace->prompts, &prompt, i));
       MOERUN_TRY(moerun__text_print(out, "%s%s", gap, prompt.id.bytes));
-    } else {
-      const int64_t value = what == OFFSET  ? offset
-                            : what == INDEX ? i
-                            : what == RANK  ? (int64_t)p->rank
-                                            : (int64_t)p->num_prompt;
-      MOERUN_TRY(moerun__text_print(out, "%s%lld", gap, (long long)value));
     }
-    offset += p->num_rows;
     gap = ",";
-  }
-  if (what == OFFSET) {
-    MOERUN_TRY(moerun__text_print(out, "%s%lld", gap, (long long)offset));
   }
   MOERUN_TRY(moerun__text_append(out, "]", 1));
 done:
   moerun__prompt_clear(&prompt);
   return status;
+}
+
+static int64_t prompt_rows(const part *of, int64_t index) {
+  (void)index;
+  return of->num_prompt;
+}
+
+static int64_t index_of(const part *of, int64_t index) {
+  (void)of;
+  return index;
 }
 
 static moerun_status print_layers(moerun__text *out,
@@ -253,38 +254,54 @@ done:
   return status;
 }
 
+static moerun_status print_more(moerun__text *out,
+                                const moerun__trace_file *trace) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__text_print(
+      out, ",\n\"architecture\": \"%s\", \"phase\": \"%s\"",
+      moerun__arch_name(trace->model->arch),
+      moerun__prompts_are_scored(trace->prompts) ? "prefill"
+                                                 : "prefill and decode"));
+  MOERUN_TRY(print_layers(out, trace->model));
+  MOERUN_TRY(print_column(out, trace, "prompt_rows", prompt_rows));
+  MOERUN_TRY(print_column(out, trace, "index", index_of));
+  MOERUN_TRY(print_column(out, trace, "id", NULL));
+done:
+  return status;
+}
+
 static moerun_status write_description(const moerun__trace_file *trace,
                                        moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
   moerun__text out = {0};
-  const moerun__model_config *model = trace->model;
-  MOERUN_TRY(moerun__text_print(
-      &out,
-      "{\"format\": \"moerun-trace\", \"version\": %d,\n\"model\": ", VERSION));
-  MOERUN_TRY(moerun__text_json(&out, trace->model_name.bytes,
-                               trace->model_name.count));
-  MOERUN_TRY(moerun__text_print(
-      &out,
-      ", \"architecture\": \"%s\",\n\"num_experts\": %d, "
-      "\"experts_per_token\": %d, \"num_layers\": %d,\n\"tokens\": %lld, "
-      "\"phase\": \"%s\", \"gate_order\": true",
-      moerun__arch_name(model->arch), model->num_experts,
-      moerun__config_terms(model), model->num_moe_layers,
-      (long long)trace->num_rows,
-      moerun__prompts_are_scored(trace->prompts) ? "prefill"
-                                                 : "prefill and decode"));
-  MOERUN_TRY(print_layers(&out, model));
-  MOERUN_TRY(print_column(&out, trace, "sequence_offset", OFFSET));
-  MOERUN_TRY(print_column(&out, trace, "prompt_rows", PROMPT_ROWS));
-  MOERUN_TRY(
-      moerun__text_print(&out, ",\n\"num_ranks\": %d", trace->num_ranks));
-  MOERUN_TRY(print_column(&out, trace, "rank", RANK));
-  MOERUN_TRY(print_column(&out, trace, "index", INDEX));
-  MOERUN_TRY(print_column(&out, trace, "id", ID));
-  MOERUN_TRY(moerun__text_append(&out, "}\n", 2));
+  moerun__text more = {0};
+  moerun__trace described = {.model = trace->model_name.bytes,
+                             .num_tokens = trace->num_rows,
+                             .num_layers = trace->model->num_moe_layers,
+                             .num_experts = trace->model->num_experts,
+                             .num_terms = moerun__config_terms(trace->model),
+                             .gate_order = 1,
+                             .num_ranks = trace->num_ranks};
+  const size_t most = (size_t)trace->num_recorded;
+  MOERUN_TRY(moerun__alloc(&described.sequence_offset, most + 1,
+                           sizeof *described.sequence_offset));
+  MOERUN_TRY(moerun__alloc(&described.home, most, sizeof *described.home));
+  for (int64_t i = 0; i < trace->num_requests; i++) {
+    const part *of = &trace->part[i];
+    if (of->num_prompt < 0) continue;
+    const int64_t s = described.num_sequences++;
+    described.home[s] = of->rank;
+    described.sequence_offset[s + 1] =
+        described.sequence_offset[s] + of->num_rows;
+  }
+  MOERUN_TRY(print_more(&more, trace));
+  MOERUN_TRY(moerun__trace_print_json(&out, &described, more.bytes));
   MOERUN_TRY(moerun__outputs_put(outputs, trace->json_path.bytes, out.bytes,
                                  out.count));
 done:
+  moerun__free(described.sequence_offset);
+  moerun__free(described.home);
+  moerun__text_clear(&more);
   moerun__text_clear(&out);
   return status;
 }

@@ -7,6 +7,7 @@
 #include "runtime/base/npy.h"
 #include "runtime/base/output.h"
 #include "runtime/base/status.h"
+#include "runtime/base/text.h"
 
 /* Ids are 16 bits. */
 enum { MOERUN_TRACE_MAX_EXPERTS = 32767 };
@@ -95,6 +96,11 @@ moerun_status moerun__trace_parse_json(moerun__trace *trace, const char *text,
                                        size_t bytes, const char *origin);
 moerun_status moerun__trace_parse_tsv(moerun__trace *trace, const char *text,
                                       size_t bytes, const char *origin);
+/* Appends the .json of a trace, whose ids are not looked at. `more`: further
+ * members that nothing here reads, each with ",\n" before it; or "". */
+moerun_status moerun__trace_print_json(moerun__text *out,
+                                       const moerun__trace *trace,
+                                       const char *more);
 /* The whole of a .jsonl. */
 moerun_status moerun__trace_parse_routed(moerun__trace **out, const char *text,
                                          size_t bytes, const char *origin,

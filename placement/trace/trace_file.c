@@ -23,7 +23,6 @@ enum {
   CHUNK = 8192,            /* elements read at a time */
   SIDECAR_LIMIT = 1 << 28, /* bytes */
   ROUTED_LIMIT = 0x7fffffff,
-  VERSION = 1,
 };
 
 /* ---- Sidecar --------------------------------------------------------------- */
@@ -300,42 +299,12 @@ done:
   return status;
 }
 
-static moerun_status print_homes(moerun__text *text,
-                                 const moerun__trace *trace) {
-  moerun_status status = MOERUN_OK;
-  MOERUN_TRY(moerun__text_print(text, ",\n\"num_ranks\": %d, \"rank\": [",
-                                trace->num_ranks));
-  for (int64_t s = 0; s < trace->num_sequences; s++) {
-    MOERUN_TRY(
-        moerun__text_print(text, "%s%d", s > 0 ? "," : "", trace->home[s]));
-  }
-  MOERUN_TRY(moerun__text_print(text, "]"));
-done:
-  return status;
-}
-
 static moerun_status save_description(const moerun__trace *trace,
                                       moerun__outputs *outputs,
                                       const char *path) {
   moerun_status status = MOERUN_OK;
   moerun__text text = {0};
-  MOERUN_TRY(moerun__text_print(
-      &text,
-      "{\"format\": \"moerun-trace\", \"version\": %d,\n\"model\": ", VERSION));
-  MOERUN_TRY(moerun__text_json(&text, trace->model, strlen(trace->model)));
-  MOERUN_TRY(moerun__text_print(
-      &text,
-      ",\n\"num_experts\": %d, \"experts_per_token\": %d, \"num_layers\": %d,\n"
-      "\"tokens\": %lld, \"gate_order\": %s",
-      trace->num_experts, trace->num_terms, trace->num_layers,
-      (long long)trace->num_tokens, trace->gate_order ? "true" : "false"));
-  if (trace->home != NULL) MOERUN_TRY(print_homes(&text, trace));
-  MOERUN_TRY(moerun__text_print(&text, ",\n\"sequence_offset\": [0"));
-  for (int64_t s = 0; s < trace->num_sequences; s++) {
-    MOERUN_TRY(moerun__text_print(&text, ",%lld",
-                                  (long long)trace->sequence_offset[s + 1]));
-  }
-  MOERUN_TRY(moerun__text_print(&text, "]}\n"));
+  MOERUN_TRY(moerun__trace_print_json(&text, trace, ""));
   MOERUN_TRY(moerun__outputs_put(outputs, path, text.bytes, text.count));
 done:
   moerun__text_clear(&text);

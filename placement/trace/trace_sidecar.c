@@ -1,5 +1,6 @@
-/* What stands beside a trace's array: trace.json (README.md) or .seqs.tsv.
- * Every number is compared with the array before it is used. */
+/* What stands beside a trace's array: trace.json (README.md), read and written
+ * here, or .seqs.tsv. Every number is compared with the array before it is
+ * used. */
 #include "placement/trace/trace.h"
 
 #include "runtime/base/json.h"
@@ -255,5 +256,42 @@ moerun_status moerun__trace_parse_tsv(moerun__trace *trace, const char *text,
   MOERUN_TRY(moerun__trace_set_sequences(trace, num, offset));
 done:
   moerun__free(offset);
+  return status;
+}
+
+/* ---- Writing ------------------------------------------------------------------ */
+
+moerun_status moerun__trace_print_json(moerun__text *out,
+                                       const moerun__trace *trace,
+                                       const char *more) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__text_print(
+      out, "{\"format\": \"%s\", \"version\": %d,\n\"model\": ", FORMAT_NAME,
+      FORMAT_VERSION));
+  MOERUN_TRY(moerun__text_json(out, trace->model, strlen(trace->model)));
+  MOERUN_TRY(moerun__text_print(
+      out,
+      ",\n\"num_experts\": %d, \"experts_per_token\": %d, \"num_layers\": %d,\n"
+      "\"tokens\": %lld, \"gate_order\": %s",
+      trace->num_experts, trace->num_terms, trace->num_layers,
+      (long long)trace->num_tokens, trace->gate_order ? "true" : "false"));
+  if (trace->home != NULL) {
+    MOERUN_TRY(moerun__text_print(out, ",\n\"num_ranks\": %d, \"rank\": [",
+                                  trace->num_ranks));
+    for (int64_t s = 0; s < trace->num_sequences; s++) {
+      MOERUN_TRY(
+          moerun__text_print(out, "%s%d", s > 0 ? "," : "", trace->home[s]));
+    }
+    MOERUN_TRY(moerun__text_append(out, "]", 1));
+  }
+  MOERUN_TRY(moerun__text_print(out, ",\n\"sequence_offset\": [0"));
+  for (int64_t s = 0; s < trace->num_sequences; s++) {
+    MOERUN_TRY(moerun__text_print(out, ",%lld",
+                                  (long long)trace->sequence_offset[s + 1]));
+  }
+  MOERUN_TRY(moerun__text_append(out, "]", 1));
+  MOERUN_TRY(moerun__text_append(out, more, strlen(more)));
+  MOERUN_TRY(moerun__text_append(out, "}\n", 2));
+done:
   return status;
 }
