@@ -311,7 +311,7 @@ static moerun_status moe_block(moerun_session *session, int32_t layer_index,
                               (int32_t)H, (float)config->norm_eps);
   }
   MOERUN_TRY(moerun__moe_forward(&session->moe, layer_index, T, session->h,
-                                 session->y, failed));
+                                 NULL, session->y, failed));
   session->kernels->add(session->x, session->y, (size_t)T * H);
   note_layer(session, layer_index, batch, session->moe.gate.unsound);
   if (session->trace != NULL) keep_trace(session, layer->moe_layer, T);

@@ -387,49 +387,6 @@ void moerun_session_destroy(moerun_session *session) {
 
 /* ---- Steps ---------------------------------------------------------------------- */
 
-static int overlap(const float *x, const float *y, size_t count) {
-  const uintptr_t a = (uintptr_t)x;
-  const uintptr_t b = (uintptr_t)y;
-  return (a > b ? a - b : b - a) < count * sizeof *x;
-}
-
-static moerun_status check_moe_call(const moerun_session *session,
-                                    int32_t layer, int32_t num_tokens,
-                                    const float *x, const float *y) {
-  moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(num_tokens >= 0 && num_tokens <= session->options.max_tokens,
-                 MOERUN_ERR_OVERFLOW, "expected 0 to %d rows, found %d",
-                 session->options.max_tokens, num_tokens);
-  MOERUN_REQUIRE(num_tokens == 0 || (x != NULL && y != NULL),
-                 MOERUN_ERR_INVALID, "layer %d: x or y is NULL", layer);
-  MOERUN_REQUIRE(!overlap(x, y,
-                          (size_t)num_tokens *
-                              (size_t)session->model->config.hidden_width),
-                 MOERUN_ERR_INVALID, "layer %d: x and y overlap", layer);
-done:
-  return status;
-}
-
-moerun_status moerun_moe_forward(moerun_session *session, int32_t layer,
-                                 int32_t num_tokens, const float *x, float *y) {
-  moerun_status status = MOERUN_OK;
-  /* The layer is the same on all ranks, so this fails on all of them. */
-  MOERUN_REQUIRE(layer >= 0 && layer < session->model->config.num_layers &&
-                     session->model->layers[layer].moe_layer >= 0,
-                 MOERUN_ERR_INVALID, "layer %d is not one of the MoE layers",
-                 layer);
-  moerun__stage_begin(&session->stats);
-  moerun__moe_begin_step(&session->moe, session->stats.steps);
-  session->moe.gate.tags = (moerun__row_tags){0};
-  session->stats.steps++;
-  MOERUN_TRY(
-      moerun__moe_forward(&session->moe, layer, num_tokens, x, y,
-                          check_moe_call(session, layer, num_tokens, x, y)));
-  moerun__layer_end(&session->stats);
-done:
-  return status;
-}
-
 moerun_status moerun_forward(moerun_session *session, const moerun_batch *batch,
                              float *logits) {
   return moerun__decoder_forward(session, batch, logits,

@@ -295,7 +295,7 @@ void moerun__gate_counts_clear(moerun__gate *gate) {
          (size_t)gate->model->config.num_moe_layers * sizeof *gate->of_layer);
 }
 
-/* ---- The whole -------------------------------------------------------------------- */
+/* ---- The parts of a choice ---------------------------------------------------------- */
 
 /* Takes out what is computed at home. */
 static void take_home(moerun__gate *gate, const moerun__layer *layer, int32_t T,
@@ -356,26 +356,85 @@ static void note_sound(moerun__gate *gate, int32_t T, size_t choices) {
   }
 }
 
-moerun_status moerun__gate_choose(moerun__gate *gate,
-                                  const moerun__layer *layer, int32_t T,
-                                  const float *x, float *scratch,
-                                  moerun_status failed) {
-  moerun_status status = MOERUN_OK;
+/* The choice of the model's gate. */
+static void ask_gate(moerun__gate *gate, const moerun__layer *layer, int32_t T,
+                     const float *x, float *scratch) {
   const moerun__model_config *config = &gate->model->config;
-  const size_t H = (size_t)config->hidden_width;
   const int32_t choices = moerun__config_choices(config);
   const size_t width = (size_t)choices;
-  const int32_t K = config->experts_per_token;
-  if (failed != MOERUN_OK) T = 0;
-  gate->now = (moerun__gate_counts){0};
-  gate->linear(gate->logits, width, x, H, T, &layer->gate, scratch);
+  gate->linear(gate->logits, width, x, (size_t)config->hidden_width, T,
+               &layer->gate, scratch);
   note_sound(gate, T, width);
   if (has_scores(&gate->options)) keep_scores(gate, T);
-  gate->kernels->gate(gate->ids, gate->weight, gate->logits, T, choices, K,
-                      &config->gate_rule, layer->choice_bias);
+  gate->kernels->gate(gate->ids, gate->weight, gate->logits, T, choices,
+                      config->experts_per_token, &config->gate_rule,
+                      layer->choice_bias);
+}
+
+/* ---- A caller's choice ------------------------------------------------------------- */
+
+moerun_status moerun__own_choice_check(const moerun__gate *gate, int32_t T,
+                                       const moerun__own_choice *own) {
+  moerun_status status = MOERUN_OK;
+  const moerun__model_config *config = &gate->model->config;
+  const int32_t K = config->experts_per_token;
+  const int32_t choices = moerun__config_choices(config);
+  MOERUN_REQUIRE(!moerun__gate_is_lossy(&gate->options), MOERUN_ERR_UNSUPPORTED,
+                 "expected experts that the gate chooses, because the session "
+                 "takes some of them away, found a caller's own");
+  MOERUN_REQUIRE(T == 0 || (own->ids != NULL && own->weight != NULL),
+                 MOERUN_ERR_INVALID, "ids or weights is NULL");
+  for (int32_t t = 0; t < T; t++) {
+    const int32_t *ids = own->ids + (size_t)t * (size_t)K;
+    const float *weight = own->weight + (size_t)t * (size_t)K;
+    for (int32_t i = 0; i < K; i++) {
+      MOERUN_REQUIRE(ids[i] >= -1 && ids[i] < choices, MOERUN_ERR_INVALID,
+                     "row %d: expected experts -1 to %d, found %d", t,
+                     choices - 1, ids[i]);
+      MOERUN_REQUIRE(ids[i] < 0 || weight[i] - weight[i] == 0.0F,
+                     MOERUN_ERR_INVALID,
+                     "row %d: expected a finite weight of expert %d, found %g",
+                     t, ids[i], (double)weight[i]);
+      for (int32_t j = 0; j < i && ids[i] >= 0; j++) {
+        MOERUN_REQUIRE(ids[i] != ids[j], MOERUN_ERR_INVALID,
+                       "row %d: expected distinct experts, found %d twice", t,
+                       ids[i]);
+      }
+    }
+  }
+done:
+  return status;
+}
+
+static void adopt(moerun__gate *gate, int32_t T,
+                  const moerun__own_choice *own) {
+  const size_t count =
+      (size_t)T * (size_t)gate->model->config.experts_per_token;
+  memset(gate->unsound, 0, (size_t)T);
+  for (size_t i = 0; i < count; i++) {
+    gate->ids[i] = own->ids[i];
+    gate->weight[i] = own->ids[i] < 0 ? 0.0F : own->weight[i];
+  }
+}
+
+/* ---- The whole -------------------------------------------------------------------- */
+
+moerun_status moerun__gate_choose(moerun__gate *gate,
+                                  const moerun__layer *layer, int32_t T,
+                                  const float *x, const moerun__own_choice *own,
+                                  float *scratch, moerun_status failed) {
+  moerun_status status = MOERUN_OK;
+  const size_t K = (size_t)gate->model->config.experts_per_token;
+  if (failed != MOERUN_OK) T = 0;
+  gate->now = (moerun__gate_counts){0};
+  if (own != NULL) {
+    adopt(gate, T, own);
+  } else {
+    ask_gate(gate, layer, T, x, scratch);
+  }
   take_home(gate, layer, T, x, scratch);
   if (gate->chosen != gate->ids) {
-    memcpy(gate->chosen, gate->ids, (size_t)T * (size_t)K * sizeof *gate->ids);
+    memcpy(gate->chosen, gate->ids, (size_t)T * K * sizeof *gate->ids);
   }
   if (has_width(&gate->options)) cut_width(gate, layer, T);
   if (has_capacity(&gate->options)) {

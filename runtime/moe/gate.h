@@ -83,12 +83,25 @@ void moerun__gate_counts_add(moerun__gate_counts *sum,
 /* Sets all counts of the gate to 0. */
 void moerun__gate_counts_clear(moerun__gate *gate);
 
-/* Fills gate->ids, weight, chosen and unsound for x[T][H]. Local, but
- * [collective] with a capacity of the scope global; ranks that have `failed`
- * take part with no rows then. */
+/* A caller's choice in place of the gate's: K experts of each row, in the order
+ * in which their results are summed. */
+typedef struct moerun__own_choice {
+  const int32_t *ids;  /* [T][K] of what the gate may choose; -1: none */
+  const float *weight; /* [T][K]; not read beside -1 */
+} moerun__own_choice;
+
+/* That the ids of a row are there and distinct and their weights finite;
+ * ERR_INVALID names the first row that is not so. ERR_UNSUPPORTED where the
+ * options change what is chosen. Local. */
+moerun_status moerun__own_choice_check(const moerun__gate *gate, int32_t T,
+                                       const moerun__own_choice *own);
+
+/* Fills gate->ids, weight, chosen and unsound for x[T][H]; own: NULL, or what is
+ * taken instead of the gate's choice. Local, but [collective] with a capacity of
+ * the scope global; ranks that have `failed` take part with no rows then. */
 moerun_status moerun__gate_choose(moerun__gate *gate,
                                   const moerun__layer *layer, int32_t T,
-                                  const float *x, float *scratch,
-                                  moerun_status failed);
+                                  const float *x, const moerun__own_choice *own,
+                                  float *scratch, moerun_status failed);
 
 #endif

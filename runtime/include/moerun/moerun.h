@@ -195,6 +195,15 @@ MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
                    const float *x, float *y);
 
+/* [collective] The same with the caller's own gate: ids[T][K], for each row
+ * distinct experts or -1 for none, and weights[T][K], finite, both in the order
+ * in which results are summed; not read beside -1. With the ids and weights of
+ * the model's gate y has the bits of moerun_moe_forward. An id or a weight that
+ * is not so on one rank fails on all of them, and no row travels. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_moe_forward_routed(
+    moerun_session *session, int32_t layer, int32_t num_tokens, const float *x,
+    const int32_t *ids, const float *weights, float *y);
+
 /* Rows of one step. A sequence's rows stand together in ascending position and
  * continue where its cache ends; a row at position 0 starts it afresh. */
 typedef struct moerun_batch {

@@ -1,0 +1,75 @@
+/* The public steps of one MoE layer, for programs that have a model of their
+ * own around it. What is wrong with a call is found before any row travels, and
+ * is told to the other ranks in the exchange of counts that they enter anyway:
+ * a check that returned early would leave them waiting. Only what is the same on
+ * all ranks, the layer's number, may fail before. */
+#include "runtime/decoder/session.h"
+
+static int overlap(const float *x, const float *y, size_t count) {
+  const uintptr_t a = (uintptr_t)x;
+  const uintptr_t b = (uintptr_t)y;
+  return (a > b ? a - b : b - a) < count * sizeof *x;
+}
+
+static moerun_status check_rows(const moerun_session *session, int32_t layer,
+                                int32_t num_tokens, const float *x,
+                                const float *y) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(num_tokens >= 0 && num_tokens <= session->options.max_tokens,
+                 MOERUN_ERR_OVERFLOW, "expected 0 to %d rows, found %d",
+                 session->options.max_tokens, num_tokens);
+  MOERUN_REQUIRE(num_tokens == 0 || (x != NULL && y != NULL),
+                 MOERUN_ERR_INVALID, "layer %d: x or y is NULL", layer);
+  MOERUN_REQUIRE(!overlap(x, y,
+                          (size_t)num_tokens *
+                              (size_t)session->model->config.hidden_width),
+                 MOERUN_ERR_INVALID, "layer %d: x and y overlap", layer);
+done:
+  return status;
+}
+
+static moerun_status check_call(const moerun_session *session, int32_t layer,
+                                int32_t num_tokens, const float *x,
+                                const moerun__own_choice *own, const float *y) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(check_rows(session, layer, num_tokens, x, y));
+  if (own != NULL) {
+    MOERUN_TRY(moerun__own_choice_check(&session->moe.gate, num_tokens, own));
+  }
+done:
+  return status;
+}
+
+/* own: NULL: the model's gate chooses. */
+static moerun_status forward(moerun_session *session, int32_t layer,
+                             int32_t num_tokens, const float *x,
+                             const moerun__own_choice *own, float *y) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(layer >= 0 && layer < session->model->config.num_layers &&
+                     session->model->layers[layer].moe_layer >= 0,
+                 MOERUN_ERR_INVALID, "layer %d is not one of the MoE layers",
+                 layer);
+  moerun__stage_begin(&session->stats);
+  moerun__moe_begin_step(&session->moe, session->stats.steps);
+  session->moe.gate.tags = (moerun__row_tags){0};
+  session->stats.steps++;
+  MOERUN_TRY(
+      moerun__moe_forward(&session->moe, layer, num_tokens, x, own, y,
+                          check_call(session, layer, num_tokens, x, own, y)));
+  moerun__layer_end(&session->stats);
+done:
+  return status;
+}
+
+moerun_status moerun_moe_forward(moerun_session *session, int32_t layer,
+                                 int32_t num_tokens, const float *x, float *y) {
+  return forward(session, layer, num_tokens, x, NULL, y);
+}
+
+moerun_status moerun_moe_forward_routed(moerun_session *session, int32_t layer,
+                                        int32_t num_tokens, const float *x,
+                                        const int32_t *ids,
+                                        const float *weights, float *y) {
+  const moerun__own_choice own = {ids, weights};
+  return forward(session, layer, num_tokens, x, &own, y);
+}
