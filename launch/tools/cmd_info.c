@@ -51,11 +51,8 @@ static double shared_parameters(const moerun__model_config *c) {
 
 static parameter_count count_parameters(const moerun__model_config *c) {
   const double H = c->hidden_width;
-  const double heads = (double)c->num_heads * c->head_dim;
-  const double kv_heads = (double)c->num_kv_heads * c->head_dim;
   const double expert = 3.0 * H * c->expert_width;
-  const double bias = c->has_qkv_bias ? heads + 2 * kv_heads : 0;
-  const double attention = H * (2 * heads + 2 * kv_heads) + 2 * H + bias;
+  const double attention = (double)moerun__attention_elements(c) + 2 * H;
   const double dense = 3.0 * H * c->dense_width;
   const int32_t dense_layers = c->num_layers - c->num_moe_layers;
   const double head = H * c->vocab_size;

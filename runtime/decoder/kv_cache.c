@@ -1,10 +1,5 @@
 #include "runtime/decoder/kv_cache.h"
 
-static size_t page_floats(const moerun__kv_cache *cache) {
-  return (size_t)cache->shape.num_kv_heads * (size_t)cache->shape.head_dim *
-         MOERUN_PAGE_POSITIONS;
-}
-
 int32_t moerun__kv_pages(int64_t positions) {
   return (int32_t)((positions + MOERUN_PAGE_POSITIONS - 1) /
                    MOERUN_PAGE_POSITIONS);
@@ -13,18 +8,17 @@ int32_t moerun__kv_pages(int64_t positions) {
 void moerun__kv_lay_out(moerun__kv_cache *cache, moerun__arena *arena) {
   const size_t pages = (size_t)cache->num_pages;
   const size_t sequences = (size_t)cache->max_sequences;
-  const size_t pool = (size_t)cache->num_layers * pages * page_floats(cache);
+  const size_t pool = (size_t)cache->num_layers * pages * cache->page_floats;
   cache->free_pages = moerun__arena_take(arena, pages, sizeof(int32_t));
   cache->page = moerun__arena_take(arena, sequences * (size_t)cache->max_pages,
                                    sizeof(int32_t));
   cache->length = moerun__arena_take(arena, sequences, sizeof(int32_t));
-  cache->keys = moerun__arena_take(arena, pool, sizeof(float));
-  cache->values = moerun__arena_take(arena, pool, sizeof(float));
+  cache->floats = moerun__arena_take(arena, pool, sizeof(float));
 }
 
 size_t moerun__kv_bytes(const moerun__kv_cache *cache) {
-  return 2 * sizeof(float) * (size_t)cache->num_layers *
-         (size_t)cache->num_pages * page_floats(cache);
+  return sizeof(float) * (size_t)cache->num_layers * (size_t)cache->num_pages *
+         cache->page_floats;
 }
 
 void moerun__kv_clear(moerun__kv_cache *cache) {
@@ -70,11 +64,11 @@ done:
   return status;
 }
 
-moerun__kv_view moerun__kv_view_of(const moerun__kv_cache *cache, int32_t layer,
-                                   int32_t sequence) {
-  const size_t stride = page_floats(cache);
+moerun__kv_place moerun__kv_place_of(const moerun__kv_cache *cache,
+                                     int32_t layer, int32_t sequence) {
+  const size_t stride = cache->page_floats;
   const size_t first = (size_t)layer * (size_t)cache->num_pages * stride;
-  return (moerun__kv_view){cache->keys + first, cache->values + first, stride,
-                           cache->page +
-                               (size_t)sequence * (size_t)cache->max_pages};
+  return (moerun__kv_place){cache->floats + first, stride,
+                            cache->page +
+                                (size_t)sequence * (size_t)cache->max_pages};
 }

@@ -1,5 +1,5 @@
-/* Paged cache of keys and values: a page holds 16 positions of one sequence in
- * every layer. Pages are taken as positions come and given back by reset; the
+/* Paged cache of what attention keeps of positions (keys and values, as a rule):
+ * a page holds 16 positions of one sequence in every layer. Pages are taken as positions come and given back by reset; the
  * pool is sized up front. */
 #ifndef MOERUN_DECODER_KV_CACHE_H
 #define MOERUN_DECODER_KV_CACHE_H
@@ -8,8 +8,8 @@
 #include "runtime/base/arena.h"
 
 typedef struct moerun__kv_cache {
-  moerun__attention_shape shape;
   int32_t num_layers;
+  size_t page_floats; /* of one layer, a multiple of 32 */
   int32_t max_sequences;
   int32_t max_pages; /* of one sequence */
   int32_t num_pages; /* of the pool     */
@@ -17,16 +17,15 @@ typedef struct moerun__kv_cache {
   int32_t *free_pages; /* [num_pages], the first num_free are free */
   int32_t *page;       /* [max_sequences][max_pages] */
   int32_t *length;     /* [max_sequences] positions stored */
-  float *keys;         /* [num_layers][num_pages][page floats] */
-  float *values;
+  float *floats;       /* [num_layers][num_pages][page_floats] */
 } moerun__kv_cache;
 
 /* Pages that `positions` positions take. */
 int32_t moerun__kv_pages(int64_t positions);
 
-/* Reads cache->shape, num_layers, max_sequences, max_pages and num_pages. */
+/* Reads cache->page_floats, num_layers, max_sequences, max_pages and num_pages. */
 void moerun__kv_lay_out(moerun__kv_cache *cache, moerun__arena *arena);
-/* Bytes of keys and values. */
+/* Bytes of the pages. */
 size_t moerun__kv_bytes(const moerun__kv_cache *cache);
 /* Frees all pages; called after the buffers were handed out. */
 void moerun__kv_clear(moerun__kv_cache *cache);
@@ -36,7 +35,16 @@ void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence);
 moerun_status moerun__kv_extend(moerun__kv_cache *cache, int32_t sequence,
                                 int32_t count);
 
-moerun__kv_view moerun__kv_view_of(const moerun__kv_cache *cache, int32_t layer,
-                                   int32_t sequence);
+/* Where a sequence's positions are in a layer: position t is number
+ * t % MOERUN_PAGE_POSITIONS of the page that begins at
+ * floats + page[t / MOERUN_PAGE_POSITIONS] * page_floats. */
+typedef struct moerun__kv_place {
+  float *floats; /* of the layer; 64-byte aligned like each page */
+  size_t page_floats;
+  const int32_t *page;
+} moerun__kv_place;
+
+moerun__kv_place moerun__kv_place_of(const moerun__kv_cache *cache,
+                                     int32_t layer, int32_t sequence);
 
 #endif

@@ -3,7 +3,6 @@
  * the prediction cannot drift from the allocation. */
 #include "runtime/decoder/session.h"
 
-#include "runtime/base/exact_math.h"
 #include "runtime/decoder/decoder.h"
 
 #include <string.h>
@@ -127,8 +126,8 @@ static void set_options(moerun_session *session, const moerun_model *model,
   session->moe.shape.num_chunks = chosen->chunks;
   session->moe.shape.slots_wanted = extra->max_slots;
   set_balance(session, model, extra);
-  session->kv.shape = (moerun__attention_shape){
-      config->num_heads, config->num_kv_heads, config->head_dim, 0.0F};
+  session->kv.page_floats =
+      MOERUN_PAGE_POSITIONS * config->attention->position_floats(config);
   session->kv.num_layers = config->num_layers;
   session->kv.max_sequences = chosen->max_sequences;
   session->kv.num_pages = moerun__kv_pages(chosen->kv_tokens);
@@ -138,45 +137,36 @@ static void set_options(moerun_session *session, const moerun_model *model,
   }
 }
 
-static size_t largest(size_t a, size_t b) {
-  return a > b ? a : b;
-}
-
 /* What only the decoder needs. */
 static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
   const moerun__model_config *config = &session->model->config;
   const size_t T = (size_t)session->options.max_tokens;
   const size_t H = (size_t)config->hidden_width;
-  const size_t half = (size_t)config->head_dim / 2;
-  const size_t heads = (size_t)config->num_heads * (size_t)config->head_dim;
-  const size_t kv_heads =
-      (size_t)config->num_kv_heads * (size_t)config->head_dim;
+  const moerun__attention_ops *attention = config->attention->ops;
+  const moerun__attention_setting setting = {
+      .config = config,
+      .kernels = session->kernels,
+      .linear = session->linear,
+      .max_tokens = session->options.max_tokens,
+      .max_positions = session->kv.max_pages * MOERUN_PAGE_POSITIONS,
+  };
   const int has_dense = config->num_moe_layers < config->num_layers;
   moerun__kv_lay_out(&session->kv, arena);
   session->broken = moerun__arena_take(arena, T, sizeof *session->broken);
   session->x = moerun__arena_take(arena, T * H, sizeof(float));
   session->h = moerun__arena_take(arena, T * H, sizeof(float));
   session->y = moerun__arena_take(arena, T * H, sizeof(float));
-  session->qkv =
-      moerun__arena_take(arena, T * (heads + 2 * kv_heads), sizeof(float));
-  session->mixed = moerun__arena_take(arena, T * heads, sizeof(float));
-  session->cosine = moerun__arena_take(arena, T * half, sizeof(float));
-  session->sine = moerun__arena_take(arena, T * half, sizeof(float));
-  session->inverse_frequency = moerun__arena_take(arena, half, sizeof(double));
+  session->attention = attention->lay_out(&setting, arena);
   session->seen =
       moerun__arena_take(arena, (size_t)session->kv.max_sequences, 1);
   const size_t dense = has_dense ? (size_t)config->dense_width : 0;
   session->dense = moerun__arena_take(
       arena, 3 * (size_t)MOERUN_FFN_TILE * dense, sizeof(float));
-  const size_t inputs = largest(H, largest(heads, dense));
-  const size_t positions =
-      (size_t)session->kv.max_pages * MOERUN_PAGE_POSITIONS;
-  session->scratch =
-      moerun__arena_take(arena,
-                         largest(moerun__linear_scratch((int32_t)inputs),
-                                 moerun__attention_scratch(&session->kv.shape,
-                                                           (int32_t)positions)),
-                         sizeof(float));
+  const size_t linear =
+      moerun__linear_scratch((int32_t)(dense > H ? dense : H));
+  const size_t attends = attention->scratch_floats(&setting);
+  session->scratch = moerun__arena_take(
+      arena, linear > attends ? linear : attends, sizeof(float));
 }
 
 static void lay_out(moerun_session *session, const moerun__session_extra *extra,
@@ -341,13 +331,7 @@ static moerun_status create_local(moerun_session **out,
   lay_out(session, &all, &arena);
   moerun__session_stats_reset(session);
   moerun__moe_adopt_placement(&session->moe);
-  if (!model->moe_only) {
-    moerun__kv_clear(&session->kv);
-    moerun__rotary_prepare(session->inverse_frequency, model->config.head_dim,
-                           model->config.rope_theta);
-    session->kv.shape.scale =
-        (float)moerun__exact_pow((double)model->config.head_dim, -0.5);
-  }
+  if (!model->moe_only) moerun__kv_clear(&session->kv);
   MOERUN_TRY(moerun__moe_create_transfers(&session->moe));
 done:
   return status;
@@ -387,10 +371,23 @@ void moerun_session_destroy(moerun_session *session) {
 
 /* ---- Steps ---------------------------------------------------------------------- */
 
+static moerun_status check_batch(const moerun_session *session,
+                                 const moerun_batch *batch) {
+  moerun_status status = MOERUN_OK;
+  const moerun__batch_limits limits = {session->options.max_tokens,
+                                       session->model->config.vocab_size,
+                                       &session->kv, session->seen};
+  MOERUN_REQUIRE(!session->model->moe_only, MOERUN_ERR_INVALID,
+                 "the model was loaded with moe_only: there is no decoder");
+  MOERUN_TRY(moerun__batch_check(batch, &limits));
+done:
+  return status;
+}
+
 moerun_status moerun_forward(moerun_session *session, const moerun_batch *batch,
                              float *logits) {
   return moerun__decoder_forward(session, batch, logits,
-                                 moerun__batch_check(session, batch));
+                                 check_batch(session, batch));
 }
 
 moerun_status moerun_sequence_reset(moerun_session *session, int32_t sequence) {

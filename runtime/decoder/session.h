@@ -2,7 +2,7 @@
 #ifndef MOERUN_DECODER_SESSION_H
 #define MOERUN_DECODER_SESSION_H
 
-#include "runtime/decoder/kv_cache.h"
+#include "runtime/decoder/attention.h"
 #include "runtime/model/model.h"
 #include "runtime/moe/moe.h"
 #include "runtime/report/counters.h"
@@ -23,16 +23,12 @@ struct moerun_session {
   float *x;        /* [T][H] the residual stream */
   float *h;        /* [T][H] normed input of a block, or its output */
   float *y;        /* [T][H] output of the MoE layer */
-  float *qkv;      /* [T][(heads + 2 kv_heads) * head_dim] */
-  float *mixed;    /* [T][heads * head_dim] attention's output before out */
   float *dense;    /* [tile][3 * dense_width]; dense layers only */
-  float *cosine;   /* [T][head_dim / 2] */
-  float *sine;
-  double *inverse_frequency; /* [head_dim / 2] */
-  moerun__row_tags tags;     /* of the batch to come, set by the engine: for
+  void *attention; /* what the kind of attention works in */
+  moerun__row_tags tags; /* of the batch to come, set by the engine: for
                                 a capacity; zeros: sequences are requests   */
-  char *seen;                /* [max_sequences] scratch of the batch check */
-  float *scratch;            /* for linear and attention */
+  char *seen;            /* [max_sequences] scratch of the batch check */
+  float *scratch;        /* for linear and attention */
 };
 
 /* The memory of a session's steps, taken before there is a model. */

@@ -372,6 +372,7 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
                  moerun__json_kind(root));
   MOERUN_TRY(find_row(&out->arch, root, origin));
   const moerun__arch *arch = out->arch;
+  out->attention = arch->attention;
   out->qk_norm = arch->qk_norm;
   MOERUN_TRY(refuse_other_classes(arch, root, origin));
   MOERUN_TRY(refuse_others(arch, root, origin));

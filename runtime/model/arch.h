@@ -39,6 +39,7 @@ enum { MOERUN_MAX_CONSTANTS = MOERUN_PANEL / 2 };
 
 typedef struct moerun__model_config {
   const moerun__arch *arch;
+  const struct moerun__attention_kind *attention; /* attention.h */
   int32_t num_layers;
   int32_t hidden_width; /* H */
   int32_t num_heads;
@@ -99,7 +100,9 @@ const moerun__arch *moerun__arch_at(int i);
 
 /* ---- Tensors of a checkpoint (arch_tensors.c) ------------------------------ */
 
-/* What a tensor is for; shapes as the file has them (row = one output). */
+/* What a tensor is for; shapes as the file has them (row = one output). Those of
+ * attention are what moerun__attention_gqa makes of them; other kinds may give
+ * them other shapes, or have roles of their own. */
 typedef enum moerun__role {
   MOERUN_ROLE_EMBEDDING = 0,  /* [V][H]                                     */
   MOERUN_ROLE_FINAL_NORM,     /* [H]                                        */
@@ -131,6 +134,7 @@ typedef enum moerun__role {
   MOERUN_ROLE_SHARED_UP,      /* [shared_width][H]                          */
   MOERUN_ROLE_SHARED_DOWN,    /* [H][shared_width]                          */
   MOERUN_ROLE_SHARED_WEIGHT,  /* [1][H]                                     */
+  MOERUN_ROLE_OWN = 64,       /* from here on what a kind of attention names */
 } moerun__role;
 
 enum { MOERUN_MAX_DIMS = 3 }; /* of a tensor that a model uses */
@@ -140,7 +144,8 @@ enum { MOERUN_MAX_DIMS = 3 }; /* of a tensor that a model uses */
 int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
                              const moerun__arch *arch, moerun__role role,
                              int32_t layer, int32_t expert, int variant);
-/* Fills shape[MOERUN_MAX_DIMS] and returns the number of dimensions. */
+/* Fills shape[MOERUN_MAX_DIMS] and returns the number of dimensions, 0 for a role
+ * that the kind of attention does not have. */
 int moerun__config_tensor_shape(int64_t *shape,
                                 const moerun__model_config *config,
                                 moerun__role role);

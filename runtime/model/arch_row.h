@@ -43,6 +43,7 @@ struct moerun__arch {
   double usual_scale;       /* and scale_key */
 
   /* Decoder and tensor names. */
+  const struct moerun__attention_kind *attention; /* attention.h */
   moerun__qk_norm qk_norm;
   moerun__gate_score gate_score;
   int has_choice_bias;

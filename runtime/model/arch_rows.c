@@ -2,6 +2,7 @@
  * implementations configuration_X.py and modeling_X.py, X being the name of the
  * row. A missing key means what it means there. */
 #include "runtime/model/arch_row.h"
+#include "runtime/model/attention.h"
 
 static const moerun__arch rows[] = {
     {
@@ -21,6 +22,7 @@ static const moerun__arch rows[] = {
         .default_eps = 1e-6,
         .default_bos = -1,
         .default_eos = -1,
+        .attention = &moerun__attention_gqa,
         .qk_norm = MOERUN_QK_NORM_HEAD,
         .moe_prefix = {"mlp", NULL},
         .projection = {"gate_proj", "up_proj", "down_proj"},
@@ -38,6 +40,7 @@ static const moerun__arch rows[] = {
         .default_eps = 1e-5,
         .default_bos = 1,
         .default_eos = 2,
+        .attention = &moerun__attention_gqa,
         .qk_norm = MOERUN_QK_NORM_NONE,
         .moe_prefix = {"block_sparse_moe", "mlp"},
         .projection = {"w1", "w3", "w2"},
@@ -55,6 +58,7 @@ static const moerun__arch rows[] = {
         .default_eps = 1e-5,
         .default_bos = -1,
         .default_eos = 50279,
+        .attention = &moerun__attention_gqa,
         .qk_norm = MOERUN_QK_NORM_WHOLE,
         .moe_prefix = {"mlp", NULL},
         .projection = {"gate_proj", "up_proj", "down_proj"},
@@ -79,6 +83,7 @@ static const moerun__arch rows[] = {
         .default_eps = 1e-6,
         .default_bos = -1,
         .default_eos = -1,
+        .attention = &moerun__attention_gqa,
         .qk_norm = MOERUN_QK_NORM_NONE,
         .shared_is_weighted = 1,
         .shared_name = "shared_expert",
@@ -107,6 +112,7 @@ static const moerun__arch rows[] = {
         .default_eps = 1e-6,
         .default_bos = -1,
         .default_eos = -1,
+        .attention = &moerun__attention_gqa,
         .qk_norm = MOERUN_QK_NORM_HEAD,
         .gate_score = MOERUN_SCORE_SIGMOID,
         .has_choice_bias = 1,

@@ -1,23 +1,19 @@
-/* Names and shapes of a checkpoint's tensors. The families agree on all names
- * outside the MoE block; there the block's prefix and the names of projections
+/* Names and shapes of a checkpoint's tensors. Those of attention are what its kind
+ * says. The families agree on all other names outside the MoE block; there the
+ * block's prefix and the names of projections
  * and shared experts come from the row. Two layouts of experts exist: the hub's, one tensor
  * per expert and projection, and the fused one that transformers 5 keeps in
  * memory and may save (Hugging Face conversion_mapping.py): gate_up_proj
  * [E][2F][H] and down_proj [E][H][F], for Mixtral under "mlp" instead of
  * "block_sparse_moe". A prefix may occur with either layout. */
 #include "runtime/model/arch_row.h"
+#include "runtime/model/attention.h"
 
 #include <stdio.h>
 
 /* Suffixes after "model.layers.N." that all rows share. */
 static const char *const common_suffix[] = {
     [MOERUN_ROLE_ATTENTION_NORM] = "input_layernorm",
-    [MOERUN_ROLE_Q] = "self_attn.q_proj",
-    [MOERUN_ROLE_K] = "self_attn.k_proj",
-    [MOERUN_ROLE_V] = "self_attn.v_proj",
-    [MOERUN_ROLE_O] = "self_attn.o_proj",
-    [MOERUN_ROLE_Q_NORM] = "self_attn.q_norm",
-    [MOERUN_ROLE_K_NORM] = "self_attn.k_norm",
     [MOERUN_ROLE_FFN_NORM] = "post_attention_layernorm",
     [MOERUN_ROLE_DENSE_GATE] = "mlp.gate_proj",
     [MOERUN_ROLE_DENSE_UP] = "mlp.up_proj",
@@ -28,18 +24,19 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
                              const moerun__arch *arch, moerun__role role,
                              int32_t layer, int32_t expert, int variant) {
   enum { BYTES = MOERUN_TENSOR_NAME };
+  const moerun__attention_tensor *tensor =
+      moerun__attention_find(arch->attention, role);
   out[0] = '\0';
+  if (tensor != NULL) {
+    if (variant > 0) return 0;
+    (void)snprintf(out, BYTES, "model.layers.%d.%s", layer, tensor->suffix);
+    return 1;
+  }
   const int num_variants =
       role >= MOERUN_ROLE_GATE && arch->moe_prefix[1] != NULL ? 2 : 1;
   if (variant >= num_variants) return 0;
   const char *prefix = arch->moe_prefix[variant];
   switch (role) {
-  case MOERUN_ROLE_Q_BIAS:
-  case MOERUN_ROLE_K_BIAS:
-  case MOERUN_ROLE_V_BIAS:
-    (void)snprintf(out, BYTES, "model.layers.%d.self_attn.%c_proj.bias", layer,
-                   "qkv"[role - MOERUN_ROLE_Q_BIAS]);
-    break;
   case MOERUN_ROLE_CHOICE_BIAS:
     (void)snprintf(out, BYTES,
                    "model.layers.%d.%s.gate.e_score_correction_bias", layer,
@@ -91,6 +88,7 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
                    layer, prefix, expert);
     break;
   default:
+    if (role > MOERUN_ROLE_DENSE_DOWN || common_suffix[role] == NULL) return 0;
     (void)snprintf(out, BYTES, "model.layers.%d.%s.weight", layer,
                    common_suffix[role]);
     break;
@@ -107,9 +105,9 @@ int moerun__config_tensor_shape(int64_t *shape,
   const int64_t V = config->vocab_size;
   const int64_t dense = config->dense_width;
   const int64_t shared = config->shared_width;
-  const int64_t q = (int64_t)config->num_heads * config->head_dim;
-  const int64_t kv = (int64_t)config->num_kv_heads * config->head_dim;
-  const int whole = config->qk_norm == MOERUN_QK_NORM_WHOLE;
+  if (moerun__attention_find(config->attention, role) != NULL) {
+    return config->attention->shape(shape, config, role);
+  }
   const struct {
     int num_dims;
     int64_t shape[MOERUN_MAX_DIMS];
@@ -118,12 +116,6 @@ int moerun__config_tensor_shape(int64_t *shape,
       [MOERUN_ROLE_FINAL_NORM] = {1, {H}},
       [MOERUN_ROLE_HEAD] = {2, {V, H}},
       [MOERUN_ROLE_ATTENTION_NORM] = {1, {H}},
-      [MOERUN_ROLE_Q] = {2, {q, H}},
-      [MOERUN_ROLE_K] = {2, {kv, H}},
-      [MOERUN_ROLE_V] = {2, {kv, H}},
-      [MOERUN_ROLE_O] = {2, {H, q}},
-      [MOERUN_ROLE_Q_NORM] = {1, {whole ? q : config->head_dim}},
-      [MOERUN_ROLE_K_NORM] = {1, {whole ? kv : config->head_dim}},
       [MOERUN_ROLE_FFN_NORM] = {1, {H}},
       [MOERUN_ROLE_DENSE_GATE] = {2, {dense, H}},
       [MOERUN_ROLE_DENSE_UP] = {2, {dense, H}},
@@ -136,17 +128,18 @@ int moerun__config_tensor_shape(int64_t *shape,
       [MOERUN_ROLE_FUSED_DOWN] = {3, {E, H, F}},
       [MOERUN_ROLE_CONSTANT_MIX] = {2, {2, H}},
       [MOERUN_ROLE_CONSTANT] = {1, {H}},
-      [MOERUN_ROLE_Q_BIAS] = {1, {q}},
-      [MOERUN_ROLE_K_BIAS] = {1, {kv}},
-      [MOERUN_ROLE_V_BIAS] = {1, {kv}},
       [MOERUN_ROLE_CHOICE_BIAS] = {1, {moerun__config_choices(config)}},
       [MOERUN_ROLE_SHARED_GATE] = {2, {shared, H}},
       [MOERUN_ROLE_SHARED_UP] = {2, {shared, H}},
       [MOERUN_ROLE_SHARED_DOWN] = {2, {H, shared}},
       [MOERUN_ROLE_SHARED_WEIGHT] = {2, {1, H}},
   };
+  const size_t row =
+      (size_t)role < sizeof table / sizeof *table
+          ? (size_t)role
+          : MOERUN_ROLE_Q; /* of attention, and not this kind's */
   for (int d = 0; d < MOERUN_MAX_DIMS; d++) {
-    shape[d] = table[role].shape[d];
+    shape[d] = table[row].shape[d];
   }
-  return table[role].num_dims;
+  return table[row].num_dims;
 }

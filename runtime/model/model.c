@@ -35,7 +35,7 @@ typedef struct model_walk {
   moerun__reading reading;
 } model_walk;
 
-/* A weight of its own from one to three roles, joined along the outputs. */
+/* A weight of its own from one or more roles, joined along the outputs. */
 static moerun_status visit_weight(moerun__weight *out,
                                   moerun__weight_reader *reader, int32_t layer,
                                   int num_roles, const moerun__role *roles) {
@@ -51,27 +51,37 @@ done:
   return status;
 }
 
+static moerun_status visit_attention_part(moerun__attention_weight *out,
+                                          moerun__weight_reader *reader,
+                                          int32_t l,
+                                          const moerun__attention_part *part) {
+  moerun_status status = MOERUN_OK;
+  moerun__role roles[MOERUN_MAX_PARTS];
+  assert(part->count <= MOERUN_MAX_PARTS);
+  for (int32_t i = 0; i < part->count; i++) {
+    roles[i] = reader->config->attention->tensors[part->first + i].role;
+  }
+  if (part->form == MOERUN_ATTENTION_MATRIX) {
+    MOERUN_TRY(visit_weight(&out->matrix, reader, l, part->count, roles));
+  } else {
+    MOERUN_TRY(
+        moerun__reader_join(&out->vector, reader, l, part->count, roles));
+  }
+done:
+  return status;
+}
+
 static moerun_status visit_attention(moerun__layer *layer,
                                      moerun__weight_reader *reader, int32_t l) {
   moerun_status status = MOERUN_OK;
-  static const moerun__role qkv[] = {MOERUN_ROLE_Q, MOERUN_ROLE_K,
-                                     MOERUN_ROLE_V};
-  static const moerun__role biases[] = {MOERUN_ROLE_Q_BIAS, MOERUN_ROLE_K_BIAS,
-                                        MOERUN_ROLE_V_BIAS};
-  static const moerun__role out[] = {MOERUN_ROLE_O};
+  const moerun__attention_kind *kind = reader->config->attention;
   MOERUN_TRY(moerun__reader_norm(&layer->attention_norm, reader,
                                  MOERUN_ROLE_ATTENTION_NORM, l));
-  MOERUN_TRY(visit_weight(&layer->qkv, reader, l, 3, qkv));
-  if (reader->config->has_qkv_bias) {
-    MOERUN_TRY(moerun__reader_join(&layer->qkv_bias, reader, l, 3, biases));
-  }
-  if (reader->config->qk_norm != MOERUN_QK_NORM_NONE) {
+  for (int32_t p = 0; p < kind->num_parts; p++) {
+    if (!kind->has(reader->config, p)) continue;
     MOERUN_TRY(
-        moerun__reader_norm(&layer->q_norm, reader, MOERUN_ROLE_Q_NORM, l));
-    MOERUN_TRY(
-        moerun__reader_norm(&layer->k_norm, reader, MOERUN_ROLE_K_NORM, l));
+        visit_attention_part(&layer->attention[p], reader, l, &kind->parts[p]));
   }
-  MOERUN_TRY(visit_weight(&layer->attention_out, reader, l, 1, out));
   MOERUN_TRY(
       moerun__reader_norm(&layer->ffn_norm, reader, MOERUN_ROLE_FFN_NORM, l));
 done:
@@ -533,12 +543,11 @@ void moerun_model_destroy(moerun_model *model) {
        l++) {
     moerun__layer *layer = &model->layers[l];
     moerun__free(layer->attention_norm);
-    moerun__free(layer->qkv_bias);
-    moerun__free(layer->q_norm);
-    moerun__free(layer->k_norm);
+    for (int p = 0; p < MOERUN_ATTENTION_WEIGHTS; p++) {
+      free_panels(&layer->attention[p].matrix);
+      moerun__free(layer->attention[p].vector);
+    }
     moerun__free(layer->ffn_norm);
-    free_panels(&layer->qkv);
-    free_panels(&layer->attention_out);
     free_panels(&layer->gate);
     free_panels(&layer->mix);
     moerun__free(layer->constant);

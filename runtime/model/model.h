@@ -7,17 +7,14 @@
 #include "kernels/kernels.h"
 #include "placement/map/placement.h"
 #include "runtime/base/byte_watch.h"
-#include "runtime/model/arch.h"
+#include "runtime/model/attention.h"
 
-/* What a decoder layer holds beside attention. */
+/* A decoder layer. */
 typedef struct moerun__layer {
-  float *attention_norm; /* [H] */
-  moerun__weight qkv;    /* outputs: q heads, k heads, v heads          */
-  float *qkv_bias;       /* of those outputs; or NULL                   */
-  float *q_norm;         /* [head_dim] or [heads * head_dim]; or NULL   */
-  float *k_norm;         /* [head_dim] or [kv_heads * head_dim]; NULL   */
-  moerun__weight attention_out; /* H outputs */
-  float *ffn_norm;              /* [H] */
+  float *attention_norm;                                        /* [H] */
+  moerun__attention_weight attention[MOERUN_ATTENTION_WEIGHTS]; /* as the kind
+                                                          numbers its parts */
+  float *ffn_norm;                                              /* [H] */
   int32_t moe_layer;   /* index among the MoE layers; -1: dense FFN      */
   moerun__weight gate; /* MoE: an output for each choice                 */
   float *choice_bias;  /* MoE: [choices] or NULL                         */

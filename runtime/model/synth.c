@@ -30,11 +30,12 @@
 #include "runtime/base/number.h"
 #include "runtime/base/rng.h"
 #include "runtime/base/text.h"
-#include "runtime/model/arch.h"
+#include "runtime/model/attention.h"
 #include "runtime/model/shard.h"
 #include "runtime/model/synth_folder.h"
 #include "runtime/model/synth_json.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -136,6 +137,15 @@ done:
   return status;
 }
 
+static int is_attention_bias(const moerun__model_config *config,
+                             moerun__role role) {
+  const moerun__attention_tensor *tensor =
+      moerun__attention_find(config->attention, role);
+  return tensor != NULL &&
+         moerun__attention_form_of(config->attention, tensor) ==
+             MOERUN_ATTENTION_BIAS;
+}
+
 static moerun_status put_tensor(synth_writer *writer, moerun__role role,
                                 int32_t layer, int32_t expert, int file) {
   moerun_status status = MOERUN_OK;
@@ -145,8 +155,7 @@ static moerun_status put_tensor(synth_writer *writer, moerun__role role,
   const int64_t count = num_dims == 1 ? shape[0] : shape[0] * shape[1];
   const double residual = 1.0 / sqrt((double)config->hidden_width);
   const int is_bias =
-      (role >= MOERUN_ROLE_Q_BIAS && role <= MOERUN_ROLE_V_BIAS) ||
-      role == MOERUN_ROLE_CHOICE_BIAS;
+      is_attention_bias(config, role) || role == MOERUN_ROLE_CHOICE_BIAS;
   double mean = num_dims == 1 && !is_bias ? 1.0 : 0.0;
   double deviation =
       num_dims == 1 ? vector_noise : 1.0 / sqrt((double)shape[1]);
@@ -268,6 +277,20 @@ done:
   return status;
 }
 
+/* The tensors of attention whose roles are below `end` and not below `first`. */
+static moerun_status list_attention(synth_writer *writer, int32_t l,
+                                    moerun__role first, int end) {
+  moerun_status status = MOERUN_OK;
+  const moerun__attention_tensor *tensor = NULL;
+  for (int32_t i = 0;
+       (tensor = moerun__attention_at(&writer->config, i)) != NULL; i++) {
+    if (tensor->role < first || (int)tensor->role >= end) continue;
+    MOERUN_TRY(add_entry(writer, tensor->role, l, 0));
+  }
+done:
+  return status;
+}
+
 /* What some architectures have beside the rest of a layer. */
 static moerun_status list_extras(synth_writer *writer, int32_t l) {
   moerun_status status = MOERUN_OK;
@@ -279,7 +302,6 @@ static moerun_status list_extras(synth_writer *writer, int32_t l) {
     moerun__role last;
     int wanted;
   } extras[] = {
-      {MOERUN_ROLE_Q_BIAS, MOERUN_ROLE_V_BIAS, config->has_qkv_bias},
       {MOERUN_ROLE_CHOICE_BIAS, MOERUN_ROLE_CHOICE_BIAS,
        moe && config->has_choice_bias},
       {MOERUN_ROLE_SHARED_GATE, MOERUN_ROLE_SHARED_DOWN, shared},
@@ -302,16 +324,15 @@ static moerun_status list_layer(synth_writer *writer, int32_t l) {
   static const moerun__role fused[] = {MOERUN_ROLE_FUSED_GATE_UP,
                                        MOERUN_ROLE_FUSED_DOWN};
   const int moe = config->moe_layer[l] >= 0;
-  const int qk_norm = config->qk_norm != MOERUN_QK_NORM_NONE;
-  for (int r = MOERUN_ROLE_ATTENTION_NORM; r <= MOERUN_ROLE_GATE; r++) {
-    const int norm = r == MOERUN_ROLE_Q_NORM || r == MOERUN_ROLE_K_NORM;
-    const int dense = r >= MOERUN_ROLE_DENSE_GATE && r < MOERUN_ROLE_GATE;
-    if ((norm && !qk_norm) || (dense && moe) ||
-        (r == MOERUN_ROLE_GATE && !moe)) {
-      continue;
-    }
+  MOERUN_TRY(add_entry(writer, MOERUN_ROLE_ATTENTION_NORM, l, 0));
+  MOERUN_TRY(list_attention(writer, l, MOERUN_ROLE_ATTENTION_NORM,
+                            MOERUN_ROLE_FFN_NORM));
+  MOERUN_TRY(add_entry(writer, MOERUN_ROLE_FFN_NORM, l, 0));
+  for (int r = MOERUN_ROLE_DENSE_GATE; r <= MOERUN_ROLE_GATE; r++) {
+    if ((r == MOERUN_ROLE_GATE) != moe) continue;
     MOERUN_TRY(add_entry(writer, (moerun__role)r, l, 0));
   }
+  MOERUN_TRY(list_attention(writer, l, MOERUN_ROLE_FFN_NORM, INT_MAX));
   MOERUN_TRY(list_extras(writer, l));
   if (!moe) goto done;
   for (int32_t e = 0; e < config->num_home[MOERUN_HOME_CONSTANT]; e++) {

@@ -18,6 +18,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
+#include "runtime/model/attention.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,14 +53,12 @@ static void mark_range(const search *s, moerun__role first, moerun__role last,
 
 static void mark_attention(const search *s, int32_t layer) {
   const moerun__model_config *config = s->reader->config;
-  mark_range(s, MOERUN_ROLE_ATTENTION_NORM, MOERUN_ROLE_O, layer);
+  const moerun__attention_tensor *tensor = NULL;
+  for (int32_t i = 0; (tensor = moerun__attention_at(config, i)) != NULL; i++) {
+    (void)mark(s, tensor->role, layer, 0);
+  }
+  (void)mark(s, MOERUN_ROLE_ATTENTION_NORM, layer, 0);
   (void)mark(s, MOERUN_ROLE_FFN_NORM, layer, 0);
-  if (config->qk_norm != MOERUN_QK_NORM_NONE) {
-    mark_range(s, MOERUN_ROLE_Q_NORM, MOERUN_ROLE_K_NORM, layer);
-  }
-  if (config->has_qkv_bias) {
-    mark_range(s, MOERUN_ROLE_Q_BIAS, MOERUN_ROLE_V_BIAS, layer);
-  }
 }
 
 /* One that is missing ends the search: its layer is not loaded. */

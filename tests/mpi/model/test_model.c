@@ -4,6 +4,7 @@
 #include "runtime/base/digest.h"
 #include "runtime/base/memory.h"
 #include "runtime/model/shard.h"
+#include "runtime/model/weight_reader.h"
 #include "support/model_world.h"
 
 /* ---- What the packed weights must hold ------------------------------------------ */
@@ -118,17 +119,47 @@ static int shared_holds(const moerun_model *model, const moerun__layer *layer,
          (config->shared_width > 0) == (layer->shared_gate_up.panels != NULL);
 }
 
-/* The biases of q, k and v, one behind the other. */
-static int biases_hold(const moerun_model *model, const moerun__layer *layer,
-                       const moerun__shards *shards, const char *prefix) {
-  const moerun__model_config *config = &model->config;
-  if (!config->has_qkv_bias) return layer->qkv_bias == NULL;
-  const float *k =
-      layer->qkv_bias + (ptrdiff_t)config->num_heads * config->head_dim;
-  const float *v = k + (ptrdiff_t)config->num_kv_heads * config->head_dim;
-  return norm_holds(layer->qkv_bias, shards, prefix, "self_attn.q_proj.bias") &&
-         norm_holds(k, shards, prefix, "self_attn.k_proj.bias") &&
-         norm_holds(v, shards, prefix, "self_attn.v_proj.bias");
+/* A part of attention against the tensors that its kind names, in this order. */
+static int attention_part_holds(const moerun__attention_weight *weight,
+                                const moerun__attention_kind *kind,
+                                const moerun__attention_part *part,
+                                const moerun__shards *shards,
+                                const char *prefix) {
+  const char *names[MOERUN_MAX_PARTS];
+  const float *at = weight->vector;
+  int ok = 1;
+  for (int32_t i = 0; i < part->count; i++) {
+    names[i] = kind->tensors[part->first + i].suffix;
+  }
+  if (part->form == MOERUN_ATTENTION_MATRIX) {
+    return weight->vector == NULL &&
+           holds(&weight->matrix, shards, names, part->count, prefix);
+  }
+  for (int32_t i = 0; ok && i < part->count; i++) {
+    char name[2 * MOERUN_TENSOR_NAME];
+    (void)snprintf(name, sizeof name, "%s%s", prefix, names[i]);
+    ok = norm_holds(at, shards, prefix, names[i]);
+    if (ok) at += moerun__shards_find(shards, name)->shape[0];
+  }
+  return ok && weight->matrix.panels == NULL;
+}
+
+static int attention_holds(const moerun_model *model,
+                           const moerun__layer *layer,
+                           const moerun__shards *shards, const char *prefix) {
+  const moerun__attention_kind *kind = model->config.attention;
+  int ok = 1;
+  for (int32_t p = 0; p < MOERUN_ATTENTION_WEIGHTS; p++) {
+    const moerun__attention_weight *weight = &layer->attention[p];
+    if (model->moe_only || p >= kind->num_parts ||
+        !kind->has(&model->config, p)) {
+      ok = ok && weight->matrix.panels == NULL && weight->vector == NULL;
+    } else {
+      ok = ok &&
+           attention_part_holds(weight, kind, &kind->parts[p], shards, prefix);
+    }
+  }
+  return ok;
 }
 
 /* Constant experts: every rank has all of them. */
@@ -156,10 +187,6 @@ static int constants_hold(const moerun_model *model, const moerun__layer *layer,
 static int layer_holds(const moerun_model *model, const moerun__shards *shards,
                        int32_t l, const char *block,
                        const char *const *projection) {
-  static const char *const qkv[] = {"self_attn.q_proj.weight",
-                                    "self_attn.k_proj.weight",
-                                    "self_attn.v_proj.weight"};
-  static const char *const out[] = {"self_attn.o_proj.weight"};
   static const char *const dense[] = {
       "mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.down_proj.weight"};
   const moerun__layer *layer = &model->layers[l];
@@ -168,23 +195,15 @@ static int layer_holds(const moerun_model *model, const moerun__shards *shards,
   const char *const gates[] = {gate};
   (void)snprintf(prefix, sizeof prefix, "model.layers.%d.", l);
   (void)snprintf(gate, sizeof gate, "%s.gate.weight", block);
-  int ok = 1;
+  int ok = attention_holds(model, layer, shards, prefix);
   if (model->moe_only) {
-    ok = layer->attention_norm == NULL && layer->qkv.panels == NULL;
+    ok = ok && layer->attention_norm == NULL;
   } else {
-    ok = holds(&layer->qkv, shards, qkv, 3, prefix) &&
-         holds(&layer->attention_out, shards, out, 1, prefix) &&
+    ok = ok &&
          norm_holds(layer->attention_norm, shards, prefix,
                     "input_layernorm.weight") &&
          norm_holds(layer->ffn_norm, shards, prefix,
-                    "post_attention_layernorm.weight") &&
-         biases_hold(model, layer, shards, prefix);
-    if (model->config.qk_norm != MOERUN_QK_NORM_NONE) {
-      ok = ok &&
-           norm_holds(layer->q_norm, shards, prefix,
-                      "self_attn.q_norm.weight") &&
-           norm_holds(layer->k_norm, shards, prefix, "self_attn.k_norm.weight");
-    }
+                    "post_attention_layernorm.weight");
   }
   if (layer->moe_layer < 0) {
     return ok && (model->moe_only ||

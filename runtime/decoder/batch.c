@@ -1,0 +1,80 @@
+/* A caller's batch is checked as a whole before the cache changes, so that one that
+ * is refused leaves every sequence as it was. */
+#include "runtime/decoder/batch.h"
+
+#include <string.h>
+
+int32_t moerun__batch_run(const moerun_batch *batch, int32_t first) {
+  int32_t t = first + 1;
+  while (t < batch->num_tokens &&
+         batch->sequence[t] == batch->sequence[first]) {
+    t++;
+  }
+  return t - first;
+}
+
+static moerun_status check_run(const moerun_batch *batch, int32_t first,
+                               int32_t count,
+                               const moerun__batch_limits *limits) {
+  moerun_status status = MOERUN_OK;
+  const moerun__kv_cache *cache = limits->cache;
+  const int32_t V = limits->vocab_size;
+  const int32_t sequence = batch->sequence[first];
+  MOERUN_REQUIRE(sequence >= 0 && sequence < cache->max_sequences,
+                 MOERUN_ERR_INVALID,
+                 "row %d: expected a sequence of 0 to %d, found %d", first,
+                 cache->max_sequences - 1, sequence);
+  const int32_t start = batch->position[first];
+  MOERUN_REQUIRE(start == 0 || start == cache->length[sequence],
+                 MOERUN_ERR_INVALID,
+                 "row %d: expected position 0 or %d, found %d", first,
+                 cache->length[sequence], start);
+  for (int32_t t = first; t < first + count; t++) {
+    MOERUN_REQUIRE(batch->position[t] == start + (t - first),
+                   MOERUN_ERR_INVALID, "row %d: expected position %d, found %d",
+                   t, start + (t - first), batch->position[t]);
+    MOERUN_REQUIRE(batch->token[t] >= 0 && batch->token[t] < V,
+                   MOERUN_ERR_INVALID,
+                   "row %d: expected a token of 0 to %d, found %d", t, V - 1,
+                   batch->token[t]);
+  }
+  MOERUN_REQUIRE(!limits->seen[sequence], MOERUN_ERR_INVALID,
+                 "row %d: the rows of sequence %d do not stand together", first,
+                 sequence);
+  limits->seen[sequence] = 1;
+done:
+  return status;
+}
+
+moerun_status moerun__batch_check(const moerun_batch *batch,
+                                  const moerun__batch_limits *limits) {
+  moerun_status status = MOERUN_OK;
+  const int32_t T = batch->num_tokens;
+  MOERUN_REQUIRE(T >= 0 && T <= limits->max_tokens, MOERUN_ERR_OVERFLOW,
+                 "expected 0 to %d rows, found %d", limits->max_tokens, T);
+  memset(limits->seen, 0, (size_t)limits->cache->max_sequences);
+  for (int32_t t = 0; t < T; t += moerun__batch_run(batch, t)) {
+    MOERUN_TRY(check_run(batch, t, moerun__batch_run(batch, t), limits));
+  }
+  for (int32_t i = 0; i < batch->num_logits; i++) {
+    const int32_t low = i > 0 ? batch->logit_row[i - 1] + 1 : 0;
+    MOERUN_REQUIRE(batch->logit_row[i] >= low && batch->logit_row[i] < T,
+                   MOERUN_ERR_INVALID,
+                   "logit row %d: expected %d to %d, found %d", i, low, T - 1,
+                   batch->logit_row[i]);
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__batch_extend(moerun__kv_cache *cache,
+                                   const moerun_batch *batch) {
+  moerun_status status = MOERUN_OK;
+  for (int32_t t = 0; t < batch->num_tokens; t += moerun__batch_run(batch, t)) {
+    const int32_t sequence = batch->sequence[t];
+    if (batch->position[t] == 0) moerun__kv_reset(cache, sequence);
+    MOERUN_TRY(moerun__kv_extend(cache, sequence, moerun__batch_run(batch, t)));
+  }
+done:
+  return status;
+}
