@@ -58,3 +58,27 @@ moerun_status moerun__comm_agree_after_root(moerun_comm *comm,
   (void)comm->ops->wait_for_root(comm);
   return moerun__comm_agree(comm, status);
 }
+
+/* A message holds at most the sums twice, and a word and what it tells of every
+ * rank; one goes out, one comes in. */
+size_t moerun__news_scratch(int32_t num_ranks, const moerun__news *news) {
+  const size_t R = (size_t)num_ranks;
+  const size_t message = (size_t)news->num_least + 2 * (size_t)news->num_sums +
+                         R * (size_t)news->width +
+                         (news->count_width > 0 ? R : 0);
+  return 2 * message +
+         (news->count_width > 0 ? R + (size_t)news->count_width : 0);
+}
+
+moerun_status moerun__comm_share_words(moerun_comm *comm, int32_t *words,
+                                       int32_t width, int32_t *scratch) {
+  const moerun__news news = {
+      .width = width, .words = words, .scratch = scratch};
+  return comm->ops->tell(comm, &news);
+}
+
+moerun_status moerun__comm_sum(moerun_comm *comm, int32_t *sum, int32_t n,
+                               int32_t *scratch) {
+  const moerun__news news = {.num_sums = n, .sum = sum, .scratch = scratch};
+  return comm->ops->tell(comm, &news);
+}

@@ -1,5 +1,5 @@
 /* Moves rows between ranks by plain integers; knows neither experts nor
- * models. A transport is one file, or the three of MPI, behind one ops table.
+ * models. A transport is one file, or the few of MPI, behind one ops table.
  *
  * Every wait but wait_for_root has the transport's time limit and then fails
  * with MOERUN_ERR_TIMEOUT naming the peers still missing: nothing hangs. Whatever
@@ -56,6 +56,27 @@ typedef struct moerun__node {
   int64_t sum;   /* of what each of them gave */
 } moerun__node;
 
+/* What ranks tell each other in one go. How many words each part has is the same
+ * on all ranks, and may be 0. Sums must fit 32 bits. */
+typedef struct moerun__news {
+  int32_t num_least;
+  int32_t
+      *least; /* [num_least] this rank's; afterwards the least of all ranks */
+  int32_t num_sums;
+  int32_t *sum; /* [num_sums] this rank's; afterwards of all ranks together */
+  int32_t
+      *before; /* [num_sums] afterwards of the ranks below this one together;
+                      NULL on all ranks: not wanted                           */
+  int32_t width;
+  int32_t
+      *words; /* [R][width] this rank's at its place; afterwards each rank's */
+  int32_t count_width;
+  const int32_t *count_out; /* [R][count_width] for each rank */
+  int32_t *count_in; /* [R][count_width] afterwards from each rank. A peer gets
+                        no message if all words for it are 0                  */
+  int32_t *scratch;  /* [moerun__news_scratch()] */
+} moerun__news;
+
 typedef struct moerun__comm_ops {
   const char *name; /* "self", "mpi" */
 
@@ -80,6 +101,10 @@ typedef struct moerun__comm_ops {
    * overlap. */
   moerun_status (*exchange_counts)(moerun_comm *comm, int32_t *receive,
                                    const int32_t *send, int32_t width);
+  /* [collective] Only what a rank tells one other rank goes straight to it; all
+   * else is merged on the way, in messages to some log2(R) ranks. Arrays do not
+   * overlap. */
+  moerun_status (*tell)(moerun_comm *comm, const moerun__news *news);
   /* [collective] rows[offset[R]] of row_bytes each: every rank has filled its
    * own, offset[rank] .. offset[rank + 1] - 1, and gets all others'. The offsets
    * are the same everywhere. */
@@ -128,6 +153,16 @@ moerun_status moerun__comm_agree(moerun_comm *comm, moerun_status status);
  * time, such as reading all of the input: the limit counts from its end on. */
 moerun_status moerun__comm_agree_after_root(moerun_comm *comm,
                                             moerun_status status);
+
+/* Words of memory that telling such news takes; reads the parts' sizes. */
+size_t moerun__news_scratch(int32_t num_ranks, const moerun__news *news);
+
+/* [collective] words[R][width]: each rank has filled its own and gets all others'. */
+moerun_status moerun__comm_share_words(moerun_comm *comm, int32_t *words,
+                                       int32_t width, int32_t *scratch);
+/* [collective] sum[n]: what each rank has there is added up over all ranks. */
+moerun_status moerun__comm_sum(moerun_comm *comm, int32_t *sum, int32_t n,
+                               int32_t *scratch);
 
 /* For transports: tag, row size and peers within their ranges. */
 moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,

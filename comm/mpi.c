@@ -66,20 +66,28 @@ done:
   return status;
 }
 
-moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
-                                 double timeout_s, const char *what) {
+moerun_status moerun__mpi_await(moerun__mpi_comm *comm, MPI_Request *request,
+                                double timeout_s, const char *what) {
   moerun_status status = MOERUN_OK;
   moerun__patience waited = {0};
+  MPI_Status received;
   int done = 0;
-  if (comm != NULL) comm->collectives++;
   while (!done) {
     MOERUN_TRY(moerun__mpi_result(
-        comm, MPI_Test(request, &done, MPI_STATUS_IGNORE), what));
+        comm,
+        MPI_Test(request, &done, comm != NULL ? &comm->received : &received),
+        what));
     if (done || !moerun__patience_is_over(&waited, timeout_s)) continue;
     MOERUN_TRY(fail_collective(comm, request, timeout_s, what, &done));
   }
 done:
   return status;
+}
+
+moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
+                                 double timeout_s, const char *what) {
+  if (comm != NULL) comm->collectives++;
+  return moerun__mpi_await(comm, request, timeout_s, what);
 }
 
 /* ---- Rows ------------------------------------------------------------------ */
@@ -342,6 +350,7 @@ static void destroy(moerun_comm *comm) {
     if (self->broken == MOERUN_OK) (void)MPI_Comm_free(&self->comm);
   }
   moerun__free(self->share_count);
+  moerun__free(self->count_request);
   moerun__free(self);
 }
 
@@ -353,6 +362,7 @@ static const moerun__comm_ops mpi_ops = {
     .wait = wait,
     .wait_either = wait_either,
     .exchange_counts = moerun__mpi_exchange_counts,
+    .tell = moerun__mpi_tell,
     .share_rows = moerun__mpi_share_rows,
     .minimum = moerun__mpi_minimum,
     .gather = moerun__mpi_gather,
@@ -403,6 +413,7 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
   int rank = 0;
   int size = 0;
   int *share_count = NULL;
+  MPI_Request *count_request = NULL;
   *out = NULL;
   MOERUN_TRY(check_caller(&timeout_s, comm, options));
   MOERUN_TRY(
@@ -418,14 +429,21 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
       .base = {.ops = &mpi_ops, .rank = rank, .size = size},
       .comm = own,
       .timeout_s = timeout_s,
-      .pending = MPI_REQUEST_NULL};
+      .pending = MPI_REQUEST_NULL,
+      .telling = MPI_REQUEST_NULL};
   status = moerun__alloc(&spare.share_count, 2 * (size_t)size, sizeof(int));
-  if (status == MOERUN_OK) spare.heard = spare.share_count + size;
+  if (status == MOERUN_OK) {
+    spare.heard = spare.share_count + size;
+    status = moerun__alloc(&spare.count_request, (size_t)size,
+                           sizeof *spare.count_request);
+  }
   if (status == MOERUN_OK) status = moerun__alloc(&self, 1, sizeof *self);
   if (self != NULL) *self = spare;
   share_count = spare.share_count;
+  count_request = spare.count_request;
   MOERUN_TRY(moerun__comm_agree(&spare.base, status));
   share_count = NULL;
+  count_request = NULL;
   *out = &self->base;
   self = NULL;
   own = MPI_COMM_NULL;
@@ -435,6 +453,7 @@ done:
     (void)MPI_Comm_free(&own);
   }
   moerun__free(share_count);
+  moerun__free(count_request);
   moerun__free(self);
   return status;
 }

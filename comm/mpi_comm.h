@@ -1,4 +1,4 @@
-/* Inside of the MPI transport: what its two files share. */
+/* Inside of the MPI transport: what its files share. */
 #ifndef MOERUN_COMM_MPI_COMM_H
 #define MOERUN_COMM_MPI_COMM_H
 
@@ -6,6 +6,13 @@
 
 #include "comm/comm.h"
 #include "comm/patience.h"
+
+/* Tags of messages that callers do not see. */
+enum {
+  MOERUN_TAG_ROLL_CALL = MOERUN_TAG_END,
+  MOERUN_TAG_TELL,   /* what is merged on the way */
+  MOERUN_TAG_COUNTS, /* and counts: by turns this one and the next */
+};
 
 enum { MOERUN_ROW_TYPES = 16 }; /* sizes of rows known at a time */
 
@@ -20,14 +27,18 @@ typedef struct moerun__mpi_comm {
   double timeout_s;
   moerun_status broken;
   MPI_Request pending; /* the collective under way */
+  MPI_Request telling; /* the message of one that goes out */
+  MPI_Status received; /* of the message waited for last */
+  int32_t count_turn;  /* 0 or 1: which tag counts have */
   int64_t collectives; /* so far: the same on all ranks */
   int64_t call_word;   /* what tells others of this rank in a roll call */
   int64_t reduced[2];  /* minimum: in, out */
   char root_word;      /* wait_for_root: says nothing but that it has come */
   moerun__row_type row_types[MOERUN_ROW_TYPES];
-  int next_row_type; /* the one to give up when all are taken */
-  int *share_count;  /* [R] of share_rows */
-  int *heard;        /* [R] of a roll call */
+  int next_row_type;          /* the one to give up when all are taken */
+  MPI_Request *count_request; /* [R] of counts that go out */
+  int *share_count;           /* [R] of share_rows */
+  int *heard;                 /* [R] of a roll call */
 } moerun__mpi_comm;
 
 /* Ranks in a message: "1, 3", the first few by number. */
@@ -51,7 +62,10 @@ moerun_status moerun__mpi_call_roll(moerun__peer_names *missing,
  * the comm is NULL while there is none yet. */
 moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,
                                  const char *what);
-/* Until *request is complete, for timeout_s at most (negative: any time). */
+/* Until *request is complete, for timeout_s at most (negative: any time): a part
+ * of the collective under way, or all of it. */
+moerun_status moerun__mpi_await(moerun__mpi_comm *comm, MPI_Request *request,
+                                double timeout_s, const char *what);
 moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
                                  double timeout_s, const char *what);
 /* The committed type of rows of this size. */
@@ -61,6 +75,7 @@ moerun_status moerun__mpi_row_type(MPI_Datatype *out, moerun__mpi_comm *self,
 /* Of moerun__comm_ops. */
 moerun_status moerun__mpi_exchange_counts(moerun_comm *comm, int32_t *receive,
                                           const int32_t *send, int32_t width);
+moerun_status moerun__mpi_tell(moerun_comm *comm, const moerun__news *news);
 moerun_status moerun__mpi_share_rows(moerun_comm *comm, void *rows,
                                      size_t row_bytes, const int32_t *offset);
 moerun_status moerun__mpi_minimum(moerun_comm *comm, int64_t *value);

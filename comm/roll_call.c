@@ -38,16 +38,17 @@ static moerun_status hear(moerun__mpi_comm *self, int32_t *num_heard) {
     MPI_Status from;
     int64_t word = 0;
     int has = 0;
+    MOERUN_TRY(
+        moerun__mpi_result(self,
+                           MPI_Iprobe(MPI_ANY_SOURCE, MOERUN_TAG_ROLL_CALL,
+                                      self->comm, &has, &from),
+                           what));
+    if (!has) break;
     MOERUN_TRY(moerun__mpi_result(
         self,
-        MPI_Iprobe(MPI_ANY_SOURCE, MOERUN_TAG_END, self->comm, &has, &from),
+        MPI_Recv(&word, 1, MPI_INT64_T, from.MPI_SOURCE, MOERUN_TAG_ROLL_CALL,
+                 self->comm, MPI_STATUS_IGNORE),
         what));
-    if (!has) break;
-    MOERUN_TRY(moerun__mpi_result(self,
-                                  MPI_Recv(&word, 1, MPI_INT64_T,
-                                           from.MPI_SOURCE, MOERUN_TAG_END,
-                                           self->comm, MPI_STATUS_IGNORE),
-                                  what));
     if (word + 1 < self->collectives || self->heard[from.MPI_SOURCE]) continue;
     self->heard[from.MPI_SOURCE] = 1;
     (*num_heard)++;
@@ -64,11 +65,11 @@ static moerun_status tell_all(moerun__mpi_comm *self) {
   for (int32_t peer = 0; peer < self->base.size; peer++) {
     MPI_Request request = MPI_REQUEST_NULL;
     if (peer == self->base.rank) continue;
-    MOERUN_TRY(
-        moerun__mpi_result(self,
-                           MPI_Isend(&self->call_word, 1, MPI_INT64_T, peer,
-                                     MOERUN_TAG_END, self->comm, &request),
-                           "call of the ranks that answer"));
+    MOERUN_TRY(moerun__mpi_result(self,
+                                  MPI_Isend(&self->call_word, 1, MPI_INT64_T,
+                                            peer, MOERUN_TAG_ROLL_CALL,
+                                            self->comm, &request),
+                                  "call of the ranks that answer"));
     MOERUN_TRY(moerun__mpi_result(self, MPI_Request_free(&request),
                                   "call of the ranks that answer"));
   }
@@ -94,7 +95,7 @@ moerun_status moerun__mpi_call_roll(moerun__peer_names *missing,
   while (num_heard + 1 < others) { /* one at least is missing */
     MOERUN_TRY(hear(self, &num_heard));
     MOERUN_TRY(moerun__mpi_result(self,
-                                  MPI_Test(request, done, MPI_STATUS_IGNORE),
+                                  MPI_Test(request, done, &self->received),
                                   "call of the ranks that answer"));
     if (*done || moerun__patience_is_over(&waited, limit_s)) break;
   }

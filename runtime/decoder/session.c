@@ -54,6 +54,11 @@ static moerun_status check_options(const moerun_model *model,
                  "max_tokens: %d rows of %d experts each are too many for one "
                  "step",
                  options->max_tokens, model->config.experts_per_token);
+  MOERUN_REQUIRE(copies * model->comm->size <= INT32_MAX, MOERUN_ERR_INVALID,
+                 "max_tokens: %d rows of %d experts each on %d ranks are too "
+                 "many for one step",
+                 options->max_tokens, model->config.experts_per_token,
+                 model->comm->size);
 done:
   return status;
 }

@@ -1,7 +1,7 @@
 /* With the scope global all ranks first add up what each wants of each expert,
- * then hand round the candidates of those that are wanted too much: only then
- * does a rank know which of its own go. Both go through the exchange of counts
- * and, gathered by rank 0, a broadcast: it is the price of that scope. */
+ * then hand round the candidates of those that are wanted too much, gathered by
+ * rank 0: only then does a rank know which of its own go. It is the price of that
+ * scope. */
 #include "runtime/moe/gate.h"
 
 #include "runtime/base/finite.h"
@@ -75,6 +75,18 @@ int32_t moerun__gate_window(const moerun__gate_options *options) {
 
 /* ---- Buffers ------------------------------------------------------------------ */
 
+/* Sums of E + 1 words, or a word of each rank. */
+static void lay_out_words(moerun__gate *gate, moerun__arena *arena) {
+  const int32_t R = gate->model->comm->size;
+  const int32_t sums = gate->model->config.num_experts + 1;
+  const moerun__news news = {.num_sums = sums, .width = 1};
+  const size_t words = (size_t)(sums > R ? sums : R);
+  if (!is_global(gate)) return;
+  gate->words = moerun__arena_take(arena, words, sizeof *gate->words);
+  gate->scratch = moerun__arena_take(arena, moerun__news_scratch(R, &news),
+                                     sizeof *gate->scratch);
+}
+
 static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
                              int32_t max_slots) {
   const moerun__model_config *config = &gate->model->config;
@@ -88,8 +100,7 @@ static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
   gate->extra =
       moerun__arena_take(arena, (size_t)max_slots, sizeof *gate->extra);
   gate->device = moerun__arena_take(arena, E, sizeof *gate->device);
-  gate->words =
-      moerun__arena_take(arena, 2 * ranks * (E + 1), sizeof *gate->words);
+  lay_out_words(gate, arena);
   gate->total = moerun__arena_take(arena, E + 1, sizeof *gate->total);
   capacity->options = gate->options.capacity;
   capacity->num_experts = config->num_experts;
@@ -170,19 +181,13 @@ static moerun__capacity_rows rows_of(moerun__gate *gate,
 static moerun_status add_up(moerun__gate *gate, const int64_t *mine,
                             int32_t count) {
   moerun_status status = MOERUN_OK;
-  moerun_comm *comm = gate->model->comm;
-  const size_t n = (size_t)count;
-  int32_t *out = gate->words;
-  int32_t *in = out + (size_t)comm->size * n;
-  for (size_t r = 0; r < (size_t)comm->size; r++) {
-    for (size_t i = 0; i < n; i++) {
-      out[r * n + i] = moerun__to_int(mine[i]);
-    }
+  for (int32_t i = 0; i < count; i++) {
+    gate->words[i] = moerun__to_int(mine[i]);
   }
-  MOERUN_TRY(comm->ops->exchange_counts(comm, in, out, count));
-  memset(gate->total, 0, n * sizeof *gate->total);
-  for (size_t i = 0; i < (size_t)comm->size * n; i++) {
-    gate->total[i % n] += in[i];
+  MOERUN_TRY(
+      moerun__comm_sum(gate->model->comm, gate->words, count, gate->scratch));
+  for (int32_t i = 0; i < count; i++) {
+    gate->total[i] = gate->words[i];
   }
 done:
   return status;
@@ -196,14 +201,11 @@ static moerun_status gather_records(moerun__gate *gate, int64_t *count,
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = gate->model->comm;
   const moerun__comm_ops *ops = comm->ops;
-  int32_t *out = gate->words;
-  int32_t *in = out + comm->size;
+  int32_t *in = gate->words;
   int32_t most = 0;
   const size_t bytes = sizeof *gate->records;
-  for (int32_t r = 0; r < comm->size; r++) {
-    out[r] = gate->capacity.num_records;
-  }
-  MOERUN_TRY(ops->exchange_counts(comm, in, out, 1));
+  in[comm->rank] = gate->capacity.num_records;
+  MOERUN_TRY(moerun__comm_share_words(comm, in, 1, gate->scratch));
   *count = 0;
   for (int32_t r = 0; r < comm->size; r++) {
     if (r == comm->rank) *first_own = *count;

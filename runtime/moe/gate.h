@@ -51,12 +51,13 @@ typedef struct moerun__gate {
   uint8_t *unsound; /* [T] 1: the row has a logit that is no sound number */
   float *scores;    /* [T][choices]; only where a rule asks for them */
   /* All that follows is there only with a capacity. */
-  int32_t *row;    /* [T] 0, 1, … */
-  int32_t *zero;   /* [T] */
-  int32_t *extra;  /* [max_slots] experts that an expansion may add */
-  int32_t *device; /* [E] rank of each expert */
-  int32_t *words;  /* [2][R][E + 1] sent to and received from all ranks */
-  int64_t *total;  /* [E + 1] */
+  int32_t *row;     /* [T] 0, 1, … */
+  int32_t *zero;    /* [T] */
+  int32_t *extra;   /* [max_slots] experts that an expansion may add */
+  int32_t *device;  /* [E] rank of each expert */
+  int32_t *words;   /* [max(E + 1, R)] told by all ranks */
+  int32_t *scratch; /* to tell them */
+  int64_t *total;   /* [E + 1] */
   moerun__capacity capacity;
   moerun__capacity_record *records; /* [R * T * W] of all ranks */
 } moerun__gate;

@@ -91,7 +91,10 @@ void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
   slices->h_panel = moerun__arena_take(arena, R + 1, ints);
   slices->y_panel = moerun__arena_take(arena, R + 1, ints);
   slices->share = moerun__arena_take(arena, R, sizeof *slices->share);
-  slices->words = moerun__arena_take(arena, 2 * R, ints);
+  const moerun__news news = {.width = 1};
+  slices->words = moerun__arena_take(arena, R, ints);
+  slices->scratch =
+      moerun__arena_take(arena, moerun__news_scratch((int32_t)R, &news), ints);
   slices->offset =
       moerun__arena_take(arena, MOERUN_SLICE_WEIGHTS * (R + 1), ints);
   slices->gate_up = moerun__arena_take(arena, experts, sizeof(moerun__weight));
@@ -145,22 +148,19 @@ void moerun__slices_close(moerun__slices *slices) {
 static moerun_status learn_speeds(moerun__slices *slices, double seconds) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = slices->model->comm;
-  int32_t *out = slices->words;
-  int32_t *in = slices->words + comm->size;
+  int32_t *words = slices->words;
   const int32_t own =
       seconds > 0 ? (int32_t)lround(-log2(seconds) * MOERUN_SPEED_OCTAVE) : 0;
   int32_t fastest = INT32_MIN;
   int known = 1;
+  words[comm->rank] = seconds > 0 ? own : INT32_MIN;
+  MOERUN_TRY(moerun__comm_share_words(comm, words, 1, slices->scratch));
   for (int32_t r = 0; r < comm->size; r++) {
-    out[r] = seconds > 0 ? own : INT32_MIN;
-  }
-  MOERUN_TRY(comm->ops->exchange_counts(comm, in, out, 1));
-  for (int32_t r = 0; r < comm->size; r++) {
-    known = known && in[r] != INT32_MIN;
-    if (in[r] > fastest) fastest = in[r];
+    known = known && words[r] != INT32_MIN;
+    if (words[r] > fastest) fastest = words[r];
   }
   for (int32_t r = 0; r < comm->size; r++) {
-    int32_t behind = known ? fastest - in[r] : 0;
+    int32_t behind = known ? fastest - words[r] : 0;
     if (behind <= MOERUN_SPEED_NOISE) behind = 0;
     if (behind > MOERUN_SPEED_OCTAVE) behind = MOERUN_SPEED_OCTAVE;
     slices->speed[r] = moerun__plan_speed(behind);

@@ -25,7 +25,8 @@ typedef struct moerun__slices {
   int32_t *h_panel;        /* [R + 1] first panel of each rank's share of h */
   int32_t *y_panel;        /* [R + 1] the same for an expert's outputs      */
   int64_t *share;          /* [R] scratch */
-  int32_t *words;          /* [2][R] scratch */
+  int32_t *words;          /* [R] what ranks tell of themselves */
+  int32_t *scratch;        /* to tell it */
   int32_t *offset;         /* [MOERUN_SLICE_WEIGHTS][R + 1] scratch */
   moerun__weight *gate_up; /* [num_moe_layers][E]: f gate, f up outputs, f this
                               rank's columns of h                           */
