@@ -167,15 +167,10 @@ done:
 
 static moerun_status parse_dtype(moerun__dtype *out, const char *text) {
   moerun_status status = MOERUN_OK;
-  int found = 0;
-  for (int d = MOERUN_DTYPE_F32; d <= MOERUN_DTYPE_F16; d++) {
-    if (strcmp(text, moerun__dtype_name((moerun__dtype)d)) == 0) {
-      *out = (moerun__dtype)d;
-      found = 1;
-    }
-  }
-  MOERUN_REQUIRE(found, MOERUN_ERR_INVALID,
-                 "--dtype: expected BF16, F16 or F32, found \"%s\"", text);
+  char names[MOERUN_DTYPE_NAMES];
+  moerun__dtype_names(names);
+  MOERUN_REQUIRE(moerun__dtype_find(out, text), MOERUN_ERR_INVALID,
+                 "--dtype: expected %s, found \"%s\"", names, text);
 done:
   return status;
 }
@@ -193,29 +188,13 @@ static void fill(float *out, size_t count, uint64_t seed) {
   }
 }
 
-/* A multiple of 1/64 within -1 .. 1 as F16. */
-static uint16_t small_f16(float value) {
-  const uint32_t bits = moerun__f32_to_bits(value);
-  const uint32_t size = bits & 0x7fffffffU;
-  return (uint16_t)((bits >> 16 & 0x8000U) |
-                    (size == 0 ? 0 : (size - 0x38000000U) >> 13));
-}
-
 /* Packs W[N][D] in the bench's dtype a panel at a time; narrow holds one. */
 static void pack(void *panels, const bench *b, const float *wide,
                  void *narrow) {
   const size_t count = MOERUN_PANEL * (size_t)b->shape->D;
   for (int32_t n = 0; n < b->shape->N; n += MOERUN_PANEL) {
     const float *rows = wide + (size_t)n * (size_t)b->shape->D;
-    for (size_t i = 0; i < count; i++) {
-      if (b->dtype == MOERUN_DTYPE_F32) {
-        ((float *)narrow)[i] = rows[i];
-      } else {
-        ((uint16_t *)narrow)[i] = b->dtype == MOERUN_DTYPE_F16
-                                      ? small_f16(rows[i])
-                                      : moerun__f32_to_bf16(rows[i]);
-      }
-    }
+    moerun__narrow(narrow, b->dtype, 0, rows, count);
     moerun__weight_pack(panels, b->dtype, b->shape->D, n, MOERUN_PANEL, narrow);
   }
 }
@@ -251,7 +230,8 @@ static moerun_status create(bench *b, const options *o, int32_t most_rows) {
   for (size_t e = 0; e < b->num_experts; e++) {
     void *panels = NULL;
     MOERUN_TRY(moerun__alloc(&panels, bytes, 1));
-    b->weight[e] = (moerun__weight){panels, b->dtype, b->shape->N, b->shape->D};
+    b->weight[e] =
+        moerun__weight_at(panels, b->dtype, b->shape->N, b->shape->D);
     MOERUN_TRY(moerun__alloc_unset(&b->wide[e], N * D, sizeof(float)));
     if (e == 0) {
       fill(b->wide[0], N * D, 1);

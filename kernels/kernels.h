@@ -4,8 +4,9 @@
  * returns the same bits as every other, because each fixes one order of
  * operations:
  *   - linear: one fused-multiply-add chain per output element, in ascending
- *     input order, starting from 0; lanes run over outputs, never over inputs;
- *     rows never see each other.
+ *     input order, starting from 0, over the widened weights; then its bias is
+ *     added; lanes run over outputs, never over inputs; rows never see each
+ *     other.
  *   - sums over a row (norms, softmax): 16 partial sums, element i into partial
  *     i mod 16 in ascending order, then the fixed tree
  *     for (w = 8; w > 0; w /= 2) for (i < w) p[i] += p[i + w].
@@ -18,8 +19,8 @@
 #ifndef MOERUN_KERNELS_H
 #define MOERUN_KERNELS_H
 
+#include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
-#include "runtime/base/tensor.h"
 
 enum {
   MOERUN_PANEL = 32,          /* outputs per packed panel                    */
@@ -28,24 +29,42 @@ enum {
 
 /* ---- Packed weights: W[N][D] as panels of 32 outputs ----------------------- */
 
-/* y = x W^T. Panel p holds, for d = 0..D-1, the 32 values W[32p..32p+31][d] of
- * `dtype`; outputs beyond N are zero. `panels` is 64-byte aligned. */
+/* y = x W^T + bias. Panel p holds, for each block of inputs, the blocks of
+ * `dtype` (base/dtype.h) of the outputs 32p..32p+31: for types of one element a
+ * block, W[32p..32p+31][d] for d = 0..D-1. Where the type has factors beside its
+ * blocks, those of the panel follow its blocks: [factors of a row][32] floats.
+ * So a run of panels is a run of bytes, whatever the type. Outputs beyond N are
+ * zero. Panels are 64-byte aligned for F32, BF16 and F16. */
 typedef struct moerun__weight {
   const void *panels;
   moerun__dtype dtype;
   int32_t num_outputs; /* N */
   int32_t num_inputs;  /* D */
+  const float *bias;   /* [N], added to each product when it is complete; or
+                          NULL. Borrowed, and not among the weight's bytes */
 } moerun__weight;
 
+/* Of the panels, with the factors in them. */
 size_t moerun__weight_bytes(moerun__dtype dtype, int32_t num_outputs,
                             int32_t num_inputs);
-/* Packs rows[count][D] of `dtype` as outputs first..first+count-1 of panels
+/* A weight of this shape whose panels are at `panels`, or will be: NULL. */
+moerun__weight moerun__weight_at(const void *panels, moerun__dtype dtype,
+                                 int32_t num_outputs, int32_t num_inputs);
+/* Packs rows of D elements of `dtype` as outputs first..first+count-1 of panels
  * that were zeroed before. */
 void moerun__weight_pack(void *panels, moerun__dtype dtype, int32_t num_inputs,
                          int32_t first_output, int32_t count, const void *rows);
-/* out[D] = W[output][.], widened. */
+/* The same for their factors, scales[count][factors of a row]. */
+void moerun__weight_pack_scales(void *panels, moerun__dtype dtype,
+                                int32_t num_inputs, int32_t first_output,
+                                int32_t count, const float *scales);
+/* out[D] = W[output][.], widened: an element times its factor, rounded once. */
 void moerun__weight_row(float *out, const moerun__weight *weight,
                         int32_t output);
+/* out[count][32] = the same of inputs first .. first + count - 1 and all outputs
+ * of a panel; `first` is a multiple of MOERUN_MAX_BLOCK. */
+void moerun__weight_panel(float *out, const moerun__weight *weight,
+                          size_t panel, size_t first, size_t count);
 
 /* ---- Attention over a paged KV cache --------------------------------------- */
 
@@ -101,7 +120,8 @@ typedef struct moerun__gate_rule {
 } moerun__gate_rule;
 
 /* Rows in the layout they travel in: row i starts at base + i * stride_bytes
- * and begins with H elements of dtype (F32 or BF16). */
+ * and begins with H elements of dtype, which can be written and has no factors
+ * beside its blocks. F32 and BF16 are fast. */
 typedef struct moerun__wire_rows {
   void *base;
   size_t stride_bytes;

@@ -12,40 +12,79 @@
 
 enum { PACK_INPUTS = 64 };
 
-static size_t num_panels(int32_t num_outputs) {
-  return ((size_t)num_outputs + MOERUN_PANEL - 1) / MOERUN_PANEL;
+/* Bytes of a panel's blocks of inputs; what its factors take follows. */
+static size_t blocks_bytes(moerun__dtype dtype, size_t num_inputs) {
+  return MOERUN_PANEL * moerun__dtype_bytes(dtype, num_inputs);
+}
+
+static size_t panel_bytes(moerun__dtype dtype, size_t num_inputs) {
+  return blocks_bytes(dtype, num_inputs) +
+         MOERUN_PANEL * moerun__dtype_scales(dtype, num_inputs) * sizeof(float);
 }
 
 size_t moerun__weight_bytes(moerun__dtype dtype, int32_t num_outputs,
                             int32_t num_inputs) {
-  return num_panels(num_outputs) * MOERUN_PANEL * (size_t)num_inputs *
-         moerun__dtype_bytes(dtype);
+  const size_t panels = ((size_t)num_outputs + MOERUN_PANEL - 1) / MOERUN_PANEL;
+  return panels * panel_bytes(dtype, (size_t)num_inputs);
 }
 
-/* Inputs begin .. end - 1 of `lanes` rows into the lanes from `lane` on. */
-static void pack_16(uint16_t *panel, const uint16_t *rows, size_t num_inputs,
-                    size_t lane, size_t lanes) {
-  for (size_t begin = 0; begin < num_inputs; begin += PACK_INPUTS) {
+moerun__weight moerun__weight_at(const void *panels, moerun__dtype dtype,
+                                 int32_t num_outputs, int32_t num_inputs) {
+  return (moerun__weight){.panels = panels,
+                          .dtype = dtype,
+                          .num_outputs = num_outputs,
+                          .num_inputs = num_inputs};
+}
+
+/* ---- Packing ------------------------------------------------------------------- */
+
+/* Where some rows go: lanes lane .. lane + count - 1 of a panel. */
+typedef struct lane_run {
+  size_t lane;
+  size_t count;
+  size_t row_blocks; /* of a row */
+} lane_run;
+
+/* `bytes`, those of a block, is a constant wherever a type has a case below. */
+static inline __attribute__((always_inline)) void
+pack_blocks(char *panel, const char *rows, const lane_run *run,
+            const size_t bytes) {
+  const size_t step = PACK_INPUTS;
+  for (size_t begin = 0; begin < run->row_blocks; begin += step) {
     const size_t end =
-        begin + PACK_INPUTS < num_inputs ? begin + PACK_INPUTS : num_inputs;
-    for (size_t i = 0; i < lanes; i++) {
-      for (size_t d = begin; d < end; d++) {
-        panel[d * MOERUN_PANEL + lane + i] = rows[i * num_inputs + d];
+        begin + step < run->row_blocks ? begin + step : run->row_blocks;
+    for (size_t i = 0; i < run->count; i++) {
+      for (size_t b = begin; b < end; b++) {
+        memcpy(panel + (b * MOERUN_PANEL + run->lane + i) * bytes,
+               rows + (i * run->row_blocks + b) * bytes, bytes);
       }
     }
   }
 }
 
-static void pack_32(uint32_t *panel, const uint32_t *rows, size_t num_inputs,
-                    size_t lane, size_t lanes) {
-  for (size_t begin = 0; begin < num_inputs; begin += PACK_INPUTS) {
-    const size_t end =
-        begin + PACK_INPUTS < num_inputs ? begin + PACK_INPUTS : num_inputs;
-    for (size_t i = 0; i < lanes; i++) {
-      for (size_t d = begin; d < end; d++) {
-        panel[d * MOERUN_PANEL + lane + i] = rows[i * num_inputs + d];
-      }
-    }
+static void pack_run(char *panel, const char *rows, const lane_run *run,
+                     size_t bytes) {
+  switch (bytes) {
+  case 1: pack_blocks(panel, rows, run, 1); break;
+  case 2: pack_blocks(panel, rows, run, 2); break;
+  case 4: pack_blocks(panel, rows, run, 4); break;
+  default: pack_blocks(panel, rows, run, bytes); break;
+  }
+}
+
+/* Rows of row_blocks blocks into panels, whose blocks begin `at` bytes behind
+ * the start of each. */
+static void pack_rows(char *panels, size_t stride, size_t at, size_t first,
+                      size_t count, const char *rows, size_t row_blocks,
+                      size_t bytes) {
+  for (size_t output = first; output < first + count;) {
+    lane_run run = {.lane = output % MOERUN_PANEL, .row_blocks = row_blocks};
+    const size_t left = first + count - output;
+    const size_t room = MOERUN_PANEL - run.lane;
+    run.count = left < room ? left : room;
+    pack_run(panels + output / MOERUN_PANEL * stride + at, rows, &run, bytes);
+    rows += run.count * row_blocks * bytes;
+    output += run.count;
   }
 }
 
@@ -53,36 +92,114 @@ void moerun__weight_pack(void *panels, moerun__dtype dtype, int32_t num_inputs,
                          int32_t first_output, int32_t count,
                          const void *rows) {
   const size_t D = (size_t)num_inputs;
-  const size_t end = (size_t)first_output + (size_t)count;
-  const char *from = rows;
-  for (size_t output = (size_t)first_output; output < end;) {
-    const size_t lane = output % MOERUN_PANEL;
-    const size_t left = end - output;
-    const size_t lanes =
-        left < MOERUN_PANEL - lane ? left : MOERUN_PANEL - lane;
-    const size_t start = (output - lane) * D;
-    if (dtype == MOERUN_DTYPE_F32) {
-      pack_32((uint32_t *)panels + start, (const uint32_t *)(const void *)from,
-              D, lane, lanes);
-    } else {
-      pack_16((uint16_t *)panels + start, (const uint16_t *)(const void *)from,
-              D, lane, lanes);
-    }
-    from += lanes * D * moerun__dtype_bytes(dtype);
-    output += lanes;
+  const size_t bytes = (size_t)moerun__dtype_at(dtype)->block_bytes;
+  pack_rows(panels, panel_bytes(dtype, D), 0, (size_t)first_output,
+            (size_t)count, rows, moerun__dtype_bytes(dtype, D) / bytes, bytes);
+}
+
+void moerun__weight_pack_scales(void *panels, moerun__dtype dtype,
+                                int32_t num_inputs, int32_t first_output,
+                                int32_t count, const float *scales) {
+  const size_t D = (size_t)num_inputs;
+  pack_rows(panels, panel_bytes(dtype, D), blocks_bytes(dtype, D),
+            (size_t)first_output, (size_t)count, (const char *)scales,
+            moerun__dtype_scales(dtype, D), sizeof *scales);
+}
+
+/* ---- Widening -------------------------------------------------------------------- */
+
+static const char *panel_of(const moerun__weight *weight, size_t panel) {
+  return (const char *)weight->panels +
+         panel * panel_bytes(weight->dtype, (size_t)weight->num_inputs);
+}
+
+/* The factors of a panel; NULL: the type has none. */
+static const float *scales_of(const moerun__weight *weight, size_t panel) {
+  const size_t at = blocks_bytes(weight->dtype, (size_t)weight->num_inputs);
+  if (moerun__dtype_at(weight->dtype)->scale_block == 0) return NULL;
+  return (const float *)(const void *)(panel_of(weight, panel) + at);
+}
+
+static inline __attribute__((always_inline)) void
+take_blocks(char *out, const char *from, size_t count, const size_t bytes) {
+  for (size_t b = 0; b < count; b++) {
+    memcpy(out + b * bytes, from + b * MOERUN_PANEL * bytes, bytes);
+  }
+}
+
+/* The blocks of one lane, side by side. */
+static void take_lane(char *out, const char *from, size_t count, size_t bytes) {
+  switch (bytes) {
+  case 1: take_blocks(out, from, count, 1); break;
+  case 2: take_blocks(out, from, count, 2); break;
+  case 4: take_blocks(out, from, count, 4); break;
+  default: take_blocks(out, from, count, bytes); break;
   }
 }
 
 void moerun__weight_row(float *out, const moerun__weight *weight,
                         int32_t output) {
+  const moerun__dtype_row *type = moerun__dtype_at(weight->dtype);
   const size_t D = (size_t)weight->num_inputs;
   const size_t lane = (size_t)output % MOERUN_PANEL;
-  const size_t start = ((size_t)output - lane) * D + lane;
-  for (size_t d = 0; d < D; d++) {
-    out[d] = moerun__element(weight->panels, weight->dtype,
-                             start + d * MOERUN_PANEL);
+  const size_t panel = (size_t)output / MOERUN_PANEL;
+  const size_t block = (size_t)type->block;
+  const size_t bytes = (size_t)type->block_bytes;
+  const char *from = panel_of(weight, panel) + lane * bytes;
+  _Alignas(float) char blocks[MOERUN_MAX_BLOCK_BYTES];
+  const size_t at_once = sizeof blocks / bytes * block;
+  for (size_t first = 0; first < D; first += at_once) {
+    const size_t count = D - first < at_once ? D - first : at_once;
+    const size_t num_blocks = (count + block - 1) / block;
+    take_lane(blocks, from + first / block * MOERUN_PANEL * bytes, num_blocks,
+              bytes);
+    moerun__widen(out + first, weight->dtype, blocks, 0, count);
+  }
+  const float *scales = scales_of(weight, panel);
+  for (size_t d = 0; scales != NULL && d < D; d++) {
+    out[d] *= scales[d / (size_t)type->scale_block * MOERUN_PANEL + lane];
   }
 }
+
+/* Blocks of several inputs, which become one row of the panel each. */
+static void widen_blocks(float *out, const moerun__dtype_row *type,
+                         const char *from, size_t count) {
+  const size_t block = (size_t)type->block;
+  float wide[MOERUN_PANEL * MOERUN_MAX_BLOCK];
+  for (size_t begin = 0; begin < count; begin += block) {
+    const size_t end = begin + block < count ? begin + block : count;
+    type->widen(wide, from, MOERUN_PANEL);
+    from += MOERUN_PANEL * (size_t)type->block_bytes;
+    for (size_t d = begin; d < end; d++) {
+      for (size_t lane = 0; lane < MOERUN_PANEL; lane++) {
+        out[d * MOERUN_PANEL + lane] = wide[lane * block + (d - begin)];
+      }
+    }
+  }
+}
+
+void moerun__weight_panel(float *out, const moerun__weight *weight,
+                          size_t panel, size_t first, size_t count) {
+  const moerun__dtype_row *type = moerun__dtype_at(weight->dtype);
+  const size_t block = (size_t)type->block;
+  const size_t bytes = MOERUN_PANEL * (size_t)type->block_bytes;
+  const float *scales = scales_of(weight, panel);
+  const char *from = panel_of(weight, panel) + first / block * bytes;
+  if (block == 1) {
+    type->widen(out, from, count * MOERUN_PANEL);
+  } else {
+    widen_blocks(out, type, from, count);
+  }
+  for (size_t d = 0; scales != NULL && d < count; d++) {
+    const float *scale =
+        scales + (first + d) / (size_t)type->scale_block * MOERUN_PANEL;
+    for (size_t lane = 0; lane < MOERUN_PANEL; lane++) {
+      out[d * MOERUN_PANEL + lane] *= scale[lane];
+    }
+  }
+}
+
+/* ---- The cache, and scratch --------------------------------------------------------- */
 
 void moerun__kv_store(const moerun__kv_view *view,
                       const moerun__attention_shape *shape, int32_t position,

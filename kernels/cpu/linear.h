@@ -7,12 +7,16 @@
  * stored and loaded is the same float); a block's slice of the panel then
  * serves all tiles of up to MOERUN_LINEAR_ROWS rows from a near cache. x is
  * packed by tiles, inputs outermost, so that a tile reads one stream. How rows
- * are cut into tiles changes nothing for a row. */
+ * are cut into tiles changes nothing for a row.
+ *
+ * Tiles load F32, BF16 and F16. Of any other type a block of a panel is widened
+ * to F32 first, and the tiles of up to MOERUN_LINEAR_ROWS rows go over that: the
+ * same chain. */
 #ifndef MOERUN_KERNELS_LINEAR_H
 #define MOERUN_KERNELS_LINEAR_H
 
 #include "kernels/cpu/flush.h"
-#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/sizes.h"
 
 typedef struct linear_tile {
@@ -40,6 +44,9 @@ typedef struct linear_tile {
  * second-level cache together. */
 enum { BLOCK_INPUTS = 1024 };
 
+/* Inputs that are widened at a time. */
+enum { WIDENED_INPUTS = MOERUN_MAX_BLOCK };
+
 /* The rows of one call that are packed together. */
 typedef struct linear_block {
   float *y;
@@ -51,7 +58,18 @@ typedef struct linear_block {
   size_t block_inputs;
   int rounded; /* x is rounded to BF16 */
   int pairs;   /* and packed in pairs of inputs */
+  int widened; /* the weight's type has no tile of its own */
 } linear_block;
+
+/* Bytes of one input of a panel, of a type that has a tile. */
+static size_t input_bytes(moerun__dtype dtype) {
+  return MOERUN_PANEL * (dtype == MOERUN_DTYPE_F32 ? 4UL : 2UL);
+}
+
+static int has_tile(moerun__dtype dtype) {
+  return dtype == MOERUN_DTYPE_F32 || dtype == MOERUN_DTYPE_BF16 ||
+         dtype == MOERUN_DTYPE_F16;
+}
 
 static size_t least(size_t a, size_t b) {
   return a < b ? a : b;
@@ -110,19 +128,19 @@ static void pack_block(float *packed, const float *x, size_t x_stride,
   }
 }
 
-/* All tiles of the block against `panels` panels from `panel` on, inputs from
- * k on. */
-static void run_panels(const linear_block *block, size_t panel, size_t panels,
+/* All tiles of the block against `panels` panels from `panel` on, which begin at
+ * `weights` with input k and are of a type that has a tile. */
+static void run_panels(const linear_block *block, const void *weights,
+                       moerun__dtype dtype, size_t panel, size_t panels,
                        size_t k) {
   const moerun__weight *weight = block->weight;
   const size_t D = (size_t)weight->num_inputs;
-  const size_t step = MOERUN_PANEL * moerun__dtype_bytes(weight->dtype);
   const size_t column = panel * MOERUN_PANEL;
   const size_t outputs = (size_t)weight->num_outputs - column;
   linear_tile job = {
       .y_stride = block->y_stride,
-      .panel = (const char *)weight->panels + (panel * D + k) * step,
-      .panel_bytes = D * step,
+      .panel = weights,
+      .panel_bytes = D * input_bytes(dtype),
       .count = least(block->block_inputs, D - k),
       .columns =
           (int)least(outputs - (panels - 1) * MOERUN_PANEL, MOERUN_PANEL),
@@ -134,21 +152,41 @@ static void run_panels(const linear_block *block, size_t panel, size_t panels,
     const size_t begin = tile_begin(block, tile);
     job.y = block->y + begin * block->y_stride + column;
     job.x = block->packed + k * block->rows + begin * job.count;
-    run_tile(&job, weight->dtype, (int)(tile_begin(block, tile + 1) - begin),
+    run_tile(&job, dtype, (int)(tile_begin(block, tile + 1) - begin),
              (int)panels);
   }
 }
 
-static void run_block(const linear_block *block) {
+/* One panel, a block of inputs after the other widened. Numbers are widened as
+ * they are: subnormals are taken as zero where they are multiplied. */
+static void run_widened(const linear_block *block, size_t panel) {
+  _Alignas(64) float wide[WIDENED_INPUTS * MOERUN_PANEL];
   const size_t D = (size_t)block->weight->num_inputs;
+  for (size_t k = 0; k < D; k += WIDENED_INPUTS) {
+    const unsigned before = flush_pause();
+    moerun__weight_panel(wide, block->weight, panel, k,
+                         least(WIDENED_INPUTS, D - k));
+    flush_end(before);
+    run_panels(block, wide, MOERUN_DTYPE_F32, panel, 1, k);
+  }
+}
+
+static void run_block(const linear_block *block) {
+  const moerun__weight *weight = block->weight;
+  const size_t D = (size_t)weight->num_inputs;
+  const size_t step = input_bytes(weight->dtype);
   const size_t num_panels =
-      ((size_t)block->weight->num_outputs + MOERUN_PANEL - 1) / MOERUN_PANEL;
+      ((size_t)weight->num_outputs + MOERUN_PANEL - 1) / MOERUN_PANEL;
   const size_t at_once =
       block->tiles > 1 ? 1 : (size_t)tile_panels((int)block->rows);
-  for (size_t panel = 0; panel < num_panels;) {
+  for (size_t panel = 0; block->widened && panel < num_panels; panel++) {
+    run_widened(block, panel);
+  }
+  for (size_t panel = 0; !block->widened && panel < num_panels;) {
     const size_t panels = panel + at_once <= num_panels ? at_once : 1;
     for (size_t k = 0; k < D; k += block->block_inputs) {
-      run_panels(block, panel, panels, k);
+      run_panels(block, (const char *)weight->panels + (panel * D + k) * step,
+                 weight->dtype, panel, panels, k);
     }
     panel += panels;
   }
@@ -164,6 +202,8 @@ static void run_linear(float *y, size_t y_stride, const float *x,
     const size_t rows = (size_t)M * (b + 1) / blocks - m;
     const size_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     const int as_it_is = rows == 1 && !rounded;
+    const int widened = !has_tile(weight->dtype);
+    const size_t whole = (size_t)weight->num_inputs;
     const linear_block block = {
         .y = y + m * y_stride,
         .y_stride = y_stride,
@@ -171,13 +211,23 @@ static void run_linear(float *y, size_t y_stride, const float *x,
         .weight = weight,
         .rows = rows,
         .tiles = tiles,
-        .block_inputs =
-            rows <= STREAM_ROWS ? (size_t)weight->num_inputs : BLOCK_INPUTS,
+        .block_inputs = widened               ? WIDENED_INPUTS
+                        : rows <= STREAM_ROWS ? whole
+                                              : BLOCK_INPUTS,
         .rounded = rounded,
         .pairs = rounded && HAS_PAIRS && weight->dtype == MOERUN_DTYPE_BF16,
+        .widened = widened,
     };
     if (!as_it_is) pack_block(scratch, x + m * x_stride, x_stride, &block);
     run_block(&block);
+  }
+}
+
+static void add_bias(float *y, size_t y_stride, int32_t M,
+                     const moerun__weight *weight) {
+  if (weight->bias == NULL) return;
+  for (size_t m = 0; m < (size_t)M; m++) {
+    set_add(y + m * y_stride, weight->bias, (size_t)weight->num_outputs);
   }
 }
 
@@ -185,6 +235,7 @@ static void set_linear(float *y, size_t y_stride, const float *x,
                        size_t x_stride, int32_t M, const moerun__weight *weight,
                        float *scratch) {
   run_linear(y, y_stride, x, x_stride, M, weight, scratch, 0);
+  add_bias(y, y_stride, M, weight);
 }
 
 static void set_linear_bf16(float *y, size_t y_stride, const float *x,
@@ -200,6 +251,7 @@ static void set_linear_bf16(float *y, size_t y_stride, const float *x,
     }
   }
   flush_end(before);
+  add_bias(y, y_stride, M, weight);
 }
 
 #endif

@@ -28,8 +28,13 @@ static inline lanes lanes_fetch_wire(const char *row, moerun__dtype dtype,
   if (dtype == MOERUN_DTYPE_F32) {
     return lanes_fetch((const float *)(const void *)row + i, left);
   }
-  const uint16_t *p = (const uint16_t *)(const void *)row + i;
-  return left == LANES ? lanes_load_bf16(p) : lanes_load_bf16_part(p, left);
+  if (dtype == MOERUN_DTYPE_BF16) {
+    const uint16_t *p = (const uint16_t *)(const void *)row + i;
+    return left == LANES ? lanes_load_bf16(p) : lanes_load_bf16_part(p, left);
+  }
+  float wide[LANES] = {0};
+  moerun__widen(wide, dtype, row, i, (size_t)left);
+  return lanes_load(wide);
 }
 
 static inline char *wire_row(const moerun__wire_rows *rows, int32_t index) {
@@ -274,6 +279,10 @@ static void set_scatter(const moerun__wire_rows *rows, const int32_t *index,
   const size_t width = (size_t)H;
   for (size_t m = 0; m < (size_t)M; m++) {
     void *row = wire_row(rows, index[m]);
+    if (rows->dtype != MOERUN_DTYPE_F32 && rows->dtype != MOERUN_DTYPE_BF16) {
+      moerun__narrow(row, rows->dtype, 0, x + m * width, width);
+      continue;
+    }
     for (size_t i = 0; i < width; i += LANES) {
       const int left = lanes_left(width, i);
       const lanes a = lanes_fetch(x + m * width + i, left);

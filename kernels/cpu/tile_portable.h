@@ -9,6 +9,14 @@ static int tile_panels(int rows) {
   return 1;
 }
 
+static inline float weight_at(const char *panel, moerun__dtype dtype,
+                              size_t i) {
+  const uint16_t *half = (const uint16_t *)(const void *)panel;
+  if (dtype == MOERUN_DTYPE_F32) return ((const float *)(const void *)panel)[i];
+  return dtype == MOERUN_DTYPE_BF16 ? moerun__bf16_to_f32(half[i])
+                                    : moerun__f16_to_f32(half[i]);
+}
+
 static void run_tile(const linear_tile *job, moerun__dtype dtype, int rows,
                      int panels) {
   float sum[TILE_ROWS][MOERUN_PANEL] = {{0}};
@@ -21,7 +29,7 @@ static void run_tile(const linear_tile *job, moerun__dtype dtype, int rows,
   for (size_t k = 0; k < job->count; k++) {
     float w[MOERUN_PANEL];
     for (size_t n = 0; n < MOERUN_PANEL; n++) {
-      w[n] = moerun__element(job->panel, dtype, k * MOERUN_PANEL + n);
+      w[n] = weight_at(job->panel, dtype, k * MOERUN_PANEL + n);
       if (by_hand) w[n] = flushed(w[n]);
     }
     for (int r = 0; r < rows; r++) {

@@ -6,22 +6,24 @@
 
 #include <math.h>
 
+/* An output's weights, widened, are in scratch[D]. */
 static void products(float *y, size_t y_stride, const float *x, size_t x_stride,
-                     int32_t M, const moerun__weight *weight, int rounded) {
+                     int32_t M, const moerun__weight *weight, float *scratch,
+                     int rounded) {
   const int32_t D = weight->num_inputs;
-  for (int32_t m = 0; m < M; m++) {
-    const float *row = x + (size_t)m * x_stride;
-    for (int32_t n = 0; n < weight->num_outputs; n++) {
-      const size_t lane = (size_t)n % MOERUN_PANEL;
-      const size_t start = ((size_t)n - lane) * (size_t)D + lane;
+  for (int32_t n = 0; n < weight->num_outputs; n++) {
+    moerun__weight_row(scratch, weight, n);
+    for (int32_t m = 0; m < M; m++) {
+      const float *row = x + (size_t)m * x_stride;
+      float *out = y + (size_t)m * y_stride + (size_t)n;
       double sum = 0;
       for (int32_t d = 0; d < D; d++) {
         const float in =
             rounded ? moerun__bf16_to_f32(moerun__f32_to_bf16(row[d])) : row[d];
-        sum += (double)in * moerun__element(weight->panels, weight->dtype,
-                                            start + (size_t)d * MOERUN_PANEL);
+        sum += (double)in * scratch[d];
       }
-      y[(size_t)m * y_stride + (size_t)n] = (float)sum;
+      *out = (float)sum;
+      if (weight->bias != NULL) *out += weight->bias[n];
     }
   }
 }
@@ -29,15 +31,13 @@ static void products(float *y, size_t y_stride, const float *x, size_t x_stride,
 static void ref_linear(float *y, size_t y_stride, const float *x,
                        size_t x_stride, int32_t M, const moerun__weight *weight,
                        float *scratch) {
-  (void)scratch;
-  products(y, y_stride, x, x_stride, M, weight, 0);
+  products(y, y_stride, x, x_stride, M, weight, scratch, 0);
 }
 
 static void ref_linear_bf16(float *y, size_t y_stride, const float *x,
                             size_t x_stride, int32_t M,
                             const moerun__weight *weight, float *scratch) {
-  (void)scratch;
-  products(y, y_stride, x, x_stride, M, weight, 1);
+  products(y, y_stride, x, x_stride, M, weight, scratch, 1);
 }
 
 static void ref_swiglu(float *h, const float *gate_up, int32_t M, int32_t F) {
@@ -272,26 +272,16 @@ static char *wire_row(const moerun__wire_rows *rows, int32_t index) {
 static void ref_gather(float *x, const moerun__wire_rows *rows,
                        const int32_t *index, int32_t M, int32_t H) {
   for (size_t m = 0; m < (size_t)M; m++) {
-    const char *row = wire_row(rows, index[m]);
-    for (size_t i = 0; i < (size_t)H; i++) {
-      x[m * (size_t)H + i] = moerun__element(row, rows->dtype, i);
-    }
+    moerun__widen(x + m * (size_t)H, rows->dtype, wire_row(rows, index[m]), 0,
+                  (size_t)H);
   }
 }
 
 static void ref_scatter(const moerun__wire_rows *rows, const int32_t *index,
                         const float *x, int32_t M, int32_t H) {
   for (size_t m = 0; m < (size_t)M; m++) {
-    char *row = wire_row(rows, index[m]);
-    for (size_t i = 0; i < (size_t)H; i++) {
-      const float value = x[m * (size_t)H + i];
-      if (rows->dtype == MOERUN_DTYPE_F32) {
-        memcpy(row + 4 * i, &value, sizeof value);
-      } else {
-        const uint16_t half = moerun__f32_to_bf16(value);
-        memcpy(row + 2 * i, &half, sizeof half);
-      }
-    }
+    moerun__narrow(wire_row(rows, index[m]), rows->dtype, 0, x + m * (size_t)H,
+                   (size_t)H);
   }
 }
 

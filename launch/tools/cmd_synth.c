@@ -6,16 +6,19 @@
 #include "runtime/base/log.h"
 #include "runtime/model/synth.h"
 
-#include <string.h>
+#include <strings.h>
 
 static int32_t int_of(const moerun__config *config, const char *key) {
   return (int32_t)moerun__config_int(config, key);
 }
 
+/* The option has names of types in small letters. */
 static moerun__dtype dtype_of(const char *text) {
-  return strcmp(text, "f32") == 0   ? MOERUN_DTYPE_F32
-         : strcmp(text, "f16") == 0 ? MOERUN_DTYPE_F16
-                                    : MOERUN_DTYPE_BF16;
+  int d = 0;
+  while (strcasecmp(text, moerun__dtype_name((moerun__dtype)d)) != 0) {
+    d++;
+  }
+  return (moerun__dtype)d;
 }
 
 moerun_status moerun__cmd_synth(moerun__invocation *invocation) {

@@ -121,15 +121,22 @@ static void predict_replacer(moerun__prediction *predicted,
       (most - even) * each * ((size_t)placement->num_layers + 1);
 }
 
-/* The type that experts of `expert_bytes` in so many slots have. Packed weights
- * are padded, but not to twice their size. */
+/* The type that experts of `expert_bytes` in so many slots have: the widest that
+ * fits. Packed weights are padded, but not to twice their size. */
 static moerun__dtype expert_type(const moerun__model_config *config,
                                  size_t expert_bytes, int64_t slots) {
   const size_t elements =
       3 * (size_t)config->hidden_width * (size_t)config->expert_width;
-  return slots == 0 || expert_bytes / (size_t)slots >= 4 * elements
-             ? MOERUN_DTYPE_F32
-             : MOERUN_DTYPE_BF16;
+  moerun__dtype found = MOERUN_DTYPE_F32;
+  size_t most = 0;
+  for (int d = 0; moerun__dtype_at((moerun__dtype)d) != NULL && slots > 0;
+       d++) {
+    const size_t bytes = moerun__dtype_bytes((moerun__dtype)d, elements);
+    if (bytes <= most || bytes > expert_bytes / (size_t)slots) continue;
+    most = bytes;
+    found = (moerun__dtype)d;
+  }
+  return found;
 }
 
 /* Slices, if all ranks are equally fast. */
@@ -138,10 +145,8 @@ static size_t predict_slices(const moerun_session *session,
   const moerun_model *model = session->model;
   const moerun__model_config *config = &model->config;
   const int64_t slots = slots_of(model->placement, model->comm->rank);
-  const size_t element_bytes =
-      moerun__dtype_bytes(expert_type(config, expert_bytes, slots));
   return moerun__slices_bytes(config, model->comm->size, model->comm->rank,
-                              element_bytes,
+                              expert_type(config, expert_bytes, slots),
                               session->moe.store.slices.room_bytes);
 }
 

@@ -114,13 +114,13 @@ static moerun_status visit_blocks(moerun__layer *layer, model_walk *walk,
   moerun_status status = MOERUN_OK;
   moerun__weight_reader *reader = &walk->reader;
   const size_t L = (size_t)layer->num_slots;
+  const size_t before = reader->bytes;
   void *panels = NULL;
   MOERUN_TRY(
       moerun__reader_array(&layer->gate_up, reader, L, sizeof *layer->gate_up));
   MOERUN_TRY(
       moerun__reader_array(&layer->down, reader, L, sizeof *layer->down));
   MOERUN_TRY(moerun__reader_expert(gate_up, down, reader, l, walk->experts[0]));
-  const size_t before = reader->bytes;
   MOERUN_TRY(moerun__reader_panels(&panels, reader, gate_up, L));
   if (!reader->counting) layer->gate_up[0].panels = panels;
   MOERUN_TRY(moerun__reader_panels(&panels, reader, down, L));

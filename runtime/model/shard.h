@@ -4,8 +4,8 @@
 #ifndef MOERUN_MODEL_SHARD_H
 #define MOERUN_MODEL_SHARD_H
 
+#include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
-#include "runtime/base/tensor.h"
 
 /* Files of a checkpoint, open, and the sorted table of their tensors. */
 typedef struct moerun__shards moerun__shards;
@@ -17,7 +17,8 @@ enum {
 
 typedef struct moerun__tensor {
   const char *name;
-  char dtype[8];    /* as the file spells it: "BF16", "I64", … */
+  char dtype[16];   /* as the file spells it: "BF16", "I64", …; may be cut, to
+                       what no element type is called */
   int32_t num_dims; /* may exceed MOERUN_SHARD_DIMS: then shape is cut */
   int64_t shape[MOERUN_SHARD_DIMS];
   int64_t offset; /* of the first byte in the file */

@@ -72,7 +72,7 @@ typedef struct synth_writer {
   int64_t put_bytes;    /* of them that are written */
   uint32_t *words;      /* [PIECE] */
   void *elements;       /* [PIECE] of options->dtype */
-  uint32_t table[SUMS]; /* bits of the element for each sum */
+  uint32_t table[SUMS]; /* each begins with the element for its sum */
 } synth_writer;
 
 /* ---- Elements ------------------------------------------------------------------ */
@@ -88,9 +88,7 @@ static void fill_table(uint32_t *table, moerun__dtype dtype, double mean,
   const double unit = deviation / sqrt((256.0 * 256.0 - 1.0) / 3.0);
   for (int s = 0; s < SUMS; s++) {
     const float value = (float)(mean + (s - MIDDLE) * unit);
-    table[s] = dtype == MOERUN_DTYPE_F32    ? moerun__f32_to_bits(value)
-               : dtype == MOERUN_DTYPE_BF16 ? moerun__f32_to_bf16(value)
-                                            : moerun__f32_to_f16(value);
+    moerun__narrow(&table[s], dtype, 0, &value, 1);
   }
 }
 
@@ -112,22 +110,24 @@ static void draw(uint32_t *sums, uint64_t seed, uint64_t stream, int64_t first,
   }
 }
 
+/* `bytes`, those of an element, is a constant wherever this is called. */
+static inline void look_up(char *out, const synth_writer *writer, int32_t count,
+                           const size_t bytes) {
+  for (int32_t i = 0; i < count; i++) {
+    memcpy(out + (size_t)i * bytes, &writer->table[writer->words[i]], bytes);
+  }
+}
+
 static moerun_status put_elements(synth_writer *writer, int32_t count,
                                   int file) {
   moerun_status status = MOERUN_OK;
   const moerun__dtype dtype = writer->options->dtype;
-  if (dtype == MOERUN_DTYPE_F32) {
-    uint32_t *out = writer->elements;
-    for (int32_t i = 0; i < count; i++) {
-      out[i] = writer->table[writer->words[i]];
-    }
-  } else {
-    uint16_t *out = writer->elements;
-    for (int32_t i = 0; i < count; i++) {
-      out[i] = (uint16_t)writer->table[writer->words[i]];
-    }
+  switch (moerun__dtype_bytes(dtype, 1)) {
+  case 1: look_up(writer->elements, writer, count, 1); break;
+  case 2: look_up(writer->elements, writer, count, 2); break;
+  default: look_up(writer->elements, writer, count, 4); break;
   }
-  const size_t bytes = (size_t)count * moerun__dtype_bytes(dtype);
+  const size_t bytes = moerun__dtype_bytes(dtype, (size_t)count);
   MOERUN_TRY(moerun__file_put(file, writer->elements, bytes,
                               writer->folder.label.bytes));
   writer->put_bytes += (int64_t)bytes;
@@ -260,7 +260,7 @@ static moerun_status add_entry(synth_writer *writer, moerun__role role,
   int64_t shape[MOERUN_MAX_DIMS];
   const int num_dims =
       moerun__config_tensor_shape(shape, &writer->config, role);
-  int64_t bytes = (int64_t)moerun__dtype_bytes(writer->options->dtype);
+  int64_t bytes = (int64_t)moerun__dtype_bytes(writer->options->dtype, 1);
   for (int d = 0; d < num_dims; d++) {
     bytes *= shape[d];
   }
@@ -559,7 +559,7 @@ static moerun_status writer_begin(synth_writer *writer, moerun__text *config) {
   MOERUN_TRY(deal_files(writer));
   MOERUN_TRY(moerun__alloc_unset(&writer->words, PIECE, sizeof *writer->words));
   MOERUN_TRY(moerun__alloc_unset(&writer->elements, PIECE,
-                                 moerun__dtype_bytes(options->dtype)));
+                                 moerun__dtype_bytes(options->dtype, 1)));
 done:
   json_decref(root);
   return status;

@@ -4,8 +4,8 @@
 #define MOERUN_MODEL_SYNTH_H
 
 #include "runtime/base/byte_watch.h"
+#include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
-#include "runtime/base/tensor.h"
 #include "runtime/model/arch.h"
 
 typedef struct moerun__synth_options {

@@ -128,7 +128,6 @@ moerun_status moerun__synth_config(moerun__text *out,
   moerun_status status = MOERUN_OK;
   const moerun__synth_options *o = options;
   const moerun__arch *arch = find_row(o->arch);
-  static const char *const type[] = {"float32", "bfloat16", "float16"};
   MOERUN_TRY(moerun__text_print(out, "{\n"));
   if (arch != NULL) { /* else reading it back says which there are */
     MOERUN_TRY(moerun__text_print(out, "  \"architectures\": [\"%s\"],\n",
@@ -153,7 +152,8 @@ moerun_status moerun__synth_config(moerun__text *out,
       "  \"use_cache\": true,\n  \"vocab_size\": %d,\n",
       o->num_heads, o->experts_per_token, o->num_layers,
       o->num_kv_heads != 0 ? o->num_kv_heads : o->num_heads,
-      boolean(o->tied_head), type[o->dtype], o->vocab_size));
+      boolean(o->tied_head), moerun__dtype_at(o->dtype)->torch_name,
+      o->vocab_size));
   if (o->vocab_size >= MOERUN_SYNTH_TOKENS) {
     MOERUN_TRY(moerun__text_print(
         out, "  \"bos_token_id\": %d,\n  \"eos_token_id\": %d\n}\n",

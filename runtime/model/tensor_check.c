@@ -19,15 +19,21 @@ static void print_shape(char out[SHAPE_TEXT], const int64_t *shape,
                  num_dims > shown ? ", ...]" : "]");
 }
 
+/* Types that a file may have, and no weight. */
 int64_t moerun__tensor_bits(const char *dtype) {
   static const struct {
     const char *name;
     int64_t bits;
   } table[] = {
-      {"BF16", 16}, {"F16", 16}, {"F32", 32},    {"F64", 64},    {"I8", 8},
-      {"I16", 16},  {"I32", 32}, {"I64", 64},    {"U8", 8},      {"U16", 16},
-      {"U32", 32},  {"U64", 64}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"BOOL", 8},
+      {"F64", 64}, {"I8", 8},      {"I16", 16},    {"I32", 32},
+      {"I64", 64}, {"U8", 8},      {"U16", 16},    {"U32", 32},
+      {"U64", 64}, {"F8_E4M3", 8}, {"F8_E5M2", 8}, {"BOOL", 8},
   };
+  moerun__dtype known = MOERUN_DTYPE_F32;
+  if (moerun__dtype_find(&known, dtype)) {
+    const moerun__dtype_row *row = moerun__dtype_at(known);
+    return (int64_t)8 * row->block_bytes / row->block;
+  }
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     if (strcmp(table[i].name, dtype) == 0) return table[i].bits;
   }
@@ -52,14 +58,11 @@ moerun_status moerun__tensor_check(moerun__dtype *out,
   const char *file = moerun__shards_file(shards, tensor);
   char expected[SHAPE_TEXT];
   char found[SHAPE_TEXT];
-  int known = 0;
-  for (int i = MOERUN_DTYPE_F32; i <= MOERUN_DTYPE_F16 && !known; i++) {
-    *out = (moerun__dtype)i;
-    known = strcmp(moerun__dtype_name(*out), tensor->dtype) == 0;
-  }
-  MOERUN_REQUIRE(known, MOERUN_ERR_UNSUPPORTED,
-                 "%s: tensor \"%s\": expected F32, BF16 or F16, found %s%s",
-                 file, tensor->name, tensor->dtype,
+  char names[MOERUN_DTYPE_NAMES];
+  moerun__dtype_names(names);
+  MOERUN_REQUIRE(moerun__dtype_find(out, tensor->dtype), MOERUN_ERR_UNSUPPORTED,
+                 "%s: tensor \"%s\": expected %s, found %s%s", file,
+                 tensor->name, names, tensor->dtype,
                  is_quantised(tensor->dtype)
                      ? " of quantised weights, which are not read: take a "
                        "checkpoint that is not quantised"

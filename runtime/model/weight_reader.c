@@ -77,11 +77,13 @@ static moerun_status refuse_quantised(const moerun__weight_reader *reader,
   const char *found = NULL;
   const char *method = NULL;
   find_quantised(&found, &method, reader, name);
+  char names[MOERUN_DTYPE_NAMES];
+  moerun__dtype_names(names);
   MOERUN_REQUIRE(found == NULL, MOERUN_ERR_UNSUPPORTED,
-                 "%s: tensor \"%s\": expected weights in F32, BF16 or F16, "
-                 "found \"%s\" of quantised ones (%s), which are not read: "
-                 "take a checkpoint that is not quantised",
-                 reader->path, name, found, method);
+                 "%s: tensor \"%s\": expected weights in %s, found \"%s\" of "
+                 "quantised ones (%s), which are not read: take a checkpoint "
+                 "that is not quantised",
+                 reader->path, name, names, found, method);
 done:
   return status;
 }
@@ -173,33 +175,6 @@ done:
 
 /* ---- Reading rows ---------------------------------------------------------------- */
 
-/* Index of the first element that is NaN or infinite, or `count`. The sums are
- * free of branches, so that the usual case runs at memory speed. */
-static size_t find_nonfinite(const void *elements, moerun__dtype dtype,
-                             size_t count) {
-  uint32_t found = 0;
-  if (dtype == MOERUN_DTYPE_F32) {
-    const uint32_t *bits = elements;
-    for (size_t i = 0; i < count; i++) {
-      found |= (bits[i] & 0x7f800000U) == 0x7f800000U;
-    }
-  } else {
-    const uint16_t *bits = elements;
-    const uint16_t exponent = dtype == MOERUN_DTYPE_BF16 ? 0x7f80U : 0x7c00U;
-    uint16_t any = 0;
-    for (size_t i = 0; i < count; i++) {
-      any |= (bits[i] & exponent) == exponent;
-    }
-    found = any;
-  }
-  if (!found) return count;
-  for (size_t i = 0; i < count; i++) {
-    const float value = moerun__element(elements, dtype, i);
-    if (value - value != 0.0F) return i;
-  }
-  return count;
-}
-
 /* Rows first_row .. first_row + count - 1 of the tensor into the staging
  * buffer; block by block they are digested and looked at while the processor's
  * cache has them. */
@@ -208,29 +183,37 @@ static moerun_status read_rows(const moerun__weight_reader *reader,
                                moerun__dtype dtype, int32_t width,
                                int64_t first_row, int32_t count) {
   moerun_status status = MOERUN_OK;
-  const size_t size = moerun__dtype_bytes(dtype);
-  const int64_t row_bytes = (int64_t)size * width;
+  const moerun__dtype_row *type = moerun__dtype_at(dtype);
+  const int64_t row_bytes = (int64_t)moerun__dtype_bytes(dtype, (size_t)width);
+  const int64_t row_blocks = row_bytes / type->block_bytes;
   const int64_t bytes = count * row_bytes;
+  /* Whole blocks. */
+  const int64_t most =
+      MOERUN_BLOCK_BYTES / type->block_bytes * type->block_bytes;
   const char *staging = reader->staging;
   MOERUN_TRY(moerun__stop_check(reader->path, "its weights were read"));
   MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards, tensor,
                                  first_row * row_bytes, bytes));
-  for (int64_t at = 0; at < bytes; at += MOERUN_BLOCK_BYTES) {
+  for (int64_t at = 0; at < bytes; at += most) {
     const int64_t left = bytes - at;
-    const size_t block =
-        (size_t)(left < MOERUN_BLOCK_BYTES ? left : MOERUN_BLOCK_BYTES);
+    const size_t block = (size_t)(left < most ? left : most);
     if (reader->digest != NULL) {
       moerun__digest_piece(reader->digest, tensor->name,
                            first_row * row_bytes + at, staging + at, block);
     }
-    const size_t bad = find_nonfinite(staging + at, dtype, block / size);
-    const int64_t element = at / (int64_t)size + (int64_t)bad;
-    MOERUN_REQUIRE(bad == block / size, MOERUN_ERR_FORMAT,
+    const size_t blocks = block / (size_t)type->block_bytes;
+    const size_t sound = blocks * (size_t)type->block;
+    const size_t bad = type->first_unsound != NULL
+                           ? type->first_unsound(staging + at, blocks)
+                           : sound;
+    const int64_t element = at / type->block_bytes * type->block + (int64_t)bad;
+    const int64_t width_stored = row_blocks * type->block;
+    MOERUN_REQUIRE(bad == sound, MOERUN_ERR_FORMAT,
                    "%s: tensor \"%s\": row %lld, column %lld: expected a "
                    "finite number, found NaN or infinity",
                    moerun__shards_file(reader->shards, tensor), tensor->name,
-                   (long long)(first_row + element / width),
-                   (long long)(element % width));
+                   (long long)(first_row + element / width_stored),
+                   (long long)(element % width_stored));
   }
   reader->reading->done += bytes;
   moerun__byte_watch_tell(reader->reading->watch, reader->reading->done,
@@ -239,12 +222,15 @@ done:
   return status;
 }
 
+static int64_t row_bytes_of(const moerun__parts *parts) {
+  return (int64_t)moerun__dtype_bytes(parts->dtype, (size_t)parts->num_inputs);
+}
+
 moerun_status moerun__reader_sample(uint64_t *sum,
                                     const moerun__weight_reader *reader,
                                     const moerun__parts *parts) {
   moerun_status status = MOERUN_OK;
-  const int64_t row_bytes =
-      (int64_t)moerun__dtype_bytes(parts->dtype) * parts->num_inputs;
+  const int64_t row_bytes = row_bytes_of(parts);
   for (int32_t i = 0; i < parts->num_parts && !reader->counting; i++) {
     const moerun__part *part = &parts->part[i];
     const int64_t at = part->first_row * row_bytes;
@@ -279,8 +265,7 @@ static moerun_status pack_part(char *panels, int32_t first_output,
                                const moerun__parts *parts,
                                const moerun__part *part) {
   moerun_status status = MOERUN_OK;
-  const int64_t row_bytes =
-      (int64_t)moerun__dtype_bytes(parts->dtype) * parts->num_inputs;
+  const int64_t row_bytes = row_bytes_of(parts);
   const int32_t most = moerun__to_int(MOERUN_STAGING_BYTES / row_bytes);
   for (int32_t row = 0; row < part->num_rows; row += most) {
     const int32_t left = part->num_rows - row;
@@ -301,14 +286,14 @@ moerun_status moerun__reader_pack(moerun__weight *out,
   moerun_status status = MOERUN_OK;
   const int32_t N = parts->num_outputs;
   const int32_t D = parts->num_inputs;
-  *out = (moerun__weight){NULL, parts->dtype, N, D};
+  *out = moerun__weight_at(NULL, parts->dtype, N, D);
   if (reader->counting) {
-    reader->reading->all += (int64_t)moerun__dtype_bytes(parts->dtype) * N * D;
+    reader->reading->all += N * row_bytes_of(parts);
     goto done;
   }
   const size_t bytes = moerun__weight_bytes(parts->dtype, N, D);
   char *start = (char *)panels + index * bytes;
-  out->panels = start;
+  *out = moerun__weight_at(start, parts->dtype, N, D);
   /* Packing fills whole panels; only a last, partial one must be cleared. */
   const size_t whole =
       moerun__weight_bytes(parts->dtype, N / MOERUN_PANEL * MOERUN_PANEL, D);
@@ -336,13 +321,12 @@ static moerun_status read_vector(float *out,
   MOERUN_TRY(
       moerun__tensor_check(&dtype, reader->shards, tensor, shape, num_dims));
   if (reader->counting) {
-    reader->reading->all += (int64_t)moerun__dtype_bytes(dtype) * shape[0];
+    reader->reading->all +=
+        (int64_t)moerun__dtype_bytes(dtype, (size_t)shape[0]);
     goto done;
   }
   MOERUN_TRY(read_rows(reader, tensor, dtype, moerun__to_int(shape[0]), 0, 1));
-  for (size_t i = 0; i < (size_t)shape[0]; i++) {
-    out[i] = moerun__element(reader->staging, dtype, i);
-  }
+  moerun__widen(out, dtype, reader->staging, 0, (size_t)shape[0]);
 done:
   return status;
 }

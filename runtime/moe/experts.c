@@ -75,8 +75,8 @@ static segment segment_of(const moerun__moe *moe, int32_t c, int32_t peer) {
 static void slots_of_row(int16_t *slots, const moerun__moe *moe,
                          const moerun__moe_chunk *chunk, int32_t row) {
   const size_t K = (size_t)moe->gate.width;
-  const size_t slots_at = (size_t)moe->model->config.hidden_width *
-                          moerun__dtype_bytes(moe->shape.wire);
+  const size_t slots_at = moerun__dtype_bytes(
+      moe->shape.wire, (size_t)moe->model->config.hidden_width);
   memcpy(slots, chunk->rows + (size_t)row * moe->shape.row_bytes + slots_at,
          K * sizeof(int16_t));
 }

@@ -192,11 +192,11 @@ static void shape_guest(moerun__guests *guests, int32_t guest,
   char *room = guests->room +
                moerun__guest_table_entry(&guests->table, 0, moe_layer, guest) *
                    (guests->bytes[0] + guests->bytes[1]);
-  guests->gate_up[guest] = (moerun__weight){
-      room, dtype, 2 * config->expert_width, config->hidden_width};
+  guests->gate_up[guest] = moerun__weight_at(
+      room, dtype, 2 * config->expert_width, config->hidden_width);
   guests->down[guest] =
-      (moerun__weight){room + guests->bytes[0], dtype, config->hidden_width,
-                       config->expert_width};
+      moerun__weight_at(room + guests->bytes[0], dtype, config->hidden_width,
+                        config->expert_width);
 }
 
 /* ---- Sending on ------------------------------------------------------------- */

@@ -58,8 +58,7 @@ static size_t padded(size_t bytes) {
 static size_t row_bytes(const moerun__model_config *config, moerun__dtype wire,
                         int32_t width) {
   const size_t H = (size_t)config->hidden_width;
-  return padded(H * moerun__dtype_bytes(wire) +
-                (size_t)width * sizeof(int16_t));
+  return padded(moerun__dtype_bytes(wire, H) + (size_t)width * sizeof(int16_t));
 }
 
 size_t moerun__copy_bytes(const moerun__model_config *config,
@@ -69,7 +68,7 @@ size_t moerun__copy_bytes(const moerun__model_config *config,
 
 size_t moerun__result_bytes(const moerun__model_config *config,
                             moerun__dtype wire) {
-  return padded((size_t)config->hidden_width * moerun__dtype_bytes(wire));
+  return padded(moerun__dtype_bytes(wire, (size_t)config->hidden_width));
 }
 
 /* Of any rank and layer: what rows may carry is the same everywhere. */
@@ -139,7 +138,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   moe->shape.max_hosts = most_hosts(moe);
   moerun__guests_lay_out(&moe->store.guests, arena);
   moerun__slices_lay_out(&moe->store.slices, arena, moe->shape.row_bytes,
-                         moe->gate.width, moerun__dtype_bytes(moe->shape.wire));
+                         moe->gate.width, moe->shape.wire);
   const int32_t slots = moe->shape.max_slots + moe->store.guests.per_layer;
   moe->shape.terms = slots < moe->gate.width ? slots : moe->gate.width;
   moe->shape.chunk_tokens =
@@ -269,7 +268,7 @@ void moerun__moe_destroy_transfers(moerun__moe *moe) {
 static void pack(moerun__moe *moe, moerun__moe_chunk *chunk, const float *x) {
   const int32_t H = moe->model->config.hidden_width;
   const size_t K = (size_t)moe->gate.width;
-  const size_t slots_at = (size_t)H * moerun__dtype_bytes(moe->shape.wire);
+  const size_t slots_at = moerun__dtype_bytes(moe->shape.wire, (size_t)H);
   const int32_t copies = chunk->route.copy_offset[moe->model->comm->size];
   const moerun__wire_rows rows =
       moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);

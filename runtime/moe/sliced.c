@@ -30,8 +30,8 @@ static void cut_round(moerun__moe *moe, int64_t first, int32_t *own) {
 }
 
 static size_t ids_at(const moerun__moe *moe) {
-  return (size_t)moe->model->config.hidden_width *
-         moerun__dtype_bytes(moe->shape.wire);
+  return moerun__dtype_bytes(moe->shape.wire,
+                             (size_t)moe->model->config.hidden_width);
 }
 
 /* Own rows, with the experts that they want behind them. */
@@ -260,7 +260,7 @@ done:
 static void assemble(const moerun__moe *moe, char *result, int32_t term) {
   const moerun__slices *s = &moe->store.slices;
   const int32_t rank = moe->model->comm->rank;
-  const size_t element = moerun__dtype_bytes(moe->shape.wire);
+  const moerun__dtype wire = moe->shape.wire;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     const size_t y = (size_t)moerun__slice_y(s, r);
     const char *piece =
@@ -268,8 +268,9 @@ static void assemble(const moerun__moe *moe, char *result, int32_t term) {
             ? s->pieces + (size_t)(s->term_offset[r] + term) * s->piece_bytes
             : s->home_pieces + (size_t)(s->offset[r] + term) * s->piece_bytes;
     if (y == 0) continue;
-    memcpy(result + (size_t)s->y_panel[r] * MOERUN_PANEL * element, piece,
-           y * element);
+    const size_t before = (size_t)s->y_panel[r] * MOERUN_PANEL;
+    memcpy(result + moerun__dtype_bytes(wire, before), piece,
+           moerun__dtype_bytes(wire, y));
   }
 }
 

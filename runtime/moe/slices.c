@@ -34,29 +34,28 @@ static void cut(int32_t *first, int64_t *share, int32_t panels,
   }
 }
 
-static size_t expert_bytes(const moerun__model_config *config, size_t h_panels,
-                           size_t y_panels, size_t element_bytes) {
-  const size_t H = (size_t)config->hidden_width;
-  const size_t F = (size_t)config->expert_width;
-  return (2 * h_panels * H + y_panels * F) * MOERUN_PANEL * element_bytes;
+static size_t expert_bytes(const moerun__model_config *config, int32_t h_panels,
+                           int32_t y_panels, moerun__dtype dtype) {
+  return moerun__weight_bytes(dtype, 2 * h_panels * MOERUN_PANEL,
+                              config->hidden_width) +
+         moerun__weight_bytes(dtype, y_panels * MOERUN_PANEL,
+                              config->expert_width);
 }
 
 /* Of `panels` equal shares, that of a rank: as moerun__plan_shares. */
-static size_t even_share(int32_t panels, int32_t num_ranks, int32_t rank) {
-  const int32_t share = panels / num_ranks + (rank < panels % num_ranks);
-  return (size_t)share;
+static int32_t even_share(int32_t panels, int32_t num_ranks, int32_t rank) {
+  return panels / num_ranks + (rank < panels % num_ranks);
 }
 
 size_t moerun__slices_bytes(const moerun__model_config *config,
                             int32_t num_ranks, int32_t rank,
-                            size_t element_bytes, int64_t room_bytes) {
+                            moerun__dtype dtype, int64_t room_bytes) {
   if (room_bytes == 0 || num_ranks == 1) return 0;
   const size_t layer_bytes =
       (size_t)config->num_experts *
-      expert_bytes(config,
-                   even_share(panels_of(config->expert_width), num_ranks, rank),
-                   even_share(panels_of(config->hidden_width), num_ranks, rank),
-                   element_bytes);
+      expert_bytes(
+          config, even_share(panels_of(config->expert_width), num_ranks, rank),
+          even_share(panels_of(config->hidden_width), num_ranks, rank), dtype);
   size_t layers = (size_t)config->num_moe_layers;
   if (room_bytes > 0 && layer_bytes > 0 &&
       (size_t)room_bytes / layer_bytes < layers) {
@@ -79,7 +78,7 @@ static int is_on(const moerun__slices *slices) {
 
 void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
                             size_t row_bytes, int32_t width,
-                            size_t wire_bytes) {
+                            moerun__dtype wire) {
   const moerun__model_config *config = &slices->model->config;
   const size_t R = (size_t)slices->model->comm->size;
   const size_t E = (size_t)config->num_experts;
@@ -108,9 +107,9 @@ void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
   slices->rows = moerun__arena_take(arena, MOERUN_SLICED_ROWS, row_bytes);
   slices->h = moerun__arena_take(arena, terms * (size_t)config->expert_width,
                                  sizeof(float));
-  slices->piece_bytes =
-      widest_share(panels_of(config->hidden_width), (int32_t)R) * MOERUN_PANEL *
-      wire_bytes;
+  slices->piece_bytes = moerun__dtype_bytes(
+      wire,
+      MOERUN_PANEL * widest_share(panels_of(config->hidden_width), (int32_t)R));
   slices->pieces = moerun__arena_take(arena, terms, slices->piece_bytes);
   slices->home_pieces =
       moerun__arena_take(arena, terms * R, slices->piece_bytes);
@@ -171,11 +170,9 @@ done:
 
 static size_t slice_bytes(const moerun__slices *slices, moerun__dtype dtype) {
   const int32_t rank = slices->model->comm->rank;
-  return expert_bytes(
-      &slices->model->config,
-      (size_t)(slices->h_panel[rank + 1] - slices->h_panel[rank]),
-      (size_t)(slices->y_panel[rank + 1] - slices->y_panel[rank]),
-      moerun__dtype_bytes(dtype));
+  return expert_bytes(&slices->model->config,
+                      slices->h_panel[rank + 1] - slices->h_panel[rank],
+                      slices->y_panel[rank + 1] - slices->y_panel[rank], dtype);
 }
 
 /* [collective] Counts the layers that have room on all ranks and their bytes
@@ -198,8 +195,8 @@ static moerun_status shape_weights(moerun__slices *slices, size_t *bytes) {
     if (!fits) break;
     for (size_t i = (size_t)l * E; i < ((size_t)l + 1) * E; i++) {
       slices->gate_up[i] =
-          (moerun__weight){NULL, dtype, 2 * h, config->hidden_width};
-      slices->down[i] = (moerun__weight){NULL, dtype, y, config->expert_width};
+          moerun__weight_at(NULL, dtype, 2 * h, config->hidden_width);
+      slices->down[i] = moerun__weight_at(NULL, dtype, y, config->expert_width);
     }
     *bytes += more;
     slices->num_layers = l + 1;
@@ -214,7 +211,9 @@ static void place_weights(moerun__slices *slices) {
   for (int32_t i = 0; i < slices->num_layers * config->num_experts; i++) {
     moerun__weight *weights[] = {&slices->gate_up[i], &slices->down[i]};
     for (int w = 0; w < 2; w++) {
-      weights[w]->panels = place;
+      *weights[w] =
+          moerun__weight_at(place, weights[w]->dtype, weights[w]->num_outputs,
+                            weights[w]->num_inputs);
       place += moerun__weight_bytes(weights[w]->dtype, weights[w]->num_outputs,
                                     weights[w]->num_inputs);
     }

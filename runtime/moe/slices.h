@@ -55,15 +55,16 @@ typedef struct moerun__slices {
 moerun_status moerun__slices_check(const moerun__model_config *config);
 
 /* Bytes of the weights that moerun__slices_open allocates on `rank` if all
- * ranks are equally fast and weights take element_bytes each. */
+ * ranks are equally fast and weights are of `dtype`. */
 size_t moerun__slices_bytes(const moerun__model_config *config,
                             int32_t num_ranks, int32_t rank,
-                            size_t element_bytes, int64_t room_bytes);
+                            moerun__dtype dtype, int64_t room_bytes);
 
 /* Reads slices->model and room_bytes. Rows take row_bytes and K = width ids;
- * results wire_bytes an element. */
+ * results are of type `wire`. */
 void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
-                            size_t row_bytes, int32_t width, size_t wire_bytes);
+                            size_t row_bytes, int32_t width,
+                            moerun__dtype wire);
 int32_t moerun__slices_transfers(const moerun__slices *slices);
 moerun_status moerun__slices_create_transfers(moerun__slices *slices);
 

@@ -77,11 +77,11 @@ static void shape_weights(new_layer *next, const moerun__model_config *config,
                           moerun__dtype dtype) {
   for (int32_t s = 0; s < next->num_slots; s++) {
     next->gate_up[s] =
-        (moerun__weight){next->block[0] + (size_t)s * next->bytes[0], dtype,
-                         2 * config->expert_width, config->hidden_width};
+        moerun__weight_at(next->block[0] + (size_t)s * next->bytes[0], dtype,
+                          2 * config->expert_width, config->hidden_width);
     next->down[s] =
-        (moerun__weight){next->block[1] + (size_t)s * next->bytes[1], dtype,
-                         config->hidden_width, config->expert_width};
+        moerun__weight_at(next->block[1] + (size_t)s * next->bytes[1], dtype,
+                          config->hidden_width, config->expert_width);
   }
 }
 

@@ -3,6 +3,8 @@
  *   sign         flips the sign of every element
  *   bit ELEMENT  flips the highest bit of the exponent of one element
  * Prints how many tensors it changed; none is a failure. */
+#include "runtime/base/dtype.h"
+
 #include <jansson.h>
 
 #include <stdio.h>
@@ -27,7 +29,7 @@ static unsigned char *read_all(size_t *bytes, FILE *file) {
   return all;
 }
 
-/* The two upper bytes of an element are alike in both types. */
+/* Sign and exponent are in the upper bytes of every type. */
 static void change(unsigned char *data, size_t bytes, size_t width,
                    const char *how, size_t element) {
   const size_t upper = width - 1;
@@ -60,12 +62,14 @@ int main(int argc, char **argv) {
   json_object_foreach(root, name, tensor) {
     const json_t *at = json_object_get(tensor, "data_offsets");
     const char *type = json_string_value(json_object_get(tensor, "dtype"));
+    moerun__dtype dtype = MOERUN_DTYPE_F32;
     if (at == NULL || strstr(name, argv[2]) == NULL) continue;
+    require(moerun__dtype_find(&dtype, type), "unknown element type");
     const size_t first = (size_t)json_integer_value(json_array_get(at, 0));
     const size_t last = (size_t)json_integer_value(json_array_get(at, 1));
     require(first <= last && last <= bytes - 8 - header, "bad offsets");
     change(all + 8 + header + first, last - first,
-           strcmp(type, "F32") == 0 ? 4 : 2, argv[3],
+           moerun__dtype_bytes(dtype, 1), argv[3],
            argc > 4 ? strtoul(argv[4], NULL, 10) : 0);
     changed++;
   }

@@ -2,8 +2,8 @@
 #ifndef MOERUN_TESTS_DRAW_H
 #define MOERUN_TESTS_DRAW_H
 
+#include "runtime/base/dtype.h"
 #include "runtime/base/rng.h"
-#include "runtime/base/tensor.h"
 
 typedef struct draw {
   uint64_t seed;
@@ -29,23 +29,20 @@ static inline void draw_floats(draw *from, float *out, size_t count, double low,
   }
 }
 
-/* `count` elements of `dtype` in [-1, 1); F16 from a grid that it holds. */
+/* `count` elements of `dtype` (one in a block) in [-1, 1); F16 from a grid that it holds. */
 static inline void draw_elements(draw *from, void *out, size_t count,
                                  moerun__dtype dtype) {
   for (size_t i = 0; i < count; i++) {
     const float value = draw_float(from, -1, 1);
-    if (dtype == MOERUN_DTYPE_F32) {
-      memcpy((char *)out + 4 * i, &value, sizeof value);
+    if (dtype != MOERUN_DTYPE_F16) {
+      moerun__narrow(out, dtype, i, &value, 1);
       continue;
     }
-    uint16_t half = moerun__f32_to_bf16(value);
-    if (dtype == MOERUN_DTYPE_F16) {
-      /* subnormals too; one draw a statement: operands have no order */
-      const int32_t exponent = draw_int(from, 0, 14);
-      const int32_t mantissa = draw_int(from, 0, 1023);
-      const int32_t sign = draw_int(from, 0, 1);
-      half = (uint16_t)(sign << 15 | exponent << 10 | mantissa);
-    }
+    /* subnormals too; one draw a statement: operands have no order */
+    const int32_t exponent = draw_int(from, 0, 14);
+    const int32_t mantissa = draw_int(from, 0, 1023);
+    const int32_t sign = draw_int(from, 0, 1);
+    const uint16_t half = (uint16_t)(sign << 15 | exponent << 10 | mantissa);
     memcpy((char *)out + 2 * i, &half, sizeof half);
   }
 }

@@ -16,8 +16,8 @@ static int is_row(const moerun__weight *weight, int32_t output,
   float packed[64];
   const moerun__tensor *tensor = moerun__shards_find(shards, name);
   if (tensor == NULL || weight->num_inputs > 64) return 0;
-  const size_t size = moerun__dtype_bytes(weight->dtype);
-  const int64_t bytes = (int64_t)size * weight->num_inputs;
+  const int64_t bytes =
+      (int64_t)moerun__dtype_bytes(weight->dtype, (size_t)weight->num_inputs);
   if (strcmp(tensor->dtype, moerun__dtype_name(weight->dtype)) != 0) return 0;
   if (moerun__shards_read(raw, shards, tensor, row * bytes, bytes) !=
       MOERUN_OK) {
@@ -65,10 +65,8 @@ static int norm_holds(const float *norm, const moerun__shards *shards,
       moerun__shards_read(raw, shards, tensor, 0, tensor->bytes) != MOERUN_OK) {
     return 0;
   }
-  const moerun__dtype dtype =
-      strcmp(tensor->dtype, "F32") == 0    ? MOERUN_DTYPE_F32
-      : strcmp(tensor->dtype, "BF16") == 0 ? MOERUN_DTYPE_BF16
-                                           : MOERUN_DTYPE_F16;
+  moerun__dtype dtype = MOERUN_DTYPE_F32;
+  if (!moerun__dtype_find(&dtype, tensor->dtype)) return 0;
   for (int64_t i = 0; i < tensor->shape[0]; i++) {
     if (norm[i] != moerun__element(raw, dtype, (size_t)i)) return 0;
   }

@@ -1,11 +1,11 @@
 /* Base: errors, memory, JSON access, files, number formats, Philox. */
+#include "runtime/base/dtype.h"
 #include "runtime/base/file.h"
 #include "runtime/base/finite.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/base/rng.h"
-#include "runtime/base/tensor.h"
 #include "runtime/base/text.h"
 #include "support/cmocka.h"
 

@@ -35,7 +35,7 @@ static void linear_case_create(linear_case *c, draw *from, moerun__dtype dtype,
                                int32_t M, int32_t N, int32_t D) {
   memset(c, 0, sizeof *c);
   char *rows = NULL;
-  const size_t row_bytes = (size_t)D * moerun__dtype_bytes(dtype);
+  const size_t row_bytes = moerun__dtype_bytes(dtype, (size_t)D);
   assert_int_equal(moerun__alloc(&rows, (size_t)N, row_bytes), MOERUN_OK);
   draw_elements(from, rows, (size_t)N * (size_t)D, dtype);
   assert_int_equal(
@@ -45,7 +45,7 @@ static void linear_case_create(linear_case *c, draw *from, moerun__dtype dtype,
   moerun__weight_pack(c->panels, dtype, D, 0, cut, rows);
   moerun__weight_pack(c->panels, dtype, D, cut, N - cut,
                       rows + (size_t)cut * row_bytes);
-  c->weight = (moerun__weight){c->panels, dtype, N, D};
+  c->weight = moerun__weight_at(c->panels, dtype, N, D);
   c->M = M;
   c->x_stride = (size_t)D + (size_t)draw_int(from, 0, 3);
   c->y_stride = (size_t)N + (size_t)draw_int(from, 0, 3);
@@ -412,7 +412,7 @@ static void wire_there_and_back(const moerun__kernels *set, moerun__dtype dtype,
                                : moerun__bf16_to_f32(moerun__f32_to_bf16(x[j]));
     assert_memory_equal(&back[j], &expected, sizeof expected);
   }
-  const size_t used = WIRE_WIDTH * moerun__dtype_bytes(dtype);
+  const size_t used = moerun__dtype_bytes(dtype, WIRE_WIDTH);
   for (size_t r = 0; r < WIRE_ALL; r++) {
     for (size_t b = is_untouched[r] ? 0 : used; b < STRIDE; b++) {
       assert_int_equal(bytes[r][b], 0x5a);

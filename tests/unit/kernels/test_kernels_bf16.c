@@ -95,7 +95,8 @@ static void chain(const product *p) {
 
 static void check(const product *p) {
   const size_t count = (size_t)p->M * (size_t)p->N;
-  const moerun__weight weight = {p->panels, p->dtype, p->N, p->D};
+  const moerun__weight weight =
+      moerun__weight_at(p->panels, p->dtype, p->N, p->D);
   chain(p);
   for (int i = 0; moerun__kernels_at(i) != NULL; i++) {
     const moerun__kernels *set = moerun__kernels_at(i);

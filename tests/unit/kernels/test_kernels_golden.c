@@ -35,7 +35,7 @@ static uint64_t linear(golden *g, moerun__dtype dtype) {
   draw_elements(&g->from, rows, (size_t)N * D, dtype);
   draw_floats(&g->from, g->in, (size_t)M * D, -1, 1);
   moerun__weight_pack(panels, dtype, D, 0, N, rows);
-  const moerun__weight weight = {panels, dtype, N, D};
+  const moerun__weight weight = moerun__weight_at(panels, dtype, N, D);
   g->set->linear(g->out, N, g->in, D, M, &weight, g->scratch);
   moerun__free(rows);
   moerun__free(panels);

@@ -61,7 +61,7 @@ static float *elements(const checkpoint *c, const char *name, size_t *count) {
   assert_int_equal(moerun__tensor_check(&dtype, c->shards, tensor,
                                         tensor->shape, tensor->num_dims),
                    MOERUN_OK);
-  const size_t size = moerun__dtype_bytes(dtype);
+  const size_t size = moerun__dtype_bytes(dtype, 1);
   *count = (size_t)tensor->bytes / size;
   char *raw = malloc((size_t)tensor->bytes);
   float *out = calloc(*count, sizeof *out);

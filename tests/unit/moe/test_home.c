@@ -55,7 +55,7 @@ static void open_bench(bench *b, int renormalise) {
       moerun__alloc(&b->scratch, moerun__linear_scratch(H), sizeof(float)),
       MOERUN_OK);
   b->layer.mix =
-      (moerun__weight){b->panels, MOERUN_DTYPE_F32, 2 * CONSTANTS, H};
+      moerun__weight_at(b->panels, MOERUN_DTYPE_F32, 2 * CONSTANTS, H);
   b->layer.constant = b->constant;
   b->home.config = &b->config;
   assert_int_equal(moerun__kernels_find(&b->home.kernels, "portable"),
