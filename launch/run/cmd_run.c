@@ -46,7 +46,8 @@ typedef struct run {
   const moerun__kernels *kernels;
   moerun__faults faults;
   moerun_placement *placement;
-  moerun__work_left left;  /* the work: rank 0 only */
+  moerun__work_left left; /* the work: rank 0 only */
+  moerun__kv_cache *cache;
   moerun__reserve reserve; /* what the session will take */
   moerun_model *model;
   moerun_session *session;
@@ -384,9 +385,15 @@ static moerun_status reserve(run *r, const moerun_session_options *options,
                              moerun__session_extra *extra) {
   const moerun_model unread = {
       .comm = r->comm, .placement = r->placement, .config = r->model_config};
+  moerun_status status = moerun__session_cache_create(
+      &r->cache, &r->model_config, options, extra->max_positions);
+  extra->cache = r->cache;
   extra->reserve = &r->reserve;
+  if (status == MOERUN_OK) {
+    status = moerun__session_reserve(&r->reserve, &unread, options, extra);
+  }
   return moerun__memory_advise(
-      moerun__session_reserve(&r->reserve, &unread, options, extra),
+      status,
       "smaller --max-sequences, --kv-tokens and --max-tokens need less");
 }
 
@@ -454,12 +461,11 @@ static int keeps(const run *r) {
 /* [collective] */
 static moerun_status generate(run *r) {
   moerun_status status = MOERUN_OK;
-  const int is_root = r->comm->rank == 0;
+  const moerun__engine_stretch stretch = {r->session, r->replacer, 0};
   const moerun__engine_options options = {
       .record_trace = r->is_profile,
       .prefill_chunk =
-          moerun__to_int(moerun__config_int(r->config, "prefill_chunk")),
-      .replacer = r->replacer};
+          moerun__to_int(moerun__config_int(r->config, "prefill_chunk"))};
   moerun__engine_callbacks callbacks = {.context = r,
                                         .next = next_request,
                                         .finished = take_completion,
@@ -471,14 +477,14 @@ static moerun_status generate(run *r) {
     callbacks.unfinished_end = save_unfinished;
     callbacks.unfinished_wanted = is_unfinished_wanted;
   }
-  if (is_root) {
+  if (r->comm->rank == 0) {
     moerun__progress_run(&r->bar, moerun__prompts_count(r->prompts),
                          moerun__results_count(r->results), &r->left.work);
   }
   moerun__signals_promise(keeps(r) ? MOERUN_PROMISE_ALL
                                    : MOERUN_PROMISE_FINISHED);
   status = moerun__memory_advise(
-      moerun__engine_run(r->session, &options, &callbacks, &r->progress,
+      moerun__engine_run(&stretch, &options, &callbacks, &r->progress,
                          &r->invocation->stopped),
       "smaller --max-sequences and --max-tokens need less");
   moerun__signals_promise(MOERUN_PROMISE_OVER);
@@ -542,16 +548,14 @@ done:
 /* Rank 0, once all is written: requests that were reported as wrong are a
  * failure of the whole, unless it was stopped and goes on. */
 static moerun_status judge_input(const run *r) {
-  moerun_status status = MOERUN_OK;
-  if (r->comm->rank != 0 || r->invocation->stopped) goto done;
-  MOERUN_TRY(moerun__prompts_check(r->prompts));
-done:
-  return status;
+  if (r->comm->rank != 0 || r->invocation->stopped) return MOERUN_OK;
+  return moerun__prompts_check(r->prompts);
 }
 
 static void destroy(run *r) {
   moerun__progress_close(&r->bar);
   moerun_session_destroy(r->session);
+  moerun__kv_destroy(r->cache);
   moerun_model_destroy(r->model);
   moerun__replacer_destroy(r->replacer);
   moerun_placement_destroy(r->placement);

@@ -20,10 +20,10 @@ static moerun_status check_run(const moerun_batch *batch, int32_t first,
   const moerun__kv_cache *cache = limits->cache;
   const int32_t V = limits->vocab_size;
   const int32_t sequence = batch->sequence[first];
-  MOERUN_REQUIRE(sequence >= 0 && sequence < cache->max_sequences,
+  MOERUN_REQUIRE(sequence >= 0 && sequence < cache->sizes.max_sequences,
                  MOERUN_ERR_INVALID,
                  "row %d: expected a sequence of 0 to %d, found %d", first,
-                 cache->max_sequences - 1, sequence);
+                 cache->sizes.max_sequences - 1, sequence);
   const int32_t start = batch->position[first];
   MOERUN_REQUIRE(start == 0 || start == cache->length[sequence],
                  MOERUN_ERR_INVALID,
@@ -52,7 +52,7 @@ moerun_status moerun__batch_check(const moerun_batch *batch,
   const int32_t T = batch->num_tokens;
   MOERUN_REQUIRE(T >= 0 && T <= limits->max_tokens, MOERUN_ERR_OVERFLOW,
                  "expected 0 to %d rows, found %d", limits->max_tokens, T);
-  memset(limits->seen, 0, (size_t)limits->cache->max_sequences);
+  memset(limits->seen, 0, (size_t)limits->cache->sizes.max_sequences);
   for (int32_t t = 0; t < T; t += moerun__batch_run(batch, t)) {
     MOERUN_TRY(check_run(batch, t, moerun__batch_run(batch, t), limits));
   }

@@ -9,7 +9,7 @@ typedef struct moerun__batch_limits {
   int32_t max_tokens;
   int32_t vocab_size;
   const moerun__kv_cache *cache; /* borrowed; not changed */
-  char *seen;                    /* [cache->max_sequences] scratch */
+  char *seen;                    /* [cache->sizes.max_sequences] scratch */
 } moerun__batch_limits;
 
 /* Rows from `first` on that belong to the same sequence. */

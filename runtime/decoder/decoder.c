@@ -70,7 +70,7 @@ static void attention(moerun_session *session, int32_t layer_index,
       .batch = batch,
       .layer = layer_index,
       .weight = layer->attention,
-      .cache = &session->kv,
+      .cache = session->cache,
       .rows = session->h,
       .noted = broken_at(session, MOERUN_BROKEN_LAYER + layer_index),
       .scratch = session->scratch,
@@ -176,7 +176,7 @@ moerun_status moerun__decoder_forward(moerun_session *session,
                                                 .position = batch->position};
   }
   session->stats.steps++;
-  if (failed == MOERUN_OK) failed = moerun__batch_extend(&session->kv, batch);
+  if (failed == MOERUN_OK) failed = moerun__batch_extend(session->cache, batch);
   if (failed == MOERUN_OK) embed(session, batch);
   for (int32_t l = 0; l < model->config.num_layers; l++) {
     const moerun__layer *layer = &model->layers[l];

@@ -5,36 +5,78 @@ int32_t moerun__kv_pages(int64_t positions) {
                    MOERUN_PAGE_POSITIONS);
 }
 
-void moerun__kv_lay_out(moerun__kv_cache *cache, moerun__arena *arena) {
-  const size_t pages = (size_t)cache->num_pages;
-  const size_t sequences = (size_t)cache->max_sequences;
-  const size_t pool = (size_t)cache->num_layers * pages * cache->page_floats;
-  cache->free_pages = moerun__arena_take(arena, pages, sizeof(int32_t));
-  cache->page = moerun__arena_take(arena, sequences * (size_t)cache->max_pages,
-                                   sizeof(int32_t));
-  cache->length = moerun__arena_take(arena, sequences, sizeof(int32_t));
-  cache->floats = moerun__arena_take(arena, pool, sizeof(float));
+moerun__kv_sizes moerun__kv_sizes_of(const moerun__model_config *config,
+                                     int32_t max_sequences, int64_t positions,
+                                     int64_t longest) {
+  const int32_t num_pages = moerun__kv_pages(positions);
+  const int32_t pages = moerun__kv_pages(longest);
+  return (moerun__kv_sizes){
+      .num_layers = config->num_layers,
+      .page_floats =
+          MOERUN_PAGE_POSITIONS * config->attention->position_floats(config),
+      .max_sequences = max_sequences,
+      .max_pages = pages < num_pages ? pages : num_pages,
+      .num_pages = num_pages,
+  };
 }
 
-size_t moerun__kv_bytes(const moerun__kv_cache *cache) {
-  return sizeof(float) * (size_t)cache->num_layers * (size_t)cache->num_pages *
-         cache->page_floats;
+size_t moerun__kv_bytes(const moerun__kv_sizes *sizes) {
+  return sizeof(float) * (size_t)sizes->num_layers * (size_t)sizes->num_pages *
+         sizes->page_floats;
 }
 
-void moerun__kv_clear(moerun__kv_cache *cache) {
-  cache->num_free = cache->num_pages;
-  for (int32_t i = 0; i < cache->num_pages; i++) {
-    cache->free_pages[i] = cache->num_pages - 1 - i; /* page 0 is taken first */
+/* The cache stands at the front of its own block. */
+static moerun__kv_cache *lay_out(const moerun__kv_sizes *sizes,
+                                 moerun__arena *arena) {
+  const size_t pages = (size_t)sizes->num_pages;
+  const size_t sequences = (size_t)sizes->max_sequences;
+  moerun__kv_cache *cache = moerun__arena_take(arena, 1, sizeof *cache);
+  moerun__kv_cache taken = {.sizes = *sizes};
+  taken.free_pages = moerun__arena_take(arena, pages, sizeof(int32_t));
+  taken.page = moerun__arena_take(arena, sequences * (size_t)sizes->max_pages,
+                                  sizeof(int32_t));
+  taken.length = moerun__arena_take(arena, sequences, sizeof(int32_t));
+  taken.floats = moerun__arena_take(arena, moerun__kv_bytes(sizes), 1);
+  if (cache != NULL) *cache = taken;
+  return cache;
+}
+
+size_t moerun__kv_create_bytes(const moerun__kv_sizes *sizes) {
+  moerun__arena arena = {NULL, 0};
+  (void)lay_out(sizes, &arena);
+  return moerun__alloc_bytes(arena.used, 1);
+}
+
+moerun_status moerun__kv_create(moerun__kv_cache **out,
+                                const moerun__kv_sizes *sizes) {
+  moerun_status status = MOERUN_OK;
+  moerun__arena arena = {NULL, 0};
+  void *block = NULL;
+  *out = NULL;
+  (void)lay_out(sizes, &arena);
+  MOERUN_TRY(moerun__alloc_unset(&block, arena.used, 1));
+  arena = (moerun__arena){block, 0};
+  *out = lay_out(sizes, &arena);
+  (*out)->num_free = sizes->num_pages;
+  for (int32_t i = 0; i < sizes->num_pages; i++) {
+    (*out)->free_pages[i] =
+        sizes->num_pages - 1 - i; /* page 0 is taken first */
   }
-  for (int32_t s = 0; s < cache->max_sequences; s++) {
-    cache->length[s] = 0;
+  for (int32_t s = 0; s < sizes->max_sequences; s++) {
+    (*out)->length[s] = 0;
   }
+done:
+  return status;
+}
+
+void moerun__kv_destroy(moerun__kv_cache *cache) {
+  moerun__free(cache);
 }
 
 void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence) {
   const int32_t pages = moerun__kv_pages(cache->length[sequence]);
   const int32_t *page =
-      cache->page + (size_t)sequence * (size_t)cache->max_pages;
+      cache->page + (size_t)sequence * (size_t)cache->sizes.max_pages;
   for (int32_t i = pages - 1; i >= 0; i--) {
     cache->free_pages[cache->num_free++] = page[i];
   }
@@ -44,13 +86,14 @@ void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence) {
 moerun_status moerun__kv_extend(moerun__kv_cache *cache, int32_t sequence,
                                 int32_t count) {
   moerun_status status = MOERUN_OK;
-  int32_t *page = cache->page + (size_t)sequence * (size_t)cache->max_pages;
+  int32_t *page =
+      cache->page + (size_t)sequence * (size_t)cache->sizes.max_pages;
   const int32_t have = moerun__kv_pages(cache->length[sequence]);
   const int32_t want =
       moerun__kv_pages((int64_t)cache->length[sequence] + count);
-  MOERUN_REQUIRE(want <= cache->max_pages, MOERUN_ERR_OVERFLOW,
+  MOERUN_REQUIRE(want <= cache->sizes.max_pages, MOERUN_ERR_OVERFLOW,
                  "sequence %d: expected at most %d positions, found %lld",
-                 sequence, cache->max_pages * MOERUN_PAGE_POSITIONS,
+                 sequence, cache->sizes.max_pages * MOERUN_PAGE_POSITIONS,
                  (long long)cache->length[sequence] + count);
   MOERUN_REQUIRE(want - have <= cache->num_free, MOERUN_ERR_OVERFLOW,
                  "KV cache: %d pages of %d positions needed, %d left (raise "
@@ -66,9 +109,9 @@ done:
 
 moerun__kv_place moerun__kv_place_of(const moerun__kv_cache *cache,
                                      int32_t layer, int32_t sequence) {
-  const size_t stride = cache->page_floats;
-  const size_t first = (size_t)layer * (size_t)cache->num_pages * stride;
+  const size_t stride = cache->sizes.page_floats;
+  const size_t first = (size_t)layer * (size_t)cache->sizes.num_pages * stride;
   return (moerun__kv_place){cache->floats + first, stride,
-                            cache->page +
-                                (size_t)sequence * (size_t)cache->max_pages};
+                            cache->page + (size_t)sequence *
+                                              (size_t)cache->sizes.max_pages};
 }

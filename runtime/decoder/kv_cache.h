@@ -1,18 +1,27 @@
 /* Paged cache of what attention keeps of positions (keys and values, as a rule):
- * a page holds 16 positions of one sequence in every layer. Pages are taken as positions come and given back by reset; the
- * pool is sized up front. */
+ * a page holds 16 positions of one sequence in every layer. Pages are taken as
+ * positions come and given back by reset; the pool is sized up front.
+ *
+ * A cache stands by itself: a session works on it, and another session, of other
+ * sizes or on another communicator, goes on with what is in it. */
 #ifndef MOERUN_DECODER_KV_CACHE_H
 #define MOERUN_DECODER_KV_CACHE_H
 
 #include "kernels/kernels.h"
 #include "runtime/base/arena.h"
+#include "runtime/model/attention.h"
+
+/* What a cache has room for. */
+typedef struct moerun__kv_sizes {
+  int32_t num_layers;
+  size_t page_floats;    /* of one layer, a multiple of 32 */
+  int32_t max_sequences; /* seats */
+  int32_t max_pages;     /* of one sequence */
+  int32_t num_pages;     /* of the pool     */
+} moerun__kv_sizes;
 
 typedef struct moerun__kv_cache {
-  int32_t num_layers;
-  size_t page_floats; /* of one layer, a multiple of 32 */
-  int32_t max_sequences;
-  int32_t max_pages; /* of one sequence */
-  int32_t num_pages; /* of the pool     */
+  moerun__kv_sizes sizes;
   int32_t num_free;
   int32_t *free_pages; /* [num_pages], the first num_free are free */
   int32_t *page;       /* [max_sequences][max_pages] */
@@ -23,12 +32,22 @@ typedef struct moerun__kv_cache {
 /* Pages that `positions` positions take. */
 int32_t moerun__kv_pages(int64_t positions);
 
-/* Reads cache->page_floats, num_layers, max_sequences, max_pages and num_pages. */
-void moerun__kv_lay_out(moerun__kv_cache *cache, moerun__arena *arena);
-/* Bytes of the pages. */
-size_t moerun__kv_bytes(const moerun__kv_cache *cache);
-/* Frees all pages; called after the buffers were handed out. */
-void moerun__kv_clear(moerun__kv_cache *cache);
+/* Room for `positions` positions of `max_sequences` sequences together, as a model
+ * of this configuration keeps them, and for `longest` positions of one sequence
+ * as far as there is room for them. */
+moerun__kv_sizes moerun__kv_sizes_of(const moerun__model_config *config,
+                                     int32_t max_sequences, int64_t positions,
+                                     int64_t longest);
+/* Bytes of the pages alone. */
+size_t moerun__kv_bytes(const moerun__kv_sizes *sizes);
+
+/* All pages are free, and untouched until they are used. The caller owns *out and
+ * ends it with moerun__kv_destroy. */
+moerun_status moerun__kv_create(moerun__kv_cache **out,
+                                const moerun__kv_sizes *sizes);
+/* Bytes that moerun__kv_create takes. */
+size_t moerun__kv_create_bytes(const moerun__kv_sizes *sizes);
+void moerun__kv_destroy(moerun__kv_cache *cache);
 
 void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence);
 /* Makes room for positions length .. length + count - 1 of a sequence. */

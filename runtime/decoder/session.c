@@ -92,6 +92,56 @@ static void set_balance(moerun_session *session, const moerun_model *model,
   moe->faults = extra->faults;
 }
 
+/* Most positions of a sequence. */
+static int32_t longest(const moerun__model_config *config,
+                       int32_t max_positions) {
+  return max_positions > 0 && max_positions < config->max_positions
+             ? max_positions
+             : config->max_positions;
+}
+
+/* kv_tokens with its default filled in, and no more than can be used. */
+static int32_t kv_tokens_of(const moerun__model_config *config,
+                            const moerun_session_options *options,
+                            int32_t max_positions) {
+  const int64_t wanted =
+      (int64_t)options->max_sequences * longest(config, max_positions);
+  const int64_t most = wanted < INT32_MAX ? wanted : INT32_MAX;
+  return options->kv_tokens == 0 || options->kv_tokens > most
+             ? (int32_t)most
+             : options->kv_tokens;
+}
+
+static moerun__kv_sizes kv_sizes(const moerun__model_config *config,
+                                 const moerun_session_options *options,
+                                 int32_t max_positions) {
+  return moerun__kv_sizes_of(config, options->max_sequences,
+                             kv_tokens_of(config, options, max_positions),
+                             longest(config, max_positions));
+}
+
+moerun_status moerun__session_cache_create(
+    moerun__kv_cache **out, const moerun__model_config *config,
+    const moerun_session_options *options, int32_t max_positions) {
+  const moerun__kv_sizes sizes = kv_sizes(config, options, max_positions);
+  return moerun__kv_create(out, &sizes);
+}
+
+/* The sizes of the cache, and the options that say them. */
+static void set_cache(moerun_session *session,
+                      const moerun__model_config *config,
+                      const moerun__session_extra *extra) {
+  moerun_session_options *chosen = &session->options;
+  if (extra->cache != NULL && !session->model->moe_only) {
+    session->kv = extra->cache->sizes;
+    chosen->max_sequences = session->kv.max_sequences;
+    chosen->kv_tokens = session->kv.num_pages * MOERUN_PAGE_POSITIONS;
+    return;
+  }
+  chosen->kv_tokens = kv_tokens_of(config, chosen, extra->max_positions);
+  session->kv = kv_sizes(config, chosen, extra->max_positions);
+}
+
 static void set_options(moerun_session *session, const moerun_model *model,
                         const moerun_session_options *options,
                         const moerun__session_extra *extra) {
@@ -100,15 +150,8 @@ static void set_options(moerun_session *session, const moerun_model *model,
   *chosen = *options;
   if (chosen->chunks == 0) chosen->chunks = 1;
   if (model->moe_only) chosen->max_sequences = 0;
-  const int32_t longest =
-      extra->max_positions > 0 && extra->max_positions < config->max_positions
-          ? extra->max_positions
-          : config->max_positions;
-  const int64_t wanted = (int64_t)chosen->max_sequences * longest;
-  if (chosen->kv_tokens == 0 || chosen->kv_tokens > wanted) {
-    chosen->kv_tokens = (int32_t)(wanted < INT32_MAX ? wanted : INT32_MAX);
-  }
   session->model = model;
+  set_cache(session, config, extra);
   session->kernels = extra->kernels;
   session->moe.model = model;
   session->moe.kernels = extra->kernels;
@@ -131,15 +174,6 @@ static void set_options(moerun_session *session, const moerun_model *model,
   session->moe.shape.num_chunks = chosen->chunks;
   session->moe.shape.slots_wanted = extra->max_slots;
   set_balance(session, model, extra);
-  session->kv.page_floats =
-      MOERUN_PAGE_POSITIONS * config->attention->position_floats(config);
-  session->kv.num_layers = config->num_layers;
-  session->kv.max_sequences = chosen->max_sequences;
-  session->kv.num_pages = moerun__kv_pages(chosen->kv_tokens);
-  session->kv.max_pages = moerun__kv_pages(longest);
-  if (session->kv.max_pages > session->kv.num_pages) {
-    session->kv.max_pages = session->kv.num_pages;
-  }
 }
 
 /* What only the decoder needs. */
@@ -156,7 +190,6 @@ static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
       .max_positions = session->kv.max_pages * MOERUN_PAGE_POSITIONS,
   };
   const int has_dense = config->num_moe_layers < config->num_layers;
-  moerun__kv_lay_out(&session->kv, arena);
   session->broken = moerun__arena_take(arena, T, sizeof *session->broken);
   session->x = moerun__arena_take(arena, T * H, sizeof(float));
   session->h = moerun__arena_take(arena, T * H, sizeof(float));
@@ -213,8 +246,10 @@ size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
   if (complete_extra(&all, extra) != MOERUN_OK) return 0;
   set_options(out, model, options, &all);
   lay_out(out, &all, &arena);
+  const int owns_cache = !model->moe_only && all.cache == NULL;
   return moerun__alloc_bytes(1, sizeof *out) +
          moerun__alloc_bytes(arena.used, 1) +
+         (owns_cache ? moerun__kv_create_bytes(&out->kv) : 0) +
          (size_t)moerun__moe_transfers(&out->moe) *
              moerun__transfer_bytes(model->comm->size);
 }
@@ -315,6 +350,30 @@ done:
   return status;
 }
 
+/* The caller's cache, or one of the session's own. */
+static moerun_status take_cache(moerun_session *session,
+                                moerun__kv_cache *cache) {
+  moerun_status status = MOERUN_OK;
+  const moerun__model_config *config = &session->model->config;
+  if (session->model->moe_only) goto done;
+  session->cache = cache;
+  if (cache == NULL) {
+    MOERUN_TRY(moerun__kv_create(&session->own_cache, &session->kv));
+    session->cache = session->own_cache;
+  }
+  const size_t page_floats =
+      MOERUN_PAGE_POSITIONS * config->attention->position_floats(config);
+  MOERUN_REQUIRE(session->kv.num_layers == config->num_layers &&
+                     session->kv.page_floats == page_floats,
+                 MOERUN_ERR_SHAPE,
+                 "KV cache: expected %d layers of pages of %zu numbers, found "
+                 "%d of %zu",
+                 config->num_layers, page_floats, session->kv.num_layers,
+                 session->kv.page_floats);
+done:
+  return status;
+}
+
 static moerun_status create_local(moerun_session **out,
                                   const moerun_model *model,
                                   const moerun_session_options *options,
@@ -330,13 +389,13 @@ static moerun_status create_local(moerun_session **out,
   MOERUN_TRY(moerun__alloc(&session, 1, sizeof *session));
   *out = session;
   set_options(session, model, options, &all);
+  MOERUN_TRY(take_cache(session, all.cache));
   lay_out(session, &all, &arena);
   MOERUN_TRY(take_block(session, arena.used, all.reserve));
   arena = (moerun__arena){session->block, 0};
   lay_out(session, &all, &arena);
   moerun__session_stats_reset(session);
   moerun__moe_adopt_placement(&session->moe);
-  if (!model->moe_only) moerun__kv_clear(&session->kv);
   MOERUN_TRY(moerun__moe_create_transfers(&session->moe));
 done:
   return status;
@@ -370,6 +429,7 @@ moerun_status moerun_session_create(moerun_session **out,
 void moerun_session_destroy(moerun_session *session) {
   if (session == NULL) return;
   moerun__moe_destroy_transfers(&session->moe);
+  moerun__kv_destroy(session->own_cache);
   moerun__free(session->block);
   moerun__free(session);
 }
@@ -381,7 +441,7 @@ static moerun_status check_batch(const moerun_session *session,
   moerun_status status = MOERUN_OK;
   const moerun__batch_limits limits = {session->options.max_tokens,
                                        session->model->config.vocab_size,
-                                       &session->kv, session->seen};
+                                       session->cache, session->seen};
   MOERUN_REQUIRE(!session->model->moe_only, MOERUN_ERR_INVALID,
                  "the model was loaded with moe_only: there is no decoder");
   MOERUN_TRY(moerun__batch_check(batch, &limits));
@@ -400,7 +460,7 @@ moerun_status moerun_sequence_reset(moerun_session *session, int32_t sequence) {
   MOERUN_REQUIRE(sequence >= 0 && sequence < session->kv.max_sequences,
                  MOERUN_ERR_INVALID, "expected a sequence of 0 to %d, found %d",
                  session->kv.max_sequences - 1, sequence);
-  moerun__kv_reset(&session->kv, sequence);
+  moerun__kv_reset(session->cache, sequence);
 done:
   return status;
 }

@@ -12,10 +12,12 @@ struct moerun_session {
   const moerun__kernels *kernels;
   moerun__linear *linear;         /* the product that options.compute means */
   moerun_session_options options; /* with the defaults filled in */
-  void *block;                    /* all buffers below */
+  void *block;                    /* all buffers below, the cache excepted */
   size_t block_bytes;
   moerun__moe moe;
-  moerun__kv_cache kv;
+  moerun__kv_sizes kv;         /* of the cache */
+  moerun__kv_cache *cache;     /* borrowed, or own_cache; NULL: moe_only */
+  moerun__kv_cache *own_cache; /* NULL: the caller's is used */
   moerun__stats stats;
   int16_t *trace;  /* [max_tokens][num_moe_layers][terms] ids of the last step;
                      NULL unless recording was asked for at creation       */
@@ -31,7 +33,8 @@ struct moerun_session {
   float *scratch;        /* for linear and attention */
 };
 
-/* The memory of a session's steps, taken before there is a model. */
+/* The memory of a session's steps, its cache excepted, taken before there is a
+ * model. */
 typedef struct moerun__reserve {
   void *block; /* NULL: none, or a session has taken it */
   size_t bytes;
@@ -42,6 +45,9 @@ typedef struct moerun__session_extra {
   const moerun__kernels *kernels; /* NULL: the fastest that runs here */
   int32_t record_trace;
   int32_t max_positions;    /* of a sequence; 0: the model's */
+  moerun__kv_cache *cache;  /* borrowed, with what is in it: the sizes of the
+                               options and max_positions are the cache's own
+                               then; NULL: the session has one of its own     */
   moerun__reserve *reserve; /* that the session may take; NULL: none */
   int32_t max_slots;        /* room for so many experts of a layer here, for
                         placements to come; less than the present: those   */
@@ -54,6 +60,14 @@ typedef struct moerun__session_extra {
   moerun__gate_options gate;              /* lossy; zeros: off */
 } moerun__session_extra;
 
+/* A cache with room for what the options ask, of a sequence max_positions (0: the
+ * model's) at most: the one that a session would have of its own. */
+moerun_status moerun__session_cache_create(
+    moerun__kv_cache **out, const moerun__model_config *config,
+    const moerun_session_options *options, int32_t max_positions);
+
+/* [collective] moerun_session_create with what the command has beyond; extra may
+ * be NULL. ERR_SHAPE if the cache given is not one for this model. */
 moerun_status moerun__session_create_with(moerun_session **out,
                                           const moerun_model *model,
                                           const moerun_session_options *options,
@@ -69,7 +83,8 @@ moerun_status moerun__session_reserve(moerun__reserve *out,
 
 /* Bytes of a session of `model`, whose weights need not be loaded: config,
  * placement, comm and moe_only are enough. *out gets its sizes but no buffers:
- * enough for moerun__kv_bytes and moerun__engine_bytes. */
+ * enough for moerun__kv_bytes and moerun__engine_bytes. A cache of the session's
+ * own counts. */
 size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
                                const moerun_session_options *options,
                                const moerun__session_extra *extra);

@@ -10,17 +10,17 @@
 
 #include <string.h>
 
-void moerun__dealer_lay_out(moerun__dealer *dealer, moerun__arena *arena) {
-  const size_t R = (size_t)dealer->comm->size;
+void moerun__dealer_lay_out(moerun__dealer *dealer,
+                            const moerun__engine_callbacks *callbacks,
+                            const moerun__sequences *sequences,
+                            moerun__arena *arena) {
+  dealer->callbacks = callbacks;
+  dealer->sequences = sequences;
   dealer->box_bytes = moerun__request_box_bytes(dealer->sequences);
   dealer->max_staged =
       (int32_t)(dealer->box_bytes / moerun__request_part_bytes(1));
-  dealer->word = moerun__arena_take(arena, R, sizeof *dealer->word);
-  dealer->answer = moerun__arena_take(arena, R, sizeof *dealer->answer);
-  dealer->unit_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   dealer->inbox = moerun__arena_take(arena, dealer->box_bytes, 1);
   dealer->outbox = moerun__arena_take(arena, dealer->box_bytes, 1);
-  dealer->outbox_at = moerun__arena_take(arena, R + 1, sizeof(size_t));
   dealer->staged = moerun__arena_take(arena, (size_t)dealer->max_staged,
                                       sizeof *dealer->staged);
   dealer->received = moerun__arena_take(
@@ -34,7 +34,26 @@ void moerun__dealer_clear(moerun__dealer *dealer) {
   dealer->stops = 0;
   dealer->shows = 0;
   memset(&dealer->progress, 0, sizeof dealer->progress);
-  dealer->step_began = moerun__now();
+  dealer->step_seconds = 0;
+}
+
+void moerun__dealer_lay_out_ranks(moerun__dealer *dealer, moerun_comm *comm,
+                                  moerun__arena *arena) {
+  const size_t R = (size_t)comm->size;
+  dealer->comm = comm;
+  dealer->word = moerun__arena_take(arena, R, sizeof *dealer->word);
+  dealer->answer = moerun__arena_take(arena, R, sizeof *dealer->answer);
+  dealer->unit_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
+  dealer->outbox_at = moerun__arena_take(arena, R + 1, sizeof(size_t));
+}
+
+void moerun__dealer_begin(moerun__dealer *dealer, moerun__transfer *transfer) {
+  dealer->transfer = transfer;
+  dealer->step_began = moerun__now() - dealer->step_seconds;
+}
+
+void moerun__dealer_end(moerun__dealer *dealer) {
+  dealer->step_seconds = moerun__now() - dealer->step_began;
 }
 
 /* ---- Completions ------------------------------------------------------------ */

@@ -41,16 +41,11 @@ typedef struct moerun__staged {
 } moerun__staged;
 
 typedef struct moerun__dealer {
-  moerun_comm *comm;
-  const moerun__engine_callbacks *callbacks;
+  const moerun__engine_callbacks *callbacks; /* borrowed, as sequences */
   const moerun__sequences *sequences; /* of this rank: all are sized alike */
   size_t box_bytes;                   /* of inbox and outbox */
-  moerun__rank_word *word;            /* [R] */
-  moerun__root_word *answer;          /* [R] */
-  int32_t *unit_offset;               /* [R + 1] scratch of messages */
   char *inbox;            /* requests taken from the source, not yet dealt */
   char *outbox;           /* requests by rank */
-  size_t *outbox_at;      /* [R + 1] */
   moerun__staged *staged; /* [max_staged] */
   int32_t num_staged;
   int32_t max_staged;
@@ -59,14 +54,34 @@ typedef struct moerun__dealer {
   int32_t stops;  /* a rank was asked to stop */
   int32_t shows;  /* the last answer was MOERUN_COMMAND_SHOW */
   char *received; /* completions of one rank */
-  moerun__transfer *transfer;
   moerun__progress progress;
-  double step_began; /* clock at the last answer */
+  double step_began;   /* clock at the last answer */
+  double step_seconds; /* since then, while there is no session */
+  /* Of the ranks under way. */
+  moerun_comm *comm;          /* borrowed, as the transfer */
+  moerun__transfer *transfer; /* for messages of control */
+  moerun__rank_word *word;    /* [R] */
+  moerun__root_word *answer;  /* [R] */
+  int32_t *unit_offset;       /* [R + 1] scratch of messages */
+  size_t *outbox_at;          /* [R + 1] */
 } moerun__dealer;
 
-/* Reads dealer->comm, callbacks and sequences. */
-void moerun__dealer_lay_out(moerun__dealer *dealer, moerun__arena *arena);
+/* Counts, or hands out, what lasts as long as the requests. */
+void moerun__dealer_lay_out(moerun__dealer *dealer,
+                            const moerun__engine_callbacks *callbacks,
+                            const moerun__sequences *sequences,
+                            moerun__arena *arena);
+/* No request was taken, nothing was done. */
 void moerun__dealer_clear(moerun__dealer *dealer);
+
+/* Counts, or hands out, what depends on the ranks that requests are dealt to; what
+ * stood there is lost, and nothing of it is needed between steps. */
+void moerun__dealer_lay_out_ranks(moerun__dealer *dealer, moerun_comm *comm,
+                                  moerun__arena *arena);
+/* Steps begin, with a transfer of that comm, and end for now: what lies between
+ * an end and a begin is no part of any step's time. */
+void moerun__dealer_begin(moerun__dealer *dealer, moerun__transfer *transfer);
+void moerun__dealer_end(moerun__dealer *dealer);
 
 /* Rank 0, after word[R] arrived: collects completions (`own` are those of rank
  * 0 itself), deals requests, fills answer[R] and outbox. A failure becomes

@@ -1,4 +1,4 @@
-/* Runs many requests through a session: deals them to ranks, batches prefill
+/* Runs many requests through sessions: deals them to ranks, batches prefill
  * and decode rows into steps, samples, and brings completions to rank 0.
  *
  * Rank 0 alone has the source and the sink; it hands requests to ranks with
@@ -14,11 +14,16 @@
  * A request may come with tokens that it has generated before. They are fed as
  * its prompt is, which leaves the same bits in the cache as when they were
  * generated one by one, and draws are numbered by the tokens before them: it
- * goes on to what it would have become undisturbed. */
+ * goes on to what it would have become undisturbed.
+ *
+ * The engine has the requests and works on a cache that is no session's. So steps
+ * may end at any boundary, the session may go, and another one of other options,
+ * another placement or another communicator of the same processes goes on with
+ * the same requests: to the same bits. */
 #ifndef MOERUN_SERVE_ENGINE_H
 #define MOERUN_SERVE_ENGINE_H
 
-#include "runtime/base/status.h"
+#include "runtime/decoder/kv_cache.h"
 
 typedef enum moerun__finish {
   MOERUN_FINISH_LENGTH = 0, /* max_new_tokens were generated        */
@@ -111,21 +116,60 @@ typedef struct moerun__engine_options {
   int32_t record_trace;
   int32_t prefill_chunk; /* most prompt rows of one sequence in a step; 0: as
                             many as the session's max_tokens allow          */
-  struct moerun__replacer *replacer; /* of the session, replace.h; NULL: the
-                                        placement stays as it is             */
 } moerun__engine_options;
 
-/* [collective] Until the source is dry and all is finished, or a stop was
- * asked for (*stopped = 1: unfinished requests are not reported but by
- * `unfinished`).
- * A request that can never fit is refused with ERR_OVERFLOW before it runs. */
-moerun_status moerun__engine_run(moerun_session *session,
+typedef struct moerun__engine moerun__engine;
+
+/* [collective] No request yet. The cache has a seat for each sequence that this
+ * rank may work on; it and what `callbacks` points to are borrowed and outlive
+ * the engine. config and comm say sizes, and which process is rank 0. Nobody
+ * else takes pages of the cache while the engine is there. */
+moerun_status moerun__engine_create(moerun__engine **out,
+                                    const moerun__model_config *config,
+                                    moerun__kv_cache *cache, moerun_comm *comm,
+                                    const moerun__engine_options *options,
+                                    const moerun__engine_callbacks *callbacks);
+/* Requests under way are gone, and their pages stay taken. */
+void moerun__engine_destroy(moerun__engine *engine);
+
+/* What steps run with. */
+typedef struct moerun__engine_stretch {
+  moerun_session *session;           /* on the engine's cache */
+  struct moerun__replacer *replacer; /* of the session, replace.h; NULL: the
+                                        placement stays as it is             */
+  int64_t most_steps;                /* the same on all ranks; 0: to the end */
+} moerun__engine_stretch;
+
+typedef enum moerun__engine_end {
+  MOERUN_ENGINE_DONE = 0, /* the source is dry, and all is finished          */
+  MOERUN_ENGINE_STOPPED,  /* a stop was asked for; unfinished requests are not
+                             reported but by `unfinished`                    */
+  MOERUN_ENGINE_PAUSED,   /* most_steps are over: another stretch may follow,
+                             which first reports what the last step finished */
+} moerun__engine_end;
+
+/* [collective] Steps until *end. The session's communicator has the processes of
+ * the engine's, and its rank 0 is the same process. Allocates once, before its
+ * first step, and gives that back. A request that can never fit is refused with
+ * ERR_OVERFLOW before it runs. After a failure the engine can only be
+ * destroyed. */
+moerun_status moerun__engine_serve(moerun__engine_end *end,
+                                   moerun__engine *engine,
+                                   const moerun__engine_stretch *stretch);
+
+/* [collective] A whole run in one stretch: an engine on the session's cache is
+ * created, serves, and is destroyed. *stopped: a stop was asked for; *progress: as
+ * below. */
+moerun_status moerun__engine_run(const moerun__engine_stretch *stretch,
                                  const moerun__engine_options *options,
                                  const moerun__engine_callbacks *callbacks,
                                  moerun__progress *progress, int *stopped);
 
-/* Bytes that moerun__engine_run allocates (once, before its first step). */
-size_t moerun__engine_bytes(moerun_session *session,
+/* What rank 0 knows of all stretches so far; zeros elsewhere. Borrowed. */
+const moerun__progress *moerun__engine_progress(const moerun__engine *engine);
+
+/* Bytes that an engine and a stretch with this session allocate. */
+size_t moerun__engine_bytes(const moerun_session *session,
                             const moerun__engine_options *options);
 
 #endif

@@ -21,27 +21,30 @@ size_t moerun__finished_box_bytes(const moerun__sequences *sequences) {
                           sequences->max_positions);
 }
 
-void moerun__sequences_lay_out(moerun__sequences *sequences,
+void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
+                               int32_t max_positions, size_t trace_width,
                                moerun__arena *arena) {
-  const size_t count = (size_t)sequences->max_sequences;
-  const size_t positions = (size_t)sequences->max_positions;
+  const size_t count = (size_t)max_sequences;
+  const size_t positions = (size_t)max_positions;
+  out->max_sequences = max_sequences;
+  out->max_positions = max_positions;
+  out->trace_width = trace_width;
   moerun__sequence *all =
       moerun__arena_take(arena, count, sizeof(moerun__sequence));
-  sequences->sequence = all;
-  sequences->order = moerun__arena_take(arena, count, sizeof(int32_t));
+  out->sequence = all;
+  out->order = moerun__arena_take(arena, count, sizeof(int32_t));
   for (size_t s = 0; s < count; s++) {
     int32_t *token = moerun__arena_take(arena, positions, sizeof(int32_t));
     int16_t *trace = NULL;
-    if (sequences->trace_width > 0) {
-      trace = moerun__arena_take(arena, positions * sequences->trace_width,
-                                 sizeof(int16_t));
+    if (trace_width > 0) {
+      trace =
+          moerun__arena_take(arena, positions * trace_width, sizeof(int16_t));
     }
     if (all == NULL) continue;
     all[s].token = token;
     all[s].trace = trace;
   }
-  sequences->finished =
-      moerun__arena_take(arena, moerun__finished_box_bytes(sequences), 1);
+  out->finished = moerun__arena_take(arena, moerun__finished_box_bytes(out), 1);
 }
 
 void moerun__sequences_clear(moerun__sequences *sequences) {
@@ -84,12 +87,12 @@ size_t moerun__request_read(moerun__request *request, const char *part) {
 
 int32_t moerun__sequence_start(moerun__sequences *sequences,
                                const moerun__request *request) {
-  int32_t slot = 0;
-  while (slot < sequences->max_sequences && sequences->sequence[slot].active) {
-    slot++;
+  int32_t seat = 0;
+  while (seat < sequences->max_sequences && sequences->sequence[seat].active) {
+    seat++;
   }
-  assert(slot < sequences->max_sequences); /* rank 0 counts the free ones */
-  moerun__sequence *sequence = &sequences->sequence[slot];
+  assert(seat < sequences->max_sequences); /* rank 0 counts the free ones */
+  moerun__sequence *sequence = &sequences->sequence[seat];
   sequence->active = 1;
   sequence->request = *request;
   sequence->request.prompt = sequence->token;
@@ -100,8 +103,8 @@ int32_t moerun__sequence_start(moerun__sequences *sequences,
   sequence->broken_position = 0;
   memcpy(sequence->token, request->prompt,
          (size_t)sequence->num_tokens * sizeof(int32_t));
-  sequences->order[sequences->num_active++] = slot;
-  return slot;
+  sequences->order[sequences->num_active++] = seat;
+  return seat;
 }
 
 int32_t moerun__sequence_given(const moerun__sequence *sequence) {
@@ -142,13 +145,13 @@ static void write_completion(moerun__sequences *sequences,
   sequences->finished_bytes += (size_t)part.bytes;
 }
 
-void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
+void moerun__sequence_finish(moerun__sequences *sequences, int32_t seat,
                              moerun__finish finish, int32_t rank) {
-  moerun__sequence *sequence = &sequences->sequence[slot];
+  moerun__sequence *sequence = &sequences->sequence[seat];
   int32_t at = 0;
   write_completion(sequences, sequence, finish, rank);
   sequence->active = 0;
-  while (sequences->order[at] != slot) {
+  while (sequences->order[at] != seat) {
     at++;
   }
   sequences->num_active--;

@@ -36,18 +36,22 @@ typedef struct moerun__sequence {
 } moerun__sequence;
 
 typedef struct moerun__sequences {
-  int32_t max_sequences;
+  int32_t max_sequences; /* seats */
   int32_t max_positions; /* longest prompt + generation of one request */
   size_t trace_width;    /* ids per fed row; 0: no trace is kept */
   moerun__sequence *sequence;
-  int32_t *order; /* [num_active] slots, oldest first */
+  int32_t *order; /* [num_active] seats, oldest first */
   int32_t num_active;
   char *finished; /* completions of the last step, on the wire */
   size_t finished_bytes;
 } moerun__sequences;
 
-void moerun__sequences_lay_out(moerun__sequences *sequences,
+/* Counts, or hands out, the buffers of so many seats; the sizes are the members of
+ * these names. */
+void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
+                               int32_t max_positions, size_t trace_width,
                                moerun__arena *arena);
+/* All seats become free. */
 void moerun__sequences_clear(moerun__sequences *sequences);
 
 /* num_ids: of the prompt, and those that the request comes with. */
@@ -61,11 +65,11 @@ void moerun__request_write(char *out, const moerun__request *request);
 /* Reads one at `part`; request->prompt points into it. Returns its bytes. */
 size_t moerun__request_read(moerun__request *request, const char *part);
 
-/* Takes a request into a free slot; returns the slot. */
+/* Takes a request into a free seat; returns the seat. */
 int32_t moerun__sequence_start(moerun__sequences *sequences,
                                const moerun__request *request);
-/* Ends a sequence: writes its completion behind `finished`, frees the slot. */
-void moerun__sequence_finish(moerun__sequences *sequences, int32_t slot,
+/* Ends a sequence: writes its completion behind `finished`, frees the seat. */
+void moerun__sequence_finish(moerun__sequences *sequences, int32_t seat,
                              moerun__finish finish, int32_t rank);
 /* Writes what the sequences that have generated something in this run have so
  * far behind `finished`, without traces; they go on. */

@@ -84,6 +84,15 @@ static int run_stop(void *context) {
   return state->stop_after > 0 && state->finished >= state->stop_after;
 }
 
+/* [collective] A whole run in one session. */
+static inline moerun_status
+run_engine(moerun_session *session, const moerun__engine_options *options,
+           const moerun__engine_callbacks *callbacks,
+           moerun__progress *progress, int *stopped) {
+  const moerun__engine_stretch stretch = {.session = session};
+  return moerun__engine_run(&stretch, options, callbacks, progress, stopped);
+}
+
 static inline moerun_status run_requests(moerun_session *session,
                                          run_state *state,
                                          int32_t prefill_chunk,
@@ -100,7 +109,7 @@ static inline moerun_status run_requests(moerun_session *session,
       (size_t)config->num_moe_layers * (size_t)moerun__config_terms(config);
   state->handed_out = 0;
   state->finished = 0;
-  return moerun__engine_run(session, &options, &callbacks, &progress, stopped);
+  return run_engine(session, &options, &callbacks, &progress, stopped);
 }
 
 #endif

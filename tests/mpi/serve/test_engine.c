@@ -65,7 +65,7 @@ static void every_request_once_and_pages_come_back(void **state) {
     assert_all_ok(run_requests(session, &run, 0, 0, &stopped));
     assert_int_equal(stopped, 0);
     assert_all_ranks(on_root(all_seen()));
-    assert_all_ranks(session->kv.num_free == session->kv.num_pages);
+    assert_all_ranks(session->cache->num_free == session->kv.num_pages);
   }
   moerun_session_destroy(session);
 }
@@ -101,8 +101,7 @@ static void engine_bytes_are_those_taken(void **state) {
     const size_t before = moerun__alloc_live_bytes();
     moerun__progress progress;
     int stopped = 0;
-    assert_all_ok(
-        moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
+    assert_all_ok(run_engine(session, &how, &callbacks, &progress, &stopped));
     assert_all_ranks(alive - before == moerun__engine_bytes(session, &how));
     assert_all_ranks(moerun__alloc_live_bytes() == before);
   }
@@ -130,8 +129,7 @@ static void one_rank_stops_all(void **state) {
                                               .finished = run_finished,
                                               .stop_requested = stop_now};
   assert_all_ok(moerun_session_create(&session, model, &options));
-  assert_all_ok(
-      moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
+  assert_all_ok(run_engine(session, &how, &callbacks, &progress, &stopped));
   assert_all_ranks(stopped == 1);
   assert_all_ranks(on_root(progress.finished == 0));
   moerun_session_destroy(session);
@@ -276,8 +274,7 @@ static void stops_before_the_first_end_go_on(void **state) {
     /* A new session, as in a new process. */
     moerun_session_destroy(session);
     assert_all_ok(moerun_session_create(&session, model, &options));
-    assert_all_ok(
-        moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
+    assert_all_ok(run_engine(session, &how, &callbacks, &progress, &stopped));
     generated += progress.generated_tokens;
     assert_all_ranks(on_root(starts > 0 || progress.finished == 0));
     assert_all_ranks(
@@ -315,8 +312,7 @@ static void asking_changes_nothing(void **state) {
   sample_some();
   assert_all_ok(moerun_session_create(&session, model, &options));
   run_undisturbed(session, expected);
-  assert_all_ok(
-      moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
+  assert_all_ok(run_engine(session, &how, &callbacks, &progress, &stopped));
   assert_all_ranks(on_root(p.ends == p.asked && p.ends < progress.steps));
   for (int32_t i = 0; i < RUN_REQUESTS; i++) {
     const size_t bytes = (size_t)p.part[i].num_tokens * sizeof(int32_t);
@@ -344,7 +340,7 @@ static void a_part_that_is_lost_ends_all(void **state) {
   callbacks.unfinished = part_is_lost;
   assert_all_ok(moerun_session_create(&session, model, &options));
   const moerun_status status =
-      moerun__engine_run(session, &how, &callbacks, &progress, &stopped);
+      run_engine(session, &how, &callbacks, &progress, &stopped);
   assert_all_ranks(status ==
                    (test_rank() == 0 ? MOERUN_ERR_NOMEM : MOERUN_ERR_PEER));
   moerun_session_destroy(session);
@@ -398,7 +394,7 @@ static void failures_of_rank_0_end_all(void **state) {
     memset(results, 0, sizeof results);
     assert_all_ok(moerun_session_create(&session, model, &options));
     const moerun_status status =
-        moerun__engine_run(session, &how, &callbacks, &progress, &stopped);
+        run_engine(session, &how, &callbacks, &progress, &stopped);
     assert_all_ranks(status ==
                      (test_rank() == 0 ? MOERUN_ERR_IO : MOERUN_ERR_PEER));
     moerun_session_destroy(session);
@@ -455,8 +451,7 @@ static void requests_go_to_all_ranks(void **state) {
   const moerun__engine_callbacks callbacks = {
       .context = &run, .next = run_next, .finished = note_rank};
   assert_all_ok(moerun_session_create(&session, model, &options));
-  assert_all_ok(
-      moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
+  assert_all_ok(run_engine(session, &how, &callbacks, &progress, &stopped));
   const int32_t first =
       2 * test_size() < RUN_REQUESTS ? 2 * test_size() : RUN_REQUESTS;
   for (int32_t i = 0; i < first; i++) {
@@ -537,8 +532,7 @@ static void a_token_takes_as_long_as_its_step(void **state) {
     requests[i].max_new_tokens = 2;
   }
   assert_all_ok(moerun__session_create_with(&session, model, &options, &extra));
-  assert_all_ok(
-      moerun__engine_run(session, &how, &callbacks, &progress, &stopped));
+  assert_all_ok(run_engine(session, &how, &callbacks, &progress, &stopped));
   const moerun__stats *stats = &session->stats;
   assert_all_ranks(moerun__histogram_total(&stats->first_token) == 0 ||
                    stats->first_token.longest >= step_s);

@@ -483,12 +483,13 @@ static void an_engine_run_keeps_its_outputs(void **state) {
     is_beside = replaces == 2;
     set_up(&r, replaces ? 5 : 0, 4096, MOERUN_BALANCE_AUTO);
     is_beside = 0;
-    const moerun__engine_options how = {.prefill_chunk = 40,
-                                        .replacer = r.replacer};
+    const moerun__engine_options how = {.prefill_chunk = 40};
+    const moerun__engine_stretch stretch = {.session = r.session,
+                                            .replacer = r.replacer};
     const moerun__engine_callbacks callbacks = {
         .context = &run, .next = run_next, .finished = run_finished};
     assert_all_ok(
-        moerun__engine_run(r.session, &how, &callbacks, &progress, &stopped));
+        moerun__engine_run(&stretch, &how, &callbacks, &progress, &stopped));
     if (replaces) {
       const moerun__replace_count count = moerun__replacer_count(r.replacer);
       assert_all_ranks(same_on_all_ranks(&count));
