@@ -107,20 +107,17 @@ moerun_status bench_layer_session(moerun_session **out, bench *b,
                                   const bench_layer *layer,
                                   moerun_balance balance, int64_t slice_bytes,
                                   const moerun__faults *faults) {
-  const moerun__model_config *config = &layer->model->config;
-  const size_t bytes =
-      moerun__weight_bytes(MOERUN_DTYPE_BF16, 2 * config->expert_width,
-                           config->hidden_width) +
-      moerun__weight_bytes(MOERUN_DTYPE_BF16, config->hidden_width,
-                           config->expert_width);
+  const moerun__expert_shape expert =
+      moerun__expert_whole(&layer->model->config, MOERUN_DTYPE_BF16);
+  const int64_t bytes = (int64_t)moerun__expert_bytes(&expert);
   const int64_t guests = b->options.guests;
-  const moerun_session_options options = {
-      .max_tokens = layer->tokens,
-      .balance = balance,
-      .guest_bytes = guests == 0  ? -1
-                     : guests < 0 ? 0
-                                  : guests * (int64_t)bytes,
-      .slice_bytes = slice_bytes};
+  const moerun_session_options options = {.max_tokens = layer->tokens,
+                                          .balance = balance,
+                                          .guest_bytes = guests == 0 ? -1
+                                                         : guests < 0
+                                                             ? 0
+                                                             : guests * bytes,
+                                          .slice_bytes = slice_bytes};
   const moerun__session_extra extra = {.faults = faults};
   return moerun__session_create_with(out, layer->model, &options, &extra);
 }

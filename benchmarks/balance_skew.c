@@ -36,10 +36,10 @@ static void compute(skew *s) {
     const int32_t M = left < MOERUN_FFN_TILE ? left : MOERUN_FFN_TILE;
     moe->linear(moe->work.tile_gate_up, 2 * (size_t)F,
                 s->layer.x + (size_t)i * (size_t)H, (size_t)H, M,
-                &layer->gate_up[0], moe->work.scratch);
+                &layer->experts[0].gate_up, moe->work.scratch);
     moe->kernels->swiglu(moe->work.tile_h, moe->work.tile_gate_up, M, F);
     moe->linear(moe->work.tile_y, (size_t)H, moe->work.tile_h, (size_t)F, M,
-                &layer->down[0], moe->work.scratch);
+                &layer->experts[0].down, moe->work.scratch);
   }
 }
 
@@ -146,8 +146,7 @@ static moerun_status run_routing(bench *b, skew *s,
       cores,
       speed_up / (before * cores / R > 1 ? before * cores / R : 1),
       (double)all.experts,
-      1e-6 * (double)all.experts *
-          (double)(guests->bytes[0] + guests->bytes[1]),
+      1e-6 * (double)all.experts * (double)guests->each_bytes,
       (double)all.rows,
       1e-6 * (double)all.row_bytes};
   MOERUN_TRY(bench_line(b, label, skew_names, values, SKEW_NAMES));

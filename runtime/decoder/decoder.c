@@ -93,10 +93,10 @@ static void dense_ffn(moerun_session *session, const moerun__layer *layer,
   for (int32_t t = 0; t < T; t += MOERUN_FFN_TILE) {
     const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
     float *rows = session->h + (size_t)t * H;
-    session->linear(gate_up, 2 * F, rows, H, M, layer->gate_up,
+    session->linear(gate_up, 2 * F, rows, H, M, &layer->dense.gate_up,
                     session->scratch);
     kernels->swiglu(h, gate_up, M, (int32_t)F);
-    session->linear(rows, H, h, F, M, layer->down, session->scratch);
+    session->linear(rows, H, h, F, M, &layer->dense.down, session->scratch);
   }
   kernels->add(session->x, session->h, (size_t)T * H);
   moerun__stage_end(&session->stats, MOERUN_STAGE_DENSE);

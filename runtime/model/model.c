@@ -4,9 +4,7 @@
  * is the size that moerun__model_size_load reports), then reading.
  *
  * Each rank holds all weights but the experts whole, and of the experts those
- * that the placement puts on it. All experts of a layer on a rank lie in two
- * blocks (gate_up, down) in slot order: few allocations, and neighbours in
- * memory for the grouped FFN. */
+ * that the placement puts on it, in slot order. */
 #include "runtime/model/model.h"
 
 #include "runtime/base/log.h"
@@ -45,8 +43,8 @@ static moerun_status visit_weight(moerun__weight *out,
   for (int i = 0; i < num_roles; i++) {
     MOERUN_TRY(moerun__reader_add(&parts, reader, roles[i], layer, 0));
   }
-  MOERUN_TRY(moerun__reader_panels(&panels, reader, &parts, 1));
-  MOERUN_TRY(moerun__reader_pack(out, reader, panels, 0, &parts));
+  MOERUN_TRY(moerun__reader_panels(&panels, reader, &parts));
+  MOERUN_TRY(moerun__reader_pack(out, reader, panels, &parts));
 done:
   return status;
 }
@@ -94,47 +92,39 @@ static moerun_status visit_dense(moerun__layer *layer,
   static const moerun__role gate_up[] = {MOERUN_ROLE_DENSE_GATE,
                                          MOERUN_ROLE_DENSE_UP};
   static const moerun__role down[] = {MOERUN_ROLE_DENSE_DOWN};
-  moerun__weight unused = {0};
-  MOERUN_TRY(
-      moerun__reader_array(&layer->gate_up, reader, 1, sizeof *layer->gate_up));
-  MOERUN_TRY(
-      moerun__reader_array(&layer->down, reader, 1, sizeof *layer->down));
-  MOERUN_TRY(visit_weight(reader->counting ? &unused : layer->gate_up, reader,
-                          l, 2, gate_up));
-  MOERUN_TRY(visit_weight(reader->counting ? &unused : layer->down, reader, l,
-                          1, down));
+  MOERUN_TRY(visit_weight(&layer->dense.gate_up, reader, l, 2, gate_up));
+  MOERUN_TRY(visit_weight(&layer->dense.down, reader, l, 1, down));
+  layer->dense.columns = reader->config->dense_width;
 done:
   return status;
 }
 
-/* Blocks for all experts of this rank in the layer, shaped like the first's. */
+/* Memory for all experts of this rank in the layer, shaped like the first. */
 static moerun_status visit_blocks(moerun__layer *layer, model_walk *walk,
                                   int32_t l, moerun__parts *gate_up,
                                   moerun__parts *down) {
   moerun_status status = MOERUN_OK;
   moerun__weight_reader *reader = &walk->reader;
   const size_t L = (size_t)layer->num_slots;
-  const size_t before = reader->bytes;
-  void *panels = NULL;
-  MOERUN_TRY(
-      moerun__reader_array(&layer->gate_up, reader, L, sizeof *layer->gate_up));
-  MOERUN_TRY(
-      moerun__reader_array(&layer->down, reader, L, sizeof *layer->down));
   MOERUN_TRY(moerun__reader_expert(gate_up, down, reader, l, walk->experts[0]));
-  MOERUN_TRY(moerun__reader_panels(&panels, reader, gate_up, L));
-  if (!reader->counting) layer->gate_up[0].panels = panels;
-  MOERUN_TRY(moerun__reader_panels(&panels, reader, down, L));
-  if (!reader->counting) layer->down[0].panels = panels;
-  walk->expert_bytes += reader->bytes - before;
+  moerun__expert_shape shape =
+      moerun__expert_whole(reader->config, gate_up->dtype);
+  shape.dtype[MOERUN_PIECE_DOWN] = down->dtype;
+  const size_t bytes = moerun__experts_bytes(&shape, L);
+  walk->expert_bytes += bytes;
+  reader->bytes += bytes;
+  if (reader->counting) goto done;
+  MOERUN_TRY(moerun__experts_create(&layer->experts, &shape, L));
 done:
   return status;
 }
 
-/* One of the two blocks, number s; `first` is what the block was shaped by. */
-static moerun_status visit_slot(moerun__weight *block,
-                                const moerun__weight_reader *reader, int32_t s,
-                                const moerun__parts *parts,
-                                const moerun__parts *first) {
+/* One of an expert's weights, which has its panels; NULL when counting. `first`:
+ * what those of the layer were shaped by. */
+static moerun_status visit_piece(moerun__weight *weight,
+                                 const moerun__weight_reader *reader,
+                                 const moerun__parts *parts,
+                                 const moerun__parts *first) {
   moerun_status status = MOERUN_OK;
   moerun__weight unused = {0};
   const moerun__tensor *tensor = parts->part[0].tensor;
@@ -144,12 +134,9 @@ static moerun_status visit_slot(moerun__weight *block,
                  "a layer share a block), found %s",
                  moerun__shards_file(reader->shards, tensor), tensor->name,
                  before->dtype, before->name, tensor->dtype);
-  if (reader->counting) {
-    MOERUN_TRY(moerun__reader_pack(&unused, reader, NULL, 0, parts));
-  } else {
-    MOERUN_TRY(moerun__reader_pack(&block[s], reader, (void *)block->panels,
-                                   (size_t)s, parts));
-  }
+  if (weight == NULL) weight = &unused;
+  MOERUN_TRY(
+      moerun__reader_pack(weight, reader, (void *)weight->panels, parts));
 done:
   return status;
 }
@@ -178,8 +165,11 @@ static moerun_status visit_experts(moerun__layer *layer, model_walk *walk,
     MOERUN_TRY(moerun__reader_expert(&parts[0], &parts[1], reader, l,
                                      walk->experts[s]));
     reader->digest = digest_of_slot(walk, layer->moe_layer, s);
-    MOERUN_TRY(visit_slot(layer->gate_up, reader, s, &parts[0], &first[0]));
-    MOERUN_TRY(visit_slot(layer->down, reader, s, &parts[1], &first[1]));
+    moerun__expert *expert = reader->counting ? NULL : &layer->experts[s];
+    MOERUN_TRY(visit_piece(expert != NULL ? &expert->gate_up : NULL, reader,
+                           &parts[0], &first[0]));
+    MOERUN_TRY(visit_piece(expert != NULL ? &expert->down : NULL, reader,
+                           &parts[1], &first[1]));
   }
   reader->digest = &walk->digest.shared;
 done:
@@ -214,8 +204,8 @@ static moerun_status visit_constants(moerun__layer *layer,
     MOERUN_TRY(
         moerun__reader_add(&parts, reader, MOERUN_ROLE_CONSTANT_MIX, l, e));
   }
-  MOERUN_TRY(moerun__reader_panels(&panels, reader, &parts, 1));
-  MOERUN_TRY(moerun__reader_pack(&layer->mix, reader, panels, 0, &parts));
+  MOERUN_TRY(moerun__reader_panels(&panels, reader, &parts));
+  MOERUN_TRY(moerun__reader_pack(&layer->mix, reader, panels, &parts));
   MOERUN_TRY(moerun__reader_vectors(&layer->constant, reader,
                                     MOERUN_ROLE_CONSTANT, l, count));
 done:
@@ -238,8 +228,9 @@ static moerun_status visit_gate(moerun__layer *layer,
     MOERUN_TRY(moerun__reader_join(&layer->choice_bias, reader, l, 1, bias));
   }
   if (config->shared_width == 0) goto done;
-  MOERUN_TRY(visit_weight(&layer->shared_gate_up, reader, l, 2, gate_up));
-  MOERUN_TRY(visit_weight(&layer->shared_down, reader, l, 1, down));
+  MOERUN_TRY(visit_weight(&layer->shared.gate_up, reader, l, 2, gate_up));
+  MOERUN_TRY(visit_weight(&layer->shared.down, reader, l, 1, down));
+  layer->shared.columns = config->shared_width;
   if (config->shared_is_weighted) {
     MOERUN_TRY(visit_weight(&layer->shared_weight, reader, l, 1, weight));
   }
@@ -520,15 +511,21 @@ const moerun__layer *moerun__model_layer(const moerun_model *model,
   return layer;
 }
 
-moerun_status moerun__model_expert_type(moerun__dtype *out,
-                                        const moerun_model *model,
-                                        int32_t moe_layer) {
+/* The types of both pieces are agreed on as one number. */
+moerun_status moerun__model_expert_shape(moerun__expert_shape *out,
+                                         const moerun_model *model,
+                                         int32_t moe_layer) {
   moerun_status status = MOERUN_OK;
+  enum { TYPES = 256 };
   const moerun__layer *layer = moerun__model_layer(model, moe_layer);
-  int64_t dtype =
-      layer->num_slots > 0 ? (int64_t)layer->gate_up[0].dtype : INT32_MAX;
-  MOERUN_TRY(model->comm->ops->minimum(model->comm, &dtype));
-  *out = (moerun__dtype)dtype;
+  int64_t dtypes = INT64_MAX;
+  if (layer->num_slots > 0) {
+    dtypes = (int64_t)layer->experts[0].gate_up.dtype * TYPES +
+             (int64_t)layer->experts[0].down.dtype;
+  }
+  MOERUN_TRY(model->comm->ops->minimum(model->comm, &dtypes));
+  *out = moerun__expert_whole(&model->config, (moerun__dtype)(dtypes / TYPES));
+  out->dtype[MOERUN_PIECE_DOWN] = (moerun__dtype)(dtypes % TYPES);
 done:
   return status;
 }
@@ -552,14 +549,12 @@ void moerun_model_destroy(moerun_model *model) {
     free_panels(&layer->mix);
     moerun__free(layer->constant);
     moerun__free(layer->choice_bias);
-    free_panels(&layer->shared_gate_up);
-    free_panels(&layer->shared_down);
+    free_panels(&layer->shared.gate_up);
+    free_panels(&layer->shared.down);
     free_panels(&layer->shared_weight);
-    /* The first slot's panels begin the block of all. */
-    if (layer->gate_up != NULL) free_panels(&layer->gate_up[0]);
-    if (layer->down != NULL) free_panels(&layer->down[0]);
-    moerun__free(layer->gate_up);
-    moerun__free(layer->down);
+    moerun__experts_destroy(layer->experts);
+    free_panels(&layer->dense.gate_up);
+    free_panels(&layer->dense.down);
   }
   moerun__free(model->layers);
   if (!model->config.tied_head) free_panels(&model->head);

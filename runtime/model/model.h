@@ -8,6 +8,7 @@
 #include "placement/map/placement.h"
 #include "runtime/base/byte_watch.h"
 #include "runtime/model/attention.h"
+#include "runtime/model/expert.h"
 
 /* A decoder layer. */
 typedef struct moerun__layer {
@@ -15,17 +16,16 @@ typedef struct moerun__layer {
   moerun__attention_weight attention[MOERUN_ATTENTION_WEIGHTS]; /* as the kind
                                                           numbers its parts */
   float *ffn_norm;                                              /* [H] */
-  int32_t moe_layer;   /* index among the MoE layers; -1: dense FFN      */
-  moerun__weight gate; /* MoE: an output for each choice                 */
-  float *choice_bias;  /* MoE: [choices] or NULL                         */
-  moerun__weight shared_gate_up; /* MoE: shared_width gate, then up outputs */
-  moerun__weight shared_down;    /* MoE: H outputs */
-  moerun__weight shared_weight;  /* MoE: 1 output, before the sigmoid */
+  int32_t moe_layer;     /* index among the MoE layers; -1: dense FFN      */
+  moerun__weight gate;   /* MoE: an output for each choice                 */
+  float *choice_bias;    /* MoE: [choices] or NULL                         */
+  moerun__expert shared; /* MoE: the shared experts as one */
+  moerun__weight shared_weight; /* MoE: 1 output, before the sigmoid */
   moerun__weight mix;      /* MoE: two outputs for each constant expert   */
   float *constant;         /* MoE: [constant experts][H]; NULL: none      */
   int32_t num_slots;       /* MoE: L of this rank                         */
-  moerun__weight *gate_up; /* [L] (dense: [1]): F gate then F up outputs  */
-  moerun__weight *down;    /* [L] (dense: [1]): H outputs                 */
+  moerun__expert *experts; /* MoE: [L], or NULL                           */
+  moerun__expert dense;    /* dense: what every row goes through          */
 } moerun__layer;
 
 struct moerun_model {
@@ -53,10 +53,10 @@ moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,
 /* The decoder layer that is MoE layer number moe_layer. */
 const moerun__layer *moerun__model_layer(const moerun_model *model,
                                          int32_t moe_layer);
-/* [collective] The type of its experts' weights, known where there are any. */
-moerun_status moerun__model_expert_type(moerun__dtype *out,
-                                        const moerun_model *model,
-                                        int32_t moe_layer);
+/* [collective] The shape of its experts, known where there are any. */
+moerun_status moerun__model_expert_shape(moerun__expert_shape *out,
+                                         const moerun_model *model,
+                                         int32_t moe_layer);
 
 /* Bytes that moerun_model_load allocates on `rank`, from the headers alone. */
 typedef struct moerun__model_size {

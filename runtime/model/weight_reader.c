@@ -247,14 +247,14 @@ done:
 }
 
 moerun_status moerun__reader_panels(void **out, moerun__weight_reader *reader,
-                                    const moerun__parts *parts, size_t count) {
+                                    const moerun__parts *parts) {
   moerun_status status = MOERUN_OK;
   const size_t bytes =
       moerun__weight_bytes(parts->dtype, parts->num_outputs, parts->num_inputs);
   *out = NULL;
-  reader->bytes += moerun__alloc_bytes(count, bytes);
+  reader->bytes += moerun__alloc_bytes(1, bytes);
   if (!reader->counting) {
-    MOERUN_TRY(moerun__alloc_streamed(out, count, bytes));
+    MOERUN_TRY(moerun__alloc_streamed(out, 1, bytes));
   }
 done:
   return status;
@@ -281,8 +281,7 @@ done:
 
 moerun_status moerun__reader_pack(moerun__weight *out,
                                   const moerun__weight_reader *reader,
-                                  void *panels, size_t index,
-                                  const moerun__parts *parts) {
+                                  void *panels, const moerun__parts *parts) {
   moerun_status status = MOERUN_OK;
   const int32_t N = parts->num_outputs;
   const int32_t D = parts->num_inputs;
@@ -292,7 +291,7 @@ moerun_status moerun__reader_pack(moerun__weight *out,
     goto done;
   }
   const size_t bytes = moerun__weight_bytes(parts->dtype, N, D);
-  char *start = (char *)panels + index * bytes;
+  char *start = panels;
   *out = moerun__weight_at(start, parts->dtype, N, D);
   /* Packing fills whole panels; only a last, partial one must be cleared. */
   const size_t whole =

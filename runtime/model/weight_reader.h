@@ -84,16 +84,14 @@ moerun_status moerun__reader_sample(uint64_t *sum,
                                     const moerun__weight_reader *reader,
                                     const moerun__parts *parts);
 
-/* Allocates panels for `count` weights of this shape, one after the other;
- * NULL when counting. */
+/* Allocates panels for a weight of these parts; NULL when counting. */
 moerun_status moerun__reader_panels(void **out, moerun__weight_reader *reader,
-                                    const moerun__parts *parts, size_t count);
+                                    const moerun__parts *parts);
 
-/* Reads the parts into number `index` of such panels. */
+/* Reads the parts into panels for them; NULL when counting. */
 moerun_status moerun__reader_pack(moerun__weight *out,
                                   const moerun__weight_reader *reader,
-                                  void *panels, size_t index,
-                                  const moerun__parts *parts);
+                                  void *panels, const moerun__parts *parts);
 
 /* One vector from `num_roles` roles, one behind the other, widened to fp32;
  * *out is NULL when counting. */

@@ -26,15 +26,9 @@ enum {
   MOST_DOUBLINGS = 12,
 };
 
-/* Two weights of an expert or of a slice of one. */
-typedef struct expert {
-  const moerun__weight *gate_up;
-  const moerun__weight *down;
-} expert;
-
-/* Number i of this rank's experts, in rounds; NULLs: it has none. Different
+/* Number i of this rank's experts, in rounds; NULL: it has none. Different
  * ones are timed, because a step finds none of them in the caches. */
-static expert own_expert(const moerun__moe *moe, int32_t i) {
+static const moerun__expert *own_expert(const moerun__moe *moe, int32_t i) {
   const moerun_model *model = moe->model;
   int32_t all = 0;
   for (int32_t l = 0; l < model->config.num_layers; l++) {
@@ -45,22 +39,19 @@ static expert own_expert(const moerun__moe *moe, int32_t i) {
     const moerun__layer *layer = &model->layers[l];
     if (layer->moe_layer < 0) continue;
     const int32_t slot = i % all;
-    if (slot < layer->num_slots) {
-      return (expert){&layer->gate_up[slot], &layer->down[slot]};
-    }
+    if (slot < layer->num_slots) return &layer->experts[slot];
     i = slot - layer->num_slots;
   }
-  return (expert){NULL, NULL};
+  return NULL;
 }
 
-static expert own_slice(const moerun__moe *moe, int32_t i) {
+static const moerun__expert *own_slice(const moerun__moe *moe, int32_t i) {
   const int32_t all =
       moe->store.slices.num_layers * moe->model->config.num_experts;
-  return (expert){&moe->store.slices.gate_up[i % all],
-                  &moe->store.slices.down[i % all]};
+  return &moe->store.slices.expert[i % all];
 }
 
-typedef expert pick(const moerun__moe *moe, int32_t i);
+typedef const moerun__expert *pick(const moerun__moe *moe, int32_t i);
 
 /* Seconds for M rows through an expert; 0: there is none. */
 static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
@@ -70,16 +61,16 @@ static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
   memset(moe->work.tile_x, 0, MOERUN_FFN_TILE * H * sizeof *moe->work.tile_x);
   memset(moe->work.tile_h, 0, MOERUN_FFN_TILE * F * sizeof *moe->work.tile_h);
   for (int run = 0; run < SHORT_RUNS; run++) {
-    const expert e = nth(moe, moe->balance.timed++);
-    if (e.gate_up == NULL) break;
-    const size_t columns = (size_t)e.gate_up->num_outputs;
+    const moerun__expert *e = nth(moe, moe->balance.timed++);
+    if (e == NULL) break;
+    const size_t columns = (size_t)e->gate_up.num_outputs;
     const double began = moerun__now();
     moe->linear(moe->work.tile_gate_up, columns, moe->work.tile_x, H, M,
-                e.gate_up, moe->work.scratch);
+                &e->gate_up, moe->work.scratch);
     moe->kernels->swiglu(moe->work.tile_h, moe->work.tile_gate_up, M,
                          (int32_t)(columns / 2));
-    moe->linear(moe->work.tile_y, (size_t)e.down->num_outputs, moe->work.tile_h,
-                F, M, e.down, moe->work.scratch);
+    moe->linear(moe->work.tile_y, (size_t)e->down.num_outputs, moe->work.tile_h,
+                F, M, &e->down, moe->work.scratch);
     const double seconds = moerun__now() - began;
     if (run == 0 || seconds < best) best = seconds;
     if (best > LONG_SECONDS && run + 1 >= RUNS) break;
@@ -100,7 +91,7 @@ static moerun_status time_weights(double *best, moerun__moe *moe) {
   moerun__guests *guests = &moe->store.guests;
   moerun_comm *comm = moe->model->comm;
   const moerun__comm_ops *ops = comm->ops;
-  const size_t bytes = guests->bytes[0] + guests->bytes[1];
+  const size_t bytes = guests->each_bytes;
   const int32_t behind = (comm->rank + 1) % comm->size;
   const int32_t before = (comm->rank + comm->size - 1) % comm->size;
   char *room = guests->room + (size_t)guests->table.per_rank * bytes;
@@ -222,8 +213,7 @@ static moerun_status measure(moerun__moe *moe, double *row, double *tile,
   MOERUN_TRY(shortest(tile, comm, time_rows(moe, own_expert, MOERUN_FFN_TILE)));
   *weights = 0;
   if (moe->store.guests.table.per_rank >= 2) {
-    const size_t bytes =
-        moe->store.guests.bytes[0] + moe->store.guests.bytes[1];
+    const size_t bytes = moe->store.guests.each_bytes;
     memset(moe->store.guests.room +
                ((size_t)moe->store.guests.table.per_rank - 2) * bytes,
            0, 2 * bytes);

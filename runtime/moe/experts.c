@@ -143,19 +143,11 @@ static void group_by_slot(moerun__moe *moe, int32_t c, int32_t first,
   }
 }
 
-/* An expert's two weights. */
-typedef struct expert {
-  const moerun__weight *gate_up;
-  const moerun__weight *down;
-} expert;
-
 /* Slots beyond the rank's own are guests. */
-static expert expert_at(const moerun__moe *moe, const moerun__layer *layer,
-                        int32_t slot) {
+static const moerun__expert *
+expert_at(const moerun__moe *moe, const moerun__layer *layer, int32_t slot) {
   const int32_t guest = slot - layer->num_slots;
-  if (guest < 0) return (expert){&layer->gate_up[slot], &layer->down[slot]};
-  return (expert){&moe->store.guests.gate_up[guest],
-                  &moe->store.guests.down[guest]};
+  return guest < 0 ? &layer->experts[slot] : &moe->store.guests.expert[guest];
 }
 
 void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
@@ -169,16 +161,17 @@ void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
 }
 
 /* M rows of tile_x through one expert to tile_y. */
-static void compute_tile(moerun__moe *moe, const expert *of, int32_t M) {
+static void compute_tile(moerun__moe *moe, const moerun__expert *of,
+                         int32_t M) {
   const size_t H = (size_t)moe->model->config.hidden_width;
   const size_t F = (size_t)moe->model->config.expert_width;
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
     moe->linear(moe->work.tile_gate_up, 2 * F, moe->work.tile_x, H, M,
-                of->gate_up, moe->work.scratch);
+                &of->gate_up, moe->work.scratch);
     moe->kernels->swiglu(moe->work.tile_h, moe->work.tile_gate_up, M,
                          (int32_t)F);
-    moe->linear(moe->work.tile_y, H, moe->work.tile_h, F, M, of->down,
+    moe->linear(moe->work.tile_y, H, moe->work.tile_h, F, M, &of->down,
                 moe->work.scratch);
   }
   moerun__experts_note(moe, M, 1, moerun__now() - began);
@@ -190,17 +183,17 @@ void moerun__experts_probe(moerun__moe *moe) {
   for (int32_t l = 0; l < model->config.num_layers; l++) {
     const moerun__layer *layer = &model->layers[l];
     if (layer->moe_layer < 0 || layer->num_slots == 0) continue;
-    const expert own = expert_at(moe, layer, 0);
     memset(moe->work.tile_x, 0,
            MOERUN_SPEED_LEAST_ROWS * H * sizeof *moe->work.tile_x);
-    compute_tile(moe, &own, MOERUN_SPEED_LEAST_ROWS);
+    compute_tile(moe, &layer->experts[0], MOERUN_SPEED_LEAST_ROWS);
     break;
   }
 }
 
 /* Rows first..last-1 of the grouped lists through one expert. */
 static moerun_status run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
-                                const expert *of, int32_t first, int32_t last) {
+                                const moerun__expert *of, int32_t first,
+                                int32_t last) {
   moerun_status status = MOERUN_OK;
   const moerun__kernels *k = moe->kernels;
   const int32_t H = moe->model->config.hidden_width;
@@ -264,8 +257,7 @@ static moerun_status run_slot(moerun__moe *moe, int32_t c,
   if (slot >= layer->num_slots) {
     MOERUN_TRY(await_guest(moe, slot - layer->num_slots));
   }
-  const expert of = expert_at(moe, layer, slot);
-  MOERUN_TRY(run_expert(moe, chunk, &of, begin, end));
+  MOERUN_TRY(run_expert(moe, chunk, expert_at(moe, layer, slot), begin, end));
   expert_rows[expert_id(moe, layer, slot)] += end - begin;
   moe->step.computed_rows += end - begin;
   /* Messages of other chunks move only when the library is called. */

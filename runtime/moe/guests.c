@@ -7,17 +7,10 @@
 
 enum { SLOW_SHARE = 4 }; /* of the ranks one may be slow by default */
 
-static size_t weights_bytes(const moerun__model_config *config,
-                            moerun__dtype dtype, int down) {
-  return down ? moerun__weight_bytes(dtype, config->hidden_width,
-                                     config->expert_width)
-              : moerun__weight_bytes(dtype, 2 * config->expert_width,
-                                     config->hidden_width);
-}
-
 static size_t expert_bytes(const moerun__model_config *config,
                            moerun__dtype dtype) {
-  return weights_bytes(config, dtype, 0) + weights_bytes(config, dtype, 1);
+  const moerun__expert_shape shape = moerun__expert_whole(config, dtype);
+  return moerun__expert_bytes(&shape);
 }
 
 /* ---- Memory ---------------------------------------------------------------- */
@@ -64,16 +57,17 @@ void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena) {
   if (guests->room_bytes > largest) guests->room_bytes = largest;
   const size_t most = (size_t)guests->per_layer;
   guests->room = moerun__arena_take(arena, guests->room_bytes, 1);
-  guests->dtype_of_layer = moerun__arena_take(
-      arena, (size_t)config->num_moe_layers, sizeof *guests->dtype_of_layer);
-  guests->gate_up = moerun__arena_take(arena, most, sizeof *guests->gate_up);
-  guests->down = moerun__arena_take(arena, most, sizeof *guests->down);
+  guests->shape = moerun__arena_take(arena, (size_t)config->num_moe_layers,
+                                     sizeof *guests->shape);
+  guests->expert = moerun__arena_take(arena, most, sizeof *guests->expert);
   guests->send_of_in =
       moerun__arena_take(arena, most, sizeof *guests->send_of_in);
   guests->in_of_guest =
       moerun__arena_take(arena, most, sizeof *guests->in_of_guest);
-  guests->in = moerun__arena_take(arena, 2 * most, sizeof(void *));
-  for (size_t i = 0; guests->in != NULL && i < 2 * most; i++) {
+  guests->in =
+      moerun__arena_take(arena, MOERUN_EXPERT_PIECES * most, sizeof(void *));
+  for (size_t i = 0; guests->in != NULL && i < MOERUN_EXPERT_PIECES * most;
+       i++) {
     guests->in[i] = NULL;
   }
   guests->offset = moerun__arena_take(
@@ -81,8 +75,13 @@ void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena) {
       sizeof *guests->offset);
 }
 
+/* Messages in a layer that bring guests, at most. */
+static int32_t num_receives(const moerun__guests *guests) {
+  return MOERUN_EXPERT_PIECES * guests->per_layer;
+}
+
 int32_t moerun__guests_transfers(const moerun__guests *guests) {
-  return guests->per_layer > 0 ? 2 * guests->per_layer + MOERUN_GUEST_SENDS : 0;
+  return guests->per_layer > 0 ? num_receives(guests) + MOERUN_GUEST_SENDS : 0;
 }
 
 moerun_status moerun__guests_create_transfers(moerun__guests *guests) {
@@ -101,7 +100,7 @@ done:
 
 void moerun__guests_destroy_transfers(moerun__guests *guests) {
   const moerun__comm_ops *ops = guests->model->comm->ops;
-  for (int32_t i = 0; guests->in != NULL && i < 2 * guests->per_layer; i++) {
+  for (int32_t i = 0; guests->in != NULL && i < num_receives(guests); i++) {
     ops->transfer_destroy(guests->in[i]);
   }
   for (int i = 0; i < MOERUN_GUEST_SENDS; i++) {
@@ -109,7 +108,7 @@ void moerun__guests_destroy_transfers(moerun__guests *guests) {
   }
 }
 
-/* ---- Types ------------------------------------------------------------------- */
+/* ---- Shapes ------------------------------------------------------------------- */
 
 moerun_status moerun__guests_open(moerun__guests *guests) {
   moerun_status status = MOERUN_OK;
@@ -121,15 +120,11 @@ moerun_status moerun__guests_open(moerun__guests *guests) {
     guests->in_of_guest[g] = -1;
   }
   for (int32_t l = 0; l < config->num_moe_layers; l++) {
-    moerun__dtype dtype = MOERUN_DTYPE_F32;
-    MOERUN_TRY(moerun__model_expert_type(&dtype, guests->model, l));
-    guests->dtype_of_layer[l] = (int32_t)dtype;
-    const size_t bytes = expert_bytes(config, dtype);
-    if (bytes <= most) continue;
-    most = bytes;
-    guests->bytes[0] = weights_bytes(config, dtype, 0);
-    guests->bytes[1] = weights_bytes(config, dtype, 1);
+    MOERUN_TRY(moerun__model_expert_shape(&guests->shape[l], guests->model, l));
+    const size_t bytes = moerun__expert_bytes(&guests->shape[l]);
+    if (bytes > most) most = bytes;
   }
+  guests->each_bytes = most;
   if (most == 0) goto done; /* no MoE layer */
   const size_t fit = guests->room_bytes / most;
   moerun__guest_table_shrink(&guests->table,
@@ -143,11 +138,14 @@ done:
 int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
                                     int32_t moe_layer) {
   if (guests->table.per_layer == 0) return 0;
-  return (int64_t)expert_bytes(
-      &guests->model->config, (moerun__dtype)guests->dtype_of_layer[moe_layer]);
+  return (int64_t)moerun__expert_bytes(&guests->shape[moe_layer]);
 }
 
 /* ---- Messages ------------------------------------------------------------------ */
+
+static const moerun__expert_shape *shape_of(const moerun__guests *guests) {
+  return &guests->shape[guests->layer->moe_layer];
+}
 
 /* One row of weights to or from `peer`. */
 static moerun__row_list one_row(const moerun__guests *guests, int32_t message,
@@ -160,43 +158,38 @@ static moerun__row_list one_row(const moerun__guests *guests, int32_t message,
   return (moerun__row_list){(void *)panels, bytes, offset, peer, peer + 1};
 }
 
-/* One of an expert's two weights: gate_up, or as piece 1 down. */
-static moerun_status begin_receive(moerun__guests *guests, int32_t message,
-                                   const moerun__weight *into, int32_t peer,
-                                   int32_t piece) {
-  const size_t bytes =
-      moerun__weight_bytes(into->dtype, into->num_outputs, into->num_inputs);
+/* The next piece of number `at` among those that come, from `peer`. */
+static moerun_status begin_receive(moerun__guests *guests, int32_t at,
+                                   int32_t guest, int32_t peer,
+                                   moerun__expert_piece piece) {
+  const int32_t message = MOERUN_EXPERT_PIECES * at + (int32_t)piece;
   const moerun__row_list list =
-      one_row(guests, message, peer, into->panels, bytes);
+      one_row(guests, message, peer,
+              moerun__expert_weight(&guests->expert[guest], piece)->panels,
+              moerun__expert_piece_bytes(shape_of(guests), piece));
   return guests->model->comm->ops->receive_begin(
-      guests->in[message], MOERUN_TAG_EXPERTS + piece, &list);
+      guests->in[message], MOERUN_TAG_EXPERTS + (int)piece, &list);
 }
 
 static moerun_status begin_send(moerun__guests *guests, int32_t place,
-                                const moerun__weight *from, int32_t peer,
-                                int32_t piece) {
-  const size_t bytes =
-      moerun__weight_bytes(from->dtype, from->num_outputs, from->num_inputs);
+                                const moerun__expert *from, int32_t peer,
+                                moerun__expert_piece piece) {
+  const size_t bytes = moerun__expert_piece_bytes(shape_of(guests), piece);
   const moerun__row_list list =
-      one_row(guests, 2 * guests->per_layer + place, peer, from->panels, bytes);
+      one_row(guests, num_receives(guests) + place, peer,
+              moerun__expert_weight(from, piece)->panels, bytes);
   guests->bytes_sent += (int64_t)bytes;
   return guests->model->comm->ops->send_begin(
-      guests->out[place], MOERUN_TAG_EXPERTS + piece, &list);
+      guests->out[place], MOERUN_TAG_EXPERTS + (int)piece, &list);
 }
 
 /* The layer's guests that are here, new or not, as slots of this layer. */
 static void shape_guest(moerun__guests *guests, int32_t guest,
                         int32_t moe_layer) {
-  const moerun__model_config *config = &guests->model->config;
-  const moerun__dtype dtype = (moerun__dtype)guests->dtype_of_layer[moe_layer];
-  char *room = guests->room +
-               moerun__guest_table_entry(&guests->table, 0, moe_layer, guest) *
-                   (guests->bytes[0] + guests->bytes[1]);
-  guests->gate_up[guest] = moerun__weight_at(
-      room, dtype, 2 * config->expert_width, config->hidden_width);
-  guests->down[guest] =
-      moerun__weight_at(room + guests->bytes[0], dtype, config->hidden_width,
-                        config->expert_width);
+  const size_t entry =
+      moerun__guest_table_entry(&guests->table, 0, moe_layer, guest);
+  guests->expert[guest] = moerun__expert_at(
+      &guests->shape[moe_layer], guests->room + entry * guests->each_bytes);
 }
 
 /* ---- Sending on ------------------------------------------------------------- */
@@ -222,7 +215,7 @@ static moerun_status find_obstacle(moerun__transfer **found,
   int over = 1;
   *found = NULL;
   if (in >= 0) {
-    *found = guests->in[2 * in + guests->piece];
+    *found = guests->in[MOERUN_EXPERT_PIECES * in + guests->piece];
     MOERUN_TRY(ops->test(*found, &over));
   }
   if (over) {
@@ -236,19 +229,15 @@ done:
 
 static moerun_status send_piece(moerun__guests *guests,
                                 const moerun__send *send) {
-  const int32_t piece = guests->piece;
-  const moerun__move *move = &guests->plan->moves[send->move];
-  const moerun__weight *weight =
-      piece == 0 ? guests->layer->gate_up : guests->layer->down;
-  int32_t at = send->from_slot;
-  if (send->from_move >= 0) {
-    weight = piece == 0 ? guests->gate_up : guests->down;
-    at = guests->plan->moves[send->from_move].guest;
-  }
-  guests->next += piece;
-  guests->piece = 1 - piece;
-  return begin_send(guests, guests->num_out++ % MOERUN_GUEST_SENDS, weight + at,
-                    move->rank, piece);
+  const moerun__plan *plan = guests->plan;
+  const moerun__expert_piece piece = (moerun__expert_piece)guests->piece;
+  const moerun__expert *from =
+      send->from_move < 0 ? &guests->layer->experts[send->from_slot]
+                          : &guests->expert[plan->moves[send->from_move].guest];
+  guests->piece = (guests->piece + 1) % MOERUN_EXPERT_PIECES;
+  guests->next += guests->piece == 0;
+  return begin_send(guests, guests->num_out++ % MOERUN_GUEST_SENDS, from,
+                    plan->moves[send->move].rank, piece);
 }
 
 /* The next of the plan's sends before number `end` that leaves here. */
@@ -343,10 +332,10 @@ moerun_status moerun__guests_begin(moerun__guests *guests,
     const int32_t at = guests->num_in++;
     guests->send_of_in[at] = i;
     guests->in_of_guest[move->guest] = at;
-    MOERUN_TRY(begin_receive(guests, 2 * at, &guests->gate_up[move->guest],
-                             send->from, 0));
-    MOERUN_TRY(begin_receive(guests, 2 * at + 1, &guests->down[move->guest],
-                             send->from, 1));
+    MOERUN_TRY(begin_receive(guests, at, move->guest, send->from,
+                             MOERUN_PIECE_GATE_UP));
+    MOERUN_TRY(
+        begin_receive(guests, at, move->guest, send->from, MOERUN_PIECE_DOWN));
   }
   MOERUN_TRY(moerun__guests_forward(guests));
 done:
@@ -359,8 +348,8 @@ moerun_status moerun__guests_await(moerun__guests *guests, int32_t guest) {
   const int32_t i = guests->in_of_guest[guest];
   if (i < 0) goto done;
   MOERUN_TRY(forward(guests, guests->send_of_in[i], 1));
-  for (int32_t piece = 0; piece < 2; piece++) {
-    MOERUN_TRY(ops->wait(guests->in[2 * i + piece]));
+  for (int32_t piece = 0; piece < MOERUN_EXPERT_PIECES; piece++) {
+    MOERUN_TRY(ops->wait(guests->in[MOERUN_EXPERT_PIECES * i + piece]));
   }
   MOERUN_TRY(moerun__guests_forward(guests));
 done:
@@ -371,7 +360,7 @@ moerun_status moerun__guests_end(moerun__guests *guests) {
   moerun_status status = MOERUN_OK;
   const moerun__comm_ops *ops = guests->model->comm->ops;
   MOERUN_TRY(moerun__guests_forward_all(guests));
-  for (int32_t i = 0; i < 2 * guests->num_in; i++) {
+  for (int32_t i = 0; i < MOERUN_EXPERT_PIECES * guests->num_in; i++) {
     MOERUN_TRY(ops->wait(guests->in[i]));
   }
   for (int32_t i = 0; i < guests->num_out && i < MOERUN_GUEST_SENDS; i++) {

@@ -17,22 +17,21 @@ typedef struct moerun__guests {
   int32_t per_layer;         /* guests of a plan at most; 0: none */
   moerun__guest_table table;
   char *room;
-  int32_t *dtype_of_layer; /* [num_moe_layers] the experts' moerun__dtype */
-  moerun__weight *gate_up; /* [per_layer] of the layer under way */
-  moerun__weight *down;
-  size_t bytes[2]; /* of one expert's gate_up and down, as laid out in room */
+  moerun__expert_shape *shape; /* [num_moe_layers] of the layer's experts */
+  moerun__expert *expert;      /* [per_layer] of the layer under way */
+  size_t each_bytes;           /* of room for one guest: the largest expert */
   /* Of the layer under way, borrowed; NULL: no weights move. */
   const moerun__plan *plan;
   const moerun__layer *layer;
   int32_t next;         /* plan->sends before it have left here, if they do */
-  int32_t piece;        /* of it that leaves next: 0 gate_up, 1 down */
+  int32_t piece;        /* moerun__expert_piece of it that leaves next */
   int32_t num_in;       /* experts that come here */
   int32_t num_out;      /* messages that have left */
   int32_t *send_of_in;  /* [per_layer] number among plan->sends */
   int32_t *in_of_guest; /* [per_layer] number of num_in; -1: it does not come */
   int64_t bytes_sent;   /* since the session began */
-  int32_t *offset;      /* [2 * per_layer + MOERUN_GUEST_SENDS][R + 1] */
-  moerun__transfer **in; /* [2 * per_layer] */
+  int32_t *offset;      /* [transfers][R + 1] */
+  moerun__transfer **in; /* [per_layer][MOERUN_EXPERT_PIECES] */
   moerun__transfer *out[MOERUN_GUEST_SENDS];
 } moerun__guests;
 

@@ -22,11 +22,11 @@ void moerun__shared_compute(moerun__shared *shared, const moerun__layer *layer,
   const int32_t width = shared->config->shared_width;
   const size_t F = (size_t)width;
   const float *rows = x + (size_t)first * H;
-  shared->linear(shared->gate_up, 2 * F, rows, H, count, &layer->shared_gate_up,
+  shared->linear(shared->gate_up, 2 * F, rows, H, count, &layer->shared.gate_up,
                  scratch);
   shared->kernels->swiglu(shared->h, shared->gate_up, count, width);
   shared->linear(shared->y + (size_t)first * H, H, shared->h, F, count,
-                 &layer->shared_down, scratch);
+                 &layer->shared.down, scratch);
   if (!shared->config->shared_is_weighted) return;
   float *weight = shared->weight + first;
   shared->linear(weight, 1, rows, H, count, &layer->shared_weight, scratch);

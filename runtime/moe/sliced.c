@@ -107,8 +107,7 @@ done:
 
 /* Terms first .. first + M - 1 by expert, all of one expert. */
 typedef struct tile {
-  const moerun__weight *gate_up;
-  const moerun__weight *down;
+  const moerun__expert *slice;
   int32_t first;
   int32_t M;
 } tile;
@@ -128,7 +127,7 @@ static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
     moe->linear(moe->work.tile_gate_up, 2 * (size_t)f, moe->work.tile_x,
-                (size_t)H, of->M, of->gate_up, moe->work.scratch);
+                (size_t)H, of->M, &of->slice->gate_up, moe->work.scratch);
     k->swiglu(h, moe->work.tile_gate_up, of->M, f);
   }
   const double part = 2.0 * f / (3.0 * moe->model->config.expert_width);
@@ -160,7 +159,7 @@ static void compute_y(moerun__moe *moe, const tile *of, int32_t terms) {
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
     moe->linear(moe->work.tile_y, (size_t)y, moe->work.tile_h, (size_t)F, of->M,
-                of->down, moe->work.scratch);
+                &of->slice->down, moe->work.scratch);
   }
   const double part = y / (3.0 * moe->model->config.hidden_width);
   moerun__experts_note(moe, of->M, part, moerun__now() - began);
@@ -179,7 +178,7 @@ static void for_tiles(moerun__moe *moe, int32_t moe_layer, compute *run) {
     const size_t i = (size_t)moe_layer * (size_t)E + (size_t)e;
     const int32_t end = s->expert_offset[e + 1];
     for (int32_t t = s->expert_offset[e]; t < end; t += MOERUN_FFN_TILE) {
-      const tile of = {&s->gate_up[i], &s->down[i], t,
+      const tile of = {&s->expert[i], t,
                        end - t < MOERUN_FFN_TILE ? end - t : MOERUN_FFN_TILE};
       run(moe, &of, terms);
     }

@@ -34,28 +34,21 @@ static void cut(int32_t *first, int64_t *share, int32_t panels,
   }
 }
 
-static size_t expert_bytes(const moerun__model_config *config, int32_t h_panels,
-                           int32_t y_panels, moerun__dtype dtype) {
-  return moerun__weight_bytes(dtype, 2 * h_panels * MOERUN_PANEL,
-                              config->hidden_width) +
-         moerun__weight_bytes(dtype, y_panels * MOERUN_PANEL,
-                              config->expert_width);
-}
-
-/* Of `panels` equal shares, that of a rank: as moerun__plan_shares. */
+/* Of `panels` equal shares, the outputs of a rank's: as moerun__plan_shares. */
 static int32_t even_share(int32_t panels, int32_t num_ranks, int32_t rank) {
-  return panels / num_ranks + (rank < panels % num_ranks);
+  return (panels / num_ranks + (rank < panels % num_ranks)) * MOERUN_PANEL;
 }
 
 size_t moerun__slices_bytes(const moerun__model_config *config,
                             int32_t num_ranks, int32_t rank,
                             moerun__dtype dtype, int64_t room_bytes) {
   if (room_bytes == 0 || num_ranks == 1) return 0;
+  const moerun__expert_shape whole = moerun__expert_whole(config, dtype);
+  const moerun__expert_shape slice = moerun__expert_slice(
+      &whole, even_share(panels_of(config->expert_width), num_ranks, rank),
+      even_share(panels_of(config->hidden_width), num_ranks, rank));
   const size_t layer_bytes =
-      (size_t)config->num_experts *
-      expert_bytes(
-          config, even_share(panels_of(config->expert_width), num_ranks, rank),
-          even_share(panels_of(config->hidden_width), num_ranks, rank), dtype);
+      (size_t)config->num_experts * moerun__expert_bytes(&slice);
   size_t layers = (size_t)config->num_moe_layers;
   if (room_bytes > 0 && layer_bytes > 0 &&
       (size_t)room_bytes / layer_bytes < layers) {
@@ -96,8 +89,9 @@ void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
       moerun__arena_take(arena, moerun__news_scratch((int32_t)R, &news), ints);
   slices->offset =
       moerun__arena_take(arena, MOERUN_SLICE_WEIGHTS * (R + 1), ints);
-  slices->gate_up = moerun__arena_take(arena, experts, sizeof(moerun__weight));
-  slices->down = moerun__arena_take(arena, experts, sizeof(moerun__weight));
+  slices->shape = moerun__arena_take(arena, (size_t)config->num_moe_layers,
+                                     sizeof *slices->shape);
+  slices->expert = moerun__arena_take(arena, experts, sizeof *slices->expert);
   slices->tokens = moerun__arena_take(arena, R, ints);
   slices->row_offset = moerun__arena_take(arena, R + 1, ints);
   slices->term_offset = moerun__arena_take(arena, R + 1, ints);
@@ -168,16 +162,9 @@ done:
   return status;
 }
 
-static size_t slice_bytes(const moerun__slices *slices, moerun__dtype dtype) {
-  const int32_t rank = slices->model->comm->rank;
-  return expert_bytes(&slices->model->config,
-                      slices->h_panel[rank + 1] - slices->h_panel[rank],
-                      slices->y_panel[rank + 1] - slices->y_panel[rank], dtype);
-}
-
 /* [collective] Counts the layers that have room on all ranks and their bytes
- * here, and gives each weight its shape. */
-static moerun_status shape_weights(moerun__slices *slices, size_t *bytes) {
+ * here, and shapes this rank's slices of each. */
+static moerun_status shape_layers(moerun__slices *slices, size_t *bytes) {
   moerun_status status = MOERUN_OK;
   const moerun_model *model = slices->model;
   const moerun__model_config *config = &model->config;
@@ -186,18 +173,14 @@ static moerun_status shape_weights(moerun__slices *slices, size_t *bytes) {
   const int32_t y = moerun__slice_y(slices, model->comm->rank);
   *bytes = 0;
   for (int32_t l = 0; l < config->num_moe_layers; l++) {
-    moerun__dtype dtype = MOERUN_DTYPE_F32;
-    MOERUN_TRY(moerun__model_expert_type(&dtype, model, l));
-    const size_t more = E * slice_bytes(slices, dtype);
+    moerun__expert_shape whole;
+    MOERUN_TRY(moerun__model_expert_shape(&whole, model, l));
+    slices->shape[l] = moerun__expert_slice(&whole, h, y);
+    const size_t more = E * moerun__expert_bytes(&slices->shape[l]);
     int64_t fits =
         slices->room_bytes < 0 || *bytes + more <= (size_t)slices->room_bytes;
     MOERUN_TRY(model->comm->ops->minimum(model->comm, &fits));
     if (!fits) break;
-    for (size_t i = (size_t)l * E; i < ((size_t)l + 1) * E; i++) {
-      slices->gate_up[i] =
-          moerun__weight_at(NULL, dtype, 2 * h, config->hidden_width);
-      slices->down[i] = moerun__weight_at(NULL, dtype, y, config->expert_width);
-    }
     *bytes += more;
     slices->num_layers = l + 1;
   }
@@ -205,18 +188,13 @@ done:
   return status;
 }
 
-static void place_weights(moerun__slices *slices) {
-  const moerun__model_config *config = &slices->model->config;
+static void place_slices(moerun__slices *slices) {
+  const int32_t E = slices->model->config.num_experts;
   char *place = slices->room;
-  for (int32_t i = 0; i < slices->num_layers * config->num_experts; i++) {
-    moerun__weight *weights[] = {&slices->gate_up[i], &slices->down[i]};
-    for (int w = 0; w < 2; w++) {
-      *weights[w] =
-          moerun__weight_at(place, weights[w]->dtype, weights[w]->num_outputs,
-                            weights[w]->num_inputs);
-      place += moerun__weight_bytes(weights[w]->dtype, weights[w]->num_outputs,
-                                    weights[w]->num_inputs);
-    }
+  for (int32_t i = 0; i < slices->num_layers * E; i++) {
+    const moerun__expert_shape *shape = &slices->shape[i / E];
+    slices->expert[i] = moerun__expert_at(shape, place);
+    place += moerun__expert_bytes(shape);
   }
 }
 
@@ -237,8 +215,10 @@ static run run_of(const moerun__slices *slices, int32_t l, int32_t e, int which,
       (size_t)l * (size_t)slices->model->config.num_experts + (size_t)e;
   const int32_t rank = slices->model->comm->rank;
   const int is_down = which == MOERUN_SLICE_WEIGHTS - 1;
+  const moerun__expert_piece piece =
+      is_down ? MOERUN_PIECE_DOWN : MOERUN_PIECE_GATE_UP;
   const moerun__weight *share =
-      is_down ? &slices->down[i] : &slices->gate_up[i];
+      moerun__expert_weight(&slices->expert[i], piece);
   const int32_t *first = is_down ? slices->y_panel : slices->h_panel;
   const size_t panel_bytes =
       moerun__weight_bytes(share->dtype, MOERUN_PANEL, share->num_inputs);
@@ -251,7 +231,7 @@ static run run_of(const moerun__slices *slices, int32_t l, int32_t e, int which,
              .first = first};
   if (slot < 0) return out;
   const moerun__weight *whole =
-      is_down ? &layer->down[slot] : &layer->gate_up[slot];
+      moerun__expert_weight(&layer->experts[slot], piece);
   out.panels =
       (const char *)whole->panels + skipped * whole_panels * panel_bytes;
   return out;
@@ -317,10 +297,10 @@ moerun_status moerun__slices_open(moerun__slices *slices, double seconds) {
       slices->speed, R);
   cut(slices->y_panel, slices->share, panels_of(config->hidden_width),
       slices->speed, R);
-  MOERUN_TRY(shape_weights(slices, &bytes));
+  MOERUN_TRY(shape_layers(slices, &bytes));
   MOERUN_TRY(moerun__comm_agree(
       slices->model->comm, moerun__alloc_streamed(&slices->room, bytes, 1)));
-  place_weights(slices);
+  place_slices(slices);
   for (int32_t l = 0; l < slices->num_layers; l++) {
     for (int32_t e = 0; e < config->num_experts; e++) {
       MOERUN_TRY(hand_out(slices, l, e));

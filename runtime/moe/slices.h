@@ -21,17 +21,16 @@ typedef struct moerun__slices {
   const moerun_model *model; /* borrowed */
   int64_t room_bytes;        /* for weights; 0: none; below 0: for all layers */
   int32_t num_layers;        /* 0: nothing is sliced */
-  int32_t *speed;          /* [R] that the shares follow, of MOERUN_SPEED_ONE */
-  int32_t *h_panel;        /* [R + 1] first panel of each rank's share of h */
-  int32_t *y_panel;        /* [R + 1] the same for an expert's outputs      */
-  int64_t *share;          /* [R] scratch */
-  int32_t *words;          /* [R] what ranks tell of themselves */
-  int32_t *scratch;        /* to tell it */
-  int32_t *offset;         /* [MOERUN_SLICE_WEIGHTS][R + 1] scratch */
-  moerun__weight *gate_up; /* [num_moe_layers][E]: f gate, f up outputs, f this
-                              rank's columns of h                           */
-  moerun__weight *down;    /* [num_moe_layers][E] */
-  char *room;              /* own */
+  int32_t *speed;   /* [R] that the shares follow, of MOERUN_SPEED_ONE */
+  int32_t *h_panel; /* [R + 1] first panel of each rank's share of h */
+  int32_t *y_panel; /* [R + 1] the same for an expert's outputs      */
+  int64_t *share;   /* [R] scratch */
+  int32_t *words;   /* [R] what ranks tell of themselves */
+  int32_t *scratch; /* to tell it */
+  int32_t *offset;  /* [MOERUN_SLICE_WEIGHTS][R + 1] scratch */
+  moerun__expert_shape *shape; /* [num_moe_layers] of this rank's slices    */
+  moerun__expert *expert;      /* [num_moe_layers][E] of them               */
+  char *room;                  /* own */
   moerun__transfer *out[MOERUN_SLICE_WEIGHTS];
   moerun__transfer *in[MOERUN_SLICE_WEIGHTS];
 
@@ -55,7 +54,7 @@ typedef struct moerun__slices {
 moerun_status moerun__slices_check(const moerun__model_config *config);
 
 /* Bytes of the weights that moerun__slices_open allocates on `rank` if all
- * ranks are equally fast and weights are of `dtype`. */
+ * ranks are equally fast and experts are of this type. */
 size_t moerun__slices_bytes(const moerun__model_config *config,
                             int32_t num_ranks, int32_t rank,
                             moerun__dtype dtype, int64_t room_bytes);

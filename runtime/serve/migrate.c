@@ -28,10 +28,8 @@ typedef struct migration {
 /* What a layer is about to hold. */
 typedef struct new_layer {
   int32_t num_slots;
-  moerun__weight *gate_up; /* [num_slots] */
-  moerun__weight *down;
-  char *block[2];  /* all gate_up panels, all down panels */
-  size_t bytes[2]; /* of one expert in each */
+  moerun__expert_shape shape; /* of each expert */
+  moerun__expert *experts;    /* [num_slots] own */
 } new_layer;
 
 /* The slot of `expert` in a list ascending by expert, or -1. */
@@ -71,46 +69,12 @@ static int32_t source_of(const moerun_placement *placement, int32_t layer,
   return placement->rank_of[first + rank % count];
 }
 
-/* ---- A layer's new block ------------------------------------------------------ */
-
-static void shape_weights(new_layer *next, const moerun__model_config *config,
-                          moerun__dtype dtype) {
-  for (int32_t s = 0; s < next->num_slots; s++) {
-    next->gate_up[s] =
-        moerun__weight_at(next->block[0] + (size_t)s * next->bytes[0], dtype,
-                          2 * config->expert_width, config->hidden_width);
-    next->down[s] =
-        moerun__weight_at(next->block[1] + (size_t)s * next->bytes[1], dtype,
-                          config->hidden_width, config->expert_width);
-  }
-}
-
-static moerun_status make_block(new_layer *next, int32_t num_slots,
-                                const moerun__model_config *config,
-                                moerun__dtype dtype) {
-  moerun_status status = MOERUN_OK;
-  const size_t L = (size_t)num_slots;
-  memset(next, 0, sizeof *next);
-  next->num_slots = num_slots;
-  next->bytes[0] = moerun__weight_bytes(dtype, 2 * config->expert_width,
-                                        config->hidden_width);
-  next->bytes[1] =
-      moerun__weight_bytes(dtype, config->hidden_width, config->expert_width);
-  if (num_slots == 0) goto done;
-  MOERUN_TRY(moerun__alloc(&next->gate_up, L, sizeof *next->gate_up));
-  MOERUN_TRY(moerun__alloc(&next->down, L, sizeof *next->down));
-  MOERUN_TRY(moerun__alloc_streamed(&next->block[0], L, next->bytes[0]));
-  MOERUN_TRY(moerun__alloc_streamed(&next->block[1], L, next->bytes[1]));
-  shape_weights(next, config, dtype);
-done:
-  return status;
-}
-
-static void free_block(new_layer *next) {
-  moerun__free(next->gate_up);
-  moerun__free(next->down);
-  moerun__free(next->block[0]);
-  moerun__free(next->block[1]);
+static void copy_piece(const moerun__expert *to, const moerun__expert *from,
+                       const moerun__expert_shape *shape,
+                       moerun__expert_piece piece) {
+  memcpy((void *)moerun__expert_weight(to, piece)->panels,
+         moerun__expert_weight(from, piece)->panels,
+         moerun__expert_piece_bytes(shape, piece));
 }
 
 /* The experts that stay, at their new slots. */
@@ -120,28 +84,33 @@ static void copy_kept(const migration *m, const moerun__layer *layer,
     const int32_t old =
         slot_of(m->old_experts, layer->num_slots, m->new_experts[s]);
     if (old < 0) continue;
-    memcpy(next->block[0] + (size_t)s * next->bytes[0],
-           layer->gate_up[old].panels, next->bytes[0]);
-    memcpy(next->block[1] + (size_t)s * next->bytes[1], layer->down[old].panels,
-           next->bytes[1]);
+    copy_piece(&next->experts[s], &layer->experts[old], &next->shape,
+               MOERUN_PIECE_GATE_UP);
+    copy_piece(&next->experts[s], &layer->experts[old], &next->shape,
+               MOERUN_PIECE_DOWN);
   }
 }
 
 /* ---- Moves ---------------------------------------------------------------------- */
 
-/* One of an expert's two weights, as one row to or from `peer`. */
+/* An expert's pieces one after the other, each as one row to or from `peer`. */
 static moerun_status pass(migration *m, int receives, int32_t peer,
-                          const void *panels, size_t bytes) {
+                          const moerun__expert *expert,
+                          const moerun__expert_shape *shape) {
   moerun_status status = MOERUN_OK;
   const moerun__comm_ops *ops = m->model->comm->ops;
   memset(m->offset, 0, ((size_t)m->model->comm->size + 1) * sizeof(int32_t));
   m->offset[peer + 1] = 1;
-  const moerun__row_list list = {(void *)panels, bytes, m->offset, peer,
-                                 peer + 1};
-  MOERUN_TRY(receives
-                 ? ops->receive_begin(m->transfer, MOERUN_TAG_EXPERTS, &list)
-                 : ops->send_begin(m->transfer, MOERUN_TAG_EXPERTS, &list));
-  MOERUN_TRY(ops->wait(m->transfer));
+  for (int i = 0; i < MOERUN_EXPERT_PIECES; i++) {
+    const moerun__expert_piece piece = (moerun__expert_piece)i;
+    const moerun__row_list list = {
+        (void *)moerun__expert_weight(expert, piece)->panels,
+        moerun__expert_piece_bytes(shape, piece), m->offset, peer, peer + 1};
+    MOERUN_TRY(receives
+                   ? ops->receive_begin(m->transfer, MOERUN_TAG_EXPERTS, &list)
+                   : ops->send_begin(m->transfer, MOERUN_TAG_EXPERTS, &list));
+    MOERUN_TRY(ops->wait(m->transfer));
+  }
 done:
   return status;
 }
@@ -156,12 +125,10 @@ static moerun_status move_expert(migration *m, const moerun__layer *layer,
   if (own == rank) {
     const int32_t s = slot_of(m->new_experts, next->num_slots, expert);
     m->moved++;
-    MOERUN_TRY(pass(m, 1, source, next->gate_up[s].panels, next->bytes[0]));
-    MOERUN_TRY(pass(m, 1, source, next->down[s].panels, next->bytes[1]));
+    MOERUN_TRY(pass(m, 1, source, &next->experts[s], &next->shape));
   } else if (own == source) {
     const int32_t s = slot_of(m->old_experts, layer->num_slots, expert);
-    MOERUN_TRY(pass(m, 0, rank, layer->gate_up[s].panels, next->bytes[0]));
-    MOERUN_TRY(pass(m, 0, rank, layer->down[s].panels, next->bytes[1]));
+    MOERUN_TRY(pass(m, 0, rank, &layer->experts[s], &next->shape));
   }
 done:
   return status;
@@ -187,56 +154,36 @@ done:
 /* ---- Layers ------------------------------------------------------------------------ */
 
 static void adopt(moerun__layer *layer, new_layer *next) {
-  if (layer->num_slots > 0) {
-    moerun__free((void *)layer->gate_up[0].panels);
-    moerun__free((void *)layer->down[0].panels);
-  }
-  moerun__free(layer->gate_up);
-  moerun__free(layer->down);
+  moerun__experts_destroy(layer->experts);
   layer->num_slots = next->num_slots;
-  layer->gate_up = next->gate_up;
-  layer->down = next->down;
-  memset(next, 0, sizeof *next);
-}
-
-/* Bytes of a layer's expert weights, as the model counts them. */
-static size_t block_bytes(int32_t num_slots, const size_t bytes[2]) {
-  const size_t L = (size_t)num_slots;
-  return L == 0 ? 0
-                : moerun__alloc_bytes(L, bytes[0]) +
-                      moerun__alloc_bytes(L, bytes[1]);
-}
-
-/* Of the two lists that name them. */
-static size_t list_bytes(int32_t num_slots) {
-  return num_slots == 0 ? 0
-                        : 2 * moerun__alloc_bytes((size_t)num_slots,
-                                                  sizeof(moerun__weight));
+  layer->experts = next->experts;
+  next->experts = NULL;
 }
 
 static moerun_status migrate_layer(migration *m, moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
   moerun_model *model = m->model;
   new_layer next = {0};
-  moerun__dtype dtype = MOERUN_DTYPE_F32;
   const int32_t rank = model->comm->rank;
   (void)moerun__placement_experts(m->from, layer->moe_layer, rank,
                                   m->old_experts);
-  const int32_t num_slots =
+  next.num_slots =
       moerun__placement_experts(m->to, layer->moe_layer, rank, m->new_experts);
-  const int32_t old_slots = layer->num_slots;
-  MOERUN_TRY(moerun__model_expert_type(&dtype, model, layer->moe_layer));
+  const size_t before = (size_t)layer->num_slots;
+  const size_t after = (size_t)next.num_slots;
+  MOERUN_TRY(moerun__model_expert_shape(&next.shape, model, layer->moe_layer));
   MOERUN_TRY(moerun__comm_agree(
-      model->comm, make_block(&next, num_slots, &model->config, dtype)));
+      model->comm, moerun__experts_create(&next.experts, &next.shape, after)));
   copy_kept(m, layer, &next);
   MOERUN_TRY(move_experts(m, layer, &next));
-  const size_t blocks =
-      block_bytes(num_slots, next.bytes) - block_bytes(old_slots, next.bytes);
   adopt(layer, &next);
-  model->expert_bytes += blocks; /* unsigned: wraps back for fewer */
-  model->weight_bytes += blocks + list_bytes(num_slots) - list_bytes(old_slots);
+  /* Unsigned: wraps back for fewer. */
+  const size_t more = moerun__experts_bytes(&next.shape, after) -
+                      moerun__experts_bytes(&next.shape, before);
+  model->expert_bytes += more;
+  model->weight_bytes += more;
 done:
-  free_block(&next);
+  moerun__experts_destroy(next.experts);
   return status;
 }
 

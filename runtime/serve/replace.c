@@ -137,15 +137,11 @@ done:
 static moerun_status find_expert_bytes(moerun__replacer *r) {
   moerun_status status = MOERUN_OK;
   const moerun_comm *comm = r->model->comm;
-  const int32_t F = r->model->config.expert_width;
-  const int32_t H = r->model->config.hidden_width;
   for (int32_t l = 0; l < r->model->config.num_moe_layers; l++) {
-    moerun__dtype dtype = MOERUN_DTYPE_F32;
-    MOERUN_TRY(moerun__model_expert_type(&dtype, r->model, l));
+    moerun__expert_shape shape;
+    MOERUN_TRY(moerun__model_expert_shape(&shape, r->model, l));
     if (l % comm->size != comm->rank) continue;
-    r->expert_bytes[l / comm->size] =
-        (int64_t)(moerun__weight_bytes(dtype, 2 * F, H) +
-                  moerun__weight_bytes(dtype, H, F));
+    r->expert_bytes[l / comm->size] = (int64_t)moerun__expert_bytes(&shape);
   }
 done:
   return status;

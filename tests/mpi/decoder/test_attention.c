@@ -212,11 +212,11 @@ static void add_experts(double *y, const moerun__layer *layer,
   const double share = 1 / (1 + exp(logits[second] - logits[first]));
   for (int j = 0; j < 2; j++) {
     const int e = j == 0 ? first : second;
-    multiply(gate_up, &layer->gate_up[e], x);
+    multiply(gate_up, &layer->experts[e].gate_up, x);
     for (int f = 0; f < F; f++) {
       gate_up[f] = gate_up[f] / (1 + exp(-gate_up[f])) * gate_up[F + f];
     }
-    multiply(out, &layer->down[e], gate_up);
+    multiply(out, &layer->experts[e].down, gate_up);
     for (int i = 0; i < H; i++) {
       y[i] += (j == 0 ? share : 1 - share) * out[i];
     }

@@ -84,8 +84,8 @@ static int experts_hold(const moerun_model *model, const moerun__layer *layer,
     char prefix[MOERUN_TENSOR_NAME];
     (void)snprintf(prefix, sizeof prefix, "model.layers.%d.%s.experts.%d.", l,
                    block, experts[s]);
-    ok = holds(&layer->gate_up[s], shards, projection, 2, prefix) &&
-         holds(&layer->down[s], shards, projection + 2, 1, prefix);
+    ok = holds(&layer->experts[s].gate_up, shards, projection, 2, prefix) &&
+         holds(&layer->experts[s].down, shards, projection + 2, 1, prefix);
   }
   return ok;
 }
@@ -103,8 +103,8 @@ static int shared_holds(const moerun_model *model, const moerun__layer *layer,
                  config->shared_is_weighted ? "shared_expert"
                                             : "shared_experts");
   if (config->shared_width > 0) {
-    ok = holds(&layer->shared_gate_up, shards, parts, 2, block) &&
-         holds(&layer->shared_down, shards, parts + 2, 1, block);
+    ok = holds(&layer->shared.gate_up, shards, parts, 2, block) &&
+         holds(&layer->shared.down, shards, parts + 2, 1, block);
   }
   if (config->shared_is_weighted) {
     ok = ok && holds(&layer->shared_weight, shards, weight, 1, prefix);
@@ -114,7 +114,7 @@ static int shared_holds(const moerun_model *model, const moerun__layer *layer,
                           "mlp.gate.e_score_correction_bias");
   }
   return ok &&
-         (config->shared_width > 0) == (layer->shared_gate_up.panels != NULL);
+         (config->shared_width > 0) == (layer->shared.gate_up.panels != NULL);
 }
 
 /* A part of attention against the tensors that its kind names, in this order. */
@@ -205,8 +205,8 @@ static int layer_holds(const moerun_model *model, const moerun__shards *shards,
   }
   if (layer->moe_layer < 0) {
     return ok && (model->moe_only ||
-                  (holds(layer->gate_up, shards, dense, 2, prefix) &&
-                   holds(layer->down, shards, dense + 2, 1, prefix)));
+                  (holds(&layer->dense.gate_up, shards, dense, 2, prefix) &&
+                   holds(&layer->dense.down, shards, dense + 2, 1, prefix)));
   }
   return ok && holds(&layer->gate, shards, gates, 1, prefix) &&
          shared_holds(model, layer, shards, prefix) &&
@@ -339,7 +339,8 @@ static void large_tensors_come_in_pieces(void **state) {
 /* FNV of an expert's two packed weights. */
 static int64_t expert_digest(const moerun__layer *layer, int32_t slot) {
   uint64_t digest = MOERUN_DIGEST_START;
-  const moerun__weight *weights[] = {&layer->gate_up[slot], &layer->down[slot]};
+  const moerun__expert *expert = &layer->experts[slot];
+  const moerun__weight *weights[] = {&expert->gate_up, &expert->down};
   for (int i = 0; i < 2; i++) {
     const size_t count = moerun__weight_bytes(
         weights[i]->dtype, weights[i]->num_outputs, weights[i]->num_inputs);

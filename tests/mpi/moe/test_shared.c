@@ -56,7 +56,7 @@ static void add_shared(const rig *r, int32_t T, float *y) {
   const moerun__kernels *k = NULL;
   const moerun__layer *layer = &r->model->layers[r->layer];
   const moerun__model_config *config = &r->model->config;
-  const int32_t F = layer->shared_down.num_inputs;
+  const int32_t F = layer->shared.down.num_inputs;
   assert_int_equal(moerun__kernels_find(&k, "portable"), MOERUN_OK);
   float *gate_up = calloc(MAX_TOKENS * 2 * (size_t)F, sizeof *gate_up);
   float *h = calloc(MAX_TOKENS * (size_t)F, sizeof *h);
@@ -68,10 +68,10 @@ static void add_shared(const rig *r, int32_t T, float *y) {
                     moerun__linear_scratch(F + (int32_t)r->H), /* of either */
                     sizeof *scratch),
       MOERUN_OK);
-  k->linear(gate_up, 2 * (size_t)F, r->x, r->H, T, &layer->shared_gate_up,
+  k->linear(gate_up, 2 * (size_t)F, r->x, r->H, T, &layer->shared.gate_up,
             scratch);
   k->swiglu(h, gate_up, T, F);
-  k->linear(out, r->H, h, (size_t)F, T, &layer->shared_down, scratch);
+  k->linear(out, r->H, h, (size_t)F, T, &layer->shared.down, scratch);
   if (config->shared_is_weighted) {
     k->linear(weight, 1, r->x, r->H, T, &layer->shared_weight, scratch);
     k->sigmoid(weight, weight, (size_t)T);
