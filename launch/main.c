@@ -22,6 +22,7 @@
 
 #include <moerun/moerun_mpi.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -350,13 +351,14 @@ static int run_on_ranks(const subcommand *command, int *argc, char ***argv) {
   int level = 0;
   int rank = 0;
   int size = 1;
+  moerun__signals_catch();
   MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level);
   moerun__signals_bear_limits();
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   moerun__log_set_rank(rank, size);
   if (size == 1) launcher = moerun__launcher_find(NULL);
-  moerun__signals_catch(rank == 0 && launcher.speaks, size);
+  moerun__signals_answer(rank == 0 && launcher.speaks, size);
   MOERUN_TRY(agree(check_threads(level)));
   MOERUN_TRY(agree_on_subcommand(command));
   MOERUN_TRY(share_config(&config, command->name, *argc - 2,
@@ -381,6 +383,17 @@ done:;
 }
 
 /* ---- Start ------------------------------------------------------------------------ */
+
+/* A number of the three that is closed would be given to the next file or to a
+ * pipe of MPI, which then got what is written to stdout. Whatever is written to
+ * these fails as it would have. */
+static void open_closed_streams(void) {
+  int file = 0;
+  while (file >= 0 && file <= STDERR_FILENO) {
+    file = open("/dev/null", O_RDONLY);
+  }
+  if (file >= 0) (void)close(file);
+}
 
 static int is_help(const char *argument) {
   return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
@@ -442,6 +455,7 @@ static int help(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   int code = EXIT_SUCCESS;
+  open_closed_streams();
   const moerun__launcher launcher = moerun__launcher_find(NULL);
   if (argc < 2) {
     if (!launcher.is_first) return EXIT_SUCCESS; /* the first says it */

@@ -10,12 +10,14 @@
 # Open MPI kills its ranks a second after the first SIGINT or SIGTERM and at once
 # after the second, and both the terminal and `timeout` send such a one to all
 # processes of a group. So mpirun has a group of its own, and of the signals that
-# ask for an end the first becomes SIGUSR1, which mpirun hands on to the ranks: a
+# ask for an end (SIGINT, SIGTERM, SIGHUP, SIGUSR1) the first becomes SIGUSR1,
+# which mpirun hands on to the ranks, once a second until one of them answers: a
 # run then ends after its step with 75, however long that takes. The next one, a
-# second or more later, is SIGTERM: mpirun ends its ranks. SIGUSR1 and SIGUSR2
+# second or more later, is SIGTERM: mpirun ends its ranks; but SIGUSR1 and SIGUSR2
 # pass as they are, without the line that mpirun has for them. The exit code is
 # mpirun's.
 set -u
+(exec 3<&0) 2> /dev/null || exec < /dev/null
 
 if [ $# = 0 ]; then
   echo "usage: launch/mpirun.sh -n RANKS PROGRAM ARGUMENT..." \
@@ -149,8 +151,12 @@ stop() {
 pass() {
   [ -z "$running" ] || kill "-$1" "$running" 2> /dev/null
 }
+# shellcheck disable=SC2317
+warn() {
+  if [ -z "$asked" ]; then stop; else pass USR1; fi
+}
 trap stop INT TERM HUP
-trap 'pass USR1' USR1
+trap warn USR1
 trap 'pass USR2' USR2
 
 folder=$(
@@ -223,9 +229,13 @@ while kill -0 $filtering 2> /dev/null; do
 done
 [ -z "$typing" ] || kill -KILL "$typing" 2> /dev/null
 # Asked for an end before it, or a rank, could have known what to do.
-if [ -n "$asked" ] && [ -z "$told" ] && [ "$code" = 138 ]; then
-  echo 'mpirun.sh: stopped by a signal before a rank could answer it' >&2
-  code=75
+if [ -n "$asked" ] && [ -z "$told" ] && [ ! -e "$folder/answered" ]; then
+  case $code in
+  129 | 130 | 138 | 141 | 143)
+    echo 'mpirun.sh: stopped by a signal before a rank could answer it' >&2
+    code=75
+    ;;
+  esac
 fi
 if [ -e "$folder/kept" ] && [ ! -e "$folder/spoken" ] && [ "$code" != 75 ]; then
   cat "$folder/kept" >&2

@@ -50,8 +50,9 @@ static int generates(const facts *f) {
   return !scores(f);
 }
 
+/* With --score nothing is generated, which is said of it before. */
 static int samples(const facts *f) {
-  return f->sampled > 0;
+  return scores(f) || f->sampled > 0;
 }
 
 static int draws(const facts *f) {

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t stop_signal;
+static volatile sig_atomic_t is_looked_at; /* by the program, at stop_signal */
 static volatile sig_atomic_t answers;
 static volatile sig_atomic_t is_one_of_many;
 static volatile sig_atomic_t promised = MOERUN_PROMISE_NOTHING;
@@ -94,7 +95,11 @@ static void answer(int is_ctrl_c) {
 static void note_signal(int number) {
   const int before = errno;
   const int is_first = !stop_signal;
-  stop_signal = 1;
+  if (!is_first && !is_looked_at) {
+    remove_and_end(number);
+    return;
+  }
+  stop_signal = number;
   if (number == SIGINT) (void)sigaction(SIGINT, &ending, NULL);
   /* The launcher sends SIGTERM also where another rank has failed, which that
    * one has said. */
@@ -107,10 +112,8 @@ void moerun__signals_promise(moerun__promise promise) {
   promised = (sig_atomic_t)promise;
 }
 
-void moerun__signals_catch(int speaks, int num_ranks) {
+void moerun__signals_catch(void) {
   static const int numbers[] = {SIGTERM, SIGUSR1, SIGHUP, SIGINT};
-  answers = speaks;
-  is_one_of_many = num_ranks > 1;
   moerun__stop_set_callback(moerun__signals_ask_to_stop);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
     struct sigaction action = {.sa_handler = note_signal,
@@ -120,6 +123,16 @@ void moerun__signals_catch(int speaks, int num_ranks) {
     if (sigaction(numbers[i], NULL, &before) != 0) continue;
     if (before.sa_handler == SIG_IGN) continue;
     (void)sigaction(numbers[i], &action, NULL);
+  }
+}
+
+void moerun__signals_answer(int speaks, int num_ranks) {
+  is_one_of_many = num_ranks > 1;
+  answers = speaks;
+  is_looked_at = 1;
+  const int early = stop_signal;
+  if (early && speaks && !(early == SIGTERM && is_one_of_many)) {
+    answer(early == SIGINT);
   }
 }
 

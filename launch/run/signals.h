@@ -18,9 +18,14 @@ void moerun__signals_bear_limits(void);
 
 /* Catches those that ask a run to end, until the process ends, and has
  * runtime/base/stop.h know of them. One that is ignored stays ignored, as
- * with nohup and in the background of a script. `speaks`: this process answers
+ * with nohup and in the background of a script. To be called before MPI_Init,
+ * which takes a while; until moerun__signals_answer, a second one ends the
+ * process, so that nothing can hold it there. */
+void moerun__signals_catch(void);
+
+/* From now on the program looks at what has come. `speaks`: this process answers
  * the first of them on stderr, SIGTERM only where it is the only rank. */
-void moerun__signals_catch(int speaks, int num_ranks);
+void moerun__signals_answer(int speaks, int num_ranks);
 
 /* What the answer says of the run: no step has begun, the end keeps finished
  * requests, or the tokens of unfinished ones too; no step is to come. */

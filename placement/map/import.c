@@ -197,6 +197,15 @@ static moerun_status read_list(moerun__map *map, const content *in,
   moerun__cube cube = {0};
   const char *name = NULL;
   const json_t *list = find_list(in->root, names, &name);
+  for (; *names != NULL; names++) {
+    const json_t *other = json_object_get(in->root, *names);
+    MOERUN_REQUIRE(other == NULL || json_is_null(other) ||
+                       json_equal(other, list),
+                   MOERUN_ERR_FORMAT,
+                   "%s: expected one map, found another under \"%s\" than "
+                   "under \"%s\"",
+                   map->origin, *names, name);
+  }
   MOERUN_TRY(moerun__cube_of_json(&cube, list, name, map->origin));
   MOERUN_TRY(read(map, &cube));
 done:

@@ -213,6 +213,7 @@ moerun_status moerun__map_read_ranks(moerun__map *map,
                                      const moerun__cube *cube) {
   moerun_status status = MOERUN_OK;
   const int32_t E = map->sizes.num_experts;
+  int64_t *seen = NULL; /* [E] 1 + the last rank of a layer that had the slot */
   MOERUN_TRY(require_dims(map, cube, 3, "[layers][ranks][experts]"));
   MOERUN_TRY(moerun__map_begin(map, cube->dim[0]));
   if (map->sizes.num_ranks == 0 && cube->dim[1] <= MOERUN_PLACEMENT_MAX_RANKS) {
@@ -224,21 +225,29 @@ moerun_status moerun__map_read_ranks(moerun__map *map,
                  "%lld",
                  map->origin, map->sizes.num_ranks, E, (long long)cube->dim[1],
                  (long long)cube->dim[2]);
+  MOERUN_TRY(moerun__alloc(&seen, (size_t)E, sizeof *seen));
   for (int64_t i = 0; i < cube->dim[0] * cube->dim[1] * E; i++) {
     char where[WHERE];
     const int64_t row = i / E / cube->dim[1];
+    const int64_t slot = cube->value[i];
     if (cube->value[i] == -1) continue;
     (void)snprintf(where, sizeof where, "layer %lld, rank %lld, expert %lld",
                    (long long)row, (long long)(i / E % cube->dim[1]),
                    (long long)(i % E));
     MOERUN_REQUIRE(
-        cube->value[i] >= 0 && cube->value[i] < E, MOERUN_ERR_FORMAT,
+        slot >= 0 && slot < E, MOERUN_ERR_FORMAT,
         "%s: %s: expected a slot from 0 to %d, or -1 for none, found "
         "%lld",
-        map->origin, where, E - 1, (long long)cube->value[i]);
+        map->origin, where, E - 1, (long long)slot);
+    MOERUN_REQUIRE(seen[slot] != i / E + 1, MOERUN_ERR_FORMAT,
+                   "%s: %s: expected a slot that no other expert of the rank "
+                   "has, or -1 for none, found %lld again",
+                   map->origin, where, (long long)slot);
+    seen[slot] = i / E + 1;
     MOERUN_TRY(
         moerun__map_add(map, (int32_t)row, i % E, i / E % cube->dim[1], where));
   }
 done:
+  moerun__free(seen);
   return status;
 }

@@ -11,19 +11,23 @@
  */
 #include "placement/map/import_map.h"
 
+#include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { WHERE = 96 };
+enum { WHERE = 96, ORIGIN = 4096 };
 
 /* ---- Devices ------------------------------------------------------------------------ */
 
-static moerun_status read_device(moerun__map *map, const json_t *device,
-                                 int32_t row, int32_t place) {
+/* seen[R]: 1 + the last layer that had a device of this id. */
+static moerun_status read_device(moerun__map *map, int32_t *seen,
+                                 const json_t *device, int32_t row,
+                                 int32_t place) {
   moerun_status status = MOERUN_OK;
   char where[WHERE];
+  char origin[ORIGIN];
   int64_t rank = 0;
   const int64_t fallback = place;
   json_t *experts = NULL;
@@ -32,11 +36,15 @@ static moerun_status read_device(moerun__map *map, const json_t *device,
   MOERUN_REQUIRE(json_is_object(device), MOERUN_ERR_FORMAT,
                  "%s: %s: expected an object, found %s", map->origin, where,
                  moerun__json_kind(device));
+  (void)snprintf(origin, sizeof origin, "%s: %s", map->origin, where);
   MOERUN_TRY(moerun__json_int(&rank, device, "device_id", 0,
-                              MOERUN_PLACEMENT_MAX_RANKS, &fallback,
-                              map->origin));
-  MOERUN_TRY(
-      moerun__json_array(&experts, device, "device_expert", map->origin));
+                              map->sizes.num_ranks - 1, &fallback, origin));
+  MOERUN_REQUIRE(seen[rank] != row + 1, MOERUN_ERR_FORMAT,
+                 "%s: key \"device_id\": expected one that no device before "
+                 "it has, found %lld again",
+                 origin, (long long)rank);
+  seen[rank] = row + 1;
+  MOERUN_TRY(moerun__json_array(&experts, device, "device_expert", origin));
   for (size_t i = 0; i < json_array_size(experts); i++) {
     const json_t *expert = json_array_get(experts, i);
     MOERUN_REQUIRE(json_is_integer(expert), MOERUN_ERR_FORMAT,
@@ -49,14 +57,30 @@ done:
   return status;
 }
 
+/* What the file says of its lists, where it does. */
+static moerun_status check_count(const json_t *object, const char *key,
+                                 size_t found, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  int64_t said = (int64_t)found;
+  MOERUN_TRY(moerun__json_int(&said, object, key, 0, INT32_MAX, &said, origin));
+  MOERUN_REQUIRE(said == (int64_t)found, MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected %zu, as many as there are, found "
+                 "%lld",
+                 origin, key, found, (long long)said);
+done:
+  return status;
+}
+
 /* *last: layer_id of the layers before. Rows are in the order of layers, whatever
  * they count from; a map in another order would be that of other layers. */
-static moerun_status read_layer(moerun__map *map, int64_t *last,
+static moerun_status read_layer(moerun__map *map, int64_t *last, int32_t **seen,
                                 const json_t *layer, int32_t row) {
   moerun_status status = MOERUN_OK;
   json_t *devices = NULL;
+  char origin[ORIGIN];
   const int64_t next = *last + 1;
   int64_t id = 0;
+  (void)snprintf(origin, sizeof origin, "%s: layer_list[%d]", map->origin, row);
   MOERUN_REQUIRE(json_is_object(layer), MOERUN_ERR_FORMAT,
                  "%s: layer_list[%d]: expected an object, found %s",
                  map->origin, row, moerun__json_kind(layer));
@@ -77,8 +101,11 @@ static moerun_status read_layer(moerun__map *map, int64_t *last,
       "%s: layer_list[%d]: key \"device_list\": expected %d devices, "
       "as there are ranks, found %zu",
       map->origin, row, map->sizes.num_ranks, count);
+  MOERUN_TRY(check_count(layer, "device_count", count, origin));
+  if (*seen == NULL) MOERUN_TRY(moerun__alloc(seen, count, sizeof **seen));
   for (size_t i = 0; i < count; i++) {
-    MOERUN_TRY(read_device(map, json_array_get(devices, i), row, (int32_t)i));
+    MOERUN_TRY(
+        read_device(map, *seen, json_array_get(devices, i), row, (int32_t)i));
   }
 done:
   return status;
@@ -87,14 +114,18 @@ done:
 moerun_status moerun__map_read_devices(moerun__map *map, const json_t *root) {
   moerun_status status = MOERUN_OK;
   json_t *layers = NULL;
+  int32_t *seen = NULL;
   int64_t last = -1;
   MOERUN_TRY(moerun__json_array(&layers, root, "layer_list", map->origin));
+  MOERUN_TRY(check_count(root, "moe_layer_count", json_array_size(layers),
+                         map->origin));
   MOERUN_TRY(moerun__map_begin(map, (int64_t)json_array_size(layers)));
   for (int32_t row = 0; row < map->num_rows; row++) {
-    MOERUN_TRY(
-        read_layer(map, &last, json_array_get(layers, (size_t)row), row));
+    MOERUN_TRY(read_layer(map, &last, &seen,
+                          json_array_get(layers, (size_t)row), row));
   }
 done:
+  moerun__free(seen);
   return status;
 }
 

@@ -328,35 +328,70 @@ done:
   return status;
 }
 
+/* Where a line has its routing: of the line itself, of its meta_info and of its
+ * choices one alone may have any. */
+static moerun_status find_routing(const json_t **out, const json_t *line,
+                                  const json_t *choices, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *inner = json_object_get(line, "meta_info");
+  const int in_line = has_routing(line);
+  const int in_inner = has_routing(inner);
+  int in_choices = 0;
+  for (size_t i = 0; i < json_array_size(choices); i++) {
+    in_choices = in_choices || has_routing(json_array_get(choices, i));
+  }
+  MOERUN_REQUIRE(in_line + in_inner + in_choices <= 1, MOERUN_ERR_FORMAT,
+                 "%s: expected the key \"routed_experts\" in one place, the "
+                 "line, its \"meta_info\" or its \"choices\", found %s",
+                 origin,
+                 !in_choices              ? "both of the first two"
+                 : !(in_line && in_inner) ? "two of them"
+                                          : "all three");
+  *out = line;
+  if (in_line) goto done;
+  if (in_inner || (json_is_object(inner) && !json_is_array(choices))) {
+    *out = inner;
+  } else if (json_is_array(choices)) {
+    *out = choices;
+  }
+done:
+  return status;
+}
+
 static moerun_status read_line(reader *in, const char *text, size_t bytes) {
   moerun_status status = MOERUN_OK;
   json_t *line = NULL;
+  const json_t *from = NULL;
   MOERUN_TRY(moerun__json_parse(&line, text, bytes, in->origin));
   MOERUN_REQUIRE(json_is_object(line), MOERUN_ERR_FORMAT,
                  "%s: expected a JSON object, found %s", in->origin,
                  moerun__json_kind(line));
-  const json_t *inner = json_object_get(line, "meta_info");
   const json_t *choices = json_object_get(line, "choices");
-  const int is_outside = json_object_get(line, "routed_experts") != NULL;
-  const json_t *from = !is_outside && json_is_object(inner) ? inner : line;
-  MOERUN_REQUIRE(!is_outside || !has_routing(inner), MOERUN_ERR_FORMAT,
-                 "%s: expected the key \"routed_experts\" in the line or in "
-                 "its \"meta_info\", found both",
-                 in->origin);
-  const json_t *prompt = prompt_of(from);
-  MOERUN_REQUIRE(prompt_of(from == line ? inner : line) == NULL,
+  const json_t *inner = json_object_get(line, "meta_info");
+  MOERUN_TRY(find_routing(&from, line, choices, in->origin));
+  const json_t *beside = from == choices ? line : from;
+  MOERUN_REQUIRE(prompt_of(beside == line ? inner : line) == NULL,
                  MOERUN_ERR_FORMAT,
                  "%s: expected the key \"prompt_routed_experts\" beside "
                  "\"routed_experts\", found it elsewhere",
                  in->origin);
-  if (!is_outside && from == line && json_is_array(choices)) {
+  if (from == choices) {
     MOERUN_TRY(read_choices(in, line, choices));
+    in->num_aborted += json_array_size(choices) == 0;
   } else {
-    MOERUN_TRY(read_sequence(in, line, prompt, from));
+    MOERUN_TRY(read_sequence(in, line, prompt_of(from), from));
   }
 done:
   json_decref(line);
   return status;
+}
+
+static int is_blank(const char *text, size_t length) {
+  size_t n = 0;
+  while (n < length && strchr(" \t\r", text[n]) != NULL && text[n] != '\0') {
+    n++;
+  }
+  return n == length;
 }
 
 /* ids and offset[] in elements. */
@@ -372,7 +407,7 @@ static moerun_status read_lines(reader *in, const char *text, size_t bytes,
     const size_t length =
         newline != NULL ? (size_t)(newline - at) : bytes - begin;
     begin += length + 1;
-    if (length == 0) continue;
+    if (is_blank(at, length)) continue;
     (void)snprintf(in->origin, sizeof in->origin, "%s:%d", origin, line);
     MOERUN_TRY(read_line(in, at, length));
   }
@@ -381,7 +416,7 @@ static moerun_status read_lines(reader *in, const char *text, size_t bytes,
   if (in->num_aborted > 0) {
     LOG_ROOT(MOERUN_LOG_WARN,
              "%s: requests that were aborted have no routing and are passed "
-             "over: %lld",
+             "over, as are those without choices: %lld",
              origin, (long long)in->num_aborted);
   }
 done:

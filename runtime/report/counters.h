@@ -1,5 +1,5 @@
 /* What a session did on this rank since it was created: the one place where
- * each number of the metrics is defined, with plan/ledger.h. Counted always;
+ * each number of the metrics is defined, with runtime/plan/ledger.h. Counted always;
  * costs a clock reading per stage and layer, about 15 a layer. */
 #ifndef MOERUN_REPORT_COUNTERS_H
 #define MOERUN_REPORT_COUNTERS_H

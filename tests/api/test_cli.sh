@@ -132,6 +132,22 @@ if [ -c /dev/full ]; then
   }
 fi
 
+# stdout that is closed takes no results, and no other file gets them.
+"$moerun" run --model "$model" --prompt 'ab' --max-new-tokens 2 \
+  --log-level error --progress off >&- 2> "$scratch/err" < /dev/null
+code=$?
+[ $code = 74 ] && grep -q 'stdout: cannot be written' "$scratch/err" || {
+  echo "run with stdout closed: expected 74, found $code: $(cat "$scratch/err")"
+  failures=1
+}
+"$moerun" run --model "$model" --prompt 'ab' --max-new-tokens 2 \
+  --output "$scratch/results" <&- >&- 2>&-
+code=$?
+[ "$(wc -l < "$scratch/results")" = 1 ] || {
+  echo "run with all streams closed: expected its results, found code $code"
+  failures=1
+}
+
 # A reader of a table who has gone has seen enough.
 for command in "info --config-table" "info --model $model" "help run"; do
   rm -f "$scratch/closed" "$scratch/code"

@@ -127,6 +127,24 @@ export MOERUN_PROGRESS=off MOERUN_LOG_LEVEL=warn
 # shellcheck disable=SC2086 # words
 "$moerun" $flags --output whole > out 2> err || complain "$(cat err)"
 
+# However early it is asked, as soon as there is an mpirun, the run ends with 75.
+for wait in 0 0.2; do
+  for number in USR1 TERM; do
+    # shellcheck disable=SC2086 # words
+    "$wrapper" -n 2 "$moerun" $flags $slow --overwrite > out 2> err <&- &
+    job=$!
+    until pgrep -P $job -x mpirun > left; do
+      sleep 0.02
+    done
+    sleep $wait
+    kill -$number $job
+    wait $job
+    found=$?
+    [ $found = 75 ] ||
+      complain "SIG$number after $wait s: expected 75, found $found: $(cat err)"
+  done
+done
+
 # begin WORD...: these and the wrapper with the slow run.
 # An ignored signal stays ignored, as SIGINT is in the background of a script.
 begin() {

@@ -426,6 +426,32 @@ static void take(moerun__log_level level, const char *line) {
   (void)snprintf(told + used, sizeof told - used, "%s\n", line);
 }
 
+/* What --score makes of no use is said once, and by the row of --score. */
+static void a_score_draws_nothing(void **state) {
+  (void)state;
+  static const char *const arguments[] = {"--model=m", "--score=t",
+                                          "--top-p=0.5", "--seed=4"};
+  moerun__config *config = NULL;
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "run", 4,
+                                       arguments, no_variables),
+                   MOERUN_OK);
+  const moerun__effect_facts facts = {
+      .subcommand = "run", .config = config, .num_ranks = 2};
+  told[0] = '\0';
+  moerun__log_set_callback(take);
+  assert_int_equal(moerun__effect_check(&facts, MOERUN_EFFECT_OPTIONS),
+                   MOERUN_OK);
+  assert_int_equal(moerun__effect_check(&facts, MOERUN_EFFECT_REQUESTS),
+                   MOERUN_OK);
+  moerun__log_set_callback(NULL);
+  const char *first = strstr(told, "nothing is generated with --score");
+  assert_non_null(first);
+  const char *second = strstr(first + 1, "nothing is generated with --score");
+  assert_non_null(second);
+  assert_null(strstr(second + 1, "nothing is"));
+  moerun__config_destroy(config);
+}
+
 /* They may be set for other runs. */
 static void variables_are_not_refused(void **state) {
   (void)state;
@@ -460,6 +486,7 @@ int main(void) {
       cmocka_unit_test(defaults_and_nothing_asked_for_pass),
       cmocka_unit_test(a_limit_that_no_layer_reaches_is_refused),
       cmocka_unit_test(a_row_waits_for_what_it_is_about),
+      cmocka_unit_test(a_score_draws_nothing),
       cmocka_unit_test(variables_are_not_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

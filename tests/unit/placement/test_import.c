@@ -424,6 +424,14 @@ static const bad_map bad_maps[] = {
     {"{\"expert_map\": [[[0,1,2]],[[0,1,3]]]}", 1,
      "m: layer 1, rank 0, expert 2: expected a slot from 0 to 2, or -1 for "
      "none, found 3"},
+    {"{\"expert_map\": [[[0,1,1]],[[0,1,2]]]}", 1,
+     "m: layer 0, rank 0, expert 2: expected a slot that no other expert of "
+     "the rank has, or -1 for none, found 1 again"},
+    {"{\"phy2log\": [[0,1,2],[0,1,2]], \"physical_to_logical_map\": "
+     "[[0,1,2],[0,2,1]]}",
+     1,
+     "m: expected one map, found another under \"phy2log\" than under "
+     "\"physical_to_logical_map\""},
     {"{\"layer_list\": []}", 1, "m: expected 2 layers as in t.npy, found 0"},
     {"{\"layer_list\": [{\"layer_id\": 3, \"device_list\": [{"
      "\"device_expert\": [0,1]}]}, {\"layer_id\": 3, \"device_list\": [{"
@@ -446,7 +454,23 @@ static const bad_map bad_maps[] = {
     {"{\"layer_list\": [{\"device_list\": [{\"device_id\": 4, "
      "\"device_expert\": [0]}]}, {}]}",
      1,
-     "m: layer_list[0].device_list[0]: expected a rank from 0 to 0, found 4"},
+     "m: layer_list[0].device_list[0]: key \"device_id\": expected 0 to 0, "
+     "found 4"},
+    {"{\"layer_list\": [{\"device_list\": [{\"device_expert\": [0,1]}, "
+     "{\"device_id\": 0, \"device_expert\": [2]}]}, {}]}",
+     2,
+     "m: layer_list[0].device_list[1]: key \"device_id\": expected one that no "
+     "device before it has, found 0 again"},
+    {"{\"layer_list\": [{\"device_list\": [{}]}, {}]}", 1,
+     "m: layer_list[0].device_list[0]: key \"device_expert\": expected an "
+     "array, found nothing"},
+    {"{\"layer_list\": [{\"device_count\": 3, \"device_list\": [{"
+     "\"device_expert\": [0,1,2]}]}, {}]}",
+     1,
+     "m: layer_list[0]: key \"device_count\": expected 1, as many as there "
+     "are, found 3"},
+    {"{\"moe_layer_count\": 9, \"layer_list\": [{}, {}]}", 1,
+     "m: key \"moe_layer_count\": expected 2, as many as there are, found 9"},
     {"Expert,Node\n0,0\n1,0\n2,0\n3,0\n4,0\n", 1,
      "m: expected one line for each of 3 experts in 2 layers, found 5 lines"},
     {"Expert,Node\n0,0\n1,0\n2,0\n3,0\n4,0\n4,0\n", 1,

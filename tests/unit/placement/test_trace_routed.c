@@ -144,6 +144,22 @@ static void choices_may_have_prompts(void **state) {
   moerun__trace_destroy(trace);
 }
 
+/* What is null is not there, and what has no routing hides none. */
+static void routing_is_found_where_it_is(void **state) {
+  (void)state;
+  moerun__trace *trace = parse("{\"meta_info\": {\"id\": 3}, \"choices\":"
+                               " [{\"routed_experts\": [[[0,1],[2,3]]]}]}\n"
+                               " \t\r\n"
+                               "{\"routed_experts\": null, \"choices\":"
+                               " [{\"routed_experts\": [[[1,3],[0,2]]]}]}\r\n"
+                               "\r\n"
+                               "{\"routed_experts\": null, \"meta_info\":"
+                               " {\"routed_experts\": [[[3,0],[1,2]]]}}",
+                               0);
+  assert_sequences(trace, 3, (const int64_t[]){0, 1, 2, 3});
+  moerun__trace_destroy(trace);
+}
+
 static void aborted_requests_are_passed_over(void **state) {
   (void)state;
   warnings_begin();
@@ -152,12 +168,13 @@ static void aborted_requests_are_passed_over(void **state) {
             "{\"meta_info\": {\"finish_reason\": {\"type\": \"abort\"}}}\n"
             "{\"choices\": [{\"finish_reason\": \"abort\","
             " \"routed_experts\": null}]}\n"
+            "{\"choices\": []}\n"
             "{\"routed_experts\": [[[3,0],[1,2]]]}",
             0);
   warnings_end();
   assert_string_equal(warnings_text,
                       "r.jsonl: requests that were aborted have no routing and "
-                      "are passed over: 2\n");
+                      "are passed over, as are those without choices: 3\n");
   assert_trace(trace);
   moerun__trace_destroy(trace);
 }
@@ -432,8 +449,17 @@ static const bad_text bad_texts[] = {
     {"{" SHAPE "\"routed_experts\":\"AAAAAA==\",\"meta_info\":"
      "{\"routed_experts\":\"AAAAAA==\"}}",
      0,
-     "r.jsonl:1: expected the key \"routed_experts\" in the line or in its "
-     "\"meta_info\", found both"},
+     "r.jsonl:1: expected the key \"routed_experts\" in one place, the line, "
+     "its \"meta_info\" or its \"choices\", found both of the first two"},
+    {"{\"routed_experts\":[[[1]]],\"choices\":[{\"routed_experts\":[[[1]]]}]}",
+     0,
+     "r.jsonl:1: expected the key \"routed_experts\" in one place, the line, "
+     "its \"meta_info\" or its \"choices\", found two of them"},
+    {"{\"meta_info\":{\"routed_experts\":[[[1]]]},\"choices\":[{"
+     "\"routed_experts\":[[[1]]]}]}",
+     0,
+     "r.jsonl:1: expected the key \"routed_experts\" in one place, the line, "
+     "its \"meta_info\" or its \"choices\", found two of them"},
     {"{" SHAPE "\"routed_experts\":\"AAA=AA==\"}", 0,
      "r.jsonl:1: key \"routed_experts\": expected base64, found character 3 of "
      "8 outside it"},
@@ -477,6 +503,7 @@ int main(void) {
       cmocka_unit_test(dense_layers_are_left_out),
       cmocka_unit_test(each_choice_is_a_sequence),
       cmocka_unit_test(choices_may_have_prompts),
+      cmocka_unit_test(routing_is_found_where_it_is),
       cmocka_unit_test(aborted_requests_are_passed_over),
       cmocka_unit_test(tokens_without_routing_are_left_out_and_counted),
       cmocka_unit_test(what_a_gate_can_choose_is_kept),
