@@ -103,55 +103,35 @@ static int64_t slots_of(const moerun_placement *placement, int32_t rank) {
  * stands in spare slots beside that. */
 static void predict_replacer(moerun__prediction *predicted,
                              const moerun__config *config,
-                             const moerun_model *model) {
+                             const moerun_model *model,
+                             const moerun__expert_shape *expert) {
   const moerun_placement *placement = model->placement;
   const moerun__replace_options options =
       moerun__replace_options_of(config, placement);
   const int32_t rank = model->comm->rank;
-  const int64_t slots = slots_of(placement, rank);
   if (!moerun__replaces(config, placement->num_ranks)) return;
   const size_t most =
       (size_t)moerun__replacer_slots(placement, options.spare_slots);
   const size_t even = (size_t)moerun__replacer_slots(placement, 0);
-  const size_t each = slots > 0 ? predicted->expert_bytes / (size_t)slots : 0;
+  const size_t twice = moerun__experts_bytes(expert, even);
   predicted->later_bytes +=
-      even * each +
-      moerun__replacer_bytes(&model->config, placement, rank, &options);
-  predicted->spare_bytes =
-      (most - even) * each * ((size_t)placement->num_layers + 1);
-}
-
-/* The type that experts of `expert_bytes` in so many slots have: the widest that
- * fits. Packed weights are padded, but not to twice their size. */
-static moerun__dtype expert_type(const moerun__model_config *config,
-                                 size_t expert_bytes, int64_t slots) {
-  const size_t elements =
-      3 * (size_t)config->hidden_width * (size_t)config->expert_width;
-  moerun__dtype found = MOERUN_DTYPE_F32;
-  size_t most = 0;
-  for (int d = 0; moerun__dtype_at((moerun__dtype)d) != NULL && slots > 0;
-       d++) {
-    const size_t bytes = moerun__dtype_bytes((moerun__dtype)d, elements);
-    if (bytes <= most || bytes > expert_bytes / (size_t)slots) continue;
-    most = bytes;
-    found = (moerun__dtype)d;
-  }
-  return found;
+      twice + moerun__replacer_bytes(&model->config, placement, rank, &options);
+  predicted->spare_bytes = (moerun__experts_bytes(expert, most) - twice) *
+                           ((size_t)placement->num_layers + 1);
 }
 
 /* Slices, if all ranks are equally fast. */
 static size_t predict_slices(const moerun_session *session,
-                             size_t expert_bytes) {
+                             const moerun__expert_shape *expert) {
   const moerun_model *model = session->model;
-  const moerun__model_config *config = &model->config;
-  const int64_t slots = slots_of(model->placement, model->comm->rank);
-  return moerun__slices_bytes(config, model->comm->size, model->comm->rank,
-                              expert_type(config, expert_bytes, slots),
+  return moerun__slices_bytes(&model->config, expert, model->comm->size,
+                              model->comm->rank,
                               session->moe.store.slices.room_bytes);
 }
 
-/* Weights of each rank. */
+/* Weights of each rank; *expert: the largest of all. */
 static moerun_status predict_weights(moerun__prediction *ranks,
+                                     moerun__expert_shape *expert,
                                      const char *model,
                                      const moerun_placement *placement) {
   moerun_status status = MOERUN_OK;
@@ -173,6 +153,9 @@ static moerun_status predict_weights(moerun__prediction *ranks,
     ranks[rank].weight_bytes = size.weight_bytes - size.expert_bytes;
     ranks[rank].expert_bytes = size.expert_bytes;
     ranks[rank].loading_bytes = size.staging_bytes;
+    if (moerun__expert_bytes(&size.expert) > moerun__expert_bytes(expert)) {
+      *expert = size.expert;
+    }
   }
 done:
   moerun__free(slots);
@@ -181,17 +164,10 @@ done:
 
 /* Unless the options say, guests get what they need at most. */
 static void default_guests(moerun_session_options *options,
-                           const moerun_model *model,
-                           const moerun__prediction *ranks) {
-  const moerun_placement *placement = model->placement;
-  for (int32_t r = 0; r < placement->num_ranks && options->guest_bytes == 0;
-       r++) {
-    const int64_t slots = slots_of(placement, r);
-    if (slots == 0) continue;
-    options->guest_bytes = (int64_t)moerun__guests_default(
-        placement, &model->config,
-        expert_type(&model->config, ranks[r].expert_bytes, slots));
-  }
+                           const moerun_placement *placement,
+                           const moerun__expert_shape *expert) {
+  if (options->guest_bytes != 0 || placement->num_layers == 0) return;
+  options->guest_bytes = (int64_t)moerun__guests_default(placement, expert);
 }
 
 moerun_status moerun__predict(moerun__prediction **out,
@@ -200,6 +176,7 @@ moerun_status moerun__predict(moerun__prediction **out,
                               const moerun__cache_need *need, unsigned how) {
   moerun_status status = MOERUN_OK;
   moerun__prediction *ranks = NULL;
+  moerun__expert_shape expert = {0};
   moerun_comm comm = {.size = placement->num_ranks};
   moerun_model model = {.comm = &comm, .placement = placement};
   const char *path = moerun__config_text(config, "model");
@@ -212,8 +189,8 @@ moerun_status moerun__predict(moerun__prediction **out,
   MOERUN_TRY(moerun__model_config_load(&model.config, path));
   MOERUN_TRY(moerun__gate_options_fit(config, model.config.num_moe_layers));
   MOERUN_TRY(moerun__alloc(&ranks, (size_t)comm.size, sizeof *ranks));
-  MOERUN_TRY(predict_weights(ranks, path, placement));
-  default_guests(&options, &model, ranks);
+  MOERUN_TRY(predict_weights(ranks, &expert, path, placement));
+  default_guests(&options, placement, &expert);
   /* Once: to ask the processor what it has takes long on virtual machines. */
   MOERUN_TRY(moerun__kernels_find(&extra.kernels, "auto"));
   for (comm.rank = 0; comm.rank < comm.size; comm.rank++) {
@@ -225,11 +202,10 @@ moerun_status moerun__predict(moerun__prediction **out,
     ranks[comm.rank].buffer_bytes = session_bytes -
                                     ranks[comm.rank].cache_bytes -
                                     ranks[comm.rank].guest_bytes;
-    ranks[comm.rank].later_bytes =
-        moerun__engine_bytes(&session, &engine) +
-        predict_slices(&session, ranks[comm.rank].expert_bytes);
+    ranks[comm.rank].later_bytes = moerun__engine_bytes(&session, &engine) +
+                                   predict_slices(&session, &expert);
     if ((how & MOERUN_RUN_STAYS) == 0) {
-      predict_replacer(&ranks[comm.rank], config, &model);
+      predict_replacer(&ranks[comm.rank], config, &model, &expert);
     }
   }
   *out = ranks;

@@ -77,8 +77,10 @@ static void set_balance(moerun_session *session, const moerun_model *model,
   moe->store.slices.model = model;
   moe->store.slices.room_bytes = moe->balance.is_on ? chosen->slice_bytes : 0;
   if (chosen->guest_bytes == 0) {
-    chosen->guest_bytes = (int64_t)moerun__guests_default(
-        model->placement, config, MOERUN_DTYPE_F32);
+    const moerun__expert_shape widest =
+        moerun__expert_whole(config, MOERUN_DTYPE_F32);
+    chosen->guest_bytes =
+        (int64_t)moerun__guests_default(model->placement, &widest);
   }
   moe->store.guests.model = model;
   moe->store.guests.room_bytes = moe->balance.is_on && chosen->guest_bytes > 0

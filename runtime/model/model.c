@@ -26,6 +26,7 @@ typedef struct model_walk {
   int32_t moe_only;
   int32_t *experts; /* [most slots of this rank] */
   size_t expert_bytes;
+  moerun__expert_shape largest; /* expert of any layer */
   moerun__role embedding; /* whose name the embedding has in the checkpoint */
   int has_both_heads;     /* although config.json says that they are one */
   moerun__unused unused;
@@ -99,6 +100,19 @@ done:
   return status;
 }
 
+/* Of an expert with these parts. */
+static moerun__expert_shape note_shape(model_walk *walk,
+                                       const moerun__parts *gate_up,
+                                       const moerun__parts *down) {
+  moerun__expert_shape shape =
+      moerun__expert_whole(walk->reader.config, gate_up->dtype);
+  shape.dtype[MOERUN_PIECE_DOWN] = down->dtype;
+  if (moerun__expert_bytes(&shape) > moerun__expert_bytes(&walk->largest)) {
+    walk->largest = shape;
+  }
+  return shape;
+}
+
 /* Memory for all experts of this rank in the layer, shaped like the first. */
 static moerun_status visit_blocks(moerun__layer *layer, model_walk *walk,
                                   int32_t l, moerun__parts *gate_up,
@@ -107,9 +121,7 @@ static moerun_status visit_blocks(moerun__layer *layer, model_walk *walk,
   moerun__weight_reader *reader = &walk->reader;
   const size_t L = (size_t)layer->num_slots;
   MOERUN_TRY(moerun__reader_expert(gate_up, down, reader, l, walk->experts[0]));
-  moerun__expert_shape shape =
-      moerun__expert_whole(reader->config, gate_up->dtype);
-  shape.dtype[MOERUN_PIECE_DOWN] = down->dtype;
+  const moerun__expert_shape shape = note_shape(walk, gate_up, down);
   const size_t bytes = moerun__experts_bytes(&shape, L);
   walk->expert_bytes += bytes;
   reader->bytes += bytes;
@@ -158,7 +170,12 @@ static moerun_status visit_experts(moerun__layer *layer, model_walk *walk,
   moerun__parts first[2];
   layer->num_slots = moerun__placement_experts(
       walk->placement, layer->moe_layer, walk->rank, walk->experts);
-  if (layer->num_slots == 0) goto done;
+  if (layer->num_slots == 0) {
+    /* Experts may come here later. */
+    MOERUN_TRY(moerun__reader_expert(&first[0], &first[1], reader, l, 0));
+    (void)note_shape(walk, &first[0], &first[1]);
+    goto done;
+  }
   MOERUN_TRY(visit_blocks(layer, walk, l, &first[0], &first[1]));
   for (int32_t s = 0; s < layer->num_slots; s++) {
     moerun__parts parts[2];
@@ -400,6 +417,7 @@ moerun_status moerun__model_size_load(moerun__model_size *out, const char *path,
   MOERUN_TRY(walk_begin(&walk, &shards, &config, path));
   out->weight_bytes = walk.reader.bytes;
   out->expert_bytes = walk.expert_bytes;
+  out->expert = walk.largest;
   out->tied_head = config.tied_head;
   out->staging_bytes = moerun__alloc_bytes(MOERUN_STAGING_BYTES, 1) +
                        moerun__shards_bytes(shards);

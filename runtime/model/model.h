@@ -62,8 +62,9 @@ moerun_status moerun__model_expert_shape(moerun__expert_shape *out,
 typedef struct moerun__model_size {
   size_t weight_bytes;
   size_t expert_bytes;
-  size_t staging_bytes; /* while loading, given back afterwards */
-  int tied_head;        /* the head is the embedding, by what is stored */
+  size_t staging_bytes;        /* while loading, given back afterwards */
+  moerun__expert_shape expert; /* of all layers the largest; zeroed: no MoE */
+  int tied_head; /* the head is the embedding, by what is stored */
 } moerun__model_size;
 
 moerun_status moerun__model_size_load(moerun__model_size *out, const char *path,

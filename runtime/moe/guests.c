@@ -16,8 +16,7 @@ static size_t expert_bytes(const moerun__model_config *config,
 /* ---- Memory ---------------------------------------------------------------- */
 
 size_t moerun__guests_default(const moerun_placement *placement,
-                              const moerun__model_config *config,
-                              moerun__dtype dtype) {
+                              const moerun__expert_shape *expert) {
   const int64_t R = placement->num_ranks;
   const int64_t slow = (R + SLOW_SHARE - 1) / SLOW_SHARE;
   int64_t most = 0;
@@ -27,7 +26,7 @@ size_t moerun__guests_default(const moerun_placement *placement,
   }
   const int64_t of_layer = (most * slow + R - slow - 1) / (R - slow);
   const int64_t all = of_layer * placement->num_layers + MOERUN_SHARED_GUESTS;
-  return (size_t)all * expert_bytes(config, dtype);
+  return (size_t)all * moerun__expert_bytes(expert);
 }
 
 /* A rank has use for no more guests than there are experts, and slots are

@@ -39,8 +39,7 @@ typedef struct moerun__guests {
  * give all their experts away to the others, evenly: more than ranks of any
  * slowness will. */
 size_t moerun__guests_default(const moerun_placement *placement,
-                              const moerun__model_config *config,
-                              moerun__dtype dtype);
+                              const moerun__expert_shape *expert);
 
 /* Reads guests->model and room_bytes; a room_bytes of 0 means no guests. */
 void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena);

@@ -40,12 +40,12 @@ static int32_t even_share(int32_t panels, int32_t num_ranks, int32_t rank) {
 }
 
 size_t moerun__slices_bytes(const moerun__model_config *config,
+                            const moerun__expert_shape *whole,
                             int32_t num_ranks, int32_t rank,
-                            moerun__dtype dtype, int64_t room_bytes) {
+                            int64_t room_bytes) {
   if (room_bytes == 0 || num_ranks == 1) return 0;
-  const moerun__expert_shape whole = moerun__expert_whole(config, dtype);
   const moerun__expert_shape slice = moerun__expert_slice(
-      &whole, even_share(panels_of(config->expert_width), num_ranks, rank),
+      whole, even_share(panels_of(config->expert_width), num_ranks, rank),
       even_share(panels_of(config->hidden_width), num_ranks, rank));
   const size_t layer_bytes =
       (size_t)config->num_experts * moerun__expert_bytes(&slice);

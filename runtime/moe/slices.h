@@ -54,10 +54,11 @@ typedef struct moerun__slices {
 moerun_status moerun__slices_check(const moerun__model_config *config);
 
 /* Bytes of the weights that moerun__slices_open allocates on `rank` if all
- * ranks are equally fast and experts are of this type. */
+ * ranks are equally fast and whole experts are of this shape. */
 size_t moerun__slices_bytes(const moerun__model_config *config,
+                            const moerun__expert_shape *whole,
                             int32_t num_ranks, int32_t rank,
-                            moerun__dtype dtype, int64_t room_bytes);
+                            int64_t room_bytes);
 
 /* Reads slices->model and room_bytes. Rows take row_bytes and K = width ids;
  * results are of type `wire`. */

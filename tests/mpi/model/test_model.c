@@ -214,6 +214,19 @@ static int layer_holds(const moerun_model *model, const moerun__shards *shards,
          experts_hold(model, layer, shards, l, projection, block);
 }
 
+/* The predicted shape is that of all experts, here or not. */
+static int experts_are_of(const moerun_model *model,
+                          const moerun__expert_shape *expert) {
+  int ok = 1;
+  for (int32_t l = 0; l < model->config.num_moe_layers; l++) {
+    moerun__expert_shape found;
+    const int agreed =
+        moerun__model_expert_shape(&found, model, l) == MOERUN_OK;
+    ok &= agreed && memcmp(&found, expert, sizeof found) == 0;
+  }
+  return ok;
+}
+
 /* The model against the files, in the hub's layout. */
 static int model_holds(const moerun_model *model, const char *path) {
   static const char *const llama[] = {"gate_proj.weight", "up_proj.weight",
@@ -281,6 +294,7 @@ static void check_world(moerun__synth_options options, int32_t moe_only) {
   assert_all_ranks(moerun__alloc_live_bytes() - bytes == size.weight_bytes);
   assert_all_ranks(model->weight_bytes == size.weight_bytes);
   assert_all_ranks(model->expert_bytes == size.expert_bytes);
+  assert_all_ranks(experts_are_of(model, &size.expert));
   assert_all_ranks(size.staging_bytes > 0);
   assert_all_ranks(model_holds(model, w.path));
   moerun_model_destroy(model);

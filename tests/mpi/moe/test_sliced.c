@@ -199,8 +199,10 @@ static void slow_ranks_have_small_slices(void **state) {
 static void layers_without_room_stay_whole(void **state) {
   (void)state;
   if (test_size() == 1) skip();
-  const size_t all = moerun__slices_bytes(&model->config, test_size(), 0,
-                                          MOERUN_DTYPE_BF16, -1);
+  const moerun__expert_shape expert =
+      moerun__expert_whole(&model->config, MOERUN_DTYPE_BF16);
+  const size_t all =
+      moerun__slices_bytes(&model->config, &expert, test_size(), 0, -1);
   const moerun_session_options options = {.max_tokens = MOST,
                                           .slice_bytes = (int64_t)all * 2 / 3,
                                           .balance = MOERUN_BALANCE_SLICED};
@@ -248,10 +250,11 @@ static void bytes_are_foretold(void **state) {
   const moerun__session_extra extra = {.plan = &eager};
   const size_t before = moerun__alloc_live_bytes();
   moerun_session *session = open_session(&options, NULL, &faults);
-  const size_t expected =
-      moerun__session_bytes_with(model, &options, &extra) +
-      moerun__slices_bytes(&model->config, test_size(), test_rank(),
-                           MOERUN_DTYPE_BF16, -1);
+  const moerun__expert_shape expert =
+      moerun__expert_whole(&model->config, MOERUN_DTYPE_BF16);
+  const size_t expected = moerun__session_bytes_with(model, &options, &extra) +
+                          moerun__slices_bytes(&model->config, &expert,
+                                               test_size(), test_rank(), -1);
   assert_all_ranks(moerun__alloc_live_bytes() - before == expected);
   moerun_session_destroy(session);
 }

@@ -209,6 +209,16 @@ static void ranks_differ_by_their_experts(void **state) {
   moerun__config_destroy(config);
 }
 
+static moerun__expert_shape demo_expert(void) {
+  moerun__model_config model;
+  assert_int_equal(moerun__model_config_load(&model, MOERUN_DEMO_MODEL),
+                   MOERUN_OK);
+  const moerun__expert_shape expert =
+      moerun__expert_whole(&model, MOERUN_DTYPE_BF16);
+  moerun__model_config_clear(&model);
+  return expert;
+}
+
 /* Experts of slow ranks may move by default: room for those of one rank in every
  * eight, which the others share. */
 static void spare_slots_are_for_slow_ranks(void **state) {
@@ -217,6 +227,8 @@ static void spare_slots_are_for_slow_ranks(void **state) {
                                       "--replace-every=0", "--balance=off",
                                       "--capacity=1"};
   static const int32_t slots[] = {3, 3, 0, 0, 0}; /* of 8 each: ceil(8 / 3) */
+  const moerun__expert_shape expert = demo_expert();
+  const size_t even = moerun__experts_bytes(&expert, 8);
   for (int i = 0; i < 5; i++) {
     moerun__config *config = make_config("--ranks=4", asked[i]);
     moerun_placement *placement = NULL;
@@ -227,8 +239,8 @@ static void spare_slots_are_for_slow_ranks(void **state) {
     assert_int_equal(moerun__replaces(config, 4), slots[i] > 0);
     assert_int_equal(moerun__replaces(config, 1), 0);
     /* In 6 layers, and once more as a layer moves. */
-    const size_t each = predicted[0].expert_bytes / (size_t)(8 * 6);
-    assert_int_equal(predicted[0].spare_bytes, each * (size_t)slots[i] * 7);
+    const size_t most = moerun__experts_bytes(&expert, 8 + (size_t)slots[i]);
+    assert_int_equal(predicted[0].spare_bytes, 7 * (most - even));
     moerun__free(predicted);
     moerun_placement_destroy(placement);
     moerun__config_destroy(config);
@@ -253,12 +265,7 @@ static void guests_are_predicted(void **state) {
   static const char *const asked[] = {"--guest-memory=0", "--guest-memory=-1",
                                       "--guest-memory=3"};
   size_t found[3] = {0};
-  moerun__model_config model;
-  assert_int_equal(moerun__model_config_load(&model, MOERUN_DEMO_MODEL),
-                   MOERUN_OK);
-  const moerun__expert_shape expert =
-      moerun__expert_whole(&model, MOERUN_DTYPE_BF16);
-  moerun__model_config_clear(&model);
+  const moerun__expert_shape expert = demo_expert();
   for (int i = 0; i < 3; i++) {
     moerun__config *config = make_config("--ranks=2", asked[i]);
     moerun_placement *placement = NULL;
