@@ -54,7 +54,8 @@ static void remove_folder(const char *path) {
 static moerun_status load_model(bench_layer *layer, const char *path,
                                 int32_t num_experts) {
   moerun_status status = MOERUN_OK;
-  const moerun_model_options options = {.moe_only = 1};
+  const moerun_model_options options = {.struct_size = sizeof options,
+                                        .moe_only = 1};
   MOERUN_TRY(moerun_placement_create_block(&layer->placement, 1, num_experts,
                                            layer->comm->size));
   MOERUN_TRY(moerun_model_load(&layer->model, layer->comm, layer->placement,

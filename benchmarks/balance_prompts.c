@@ -27,7 +27,7 @@ done:
 moerun_status bench_prompts_create(bench_prompts *p, bench *b) {
   moerun_status status = MOERUN_OK;
   const char *path = b->options.model;
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   *p = (bench_prompts){.comm = b->comm, .batches = 1};
   MOERUN_TRY(moerun_model_shape_load(&shape, path));
   p->longest = shape.max_positions;

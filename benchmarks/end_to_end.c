@@ -264,8 +264,9 @@ done:
 
 static moerun_status set_up(bench *b, const char *path) {
   moerun_status status = MOERUN_OK;
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   const moerun_session_options options = {
+      .struct_size = sizeof options,
       .max_tokens = MAX_ROWS,
       .max_sequences = MAX_SEQUENCES,
       .compute = b->compute,

@@ -12,6 +12,7 @@
 
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/sized.h"
 
 #include <stdio.h>
 
@@ -394,7 +395,12 @@ static moerun_status check_caller(double *timeout_s, MPI_Comm comm,
   MOERUN_REQUIRE(!between_groups, MOERUN_ERR_INVALID,
                  "moerun_comm_create_mpi: expected an intracommunicator, "
                  "found an intercommunicator");
-  const double asked = options == NULL ? 0 : options->timeout_s;
+  moerun_mpi_options own = {0};
+  if (options != NULL) {
+    MOERUN_TRY(
+        moerun__sized_read(&own, sizeof own, options, "moerun_mpi_options"));
+  }
+  const double asked = own.timeout_s;
   MOERUN_REQUIRE(asked == asked, MOERUN_ERR_INVALID,
                  "moerun_comm_create_mpi: timeout_s is not a number");
   *timeout_s = asked == 0 ? DEFAULT_TIMEOUT_S : asked;

@@ -281,7 +281,8 @@ static moerun_status create_comm(moerun_comm **out,
   moerun_status status = MOERUN_OK;
   const char *transport = moerun__config_text(config, "transport");
   const double timeout_s = moerun__config_double(config, "timeout_s");
-  const moerun_mpi_options options = {.timeout_s =
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s =
                                           timeout_s > 0 ? timeout_s : -1};
   const int is_self = strcmp(transport, "self") == 0;
   MOERUN_REQUIRE(!is_self || size == 1, MOERUN_ERR_INVALID,

@@ -18,15 +18,17 @@ static int check(moerun_status status) {
 }
 
 int main(int argc, char **argv) {
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   moerun_comm *comm = NULL;
   moerun_placement *placement = NULL;
   moerun_model *model = NULL;
   moerun_session *session = NULL;
   float *x = NULL;
   float *y = NULL;
-  const moerun_model_options layers_only = {.moe_only = 1};
-  const moerun_session_options options = {.max_tokens = T};
+  const moerun_model_options layers_only = {.struct_size = sizeof layers_only,
+                                            .moe_only = 1};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = T};
   if (argc != 2 || argv[1][0] == '-') {
     (void)fprintf(stderr, "usage: step1 MODEL_DIR\n");
     return 2;

@@ -37,9 +37,11 @@ static moerun_status place(moerun_placement **out,
 static int run(moerun_comm *comm, const char *path) {
   const int32_t rank = moerun_comm_rank(comm);
   const int32_t T = rank + 1 < MAX_T ? rank + 1 : MAX_T;
-  const moerun_model_options layers_only = {.moe_only = 1};
-  const moerun_session_options options = {.max_tokens = MAX_T};
-  moerun_model_shape shape;
+  const moerun_model_options layers_only = {.struct_size = sizeof layers_only,
+                                            .moe_only = 1};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = MAX_T};
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   moerun_placement *placement = NULL;
   moerun_model *model = NULL;
   moerun_session *session = NULL;

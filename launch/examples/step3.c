@@ -49,12 +49,14 @@ static int generate(moerun_session *session, int32_t rank, int32_t V,
 
 static int run(moerun_comm *comm, int argc, char **argv) {
   int32_t token[MAX_T];
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   moerun_placement *placement = NULL;
   moerun_model *model = NULL;
   moerun_session *session = NULL;
-  const moerun_session_options options = {
-      .max_tokens = MAX_T, .max_sequences = 1, .kv_tokens = 1024};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = MAX_T,
+                                          .max_sequences = 1,
+                                          .kv_tokens = 1024};
   int32_t T = 0;
   for (int i = 3; i < argc; i++) {
     token[T++] = (int32_t)strtol(argv[i], NULL, 10);

@@ -33,6 +33,8 @@ moerun__session_options_of(const moerun__config *config,
   const int64_t kv_tokens = moerun__config_int(config, "kv_tokens");
   const int64_t slices = moerun__config_int(config, "slice_memory");
   return (moerun_session_options){
+      .struct_size = sizeof(moerun_session_options),
+
       .max_tokens = (int32_t)moerun__config_int(config, "max_tokens"),
       .max_sequences = (int32_t)moerun__config_int(config, "max_sequences"),
       .kv_tokens = kv_tokens > 0 ? (int32_t)kv_tokens : need->kv_tokens,

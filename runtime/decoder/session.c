@@ -3,6 +3,7 @@
  * the prediction cannot drift from the allocation. */
 #include "runtime/decoder/session.h"
 
+#include "runtime/base/sized.h"
 #include "runtime/decoder/decoder.h"
 
 #include <string.h>
@@ -263,9 +264,18 @@ size_t moerun__session_bytes_with(const moerun_model *model,
   return moerun__session_predict(&session, model, options, extra);
 }
 
+static moerun_status read_options(moerun_session_options *own,
+                                  const moerun_session_options *options) {
+  return moerun__sized_read(own, sizeof *own, options,
+                            "moerun_session_options");
+}
+
 size_t moerun_session_bytes(const moerun_model *model,
                             const moerun_session_options *options) {
-  return moerun__session_bytes_with(model, options, NULL);
+  moerun_session_options own;
+  return read_options(&own, options) == MOERUN_OK
+             ? moerun__session_bytes_with(model, &own, NULL)
+             : 0;
 }
 
 /* Whether `value` is the same on all ranks. */
@@ -425,7 +435,11 @@ moerun_status moerun__session_create_with(moerun_session **out,
 moerun_status moerun_session_create(moerun_session **out,
                                     const moerun_model *model,
                                     const moerun_session_options *options) {
-  return moerun__session_create_with(out, model, options, NULL);
+  moerun_session_options own;
+  const moerun_status status = read_options(&own, options);
+  *out = NULL;
+  if (status != MOERUN_OK) return moerun__comm_agree(model->comm, status);
+  return moerun__session_create_with(out, model, &own, NULL);
 }
 
 void moerun_session_destroy(moerun_session *session) {

@@ -10,6 +10,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/sized.h"
 #include "runtime/model/same_model.h"
 #include "runtime/model/unused.h"
 #include "runtime/model/weight_reader.h"
@@ -433,17 +434,21 @@ done:
 moerun_status moerun_model_shape_load(moerun_model_shape *out,
                                       const char *path) {
   moerun_status status = MOERUN_OK;
+  static const char type[] = "moerun_model_shape";
+  static const moerun_model_shape none;
   moerun__model_config config = {0};
-  memset(out, 0, sizeof *out);
+  MOERUN_TRY(moerun__sized_write(out, &none, sizeof none, type));
   MOERUN_TRY(moerun__model_config_load(&config, path));
-  out->num_layers = config.num_layers;
-  out->num_moe_layers = config.num_moe_layers;
-  out->num_experts = config.num_experts;
-  out->experts_per_token = config.experts_per_token;
-  out->hidden_width = config.hidden_width;
-  out->expert_width = config.expert_width;
-  out->vocab_size = config.vocab_size;
-  out->max_positions = config.max_positions;
+  const moerun_model_shape shape = {.num_layers = config.num_layers,
+                                    .num_moe_layers = config.num_moe_layers,
+                                    .num_experts = config.num_experts,
+                                    .experts_per_token =
+                                        config.experts_per_token,
+                                    .hidden_width = config.hidden_width,
+                                    .expert_width = config.expert_width,
+                                    .vocab_size = config.vocab_size,
+                                    .max_positions = config.max_positions};
+  MOERUN_TRY(moerun__sized_write(out, &shape, sizeof shape, type));
 done:
   moerun__model_config_clear(&config);
   return status;
@@ -509,8 +514,15 @@ moerun_status moerun_model_load(moerun_model **out, moerun_comm *comm,
                                 const moerun_placement *placement,
                                 const char *path,
                                 const moerun_model_options *options) {
-  return load(out, comm, placement, path, options != NULL && options->moe_only,
-              NULL);
+  moerun_model_options own = {0};
+  moerun_status status = MOERUN_OK;
+  *out = NULL;
+  if (options != NULL) {
+    status =
+        moerun__sized_read(&own, sizeof own, options, "moerun_model_options");
+  }
+  if (status != MOERUN_OK) return moerun__comm_agree(comm, status);
+  return load(out, comm, placement, path, own.moe_only != 0, NULL);
 }
 
 moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,

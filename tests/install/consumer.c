@@ -16,7 +16,8 @@ int main(int argc, char **argv) {
   moerun_comm *alone = NULL;
   moerun_comm *all = NULL;
   moerun_placement *placement = NULL;
-  const moerun_mpi_options options = {.timeout_s = 20};
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = 20};
   int size = 0;
   MPI_Init(&argc, &argv);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
@@ -25,7 +26,7 @@ int main(int argc, char **argv) {
             failed(moerun_placement_create_block(&placement, 2, 8, size));
   bad = bad || moerun_comm_size(alone) != 1 || moerun_comm_size(all) != size;
   /* A model that is not there: one line, and a status. */
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   bad = bad || moerun_model_shape_load(&shape, "nowhere") != MOERUN_ERR_IO ||
         moerun_last_error()[0] == '\0';
   if (!bad && moerun_comm_rank(all) == 0) {

@@ -6,6 +6,7 @@
 int main() {
   moerun_session_options options = {};
   moerun_comm *comm = nullptr;
+  options.struct_size = sizeof options;
   options.wire = MOERUN_WIRE_BF16;
   const moerun_status status = moerun_comm_create_self(&comm);
   moerun_comm_destroy(comm);

@@ -36,6 +36,9 @@ static inline int all_ranks(int ok, const char *text, const char *file,
   return all;
 }
 
+/* The size of a struct of the public interface, its first initializer. */
+#define SIZED(x) .struct_size = sizeof(x)
+
 /* Fails on all ranks if `condition` is false on any. */
 #define assert_all_ranks(condition)                                            \
   assert_true(all_ranks((condition) ? 1 : 0, #condition, __FILE__, __LINE__))

@@ -10,7 +10,12 @@
  * [collective] functions are called by all R ranks in the same order and
  * return the same verdict on all of them (the rank at fault its own code, the
  * others MOERUN_ERR_PEER); every other function is local.
- * In an options struct, zero means the default written beside the field. */
+ *
+ * A struct that may grow begins with struct_size, which whoever makes one sets:
+ *   const moerun_session_options options = {.struct_size = sizeof options,
+ *                                           .max_tokens = 64};
+ * moerun then reads, or fills, the members that both know. In a struct of
+ * options 0 means the default written beside the member. */
 #ifndef MOERUN_MOERUN_H
 #define MOERUN_MOERUN_H
 
@@ -101,12 +106,14 @@ MOERUN_API void moerun_placement_destroy(moerun_placement *placement);
 /* ---- Model ---------------------------------------------------------------- */
 
 typedef struct moerun_model_options {
+  size_t struct_size;
   int32_t moe_only; /* 1: gates and experts (shared ones, too) only, for
                        moerun_moe_forward; 0: the whole decoder             */
 } moerun_model_options;
 
 /* What config.json says, in the letters above. */
 typedef struct moerun_model_shape {
+  size_t struct_size;
   int32_t num_layers;
   int32_t num_moe_layers;
   int32_t num_experts;       /* E */
@@ -117,7 +124,7 @@ typedef struct moerun_model_shape {
   int32_t max_positions;     /* longest context the model was made for */
 } moerun_model_shape;
 
-/* Reads path/config.json only. */
+/* Reads path/config.json only; out->struct_size is set before. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_model_shape_load(moerun_model_shape *out, const char *path);
 
@@ -156,6 +163,7 @@ typedef enum moerun_balance {
 } moerun_balance;
 
 typedef struct moerun_session_options {
+  size_t struct_size;
   int32_t max_tokens;    /* largest T of any step on this rank; required      */
   int32_t max_sequences; /* sequences with a KV cache here; 0: none           */
   int32_t kv_tokens;     /* KV positions here, all sequences together; 0:
@@ -175,7 +183,8 @@ typedef struct moerun_session_options {
                           MOERUN_BALANCE_SLICED all                         */
 } moerun_session_options;
 
-/* Bytes that moerun_session_create takes on this rank. */
+/* Bytes that moerun_session_create takes on this rank; 0 for options that are
+ * none. */
 MOERUN_API size_t moerun_session_bytes(const moerun_model *model,
                                        const moerun_session_options *options);
 

@@ -11,6 +11,7 @@ extern "C" {
 #endif
 
 typedef struct moerun_mpi_options {
+  size_t struct_size;
   double timeout_s; /* a wait longer than this fails with MOERUN_ERR_TIMEOUT;
                        0: 120; negative: wait for ever                       */
 } moerun_mpi_options;

@@ -375,7 +375,8 @@ static void arguments_of_create_are_checked(void **state) {
   (void)state;
   moerun_comm *other = NULL;
   const double zero = 0;
-  const moerun_mpi_options options = {.timeout_s = zero / zero};
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = zero / zero};
   assert_all_ranks(says(moerun_comm_create_mpi(&other, MPI_COMM_NULL, NULL),
                         MOERUN_ERR_INVALID, "is MPI_COMM_NULL"));
   assert_all_ranks(

@@ -17,7 +17,8 @@ static const double short_limit_s = 0.6;
 static moerun_comm *impatient_comm(double limit_s) {
   moerun_comm *other = NULL;
   const int late = test_rank() == test_size() - 1;
-  const moerun_mpi_options options = {.timeout_s = late ? 0 : limit_s};
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = late ? 0 : limit_s};
   (void)MPI_Barrier(MPI_COMM_WORLD);
   assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
   return other;
@@ -148,7 +149,8 @@ static void a_wait_ends_at_its_limit(void **state) {
   enum { LEAST = 200, MOST = 200 + 2 + 200 + 210 }; /* and the roll call */
   const int late = test_rank() == test_size() - 1;
   moerun_comm *other = NULL;
-  const moerun_mpi_options options = {.timeout_s = late ? 0 : 20};
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = late ? 0 : 20};
   assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
   rows x;
   rows_create(&x, PLAN_EVEN, 24);
@@ -179,7 +181,8 @@ static void a_collective_ends_at_its_limit(void **state) {
   enum { LEAST = 200, MOST = 200 + 2 + 200 + 60 + 210 };
   const int late = test_rank() == test_size() - 1;
   moerun_comm *other = NULL;
-  const moerun_mpi_options options = {.timeout_s = late ? 0 : 20};
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = late ? 0 : 20};
   static int64_t value;
   assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
   if (!late) moerun__patience_set_clock(counted_clock);
@@ -209,7 +212,8 @@ static void work_of_rank_0_alone_has_no_limit(void **state) {
   (void)state;
   moerun_comm *other = NULL;
   const int is_root = test_rank() == 0;
-  const moerun_mpi_options options = {.timeout_s = is_root ? 0 : 20};
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = is_root ? 0 : 20};
   assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
   looks = 0;
   for (int r = 1; is_root && r < test_size(); r++) {

@@ -62,7 +62,7 @@ static float *load_floats(const char *dir, const char *name,
 
 /* The model at model_path, what is expected of it at data_path. */
 static void load(fixture *f, const char *model_path, const char *data_path) {
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   moerun__npy_shape array;
   const moerun_session_options options = {
       .max_tokens = MAX_TOKENS, .max_sequences = 1, .kv_tokens = 256};

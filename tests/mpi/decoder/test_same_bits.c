@@ -212,6 +212,7 @@ static int same_result(const run_result *a, const run_result *b,
 static void expect(subject *s, int32_t model) {
   char path[512];
   (void)snprintf(path, sizeof path, "%s/%s", MOERUN_TEST_DATA, models[model]);
+  s->shape.struct_size = sizeof s->shape;
   assert_int_equal(moerun_model_shape_load(&s->shape, path), MOERUN_OK);
   const int32_t E = s->shape.num_experts;
   const int32_t K = s->shape.experts_per_token;

@@ -37,7 +37,7 @@ typedef struct rig {
 
 static void set_up(rig *r, const moerun_session_options *options,
                    const int32_t *rank_of_expert) {
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   memset(r, 0, sizeof *r);
   assert_all_ok(moerun_model_shape_load(&shape, model_path));
   if (rank_of_expert != NULL) {
@@ -63,7 +63,8 @@ static void prediction_equals_allocation(void **state) {
   (void)state;
   rig r;
   for (int32_t chunks = 1; chunks <= 4; chunks += 3) {
-    const moerun_session_options options = {.max_tokens = 40,
+    const moerun_session_options options = {.struct_size = sizeof options,
+                                            .max_tokens = 40,
                                             .max_sequences = 5,
                                             .kv_tokens = 333,
                                             .chunks = chunks,
@@ -97,8 +98,11 @@ static int32_t first_moe_layer(const moerun_model *model) {
 static void steps_allocate_nothing(void **state) {
   (void)state;
   rig r;
-  const moerun_session_options options = {
-      .max_tokens = 24, .max_sequences = 2, .kv_tokens = 64, .chunks = 2};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = 24,
+                                          .max_sequences = 2,
+                                          .kv_tokens = 64,
+                                          .chunks = 2};
   set_up(&r, &options, NULL);
   const size_t H = (size_t)r.model->config.hidden_width;
   const size_t V = (size_t)r.model->config.vocab_size;
@@ -139,13 +143,14 @@ static void any_skew_fits(void **state) {
   rig even;
   rig skewed;
   const int32_t R = test_size();
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   assert_all_ok(moerun_model_shape_load(&shape, model_path));
   int32_t rank_of_expert[64 * 4];
   for (int32_t i = 0; i < shape.num_moe_layers * shape.num_experts; i++) {
     rank_of_expert[i] = R - 1;
   }
-  const moerun_session_options options = {.max_tokens = 33,
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = 33,
                                           .balance = MOERUN_BALANCE_OFF};
   set_up(&even, &options, NULL);
   set_up(&skewed, &options, rank_of_expert);
@@ -185,7 +190,8 @@ static void any_skew_fits(void **state) {
 static void sum_of_ranks_is_reported(void **state) {
   (void)state;
   rig r;
-  const moerun_session_options options = {.max_tokens = 8};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = 8};
   set_up(&r, &options, NULL);
   const size_t H = (size_t)r.model->config.hidden_width;
   float *x = calloc(8 * H, sizeof *x);
@@ -234,8 +240,10 @@ static void sum_of_ranks_is_reported(void **state) {
 static void bad_batch_is_told_to_all(void **state) {
   (void)state;
   rig r;
-  const moerun_session_options options = {
-      .max_tokens = 8, .max_sequences = 2, .kv_tokens = 32};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = 8,
+                                          .max_sequences = 2,
+                                          .kv_tokens = 32};
   set_up(&r, &options, NULL);
   const int32_t V = r.model->config.vocab_size;
   float *logits = calloc((size_t)V, sizeof *logits);
@@ -282,7 +290,8 @@ static void bad_batch_is_told_to_all(void **state) {
 static void rows_must_not_overlap(void **state) {
   (void)state;
   rig r;
-  const moerun_session_options options = {.max_tokens = 8};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = 8};
   set_up(&r, &options, NULL);
   const size_t H = (size_t)r.model->config.hidden_width;
   const int32_t layer = first_moe_layer(r.model);
@@ -323,9 +332,10 @@ static void refuse_uneven_options(const moerun_model *model) {
   };
   for (size_t i = 0; i < sizeof uneven / sizeof *uneven; i++) {
     moerun_session *session = NULL;
-    assert_all_ranks(
-        moerun_session_create(&session, model, &uneven[i].options) ==
-        MOERUN_ERR_INVALID);
+    moerun_session_options options = uneven[i].options;
+    options.struct_size = sizeof options;
+    assert_all_ranks(moerun_session_create(&session, model, &options) ==
+                     MOERUN_ERR_INVALID);
     assert_all_ranks(strncmp(moerun_last_error(), uneven[i].name,
                              strlen(uneven[i].name)) == 0);
     assert_all_ranks(strstr(moerun_last_error(), "the same on all ranks") !=
@@ -333,10 +343,24 @@ static void refuse_uneven_options(const moerun_model *model) {
   }
 }
 
+/* One rank forgot the size of its options. */
+static void refuse_forgotten_size(const moerun_model *model) {
+  moerun_session *session = NULL;
+  const int mine = test_rank() == test_size() - 1;
+  moerun_session_options options = {.struct_size = sizeof options,
+                                    .max_tokens = 8};
+  if (mine) options.struct_size = 0;
+  assert_all_ranks(moerun_session_create(&session, model, &options) ==
+                   (mine ? MOERUN_ERR_INVALID : MOERUN_ERR_PEER));
+  assert_null(session);
+  assert_all_ranks((moerun_session_bytes(model, &options) == 0) == mine);
+}
+
 static void bad_options_are_refused(void **state) {
   (void)state;
   rig r;
-  const moerun_session_options good = {.max_tokens = 8};
+  const moerun_session_options good = {.struct_size = sizeof good,
+                                       .max_tokens = 8};
   set_up(&r, &good, NULL);
   const moerun_session_options bad[] = {
       {.max_tokens = 0},
@@ -347,10 +371,13 @@ static void bad_options_are_refused(void **state) {
   };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     moerun_session *session = NULL;
-    assert_all_ranks(moerun_session_create(&session, r.model, &bad[i]) ==
+    moerun_session_options options = bad[i];
+    options.struct_size = sizeof options;
+    assert_all_ranks(moerun_session_create(&session, r.model, &options) ==
                      MOERUN_ERR_INVALID);
     assert_null(session);
   }
+  refuse_forgotten_size(r.model);
   if (test_size() > 1) refuse_uneven_options(r.model);
   float x = 0;
   float y = 0;
@@ -364,7 +391,8 @@ static void bad_options_are_refused(void **state) {
 static void creation_survives_failed_allocations(void **state) {
   (void)state;
   rig r;
-  const moerun_session_options options = {.max_tokens = 8, .chunks = 2};
+  const moerun_session_options options = {
+      .struct_size = sizeof options, .max_tokens = 8, .chunks = 2};
   set_up(&r, &options, NULL);
   const size_t live = moerun__alloc_live();
   moerun_status status = MOERUN_ERR_NOMEM;

@@ -156,7 +156,7 @@ static double sum_of(const float *logits, const int32_t *token, int32_t T,
 
 /* [collective] Rank 0 runs the sequence, the others have no rows. */
 static double score(const char *model_path, const char *fixture) {
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   moerun_placement *placement = NULL;
   moerun_model *model = NULL;
   moerun_session *session = NULL;
@@ -290,7 +290,7 @@ static void quantised_weights_are_named(void **state) {
     temp_dir dir;
     char path[TEMP_PATH];
     moerun_placement *placement = NULL;
-    moerun_model_shape shape;
+    moerun_model_shape shape = {.struct_size = sizeof shape};
     moerun__model_size size;
     assert_true(temp_dir_create(&dir));
     link_weights(&dir, fixture);

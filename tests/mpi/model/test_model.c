@@ -275,7 +275,8 @@ static void check_world(moerun__synth_options options, int32_t moe_only) {
   heard told = {0};
   const moerun__byte_watch watch = {&told, hear};
   open_world(&w, options);
-  const moerun_model_options model_options = {.moe_only = moe_only};
+  const moerun_model_options model_options = {
+      .struct_size = sizeof model_options, .moe_only = moe_only};
   moerun__model_size size;
   moerun_model *model = NULL;
   const size_t live = moerun__alloc_live();

@@ -31,9 +31,11 @@ typedef enum layout { BLOCKS, ALL_ON_LAST } layout;
 
 static void set_up(rig *r, layout where, moerun_balance balance,
                    const moerun__faults *faults) {
-  moerun_model_shape shape;
-  const moerun_session_options options = {
-      .max_tokens = T, .balance = balance, .guest_bytes = 1 << 20};
+  moerun_model_shape shape = {.struct_size = sizeof shape};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = T,
+                                          .balance = balance,
+                                          .guest_bytes = 1 << 20};
   const moerun__session_extra extra = {.plan = &eager, .faults = faults};
   memset(r, 0, sizeof *r);
   assert_all_ok(moerun_model_shape_load(&shape, MODEL));
@@ -237,7 +239,8 @@ static void no_room_no_moves(void **state) {
   float y[T * H];
   set_up(&r, ALL_ON_LAST, MOERUN_BALANCE_AUTO, NULL);
   moerun_session_destroy(r.session);
-  const moerun_session_options options = {.max_tokens = T, .guest_bytes = -1};
+  const moerun_session_options options = {
+      .struct_size = sizeof options, .max_tokens = T, .guest_bytes = -1};
   const moerun__session_extra extra = {.plan = &eager};
   assert_all_ok(
       moerun__session_create_with(&r.session, r.model, &options, &extra));
@@ -253,7 +256,8 @@ static void calibration_agrees(void **state) {
   float y[T * H];
   set_up(&r, BLOCKS, MOERUN_BALANCE_AUTO, NULL);
   moerun_session_destroy(r.session);
-  const moerun_session_options options = {.max_tokens = T};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = T};
   assert_all_ok(moerun_session_create(&r.session, r.model, &options));
   const moerun__plan_options *plan = &r.session->moe.balance.options;
   if (test_size() > 1) {
@@ -273,8 +277,8 @@ static void counted_numbers_are_fixed(void **state) {
   rig r;
   set_up(&r, BLOCKS, MOERUN_BALANCE_AUTO, NULL);
   moerun_session_destroy(r.session);
-  const moerun_session_options options = {.max_tokens = T,
-                                          .guest_bytes = 1 << 20};
+  const moerun_session_options options = {
+      .struct_size = sizeof options, .max_tokens = T, .guest_bytes = 1 << 20};
   const moerun__session_extra extra = {.faults = &counted};
   assert_all_ok(
       moerun__session_create_with(&r.session, r.model, &options, &extra));
@@ -297,8 +301,8 @@ static void weights_are_measured_ever_more_rarely(void **state) {
   rig r;
   set_up(&r, BLOCKS, MOERUN_BALANCE_AUTO, NULL);
   moerun_session_destroy(r.session);
-  const moerun_session_options options = {.max_tokens = T,
-                                          .guest_bytes = 1 << 20};
+  const moerun_session_options options = {
+      .struct_size = sizeof options, .max_tokens = T, .guest_bytes = 1 << 20};
   assert_all_ok(moerun_session_create(&r.session, r.model, &options));
   moerun__moe *moe = &r.session->moe;
   if (test_size() > 1) {

@@ -25,8 +25,9 @@ typedef struct rig {
 
 /* All experts of all layers on the last rank. */
 static void set_up(rig *r, moerun_balance balance) {
-  moerun_model_shape shape;
-  const moerun_mpi_options limits = {.timeout_s = 3};
+  moerun_model_shape shape = {.struct_size = sizeof shape};
+  const moerun_mpi_options limits = {.struct_size = sizeof limits,
+                                     .timeout_s = 3};
   const moerun_session_options options = {
       .max_tokens = T, .balance = balance, .guest_bytes = 1 << 20};
   const moerun__session_extra extra = {.plan = &eager};

@@ -46,7 +46,8 @@ static void set_up(rig *r, layout where, int32_t chunks,
   }
   assert_all_ok(
       moerun_placement_create(&r->placement, 1, E, test_size(), rank_of));
-  const moerun_model_options model = {.moe_only = 1};
+  const moerun_model_options model = {.struct_size = sizeof model,
+                                      .moe_only = 1};
   assert_all_ok(
       moerun_model_load(&r->model, comm, r->placement, model_path, &model));
   assert_all_ok(

@@ -64,7 +64,7 @@ static moerun_status run_world(moerun_comm *comm, run_state *state,
   moerun_placement *placement = NULL;
   moerun_model *model = NULL;
   moerun_session *session = NULL;
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   int stopped = 0;
   const moerun__session_extra extra = {.plan = &eager, .gate = *gate};
   MOERUN_TRY(moerun_model_shape_load(&shape, MODEL));

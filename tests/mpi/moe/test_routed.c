@@ -37,8 +37,9 @@ typedef struct rig {
 static void set_up(rig *r, const char *name,
                    const moerun_session_options *options) {
   char path[512];
-  const moerun_model_options layers_only = {.moe_only = 1};
-  moerun_model_shape shape;
+  const moerun_model_options layers_only = {.struct_size = sizeof layers_only,
+                                            .moe_only = 1};
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   memset(r, 0, sizeof *r);
   (void)snprintf(path, sizeof path, "%s/%s", MOERUN_TEST_DATA, name);
   assert_all_ok(moerun_model_shape_load(&shape, path));
@@ -118,10 +119,18 @@ static int same_rows(const rig *r, int32_t T) {
 }
 
 static const moerun_session_options kinds[] = {
-    {.max_tokens = MAX_TOKENS, .balance = MOERUN_BALANCE_OFF},
-    {.max_tokens = MAX_TOKENS, .chunks = 3},
-    {.max_tokens = MAX_TOKENS, .wire = MOERUN_WIRE_BF16},
-    {.max_tokens = MAX_TOKENS, .compute = MOERUN_COMPUTE_BF16}};
+    {.struct_size = sizeof(moerun_session_options),
+     .max_tokens = MAX_TOKENS,
+     .balance = MOERUN_BALANCE_OFF},
+    {.struct_size = sizeof(moerun_session_options),
+     .max_tokens = MAX_TOKENS,
+     .chunks = 3},
+    {.struct_size = sizeof(moerun_session_options),
+     .max_tokens = MAX_TOKENS,
+     .wire = MOERUN_WIRE_BF16},
+    {.struct_size = sizeof(moerun_session_options),
+     .max_tokens = MAX_TOKENS,
+     .compute = MOERUN_COMPUTE_BF16}};
 
 static void gives_the_bits_of_the_gate(void **state) {
   (void)state;

@@ -26,7 +26,7 @@ typedef struct rig {
 
 static void set_up(rig *r, const char *name) {
   char path[512];
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   memset(r, 0, sizeof *r);
   (void)snprintf(path, sizeof path, "%s/hf/%s", MOERUN_TEST_DATA, name);
   assert_all_ok(moerun_model_shape_load(&shape, path));
@@ -95,7 +95,8 @@ static void shared_output_is_added_last(void **state) {
     float *want = calloc(MAX_TOKENS * r.H, sizeof *want);
     const int32_t width = r.model->config.shared_width;
     for (int32_t chunks = 1; chunks <= 3; chunks++) {
-      const moerun_session_options options = {.max_tokens = MAX_TOKENS,
+      const moerun_session_options options = {.struct_size = sizeof options,
+                                              .max_tokens = MAX_TOKENS,
                                               .chunks = chunks};
       const int32_t T = rows[(test_rank() + chunks) % 4];
       moerun_session *whole = NULL;
@@ -123,7 +124,8 @@ static void memory_is_known(void **state) {
   (void)state;
   for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
     rig r;
-    const moerun_session_options options = {.max_tokens = 40, .chunks = 2};
+    const moerun_session_options options = {
+        .struct_size = sizeof options, .max_tokens = 40, .chunks = 2};
     moerun_session *session = NULL;
     set_up(&r, models[m]);
     const size_t before = moerun__alloc_live_bytes();
@@ -206,7 +208,8 @@ static void capacity_goes_by_sigmoid_scores(void **state) {
         calloc(T * (size_t)r.model->config.num_experts, sizeof *scores);
     score_rows(&r, T, scores);
     for (int32_t gamma = 700; gamma <= 700000; gamma *= 1000) {
-      const moerun_session_options options = {.max_tokens = T};
+      const moerun_session_options options = {.struct_size = sizeof options,
+                                              .max_tokens = T};
       const moerun__session_extra extra = {
           .gate = {.capacity = {.gamma = gamma, .rule = MOERUN_WEIGHT_NONE}}};
       moerun_session *session = NULL;

@@ -273,7 +273,8 @@ static int set_up(void **state) {
                                          .experts_per_token = K,
                                          .expert_width = F,
                                          .vocab_size = 259};
-  const moerun_model_options moe_only = {.moe_only = 1};
+  const moerun_model_options moe_only = {.struct_size = sizeof moe_only,
+                                         .moe_only = 1};
   assert_all_ranks(temp_dir_create(&dir));
   (void)temp_path(path, &dir, "model");
   assert_all_ok(moerun__synth_write(&options));

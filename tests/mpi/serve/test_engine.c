@@ -13,7 +13,7 @@ static moerun_comm *comm;
 static moerun_placement *placement;
 static moerun_model *model;
 static const moerun_session_options options = {
-    .max_tokens = 16, .max_sequences = 2, .kv_tokens = 96};
+    SIZED(options), .max_tokens = 16, .max_sequences = 2, .kv_tokens = 96};
 
 static int32_t prompt[80];
 static moerun__request requests[RUN_REQUESTS];
@@ -418,8 +418,8 @@ static void a_request_that_never_fits_is_refused(void **state) {
 static void more_sequences_than_rows_are_refused(void **state) {
   (void)state;
   moerun_session *session = NULL;
-  const moerun_session_options few_rows = {
-      .max_tokens = 2, .max_sequences = 3, .kv_tokens = 96};
+  const moerun_session_options few_rows = {SIZED(few_rows), .max_tokens = 2,
+                                           .max_sequences = 3, .kv_tokens = 96};
   int stopped = 0;
   run_state run = all_requests();
   assert_all_ok(moerun_session_create(&session, model, &few_rows));
@@ -576,7 +576,7 @@ int main(int argc, char **argv) {
       TEST(a_token_takes_as_long_as_its_step),
   };
 #undef TEST
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   int failed =
       moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL) != MOERUN_OK ||

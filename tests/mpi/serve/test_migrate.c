@@ -15,7 +15,7 @@
 enum { STEPS = 8, ROWS = 5, SEED = 41 };
 
 static moerun_comm *comm;
-static moerun_model_shape shape;
+static moerun_model_shape shape = {.struct_size = sizeof shape};
 static uint64_t counter;
 
 static int32_t draw(int32_t below) {
@@ -71,8 +71,10 @@ typedef struct rig {
 } rig;
 
 static void set_up(rig *r, int32_t max_slots) {
-  const moerun_session_options options = {
-      .max_tokens = ROWS, .max_sequences = 1, .kv_tokens = STEPS * ROWS};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = ROWS,
+                                          .max_sequences = 1,
+                                          .kv_tokens = STEPS * ROWS};
   const moerun__session_extra extra = {.max_slots = max_slots};
   memset(r, 0, sizeof *r);
   assert_all_ok(moerun_placement_create_block(
@@ -209,12 +211,13 @@ static void more_replicas_than_there_are_lists_for_are_refused(void **state) {
   (void)state;
   rig r;
   static const char model[] = MOERUN_TEST_DATA "/hf/mixtral_bf16";
-  moerun_model_shape layers;
+  moerun_model_shape layers = {.struct_size = sizeof layers};
   assert_all_ok(moerun_model_shape_load(&layers, model));
   const int32_t E = layers.num_experts;
   const int32_t count = layers.num_moe_layers * E;
   assert_true(layers.num_moe_layers > 1);
-  const moerun_session_options options = {.max_tokens = ROWS};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = ROWS};
   moerun_placement *more = NULL;
   int64_t moved = 0;
   int32_t *offset = calloc((size_t)count + 1, sizeof *offset);

@@ -20,7 +20,7 @@ enum {
 
 static moerun_comm *comm;
 static world files;
-static moerun_model_shape shape;
+static moerun_model_shape shape = {.struct_size = sizeof shape};
 
 /* Few different tokens, other ones on each rank: routing with structure. */
 static int32_t word(uint64_t i) {
@@ -69,7 +69,8 @@ static int32_t is_beside;
  * foreseen: where bytes are compared it is off. */
 static void set_up_with(rig *r, int has_replicas, int32_t every, int32_t window,
                         moerun_balance balance) {
-  const moerun_session_options options = {.max_tokens = ROWS,
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = ROWS,
                                           .max_sequences = 2,
                                           .kv_tokens = 2 * STEPS * ROWS,
                                           .balance = balance};
@@ -526,7 +527,8 @@ static void sessions_that_do_not_fit_are_refused(void **state) {
   set_up(&r, 0, 0, MOERUN_BALANCE_OFF);
   moerun__replace_options how = {.every = 1, .window = 1};
   moerun_session *plain = NULL;
-  const moerun_session_options options = {.max_tokens = 1};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = 1};
   assert_all_ok(moerun_session_create(&plain, r.model, &options));
   assert_all_ranks(moerun__replacer_create(&r.replacer, plain, r.model, &how) ==
                    MOERUN_ERR_INVALID);

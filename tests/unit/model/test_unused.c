@@ -103,7 +103,7 @@ static moerun_status load(const world *w) {
   moerun_comm *comm = NULL;
   moerun_placement *placement = NULL;
   moerun_model *model = NULL;
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   moerun__model_size size;
   const size_t live = moerun__alloc_live();
   said[0] = '\0';
