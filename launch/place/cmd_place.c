@@ -84,24 +84,6 @@ done:
   return status;
 }
 
-static moerun_status find_method(place *p) {
-  moerun_status status = MOERUN_OK;
-  moerun__text names = {0};
-  const char *name = moerun__place_method(p->config);
-  const moerun__method *method = NULL;
-  p->method = moerun__method_find(name);
-  for (int i = 0; (method = moerun__method_at(i)) != NULL; i++) {
-    MOERUN_TRY(
-        moerun__text_print(&names, "%s%s", i > 0 ? ", " : "", method->name));
-  }
-  MOERUN_REQUIRE(p->method != NULL, MOERUN_ERR_INVALID,
-                 "--method: expected one of %s, found \"%.100s\"", names.bytes,
-                 name);
-done:
-  moerun__text_clear(&names);
-  return status;
-}
-
 static moerun_status check_slots(const place *p) {
   moerun_status status = MOERUN_OK;
   const int64_t slots = moerun__config_int(p->config, "slots");
@@ -238,9 +220,7 @@ static moerun_status solve(place *p, moerun__certificate *c) {
   MOERUN_TRY(moerun__place(&p->placement, &c->proven, &c->bound, p->problem,
                            p->method, &options));
   c->seconds = moerun__now() - began;
-  moerun__free(p->placement->model);
-  p->placement->model = NULL;
-  MOERUN_TRY(moerun__copy_text(&p->placement->model, p->trace->model));
+  MOERUN_TRY(moerun__placement_name_model(p->placement, p->trace->model));
 done:
   return status;
 }
@@ -521,7 +501,8 @@ static moerun_status run(place *p) {
   MOERUN_REQUIRE(given(p, "trace") + given(p, "loads") == 1, MOERUN_ERR_INVALID,
                  "expected one of --trace, --loads and --describe, found %s",
                  given(p, "trace") ? "several" : "none");
-  MOERUN_TRY(find_method(p));
+  MOERUN_TRY(moerun__method_named(&p->method, moerun__place_method(p->config),
+                                  "--method"));
   MOERUN_TRY(check_slots(p));
   MOERUN_TRY(read_topology(p));
   if (given(p, "loads")) {

@@ -205,6 +205,13 @@ done:
   return status;
 }
 
+moerun_status moerun__placement_name_model(moerun_placement *placement,
+                                           const char *name) {
+  moerun__free(placement->model);
+  placement->model = NULL;
+  return moerun__copy_text(&placement->model, name);
+}
+
 void moerun_placement_destroy(moerun_placement *placement) {
   if (placement == NULL) return;
   moerun__free(placement->replica_offset);

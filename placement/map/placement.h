@@ -63,6 +63,10 @@ void moerun__placement_choose(int32_t *replica_of_term,
                               const moerun_placement *placement, int32_t layer,
                               int32_t home, const int32_t *ids, int32_t K);
 
+/* What the placement was made for; the name is copied. */
+moerun_status moerun__placement_name_model(moerun_placement *placement,
+                                           const char *name);
+
 /* Invariants above; MOERUN_ERR_INVALID names the first one broken. */
 moerun_status moerun__placement_check(const moerun_placement *placement);
 

@@ -27,6 +27,10 @@ typedef struct moerun__method {
 /* By name, or NULL; number i of the table, or NULL beyond the last. */
 const moerun__method *moerun__method_find(const char *name);
 const moerun__method *moerun__method_at(int i);
+/* *out = the method of this name; ERR_INVALID with a line that begins with
+ * `what` and has all names. */
+moerun_status moerun__method_named(const moerun__method **out, const char *name,
+                                   const char *what);
 
 /* What `moerun place` does: solves, checks what came out, fills the spare
  * slots by the problem's objective if the method does not. `proven` (may be

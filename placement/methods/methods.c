@@ -6,6 +6,7 @@
 #include "placement/search/replicas.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/text.h"
 
 #include <string.h>
 
@@ -83,6 +84,24 @@ const moerun__method *moerun__method_find(const char *name) {
     if (strcmp(methods[i].name, name) == 0) return &methods[i];
   }
   return NULL;
+}
+
+moerun_status moerun__method_named(const moerun__method **out, const char *name,
+                                   const char *what) {
+  moerun_status status = MOERUN_OK;
+  moerun__text names = {0};
+  const moerun__method *method = NULL;
+  *out = moerun__method_find(name);
+  for (int i = 0; (method = moerun__method_at(i)) != NULL; i++) {
+    MOERUN_TRY(
+        moerun__text_print(&names, "%s%s", i > 0 ? ", " : "", method->name));
+  }
+  MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_INVALID,
+                 "%s: expected one of %s, found \"%.100s\"", what, names.bytes,
+                 name);
+done:
+  moerun__text_clear(&names);
+  return status;
 }
 
 /* Replicas of an expert in ascending rank order; one on the same rank as

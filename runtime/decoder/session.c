@@ -425,6 +425,7 @@ moerun_status moerun__session_create_with(moerun_session **out,
     status = moerun__moe_open(&(*out)->moe, extra != NULL ? extra->plan : NULL);
   }
   if (status == MOERUN_OK) status = agree_on_plan(*out);
+  if (status == MOERUN_OK) (*out)->count_before = model->comm->count;
   if (status != MOERUN_OK) {
     moerun_session_destroy(*out);
     *out = NULL;
@@ -492,6 +493,7 @@ void moerun__session_stats_reset(moerun_session *session) {
   int64_t *expert_rows = session->stats.expert_rows;
   memset(&session->stats, 0, sizeof session->stats);
   session->stats.expert_rows = expert_rows;
+  session->count_before = session->model->comm->count;
   memset(expert_rows, 0,
          (size_t)config->num_moe_layers * (size_t)config->num_experts *
              sizeof(int64_t));

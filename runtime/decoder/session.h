@@ -19,6 +19,7 @@ struct moerun_session {
   moerun__kv_cache *cache;     /* borrowed, or own_cache; NULL: moe_only */
   moerun__kv_cache *own_cache; /* NULL: the caller's is used */
   moerun__stats stats;
+  moerun__comm_count count_before; /* what the comm had sent by then */
   int16_t *trace;  /* [max_tokens][num_moe_layers][terms] ids of the last step;
                      NULL unless recording was asked for at creation       */
   int32_t *broken; /* [T] MOERUN_BROKEN_… of the last step's rows */

@@ -103,6 +103,33 @@ MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_placement_save(const moerun_placement *placement, const char *path);
 MOERUN_API void moerun_placement_destroy(moerun_placement *placement);
 
+/* What is known of the routing, one of three, and what is wanted. */
+typedef struct moerun_placement_problem {
+  size_t struct_size;
+  const char *trace_path; /* as `moerun profile` writes it; or               */
+  const int32_t *ids;     /* [num_tokens][num_layers][K] expert or -1; or    */
+  const int64_t *counts;  /* [num_layers][E] rows of each expert: loads alone */
+  int64_t num_tokens;
+  int32_t num_layers; /* MoE layers; a file says it itself, as what follows  */
+  int32_t num_experts;
+  int32_t experts_per_token;
+  int32_t num_ranks;     /* on one node; or                                  */
+  const char *topology;  /* such as "2 nodes x 4 ranks"                      */
+  const char *method;    /* of placement/README.md; NULL: "cd", of counts
+                            "eplb"                                           */
+  const char *objective; /* as there; NULL: "fanout"                         */
+  int32_t spare_slots;   /* experts of a layer on a rank beyond E / R        */
+  double slack;          /* load of a rank beyond its share; 0: 0.05         */
+  double seconds;        /* what is best by then; 0: no limit, and then the
+                            same problem has the same solution everywhere    */
+  uint64_t seed;
+} moerun_placement_problem;
+
+/* Local, and may take long. The ranks of a model need the same placement: one
+ * of them solves and saves it, or all solve the same problem without a limit. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_placement_solve(
+    moerun_placement **out, const moerun_placement_problem *problem);
+
 /* ---- Model ---------------------------------------------------------------- */
 
 typedef struct moerun_model_options {
@@ -228,6 +255,37 @@ typedef struct moerun_batch {
  * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_forward(
     moerun_session *session, const moerun_batch *batch, float *logits);
+
+enum { MOERUN_MAX_STAGES = 32 };
+
+/* What a session did on this rank since its creation; fields of time and rows
+ * are sums over steps and MoE layers. */
+typedef struct moerun_counters {
+  size_t struct_size;
+  int64_t steps;       /* calls of moerun_forward and moerun_moe_forward*    */
+  int64_t home_rows;   /* own rows                                           */
+  int64_t rows_local;  /* copies of them that stayed here                    */
+  int64_t rows_out;    /* copies that went to other ranks                    */
+  int64_t rows_in;     /* copies that came from other ranks                  */
+  int64_t results_out; /* result rows that went home to other ranks          */
+  int64_t expert_rows; /* rows that were put through experts here            */
+  int64_t rows_moved;  /* of experts here, that balancing gave to other ranks */
+  int64_t weights_out; /* experts whose weights went along with them         */
+  int64_t messages;    /* of rows and results, to other ranks                */
+  int64_t row_bytes;   /* in these messages                                  */
+  int64_t other_bytes; /* of counts, weights and everything else             */
+  const int64_t *rows_of_expert; /* [num_moe_layers][E], of expert_rows: those
+                                    of all ranks added up are counts for
+                                    moerun_placement_solve; borrowed from the
+                                    session                                  */
+  double seconds[MOERUN_MAX_STAGES]; /* by stage                             */
+} moerun_counters;
+
+/* counters->struct_size is set before. Local. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_session_counters(
+    const moerun_session *session, moerun_counters *counters);
+/* "gate", "dispatch", "experts", …; NULL beyond the last. */
+MOERUN_API const char *moerun_stage_name(int32_t stage);
 
 /* Gives a sequence's cache pages back. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status

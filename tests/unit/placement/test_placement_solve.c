@@ -1,0 +1,232 @@
+/* The public solve: the placements of the private one from each of its three
+ * inputs, and what it refuses. */
+#include "placement/methods/method.h"
+#include "support/cmocka.h"
+#include "support/synthetic_trace.h"
+#include "support/temp_dir.h"
+#include "support/trace_save.h"
+
+#include <string.h>
+
+enum { TOKENS = 600, LAYERS = 3, E = 8, K = 2, R = 4 };
+
+static moerun__trace trace;
+static int32_t ids[TOKENS * LAYERS * K];
+static int64_t counts[LAYERS * E];
+
+static int set_up(void **state) {
+  (void)state;
+  const synthetic make = {.tokens = TOKENS,
+                          .sequence_tokens = 50,
+                          .layers = LAYERS,
+                          .experts = E,
+                          .terms = K,
+                          .classes = 4,
+                          .affinity = 1.8,
+                          .seed = 3,
+                          .sample = 4};
+  trace = synthetic_create(&make);
+  for (int32_t i = 0; i < TOKENS * LAYERS * K; i++) {
+    ids[i] = trace.ids[i];
+    counts[i / K % LAYERS * E + ids[i]]++;
+  }
+  return 0;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  synthetic_free(&trace);
+  return 0;
+}
+
+static moerun_placement_problem from_ids(void) {
+  return (moerun_placement_problem){.struct_size =
+                                        sizeof(moerun_placement_problem),
+                                    .ids = ids,
+                                    .num_tokens = TOKENS,
+                                    .num_layers = LAYERS,
+                                    .num_experts = E,
+                                    .experts_per_token = K,
+                                    .topology = "2 nodes x 2 ranks",
+                                    .objective = "cut",
+                                    .seed = 11};
+}
+
+static moerun_placement_problem from_counts(void) {
+  return (moerun_placement_problem){.struct_size =
+                                        sizeof(moerun_placement_problem),
+                                    .counts = counts,
+                                    .num_layers = LAYERS,
+                                    .num_experts = E,
+                                    .num_ranks = R};
+}
+
+static int same(const moerun_placement *a, const moerun_placement *b) {
+  const size_t n = LAYERS * E;
+  return memcmp(a->replica_offset, b->replica_offset,
+                (n + 1) * sizeof(int32_t)) == 0 &&
+         memcmp(a->rank_of, b->rank_of,
+                (size_t)a->replica_offset[n] * sizeof(int32_t)) == 0;
+}
+
+/* What the method gives by the private interface. */
+static moerun_placement *privately(const moerun__problem *problem,
+                                   const char *method, uint64_t seed,
+                                   int32_t spare_slots) {
+  moerun_placement *placement = NULL;
+  const moerun__method_options options = {.seed = seed,
+                                          .spare_slots = spare_slots};
+  assert_int_equal(moerun__place(&placement, NULL, NULL, problem,
+                                 moerun__method_find(method), &options),
+                   MOERUN_OK);
+  return placement;
+}
+
+static void ids_and_files_give_the_same(void **state) {
+  (void)state;
+  temp_dir dir;
+  char path[TEMP_PATH];
+  moerun__topology *topology = NULL;
+  moerun__problem *problem = NULL;
+  moerun_placement *by_ids = NULL;
+  moerun_placement *by_file = NULL;
+  const moerun__problem_options options = {.objective = MOERUN_OBJECTIVE_CUT};
+  moerun_placement_problem asked = from_ids();
+  assert_true(temp_dir_create(&dir));
+  assert_int_equal(trace_save(&trace, temp_path(path, &dir, "trace.npy")),
+                   MOERUN_OK);
+  assert_int_equal(moerun_placement_solve(&by_ids, &asked), MOERUN_OK);
+  asked.ids = NULL;
+  asked.trace_path = path;
+  assert_int_equal(moerun_placement_solve(&by_file, &asked), MOERUN_OK);
+  assert_int_equal(moerun__topology_parse(&topology, asked.topology),
+                   MOERUN_OK);
+  assert_int_equal(moerun__problem_create(&problem, &trace, topology, &options),
+                   MOERUN_OK);
+  moerun_placement *expected = privately(problem, "cd", 11, 0);
+  assert_true(same(by_ids, expected));
+  assert_true(same(by_file, expected));
+  assert_string_equal(by_file->model, trace.model);
+  assert_string_equal(by_file->method, "cd");
+  moerun_placement_destroy(expected);
+  moerun_placement_destroy(by_ids);
+  moerun_placement_destroy(by_file);
+  moerun__problem_destroy(problem);
+  moerun__topology_destroy(topology);
+  temp_dir_remove(&dir);
+}
+
+static void counts_are_balanced(void **state) {
+  (void)state;
+  moerun__topology *topology = NULL;
+  moerun__problem *problem = NULL;
+  moerun_placement *found = NULL;
+  moerun_placement_problem asked = from_counts();
+  asked.spare_slots = 1;
+  assert_int_equal(moerun_placement_solve(&found, &asked), MOERUN_OK);
+  assert_int_equal(moerun__topology_parse(&topology, "4 ranks"), MOERUN_OK);
+  assert_int_equal(
+      moerun__problem_create_loads(&problem, counts, LAYERS, E, topology, 0),
+      MOERUN_OK);
+  moerun_placement *expected = privately(problem, "eplb", 0, 1);
+  assert_true(same(found, expected));
+  assert_int_equal(found->replica_offset[LAYERS * E], LAYERS * (E + R));
+  moerun_placement_destroy(expected);
+  moerun_placement_destroy(found);
+  moerun__problem_destroy(problem);
+  moerun__topology_destroy(topology);
+}
+
+/* A limit that is over at once still gives a placement. */
+static void time_limits_give_what_there_is(void **state) {
+  (void)state;
+  moerun_placement *found = NULL;
+  moerun_placement_problem asked = from_ids();
+  asked.seconds = 1e-9;
+  assert_int_equal(moerun_placement_solve(&found, &asked), MOERUN_OK);
+  assert_int_equal(moerun__placement_check(found), MOERUN_OK);
+  moerun_placement_destroy(found);
+}
+
+static void refused(const moerun_placement_problem *asked, moerun_status code,
+                    const char *text) {
+  moerun_placement *found = NULL;
+  assert_int_equal(moerun_placement_solve(&found, asked), code);
+  assert_null(found);
+  if (strstr(moerun_last_error(), text) == NULL) {
+    fail_msg("expected \"%s\", found \"%s\"", text, moerun_last_error());
+  }
+}
+
+static void bad_problems_are_refused(void **state) {
+  (void)state;
+  moerun_placement_problem asked = from_ids();
+  asked.struct_size = 0;
+  refused(&asked, MOERUN_ERR_INVALID, "moerun_placement_problem: struct_size");
+  asked = from_ids();
+  asked.counts = counts;
+  refused(&asked, MOERUN_ERR_INVALID,
+          "one of trace_path, ids and counts, found 2");
+  asked = from_ids();
+  asked.num_ranks = 4;
+  refused(&asked, MOERUN_ERR_INVALID,
+          "one of topology and num_ranks, found both");
+  asked.topology = NULL;
+  asked.num_ranks = -4;
+  refused(&asked, MOERUN_ERR_INVALID, "-4");
+  asked = from_ids();
+  asked.method = "best";
+  refused(&asked, MOERUN_ERR_INVALID,
+          "placement: method: expected one of contiguous, ");
+  asked = from_ids();
+  asked.objective = "speed";
+  refused(&asked, MOERUN_ERR_INVALID, "objective: expected fanout, cut, ");
+  asked = from_ids();
+  asked.seconds = -1;
+  refused(&asked, MOERUN_ERR_INVALID, "seconds");
+  asked = from_ids();
+  asked.trace_path = "nowhere.npy";
+  asked.ids = NULL;
+  refused(&asked, MOERUN_ERR_IO, "nowhere.npy");
+  asked = from_counts();
+  asked.method = "cd";
+  refused(&asked, MOERUN_ERR_UNSUPPORTED, "method cd needs the routing");
+}
+
+static void bad_arrays_are_refused(void **state) {
+  (void)state;
+  static const int32_t sizes[] = {-1, 0, 32768, INT32_MAX};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    moerun_placement_problem asked = from_ids();
+    asked.num_layers = sizes[i];
+    refused(&asked, MOERUN_ERR_INVALID, "layers of 1 to ");
+    asked = from_counts();
+    asked.num_experts = sizes[i];
+    refused(&asked, MOERUN_ERR_INVALID, "layers of 1 to ");
+  }
+  moerun_placement_problem asked = from_ids();
+  const int32_t kept = ids[5 * LAYERS * K + 1];
+  ids[5 * LAYERS * K + 1] = E;
+  refused(&asked, MOERUN_ERR_INVALID,
+          "token 5: expected experts -1 to 7, found 8");
+  ids[5 * LAYERS * K + 1] = ids[5 * LAYERS * K];
+  refused(&asked, MOERUN_ERR_INVALID, "ids: token 5");
+  ids[5 * LAYERS * K + 1] = kept;
+  asked.num_tokens = 0;
+  refused(&asked, MOERUN_ERR_INVALID, "at least one token");
+  counts[E + 3] -= 1000000;
+  asked = from_counts();
+  refused(&asked, MOERUN_ERR_INVALID, "layer 1, expert 3: expected 0 or more");
+  counts[E + 3] += 1000000;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(ids_and_files_give_the_same),
+      cmocka_unit_test(counts_are_balanced),
+      cmocka_unit_test(time_limits_give_what_there_is),
+      cmocka_unit_test(bad_problems_are_refused),
+      cmocka_unit_test(bad_arrays_are_refused),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
