@@ -2,7 +2,7 @@
  * own around it. What is wrong with a call is found before any row travels, and
  * is told to the other ranks in the exchange of counts that they enter anyway:
  * a check that returned early would leave them waiting. Only what is the same on
- * all ranks, the layer's number, may fail before. */
+ * all ranks, the layer's number and that it has a gate, may fail before. */
 #include "runtime/decoder/session.h"
 
 static int overlap(const float *x, const float *y, size_t count) {
@@ -49,6 +49,10 @@ static moerun_status forward(moerun_session *session, int32_t layer,
                      session->model->layers[layer].moe_layer >= 0,
                  MOERUN_ERR_INVALID, "layer %d is not one of the MoE layers",
                  layer);
+  MOERUN_REQUIRE(
+      own != NULL || session->model->layers[layer].gate.panels != NULL,
+      MOERUN_ERR_INVALID,
+      "layer %d has no gate: expected moerun_moe_forward_routed", layer);
   moerun__stage_begin(&session->stats);
   moerun__moe_begin_step(&session->moe, session->stats.steps);
   session->moe.gate.tags = (moerun__row_tags){0};

@@ -363,9 +363,9 @@ static void warn_of_heads(const moerun_model *model, const char *path) {
 
 /* ---- Before the walk --------------------------------------------------------------- */
 
-static moerun_status check_placement(const moerun__model_config *config,
-                                     const moerun_placement *placement,
-                                     const char *path) {
+moerun_status moerun__model_placement_check(const moerun__model_config *config,
+                                            const moerun_placement *placement,
+                                            const char *path) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(placement->num_layers == config->num_moe_layers &&
                      placement->num_experts == config->num_experts,
@@ -385,7 +385,7 @@ static moerun_status walk_begin(model_walk *walk, moerun__shards **shards,
   moerun_status status = MOERUN_OK;
   moerun_model counted = {0};
   MOERUN_TRY(moerun__model_config_load(config, path));
-  MOERUN_TRY(check_placement(config, walk->placement, path));
+  MOERUN_TRY(moerun__model_placement_check(config, walk->placement, path));
   MOERUN_TRY(moerun__shards_load(shards, path));
   const int32_t slots =
       moerun__placement_max_slots(walk->placement, walk->rank);
@@ -488,8 +488,11 @@ static moerun_status load(moerun_model **out, moerun_comm *comm,
   *out = NULL;
   MOERUN_TRY(
       moerun__comm_agree(comm, open_model(&model, &shards, &walk, comm, path)));
-  const moerun__model_identity identity = {&model->config, shards, placement,
-                                           walk.moe_only, path};
+  const moerun__model_identity identity = {.config = &model->config,
+                                           .shards = shards,
+                                           .placement = placement,
+                                           .moe_only = walk.moe_only,
+                                           .path = path};
   MOERUN_TRY(moerun__comm_agree(comm, moerun__same_model(comm, &identity)));
   moerun__unused_say(&walk.unused, path);
   walk.reader.counting = 0;

@@ -50,6 +50,12 @@ moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,
                                          const char *path,
                                          const moerun__byte_watch *watch);
 
+/* ERR_SHAPE where the placement is not one of this model; `origin`: what the
+ * model comes from, for the message. */
+moerun_status moerun__model_placement_check(const moerun__model_config *config,
+                                            const moerun_placement *placement,
+                                            const char *origin);
+
 /* The decoder layer that is MoE layer number moe_layer. */
 const moerun__layer *moerun__model_layer(const moerun_model *model,
                                          int32_t moe_layer);

@@ -14,7 +14,8 @@ static const char *const fact_names[NUM_FACTS] = {
     "config.json", "the token ids of generation_config.json and config.json",
     "the tensors' names, types and shapes", "the placement", "moe_only"};
 
-static uint64_t config_digest(const moerun__model_config *c) {
+static uint64_t config_digest(const moerun__model_identity *identity) {
+  const moerun__model_config *c = identity->config;
   const int64_t whole[] = {c->num_layers,
                            c->hidden_width,
                            c->num_heads,
@@ -35,8 +36,10 @@ static uint64_t config_digest(const moerun__model_config *c) {
                            c->has_qkv_bias};
   const double real[] = {c->norm_eps, c->rope_theta, c->clip_qkv,
                          (double)c->gate_rule.scale};
-  uint64_t digest =
-      moerun__digest_text(MOERUN_DIGEST_START, moerun__arch_name(c->arch));
+  uint64_t digest = moerun__digest_int(MOERUN_DIGEST_START, identity->dtypes);
+  if (c->arch != NULL) {
+    digest = moerun__digest_text(digest, moerun__arch_name(c->arch));
+  }
   for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
     digest = moerun__digest_int(digest, whole[i]);
   }
@@ -68,16 +71,18 @@ moerun_status moerun__same_model(moerun_comm *comm,
                                  const moerun__model_identity *identity) {
   moerun_status status = MOERUN_OK;
   const uint64_t mine[NUM_FACTS] = {
-      config_digest(identity->config), tokens_digest(identity->config),
-      moerun__shards_digest(identity->shards),
+      config_digest(identity), tokens_digest(identity->config),
+      identity->shards != NULL ? moerun__shards_digest(identity->shards) : 0,
       placement_digest(identity->placement), (uint64_t)identity->moe_only};
   uint64_t first[NUM_FACTS];
   memcpy(first, mine, sizeof first);
   MOERUN_TRY(comm->ops->broadcast(comm, first, sizeof first));
   for (int i = 0; i < NUM_FACTS; i++) {
-    MOERUN_REQUIRE(mine[i] == first[i], MOERUN_ERR_SHAPE,
-                   "%s: expected %s as on rank 0, found another",
-                   identity->path, fact_names[i]);
+    MOERUN_REQUIRE(
+        mine[i] == first[i], MOERUN_ERR_SHAPE,
+        "%s: expected %s as on rank 0, found another", identity->path,
+        i == 0 && identity->shards == NULL ? "the sizes and element types"
+                                           : fact_names[i]);
   }
 done:
   return status;

@@ -279,6 +279,15 @@ done:
   return status;
 }
 
+void moerun__clear_last_panel(const moerun__weight *weight) {
+  const int32_t N = weight->num_outputs;
+  const int32_t D = weight->num_inputs;
+  const size_t whole =
+      moerun__weight_bytes(weight->dtype, N / MOERUN_PANEL * MOERUN_PANEL, D);
+  memset((char *)weight->panels + whole, 0,
+         moerun__weight_bytes(weight->dtype, N, D) - whole);
+}
+
 moerun_status moerun__reader_pack(moerun__weight *out,
                                   const moerun__weight_reader *reader,
                                   void *panels, const moerun__parts *parts) {
@@ -290,16 +299,11 @@ moerun_status moerun__reader_pack(moerun__weight *out,
     reader->reading->all += N * row_bytes_of(parts);
     goto done;
   }
-  const size_t bytes = moerun__weight_bytes(parts->dtype, N, D);
-  char *start = panels;
-  *out = moerun__weight_at(start, parts->dtype, N, D);
-  /* Packing fills whole panels; only a last, partial one must be cleared. */
-  const size_t whole =
-      moerun__weight_bytes(parts->dtype, N / MOERUN_PANEL * MOERUN_PANEL, D);
-  memset(start + whole, 0, bytes - whole);
+  *out = moerun__weight_at(panels, parts->dtype, N, D);
+  moerun__clear_last_panel(out);
   int32_t output = 0;
   for (int32_t i = 0; i < parts->num_parts; i++) {
-    MOERUN_TRY(pack_part(start, output, reader, parts, &parts->part[i]));
+    MOERUN_TRY(pack_part(panels, output, reader, parts, &parts->part[i]));
     output += parts->part[i].num_rows;
   }
 done:

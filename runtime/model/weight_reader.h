@@ -88,6 +88,10 @@ moerun_status moerun__reader_sample(uint64_t *sum,
 moerun_status moerun__reader_panels(void **out, moerun__weight_reader *reader,
                                     const moerun__parts *parts);
 
+/* Packing fills whole panels; what the last one has beyond the weight's outputs
+ * is cleared here, beforehand. */
+void moerun__clear_last_panel(const moerun__weight *weight);
+
 /* Reads the parts into panels for them; NULL when counting. */
 moerun_status moerun__reader_pack(moerun__weight *out,
                                   const moerun__weight_reader *reader,

@@ -161,6 +161,42 @@ moerun_model_shape_load(moerun_model_shape *out, const char *path);
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_model_load(
     moerun_model **out, moerun_comm *comm, const moerun_placement *placement,
     const char *path, const moerun_model_options *options);
+
+/* One expert's arrays, aligned to their elements. */
+typedef struct moerun_expert_arrays {
+  const void *gate; /* [F][H] */
+  const void *up;   /* [F][H] */
+  const void *down; /* [H][F] */
+} moerun_expert_arrays;
+
+/* A model of MoE layers alone, whose weights are in the caller's memory. It asks
+ * for one expert after the other, those that the placement puts on this rank,
+ * and copies each before the next: arrays may be made when they are asked for.
+ * Replicas of an expert are given the same numbers. */
+typedef struct moerun_model_source {
+  size_t struct_size;
+  int32_t num_moe_layers;
+  int32_t num_experts;       /* E */
+  int32_t experts_per_token; /* K */
+  int32_t hidden_width;      /* H */
+  int32_t expert_width;      /* F */
+  const char *dtype;         /* "F32", "BF16" or "F16"; NULL: "F32"          */
+  moerun_status (*load_expert)(void *context, int32_t layer, int32_t expert,
+                               moerun_expert_arrays *arrays);
+  const char *gate_dtype; /* as dtype                                         */
+  moerun_status (*load_gate)(void *context, int32_t layer,
+                             const void **rows); /* [E][H]; NULL: no gates,
+                             for moerun_moe_forward_routed                   */
+  int32_t renormalise; /* 1: a row's K weights of the gate, those of a softmax,
+                          are divided by their sum                           */
+  void *context;       /* for both functions                                 */
+} moerun_model_source;
+
+/* [collective] As moerun_model_load; what a function returns but MOERUN_OK ends
+ * the creation on all ranks. Layers are numbered from 0. */
+MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_model_create(
+    moerun_model **out, moerun_comm *comm, const moerun_placement *placement,
+    const moerun_model_source *source);
 MOERUN_API void moerun_model_destroy(moerun_model *model);
 
 /* ---- Session, step ---------------------------------------------------------- */
