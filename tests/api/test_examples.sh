@@ -38,6 +38,41 @@ for number in 2 3; do
   [ "$one" = "$more" ] || fail "step3 on $number ranks" "$one" "$more"
 done
 
+# Its own gate and experts: every point goes through two experts, the answer is
+# the same in both rounds and on every number of ranks, and the second round is
+# more even.
+# of WORDS: the last word of the line of rank 0 that begins so.
+of() { echo "$points" | sed -n "s/^$1: $2 //p"; }
+# computed ROUND: rows through experts, all ranks together.
+computed() {
+  echo "$points" | sed -n "s/^$1: rank .*, \([0-9]*\) computed$/\1/p" |
+    awk '{ sum += $1 } END { print sum }'
+}
+error=
+for number in 1 2 4; do
+  points=$(ranks "$number" "$folder/moerun_step4" 600)
+  for round in blocks placed; do
+    found=$(of $round 'largest error')
+    [ "$found" = "${error:=$found}" ] ||
+      fail "step4 on $number ranks, $round" "$error" "$found"
+    [ "$(computed $round)" = 1200 ] ||
+      fail "step4 on $number ranks, $round" "1200 rows" "$points"
+  done
+  before=$(of blocks 'busiest rank') after=$(of placed 'busiest rank')
+  [ "$after" -lt "$before" ] || [ "$number" = 1 ] ||
+    fail "step4 on $number ranks" "fewer than $before rows" "$after"
+done
+case $error in
+0.[01]*) ;;
+*) fail step4 "an error below 0.2" "$error" ;;
+esac
+for argument in 0 x 100001 '1 2'; do
+  # shellcheck disable=SC2086 # words
+  said=$("$folder/moerun_step4" $argument 2>&1 > /dev/null) && code=0 || code=$?
+  [ "$code $said" = "2 usage: step4 [POINTS] (1 to 100000)" ] ||
+    fail "step4 $argument" "2 usage: step4" "$code $said"
+done
+
 # Without arguments, or with one too many: the usage, exit status 2.
 for step in 1 2 3; do
   for arguments in '' '--help' "$model 1 x y"; do

@@ -30,6 +30,7 @@ cmake -S "$source/tests/install" -B "$scratch/consumer" \
 cmake --build "$scratch/consumer" >> "$scratch/log"
 "$@" "$scratch/consumer/consumer" | grep '^moerun .* on 2 ranks$'
 "$scratch/consumer/consumer_cpp"
+"$@" "$scratch/consumer/step4" 50 | grep -c '^placed: rank [01]: ' | grep '^2$'
 
 say "pkg-config"
 pc=$(find "$prefix" -name moerun.pc)

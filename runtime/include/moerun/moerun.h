@@ -14,8 +14,14 @@
  * A struct that may grow begins with struct_size, which whoever makes one sets:
  *   const moerun_session_options options = {.struct_size = sizeof options,
  *                                           .max_tokens = 64};
- * moerun then reads, or fills, the members that both know. In a struct of
- * options 0 means the default written beside the member. */
+ * moerun then reads, or fills, the members that both know. In a struct that it
+ * reads, 0 means the default written beside the member.
+ *
+ * Threads. A call works, and calls MPI, on the thread that makes it alone:
+ * MPI_THREAD_FUNNELED is enough for the main thread, SERIALIZED for others. A
+ * comm, its models and their sessions are used by one thread at a time; with
+ * MPI_THREAD_MULTIPLE others may use other comms, or MPI, meanwhile. Placements
+ * never change and may be read by all threads. Errors are kept by thread. */
 #ifndef MOERUN_MOERUN_H
 #define MOERUN_MOERUN_H
 
@@ -81,7 +87,7 @@ MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_comm_create_self(moerun_comm **out);
 MOERUN_API int32_t moerun_comm_rank(const moerun_comm *comm);
 MOERUN_API int32_t moerun_comm_size(const moerun_comm *comm);
-MOERUN_API void moerun_comm_destroy(moerun_comm *comm);
+MOERUN_API void moerun_comm_destroy(moerun_comm *comm); /* [collective] */
 
 /* ---- Placement: pure, no communication ----------------------------------- */
 
@@ -96,14 +102,14 @@ MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_placement_create(
     moerun_placement **out, int32_t num_layers, int32_t num_experts,
     int32_t num_ranks, const int32_t *rank_of_expert);
 
-/* The JSON file described in placement/README.md; may hold replicas. */
+/* The JSON file that placement/README.md describes; may hold replicas. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_placement_load(moerun_placement **out, const char *path);
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_placement_save(const moerun_placement *placement, const char *path);
 MOERUN_API void moerun_placement_destroy(moerun_placement *placement);
 
-/* What is known of the routing, one of three, and what is wanted. */
+/* What is known of the routing, in one of three ways, and what is wanted. */
 typedef struct moerun_placement_problem {
   size_t struct_size;
   const char *trace_path; /* as `moerun profile` writes it; or               */
@@ -115,18 +121,16 @@ typedef struct moerun_placement_problem {
   int32_t experts_per_token;
   int32_t num_ranks;     /* on one node; or                                  */
   const char *topology;  /* such as "2 nodes x 4 ranks"                      */
-  const char *method;    /* of placement/README.md; NULL: "cd", of counts
-                            "eplb"                                           */
-  const char *objective; /* as there; NULL: "fanout"                         */
+  const char *method;    /* NULL: "cd", of counts "eplb"                      */
+  const char *objective; /* NULL: "fanout"                                   */
   int32_t spare_slots;   /* experts of a layer on a rank beyond E / R        */
   double slack;          /* load of a rank beyond its share; 0: 0.05         */
-  double seconds;        /* what is best by then; 0: no limit, and then the
-                            same problem has the same solution everywhere    */
+  double seconds;        /* the best that is found by then; 0: no limit      */
   uint64_t seed;
 } moerun_placement_problem;
 
-/* Local, and may take long. The ranks of a model need the same placement: one
- * of them solves and saves it, or all solve the same problem without a limit. */
+/* May take long. placement/README.md has the methods and objectives. The same
+ * problem without a limit of time has the same solution on all ranks. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_placement_solve(
     moerun_placement **out, const moerun_placement_problem *problem);
 
@@ -134,8 +138,7 @@ MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_placement_solve(
 
 typedef struct moerun_model_options {
   size_t struct_size;
-  int32_t moe_only; /* 1: gates and experts (shared ones, too) only, for
-                       moerun_moe_forward; 0: the whole decoder             */
+  int32_t moe_only; /* 1: gates and experts alone, no decoder               */
 } moerun_model_options;
 
 /* What config.json says, in the letters above. */
@@ -151,7 +154,7 @@ typedef struct moerun_model_shape {
   int32_t max_positions;     /* longest context the model was made for */
 } moerun_model_shape;
 
-/* Reads path/config.json only; out->struct_size is set before. */
+/* Reads path/config.json only. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_model_shape_load(moerun_model_shape *out, const char *path);
 
@@ -169,10 +172,9 @@ typedef struct moerun_expert_arrays {
   const void *down; /* [H][F] */
 } moerun_expert_arrays;
 
-/* A model of MoE layers alone, whose weights are in the caller's memory. It asks
- * for one expert after the other, those that the placement puts on this rank,
- * and copies each before the next: arrays may be made when they are asked for.
- * Replicas of an expert are given the same numbers. */
+/* MoE layers alone, their weights in the caller's memory: moerun asks for each
+ * expert that the placement puts on this rank (on all of them the same numbers)
+ * and copies it before it asks for the next, so arrays may be made on the way. */
 typedef struct moerun_model_source {
   size_t struct_size;
   int32_t num_moe_layers;
@@ -183,17 +185,16 @@ typedef struct moerun_model_source {
   const char *dtype;         /* "F32", "BF16" or "F16"; NULL: "F32"          */
   moerun_status (*load_expert)(void *context, int32_t layer, int32_t expert,
                                moerun_expert_arrays *arrays);
-  const char *gate_dtype; /* as dtype                                         */
-  moerun_status (*load_gate)(void *context, int32_t layer,
-                             const void **rows); /* [E][H]; NULL: no gates,
-                             for moerun_moe_forward_routed                   */
-  int32_t renormalise; /* 1: a row's K weights of the gate, those of a softmax,
-                          are divided by their sum                           */
-  void *context;       /* for both functions                                 */
+  void *context;          /* for both functions                           */
+  const char *gate_dtype; /* as dtype                                     */
+  int32_t renormalise; /* 1: the gate, a softmax, divides a row's K weights by
+                          their sum                                          */
+  /* rows[E][H]; NULL: no gates, for moerun_moe_forward_routed. */
+  moerun_status (*load_gate)(void *context, int32_t layer, const void **rows);
 } moerun_model_source;
 
-/* [collective] As moerun_model_load; what a function returns but MOERUN_OK ends
- * the creation on all ranks. Layers are numbered from 0. */
+/* [collective] A function that returns anything but MOERUN_OK ends it on all
+ * ranks. Layers are numbered from 0. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_model_create(
     moerun_model **out, moerun_comm *comm, const moerun_placement *placement,
     const moerun_model_source *source);
@@ -209,69 +210,60 @@ typedef enum moerun_wire {
 
 typedef enum moerun_compute {
   MOERUN_COMPUTE_FP32 = 0, /* activations are multiplied as they are        */
-  MOERUN_COMPUTE_BF16,     /* rounded to BF16 before every matrix product, as
-                              16-bit inference does; sums stay fp32. Faster
-                              where processors multiply BF16 pairs, and the
-                              same bits where they do not                   */
+  MOERUN_COMPUTE_BF16,     /* rounded to BF16 before each product; sums stay
+                              fp32. Faster where processors multiply BF16
+                              pairs, and the same bits where they do not    */
 } moerun_compute;
 
 typedef enum moerun_balance {
   MOERUN_BALANCE_AUTO = 0, /* ranks that would end last give rows to others,
-                              with the experts' weights where it pays: the
-                              same bits, sooner                            */
+                              with weights where it pays: the same bits    */
   MOERUN_BALANCE_OFF,      /* every row is computed where its expert is    */
-  MOERUN_BALANCE_SLICED,   /* all ranks compute a part of every row, of the
-                              slices of experts that slice_bytes has room for;
-                              the same bits                                */
+  MOERUN_BALANCE_SLICED,   /* all ranks compute a part of every row, by the
+                              slices in slice_bytes; the same bits         */
 } moerun_balance;
 
 typedef struct moerun_session_options {
   size_t struct_size;
   int32_t max_tokens;    /* largest T of any step on this rank; required      */
   int32_t max_sequences; /* sequences with a KV cache here; 0: none           */
-  int32_t kv_tokens;     /* KV positions here, all sequences together; 0:
-                            max_sequences times the model's max_positions     */
+  int32_t kv_tokens; /* KV positions here; 0: max_sequences * max_positions */
   moerun_wire wire;
   moerun_compute compute;
   int32_t chunks; /* parts of a step in flight at once, 1..8; 0: 1     */
   moerun_balance balance;
-  int64_t guest_bytes; /* memory here for experts of other ranks that balancing
-                          brings; 0: what is needed when a quarter of the
-                          ranks, one at least, are slow, with experts in fp32
-                          (it is not touched until then); below 0: none     */
+  int64_t guest_bytes; /* memory here for experts that balancing brings, not
+                          touched until then; 0: what a quarter of the ranks,
+                          one at least, need if they are slow; below 0: none */
   int64_t slice_bytes; /* memory here for slices of all experts, of as many
-                          layers as there is room for: a step of few rows then
-                          reads each expert on all ranks at once where that is
-                          sooner; below 0: of all layers; 0: none, but with
-                          MOERUN_BALANCE_SLICED all                         */
+                          layers as fit: steps of few rows read each expert on
+                          all ranks at once where that is sooner; below 0: of
+                          all layers; 0: none, but all with BALANCE_SLICED   */
 } moerun_session_options;
 
-/* Bytes that moerun_session_create takes on this rank; 0 for options that are
- * none. */
+/* What moerun_session_create takes on this rank; 0 for options that are none. */
 MOERUN_API size_t moerun_session_bytes(const moerun_model *model,
                                        const moerun_session_options *options);
 
-/* [collective] The model is borrowed and must outlive the session. The options
+/* [collective] The model is borrowed and must outlive the session; the options
  * are the same on all ranks. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_session_create(moerun_session **out, const moerun_model *model,
                       const moerun_session_options *options);
 MOERUN_API void moerun_session_destroy(moerun_session *session);
 
-/* [collective] One MoE layer: gate, dispatch, experts, combine; y = MoE(x)
- * without the residual. x[T][H] and y[T][H] belong to the caller and do not
- * overlap. T may differ per rank and may be 0. Allocates nothing. A row's K
- * terms are summed in gate order on its home rank, the output of shared experts
- * is added last, so y has the same bits for every placement and every R. */
+/* [collective] One MoE layer: y[T][H] = MoE(x[T][H]) without the residual; both
+ * are the caller's and do not overlap. T may differ per rank and may be 0.
+ * Allocates nothing. A row's K terms are summed in gate order at home, shared
+ * experts last: y has the same bits for every placement and every R. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
                    const float *x, float *y);
 
-/* [collective] The same with the caller's own gate: ids[T][K], for each row
- * distinct experts or -1 for none, and weights[T][K], finite, both in the order
- * in which results are summed; not read beside -1. With the ids and weights of
- * the model's gate y has the bits of moerun_moe_forward. An id or a weight that
- * is not so on one rank fails on all of them, and no row travels. */
+/* [collective] The same by the caller's own gate: ids[T][K], in a row distinct
+ * experts or -1 for none, and weights[T][K], finite, not read beside -1. Results
+ * are summed in this order; what the model's gate chose gives its bits. A bad id
+ * or weight on one rank fails on all of them, and no row travels. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_moe_forward_routed(
     moerun_session *session, int32_t layer, int32_t num_tokens, const float *x,
     const int32_t *ids, const float *weights, float *y);
@@ -291,11 +283,8 @@ typedef struct moerun_batch {
  * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_forward(
     moerun_session *session, const moerun_batch *batch, float *logits);
-
 enum { MOERUN_MAX_STAGES = 32 };
-
-/* What a session did on this rank since its creation; fields of time and rows
- * are sums over steps and MoE layers. */
+/* What a session did on this rank, summed over steps and MoE layers. */
 typedef struct moerun_counters {
   size_t struct_size;
   int64_t steps;       /* calls of moerun_forward and moerun_moe_forward*    */
@@ -305,19 +294,17 @@ typedef struct moerun_counters {
   int64_t rows_in;     /* copies that came from other ranks                  */
   int64_t results_out; /* result rows that went home to other ranks          */
   int64_t expert_rows; /* rows that were put through experts here            */
-  int64_t rows_moved;  /* of experts here, that balancing gave to other ranks */
+  int64_t rows_moved;  /* of experts here, which balancing gave to others    */
   int64_t weights_out; /* experts whose weights went along with them         */
   int64_t messages;    /* of rows and results, to other ranks                */
   int64_t row_bytes;   /* in these messages                                  */
   int64_t other_bytes; /* of counts, weights and everything else             */
-  const int64_t *rows_of_expert; /* [num_moe_layers][E], of expert_rows: those
-                                    of all ranks added up are counts for
-                                    moerun_placement_solve; borrowed from the
-                                    session                                  */
+  const int64_t *rows_of_expert;     /* [num_moe_layers][E] of expert_rows, the
+                                    session's own; added up over ranks they
+                                    are counts for moerun_placement_solve    */
   double seconds[MOERUN_MAX_STAGES]; /* by stage                             */
 } moerun_counters;
 
-/* counters->struct_size is set before. Local. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_session_counters(
     const moerun_session *session, moerun_counters *counters);
 /* "gate", "dispatch", "experts", …; NULL beyond the last. */
