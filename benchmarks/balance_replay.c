@@ -17,7 +17,6 @@
 
 enum {
   EXPERTS = 256,
-  STRIDE = 1 + EXPERTS,
   MOST_RANKS = 64,
   MOST_MOVES = 4 * EXPERTS,
   DRAW_SEED = 21,
@@ -36,8 +35,8 @@ typedef struct replay {
   moerun__plan plan;
   moerun__guest_table guests;
   void *block;
-  int32_t told[MOST_RANKS * STRIDE]; /* of each rank: its speed, 0: as fast
-                                        as the others; rows for each expert */
+  int32_t rows[EXPERTS];
+  int32_t speed[MOST_RANKS]; /* 0: as fast as the others */
   double busy[MOST_RANKS];
   double out[MOST_RANKS]; /* when the last weights so far have left */
   double in[MOST_RANKS];  /* and have come */
@@ -106,12 +105,12 @@ static void tear_down(replay *r) {
 
 static void draw(replay *r, const bench *b, const bench_routing *routing,
                  int32_t R) {
-  memset(r->told, 0, sizeof r->told);
+  memset(r->rows, 0, sizeof r->rows);
   for (int32_t s = 0; s < R; s++) {
     for (int64_t t = 0; t < b->options.tokens; t++) {
       const double uniform =
           moerun__uniform(DRAW_SEED, (uint64_t)s, (uint64_t)t);
-      r->told[s * STRIDE + 1 + bench_draw(routing, EXPERTS, uniform)]++;
+      r->rows[bench_draw(routing, EXPERTS, uniform)]++;
     }
   }
 }
@@ -180,9 +179,8 @@ static moerun_status replay_routing(bench *b, replay *r,
                            .host_of_expert = r->placement->replica_offset,
                            .rank_of = r->placement->rank_of,
                            .slot_of = r->placement->slot_of,
-                           .rows = r->told + 1,
-                           .speed = r->told,
-                           .stride = STRIDE};
+                           .rows = r->rows,
+                           .speed = r->speed};
   moerun__guest_table_clear(&r->guests);
   double seconds = -moerun__now();
   moerun__plan_solve(&r->plan, &r->guests, &demand, &r->options);

@@ -59,14 +59,17 @@ moerun_status moerun__comm_agree_after_root(moerun_comm *comm,
   return moerun__comm_agree(comm, status);
 }
 
-/* A message holds at most the sums twice, and a word and what it tells of every
- * rank; one goes out, one comes in. */
+/* The sums twice, a word of each rank and what it tells. */
+size_t moerun__news_room(int32_t num_ranks, const moerun__news *news) {
+  const size_t R = (size_t)num_ranks;
+  return (size_t)news->num_least + 2 * (size_t)news->num_sums +
+         R * (size_t)news->width + (news->count_width > 0 ? R : 0);
+}
+
+/* One message goes out, one comes in. */
 size_t moerun__news_scratch(int32_t num_ranks, const moerun__news *news) {
   const size_t R = (size_t)num_ranks;
-  const size_t message = (size_t)news->num_least + 2 * (size_t)news->num_sums +
-                         R * (size_t)news->width +
-                         (news->count_width > 0 ? R : 0);
-  return 2 * message +
+  return 2 * moerun__news_room(num_ranks, news) +
          (news->count_width > 0 ? R + (size_t)news->count_width : 0);
 }
 

@@ -39,8 +39,8 @@ typedef struct moerun__row_list {
 
 /* Sent to other ranks since the comm was created: rows, bytes and messages of
  * dispatch and combine (what a placement is judged by), share_rows among them as
- * one message for each peer, and beside them the bytes of exchange_counts and of
- * all other messages. */
+ * one message for each peer, and beside them the bytes of what ranks tell each
+ * other and of all other messages. */
 typedef struct moerun__comm_count {
   int64_t rows;
   int64_t row_bytes;
@@ -57,7 +57,8 @@ typedef struct moerun__node {
 } moerun__node;
 
 /* What ranks tell each other in one go. How many words each part has is the same
- * on all ranks, and may be 0. Sums must fit 32 bits. */
+ * on all ranks, and may be 0; else all of them fail with MOERUN_ERR_COMM, if no
+ * message is longer than the room. Sums must fit 32 bits. */
 typedef struct moerun__news {
   int32_t num_least;
   int32_t
@@ -75,6 +76,11 @@ typedef struct moerun__news {
   int32_t *count_in; /* [R][count_width] afterwards from each rank. A peer gets
                         no message if all words for it are 0                  */
   int32_t *scratch;  /* [moerun__news_scratch()] */
+  size_t room; /* words of a message that scratch is for; 0: as many as these
+                        news take                                             */
+  const char
+      *doubt; /* what it means if ranks tell other numbers of words; NULL:
+                        nothing that the caller could say                     */
 } moerun__news;
 
 typedef struct moerun__comm_ops {
@@ -96,11 +102,6 @@ typedef struct moerun__comm_ops {
   /* Until one of two transfers of the same comm is over; test says which. */
   moerun_status (*wait_either)(moerun__transfer *a, moerun__transfer *b);
 
-  /* [collective] receive[p][width] = what peer p gave this rank in its
-   * send[rank][width]; 32-bit integers, arrays of R * width that do not
-   * overlap. */
-  moerun_status (*exchange_counts)(moerun_comm *comm, int32_t *receive,
-                                   const int32_t *send, int32_t width);
   /* [collective] Only what a rank tells one other rank goes straight to it; all
    * else is merged on the way, in messages to some log2(R) ranks. Arrays do not
    * overlap. */
@@ -154,7 +155,9 @@ moerun_status moerun__comm_agree(moerun_comm *comm, moerun_status status);
 moerun_status moerun__comm_agree_after_root(moerun_comm *comm,
                                             moerun_status status);
 
-/* Words of memory that telling such news takes; reads the parts' sizes. */
+/* Words of the longest message of such news, and of the scratch memory that
+ * telling them takes: by the sizes of the parts alone. */
+size_t moerun__news_room(int32_t num_ranks, const moerun__news *news);
 size_t moerun__news_scratch(int32_t num_ranks, const moerun__news *news);
 
 /* [collective] words[R][width]: each rank has filled its own and gets all others'. */

@@ -362,7 +362,6 @@ static const moerun__comm_ops mpi_ops = {
     .test = test,
     .wait = wait,
     .wait_either = wait_either,
-    .exchange_counts = moerun__mpi_exchange_counts,
     .tell = moerun__mpi_tell,
     .share_rows = moerun__mpi_share_rows,
     .minimum = moerun__mpi_minimum,

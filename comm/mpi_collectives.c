@@ -16,18 +16,6 @@ static moerun_status collective(moerun__mpi_comm *self, int code,
   return moerun__mpi_finish(self, &self->pending, self->timeout_s, what);
 }
 
-moerun_status moerun__mpi_exchange_counts(moerun_comm *comm, int32_t *receive,
-                                          const int32_t *send, int32_t width) {
-  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
-  if (self->broken != MOERUN_OK) return self->broken;
-  comm->count.count_bytes +=
-      (int64_t)(comm->size - 1) * width * (int64_t)sizeof *send;
-  return collective(self,
-                    MPI_Ialltoall(send, width, MPI_INT32_T, receive, width,
-                                  MPI_INT32_T, self->comm, &self->pending),
-                    "exchange of counts");
-}
-
 moerun_status moerun__mpi_share_rows(moerun_comm *comm, void *rows,
                                      size_t row_bytes, const int32_t *offset) {
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;

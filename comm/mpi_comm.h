@@ -73,8 +73,6 @@ moerun_status moerun__mpi_row_type(MPI_Datatype *out, moerun__mpi_comm *self,
                                    size_t row_bytes);
 
 /* Of moerun__comm_ops. */
-moerun_status moerun__mpi_exchange_counts(moerun_comm *comm, int32_t *receive,
-                                          const int32_t *send, int32_t width);
 moerun_status moerun__mpi_tell(moerun_comm *comm, const moerun__news *news);
 moerun_status moerun__mpi_share_rows(moerun_comm *comm, void *rows,
                                      size_t row_bytes, const int32_t *offset);

@@ -14,7 +14,11 @@
  * Counts leave before the first round straight for the ranks that they are for,
  * and are taken after the last, when it is known how many come. A rank may be one
  * such exchange ahead of this one, and no more, since it needs this one's words
- * to get further: two tags by turns keep both apart. */
+ * to get further: two tags by turns keep both apart.
+ *
+ * A rank that is told another number of words than it expects tells nothing more
+ * than that, in empty messages. What a rank knows in the end comes from all ranks,
+ * so all of them hear of it, and none waits for one that has given up. */
 #include "comm/mpi_comm.h"
 
 #include "runtime/base/number.h"
@@ -27,10 +31,15 @@ typedef struct teller {
   const char *what;
   int32_t num_actors; /* greatest power of two up to R */
   int32_t num_pairs;  /* of ranks of which one acts for both: R - num_actors */
+  int32_t room;       /* words of a message */
   int32_t *out;       /* message */
   int32_t *in;
   int32_t *senders; /* [R] how many ranks known of have counts for each */
   int32_t *count;   /* [count_width] from one peer */
+  int differs;      /* 1: ranks tell other numbers of words */
+  int32_t found;    /* by rank `from` */
+  int32_t expected;
+  int32_t from;
 } teller;
 
 /* What a message tells beside what is the least and sums: senders to the ranks of
@@ -123,6 +132,7 @@ static int32_t length_of(const teller *t, const extent *e) {
 /* `is_below`: the ranks that the message tells of are below this one. */
 static void merge(const teller *t, const extent *e, int is_below) {
   const moerun__news *news = t->news;
+  if (t->differs) return;
   const int32_t *at = get_least(t->in, t);
   if (is_below && news->before != NULL) add(news->before, at, news->num_sums);
   add(news->sum, at, news->num_sums);
@@ -143,45 +153,61 @@ static void merge(const teller *t, const extent *e, int is_below) {
 /* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): the checker does not know
  * that MPI_Test in moerun__mpi_await() completes a request. */
 
-static moerun_status check_length(const teller *t, int32_t expected) {
+/* The length of the message waited for last is checked; `expected` is not 0. */
+static moerun_status compare_length(teller *t, int32_t expected) {
   moerun_status status = MOERUN_OK;
-  moerun__mpi_comm *self = t->self;
   int found = 0;
   MOERUN_TRY(moerun__mpi_result(
-      self, MPI_Get_count(&self->received, MPI_INT32_T, &found), t->what));
-  if (found == expected) goto done;
-  self->broken = MOERUN_ERR_COMM;
-  MOERUN_REQUIRE(0, MOERUN_ERR_COMM, "%s: rank %d: expected %d words, found %d",
-                 t->what, self->received.MPI_SOURCE, expected,
-                 found == MPI_UNDEFINED ? -1 : found);
+      t->self, MPI_Get_count(&t->self->received, MPI_INT32_T, &found),
+      t->what));
+  if (found == expected || t->differs) goto done;
+  t->differs = 1;
+  t->found = found;
+  t->expected = expected;
+  t->from = t->self->received.MPI_SOURCE;
+done:
+  return status;
+}
+
+static moerun_status end_if_different(const teller *t) {
+  moerun_status status = MOERUN_OK;
+  const char *doubt = t->news->doubt;
+  if (!t->differs) goto done;
+  t->self->broken = MOERUN_ERR_COMM;
+  if (doubt == NULL) doubt = "are all ranks of one build?";
+  MOERUN_REQUIRE(t->found == 0, MOERUN_ERR_COMM,
+                 "%s: rank %d: expected %d words, found %d: %s", t->what,
+                 t->from, t->expected, t->found, doubt);
+  MOERUN_REQUIRE(0, MOERUN_ERR_COMM,
+                 "%s: ranks differ in the number of words: %s", t->what, doubt);
 done:
   return status;
 }
 
 /* `out` words to the peer and `in` from it; 0: no message. */
-static moerun_status meet(const teller *t, int32_t peer, int32_t out,
-                          int32_t in) {
+static moerun_status meet(teller *t, int32_t peer, int32_t out, int32_t in) {
   moerun_status status = MOERUN_OK;
   moerun__mpi_comm *self = t->self;
+  const int32_t told = t->differs ? 0 : out;
   if (in > 0) {
     MOERUN_TRY(moerun__mpi_result(self,
-                                  MPI_Irecv(t->in, in, MPI_INT32_T, peer,
+                                  MPI_Irecv(t->in, t->room, MPI_INT32_T, peer,
                                             MOERUN_TAG_TELL, self->comm,
                                             &self->pending),
                                   t->what));
   }
   if (out > 0) {
     MOERUN_TRY(moerun__mpi_result(self,
-                                  MPI_Isend(t->out, out, MPI_INT32_T, peer,
+                                  MPI_Isend(t->out, told, MPI_INT32_T, peer,
                                             MOERUN_TAG_TELL, self->comm,
                                             &self->telling),
                                   t->what));
-    self->base.count.count_bytes += out * (int64_t)sizeof *t->out;
+    self->base.count.count_bytes += told * (int64_t)sizeof *t->out;
   }
   if (in > 0) {
     MOERUN_TRY(
         moerun__mpi_await(self, &self->pending, self->timeout_s, t->what));
-    MOERUN_TRY(check_length(t, in));
+    MOERUN_TRY(compare_length(t, in));
   }
   if (out > 0) {
     MOERUN_TRY(
@@ -193,7 +219,7 @@ done:
 
 /* ---- Rounds ------------------------------------------------------------------- */
 
-static moerun_status meet_partner(const teller *t, int32_t actor, int32_t bit) {
+static moerun_status meet_partner(teller *t, int32_t actor, int32_t bit) {
   moerun_status status = MOERUN_OK;
   const int32_t partner = actor ^ bit;
   const int32_t own_group = actor & ~(bit - 1);
@@ -214,7 +240,7 @@ static extent extent_of_lower(int32_t lower) {
 }
 
 /* And gets everything back; what is before the two of them is before it. */
-static moerun_status tell_lower(const teller *t, int32_t lower) {
+static moerun_status tell_lower(teller *t, int32_t lower) {
   const moerun__news *news = t->news;
   int32_t *at = put(t->out, news->least, news->num_least);
   at = put(at, news->sum, news->num_sums);
@@ -224,13 +250,14 @@ static moerun_status tell_lower(const teller *t, int32_t lower) {
   return meet(t, lower, moerun__to_int(at - t->out), 0);
 }
 
-static moerun_status hear_higher(const teller *t, int32_t higher) {
+static moerun_status hear_higher(teller *t, int32_t higher) {
   moerun_status status = MOERUN_OK;
   const moerun__news *news = t->news;
   const int32_t n = news->num_sums;
   const int32_t length = news->num_least + n + (news->before != NULL ? n : 0) +
                          has_counts(t) + t->self->base.size * news->width;
   MOERUN_TRY(meet(t, higher, 0, length));
+  if (t->differs) goto done;
   const int32_t *at = get(t->in, news->least, news->num_least);
   const int32_t *sum = at;
   at += n;
@@ -244,7 +271,7 @@ done:
   return status;
 }
 
-static moerun_status run_rounds(const teller *t) {
+static moerun_status run_rounds(teller *t) {
   moerun_status status = MOERUN_OK;
   const int32_t rank = t->self->base.rank;
   const int is_paired = rank < 2 * t->num_pairs;
@@ -298,7 +325,7 @@ done:
   return status;
 }
 
-static moerun_status take_counts(const teller *t) {
+static moerun_status take_counts(teller *t) {
   moerun_status status = MOERUN_OK;
   moerun__mpi_comm *self = t->self;
   const moerun__news *news = t->news;
@@ -317,7 +344,8 @@ static moerun_status take_counts(const teller *t) {
                                   t->what));
     MOERUN_TRY(
         moerun__mpi_await(self, &self->pending, self->timeout_s, t->what));
-    MOERUN_TRY(check_length(t, width));
+    MOERUN_TRY(compare_length(t, width));
+    MOERUN_TRY(end_if_different(t));
     (void)put(news->count_in +
                   (size_t)self->received.MPI_SOURCE * (size_t)width,
               t->count, width);
@@ -338,30 +366,30 @@ done:
 moerun_status moerun__mpi_tell(moerun_comm *comm, const moerun__news *news) {
   moerun_status status = MOERUN_OK;
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
-  const size_t R = (size_t)comm->size;
-  const size_t all = moerun__news_scratch(comm->size, news);
+  const size_t room =
+      news->room > 0 ? news->room : moerun__news_room(comm->size, news);
   teller t = {.self = self,
               .news = news,
               .what = news->count_width > 0 ? "exchange of counts"
                                             : "exchange of words",
               .num_actors = 1,
-              .out = news->scratch};
+              .room = moerun__to_int((int64_t)room),
+              .out = news->scratch,
+              .in = news->scratch + room,
+              .senders = news->scratch + 2 * room};
   if (self->broken != MOERUN_OK) return self->broken;
   while (t.num_actors <= comm->size / 2) {
     t.num_actors *= 2;
   }
   t.num_pairs = comm->size - t.num_actors;
-  const size_t counts = has_counts(&t) ? R + (size_t)news->count_width : 0;
-  const size_t message = (all - counts) / 2;
-  t.in = t.out + message;
-  t.senders = t.in + message;
-  t.count = t.senders + R;
+  if (has_counts(&t)) t.count = t.senders + comm->size;
   self->collectives++;
   if (news->before != NULL) {
     memset(news->before, 0, (size_t)news->num_sums * sizeof *news->before);
   }
   if (has_counts(&t)) MOERUN_TRY(send_counts(&t));
   MOERUN_TRY(run_rounds(&t));
+  MOERUN_TRY(end_if_different(&t));
   if (has_counts(&t)) MOERUN_TRY(take_counts(&t));
 done:
   return status;

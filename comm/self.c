@@ -38,13 +38,6 @@ static moerun_status wait_either(moerun__transfer *a, moerun__transfer *b) {
   return wait(a);
 }
 
-static moerun_status exchange_counts(moerun_comm *comm, int32_t *receive,
-                                     const int32_t *send, int32_t width) {
-  (void)comm;
-  memcpy(receive, send, (size_t)width * sizeof *send);
-  return MOERUN_OK;
-}
-
 static moerun_status tell(moerun_comm *comm, const moerun__news *news) {
   (void)comm;
   if (news->before != NULL) {
@@ -122,7 +115,6 @@ static const moerun__comm_ops self_ops = {
     .test = test,
     .wait = wait,
     .wait_either = wait_either,
-    .exchange_counts = exchange_counts,
     .tell = tell,
     .share_rows = share_rows,
     .minimum = minimum,

@@ -1,13 +1,61 @@
-/* A row carries its own slots, so the count exchange is one integer per peer
- * and chunk, and one status word. With balancing it also tells everyone what
- * each rank wants of each host; all ranks make the same plan of it (balance/),
- * and only if that moves rows are they routed and counted a second time. */
+/* A row carries its own slots, so a rank needs to know no more than how many rows
+ * of each chunk come from where, and that all ranks are well. With balancing
+ * the ranks also add up what they want of each host, and each tells of itself
+ * how fast it is; all of them make the same plan of it (plan/). Only if that moves
+ * rows are they routed and counted a second time, after the ranks have added up
+ * how many of the rows stay where they are. No rank ever learns what another
+ * wants of each host. */
 #include "runtime/moe/agree.h"
 
 #include "runtime/base/number.h"
 #include "runtime/moe/sliced.h"
 
 #include <string.h>
+
+/* What ranks add up; behind it the rows for each host. What may not fit 32 bits
+ * is added up in two halves. */
+enum {
+  SUM_OFFERED, /* as in moerun__told_sums */
+  SUM_DROPPED,
+  SUM_MASS, /* low half, high half */
+  SUM_MASS_DROPPED = SUM_MASS + 2,
+  SUM_HOLDERS =
+      SUM_MASS_DROPPED + 2, /* terms of ranks with slices of results */
+  SUM_DEMAND,
+};
+
+enum { HALF_BITS = 15 };
+
+/* ---- Memory -------------------------------------------------------------------- */
+
+void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena) {
+  moerun__exchange *x = &moe->exchange;
+  const int32_t R = moe->model->comm->size;
+  const size_t counts = (size_t)R * (size_t)moe->shape.num_chunks;
+  const size_t ints = sizeof(int32_t);
+  moerun__news most = {.num_least = 2, .count_width = moe->shape.num_chunks};
+  x->count_out = moerun__arena_take(arena, counts, ints);
+  x->count_in = moerun__arena_take(arena, counts, ints);
+  if (moe->balance.is_on) {
+    const size_t hosts = (size_t)moe->shape.max_hosts;
+    moerun__plan_lay_out(&moe->balance.plan, arena, R, moe->shape.max_hosts);
+    moerun__ledger_lay_out(&moe->balance.ledger, arena,
+                           moe->model->config.num_moe_layers, R,
+                           moe->model->config.num_experts);
+    most.num_sums = SUM_DEMAND + moe->shape.max_hosts;
+    if (most.num_sums < 2 * moe->balance.plan.max_moves) {
+      most.num_sums = 2 * moe->balance.plan.max_moves;
+    }
+    most.width = MOERUN_TOLD_WORDS;
+    x->told = moerun__arena_take(arena, (size_t)R * MOERUN_TOLD_WORDS, ints);
+    x->sum = moerun__arena_take(arena, SUM_DEMAND + hosts, ints);
+    x->before = moerun__arena_take(arena, SUM_DEMAND + hosts, ints);
+    x->own = moerun__arena_take(arena, hosts, ints);
+    x->speed = moerun__arena_take(arena, (size_t)R, ints);
+  }
+  x->room = moerun__news_room(R, &most);
+  x->scratch = moerun__arena_take(arena, moerun__news_scratch(R, &most), ints);
+}
 
 /* ---- Routes and counts ---------------------------------------------------------- */
 
@@ -29,48 +77,64 @@ static void route_chunks(moerun__moe *moe, int32_t moe_layer, int32_t T) {
   }
 }
 
-/* Status, rows by chunk, and what stands behind them[count]. */
-static void write_counts(moerun__moe *moe, moerun_status failed,
-                         const int32_t *behind, int32_t count) {
+/* Rows of each chunk for each rank. */
+static void write_counts(moerun__moe *moe) {
   const int32_t C = moe->shape.num_chunks;
-  moe->exchange.count_width = 1 + C + count;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    int32_t *words =
-        moe->exchange.count_out + (size_t)r * (size_t)moe->exchange.count_width;
-    words[0] = (int32_t)failed;
+    int32_t *rows = moe->exchange.count_out + (size_t)r * (size_t)C;
     for (int32_t c = 0; c < C; c++) {
       const int32_t *offset = moe->exchange.chunk[c].route.copy_offset;
-      words[1 + c] = failed != MOERUN_OK ? 0 : offset[r + 1] - offset[r];
-    }
-    if (count > 0) {
-      memcpy(words + 1 + C, behind, (size_t)count * sizeof *behind);
+      rows[c] = offset[r + 1] - offset[r];
     }
   }
 }
 
-/* Tells every rank what was written, and learns the same. */
-static moerun_status exchange_counts(moerun__moe *moe, moerun_status failed) {
+/* Tells and hears the news, with the counts that are written. */
+static moerun_status exchange_counts(moerun__moe *moe, moerun__news *news) {
   moerun_status status = MOERUN_OK;
+  moerun__exchange *x = &moe->exchange;
   moerun_comm *comm = moe->model->comm;
+  news->count_width = moe->shape.num_chunks;
+  news->count_out = x->count_out;
+  news->count_in = x->count_in;
+  news->scratch = x->scratch;
+  news->room = x->room;
   moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
-  MOERUN_TRY(comm->ops->exchange_counts(comm, moe->exchange.count_in,
-                                        moe->exchange.count_out,
-                                        moe->exchange.count_width));
+  MOERUN_TRY(comm->ops->tell(comm, news));
   moerun__stage_end(moe->stats, MOERUN_STAGE_COUNT_WAIT);
-  if (failed != MOERUN_OK) return failed; /* its message is already written */
-  for (int32_t r = 0; r < comm->size; r++) {
-    const int32_t *count =
-        moe->exchange.count_in + (size_t)r * (size_t)moe->exchange.count_width;
-    MOERUN_REQUIRE(count[0] == MOERUN_OK, MOERUN_ERR_PEER,
-                   "rank %d reported: %s", r,
-                   moerun_status_string((moerun_status)count[0]));
-    for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-      MOERUN_REQUIRE(
-          count[1 + c] >= 0 && count[1 + c] <= moe->shape.chunk_tokens,
-          MOERUN_ERR_COMM, "rank %d announced %d rows: expected at most %d", r,
-          count[1 + c], moe->shape.chunk_tokens);
-    }
+done:
+  return status;
+}
+
+static moerun_status check_counts(const moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
+  const int32_t C = moe->shape.num_chunks;
+  for (int32_t i = 0; i < moe->model->comm->size * C; i++) {
+    const int32_t rows = moe->exchange.count_in[i];
+    MOERUN_REQUIRE(rows >= 0 && rows <= moe->shape.chunk_tokens,
+                   MOERUN_ERR_COMM,
+                   "rank %d announced %d rows: expected at most %d", i / C,
+                   rows, moe->shape.chunk_tokens);
   }
+done:
+  return status;
+}
+
+/* The least of these names the lowest rank that failed, and why; 0: all are
+ * well. Statuses are above -VERDICTS. */
+enum { VERDICTS = 64 };
+
+static int32_t verdict_of(const moerun_comm *comm, moerun_status failed) {
+  if (failed == MOERUN_OK) return 0;
+  return (comm->rank - comm->size) * VERDICTS - (int32_t)failed;
+}
+
+static moerun_status heed_verdict(const moerun_comm *comm, int32_t verdict) {
+  moerun_status status = MOERUN_OK;
+  const int32_t code = (verdict % VERDICTS + VERDICTS) % VERDICTS;
+  MOERUN_REQUIRE(verdict == 0, MOERUN_ERR_PEER, "rank %d reported: %s",
+                 (verdict - code) / VERDICTS + comm->size,
+                 moerun_status_string((moerun_status)-code));
 done:
   return status;
 }
@@ -87,37 +151,41 @@ static int32_t hosts_of(const moerun__moe *moe, int32_t moe_layer,
   return offset[E] - offset[0];
 }
 
-/* Rows of this rank for each host, as routed. */
-static void count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
+/* Rows of this rank for each host, as routed; returns how many in all. */
+static int32_t count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
   const int32_t K = moe->gate.width;
-  int32_t *demand = moe->exchange.told + MOERUN_TOLD_DEMAND;
-  memset(demand, 0, (size_t)hosts * sizeof *demand);
+  int32_t *own = moe->exchange.own;
+  int32_t terms = 0;
+  memset(own, 0, (size_t)hosts * sizeof *own);
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     for (int32_t i = 0; i < chunk->num_tokens * K; i++) {
       const int32_t host = chunk->route.host_of[i];
-      if (host >= 0) demand[host - first]++;
+      if (host < 0) continue;
+      own[host - first]++;
+      terms++;
     }
   }
+  return terms;
 }
 
 static moerun__demand demand_of(const moerun__moe *moe, int32_t moe_layer,
                                 int32_t first, int32_t hosts) {
   const moerun_placement *placement = moe->model->placement;
-  const int32_t C = moe->shape.num_chunks;
-  return (moerun__demand){
-      .layer = moe_layer,
-      .num_ranks = placement->num_ranks,
-      .num_hosts = hosts,
-      .num_experts = placement->num_experts,
-      .first_host = first,
-      .host_of_expert = placement->replica_offset +
-                        (size_t)moe_layer * (size_t)placement->num_experts,
-      .rank_of = placement->rank_of + first,
-      .slot_of = placement->slot_of + first,
-      .rows = moe->exchange.count_in + 1 + C + MOERUN_TOLD_DEMAND,
-      .speed = moe->exchange.count_in + 1 + C + MOERUN_TOLD_SPEED,
-      .stride = (size_t)moe->exchange.count_width};
+  return (moerun__demand){.layer = moe_layer,
+                          .num_ranks = placement->num_ranks,
+                          .num_hosts = hosts,
+                          .num_experts = placement->num_experts,
+                          .first_host = first,
+                          .host_of_expert = placement->replica_offset +
+                                            (size_t)moe_layer *
+                                                (size_t)placement->num_experts,
+                          .rank_of = placement->rank_of + first,
+                          .slot_of = placement->slot_of + first,
+                          .rows = moe->exchange.sum + SUM_DEMAND,
+                          .own = moe->exchange.own,
+                          .before = moe->exchange.before + SUM_DEMAND,
+                          .speed = moe->exchange.speed};
 }
 
 /* Gives every term whose host's rows are moved its place in the plan, and
@@ -144,31 +212,35 @@ static void redirect(moerun__moe *moe, int32_t moe_layer, int32_t first) {
   }
 }
 
-/* That all ranks have made the same plan: else rows would go astray. */
-static moerun_status compare_digests(const moerun__moe *moe) {
-  moerun_status status = MOERUN_OK;
-  const int32_t *own = moe->exchange.count_out + 1 + moe->shape.num_chunks;
-  for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    const int32_t *digest = moe->exchange.count_in +
-                            (size_t)r * (size_t)moe->exchange.count_width + 1 +
-                            moe->shape.num_chunks;
-    MOERUN_REQUIRE(*digest == *own, MOERUN_ERR_COMM,
-                   "rank %d has made another plan of the same counts: are all "
-                   "ranks of one build?",
-                   r);
+static int64_t halves_at(const int32_t *sum) {
+  return sum[0] + ((int64_t)sum[1] << HALF_BITS);
+}
+
+static void write_halves(int32_t *sum, int32_t value) {
+  sum[0] = value & ((1 << HALF_BITS) - 1);
+  sum[1] = value >> HALF_BITS;
+}
+
+static int64_t sliced_bytes(const moerun__moe *moe,
+                            const moerun__demand *demand) {
+  int64_t terms = 0;
+  for (int32_t h = 0; h < demand->num_hosts; h++) {
+    terms += demand->rows[h];
   }
-done:
-  return status;
+  return moerun__sliced_bytes(moe, terms, moe->exchange.sum[SUM_HOLDERS]);
 }
 
 static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
   const moerun__plan *plan = &moe->balance.plan;
+  const int32_t *sum = moe->exchange.sum;
+  const moerun__told_sums sums = {sum[SUM_OFFERED], sum[SUM_DROPPED],
+                                  halves_at(sum + SUM_MASS),
+                                  halves_at(sum + SUM_MASS_DROPPED)};
   const moerun__plan_bytes bytes = {
       moerun__guests_expert_bytes(&moe->store.guests, demand->layer),
-      plan->sliced ? moerun__sliced_bytes(moe, demand) : 0};
-  moerun__ledger_add(&moe->balance.ledger, plan, demand,
-                     moe->exchange.count_in + 1 + moe->shape.num_chunks,
-                     &bytes);
+      plan->sliced ? sliced_bytes(moe, demand) : 0};
+  moerun__ledger_add(&moe->balance.ledger, plan, demand, moe->exchange.told,
+                     &sums, &bytes);
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
     if (demand->rank_of[move->host] != moe->model->comm->rank) continue;
@@ -179,17 +251,23 @@ static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
   }
 }
 
-/* What slices would take of the step whose counts are known. */
-static moerun__slice_offer offer_of(moerun__moe *moe) {
+/* What ranks have told of themselves, where plans look for it; returns the rows
+ * of all. */
+static int64_t read_told(moerun__moe *moe) {
   moerun__slices *s = &moe->store.slices;
   int64_t rows = 0;
-  for (int32_t r = 0; s->num_layers > 0 && r < moe->model->comm->size; r++) {
-    const int32_t *told = moe->exchange.count_in +
-                          (size_t)r * (size_t)moe->exchange.count_width + 1 +
-                          moe->shape.num_chunks;
-    s->tokens[r] = told[MOERUN_TOLD_TOKENS];
-    rows += s->tokens[r];
+  for (int32_t r = 0; r < moe->model->comm->size; r++) {
+    const int32_t *told = moe->exchange.told + (size_t)r * MOERUN_TOLD_WORDS;
+    moe->exchange.speed[r] = told[MOERUN_TOLD_SPEED];
+    if (s->num_layers > 0) s->tokens[r] = told[MOERUN_TOLD_TOKENS];
+    rows += told[MOERUN_TOLD_TOKENS];
   }
+  return rows;
+}
+
+/* What slices would take of a step of so many rows. */
+static moerun__slice_offer offer_of(moerun__moe *moe, int64_t rows) {
+  moerun__slices *s = &moe->store.slices;
   return (moerun__slice_offer){
       .costs = &moe->balance.slice_costs,
       .always = moe->balance.always_slices,
@@ -203,30 +281,80 @@ static moerun__slice_offer offer_of(moerun__moe *moe) {
       .time = s->share};
 }
 
+static const char other_plan[] =
+    "has made another plan of the same counts: are all ranks of one build?";
+
+/* The least digest of all plans and the greatest are not the same. */
+static moerun_status name_other_plan(moerun__moe *moe, int32_t own) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = moe->model->comm;
+  int32_t *told = moe->exchange.told; /* [R] here */
+  told[comm->rank] = own;
+  MOERUN_TRY(moerun__comm_share_words(comm, told, 1, moe->exchange.scratch));
+  for (int32_t r = 0; r < comm->size; r++) {
+    MOERUN_REQUIRE(told[r] == own, MOERUN_ERR_COMM, "rank %d %s", r,
+                   other_plan);
+  }
+done:
+  return status;
+}
+
+/* Which of this rank's rows the plan moves, and where. All ranks must have made
+ * the same plan: else rows would go astray. */
+static moerun_status split(moerun__moe *moe, const moerun__demand *demand) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = moe->model->comm;
+  moerun__plan *plan = &moe->balance.plan;
+  const int32_t digest = (int32_t)moerun__plan_digest(plan);
+  int32_t least[2] = {digest, ~digest};
+  const moerun__news news = {.num_least = 2,
+                             .least = least,
+                             .num_sums =
+                                 moerun__plan_stay(plan, demand, comm->rank),
+                             .sum = plan->staying,
+                             .scratch = moe->exchange.scratch,
+                             .room = moe->exchange.room,
+                             .doubt = other_plan};
+  moerun__stage_end(moe->stats, MOERUN_STAGE_PLAN);
+  MOERUN_TRY(comm->ops->tell(comm, &news));
+  moerun__stage_end(moe->stats, MOERUN_STAGE_COUNT_WAIT);
+  if (least[0] != ~least[1]) return name_other_plan(moe, digest);
+  moerun__plan_split(plan, demand, comm->rank);
+done:
+  return status;
+}
+
+/* Counts what goes where now. */
+static moerun_status count_again(moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
+  moerun__news news = {0};
+  write_counts(moe);
+  MOERUN_TRY(exchange_counts(moe, &news));
+  MOERUN_TRY(check_counts(moe));
+done:
+  return status;
+}
+
 static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
                              int32_t first, int32_t hosts) {
   moerun_status status = MOERUN_OK;
+  moerun__plan *plan = &moe->balance.plan;
   moerun__demand demand = demand_of(moe, layer->moe_layer, first, hosts);
-  const moerun__slice_offer offer = offer_of(moe);
+  const moerun__slice_offer offer = offer_of(moe, read_told(moe));
   if (layer->moe_layer < moe->store.slices.num_layers) demand.slices = &offer;
-  moerun__plan_solve(&moe->balance.plan, &moe->store.guests.table, &demand,
+  moerun__plan_solve(plan, &moe->store.guests.table, &demand,
                      &moe->balance.options);
   count_plan(moe, &demand);
   moe->balance.calibration.too_dear +=
-      moe->balance.plan.obstacle.weight_rows > 0 &&
-      !moe->balance.plan.obstacle.is_room;
-  if (moe->balance.plan.num_moves > 0) {
-    moerun__plan_split(&moe->balance.plan, &demand, moe->model->comm->rank);
+      plan->obstacle.weight_rows > 0 && !plan->obstacle.is_room;
+  if (plan->num_moves > 0) {
+    MOERUN_TRY(split(moe, &demand));
     redirect(moe, layer->moe_layer, first);
   }
   moerun__stage_end(moe->stats, MOERUN_STAGE_PLAN);
-  if (moe->balance.plan.num_moves == 0) goto done;
-  const int32_t digest = (int32_t)moerun__plan_digest(&moe->balance.plan);
-  write_counts(moe, MOERUN_OK, &digest, 1);
-  MOERUN_TRY(
-      moerun__guests_begin(&moe->store.guests, &moe->balance.plan, layer));
-  MOERUN_TRY(exchange_counts(moe, MOERUN_OK));
-  MOERUN_TRY(compare_digests(moe));
+  if (plan->num_moves == 0) goto done;
+  MOERUN_TRY(moerun__guests_begin(&moe->store.guests, plan, layer));
+  MOERUN_TRY(count_again(moe));
 done:
   return status;
 }
@@ -242,40 +370,54 @@ static int32_t mass_of(double mass) {
   return units < INT32_MAX ? (int32_t)units : INT32_MAX;
 }
 
-/* But for the demand. */
-static void write_told(moerun__moe *moe, int32_t T, moerun_status failed) {
+/* What this rank tells of itself, and its part of the sums. */
+static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
+                       int32_t terms) {
   const moerun__capacity_counts *c = &moe->gate.now.capacity;
-  int32_t *told = moe->exchange.told;
+  const moerun__slices *s = &moe->store.slices;
+  const int32_t rank = moe->model->comm->rank;
+  int32_t *told = moe->exchange.told + (size_t)rank * MOERUN_TOLD_WORDS;
+  int32_t *sum = moe->exchange.sum;
   told[MOERUN_TOLD_SPEED] = moe->balance.speed.applied;
   moerun__tell_of_layer(moe, told);
-  moe->step.busy_seconds = 0;
-  moe->step.computed_rows = 0;
-  told[MOERUN_TOLD_TOKENS] = failed == MOERUN_OK ? T : 0;
-  told[MOERUN_TOLD_OFFERED] = moerun__to_int(c->candidates);
-  told[MOERUN_TOLD_DROPPED] = moerun__to_int(c->dropped);
-  told[MOERUN_TOLD_MASS] = mass_of(c->mass);
-  told[MOERUN_TOLD_MASS_DROPPED] = mass_of(c->mass_dropped);
+  told[MOERUN_TOLD_TOKENS] = T;
+  sum[SUM_OFFERED] = moerun__to_int(c->candidates);
+  sum[SUM_DROPPED] = moerun__to_int(c->dropped);
+  write_halves(sum + SUM_MASS, mass_of(c->mass));
+  write_halves(sum + SUM_MASS_DROPPED, mass_of(c->mass_dropped));
+  sum[SUM_HOLDERS] =
+      s->num_layers > 0 && moerun__slice_y(s, rank) > 0 ? terms : 0;
+  memcpy(sum + SUM_DEMAND, moe->exchange.own, (size_t)hosts * sizeof *sum);
 }
 
 moerun_status moerun__agree_on_rows(moerun__moe *moe,
                                     const moerun__layer *layer, int32_t T,
                                     moerun_status failed) {
   moerun_status status = MOERUN_OK;
+  moerun_comm *comm = moe->model->comm;
   int32_t first = 0;
-  int32_t hosts = hosts_of(moe, layer->moe_layer, &first);
-  if (!moe->balance.is_on) hosts = 0;
-  if (failed == MOERUN_OK) route_chunks(moe, layer->moe_layer, T);
-  if (failed != MOERUN_OK) {
-    memset(moe->exchange.told + MOERUN_TOLD_DEMAND, 0,
-           (size_t)hosts * sizeof *moe->exchange.told);
-  } else if (hosts > 0) {
-    count_demand(moe, first, hosts);
+  const int32_t hosts = hosts_of(moe, layer->moe_layer, &first);
+  int32_t verdict = verdict_of(comm, failed);
+  moerun__news news = {.num_least = 1, .least = &verdict};
+  if (failed != MOERUN_OK) T = 0;
+  route_chunks(moe, layer->moe_layer, T);
+  if (moe->balance.is_on) {
+    const int32_t terms = count_demand(moe, first, hosts);
+    write_told(moe, T, hosts, terms);
+    news.num_sums = SUM_DEMAND + hosts;
+    news.sum = moe->exchange.sum;
+    news.before = moe->exchange.before;
+    news.width = MOERUN_TOLD_WORDS;
+    news.words = moe->exchange.told;
   }
-  write_told(moe, T, failed);
-  write_counts(moe, failed, moe->exchange.told,
-               hosts > 0 ? MOERUN_TOLD_DEMAND + hosts : 0);
-  MOERUN_TRY(exchange_counts(moe, failed));
-  if (hosts > 0) MOERUN_TRY(balance(moe, layer, first, hosts));
+  moe->step.busy_seconds = 0;
+  moe->step.computed_rows = 0;
+  write_counts(moe);
+  MOERUN_TRY(exchange_counts(moe, &news));
+  if (failed != MOERUN_OK) return failed; /* its message is already written */
+  MOERUN_TRY(heed_verdict(comm, verdict));
+  MOERUN_TRY(check_counts(moe));
+  if (moe->balance.is_on) MOERUN_TRY(balance(moe, layer, first, hosts));
 done:
   return status;
 }

@@ -4,6 +4,9 @@
 
 #include "runtime/moe/moe.h"
 
+/* Memory for plans and for what ranks tell each other; after the shape's sizes. */
+void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena);
+
 /* [collective] Routes and counts T tokens of which the gate has chosen the
  * experts, balanced or not: afterwards every rank knows the rows that come to
  * it, or plan.sliced that all do a part of everything. `failed` ranks have no

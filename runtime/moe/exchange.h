@@ -26,11 +26,15 @@ typedef struct moerun__moe_chunk {
 
 typedef struct moerun__exchange {
   moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
-  int32_t *told;       /* what this rank tells the others of itself */
-  int32_t count_width; /* of the last exchange */
-  int32_t *count_out;  /* [R][count_width]: status, rows of each chunk; then
-                            balancing, first: speed, demand; second: digest  */
-  int32_t *count_in;
+  int32_t *count_out; /* [R][chunks] rows of each chunk for each rank */
+  int32_t *count_in;  /* [R][chunks] and from each */
+  int32_t *told;      /* [R][MOERUN_TOLD_WORDS] of each rank by itself */
+  int32_t *sum;       /* [P and a few] of all ranks together, see agree.c */
+  int32_t *before;    /* [P and a few] of the ranks below this one together */
+  int32_t *own;       /* [P] rows of this rank for each host, as routed */
+  int32_t *speed;     /* [R] as in moerun__demand */
+  int32_t *scratch;   /* to tell and hear all that */
+  size_t room;        /* words of a message that it is for */
 } moerun__exchange;
 
 #endif

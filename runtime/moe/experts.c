@@ -10,7 +10,7 @@
 
 /* Rows that peer p announced for chunk c. */
 static int32_t announced(const moerun__moe *moe, int32_t c, int32_t p) {
-  return moe->exchange.count_in[p * moe->exchange.count_width + 1 + c];
+  return moe->exchange.count_in[p * moe->shape.num_chunks + c];
 }
 
 /* The peers from first on whose rows fit together; returns the first peer of

@@ -93,26 +93,6 @@ static int32_t most_hosts(const moerun__moe *moe) {
   return moerun__to_int(most < E * ranks ? most : E * ranks);
 }
 
-static void lay_out_counts(moerun__moe *moe, moerun__arena *arena) {
-  const size_t R = (size_t)moe->model->comm->size;
-  const size_t hosts = moe->balance.is_on ? (size_t)moe->shape.max_hosts : 0;
-  const size_t width = 1 + (size_t)moe->shape.num_chunks +
-                       (moe->balance.is_on ? MOERUN_TOLD_DEMAND + hosts : 0);
-  if (moe->balance.is_on) {
-    moerun__plan_lay_out(&moe->balance.plan, arena, (int32_t)R,
-                         moe->shape.max_hosts);
-    moerun__ledger_lay_out(&moe->balance.ledger, arena,
-                           moe->model->config.num_moe_layers, (int32_t)R,
-                           moe->model->config.num_experts);
-  }
-  moe->exchange.told =
-      moerun__arena_take(arena, MOERUN_TOLD_DEMAND + hosts, sizeof(int32_t));
-  moe->exchange.count_out =
-      moerun__arena_take(arena, R * width, sizeof(int32_t));
-  moe->exchange.count_in =
-      moerun__arena_take(arena, R * width, sizeof(int32_t));
-}
-
 /* Of any product here. */
 static int32_t most_inputs(const moerun__model_config *config) {
   int32_t most = config->hidden_width;
@@ -150,7 +130,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     lay_out_chunk(moe, &moe->exchange.chunk[c], arena);
   }
-  lay_out_counts(moe, arena);
+  moerun__agree_lay_out(moe, arena);
   moe->store.expert_of_slot = moerun__arena_take(
       arena, (size_t)config->num_moe_layers * (size_t)moe->shape.max_slots,
       sizeof(int32_t));

@@ -298,29 +298,21 @@ static void place_results(moerun__moe *moe, int32_t token) {
   }
 }
 
-int64_t moerun__sliced_bytes(const moerun__moe *moe,
-                             const moerun__demand *demand) {
+int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
+                             int64_t terms_of_holders) {
   const moerun__slices *s = &moe->store.slices;
   const int32_t R = moe->model->comm->size;
   const int64_t h_bytes =
       s->h_panel[R] * (int64_t)(MOERUN_PANEL * sizeof(float));
   int64_t holders = 0; /* of columns of results */
-  int64_t bytes = 0;
+  int64_t tokens = 0;
   for (int32_t r = 0; r < R; r++) {
     holders += moerun__slice_y(s, r) > 0;
+    tokens += s->tokens[r];
   }
-  for (int32_t r = 0; r < R; r++) {
-    const int32_t *rows = moerun__demand_rows(demand, r);
-    const int64_t others = holders - (moerun__slice_y(s, r) > 0);
-    int64_t terms = 0;
-    for (int32_t h = 0; h < demand->num_hosts; h++) {
-      terms += rows[h];
-    }
-    bytes += (R - 1) * (s->tokens[r] * (int64_t)moe->shape.row_bytes);
-    bytes += (R - 1) * terms * h_bytes;
-    bytes += others * terms * (int64_t)s->piece_bytes;
-  }
-  return bytes;
+  /* Nobody sends itself pieces of its own terms. */
+  return (R - 1) * (tokens * (int64_t)moe->shape.row_bytes + terms * h_bytes) +
+         (holders * terms - terms_of_holders) * (int64_t)s->piece_bytes;
 }
 
 /* ---- The whole --------------------------------------------------------------------- */

@@ -10,8 +10,9 @@ moerun_status moerun__sliced_forward(moerun__moe *moe, int32_t moe_layer,
                                      const float *x);
 
 /* Bytes that all ranks together send for it: rows, inner activations and
- * results. slices.tokens as above. */
-int64_t moerun__sliced_bytes(const moerun__moe *moe,
-                             const moerun__demand *demand);
+ * results, of so many terms in all and of the ranks that hold slices of results.
+ * slices.tokens as above. */
+int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
+                             int64_t terms_of_holders);
 
 #endif

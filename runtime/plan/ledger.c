@@ -86,6 +86,10 @@ static void add_up(moerun__ledger_entry *sum,
   sum->last = part->last;
 }
 
+static int32_t word(const int32_t *told, int32_t rank, int32_t which) {
+  return told[(size_t)rank * MOERUN_TOLD_WORDS + (size_t)which];
+}
+
 static double deviation(const int64_t *rows, int32_t n, int64_t total) {
   const double mean = (double)total / n;
   double sum = 0;
@@ -148,13 +152,13 @@ static void see_plan(moerun__ledger_entry *entry, const moerun__plan *plan,
 
 /* Words of this layer. The first time a speed is told is not a change. */
 static void see_words(moerun__ledger_entry *entry, moerun__ledger *ledger,
-                      const int32_t *told, size_t stride) {
-  for (int32_t r = 0; r < ledger->num_ranks; r++, told += stride) {
-    entry->offered += told[MOERUN_TOLD_OFFERED];
-    entry->dropped += told[MOERUN_TOLD_DROPPED];
-    entry->mass += told[MOERUN_TOLD_MASS];
-    entry->mass_dropped += told[MOERUN_TOLD_MASS_DROPPED];
-    const int32_t speed = told[MOERUN_TOLD_SPEED];
+                      const int32_t *told, const moerun__told_sums *sums) {
+  entry->offered = sums->offered;
+  entry->dropped = sums->dropped;
+  entry->mass = sums->mass;
+  entry->mass_dropped = sums->mass_dropped;
+  for (int32_t r = 0; r < ledger->num_ranks; r++) {
+    const int32_t speed = word(told, r, MOERUN_TOLD_SPEED);
     const int is_first = ledger->num_changes < ledger->num_ranks;
     if (!is_first && speed == ledger->speed[r]) continue;
     entry->speed_changes += !is_first;
@@ -176,11 +180,10 @@ static void see_kind(moerun__ledger_entry *entry, moerun__ledger *ledger,
 /* ---- What ranks say afterwards -------------------------------------------------- */
 
 static void see_computed(moerun__ledger_entry *entry,
-                         const moerun__ledger *ledger, const int32_t *told,
-                         size_t stride) {
+                         const moerun__ledger *ledger, const int32_t *told) {
   int64_t planned = 0;
   for (int32_t r = 0; r < ledger->num_ranks; r++) {
-    const int64_t rows = told[(size_t)r * stride + MOERUN_TOLD_ROWS];
+    const int64_t rows = word(told, r, MOERUN_TOLD_ROWS);
     entry->rows_told += rows;
     if (rows > entry->peak_told) entry->peak_told = rows;
     planned += ledger->planned[r];
@@ -192,11 +195,10 @@ static void see_computed(moerun__ledger_entry *entry,
 
 /* Of the layer before; the first layer of a step tells of the last one of the
  * step before. */
-static void add_told(moerun__ledger *ledger, const int32_t *told,
-                     size_t stride) {
+static void add_told(moerun__ledger *ledger, const int32_t *told) {
   moerun__ledger_entry entry = {0};
   for (int32_t r = 0; r < ledger->num_ranks; r++) {
-    const int32_t us = told[(size_t)r * stride + MOERUN_TOLD_BUSY];
+    const int32_t us = word(told, r, MOERUN_TOLD_BUSY);
     entry.busy_sum_us += us;
     if (r == 0 || us > entry.busy_most_us) {
       entry.busy_most_us = us;
@@ -204,7 +206,7 @@ static void add_told(moerun__ledger *ledger, const int32_t *told,
     }
     moerun__histogram_add(&ledger->duration[r], 1e-6 * us);
   }
-  see_computed(&entry, ledger, told, stride);
+  see_computed(&entry, ledger, told);
   ledger->last_count[entry.last]++;
   add_up(&ledger->layers[ledger->layer], &entry);
   if (ledger->step < 0) return;
@@ -213,10 +215,11 @@ static void add_told(moerun__ledger *ledger, const int32_t *told,
 
 void moerun__ledger_add(moerun__ledger *ledger, const moerun__plan *plan,
                         const moerun__demand *demand, const int32_t *told,
+                        const moerun__told_sums *sums,
                         const moerun__plan_bytes *bytes) {
   moerun__ledger_entry entry = {0};
   moerun__ledger_entry *layer = &ledger->layers[demand->layer];
-  if (ledger->layer >= 0) add_told(ledger, told, demand->stride);
+  if (ledger->layer >= 0) add_told(ledger, told);
   ledger->layer = demand->layer;
   ledger->step = ledger->num_steps - 1;
   ledger->sliced = plan->sliced;
@@ -224,7 +227,7 @@ void moerun__ledger_add(moerun__ledger *ledger, const moerun__plan *plan,
          (size_t)ledger->num_ranks * sizeof *ledger->planned);
   see_experts(&entry, plan, demand);
   see_plan(&entry, plan, bytes);
-  see_words(&entry, ledger, told, demand->stride);
+  see_words(&entry, ledger, told, sums);
   see_kind(&entry, ledger, plan, demand->layer);
   entry.last = layer->last;
   add_up(layer, &entry);
@@ -235,9 +238,8 @@ void moerun__ledger_add(moerun__ledger *ledger, const moerun__plan *plan,
   add_up(step, &entry);
 }
 
-void moerun__ledger_end(moerun__ledger *ledger, const int32_t *told,
-                        size_t stride) {
-  if (ledger->layer >= 0) add_told(ledger, told, stride);
+void moerun__ledger_end(moerun__ledger *ledger, const int32_t *told) {
+  if (ledger->layer >= 0) add_told(ledger, told);
   ledger->layer = -1;
 }
 

@@ -12,18 +12,22 @@ enum {
   MOERUN_MASS_ONE = 1024,       /* gate weight of 1 */
 };
 
-/* What a rank tells all others of itself when it balances. */
+/* What each rank tells all others of itself when it balances. */
 enum {
   MOERUN_TOLD_SPEED,  /* as in moerun__demand */
   MOERUN_TOLD_BUSY,   /* microseconds of the expert stage of the layer before */
   MOERUN_TOLD_ROWS,   /* that its experts computed in the layer before */
   MOERUN_TOLD_TOKENS, /* of the step */
-  MOERUN_TOLD_OFFERED, /* assignments that a capacity was enforced on */
-  MOERUN_TOLD_DROPPED, /* and those that it dropped */
-  MOERUN_TOLD_MASS,    /* their gate weight, of MOERUN_MASS_ONE */
-  MOERUN_TOLD_MASS_DROPPED,
-  MOERUN_TOLD_DEMAND, /* from here on: rows for each host */
+  MOERUN_TOLD_WORDS,
 };
+
+/* And what they tell together: sums over ranks. */
+typedef struct moerun__told_sums {
+  int64_t offered; /* assignments that a capacity was enforced on */
+  int64_t dropped; /* and those that it dropped */
+  int64_t mass;    /* their gate weight, of MOERUN_MASS_ONE */
+  int64_t mass_dropped;
+} moerun__told_sums;
 
 /* Sums over the layers of a step, or over the steps of a layer. Busy is the
  * wall-clock time of the expert stage without waits. */
@@ -58,7 +62,7 @@ typedef struct moerun__ledger_entry {
   int64_t kind_changes; /* rows as routed, moved or sliced: not as the layer
                             was in the step before                          */
   int64_t speed_changes; /* ranks that told another speed than the last time */
-  int64_t offered;       /* as MOERUN_TOLD_OFFERED and so on, of all ranks */
+  int64_t offered;       /* as in moerun__told_sums */
   int64_t dropped;
   int64_t mass;
   int64_t mass_dropped;
@@ -105,16 +109,15 @@ void moerun__ledger_lay_out(moerun__ledger *ledger, moerun__arena *arena,
                             int32_t num_experts);
 void moerun__ledger_clear(moerun__ledger *ledger);
 void moerun__ledger_begin_step(moerun__ledger *ledger);
-/* A plan that was solved of this demand. `told` points to what rank 0 said, of
- * MOERUN_TOLD_DEMAND words and more; that of others is demand->stride behind. */
+/* A plan that was solved of this demand; told[R][MOERUN_TOLD_WORDS]. */
 void moerun__ledger_add(moerun__ledger *ledger, const moerun__plan *plan,
                         const moerun__demand *demand, const int32_t *told,
+                        const moerun__told_sums *sums,
                         const moerun__plan_bytes *bytes);
 
 /* What ranks say of the layer of the last plan, unless the next plan has told
  * it: only MOERUN_TOLD_BUSY and MOERUN_TOLD_ROWS are read. */
-void moerun__ledger_end(moerun__ledger *ledger, const int32_t *told,
-                        size_t stride);
+void moerun__ledger_end(moerun__ledger *ledger, const int32_t *told);
 
 /* Sum over layers. */
 moerun__ledger_entry moerun__ledger_total(const moerun__ledger *ledger);

@@ -36,6 +36,7 @@ void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
   plan->load = moerun__arena_take(arena, R, sizeof *plan->load);
   plan->budget = moerun__arena_take(arena, R, sizeof *plan->budget);
   plan->speed = moerun__arena_take(arena, R, sizeof *plan->speed);
+  plan->staying = moerun__arena_take(arena, 2 * moves, sizeof *plan->staying);
   plan->parts = moerun__arena_take(arena, 2 * moves, sizeof *plan->parts);
   plan->part_of = moerun__arena_take(arena, P + 1, sizeof *plan->part_of);
   plan->next_part = moerun__arena_take(arena, P, sizeof *plan->next_part);
@@ -93,16 +94,9 @@ void moerun__plan_shares(int64_t *share, int64_t total, const int32_t *speed,
 
 static int64_t count_loads(moerun__plan *plan, const moerun__demand *demand) {
   int64_t total = 0;
-  memset(plan->host_rows, 0,
-         (size_t)demand->num_hosts * sizeof *plan->host_rows);
   memset(plan->load, 0, (size_t)demand->num_ranks * sizeof *plan->load);
-  for (int32_t s = 0; s < demand->num_ranks; s++) {
-    const int32_t *rows = moerun__demand_rows(demand, s);
-    for (int32_t h = 0; h < demand->num_hosts; h++) {
-      plan->host_rows[h] += rows[h];
-    }
-  }
   for (int32_t h = 0; h < demand->num_hosts; h++) {
+    plan->host_rows[h] = demand->rows[h];
     plan->load[demand->rank_of[h]] += plan->host_rows[h];
     total += plan->host_rows[h];
   }
@@ -114,11 +108,10 @@ static int64_t count_loads(moerun__plan *plan, const moerun__demand *demand) {
 static void read_speeds(moerun__plan *plan, const moerun__demand *demand) {
   int32_t fastest = demand->speed[0];
   for (int32_t r = 1; r < demand->num_ranks; r++) {
-    const int32_t speed = demand->speed[(size_t)r * demand->stride];
-    if (speed > fastest) fastest = speed;
+    if (demand->speed[r] > fastest) fastest = demand->speed[r];
   }
   for (int32_t r = 0; r < demand->num_ranks; r++) {
-    const int32_t behind = fastest - demand->speed[(size_t)r * demand->stride];
+    const int32_t behind = fastest - demand->speed[r];
     plan->speed[r] =
         moerun__plan_speed(behind > MOERUN_SPEED_NOISE ? behind : 0);
   }

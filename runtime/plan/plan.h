@@ -37,8 +37,9 @@ typedef struct moerun__plan_options {
                             expert's weights are sent                    */
 } moerun__plan_options;
 
-/* What the ranks have told each other. Host h is replica first_host + h of the
- * placement: all of the layer's, in its order. */
+/* What a plan is made of: all ranks know the same, but for `own` and `before`,
+ * which only say what of the plan is this rank's (plan_split). Host h is replica
+ * first_host + h of the placement: all of the layer's, in its order. */
 typedef struct moerun__demand {
   int32_t layer;       /* MoE layer */
   int32_t num_ranks;   /* R */
@@ -49,18 +50,13 @@ typedef struct moerun__demand {
       *host_of_expert;    /* [E + 1] first host of each, plus first_host */
   const int32_t *rank_of; /* [P] ascending for each expert */
   const int32_t *slot_of; /* [P] */
-  const int32_t *rows;    /* [R][stride], P of them: rows of source s for h */
-  const int32_t *speed;   /* [R][stride], one of each: logarithm of the rank's
-                              speed in sixteenths of a factor of 2           */
-  size_t stride;
+  const int32_t *rows;    /* [P] of all ranks for each host */
+  const int32_t *own;     /* [P] of them those of this rank */
+  const int32_t *before;  /* [P] and those of the ranks below it */
+  const int32_t *speed; /* [R] logarithm of the rank's speed in sixteenths of a
+                             factor of 2                                     */
   const moerun__slice_offer *slices; /* NULL: the layer has none */
 } moerun__demand;
-
-/* [P] rows of one source. */
-static inline const int32_t *moerun__demand_rows(const moerun__demand *demand,
-                                                 int32_t source) {
-  return demand->rows + (size_t)source * demand->stride;
-}
 
 /* `rows` rows of a host go to `rank`. */
 typedef struct moerun__move {
@@ -123,6 +119,7 @@ typedef struct moerun__plan {
   int32_t *speed;      /* [R] of MOERUN_SPEED_ONE */
   int32_t num_sends;
   moerun__send *sends; /* [max_moves] by turn on each rank */
+  int32_t *staying;    /* [2 * max_moves] see plan_stay */
   moerun__part *parts; /* [2 * max_moves] of this rank, see plan_split */
   int32_t *part_of;    /* [P + 1] first part of each host */
   int32_t *next_part;  /* [P] */
@@ -160,12 +157,19 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
                         const moerun__demand *demand,
                         const moerun__plan_options *options);
 
-/* After plan_solve with moves: where the rows of `source` go. Those of host h
- * are, in the order of its tokens, the parts part_of[h] .. part_of[h + 1] - 1;
- * no parts: all go to the host. A source's rows go to its own rank first, so
- * that moving them costs no traffic. */
+/* After plan_solve with moves: how many rows stay on the rank that they are of,
+ * for each rank to which a host's rows go. Writes this rank's into plan->staying
+ * and 0 for all others, and returns how many words these are, on all ranks the
+ * same: they are then to be summed over ranks. */
+int32_t moerun__plan_stay(moerun__plan *plan, const moerun__demand *demand,
+                          int32_t rank);
+
+/* After that: where the rows of `rank` go. Those of host h are, in the order of
+ * its tokens, the parts part_of[h] .. part_of[h + 1] - 1; no parts: all go to the
+ * host. A source's rows go to its own rank first, so that moving them costs no
+ * traffic. */
 void moerun__plan_split(moerun__plan *plan, const moerun__demand *demand,
-                        int32_t source);
+                        int32_t rank);
 
 /* After plan_split, once for each row of a host in the order of tokens: where
  * it goes, or NULL if the host's rows are not moved. Borrowed. */

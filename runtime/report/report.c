@@ -26,8 +26,8 @@ typedef struct rank_part {
   moerun__comm_count count;
   int64_t resident_bytes;
   int64_t weight_bytes;
-  int64_t speed;                    /* as in moerun__speed */
-  int32_t told[MOERUN_TOLD_DEMAND]; /* of the last layer */
+  int64_t speed;                   /* as in moerun__speed */
+  int32_t told[MOERUN_TOLD_WORDS]; /* of the last layer */
 } rank_part;
 
 static void spread_add(moerun__spread *spread, double value, int32_t rank,
@@ -184,7 +184,7 @@ moerun_status moerun__report_collect(moerun__report **out,
   }
   if (status == MOERUN_OK && comm->rank == 0) {
     status = moerun__alloc(&told, (size_t)comm->size,
-                           sizeof *told * MOERUN_TOLD_DEMAND);
+                           sizeof *told * MOERUN_TOLD_WORDS);
   }
   if (status == MOERUN_OK && comm->rank == 0) {
     status = report_create(out, session);
@@ -195,7 +195,7 @@ moerun_status moerun__report_collect(moerun__report **out,
     rank_part part;
     const char *from = all + (size_t)r * bytes;
     memcpy(&part, from, sizeof part);
-    memcpy(told + (size_t)r * MOERUN_TOLD_DEMAND, part.told, sizeof part.told);
+    memcpy(told + (size_t)r * MOERUN_TOLD_WORDS, part.told, sizeof part.told);
     from += sizeof part;
     report_add(*out, r, &part, (const int64_t *)from);
     from += (size_t)(*out)->num_moe_layers * (size_t)(*out)->num_experts *
@@ -203,7 +203,7 @@ moerun_status moerun__report_collect(moerun__report **out,
     add_layers(*out, r, (const moerun__gate_counts *)from);
   }
   if (comm->rank == 0 && session->moe.balance.is_on) {
-    moerun__ledger_end(&session->moe.balance.ledger, told, MOERUN_TOLD_DEMAND);
+    moerun__ledger_end(&session->moe.balance.ledger, told);
   }
 done:
   moerun__free(mine);

@@ -22,7 +22,6 @@ enum {
   SLOW_LAYERS = 2,
   SLOW_MAX_RANKS = 64,
   SLOW_MAX_EXPERTS = 256,
-  SLOW_STRIDE = SLOW_MAX_EXPERTS + 1,
   SLOW_MAX_MOVES = SLOW_MAX_EXPERTS + 2 * SLOW_MAX_RANKS,
   SLOW_FROM = 4,               /* first slow step */
   SLOW_JUDGED = SLOW_FROM + 4, /* the fifth */
@@ -51,8 +50,9 @@ typedef struct slow_ranks {
   int32_t host_of_expert[SLOW_MAX_EXPERTS + 1];
   int32_t rank_of[SLOW_MAX_EXPERTS];
   int32_t slot_of[SLOW_MAX_EXPERTS];
-  int32_t words[SLOW_MAX_RANKS * SLOW_STRIDE]; /* of each rank: speed, rows */
-  double slowness[SLOW_MAX_RANKS];             /* now; 1 is as fast as any */
+  int32_t rows[SLOW_MAX_EXPERTS];
+  int32_t speeds[SLOW_MAX_RANKS];  /* as ranks tell them */
+  double slowness[SLOW_MAX_RANKS]; /* now; 1 is as fast as any */
   double busy[SLOW_MAX_RANKS];
   double out[SLOW_MAX_RANKS]; /* when the last weights have left */
   double in[SLOW_MAX_RANKS];  /* and have come */
@@ -99,7 +99,7 @@ static inline double slow_optimum_held(const slow_ranks *w, double optimum) {
   int32_t count = 0;
   double stay = 0;
   for (int32_t e = 0; e < w->of.experts; e++) {
-    if (w->rank_of[e] >= fast) rows[count++] = w->words[1 + e];
+    if (w->rank_of[e] >= fast) rows[count++] = w->rows[e];
   }
   qsort(rows, (size_t)count, sizeof *rows, slow__most_first);
   for (int32_t i = room; i < count; i++) {
@@ -148,9 +148,8 @@ static inline moerun_status slow_ranks_create(slow_ranks *w,
                                .host_of_expert = w->host_of_expert,
                                .rank_of = w->rank_of,
                                .slot_of = w->slot_of,
-                               .rows = w->words + 1,
-                               .speed = w->words,
-                               .stride = SLOW_STRIDE};
+                               .rows = w->rows,
+                               .speed = w->speeds};
   w->options = (moerun__plan_options){.threshold = 1300,
                                       .threshold_held = 1100,
                                       .slack = 1000,
@@ -235,16 +234,16 @@ static inline void slow__learn(slow_ranks *w, int32_t layer) {
   }
 }
 
-/* Rows of each expert, all of them from rank 0: who sends them is no matter of
- * time here. Layer 0 begins a step. */
+/* Rows of each expert: who sends them is no matter of time here. Layer 0 begins
+ * a step. */
 static inline double slow__draw(slow_ranks *w, int32_t layer) {
   const uint64_t at = (uint64_t)(w->step * SLOW_LAYERS + layer);
   double total = 0;
   w->demand.layer = layer;
   for (int32_t e = 0; e < w->of.experts; e++) {
     const double uniform = moerun__uniform(slow_seed, at, (uint64_t)e) * 2 - 1;
-    w->words[1 + e] = (int32_t)(w->of.rows * (1 + w->of.spread * uniform));
-    total += w->words[1 + e];
+    w->rows[e] = (int32_t)(w->of.rows * (1 + w->of.spread * uniform));
+    total += w->rows[e];
   }
   return total;
 }
@@ -256,7 +255,7 @@ static inline void slow__begin_step(slow_ranks *w) {
   for (int32_t r = 0; r < w->of.ranks; r++) {
     w->slowness[r] =
         is_slow && r >= w->of.ranks - w->of.slow ? w->of.factor : 1;
-    w->words[(size_t)r * SLOW_STRIDE] = w->speed[r].applied;
+    w->speeds[r] = w->speed[r].applied;
   }
 }
 

@@ -79,19 +79,25 @@ static void a_late_collective_is_named(void **state) {
   moerun_comm *other = impatient_comm(1.5);
   static int32_t send[MAX_RANKS];    /* static: MPI may write to them */
   static int32_t receive[MAX_RANKS]; /* until the late rank has come  */
+  static int32_t scratch[8 * MAX_RANKS];
+  const moerun__news news = {.count_width = 1,
+                             .count_out = send,
+                             .count_in = receive,
+                             .scratch = scratch};
   char line[96];
+  for (int r = 0; r < test_size(); r++) {
+    send[r] = 1;
+  }
   (void)snprintf(line, sizeof line,
                  "exchange of counts: no answer within 1.5 s from rank %d",
                  test_size() - 1);
   int64_t value = 0;
   assert_all_ranks(
-      late || (says(other->ops->exchange_counts(other, receive, send, 1),
-                    MOERUN_ERR_TIMEOUT, line) &&
+      late || (says(other->ops->tell(other, &news), MOERUN_ERR_TIMEOUT, line) &&
                other->ops->minimum(other, &value) == MOERUN_ERR_TIMEOUT &&
                moerun__comm_agree(other, MOERUN_OK) == MOERUN_ERR_TIMEOUT &&
                strcmp(moerun_last_error(), line) == 0));
-  assert_all_ranks(!late || other->ops->exchange_counts(other, receive, send,
-                                                        1) == MOERUN_OK);
+  assert_all_ranks(!late || other->ops->tell(other, &news) == MOERUN_OK);
   moerun_comm_destroy(other);
 }
 

@@ -11,7 +11,6 @@ enum {
   R = 2,
   E = 2,
   LAYERS = 2,
-  STRIDE = MOERUN_TOLD_DEMAND + E,
   WEIGHT_ROWS = 2000, /* an expert's weights take 20 ms */
 };
 
@@ -20,7 +19,7 @@ typedef struct rig {
   moerun__ledger ledger;
   moerun__plan plan;
   moerun__guest_table guests;
-  int32_t told[R][STRIDE];
+  int32_t told[R][MOERUN_TOLD_WORDS];
 } rig;
 
 static void lay_out(rig *r, moerun__arena *arena, int32_t guests) {
@@ -55,8 +54,9 @@ static void add(rig *r, int32_t layer, int32_t rows0, int32_t rows1,
                                                .min_rows_held = 8,
                                                .weight_rows = WEIGHT_ROWS};
   static const moerun__plan_bytes bytes = {1000, 0};
-  r->told[0][MOERUN_TOLD_DEMAND] = rows0;
-  r->told[0][MOERUN_TOLD_DEMAND + 1] = rows1;
+  static const moerun__told_sums sums;
+  const int32_t rows[E] = {rows0, rows1};
+  const int32_t speed[R] = {0, -behind};
   r->told[1][MOERUN_TOLD_SPEED] = -behind;
   const moerun__demand demand = {.layer = layer,
                                  .num_ranks = R,
@@ -65,11 +65,10 @@ static void add(rig *r, int32_t layer, int32_t rows0, int32_t rows1,
                                  .host_of_expert = host_of_expert,
                                  .rank_of = rank_of,
                                  .slot_of = slot_of,
-                                 .rows = &r->told[0][MOERUN_TOLD_DEMAND],
-                                 .speed = &r->told[0][MOERUN_TOLD_SPEED],
-                                 .stride = STRIDE};
+                                 .rows = rows,
+                                 .speed = speed};
   moerun__plan_solve(&r->plan, &r->guests, &demand, &options);
-  moerun__ledger_add(&r->ledger, &r->plan, &demand, r->told[0], &bytes);
+  moerun__ledger_add(&r->ledger, &r->plan, &demand, r->told[0], &sums, &bytes);
 }
 
 /* The line of the table, with single spaces. */

@@ -95,20 +95,20 @@ static void the_one_unused_for_longest_gives_way(void **state) {
  * the two that this has room for, and another expert comes beside it. */
 static void replicas_share_a_guest(void **state) {
   (void)state;
-  enum { P = 4, STRIDE = P + 1 };
+  enum { P = 4 };
   static const int32_t host_of_expert[] = {0, 2, 3, P};
   static const int32_t rank_of[P] = {0, 1, 1, 2};
   static const int32_t slot_of[P] = {0, 0, 1, 0};
-  int32_t told[R][STRIDE] = {{0, 450, 200, 400, 0}};
+  static const int32_t rows[P] = {450, 200, 400, 0};
+  static const int32_t speed[R];
   const moerun__demand demand = {.num_ranks = R,
                                  .num_hosts = P,
                                  .num_experts = 3,
                                  .host_of_expert = host_of_expert,
                                  .rank_of = rank_of,
                                  .slot_of = slot_of,
-                                 .rows = &told[0][1],
-                                 .speed = &told[0][0],
-                                 .stride = STRIDE};
+                                 .rows = rows,
+                                 .speed = speed};
   const moerun__plan_options options = {
       .threshold = 1000, .slack = 1000, .min_rows = 1, .min_rows_held = 1};
   moerun__plan plan;

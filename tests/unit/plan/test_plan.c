@@ -5,7 +5,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/plan/plan.h"
-#include "support/cmocka.h"
+#include "support/full_demand.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +16,7 @@ enum {
   MAX_R = 8,
   MAX_E = 24,
   MAX_G = LAYERS * MAX_E + MOERUN_SHARED_GUESTS,
-  MAX_P = MAX_E * MAX_R,
-  STRIDE = MAX_P + 1
+  MAX_P = MAX_E * MAX_R
 };
 
 typedef struct world {
@@ -28,7 +27,8 @@ typedef struct world {
   int32_t host_of_expert[MAX_E + 1];
   int32_t rank_of[MAX_P];
   int32_t slot_of[MAX_P];
-  int32_t words[MAX_R * STRIDE]; /* of each rank: speed, rows per host */
+  full_demand full;
+  int32_t speed[MAX_R];
   char *block;
 } world;
 
@@ -48,9 +48,7 @@ static void set_up(world *w, int32_t R, int32_t E, int32_t per_rank) {
                                .host_of_expert = w->host_of_expert,
                                .rank_of = w->rank_of,
                                .slot_of = w->slot_of,
-                               .rows = w->words + 1,
-                               .speed = w->words,
-                               .stride = STRIDE};
+                               .speed = w->speed};
   w->options = (moerun__plan_options){
       .threshold = 1000, .slack = 1000, .min_rows = 1, .min_rows_held = 1};
   lay_out(w, &arena, per_rank);
@@ -61,11 +59,12 @@ static void set_up(world *w, int32_t R, int32_t E, int32_t per_rank) {
 }
 
 static void solve(world *w) {
+  full_demand_show(&w->full, &w->demand, 0);
   moerun__plan_solve(&w->plan, &w->guests, &w->demand, &w->options);
 }
 
 static int32_t *rows_at(world *w, int32_t source, int32_t host) {
-  return &w->words[source * STRIDE + 1 + host];
+  return &w->full.rows[source][host];
 }
 
 /* ---- Vectors ----------------------------------------------------------------- */
@@ -227,10 +226,10 @@ static void nearly_equal_speeds_are_equal(void **state) {
   (void)state;
   world w;
   set_up_vector(&w, (const int32_t[8]){700, 20, 20, 20, 10, 10, 10, 10});
-  w.words[2 * STRIDE] = -MOERUN_SPEED_NOISE;
+  w.speed[2] = -MOERUN_SPEED_NOISE;
   solve(&w);
   assert_loads(&w, (const int64_t[4]){200, 200, 200, 200});
-  w.words[2 * STRIDE] = -MOERUN_SPEED_NOISE - 1;
+  w.speed[2] = -MOERUN_SPEED_NOISE - 1;
   solve(&w);
   assert_true(w.plan.load[2] < 190);
   moerun__free(w.block);
@@ -269,7 +268,7 @@ static void slow_rank_gets_less(void **state) {
   world w;
   set_up_vector(&w, (const int32_t[8]){650, 650, 650, 650, 650, 650, 650, 650});
   for (int r = 0; r < 4; r++) {
-    w.words[r * STRIDE] = r == 3 ? 100 - 2 * MOERUN_SPEED_OCTAVE : 100;
+    w.speed[r] = r == 3 ? 100 - 2 * MOERUN_SPEED_OCTAVE : 100;
   }
   solve(&w);
   assert_loads(&w, (const int64_t[4]){1600, 1600, 1600, 400});
@@ -310,7 +309,7 @@ static void draw_world(world *w) {
   w->host_of_expert[E] = host;
   const int equal = draw(3) == 0;
   for (int32_t r = 0; r < R; r++) {
-    w->words[r * STRIDE] = equal ? 7 : draw(60);
+    w->speed[r] = equal ? 7 : draw(60);
   }
   set_up(w, R, E, draw(4) == 0 ? MAX_G : draw(2) == 0 ? draw(4) : draw(MAX_G));
   w->options.threshold = 1000 + draw(600);
@@ -454,37 +453,6 @@ static void check_loads(world *w) {
   if (w->plan.num_moves > 0) assert_true(after < before);
 }
 
-/* The sources' parts add up to the moves, and each source's own to its rows. */
-static void check_split(world *w) {
-  const int32_t R = w->demand.num_ranks;
-  static int64_t arrived[MAX_P][MAX_R];
-  memset(arrived, 0, sizeof arrived);
-  for (int32_t s = 0; s < R; s++) {
-    moerun__plan_split(&w->plan, &w->demand, s);
-    for (int32_t h = 0; h < w->demand.num_hosts; h++) {
-      const int32_t first = w->plan.part_of[h];
-      const int32_t last = w->plan.part_of[h + 1];
-      int64_t sum = 0;
-      for (int32_t p = first; p < last; p++) {
-        assert_true(w->plan.parts[p].rows > 0);
-        arrived[h][w->plan.parts[p].rank] += w->plan.parts[p].rows;
-        sum += w->plan.parts[p].rows;
-      }
-      if (first == last) continue;
-      assert_int_equal(sum, *rows_at(w, s, h));
-      for (int64_t i = 0; i < sum; i++) {
-        const moerun__part *part = moerun__plan_next(&w->plan, h);
-        assert_true(part >= w->plan.parts + first);
-        assert_true(part < w->plan.parts + last);
-      }
-    }
-  }
-  for (int32_t m = 0; m < w->plan.num_moves; m++) {
-    const moerun__move *move = &w->plan.moves[m];
-    assert_int_equal(arrived[move->host][move->rank], move->rows);
-  }
-}
-
 /* With room for guests everywhere and no price on moving, all end together. */
 static int check_best(world *w) {
   w->options = (moerun__plan_options){
@@ -521,7 +489,7 @@ static void random_worlds(void **state) {
       check_moves(&w, patience);
       check_guests(&w, before);
       check_loads(&w);
-      if (w.plan.num_moves > 0) check_split(&w);
+      if (w.plan.num_moves > 0) split_check(&w.full, &w.plan, &w.demand);
     }
     best += check_best(&w);
     moerun__free(w.block);
@@ -539,7 +507,7 @@ static void equal_speeds_change_nothing(void **state) {
     uint32_t digest[2];
     for (int k = 0; k < 2; k++) {
       for (int32_t r = 0; r < w.demand.num_ranks; r++) {
-        w.words[r * STRIDE] = k * 50 - 20;
+        w.speed[r] = k * 50 - 20;
       }
       moerun__guest_table_clear(&w.guests);
       solve(&w);

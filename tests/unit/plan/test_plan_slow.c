@@ -81,14 +81,14 @@ static void the_optimum_is_known(void **state) {
   const slow_case of = {.ranks = 2, .experts = 8, .slow = 1, .factor = 4};
   static const int32_t rows[8] = {15, 15, 15, 15, 5, 25, 10, 20};
   assert_int_equal(slow_ranks_create(&w, &of), MOERUN_OK);
-  memcpy(w.words + 1, rows, sizeof rows);
+  memcpy(w.rows, rows, sizeof rows);
   w.slowness[0] = 1;
   w.slowness[1] = 4;
   assert_true(slow_optimum(120, w.slowness, 2) == 96);
   assert_true(slow_optimum_held(&w, 96) == 96);
-  w.words[1 + 6] = 25;
+  w.rows[6] = 25;
   assert_true(slow_optimum_held(&w, 108) == 108);
-  w.words[1 + 4] = 10;
+  w.rows[4] = 10;
   assert_true(slow_optimum_held(&w, 112) == 120);
   slow_ranks_destroy(&w);
 }
@@ -140,8 +140,8 @@ static void solve_vector(slow_ranks *w, const int32_t rows[8],
                          int32_t min_rows) {
   const slow_case of = {.ranks = 4, .experts = 8, .slow = 1, .guests = 2};
   assert_int_equal(slow_ranks_create(w, &of), MOERUN_OK);
-  memcpy(w->words + 1, rows, 8 * sizeof *rows);
-  w->words[3 * SLOW_STRIDE] = -2 * MOERUN_SPEED_OCTAVE;
+  memcpy(w->rows, rows, 8 * sizeof *rows);
+  w->speeds[3] = -2 * MOERUN_SPEED_OCTAVE;
   w->options.threshold = 1000;
   w->options.min_rows = min_rows;
   w->options.weight_rows = 0;

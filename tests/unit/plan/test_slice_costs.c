@@ -19,7 +19,8 @@ typedef struct world {
   int32_t host_of_expert[E + 1];
   int32_t rank_of[E];
   int32_t slot_of[E];
-  int32_t words[R][1 + E]; /* speed, rows per host */
+  int32_t rows[E];
+  int32_t speeds[R]; /* in sixteenths of a factor of 2 */
   int32_t speed[R];
   int64_t time[R];
   char *block;
@@ -38,7 +39,7 @@ static void set_up(world *w, const int32_t load[E]) {
     w->host_of_expert[e + 1] = e + 1;
     w->rank_of[e] = e / 2;
     w->slot_of[e] = e % 2;
-    w->words[0][1 + e] = load[e];
+    w->rows[e] = load[e];
   }
   for (int i = 0; i < MOERUN_COST_POINTS; i++) {
     w->costs.whole[i] = 1000 + (1 << i);
@@ -55,9 +56,8 @@ static void set_up(world *w, const int32_t load[E]) {
                                .host_of_expert = w->host_of_expert,
                                .rank_of = w->rank_of,
                                .slot_of = w->slot_of,
-                               .rows = &w->words[0][1],
-                               .speed = &w->words[0][0],
-                               .stride = 1 + E,
+                               .rows = w->rows,
+                               .speed = w->speeds,
                                .slices = &w->offer};
   w->options = (moerun__plan_options){.threshold = 1000,
                                       .threshold_held = 1000,
@@ -183,7 +183,7 @@ static void slow_ranks_count(void **state) {
   static const int32_t load[E] = {0, 0, 1, 1, 0, 0, 0, 0};
   world w;
   set_up(&w, load);
-  w.words[3][0] = -2 * MOERUN_SPEED_OCTAVE;
+  w.speeds[3] = -2 * MOERUN_SPEED_OCTAVE;
   solve(&w);
   assert_int_equal(moerun__whole_time(&w.offer, &w.plan, &w.demand), 2002);
   assert_int_equal(moerun__sliced_time(&w.offer, &w.plan, &w.demand), 2000);

@@ -3,7 +3,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/plan/plan.h"
-#include "support/cmocka.h"
+#include "support/full_demand.h"
 
 #include <string.h>
 
@@ -11,8 +11,7 @@ enum {
   MAX_R = 64,
   MAX_E = 256,
   MAX_P = 4 * MAX_E,
-  MAX_MOVES = MAX_P + 2 * MAX_R,
-  STRIDE = MAX_P + 1
+  MAX_MOVES = MAX_P + 2 * MAX_R
 };
 
 typedef struct world {
@@ -23,7 +22,8 @@ typedef struct world {
   int32_t host_of_expert[MAX_E + 1];
   int32_t rank_of[MAX_P];
   int32_t slot_of[MAX_P];
-  int32_t words[MAX_R * STRIDE]; /* of each rank: speed, rows per host */
+  full_demand full;
+  int32_t speed[MAX_R];
   char *block;
 } world;
 
@@ -44,9 +44,7 @@ static void set_up(int32_t R, int32_t E, int32_t per_rank) {
                               .host_of_expert = w.host_of_expert,
                               .rank_of = w.rank_of,
                               .slot_of = w.slot_of,
-                              .rows = w.words + 1,
-                              .speed = w.words,
-                              .stride = STRIDE};
+                              .speed = w.speed};
   w.options = (moerun__plan_options){
       .threshold = 1000, .slack = 1000, .min_rows = 1, .min_rows_held = 1};
   lay_out(&arena, per_rank);
@@ -68,10 +66,11 @@ static void set_up_blocks(int32_t R, int32_t E, int32_t per_rank) {
 }
 
 static int32_t *rows_at(int32_t source, int32_t host) {
-  return &w.words[source * STRIDE + 1 + host];
+  return &w.full.rows[source][host];
 }
 
 static void solve(void) {
+  full_demand_show(&w.full, &w.demand, 0);
   moerun__plan_solve(&w.plan, &w.guests, &w.demand, &w.options);
 }
 
@@ -229,7 +228,7 @@ static void draw_world(void) {
   w.host_of_expert[E] = host;
   set_up(R, E, 1 + draw(4));
   for (int32_t r = 0; r < R; r++) {
-    w.words[r * STRIDE] = draw(3) == 0 ? draw(60) : 60;
+    w.speed[r] = draw(3) == 0 ? draw(60) : 60;
   }
 }
 

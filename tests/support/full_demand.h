@@ -1,0 +1,158 @@
+/* What every rank wants of every host, which no rank knows: sums and parts that
+ * ranks make of it, and the splitting of rows as one sees it who knows all. */
+#ifndef MOERUN_TESTS_FULL_DEMAND_H
+#define MOERUN_TESTS_FULL_DEMAND_H
+
+#include "runtime/plan/plan.h"
+#include "support/cmocka.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  FULL_RANKS = 64,
+  FULL_HOSTS = 1024,
+  FULL_STAY = 2 * (FULL_HOSTS + 2 * FULL_RANKS),
+};
+
+typedef struct full_demand {
+  int32_t rows[FULL_RANKS][FULL_HOSTS]; /* of each source for each host */
+  int32_t total[FULL_HOSTS];
+  int32_t before[FULL_HOSTS]; /* of the sources below the one looked at */
+} full_demand;
+
+/* What `rank` knows of it. */
+static inline void full_demand_show(full_demand *full, moerun__demand *demand,
+                                    int32_t rank) {
+  for (int32_t h = 0; h < demand->num_hosts; h++) {
+    full->total[h] = 0;
+    for (int32_t s = 0; s < demand->num_ranks; s++) {
+      if (s == rank) full->before[h] = full->total[h];
+      full->total[h] += full->rows[s][h];
+    }
+  }
+  demand->rows = full->total;
+  demand->own = full->rows[rank];
+  demand->before = full->before;
+}
+
+/* ---- The splitting of one who knows all -------------------------------------- */
+
+typedef struct full_destination {
+  int32_t rank;
+  int64_t open; /* rows that it has room for */
+} full_destination;
+
+static inline int full__by_rank(const void *a, const void *b) {
+  const full_destination *x = a;
+  const full_destination *y = b;
+  return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+static inline int64_t full__least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+/* given[R][R]: rows of each source that go to each rank, of one host. First each
+ * rank keeps what it may of its own; then sources and destinations are matched in
+ * the order of ranks. */
+static inline void full_split(int64_t *given, const full_demand *full,
+                              const moerun__plan *plan,
+                              const moerun__demand *demand, int32_t host) {
+  const int32_t R = demand->num_ranks;
+  full_destination to[FULL_RANKS];
+  int32_t count = 1;
+  int32_t d = 0;
+  to[0] = (full_destination){demand->rank_of[host], full->total[host]};
+  for (int32_t m = 0; m < plan->num_moves; m++) {
+    if (plan->moves[m].host != host) continue;
+    assert_true(count < FULL_RANKS);
+    to[0].open -= plan->moves[m].rows;
+    to[count++] = (full_destination){plan->moves[m].rank, plan->moves[m].rows};
+  }
+  qsort(to, (size_t)count, sizeof *to, full__by_rank);
+  memset(given, 0, (size_t)R * (size_t)R * sizeof *given);
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t r = to[i].rank;
+    const int64_t stays = full__least(full->rows[r][host], to[i].open);
+    given[r * R + r] = stays;
+    to[i].open -= stays;
+  }
+  for (int32_t s = 0; s < R; s++) {
+    int64_t left = full->rows[s][host] - given[s * R + s];
+    while (left > 0) {
+      const int64_t rows = full__least(left, to[d].open);
+      given[s * R + to[d].rank] += rows;
+      to[d].open -= rows;
+      left -= rows;
+      if (left > 0) d++;
+      assert_true(d < count);
+    }
+  }
+}
+
+/* ---- The splitting of the ranks ---------------------------------------------- */
+
+/* Parts of one source and host: their sum, and what each call of plan_next says. */
+static inline void full__check_parts(const full_demand *full,
+                                     moerun__plan *plan, int32_t source,
+                                     int32_t host, const int64_t *given) {
+  const int32_t first = plan->part_of[host];
+  const int32_t last = plan->part_of[host + 1];
+  int64_t sum = 0;
+  for (int32_t p = first; p < last; p++) {
+    const moerun__part *part = &plan->parts[p];
+    int64_t rows = 0;
+    for (int32_t q = first; q < last; q++) {
+      rows += plan->parts[q].rank == part->rank ? plan->parts[q].rows : 0;
+    }
+    assert_true(part->rows > 0);
+    assert_int_equal(rows, given[source * plan->num_ranks + part->rank]);
+    sum += part->rows;
+  }
+  assert_int_equal(sum, full->rows[source][host]);
+  for (int64_t i = 0; i < sum; i++) {
+    const moerun__part *part = moerun__plan_next(plan, host);
+    assert_true(part >= plan->parts + first);
+    assert_true(part < plan->parts + last);
+  }
+}
+
+static inline int full__moves(const moerun__plan *plan, int32_t host) {
+  for (int32_t m = 0; m < plan->num_moves; m++) {
+    if (plan->moves[m].host == host) return 1;
+  }
+  return 0;
+}
+
+/* Every source finds alone, from sums, what one finds who knows all. */
+static inline void split_check(full_demand *full, moerun__plan *plan,
+                               moerun__demand *demand) {
+  const int32_t R = demand->num_ranks;
+  static int64_t given[FULL_RANKS * FULL_RANKS];
+  int32_t stay[FULL_STAY] = {0};
+  int32_t n = 0;
+  for (int32_t r = 0; r < R; r++) {
+    full_demand_show(full, demand, r);
+    n = moerun__plan_stay(plan, demand, r);
+    assert_true(n <= 2 * plan->num_moves);
+    for (int32_t i = 0; i < n; i++) {
+      stay[i] += plan->staying[i];
+    }
+  }
+  for (int32_t s = 0; s < R; s++) {
+    full_demand_show(full, demand, s);
+    memcpy(plan->staying, stay, (size_t)n * sizeof *stay);
+    moerun__plan_split(plan, demand, s);
+    for (int32_t h = 0; h < demand->num_hosts; h++) {
+      if (!full__moves(plan, h)) {
+        assert_null(moerun__plan_next(plan, h));
+        continue;
+      }
+      full_split(given, full, plan, demand, h);
+      full__check_parts(full, plan, s, h, given);
+    }
+  }
+}
+
+#endif
