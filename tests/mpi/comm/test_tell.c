@@ -314,7 +314,8 @@ static void any_other_length_is_heard_of(void **state) {
 static void other_counts_are_refused(void **state) {
   (void)state;
   if (test_size() == 1) skip();
-  const moerun_mpi_options limits = {.timeout_s = 1};
+  const moerun_mpi_options limits = {.struct_size = sizeof limits,
+                                     .timeout_s = 1};
   moerun_comm *other = NULL;
   static rig x;
   assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &limits));
