@@ -79,7 +79,7 @@ static int given(const run *r, const char *key) {
 static moerun__effect_facts effects_of(const run *r) {
   return (moerun__effect_facts){.subcommand = r->invocation->subcommand,
                                 .config = r->config,
-                                .num_ranks = r->comm->size,
+                                .num_ranks = moerun_comm_size(r->comm),
                                 .model = &r->model_config,
                                 .sampled = moerun__prompts_sampled(r->prompts)};
 }
@@ -107,7 +107,7 @@ static moerun_status check_settings(run *r) {
   if (given(r, "fault")) {
     MOERUN_TRY(
         moerun__faults_parse(&r->faults, moerun__config_text(c, "fault")));
-    MOERUN_TRY(moerun__faults_check(&r->faults, r->comm->size));
+    MOERUN_TRY(moerun__faults_check(&r->faults, moerun_comm_size(r->comm)));
   }
 done:
   return status;
@@ -207,7 +207,7 @@ static moerun_status open_output(run *r) {
   if (r->is_profile) {
     MOERUN_TRY(moerun__trace_file_open(
         &r->trace, moerun__config_text(c, "trace"), r->prompts,
-        &r->model_config, r->model_path, r->comm->size));
+        &r->model_config, r->model_path, moerun_comm_size(r->comm)));
   } else if (is_file) {
     const moerun__unfinished_options beside = {
         .path = options.path,
@@ -225,7 +225,7 @@ done:
 
 static moerun_status begin_output(run *r) {
   moerun_status status = MOERUN_OK;
-  if (r->comm->rank != 0) goto done;
+  if (moerun_comm_rank(r->comm) != 0) goto done;
   const uint64_t *weights = r->model != NULL ? &r->model->digest : NULL;
   MOERUN_TRY(moerun__results_begin(r->results, weights));
   /* Only now: it removes what --overwrite replaces. */
@@ -249,7 +249,7 @@ done:
 static moerun_status end_output(run *r) {
   moerun_status status = MOERUN_OK;
   moerun__outputs *outputs = &r->invocation->outputs;
-  if (r->comm->rank != 0) goto done;
+  if (moerun_comm_rank(r->comm) != 0) goto done;
   MOERUN_TRY(moerun__results_end(r->results, outputs));
   moerun__unfinished_end(r->unfinished, r->invocation->stopped);
   if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_end(r->trace, outputs));
@@ -272,26 +272,26 @@ static void print_prediction(run *r) {
   if (!is_talkative(r)) return;
   moerun__progress_hide(&r->bar);
   (void)fprintf(stderr, "moerun: memory of a rank, predicted\n");
-  moerun__prediction_print(stderr, r->predicted, r->comm->size);
+  moerun__prediction_print(stderr, r->predicted, moerun_comm_size(r->comm));
 }
 
 /* Local to a rank; what is wrong with the input is found here. */
 static moerun_status plan(run *r) {
   moerun_status status = MOERUN_OK;
+  const int32_t R = moerun_comm_size(r->comm);
   MOERUN_TRY(check_settings(r));
   r->invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(moerun__model_config_load(&r->model_config, r->model_path));
   MOERUN_TRY(moerun__kernels_find(&r->kernels,
                                   moerun__config_text(r->config, "kernels")));
-  MOERUN_TRY(moerun__placement_for(&r->placement, r->config, r->comm->size));
-  if (r->comm->rank != 0) goto done;
+  MOERUN_TRY(moerun__placement_for(&r->placement, r->config, R));
+  if (moerun_comm_rank(r->comm) != 0) goto done;
   moerun__progress_phase(&r->bar, "reading prompts");
   MOERUN_TRY(open_input(r));
   MOERUN_TRY(open_output(r));
   MOERUN_TRY(moerun__work_left_of(
       &r->left, r->prompts, r->results, r->unfinished,
-      moerun__to_int(moerun__config_int(r->config, "max_sequences")),
-      r->comm->size));
+      moerun__to_int(moerun__config_int(r->config, "max_sequences")), R));
   MOERUN_TRY(moerun__predict(&r->predicted, r->config, r->placement,
                              &r->left.need, r->how));
 done:
@@ -368,7 +368,7 @@ static int is_stop_requested(void *context) {
 static moerun_status find_work(run *r, int *has) {
   moerun_status status = MOERUN_OK;
   int64_t left = 0;
-  if (r->comm->rank == 0) {
+  if (moerun_comm_rank(r->comm) == 0) {
     left = moerun__prompts_count(r->prompts) -
            moerun__prompts_num_bad(r->prompts) - r->resumed;
   }
@@ -423,12 +423,12 @@ static moerun_status load(run *r) {
   if (settled.replaces) {
     extra.max_slots = moerun__replacer_slots(r->placement, replace.spare_slots);
   }
-  if (r->comm->rank == 0) print_prediction(r);
+  if (moerun_comm_rank(r->comm) == 0) print_prediction(r);
   MOERUN_TRY(moerun__node_memory_check(r->comm, r->config, r->predicted));
   moerun__progress_phase(&r->bar, "taking memory");
   MOERUN_TRY(moerun__comm_agree(r->comm, reserve(r, &options, &extra)));
-  moerun__progress_phase(&r->bar,
-                         r->comm->size > 1 ? "rank 0 loads" : "loading");
+  moerun__progress_phase(&r->bar, moerun_comm_size(r->comm) > 1 ? "rank 0 loads"
+                                                                : "loading");
   MOERUN_TRY(moerun__memory_advise(
       moerun__model_load_watched(&r->model, r->comm, r->placement,
                                  r->model_path, &watch),
@@ -477,7 +477,7 @@ static moerun_status generate(run *r) {
     callbacks.unfinished_end = save_unfinished;
     callbacks.unfinished_wanted = is_unfinished_wanted;
   }
-  if (r->comm->rank == 0) {
+  if (moerun_comm_rank(r->comm) == 0) {
     moerun__progress_run(&r->bar, moerun__prompts_count(r->prompts),
                          moerun__results_count(r->results), &r->left.work);
   }
@@ -496,7 +496,7 @@ static moerun_status generate(run *r) {
 /* Rank 0: what was done, as a table and as a file. */
 static moerun_status report(const run *r) {
   moerun_status status = MOERUN_OK;
-  if (r->comm->rank != 0) goto done;
+  if (moerun_comm_rank(r->comm) != 0) goto done;
   const int is_scored = moerun__prompts_are_scored(r->prompts);
   const int64_t count = moerun__prompts_count(r->prompts);
   moerun__replace_count replaced = {0};
@@ -510,7 +510,7 @@ static moerun_status report(const run *r) {
       .placement = r->placement,
       .kernels = r->kernels->name,
       .transport = r->comm->ops->name,
-      .num_ranks = r->comm->size,
+      .num_ranks = moerun_comm_size(r->comm),
       .predicted = r->predicted,
       .requests = count,
       .bad = moerun__prompts_num_bad(r->prompts),
@@ -548,8 +548,8 @@ done:
 /* Rank 0, once all is written: requests that were reported as wrong are a
  * failure of the whole, unless it was stopped and goes on. */
 static moerun_status judge_input(const run *r) {
-  if (r->comm->rank != 0 || r->invocation->stopped) return MOERUN_OK;
-  return moerun__prompts_check(r->prompts);
+  const int judges = moerun_comm_rank(r->comm) == 0 && !r->invocation->stopped;
+  return judges ? moerun__prompts_check(r->prompts) : MOERUN_OK;
 }
 
 static void destroy(run *r) {
@@ -581,7 +581,7 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation) {
            .model_path = moerun__config_text(invocation->config, "model"),
            .is_profile = strcmp(invocation->subcommand, "profile") == 0};
   if (r.is_profile) r.how = MOERUN_RUN_RECORDS;
-  if (r.comm->rank == 0) moerun__progress_start(&r.bar, r.config);
+  if (moerun_comm_rank(r.comm) == 0) moerun__progress_start(&r.bar, r.config);
   MOERUN_TRY(moerun__comm_agree_after_root(r.comm, plan(&r)));
   MOERUN_TRY(find_work(&r, &has_work));
   if (has_work) MOERUN_TRY(load(&r));

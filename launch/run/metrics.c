@@ -229,8 +229,7 @@ static moerun_status put_stages(moerun__text *out, const moerun__report *r) {
   MOERUN_TRY(moerun__text_print(out, ",\n  \"stage_seconds\": {"));
   for (int s = 0; s < MOERUN_NUM_STAGES; s++) {
     MOERUN_TRY(moerun__text_print(out, s == 0 ? "\n    " : ",\n    "));
-    MOERUN_TRY(
-        put_spread(out, moerun__stage_name((moerun__stage)s), &r->seconds[s]));
+    MOERUN_TRY(put_spread(out, moerun_stage_name(s), &r->seconds[s]));
   }
   MOERUN_TRY(moerun__text_append(out, "}", 1));
 done:

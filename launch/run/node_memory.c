@@ -68,7 +68,8 @@ typedef struct places {
 
 static moerun_status make_places(places *p, const moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
-  const size_t R = comm->rank == 0 ? (size_t)comm->size : 0;
+  const size_t R =
+      moerun_comm_rank(comm) == 0 ? (size_t)moerun_comm_size(comm) : 0;
   MOERUN_TRY(moerun__alloc(&p->of_rank, R, sizeof *p->of_rank));
   MOERUN_TRY(moerun__alloc(&p->node, R, sizeof *p->node));
   MOERUN_TRY(moerun__alloc(&p->left, R, sizeof *p->left));
@@ -91,13 +92,13 @@ static moerun_status fit(int64_t *bytes, const moerun__prediction *predicted,
   MOERUN_TRY(comm->ops->sum_node(comm, &node, 0));
   own = (place){(uint64_t)node.first, left.bytes};
   MOERUN_TRY(comm->ops->gather(comm, all.of_rank, &own, sizeof own));
-  if (comm->rank == 0) {
-    for (int32_t r = 0; r < comm->size; r++) {
+  if (moerun_comm_rank(comm) == 0) {
+    for (int32_t r = 0; r < moerun_comm_size(comm); r++) {
       all.node[r] = all.of_rank[r].node;
       all.left[r] = all.of_rank[r].left;
     }
     *bytes = moerun__bytes_that_fit(*bytes, predicted, all.node, all.left,
-                                    comm->size);
+                                    moerun_comm_size(comm));
   }
   MOERUN_TRY(comm->ops->broadcast(comm, bytes, sizeof *bytes));
 done:
@@ -114,10 +115,10 @@ static moerun_status agree_guests(int64_t *bytes, moerun__prediction *predicted,
                                   const moerun__config *config,
                                   moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
-  const int32_t R = comm->rank == 0 ? comm->size : 0;
+  const int32_t R = moerun_comm_rank(comm) == 0 ? moerun_comm_size(comm) : 0;
   *bytes = moerun__config_int(config, "guest_memory") * (INT64_C(1) << 20);
-  if (*bytes != 0 || comm->size == 1) goto done;
-  if (comm->rank == 0) *bytes = (int64_t)predicted[0].guest_bytes;
+  if (*bytes != 0 || moerun_comm_size(comm) == 1) goto done;
+  if (moerun_comm_rank(comm) == 0) *bytes = (int64_t)predicted[0].guest_bytes;
   for (int32_t r = 0; r < R; r++) {
     predicted[r].guest_bytes = 0;
   }
@@ -137,14 +138,14 @@ static moerun_status agree_spare(int32_t *slots, moerun__prediction *predicted,
                                  const moerun_placement *placement,
                                  moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
-  const int32_t R = comm->rank == 0 ? comm->size : 0;
+  const int32_t R = moerun_comm_rank(comm) == 0 ? moerun_comm_size(comm) : 0;
   const int32_t wanted =
       moerun__replace_options_of(config, placement).spare_slots;
   size_t most = 0;
   int64_t bytes = 0;
   *slots = wanted;
   if (moerun__config_int(config, "spare_slots") >= 0 || wanted == 0 ||
-      !moerun__replaces(config, comm->size)) {
+      !moerun__replaces(config, moerun_comm_size(comm))) {
     goto done;
   }
   for (int32_t r = 0; r < R; r++) {
@@ -153,7 +154,7 @@ static moerun_status agree_spare(int32_t *slots, moerun__prediction *predicted,
   }
   bytes = (int64_t)most;
   MOERUN_TRY(fit(&bytes, predicted, config, comm));
-  if (comm->rank == 0 && most > 0) {
+  if (moerun_comm_rank(comm) == 0 && most > 0) {
     *slots = (int32_t)((double)wanted * (double)bytes / (double)most);
   }
   MOERUN_TRY(comm->ops->broadcast(comm, slots, sizeof *slots));
@@ -188,7 +189,7 @@ moerun_status moerun__memory_settle(moerun__settled *out,
   MOERUN_TRY(agree_guests(&out->guest_bytes, *predicted, config, comm));
   MOERUN_TRY(
       agree_spare(&out->spare_slots, *predicted, config, placement, comm));
-  out->replaces = moerun__replaces(config, comm->size);
+  out->replaces = moerun__replaces(config, moerun_comm_size(comm));
   if (out->replaces && moerun__config_int(config, "replace_every") < 0 &&
       moerun__config_int(config, "spare_slots") < 0) {
     MOERUN_TRY(agree_fits(&fits, *predicted, config, comm));
@@ -200,7 +201,7 @@ moerun_status moerun__memory_settle(moerun__settled *out,
            "without this line)");
   out->replaces = 0;
   out->how |= MOERUN_RUN_STAYS;
-  if (comm->rank == 0) {
+  if (moerun_comm_rank(comm) == 0) {
     moerun__free(*predicted);
     *predicted = NULL;
     status = moerun__predict(predicted, config, placement, need, out->how);
@@ -258,13 +259,14 @@ static moerun_status find_largest(moerun__prediction *largest,
   moerun_status status = MOERUN_OK;
   moerun__prediction *all = NULL;
   int32_t *first = NULL;
-  const size_t R = comm->rank == 0 ? (size_t)comm->size : 0;
+  const size_t R =
+      moerun_comm_rank(comm) == 0 ? (size_t)moerun_comm_size(comm) : 0;
   status = moerun__alloc(&all, R, sizeof *all);
   if (status == MOERUN_OK) status = moerun__alloc(&first, R, sizeof *first);
   MOERUN_TRY(moerun__comm_agree(comm, status));
   MOERUN_TRY(comm->ops->gather(comm, first, &node->first, sizeof *first));
-  if (comm->rank == 0) {
-    moerun__largest_of_nodes(all, predicted, first, comm->size);
+  if (moerun_comm_rank(comm) == 0) {
+    moerun__largest_of_nodes(all, predicted, first, moerun_comm_size(comm));
   }
   MOERUN_TRY(comm->ops->scatter(comm, largest, all, sizeof *all));
 done:
@@ -297,7 +299,8 @@ moerun_status moerun__node_memory_check(moerun_comm *comm,
   MOERUN_TRY(comm->ops->sum_node(comm, &node,
                                  (int64_t)moerun__prediction_total(&own)));
   MOERUN_TRY(find_largest(&largest, comm, &node, predicted));
-  if (node.first == comm->rank) status = compare_own(&node, &largest, config);
+  if (node.first == moerun_comm_rank(comm))
+    status = compare_own(&node, &largest, config);
   if (status == MOERUN_ERR_NOMEM && !is_on) {
     LOG_RANK(MOERUN_LOG_WARN, "%s", moerun_last_error());
     status = MOERUN_OK;

@@ -196,8 +196,8 @@ static void print_stages(FILE *stream, const moerun__report *report) {
     const moerun__spread *s = &report->seconds[i];
     if (s->maximum <= 0) continue;
     (void)fprintf(stream, "%-16s %10.3f %10.3f %10.3f  %d\n",
-                  moerun__stage_name((moerun__stage)i), s->minimum, s->mean,
-                  s->maximum, s->rank_of_maximum);
+                  moerun_stage_name(i), s->minimum, s->mean, s->maximum,
+                  s->rank_of_maximum);
   }
 }
 

@@ -3,6 +3,8 @@
 #include <moerun/moerun.h>
 #include <moerun/moerun_mpi.h>
 
+#include "support/sized_structs.h"
+
 #include <stdio.h>
 
 static int failed(moerun_status status) {

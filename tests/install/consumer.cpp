@@ -3,6 +3,8 @@
 #include <moerun/moerun.h>
 #include <moerun/moerun_mpi.h>
 
+#include "support/sized_structs.h"
+
 int main() {
   moerun_session_options options = {};
   moerun_comm *comm = nullptr;

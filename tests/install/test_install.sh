@@ -37,7 +37,8 @@ pc=$(find "$prefix" -name moerun.pc)
 PKG_CONFIG_PATH=$(dirname "$pc")
 export PKG_CONFIG_PATH
 # shellcheck disable=SC2046 # lists of words
-cc -std=c11 -Wall -Wextra -Wpedantic -Werror -o "$scratch/by_pkg_config" \
+cc -std=c11 -Wall -Wextra -Wpedantic -Werror -I "$source/tests" \
+  -o "$scratch/by_pkg_config" \
   "$source/tests/install/consumer.c" $(pkg-config --cflags --libs moerun)
 LD_LIBRARY_PATH=$(dirname "$(dirname "$pc")")
 export LD_LIBRARY_PATH
