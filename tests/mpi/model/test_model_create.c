@@ -70,14 +70,14 @@ static moerun_status give_gate(void *context, int32_t layer,
   return MOERUN_OK;
 }
 
-static void open_caller(caller *c, const char *name) {
-  char path[512];
+#define DATA MOERUN_TEST_DATA "/hf/"
+
+static void open_caller(caller *c, const char *path) {
   moerun_model_shape shape = {.struct_size = sizeof shape};
   const moerun_model_options layers_only = {.struct_size = sizeof layers_only,
                                             .moe_only = 1};
   memset(c, 0, sizeof *c);
   c->fail_at = c->omit_at = c->spoil_at = -1;
-  (void)snprintf(path, sizeof path, "%s/hf/%s", MOERUN_TEST_DATA, name);
   assert_all_ok(moerun_model_shape_load(&shape, path));
   assert_all_ok(moerun_placement_create_block(&c->alone, shape.num_moe_layers,
                                               shape.num_experts, 1));
@@ -148,9 +148,10 @@ static void fill(float *x, size_t count) {
 
 /* ---- Bits and bytes --------------------------------------------------------------- */
 
-static void forward_alike(const caller *c, const moerun_model *created) {
-  const moerun_session_options options = {.struct_size = sizeof options,
-                                          .max_tokens = T};
+static void forward_alike(const caller *c, const moerun_model *created,
+                          moerun_balance balance) {
+  const moerun_session_options options = {SIZED(options), .max_tokens = T,
+                                          .balance = balance};
   const size_t count = T * (size_t)created->config.hidden_width;
   moerun_session *expected = NULL;
   moerun_session *session = NULL;
@@ -175,8 +176,8 @@ static void forward_alike(const caller *c, const moerun_model *created) {
 
 static void has_the_bits_of_a_checkpoint(void **state) {
   (void)state;
-  static const char *const names[] = {"qwen3_moe", "mixtral_bf16",
-                                      "olmoe_gqa_f16"};
+  static const char *const names[] = {DATA "qwen3_moe", DATA "mixtral_bf16",
+                                      DATA "olmoe_gqa_f16", MOERUN_DEMO_MODEL};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     caller c;
     moerun_model *created = NULL;
@@ -192,7 +193,11 @@ static void has_the_bits_of_a_checkpoint(void **state) {
       hosted += moerun__placement_experts(placement, l, test_rank(), NULL);
     }
     assert_all_ranks(c.calls == hosted);
-    forward_alike(&c, created);
+    forward_alike(&c, created, MOERUN_BALANCE_OFF);
+    forward_alike(&c, created, MOERUN_BALANCE_AUTO);
+    if (source.expert_width % MOERUN_PANEL == 0) {
+      forward_alike(&c, created, MOERUN_BALANCE_SLICED);
+    }
     moerun_model_destroy(created);
     assert_all_ranks(moerun__alloc_live_bytes() == before);
     moerun_placement_destroy(placement);
@@ -206,7 +211,7 @@ static void the_digest_tells_weights_apart(void **state) {
   caller c;
   moerun_model *here = NULL;
   moerun_model *there = NULL;
-  open_caller(&c, "qwen3_moe");
+  open_caller(&c, DATA "qwen3_moe");
   moerun_placement *placement = dealt(&c);
   moerun_model_source source = source_of(&c);
   assert_all_ok(moerun_model_create(&here, comm, placement, &source));
@@ -230,7 +235,7 @@ static void without_gates_rows_are_routed_by_the_caller(void **state) {
   moerun_session *expected = NULL;
   const moerun_session_options options = {.struct_size = sizeof options,
                                           .max_tokens = 8};
-  open_caller(&c, "qwen3_moe");
+  open_caller(&c, DATA "qwen3_moe");
   moerun_placement *placement = dealt(&c);
   moerun_model_source source = source_of(&c);
   source.load_gate = NULL;
@@ -288,7 +293,7 @@ static void expect_failure(const moerun_model_source *source,
 static void a_caller_that_fails_ends_all(void **state) {
   (void)state;
   caller c;
-  open_caller(&c, "qwen3_moe");
+  open_caller(&c, DATA "qwen3_moe");
   moerun_placement *placement = dealt(&c);
   moerun_model_source source = source_of(&c);
   const int last = test_rank() == test_size() - 1;
@@ -315,7 +320,7 @@ static void a_caller_that_fails_ends_all(void **state) {
 static void sizes_are_checked(void **state) {
   (void)state;
   caller c;
-  open_caller(&c, "qwen3_moe");
+  open_caller(&c, DATA "qwen3_moe");
   moerun_placement *placement = dealt(&c);
   const moerun_model_source good = source_of(&c);
   moerun_model_source bad = good;
@@ -354,7 +359,7 @@ static void sizes_are_checked(void **state) {
 static void creation_survives_failed_allocations(void **state) {
   (void)state;
   caller c;
-  open_caller(&c, "qwen3_moe");
+  open_caller(&c, DATA "qwen3_moe");
   moerun_placement *placement = dealt(&c);
   const moerun_model_source source = source_of(&c);
   const size_t live = moerun__alloc_live();
