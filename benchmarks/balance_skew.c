@@ -89,7 +89,8 @@ static moerun_status repeat(moved *out, bench *b, skew *s) {
   for (int64_t i = -WARM_UP; i < n; i++) {
     MOERUN_TRY(
         bench_layer_time(&time[PLAIN], &s->layer, s->plain, s->layer.tokens));
-    moerun__guest_table_clear(&s->balanced->moe.store.guests.table);
+    moerun__guest_table_clear(
+        moerun__store_guest_table(&s->balanced->moe.store));
     const moved before = moved_so_far(s);
     MOERUN_TRY(
         bench_layer_time(&time[SENT], &s->layer, s->balanced, s->layer.tokens));
@@ -116,7 +117,6 @@ static moerun_status run_routing(bench *b, skew *s,
                                  const bench_routing *routing) {
   moerun_status status = MOERUN_OK;
   const int64_t n = b->options.repetitions;
-  const moerun__guests *guests = &s->balanced->moe.store.guests;
   const int32_t R = s->layer.comm->size;
   char label[32] = "balanced";
   moved all = {0};
@@ -146,7 +146,8 @@ static moerun_status run_routing(bench *b, skew *s,
       cores,
       speed_up / (before * cores / R > 1 ? before * cores / R : 1),
       (double)all.experts,
-      1e-6 * (double)all.experts * (double)guests->each_bytes,
+      1e-6 * (double)all.experts *
+          (double)moerun__store_expert_bytes(&s->balanced->moe.store, 0),
       (double)all.rows,
       1e-6 * (double)all.row_bytes};
   MOERUN_TRY(bench_line(b, label, skew_names, values, SKEW_NAMES));

@@ -125,10 +125,7 @@ static void predict_replacer(moerun__prediction *predicted,
 /* Slices, if all ranks are equally fast. */
 static size_t predict_slices(const moerun_session *session,
                              const moerun__expert_shape *expert) {
-  const moerun_model *model = session->model;
-  return moerun__slices_bytes(&model->config, expert, model->comm->size,
-                              model->comm->rank,
-                              session->moe.store.slices.room_bytes);
+  return moerun__store_slice_bytes(&session->moe.store, expert);
 }
 
 /* Weights of each rank; *expert: the largest of all. */
@@ -200,7 +197,8 @@ moerun_status moerun__predict(moerun__prediction **out,
     const size_t session_bytes =
         moerun__session_predict(&session, &model, &options, &extra);
     ranks[comm.rank].cache_bytes = moerun__kv_bytes(&session.kv);
-    ranks[comm.rank].guest_bytes = session.moe.store.guests.room_bytes;
+    ranks[comm.rank].guest_bytes =
+        moerun__store_guest_bytes(&session.moe.store);
     ranks[comm.rank].buffer_bytes = session_bytes -
                                     ranks[comm.rank].cache_bytes -
                                     ranks[comm.rank].guest_bytes;

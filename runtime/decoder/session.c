@@ -75,18 +75,16 @@ static void set_balance(moerun_session *session, const moerun_model *model,
   moe->balance.always_slices = chosen->balance == MOERUN_BALANCE_SLICED;
   if (moe->balance.always_slices && chosen->slice_bytes == 0)
     chosen->slice_bytes = -1;
-  moe->store.slices.model = model;
-  moe->store.slices.room_bytes = moe->balance.is_on ? chosen->slice_bytes : 0;
   if (chosen->guest_bytes == 0) {
     const moerun__expert_shape widest =
         moerun__expert_whole(config, MOERUN_DTYPE_F32);
     chosen->guest_bytes =
         (int64_t)moerun__guests_default(model->placement, &widest);
   }
-  moe->store.guests.model = model;
-  moe->store.guests.room_bytes = moe->balance.is_on && chosen->guest_bytes > 0
-                                     ? (size_t)chosen->guest_bytes
-                                     : 0;
+  const int has_guests = moe->balance.is_on && chosen->guest_bytes > 0;
+  moerun__store_init(&moe->store, model,
+                     has_guests ? (size_t)chosen->guest_bytes : 0,
+                     moe->balance.is_on ? chosen->slice_bytes : 0);
   moe->balance.options.threshold = extra->threshold;
   moe->balance.options.min_rows = extra->min_rows;
   if (extra->plan != NULL) moe->balance.options = *extra->plan;
@@ -407,7 +405,7 @@ static moerun_status create_local(moerun_session **out,
   arena = (moerun__arena){session->block, 0};
   lay_out(session, &all, &arena);
   moerun__session_stats_reset(session);
-  moerun__moe_adopt_placement(&session->moe);
+  moerun__store_adopt_placement(&session->moe.store);
   MOERUN_TRY(moerun__moe_create_transfers(&session->moe));
 done:
   return status;
@@ -498,7 +496,7 @@ void moerun__session_stats_reset(moerun_session *session) {
          (size_t)config->num_moe_layers * (size_t)config->num_experts *
              sizeof(int64_t));
   moerun__gate_counts_clear(&session->moe.gate);
-  session->moe.store.guests.bytes_sent = 0;
+  moerun__store_clear_count(&session->moe.store);
   if (session->moe.balance.is_on)
     moerun__ledger_clear(&session->moe.balance.ledger);
 }

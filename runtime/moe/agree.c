@@ -237,7 +237,7 @@ static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
                                   halves_at(sum + SUM_MASS),
                                   halves_at(sum + SUM_MASS_DROPPED)};
   const moerun__plan_bytes bytes = {
-      moerun__guests_expert_bytes(&moe->store.guests, demand->layer),
+      moerun__store_expert_bytes(&moe->store, demand->layer),
       plan->sliced ? sliced_bytes(moe, demand) : 0};
   moerun__ledger_add(&moe->balance.ledger, plan, demand, moe->exchange.told,
                      &sums, &bytes);
@@ -342,7 +342,7 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   moerun__demand demand = demand_of(moe, layer->moe_layer, first, hosts);
   const moerun__slice_offer offer = offer_of(moe, read_told(moe));
   if (layer->moe_layer < moe->store.slices.num_layers) demand.slices = &offer;
-  moerun__plan_solve(plan, &moe->store.guests.table, &demand,
+  moerun__plan_solve(plan, moerun__store_guest_table(&moe->store), &demand,
                      &moe->balance.options);
   count_plan(moe, &demand);
   moe->balance.calibration.too_dear +=
@@ -353,7 +353,7 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   }
   moerun__stage_end(moe->stats, MOERUN_STAGE_PLAN);
   if (plan->num_moves == 0) goto done;
-  MOERUN_TRY(moerun__guests_begin(&moe->store.guests, plan, layer));
+  MOERUN_TRY(moerun__store_begin(&moe->store, layer, plan));
   MOERUN_TRY(count_again(moe));
 done:
   return status;

@@ -84,38 +84,18 @@ double moerun__calibrate_row(moerun__moe *moe) {
 }
 
 /* Seconds for the weights of one expert from the rank before, while this one
- * sends as much to the rank behind; until the shortest two agree everywhere. They
- * come to the last guest, which no layer owns and nobody holds any more. */
+ * sends as much to the rank behind; until the shortest two agree everywhere. */
 static moerun_status time_weights(double *best, moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__guests *guests = &moe->store.guests;
   moerun_comm *comm = moe->model->comm;
-  const moerun__comm_ops *ops = comm->ops;
-  const size_t bytes = guests->each_bytes;
-  const int32_t behind = (comm->rank + 1) % comm->size;
-  const int32_t before = (comm->rank + comm->size - 1) % comm->size;
-  char *room = guests->room + (size_t)guests->table.per_rank * bytes;
   double second = INFINITY;
-  int32_t *in = guests->offset;
-  int32_t *out = guests->offset + comm->size + 1;
-  memset(in, 0, ((size_t)comm->size + 1) * sizeof *in);
-  memset(out, 0, ((size_t)comm->size + 1) * sizeof *out);
-  in[before + 1] = 1;
-  out[behind + 1] = 1;
-  const moerun__row_list from = {room - bytes, bytes, in, before, before + 1};
-  const moerun__row_list to = {room - 2 * bytes, bytes, out, behind,
-                               behind + 1};
-  moerun__guest_table_forget_last(&guests->table);
   *best = INFINITY;
   for (int run = 0; run < MOST_RUNS; run++) {
     int64_t agree = run >= RUNS && second < 1.2 * *best;
-    MOERUN_TRY(ops->minimum(comm, &agree)); /* and all are here */
+    MOERUN_TRY(comm->ops->minimum(comm, &agree)); /* and all are here */
     if (agree) break;
     const double began = moerun__now();
-    MOERUN_TRY(ops->receive_begin(guests->in[0], MOERUN_TAG_EXPERTS, &from));
-    MOERUN_TRY(ops->send_begin(guests->out[0], MOERUN_TAG_EXPERTS, &to));
-    MOERUN_TRY(ops->wait(guests->in[0]));
-    MOERUN_TRY(ops->wait(guests->out[0]));
+    MOERUN_TRY(moerun__store_pass(&moe->store));
     const double seconds = moerun__now() - began;
     second = fmin(second, fmax(seconds, *best));
     *best = fmin(*best, seconds);
@@ -212,11 +192,7 @@ static moerun_status measure(moerun__moe *moe, double *row, double *tile,
   MOERUN_TRY(shortest(row, comm, time_rows(moe, own_expert, 1)));
   MOERUN_TRY(shortest(tile, comm, time_rows(moe, own_expert, MOERUN_FFN_TILE)));
   *weights = 0;
-  if (moe->store.guests.table.per_rank >= 2) {
-    const size_t bytes = moe->store.guests.each_bytes;
-    memset(moe->store.guests.room +
-               ((size_t)moe->store.guests.table.per_rank - 2) * bytes,
-           0, 2 * bytes);
+  if (moerun__store_can_pass(&moe->store)) {
     MOERUN_TRY(time_weights(weights, moe));
   }
   MOERUN_TRY(longest(weights, comm, *weights));
@@ -262,7 +238,7 @@ moerun_status moerun__calibrate(moerun__moe *moe) {
   moe->balance.calibration = (moerun__calibration){
       .tile_seconds = tile,
       .min_rows = options->min_rows,
-      .repeats = !counted && moe->store.guests.table.per_rank >= 2};
+      .repeats = !counted && moerun__store_can_pass(&moe->store)};
   price_weights(moe, weights);
   set_default(&options->threshold, THRESHOLD);
   set_default(&options->threshold_held, THRESHOLD_HELD);

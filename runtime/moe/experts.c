@@ -143,13 +143,6 @@ static void group_by_slot(moerun__moe *moe, int32_t c, int32_t first,
   }
 }
 
-/* Slots beyond the rank's own are guests. */
-static const moerun__expert *
-expert_at(const moerun__moe *moe, const moerun__layer *layer, int32_t slot) {
-  const int32_t guest = slot - layer->num_slots;
-  return guest < 0 ? &layer->experts[slot] : &moe->store.guests.expert[guest];
-}
-
 void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
                           double seconds) {
   if (moe->faults != NULL && moe->faults->counted) {
@@ -185,7 +178,9 @@ void moerun__experts_probe(moerun__moe *moe) {
     if (layer->moe_layer < 0 || layer->num_slots == 0) continue;
     memset(moe->work.tile_x, 0,
            MOERUN_SPEED_LEAST_ROWS * H * sizeof *moe->work.tile_x);
-    compute_tile(moe, &layer->experts[0], MOERUN_SPEED_LEAST_ROWS);
+    const moerun__expert *expert = moerun__store_get(&moe->store, layer, 0);
+    if (expert == NULL) continue;
+    compute_tile(moe, expert, MOERUN_SPEED_LEAST_ROWS);
     break;
   }
 }
@@ -206,32 +201,22 @@ static moerun_status run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
     k->gather(moe->work.tile_x, &rows, moe->work.row_index + i, M, H);
     compute_tile(moe, of, M);
     k->scatter(&results, moe->work.result_index + i, moe->work.tile_y, M, H);
-    MOERUN_TRY(moerun__guests_forward(&moe->store.guests));
+    MOERUN_TRY(moerun__store_forward(&moe->store));
   }
 done:
   return status;
 }
 
-static moerun_status await_guest(moerun__moe *moe, int32_t guest) {
+static moerun_status await_expert(const moerun__expert **out, moerun__moe *moe,
+                                  const moerun__layer *layer, int32_t slot) {
   moerun_status status = MOERUN_OK;
-  if (!moerun__guests_comes(&moe->store.guests, guest)) return MOERUN_OK;
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
-  MOERUN_TRY(moerun__guests_await(&moe->store.guests, guest));
+  MOERUN_TRY(moerun__store_wait(out, &moe->store, layer, slot));
   moerun__stage_end(moe->stats, MOERUN_STAGE_WEIGHTS_WAIT);
   moerun__cpu_begin(moe->stats);
 done:
   return status;
-}
-
-static int32_t expert_id(const moerun__moe *moe, const moerun__layer *layer,
-                         int32_t slot) {
-  const int32_t guest = slot - layer->num_slots;
-  if (guest < 0) {
-    return moe->store
-        .expert_of_slot[layer->moe_layer * moe->shape.max_slots + slot];
-  }
-  return moerun__guests_expert(&moe->store.guests, layer->moe_layer, guest);
 }
 
 void moerun__experts_sleep(moerun__moe *moe) {
@@ -242,7 +227,11 @@ void moerun__experts_sleep(moerun__moe *moe) {
   moe->step.busy_seconds += seconds;
 }
 
-/* The grouped rows of one slot; nothing if it has none. */
+static int32_t first_row(const moerun__moe *moe, int32_t slot) {
+  return slot > 0 ? moe->work.slot_offset[slot - 1] : 0;
+}
+
+/* The grouped rows of one slot. */
 static moerun_status run_slot(moerun__moe *moe, int32_t c,
                               const moerun__layer *layer, int32_t slot) {
   moerun_status status = MOERUN_OK;
@@ -251,14 +240,13 @@ static moerun_status run_slot(moerun__moe *moe, int32_t c,
   int64_t *expert_rows =
       moe->stats->expert_rows +
       (size_t)layer->moe_layer * (size_t)model->config.num_experts;
-  const int32_t begin = slot > 0 ? moe->work.slot_offset[slot - 1] : 0;
+  const int32_t begin = first_row(moe, slot);
   const int32_t end = moe->work.slot_offset[slot];
-  if (end == begin) goto done;
-  if (slot >= layer->num_slots) {
-    MOERUN_TRY(await_guest(moe, slot - layer->num_slots));
-  }
-  MOERUN_TRY(run_expert(moe, chunk, expert_at(moe, layer, slot), begin, end));
-  expert_rows[expert_id(moe, layer, slot)] += end - begin;
+  const moerun__expert *expert = moerun__store_get(&moe->store, layer, slot);
+  if (expert == NULL) MOERUN_TRY(await_expert(&expert, moe, layer, slot));
+  MOERUN_TRY(run_expert(moe, chunk, expert, begin, end));
+  MOERUN_TRY(moerun__store_release(&moe->store, layer, slot));
+  expert_rows[moerun__store_expert(&moe->store, layer, slot)] += end - begin;
   moe->step.computed_rows += end - begin;
   /* Messages of other chunks move only when the library is called. */
   int arrived = 0;
@@ -267,23 +255,24 @@ done:
   return status;
 }
 
-/* Experts whose weights are here, then guests in the order they come. */
+/* The rows of a wave, in the order in which weights are here. */
 static moerun_status run_experts(moerun__moe *moe, int32_t c,
                                  const moerun__layer *layer, int32_t first,
                                  int32_t last) {
   moerun_status status = MOERUN_OK;
-  const moerun__guests *guests = &moe->store.guests;
-  const int32_t own = layer->num_slots;
-  MOERUN_TRY(count_slots(moe, c, own + guests->table.per_layer, first, last));
+  moerun__store *store = &moe->store;
+  const int32_t slots = moerun__store_slots(store, layer);
+  int32_t slot;
+  MOERUN_TRY(count_slots(moe, c, slots, first, last));
   group_by_slot(moe, c, first, last);
   moerun__experts_sleep(moe);
-  for (int32_t s = 0; s < own + guests->table.per_layer; s++) {
-    if (s >= own && moerun__guests_comes(guests, s - own)) continue;
-    MOERUN_TRY(run_slot(moe, c, layer, s));
+  moerun__store_begin_wave(store);
+  for (int32_t s = 0; s < slots; s++) {
+    if (moe->work.slot_offset[s] == first_row(moe, s)) continue;
+    MOERUN_TRY(moerun__store_want(store, layer, s));
   }
-  for (int32_t i = 0; i < guests->num_in; i++) {
-    const int32_t guest = moerun__guests_arrival(guests, i);
-    MOERUN_TRY(run_slot(moe, c, layer, own + guest));
+  while ((slot = moerun__store_next(store, layer)) != MOERUN_NO_SLOT) {
+    MOERUN_TRY(run_slot(moe, c, layer, slot));
   }
 done:
   return status;
@@ -303,8 +292,7 @@ moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
   while (first < R) {
     const int32_t last = size_wave(moe, c, first);
     if (first > 0) MOERUN_TRY(begin_wave(moe, c, first, last));
-    MOERUN_TRY(
-        moerun__guests_forward_until(&moe->store.guests, chunk->dispatch_in));
+    MOERUN_TRY(moerun__store_forward_until(&moe->store, chunk->dispatch_in));
     moe->stats->rows_in += chunk->receive_offset[last];
     moe->stats->waves++;
     moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);

@@ -31,34 +31,36 @@ size_t moerun__guests_default(const moerun_placement *placement,
 
 /* A rank has use for no more guests than there are experts, and slots are
  * 16-bit numbers. */
-static int32_t most_entries(const moerun__guests *guests) {
-  const moerun__model_config *config = &guests->model->config;
+static int32_t most_entries(const moerun_model *model, size_t room_bytes) {
+  const moerun__model_config *config = &model->config;
   const int64_t L = config->num_moe_layers;
   int64_t of_layer = INT16_MAX - L - MOERUN_SHARED_GUESTS - config->num_experts;
   if (of_layer > config->num_experts) of_layer = config->num_experts;
   if (of_layer < 0) of_layer = 0;
   const int64_t useful = L * of_layer + MOERUN_SHARED_GUESTS;
-  const size_t fit =
-      guests->room_bytes / expert_bytes(config, MOERUN_DTYPE_BF16);
-  if (guests->model->comm->size < 2 || L == 0) return 0;
+  const size_t fit = room_bytes / expert_bytes(config, MOERUN_DTYPE_BF16);
+  if (model->comm->size < 2 || L == 0) return 0;
   return (int32_t)(fit < (size_t)useful ? (int64_t)fit : useful);
 }
 
-void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena) {
-  const moerun__model_config *config = &guests->model->config;
-  const size_t R = (size_t)guests->model->comm->size;
-  const int32_t entries = most_entries(guests);
+void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena,
+                            const moerun_model *model, size_t room_bytes) {
+  const moerun__model_config *config = &model->config;
+  const size_t R = (size_t)model->comm->size;
+  const int32_t entries = most_entries(model, room_bytes);
   const size_t largest =
       (size_t)entries * expert_bytes(config, MOERUN_DTYPE_F32);
+  guests->model = model;
+  guests->room_bytes = room_bytes < largest ? room_bytes : largest;
   moerun__guest_table_lay_out(&guests->table, arena, (int32_t)R,
                               config->num_moe_layers, entries);
   guests->per_layer = guests->table.per_layer;
-  if (guests->room_bytes > largest) guests->room_bytes = largest;
   const size_t most = (size_t)guests->per_layer;
   guests->room = moerun__arena_take(arena, guests->room_bytes, 1);
   guests->shape = moerun__arena_take(arena, (size_t)config->num_moe_layers,
                                      sizeof *guests->shape);
   guests->expert = moerun__arena_take(arena, most, sizeof *guests->expert);
+  guests->presence = moerun__arena_take(arena, most, sizeof *guests->presence);
   guests->send_of_in =
       moerun__arena_take(arena, most, sizeof *guests->send_of_in);
   guests->in_of_guest =
@@ -107,6 +109,23 @@ void moerun__guests_destroy_transfers(moerun__guests *guests) {
   }
 }
 
+/* Of the last two guests. */
+static char *last_room(const moerun__guests *guests) {
+  return guests->room +
+         ((size_t)guests->table.per_rank - 2) * guests->each_bytes;
+}
+
+/* No weights move. */
+static void forget_layer(moerun__guests *guests) {
+  for (int32_t g = 0; g < guests->per_layer; g++) {
+    guests->in_of_guest[g] = -1;
+    guests->presence[g] = MOERUN_ABSENT;
+  }
+  guests->num_in = 0;
+  guests->num_out = 0;
+  guests->plan = NULL;
+}
+
 /* ---- Shapes ------------------------------------------------------------------- */
 
 moerun_status moerun__guests_open(moerun__guests *guests) {
@@ -115,9 +134,7 @@ moerun_status moerun__guests_open(moerun__guests *guests) {
   size_t most = 0;
   moerun__guest_table_clear(&guests->table);
   if (guests->per_layer == 0) goto done;
-  for (int32_t g = 0; g < guests->per_layer; g++) {
-    guests->in_of_guest[g] = -1;
-  }
+  forget_layer(guests);
   for (int32_t l = 0; l < config->num_moe_layers; l++) {
     MOERUN_TRY(moerun__model_expert_shape(&guests->shape[l], guests->model, l));
     const size_t bytes = moerun__expert_bytes(&guests->shape[l]);
@@ -130,6 +147,9 @@ moerun_status moerun__guests_open(moerun__guests *guests) {
                              fit < (size_t)guests->table.per_rank
                                  ? (int32_t)fit
                                  : guests->table.per_rank);
+  if (moerun__guests_can_pass(guests)) {
+    memset(last_room(guests), 0, 2 * most); /* so that passes find it there */
+  }
 done:
   return status;
 }
@@ -193,11 +213,6 @@ static void shape_guest(moerun__guests *guests, int32_t guest,
 
 /* ---- Sending on ------------------------------------------------------------- */
 
-int32_t moerun__guests_arrival(const moerun__guests *guests, int32_t i) {
-  const moerun__plan *plan = guests->plan;
-  return plan->moves[plan->sends[guests->send_of_in[i]].move].guest;
-}
-
 /* *found: what must be over before the next piece of a send can leave: the
  * message that brings it here, or the one that last left in its place. NULL:
  * nothing any more. */
@@ -249,71 +264,38 @@ static const moerun__send *next_send(moerun__guests *guests, int32_t end) {
   return NULL;
 }
 
-/* Begins the sends before number `end` that leave here, in their order. What
- * they wait for comes of sends with lower numbers, so the lowest that has not
- * begun anywhere can always begin: no deadlock. Without `waits` it stops where
- * it would have to wait. */
-static moerun_status forward(moerun__guests *guests, int32_t end, int waits) {
+/* Begins the sends before number `end` that leave here, in their order, until it
+ * would have to wait for *obstacle; NULL: all have begun. What they wait for comes
+ * of sends with lower numbers, so the lowest that has not begun anywhere can
+ * always begin: no deadlock. */
+static moerun_status send_before(moerun__guests *guests, int32_t end,
+                                 moerun__transfer **obstacle) {
   moerun_status status = MOERUN_OK;
   const moerun__send *next;
+  *obstacle = NULL;
   while ((next = next_send(guests, end)) != NULL) {
-    moerun__transfer *obstacle;
-    MOERUN_TRY(find_obstacle(&obstacle, guests, next));
-    if (obstacle == NULL) {
-      MOERUN_TRY(send_piece(guests, next));
-    } else if (waits) {
-      MOERUN_TRY(guests->model->comm->ops->wait(obstacle));
-    } else {
-      break;
-    }
+    MOERUN_TRY(find_obstacle(obstacle, guests, next));
+    if (*obstacle != NULL) break;
+    MOERUN_TRY(send_piece(guests, next));
   }
 done:
   return status;
 }
 
-static int32_t num_sends(const moerun__guests *guests) {
-  return guests->plan != NULL ? guests->plan->num_sends : 0;
-}
-
-moerun_status moerun__guests_forward(moerun__guests *guests) {
-  return forward(guests, num_sends(guests), 0);
-}
-
-moerun_status moerun__guests_forward_all(moerun__guests *guests) {
-  return forward(guests, num_sends(guests), 1);
-}
-
-moerun_status moerun__guests_forward_until(moerun__guests *guests,
-                                           moerun__transfer *transfer) {
-  moerun_status status = MOERUN_OK;
-  const moerun__comm_ops *ops = guests->model->comm->ops;
-  const moerun__send *next;
-  int over = 0;
-  while ((next = next_send(guests, num_sends(guests))) != NULL && !over) {
-    moerun__transfer *obstacle;
-    MOERUN_TRY(find_obstacle(&obstacle, guests, next));
-    if (obstacle == NULL) {
-      MOERUN_TRY(send_piece(guests, next));
-    } else {
-      MOERUN_TRY(ops->wait_either(transfer, obstacle));
-      MOERUN_TRY(ops->test(transfer, &over));
-    }
-  }
-  MOERUN_TRY(ops->wait(transfer));
-done:
-  return status;
-}
-
-int moerun__guests_comes(const moerun__guests *guests, int32_t guest) {
-  return guests->in_of_guest[guest] >= 0;
+static moerun_status forward(void *self, moerun__transfer **obstacle) {
+  moerun__guests *guests = self;
+  const int32_t end = guests->plan != NULL ? guests->plan->num_sends : 0;
+  return send_before(guests, end, obstacle);
 }
 
 /* ---- A layer --------------------------------------------------------------------- */
 
-moerun_status moerun__guests_begin(moerun__guests *guests,
-                                   const moerun__plan *plan,
-                                   const moerun__layer *layer) {
+/* All receives begin at once, so that no rank waits before it has asked for what
+ * it is sent. */
+static moerun_status begin(void *self, const moerun__layer *layer,
+                           const moerun__plan *plan) {
   moerun_status status = MOERUN_OK;
+  moerun__guests *guests = self;
   const int32_t own = guests->model->comm->rank;
   guests->plan = plan;
   guests->layer = layer;
@@ -323,6 +305,7 @@ moerun_status moerun__guests_begin(moerun__guests *guests,
     const moerun__move *move = &plan->moves[m];
     if (move->rank != own || move->guest == MOERUN_NO_GUEST) continue;
     shape_guest(guests, move->guest, layer->moe_layer);
+    guests->presence[move->guest] = MOERUN_HERE;
   }
   for (int32_t i = 0; i < plan->num_sends; i++) {
     const moerun__send *send = &plan->sends[i];
@@ -331,46 +314,108 @@ moerun_status moerun__guests_begin(moerun__guests *guests,
     const int32_t at = guests->num_in++;
     guests->send_of_in[at] = i;
     guests->in_of_guest[move->guest] = at;
+    guests->presence[move->guest] = MOERUN_COMING;
     MOERUN_TRY(begin_receive(guests, at, move->guest, send->from,
                              MOERUN_PIECE_GATE_UP));
     MOERUN_TRY(
         begin_receive(guests, at, move->guest, send->from, MOERUN_PIECE_DOWN));
   }
-  MOERUN_TRY(moerun__guests_forward(guests));
 done:
   return status;
 }
 
-moerun_status moerun__guests_await(moerun__guests *guests, int32_t guest) {
+static moerun__presence get(const void *self, const moerun__expert **out,
+                            const moerun__layer *layer, int32_t slot) {
+  const moerun__guests *guests = self;
+  const int32_t guest = slot - layer->num_slots;
+  if (guest < 0 || guest >= guests->per_layer || guests->plan == NULL) {
+    return MOERUN_ABSENT;
+  }
+  const moerun__presence now = (moerun__presence)guests->presence[guest];
+  if (now == MOERUN_HERE) *out = &guests->expert[guest];
+  return now;
+}
+
+/* The guest whose weights come as number i of num_in. */
+static int32_t arrival(const moerun__guests *guests, int32_t i) {
+  const moerun__plan *plan = guests->plan;
+  return plan->moves[plan->sends[guests->send_of_in[i]].move].guest;
+}
+
+static int32_t coming(const void *self, const moerun__layer *layer, int32_t i) {
+  const moerun__guests *guests = self;
+  if (i >= guests->num_in) return MOERUN_NO_SLOT;
+  return layer->num_slots + arrival(guests, i);
+}
+
+/* Sends of lower numbers leave first: others wait for them. */
+static moerun_status wait(void *self, const moerun__layer *layer,
+                          int32_t slot) {
   moerun_status status = MOERUN_OK;
+  moerun__guests *guests = self;
   const moerun__comm_ops *ops = guests->model->comm->ops;
+  const int32_t guest = slot - layer->num_slots;
   const int32_t i = guests->in_of_guest[guest];
-  if (i < 0) goto done;
-  MOERUN_TRY(forward(guests, guests->send_of_in[i], 1));
+  moerun__transfer *obstacle = NULL;
+  MOERUN_TRY(send_before(guests, guests->send_of_in[i], &obstacle));
+  while (obstacle != NULL) {
+    MOERUN_TRY(ops->wait(obstacle));
+    MOERUN_TRY(send_before(guests, guests->send_of_in[i], &obstacle));
+  }
   for (int32_t piece = 0; piece < MOERUN_EXPERT_PIECES; piece++) {
     MOERUN_TRY(ops->wait(guests->in[MOERUN_EXPERT_PIECES * i + piece]));
   }
-  MOERUN_TRY(moerun__guests_forward(guests));
+  guests->presence[guest] = MOERUN_HERE;
+  MOERUN_TRY(forward(guests, &obstacle));
 done:
   return status;
 }
 
-moerun_status moerun__guests_end(moerun__guests *guests) {
+static moerun_status end(void *self) {
   moerun_status status = MOERUN_OK;
+  moerun__guests *guests = self;
   const moerun__comm_ops *ops = guests->model->comm->ops;
-  MOERUN_TRY(moerun__guests_forward_all(guests));
+  if (guests->plan == NULL) goto done;
   for (int32_t i = 0; i < MOERUN_EXPERT_PIECES * guests->num_in; i++) {
     MOERUN_TRY(ops->wait(guests->in[i]));
   }
   for (int32_t i = 0; i < guests->num_out && i < MOERUN_GUEST_SENDS; i++) {
     MOERUN_TRY(ops->wait(guests->out[i]));
   }
-  for (int32_t i = 0; i < guests->num_in; i++) {
-    guests->in_of_guest[moerun__guests_arrival(guests, i)] = -1;
-  }
-  guests->num_in = 0;
-  guests->num_out = 0;
-  guests->plan = NULL;
+  forget_layer(guests);
+done:
+  return status;
+}
+
+const moerun__tier_ops moerun__guests_ops = {.name = "guests",
+                                             .get = get,
+                                             .begin = begin,
+                                             .coming = coming,
+                                             .wait = wait,
+                                             .forward = forward,
+                                             .end = end};
+
+/* ---- Passing round --------------------------------------------------------------- */
+
+int moerun__guests_can_pass(const moerun__guests *guests) {
+  return guests->table.per_rank >= 2;
+}
+
+moerun_status moerun__guests_pass(moerun__guests *guests) {
+  moerun_status status = MOERUN_OK;
+  const moerun_comm *comm = guests->model->comm;
+  const moerun__comm_ops *ops = comm->ops;
+  const int32_t behind = (comm->rank + 1) % comm->size;
+  const int32_t before = (comm->rank + comm->size - 1) % comm->size;
+  const size_t bytes = guests->each_bytes;
+  char *room = last_room(guests);
+  const moerun__row_list from = one_row(guests, 0, before, room + bytes, bytes);
+  const moerun__row_list to = one_row(guests, 1, behind, room, bytes);
+  moerun__guest_table_forget_last(&guests->table);
+  MOERUN_TRY(ops->receive_begin(guests->in[0], MOERUN_TAG_EXPERTS, &from));
+  MOERUN_TRY(ops->send_begin(guests->out[0], MOERUN_TAG_EXPERTS, &to));
+  MOERUN_TRY(ops->wait(guests->in[0]));
+  MOERUN_TRY(ops->wait(guests->out[0]));
 done:
   return status;
 }

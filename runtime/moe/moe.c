@@ -116,10 +116,9 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   if (moe->shape.max_slots < moe->shape.slots_wanted)
     moe->shape.max_slots = moe->shape.slots_wanted;
   moe->shape.max_hosts = most_hosts(moe);
-  moerun__guests_lay_out(&moe->store.guests, arena);
-  moerun__slices_lay_out(&moe->store.slices, arena, moe->shape.row_bytes,
-                         moe->gate.width, moe->shape.wire);
-  const int32_t slots = moe->shape.max_slots + moe->store.guests.per_layer;
+  moerun__store_lay_out(&moe->store, arena, moe->shape.max_slots,
+                        moe->shape.row_bytes, moe->gate.width, moe->shape.wire);
+  const int32_t slots = moerun__store_most_slots(&moe->store);
   moe->shape.terms = slots < moe->gate.width ? slots : moe->gate.width;
   moe->shape.chunk_tokens =
       (moe->shape.max_tokens + moe->shape.num_chunks - 1) /
@@ -131,9 +130,6 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
     lay_out_chunk(moe, &moe->exchange.chunk[c], arena);
   }
   moerun__agree_lay_out(moe, arena);
-  moe->store.expert_of_slot = moerun__arena_take(
-      arena, (size_t)config->num_moe_layers * (size_t)moe->shape.max_slots,
-      sizeof(int32_t));
   const size_t pairs =
       ((size_t)chunk_copies(moe) + (size_t)moe->shape.receive_capacity) *
       (size_t)moe->shape.terms;
@@ -153,9 +149,9 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
       arena, moerun__linear_scratch(most_inputs(config)), sizeof(float));
 }
 
-/* Slices follow the speed of one row, which is that of reading weights: few
- * rows are what slices are for. */
-static moerun_status open_slices(moerun__moe *moe) {
+/* Of one row through an expert here. That is the speed of reading weights, which
+ * slices follow: few rows are what they are for. */
+static double time_row(moerun__moe *moe) {
   double seconds = MOERUN_COUNTED_SECONDS;
   if (moe->faults == NULL || !moe->faults->counted) {
     seconds = moerun__calibrate_row(moe);
@@ -164,7 +160,7 @@ static moerun_status open_slices(moerun__moe *moe) {
     seconds *=
         moerun__faults_at(moe->faults, moe->model->comm->rank, 0).compute;
   }
-  return moerun__slices_open(&moe->store.slices, seconds);
+  return seconds;
 }
 
 moerun_status moerun__moe_open(moerun__moe *moe,
@@ -172,8 +168,7 @@ moerun_status moerun__moe_open(moerun__moe *moe,
   moerun_status status = MOERUN_OK;
   if (!moe->balance.is_on) goto done;
   moerun__ledger_clear(&moe->balance.ledger);
-  MOERUN_TRY(moerun__guests_open(&moe->store.guests));
-  MOERUN_TRY(open_slices(moe));
+  MOERUN_TRY(moerun__store_open(&moe->store, time_row(moe)));
   if (plan == NULL) MOERUN_TRY(moerun__calibrate(moe));
   if (moe->faults != NULL && moe->faults->counted) {
     moerun__speed_expect(&moe->balance.speed, MOERUN_COUNTED_SECONDS,
@@ -199,25 +194,14 @@ void moerun__moe_begin_step(moerun__moe *moe, int64_t step) {
   }
 }
 
-void moerun__moe_adopt_placement(moerun__moe *moe) {
-  for (int32_t l = 0; l < moe->model->config.num_moe_layers; l++) {
-    (void)moerun__placement_experts(
-        moe->model->placement, l, moe->model->comm->rank,
-        moe->store.expert_of_slot + (size_t)l * (size_t)moe->shape.max_slots);
-  }
-}
-
 int32_t moerun__moe_transfers(const moerun__moe *moe) {
-  return 4 * moe->shape.num_chunks +
-         moerun__guests_transfers(&moe->store.guests) +
-         moerun__slices_transfers(&moe->store.slices);
+  return 4 * moe->shape.num_chunks + moerun__store_transfers(&moe->store);
 }
 
 moerun_status moerun__moe_create_transfers(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
-  MOERUN_TRY(moerun__guests_create_transfers(&moe->store.guests));
-  MOERUN_TRY(moerun__slices_create_transfers(&moe->store.slices));
+  MOERUN_TRY(moerun__store_create_transfers(&moe->store));
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch_out, comm));
@@ -231,8 +215,7 @@ done:
 
 void moerun__moe_destroy_transfers(moerun__moe *moe) {
   const moerun__comm_ops *ops = moe->model->comm->ops;
-  moerun__guests_destroy_transfers(&moe->store.guests);
-  moerun__slices_close(&moe->store.slices);
+  moerun__store_close(&moe->store);
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     ops->transfer_destroy(chunk->dispatch_out);
@@ -352,7 +335,7 @@ static moerun_status compute_whole(moerun__moe *moe, const moerun__layer *layer,
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     MOERUN_TRY(moerun__experts_work_off(moe, c, layer));
   }
-  MOERUN_TRY(moerun__guests_forward_all(&moe->store.guests));
+  MOERUN_TRY(moerun__store_forward_all(&moe->store));
 done:
   return status;
 }
@@ -377,7 +360,7 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     MOERUN_TRY(combine(moe, c, layer, x, y));
   }
-  MOERUN_TRY(moerun__guests_end(&moe->store.guests));
+  MOERUN_TRY(moerun__store_end(&moe->store));
   if (moe->balance.calibration.repeats)
     MOERUN_TRY(moerun__calibrate_again(moe));
 done:

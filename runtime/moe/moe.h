@@ -81,8 +81,8 @@ int32_t moerun__moe_most_slots(const moerun_model *model, int32_t slots_wanted);
 
 /* Counts into `arena` when its base is NULL, else hands the buffers out and
  * fills what never changes. Reads of moe: model, kernels, linear, stats; of its
- * shape wire, max_tokens, num_chunks and slots_wanted; balance.is_on; and model
- * and room_bytes of guests and slices. */
+ * shape wire, max_tokens, num_chunks and slots_wanted; balance.is_on; and the
+ * store, after moerun__store_init. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
 /* Transfers that moerun__moe_create_transfers makes. */
 int32_t moerun__moe_transfers(const moerun__moe *moe);
@@ -93,8 +93,6 @@ moerun_status moerun__moe_open(moerun__moe *moe,
                                const moerun__plan_options *plan);
 /* At the start of each step; `step` counts from 0. */
 void moerun__moe_begin_step(moerun__moe *moe, int64_t step);
-/* After the model's placement has changed. */
-void moerun__moe_adopt_placement(moerun__moe *moe);
 moerun_status moerun__moe_create_transfers(moerun__moe *moe);
 void moerun__moe_destroy_transfers(moerun__moe *moe);
 

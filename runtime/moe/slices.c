@@ -70,14 +70,17 @@ static int is_on(const moerun__slices *slices) {
 }
 
 void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
+                            const moerun_model *model, int64_t room_bytes,
                             size_t row_bytes, int32_t width,
                             moerun__dtype wire) {
-  const moerun__model_config *config = &slices->model->config;
-  const size_t R = (size_t)slices->model->comm->size;
+  const moerun__model_config *config = &model->config;
+  const size_t R = (size_t)model->comm->size;
   const size_t E = (size_t)config->num_experts;
   const size_t experts = (size_t)config->num_moe_layers * E;
   const size_t terms = MOERUN_SLICED_ROWS * (size_t)width;
   const size_t ints = sizeof(int32_t);
+  slices->model = model;
+  slices->room_bytes = room_bytes;
   if (!is_on(slices)) return;
   slices->speed = moerun__arena_take(arena, R, ints);
   slices->h_panel = moerun__arena_take(arena, R + 1, ints);
@@ -126,7 +129,6 @@ done:
 }
 
 void moerun__slices_close(moerun__slices *slices) {
-  if (slices->model == NULL) return;
   for (int i = 0; i < MOERUN_SLICE_WEIGHTS; i++) {
     slices->model->comm->ops->transfer_destroy(slices->out[i]);
     slices->model->comm->ops->transfer_destroy(slices->in[i]);

@@ -60,9 +60,10 @@ size_t moerun__slices_bytes(const moerun__model_config *config,
                             int32_t num_ranks, int32_t rank,
                             int64_t room_bytes);
 
-/* Reads slices->model and room_bytes. Rows take row_bytes and K = width ids;
- * results are of type `wire`. */
+/* Rows take row_bytes with K = width ids behind each; results are of type
+ * `wire`. */
 void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
+                            const moerun_model *model, int64_t room_bytes,
                             size_t row_bytes, int32_t width,
                             moerun__dtype wire);
 int32_t moerun__slices_transfers(const moerun__slices *slices);

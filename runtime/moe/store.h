@@ -1,14 +1,138 @@
-/* The experts that this rank can compute with. */
+/* The experts that this rank can compute with, whole or in slices, and their way
+ * here. The expert stage asks for a slot and gets its expert, or learns that its
+ * weights still come; where they are and how they come is a tier's matter.
+ *
+ * Around a layer whose rows a plan moves: begin, forward now and then, end.
+ * Around the rows of a wave: begin it, want every slot that has rows, then take
+ * the slots that next gives until there is no more, and release each. */
 #ifndef MOERUN_MOE_STORE_H
 #define MOERUN_MOE_STORE_H
 
 #include "runtime/moe/guests.h"
+#include "runtime/moe/own.h"
 #include "runtime/moe/slices.h"
 
+enum { MOERUN_MAX_TIERS = 8 };
+
 typedef struct moerun__store {
+  const moerun_model *model; /* borrowed */
+  size_t guest_bytes;        /* as asked for, see moerun__store_init */
+  int64_t slice_bytes;
+  moerun__tier
+      tier[MOERUN_MAX_TIERS]; /* in the order in which they are asked */
+  int32_t num_tiers;
+  moerun__own own;
   moerun__guests guests;
   moerun__slices slices;
-  int32_t *expert_of_slot; /* [num_moe_layers][max_slots] */
+  /* Of the wave under way: the slots that are wanted. */
+  int32_t *here; /* [slots] whose weights are here */
+  int32_t num_here;
+  int32_t num_given; /* of them, by next */
+  char *awaited;     /* [slots] 1: whose weights come */
+  int32_t num_awaited;
+  int32_t coming_tier; /* where next goes on among those that come */
+  int32_t coming;      /* and the number there */
 } moerun__store;
+
+/* `guest_bytes`: for weights of guests, 0: none; `slice_bytes`: for weights of
+ * slices, 0: none, below 0: as much as all layers take. */
+void moerun__store_init(moerun__store *store, const moerun_model *model,
+                        size_t guest_bytes, int64_t slice_bytes);
+/* A tier that is asked before all others. */
+void moerun__store_add_tier(moerun__store *store, moerun__tier tier);
+/* `max_slots`: most experts of a layer that a placement may put here. Rows take
+ * row_bytes with `width` ids behind each, results are of type `wire`. */
+void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
+                           int32_t max_slots, size_t row_bytes, int32_t width,
+                           moerun__dtype wire);
+/* Transfers that moerun__store_create_transfers creates. */
+int32_t moerun__store_transfers(const moerun__store *store);
+moerun_status moerun__store_create_transfers(moerun__store *store);
+/* After moerun__store_init; frees weights and transfers. */
+void moerun__store_close(moerun__store *store);
+/* [collective] What ranks must know of each other's experts before some of them
+ * may move; and their slices, larger ones to faster ranks. `row_seconds`: of one
+ * row through an expert here; 0 on any rank: all are equally fast. */
+moerun_status moerun__store_open(moerun__store *store, double row_seconds);
+/* After the model's placement has changed, and before the first step. */
+void moerun__store_adopt_placement(moerun__store *store);
+
+/* ---- A layer ---- */
+
+/* `plan` moves rows of the layer: their weights come and leave from now on. Both
+ * are borrowed until the end. */
+moerun_status moerun__store_begin(moerun__store *store,
+                                  const moerun__layer *layer,
+                                  const moerun__plan *plan);
+/* Moves weights on as far as nothing must be waited for. */
+moerun_status moerun__store_forward(moerun__store *store);
+/* Moves weights on until this transfer, which depends on none, has received
+ * all. */
+moerun_status moerun__store_forward_until(moerun__store *store,
+                                          moerun__transfer *transfer);
+/* Until all that is to leave has begun to: others may wait for it, so before
+ * anything that depends on their work. */
+moerun_status moerun__store_forward_all(moerun__store *store);
+/* Until nothing moves any more. */
+moerun_status moerun__store_end(moerun__store *store);
+
+/* ---- A wave ---- */
+
+/* Slots that rows of the layer may name: own ones, then guests. */
+static inline int32_t moerun__store_slots(const moerun__store *store,
+                                          const moerun__layer *layer) {
+  return layer->num_slots + store->guests.table.per_layer;
+}
+/* Most of any layer. */
+static inline int32_t moerun__store_most_slots(const moerun__store *store) {
+  return store->own.max_slots + store->guests.per_layer;
+}
+
+/* Nothing is wanted any more. */
+void moerun__store_begin_wave(moerun__store *store);
+/* Rows for the slot are here. ERR_COMM: there is no expert in it. Once a wave. */
+moerun_status moerun__store_want(moerun__store *store,
+                                 const moerun__layer *layer, int32_t slot);
+/* The wanted slot whose turn it is: those whose weights are here in their order,
+ * then those whose weights come in the order in which they do; MOERUN_NO_SLOT
+ * after all. */
+int32_t moerun__store_next(moerun__store *store, const moerun__layer *layer);
+/* The expert, borrowed until the slot's release, or for a slot that nobody wants
+ * until the next call; NULL: its weights are not here. */
+const moerun__expert *moerun__store_get(const moerun__store *store,
+                                        const moerun__layer *layer,
+                                        int32_t slot);
+/* The same after its weights have come. */
+moerun_status moerun__store_wait(const moerun__expert **out,
+                                 moerun__store *store,
+                                 const moerun__layer *layer, int32_t slot);
+moerun_status moerun__store_release(moerun__store *store,
+                                    const moerun__layer *layer, int32_t slot);
+
+/* Which of the model's experts is in the slot. */
+int32_t moerun__store_expert(const moerun__store *store,
+                             const moerun__layer *layer, int32_t slot);
+
+/* ---- For plans and reports ---- */
+
+/* Whether weights can be passed round, so that it can be timed; and the passing of
+ * one expert's. [collective] */
+int moerun__store_can_pass(const moerun__store *store);
+moerun_status moerun__store_pass(moerun__store *store);
+
+/* Who holds whose weights for a while; plans bring it up to date. */
+moerun__guest_table *moerun__store_guest_table(moerun__store *store);
+/* Of an expert of this MoE layer, as it moves; 0 where none does. */
+int64_t moerun__store_expert_bytes(const moerun__store *store,
+                                   int32_t moe_layer);
+/* Memory for weights of guests. */
+size_t moerun__store_guest_bytes(const moerun__store *store);
+/* Bytes of the weights of slices that open allocates, if all ranks are equally
+ * fast and whole experts are of this shape. */
+size_t moerun__store_slice_bytes(const moerun__store *store,
+                                 const moerun__expert_shape *expert);
+/* Weights that have left here since the count was cleared. */
+int64_t moerun__store_bytes_sent(const moerun__store *store);
+void moerun__store_clear_count(moerun__store *store);
 
 #endif

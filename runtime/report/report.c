@@ -155,7 +155,8 @@ static moerun_status pack_part(char **out, size_t *bytes,
   rank_part part = {.stats = session->stats,
                     .count = session->model->comm->count,
                     .resident_bytes = resident_bytes,
-                    .weight_bytes = session->moe.store.guests.bytes_sent,
+                    .weight_bytes =
+                        moerun__store_bytes_sent(&session->moe.store),
                     .speed = session->moe.balance.speed.applied};
   moerun__tell_of_layer(&session->moe, part.told);
   *bytes = sizeof part + rows_bytes + gate_bytes;

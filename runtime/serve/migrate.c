@@ -255,7 +255,7 @@ moerun_status moerun__session_replace(moerun_session *session,
     MOERUN_TRY(migrate_layer(&m, &model->layers[l]));
   }
   model->placement = placement;
-  moerun__moe_adopt_placement(&session->moe);
+  moerun__store_adopt_placement(&session->moe.store);
   *moved = m.moved;
 done:
   model->comm->ops->transfer_destroy(m.transfer);

@@ -104,7 +104,8 @@ static int64_t sum_over_ranks(int64_t value) {
 
 /* Every rank knows the same of who holds what. */
 static void assert_one_table(const rig *r) {
-  const moerun__guest_table *table = &r->balanced->moe.store.guests.table;
+  const moerun__guest_table *table =
+      moerun__store_guest_table(&r->balanced->moe.store);
   const int32_t count = table->num_ranks * table->per_rank;
   int64_t *first = NULL;
   assert_all_ranks((first = malloc((size_t)count * sizeof *first)) != NULL);

@@ -1,0 +1,320 @@
+/* Tiers are asked in turn, and the first that has the weights here gives them;
+ * where none has, the first for which they can be waited. So a faster copy goes
+ * before a slower one, and what is added stands in front of what was there.
+ *
+ * Experts whose weights are here are computed first, while those of others still
+ * come. Each wanted slot is given exactly once a wave, whenever its weights
+ * come: the turn is decided when it is wanted. */
+#include "runtime/moe/store.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* ---- Memory ---------------------------------------------------------------- */
+
+void moerun__store_init(moerun__store *store, const moerun_model *model,
+                        size_t guest_bytes, int64_t slice_bytes) {
+  memset(store, 0, sizeof *store);
+  store->model = model;
+  store->guest_bytes = guest_bytes;
+  store->slice_bytes = slice_bytes;
+  moerun__store_add_tier(store, (moerun__tier){&moerun__own_ops, &store->own});
+  moerun__store_add_tier(store,
+                         (moerun__tier){&moerun__guests_ops, &store->guests});
+}
+
+void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
+  assert(store->num_tiers < MOERUN_MAX_TIERS);
+  memmove(store->tier + 1, store->tier,
+          (size_t)store->num_tiers * sizeof *store->tier);
+  store->tier[0] = tier;
+  store->num_tiers++;
+}
+
+void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
+                           int32_t max_slots, size_t row_bytes, int32_t width,
+                           moerun__dtype wire) {
+  const moerun_model *model = store->model;
+  moerun__guests_lay_out(&store->guests, arena, model, store->guest_bytes);
+  moerun__slices_lay_out(&store->slices, arena, model, store->slice_bytes,
+                         row_bytes, width, wire);
+  moerun__own_lay_out(&store->own, arena, model, max_slots);
+  const size_t slots = (size_t)moerun__store_most_slots(store);
+  store->here = moerun__arena_take(arena, slots, sizeof *store->here);
+  store->awaited = moerun__arena_take(arena, slots, sizeof *store->awaited);
+}
+
+int32_t moerun__store_transfers(const moerun__store *store) {
+  return moerun__guests_transfers(&store->guests) +
+         moerun__slices_transfers(&store->slices);
+}
+
+moerun_status moerun__store_create_transfers(moerun__store *store) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__guests_create_transfers(&store->guests));
+  MOERUN_TRY(moerun__slices_create_transfers(&store->slices));
+done:
+  return status;
+}
+
+void moerun__store_close(moerun__store *store) {
+  moerun__guests_destroy_transfers(&store->guests);
+  moerun__slices_close(&store->slices);
+}
+
+moerun_status moerun__store_open(moerun__store *store, double row_seconds) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__guests_open(&store->guests));
+  MOERUN_TRY(moerun__slices_open(&store->slices, row_seconds));
+done:
+  return status;
+}
+
+void moerun__store_adopt_placement(moerun__store *store) {
+  moerun__own_adopt_placement(&store->own);
+}
+
+/* ---- A layer --------------------------------------------------------------- */
+
+moerun_status moerun__store_begin(moerun__store *store,
+                                  const moerun__layer *layer,
+                                  const moerun__plan *plan) {
+  moerun_status status = MOERUN_OK;
+  for (int32_t t = 0; t < store->num_tiers; t++) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->begin == NULL) continue;
+    MOERUN_TRY(tier->ops->begin(tier->self, layer, plan));
+  }
+  MOERUN_TRY(moerun__store_forward(store));
+done:
+  return status;
+}
+
+/* *obstacle: what one tier cannot go on before, or NULL if none waits. */
+static moerun_status forward(moerun__store *store,
+                             moerun__transfer **obstacle) {
+  moerun_status status = MOERUN_OK;
+  *obstacle = NULL;
+  for (int32_t t = 0; t < store->num_tiers; t++) {
+    const moerun__tier *tier = &store->tier[t];
+    moerun__transfer *found = NULL;
+    if (tier->ops->forward == NULL) continue;
+    MOERUN_TRY(tier->ops->forward(tier->self, &found));
+    if (*obstacle == NULL) *obstacle = found;
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__store_forward(moerun__store *store) {
+  moerun__transfer *obstacle;
+  return forward(store, &obstacle);
+}
+
+moerun_status moerun__store_forward_until(moerun__store *store,
+                                          moerun__transfer *transfer) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = store->model->comm->ops;
+  moerun__transfer *obstacle;
+  int over = 0;
+  MOERUN_TRY(forward(store, &obstacle));
+  while (obstacle != NULL && !over) {
+    MOERUN_TRY(ops->wait_either(transfer, obstacle));
+    MOERUN_TRY(ops->test(transfer, &over));
+    MOERUN_TRY(forward(store, &obstacle));
+  }
+  MOERUN_TRY(ops->wait(transfer));
+done:
+  return status;
+}
+
+moerun_status moerun__store_forward_all(moerun__store *store) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = store->model->comm->ops;
+  moerun__transfer *obstacle;
+  MOERUN_TRY(forward(store, &obstacle));
+  while (obstacle != NULL) {
+    MOERUN_TRY(ops->wait(obstacle));
+    MOERUN_TRY(forward(store, &obstacle));
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__store_end(moerun__store *store) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__store_forward_all(store));
+  for (int32_t t = 0; t < store->num_tiers; t++) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->end != NULL) MOERUN_TRY(tier->ops->end(tier->self));
+  }
+done:
+  return status;
+}
+
+/* ---- A wave ---------------------------------------------------------------- */
+
+/* The tier that answers for the slot, and what it says. */
+static const moerun__tier *find(moerun__presence *presence,
+                                const moerun__expert **out,
+                                const moerun__store *store,
+                                const moerun__layer *layer, int32_t slot) {
+  const moerun__tier *found = NULL;
+  *presence = MOERUN_ABSENT;
+  *out = NULL;
+  for (int32_t t = 0; t < store->num_tiers; t++) {
+    const moerun__tier *tier = &store->tier[t];
+    const moerun__expert *expert = NULL;
+    const moerun__presence now =
+        tier->ops->get(tier->self, &expert, layer, slot);
+    if (now <= *presence) continue;
+    found = tier;
+    *presence = now;
+    if (now == MOERUN_HERE) {
+      *out = expert;
+      break;
+    }
+  }
+  return found;
+}
+
+void moerun__store_begin_wave(moerun__store *store) {
+  store->num_here = 0;
+  store->num_given = 0;
+  store->num_awaited = 0;
+  store->coming_tier = 0;
+  store->coming = 0;
+  memset(store->awaited, 0, (size_t)moerun__store_most_slots(store));
+}
+
+moerun_status moerun__store_want(moerun__store *store,
+                                 const moerun__layer *layer, int32_t slot) {
+  moerun_status status = MOERUN_OK;
+  moerun__presence presence;
+  const moerun__expert *expert;
+  const moerun__tier *tier = find(&presence, &expert, store, layer, slot);
+  MOERUN_REQUIRE(tier != NULL, MOERUN_ERR_COMM,
+                 "rows came for slot %d of MoE layer %d, where no expert is",
+                 slot, layer->moe_layer);
+  if (tier->ops->want != NULL) {
+    MOERUN_TRY(tier->ops->want(tier->self, layer, slot));
+  }
+  if (presence == MOERUN_HERE) {
+    store->here[store->num_here++] = slot;
+  } else {
+    store->awaited[slot] = 1;
+    store->num_awaited++;
+  }
+done:
+  return status;
+}
+
+/* The next slot that comes, wanted or not: as the tiers say, then all in their
+ * order. */
+static int32_t next_coming(moerun__store *store, const moerun__layer *layer) {
+  for (; store->coming_tier < store->num_tiers; store->coming_tier++) {
+    const moerun__tier *tier = &store->tier[store->coming_tier];
+    if (tier->ops->coming != NULL) {
+      const int32_t slot =
+          tier->ops->coming(tier->self, layer, store->coming++);
+      if (slot != MOERUN_NO_SLOT) return slot;
+    }
+    store->coming = 0;
+  }
+  return store->coming++;
+}
+
+int32_t moerun__store_next(moerun__store *store, const moerun__layer *layer) {
+  if (store->num_given < store->num_here) {
+    return store->here[store->num_given++];
+  }
+  while (store->num_awaited > 0) {
+    const int32_t slot = next_coming(store, layer);
+    if (!store->awaited[slot]) continue;
+    store->awaited[slot] = 0;
+    store->num_awaited--;
+    return slot;
+  }
+  return MOERUN_NO_SLOT;
+}
+
+const moerun__expert *moerun__store_get(const moerun__store *store,
+                                        const moerun__layer *layer,
+                                        int32_t slot) {
+  moerun__presence presence;
+  const moerun__expert *expert;
+  (void)find(&presence, &expert, store, layer, slot);
+  return expert;
+}
+
+moerun_status moerun__store_wait(const moerun__expert **out,
+                                 moerun__store *store,
+                                 const moerun__layer *layer, int32_t slot) {
+  moerun_status status = MOERUN_OK;
+  moerun__presence presence;
+  const moerun__tier *tier = find(&presence, out, store, layer, slot);
+  if (presence == MOERUN_COMING) {
+    MOERUN_TRY(tier->ops->wait(tier->self, layer, slot));
+    *out = moerun__store_get(store, layer, slot);
+  }
+  MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_COMM,
+                 "slot %d of MoE layer %d: its weights have not come", slot,
+                 layer->moe_layer);
+done:
+  return status;
+}
+
+moerun_status moerun__store_release(moerun__store *store,
+                                    const moerun__layer *layer, int32_t slot) {
+  moerun__presence presence;
+  const moerun__expert *expert;
+  const moerun__tier *tier = find(&presence, &expert, store, layer, slot);
+  if (tier == NULL || tier->ops->release == NULL) return MOERUN_OK;
+  return tier->ops->release(tier->self, layer, slot);
+}
+
+int32_t moerun__store_expert(const moerun__store *store,
+                             const moerun__layer *layer, int32_t slot) {
+  return slot < layer->num_slots
+             ? moerun__own_expert(&store->own, layer->moe_layer, slot)
+             : moerun__guests_expert(&store->guests, layer->moe_layer,
+                                     slot - layer->num_slots);
+}
+
+/* ---- For plans and reports --------------------------------------------------- */
+
+int moerun__store_can_pass(const moerun__store *store) {
+  return moerun__guests_can_pass(&store->guests);
+}
+
+moerun_status moerun__store_pass(moerun__store *store) {
+  return moerun__guests_pass(&store->guests);
+}
+
+moerun__guest_table *moerun__store_guest_table(moerun__store *store) {
+  return &store->guests.table;
+}
+
+int64_t moerun__store_expert_bytes(const moerun__store *store,
+                                   int32_t moe_layer) {
+  return moerun__guests_expert_bytes(&store->guests, moe_layer);
+}
+
+size_t moerun__store_guest_bytes(const moerun__store *store) {
+  return store->guests.room_bytes;
+}
+
+size_t moerun__store_slice_bytes(const moerun__store *store,
+                                 const moerun__expert_shape *expert) {
+  const moerun_model *model = store->model;
+  return moerun__slices_bytes(&model->config, expert, model->comm->size,
+                              model->comm->rank, store->slice_bytes);
+}
+
+int64_t moerun__store_bytes_sent(const moerun__store *store) {
+  return store->guests.bytes_sent;
+}
+
+void moerun__store_clear_count(moerun__store *store) {
+  store->guests.bytes_sent = 0;
+}

@@ -1,0 +1,240 @@
+/* The store over tiers that are made up: which of them gives an expert, in what
+ * order slots have their turn, and that each has exactly one. */
+#include "runtime/base/memory.h"
+#include "runtime/moe/store.h"
+#include "support/cmocka.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { OWN = 5, SLOTS = 12, LAYER = 0 };
+
+/* A tier that answers as it is told; calls are written down as letter and
+ * slot. */
+typedef struct told {
+  moerun__presence presence[SLOTS];
+  moerun__expert expert[SLOTS];
+  int32_t order[SLOTS + 1]; /* of those that come; ends with MOERUN_NO_SLOT */
+  char calls[128];
+} told;
+
+static void write_down(told *t, char call, int32_t slot) {
+  const size_t length = strlen(t->calls);
+  assert_true(length + 4 < sizeof t->calls);
+  (void)snprintf(t->calls + length, sizeof t->calls - length, "%c%d ", call,
+                 (int)slot);
+}
+
+static moerun__presence told_get(const void *self, const moerun__expert **out,
+                                 const moerun__layer *layer, int32_t slot) {
+  const told *t = self;
+  (void)layer;
+  if (slot < SLOTS && t->presence[slot] == MOERUN_HERE) *out = &t->expert[slot];
+  return slot < SLOTS ? t->presence[slot] : MOERUN_ABSENT;
+}
+
+static moerun_status told_want(void *self, const moerun__layer *layer,
+                               int32_t slot) {
+  (void)layer;
+  write_down(self, 'w', slot);
+  return MOERUN_OK;
+}
+
+static int32_t told_coming(const void *self, const moerun__layer *layer,
+                           int32_t i) {
+  (void)layer;
+  return ((const told *)self)->order[i];
+}
+
+static moerun_status told_wait(void *self, const moerun__layer *layer,
+                               int32_t slot) {
+  told *t = self;
+  (void)layer;
+  write_down(t, 'c', slot);
+  t->presence[slot] = MOERUN_HERE;
+  return MOERUN_OK;
+}
+
+static moerun_status told_release(void *self, const moerun__layer *layer,
+                                  int32_t slot) {
+  (void)layer;
+  write_down(self, 'r', slot);
+  return MOERUN_OK;
+}
+
+static const moerun__tier_ops told_ops = {.name = "told",
+                                          .get = told_get,
+                                          .want = told_want,
+                                          .coming = told_coming,
+                                          .wait = told_wait,
+                                          .release = told_release};
+/* One that can be asked and waited for, and no more. */
+static const moerun__tier_ops plain_ops = {
+    .name = "plain", .get = told_get, .wait = told_wait};
+
+typedef struct rig {
+  moerun_comm comm;
+  moerun_model model;
+  moerun__expert own[OWN];
+  moerun__layer layer;
+  moerun__store store;
+  void *block;
+} rig;
+
+static void lay_out(rig *r, moerun__arena *arena) {
+  moerun__store_lay_out(&r->store, arena, SLOTS, 16, 1, MOERUN_DTYPE_F32);
+}
+
+static void set_up(rig *r) {
+  moerun__arena arena = {NULL, 0};
+  memset(r, 0, sizeof *r);
+  r->comm.size = 1;
+  r->model.comm = &r->comm;
+  r->model.config = (moerun__model_config){.hidden_width = 32,
+                                           .expert_width = 32,
+                                           .num_moe_layers = 1,
+                                           .num_experts = OWN};
+  r->layer.moe_layer = LAYER;
+  r->layer.num_slots = OWN;
+  r->layer.experts = r->own;
+  for (int s = 0; s < OWN; s++) {
+    r->own[s].gate_up.panels = "here";
+  }
+  moerun__store_init(&r->store, &r->model, 0, 0);
+  lay_out(r, &arena);
+  assert_int_equal(moerun__alloc(&r->block, arena.used, 1), MOERUN_OK);
+  arena = (moerun__arena){r->block, 0};
+  lay_out(r, &arena);
+}
+
+static void tear_down(rig *r) {
+  moerun__free(r->block);
+}
+
+static void add(rig *r, const moerun__tier_ops *ops, told *t) {
+  memset(t, 0, sizeof *t);
+  t->order[0] = MOERUN_NO_SLOT;
+  moerun__store_add_tier(&r->store, (moerun__tier){ops, t});
+}
+
+static void own_experts_are_here(void **state) {
+  (void)state;
+  rig r;
+  set_up(&r);
+  for (int s = 0; s < OWN; s++) {
+    assert_ptr_equal(moerun__store_get(&r.store, &r.layer, s), &r.own[s]);
+  }
+  assert_null(moerun__store_get(&r.store, &r.layer, OWN));
+  r.own[1].gate_up.panels = NULL; /* its weights are not in memory */
+  assert_null(moerun__store_get(&r.store, &r.layer, 1));
+  moerun__store_begin_wave(&r.store);
+  assert_int_equal(moerun__store_want(&r.store, &r.layer, 1), MOERUN_ERR_COMM);
+  assert_int_equal(moerun__store_want(&r.store, &r.layer, OWN),
+                   MOERUN_ERR_COMM);
+  assert_int_equal(moerun__store_next(&r.store, &r.layer), MOERUN_NO_SLOT);
+  tear_down(&r);
+}
+
+/* What is here goes before what comes, and what was added before what was
+ * there. */
+static void the_nearest_copy_is_given(void **state) {
+  (void)state;
+  rig r;
+  told far;
+  told near;
+  const moerun__expert *expert = NULL;
+  set_up(&r);
+  add(&r, &told_ops, &far);
+  add(&r, &told_ops, &near);
+  far.presence[0] = MOERUN_HERE;
+  near.presence[0] = MOERUN_COMING; /* far has it */
+  far.presence[1] = MOERUN_HERE;
+  near.presence[1] = MOERUN_HERE;   /* both have it */
+  near.presence[2] = MOERUN_COMING; /* it is an own one */
+  far.presence[6] = MOERUN_COMING;
+  near.presence[6] = MOERUN_COMING; /* both await it */
+  assert_ptr_equal(moerun__store_get(&r.store, &r.layer, 0), &far.expert[0]);
+  assert_ptr_equal(moerun__store_get(&r.store, &r.layer, 1), &near.expert[1]);
+  assert_ptr_equal(moerun__store_get(&r.store, &r.layer, 2), &r.own[2]);
+  assert_null(moerun__store_get(&r.store, &r.layer, 6));
+  assert_int_equal(moerun__store_wait(&expert, &r.store, &r.layer, 6),
+                   MOERUN_OK);
+  assert_ptr_equal(expert, &near.expert[6]);
+  assert_string_equal(near.calls, "c6 ");
+  assert_int_equal(moerun__store_wait(&expert, &r.store, &r.layer, 0),
+                   MOERUN_OK); /* not waited for */
+  assert_ptr_equal(expert, &far.expert[0]);
+  assert_int_equal(moerun__store_wait(&expert, &r.store, &r.layer, 7),
+                   MOERUN_ERR_COMM);
+  assert_string_equal(far.calls, "");
+  tear_down(&r);
+}
+
+/* The whole of a wave with these slots wanted; what next gave. */
+static void run_wave(char *given, rig *r, const int32_t *wanted, int count) {
+  int32_t slot;
+  *given = '\0';
+  moerun__store_begin_wave(&r->store);
+  for (int i = 0; i < count; i++) {
+    assert_int_equal(moerun__store_want(&r->store, &r->layer, wanted[i]),
+                     MOERUN_OK);
+  }
+  while ((slot = moerun__store_next(&r->store, &r->layer)) != MOERUN_NO_SLOT) {
+    const moerun__expert *expert = NULL;
+    given += sprintf(given, "%d ", (int)slot);
+    assert_int_equal(moerun__store_wait(&expert, &r->store, &r->layer, slot),
+                     MOERUN_OK);
+    assert_non_null(expert);
+    assert_int_equal(moerun__store_release(&r->store, &r->layer, slot),
+                     MOERUN_OK);
+  }
+}
+
+/* Those that are here, then the others in the order in which they come: as the
+ * tiers say, and those of a tier that does not say last. */
+static void each_has_one_turn(void **state) {
+  (void)state;
+  rig r;
+  told ordered;
+  told plain;
+  char given[64];
+  static const int32_t wanted[] = {0, 2, 5, 6, 7, 8, 9};
+  static const int32_t order[] = {8, 1, 5, 7, MOERUN_NO_SLOT};
+  set_up(&r);
+  add(&r, &plain_ops, &plain);
+  add(&r, &told_ops, &ordered);
+  memcpy(ordered.order, order, sizeof order);
+  ordered.presence[5] = MOERUN_COMING;
+  ordered.presence[7] = MOERUN_COMING;
+  ordered.presence[8] = MOERUN_COMING;
+  ordered.presence[9] = MOERUN_HERE;
+  plain.presence[6] = MOERUN_COMING;
+  run_wave(given, &r, wanted, 7);
+  assert_string_equal(given, "0 2 9 8 5 7 6 ");
+  assert_string_equal(ordered.calls, "w5 w7 w8 w9 r9 c8 r8 c5 r5 c7 r7 ");
+  assert_string_equal(plain.calls, "c6 ");
+  /* What has come by now does not have a second turn as something that comes,
+   * and nothing is left of the wave before. */
+  ordered.calls[0] = '\0';
+  ordered.presence[7] = MOERUN_COMING;
+  run_wave(given, &r, wanted + 2, 3);
+  assert_string_equal(given, "5 6 7 ");
+  assert_string_equal(ordered.calls, "w5 w7 r5 c7 r7 ");
+  run_wave(given, &r, wanted, 0);
+  assert_string_equal(given, "");
+  /* A wave that was broken off. */
+  moerun__store_begin_wave(&r.store);
+  assert_int_equal(moerun__store_want(&r.store, &r.layer, 0), MOERUN_OK);
+  run_wave(given, &r, wanted + 1, 1);
+  assert_string_equal(given, "2 ");
+  tear_down(&r);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(own_experts_are_here),
+      cmocka_unit_test(the_nearest_copy_is_given),
+      cmocka_unit_test(each_has_one_turn),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
