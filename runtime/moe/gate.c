@@ -413,10 +413,9 @@ static void adopt(moerun__gate *gate, int32_t T,
   const size_t count =
       (size_t)T * (size_t)gate->model->config.experts_per_token;
   memset(gate->unsound, 0, (size_t)T);
-  for (size_t i = 0; i < count; i++) {
-    gate->ids[i] = own->ids[i];
-    gate->weight[i] = own->ids[i] < 0 ? 0.0F : own->weight[i];
-  }
+  if (count == 0) return;
+  memcpy(gate->ids, own->ids, count * sizeof *gate->ids);
+  memcpy(gate->weight, own->weight, count * sizeof *gate->weight);
 }
 
 /* ---- The whole -------------------------------------------------------------------- */

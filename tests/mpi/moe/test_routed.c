@@ -178,28 +178,33 @@ static void any_choice_has_the_bits_of_one_rank(void **state) {
 }
 
 /* One expert of weight 1 and nothing else: its output; of weight -1, minus it;
- * no expert at all: zeros. What stands beside -1 is not read. */
+ * no expert at all: zeros. What stands beside -1 is not read, also where experts
+ * at home and null experts are looked for. */
 static void missing_ids_are_nothing(void **state) {
   (void)state;
   static const float not_a_number = 0.0F;
-  rig r;
-  int ok = 1;
-  set_up(&r, models[0], &kinds[0]);
-  for (int32_t i = 0; i < 3 * r.K; i++) {
-    r.ids[i] = -1;
-    r.weight[i] = not_a_number / not_a_number;
+  static const char *const without_shared[] = {"hf/qwen3_moe", "home/plain",
+                                               "home/renormalised"};
+  for (size_t m = 0; m < 3; m++) {
+    rig r;
+    int ok = 1;
+    set_up(&r, without_shared[m], &kinds[0]);
+    for (int32_t i = 0; i < 3 * r.K; i++) {
+      r.ids[i] = -1;
+      r.weight[i] = not_a_number / not_a_number;
+    }
+    memcpy(r.x + r.H, r.x, r.H * sizeof *r.x);
+    r.ids[0] = r.ids[r.K + 1] = 2;
+    r.weight[0] = 1;
+    r.weight[r.K + 1] = -1;
+    assert_all_ok(moerun_moe_forward_routed(r.session[0], r.layer, 3, r.x,
+                                            r.ids, r.weight, r.y));
+    for (size_t i = 0; i < r.H; i++) {
+      ok = ok && r.y[i] == -r.y[r.H + i] && r.y[2 * r.H + i] == 0.0F;
+    }
+    assert_all_ranks(ok && r.y[0] != 0.0F);
+    tear_down(&r);
   }
-  memcpy(r.x + r.H, r.x, r.H * sizeof *r.x);
-  r.ids[0] = r.ids[r.K + 1] = 2;
-  r.weight[0] = 1;
-  r.weight[r.K + 1] = -1;
-  assert_all_ok(moerun_moe_forward_routed(r.session[0], r.layer, 3, r.x, r.ids,
-                                          r.weight, r.y));
-  for (size_t i = 0; i < r.H; i++) {
-    ok = ok && r.y[i] == -r.y[r.H + i] && r.y[2 * r.H + i] == 0.0F;
-  }
-  assert_all_ranks(ok && r.y[0] != 0.0F);
-  tear_down(&r);
 }
 
 /* ---- What is no choice ------------------------------------------------------------ */
@@ -268,23 +273,30 @@ static void a_bad_choice_fails_everywhere(void **state) {
   tear_down(&r);
 }
 
-/* Where a rule takes experts away, it would have to know their scores. */
+/* Where a rule takes experts away, it would have to know their scores. Ranks that
+ * cut together refuse together. */
 static void lossy_sessions_refuse(void **state) {
   (void)state;
   rig r;
-  moerun_session *session = NULL;
-  const moerun__session_extra extra = {.gate = {.width = {.most = 1}}};
+  static const moerun__gate_options lossy[] = {
+      {.width = {.most = 1}},
+      {.capacity = {.gamma = 1000}},
+      {.capacity = {.gamma = 1000, .scope = MOERUN_SCOPE_GLOBAL}}};
   set_up(&r, models[0], &kinds[0]);
   ask_gate(&r, 8);
-  assert_all_ok(
-      moerun__session_create_with(&session, r.model[0], &kinds[0], &extra));
-  assert_all_ranks(moerun_moe_forward_routed(session, r.layer, 8, r.x, r.ids,
-                                             r.weight,
-                                             r.y) == MOERUN_ERR_UNSUPPORTED);
+  for (size_t i = 0; i < sizeof lossy / sizeof *lossy; i++) {
+    moerun_session *session = NULL;
+    const moerun__session_extra extra = {.gate = lossy[i]};
+    assert_all_ok(
+        moerun__session_create_with(&session, r.model[0], &kinds[0], &extra));
+    assert_all_ranks(moerun_moe_forward_routed(session, r.layer, 8, r.x, r.ids,
+                                               r.weight,
+                                               r.y) == MOERUN_ERR_UNSUPPORTED);
+    moerun_session_destroy(session);
+  }
   assert_all_ranks(moerun_moe_forward_routed(r.session[0], 99, 8, r.x, r.ids,
                                              r.weight,
                                              r.y) == MOERUN_ERR_INVALID);
-  moerun_session_destroy(session);
   tear_down(&r);
 }
 

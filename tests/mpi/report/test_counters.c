@@ -22,13 +22,14 @@ typedef struct rig {
   float *y;
 } rig;
 
-static void set_up(rig *r, const moerun_placement *placement) {
+static void set_up(rig *r, const moerun_placement *placement,
+                   moerun_balance balance) {
   const moerun_model_options layers_only = {.struct_size = sizeof layers_only,
                                             .moe_only = 1};
   const moerun_session_options options = {.struct_size = sizeof options,
                                           .max_tokens = T,
                                           .chunks = 2,
-                                          .balance = MOERUN_BALANCE_OFF};
+                                          .balance = balance};
   memset(r, 0, sizeof *r);
   r->shape.struct_size = sizeof r->shape;
   assert_all_ok(moerun_model_shape_load(&r->shape, model_path));
@@ -83,7 +84,7 @@ static void every_row_is_somewhere(void **state) {
   (void)state;
   rig r;
   int64_t sum[FIELDS];
-  set_up(&r, NULL);
+  set_up(&r, NULL, MOERUN_BALANCE_OFF);
   const moerun_counters c = step(&r);
   const int64_t layers = (int64_t)r.shape.num_layers * STEPS;
   int64_t tokens = 0;
@@ -114,7 +115,7 @@ static void every_row_is_somewhere(void **state) {
 static void seconds_go_to_stages(void **state) {
   (void)state;
   rig r;
-  set_up(&r, NULL);
+  set_up(&r, NULL, MOERUN_BALANCE_OFF);
   const moerun_counters c = step(&r);
   double experts = 0;
   double sum = 0;
@@ -141,9 +142,9 @@ static void sessions_count_for_themselves(void **state) {
   rig first;
   rig second;
   moerun_counters c = {.struct_size = sizeof c, .steps = 9};
-  set_up(&first, NULL);
+  set_up(&first, NULL, MOERUN_BALANCE_OFF);
   (void)step(&first);
-  set_up(&second, NULL);
+  set_up(&second, NULL, MOERUN_BALANCE_AUTO);
   assert_all_ok(moerun_session_counters(second.session, &c));
   assert_all_ranks(c.steps == 0 && c.row_bytes == 0 && c.messages == 0 &&
                    c.other_bytes == 0 && c.expert_rows == 0);
@@ -160,7 +161,7 @@ static void counts_make_a_placement(void **state) {
   rig r;
   rig placed;
   moerun_placement *placement = NULL;
-  set_up(&r, NULL);
+  set_up(&r, NULL, MOERUN_BALANCE_OFF);
   const moerun_counters c = step(&r);
   const int32_t experts = r.shape.num_moe_layers * r.shape.num_experts;
   int64_t *counts = calloc((size_t)experts, sizeof *counts);
@@ -174,7 +175,7 @@ static void counts_make_a_placement(void **state) {
                                             .num_ranks = test_size(),
                                             .method = "lpt"};
   assert_all_ok(moerun_placement_solve(&placement, &problem));
-  set_up(&placed, placement);
+  set_up(&placed, placement, MOERUN_BALANCE_OFF);
   const moerun_counters after = step(&placed);
   assert_all_ranks(memcmp(r.y, placed.y,
                           (size_t)rows_of(test_rank()) *
