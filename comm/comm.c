@@ -1,8 +1,19 @@
-/* What all transports share: the public calls, the check of a row list, and
- * the agreement that ends a set-up call. The agreement reduces the status and
+/* What all transports share: their table, the public calls, the check of a row
+ * list, and the agreement that ends a set-up call. The agreement reduces the status and
  * the rank in one number, so that every rank can say who failed and why
  * without a second message. */
 #include "comm/comm.h"
+
+#include <string.h>
+
+const moerun__comm_ops *moerun__transport_find(const char *name) {
+  static const moerun__comm_ops *const transports[] = {&moerun__self_ops,
+                                                       &moerun__mpi_ops, NULL};
+  for (int i = 0; transports[i] != NULL; i++) {
+    if (strcmp(transports[i]->name, name) == 0) return transports[i];
+  }
+  return NULL;
+}
 
 int32_t moerun_comm_rank(const moerun_comm *comm) {
   return comm->rank;

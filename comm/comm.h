@@ -21,8 +21,8 @@ enum {
   MOERUN_TAG_END = 32,
 };
 
-/* Row messages in flight in one direction, one per peer at most. Created once
- * (room for R messages), begun and ended many times. */
+/* The messages of one exchange, both directions: to each peer one at most, and
+ * from each. Created once, begun and ended many times. */
 typedef struct moerun__transfer moerun__transfer;
 
 /* Rows to or from the peers first_peer..last_peer-1: peer p's are rows
@@ -36,6 +36,24 @@ typedef struct moerun__row_list {
   int32_t first_peer;
   int32_t last_peer;
 } moerun__row_list;
+
+/* Rows that may go to several ranks each, and what each of these gets behind the
+ * row: its tail. Integers and borrowed memory, for the transport packs: it may
+ * as well send a row once to a node, or write it straight into the receiver's
+ * memory. Whatever its way, a peer receives the rows that name it, in their
+ * order, as wire_bytes each: row, tail, and then bytes of any value. The own
+ * rank may be named and gets nothing: its rows are here already. */
+typedef struct moerun__row_plan {
+  const void *rows;
+  size_t stride_bytes; /* from one row to the next */
+  size_t row_bytes;
+  int32_t num_rows;
+  const int32_t *to_offset; /* [num_rows + 1] */
+  const int32_t *to; /* [to_offset[num_rows]] ranks, ascending in a row */
+  const void *tails; /* [to_offset[num_rows]][tail_bytes] */
+  size_t tail_bytes;
+  size_t wire_bytes;
+} moerun__row_plan;
 
 /* Sent to other ranks since the comm was created: rows, bytes and messages of
  * dispatch and combine (what a placement is judged by), share_rows among them as
@@ -86,20 +104,38 @@ typedef struct moerun__news {
 typedef struct moerun__comm_ops {
   const char *name; /* "self", "mpi" */
 
-  /* Split phase. Buffers and offsets stay untouched until wait returned. A
-   * send completes without the peer having asked only for small messages, so
-   * post receives before waiting on sends. */
+  /* Split phase. Rows, plans and offsets stay untouched until the wait for
+   * their direction has returned. A send completes without the peer having
+   * asked only for small messages, so begin to receive before waiting on
+   * sends.
+   *
+   * Both directions of an exchange begin together: `out` packed and sent, and
+   * the rows of the first peers received. */
+  moerun_status (*exchange_begin)(moerun__transfer *transfer, int32_t tag,
+                                  const moerun__row_plan *out,
+                                  const moerun__row_list *in);
+  /* One direction by itself: messages without an answer; the next peers of an
+   * exchange, when the rows from (or to) those before have been waited for; or
+   * an exchange whose rows to send are not there yet. A transport that must
+   * start both directions together may hold the receives back until rows are
+   * sent in the same transfer, or waited for. Rows are sent from where they
+   * lie. */
   moerun_status (*send_begin)(moerun__transfer *transfer, int32_t tag,
                               const moerun__row_list *list);
   moerun_status (*receive_begin)(moerun__transfer *transfer, int32_t tag,
                                  const moerun__row_list *list);
-  /* *done = 1 when all messages of the transfer are complete; drives
-   * progress. */
+  /* *done = 1 when all messages of the transfer are complete, or all that it
+   * receives; drives progress. */
   moerun_status (*test)(moerun__transfer *transfer, int *done);
-  /* At once if nothing is in flight. After MOERUN_ERR_TIMEOUT it may be called
-   * again for the messages that are still missing. */
+  moerun_status (*test_received)(moerun__transfer *transfer, int *done);
+  /* Until all of its messages are complete, or those of one direction; at once
+   * if nothing is in flight. After MOERUN_ERR_TIMEOUT it may be called again for
+   * the messages that are still missing. */
   moerun_status (*wait)(moerun__transfer *transfer);
-  /* Until one of two transfers of the same comm is over; test says which. */
+  moerun_status (*wait_received)(moerun__transfer *transfer);
+  moerun_status (*wait_sent)(moerun__transfer *transfer);
+  /* Until `a` has received all or `b`, of the same comm, is complete; the tests
+   * say which. */
   moerun_status (*wait_either)(moerun__transfer *a, moerun__transfer *b);
 
   /* [collective] Only what a rank tells one other rank goes straight to it; all
@@ -131,8 +167,14 @@ typedef struct moerun__comm_ops {
   moerun_status (*sum_node)(moerun_comm *comm, moerun__node *node,
                             int64_t value);
 
-  /* Destroyed before its comm; accepts NULL. */
-  moerun_status (*transfer_create)(moerun__transfer **out, moerun_comm *comm);
+  /* `plan_bytes`: the most that a plan given to exchange_begin takes on the wire,
+   * rows to other ranks times wire_bytes; 0 where none is given. Destroyed
+   * before its comm; accepts NULL. */
+  moerun_status (*transfer_create)(moerun__transfer **out, moerun_comm *comm,
+                                   size_t plan_bytes);
+  /* Bytes that such a transfer takes, for memory predictions: of the comm no
+   * more is read than its size. */
+  size_t (*transfer_bytes)(const moerun_comm *comm, size_t plan_bytes);
   void (*transfer_destroy)(moerun__transfer *transfer);
   void (*destroy)(moerun_comm *comm);
 } moerun__comm_ops;
@@ -167,11 +209,24 @@ moerun_status moerun__comm_share_words(moerun_comm *comm, int32_t *words,
 moerun_status moerun__comm_sum(moerun_comm *comm, int32_t *sum, int32_t n,
                                int32_t *scratch);
 
-/* For transports: tag, row size and peers within their ranges. */
+/* The transport of this name, without a comm of it: for memory predictions;
+ * NULL if there is none. */
+const moerun__comm_ops *moerun__transport_find(const char *name);
+
+/* ---- For transports ---- */
+
+extern const moerun__comm_ops moerun__self_ops;
+extern const moerun__comm_ops moerun__mpi_ops;
+
+/* Tag, row size and peers within their ranges. */
 moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,
                                      const moerun__row_list *list);
 
-/* Bytes that a transfer takes, for memory predictions. */
-size_t moerun__transfer_bytes(int32_t num_ranks);
+/* Packs the rows to other ranks by rank as they go over the wire:
+ * packed[offset[R]][wire_bytes] of room_bytes at most, those to rank r at
+ * offset[r] .. offset[r + 1] - 1. A plan that cannot be is ERR_INVALID. */
+moerun_status moerun__row_plan_pack(char *packed, size_t room_bytes,
+                                    int32_t *offset, const moerun_comm *comm,
+                                    const moerun__row_plan *plan);
 
 #endif

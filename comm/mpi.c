@@ -21,9 +21,9 @@ enum {
   TEXT_BYTES = 160,
 };
 
-struct moerun__transfer {
+typedef struct one_way {
   moerun__mpi_comm *comm;
-  int receives; /* direction of what is in flight */
+  int receives;
   int32_t tag;
   moerun__row_list list;
   MPI_Datatype row;
@@ -31,6 +31,14 @@ struct moerun__transfer {
   int32_t num_done;     /* requests 0 .. num_done-1 are complete */
   MPI_Request *request; /* [R] */
   int32_t *peer;        /* [R] of each request */
+} one_way;
+
+struct moerun__transfer {
+  one_way out;
+  one_way in;
+  char *packed; /* [plan_bytes] rows of a plan, by rank */
+  size_t plan_bytes;
+  int32_t *packed_offset; /* [R + 1] */
 };
 
 /* ---- Waiting and errors ---------------------------------------------------- */
@@ -122,43 +130,41 @@ done:
   return status;
 }
 
-static void describe(char out[TEXT_BYTES], const moerun__transfer *transfer) {
+static void describe(char out[TEXT_BYTES], const one_way *way) {
   static const char *const protocol[] = {"experts", "control rows", "dispatch",
                                          "combine"};
   (void)snprintf(out, TEXT_BYTES, "%s %s (chunk %d)",
-                 transfer->receives ? "receiving" : "sending",
-                 protocol[transfer->tag / MOERUN_TAG_CONTROL],
-                 transfer->tag % MOERUN_TAG_CONTROL);
+                 way->receives ? "receiving" : "sending",
+                 protocol[way->tag / MOERUN_TAG_CONTROL],
+                 way->tag % MOERUN_TAG_CONTROL);
 }
 
 /* Peer number i of the n in the list, starting beside the own rank. */
-static int32_t peer_at(const moerun__transfer *transfer, int32_t i) {
-  const int64_t first = transfer->list.first_peer;
-  const int64_t n = transfer->list.last_peer - first;
-  const int64_t rank = transfer->comm->base.rank;
-  const int64_t step = transfer->receives ? -1 - (int64_t)i : 1 + (int64_t)i;
+static int32_t peer_at(const one_way *way, int32_t i) {
+  const int64_t first = way->list.first_peer;
+  const int64_t n = way->list.last_peer - first;
+  const int64_t rank = way->comm->base.rank;
+  const int64_t step = way->receives ? -1 - (int64_t)i : 1 + (int64_t)i;
   return moerun__to_int(first + (((rank - first + step) % n) + n) % n);
 }
 
-static moerun_status post(moerun__transfer *transfer, int32_t peer,
-                          int32_t rows) {
-  moerun__mpi_comm *self = transfer->comm;
-  const moerun__row_list *list = &transfer->list;
-  MPI_Request *request = &transfer->request[transfer->num_requests];
+static moerun_status post(one_way *way, int32_t peer, int32_t rows) {
+  moerun__mpi_comm *self = way->comm;
+  const moerun__row_list *list = &way->list;
+  MPI_Request *request = &way->request[way->num_requests];
   char *start =
       (char *)list->rows + (size_t)list->offset[peer] * list->row_bytes;
-  const int code = transfer->receives
-                       ? MPI_Irecv(start, rows, transfer->row, peer,
-                                   transfer->tag, self->comm, request)
-                       : MPI_Isend(start, rows, transfer->row, peer,
-                                   transfer->tag, self->comm, request);
+  const int code = way->receives ? MPI_Irecv(start, rows, way->row, peer,
+                                             way->tag, self->comm, request)
+                                 : MPI_Isend(start, rows, way->row, peer,
+                                             way->tag, self->comm, request);
   if (code != MPI_SUCCESS)
     return moerun__mpi_result(self, code, "start of rows");
-  transfer->peer[transfer->num_requests++] = peer;
+  way->peer[way->num_requests++] = peer;
   const int64_t bytes = rows * (int64_t)list->row_bytes;
-  if (!transfer->receives && transfer->tag < MOERUN_TAG_DISPATCH) {
+  if (!way->receives && way->tag < MOERUN_TAG_DISPATCH) {
     self->base.count.control_bytes += bytes;
-  } else if (!transfer->receives) {
+  } else if (!way->receives) {
     self->base.count.messages++;
     self->base.count.rows += rows;
     self->base.count.row_bytes += bytes;
@@ -166,29 +172,34 @@ static moerun_status post(moerun__transfer *transfer, int32_t peer,
   return MOERUN_OK;
 }
 
-static moerun_status begin(moerun__transfer *transfer, int receives,
-                           int32_t tag, const moerun__row_list *list) {
-  moerun_status status = transfer->comm->broken;
+static moerun_status check_free(const one_way *way) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(way->num_done == way->num_requests, MOERUN_ERR_INVALID,
+                 "rows: the transfer is still in flight");
+done:
+  return status;
+}
+
+static moerun_status begin(one_way *way, int32_t tag,
+                           const moerun__row_list *list) {
+  moerun_status status = way->comm->broken;
   if (status != MOERUN_OK) goto done;
-  MOERUN_TRY(moerun__row_list_check(&transfer->comm->base, tag, list));
-  MOERUN_REQUIRE(transfer->num_done == transfer->num_requests,
-                 MOERUN_ERR_INVALID, "rows: the transfer is still in flight");
-  transfer->num_requests = 0;
-  transfer->num_done = 0;
-  transfer->receives = receives;
-  transfer->tag = tag;
-  transfer->list = *list;
-  MOERUN_TRY(
-      moerun__mpi_row_type(&transfer->row, transfer->comm, list->row_bytes));
+  MOERUN_TRY(moerun__row_list_check(&way->comm->base, tag, list));
+  MOERUN_TRY(check_free(way));
+  way->num_requests = 0;
+  way->num_done = 0;
+  way->tag = tag;
+  way->list = *list;
+  MOERUN_TRY(moerun__mpi_row_type(&way->row, way->comm, list->row_bytes));
   for (int32_t i = 0; i < list->last_peer - list->first_peer; i++) {
-    const int32_t peer = peer_at(transfer, i);
+    const int32_t peer = peer_at(way, i);
     const int64_t rows = (int64_t)list->offset[peer + 1] - list->offset[peer];
-    if (peer == transfer->comm->base.rank || rows == 0) continue;
+    if (peer == way->comm->base.rank || rows == 0) continue;
     MOERUN_REQUIRE(rows > 0 && list->offset[peer] >= 0, MOERUN_ERR_INVALID,
                    "rows: offsets of peer %d: expected 0 <= first <= last, "
                    "found %d and %d",
                    peer, list->offset[peer], list->offset[peer + 1]);
-    MOERUN_TRY(post(transfer, peer, moerun__to_int(rows)));
+    MOERUN_TRY(post(way, peer, moerun__to_int(rows)));
   }
 done:
   return status;
@@ -196,38 +207,54 @@ done:
 
 static moerun_status send_begin(moerun__transfer *transfer, int32_t tag,
                                 const moerun__row_list *list) {
-  return begin(transfer, 0, tag, list);
+  return begin(&transfer->out, tag, list);
 }
 
 static moerun_status receive_begin(moerun__transfer *transfer, int32_t tag,
                                    const moerun__row_list *list) {
-  return begin(transfer, 1, tag, list);
+  return begin(&transfer->in, tag, list);
+}
+
+static moerun_status exchange_begin(moerun__transfer *transfer, int32_t tag,
+                                    const moerun__row_plan *out,
+                                    const moerun__row_list *in) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(begin(&transfer->in, tag, in));
+  MOERUN_TRY(check_free(&transfer->out)); /* its rows are not packed over */
+  MOERUN_TRY(moerun__row_plan_pack(transfer->packed, transfer->plan_bytes,
+                                   transfer->packed_offset,
+                                   &transfer->out.comm->base, out));
+  const moerun__row_list list = {transfer->packed, out->wire_bytes,
+                                 transfer->packed_offset, 0,
+                                 transfer->out.comm->base.size};
+  MOERUN_TRY(begin(&transfer->out, tag, &list));
+done:
+  return status;
 }
 
 /* Tests request i; a received message must hold the rows that were agreed. */
-static moerun_status test_one(moerun__transfer *transfer, int32_t i,
-                              int *done) {
+static moerun_status test_one(one_way *way, int32_t i, int *done) {
   moerun_status status = MOERUN_OK;
   MPI_Status received;
   int rows = 0;
-  const int32_t peer = transfer->peer[i];
-  const int32_t *offset = transfer->list.offset;
-  *done = transfer->request[i] == MPI_REQUEST_NULL; /* found complete before */
+  const int32_t peer = way->peer[i];
+  const int32_t *offset = way->list.offset;
+  *done = way->request[i] == MPI_REQUEST_NULL; /* found complete before */
   if (*done) goto done;
-  const int code = MPI_Test(&transfer->request[i], done, &received);
+  const int code = MPI_Test(&way->request[i], done, &received);
   if (code != MPI_SUCCESS) {
     char what[TEXT_BYTES];
     char place[TEXT_BYTES + 32];
-    describe(what, transfer);
+    describe(what, way);
     (void)snprintf(place, sizeof place, "%s, rank %d", what, peer);
-    MOERUN_TRY(moerun__mpi_result(transfer->comm, code, place));
+    MOERUN_TRY(moerun__mpi_result(way->comm, code, place));
   }
-  if (!*done || !transfer->receives) goto done;
-  MOERUN_TRY(moerun__mpi_result(transfer->comm,
-                                MPI_Get_count(&received, transfer->row, &rows),
+  if (!*done || !way->receives) goto done;
+  MOERUN_TRY(moerun__mpi_result(way->comm,
+                                MPI_Get_count(&received, way->row, &rows),
                                 "counting of rows"));
   if (rows == offset[peer + 1] - offset[peer]) goto done;
-  transfer->comm->broken = MOERUN_ERR_COMM;
+  way->comm->broken = MOERUN_ERR_COMM;
   MOERUN_REQUIRE(0, MOERUN_ERR_COMM, "rank %d: expected %d rows, found %d",
                  peer, offset[peer + 1] - offset[peer],
                  rows == MPI_UNDEFINED ? -1 : rows);
@@ -235,50 +262,78 @@ done:
   return status;
 }
 
-static moerun_status test(moerun__transfer *transfer, int *done) {
+static moerun_status test_way(one_way *way, int *done) {
   moerun_status status = MOERUN_OK;
   *done = 1;
-  while (transfer->num_done < transfer->num_requests) {
-    MOERUN_TRY(test_one(transfer, transfer->num_done, done));
+  while (way->num_done < way->num_requests) {
+    MOERUN_TRY(test_one(way, way->num_done, done));
     if (!*done) break;
-    transfer->num_done++;
+    way->num_done++;
   }
 done:
   return status;
 }
 
 /* Asks all that are missing once more; what has come by now is no failure. */
-static moerun_status fail_with_missing(moerun__transfer *transfer) {
+static moerun_status fail_with_missing(one_way *way) {
   moerun_status status = MOERUN_OK;
   char what[TEXT_BYTES];
   moerun__peer_names missing = {0};
   int one_done = 0;
-  for (int32_t i = transfer->num_done; i < transfer->num_requests; i++) {
-    MOERUN_TRY(test_one(transfer, i, &one_done));
-    if (!one_done) moerun__peer_names_add(&missing, transfer->peer[i]);
+  for (int32_t i = way->num_done; i < way->num_requests; i++) {
+    MOERUN_TRY(test_one(way, i, &one_done));
+    if (!one_done) moerun__peer_names_add(&missing, way->peer[i]);
   }
   if (missing.count == 0) goto done;
   moerun__peer_names_end(&missing);
-  describe(what, transfer);
-  transfer->comm->broken = MOERUN_ERR_TIMEOUT;
+  describe(what, way);
+  way->comm->broken = MOERUN_ERR_TIMEOUT;
   MOERUN_REQUIRE(0, MOERUN_ERR_TIMEOUT,
                  "%s: no answer within %g s from rank %s", what,
-                 transfer->comm->timeout_s, missing.text);
+                 way->comm->timeout_s, missing.text);
 done:
   return status;
 }
 
-static moerun_status wait(moerun__transfer *transfer) {
+static moerun_status wait_way(one_way *way) {
   moerun_status status = MOERUN_OK;
   moerun__patience waited = {0};
   int done = 0;
   for (;;) {
-    MOERUN_TRY(test(transfer, &done));
+    MOERUN_TRY(test_way(way, &done));
     if (done) break;
-    if (moerun__patience_is_over(&waited, transfer->comm->timeout_s)) {
-      MOERUN_TRY(fail_with_missing(transfer));
+    if (moerun__patience_is_over(&waited, way->comm->timeout_s)) {
+      MOERUN_TRY(fail_with_missing(way));
     }
   }
+done:
+  return status;
+}
+
+static moerun_status test_received(moerun__transfer *transfer, int *done) {
+  return test_way(&transfer->in, done);
+}
+
+static moerun_status test(moerun__transfer *transfer, int *done) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(test_way(&transfer->in, done));
+  if (*done) MOERUN_TRY(test_way(&transfer->out, done));
+done:
+  return status;
+}
+
+static moerun_status wait_received(moerun__transfer *transfer) {
+  return wait_way(&transfer->in);
+}
+
+static moerun_status wait_sent(moerun__transfer *transfer) {
+  return wait_way(&transfer->out);
+}
+
+static moerun_status wait(moerun__transfer *transfer) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(wait_way(&transfer->in));
+  MOERUN_TRY(wait_way(&transfer->out));
 done:
   return status;
 }
@@ -288,39 +343,52 @@ static moerun_status wait_either(moerun__transfer *a, moerun__transfer *b) {
   moerun__patience waited = {0};
   int done = 0;
   for (;;) {
-    MOERUN_TRY(test(a, &done));
+    MOERUN_TRY(test_received(a, &done));
     if (!done) MOERUN_TRY(test(b, &done));
     if (done) break;
-    if (moerun__patience_is_over(&waited, a->comm->timeout_s)) {
-      MOERUN_TRY(fail_with_missing(a));
+    if (moerun__patience_is_over(&waited, a->in.comm->timeout_s)) {
+      MOERUN_TRY(fail_with_missing(&a->in));
     }
   }
 done:
   return status;
 }
 
+static void give_up(one_way *way) {
+  for (int32_t i = way->num_done; i < way->num_requests; i++) {
+    if (way->request[i] == MPI_REQUEST_NULL) continue;
+    if (way->receives) (void)MPI_Cancel(&way->request[i]);
+    (void)MPI_Request_free(&way->request[i]);
+  }
+}
+
 static void transfer_destroy(moerun__transfer *transfer) {
   if (transfer == NULL) return;
-  for (int32_t i = transfer->num_done; i < transfer->num_requests; i++) {
-    if (transfer->request[i] == MPI_REQUEST_NULL) continue;
-    if (transfer->receives) (void)MPI_Cancel(&transfer->request[i]);
-    (void)MPI_Request_free(&transfer->request[i]);
-  }
-  moerun__free(transfer->request);
-  moerun__free(transfer->peer);
+  give_up(&transfer->out);
+  give_up(&transfer->in);
+  moerun__free(transfer->out.request);
+  moerun__free(transfer->out.peer);
+  moerun__free(transfer->packed);
   moerun__free(transfer);
 }
 
-static moerun_status transfer_create(moerun__transfer **out,
-                                     moerun_comm *comm) {
+static moerun_status transfer_create(moerun__transfer **out, moerun_comm *comm,
+                                     size_t plan_bytes) {
   moerun_status status = MOERUN_OK;
   moerun__transfer *transfer = NULL;
   const size_t R = (size_t)comm->size;
   *out = NULL;
   MOERUN_TRY(moerun__alloc(&transfer, 1, sizeof *transfer));
-  transfer->comm = (moerun__mpi_comm *)comm;
-  MOERUN_TRY(moerun__alloc(&transfer->request, R, sizeof(MPI_Request)));
-  MOERUN_TRY(moerun__alloc(&transfer->peer, R, sizeof(int32_t)));
+  transfer->plan_bytes = plan_bytes;
+  transfer->out.comm = (moerun__mpi_comm *)comm;
+  transfer->in.comm = (moerun__mpi_comm *)comm;
+  transfer->in.receives = 1;
+  MOERUN_TRY(moerun__alloc(&transfer->out.request, 2 * R, sizeof(MPI_Request)));
+  MOERUN_TRY(moerun__alloc(&transfer->out.peer, 3 * R + 1, sizeof(int32_t)));
+  MOERUN_TRY(moerun__alloc_unset(&transfer->packed, plan_bytes, 1));
+  transfer->in.request = transfer->out.request + R;
+  transfer->in.peer = transfer->out.peer + R;
+  transfer->packed_offset = transfer->out.peer + 2 * R;
   *out = transfer;
   transfer = NULL;
 done:
@@ -328,11 +396,12 @@ done:
   return status;
 }
 
-size_t moerun__transfer_bytes(int32_t num_ranks) {
-  const size_t R = (size_t)num_ranks;
+static size_t transfer_bytes(const moerun_comm *comm, size_t plan_bytes) {
+  const size_t R = (size_t)comm->size;
   return moerun__alloc_bytes(1, sizeof(moerun__transfer)) +
-         moerun__alloc_bytes(R, sizeof(MPI_Request)) +
-         moerun__alloc_bytes(R, sizeof(int32_t));
+         moerun__alloc_bytes(2 * R, sizeof(MPI_Request)) +
+         moerun__alloc_bytes(3 * R + 1, sizeof(int32_t)) +
+         moerun__alloc_bytes(plan_bytes, 1);
 }
 
 /* ---- Create and destroy ---------------------------------------------------- */
@@ -355,12 +424,16 @@ static void destroy(moerun_comm *comm) {
   moerun__free(self);
 }
 
-static const moerun__comm_ops mpi_ops = {
+const moerun__comm_ops moerun__mpi_ops = {
     .name = "mpi",
+    .exchange_begin = exchange_begin,
     .send_begin = send_begin,
     .receive_begin = receive_begin,
     .test = test,
+    .test_received = test_received,
     .wait = wait,
+    .wait_received = wait_received,
+    .wait_sent = wait_sent,
     .wait_either = wait_either,
     .tell = moerun__mpi_tell,
     .share_rows = moerun__mpi_share_rows,
@@ -371,6 +444,7 @@ static const moerun__comm_ops mpi_ops = {
     .wait_for_root = moerun__mpi_wait_for_root,
     .sum_node = moerun__mpi_sum_node,
     .transfer_create = transfer_create,
+    .transfer_bytes = transfer_bytes,
     .transfer_destroy = transfer_destroy,
     .destroy = destroy,
 };
@@ -431,7 +505,7 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
   /* A rank short of memory still takes part in the agreement: with a comm on
    * its own stack. */
   moerun__mpi_comm spare = {
-      .base = {.ops = &mpi_ops, .rank = rank, .size = size},
+      .base = {.ops = &moerun__mpi_ops, .rank = rank, .size = size},
       .comm = own,
       .timeout_s = timeout_s,
       .pending = MPI_REQUEST_NULL,
@@ -439,8 +513,8 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
   status = moerun__alloc(&spare.share_count, 2 * (size_t)size, sizeof(int));
   if (status == MOERUN_OK) {
     spare.heard = spare.share_count + size;
-    status = moerun__alloc(&spare.count_request, (size_t)size,
-                           sizeof *spare.count_request);
+    status =
+        moerun__alloc(&spare.count_request, (size_t)size, sizeof(MPI_Request));
   }
   if (status == MOERUN_OK) status = moerun__alloc(&self, 1, sizeof *self);
   if (self != NULL) *self = spare;

@@ -8,34 +8,72 @@
 
 struct moerun__transfer {
   const moerun_comm *comm;
-  int in_flight;
+  int sends;
+  int receives;
 };
 
-static moerun_status begin(moerun__transfer *transfer, int32_t tag,
-                           const moerun__row_list *list) {
+static moerun_status begin(const moerun__transfer *transfer, int *in_flight,
+                           int32_t tag, const moerun__row_list *list) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__row_list_check(transfer->comm, tag, list));
-  MOERUN_REQUIRE(!transfer->in_flight, MOERUN_ERR_INVALID,
+  MOERUN_REQUIRE(!*in_flight, MOERUN_ERR_INVALID,
                  "rows: the transfer is still in flight");
-  transfer->in_flight = 1;
+  *in_flight = 1;
 done:
   return status;
 }
 
-static moerun_status test(moerun__transfer *transfer, int *done) {
-  transfer->in_flight = 0;
-  *done = 1;
+static moerun_status send_begin(moerun__transfer *transfer, int32_t tag,
+                                const moerun__row_list *list) {
+  return begin(transfer, &transfer->sends, tag, list);
+}
+
+static moerun_status receive_begin(moerun__transfer *transfer, int32_t tag,
+                                   const moerun__row_list *list) {
+  return begin(transfer, &transfer->receives, tag, list);
+}
+
+static moerun_status exchange_begin(moerun__transfer *transfer, int32_t tag,
+                                    const moerun__row_plan *out,
+                                    const moerun__row_list *in) {
+  moerun_status status = MOERUN_OK;
+  int32_t offset[2];
+  MOERUN_TRY(receive_begin(transfer, tag, in));
+  MOERUN_TRY(moerun__row_plan_pack(NULL, 0, offset, transfer->comm, out));
+  const moerun__row_list none = {NULL, out->wire_bytes, offset, 0, 1};
+  MOERUN_TRY(send_begin(transfer, tag, &none));
+done:
+  return status;
+}
+
+static moerun_status wait_sent(moerun__transfer *transfer) {
+  transfer->sends = 0;
+  return MOERUN_OK;
+}
+
+static moerun_status wait_received(moerun__transfer *transfer) {
+  transfer->receives = 0;
   return MOERUN_OK;
 }
 
 static moerun_status wait(moerun__transfer *transfer) {
-  transfer->in_flight = 0;
-  return MOERUN_OK;
+  (void)wait_sent(transfer);
+  return wait_received(transfer);
+}
+
+static moerun_status test(moerun__transfer *transfer, int *done) {
+  *done = 1;
+  return wait(transfer);
+}
+
+static moerun_status test_received(moerun__transfer *transfer, int *done) {
+  *done = 1;
+  return wait_received(transfer);
 }
 
 static moerun_status wait_either(moerun__transfer *a, moerun__transfer *b) {
   (void)b;
-  return wait(a);
+  return wait_received(a);
 }
 
 static moerun_status tell(moerun_comm *comm, const moerun__news *news) {
@@ -91,13 +129,20 @@ static moerun_status sum_node(moerun_comm *comm, moerun__node *node,
   return MOERUN_OK;
 }
 
-static moerun_status transfer_create(moerun__transfer **out,
-                                     moerun_comm *comm) {
+static moerun_status transfer_create(moerun__transfer **out, moerun_comm *comm,
+                                     size_t plan_bytes) {
   moerun_status status = MOERUN_OK;
+  (void)plan_bytes; /* no row leaves */
   MOERUN_TRY(moerun__alloc(out, 1, sizeof **out));
   (*out)->comm = comm;
 done:
   return status;
+}
+
+static size_t transfer_bytes(const moerun_comm *comm, size_t plan_bytes) {
+  (void)comm;
+  (void)plan_bytes;
+  return moerun__alloc_bytes(1, sizeof(moerun__transfer));
 }
 
 static void transfer_destroy(moerun__transfer *transfer) {
@@ -108,12 +153,16 @@ static void destroy(moerun_comm *comm) {
   moerun__free(comm);
 }
 
-static const moerun__comm_ops self_ops = {
+const moerun__comm_ops moerun__self_ops = {
     .name = "self",
-    .send_begin = begin,
-    .receive_begin = begin,
+    .exchange_begin = exchange_begin,
+    .send_begin = send_begin,
+    .receive_begin = receive_begin,
     .test = test,
+    .test_received = test_received,
     .wait = wait,
+    .wait_received = wait_received,
+    .wait_sent = wait_sent,
     .wait_either = wait_either,
     .tell = tell,
     .share_rows = share_rows,
@@ -124,6 +173,7 @@ static const moerun__comm_ops self_ops = {
     .wait_for_root = wait_for_root,
     .sum_node = sum_node,
     .transfer_create = transfer_create,
+    .transfer_bytes = transfer_bytes,
     .transfer_destroy = transfer_destroy,
     .destroy = destroy,
 };
@@ -131,7 +181,7 @@ static const moerun__comm_ops self_ops = {
 moerun_status moerun_comm_create_self(moerun_comm **out) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__alloc(out, 1, sizeof **out));
-  (*out)->ops = &self_ops;
+  (*out)->ops = &moerun__self_ops;
   (*out)->size = 1;
 done:
   return status;

@@ -251,8 +251,7 @@ size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
   return moerun__alloc_bytes(1, sizeof *out) +
          moerun__alloc_bytes(arena.used, 1) +
          (owns_cache ? moerun__kv_create_bytes(&out->kv) : 0) +
-         (size_t)moerun__moe_transfers(&out->moe) *
-             moerun__transfer_bytes(model->comm->size);
+         moerun__moe_transfer_bytes(&out->moe);
 }
 
 size_t moerun__session_bytes_with(const moerun_model *model,

@@ -73,7 +73,7 @@ static void route_chunks(moerun__moe *moe, int32_t moe_layer, int32_t T) {
                          moe->gate.ids + (size_t)chunk->first_token * (size_t)K,
                          chunk->num_tokens, K);
     moerun__route_solve(&chunk->route, moe->model->comm->size,
-                        chunk->num_tokens, K);
+                        moe->model->comm->rank, chunk->num_tokens, K);
   }
 }
 
@@ -208,7 +208,8 @@ static void redirect(moerun__moe *moe, int32_t moe_layer, int32_t first) {
                               ? part->slot
                               : slot_count[part->rank] + part->guest;
     }
-    moerun__route_solve(route, placement->num_ranks, chunk->num_tokens, K);
+    moerun__route_solve(route, placement->num_ranks, moe->model->comm->rank,
+                        chunk->num_tokens, K);
   }
 }
 

@@ -13,15 +13,15 @@ typedef struct moerun__moe_chunk {
   int32_t first_token;
   int32_t num_tokens;
   moerun__route route;
-  char *rows;    /* [copies out | received][row_bytes] rows to experts        */
-  char *results; /* [T * K home | for others][result_bytes]                   */
-  int32_t *receive_offset; /* [R + 1] rows from each rank, placed behind the
-                              copies out; own rank's are not received         */
+  /* [chunk_tokens own, as they are sent | received][row_bytes]: own rows at
+   * the token's number, if they go anywhere; their slots are in the route. */
+  char *rows;
+  char *results;           /* [T * K home | for others][result_bytes] */
+  int32_t *receive_offset; /* [R + 1] rows from each rank behind the own; own
+                              rank's are not received                         */
   int32_t *reply_offset;   /* [R + 1] result rows for each rank               */
-  moerun__transfer *dispatch_out;
-  moerun__transfer *dispatch_in;
-  moerun__transfer *combine_out;
-  moerun__transfer *combine_in;
+  moerun__transfer *dispatch; /* rows to experts */
+  moerun__transfer *combine;  /* results home    */
 } moerun__moe_chunk;
 
 typedef struct moerun__exchange {

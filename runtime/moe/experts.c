@@ -31,20 +31,19 @@ static int32_t size_wave(moerun__moe *moe, int32_t c, int32_t first) {
   return p;
 }
 
-static char *received_rows(const moerun__moe *moe,
-                           const moerun__moe_chunk *chunk) {
-  return chunk->rows +
-         (size_t)chunk->route.copy_offset[moe->model->comm->size] *
-             moe->shape.row_bytes;
+/* The rows of a wave's peers. */
+static moerun__row_list wave_rows(const moerun__moe *moe, int32_t c,
+                                  int32_t first, int32_t last) {
+  const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
+  char *received =
+      chunk->rows + (size_t)moe->shape.chunk_tokens * moe->shape.row_bytes;
+  return (moerun__row_list){received, moe->shape.row_bytes,
+                            chunk->receive_offset, first, last};
 }
 
-static moerun_status begin_wave(moerun__moe *moe, int32_t c, int32_t first,
-                                int32_t last) {
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-  const moerun__row_list in = {received_rows(moe, chunk), moe->shape.row_bytes,
-                               chunk->receive_offset, first, last};
-  return moe->model->comm->ops->receive_begin(chunk->dispatch_in,
-                                              MOERUN_TAG_DISPATCH + c, &in);
+moerun__row_list moerun__experts_first_wave(moerun__moe *moe, int32_t c) {
+  const int32_t last = size_wave(moe, c, 0);
+  return wave_rows(moe, c, 0, last);
 }
 
 /* ---- Experts -------------------------------------------------------------------------- */
@@ -52,6 +51,7 @@ static moerun_status begin_wave(moerun__moe *moe, int32_t c, int32_t first,
 /* A peer's rows in a wave, own ones included: where they and their results
  * are, as row numbers of chunk->rows and chunk->results. */
 typedef struct segment {
+  int is_own; /* of these only the rows that stay here count */
   int32_t first_row;
   int32_t count;
   int32_t first_result;
@@ -62,23 +62,25 @@ static segment segment_of(const moerun__moe *moe, int32_t c, int32_t peer) {
   const moerun__route *route = &chunk->route;
   const int32_t R = moe->model->comm->size;
   if (peer == moe->model->comm->rank) {
-    const int32_t first = route->copy_offset[peer];
-    return (segment){first, route->copy_offset[peer + 1] - first,
-                     route->result_offset[peer]};
+    return (segment){1, 0, chunk->num_tokens, route->result_offset[peer]};
   }
   const int32_t first = chunk->receive_offset[peer];
-  return (segment){route->copy_offset[R] + first,
+  return (segment){0, moe->shape.chunk_tokens + first,
                    chunk->receive_offset[peer + 1] - first,
                    route->result_offset[R] + chunk->reply_offset[peer]};
 }
 
-static void slots_of_row(int16_t *slots, const moerun__moe *moe,
-                         const moerun__moe_chunk *chunk, int32_t row) {
-  const size_t K = (size_t)moe->gate.width;
-  const size_t slots_at = moerun__dtype_bytes(
-      moe->shape.wire, (size_t)moe->model->config.hidden_width);
-  memcpy(slots, chunk->rows + (size_t)row * moe->shape.row_bytes + slots_at,
-         K * sizeof(int16_t));
+/* The K slots wanted of row i of the segment; NULL: none here. */
+static const void *slots_of(const moerun__moe *moe,
+                            const moerun__moe_chunk *chunk, const segment *rows,
+                            int32_t i) {
+  if (rows->is_own) {
+    const int32_t copy = chunk->route.own_copy[i];
+    if (copy < 0) return NULL;
+    return chunk->route.slots + (size_t)copy * (size_t)moe->gate.width;
+  }
+  return chunk->rows + (size_t)(rows->first_row + i) * moe->shape.row_bytes +
+         moerun__moe_slots_at(moe);
 }
 
 /* Pass 1 over the wave's rows: rows per slot, result rows per peer. */
@@ -94,7 +96,9 @@ static moerun_status count_slots(moerun__moe *moe, int32_t c, int32_t num_slots,
     const segment rows = segment_of(moe, c, p);
     int32_t results = 0;
     for (int32_t i = 0; i < rows.count; i++) {
-      slots_of_row(slots, moe, chunk, rows.first_row + i);
+      const void *wanted = slots_of(moe, chunk, &rows, i);
+      if (wanted == NULL) continue;
+      memcpy(slots, wanted, (size_t)K * sizeof *slots);
       int32_t terms = 0;
       for (int32_t j = 0; j < K; j++) {
         if (slots[j] < 0) continue;
@@ -132,7 +136,9 @@ static void group_by_slot(moerun__moe *moe, int32_t c, int32_t first,
     const segment rows = segment_of(moe, c, p);
     int32_t result = rows.first_result;
     for (int32_t i = 0; i < rows.count; i++) {
-      slots_of_row(slots, moe, chunk, rows.first_row + i);
+      const void *wanted = slots_of(moe, chunk, &rows, i);
+      if (wanted == NULL) continue;
+      memcpy(slots, wanted, (size_t)K * sizeof *slots);
       for (int32_t j = 0; j < K; j++) {
         if (slots[j] < 0) continue;
         const int32_t at = moe->work.slot_offset[slots[j]]++;
@@ -250,7 +256,7 @@ static moerun_status run_slot(moerun__moe *moe, int32_t c,
   moe->step.computed_rows += end - begin;
   /* Messages of other chunks move only when the library is called. */
   int arrived = 0;
-  MOERUN_TRY(model->comm->ops->test(chunk->combine_in, &arrived));
+  MOERUN_TRY(model->comm->ops->test_received(chunk->combine, &arrived));
 done:
   return status;
 }
@@ -278,10 +284,6 @@ done:
   return status;
 }
 
-moerun_status moerun__experts_begin(moerun__moe *moe, int32_t c) {
-  return begin_wave(moe, c, 0, size_wave(moe, c, 0));
-}
-
 moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
                                        const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
@@ -291,8 +293,12 @@ moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
   int32_t first = 0;
   while (first < R) {
     const int32_t last = size_wave(moe, c, first);
-    if (first > 0) MOERUN_TRY(begin_wave(moe, c, first, last));
-    MOERUN_TRY(moerun__store_forward_until(&moe->store, chunk->dispatch_in));
+    if (first > 0) {
+      const moerun__row_list in = wave_rows(moe, c, first, last);
+      MOERUN_TRY(
+          ops->receive_begin(chunk->dispatch, MOERUN_TAG_DISPATCH + c, &in));
+    }
+    MOERUN_TRY(moerun__store_forward_until(&moe->store, chunk->dispatch));
     moe->stats->rows_in += chunk->receive_offset[last];
     moe->stats->waves++;
     moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
@@ -304,11 +310,10 @@ moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
                                          moe->shape.result_bytes;
     const moerun__row_list out = {replies, moe->shape.result_bytes,
                                   chunk->reply_offset, first, last};
-    MOERUN_TRY(
-        ops->send_begin(chunk->combine_out, MOERUN_TAG_COMBINE + c, &out));
+    MOERUN_TRY(ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE + c, &out));
     moe->stats->results_out += chunk->reply_offset[last];
     /* The next wave overwrites what these results are sent from. */
-    if (last < R) MOERUN_TRY(ops->wait(chunk->combine_out));
+    if (last < R) MOERUN_TRY(ops->wait_sent(chunk->combine));
     moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
     first = last;
   }

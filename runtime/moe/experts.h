@@ -4,8 +4,8 @@
 
 #include "runtime/moe/moe.h"
 
-/* Posts the receives of chunk c's first wave. The counts are known. */
-moerun_status moerun__experts_begin(moerun__moe *moe, int32_t c);
+/* The rows that chunk c's first wave receives. The counts are known. */
+moerun__row_list moerun__experts_first_wave(moerun__moe *moe, int32_t c);
 
 /* All waves of chunk c: receive, compute, send the results home. */
 moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,

@@ -90,10 +90,10 @@ moerun_status moerun__guests_create_transfers(moerun__guests *guests) {
   moerun_comm *comm = guests->model->comm;
   if (guests->per_layer == 0) goto done;
   for (int32_t i = 0; i < 2 * guests->per_layer; i++) {
-    MOERUN_TRY(comm->ops->transfer_create(&guests->in[i], comm));
+    MOERUN_TRY(comm->ops->transfer_create(&guests->in[i], comm, 0));
   }
   for (int i = 0; i < MOERUN_GUEST_SENDS; i++) {
-    MOERUN_TRY(comm->ops->transfer_create(&guests->out[i], comm));
+    MOERUN_TRY(comm->ops->transfer_create(&guests->out[i], comm, 0));
   }
 done:
   return status;

@@ -6,13 +6,13 @@
  * work while rows travel.
  *
  * Before dispatch the ranks agree on counts and, with balancing, on a plan
- * (agree.c). Own rows never move: the expert stage reads them where dispatch
- * packed them and writes their results where combine reads. If the plan is to
+ * (agree.c). Own rows never move: the expert stage reads them where they are
+ * sent from and writes their results where combine reads. If the plan is to
  * slice, dispatch and experts are those of sliced.c.
  *
  * Memory is bounded for any skew: a rank receives in waves of peers whose rows
  * fit its buffer, and asks for the next wave when one is worked off. Senders
- * need no buffer beyond their own copies, because a rendezvous message waits
+ * need no buffer beyond their own copies, which the transport keeps, because a rendezvous message waits
  * for its receive. No deadlock: every rank posts the receives of its result
  * rows before it waits for anything, and waits for its sends last. */
 #include "runtime/moe/agree.h"
@@ -36,13 +36,12 @@ static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
                           moerun__arena *arena) {
   const size_t R = (size_t)moe->model->comm->size;
   const int32_t K = moe->gate.width;
-  const size_t copies = (size_t)chunk_copies(moe);
+  const size_t own = (size_t)moe->shape.chunk_tokens;
   const size_t capacity = (size_t)moe->shape.receive_capacity;
   const size_t home_results = (size_t)moe->shape.chunk_tokens * (size_t)K;
   moerun__route_lay_out(&chunk->route, arena, moe->shape.chunk_tokens, K,
                         moe->model->comm->size);
-  chunk->rows =
-      moerun__arena_take(arena, copies + capacity, moe->shape.row_bytes);
+  chunk->rows = moerun__arena_take(arena, own + capacity, moe->shape.row_bytes);
   chunk->results = moerun__arena_take(
       arena, home_results + capacity * (size_t)moe->shape.terms,
       moe->shape.result_bytes);
@@ -131,7 +130,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   }
   moerun__agree_lay_out(moe, arena);
   const size_t pairs =
-      ((size_t)chunk_copies(moe) + (size_t)moe->shape.receive_capacity) *
+      ((size_t)moe->shape.chunk_tokens + (size_t)moe->shape.receive_capacity) *
       (size_t)moe->shape.terms;
   moe->work.slot_offset =
       moerun__arena_take(arena, (size_t)slots + 1, sizeof(int32_t));
@@ -194,8 +193,21 @@ void moerun__moe_begin_step(moerun__moe *moe, int64_t step) {
   }
 }
 
-int32_t moerun__moe_transfers(const moerun__moe *moe) {
-  return 4 * moe->shape.num_chunks + moerun__store_transfers(&moe->store);
+/* Copies that leave this rank, the largest chunk's. */
+static size_t dispatch_bytes(const moerun__moe *moe) {
+  const int32_t others = moe->model->comm->size - 1;
+  return (size_t)moerun__route_max_copies(moe->shape.chunk_tokens,
+                                          moe->gate.width, others) *
+         moe->shape.row_bytes;
+}
+
+size_t moerun__moe_transfer_bytes(const moerun__moe *moe) {
+  const moerun_comm *comm = moe->model->comm;
+  const int32_t plain =
+      moe->shape.num_chunks + moerun__store_transfers(&moe->store);
+  return (size_t)moe->shape.num_chunks *
+             comm->ops->transfer_bytes(comm, dispatch_bytes(moe)) +
+         (size_t)plain * comm->ops->transfer_bytes(comm, 0);
 }
 
 moerun_status moerun__moe_create_transfers(moerun__moe *moe) {
@@ -204,10 +216,9 @@ moerun_status moerun__moe_create_transfers(moerun__moe *moe) {
   MOERUN_TRY(moerun__store_create_transfers(&moe->store));
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-    MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch_out, comm));
-    MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch_in, comm));
-    MOERUN_TRY(comm->ops->transfer_create(&chunk->combine_out, comm));
-    MOERUN_TRY(comm->ops->transfer_create(&chunk->combine_in, comm));
+    MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch, comm,
+                                          dispatch_bytes(moe)));
+    MOERUN_TRY(comm->ops->transfer_create(&chunk->combine, comm, 0));
   }
 done:
   return status;
@@ -217,29 +228,24 @@ void moerun__moe_destroy_transfers(moerun__moe *moe) {
   const moerun__comm_ops *ops = moe->model->comm->ops;
   moerun__store_close(&moe->store);
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-    ops->transfer_destroy(chunk->dispatch_out);
-    ops->transfer_destroy(chunk->dispatch_in);
-    ops->transfer_destroy(chunk->combine_out);
-    ops->transfer_destroy(chunk->combine_in);
+    ops->transfer_destroy(moe->exchange.chunk[c].dispatch);
+    ops->transfer_destroy(moe->exchange.chunk[c].combine);
   }
 }
 
 /* ---- Dispatch ------------------------------------------------------------------ */
 
-/* Writes the copies of a chunk with their slots behind the row. */
-static void pack(moerun__moe *moe, moerun__moe_chunk *chunk, const float *x) {
+/* Rows of a chunk that go anywhere, as they are sent. */
+static void write_rows(moerun__moe *moe, moerun__moe_chunk *chunk,
+                       const float *x) {
   const int32_t H = moe->model->config.hidden_width;
-  const size_t K = (size_t)moe->gate.width;
-  const size_t slots_at = moerun__dtype_bytes(moe->shape.wire, (size_t)H);
-  const int32_t copies = chunk->route.copy_offset[moe->model->comm->size];
+  const int32_t *to_offset = chunk->route.to_offset;
   const moerun__wire_rows rows =
       moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);
-  for (int32_t i = 0; i < copies; i++) {
-    const int32_t token = chunk->first_token + chunk->route.copy_token[i];
-    moe->kernels->scatter(&rows, &i, x + (size_t)token * (size_t)H, 1, H);
-    memcpy(chunk->rows + (size_t)i * moe->shape.row_bytes + slots_at,
-           chunk->route.copy_slot + (size_t)i * K, K * sizeof(int16_t));
+  x += (size_t)chunk->first_token * (size_t)H;
+  for (int32_t t = 0; t < chunk->num_tokens; t++) {
+    if (to_offset[t + 1] == to_offset[t]) continue;
+    moe->kernels->scatter(&rows, &t, x + (size_t)t * (size_t)H, 1, H);
   }
 }
 
@@ -248,16 +254,25 @@ static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,
   moerun_status status = MOERUN_OK;
   moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const moerun__comm_ops *ops = moe->model->comm->ops;
+  const moerun__route *route = &chunk->route;
   const int32_t R = moe->model->comm->size;
-  pack(moe, chunk, x);
   const moerun__row_list home = {chunk->results, moe->shape.result_bytes,
-                                 chunk->route.result_offset, 0, R};
-  const moerun__row_list out = {chunk->rows, moe->shape.row_bytes,
-                                chunk->route.copy_offset, 0, R};
+                                 route->result_offset, 0, R};
+  const moerun__row_list in = moerun__experts_first_wave(moe, c);
+  const moerun__row_plan out = {.rows = chunk->rows,
+                                .stride_bytes = moe->shape.row_bytes,
+                                .row_bytes = moerun__moe_slots_at(moe),
+                                .num_rows = chunk->num_tokens,
+                                .to_offset = route->to_offset,
+                                .to = route->to,
+                                .tails = route->slots,
+                                .tail_bytes =
+                                    (size_t)moe->gate.width * sizeof(int16_t),
+                                .wire_bytes = moe->shape.row_bytes};
+  write_rows(moe, chunk, x);
+  MOERUN_TRY(ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE + c, &home));
   MOERUN_TRY(
-      ops->receive_begin(chunk->combine_in, MOERUN_TAG_COMBINE + c, &home));
-  MOERUN_TRY(
-      ops->send_begin(chunk->dispatch_out, MOERUN_TAG_DISPATCH + c, &out));
+      ops->exchange_begin(chunk->dispatch, MOERUN_TAG_DISPATCH + c, &out, &in));
 done:
   return status;
 }
@@ -274,7 +289,7 @@ static moerun_status run_shared(moerun__moe *moe, const moerun__layer *layer,
     const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
     int arrived = 0;
     moerun__shared_compute(&moe->shared, layer, x, t, M, moe->work.scratch);
-    MOERUN_TRY(ops->test(moe->exchange.chunk[0].dispatch_in, &arrived));
+    MOERUN_TRY(ops->test_received(moe->exchange.chunk[0].dispatch, &arrived));
   }
   moerun__stage_end(moe->stats, MOERUN_STAGE_SHARED);
 done:
@@ -292,7 +307,7 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
   const int32_t H = moe->model->config.hidden_width;
   const int32_t K = moe->gate.width;
   const size_t first = (size_t)chunk->first_token;
-  MOERUN_TRY(ops->wait(chunk->combine_in));
+  MOERUN_TRY(ops->wait_received(chunk->combine));
   moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
   const moerun__wire_rows results =
       moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
@@ -303,8 +318,8 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
                    chunk->num_tokens);
   moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
-  MOERUN_TRY(ops->wait(chunk->dispatch_out));
-  MOERUN_TRY(ops->wait(chunk->combine_out));
+  MOERUN_TRY(ops->wait(chunk->dispatch));
+  MOERUN_TRY(ops->wait(chunk->combine));
   moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
 done:
   return status;
@@ -327,7 +342,6 @@ static moerun_status compute_whole(moerun__moe *moe, const moerun__layer *layer,
   moerun_status status = MOERUN_OK;
   count_rows(moe);
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    MOERUN_TRY(moerun__experts_begin(moe, c));
     MOERUN_TRY(begin_dispatch(moe, c, x));
     moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
   }

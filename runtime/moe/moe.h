@@ -76,6 +76,12 @@ moerun__moe_rows(const moerun__moe *moe, char *base, size_t stride_bytes) {
   return (moerun__wire_rows){base, stride_bytes, moe->shape.wire};
 }
 
+/* Where the slots of a row's terms stand behind its elements. */
+static inline size_t moerun__moe_slots_at(const moerun__moe *moe) {
+  return moerun__dtype_bytes(moe->shape.wire,
+                             (size_t)moe->model->config.hidden_width);
+}
+
 /* Most experts of a layer on any rank, slots_wanted at least. */
 int32_t moerun__moe_most_slots(const moerun_model *model, int32_t slots_wanted);
 
@@ -84,8 +90,8 @@ int32_t moerun__moe_most_slots(const moerun_model *model, int32_t slots_wanted);
  * shape wire, max_tokens, num_chunks and slots_wanted; balance.is_on; and the
  * store, after moerun__store_init. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
-/* Transfers that moerun__moe_create_transfers makes. */
-int32_t moerun__moe_transfers(const moerun__moe *moe);
+/* Bytes of what moerun__moe_create_transfers makes. */
+size_t moerun__moe_transfer_bytes(const moerun__moe *moe);
 /* [collective] Learns what balancing needs to know of the other ranks: the weights'
  * types, their slices, and unless `plan` says when moving rows pays, how long
  * rows and weights take here. */

@@ -29,11 +29,6 @@ static void cut_round(moerun__moe *moe, int64_t first, int32_t *own) {
   }
 }
 
-static size_t ids_at(const moerun__moe *moe) {
-  return moerun__dtype_bytes(moe->shape.wire,
-                             (size_t)moe->model->config.hidden_width);
-}
-
 /* Own rows, with the experts that they want behind them. */
 static void pack(moerun__moe *moe, const float *x, int32_t token) {
   moerun__slices *s = &moe->store.slices;
@@ -44,7 +39,8 @@ static void pack(moerun__moe *moe, const float *x, int32_t token) {
       moerun__moe_rows(moe, s->rows, moe->shape.row_bytes);
   for (int32_t i = s->row_offset[rank]; i < s->row_offset[rank + 1]; i++) {
     const int32_t *ids = moe->gate.ids + (size_t)token * (size_t)K;
-    char *behind = s->rows + (size_t)i * moe->shape.row_bytes + ids_at(moe);
+    char *behind =
+        s->rows + (size_t)i * moe->shape.row_bytes + moerun__moe_slots_at(moe);
     moe->kernels->scatter(&rows, &i, x + (size_t)token * (size_t)H, 1, H);
     for (int32_t j = 0; j < K; j++) {
       const int16_t id = (int16_t)ids[j];
@@ -58,7 +54,7 @@ static int32_t id_of(const moerun__moe *moe, int32_t row, int32_t j) {
   int16_t id = 0;
   memcpy(&id,
          moe->store.slices.rows + (size_t)row * moe->shape.row_bytes +
-             ids_at(moe) + (size_t)j * sizeof id,
+             moerun__moe_slots_at(moe) + (size_t)j * sizeof id,
          sizeof id);
   return id;
 }
@@ -241,15 +237,12 @@ static moerun_status exchange_pieces(moerun__moe *moe) {
                                comm->size};
   const moerun__row_list out = {s->pieces, s->piece_bytes, s->term_offset, 0,
                                 comm->size};
-  MOERUN_TRY(
-      comm->ops->receive_begin(chunk->combine_in, MOERUN_TAG_COMBINE, &in));
+  MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE, &in));
   if (moerun__slice_y(s, comm->rank) > 0) {
-    MOERUN_TRY(
-        comm->ops->send_begin(chunk->combine_out, MOERUN_TAG_COMBINE, &out));
+    MOERUN_TRY(comm->ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE, &out));
     moe->stats->results_out += s->term_offset[comm->size] - own;
   }
-  MOERUN_TRY(comm->ops->wait(chunk->combine_in));
-  MOERUN_TRY(comm->ops->wait(chunk->combine_out));
+  MOERUN_TRY(comm->ops->wait(chunk->combine));
   moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
 done:
   return status;

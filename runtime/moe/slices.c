@@ -121,8 +121,8 @@ moerun_status moerun__slices_create_transfers(moerun__slices *slices) {
   moerun_comm *comm = slices->model->comm;
   if (!is_on(slices)) goto done;
   for (int i = 0; i < MOERUN_SLICE_WEIGHTS; i++) {
-    MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm));
-    MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm));
+    MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm, 0));
+    MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm, 0));
   }
 done:
   return status;

@@ -120,10 +120,10 @@ moerun_status moerun__store_forward_until(moerun__store *store,
   MOERUN_TRY(forward(store, &obstacle));
   while (obstacle != NULL && !over) {
     MOERUN_TRY(ops->wait_either(transfer, obstacle));
-    MOERUN_TRY(ops->test(transfer, &over));
+    MOERUN_TRY(ops->test_received(transfer, &over));
     MOERUN_TRY(forward(store, &obstacle));
   }
-  MOERUN_TRY(ops->wait(transfer));
+  MOERUN_TRY(ops->wait_received(transfer));
 done:
   return status;
 }

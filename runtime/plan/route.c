@@ -1,6 +1,7 @@
 /* Two passes over the T * K gate choices: count, then place, as in a counting
- * sort. O(T K + R), nothing allocated; the order of everything follows from
- * (rank, token, j) alone, so that a plan is the same wherever it is made. */
+ * sort. O(T K^2 + R) at most, nothing allocated; the order of everything follows
+ * from (rank, token, j) alone, so that a route is the same wherever it is
+ * made. */
 #include "runtime/plan/route.h"
 
 #include <string.h>
@@ -15,16 +16,18 @@ void moerun__route_lay_out(moerun__route *route, moerun__arena *arena,
   const size_t pairs = (size_t)max_tokens * (size_t)K;
   const size_t copies =
       (size_t)moerun__route_max_copies(max_tokens, K, num_ranks);
+  const size_t tokens = (size_t)max_tokens;
+  route->to_offset = moerun__arena_take(arena, tokens + 1, sizeof(int32_t));
+  route->to = moerun__arena_take(arena, copies, sizeof(int32_t));
+  route->slots = moerun__arena_take(arena, copies * (size_t)K, sizeof(int16_t));
   route->copy_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
-  route->copy_token = moerun__arena_take(arena, copies, sizeof(int32_t));
-  route->copy_slot =
-      moerun__arena_take(arena, copies * (size_t)K, sizeof(int16_t));
+  route->own_copy = moerun__arena_take(arena, tokens, sizeof(int32_t));
   route->result_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   route->result_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
   route->host_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
   route->rank_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
   route->slot_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
-  route->last_token = moerun__arena_take(arena, R, sizeof(int32_t));
+  route->copy_of_rank = moerun__arena_take(arena, R, sizeof(int32_t));
 }
 
 /* Counts of pass 1 become offsets; offset[r + 1] is then where pass 2 puts the
@@ -53,51 +56,60 @@ void moerun__route_choose(moerun__route *route,
   }
 }
 
-/* Copies and results of each rank, as counts at offset[rank + 1]. */
-static void count_rows(moerun__route *route, int32_t T, int32_t K) {
+/* The ranks of each token, and the copies and results of each rank as counts at
+ * offset[rank + 1]. A token has few ranks, so each is put in its place among
+ * those found so far. */
+static void find_ranks(moerun__route *route, int32_t T, int32_t K) {
+  int32_t *to = route->to;
+  int32_t end = 0;
   for (int32_t t = 0; t < T; t++) {
+    const int32_t first = end;
+    route->to_offset[t] = first;
     for (int32_t i = t * K; i < (t + 1) * K; i++) {
       const int32_t rank = route->rank_of[i];
+      int32_t at = end;
       if (rank < 0) continue;
       route->result_offset[rank + 1]++;
-      if (route->last_token[rank] != t) route->copy_offset[rank + 1]++;
-      route->last_token[rank] = t;
+      while (at > first && to[at - 1] > rank) {
+        at--;
+      }
+      if (at > first && to[at - 1] == rank) continue;
+      for (int32_t c = end++; c > at; c--) {
+        to[c] = to[c - 1];
+      }
+      to[at] = rank;
+      route->copy_offset[rank + 1]++;
     }
   }
+  route->to_offset[T] = end;
 }
 
-static void forget_tokens(moerun__route *route, int32_t num_ranks) {
-  for (int32_t r = 0; r < num_ranks; r++) {
-    route->last_token[r] = -1;
-  }
-}
-
-void moerun__route_solve(moerun__route *route, int32_t num_ranks, int32_t T,
-                         int32_t K) {
+void moerun__route_solve(moerun__route *route, int32_t num_ranks, int32_t home,
+                         int32_t T, int32_t K) {
   const size_t ranks = (size_t)num_ranks;
   memset(route->copy_offset, 0, (ranks + 1) * sizeof(int32_t));
   memset(route->result_offset, 0, (ranks + 1) * sizeof(int32_t));
-  forget_tokens(route, num_ranks);
-  count_rows(route, T, K);
-  counts_to_cursors(route->copy_offset, num_ranks);
+  find_ranks(route, T, K);
+  for (int32_t r = 0; r < num_ranks; r++) {
+    route->copy_offset[r + 1] += route->copy_offset[r];
+  }
   counts_to_cursors(route->result_offset, num_ranks);
-  forget_tokens(route, num_ranks);
+  memset(route->slots, 0xff,
+         (size_t)route->to_offset[T] * (size_t)K * sizeof(int16_t));
   for (int32_t t = 0; t < T; t++) {
+    route->copy_of_rank[home] = -1;
+    for (int32_t c = route->to_offset[t]; c < route->to_offset[t + 1]; c++) {
+      route->copy_of_rank[route->to[c]] = c;
+    }
+    route->own_copy[t] = route->copy_of_rank[home];
     for (int32_t j = 0; j < K; j++) {
       const int32_t i = t * K + j;
       const int32_t rank = route->rank_of[i];
       route->result_of[i] = -1;
       if (rank < 0) continue;
       route->result_of[i] = route->result_offset[rank + 1]++;
-      if (route->last_token[rank] != t) {
-        route->last_token[rank] = t;
-        const int32_t copy = route->copy_offset[rank + 1]++;
-        route->copy_token[copy] = t;
-        memset(route->copy_slot + (size_t)copy * (size_t)K, 0xff,
-               (size_t)K * sizeof(int16_t));
-      }
-      const int32_t copy = route->copy_offset[rank + 1] - 1;
-      route->copy_slot[copy * K + j] = (int16_t)route->slot_of[i];
+      const size_t copy = (size_t)route->copy_of_rank[rank];
+      route->slots[copy * (size_t)K + (size_t)j] = (int16_t)route->slot_of[i];
     }
   }
 }

@@ -5,20 +5,23 @@
 #include "placement/map/placement.h"
 #include "runtime/base/arena.h"
 
-/* The plan of one chunk on its home rank. A copy is a row sent to one rank,
- * however many of the token's experts live there; each (token, j) pair with an
- * expert brings one result row back. Copies are ordered by (rank, token),
- * results by (rank, token, j): so both sides can number them alike. */
+/* The rows of one chunk on their home rank. A token's row goes once to each rank
+ * that has experts for it, which is a copy, with the slots wanted there; each
+ * (token, j) pair with an expert brings one result row back. A rank gets its
+ * copies in the order of tokens, and results are ordered by (rank, token, j): so
+ * both sides can number them alike. */
 typedef struct moerun__route {
-  int32_t *copy_offset;   /* [R + 1] copies to each rank, own rank's included */
-  int32_t *copy_token;    /* [copies] token index within the chunk            */
-  int16_t *copy_slot;     /* [copies][K] slot there of term j; -1: not there  */
+  int32_t *to_offset;     /* [T + 1] copies of each token                     */
+  int32_t *to;            /* [copies] rank of each, ascending within a token  */
+  int16_t *slots;         /* [copies][K] slot there of term j; -1: not there  */
+  int32_t *copy_offset;   /* [R + 1] copies by rank, own rank's included      */
+  int32_t *own_copy;      /* [T] the copy to the own rank; -1: none           */
   int32_t *result_offset; /* [R + 1] result rows from each rank               */
   int32_t *result_of;     /* [T][K] index of the result row; -1: none         */
   int32_t *host_of;       /* [T][K] replica of the placement; -1: none        */
   int32_t *rank_of;       /* [T][K] rank that serves a term, and its slot     */
   int32_t *slot_of;       /* [T][K] there                                     */
-  int32_t *last_token;    /* [R] scratch                                      */
+  int32_t *copy_of_rank;  /* [R] scratch                                      */
 } moerun__route;
 
 /* Most copies of `tokens` tokens. */
@@ -36,7 +39,7 @@ void moerun__route_choose(moerun__route *route,
                           int32_t K);
 
 /* Second step: the rows, from host_of, rank_of and slot_of. */
-void moerun__route_solve(moerun__route *route, int32_t num_ranks, int32_t T,
-                         int32_t K);
+void moerun__route_solve(moerun__route *route, int32_t num_ranks, int32_t home,
+                         int32_t T, int32_t K);
 
 #endif

@@ -110,16 +110,15 @@ static void lay_out_step(moerun__engine *e, const moerun_session *session,
 
 size_t moerun__engine_bytes(const moerun_session *session,
                             const moerun__engine_options *options) {
-  moerun__engine e = {.options = *options,
-                      .is_root = session->model->comm->rank == 0};
+  const moerun_comm *comm = session->model->comm;
+  moerun__engine e = {.options = *options, .is_root = comm->rank == 0};
   moerun__arena lasting = {NULL, 0};
   moerun__arena step = {NULL, 0};
   (void)moerun__arena_take(&lasting, 1, sizeof e);
   lay_out(&e, &session->model->config, &session->kv, &lasting);
   lay_out_step(&e, session, &step);
   return moerun__alloc_bytes(lasting.used, 1) +
-         moerun__alloc_bytes(step.used, 1) +
-         moerun__transfer_bytes(session->model->comm->size);
+         moerun__alloc_bytes(step.used, 1) + comm->ops->transfer_bytes(comm, 0);
 }
 
 /* ---- Talking to rank 0 ------------------------------------------------------- */
@@ -493,7 +492,7 @@ static moerun_status attach(moerun__engine *e, moerun_session *session) {
   MOERUN_TRY(moerun__alloc_unset(&e->block, arena.used, 1));
   arena = (moerun__arena){e->block, 0};
   lay_out_step(e, session, &arena);
-  MOERUN_TRY(comm->ops->transfer_create(&e->transfer, comm));
+  MOERUN_TRY(comm->ops->transfer_create(&e->transfer, comm, 0));
   if (e->is_root) moerun__dealer_begin(&e->dealer, e->transfer);
   session->tags = (moerun__row_tags){e->step.request, e->step.position,
                                      e->step.priority, e->step.decoded};

@@ -35,8 +35,8 @@ static void a_late_peer_is_named(void **state) {
   const moerun__row_list from = receive_list(&x);
   moerun__transfer *send = NULL;
   moerun__transfer *receive = NULL;
-  assert_all_ok(other->ops->transfer_create(&send, other));
-  assert_all_ok(other->ops->transfer_create(&receive, other));
+  assert_all_ok(other->ops->transfer_create(&send, other, 0));
+  assert_all_ok(other->ops->transfer_create(&receive, other, 0));
   char line[96];
   (void)snprintf(line, sizeof line,
                  "receiving combine (chunk 2): no answer within 0.6 s from "
@@ -162,7 +162,7 @@ static void a_wait_ends_at_its_limit(void **state) {
   rows_create(&x, PLAN_EVEN, 24);
   const moerun__row_list from = receive_list(&x);
   moerun__transfer *receive = NULL;
-  assert_all_ok(other->ops->transfer_create(&receive, other));
+  assert_all_ok(other->ops->transfer_create(&receive, other, 0));
   if (!late) moerun__patience_set_clock(counted_clock);
   looks = 0;
   int ok = 1;

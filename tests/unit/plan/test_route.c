@@ -3,7 +3,7 @@
  *   token 0 -> experts 3, 2     both on rank 2: one copy, two results
  *   token 1 -> experts 1, 0     ranks 1 (home) and 0
  *   token 2 -> expert 2, none   rank 2
- * Copies by rank: rank 0: t1; rank 1: t1; rank 2: t0, t2. */
+ * Copies: t0 to rank 2, t1 to ranks 0 and 1, t2 to rank 2. */
 #include "runtime/base/rng.h"
 #include "runtime/plan/route.h"
 #include "support/cmocka.h"
@@ -30,7 +30,7 @@ static void set_up(world *w, moerun_placement *placement, int32_t T,
 static void solve(world *w, int32_t home, const int32_t *ids, int32_t T,
                   int32_t K) {
   moerun__route_choose(&w->route, w->placement, 0, home, ids, T, K);
-  moerun__route_solve(&w->route, w->placement->num_ranks, T, K);
+  moerun__route_solve(&w->route, w->placement->num_ranks, home, T, K);
 }
 
 static void tear_down(world *w) {
@@ -55,9 +55,11 @@ static void worked_example(void **state) {
   set_up(&w, placement, 3, 2);
   solve(&w, 1, ids, 3, 2);
   assert_ints(w.route.copy_offset, (const int32_t[]){0, 1, 2, 4}, 4);
-  assert_ints(w.route.copy_token, (const int32_t[]){1, 1, 0, 2}, 4);
-  const int16_t slots[] = {-1, 0, 0, -1, 1, 0, 0, -1};
-  assert_memory_equal(w.route.copy_slot, slots, sizeof slots);
+  assert_ints(w.route.to_offset, (const int32_t[]){0, 1, 3, 4}, 4);
+  assert_ints(w.route.to, (const int32_t[]){2, 0, 1, 2}, 4);
+  assert_ints(w.route.own_copy, (const int32_t[]){-1, 2, -1}, 3);
+  const int16_t slots[] = {1, 0, -1, 0, 0, -1, 0, -1};
+  assert_memory_equal(w.route.slots, slots, sizeof slots);
   assert_ints(w.route.result_offset, (const int32_t[]){0, 1, 2, 5}, 4);
   assert_ints(w.route.result_of, (const int32_t[]){2, 3, 1, 0, 4, -1}, 6);
   tear_down(&w);
@@ -71,6 +73,7 @@ static void no_tokens_no_rows(void **state) {
                    MOERUN_OK);
   set_up(&w, placement, 1, 2);
   solve(&w, 0, NULL, 0, 2);
+  assert_int_equal(w.route.to_offset[0], 0);
   assert_ints(w.route.copy_offset, (const int32_t[]){0, 0, 0, 0}, 4);
   assert_ints(w.route.result_offset, (const int32_t[]){0, 0, 0, 0}, 4);
   tear_down(&w);
@@ -103,6 +106,14 @@ static moerun_placement *random_placement(uint64_t seed, uint64_t *counter,
   return placement;
 }
 
+static int32_t token_of(const moerun__route *route, int32_t copy) {
+  int32_t t = 0;
+  while (route->to_offset[t + 1] <= copy) {
+    t++;
+  }
+  return t;
+}
+
 /* What a receiver does with the plan must reach each (token, j) once, at an
  * expert's slot on a rank that has it, and the results must be numbered as the
  * receiver numbers them. */
@@ -114,15 +125,18 @@ static void check_plan(const world *w, const int32_t *ids, int32_t T, int32_t K,
   char *seen = calloc((size_t)T * (size_t)K + 1, 1);
   for (int32_t r = 0; r < R; r++) {
     int32_t result = route->result_offset[r];
+    int32_t copies = 0;
     const int32_t L = moerun__placement_experts(w->placement, 0, r, experts);
-    for (int32_t c = route->copy_offset[r]; c < route->copy_offset[r + 1];
-         c++) {
-      const int32_t t = route->copy_token[c];
-      assert_in_range(t, 0, T - 1);
-      if (c > route->copy_offset[r]) assert_true(route->copy_token[c - 1] < t);
+    for (int32_t c = 0; c < route->to_offset[T]; c++) {
+      const int32_t t = token_of(route, c);
+      assert_in_range(route->to[c], 0, R - 1);
+      if (c > route->to_offset[t]) assert_true(route->to[c - 1] < route->to[c]);
+      if (route->to[c] != r) continue;
+      copies++;
+      if (r == home) assert_int_equal(route->own_copy[t], c);
       int32_t terms = 0;
       for (int32_t j = 0; j < K; j++) {
-        const int32_t slot = route->copy_slot[c * K + j];
+        const int32_t slot = route->slots[c * K + j];
         if (slot < 0) continue;
         assert_true(slot < L);
         assert_int_equal(experts[slot], ids[t * K + j]);
@@ -133,6 +147,13 @@ static void check_plan(const world *w, const int32_t *ids, int32_t T, int32_t K,
       assert_true(terms > 0);
     }
     assert_int_equal(result, route->result_offset[r + 1]);
+    assert_int_equal(copies, route->copy_offset[r + 1] - route->copy_offset[r]);
+  }
+  for (int32_t t = 0; t < T; t++) {
+    const int32_t own = route->own_copy[t];
+    if (own < 0) continue;
+    assert_int_equal(token_of(route, own), t);
+    assert_int_equal(route->to[own], home);
   }
   for (int32_t i = 0; i < T * K; i++) {
     assert_int_equal(seen[i], ids[i] >= 0);
@@ -140,15 +161,12 @@ static void check_plan(const world *w, const int32_t *ids, int32_t T, int32_t K,
   }
   /* A replica at home is used: no copy leaves for such an expert. */
   const int32_t L = moerun__placement_experts(w->placement, 0, home, experts);
-  for (int32_t r = 0; r < R; r++) {
-    if (r == home) continue;
-    for (int32_t c = route->copy_offset[r]; c < route->copy_offset[r + 1];
-         c++) {
-      for (int32_t j = 0; j < K; j++) {
-        if (route->copy_slot[c * K + j] < 0) continue;
-        for (int32_t s = 0; s < L; s++) {
-          assert_int_not_equal(experts[s], ids[route->copy_token[c] * K + j]);
-        }
+  for (int32_t c = 0; c < route->to_offset[T]; c++) {
+    if (route->to[c] == home) continue;
+    for (int32_t j = 0; j < K; j++) {
+      if (route->slots[c * K + j] < 0) continue;
+      for (int32_t s = 0; s < L; s++) {
+        assert_int_not_equal(experts[s], ids[token_of(route, c) * K + j]);
       }
     }
   }
