@@ -1,8 +1,13 @@
-/* Rows of a step on their way to experts, and their results on the way home. */
+/* Rows of a layer on their way to experts, and their results on the way home:
+ * their memory, and the ways that there are. All messages with rows of a way are
+ * in the file of the way. */
 #ifndef MOERUN_MOE_EXCHANGE_H
 #define MOERUN_MOE_EXCHANGE_H
 
 #include "comm/comm.h"
+#include "kernels/kernels.h"
+#include "runtime/base/arena.h"
+#include "runtime/model/arch.h"
 #include "runtime/plan/route.h"
 
 enum { MOERUN_MAX_CHUNKS = 8 };
@@ -24,8 +29,16 @@ typedef struct moerun__moe_chunk {
   moerun__transfer *combine;  /* results home    */
 } moerun__moe_chunk;
 
+/* Rows that are here to be computed: those from peers first .. last - 1. */
+typedef struct moerun__wave {
+  int32_t chunk;
+  int32_t first;
+  int32_t last;
+} moerun__wave;
+
 typedef struct moerun__exchange {
   moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
+  moerun__wave wave;
   int32_t *count_out; /* [R][chunks] rows of each chunk for each rank */
   int32_t *count_in;  /* [R][chunks] and from each */
   int32_t *told;      /* [R][MOERUN_TOLD_WORDS] of each rank by itself */
@@ -36,5 +49,48 @@ typedef struct moerun__exchange {
   int32_t *scratch;   /* to tell and hear all that */
   size_t room;        /* words of a message that it is for */
 } moerun__exchange;
+
+typedef struct moerun__moe moerun__moe;
+
+/* A way for the rows of a layer, called in this order; ranks take part in all of
+ * it together, and all in the same way. */
+typedef struct moerun__exchange_ops {
+  const char *name;
+  /* Begins to send the rows x[T][H], as agreed, and to receive. x stays until
+   * finish. */
+  moerun_status (*begin)(moerun__moe *moe, const float *x);
+  /* Until the next rows are here to be computed; *more = 0: there are none any
+   * more. */
+  moerun_status (*next_wave)(moerun__moe *moe, const float *x, int *more);
+  /* Sends the results of these rows home. */
+  moerun_status (*reply)(moerun__moe *moe);
+  /* Until all results of chunk c are home, in the chunk. */
+  moerun_status (*collect)(moerun__moe *moe, int32_t c);
+  /* Until chunk c's buffers are free for the next layer. */
+  moerun_status (*finish)(moerun__moe *moe, int32_t c);
+} moerun__exchange_ops;
+
+extern const moerun__exchange_ops moerun__exchange_whole;
+extern const moerun__exchange_ops moerun__exchange_sliced;
+
+/* What a copy of a token's row and what a result row take on the wire, and a row
+ * with the slots of `width` terms. */
+size_t moerun__copy_bytes(const moerun__model_config *config,
+                          moerun__dtype wire);
+size_t moerun__result_bytes(const moerun__model_config *config,
+                            moerun__dtype wire);
+size_t moerun__row_bytes(const moerun__model_config *config, moerun__dtype wire,
+                         int32_t width);
+
+/* The buffers of the chunks; moe->shape is complete. */
+void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena);
+/* Bytes of what moerun__exchange_create creates. */
+size_t moerun__exchange_bytes(const moerun__moe *moe);
+moerun_status moerun__exchange_create(moerun__moe *moe);
+void moerun__exchange_destroy(moerun__moe *moe);
+
+/* Messages move only when the transport is called: now and then during long
+ * work. */
+moerun_status moerun__exchange_progress(moerun__moe *moe);
 
 #endif

@@ -1,102 +1,26 @@
-/* The expert stage: rows come in waves of peers that fit the buffer, are grouped
- * by slot, go through their experts, and the results leave for home. */
+/* The expert stage: the rows of a wave are grouped by slot and go through their
+ * experts. */
 #include "runtime/moe/experts.h"
 
 #include "runtime/base/timer.h"
+#include "runtime/moe/exchange_whole.h"
 
 #include <string.h>
 
-/* ---- Waves ------------------------------------------------------------------------ */
-
-/* Rows that peer p announced for chunk c. */
-static int32_t announced(const moerun__moe *moe, int32_t c, int32_t p) {
-  return moe->exchange.count_in[p * moe->shape.num_chunks + c];
-}
-
-/* The peers from first on whose rows fit together; returns the first peer of
- * the next wave. Own rows are of no size here. */
-static int32_t size_wave(moerun__moe *moe, int32_t c, int32_t first) {
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-  const int32_t R = moe->model->comm->size;
-  int32_t rows = 0;
-  int32_t p = first;
-  chunk->receive_offset[first] = 0;
-  for (; p < R; p++) {
-    const int32_t count =
-        p == moe->model->comm->rank ? 0 : announced(moe, c, p);
-    if (rows + count > moe->shape.receive_capacity) break;
-    rows += count;
-    chunk->receive_offset[p + 1] = rows;
-  }
-  return p;
-}
-
-/* The rows of a wave's peers. */
-static moerun__row_list wave_rows(const moerun__moe *moe, int32_t c,
-                                  int32_t first, int32_t last) {
-  const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-  char *received =
-      chunk->rows + (size_t)moe->shape.chunk_tokens * moe->shape.row_bytes;
-  return (moerun__row_list){received, moe->shape.row_bytes,
-                            chunk->receive_offset, first, last};
-}
-
-moerun__row_list moerun__experts_first_wave(moerun__moe *moe, int32_t c) {
-  const int32_t last = size_wave(moe, c, 0);
-  return wave_rows(moe, c, 0, last);
-}
-
-/* ---- Experts -------------------------------------------------------------------------- */
-
-/* A peer's rows in a wave, own ones included: where they and their results
- * are, as row numbers of chunk->rows and chunk->results. */
-typedef struct segment {
-  int is_own; /* of these only the rows that stay here count */
-  int32_t first_row;
-  int32_t count;
-  int32_t first_result;
-} segment;
-
-static segment segment_of(const moerun__moe *moe, int32_t c, int32_t peer) {
-  const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-  const moerun__route *route = &chunk->route;
-  const int32_t R = moe->model->comm->size;
-  if (peer == moe->model->comm->rank) {
-    return (segment){1, 0, chunk->num_tokens, route->result_offset[peer]};
-  }
-  const int32_t first = chunk->receive_offset[peer];
-  return (segment){0, moe->shape.chunk_tokens + first,
-                   chunk->receive_offset[peer + 1] - first,
-                   route->result_offset[R] + chunk->reply_offset[peer]};
-}
-
-/* The K slots wanted of row i of the segment; NULL: none here. */
-static const void *slots_of(const moerun__moe *moe,
-                            const moerun__moe_chunk *chunk, const segment *rows,
-                            int32_t i) {
-  if (rows->is_own) {
-    const int32_t copy = chunk->route.own_copy[i];
-    if (copy < 0) return NULL;
-    return chunk->route.slots + (size_t)copy * (size_t)moe->gate.width;
-  }
-  return chunk->rows + (size_t)(rows->first_row + i) * moe->shape.row_bytes +
-         moerun__moe_slots_at(moe);
-}
-
 /* Pass 1 over the wave's rows: rows per slot, result rows per peer. */
-static moerun_status count_slots(moerun__moe *moe, int32_t c, int32_t num_slots,
-                                 int32_t first, int32_t last) {
+static moerun_status count_slots(moerun__moe *moe, int32_t num_slots) {
   moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
+  const moerun__wave *wave = &moe->exchange.wave;
+  const moerun__moe_chunk *chunk = &moe->exchange.chunk[wave->chunk];
   const int32_t K = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
   memset(moe->work.slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
-  chunk->reply_offset[first] = 0;
-  for (int32_t p = first; p < last; p++) {
-    const segment rows = segment_of(moe, c, p);
+  chunk->reply_offset[wave->first] = 0;
+  for (int32_t p = wave->first; p < wave->last; p++) {
+    const moerun__peer_rows rows = moerun__peer_rows_of(moe, p);
     int32_t results = 0;
     for (int32_t i = 0; i < rows.count; i++) {
-      const void *wanted = slots_of(moe, chunk, &rows, i);
+      const void *wanted = moerun__peer_slots(moe, &rows, i);
       if (wanted == NULL) continue;
       memcpy(slots, wanted, (size_t)K * sizeof *slots);
       int32_t terms = 0;
@@ -127,16 +51,15 @@ done:
 
 /* Pass 2: the rows and result rows of each slot, grouped. Afterwards
  * slot_offset[s] is the end of slot s. */
-static void group_by_slot(moerun__moe *moe, int32_t c, int32_t first,
-                          int32_t last) {
-  const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
+static void group_by_slot(moerun__moe *moe) {
+  const moerun__wave *wave = &moe->exchange.wave;
   const int32_t K = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
-  for (int32_t p = first; p < last; p++) {
-    const segment rows = segment_of(moe, c, p);
+  for (int32_t p = wave->first; p < wave->last; p++) {
+    const moerun__peer_rows rows = moerun__peer_rows_of(moe, p);
     int32_t result = rows.first_result;
     for (int32_t i = 0; i < rows.count; i++) {
-      const void *wanted = slots_of(moe, chunk, &rows, i);
+      const void *wanted = moerun__peer_slots(moe, &rows, i);
       if (wanted == NULL) continue;
       memcpy(slots, wanted, (size_t)K * sizeof *slots);
       for (int32_t j = 0; j < K; j++) {
@@ -192,11 +115,12 @@ void moerun__experts_probe(moerun__moe *moe) {
 }
 
 /* Rows first..last-1 of the grouped lists through one expert. */
-static moerun_status run_expert(moerun__moe *moe, moerun__moe_chunk *chunk,
-                                const moerun__expert *of, int32_t first,
-                                int32_t last) {
+static moerun_status run_expert(moerun__moe *moe, const moerun__expert *of,
+                                int32_t first, int32_t last) {
   moerun_status status = MOERUN_OK;
   const moerun__kernels *k = moe->kernels;
+  const moerun__moe_chunk *chunk =
+      &moe->exchange.chunk[moe->exchange.wave.chunk];
   const int32_t H = moe->model->config.hidden_width;
   const moerun__wire_rows rows =
       moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);
@@ -238,10 +162,9 @@ static int32_t first_row(const moerun__moe *moe, int32_t slot) {
 }
 
 /* The grouped rows of one slot. */
-static moerun_status run_slot(moerun__moe *moe, int32_t c,
-                              const moerun__layer *layer, int32_t slot) {
+static moerun_status run_slot(moerun__moe *moe, const moerun__layer *layer,
+                              int32_t slot) {
   moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const moerun_model *model = moe->model;
   int64_t *expert_rows =
       moe->stats->expert_rows +
@@ -250,27 +173,23 @@ static moerun_status run_slot(moerun__moe *moe, int32_t c,
   const int32_t end = moe->work.slot_offset[slot];
   const moerun__expert *expert = moerun__store_get(&moe->store, layer, slot);
   if (expert == NULL) MOERUN_TRY(await_expert(&expert, moe, layer, slot));
-  MOERUN_TRY(run_expert(moe, chunk, expert, begin, end));
+  MOERUN_TRY(run_expert(moe, expert, begin, end));
   MOERUN_TRY(moerun__store_release(&moe->store, layer, slot));
   expert_rows[moerun__store_expert(&moe->store, layer, slot)] += end - begin;
   moe->step.computed_rows += end - begin;
-  /* Messages of other chunks move only when the library is called. */
-  int arrived = 0;
-  MOERUN_TRY(model->comm->ops->test_received(chunk->combine, &arrived));
+  MOERUN_TRY(moerun__exchange_progress(moe));
 done:
   return status;
 }
 
-/* The rows of a wave, in the order in which weights are here. */
-static moerun_status run_experts(moerun__moe *moe, int32_t c,
-                                 const moerun__layer *layer, int32_t first,
-                                 int32_t last) {
+/* The rows of the wave, in the order in which weights are here. */
+static moerun_status run_experts(moerun__moe *moe, const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
   moerun__store *store = &moe->store;
   const int32_t slots = moerun__store_slots(store, layer);
   int32_t slot;
-  MOERUN_TRY(count_slots(moe, c, slots, first, last));
-  group_by_slot(moe, c, first, last);
+  MOERUN_TRY(count_slots(moe, slots));
+  group_by_slot(moe);
   moerun__experts_sleep(moe);
   moerun__store_begin_wave(store);
   for (int32_t s = 0; s < slots; s++) {
@@ -278,45 +197,19 @@ static moerun_status run_experts(moerun__moe *moe, int32_t c,
     MOERUN_TRY(moerun__store_want(store, layer, s));
   }
   while ((slot = moerun__store_next(store, layer)) != MOERUN_NO_SLOT) {
-    MOERUN_TRY(run_slot(moe, c, layer, slot));
+    MOERUN_TRY(run_slot(moe, layer, slot));
   }
 done:
   return status;
 }
 
-moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
-                                       const moerun__layer *layer) {
+moerun_status moerun__experts_compute(moerun__moe *moe,
+                                      const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-  const moerun__comm_ops *ops = moe->model->comm->ops;
-  const int32_t R = moe->model->comm->size;
-  int32_t first = 0;
-  while (first < R) {
-    const int32_t last = size_wave(moe, c, first);
-    if (first > 0) {
-      const moerun__row_list in = wave_rows(moe, c, first, last);
-      MOERUN_TRY(
-          ops->receive_begin(chunk->dispatch, MOERUN_TAG_DISPATCH + c, &in));
-    }
-    MOERUN_TRY(moerun__store_forward_until(&moe->store, chunk->dispatch));
-    moe->stats->rows_in += chunk->receive_offset[last];
-    moe->stats->waves++;
-    moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
-    moerun__cpu_begin(moe->stats);
-    MOERUN_TRY(run_experts(moe, c, layer, first, last));
-    moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
-    moerun__cpu_end(moe->stats);
-    char *replies = chunk->results + (size_t)chunk->route.result_offset[R] *
-                                         moe->shape.result_bytes;
-    const moerun__row_list out = {replies, moe->shape.result_bytes,
-                                  chunk->reply_offset, first, last};
-    MOERUN_TRY(ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE + c, &out));
-    moe->stats->results_out += chunk->reply_offset[last];
-    /* The next wave overwrites what these results are sent from. */
-    if (last < R) MOERUN_TRY(ops->wait_sent(chunk->combine));
-    moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
-    first = last;
-  }
+  moerun__cpu_begin(moe->stats);
+  MOERUN_TRY(run_experts(moe, layer));
+  moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
+  moerun__cpu_end(moe->stats);
 done:
   return status;
 }

@@ -4,12 +4,10 @@
 
 #include "runtime/moe/moe.h"
 
-/* The rows that chunk c's first wave receives. The counts are known. */
-moerun__row_list moerun__experts_first_wave(moerun__moe *moe, int32_t c);
-
-/* All waves of chunk c: receive, compute, send the results home. */
-moerun_status moerun__experts_work_off(moerun__moe *moe, int32_t c,
-                                       const moerun__layer *layer);
+/* The rows of the wave through their experts: results and reply_offset of its
+ * chunk. */
+moerun_status moerun__experts_compute(moerun__moe *moe,
+                                      const moerun__layer *layer);
 
 /* `part` of the work of an expert with so many rows took so long: for what this
  * rank tells of its speed. */

@@ -1,20 +1,13 @@
-/* Follow one token: gate (ids and weights at home) -> route (which ranks) ->
- * dispatch (its row goes once to each of those ranks, with the slots wanted
- * there) -> experts (rows grouped by slot, three GEMMs: experts.c) -> combine
- * (K result rows come home and are summed in gate order). Then what home.c
- * keeps from dispatch is added, and last the outputs of shared experts, which
- * work while rows travel.
+/* Follow one token: gate (ids and weights at home) -> agree (which ranks, how many
+ * rows; with balancing a plan) -> exchange (its row goes once to each of those
+ * ranks, with the slots wanted there) -> experts (rows grouped by slot, three
+ * GEMMs) -> combine (K result rows come home and are summed in gate order). Then
+ * what home.c keeps from dispatch is added, and last the outputs of shared
+ * experts, which work while rows travel. Of the ways to exchange and compute,
+ * each layer takes the one that its plan says.
  *
- * Before dispatch the ranks agree on counts and, with balancing, on a plan
- * (agree.c). Own rows never move: the expert stage reads them where they are
- * sent from and writes their results where combine reads. If the plan is to
- * slice, dispatch and experts are those of sliced.c.
- *
- * Memory is bounded for any skew: a rank receives in waves of peers whose rows
- * fit its buffer, and asks for the next wave when one is worked off. Senders
- * need no buffer beyond their own copies, which the transport keeps, because a rendezvous message waits
- * for its receive. No deadlock: every rank posts the receives of its result
- * rows before it waits for anything, and waits for its sends last. */
+ * Own rows never move: the expert stage reads them where they are sent from and
+ * writes their results where combine reads. */
 #include "runtime/moe/agree.h"
 #include "runtime/moe/calibrate.h"
 #include "runtime/moe/experts.h"
@@ -30,44 +23,6 @@
 static int32_t chunk_copies(const moerun__moe *moe) {
   return moerun__route_max_copies(moe->shape.chunk_tokens, moe->gate.width,
                                   moe->model->comm->size);
-}
-
-static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
-                          moerun__arena *arena) {
-  const size_t R = (size_t)moe->model->comm->size;
-  const int32_t K = moe->gate.width;
-  const size_t own = (size_t)moe->shape.chunk_tokens;
-  const size_t capacity = (size_t)moe->shape.receive_capacity;
-  const size_t home_results = (size_t)moe->shape.chunk_tokens * (size_t)K;
-  moerun__route_lay_out(&chunk->route, arena, moe->shape.chunk_tokens, K,
-                        moe->model->comm->size);
-  chunk->rows = moerun__arena_take(arena, own + capacity, moe->shape.row_bytes);
-  chunk->results = moerun__arena_take(
-      arena, home_results + capacity * (size_t)moe->shape.terms,
-      moe->shape.result_bytes);
-  chunk->receive_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
-  chunk->reply_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
-}
-
-static size_t padded(size_t bytes) {
-  return (size_t)moerun__round_up((int64_t)bytes, 16);
-}
-
-/* A row and the slots of its terms. */
-static size_t row_bytes(const moerun__model_config *config, moerun__dtype wire,
-                        int32_t width) {
-  const size_t H = (size_t)config->hidden_width;
-  return padded(moerun__dtype_bytes(wire, H) + (size_t)width * sizeof(int16_t));
-}
-
-size_t moerun__copy_bytes(const moerun__model_config *config,
-                          moerun__dtype wire) {
-  return row_bytes(config, wire, config->experts_per_token);
-}
-
-size_t moerun__result_bytes(const moerun__model_config *config,
-                            moerun__dtype wire) {
-  return padded(moerun__dtype_bytes(wire, (size_t)config->hidden_width));
 }
 
 /* Of any rank and layer: what rows may carry is the same everywhere. */
@@ -108,7 +63,8 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   moerun__gate_lay_out(
       &moe->gate, arena,
       moerun__moe_most_slots(moe->model, moe->shape.slots_wanted));
-  moe->shape.row_bytes = row_bytes(config, moe->shape.wire, moe->gate.width);
+  moe->shape.row_bytes =
+      moerun__row_bytes(config, moe->shape.wire, moe->gate.width);
   moe->shape.result_bytes = moerun__result_bytes(config, moe->shape.wire);
   moe->shape.max_slots = moerun__placement_max_slots(moe->model->placement,
                                                      moe->model->comm->rank);
@@ -125,9 +81,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   /* Room for the rows of an even load, and for all rows of any one peer. */
   moe->shape.receive_capacity =
       R > 1 && moe->shape.terms > 0 ? chunk_copies(moe) : 0;
-  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    lay_out_chunk(moe, &moe->exchange.chunk[c], arena);
-  }
+  moerun__exchange_lay_out(moe, arena);
   moerun__agree_lay_out(moe, arena);
   const size_t pairs =
       ((size_t)moe->shape.chunk_tokens + (size_t)moe->shape.receive_capacity) *
@@ -193,103 +147,37 @@ void moerun__moe_begin_step(moerun__moe *moe, int64_t step) {
   }
 }
 
-/* Copies that leave this rank, the largest chunk's. */
-static size_t dispatch_bytes(const moerun__moe *moe) {
-  const int32_t others = moe->model->comm->size - 1;
-  return (size_t)moerun__route_max_copies(moe->shape.chunk_tokens,
-                                          moe->gate.width, others) *
-         moe->shape.row_bytes;
-}
-
 size_t moerun__moe_transfer_bytes(const moerun__moe *moe) {
   const moerun_comm *comm = moe->model->comm;
-  const int32_t plain =
-      moe->shape.num_chunks + moerun__store_transfers(&moe->store);
-  return (size_t)moe->shape.num_chunks *
-             comm->ops->transfer_bytes(comm, dispatch_bytes(moe)) +
-         (size_t)plain * comm->ops->transfer_bytes(comm, 0);
+  return moerun__exchange_bytes(moe) +
+         (size_t)moerun__store_transfers(&moe->store) *
+             comm->ops->transfer_bytes(comm, 0);
 }
 
 moerun_status moerun__moe_create_transfers(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun_comm *comm = moe->model->comm;
   MOERUN_TRY(moerun__store_create_transfers(&moe->store));
-  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-    MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch, comm,
-                                          dispatch_bytes(moe)));
-    MOERUN_TRY(comm->ops->transfer_create(&chunk->combine, comm, 0));
-  }
+  MOERUN_TRY(moerun__exchange_create(moe));
 done:
   return status;
 }
 
 void moerun__moe_destroy_transfers(moerun__moe *moe) {
-  const moerun__comm_ops *ops = moe->model->comm->ops;
   moerun__store_close(&moe->store);
-  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    ops->transfer_destroy(moe->exchange.chunk[c].dispatch);
-    ops->transfer_destroy(moe->exchange.chunk[c].combine);
-  }
-}
-
-/* ---- Dispatch ------------------------------------------------------------------ */
-
-/* Rows of a chunk that go anywhere, as they are sent. */
-static void write_rows(moerun__moe *moe, moerun__moe_chunk *chunk,
-                       const float *x) {
-  const int32_t H = moe->model->config.hidden_width;
-  const int32_t *to_offset = chunk->route.to_offset;
-  const moerun__wire_rows rows =
-      moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);
-  x += (size_t)chunk->first_token * (size_t)H;
-  for (int32_t t = 0; t < chunk->num_tokens; t++) {
-    if (to_offset[t + 1] == to_offset[t]) continue;
-    moe->kernels->scatter(&rows, &t, x + (size_t)t * (size_t)H, 1, H);
-  }
-}
-
-static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,
-                                    const float *x) {
-  moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-  const moerun__comm_ops *ops = moe->model->comm->ops;
-  const moerun__route *route = &chunk->route;
-  const int32_t R = moe->model->comm->size;
-  const moerun__row_list home = {chunk->results, moe->shape.result_bytes,
-                                 route->result_offset, 0, R};
-  const moerun__row_list in = moerun__experts_first_wave(moe, c);
-  const moerun__row_plan out = {.rows = chunk->rows,
-                                .stride_bytes = moe->shape.row_bytes,
-                                .row_bytes = moerun__moe_slots_at(moe),
-                                .num_rows = chunk->num_tokens,
-                                .to_offset = route->to_offset,
-                                .to = route->to,
-                                .tails = route->slots,
-                                .tail_bytes =
-                                    (size_t)moe->gate.width * sizeof(int16_t),
-                                .wire_bytes = moe->shape.row_bytes};
-  write_rows(moe, chunk, x);
-  MOERUN_TRY(ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE + c, &home));
-  MOERUN_TRY(
-      ops->exchange_begin(chunk->dispatch, MOERUN_TAG_DISPATCH + c, &out, &in));
-done:
-  return status;
+  moerun__exchange_destroy(moe);
 }
 
 /* ---- Shared experts ------------------------------------------------------------ */
 
-/* Messages of all chunks move only when the library is called. */
+/* While rows travel. */
 static moerun_status run_shared(moerun__moe *moe, const moerun__layer *layer,
                                 int32_t T, const float *x) {
   moerun_status status = MOERUN_OK;
-  const moerun__comm_ops *ops = moe->model->comm->ops;
   if (moe->model->config.shared_width == 0) goto done;
   for (int32_t t = 0; t < T; t += MOERUN_FFN_TILE) {
     const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
-    int arrived = 0;
     moerun__shared_compute(&moe->shared, layer, x, t, M, moe->work.scratch);
-    MOERUN_TRY(ops->test_received(moe->exchange.chunk[0].dispatch, &arrived));
+    MOERUN_TRY(moerun__exchange_progress(moe));
   }
   moerun__stage_end(moe->stats, MOERUN_STAGE_SHARED);
 done:
@@ -298,17 +186,12 @@ done:
 
 /* ---- Combine and the whole ------------------------------------------------------ */
 
-static moerun_status combine(moerun__moe *moe, int32_t c,
-                             const moerun__layer *layer, const float *x,
-                             float *y) {
-  moerun_status status = MOERUN_OK;
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-  const moerun__comm_ops *ops = moe->model->comm->ops;
+static void combine(moerun__moe *moe, int32_t c, const moerun__layer *layer,
+                    const float *x, float *y) {
+  const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const int32_t H = moe->model->config.hidden_width;
   const int32_t K = moe->gate.width;
   const size_t first = (size_t)chunk->first_token;
-  MOERUN_TRY(ops->wait_received(chunk->combine));
-  moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
   const moerun__wire_rows results =
       moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
   moe->kernels->combine(y + first * (size_t)H, &results, chunk->route.result_of,
@@ -318,36 +201,30 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
                    chunk->num_tokens);
   moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
-  MOERUN_TRY(ops->wait(chunk->dispatch));
-  MOERUN_TRY(ops->wait(chunk->combine));
-  moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
-done:
-  return status;
 }
 
-static void count_rows(moerun__moe *moe) {
-  const int32_t R = moe->model->comm->size;
-  const int32_t rank = moe->model->comm->rank;
-  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    const int32_t *offset = moe->exchange.chunk[c].route.copy_offset;
-    const int32_t local = offset[rank + 1] - offset[rank];
-    moe->stats->rows_local += local;
-    moe->stats->rows_out += offset[R] - local;
-  }
+/* The ways of a layer: how rows come to experts, and who computes with them. */
+typedef struct way {
+  const moerun__exchange_ops *exchange;
+  moerun_status (*compute)(moerun__moe *moe, const moerun__layer *layer);
+} way;
+
+static const way whole = {&moerun__exchange_whole, moerun__experts_compute};
+static const way sliced = {&moerun__exchange_sliced, moerun__sliced_compute};
+
+static const way *way_of(const moerun__moe *moe) {
+  return moe->balance.is_on && moe->balance.plan.sliced ? &sliced : &whole;
 }
 
-/* Rows to the ranks of their experts, and through these. */
-static moerun_status compute_whole(moerun__moe *moe, const moerun__layer *layer,
-                                   int32_t T, const float *x) {
+static moerun_status run_experts(moerun__moe *moe, const way *by,
+                                 const moerun__layer *layer, const float *x) {
   moerun_status status = MOERUN_OK;
-  count_rows(moe);
-  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    MOERUN_TRY(begin_dispatch(moe, c, x));
-    moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
-  }
-  MOERUN_TRY(run_shared(moe, layer, T, x));
-  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    MOERUN_TRY(moerun__experts_work_off(moe, c, layer));
+  for (;;) {
+    int more = 0;
+    MOERUN_TRY(by->exchange->next_wave(moe, x, &more));
+    if (!more) break;
+    MOERUN_TRY(by->compute(moe, layer));
+    MOERUN_TRY(by->exchange->reply(moe));
   }
   MOERUN_TRY(moerun__store_forward_all(&moe->store));
 done:
@@ -365,14 +242,14 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
   moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
   MOERUN_TRY(moerun__agree_on_rows(moe, layer, T, failed));
   moe->stats->home_rows += T;
-  if (moe->balance.is_on && moe->balance.plan.sliced) {
-    MOERUN_TRY(run_shared(moe, layer, T, x));
-    MOERUN_TRY(moerun__sliced_forward(moe, layer->moe_layer, x));
-  } else {
-    MOERUN_TRY(compute_whole(moe, layer, T, x));
-  }
+  const way *by = way_of(moe);
+  MOERUN_TRY(by->exchange->begin(moe, x));
+  MOERUN_TRY(run_shared(moe, layer, T, x));
+  MOERUN_TRY(run_experts(moe, by, layer, x));
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    MOERUN_TRY(combine(moe, c, layer, x, y));
+    MOERUN_TRY(by->exchange->collect(moe, c));
+    combine(moe, c, layer, x, y);
+    MOERUN_TRY(by->exchange->finish(moe, c));
   }
   MOERUN_TRY(moerun__store_end(&moe->store));
   if (moe->balance.calibration.repeats)

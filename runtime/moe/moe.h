@@ -14,12 +14,6 @@ enum {
   MOERUN_FFN_TILE = 256, /* rows of one expert computed at a time */
 };
 
-/* What a copy of a token's row and what a result row take on the wire. */
-size_t moerun__copy_bytes(const moerun__model_config *config,
-                          moerun__dtype wire);
-size_t moerun__result_bytes(const moerun__model_config *config,
-                            moerun__dtype wire);
-
 /* The sizes of a layer on this rank. */
 typedef struct moerun__moe_shape {
   moerun__dtype wire;
@@ -54,7 +48,7 @@ typedef struct moerun__moe_work {
   float *scratch;      /* for linear */
 } moerun__moe_work;
 
-typedef struct moerun__moe {
+struct moerun__moe {
   const moerun_model *model; /* borrowed, as all here */
   const moerun__kernels *kernels;
   moerun__linear *linear;
@@ -68,7 +62,7 @@ typedef struct moerun__moe {
   moerun__balance balance;
   moerun__shared shared;
   moerun__moe_work work;
-} moerun__moe;
+};
 
 /* Rows of this wire type that begin at `base`. */
 static inline moerun__wire_rows

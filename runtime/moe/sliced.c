@@ -1,63 +1,14 @@
-/* A round: all ranks' rows go to all ranks, grouped by expert everywhere alike;
- * each rank computes its columns of h, h goes round, each computes its columns
- * of the results, and these go home. Rounds bound the memory for any step. */
+/* A round: all ranks have all rows, grouped by expert everywhere alike; each
+ * computes its columns of h, h goes round, and each computes its columns of the
+ * results. */
 #include "runtime/moe/sliced.h"
 
-#include "runtime/base/number.h"
 #include "runtime/base/timer.h"
 #include "runtime/moe/experts.h"
 
 #include <string.h>
 
-/* ---- Rows ------------------------------------------------------------------ */
-
-/* The part of ranks' tokens, numbered one rank after another, that is in
- * [first, first + MOERUN_SLICED_ROWS); own ones begin at token *own. */
-static void cut_round(moerun__moe *moe, int64_t first, int32_t *own) {
-  moerun__slices *s = &moe->store.slices;
-  const int64_t last = first + MOERUN_SLICED_ROWS;
-  int64_t begin = 0; /* of the rank's tokens */
-  s->row_offset[0] = 0;
-  for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    const int64_t end = begin + s->tokens[r];
-    const int64_t from = begin > first ? begin : first;
-    const int64_t to = end < last ? end : last;
-    const int64_t count = to > from ? to - from : 0;
-    if (r == moe->model->comm->rank) *own = moerun__to_int(from - begin);
-    s->row_offset[r + 1] = moerun__to_int(s->row_offset[r] + count);
-    begin = end;
-  }
-}
-
-/* Own rows, with the experts that they want behind them. */
-static void pack(moerun__moe *moe, const float *x, int32_t token) {
-  moerun__slices *s = &moe->store.slices;
-  const int32_t H = moe->model->config.hidden_width;
-  const int32_t K = moe->gate.width;
-  const int32_t rank = moe->model->comm->rank;
-  const moerun__wire_rows rows =
-      moerun__moe_rows(moe, s->rows, moe->shape.row_bytes);
-  for (int32_t i = s->row_offset[rank]; i < s->row_offset[rank + 1]; i++) {
-    const int32_t *ids = moe->gate.ids + (size_t)token * (size_t)K;
-    char *behind =
-        s->rows + (size_t)i * moe->shape.row_bytes + moerun__moe_slots_at(moe);
-    moe->kernels->scatter(&rows, &i, x + (size_t)token * (size_t)H, 1, H);
-    for (int32_t j = 0; j < K; j++) {
-      const int16_t id = (int16_t)ids[j];
-      memcpy(behind + (size_t)j * sizeof id, &id, sizeof id);
-    }
-    token++;
-  }
-}
-
-static int32_t id_of(const moerun__moe *moe, int32_t row, int32_t j) {
-  int16_t id = 0;
-  memcpy(&id,
-         moe->store.slices.rows + (size_t)row * moe->shape.row_bytes +
-             moerun__moe_slots_at(moe) + (size_t)j * sizeof id,
-         sizeof id);
-  return id;
-}
+/* ---- Terms ----------------------------------------------------------------- */
 
 /* Terms by rank, and of each expert how many; then their lists. */
 static moerun_status group_terms(moerun__moe *moe) {
@@ -71,7 +22,7 @@ static moerun_status group_terms(moerun__moe *moe) {
   s->term_offset[0] = 0;
   for (int32_t r = 0; r < R; r++) {
     for (int32_t i = s->row_offset[r] * K; i < s->row_offset[r + 1] * K; i++) {
-      const int32_t id = id_of(moe, i / K, i % K);
+      const int32_t id = moerun__sliced_id(moe, i / K, i % K);
       MOERUN_REQUIRE(id >= -1 && id < E, MOERUN_ERR_COMM,
                      "rank %d asked for expert %d: expected below %d", r, id,
                      E);
@@ -86,7 +37,7 @@ static moerun_status group_terms(moerun__moe *moe) {
   }
   term = 0;
   for (int32_t i = 0; i < s->row_offset[R] * K; i++) {
-    const int32_t id = id_of(moe, i / K, i % K);
+    const int32_t id = moerun__sliced_id(moe, i / K, i % K);
     if (id < 0) continue;
     const int32_t at = s->expert_offset[id]++;
     s->row_of[at] = i / K;
@@ -196,147 +147,25 @@ static void count_terms(moerun__moe *moe, int32_t moe_layer) {
   }
 }
 
-static moerun_status compute_round(moerun__moe *moe, int32_t moe_layer) {
+moerun_status moerun__sliced_compute(moerun__moe *moe,
+                                     const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
+  const int32_t moe_layer = layer->moe_layer;
   moerun__slices *s = &moe->store.slices;
-  moerun_comm *comm = moe->model->comm;
+  const int32_t rank = moe->model->comm->rank;
+  moerun__cpu_begin(moe->stats);
+  if (s->next_row == MOERUN_SLICED_ROWS) moerun__experts_sleep(moe);
+  MOERUN_TRY(group_terms(moe));
   const int32_t terms = s->expert_offset[moe->model->config.num_experts];
-  for (int32_t r = 0; r <= comm->size; r++) {
-    s->offset[r] = s->h_panel[r] * terms;
-  }
-  if (moerun__slice_h(s, comm->rank) > 0) for_tiles(moe, moe_layer, compute_h);
+  if (moerun__slice_h(s, rank) > 0) for_tiles(moe, moe_layer, compute_h);
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
-  MOERUN_TRY(comm->ops->share_rows(comm, s->h, MOERUN_PANEL * sizeof(float),
-                                   s->offset));
-  moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
+  MOERUN_TRY(moerun__sliced_share_h(moe, terms));
   moerun__cpu_begin(moe->stats);
-  if (moerun__slice_y(s, comm->rank) > 0) for_tiles(moe, moe_layer, compute_y);
+  if (moerun__slice_y(s, rank) > 0) for_tiles(moe, moe_layer, compute_y);
   count_terms(moe, moe_layer);
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
-done:
-  return status;
-}
-
-/* ---- Results ------------------------------------------------------------------- */
-
-/* Columns of this rank's terms come from every rank. */
-static moerun_status exchange_pieces(moerun__moe *moe) {
-  moerun_status status = MOERUN_OK;
-  moerun__slices *s = &moe->store.slices;
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[0];
-  moerun_comm *comm = moe->model->comm;
-  const int32_t own =
-      s->term_offset[comm->rank + 1] - s->term_offset[comm->rank];
-  s->offset[0] = 0;
-  for (int32_t r = 0; r < comm->size; r++) {
-    s->offset[r + 1] = s->offset[r] + (moerun__slice_y(s, r) > 0 ? own : 0);
-  }
-  const moerun__row_list in = {s->home_pieces, s->piece_bytes, s->offset, 0,
-                               comm->size};
-  const moerun__row_list out = {s->pieces, s->piece_bytes, s->term_offset, 0,
-                                comm->size};
-  MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE, &in));
-  if (moerun__slice_y(s, comm->rank) > 0) {
-    MOERUN_TRY(comm->ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE, &out));
-    moe->stats->results_out += s->term_offset[comm->size] - own;
-  }
-  MOERUN_TRY(comm->ops->wait(chunk->combine));
-  moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
-done:
-  return status;
-}
-
-/* A result row from its columns; `term` counts this rank's. */
-static void assemble(const moerun__moe *moe, char *result, int32_t term) {
-  const moerun__slices *s = &moe->store.slices;
-  const int32_t rank = moe->model->comm->rank;
-  const moerun__dtype wire = moe->shape.wire;
-  for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    const size_t y = (size_t)moerun__slice_y(s, r);
-    const char *piece =
-        r == rank
-            ? s->pieces + (size_t)(s->term_offset[r] + term) * s->piece_bytes
-            : s->home_pieces + (size_t)(s->offset[r] + term) * s->piece_bytes;
-    if (y == 0) continue;
-    const size_t before = (size_t)s->y_panel[r] * MOERUN_PANEL;
-    memcpy(result + moerun__dtype_bytes(wire, before), piece,
-           moerun__dtype_bytes(wire, y));
-  }
-}
-
-/* The results of own tokens from `token` on, where combine looks for them. */
-static void place_results(moerun__moe *moe, int32_t token) {
-  const moerun__slices *s = &moe->store.slices;
-  const int32_t rank = moe->model->comm->rank;
-  const int32_t K = moe->gate.width;
-  int32_t term = 0;
-  int32_t c = 0;
-  for (int32_t i = s->row_offset[rank]; i < s->row_offset[rank + 1]; i++) {
-    while (token >= moe->exchange.chunk[c].first_token +
-                        moe->exchange.chunk[c].num_tokens) {
-      c++;
-    }
-    moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-    const int32_t first = (token - chunk->first_token) * K;
-    for (int32_t j = first; j < first + K; j++) {
-      const int is_none = id_of(moe, i, j - first) < 0;
-      chunk->route.result_of[j] = is_none ? -1 : j;
-      if (is_none) continue;
-      assemble(moe, chunk->results + (size_t)j * moe->shape.result_bytes,
-               term++);
-    }
-    token++;
-  }
-}
-
-int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
-                             int64_t terms_of_holders) {
-  const moerun__slices *s = &moe->store.slices;
-  const int32_t R = moe->model->comm->size;
-  const int64_t h_bytes =
-      s->h_panel[R] * (int64_t)(MOERUN_PANEL * sizeof(float));
-  int64_t holders = 0; /* of columns of results */
-  int64_t tokens = 0;
-  for (int32_t r = 0; r < R; r++) {
-    holders += moerun__slice_y(s, r) > 0;
-    tokens += s->tokens[r];
-  }
-  /* Nobody sends itself pieces of its own terms. */
-  return (R - 1) * (tokens * (int64_t)moe->shape.row_bytes + terms * h_bytes) +
-         (holders * terms - terms_of_holders) * (int64_t)s->piece_bytes;
-}
-
-/* ---- The whole --------------------------------------------------------------------- */
-
-moerun_status moerun__sliced_forward(moerun__moe *moe, int32_t moe_layer,
-                                     const float *x) {
-  moerun_status status = MOERUN_OK;
-  moerun__slices *s = &moe->store.slices;
-  moerun_comm *comm = moe->model->comm;
-  const int64_t sent = comm->count.row_bytes;
-  int64_t rows = 0;
-  for (int32_t r = 0; r < comm->size; r++) {
-    rows += s->tokens[r];
-  }
-  moerun__experts_sleep(moe);
-  for (int64_t first = 0; first < rows; first += MOERUN_SLICED_ROWS) {
-    int32_t own = 0;
-    cut_round(moe, first, &own);
-    pack(moe, x, own);
-    moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
-    MOERUN_TRY(comm->ops->share_rows(comm, s->rows, moe->shape.row_bytes,
-                                     s->row_offset));
-    moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
-    moerun__cpu_begin(moe->stats);
-    MOERUN_TRY(group_terms(moe));
-    MOERUN_TRY(compute_round(moe, moe_layer));
-    MOERUN_TRY(exchange_pieces(moe));
-    place_results(moe, own);
-    moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
-  }
-  moe->stats->slice_bytes += comm->count.row_bytes - sent;
 done:
   return status;
 }

@@ -37,6 +37,8 @@ typedef struct moerun__slices {
   /* Of a round. Its rows are a range of all ranks' tokens; a term is a row and
    * one of its experts, numbered as (row, place in gate order). */
   int32_t *tokens;        /* [R] of the step, filled by the caller */
+  int64_t next_row;       /* of all tokens, where the next round begins */
+  int32_t own_token;      /* this rank's first in the round */
   int32_t *row_offset;    /* [R + 1] the round's rows of each rank */
   int32_t *term_offset;   /* [R + 1] the round's terms of each rank */
   int32_t *expert_offset; /* [E + 1] terms by expert               */

@@ -1,0 +1,104 @@
+/* What all ways of an exchange share: the memory of its chunks and the transfers
+ * that they send by. */
+#include "runtime/moe/exchange.h"
+
+#include "runtime/base/number.h"
+#include "runtime/moe/moe.h"
+
+/* ---- Sizes ----------------------------------------------------------------- */
+
+static size_t padded(size_t bytes) {
+  return (size_t)moerun__round_up((int64_t)bytes, 16);
+}
+
+/* A row and the slots of its terms. */
+size_t moerun__row_bytes(const moerun__model_config *config, moerun__dtype wire,
+                         int32_t width) {
+  const size_t H = (size_t)config->hidden_width;
+  return padded(moerun__dtype_bytes(wire, H) + (size_t)width * sizeof(int16_t));
+}
+
+size_t moerun__copy_bytes(const moerun__model_config *config,
+                          moerun__dtype wire) {
+  return moerun__row_bytes(config, wire, config->experts_per_token);
+}
+
+size_t moerun__result_bytes(const moerun__model_config *config,
+                            moerun__dtype wire) {
+  return padded(moerun__dtype_bytes(wire, (size_t)config->hidden_width));
+}
+
+/* ---- Memory ---------------------------------------------------------------- */
+
+static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
+                          moerun__arena *arena) {
+  const size_t R = (size_t)moe->model->comm->size;
+  const int32_t K = moe->gate.width;
+  const size_t own = (size_t)moe->shape.chunk_tokens;
+  const size_t capacity = (size_t)moe->shape.receive_capacity;
+  const size_t home_results = (size_t)moe->shape.chunk_tokens * (size_t)K;
+  moerun__route_lay_out(&chunk->route, arena, moe->shape.chunk_tokens, K,
+                        moe->model->comm->size);
+  chunk->rows = moerun__arena_take(arena, own + capacity, moe->shape.row_bytes);
+  chunk->results = moerun__arena_take(
+      arena, home_results + capacity * (size_t)moe->shape.terms,
+      moe->shape.result_bytes);
+  chunk->receive_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
+  chunk->reply_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
+}
+
+void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena) {
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
+    lay_out_chunk(moe, &moe->exchange.chunk[c], arena);
+  }
+}
+
+/* Copies that leave this rank, the largest chunk's. */
+static size_t dispatch_bytes(const moerun__moe *moe) {
+  const int32_t others = moe->model->comm->size - 1;
+  return (size_t)moerun__route_max_copies(moe->shape.chunk_tokens,
+                                          moe->gate.width, others) *
+         moe->shape.row_bytes;
+}
+
+size_t moerun__exchange_bytes(const moerun__moe *moe) {
+  const moerun_comm *comm = moe->model->comm;
+  return (size_t)moe->shape.num_chunks *
+         (comm->ops->transfer_bytes(comm, dispatch_bytes(moe)) +
+          comm->ops->transfer_bytes(comm, 0));
+}
+
+moerun_status moerun__exchange_create(moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = moe->model->comm;
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
+    moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
+    MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch, comm,
+                                          dispatch_bytes(moe)));
+    MOERUN_TRY(comm->ops->transfer_create(&chunk->combine, comm, 0));
+  }
+done:
+  return status;
+}
+
+void moerun__exchange_destroy(moerun__moe *moe) {
+  const moerun__comm_ops *ops = moe->model->comm->ops;
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
+    ops->transfer_destroy(moe->exchange.chunk[c].dispatch);
+    ops->transfer_destroy(moe->exchange.chunk[c].combine);
+  }
+}
+
+/* ---- Progress -------------------------------------------------------------- */
+
+moerun_status moerun__exchange_progress(moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = moe->model->comm->ops;
+  const moerun__moe_chunk *chunk =
+      &moe->exchange.chunk[moe->exchange.wave.chunk];
+  int done = 0;
+  MOERUN_TRY(ops->test(chunk->dispatch, &done));
+  if (done) MOERUN_TRY(ops->test_received(chunk->combine, &done));
+done:
+  return status;
+}
