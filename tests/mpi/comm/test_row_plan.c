@@ -1,6 +1,7 @@
 /* Rows with several destinations over every transport: what arrives does not
  * depend on how it went. */
 #include "support/comm_plans.h"
+#include "support/pair_comm.h"
 
 #include "runtime/base/memory.h"
 
@@ -41,6 +42,12 @@ static int open_mpi(void **state) {
   (void)state;
   if (moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL) != MOERUN_OK)
     return -1;
+  return create_transfers();
+}
+
+static int open_pair(void **state) {
+  (void)state;
+  if (pair_comm_create(&comm, MPI_COMM_WORLD) != MOERUN_OK) return -1;
   return create_transfers();
 }
 
@@ -188,6 +195,38 @@ static void copies_are_counted(void **state) {
   plan_rows_destroy(&x);
 }
 
+/* A row of this rank leaves its pair once for each other pair that it names. */
+static void rows_leave_once_for_a_pair(void **state) {
+  (void)state;
+  const pair_comm *c = (const pair_comm *)comm;
+  const int own_pair = test_rank() / 2;
+  int64_t saved = 0;
+  for (size_t s = 0; s < SHAPES; s++) {
+    plan_rows x;
+    plan_rows_create(&x, &shapes[s]);
+    const int64_t before = c->rows_between;
+    int64_t copies = 0; /* as many would leave if each rank got its own */
+    int64_t pairs = 0;
+    for (int32_t i = 0; i < plan_out(&x).num_rows; i++) {
+      int last = -1;
+      for (int32_t e = x.to_offset[i]; e < x.to_offset[i + 1]; e++) {
+        const int pair = x.to[e] / 2;
+        copies += pair != own_pair;
+        pairs += pair != own_pair && pair != last;
+        last = pair;
+      }
+    }
+    assert_all_ok(begin(0, &x, test_size()));
+    assert_all_ok(comm->ops->wait(transfer[0]));
+    assert_all_ranks(c->rows_between - before == pairs);
+    saved += copies - pairs;
+    plan_rows_destroy(&x);
+  }
+  (void)MPI_Allreduce(MPI_IN_PLACE, &saved, 1, MPI_INT64_T, MPI_SUM,
+                      MPI_COMM_WORLD);
+  assert_all_ranks(test_size() < 3 || saved > 0);
+}
+
 /* ---- Plans that cannot be --------------------------------------------------- */
 
 static moerun_status refuse(const moerun__row_plan *out, const char *text) {
@@ -261,6 +300,9 @@ int main(int argc, char **argv) {
   const struct CMUnitTest mpi_tests[] = {
       PLAN_TESTS, cmocka_unit_test(copies_are_counted),
       cmocka_unit_test(plans_that_do_not_fit_are_refused)};
+  const struct CMUnitTest pair_tests[] = {
+      PLAN_TESTS, cmocka_unit_test(rows_leave_once_for_a_pair),
+      cmocka_unit_test(plans_that_do_not_fit_are_refused)};
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   int failed = 0;
   if (test_rank() == 0) (void)printf("seed %d\n", SEED);
@@ -268,6 +310,7 @@ int main(int argc, char **argv) {
     failed += cmocka_run_group_tests(self_tests, open_self, close_comm);
   }
   failed += cmocka_run_group_tests(mpi_tests, open_mpi, close_comm);
+  failed += cmocka_run_group_tests(pair_tests, open_pair, close_comm);
   (void)MPI_Finalize();
   return failed;
 }

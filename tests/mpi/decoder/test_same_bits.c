@@ -4,7 +4,8 @@
  *
  * The expected results come from one rank, one request at a time, the portable
  * kernels. Each case then draws a world from the seed: the first R of the eight
- * ranks run a random selection of the requests in random order; tokens, scores
+ * ranks, over MPI or over pairs of ranks, run a random selection of the requests
+ * in random order; tokens, scores
  * (log-probabilities, all 64 bits) and traced expert ids must be equal. Half of
  * the requests go on after a part of their tokens, as after a stop.
  * MOERUN_TEST_CASES sets the number of cases, MOERUN_TEST_SEED the seed. */
@@ -12,6 +13,7 @@
 #include "runtime/base/rng.h"
 #include "support/engine_run.h"
 #include "support/mpi_test.h"
+#include "support/pair_comm.h"
 
 #include <moerun/moerun_mpi.h>
 #include <stdio.h>
@@ -76,6 +78,7 @@ typedef struct world {
   int32_t record_trace;
   moerun__plan_options plan; /* moves rows at the least excess */
   int32_t speed[8];          /* what each rank believes of itself */
+  int32_t by_pairs;          /* rows go over the transport of pairs */
   int32_t count;
   int32_t order[RUN_REQUESTS];
   int32_t goes_on[RUN_REQUESTS]; /* thousandths of its tokens that a request
@@ -122,6 +125,14 @@ static void draw_world(world *w) {
   for (int32_t i = 0; i < RUN_REQUESTS; i++) {
     w->goes_on[i] = draw(2) * draw(1000);
   }
+  w->by_pairs = draw(3) == 0;
+}
+
+static moerun_status create_comm(moerun_comm **out, const world *w, int is_self,
+                                 MPI_Comm members) {
+  if (is_self) return moerun_comm_create_self(out);
+  if (w->by_pairs) return pair_comm_create(out, members);
+  return moerun_comm_create_mpi(out, members, NULL);
 }
 
 /* Drawn on every rank alike, the ranks outside the world included. */
@@ -264,8 +275,7 @@ static int check_case(const subject *s, int32_t model, int32_t number) {
   if (member) {
     moerun_comm *comm = NULL;
     memset(found, 0, sizeof found);
-    moerun_status status = self ? moerun_comm_create_self(&comm)
-                                : moerun_comm_create_mpi(&comm, members, NULL);
+    moerun_status status = create_comm(&comm, &w, self, members);
     if (status == MOERUN_OK) {
       status = run_world(&w, comm, placement, s->expected[variant], found);
     }
@@ -284,11 +294,11 @@ static int check_case(const subject *s, int32_t model, int32_t number) {
     print_error("case %d of seed %llu: model %s, R %d, kernels %s, wire and "
                 "compute %d, "
                 "chunks %d, max_tokens %d, max_sequences %d, prefill_chunk %d, "
-                "%d requests\n",
+                "%d requests, by pairs: %d\n",
                 number, (unsigned long long)seed, models[model], w.R,
                 w.kernels->name, variant, w.options.chunks,
                 w.options.max_tokens, w.options.max_sequences, w.prefill_chunk,
-                w.count);
+                w.count, w.by_pairs);
   }
   return ok;
 }
