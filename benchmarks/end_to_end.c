@@ -220,13 +220,13 @@ static void print_text(const bench *b, const bench_result *results) {
 static void print_stages(const bench_result *results) {
   (void)printf("# rank 0, last step, ms by stage\n%-16s", "case");
   for (int s = 0; s < MOERUN_NUM_STAGES; s++) {
-    (void)printf(" %s", moerun__stage_name((moerun__stage)s));
+    (void)printf(" %s", moerun_stage_name(s));
   }
   (void)printf("\n");
   for (int i = 0; i < NUM_CASES; i++) {
     (void)printf("%-16s", cases[i].name);
     for (int s = 0; s < MOERUN_NUM_STAGES; s++) {
-      (void)printf(" %*.2f", (int)strlen(moerun__stage_name((moerun__stage)s)),
+      (void)printf(" %*.2f", (int)strlen(moerun_stage_name(s)),
                    results[i].stage_s[s] * 1e3);
     }
     (void)printf("\n");

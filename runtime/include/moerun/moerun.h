@@ -283,6 +283,7 @@ typedef struct moerun_batch {
  * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_forward(
     moerun_session *session, const moerun_batch *batch, float *logits);
+
 enum { MOERUN_MAX_STAGES = 32 };
 /* What a session did on this rank, summed over steps and MoE layers. */
 typedef struct moerun_counters {
@@ -299,10 +300,9 @@ typedef struct moerun_counters {
   int64_t messages;    /* of rows and results, to other ranks                */
   int64_t row_bytes;   /* in these messages                                  */
   int64_t other_bytes; /* of counts, weights and everything else             */
-  const int64_t *rows_of_expert;     /* [num_moe_layers][E] of expert_rows, the
-                                    session's own; added up over ranks they
-                                    are counts for moerun_placement_solve    */
-  double seconds[MOERUN_MAX_STAGES]; /* by stage                             */
+  /* [num_moe_layers][E] of expert_rows, borrowed; sums over ranks: `counts`. */
+  const int64_t *rows_of_expert;
+  double seconds[MOERUN_MAX_STAGES]; /* by moerun_stage_name */
 } moerun_counters;
 
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_session_counters(
