@@ -54,6 +54,11 @@ if [ "$2" = - ]; then
   cat "$table"
   exit 0
 fi
+command -v gnuplot > /dev/null || {
+  echo "plot_metrics: gnuplot is not there: install it, or give - in place of" \
+    "$2 for the numbers" >&2
+  exit 1
+}
 gnuplot << EOF
 set terminal pngcairo size 1100,820 font ',10'
 set output '$2'

@@ -3,6 +3,10 @@
 # what came out, how fast, and that 1 rank writes the same bytes.
 set -eu
 cd "$(dirname "$0")/.."
+if [ $# -gt 0 ]; then
+  echo "usage: ./launch/demo.sh" >&2
+  exit 2
+fi
 
 ./launch/setup.sh
 moerun=build/release/launch/moerun

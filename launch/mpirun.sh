@@ -10,12 +10,11 @@
 # Open MPI kills its ranks a second after the first SIGINT or SIGTERM and at once
 # after the second, and both the terminal and `timeout` send such a one to all
 # processes of a group. So mpirun has a group of its own, and of the signals that
-# ask for an end (SIGINT, SIGTERM, SIGHUP, SIGUSR1) the first becomes SIGUSR1,
-# which mpirun hands on to the ranks, once a second until one of them answers: a
-# run then ends after its step with 75, however long that takes. The next one, a
-# second or more later, is SIGTERM: mpirun ends its ranks; but SIGUSR1 and SIGUSR2
-# pass as they are, without the line that mpirun has for them. The exit code is
-# mpirun's.
+# ask for an end the first becomes SIGUSR1, which mpirun hands on to the ranks, once
+# a second until one of them answers: a run then ends after its step with 75,
+# however long that takes. The next one, a second or more later, is SIGTERM:
+# mpirun ends its ranks. SIGUSR1 and SIGUSR2 pass as they are, without the line
+# that mpirun has for them. The exit code is mpirun's.
 set -u
 (exec 3<&0) 2> /dev/null || exec < /dev/null
 
@@ -114,13 +113,26 @@ erased=$return$erase
 # does so, and whether it was told to end.
 running='' asked='' asking='' told=''
 
-# Until a rank answers: what comes while mpirun starts reaches no rank.
+# Whether mpirun has begun what it runs. Before, SIGUSR1 would end itself, and so
+# it would when they have ended.
+has_ranks() {
+  set -- /proc/"$running"/task/*/children
+  [ -r "$1" ] || return 0
+  [ -n "$(cat "$@" 2> /dev/null)" ]
+}
+
+# Until a rank answers: what comes while they start does not reach them.
 ask() {
   trap '' INT TERM HUP USR1 USR2
   tries=0
-  while kill -USR1 "$running" && [ $tries -lt 60 ]; do
-    sleep 1
-    [ ! -e "$folder/answered" ] || break
+  while kill -0 "$running" && [ $tries -lt 600 ] &&
+    [ ! -e "$folder/answered" ]; do
+    if [ $((tries % 10)) = 0 ] && has_ranks; then
+      kill -USR1 "$running"
+    elif [ $((tries % 10)) = 0 ]; then
+      tries=$((tries - 1))
+    fi
+    sleep 0.1
     tries=$((tries + 1))
   done
 }
@@ -151,10 +163,16 @@ stop() {
 pass() {
   [ -z "$running" ] || kill "-$1" "$running" 2> /dev/null
 }
+# While ranks start, SIGUSR1 is repeated as well; later it is theirs to hear.
 # shellcheck disable=SC2317
 warn() {
-  if [ -z "$asked" ]; then stop; else pass USR1; fi
+  if [ -z "$asked" ] && [ $(($(date +%s) - began)) -lt 10 ]; then
+    stop
+  else
+    pass USR1
+  fi
 }
+began=$(date +%s)
 trap stop INT TERM HUP
 trap warn USR1
 trap 'pass USR2' USR2
@@ -187,8 +205,11 @@ if [ -t 0 ]; then
   typing=$!
   exec 3< "$folder/typed"
 fi
-# What goes to one terminal stays in order.
-if [ "$(tty <&1)" = "${MOERUN_PROGRESS_TERMINAL-none}" ]; then
+# What goes to one terminal stays in order. (In a substitution 1 is its pipe.)
+exec 7>&1
+terminal=$(tty <&7)
+exec 7>&-
+if [ "$terminal" = "${MOERUN_PROGRESS_TERMINAL-none}" ]; then
   $own mpirun --oversubscribe --bind-to none "$@" <&3 3<&- \
     > "$folder/said" 2>&1 &
 else

@@ -8,10 +8,18 @@ enum { VERSION = 1 };
 
 /* ---- For people ------------------------------------------------------------------ */
 
-static void print_layer(FILE *stream, const moerun__layer_facts *layer) {
-  (void)fprintf(stream, "%7.2f  %9.2f  %6d  %8.3f  %6.3f  %8.3f  %6.3f\n",
-                layer->peak, layer->variation, layer->unused, layer->affinity,
-                layer->affinity_by_chance, layer->together,
+/* Nothing follows the last layer. */
+static void print_layer(FILE *stream, const moerun__layer_facts *layer,
+                        int is_followed) {
+  (void)fprintf(stream, "%7.2f  %9.2f  %6d  ", layer->peak, layer->variation,
+                layer->unused);
+  if (is_followed) {
+    (void)fprintf(stream, "%8.3f  %6.3f", layer->affinity,
+                  layer->affinity_by_chance);
+  } else {
+    (void)fprintf(stream, "%8s  %6s", "-", "-");
+  }
+  (void)fprintf(stream, "  %8.3f  %6.3f\n", layer->together,
                 layer->together_by_chance);
 }
 
@@ -24,10 +32,10 @@ static void print_layers(FILE *stream, const moerun__description *d) {
       stream);
   for (int32_t l = 0; l < d->num_layers; l++) {
     (void)fprintf(stream, "  %5d  %6d   ", l, d->layer[l].hottest);
-    print_layer(stream, &d->layer[l]);
+    print_layer(stream, &d->layer[l], l + 1 < d->num_layers);
   }
   (void)fprintf(stream, "  %5s  %6s   ", "mean", "");
-  print_layer(stream, &d->mean);
+  print_layer(stream, &d->mean, d->num_layers > 1);
 }
 
 static void print_blocks(FILE *stream, const moerun__description *d) {

@@ -347,12 +347,12 @@ static moerun_status import_native(moerun_placement **out, const content *in,
   moerun_status status = MOERUN_OK;
   moerun_placement *p = NULL;
   MOERUN_TRY(moerun__placement_parse(&p, in->text, in->bytes, origin));
-  MOERUN_REQUIRE(
-      sizes->num_ranks == 0 || p->num_ranks == sizes->num_ranks,
-      MOERUN_ERR_SHAPE,
-      "%s: key \"num_ranks\": expected %d, found %d: start %d ranks, "
-      "or solve it for %d with `moerun place`",
-      origin, sizes->num_ranks, p->num_ranks, p->num_ranks, sizes->num_ranks);
+  MOERUN_REQUIRE(sizes->num_ranks == 0 || p->num_ranks == sizes->num_ranks,
+                 MOERUN_ERR_SHAPE,
+                 "%s: key \"num_ranks\": expected %d, found %d: use %d ranks, "
+                 "or solve it for %d with `moerun place`",
+                 origin, sizes->num_ranks, p->num_ranks, p->num_ranks,
+                 sizes->num_ranks);
   MOERUN_REQUIRE(
       p->num_layers == sizes->num_layers &&
           p->num_experts == sizes->num_experts,

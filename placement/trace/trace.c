@@ -202,9 +202,11 @@ moerun_status moerun__trace_select(moerun__trace **out,
   const size_t width = row_width(trace);
   int64_t count = 0;
   *out = NULL;
-  MOERUN_REQUIRE(first >= 0 && stride >= 1 && first < num, MOERUN_ERR_INVALID,
-                 "%s: expected more than %lld sequences, found %lld", origin,
-                 (long long)first, (long long)num);
+  MOERUN_REQUIRE(
+      first >= 0 && stride >= 1 && first < num, MOERUN_ERR_INVALID,
+      "%s: expected a sequence of number %lld, counted from 0, found %lld in "
+      "all",
+      origin, (long long)first, (long long)num);
   MOERUN_TRY(moerun__alloc(&offset, (size_t)num + 1, sizeof *offset));
   for (int64_t s = first; s < num; s += stride) {
     offset[count + 1] = offset[count] + trace->sequence_offset[s + 1] -

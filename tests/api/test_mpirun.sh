@@ -226,6 +226,13 @@ if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
     cat out
   }
   gone 'Ctrl-C'
+
+  # A progress line is taken away before a line of stdout comes.
+  printf '%s\n' 'printf "\rbar\033[K\n" >&2; sleep 1; echo table' > draw
+  script -qec "exec '$wrapper' -n 1 sh draw" /dev/null < /dev/null > out 2>&1
+  printf '\rbar\033[K\r\033[Ktable\r\n' > wanted
+  cmp -s wanted out ||
+    complain "a table after progress: found $(od -c out)"
 fi
 
 # While it starts, there may be nobody yet who could keep anything.

@@ -424,7 +424,7 @@ refuse 2 'has no effect here: expected --trace with it, found --loads' \
   --loads l --ranks 4 --method lpt --model "$model"
 head -n 1 r.jsonl > one.jsonl
 refuse 65 'one.jsonl: expected 2 sequences or more' --trace one.jsonl --ranks 2
-refuse 65 'p: key "num_ranks": expected 3, found 2: start 2 ranks, or solve it' \
+refuse 65 'p: key "num_ranks": expected 3, found 2: use 2 ranks, or solve it' \
   --trace c.npy --ranks 3 --placement p
 refuse 65 'expected 2 MoE layers of 4 experts, 2 a token, as in c.npy, found' \
   --trace c.npy --ranks 2 --model "$model"

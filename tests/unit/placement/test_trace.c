@@ -285,7 +285,8 @@ static void halves_are_whole_sequences(void **state) {
   assert_int_equal(moerun__trace_select(&part, trace, 3, 2, "trace"),
                    MOERUN_ERR_INVALID);
   assert_string_equal(moerun_last_error(),
-                      "trace: expected more than 3 sequences, found 3");
+                      "trace: expected a sequence of number 3, counted from 0, "
+                      "found 3 in all");
   assert_null(part);
   moerun__trace_destroy(trace);
 }
