@@ -77,6 +77,7 @@ FNR == 1 {
   library = room !~ /^(launch|tests|benchmarks|public)$/
   pure = room ~ /^(plan|trace|map|judge|search|bound|methods)$/
   comment = 0
+  included = 0
   if (!(room in may)) broken("no such room: " room)
 }
 # Comments may speak of anything.
@@ -89,6 +90,8 @@ comment { if (!sub(/^.*\*\//, "", code)) next; comment = 0 }
   if (sub(/\/\*.*/, "", code)) comment = 1
 }
 /^ *# *include *"/ {
+  if (FILENAME ~ /\.(h|cuh)$/ && ++included > 8)
+    broken("a header needs at most 8 others")
   split($0, part, "\"")
   target = part[2]
   if (!index(may[room], " " room_of(target) " "))

@@ -104,6 +104,22 @@ refused runtime/moe/a.c '  exit(1);'
 refused comm/a.c '  MPI_Abort(comm, 1);'
 refused comm/a.c '  MPI_Send(x, MPI_COMM_WORLD);'
 
+# Of nine headers the last is too many.
+for count in 8 9; do
+  reset
+  for header in $headers; do
+    echo "#include \"$header\""
+  done | sed -n "1,${count}p" > "$tree/tests/a.h"
+  said=$("$here/layering.sh" "$tree")
+  case "$count $said" in
+  '8 ' | '9 tests/a.h:9: a header needs at most 8 others'*) ;;
+  *)
+    echo "$count headers in one: found $said"
+    failures=1
+    ;;
+  esac
+done
+
 accepted comm/a.c '#include <mpi.h>'
 accepted comm/nccl.c '#include <nccl.h>'
 accepted kernels/cuda/a.cu '#include <cuda_runtime.h>'
