@@ -30,16 +30,13 @@ static void compute(skew *s) {
   moerun__moe *moe = &s->plain->moe;
   const moerun__layer *layer = &s->layer.model->layers[0];
   const int32_t H = s->layer.model->config.hidden_width;
-  const int32_t F = s->layer.model->config.expert_width;
   for (int32_t i = 0; i < s->layer.tokens; i += MOERUN_FFN_TILE) {
     const int32_t left = s->layer.tokens - i;
     const int32_t M = left < MOERUN_FFN_TILE ? left : MOERUN_FFN_TILE;
-    moe->linear(moe->work.tile_gate_up, 2 * (size_t)F,
-                s->layer.x + (size_t)i * (size_t)H, (size_t)H, M,
-                &layer->experts[0].gate_up, moe->work.scratch);
-    moe->kernels->swiglu(moe->work.tile_h, moe->work.tile_gate_up, M, F);
-    moe->linear(moe->work.tile_y, (size_t)H, moe->work.tile_h, (size_t)F, M,
-                &layer->experts[0].down, moe->work.scratch);
+    const int32_t offset[] = {0, M};
+    moerun__ffn ffn = moerun__moe_ffn(moe, &layer->experts[0], offset);
+    ffn.x = s->layer.x + (size_t)i * (size_t)H;
+    moe->kernels->ffn(moe->queue, &ffn);
   }
 }
 

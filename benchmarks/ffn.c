@@ -67,7 +67,7 @@ typedef struct bench {
   const moerun__kernels *set;
   const shape *shape;
   moerun__dtype dtype;
-  int rounded; /* linear_bf16 instead of linear */
+  moerun__queue queue;
   int32_t M;
   size_t num_experts;
   moerun__weight *weight; /* [num_experts] */
@@ -271,9 +271,8 @@ static void run_once(bench *b, int way, size_t expert) {
   const int N = b->shape->N;
   const int D = b->shape->D;
   if (way == OURS) {
-    moerun__linear *linear = b->rounded ? b->set->linear_bf16 : b->set->linear;
-    linear(b->y[OURS], (size_t)N, b->x, (size_t)D, b->M, &b->weight[expert],
-           b->scratch);
+    b->set->linear(&b->queue, b->y[OURS], (size_t)N, b->x, (size_t)D, b->M,
+                   &b->weight[expert], b->scratch);
   } else if (way == READ) {
     b->sum += sum_bytes(b->weight[expert].panels,
                         moerun__weight_bytes(b->dtype, N, D));
@@ -454,8 +453,9 @@ static moerun_status run(const options *o) {
   int count = 0;
   MOERUN_TRY(moerun__kernels_find(&b.set, o->set));
   MOERUN_TRY(parse_dtype(&b.dtype, o->dtype));
-  b.rounded = strcmp(o->compute, "bf16") == 0;
-  MOERUN_REQUIRE(b.rounded || strcmp(o->compute, "fp32") == 0,
+  b.queue = (moerun__queue){.device = &moerun__host,
+                            .rounds = strcmp(o->compute, "bf16") == 0};
+  MOERUN_REQUIRE(b.queue.rounds || strcmp(o->compute, "fp32") == 0,
                  MOERUN_ERR_INVALID,
                  "--compute: expected fp32 or bf16, found \"%s\"", o->compute);
   MOERUN_TRY(parse_rows(rows, &num_rows, o->rows));

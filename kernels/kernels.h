@@ -19,6 +19,7 @@
 #ifndef MOERUN_KERNELS_H
 #define MOERUN_KERNELS_H
 
+#include "kernels/device.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
 
@@ -66,6 +67,22 @@ void moerun__weight_row(float *out, const moerun__weight *weight,
 void moerun__weight_panel(float *out, const moerun__weight *weight,
                           size_t panel, size_t first, size_t count);
 
+/* ---- Experts ----------------------------------------------------------------- */
+
+/* How h follows from the first product. */
+typedef enum moerun__expert_kind {
+  MOERUN_EXPERT_SWIGLU = 0, /* h = silu(gate) * up */
+  MOERUN_EXPERT_KINDS,
+} moerun__expert_kind;
+
+/* Zeroed: there is none. The panels belong to whoever holds the expert. */
+typedef struct moerun__expert {
+  moerun__expert_kind kind;
+  int32_t columns;        /* of h, that gate_up gives                       */
+  moerun__weight gate_up; /* SwiGLU: as many gate outputs, then up outputs  */
+  moerun__weight down;
+} moerun__expert;
+
 /* ---- Attention over a paged KV cache --------------------------------------- */
 
 typedef struct moerun__attention_shape {
@@ -91,6 +108,17 @@ typedef struct moerun__kv_view {
 void moerun__kv_store(const moerun__kv_view *view,
                       const moerun__attention_shape *shape, int32_t position,
                       const float *key, const float *value);
+
+/* Query rows of one sequence at positions first_position .. first_position +
+ * num_rows - 1, all of which are stored already; row i sees positions 0 ..
+ * first_position + i. */
+typedef struct moerun__attention_rows {
+  float *out;     /* [num_rows][num_heads * head_dim] */
+  const float *q; /* [num_rows] of as much, q_stride floats from one another */
+  size_t q_stride;
+  int32_t num_rows;
+  int32_t first_position;
+} moerun__attention_rows;
 
 /* Floats of scratch for sequences of up to `positions` positions. */
 size_t moerun__attention_scratch(const moerun__attention_shape *shape,
@@ -128,24 +156,62 @@ typedef struct moerun__wire_rows {
   moerun__dtype dtype;
 } moerun__wire_rows;
 
+/* Rows on their way: row i, i < num_rows, of wire rows is x[i], and K ids as
+ * int16 stand behind its elements where there are any. */
+typedef struct moerun__dispatch {
+  const float *x; /* [num_rows][row_width] */
+  int32_t num_rows;
+  int32_t row_width;
+  const int32_t *to_offset; /* [num_rows + 1] destinations of row i; one that
+                               has none is left out. NULL: all are written */
+  const int32_t *ids;       /* [num_rows][K], or NULL */
+  int32_t K;
+} moerun__dispatch;
+
+/* What a feed-forward operation works in: tiles of at most `rows` rows. */
+typedef struct moerun__ffn_room {
+  int32_t rows;
+  float *gate_up; /* [rows][outputs of gate_up] */
+  float *h;       /* [rows][columns]            */
+  float *scratch; /* of linear, for the most inputs of either product */
+} moerun__ffn_room;
+
+/* Rows offset[e] .. offset[e + 1] - 1 of x go through expert[e], e < num_experts;
+ * strides in floats. y may be x. */
+typedef struct moerun__ffn {
+  float *y; /* NULL: h of the rows is what is asked for, in room.h; they are at
+               most room.rows */
+  size_t y_stride;
+  const float *x;
+  size_t x_stride;
+  int32_t num_experts;
+  const moerun__expert *expert;
+  const int32_t *offset; /* [num_experts + 1] */
+  moerun__ffn_room room;
+} moerun__ffn;
+
 /* A product with a packed weight; see below. */
-typedef void moerun__linear(float *y, size_t y_stride, const float *x,
-                            size_t x_stride, int32_t M,
+typedef void moerun__linear(moerun__queue *queue, float *y, size_t y_stride,
+                            const float *x, size_t x_stride, int32_t M,
                             const moerun__weight *weight, float *scratch);
 
+/* Operations that name a queue are given to it; the others happen at once, on
+ * memory of the host. */
 typedef struct moerun__kernels {
   const char *name; /* "ref", "portable", "avx2", "avx512", … */
 
   /* y[M][N] = x[M][D] W^T; strides in floats; scratch of
-   * moerun__linear_scratch(D) floats, 64-byte aligned. */
+   * moerun__linear_scratch(D) floats, 64-byte aligned.
+   *
+   * Where the queue rounds, x is rounded to BF16 first, as 16-bit inference
+   * does: processors that multiply BF16 pairs do it at twice the rate. Each
+   * output is the chain over the rounded row, with subnormal inputs, weights and
+   * partial sums taken as zero and, if D is odd, a last term 0 * 0: what those
+   * instructions compute, and the same bits in every set. */
   moerun__linear *linear;
 
-  /* linear with x rounded to BF16 first, as 16-bit inference does: processors
-   * that multiply BF16 pairs do it at twice the rate. Each output is the chain
-   * of `linear` over the rounded row, with subnormal inputs, weights and partial
-   * sums taken as zero and, if D is odd, a last term 0 * 0: what those
-   * instructions compute, and the same bits in every set. */
-  moerun__linear *linear_bf16;
+  /* Experts: product, activation by the expert's kind, product. */
+  void (*ffn)(moerun__queue *queue, const moerun__ffn *ffn);
 
   /* h[M][F] = silu(g) * u where gate_up[M][2F] holds g then u per row. */
   void (*swiglu)(float *h, const float *gate_up, int32_t M, int32_t F);
@@ -169,12 +235,10 @@ typedef struct moerun__kernels {
                const float *sine, int32_t M, int32_t num_heads,
                int32_t head_dim);
 
-  /* out[M][heads * head_dim] for M query rows of one sequence at positions
-   * first_position .. first_position + M - 1, all of which are stored already;
-   * row i sees positions 0 .. first_position + i. The result of a row depends
-   * neither on M nor on how the prompt was cut. q_stride in floats. */
-  void (*attention)(float *out, const float *q, size_t q_stride, int32_t M,
-                    int32_t first_position, const moerun__kv_view *view,
+  /* The result of a row depends neither on the number of rows nor on how the
+   * prompt was cut. */
+  void (*attention)(moerun__queue *queue, const moerun__attention_rows *rows,
+                    const moerun__kv_view *view,
                     const moerun__attention_shape *shape, float *scratch);
 
   /* ids[M][K] of the largest score + bias[E], or, with neither a bias (NULL)
@@ -191,15 +255,19 @@ typedef struct moerun__kernels {
   void (*sigmoid)(float *p, const float *x, size_t count);
 
   /* x[M][H] = the H elements of rows index[0..M-1], widened. */
-  void (*gather)(float *x, const moerun__wire_rows *rows, const int32_t *index,
-                 int32_t M, int32_t H);
+  void (*gather)(moerun__queue *queue, float *x, const moerun__wire_rows *rows,
+                 const int32_t *index, int32_t M, int32_t H);
   /* The H elements of row index[i] = x[i][H], rounded to the rows' dtype. */
-  void (*scatter)(const moerun__wire_rows *rows, const int32_t *index,
-                  const float *x, int32_t M, int32_t H);
+  void (*scatter)(moerun__queue *queue, const moerun__wire_rows *rows,
+                  const int32_t *index, const float *x, int32_t M, int32_t H);
+  /* A whole chunk of rows as they are sent. */
+  void (*dispatch)(moerun__queue *queue, const moerun__wire_rows *rows,
+                   const moerun__dispatch *what);
   /* y[t][H] = sum over j < K, in this order, of weight[t][j] times row
    * index[t * K + j], one fused multiply-add chain from 0; index -1: none. */
-  void (*combine)(float *y, const moerun__wire_rows *rows, const int32_t *index,
-                  const float *weight, int32_t T, int32_t K, int32_t H);
+  void (*combine)(moerun__queue *queue, float *y, const moerun__wire_rows *rows,
+                  const int32_t *index, const float *weight, int32_t T,
+                  int32_t K, int32_t H);
 } moerun__kernels;
 
 size_t moerun__linear_scratch(int32_t max_inputs);

@@ -180,12 +180,9 @@ static void attend_tile(attention_tile *tile, int queries) {
 
 /* The rows a call works on, and how they split into heads. */
 typedef struct attention_rows {
-  float *out;
-  const float *q;
-  size_t q_stride;
+  const moerun__attention_rows *of;
   size_t out_stride;
   size_t group; /* query heads of a kv head */
-  int32_t first_position;
 } attention_rows;
 
 /* Points the tile at `queries` queries of kv head `head` from number `first`
@@ -196,33 +193,31 @@ static void take_queries(attention_tile *tile, const attention_rows *rows,
     const size_t row = (first + i) / rows->group;
     const size_t column =
         (head * rows->group + (first + i) % rows->group) * tile->width;
-    tile->visible[i] = rows->first_position + (int32_t)row + 1;
-    tile->out[i] = rows->out + row * rows->out_stride + column;
-    const float *q = rows->q + row * rows->q_stride + column;
+    tile->visible[i] = rows->of->first_position + (int32_t)row + 1;
+    tile->out[i] = rows->of->out + row * rows->out_stride + column;
+    const float *q = rows->of->q + row * rows->of->q_stride + column;
     for (size_t d = 0; d < tile->width; d++) {
       tile->q[d * queries + i] = q[d];
     }
   }
 }
 
-static void set_attention(float *out, const float *q, size_t q_stride,
-                          int32_t M, int32_t first_position,
+static void set_attention(moerun__queue *queue,
+                          const moerun__attention_rows *of,
                           const moerun__kv_view *view,
                           const moerun__attention_shape *shape,
                           float *scratch) {
   const size_t width = (size_t)shape->head_dim;
   const attention_rows rows = {
-      .out = out,
-      .q = q,
-      .q_stride = q_stride,
+      .of = of,
       .out_stride = (size_t)shape->num_heads * width,
       .group = (size_t)(shape->num_heads / shape->num_kv_heads),
-      .first_position = first_position,
   };
-  const size_t num_queries = (size_t)M * rows.group;
+  const int64_t positions = (int64_t)of->first_position + of->num_rows;
+  (void)queue;
+  const size_t num_queries = (size_t)of->num_rows * rows.group;
   attention_tile tile = {.view = view, .width = width, .scale = shape->scale};
-  tile.score_stride =
-      (size_t)moerun__round_up((int64_t)first_position + M, LANES) + LANES;
+  tile.score_stride = (size_t)moerun__round_up(positions, LANES) + LANES;
   tile.score = scratch;
   tile.q = scratch + MOERUN_ATTENTION_QUERIES * tile.score_stride;
   for (size_t head = 0; head < (size_t)shape->num_kv_heads; head++) {

@@ -22,6 +22,8 @@ enum { LANES = 16 };
 /* For functions whose constant arguments choose the registers they use: their
  * loops over small arrays must disappear. */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+/* For loops that lose their registers where they are inlined. */
+#define NEVER_INLINE static __attribute__((noinline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else

@@ -77,8 +77,8 @@ static size_t least(size_t a, size_t b) {
 
 /* x[rows][count] to [ceil(count / 2)][rows] pairs of BF16, the first input of a
  * pair in the upper half, where the instruction looks first. */
-static void pack_pairs(float *packed, const float *x, size_t x_stride,
-                       size_t rows, size_t count) {
+NEVER_INLINE void pack_pairs(float *packed, const float *x, size_t x_stride,
+                             size_t rows, size_t count) {
   for (size_t k = 0; k < count; k += 2) {
     for (size_t r = 0; r < rows; r++) {
       const float *at = x + r * x_stride + k;
@@ -90,8 +90,8 @@ static void pack_pairs(float *packed, const float *x, size_t x_stride,
 }
 
 /* x[rows][count] to [count][rows]. */
-static void pack_tile(float *packed, const float *x, size_t x_stride,
-                      size_t rows, size_t count) {
+NEVER_INLINE void pack_tile(float *packed, const float *x, size_t x_stride,
+                            size_t rows, size_t count) {
   for (size_t begin = 0; begin < count; begin += LANES) {
     const size_t end = least(begin + LANES, count);
     for (size_t r = 0; r < rows; r++) {
@@ -231,27 +231,35 @@ static void add_bias(float *y, size_t y_stride, int32_t M,
   }
 }
 
-static void set_linear(float *y, size_t y_stride, const float *x,
-                       size_t x_stride, int32_t M, const moerun__weight *weight,
-                       float *scratch) {
-  run_linear(y, y_stride, x, x_stride, M, weight, scratch, 0);
-  add_bias(y, y_stride, M, weight);
-}
-
-static void set_linear_bf16(float *y, size_t y_stride, const float *x,
-                            size_t x_stride, int32_t M,
-                            const moerun__weight *weight, float *scratch) {
-  const unsigned before = flush_begin();
-  run_linear(y, y_stride, x, x_stride, M, weight, scratch, 1);
-  /* The last pair of an odd row ends in 0 * 0, which makes -0 to +0. */
+/* What pairs of BF16 leave as a last pair of an odd row: 0 * 0 makes -0 to +0. */
+static void end_odd_rows(float *y, size_t y_stride, int32_t M,
+                         const moerun__weight *weight) {
   const size_t odd = (size_t)weight->num_inputs % 2;
   for (size_t m = 0; m < (size_t)M * odd; m++) {
     for (size_t n = 0; n < (size_t)weight->num_outputs; n++) {
       y[m * y_stride + n] += 0.0F;
     }
   }
-  flush_end(before);
+}
+
+static void set_linear(moerun__queue *queue, float *y, size_t y_stride,
+                       const float *x, size_t x_stride, int32_t M,
+                       const moerun__weight *weight, float *scratch) {
+  if (queue->rounds) {
+    const unsigned before = flush_begin();
+    run_linear(y, y_stride, x, x_stride, M, weight, scratch, 1);
+    end_odd_rows(y, y_stride, M, weight);
+    flush_end(before);
+  } else {
+    run_linear(y, y_stride, x, x_stride, M, weight, scratch, 0);
+  }
   add_bias(y, y_stride, M, weight);
+}
+
+static void set_ffn(moerun__queue *queue, const moerun__ffn *ffn) {
+  static moerun__activate *const activate[] = {[MOERUN_EXPERT_SWIGLU] =
+                                                   set_swiglu};
+  moerun__ffn_of_parts(set_linear, activate, queue, ffn);
 }
 
 #endif

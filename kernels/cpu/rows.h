@@ -4,6 +4,7 @@
 #define MOERUN_KERNELS_ROWS_H
 
 #include "kernels/cpu/lanes.h"
+#include "kernels/parts.h"
 
 /* Lanes left from element i of count: LANES, or fewer in the last part. */
 static inline int lanes_left(size_t count, size_t i) {
@@ -261,8 +262,10 @@ static void set_gate(int32_t *ids, float *weight, float *logits, int32_t M,
   }
 }
 
-static void set_gather(float *x, const moerun__wire_rows *rows,
-                       const int32_t *index, int32_t M, int32_t H) {
+static void set_gather(moerun__queue *queue, float *x,
+                       const moerun__wire_rows *rows, const int32_t *index,
+                       int32_t M, int32_t H) {
+  (void)queue;
   const size_t width = (size_t)H;
   for (size_t m = 0; m < (size_t)M; m++) {
     const char *row = wire_row(rows, index[m]);
@@ -274,8 +277,10 @@ static void set_gather(float *x, const moerun__wire_rows *rows,
   }
 }
 
-static void set_scatter(const moerun__wire_rows *rows, const int32_t *index,
-                        const float *x, int32_t M, int32_t H) {
+static void set_scatter(moerun__queue *queue, const moerun__wire_rows *rows,
+                        const int32_t *index, const float *x, int32_t M,
+                        int32_t H) {
+  (void)queue;
   const size_t width = (size_t)H;
   for (size_t m = 0; m < (size_t)M; m++) {
     void *row = wire_row(rows, index[m]);
@@ -297,9 +302,10 @@ static void set_scatter(const moerun__wire_rows *rows, const int32_t *index,
   }
 }
 
-static void set_combine(float *y, const moerun__wire_rows *rows,
-                        const int32_t *index, const float *weight, int32_t T,
-                        int32_t K, int32_t H) {
+static void set_combine(moerun__queue *queue, float *y,
+                        const moerun__wire_rows *rows, const int32_t *index,
+                        const float *weight, int32_t T, int32_t K, int32_t H) {
+  (void)queue;
   const size_t width = (size_t)H;
   for (size_t t = 0; t < (size_t)T; t++) {
     const int32_t *row = index + t * (size_t)K;
@@ -316,6 +322,11 @@ static void set_combine(float *y, const moerun__wire_rows *rows,
       lanes_put(y + t * width + i, sum, left);
     }
   }
+}
+
+static void set_dispatch(moerun__queue *queue, const moerun__wire_rows *rows,
+                         const moerun__dispatch *what) {
+  moerun__dispatch_of_parts(set_scatter, queue, rows, what);
 }
 
 #endif

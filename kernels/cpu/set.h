@@ -9,7 +9,7 @@
 const moerun__kernels SET_TABLE = {
     .name = SET_NAME,
     .linear = set_linear,
-    .linear_bf16 = set_linear_bf16,
+    .ffn = set_ffn,
     .swiglu = set_swiglu,
     .rmsnorm = set_rmsnorm,
     .add = set_add,
@@ -21,5 +21,6 @@ const moerun__kernels SET_TABLE = {
     .sigmoid = set_sigmoid,
     .gather = set_gather,
     .scatter = set_scatter,
+    .dispatch = set_dispatch,
     .combine = set_combine,
 };

@@ -2,6 +2,7 @@
  * double accumulation, the C library's functions. Its bits may differ between
  * machines; the other sets are held to it within the tolerances of the tests.
  * Nothing here is tuned, and nothing here may be. */
+#include "kernels/parts.h"
 #include "kernels/sets.h"
 
 #include <math.h>
@@ -28,18 +29,6 @@ static void products(float *y, size_t y_stride, const float *x, size_t x_stride,
   }
 }
 
-static void ref_linear(float *y, size_t y_stride, const float *x,
-                       size_t x_stride, int32_t M, const moerun__weight *weight,
-                       float *scratch) {
-  products(y, y_stride, x, x_stride, M, weight, scratch, 0);
-}
-
-static void ref_linear_bf16(float *y, size_t y_stride, const float *x,
-                            size_t x_stride, int32_t M,
-                            const moerun__weight *weight, float *scratch) {
-  products(y, y_stride, x, x_stride, M, weight, scratch, 1);
-}
-
 static void ref_swiglu(float *h, const float *gate_up, int32_t M, int32_t F) {
   for (size_t m = 0; m < (size_t)M; m++) {
     for (size_t f = 0; f < (size_t)F; f++) {
@@ -48,6 +37,18 @@ static void ref_swiglu(float *h, const float *gate_up, int32_t M, int32_t F) {
       h[m * (size_t)F + f] = (float)(g / (1 + exp(-g)) * u);
     }
   }
+}
+
+static void ref_linear(moerun__queue *queue, float *y, size_t y_stride,
+                       const float *x, size_t x_stride, int32_t M,
+                       const moerun__weight *weight, float *scratch) {
+  products(y, y_stride, x, x_stride, M, weight, scratch, queue->rounds);
+}
+
+static void ref_ffn(moerun__queue *queue, const moerun__ffn *ffn) {
+  static moerun__activate *const activate[] = {[MOERUN_EXPERT_SWIGLU] =
+                                                   ref_swiglu};
+  moerun__ffn_of_parts(ref_linear, activate, queue, ffn);
 }
 
 static void ref_rmsnorm(float *y, size_t y_stride, const float *x,
@@ -153,17 +154,19 @@ static void attend(float *out, const float *q, int32_t last, int32_t kv_head,
   }
 }
 
-static void ref_attention(float *out, const float *q, size_t q_stride,
-                          int32_t M, int32_t first_position,
+static void ref_attention(moerun__queue *queue,
+                          const moerun__attention_rows *rows,
                           const moerun__kv_view *view,
                           const moerun__attention_shape *shape,
                           float *scratch) {
   const int32_t group = shape->num_heads / shape->num_kv_heads;
   const size_t width = (size_t)shape->head_dim;
-  for (int32_t m = 0; m < M; m++) {
+  float *out = rows->out;
+  (void)queue;
+  for (int32_t m = 0; m < rows->num_rows; m++) {
     for (int32_t head = 0; head < shape->num_heads; head++) {
-      attend(out, q + (size_t)m * q_stride + (size_t)head * width,
-             first_position + m, head / group, view, shape,
+      attend(out, rows->q + (size_t)m * rows->q_stride + (size_t)head * width,
+             rows->first_position + m, head / group, view, shape,
              (double *)(void *)scratch);
       out += width;
     }
@@ -269,25 +272,35 @@ static char *wire_row(const moerun__wire_rows *rows, int32_t index) {
   return (char *)rows->base + (size_t)index * rows->stride_bytes;
 }
 
-static void ref_gather(float *x, const moerun__wire_rows *rows,
-                       const int32_t *index, int32_t M, int32_t H) {
+static void ref_gather(moerun__queue *queue, float *x,
+                       const moerun__wire_rows *rows, const int32_t *index,
+                       int32_t M, int32_t H) {
+  (void)queue;
   for (size_t m = 0; m < (size_t)M; m++) {
     moerun__widen(x + m * (size_t)H, rows->dtype, wire_row(rows, index[m]), 0,
                   (size_t)H);
   }
 }
 
-static void ref_scatter(const moerun__wire_rows *rows, const int32_t *index,
-                        const float *x, int32_t M, int32_t H) {
+static void ref_scatter(moerun__queue *queue, const moerun__wire_rows *rows,
+                        const int32_t *index, const float *x, int32_t M,
+                        int32_t H) {
+  (void)queue;
   for (size_t m = 0; m < (size_t)M; m++) {
     moerun__narrow(wire_row(rows, index[m]), rows->dtype, 0, x + m * (size_t)H,
                    (size_t)H);
   }
 }
 
-static void ref_combine(float *y, const moerun__wire_rows *rows,
-                        const int32_t *index, const float *weight, int32_t T,
-                        int32_t K, int32_t H) {
+static void ref_dispatch(moerun__queue *queue, const moerun__wire_rows *rows,
+                         const moerun__dispatch *what) {
+  moerun__dispatch_of_parts(ref_scatter, queue, rows, what);
+}
+
+static void ref_combine(moerun__queue *queue, float *y,
+                        const moerun__wire_rows *rows, const int32_t *index,
+                        const float *weight, int32_t T, int32_t K, int32_t H) {
+  (void)queue;
   for (size_t t = 0; t < (size_t)T; t++) {
     for (size_t i = 0; i < (size_t)H; i++) {
       double sum = 0;
@@ -305,7 +318,7 @@ static void ref_combine(float *y, const moerun__wire_rows *rows,
 const moerun__kernels moerun__kernels_ref = {
     .name = "ref",
     .linear = ref_linear,
-    .linear_bf16 = ref_linear_bf16,
+    .ffn = ref_ffn,
     .swiglu = ref_swiglu,
     .rmsnorm = ref_rmsnorm,
     .add = ref_add,
@@ -317,5 +330,6 @@ const moerun__kernels moerun__kernels_ref = {
     .sigmoid = ref_sigmoid,
     .gather = ref_gather,
     .scatter = ref_scatter,
+    .dispatch = ref_dispatch,
     .combine = ref_combine,
 };

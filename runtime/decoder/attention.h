@@ -16,7 +16,7 @@
 typedef struct moerun__attention_setting {
   const moerun__model_config *config; /* borrowed, as all here */
   const moerun__kernels *kernels;
-  moerun__linear *linear;
+  moerun__queue *queue;
   int32_t max_tokens;    /* most rows of a step */
   int32_t max_positions; /* most positions of a sequence, in whole pages */
 } moerun__attention_setting;

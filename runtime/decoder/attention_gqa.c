@@ -203,13 +203,6 @@ static void clip(float *x, size_t count, float limit) {
   }
 }
 
-static void add_bias(const gqa *work, const float *bias, int32_t T) {
-  if (bias == NULL) return;
-  for (size_t t = 0; t < (size_t)T; t++) {
-    work->setting.kernels->add(work->qkv + t * work->width, bias, work->width);
-  }
-}
-
 static void rotate(const gqa *work, int32_t T) {
   const moerun__attention_shape *shape = &work->shape;
   const moerun__kernels *kernels = work->setting.kernels;
@@ -228,15 +221,20 @@ static void attend(const gqa *work, const moerun__attention_call *call,
   const moerun__kv_view view = {
       place.floats, place.floats + (work->v - work->k) * MOERUN_PAGE_POSITIONS,
       place.page_floats, place.page};
-  const float *rows = work->qkv + (size_t)t * work->width;
+  const moerun__attention_rows rows = {
+      .out = work->mixed + (size_t)t * work->k,
+      .q = work->qkv + (size_t)t * work->width,
+      .q_stride = work->width,
+      .num_rows = count,
+      .first_position = batch->position[t],
+  };
   for (int32_t i = 0; i < count; i++) {
-    const float *row = rows + (size_t)i * work->width;
+    const float *row = rows.q + (size_t)i * work->width;
     moerun__kv_store(&view, &work->shape, batch->position[t + i], row + work->k,
                      row + work->v);
   }
-  work->setting.kernels->attention(work->mixed + (size_t)t * work->k, rows,
-                                   work->width, count, batch->position[t],
-                                   &view, &work->shape, call->scratch);
+  work->setting.kernels->attention(work->setting.queue, &rows, &view,
+                                   &work->shape, call->scratch);
 }
 
 static void forward(void *context, const moerun__attention_call *call) {
@@ -245,9 +243,10 @@ static void forward(void *context, const moerun__attention_call *call) {
   const moerun__attention_weight *weight = call->weight;
   const size_t H = (size_t)config->hidden_width;
   const int32_t T = call->batch->num_tokens;
-  work->setting.linear(work->qkv, work->width, call->rows, H, T,
-                       &weight[QKV].matrix, call->scratch);
-  add_bias(work, weight[QKV_BIAS].vector, T);
+  moerun__weight qkv = weight[QKV].matrix;
+  qkv.bias = weight[QKV_BIAS].vector;
+  work->setting.kernels->linear(work->setting.queue, work->qkv, work->width,
+                                call->rows, H, T, &qkv, call->scratch);
   moerun__broken_note_rows(&call->noted, work->qkv, work->width, T);
   norm_qk(work, weight, T);
   if (config->clip_qkv > 0) { /* after the norms, as OLMoE has it */
@@ -259,8 +258,8 @@ static void forward(void *context, const moerun__attention_call *call) {
     attend(work, call, t, count);
     t += count;
   }
-  work->setting.linear(call->rows, H, work->mixed, work->k, T,
-                       &weight[OUT].matrix, call->scratch);
+  work->setting.kernels->linear(work->setting.queue, call->rows, H, work->mixed,
+                                work->k, T, &weight[OUT].matrix, call->scratch);
 }
 
 static const moerun__attention_ops ops = {

@@ -88,16 +88,20 @@ static void dense_ffn(moerun_session *session, const moerun__layer *layer,
   const moerun__kernels *kernels = session->kernels;
   const size_t H = (size_t)session->model->config.hidden_width;
   const size_t F = (size_t)session->model->config.dense_width;
-  float *gate_up = session->dense;
-  float *h = session->dense + 2 * (size_t)MOERUN_FFN_TILE * F;
-  for (int32_t t = 0; t < T; t += MOERUN_FFN_TILE) {
-    const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
-    float *rows = session->h + (size_t)t * H;
-    session->linear(gate_up, 2 * F, rows, H, M, &layer->dense.gate_up,
-                    session->scratch);
-    kernels->swiglu(h, gate_up, M, (int32_t)F);
-    session->linear(rows, H, h, F, M, &layer->dense.down, session->scratch);
-  }
+  const int32_t offset[] = {0, T};
+  const moerun__ffn ffn = {
+      .y = session->h,
+      .y_stride = H,
+      .x = session->h,
+      .x_stride = H,
+      .num_experts = 1,
+      .expert = &layer->dense,
+      .offset = offset,
+      .room = {MOERUN_FFN_TILE, session->dense,
+               session->dense + 2 * (size_t)MOERUN_FFN_TILE * F,
+               session->scratch},
+  };
+  kernels->ffn(&session->queue, &ffn);
   kernels->add(session->x, session->h, (size_t)T * H);
   moerun__stage_end(&session->stats, MOERUN_STAGE_DENSE);
 }
@@ -155,8 +159,8 @@ static void head(moerun_session *session, const moerun_batch *batch,
                               model->final_norm, 1, (int32_t)H,
                               (float)model->config.norm_eps);
   }
-  session->linear(logits, V, session->h, H, batch->num_logits, &model->head,
-                  session->scratch);
+  session->kernels->linear(&session->queue, logits, V, session->h, H,
+                           batch->num_logits, &model->head, session->scratch);
   for (int32_t i = 0; i < batch->num_logits; i++) {
     moerun__broken_note(&rows, batch->logit_row[i], logits + (size_t)i * V, V);
   }

@@ -156,16 +156,14 @@ static void set_options(moerun_session *session, const moerun_model *model,
   session->kernels = extra->kernels;
   session->moe.model = model;
   session->moe.kernels = extra->kernels;
-  session->linear = chosen->compute == MOERUN_COMPUTE_BF16
-                        ? extra->kernels->linear_bf16
-                        : extra->kernels->linear;
-  session->moe.linear = session->linear;
+  session->queue.rounds = chosen->compute == MOERUN_COMPUTE_BF16;
+  session->moe.queue = &session->queue;
   session->moe.shared.config = config;
   session->moe.shared.kernels = extra->kernels;
-  session->moe.shared.linear = session->linear;
+  session->moe.shared.queue = &session->queue;
   session->moe.gate.model = model;
   session->moe.gate.kernels = extra->kernels;
-  session->moe.gate.linear = session->linear;
+  session->moe.gate.queue = &session->queue;
   session->moe.gate.max_tokens = chosen->max_tokens;
   session->moe.gate.options = extra->gate;
   session->moe.stats = &session->stats;
@@ -186,7 +184,7 @@ static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
   const moerun__attention_setting setting = {
       .config = config,
       .kernels = session->kernels,
-      .linear = session->linear,
+      .queue = &session->queue,
       .max_tokens = session->options.max_tokens,
       .max_positions = session->kv.max_pages * MOERUN_PAGE_POSITIONS,
   };

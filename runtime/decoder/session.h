@@ -10,7 +10,7 @@
 struct moerun_session {
   const moerun_model *model; /* borrowed */
   const moerun__kernels *kernels;
-  moerun__linear *linear;         /* the product that options.compute means */
+  moerun__queue queue;            /* rounds as options.compute says */
   moerun_session_options options; /* with the defaults filled in */
   void *block;                    /* all buffers below, the cache excepted */
   size_t block_bytes;

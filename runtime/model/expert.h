@@ -7,11 +7,6 @@
 #include "kernels/kernels.h"
 #include "runtime/model/arch.h"
 
-/* How h follows from the first product. */
-typedef enum moerun__expert_kind {
-  MOERUN_EXPERT_SWIGLU = 0, /* h = silu(gate) * up */
-} moerun__expert_kind;
-
 /* An expert's weights; each lies and travels as a whole. */
 typedef enum moerun__expert_piece {
   MOERUN_PIECE_GATE_UP = 0,
@@ -29,14 +24,6 @@ typedef struct moerun__expert_shape {
   int32_t columns;      /* of h, that gate_up gives; whole: F   */
   int32_t outputs;      /* of down; whole: H                    */
 } moerun__expert_shape;
-
-/* Zeroed: there is none. The panels belong to whoever holds the expert. */
-typedef struct moerun__expert {
-  moerun__expert_kind kind;
-  int32_t columns;        /* of h, that gate_up gives                       */
-  moerun__weight gate_up; /* SwiGLU: as many gate outputs, then up outputs  */
-  moerun__weight down;
-} moerun__expert;
 
 /* A routed expert of the model with weights of this type. */
 moerun__expert_shape moerun__expert_whole(const moerun__model_config *config,

@@ -57,20 +57,16 @@ typedef const moerun__expert *pick(const moerun__moe *moe, int32_t i);
 static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
   const size_t H = (size_t)moe->model->config.hidden_width;
   const size_t F = (size_t)moe->model->config.expert_width;
+  const int32_t offset[] = {0, M};
   double best = 0;
   memset(moe->work.tile_x, 0, MOERUN_FFN_TILE * H * sizeof *moe->work.tile_x);
   memset(moe->work.tile_h, 0, MOERUN_FFN_TILE * F * sizeof *moe->work.tile_h);
   for (int run = 0; run < SHORT_RUNS; run++) {
     const moerun__expert *e = nth(moe, moe->balance.timed++);
     if (e == NULL) break;
-    const size_t columns = (size_t)e->gate_up.num_outputs;
+    const moerun__ffn ffn = moerun__moe_ffn(moe, e, offset);
     const double began = moerun__now();
-    moe->linear(moe->work.tile_gate_up, columns, moe->work.tile_x, H, M,
-                &e->gate_up, moe->work.scratch);
-    moe->kernels->swiglu(moe->work.tile_h, moe->work.tile_gate_up, M,
-                         (int32_t)(columns / 2));
-    moe->linear(moe->work.tile_y, (size_t)e->down.num_outputs, moe->work.tile_h,
-                F, M, &e->down, moe->work.scratch);
+    moe->kernels->ffn(moe->queue, &ffn);
     const double seconds = moerun__now() - began;
     if (run == 0 || seconds < best) best = seconds;
     if (best > LONG_SECONDS && run + 1 >= RUNS) break;

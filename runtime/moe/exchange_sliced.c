@@ -31,23 +31,21 @@ static void cut_round(moerun__moe *moe, int64_t first) {
 /* Own rows, with the experts that they want behind them. */
 static void pack(moerun__moe *moe, const float *x) {
   moerun__slices *s = &moe->store.slices;
-  int32_t token = s->own_token;
+  const size_t token = (size_t)s->own_token;
   const int32_t H = moe->model->config.hidden_width;
   const int32_t K = moe->gate.width;
-  const int32_t rank = moe->model->comm->rank;
+  const int32_t *first = s->row_offset + moe->model->comm->rank;
   const moerun__wire_rows rows =
-      moerun__moe_rows(moe, s->rows, moe->shape.row_bytes);
-  for (int32_t i = s->row_offset[rank]; i < s->row_offset[rank + 1]; i++) {
-    const int32_t *ids = moe->gate.ids + (size_t)token * (size_t)K;
-    char *behind =
-        s->rows + (size_t)i * moe->shape.row_bytes + moerun__moe_slots_at(moe);
-    moe->kernels->scatter(&rows, &i, x + (size_t)token * (size_t)H, 1, H);
-    for (int32_t j = 0; j < K; j++) {
-      const int16_t id = (int16_t)ids[j];
-      memcpy(behind + (size_t)j * sizeof id, &id, sizeof id);
-    }
-    token++;
-  }
+      moerun__moe_rows(moe, s->rows + (size_t)first[0] * moe->shape.row_bytes,
+                       moe->shape.row_bytes);
+  const moerun__dispatch own = {
+      .x = x + token * (size_t)H,
+      .num_rows = first[1] - first[0],
+      .row_width = H,
+      .ids = moe->gate.ids + token * (size_t)K,
+      .K = K,
+  };
+  moe->kernels->dispatch(moe->queue, &rows, &own);
 }
 
 static moerun_status begin(moerun__moe *moe, const float *x) {

@@ -50,14 +50,15 @@ static moerun__row_list wave_rows(const moerun__moe *moe, int32_t c,
 static void write_rows(moerun__moe *moe, moerun__moe_chunk *chunk,
                        const float *x) {
   const int32_t H = moe->model->config.hidden_width;
-  const int32_t *to_offset = chunk->route.to_offset;
   const moerun__wire_rows rows =
       moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);
-  x += (size_t)chunk->first_token * (size_t)H;
-  for (int32_t t = 0; t < chunk->num_tokens; t++) {
-    if (to_offset[t + 1] == to_offset[t]) continue;
-    moe->kernels->scatter(&rows, &t, x + (size_t)t * (size_t)H, 1, H);
-  }
+  const moerun__dispatch what = {
+      .x = x + (size_t)chunk->first_token * (size_t)H,
+      .num_rows = chunk->num_tokens,
+      .row_width = H,
+      .to_offset = chunk->route.to_offset,
+  };
+  moe->kernels->dispatch(moe->queue, &rows, &what);
 }
 
 static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,

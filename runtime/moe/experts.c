@@ -85,16 +85,11 @@ void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
 /* M rows of tile_x through one expert to tile_y. */
 static void compute_tile(moerun__moe *moe, const moerun__expert *of,
                          int32_t M) {
-  const size_t H = (size_t)moe->model->config.hidden_width;
-  const size_t F = (size_t)moe->model->config.expert_width;
+  const int32_t offset[] = {0, M};
+  const moerun__ffn ffn = moerun__moe_ffn(moe, of, offset);
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
-    moe->linear(moe->work.tile_gate_up, 2 * F, moe->work.tile_x, H, M,
-                &of->gate_up, moe->work.scratch);
-    moe->kernels->swiglu(moe->work.tile_h, moe->work.tile_gate_up, M,
-                         (int32_t)F);
-    moe->linear(moe->work.tile_y, H, moe->work.tile_h, F, M, &of->down,
-                moe->work.scratch);
+    moe->kernels->ffn(moe->queue, &ffn);
   }
   moerun__experts_note(moe, M, 1, moerun__now() - began);
 }
@@ -128,9 +123,11 @@ static moerun_status run_expert(moerun__moe *moe, const moerun__expert *of,
       moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
   for (int32_t i = first; i < last; i += MOERUN_FFN_TILE) {
     const int32_t M = last - i < MOERUN_FFN_TILE ? last - i : MOERUN_FFN_TILE;
-    k->gather(moe->work.tile_x, &rows, moe->work.row_index + i, M, H);
+    k->gather(moe->queue, moe->work.tile_x, &rows, moe->work.row_index + i, M,
+              H);
     compute_tile(moe, of, M);
-    k->scatter(&results, moe->work.result_index + i, moe->work.tile_y, M, H);
+    k->scatter(moe->queue, &results, moe->work.result_index + i,
+               moe->work.tile_y, M, H);
     MOERUN_TRY(moerun__store_forward(&moe->store));
   }
 done:

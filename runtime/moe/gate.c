@@ -132,7 +132,7 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
                                       sizeof *gate->of_layer);
   gate->home.config = config;
   gate->home.kernels = gate->kernels;
-  gate->home.linear = gate->linear;
+  gate->home.queue = gate->queue;
   moerun__home_lay_out(&gate->home, arena, gate->max_tokens);
   gate->logits = moerun__arena_take(arena, T * choices, sizeof *gate->logits);
   gate->unsound = moerun__arena_take(arena, T, sizeof *gate->unsound);
@@ -364,8 +364,8 @@ static void ask_gate(moerun__gate *gate, const moerun__layer *layer, int32_t T,
   const moerun__model_config *config = &gate->model->config;
   const int32_t choices = moerun__config_choices(config);
   const size_t width = (size_t)choices;
-  gate->linear(gate->logits, width, x, (size_t)config->hidden_width, T,
-               &layer->gate, scratch);
+  gate->kernels->linear(gate->queue, gate->logits, width, x,
+                        (size_t)config->hidden_width, T, &layer->gate, scratch);
   note_sound(gate, T, width);
   if (has_scores(&gate->options)) keep_scores(gate, T);
   gate->kernels->gate(gate->ids, gate->weight, gate->logits, T, choices,

@@ -35,7 +35,7 @@ typedef struct moerun__gate_counts {
 typedef struct moerun__gate {
   const moerun_model *model; /* borrowed */
   const moerun__kernels *kernels;
-  moerun__linear *linear;
+  moerun__queue *queue;
   moerun__gate_options options;
   moerun__row_tags tags; /* of the step under way */
   moerun__gate_counts counts;
@@ -73,7 +73,7 @@ int moerun__gate_is_lossy(const moerun__gate_options *options);
  * together: 1 unless a capacity of the scope request is on. */
 int32_t moerun__gate_window(const moerun__gate_options *options);
 
-/* Reads gate->model, kernels, linear, options and max_tokens; max_slots: most
+/* Reads gate->model, kernels, queue, options and max_tokens; max_slots: most
  * experts of this rank in a layer. */
 void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
                           int32_t max_slots);

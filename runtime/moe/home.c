@@ -117,9 +117,9 @@ void moerun__home_take(moerun__home *home, const moerun__layer *layer,
   const size_t constants = (size_t)config->num_home[MOERUN_HOME_CONSTANT];
   if (!is_used(config)) return;
   if (constants > 0) {
-    home->linear(home->mix, 2 * constants, choices->x,
-                 (size_t)config->hidden_width, choices->T, &layer->mix,
-                 scratch);
+    home->kernels->linear(home->queue, home->mix, 2 * constants, choices->x,
+                          (size_t)config->hidden_width, choices->T, &layer->mix,
+                          scratch);
   }
   for (size_t t = 0; t < (size_t)choices->T; t++) {
     take_row(home, choices, t, counts);

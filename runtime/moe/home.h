@@ -26,7 +26,7 @@ typedef struct moerun__home_counts {
 typedef struct moerun__home {
   const moerun__model_config *config; /* borrowed */
   const moerun__kernels *kernels;
-  moerun__linear *linear;
+  moerun__queue *queue;
   int32_t *num_vectors; /* [T] constant experts that a row chose */
   int32_t *vector;      /* [T][K] their numbers, in gate order */
   float *vector_weight; /* [T][K] w b */
@@ -48,7 +48,7 @@ typedef struct moerun__home_choices {
                               are scores; NULL: no row's do                 */
 } moerun__home_choices;
 
-/* Reads home->config, kernels and linear. */
+/* Reads home->config, kernels and queue. */
 void moerun__home_lay_out(moerun__home *home, moerun__arena *arena,
                           int32_t max_tokens);
 

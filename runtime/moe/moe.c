@@ -194,9 +194,9 @@ static void combine(moerun__moe *moe, int32_t c, const moerun__layer *layer,
   const size_t first = (size_t)chunk->first_token;
   const moerun__wire_rows results =
       moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
-  moe->kernels->combine(y + first * (size_t)H, &results, chunk->route.result_of,
-                        moe->gate.weight + first * (size_t)K, chunk->num_tokens,
-                        K, H);
+  moe->kernels->combine(
+      moe->queue, y + first * (size_t)H, &results, chunk->route.result_of,
+      moe->gate.weight + first * (size_t)K, chunk->num_tokens, K, H);
   moerun__home_add(&moe->gate.home, layer, y, x, chunk->first_token,
                    chunk->num_tokens);
   moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);

@@ -51,7 +51,7 @@ typedef struct moerun__moe_work {
 struct moerun__moe {
   const moerun_model *model; /* borrowed, as all here */
   const moerun__kernels *kernels;
-  moerun__linear *linear;
+  moerun__queue *queue;
   moerun__stats *stats;
   const moerun__faults *faults; /* NULL: none */
   moerun__moe_shape shape;
@@ -76,11 +76,29 @@ static inline size_t moerun__moe_slots_at(const moerun__moe *moe) {
                              (size_t)moe->model->config.hidden_width);
 }
 
+/* Rows of tile_x, offset[0] .. offset[1] - 1, through an expert or a slice of one
+ * to tile_y. */
+static inline moerun__ffn moerun__moe_ffn(const moerun__moe *moe,
+                                          const moerun__expert *expert,
+                                          const int32_t *offset) {
+  return (moerun__ffn){
+      .y = moe->work.tile_y,
+      .y_stride = (size_t)expert->down.num_outputs,
+      .x = moe->work.tile_x,
+      .x_stride = (size_t)expert->gate_up.num_inputs,
+      .num_experts = 1,
+      .expert = expert,
+      .offset = offset,
+      .room = {MOERUN_FFN_TILE, moe->work.tile_gate_up, moe->work.tile_h,
+               moe->work.scratch},
+  };
+}
+
 /* Most experts of a layer on any rank, slots_wanted at least. */
 int32_t moerun__moe_most_slots(const moerun_model *model, int32_t slots_wanted);
 
 /* Counts into `arena` when its base is NULL, else hands the buffers out and
- * fills what never changes. Reads of moe: model, kernels, linear, stats; of its
+ * fills what never changes. Reads of moe: model, kernels, queue, stats; of its
  * shape wire, max_tokens, num_chunks and slots_wanted; balance.is_on; and the
  * store, after moerun__store_init. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);

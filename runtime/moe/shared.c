@@ -19,17 +19,23 @@ void moerun__shared_compute(moerun__shared *shared, const moerun__layer *layer,
                             const float *x, int32_t first, int32_t count,
                             float *scratch) {
   const size_t H = (size_t)shared->config->hidden_width;
-  const int32_t width = shared->config->shared_width;
-  const size_t F = (size_t)width;
   const float *rows = x + (size_t)first * H;
-  shared->linear(shared->gate_up, 2 * F, rows, H, count, &layer->shared.gate_up,
-                 scratch);
-  shared->kernels->swiglu(shared->h, shared->gate_up, count, width);
-  shared->linear(shared->y + (size_t)first * H, H, shared->h, F, count,
-                 &layer->shared.down, scratch);
+  const int32_t offset[] = {0, count};
+  const moerun__ffn ffn = {
+      .y = shared->y + (size_t)first * H,
+      .y_stride = H,
+      .x = rows,
+      .x_stride = H,
+      .num_experts = 1,
+      .expert = &layer->shared,
+      .offset = offset,
+      .room = {count, shared->gate_up, shared->h, scratch},
+  };
+  shared->kernels->ffn(shared->queue, &ffn);
   if (!shared->config->shared_is_weighted) return;
   float *weight = shared->weight + first;
-  shared->linear(weight, 1, rows, H, count, &layer->shared_weight, scratch);
+  shared->kernels->linear(shared->queue, weight, 1, rows, H, count,
+                          &layer->shared_weight, scratch);
   shared->kernels->sigmoid(weight, weight, (size_t)count);
 }
 

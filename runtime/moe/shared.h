@@ -11,7 +11,7 @@
 typedef struct moerun__shared {
   const moerun__model_config *config; /* borrowed; shared_width 0: none */
   const moerun__kernels *kernels;
-  moerun__linear *linear;
+  moerun__queue *queue;
   float *gate_up; /* [tile][2 shared_width] */
   float *h;       /* [tile][shared_width] */
   float *y;       /* [T][H] */
@@ -19,7 +19,7 @@ typedef struct moerun__shared {
       weight; /* [T] factor of a row's y in the sum, where the model weights it */
 } moerun__shared;
 
-/* Reads shared->config, kernels and linear; `tile`: most rows that are computed
+/* Reads shared->config, kernels and queue; `tile`: most rows that are computed
  * at once. */
 void moerun__shared_lay_out(moerun__shared *shared, moerun__arena *arena,
                             int32_t max_tokens, int32_t tile);

@@ -70,12 +70,15 @@ static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
       moerun__moe_rows(moe, s->rows, moe->shape.row_bytes);
   float *h = s->h + (size_t)s->h_panel[rank] * MOERUN_PANEL * (size_t)terms +
              (size_t)of->first * (size_t)f;
-  k->gather(moe->work.tile_x, &rows, s->row_of + of->first, of->M, H);
+  const int32_t offset[] = {0, of->M};
+  moerun__ffn ffn = moerun__moe_ffn(moe, of->slice, offset);
+  ffn.y = NULL;
+  ffn.room.h = h;
+  k->gather(moe->queue, moe->work.tile_x, &rows, s->row_of + of->first, of->M,
+            H);
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
-    moe->linear(moe->work.tile_gate_up, 2 * (size_t)f, moe->work.tile_x,
-                (size_t)H, of->M, &of->slice->gate_up, moe->work.scratch);
-    k->swiglu(h, moe->work.tile_gate_up, of->M, f);
+    k->ffn(moe->queue, &ffn);
   }
   const double part = 2.0 * f / (3.0 * moe->model->config.expert_width);
   moerun__experts_note(moe, of->M, part, moerun__now() - began);
@@ -105,13 +108,14 @@ static void compute_y(moerun__moe *moe, const tile *of, int32_t terms) {
   gather_h(moe, of, terms);
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
-    moe->linear(moe->work.tile_y, (size_t)y, moe->work.tile_h, (size_t)F, of->M,
-                &of->slice->down, moe->work.scratch);
+    moe->kernels->linear(moe->queue, moe->work.tile_y, (size_t)y,
+                         moe->work.tile_h, (size_t)F, of->M, &of->slice->down,
+                         moe->work.scratch);
   }
   const double part = y / (3.0 * moe->model->config.hidden_width);
   moerun__experts_note(moe, of->M, part, moerun__now() - began);
-  moe->kernels->scatter(&pieces, s->term_of + of->first, moe->work.tile_y,
-                        of->M, y);
+  moe->kernels->scatter(moe->queue, &pieces, s->term_of + of->first,
+                        moe->work.tile_y, of->M, y);
 }
 
 typedef void compute(moerun__moe *moe, const tile *of, int32_t terms);

@@ -110,8 +110,9 @@ static void forward(void *context, const moerun__attention_call *call) {
   const moerun__attention_setting *setting = &work->setting;
   const size_t width = (size_t)setting->config->hidden_width;
   const int32_t T = batch->num_tokens;
-  setting->linear(work->both, 2 * WIDTH, call->rows, width, T,
-                  &call->weight[INPUT].matrix, call->scratch);
+  setting->kernels->linear(setting->queue, work->both, 2 * WIDTH, call->rows,
+                           width, T, &call->weight[INPUT].matrix,
+                           call->scratch);
   moerun__broken_note_rows(&call->noted, work->both, 2 * WIDTH, T);
   for (int32_t t = 0; t < T; t++) {
     const moerun__kv_place place =
@@ -121,8 +122,9 @@ static void forward(void *context, const moerun__attention_call *call) {
            WIDTH * sizeof *both);
     recall(work->mixed + (size_t)t * WIDTH, both, &place, batch->position[t]);
   }
-  setting->linear(call->rows, width, work->mixed, WIDTH, T,
-                  &call->weight[OUTPUT].matrix, call->scratch);
+  setting->kernels->linear(setting->queue, call->rows, width, work->mixed,
+                           WIDTH, T, &call->weight[OUTPUT].matrix,
+                           call->scratch);
 }
 
 static const moerun__attention_ops ops = {

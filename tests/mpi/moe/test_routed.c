@@ -5,6 +5,7 @@
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
 #include "support/mpi_test.h"
+#include "support/queues.h"
 
 #include <moerun/moerun_mpi.h>
 #include <stdio.h>
@@ -93,7 +94,8 @@ static void ask_gate(rig *r, int32_t T) {
                                  moerun__linear_scratch((int32_t)r->H),
                                  sizeof *scratch),
                    MOERUN_OK);
-  k->linear(logits, (size_t)r->choices, r->x, r->H, T, &layer->gate, scratch);
+  k->linear(plain_queue(), logits, (size_t)r->choices, r->x, r->H, T,
+            &layer->gate, scratch);
   k->gate(r->ids, r->weight, logits, T, r->choices, r->K,
           &r->model[0]->config.gate_rule, layer->choice_bias);
   moerun__free(scratch);

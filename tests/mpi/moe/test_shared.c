@@ -4,6 +4,7 @@
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
 #include "support/mpi_test.h"
+#include "support/queues.h"
 
 #include <moerun/moerun_mpi.h>
 #include <stdio.h>
@@ -68,12 +69,14 @@ static void add_shared(const rig *r, int32_t T, float *y) {
                     moerun__linear_scratch(F + (int32_t)r->H), /* of either */
                     sizeof *scratch),
       MOERUN_OK);
-  k->linear(gate_up, 2 * (size_t)F, r->x, r->H, T, &layer->shared.gate_up,
-            scratch);
+  k->linear(plain_queue(), gate_up, 2 * (size_t)F, r->x, r->H, T,
+            &layer->shared.gate_up, scratch);
   k->swiglu(h, gate_up, T, F);
-  k->linear(out, r->H, h, (size_t)F, T, &layer->shared.down, scratch);
+  k->linear(plain_queue(), out, r->H, h, (size_t)F, T, &layer->shared.down,
+            scratch);
   if (config->shared_is_weighted) {
-    k->linear(weight, 1, r->x, r->H, T, &layer->shared_weight, scratch);
+    k->linear(plain_queue(), weight, 1, r->x, r->H, T, &layer->shared_weight,
+              scratch);
     k->sigmoid(weight, weight, (size_t)T);
   }
   k->add_rows(y, out, config->shared_is_weighted ? weight : NULL, T,
@@ -152,7 +155,8 @@ static void score_rows(const rig *r, int32_t T, float *scores) {
                                  moerun__linear_scratch(gate->num_inputs),
                                  sizeof *scratch),
                    MOERUN_OK);
-  k->linear(scores, (size_t)gate->num_outputs, r->x, r->H, T, gate, scratch);
+  k->linear(plain_queue(), scores, (size_t)gate->num_outputs, r->x, r->H, T,
+            gate, scratch);
   k->sigmoid(scores, scores, (size_t)T * (size_t)gate->num_outputs);
   moerun__free(scratch);
 }

@@ -6,6 +6,7 @@
 #include "runtime/base/memory.h"
 #include "support/draw.h"
 #include "support/kernel_sets.h"
+#include "support/queues.h"
 #include "support/tolerance.h"
 
 #include <string.h>
@@ -67,8 +68,8 @@ static void linear_case_create(linear_case *c, draw *from, moerun__dtype dtype,
     for (size_t j = 0; j < (size_t)M * c->y_stride; j++) {
       c->y[i][j] = SENTINEL;
     }
-    moerun__kernels_at(i)->linear(c->y[i], c->y_stride, c->x, c->x_stride, M,
-                                  &c->weight, c->scratch);
+    moerun__kernels_at(i)->linear(plain_queue(), c->y[i], c->y_stride, c->x,
+                                  c->x_stride, M, &c->weight, c->scratch);
   }
 }
 
@@ -113,8 +114,8 @@ static void linear_case_check(const linear_case *c) {
     assert_same_bits(c->y[i], c->y[FIRST_SET], all, set->name, "linear");
     if (c->M == 0) continue;
     const size_t m = (size_t)c->M / 2;
-    set->linear(alone, N, c->x + m * c->x_stride, c->x_stride, 1, &c->weight,
-                c->scratch);
+    set->linear(plain_queue(), alone, N, c->x + m * c->x_stride, c->x_stride, 1,
+                &c->weight, c->scratch);
     assert_same_bits(alone, c->y[i] + m * c->y_stride, N, set->name,
                      "linear, one row alone");
   }
@@ -404,8 +405,8 @@ static void wire_there_and_back(const moerun__kernels *set, moerun__dtype dtype,
   float back[WIRE_ROWS * WIRE_WIDTH];
   memset(bytes, 0x5a, sizeof bytes);
   const moerun__wire_rows rows = {bytes, STRIDE, dtype};
-  set->scatter(&rows, index, x, WIRE_ROWS, WIRE_WIDTH);
-  set->gather(back, &rows, index, WIRE_ROWS, WIRE_WIDTH);
+  set->scatter(plain_queue(), &rows, index, x, WIRE_ROWS, WIRE_WIDTH);
+  set->gather(plain_queue(), back, &rows, index, WIRE_ROWS, WIRE_WIDTH);
   for (size_t j = 0; j < (size_t)WIRE_ROWS * WIRE_WIDTH; j++) {
     const float expected = dtype == MOERUN_DTYPE_F32
                                ? x[j]
@@ -440,7 +441,7 @@ static void wire_rounds_and_comes_back(void **state) {
     }
     const moerun__wire_rows one = {half, sizeof half, MOERUN_DTYPE_BF16};
     const int32_t row = 0;
-    set->scatter(&one, &row, nan, 1, LANES + 1);
+    set->scatter(plain_queue(), &one, &row, nan, 1, LANES + 1);
     assert_int_equal(half[0], 0x7fc0);
     assert_int_equal(half[LANES], 0x7fc0);
   }
@@ -481,8 +482,8 @@ static void combine_sums_in_gate_order(void **state) {
   for (int i = 0; moerun__kernels_at(i / 2) != NULL; i++) {
     const moerun__kernels *set = moerun__kernels_at(i / 2);
     float y[COMBINE_T][COMBINE_H];
-    set->combine(y[0], &rows[i % 2], combine_index, weight, COMBINE_T,
-                 COMBINE_K, COMBINE_H);
+    set->combine(plain_queue(), y[0], &rows[i % 2], combine_index, weight,
+                 COMBINE_T, COMBINE_K, COMBINE_H);
     for (size_t e = 0; e < (size_t)COMBINE_T * COMBINE_H; e++) {
       const float found = y[e / COMBINE_H][e % COMBINE_H];
       const float expected =

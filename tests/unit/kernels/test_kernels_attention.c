@@ -4,6 +4,7 @@
 #include "kernels/kernels.h"
 #include "runtime/base/memory.h"
 #include "support/draw.h"
+#include "support/queues.h"
 #include "support/tolerance.h"
 
 enum { SEED = 777, FIRST_SET = 1, MAX_PAGES = 8, SPARE_PAGES = 3 };
@@ -76,9 +77,14 @@ static void feed(attention_case *c, const moerun__kernels *set, float *out,
     moerun__kv_store(&c->view, &c->shape, t, c->key + (size_t)t * c->kv_width,
                      c->value + (size_t)t * c->kv_width);
   }
-  set->attention(out + (size_t)first * c->q_width,
-                 c->q + (size_t)first * c->q_width, c->q_width, count, first,
-                 &c->view, &c->shape, c->scratch);
+  const moerun__attention_rows rows = {
+      .out = out + (size_t)first * c->q_width,
+      .q = c->q + (size_t)first * c->q_width,
+      .q_stride = c->q_width,
+      .num_rows = count,
+      .first_position = first,
+  };
+  set->attention(plain_queue(), &rows, &c->view, &c->shape, c->scratch);
 }
 
 static void assert_equal_rows(const attention_case *c, const float *found,

@@ -1,9 +1,10 @@
-/* linear_bf16: every set but ref computes the chain of the header link by link
+/* linear of rounded rows: every set but ref computes the chain of the header link by link
  * (checked here with fmaf and subnormals flushed by hand), on numbers of
  * ordinary size, on tiny ones whose products and sums are subnormal, and for
  * every number of rows and odd numbers of inputs; ref is within tolerance. */
 #include "kernels/kernels.h"
 #include "support/draw.h"
+#include "support/queues.h"
 #include "support/tolerance.h"
 
 #include <math.h>
@@ -101,8 +102,8 @@ static void check(const product *p) {
   for (int i = 0; moerun__kernels_at(i) != NULL; i++) {
     const moerun__kernels *set = moerun__kernels_at(i);
     memset(p->found, 0x55, count * sizeof(float));
-    set->linear_bf16(p->found, (size_t)p->N, p->x, (size_t)p->D, p->M, &weight,
-                     p->scratch);
+    set->linear(rounding_queue(), p->found, (size_t)p->N, p->x, (size_t)p->D,
+                p->M, &weight, p->scratch);
     if (i > 0) {
       if (memcmp(p->found, p->want, count * sizeof(float)) != 0) {
         fail_msg("%s: M %d N %d D %d %s", set->name, p->M, p->N, p->D,

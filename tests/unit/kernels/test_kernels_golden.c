@@ -8,6 +8,7 @@
 #include "runtime/base/memory.h"
 #include "support/cmocka.h"
 #include "support/draw.h"
+#include "support/queues.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -36,7 +37,7 @@ static uint64_t linear(golden *g, moerun__dtype dtype) {
   draw_floats(&g->from, g->in, (size_t)M * D, -1, 1);
   moerun__weight_pack(panels, dtype, D, 0, N, rows);
   const moerun__weight weight = moerun__weight_at(panels, dtype, N, D);
-  g->set->linear(g->out, N, g->in, D, M, &weight, g->scratch);
+  g->set->linear(plain_queue(), g->out, N, g->in, D, M, &weight, g->scratch);
   moerun__free(rows);
   moerun__free(panels);
   return hash_floats(g->out, (size_t)M * N);
@@ -143,8 +144,9 @@ static uint64_t attention(golden *g) {
   }
   const size_t width = (size_t)HEADS * WIDTH;
   draw_floats(&g->from, g->in, POSITIONS * width, -2, 2);
-  g->set->attention(g->out, g->in, width, POSITIONS, 0, &view, &shape,
-                    g->scratch);
+  const moerun__attention_rows rows = {
+      .out = g->out, .q = g->in, .q_stride = width, .num_rows = POSITIONS};
+  g->set->attention(plain_queue(), &rows, &view, &shape, g->scratch);
   moerun__free(cache);
   return hash_floats(g->out, POSITIONS * width);
 }
@@ -159,9 +161,9 @@ static uint64_t wire(golden *g) {
   float weight[T * K];
   draw_floats(&g->from, g->in, (size_t)ROWS * H, -50, 50);
   draw_floats(&g->from, weight, (size_t)T * K, 0, 1);
-  g->set->scatter(&rows, index, g->in, ROWS, H);
-  g->set->combine(g->out, &rows, terms, weight, T, K, H);
-  g->set->gather(g->out + (size_t)T * H, &rows, index, ROWS, H);
+  g->set->scatter(plain_queue(), &rows, index, g->in, ROWS, H);
+  g->set->combine(plain_queue(), g->out, &rows, terms, weight, T, K, H);
+  g->set->gather(plain_queue(), g->out + (size_t)T * H, &rows, index, ROWS, H);
   return hash_floats(g->out, (size_t)(T + ROWS) * H);
 }
 

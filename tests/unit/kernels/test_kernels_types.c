@@ -5,6 +5,7 @@
 #include "support/draw.h"
 #include "support/kernel_sets.h"
 #include "support/made_types.h"
+#include "support/queues.h"
 
 #include <stdio.h>
 
@@ -96,12 +97,12 @@ static void check_products(const made_weight *w, draw *from, int32_t M) {
   draw_floats(from, x, (size_t)M * D, -1, 1);
   for (int i = 0; moerun__kernels_at(i) != NULL; i++) {
     const moerun__kernels *set = moerun__kernels_at(i);
-    set->linear(expected, N, x, D, M, &w->wide, scratch);
-    set->linear(y, N, x, D, M, &w->weight, scratch);
+    set->linear(plain_queue(), expected, N, x, D, M, &w->wide, scratch);
+    set->linear(plain_queue(), y, N, x, D, M, &w->weight, scratch);
     assert_same_bits(y, expected, count, set->name, "linear");
-    set->linear_bf16(expected, N, x, D, M, &w->wide, scratch);
-    set->linear_bf16(y, N, x, D, M, &w->weight, scratch);
-    assert_same_bits(y, expected, count, set->name, "linear_bf16");
+    set->linear(rounding_queue(), expected, N, x, D, M, &w->wide, scratch);
+    set->linear(rounding_queue(), y, N, x, D, M, &w->weight, scratch);
+    assert_same_bits(y, expected, count, set->name, "linear of rounded rows");
   }
   moerun__free(x);
   moerun__free(y);
@@ -166,12 +167,12 @@ static void bias_is_added_last(void **state) {
     biased.bias = bias;
     for (int i = 0; moerun__kernels_at(i / 2) != NULL; i++) {
       const moerun__kernels *set = moerun__kernels_at(i / 2);
-      moerun__linear *linear = i % 2 == 0 ? set->linear : set->linear_bf16;
-      linear(expected, N, x, D, M, &plain, scratch);
+      moerun__queue *queue = i % 2 == 0 ? plain_queue() : rounding_queue();
+      set->linear(queue, expected, N, x, D, M, &plain, scratch);
       for (size_t j = 0; j < (size_t)M * N; j++) {
         expected[j] += bias[j % N];
       }
-      linear(y, N, x, D, M, &biased, scratch);
+      set->linear(queue, y, N, x, D, M, &biased, scratch);
       assert_same_bits(y, expected, (size_t)M * N, set->name, "bias");
     }
     destroy(&w);
@@ -196,9 +197,9 @@ static void wire_rows_of_other_types(void **state) {
     float expected[H];
     memset(bytes, 0x5a, sizeof bytes);
     const moerun__wire_rows rows = {bytes, sizeof bytes[0], MOERUN_DTYPE_F16};
-    set->scatter(&rows, index, x, ROWS, H);
-    set->gather(back, &rows, index, ROWS, H);
-    set->combine(sum, &rows, index, weight, 1, ROWS, H);
+    set->scatter(plain_queue(), &rows, index, x, ROWS, H);
+    set->gather(plain_queue(), back, &rows, index, ROWS, H);
+    set->combine(plain_queue(), sum, &rows, index, weight, 1, ROWS, H);
     for (size_t h = 0; h < H; h++) {
       float wide[ROWS];
       for (size_t r = 0; r < ROWS; r++) {

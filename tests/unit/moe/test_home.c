@@ -4,6 +4,7 @@
 #include "runtime/moe/home.h"
 #include "support/cmocka.h"
 #include "support/draw.h"
+#include "support/queues.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -60,7 +61,7 @@ static void open_bench(bench *b, int renormalise) {
   b->home.config = &b->config;
   assert_int_equal(moerun__kernels_find(&b->home.kernels, "portable"),
                    MOERUN_OK);
-  b->home.linear = b->home.kernels->linear;
+  b->home.queue = plain_queue();
   lay_out(b);
 }
 
@@ -215,7 +216,7 @@ static void random_rows(void **state) {
         y[i] = b.x[T * H - 1 - i]; /* what the placed experts gave */
       }
       b.home.kernels = moerun__kernels_at(set);
-      b.home.linear = b.home.kernels->linear;
+      b.home.queue = plain_queue();
       take(&b, ids, weight, T);
       for (int32_t t = 0; t < T; t += set) {
         moerun__home_add(&b.home, &b.layer, y, b.x, t,

@@ -1,0 +1,59 @@
+/* Where kernels run: a device has memory of its own, copies and queues. The
+ * runtime keeps what kernels read and write in a device's memory and reaches it
+ * by copies alone; the processor is the device whose memory is the host's.
+ *
+ * Pointers to a device's memory may be counted with, not followed, on the host.
+ * Pinned memory is the host's, as a device and a network like it. */
+#ifndef MOERUN_KERNELS_DEVICE_H
+#define MOERUN_KERNELS_DEVICE_H
+
+#include "runtime/base/status.h"
+
+typedef struct moerun__device moerun__device;
+
+/* What is given to a queue happens in this order; the host knows that it has
+ * happened after `wait`. Queues of a device run beside each other. */
+typedef struct moerun__queue {
+  const moerun__device *device;
+  void *state;    /* the device's */
+  int32_t rounds; /* 1: `linear` rounds its rows to BF16 first */
+} moerun__queue;
+
+/* A place in a queue, which another queue can wait for. */
+typedef struct moerun__event {
+  void *state; /* the device's */
+} moerun__event;
+
+struct moerun__device {
+  const char *name; /* "host", … */
+  /* 1: the host reads and writes the memory as its own. */
+  int32_t is_host;
+
+  /* Zeroed memory of the device, 64-byte aligned; ERR_NOMEM. */
+  moerun_status (*memory_create)(void **out, size_t bytes);
+  void (*memory_destroy)(void *memory);
+  /* Zeroed memory of the host that copies and messages may use at any time. */
+  moerun_status (*pinned_create)(void **out, size_t bytes);
+  void (*pinned_destroy)(void *memory);
+
+  moerun_status (*queue_create)(moerun__queue *out);
+  void (*queue_destroy)(moerun__queue *queue);
+  /* From any memory to any; the host's must stay until the queue is there. */
+  void (*copy)(moerun__queue *queue, void *to, const void *from, size_t bytes);
+  /* Zeros. */
+  void (*clear)(moerun__queue *queue, void *memory, size_t bytes);
+  /* All that was given to the queue has happened; ERR_DEVICE if any of it has
+   * failed. */
+  moerun_status (*wait)(moerun__queue *queue);
+
+  moerun_status (*event_create)(moerun__event *out);
+  void (*event_destroy)(moerun__event *event);
+  void (*record)(moerun__event *event, moerun__queue *queue);
+  /* What is given to `queue` from now on waits for the recorded place. */
+  void (*await)(moerun__queue *queue, const moerun__event *event);
+};
+
+/* The processor: everything has happened when a call returns. */
+extern const moerun__device moerun__host;
+
+#endif

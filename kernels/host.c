@@ -1,0 +1,73 @@
+/* The processor as a device. Its memory is the host's and nothing is under way
+ * when a call returns, so that queues and events have nothing to keep. */
+#include "kernels/device.h"
+
+#include "runtime/base/memory.h"
+
+#include <string.h>
+
+static moerun_status memory_create(void **out, size_t bytes) {
+  return moerun__alloc(out, bytes, 1);
+}
+
+static moerun_status queue_create(moerun__queue *out) {
+  *out = (moerun__queue){.device = &moerun__host};
+  return MOERUN_OK;
+}
+
+static void queue_destroy(moerun__queue *queue) {
+  (void)queue;
+}
+
+static void copy(moerun__queue *queue, void *to, const void *from,
+                 size_t bytes) {
+  (void)queue;
+  memcpy(to, from, bytes);
+}
+
+static void clear(moerun__queue *queue, void *memory, size_t bytes) {
+  (void)queue;
+  memset(memory, 0, bytes);
+}
+
+static moerun_status wait_for(moerun__queue *queue) {
+  (void)queue;
+  return MOERUN_OK;
+}
+
+static moerun_status event_create(moerun__event *out) {
+  *out = (moerun__event){NULL};
+  return MOERUN_OK;
+}
+
+static void event_destroy(moerun__event *event) {
+  (void)event;
+}
+
+static void record(moerun__event *event, moerun__queue *queue) {
+  (void)event;
+  (void)queue;
+}
+
+static void await(moerun__queue *queue, const moerun__event *event) {
+  (void)queue;
+  (void)event;
+}
+
+const moerun__device moerun__host = {
+    .name = "host",
+    .is_host = 1,
+    .memory_create = memory_create,
+    .memory_destroy = moerun__free,
+    .pinned_create = memory_create,
+    .pinned_destroy = moerun__free,
+    .queue_create = queue_create,
+    .queue_destroy = queue_destroy,
+    .copy = copy,
+    .clear = clear,
+    .wait = wait_for,
+    .event_create = event_create,
+    .event_destroy = event_destroy,
+    .record = record,
+    .await = await,
+};
