@@ -277,7 +277,10 @@ static moerun_model *model;
 static moerun_session *session;
 
 static const moerun_session_options options = {
-    .max_tokens = TOKENS, .max_sequences = SEQUENCES, .kv_tokens = 96};
+    .struct_size = sizeof(moerun_session_options),
+    .max_tokens = TOKENS,
+    .max_sequences = SEQUENCES,
+    .kv_tokens = 96};
 
 static int set_up(void **state) {
   moerun__synth_options made_up = small;
@@ -382,8 +385,10 @@ static void memory_is_predicted(void **state) {
   (void)state;
   moerun__model_size size;
   moerun_session *other = NULL;
-  const moerun_session_options longer = {
-      .max_tokens = TOKENS, .max_sequences = SEQUENCES, .kv_tokens = 112};
+  const moerun_session_options longer = {.struct_size = sizeof longer,
+                                         .max_tokens = TOKENS,
+                                         .max_sequences = SEQUENCES,
+                                         .kv_tokens = 112};
   const size_t live = moerun__alloc_live_bytes();
   assert_all_ok(moerun_session_create(&other, model, &longer));
   const size_t taken = moerun__alloc_live_bytes() - live;
