@@ -44,8 +44,7 @@ static const char usage[] =
 
 typedef struct bench {
   moerun_comm *comm;
-  moerun__transfer *out;
-  moerun__transfer *in;
+  moerun__transfer *both; /* ways */
   int R;
   int rank;
   unsigned char *send;    /* [R][rows][row_bytes] */
@@ -155,11 +154,10 @@ static moerun_status run_exchange(bench *b, const shape *s) {
                            .row_bytes = s->row_bytes,
                            .offset = b->offset,
                            .last_peer = b->R};
-  MOERUN_TRY(b->comm->ops->receive_begin(b->in, MOERUN_TAG_DISPATCH, &list));
+  MOERUN_TRY(b->comm->ops->receive_begin(b->both, MOERUN_TAG_DISPATCH, &list));
   list.rows = b->send;
-  MOERUN_TRY(b->comm->ops->send_begin(b->out, MOERUN_TAG_DISPATCH, &list));
-  MOERUN_TRY(b->comm->ops->wait(b->in));
-  MOERUN_TRY(b->comm->ops->wait(b->out));
+  MOERUN_TRY(b->comm->ops->send_begin(b->both, MOERUN_TAG_DISPATCH, &list));
+  MOERUN_TRY(b->comm->ops->wait(b->both));
 done:
   return status;
 }
@@ -392,8 +390,7 @@ static moerun_status create(bench *b, const options *o) {
                  MOERUN_ERR_INVALID,
                  "--row: %lld bytes are too few for -e %lld: more than %d rows",
                  (long long)o->row_bytes, (long long)o->last_bytes, INT32_MAX);
-  MOERUN_TRY(b->comm->ops->transfer_create(&b->out, b->comm, 0));
-  MOERUN_TRY(b->comm->ops->transfer_create(&b->in, b->comm, 0));
+  MOERUN_TRY(b->comm->ops->transfer_create(&b->both, b->comm, 0));
   MOERUN_TRY(moerun__alloc(&b->send, R, (size_t)o->last_bytes));
   MOERUN_TRY(moerun__alloc(&b->receive, R, (size_t)o->last_bytes));
   MOERUN_TRY(moerun__alloc(&b->offset, R + 1, sizeof *b->offset));
@@ -410,8 +407,7 @@ done:
 
 static void destroy(bench *b) {
   if (b->comm == NULL) return;
-  b->comm->ops->transfer_destroy(b->out);
-  b->comm->ops->transfer_destroy(b->in);
+  b->comm->ops->transfer_destroy(b->both);
   moerun__free(b->send);
   moerun__free(b->receive);
   moerun__free(b->offset);
