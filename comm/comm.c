@@ -1,8 +1,11 @@
 /* What all transports share: their table, the public calls, the check of a row
- * list, and the agreement that ends a set-up call. The agreement reduces the status and
- * the rank in one number, so that every rank can say who failed and why
- * without a second message. */
+ * list, the sum over a node, and the agreement that ends a set-up call. The
+ * agreement reduces the status and the rank in one number, so that every rank can
+ * say who failed and why without a second message. */
 #include "comm/comm.h"
+
+#include "runtime/base/memory.h"
+#include "runtime/base/number.h"
 
 #include <string.h>
 
@@ -95,4 +98,32 @@ moerun_status moerun__comm_sum(moerun_comm *comm, int32_t *sum, int32_t n,
                                int32_t *scratch) {
   const moerun__news news = {.num_sums = n, .sum = sum, .scratch = scratch};
   return comm->ops->tell(comm, &news);
+}
+
+/* What a rank of a node gives. */
+typedef struct node_part {
+  int64_t value;
+  int64_t rank;
+} node_part;
+
+moerun_status moerun__comm_sum_node(moerun_comm *comm, moerun__node *node,
+                                    int64_t value) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *local = NULL;
+  node_part *parts = NULL;
+  const node_part own = {value, comm->rank};
+  MOERUN_TRY(comm->ops->split(&local, comm, MOERUN_LEVEL_NODE));
+  MOERUN_TRY(moerun__comm_agree(
+      local, moerun__alloc(&parts, (size_t)local->size, sizeof *parts)));
+  MOERUN_TRY(local->ops->gather(local, parts, &own, sizeof own));
+  *node = (moerun__node){.ranks = local->size,
+                         .first = moerun__to_int(parts[0].rank)};
+  for (int32_t r = 0; r < local->size; r++) {
+    node->sum += parts[r].value; /* of rank 0 alone */
+  }
+  MOERUN_TRY(local->ops->broadcast(local, node, sizeof *node));
+done:
+  moerun__free(parts);
+  moerun_comm_destroy(local);
+  return status;
 }

@@ -67,6 +67,12 @@ typedef struct moerun__comm_count {
   int64_t control_bytes;
 } moerun__comm_count;
 
+/* Ranks that belong together. */
+typedef enum moerun__comm_level {
+  MOERUN_LEVEL_NODE,    /* those that share this rank's memory */
+  MOERUN_LEVEL_LEADERS, /* the first of each node; the others are in none */
+} moerun__comm_level;
+
 /* The ranks that share this rank's memory. */
 typedef struct moerun__node {
   int32_t ranks; /* how many */
@@ -162,10 +168,11 @@ typedef struct moerun__comm_ops {
    * however long it works alone until then. */
   moerun_status (*wait_for_root)(moerun_comm *comm);
 
-  /* [collective] The node of this rank, with the sum of `value` over it; for
-   * set-up, not for steps. */
-  moerun_status (*sum_node)(moerun_comm *comm, moerun__node *node,
-                            int64_t value);
+  /* [collective] A comm of the ranks that are together with this one at this
+   * level, in their order, with the same time limit; NULL where it is in none.
+   * For set-up, not for steps. Destroyed before `comm`. */
+  moerun_status (*split)(moerun_comm **out, moerun_comm *comm,
+                         moerun__comm_level level);
 
   /* `plan_bytes`: the most that a plan given to exchange_begin takes on the wire,
    * rows to other ranks times wire_bytes; 0 where none is given. Destroyed
@@ -208,6 +215,11 @@ moerun_status moerun__comm_share_words(moerun_comm *comm, int32_t *words,
 /* [collective] sum[n]: what each rank has there is added up over all ranks. */
 moerun_status moerun__comm_sum(moerun_comm *comm, int32_t *sum, int32_t n,
                                int32_t *scratch);
+
+/* [collective] The node of this rank, with the sum of `value` over it; for
+ * set-up, not for steps. */
+moerun_status moerun__comm_sum_node(moerun_comm *comm, moerun__node *node,
+                                    int64_t value);
 
 /* The transport of this name, without a comm of it: for memory predictions;
  * NULL if there is none. */

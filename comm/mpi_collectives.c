@@ -153,35 +153,53 @@ moerun_status moerun__mpi_wait_for_root(moerun_comm *comm) {
   return moerun__mpi_finish(self, &self->pending, limit_s, what);
 }
 
-/* The split blocks without a limit, so it begins when all ranks are there. */
-moerun_status moerun__mpi_sum_node(moerun_comm *comm, moerun__node *node,
-                                   int64_t value) {
+/* MPI_COMM_NULL where this rank is in none. */
+static moerun_status find_level(MPI_Comm *out, moerun__mpi_comm *self,
+                                moerun__comm_level level) {
   moerun_status status = MOERUN_OK;
   static const char what[] = "search for the ranks of a node";
-  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
-  MPI_Comm local = MPI_COMM_NULL;
-  int ranks = 0;
-  int64_t present = 0;
-  MOERUN_TRY(moerun__mpi_minimum(comm, &present));
-  MOERUN_TRY(
-      moerun__mpi_result(self,
-                         MPI_Comm_split_type(self->comm, MPI_COMM_TYPE_SHARED,
-                                             comm->rank, MPI_INFO_NULL, &local),
-                         what));
-  MOERUN_TRY(moerun__mpi_result(self, MPI_Comm_size(local, &ranks), what));
-  node->ranks = ranks;
-  MOERUN_TRY(
-      collective(self,
-                 MPI_Iallreduce(&comm->rank, &node->first, 1, MPI_INT32_T,
-                                MPI_MIN, local, &self->pending),
-                 what));
-  MOERUN_TRY(collective(self,
-                        MPI_Iallreduce(&value, &node->sum, 1, MPI_INT64_T,
-                                       MPI_SUM, local, &self->pending),
-                        what));
+  MPI_Comm node = MPI_COMM_NULL;
+  int rank = 0;
+  MOERUN_TRY(moerun__mpi_result(
+      self,
+      MPI_Comm_split_type(self->comm, MPI_COMM_TYPE_SHARED, self->base.rank,
+                          MPI_INFO_NULL, &node),
+      what));
+  if (level == MOERUN_LEVEL_NODE) {
+    *out = node;
+    node = MPI_COMM_NULL;
+    goto done;
+  }
+  MOERUN_TRY(moerun__mpi_result(self, MPI_Comm_rank(node, &rank), what));
+  MOERUN_TRY(moerun__mpi_result(self,
+                                MPI_Comm_split(self->comm,
+                                               rank == 0 ? 0 : MPI_UNDEFINED,
+                                               self->base.rank, out),
+                                what));
 done:
-  if (local != MPI_COMM_NULL && self->broken == MOERUN_OK) {
-    (void)MPI_Comm_free(&local);
+  if (node != MPI_COMM_NULL && self->broken == MOERUN_OK) {
+    (void)MPI_Comm_free(&node);
+  }
+  return status;
+}
+
+/* The search blocks without a limit, so it begins when all ranks are there. */
+moerun_status moerun__mpi_split(moerun_comm **out, moerun_comm *comm,
+                                moerun__comm_level level) {
+  moerun_status status = MOERUN_OK;
+  moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = self->timeout_s};
+  MPI_Comm members = MPI_COMM_NULL;
+  int64_t present = 0;
+  *out = NULL;
+  MOERUN_TRY(moerun__mpi_minimum(comm, &present));
+  MOERUN_TRY(find_level(&members, self, level));
+  if (members == MPI_COMM_NULL) goto done;
+  MOERUN_TRY(moerun_comm_create_mpi(out, members, &options));
+done:
+  if (members != MPI_COMM_NULL && self->broken == MOERUN_OK) {
+    (void)MPI_Comm_free(&members);
   }
   return status;
 }

@@ -84,7 +84,7 @@ moerun_status moerun__mpi_scatter(moerun_comm *comm, void *receive,
 moerun_status moerun__mpi_broadcast(moerun_comm *comm, void *buffer,
                                     size_t bytes);
 moerun_status moerun__mpi_wait_for_root(moerun_comm *comm);
-moerun_status moerun__mpi_sum_node(moerun_comm *comm, moerun__node *node,
-                                   int64_t value);
+moerun_status moerun__mpi_split(moerun_comm **out, moerun_comm *comm,
+                                moerun__comm_level level);
 
 #endif

@@ -89,7 +89,7 @@ static moerun_status fit(int64_t *bytes, const moerun__prediction *predicted,
   status = moerun__node_memory_left(&left, config);
   if (status == MOERUN_OK) status = make_places(&all, comm);
   MOERUN_TRY(moerun__comm_agree(comm, status));
-  MOERUN_TRY(comm->ops->sum_node(comm, &node, 0));
+  MOERUN_TRY(moerun__comm_sum_node(comm, &node, 0));
   own = (place){(uint64_t)node.first, left.bytes};
   MOERUN_TRY(comm->ops->gather(comm, all.of_rank, &own, sizeof own));
   if (moerun_comm_rank(comm) == 0) {
@@ -296,8 +296,8 @@ moerun_status moerun__node_memory_check(moerun_comm *comm,
   const int is_on =
       strcmp(moerun__config_text(config, "memory_check"), "on") == 0;
   MOERUN_TRY(comm->ops->scatter(comm, &own, predicted, sizeof own));
-  MOERUN_TRY(comm->ops->sum_node(comm, &node,
-                                 (int64_t)moerun__prediction_total(&own)));
+  MOERUN_TRY(moerun__comm_sum_node(comm, &node,
+                                   (int64_t)moerun__prediction_total(&own)));
   MOERUN_TRY(find_largest(&largest, comm, &node, predicted));
   if (node.first == moerun_comm_rank(comm))
     status = compare_own(&node, &largest, config);

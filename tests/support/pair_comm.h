@@ -368,9 +368,11 @@ static inline moerun_status pair_wait_for_root(moerun_comm *comm) {
   PAIR_COLLECTIVE(comm, wait_for_root(mpi));
 }
 
-static inline moerun_status pair_sum_node(moerun_comm *comm, moerun__node *node,
-                                          int64_t value) {
-  PAIR_COLLECTIVE(comm, sum_node(mpi, node, value));
+/* Of MPI alone: what belongs together there has no pairs. */
+static inline moerun_status pair_split(moerun_comm **out, moerun_comm *comm,
+                                       moerun__comm_level level) {
+  moerun_comm *mpi = ((pair_comm *)comm)->mpi;
+  return mpi->ops->split(out, mpi, level);
 }
 
 static inline void pair_transfer_destroy(moerun__transfer *x) {
@@ -433,7 +435,7 @@ static const moerun__comm_ops pair_ops = {
     .scatter = pair_scatter,
     .broadcast = pair_broadcast,
     .wait_for_root = pair_wait_for_root,
-    .sum_node = pair_sum_node,
+    .split = pair_split,
     .transfer_create = pair_transfer_create,
     .transfer_bytes = pair_transfer_bytes,
     .transfer_destroy = pair_transfer_destroy,

@@ -432,9 +432,36 @@ static void ranks_of_a_node_are_summed(void **state) {
   const int R = test_size();
   moerun__node node = {0};
   assert_all_ok(
-      comm->ops->sum_node(comm, &node, ((int64_t)1 << 40) + test_rank()));
+      moerun__comm_sum_node(comm, &node, ((int64_t)1 << 40) + test_rank()));
   assert_all_ranks(node.ranks == R && node.first == 0);
   assert_all_ranks(node.sum == R * ((int64_t)1 << 40) + R * (R - 1) / 2);
+}
+
+/* The ranks of a node pass rows among themselves; of one node there is one
+ * leader. */
+static void levels_are_comms_of_their_own(void **state) {
+  (void)state;
+  moerun_comm *node = NULL;
+  moerun_comm *leaders = NULL;
+  rows x;
+  assert_all_ok(comm->ops->split(&node, comm, MOERUN_LEVEL_NODE));
+  assert_all_ranks(node->size == test_size() && node->rank == test_rank());
+  moerun__transfer *transfer = NULL;
+  assert_all_ok(node->ops->transfer_create(&transfer, node, 0));
+  rows_create(&x, PLAN_RAGGED, 40);
+  const moerun__row_list to = send_list(&x);
+  const moerun__row_list from = receive_list(&x);
+  assert_all_ok(node->ops->receive_begin(transfer, 0, &from));
+  assert_all_ok(node->ops->send_begin(transfer, 0, &to));
+  assert_all_ok(node->ops->wait(transfer));
+  assert_all_ranks(rows_arrived(&x, 0, test_size()));
+  rows_destroy(&x);
+  node->ops->transfer_destroy(transfer);
+  moerun_comm_destroy(node);
+  assert_all_ok(comm->ops->split(&leaders, comm, MOERUN_LEVEL_LEADERS));
+  assert_all_ranks(test_rank() == 0 ? leaders != NULL && leaders->size == 1
+                                    : leaders == NULL);
+  moerun_comm_destroy(leaders);
 }
 
 /* A transfer given up with messages missing can be destroyed. */
@@ -468,6 +495,7 @@ static void unfinished_transfers_can_be_destroyed(void **state) {
       cmocka_unit_test(gather_scatter_broadcast),                              \
       cmocka_unit_test(minimum_is_that_of_all),                                \
       cmocka_unit_test(ranks_of_a_node_are_summed),                            \
+      cmocka_unit_test(levels_are_comms_of_their_own),                         \
       cmocka_unit_test(agreement_names_who_failed)
 
 int main(int argc, char **argv) {
