@@ -249,14 +249,17 @@ while kill -0 $filtering 2> /dev/null; do
   wait $filtering
 done
 [ -z "$typing" ] || kill -KILL "$typing" 2> /dev/null
-# Asked for an end before it, or a rank, could have known what to do.
-if [ -n "$asked" ] && [ -z "$told" ] && [ ! -e "$folder/answered" ]; then
+# Asked for an end before mpirun, or a rank, could know what to do.
+if [ -n "$asked" ] && [ -z "$told" ]; then
+  early=
+  [ "$code" != 138 ] || early=1
   case $code in
-  129 | 130 | 138 | 141 | 143)
-    echo 'mpirun.sh: stopped by a signal before a rank could answer it' >&2
-    code=75
-    ;;
+  129 | 130 | 141 | 143) [ -e "$folder/answered" ] || early=1 ;;
   esac
+  if [ -n "$early" ]; then
+    echo 'mpirun.sh: stopped by a signal before all ranks could answer it' >&2
+    code=75
+  fi
 fi
 if [ -e "$folder/kept" ] && [ ! -e "$folder/spoken" ] && [ "$code" != 75 ]; then
   cat "$folder/kept" >&2
