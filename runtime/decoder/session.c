@@ -64,35 +64,6 @@ done:
   return status;
 }
 
-/* Nothing to balance with one rank. */
-static void set_balance(moerun_session *session, const moerun_model *model,
-                        const moerun__session_extra *extra) {
-  const moerun__model_config *config = &model->config;
-  moerun_session_options *chosen = &session->options;
-  moerun__moe *moe = &session->moe;
-  moe->balance.is_on =
-      chosen->balance != MOERUN_BALANCE_OFF && model->comm->size > 1;
-  moe->balance.always_slices = chosen->balance == MOERUN_BALANCE_SLICED;
-  if (moe->balance.always_slices && chosen->slice_bytes == 0)
-    chosen->slice_bytes = -1;
-  if (chosen->guest_bytes == 0) {
-    const moerun__expert_shape widest =
-        moerun__expert_whole(config, MOERUN_DTYPE_F32);
-    chosen->guest_bytes =
-        (int64_t)moerun__guests_default(model->placement, &widest);
-  }
-  const int has_guests = moe->balance.is_on && chosen->guest_bytes > 0;
-  moerun__store_init(&moe->store, model,
-                     has_guests ? (size_t)chosen->guest_bytes : 0,
-                     moe->balance.is_on ? chosen->slice_bytes : 0);
-  moe->balance.options.threshold = extra->threshold;
-  moe->balance.options.min_rows = extra->min_rows;
-  if (extra->plan != NULL) moe->balance.options = *extra->plan;
-  if (extra->slice_costs != NULL)
-    moe->balance.slice_costs = *extra->slice_costs;
-  moe->faults = extra->faults;
-}
-
 /* Most positions of a sequence. */
 static int32_t longest(const moerun__model_config *config,
                        int32_t max_positions) {
@@ -128,51 +99,89 @@ moerun_status moerun__session_cache_create(
   return moerun__kv_create(out, &sizes);
 }
 
-/* The sizes of the cache, and the options that say them. */
-static void set_cache(moerun_session *session,
-                      const moerun__model_config *config,
-                      const moerun__session_extra *extra) {
-  moerun_session_options *chosen = &session->options;
-  if (extra->cache != NULL && !session->model->moe_only) {
-    session->kv = extra->cache->sizes;
-    chosen->max_sequences = session->kv.max_sequences;
-    chosen->kv_tokens = session->kv.num_pages * MOERUN_PAGE_POSITIONS;
-    return;
+/* `options` with the defaults filled in. A cache that is given says its sizes
+ * itself. */
+static moerun_session_options choose(const moerun_model *model,
+                                     const moerun_session_options *options,
+                                     const moerun__session_extra *extra) {
+  const moerun__model_config *config = &model->config;
+  moerun_session_options chosen = *options;
+  if (chosen.chunks == 0) chosen.chunks = 1;
+  if (model->moe_only) chosen.max_sequences = 0;
+  if (extra->cache != NULL && !model->moe_only) {
+    chosen.max_sequences = extra->cache->sizes.max_sequences;
+    chosen.kv_tokens = extra->cache->sizes.num_pages * MOERUN_PAGE_POSITIONS;
+  } else {
+    chosen.kv_tokens = kv_tokens_of(config, &chosen, extra->max_positions);
   }
-  chosen->kv_tokens = kv_tokens_of(config, chosen, extra->max_positions);
-  session->kv = kv_sizes(config, chosen, extra->max_positions);
+  if (chosen.balance == MOERUN_BALANCE_SLICED && chosen.slice_bytes == 0) {
+    chosen.slice_bytes = -1;
+  }
+  if (chosen.guest_bytes == 0) {
+    const moerun__expert_shape widest =
+        moerun__expert_whole(config, MOERUN_DTYPE_F32);
+    chosen.guest_bytes =
+        (int64_t)moerun__guests_default(model->placement, &widest);
+  }
+  return chosen;
 }
 
-static void set_options(moerun_session *session, const moerun_model *model,
-                        const moerun_session_options *options,
-                        const moerun__session_extra *extra) {
-  const moerun__model_config *config = &model->config;
-  moerun_session_options *chosen = &session->options;
-  *chosen = *options;
-  if (chosen->chunks == 0) chosen->chunks = 1;
-  if (model->moe_only) chosen->max_sequences = 0;
+/* When balancing pays, as far as it is said. */
+static moerun__plan_options plan_of(const moerun__session_extra *extra) {
+  return extra->plan != NULL
+             ? *extra->plan
+             : (moerun__plan_options){.threshold = extra->threshold,
+                                      .min_rows = extra->min_rows};
+}
+
+static moerun__moe_setting moe_setting(moerun_session *session,
+                                       const moerun__session_extra *extra) {
+  static const moerun__slice_costs no_costs;
+  const moerun_session_options *options = &session->options;
+  /* There is nothing to balance with one rank. */
+  const int is_balanced =
+      options->balance != MOERUN_BALANCE_OFF && session->model->comm->size > 1;
+  return (moerun__moe_setting){
+      .model = session->model,
+      .kernels = session->kernels,
+      .queue = &session->queue,
+      .stats = &session->stats,
+      .faults = extra->faults,
+      .gate = extra->gate,
+      .wire = options->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16
+                                                : MOERUN_DTYPE_F32,
+      .max_tokens = options->max_tokens,
+      .num_chunks = options->chunks,
+      .slots_wanted = extra->max_slots,
+      .is_balanced = is_balanced,
+      .always_slices = options->balance == MOERUN_BALANCE_SLICED,
+      .plan = plan_of(extra),
+      .slice_costs =
+          extra->slice_costs != NULL ? *extra->slice_costs : no_costs,
+      .guest_bytes = is_balanced && options->guest_bytes > 0
+                         ? (size_t)options->guest_bytes
+                         : 0,
+      .slice_bytes = is_balanced ? options->slice_bytes : 0,
+  };
+}
+
+/* A session without buffers: what follows reads nothing of the caller's options
+ * but what is kept here. */
+static void init(moerun_session *session, const moerun_model *model,
+                 const moerun_session_options *options,
+                 const moerun__session_extra *extra) {
+  memset(session, 0, sizeof *session);
   session->model = model;
-  set_cache(session, config, extra);
+  session->options = choose(model, options, extra);
   session->kernels = extra->kernels;
-  session->moe.model = model;
-  session->moe.kernels = extra->kernels;
-  session->queue.rounds = chosen->compute == MOERUN_COMPUTE_BF16;
-  session->moe.queue = &session->queue;
-  session->moe.shared.config = config;
-  session->moe.shared.kernels = extra->kernels;
-  session->moe.shared.queue = &session->queue;
-  session->moe.gate.model = model;
-  session->moe.gate.kernels = extra->kernels;
-  session->moe.gate.queue = &session->queue;
-  session->moe.gate.max_tokens = chosen->max_tokens;
-  session->moe.gate.options = extra->gate;
-  session->moe.stats = &session->stats;
-  session->moe.shape.wire =
-      chosen->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
-  session->moe.shape.max_tokens = chosen->max_tokens;
-  session->moe.shape.num_chunks = chosen->chunks;
-  session->moe.shape.slots_wanted = extra->max_slots;
-  set_balance(session, model, extra);
+  session->queue.rounds = options->compute == MOERUN_COMPUTE_BF16;
+  session->kv =
+      extra->cache != NULL && !model->moe_only
+          ? extra->cache->sizes
+          : kv_sizes(&model->config, &session->options, extra->max_positions);
+  session->records_trace = extra->record_trace;
+  const moerun__moe_setting setting = moe_setting(session, extra);
+  moerun__moe_init(&session->moe, &setting);
 }
 
 /* What only the decoder needs. */
@@ -206,15 +215,13 @@ static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
       arena, linear > attends ? linear : attends, sizeof(float));
 }
 
-static void lay_out(moerun_session *session, const moerun__session_extra *extra,
-                    moerun__arena *arena) {
+static void lay_out(moerun_session *session, moerun__arena *arena) {
   const moerun__model_config *config = &session->model->config;
   const size_t layers = (size_t)config->num_moe_layers;
   session->stats.expert_rows = moerun__arena_take(
       arena, layers * (size_t)config->num_experts, sizeof(int64_t));
   moerun__moe_lay_out(&session->moe, arena);
-  session->trace = NULL;
-  if (extra->record_trace) {
+  if (session->records_trace) {
     session->trace =
         moerun__arena_take(arena,
                            (size_t)session->options.max_tokens * layers *
@@ -243,8 +250,8 @@ size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
   moerun__arena arena = {NULL, 0};
   memset(out, 0, sizeof *out);
   if (complete_extra(&all, extra) != MOERUN_OK) return 0;
-  set_options(out, model, options, &all);
-  lay_out(out, &all, &arena);
+  init(out, model, options, &all);
+  lay_out(out, &arena);
   const int owns_cache = !model->moe_only && all.cache == NULL;
   return moerun__alloc_bytes(1, sizeof *out) +
          moerun__alloc_bytes(arena.used, 1) +
@@ -324,13 +331,13 @@ moerun_status moerun__session_reserve(moerun__reserve *out,
                                       const moerun_session_options *options,
                                       const moerun__session_extra *extra) {
   moerun_status status = MOERUN_OK;
-  moerun_session session = {0};
+  moerun_session session;
   moerun__session_extra all;
   moerun__arena arena = {NULL, 0};
   MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(complete_extra(&all, extra));
-  set_options(&session, model, options, &all);
-  lay_out(&session, &all, &arena);
+  init(&session, model, options, &all);
+  lay_out(&session, &arena);
   MOERUN_TRY(moerun__alloc_unset(&out->block, arena.used, 1));
   out->bytes = arena.used;
 done:
@@ -395,12 +402,12 @@ static moerun_status create_local(moerun_session **out,
                                 moerun__moe_most_slots(model, all.max_slots)));
   MOERUN_TRY(moerun__alloc(&session, 1, sizeof *session));
   *out = session;
-  set_options(session, model, options, &all);
+  init(session, model, options, &all);
   MOERUN_TRY(take_cache(session, all.cache));
-  lay_out(session, &all, &arena);
+  lay_out(session, &arena);
   MOERUN_TRY(take_block(session, arena.used, all.reserve));
   arena = (moerun__arena){session->block, 0};
-  lay_out(session, &all, &arena);
+  lay_out(session, &arena);
   moerun__session_stats_reset(session);
   moerun__store_adopt_placement(&session->moe.store);
   MOERUN_TRY(moerun__moe_create_transfers(&session->moe));

@@ -20,14 +20,15 @@ struct moerun_session {
   moerun__kv_cache *own_cache; /* NULL: the caller's is used */
   moerun__stats stats;
   moerun__comm_count count_before; /* what the comm had sent by then */
-  int16_t *trace;  /* [max_tokens][num_moe_layers][terms] ids of the last step;
-                     NULL unless recording was asked for at creation       */
-  int32_t *broken; /* [T] MOERUN_BROKEN_… of the last step's rows */
-  float *x;        /* [T][H] the residual stream */
-  float *h;        /* [T][H] normed input of a block, or its output */
-  float *y;        /* [T][H] output of the MoE layer */
-  float *dense;    /* [tile][3 * dense_width]; dense layers only */
-  void *attention; /* what the kind of attention works in */
+  int32_t records_trace;           /* 1: there is a trace */
+  int16_t *trace;        /* [max_tokens][num_moe_layers][terms] ids of the last
+                            step; NULL without                              */
+  int32_t *broken;       /* [T] MOERUN_BROKEN_… of the last step's rows */
+  float *x;              /* [T][H] the residual stream */
+  float *h;              /* [T][H] normed input of a block, or its output */
+  float *y;              /* [T][H] output of the MoE layer */
+  float *dense;          /* [tile][3 * dense_width]; dense layers only */
+  void *attention;       /* what the kind of attention works in */
   moerun__row_tags tags; /* of the batch to come, set by the engine: for
                                 a capacity; zeros: sequences are requests   */
   char *seen;            /* [max_sequences] scratch of the batch check */

@@ -115,6 +115,18 @@ static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
                                      sizeof *gate->records);
 }
 
+void moerun__gate_init(moerun__gate *gate, const moerun_model *model,
+                       const moerun__kernels *kernels, moerun__queue *queue,
+                       const moerun__gate_options *options,
+                       int32_t max_tokens) {
+  *gate = (moerun__gate){.model = model,
+                         .kernels = kernels,
+                         .queue = queue,
+                         .options = *options,
+                         .max_tokens = max_tokens};
+  moerun__home_init(&gate->home, &model->config, kernels, queue);
+}
+
 void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
                           int32_t max_slots) {
   const moerun__model_config *config = &gate->model->config;
@@ -130,9 +142,6 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
   const size_t choices = (size_t)moerun__config_choices(config);
   gate->of_layer = moerun__arena_take(arena, (size_t)config->num_moe_layers,
                                       sizeof *gate->of_layer);
-  gate->home.config = config;
-  gate->home.kernels = gate->kernels;
-  gate->home.queue = gate->queue;
   moerun__home_lay_out(&gate->home, arena, gate->max_tokens);
   gate->logits = moerun__arena_take(arena, T * choices, sizeof *gate->logits);
   gate->unsound = moerun__arena_take(arena, T, sizeof *gate->unsound);

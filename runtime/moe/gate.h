@@ -73,8 +73,13 @@ int moerun__gate_is_lossy(const moerun__gate_options *options);
  * together: 1 unless a capacity of the scope request is on. */
 int32_t moerun__gate_window(const moerun__gate_options *options);
 
-/* Reads gate->model, kernels, queue, options and max_tokens; max_slots: most
- * experts of this rank in a layer. */
+/* For steps of up to max_tokens rows. model, kernels and queue are borrowed, the
+ * options are copied. */
+void moerun__gate_init(moerun__gate *gate, const moerun_model *model,
+                       const moerun__kernels *kernels, moerun__queue *queue,
+                       const moerun__gate_options *options, int32_t max_tokens);
+/* Counts, or hands out, the buffers; max_slots: most experts of this rank in a
+ * layer. */
 void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
                           int32_t max_slots);
 

@@ -15,6 +15,11 @@ static int is_used(const moerun__model_config *config) {
   return moerun__config_choices(config) > config->num_experts;
 }
 
+void moerun__home_init(moerun__home *home, const moerun__model_config *config,
+                       const moerun__kernels *kernels, moerun__queue *queue) {
+  *home = (moerun__home){.config = config, .kernels = kernels, .queue = queue};
+}
+
 void moerun__home_lay_out(moerun__home *home, moerun__arena *arena,
                           int32_t max_tokens) {
   const moerun__model_config *config = home->config;

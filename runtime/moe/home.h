@@ -48,7 +48,10 @@ typedef struct moerun__home_choices {
                               are scores; NULL: no row's do                 */
 } moerun__home_choices;
 
-/* Reads home->config, kernels and queue. */
+/* All three are borrowed. */
+void moerun__home_init(moerun__home *home, const moerun__model_config *config,
+                       const moerun__kernels *kernels, moerun__queue *queue);
+/* Counts, or hands out, the buffers for steps of up to max_tokens rows. */
 void moerun__home_lay_out(moerun__home *home, moerun__arena *arena,
                           int32_t max_tokens);
 

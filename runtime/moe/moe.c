@@ -55,6 +55,29 @@ static int32_t most_inputs(const moerun__model_config *config) {
   return most;
 }
 
+void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting) {
+  const moerun_model *model = setting->model;
+  *moe = (moerun__moe){.model = model,
+                       .kernels = setting->kernels,
+                       .queue = setting->queue,
+                       .stats = setting->stats,
+                       .faults = setting->faults,
+                       .shape = {.wire = setting->wire,
+                                 .max_tokens = setting->max_tokens,
+                                 .num_chunks = setting->num_chunks,
+                                 .slots_wanted = setting->slots_wanted},
+                       .balance = {.is_on = setting->is_balanced,
+                                   .always_slices = setting->always_slices,
+                                   .options = setting->plan,
+                                   .slice_costs = setting->slice_costs}};
+  moerun__gate_init(&moe->gate, model, setting->kernels, setting->queue,
+                    &setting->gate, setting->max_tokens);
+  moerun__shared_init(&moe->shared, &model->config, setting->kernels,
+                      setting->queue);
+  moerun__store_init(&moe->store, model, setting->guest_bytes,
+                     setting->slice_bytes);
+}
+
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   const moerun__model_config *config = &moe->model->config;
   const int32_t R = moe->model->comm->size;

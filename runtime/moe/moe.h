@@ -97,10 +97,30 @@ static inline moerun__ffn moerun__moe_ffn(const moerun__moe *moe,
 /* Most experts of a layer on any rank, slots_wanted at least. */
 int32_t moerun__moe_most_slots(const moerun_model *model, int32_t slots_wanted);
 
+/* What a layer is made for. */
+typedef struct moerun__moe_setting {
+  const moerun_model *model; /* borrowed, as all pointers here */
+  const moerun__kernels *kernels;
+  moerun__queue *queue;
+  moerun__stats *stats;
+  const moerun__faults *faults; /* NULL: none */
+  moerun__gate_options gate;
+  moerun__dtype wire;
+  int32_t max_tokens;
+  int32_t num_chunks;
+  int32_t slots_wanted;  /* room for so many experts of a layer here at least */
+  int32_t is_balanced;   /* 1: rows may move to other ranks                   */
+  int32_t always_slices; /* 1: wherever there are slices                      */
+  moerun__plan_options plan; /* what is 0 is measured or has its default      */
+  moerun__slice_costs slice_costs;
+  size_t guest_bytes; /* as moerun__store_init has it, like the next */
+  int64_t slice_bytes;
+} moerun__moe_setting;
+
+/* A layer without buffers. */
+void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting);
 /* Counts into `arena` when its base is NULL, else hands the buffers out and
- * fills what never changes. Reads of moe: model, kernels, queue, stats; of its
- * shape wire, max_tokens, num_chunks and slots_wanted; balance.is_on; and the
- * store, after moerun__store_init. */
+ * fills what never changes. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
 /* Bytes of what moerun__moe_create_transfers makes. */
 size_t moerun__moe_transfer_bytes(const moerun__moe *moe);

@@ -1,5 +1,12 @@
 #include "runtime/moe/shared.h"
 
+void moerun__shared_init(moerun__shared *shared,
+                         const moerun__model_config *config,
+                         const moerun__kernels *kernels, moerun__queue *queue) {
+  *shared =
+      (moerun__shared){.config = config, .kernels = kernels, .queue = queue};
+}
+
 void moerun__shared_lay_out(moerun__shared *shared, moerun__arena *arena,
                             int32_t max_tokens, int32_t tile) {
   const size_t T = (size_t)max_tokens;

@@ -19,8 +19,12 @@ typedef struct moerun__shared {
       weight; /* [T] factor of a row's y in the sum, where the model weights it */
 } moerun__shared;
 
-/* Reads shared->config, kernels and queue; `tile`: most rows that are computed
- * at once. */
+/* All three are borrowed. */
+void moerun__shared_init(moerun__shared *shared,
+                         const moerun__model_config *config,
+                         const moerun__kernels *kernels, moerun__queue *queue);
+/* Counts, or hands out, the buffers for steps of up to max_tokens rows; `tile`:
+ * most rows that are computed at once. */
 void moerun__shared_lay_out(moerun__shared *shared, moerun__arena *arena,
                             int32_t max_tokens, int32_t tile);
 

@@ -58,10 +58,9 @@ static void open_bench(bench *b, int renormalise) {
   b->layer.mix =
       moerun__weight_at(b->panels, MOERUN_DTYPE_F32, 2 * CONSTANTS, H);
   b->layer.constant = b->constant;
-  b->home.config = &b->config;
-  assert_int_equal(moerun__kernels_find(&b->home.kernels, "portable"),
-                   MOERUN_OK);
-  b->home.queue = plain_queue();
+  const moerun__kernels *kernels = NULL;
+  assert_int_equal(moerun__kernels_find(&kernels, "portable"), MOERUN_OK);
+  moerun__home_init(&b->home, &b->config, kernels, plain_queue());
   lay_out(b);
 }
 
