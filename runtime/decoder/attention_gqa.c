@@ -274,6 +274,7 @@ const moerun__attention_kind moerun__attention_gqa = {
     .tensors = tensors,
     .num_parts = NUM_PARTS,
     .parts = parts,
+    .read = moerun__arch_read_attention,
     .has = has,
     .shape = shape_of,
     .position_floats = position_floats,

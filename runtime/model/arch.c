@@ -10,6 +10,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/model/arch_row.h"
+#include "runtime/model/attention.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,17 +18,16 @@
 enum {
   MAX_LAYERS = 1024,
   MAX_WIDTH = MOERUN_MAX_WIDTH,
-  MAX_HEAD_DIM = 4096,
   MAX_EXPERTS = INT16_MAX, /* ids are int16 in traces */
   MAX_VOCAB = 1 << 24,
   MAX_POSITIONS = 1 << 24,
   MAX_LIST = 256, /* characters of a list of names in a message */
 };
 
-/* A size in 1..high; missing: *fallback, or an error without one. */
-static moerun_status read_size(int32_t *out, const json_t *root,
-                               const char *key, int64_t high,
-                               const int64_t *fallback, const char *origin) {
+moerun_status moerun__arch_read_size(int32_t *out, const json_t *root,
+                                     const char *key, int64_t high,
+                                     const int64_t *fallback,
+                                     const char *origin) {
   moerun_status status = MOERUN_OK;
   int64_t value = 0;
   MOERUN_TRY(moerun__json_int(&value, root, key, 1, high, fallback, origin));
@@ -73,134 +73,26 @@ static moerun_status read_experts(moerun__model_config *config,
       key = keys[i];
     }
   }
-  MOERUN_TRY(
-      read_size(&config->num_experts, root, key, MAX_EXPERTS, NULL, origin));
+  MOERUN_TRY(moerun__arch_read_size(&config->num_experts, root, key,
+                                    MAX_EXPERTS, NULL, origin));
   for (int i = 0; i < 2; i++) {
     const int64_t same = config->num_experts;
     int32_t found = 0;
-    MOERUN_TRY(read_size(&found, root, keys[i], MAX_EXPERTS, &same, origin));
+    MOERUN_TRY(moerun__arch_read_size(&found, root, keys[i], MAX_EXPERTS, &same,
+                                      origin));
     MOERUN_REQUIRE(found == same, MOERUN_ERR_FORMAT,
                    "%s: key \"%s\": expected %d as in \"%s\", found %d", origin,
                    keys[i], config->num_experts, key, found);
   }
   MOERUN_TRY(moerun__arch_read_home(config, root, origin));
-  MOERUN_TRY(read_size(&config->experts_per_token, root, "num_experts_per_tok",
-                       moerun__config_choices(config), NULL, origin));
+  MOERUN_TRY(moerun__arch_read_size(
+      &config->experts_per_token, root, "num_experts_per_tok",
+      moerun__config_choices(config), NULL, origin));
   MOERUN_REQUIRE(config->experts_per_token <= MOERUN_MAX_TERMS,
                  MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"num_experts_per_tok\": expected at most %d experts "
                  "of a token, found %d",
                  origin, MOERUN_MAX_TERMS, config->experts_per_token);
-done:
-  return status;
-}
-
-static moerun_status read_heads(moerun__model_config *config,
-                                const json_t *root, const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const moerun__arch *arch = config->arch;
-  const int32_t H = config->hidden_width;
-  MOERUN_TRY(read_size(&config->num_heads, root, "num_attention_heads",
-                       MAX_WIDTH, NULL, origin));
-  /* null, unlike a missing key, means as many as heads. */
-  const json_t *kv = json_object_get(root, "num_key_value_heads");
-  const int64_t kv_default = kv != NULL || arch->default_kv_heads == 0
-                                 ? config->num_heads
-                                 : arch->default_kv_heads;
-  MOERUN_TRY(read_size(&config->num_kv_heads, root, "num_key_value_heads",
-                       config->num_heads, &kv_default, origin));
-  MOERUN_REQUIRE(config->num_heads % config->num_kv_heads == 0,
-                 MOERUN_ERR_FORMAT,
-                 "%s: key \"num_key_value_heads\": expected a divisor of the "
-                 "%d attention heads, found %d",
-                 origin, config->num_heads, config->num_kv_heads);
-
-  const int64_t per_head = H / config->num_heads;
-  const json_t *explicit_dim = json_object_get(root, "head_dim");
-  const int derived = explicit_dim == NULL || json_is_null(explicit_dim);
-  MOERUN_REQUIRE(!derived || H % config->num_heads == 0, MOERUN_ERR_FORMAT,
-                 "%s: key \"hidden_size\": expected a multiple of the %d "
-                 "attention heads (there is no head_dim), found %d",
-                 origin, config->num_heads, H);
-  MOERUN_TRY(read_size(&config->head_dim, root, "head_dim", MAX_HEAD_DIM,
-                       &per_head, origin));
-  MOERUN_REQUIRE(arch->has_head_dim ||
-                     config->head_dim * (int64_t)config->num_heads == H,
-                 MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"head_dim\": expected hidden_size / "
-                 "num_attention_heads = %lld for %s, found %d",
-                 origin, (long long)per_head, arch->name, config->head_dim);
-  MOERUN_REQUIRE(config->head_dim % 2 == 0, MOERUN_ERR_UNSUPPORTED,
-                 "%s: %s: expected an even head width, found %d", origin,
-                 derived ? "hidden_size / num_attention_heads"
-                         : "key \"head_dim\"",
-                 config->head_dim);
-  const int64_t width = (int64_t)config->num_heads * config->head_dim;
-  MOERUN_REQUIRE(width <= MAX_WIDTH, MOERUN_ERR_FORMAT,
-                 "%s: num_attention_heads * head_dim: expected at most %d, "
-                 "found %lld",
-                 origin, MAX_WIDTH, (long long)width);
-done:
-  return status;
-}
-
-/* That no layer sees a window only. A window that is not in force may have any
- * value (transformers 5 writes 0); null is none, a missing key the default. */
-static moerun_status require_no_window(const moerun__model_config *config,
-                                       const json_t *root, int has_types,
-                                       const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const moerun__arch *arch = config->arch;
-  const int off = 0;
-  const int64_t usual_layers = 62;
-  int64_t first = 0;
-  int64_t window = 0;
-  int in_force = 1;
-  const json_t *value = json_object_get(root, "sliding_window");
-  const int64_t fallback = value != NULL || arch->default_window == 0
-                               ? INT32_MAX
-                               : arch->default_window;
-  if (arch->window_switch != NULL) {
-    MOERUN_TRY(
-        moerun__json_bool(&in_force, root, arch->window_switch, &off, origin));
-  }
-  if (arch->has_window_layers) {
-    MOERUN_TRY(moerun__json_int(&first, root, "max_window_layers", 0, INT32_MAX,
-                                &usual_layers, origin));
-    in_force = in_force && config->num_layers > first;
-  }
-  in_force = in_force && !(has_types && arch->types_decide_windows);
-  if (!in_force) goto done;
-  MOERUN_TRY(moerun__json_int(&window, root, "sliding_window", 1, INT32_MAX,
-                              &fallback, origin));
-  MOERUN_REQUIRE(window >= config->max_positions, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"sliding_window\": expected null (windows are not "
-                 "implemented), found %lld",
-                 origin, (long long)window);
-done:
-  return status;
-}
-
-/* sliding_window, layer_types. */
-static moerun_status require_full_attention(const moerun__model_config *config,
-                                            const json_t *root,
-                                            const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const json_t *types = json_object_get(root, "layer_types");
-  const int has_types = types != NULL && !json_is_null(types);
-  MOERUN_TRY(require_no_window(config, root, has_types, origin));
-  if (!has_types) goto done;
-  MOERUN_REQUIRE(json_is_array(types), MOERUN_ERR_FORMAT,
-                 "%s: key \"layer_types\": expected an array, found %s", origin,
-                 moerun__json_kind(types));
-  for (size_t i = 0; i < json_array_size(types); i++) {
-    const char *type = json_string_value(json_array_get(types, i));
-    MOERUN_REQUIRE(type != NULL && strcmp(type, "full_attention") == 0,
-                   MOERUN_ERR_UNSUPPORTED,
-                   "%s: key \"layer_types\": element %zu: expected "
-                   "\"full_attention\", found \"%s\"",
-                   origin, i, type != NULL ? type : "no string");
-  }
 done:
   return status;
 }
@@ -322,8 +214,9 @@ static moerun_status read_layers(moerun__model_config *config,
                      : "mlp_only_layers and decoder_sparse_step",
                  config->num_layers);
   if (config->num_moe_layers < config->num_layers) {
-    MOERUN_TRY(read_size(&config->dense_width, root, "intermediate_size",
-                         MAX_WIDTH, NULL, origin));
+    MOERUN_TRY(moerun__arch_read_size(&config->dense_width, root,
+                                      "intermediate_size", MAX_WIDTH, NULL,
+                                      origin));
   }
 done:
   return status;
@@ -349,8 +242,9 @@ static moerun_status read_sizes(moerun__model_config *config,
        &arch->default_positions},
   };
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-    MOERUN_TRY(read_size(sizes[i].out, root, sizes[i].key, sizes[i].high,
-                         sizes[i].fallback, origin));
+    MOERUN_TRY(moerun__arch_read_size(sizes[i].out, root, sizes[i].key,
+                                      sizes[i].high, sizes[i].fallback,
+                                      origin));
   }
   MOERUN_TRY(moerun__json_int(&extra, root, "num_nextn_predict_layers", 0,
                               MAX_LAYERS, &none, origin));
@@ -364,8 +258,6 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
                                          const char *origin) {
   moerun_status status = MOERUN_OK;
   const int no = 0;
-  const double no_clip = 0.0;
-  const int yes = 1;
   memset(out, 0, sizeof *out);
   MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
                  "%s: expected a JSON object, found %s", origin,
@@ -373,27 +265,16 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
   MOERUN_TRY(find_row(&out->arch, root, origin));
   const moerun__arch *arch = out->arch;
   out->attention = arch->attention;
-  out->qk_norm = arch->qk_norm;
   MOERUN_TRY(refuse_other_classes(arch, root, origin));
   MOERUN_TRY(refuse_others(arch, root, origin));
   MOERUN_TRY(read_sizes(out, root, origin));
   MOERUN_TRY(read_experts(out, root, origin));
-  MOERUN_TRY(read_heads(out, root, origin));
-  MOERUN_TRY(moerun__arch_read_rope(out, root, origin));
-  MOERUN_TRY(require_full_attention(out, root, origin));
+  MOERUN_TRY(arch->attention->read(out, root, origin));
   MOERUN_TRY(moerun__json_double(&out->norm_eps, root, "rms_norm_eps", 1e-30,
                                  1.0, &arch->default_eps, origin));
   MOERUN_TRY(moerun__json_bool(&out->tied_head, root, "tie_word_embeddings",
                                &no, origin));
-  if (arch->qkv_bias_key != NULL) {
-    MOERUN_TRY(moerun__json_bool(&out->has_qkv_bias, root, arch->qkv_bias_key,
-                                 &yes, origin));
-  }
   MOERUN_TRY(moerun__arch_read_moe(out, root, origin));
-  if (arch->has_clip_qkv) {
-    MOERUN_TRY(moerun__json_double(&out->clip_qkv, root, "clip_qkv", 1e-30,
-                                   1e30, &no_clip, origin));
-  }
   MOERUN_TRY(read_layers(out, root, origin));
   MOERUN_TRY(moerun__arch_read_tokens(out, root, origin));
 done:

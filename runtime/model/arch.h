@@ -19,7 +19,7 @@ typedef enum moerun__qk_norm {
 
 typedef struct moerun__arch moerun__arch; /* one row of the table */
 
-enum { MOERUN_MAX_EOS = 8, MOERUN_TENSOR_NAME = 128 };
+enum { MOERUN_MAX_EOS = 8, MOERUN_TENSOR_NAME = 128, MOERUN_OWN_SIZES = 8 };
 
 /* Experts that are computed where the token is, without dispatch (home.h). */
 typedef enum moerun__home_kind {
@@ -61,6 +61,7 @@ typedef struct moerun__model_config {
   double clip_qkv; /* 0: none; else q, k, v are clamped to +- this */
   moerun__qk_norm qk_norm;
   int32_t has_qkv_bias;
+  int32_t own[MOERUN_OWN_SIZES]; /* what a kind of attention reads for itself */
   moerun__gate_rule gate_rule;
   int32_t has_choice_bias; /* of the gate's choice, see kernels.h */
   int32_t tied_head;

@@ -58,6 +58,12 @@ enum {
   MOERUN_MAX_CONFIG_BYTES = 4 << 20, /* of config.json and the like */
 };
 
+/* A size in 1..high; a missing key means *fallback, or is an error without one. */
+moerun_status moerun__arch_read_size(int32_t *out, const json_t *root,
+                                     const char *key, int64_t high,
+                                     const int64_t *fallback,
+                                     const char *origin);
+
 /* num_home (arch_home.c), once num_experts is known. */
 moerun_status moerun__arch_read_home(moerun__model_config *config,
                                      const json_t *root, const char *origin);

@@ -38,6 +38,12 @@ typedef struct moerun__attention_kind {
   const moerun__attention_tensor *tensors; /* those of part 0, part 1, … */
   int32_t num_parts;                       /* 1 .. MOERUN_ATTENTION_WEIGHTS */
   const moerun__attention_part *parts;
+  /* Reads config.json into the members of *config that the kind goes by: those of
+   * these names, or own[]. Layers, widths outside attention and positions have
+   * been read. What the kind cannot compute is refused. `origin`: the file, for
+   * messages. */
+  moerun_status (*read)(moerun__model_config *config, const json_t *root,
+                        const char *origin);
   /* Whether a model of this configuration has a part. */
   int (*has)(const moerun__model_config *config, int32_t part);
   /* Fills shape[MOERUN_MAX_DIMS] of a tensor as the file has it (row = one
@@ -55,6 +61,12 @@ typedef struct moerun__attention_weight {
   moerun__weight matrix;
   float *vector;
 } moerun__attention_weight;
+
+/* `read` of attention with heads and rotary positions (arch_attention.c), as far as
+ * the row of the architecture says: heads, base, biases, clamp, and no windows. */
+moerun_status moerun__arch_read_attention(moerun__model_config *config,
+                                          const json_t *root,
+                                          const char *origin);
 
 /* The kinds. */
 extern const moerun__attention_kind moerun__attention_gqa;

@@ -49,6 +49,7 @@ static uint64_t config_digest(const moerun__model_identity *identity) {
     digest = moerun__digest_int(digest, bits);
   }
   digest = moerun__digest_ints(digest, c->num_home, MOERUN_HOME_KINDS);
+  digest = moerun__digest_ints(digest, c->own, MOERUN_OWN_SIZES);
   return moerun__digest_ints(digest, c->moe_layer, (size_t)c->num_layers);
 }
 

@@ -1,6 +1,6 @@
 /* A kind of attention that the library does not know, added by a row of the table
- * of architectures, goes through files, loading, cache and decoder. It has two
- * tensors of its own and no keys beside values, no softmax and no rotation:
+ * of architectures, goes through config.json, loading, cache and decoder. It has a
+ * key and two tensors of its own and no keys beside values, no softmax and no rotation:
  *
  *   out_t = O (1 / (t + 1)) sum over s <= t of (q_t . m_s) m_s
  *
@@ -33,6 +33,14 @@ static const moerun__attention_part parts[NUM_PARTS] = {
     [OUTPUT] = {MOERUN_ATTENTION_MATRIX, 2, 1},
 };
 
+/* Its width is a key of its own; it needs none of heads and rotation. */
+static moerun_status read_width(moerun__model_config *config,
+                                const json_t *root, const char *origin) {
+  const int64_t usual = WIDTH;
+  return moerun__arch_read_size(&config->own[0], root, "memory_width", 1024,
+                                &usual, origin);
+}
+
 static int has(const moerun__model_config *config, int32_t part) {
   (void)config;
   return part < NUM_PARTS;
@@ -41,15 +49,14 @@ static int has(const moerun__model_config *config, int32_t part) {
 static int shape(int64_t *out, const moerun__model_config *config,
                  moerun__role role) {
   const int is_out = role == MOERUN_ROLE_O;
-  out[0] = is_out ? config->hidden_width : WIDTH;
-  out[1] = is_out ? WIDTH : config->hidden_width;
+  out[0] = is_out ? config->hidden_width : config->own[0];
+  out[1] = is_out ? config->own[0] : config->hidden_width;
   out[2] = 0;
   return 2;
 }
 
 static size_t position_floats(const moerun__model_config *config) {
-  (void)config;
-  return WIDTH;
+  return (size_t)config->own[0];
 }
 
 typedef struct memory {
@@ -139,6 +146,7 @@ static const moerun__attention_kind kind = {
     .tensors = tensors,
     .num_parts = NUM_PARTS,
     .parts = parts,
+    .read = read_width,
     .has = has,
     .shape = shape,
     .position_floats = position_floats,
@@ -404,11 +412,35 @@ static void memory_is_predicted(void **state) {
   assert_int_equal(moerun__attention_elements(&model->config), 3 * WIDTH * H);
 }
 
+/* What config.json says of the kind is the kind's: ranks compare it, too. */
+static void keys_are_its_own(void **state) {
+  (void)state;
+  moerun__model_config config;
+  json_t *root = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i}",
+                           "model_type", "made_up", "hidden_size", H,
+                           "num_hidden_layers", LAYERS, "vocab_size", VOCAB,
+                           "num_local_experts", EXPERTS, "num_experts_per_tok",
+                           2, "intermediate_size", F, "memory_width", 14);
+  assert_non_null(root);
+  assert_all_ok(moerun__model_config_parse(&config, root, "c"));
+  assert_int_equal(moerun__attention_elements(&config), 3 * 14 * H);
+  assert_int_equal(config.num_heads, 0);
+  moerun__model_config_clear(&config);
+  assert_int_equal(json_object_set_new(root, "memory_width", json_integer(0)),
+                   0);
+  assert_all_ranks(moerun__model_config_parse(&config, root, "c") ==
+                   MOERUN_ERR_FORMAT);
+  assert_string_equal(moerun_last_error(),
+                      "c: key \"memory_width\": expected 1 to 1024, found 0");
+  json_decref(root);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(matches_the_reference),
       cmocka_unit_test(cuts_do_not_matter),
       cmocka_unit_test(memory_is_predicted),
+      cmocka_unit_test(keys_are_its_own),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   const int failed = cmocka_run_group_tests(tests, set_up, tear_down);

@@ -1,0 +1,145 @@
+/* What config.json says of attention with heads and rotary positions, as most kinds
+ * have it. Windows are not implemented, and refused where they are in force: a
+ * kind that has them reads the keys itself. */
+#include "runtime/base/json.h"
+#include "runtime/model/arch_row.h"
+#include "runtime/model/attention.h"
+
+#include <string.h>
+
+enum { MAX_HEAD_DIM = 4096 };
+
+static moerun_status read_heads(moerun__model_config *config,
+                                const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__arch *arch = config->arch;
+  const int32_t H = config->hidden_width;
+  MOERUN_TRY(moerun__arch_read_size(&config->num_heads, root,
+                                    "num_attention_heads", MOERUN_MAX_WIDTH,
+                                    NULL, origin));
+  /* null, unlike a missing key, means as many as heads. */
+  const json_t *kv = json_object_get(root, "num_key_value_heads");
+  const int64_t kv_default = kv != NULL || arch->default_kv_heads == 0
+                                 ? config->num_heads
+                                 : arch->default_kv_heads;
+  MOERUN_TRY(moerun__arch_read_size(&config->num_kv_heads, root,
+                                    "num_key_value_heads", config->num_heads,
+                                    &kv_default, origin));
+  MOERUN_REQUIRE(config->num_heads % config->num_kv_heads == 0,
+                 MOERUN_ERR_FORMAT,
+                 "%s: key \"num_key_value_heads\": expected a divisor of the "
+                 "%d attention heads, found %d",
+                 origin, config->num_heads, config->num_kv_heads);
+
+  const int64_t per_head = H / config->num_heads;
+  const json_t *explicit_dim = json_object_get(root, "head_dim");
+  const int derived = explicit_dim == NULL || json_is_null(explicit_dim);
+  MOERUN_REQUIRE(!derived || H % config->num_heads == 0, MOERUN_ERR_FORMAT,
+                 "%s: key \"hidden_size\": expected a multiple of the %d "
+                 "attention heads (there is no head_dim), found %d",
+                 origin, config->num_heads, H);
+  MOERUN_TRY(moerun__arch_read_size(&config->head_dim, root, "head_dim",
+                                    MAX_HEAD_DIM, &per_head, origin));
+  MOERUN_REQUIRE(arch->has_head_dim ||
+                     config->head_dim * (int64_t)config->num_heads == H,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"head_dim\": expected hidden_size / "
+                 "num_attention_heads = %lld for %s, found %d",
+                 origin, (long long)per_head, arch->name, config->head_dim);
+  MOERUN_REQUIRE(config->head_dim % 2 == 0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: %s: expected an even head width, found %d", origin,
+                 derived ? "hidden_size / num_attention_heads"
+                         : "key \"head_dim\"",
+                 config->head_dim);
+  const int64_t width = (int64_t)config->num_heads * config->head_dim;
+  MOERUN_REQUIRE(width <= MOERUN_MAX_WIDTH, MOERUN_ERR_FORMAT,
+                 "%s: num_attention_heads * head_dim: expected at most %d, "
+                 "found %lld",
+                 origin, MOERUN_MAX_WIDTH, (long long)width);
+done:
+  return status;
+}
+
+/* That no layer sees a window only. A window that is not in force may have any
+ * value (transformers 5 writes 0); null is none, a missing key the default. */
+static moerun_status require_no_window(const moerun__model_config *config,
+                                       const json_t *root, int has_types,
+                                       const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__arch *arch = config->arch;
+  const int off = 0;
+  const int64_t usual_layers = 62;
+  int64_t first = 0;
+  int64_t window = 0;
+  int in_force = 1;
+  const json_t *value = json_object_get(root, "sliding_window");
+  const int64_t fallback = value != NULL || arch->default_window == 0
+                               ? INT32_MAX
+                               : arch->default_window;
+  if (arch->window_switch != NULL) {
+    MOERUN_TRY(
+        moerun__json_bool(&in_force, root, arch->window_switch, &off, origin));
+  }
+  if (arch->has_window_layers) {
+    MOERUN_TRY(moerun__json_int(&first, root, "max_window_layers", 0, INT32_MAX,
+                                &usual_layers, origin));
+    in_force = in_force && config->num_layers > first;
+  }
+  in_force = in_force && !(has_types && arch->types_decide_windows);
+  if (!in_force) goto done;
+  MOERUN_TRY(moerun__json_int(&window, root, "sliding_window", 1, INT32_MAX,
+                              &fallback, origin));
+  MOERUN_REQUIRE(window >= config->max_positions, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"sliding_window\": expected null (windows are not "
+                 "implemented), found %lld",
+                 origin, (long long)window);
+done:
+  return status;
+}
+
+/* sliding_window, layer_types. */
+static moerun_status require_full_attention(const moerun__model_config *config,
+                                            const json_t *root,
+                                            const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *types = json_object_get(root, "layer_types");
+  const int has_types = types != NULL && !json_is_null(types);
+  MOERUN_TRY(require_no_window(config, root, has_types, origin));
+  if (!has_types) goto done;
+  MOERUN_REQUIRE(json_is_array(types), MOERUN_ERR_FORMAT,
+                 "%s: key \"layer_types\": expected an array, found %s", origin,
+                 moerun__json_kind(types));
+  for (size_t i = 0; i < json_array_size(types); i++) {
+    const char *type = json_string_value(json_array_get(types, i));
+    MOERUN_REQUIRE(type != NULL && strcmp(type, "full_attention") == 0,
+                   MOERUN_ERR_UNSUPPORTED,
+                   "%s: key \"layer_types\": element %zu: expected "
+                   "\"full_attention\", found \"%s\"",
+                   origin, i, type != NULL ? type : "no string");
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__arch_read_attention(moerun__model_config *config,
+                                          const json_t *root,
+                                          const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__arch *arch = config->arch;
+  const double no_clip = 0.0;
+  const int yes = 1;
+  config->qk_norm = arch->qk_norm;
+  MOERUN_TRY(read_heads(config, root, origin));
+  MOERUN_TRY(moerun__arch_read_rope(config, root, origin));
+  MOERUN_TRY(require_full_attention(config, root, origin));
+  if (arch->qkv_bias_key != NULL) {
+    MOERUN_TRY(moerun__json_bool(&config->has_qkv_bias, root,
+                                 arch->qkv_bias_key, &yes, origin));
+  }
+  if (arch->has_clip_qkv) {
+    MOERUN_TRY(moerun__json_double(&config->clip_qkv, root, "clip_qkv", 1e-30,
+                                   1e30, &no_clip, origin));
+  }
+done:
+  return status;
+}
