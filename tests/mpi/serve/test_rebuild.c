@@ -39,9 +39,10 @@ static void open_comm(rig *r, int turned) {
 }
 
 static void open_rig(rig *r, const life *how, moerun__kv_cache *cache) {
-  moerun_model_shape shape;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
   int32_t rank_of[256];
-  const moerun_session_options options = {.max_tokens = how->tokens,
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = how->tokens,
                                           .max_sequences = SEATS,
                                           .kv_tokens = POSITIONS,
                                           .chunks = how->chunks,
@@ -193,6 +194,123 @@ static void requests_outlive_sessions(void **state) {
   assert_all_ranks(memcmp(want, found, sizeof want) == 0);
 }
 
+/* ---- Fewer ranks ---------------------------------------------------------------- */
+
+typedef struct leaving {
+  run_state run;
+  run_result part[RUN_REQUESTS]; /* rank 0: generated before */
+  int32_t turns;
+} leaving;
+
+static moerun_status leave_next(void *context, moerun__request *request,
+                                int *has) {
+  return run_next(&((leaving *)context)->run, request, has);
+}
+
+static moerun_status leave_finished(void *context,
+                                    const moerun__completion *done) {
+  return run_finished(&((leaving *)context)->run, done);
+}
+
+static moerun_status keep_part(void *context, const moerun__completion *part) {
+  leaving *l = context;
+  l->run.kept[part->index] = part->num_tokens;
+  memcpy(l->part[part->index].token, part->token,
+         (size_t)part->num_tokens * sizeof(int32_t));
+  return MOERUN_OK;
+}
+
+static moerun_status parts_are_here(void *context) {
+  (void)context;
+  return MOERUN_OK;
+}
+
+static int leave_soon(void *context) {
+  return ++((leaving *)context)->turns > 12;
+}
+
+/* [collective on `few`] What has not finished, on these ranks. */
+static moerun_status serve_rest(leaving *l, MPI_Comm few) {
+  moerun_status status = MOERUN_OK;
+  moerun_model_shape shape = {.struct_size = sizeof shape};
+  rig r = {NULL, NULL, NULL, NULL};
+  moerun__progress progress;
+  int stopped = 0;
+  int size = 0;
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = 30,
+                                          .max_sequences = SEATS,
+                                          .kv_tokens = POSITIONS};
+  const moerun__engine_options how = {.prefill_chunk = 9};
+  const moerun__engine_callbacks callbacks = {
+      .context = &l->run, .next = run_next, .finished = run_finished};
+  (void)MPI_Comm_size(few, &size);
+  MOERUN_TRY(moerun_comm_create_mpi(&r.comm, few, NULL));
+  MOERUN_TRY(moerun_model_shape_load(&shape, MODEL));
+  MOERUN_TRY(moerun_placement_create_block(&r.placement, shape.num_moe_layers,
+                                           shape.num_experts, size));
+  MOERUN_TRY(moerun_model_load(&r.model, r.comm, r.placement, MODEL, NULL));
+  MOERUN_TRY(moerun_session_create(&r.session, r.model, &options));
+  MOERUN_TRY(run_engine(r.session, &how, &callbacks, &progress, &stopped));
+done:
+  close_rig(&r);
+  return status;
+}
+
+/* A rank leaves, and its cache with it: its requests go on elsewhere by the tokens
+ * that they have, from which the cache is computed again. */
+static void requests_go_on_without_a_rank(void **state) {
+  (void)state;
+  static leaving l;
+  rig r;
+  moerun__engine *engine = NULL;
+  moerun__engine_end end = MOERUN_ENGINE_DONE;
+  MPI_Comm few = MPI_COMM_NULL;
+  const moerun__engine_callbacks callbacks = {.context = &l,
+                                              .next = leave_next,
+                                              .finished = leave_finished,
+                                              .stop_requested = leave_soon,
+                                              .unfinished = keep_part,
+                                              .unfinished_end = parts_are_here};
+  if (test_size() == 1) skip();
+  memset(&l, 0, sizeof l);
+  open_rig(&r, &quiet, NULL);
+  l.run = all_into(found, &r);
+  assert_all_ok(moerun__engine_create(&engine, &r.model->config,
+                                      r.session->cache, r.comm, &traced,
+                                      &callbacks));
+  const moerun__engine_stretch stretch = {.session = r.session};
+  assert_all_ok(moerun__engine_serve(&end, engine, &stretch));
+  assert_all_ranks(end == MOERUN_ENGINE_STOPPED);
+  moerun__engine_destroy(engine);
+  close_rig(&r);
+  int32_t rest[RUN_REQUESTS];
+  int32_t kept = 0;
+  l.run.order = rest;
+  l.run.before = l.part;
+  l.run.handed_out = 0;
+  l.run.count = 0;
+  for (int32_t i = 0; i < RUN_REQUESTS; i++) {
+    if (!found[i].seen) rest[l.run.count++] = i;
+    kept += l.run.kept[i];
+  }
+  assert_all_ranks(test_rank() != 0 || (l.run.count > 0 && kept > 0));
+  const int stays = test_rank() + 1 < test_size();
+  assert_all_ranks(MPI_Comm_split(MPI_COMM_WORLD, stays, test_rank(), &few) ==
+                   MPI_SUCCESS);
+  assert_all_ok(stays ? serve_rest(&l, few) : MOERUN_OK);
+  (void)MPI_Comm_free(&few);
+  int same = 1;
+  for (int32_t i = 0; test_rank() == 0 && i < RUN_REQUESTS; i++) {
+    same = same && found[i].seen == 1 &&
+           found[i].num_tokens == want[i].num_tokens &&
+           found[i].log_probability == want[i].log_probability &&
+           memcmp(found[i].token, want[i].token,
+                  (size_t)want[i].num_tokens * sizeof(int32_t)) == 0;
+  }
+  assert_all_ranks(same);
+}
+
 /* ---- Logits --------------------------------------------------------------------- */
 
 /* Step number s of two sequences: 5 rows of one, and from the third step on 2 of
@@ -303,6 +421,7 @@ static void others_are_refused(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(requests_outlive_sessions),
+      cmocka_unit_test(requests_go_on_without_a_rank),
       cmocka_unit_test(logits_do_not_notice),
       cmocka_unit_test(the_cache_counts_once),
       cmocka_unit_test(others_are_refused),
