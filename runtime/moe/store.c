@@ -58,6 +58,7 @@ done:
 }
 
 void moerun__store_close(moerun__store *store) {
+  if (store->guests.model == NULL) return; /* it was never laid out */
   moerun__guests_destroy_transfers(&store->guests);
   moerun__slices_close(&store->slices);
 }
