@@ -80,10 +80,11 @@ size_t moerun__news_room(int32_t num_ranks, const moerun__news *news) {
          R * (size_t)news->width + (news->count_width > 0 ? R : 0);
 }
 
-/* One message goes out, one comes in. */
+/* One message goes out, one comes in: their words, and how they travel. */
 size_t moerun__news_scratch(int32_t num_ranks, const moerun__news *news) {
   const size_t R = (size_t)num_ranks;
-  return 2 * moerun__news_room(num_ranks, news) +
+  const size_t room = moerun__news_room(num_ranks, news);
+  return 2 * (room + moerun__packed_words(room)) +
          (news->count_width > 0 ? R + (size_t)news->count_width : 0);
 }
 

@@ -144,9 +144,9 @@ typedef struct moerun__comm_ops {
    * say which. */
   moerun_status (*wait_either)(moerun__transfer *a, moerun__transfer *b);
 
-  /* [collective] Only what a rank tells one other rank goes straight to it; all
-   * else is merged on the way, in messages to some log2(R) ranks. Arrays do not
-   * overlap. */
+  /* [collective] Only what a rank counts for another goes straight to it; all else
+   * is merged on the way, in messages to some log2(R) ranks, and small words are
+   * small there. Arrays do not overlap. */
   moerun_status (*tell)(moerun_comm *comm, const moerun__news *news);
   /* [collective] rows[offset[R]] of row_bytes each: every rank has filled its
    * own, offset[rank] .. offset[rank + 1] - 1, and gets all others'. The offsets
@@ -208,6 +208,12 @@ moerun_status moerun__comm_agree_after_root(moerun_comm *comm,
  * telling them takes: by the sizes of the parts alone. */
 size_t moerun__news_room(int32_t num_ranks, const moerun__news *news);
 size_t moerun__news_scratch(int32_t num_ranks, const moerun__news *news);
+
+/* For transports: words of memory for a message of `room` words, each of which
+ * may take 5 bytes, as may their number. */
+static inline size_t moerun__packed_words(size_t room) {
+  return (5 * (room + 1) + sizeof(int32_t) - 1) / sizeof(int32_t);
+}
 
 /* [collective] words[R][width]: each rank has filled its own and gets all others'. */
 moerun_status moerun__comm_share_words(moerun_comm *comm, int32_t *words,

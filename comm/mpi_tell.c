@@ -16,6 +16,10 @@
  * such exchange ahead of this one, and no more, since it needs this one's words
  * to get further: two tags by turns keep both apart.
  *
+ * Most words are small: rows of an expert in a step, ranks that have counts. So
+ * they travel in as many groups of 7 bits as they need, signs folded in, behind
+ * their number: a byte in place of four.
+ *
  * A rank that is told another number of words than it expects tells nothing more
  * than that, in empty messages. What a rank knows in the end comes from all ranks,
  * so all of them hear of it, and none waits for one that has given up. */
@@ -34,6 +38,8 @@ typedef struct teller {
   int32_t room;       /* words of a message */
   int32_t *out;       /* message */
   int32_t *in;
+  unsigned char *packed_out; /* as they travel */
+  unsigned char *packed_in;
   int32_t *senders; /* [R] how many ranks known of have counts for each */
   int32_t *count;   /* [count_width] from one peer */
   int differs;      /* 1: ranks tell other numbers of words */
@@ -153,20 +159,64 @@ static void merge(const teller *t, const extent *e, int is_below) {
 /* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): the checker does not know
  * that MPI_Test in moerun__mpi_await() completes a request. */
 
-/* The length of the message waited for last is checked; `expected` is not 0. */
-static moerun_status compare_length(teller *t, int32_t expected) {
-  moerun_status status = MOERUN_OK;
-  int found = 0;
-  MOERUN_TRY(moerun__mpi_result(
-      t->self, MPI_Get_count(&t->self->received, MPI_INT32_T, &found),
-      t->what));
-  if (found == expected || t->differs) goto done;
+static unsigned char *pack_number(unsigned char *at, uint32_t number) {
+  while (number >= 1U << 7) {
+    *at++ = (unsigned char)(number | 1U << 7);
+    number >>= 7;
+  }
+  *at++ = (unsigned char)number;
+  return at;
+}
+
+/* NULL: there is no number before `end`. */
+static const unsigned char *unpack_number(const unsigned char *at,
+                                          const unsigned char *end,
+                                          uint32_t *number) {
+  *number = 0;
+  for (int bits = 0; at < end && bits < 32; bits += 7) {
+    *number |= (*at & 127U) << bits;
+    if (*at++ < 1U << 7) return at;
+  }
+  return NULL;
+}
+
+/* n words of t->out; returns the bytes that they take. */
+static int32_t pack_words(const teller *t, int32_t n) {
+  unsigned char *at = pack_number(t->packed_out, (uint32_t)n);
+  for (int32_t i = 0; i < n; i++) {
+    const int32_t word = t->out[i];
+    at = pack_number(at, (uint32_t)word << 1 ^ (word < 0 ? UINT32_MAX : 0));
+  }
+  return moerun__to_int(at - t->packed_out);
+}
+
+/* To t->in; returns how many, or -1 if these are no words or there is no room. */
+static int32_t unpack_words(const teller *t, int32_t bytes) {
+  const unsigned char *end = t->packed_in + bytes;
+  uint32_t n = 0;
+  const unsigned char *at = unpack_number(t->packed_in, end, &n);
+  if (at == NULL || n > (uint32_t)t->room) return -1;
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t folded = 0;
+    at = unpack_number(at, end, &folded);
+    if (at == NULL) return -1;
+    t->in[i] = (int32_t)(folded >> 1 ^ (0U - (folded & 1U)));
+  }
+  return at == end ? (int32_t)n : -1;
+}
+
+static void differ(teller *t, int32_t expected, int32_t found) {
+  if (found == expected || t->differs) return;
   t->differs = 1;
   t->found = found;
   t->expected = expected;
   t->from = t->self->received.MPI_SOURCE;
-done:
-  return status;
+}
+
+static moerun_status length_received(int *length, const teller *t,
+                                     MPI_Datatype type) {
+  return moerun__mpi_result(
+      t->self, MPI_Get_count(&t->self->received, type, length), t->what);
 }
 
 static moerun_status end_if_different(const teller *t) {
@@ -188,26 +238,31 @@ done:
 static moerun_status meet(teller *t, int32_t peer, int32_t out, int32_t in) {
   moerun_status status = MOERUN_OK;
   moerun__mpi_comm *self = t->self;
-  const int32_t told = t->differs ? 0 : out;
+  const int32_t room =
+      moerun__to_int((int64_t)sizeof(int32_t) *
+                     (int64_t)moerun__packed_words((size_t)t->room));
+  int bytes = 0;
   if (in > 0) {
     MOERUN_TRY(moerun__mpi_result(self,
-                                  MPI_Irecv(t->in, t->room, MPI_INT32_T, peer,
+                                  MPI_Irecv(t->packed_in, room, MPI_BYTE, peer,
                                             MOERUN_TAG_TELL, self->comm,
                                             &self->pending),
                                   t->what));
   }
   if (out > 0) {
+    bytes = pack_words(t, t->differs ? 0 : out);
     MOERUN_TRY(moerun__mpi_result(self,
-                                  MPI_Isend(t->out, told, MPI_INT32_T, peer,
-                                            MOERUN_TAG_TELL, self->comm,
+                                  MPI_Isend(t->packed_out, bytes, MPI_BYTE,
+                                            peer, MOERUN_TAG_TELL, self->comm,
                                             &self->telling),
                                   t->what));
-    self->base.count.count_bytes += told * (int64_t)sizeof *t->out;
+    self->base.count.count_bytes += bytes;
   }
   if (in > 0) {
     MOERUN_TRY(
         moerun__mpi_await(self, &self->pending, self->timeout_s, t->what));
-    MOERUN_TRY(compare_length(t, in));
+    MOERUN_TRY(length_received(&bytes, t, MPI_BYTE));
+    differ(t, in, unpack_words(t, bytes));
   }
   if (out > 0) {
     MOERUN_TRY(
@@ -337,6 +392,7 @@ static moerun_status take_counts(teller *t) {
   (void)put(news->count_in + (size_t)rank * (size_t)width,
             news->count_out + (size_t)rank * (size_t)width, width);
   for (int32_t i = 0; i < t->senders[rank]; i++) {
+    int found = 0;
     MOERUN_TRY(moerun__mpi_result(self,
                                   MPI_Irecv(t->count, width, MPI_INT32_T,
                                             MPI_ANY_SOURCE, tag, self->comm,
@@ -344,7 +400,8 @@ static moerun_status take_counts(teller *t) {
                                   t->what));
     MOERUN_TRY(
         moerun__mpi_await(self, &self->pending, self->timeout_s, t->what));
-    MOERUN_TRY(compare_length(t, width));
+    MOERUN_TRY(length_received(&found, t, MPI_INT32_T));
+    differ(t, width, found);
     MOERUN_TRY(end_if_different(t));
     (void)put(news->count_in +
                   (size_t)self->received.MPI_SOURCE * (size_t)width,
@@ -368,15 +425,19 @@ moerun_status moerun__mpi_tell(moerun_comm *comm, const moerun__news *news) {
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
   const size_t room =
       news->room > 0 ? news->room : moerun__news_room(comm->size, news);
+  const size_t packed = moerun__packed_words(room);
+  int32_t *scratch = news->scratch;
   teller t = {.self = self,
               .news = news,
               .what = news->count_width > 0 ? "exchange of counts"
                                             : "exchange of words",
               .num_actors = 1,
               .room = moerun__to_int((int64_t)room),
-              .out = news->scratch,
-              .in = news->scratch + room,
-              .senders = news->scratch + 2 * room};
+              .out = scratch,
+              .in = scratch + room,
+              .packed_out = (unsigned char *)(scratch + 2 * room),
+              .packed_in = (unsigned char *)(scratch + 2 * room + packed),
+              .senders = scratch + 2 * (room + packed)};
   if (self->broken != MOERUN_OK) return self->broken;
   while (t.num_actors <= comm->size / 2) {
     t.num_actors *= 2;
