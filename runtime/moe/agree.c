@@ -255,12 +255,13 @@ static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
 /* What ranks have told of themselves, where plans look for it; returns the rows
  * of all. */
 static int64_t read_told(moerun__moe *moe) {
-  moerun__slices *s = &moe->store.slices;
+  moerun__slice_round *s = &moe->exchange.round;
+  const int has_slices = moerun__store_sliced_layers(&moe->store) > 0;
   int64_t rows = 0;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     const int32_t *told = moe->exchange.told + (size_t)r * MOERUN_TOLD_WORDS;
     moe->exchange.speed[r] = told[MOERUN_TOLD_SPEED];
-    if (s->num_layers > 0) s->tokens[r] = told[MOERUN_TOLD_TOKENS];
+    if (has_slices) s->tokens[r] = told[MOERUN_TOLD_TOKENS];
     rows += told[MOERUN_TOLD_TOKENS];
   }
   return rows;
@@ -268,18 +269,17 @@ static int64_t read_told(moerun__moe *moe) {
 
 /* What slices would take of a step of so many rows. */
 static moerun__slice_offer offer_of(moerun__moe *moe, int64_t rows) {
-  moerun__slices *s = &moe->store.slices;
   return (moerun__slice_offer){
       .costs = &moe->balance.slice_costs,
       .always = moe->balance.always_slices,
-      .speed = s->speed,
+      .speed = moerun__store_shares(&moe->store)->speed,
       .rows = rows,
       .rounds = (rows + MOERUN_SLICED_ROWS - 1) / MOERUN_SLICED_ROWS,
       .row_bytes = (int64_t)moe->shape.row_bytes,
       .h_bytes =
           (int64_t)moe->model->config.expert_width * (int64_t)sizeof(float),
       .result_bytes = (int64_t)moe->shape.result_bytes,
-      .time = s->share};
+      .time = moe->exchange.round.time};
 }
 
 static const char other_plan[] =
@@ -342,7 +342,9 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   moerun__plan *plan = &moe->balance.plan;
   moerun__demand demand = demand_of(moe, layer->moe_layer, first, hosts);
   const moerun__slice_offer offer = offer_of(moe, read_told(moe));
-  if (layer->moe_layer < moe->store.slices.num_layers) demand.slices = &offer;
+  if (layer->moe_layer < moerun__store_sliced_layers(&moe->store)) {
+    demand.slices = &offer;
+  }
   moerun__plan_solve(plan, moerun__store_guest_table(&moe->store), &demand,
                      &moe->balance.options);
   count_plan(moe, &demand);
@@ -375,8 +377,10 @@ static int32_t mass_of(double mass) {
 static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
                        int32_t terms) {
   const moerun__capacity_counts *c = &moe->gate.now.capacity;
-  const moerun__slices *s = &moe->store.slices;
   const int32_t rank = moe->model->comm->rank;
+  const int holds =
+      moerun__store_sliced_layers(&moe->store) > 0 &&
+      moerun__slice_y(moerun__store_shares(&moe->store), rank) > 0;
   int32_t *told = moe->exchange.told + (size_t)rank * MOERUN_TOLD_WORDS;
   int32_t *sum = moe->exchange.sum;
   told[MOERUN_TOLD_SPEED] = moe->balance.speed.applied;
@@ -386,8 +390,7 @@ static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
   sum[SUM_DROPPED] = moerun__to_int(c->dropped);
   write_halves(sum + SUM_MASS, mass_of(c->mass));
   write_halves(sum + SUM_MASS_DROPPED, mass_of(c->mass_dropped));
-  sum[SUM_HOLDERS] =
-      s->num_layers > 0 && moerun__slice_y(s, rank) > 0 ? terms : 0;
+  sum[SUM_HOLDERS] = holds ? terms : 0;
   memcpy(sum + SUM_DEMAND, moe->exchange.own, (size_t)hosts * sizeof *sum);
 }
 

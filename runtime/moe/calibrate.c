@@ -39,16 +39,19 @@ static const moerun__expert *own_expert(const moerun__moe *moe, int32_t i) {
     const moerun__layer *layer = &model->layers[l];
     if (layer->moe_layer < 0) continue;
     const int32_t slot = i % all;
-    if (slot < layer->num_slots) return &layer->experts[slot];
+    if (slot < layer->num_slots) {
+      return moerun__store_get(&moe->store, layer, slot);
+    }
     i = slot - layer->num_slots;
   }
   return NULL;
 }
 
 static const moerun__expert *own_slice(const moerun__moe *moe, int32_t i) {
-  const int32_t all =
-      moe->store.slices.num_layers * moe->model->config.num_experts;
-  return &moe->store.slices.expert[i % all];
+  const int32_t E = moe->model->config.num_experts;
+  const int32_t all = moerun__store_sliced_layers(&moe->store) * E;
+  const moerun__layer *layer = moerun__model_layer(moe->model, i % all / E);
+  return moerun__store_get(&moe->store, layer, moerun__slice_slot(i % E));
 }
 
 typedef const moerun__expert *pick(const moerun__moe *moe, int32_t i);
@@ -120,18 +123,18 @@ static moerun_status longest(double *most, moerun_comm *comm, double seconds) {
 static moerun_status time_share(double *best, moerun__moe *moe, size_t bytes) {
   moerun_status status = MOERUN_OK;
   enum { ROW = 64 };
-  moerun__slices *slices = &moe->store.slices;
+  moerun__slice_round *round = &moe->exchange.round;
   moerun_comm *comm = moe->model->comm;
   const int64_t rows = (int64_t)(bytes / ROW);
   for (int32_t r = 0; r <= comm->size; r++) {
-    slices->offset[r] = (int32_t)(rows * r / comm->size);
+    round->offset[r] = (int32_t)(rows * r / comm->size);
   }
-  memset(slices->rows, 0, bytes);
+  memset(round->rows, 0, bytes);
   for (int run = 0; run < SHORT_RUNS; run++) {
     int64_t all_are_here = 0;
     MOERUN_TRY(comm->ops->minimum(comm, &all_are_here));
     const double began = moerun__now();
-    MOERUN_TRY(comm->ops->share_rows(comm, slices->rows, ROW, slices->offset));
+    MOERUN_TRY(comm->ops->share_rows(comm, round->rows, ROW, round->offset));
     const double seconds = moerun__now() - began;
     if (run == 0 || seconds < *best) *best = seconds;
   }
@@ -240,7 +243,7 @@ moerun_status moerun__calibrate(moerun__moe *moe) {
   set_default(&options->threshold_held, THRESHOLD_HELD);
   set_default(&options->slack, SLACK);
   set_default(&options->min_rows_held, FEWEST_ROWS_HELD);
-  if (moe->store.slices.num_layers == 0) goto done;
+  if (moerun__store_sliced_layers(&moe->store) == 0) goto done;
   if (counted) {
     count_slices(moe);
   } else {

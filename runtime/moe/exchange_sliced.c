@@ -12,7 +12,7 @@
 /* The part of ranks' tokens, numbered one rank after another, that is in
  * [first, first + MOERUN_SLICED_ROWS); own ones begin at own_token. */
 static void cut_round(moerun__moe *moe, int64_t first) {
-  moerun__slices *s = &moe->store.slices;
+  moerun__slice_round *s = &moe->exchange.round;
   const int64_t last = first + MOERUN_SLICED_ROWS;
   int64_t begin = 0; /* of the rank's tokens */
   s->row_offset[0] = 0;
@@ -30,7 +30,7 @@ static void cut_round(moerun__moe *moe, int64_t first) {
 
 /* Own rows, with the experts that they want behind them. */
 static void pack(moerun__moe *moe, const float *x) {
-  moerun__slices *s = &moe->store.slices;
+  moerun__slice_round *s = &moe->exchange.round;
   const size_t token = (size_t)s->own_token;
   const int32_t H = moe->model->config.hidden_width;
   const int32_t K = moe->gate.width;
@@ -51,7 +51,7 @@ static void pack(moerun__moe *moe, const float *x) {
 static moerun_status begin(moerun__moe *moe, const float *x) {
   (void)x; /* rows leave round by round */
   moe->exchange.wave = (moerun__wave){0};
-  moe->store.slices.next_row = 0;
+  moe->exchange.round.next_row = 0;
   return MOERUN_OK;
 }
 
@@ -70,7 +70,7 @@ done:
 
 static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
   moerun_status status = MOERUN_OK;
-  moerun__slices *s = &moe->store.slices;
+  moerun__slice_round *s = &moe->exchange.round;
   int64_t rows = 0;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     rows += s->tokens[r];
@@ -87,9 +87,10 @@ done:
 }
 
 moerun_status moerun__sliced_share_h(moerun__moe *moe, int32_t terms) {
-  moerun__slices *s = &moe->store.slices;
+  moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   for (int32_t r = 0; r <= moe->model->comm->size; r++) {
-    s->offset[r] = s->h_panel[r] * terms;
+    s->offset[r] = shares->h_panel[r] * terms;
   }
   return share(moe, s->h, MOERUN_PANEL * sizeof(float), s->offset);
 }
@@ -99,21 +100,23 @@ moerun_status moerun__sliced_share_h(moerun__moe *moe, int32_t terms) {
 /* Columns of this rank's terms come from every rank. */
 static moerun_status exchange_pieces(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__slices *s = &moe->store.slices;
+  moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   moerun__moe_chunk *chunk = &moe->exchange.chunk[0];
   moerun_comm *comm = moe->model->comm;
   const int32_t own =
       s->term_offset[comm->rank + 1] - s->term_offset[comm->rank];
   s->offset[0] = 0;
   for (int32_t r = 0; r < comm->size; r++) {
-    s->offset[r + 1] = s->offset[r] + (moerun__slice_y(s, r) > 0 ? own : 0);
+    s->offset[r + 1] =
+        s->offset[r] + (moerun__slice_y(shares, r) > 0 ? own : 0);
   }
   const moerun__row_list in = {s->home_pieces, s->piece_bytes, s->offset, 0,
                                comm->size};
   const moerun__row_list out = {s->pieces, s->piece_bytes, s->term_offset, 0,
                                 comm->size};
   MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE, &in));
-  if (moerun__slice_y(s, comm->rank) > 0) {
+  if (moerun__slice_y(shares, comm->rank) > 0) {
     MOERUN_TRY(comm->ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE, &out));
     moe->stats->results_out += s->term_offset[comm->size] - own;
   }
@@ -125,17 +128,18 @@ done:
 
 /* A result row from its columns; `term` counts this rank's. */
 static void assemble(const moerun__moe *moe, char *result, int32_t term) {
-  const moerun__slices *s = &moe->store.slices;
+  const moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t rank = moe->model->comm->rank;
   const moerun__dtype wire = moe->shape.wire;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    const size_t y = (size_t)moerun__slice_y(s, r);
+    const size_t y = (size_t)moerun__slice_y(shares, r);
     const char *piece =
         r == rank
             ? s->pieces + (size_t)(s->term_offset[r] + term) * s->piece_bytes
             : s->home_pieces + (size_t)(s->offset[r] + term) * s->piece_bytes;
     if (y == 0) continue;
-    const size_t before = (size_t)s->y_panel[r] * MOERUN_PANEL;
+    const size_t before = (size_t)shares->y_panel[r] * MOERUN_PANEL;
     memcpy(result + moerun__dtype_bytes(wire, before), piece,
            moerun__dtype_bytes(wire, y));
   }
@@ -143,7 +147,7 @@ static void assemble(const moerun__moe *moe, char *result, int32_t term) {
 
 /* The results of the round's own tokens, where combine looks for them. */
 static void place_results(moerun__moe *moe) {
-  const moerun__slices *s = &moe->store.slices;
+  const moerun__slice_round *s = &moe->exchange.round;
   int32_t token = s->own_token;
   const int32_t rank = moe->model->comm->rank;
   const int32_t K = moe->gate.width;
@@ -199,14 +203,15 @@ const moerun__exchange_ops moerun__exchange_sliced = {
 
 int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
                              int64_t terms_of_holders) {
-  const moerun__slices *s = &moe->store.slices;
+  const moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t R = moe->model->comm->size;
   const int64_t h_bytes =
-      s->h_panel[R] * (int64_t)(MOERUN_PANEL * sizeof(float));
+      shares->h_panel[R] * (int64_t)(MOERUN_PANEL * sizeof(float));
   int64_t holders = 0; /* of columns of results */
   int64_t tokens = 0;
   for (int32_t r = 0; r < R; r++) {
-    holders += moerun__slice_y(s, r) > 0;
+    holders += moerun__slice_y(shares, r) > 0;
     tokens += s->tokens[r];
   }
   /* Nobody sends itself pieces of its own terms. */

@@ -94,8 +94,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   if (moe->shape.max_slots < moe->shape.slots_wanted)
     moe->shape.max_slots = moe->shape.slots_wanted;
   moe->shape.max_hosts = most_hosts(moe);
-  moerun__store_lay_out(&moe->store, arena, moe->shape.max_slots,
-                        moe->shape.row_bytes, moe->gate.width, moe->shape.wire);
+  moerun__store_lay_out(&moe->store, arena, moe->shape.max_slots);
   const int32_t slots = moerun__store_most_slots(&moe->store);
   moe->shape.terms = slots < moe->gate.width ? slots : moe->gate.width;
   moe->shape.chunk_tokens =

@@ -13,7 +13,7 @@
 /* Terms by rank, and of each expert how many; then their lists. */
 static moerun_status group_terms(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__slices *s = &moe->store.slices;
+  moerun__slice_round *s = &moe->exchange.round;
   const int32_t R = moe->model->comm->size;
   const int32_t E = moe->model->config.num_experts;
   const int32_t K = moe->gate.width;
@@ -61,14 +61,16 @@ typedef struct tile {
 
 /* This rank's columns of h for a tile. */
 static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
-  moerun__slices *s = &moe->store.slices;
+  moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const moerun__kernels *k = moe->kernels;
   const int32_t rank = moe->model->comm->rank;
   const int32_t H = moe->model->config.hidden_width;
-  const int32_t f = moerun__slice_h(s, rank);
+  const int32_t f = moerun__slice_h(shares, rank);
   const moerun__wire_rows rows =
       moerun__moe_rows(moe, s->rows, moe->shape.row_bytes);
-  float *h = s->h + (size_t)s->h_panel[rank] * MOERUN_PANEL * (size_t)terms +
+  float *h = s->h +
+             (size_t)shares->h_panel[rank] * MOERUN_PANEL * (size_t)terms +
              (size_t)of->first * (size_t)f;
   const int32_t offset[] = {0, of->M};
   moerun__ffn ffn = moerun__moe_ffn(moe, of->slice, offset);
@@ -86,11 +88,12 @@ static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
 
 /* Rows of h, of which every rank has computed some columns. */
 static void gather_h(moerun__moe *moe, const tile *of, int32_t terms) {
-  const moerun__slices *s = &moe->store.slices;
+  const moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const size_t F = (size_t)moe->model->config.expert_width;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    const size_t column = (size_t)s->h_panel[r] * MOERUN_PANEL;
-    const size_t f = (size_t)moerun__slice_h(s, r);
+    const size_t column = (size_t)shares->h_panel[r] * MOERUN_PANEL;
+    const size_t f = (size_t)moerun__slice_h(shares, r);
     const float *from = s->h + column * (size_t)terms + (size_t)of->first * f;
     for (size_t i = 0; i < (size_t)of->M; i++) {
       memcpy(moe->work.tile_h + i * F + column, from + i * f, f * sizeof *from);
@@ -100,8 +103,9 @@ static void gather_h(moerun__moe *moe, const tile *of, int32_t terms) {
 
 /* This rank's columns of the results of a tile. */
 static void compute_y(moerun__moe *moe, const tile *of, int32_t terms) {
-  moerun__slices *s = &moe->store.slices;
-  const int32_t y = moerun__slice_y(s, moe->model->comm->rank);
+  moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
+  const int32_t y = moerun__slice_y(shares, moe->model->comm->rank);
   const int32_t F = moe->model->config.expert_width;
   const moerun__wire_rows pieces =
       moerun__moe_rows(moe, s->pieces, s->piece_bytes);
@@ -121,24 +125,31 @@ static void compute_y(moerun__moe *moe, const tile *of, int32_t terms) {
 typedef void compute(moerun__moe *moe, const tile *of, int32_t terms);
 
 /* All terms of the round, tile by tile. */
-static void for_tiles(moerun__moe *moe, int32_t moe_layer, compute *run) {
-  const moerun__slices *s = &moe->store.slices;
+static moerun_status for_tiles(moerun__moe *moe, const moerun__layer *layer,
+                               compute *run) {
+  moerun_status status = MOERUN_OK;
+  const moerun__slice_round *s = &moe->exchange.round;
   const int32_t E = moe->model->config.num_experts;
   const int32_t terms = s->expert_offset[E];
   for (int32_t e = 0; e < E; e++) {
-    const size_t i = (size_t)moe_layer * (size_t)E + (size_t)e;
     const int32_t end = s->expert_offset[e + 1];
+    const moerun__expert *slice = NULL;
+    if (s->expert_offset[e] == end) continue;
+    MOERUN_TRY(
+        moerun__store_wait(&slice, &moe->store, layer, moerun__slice_slot(e)));
     for (int32_t t = s->expert_offset[e]; t < end; t += MOERUN_FFN_TILE) {
-      const tile of = {&s->expert[i], t,
+      const tile of = {slice, t,
                        end - t < MOERUN_FFN_TILE ? end - t : MOERUN_FFN_TILE};
       run(moe, &of, terms);
     }
   }
+done:
+  return status;
 }
 
 /* Every rank computes a part of every row: of R of an expert each counts one. */
 static void count_terms(moerun__moe *moe, int32_t moe_layer) {
-  const moerun__slices *s = &moe->store.slices;
+  const moerun__slice_round *s = &moe->exchange.round;
   const int32_t E = moe->model->config.num_experts;
   const int32_t R = moe->model->comm->size;
   const int32_t rank = moe->model->comm->rank;
@@ -154,20 +165,24 @@ static void count_terms(moerun__moe *moe, int32_t moe_layer) {
 moerun_status moerun__sliced_compute(moerun__moe *moe,
                                      const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
-  const int32_t moe_layer = layer->moe_layer;
-  moerun__slices *s = &moe->store.slices;
+  moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t rank = moe->model->comm->rank;
   moerun__cpu_begin(moe->stats);
   if (s->next_row == MOERUN_SLICED_ROWS) moerun__experts_sleep(moe);
   MOERUN_TRY(group_terms(moe));
   const int32_t terms = s->expert_offset[moe->model->config.num_experts];
-  if (moerun__slice_h(s, rank) > 0) for_tiles(moe, moe_layer, compute_h);
+  if (moerun__slice_h(shares, rank) > 0) {
+    MOERUN_TRY(for_tiles(moe, layer, compute_h));
+  }
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
   MOERUN_TRY(moerun__sliced_share_h(moe, terms));
   moerun__cpu_begin(moe->stats);
-  if (moerun__slice_y(s, rank) > 0) for_tiles(moe, moe_layer, compute_y);
-  count_terms(moe, moe_layer);
+  if (moerun__slice_y(shares, rank) > 0) {
+    MOERUN_TRY(for_tiles(moe, layer, compute_y));
+  }
+  count_terms(moe, layer->moe_layer);
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
 done:

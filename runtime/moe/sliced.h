@@ -20,7 +20,7 @@ static inline int32_t moerun__sliced_id(const moerun__moe *moe, int32_t row,
                                         int32_t j) {
   int16_t id = 0;
   memcpy(&id,
-         moe->store.slices.rows + (size_t)row * moe->shape.row_bytes +
+         moe->exchange.round.rows + (size_t)row * moe->shape.row_bytes +
              moerun__moe_slots_at(moe) + (size_t)j * sizeof id,
          sizeof id);
   return id;
@@ -28,7 +28,7 @@ static inline int32_t moerun__sliced_id(const moerun__moe *moe, int32_t row,
 
 /* Bytes that all ranks together send for it: rows, inner activations and
  * results, of so many terms in all and of the ranks that hold slices of results.
- * slices.tokens says the T of all ranks. */
+ * exchange.round.tokens says the T of all ranks. */
 int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
                              int64_t terms_of_holders);
 

@@ -57,34 +57,34 @@ size_t moerun__slices_bytes(const moerun__model_config *config,
   return moerun__alloc_bytes(layers * layer_bytes, 1);
 }
 
-/* The most panels of a rank, all others being as slow as shares follow. */
-static size_t widest_share(int32_t panels, int32_t num_ranks) {
+/* All others being as slow as shares follow. */
+int32_t moerun__slices_most_outputs(const moerun__model_config *config,
+                                    int32_t num_ranks) {
+  const int32_t panels = panels_of(config->hidden_width);
   const int32_t most = panels * 2 / (num_ranks + 1) + 1;
-  return (size_t)(most < panels ? most : panels);
+  return (most < panels ? most : panels) * MOERUN_PANEL;
 }
 
 /* ---- Memory ---------------------------------------------------------------- */
 
-static int is_on(const moerun__slices *slices) {
+int moerun__slices_are_on(const moerun__slices *slices) {
   return slices->room_bytes != 0 && slices->model->comm->size > 1;
 }
 
 void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
-                            const moerun_model *model, int64_t room_bytes,
-                            size_t row_bytes, int32_t width,
-                            moerun__dtype wire) {
+                            const moerun_model *model, int64_t room_bytes) {
   const moerun__model_config *config = &model->config;
   const size_t R = (size_t)model->comm->size;
-  const size_t E = (size_t)config->num_experts;
-  const size_t experts = (size_t)config->num_moe_layers * E;
-  const size_t terms = MOERUN_SLICED_ROWS * (size_t)width;
+  const size_t experts =
+      (size_t)config->num_moe_layers * (size_t)config->num_experts;
   const size_t ints = sizeof(int32_t);
   slices->model = model;
   slices->room_bytes = room_bytes;
-  if (!is_on(slices)) return;
-  slices->speed = moerun__arena_take(arena, R, ints);
-  slices->h_panel = moerun__arena_take(arena, R + 1, ints);
-  slices->y_panel = moerun__arena_take(arena, R + 1, ints);
+  if (!moerun__slices_are_on(slices)) return;
+  slices->shares.hidden_width = config->hidden_width;
+  slices->shares.speed = moerun__arena_take(arena, R, ints);
+  slices->shares.h_panel = moerun__arena_take(arena, R + 1, ints);
+  slices->shares.y_panel = moerun__arena_take(arena, R + 1, ints);
   slices->share = moerun__arena_take(arena, R, sizeof *slices->share);
   const moerun__news news = {.width = 1};
   slices->words = moerun__arena_take(arena, R, ints);
@@ -95,31 +95,16 @@ void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
   slices->shape = moerun__arena_take(arena, (size_t)config->num_moe_layers,
                                      sizeof *slices->shape);
   slices->expert = moerun__arena_take(arena, experts, sizeof *slices->expert);
-  slices->tokens = moerun__arena_take(arena, R, ints);
-  slices->row_offset = moerun__arena_take(arena, R + 1, ints);
-  slices->term_offset = moerun__arena_take(arena, R + 1, ints);
-  slices->expert_offset = moerun__arena_take(arena, E + 1, ints);
-  slices->row_of = moerun__arena_take(arena, terms, ints);
-  slices->term_of = moerun__arena_take(arena, terms, ints);
-  slices->rows = moerun__arena_take(arena, MOERUN_SLICED_ROWS, row_bytes);
-  slices->h = moerun__arena_take(arena, terms * (size_t)config->expert_width,
-                                 sizeof(float));
-  slices->piece_bytes = moerun__dtype_bytes(
-      wire,
-      MOERUN_PANEL * widest_share(panels_of(config->hidden_width), (int32_t)R));
-  slices->pieces = moerun__arena_take(arena, terms, slices->piece_bytes);
-  slices->home_pieces =
-      moerun__arena_take(arena, terms * R, slices->piece_bytes);
 }
 
 int32_t moerun__slices_transfers(const moerun__slices *slices) {
-  return is_on(slices) ? 2 * MOERUN_SLICE_WEIGHTS : 0;
+  return moerun__slices_are_on(slices) ? 2 * MOERUN_SLICE_WEIGHTS : 0;
 }
 
 moerun_status moerun__slices_create_transfers(moerun__slices *slices) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = slices->model->comm;
-  if (!is_on(slices)) goto done;
+  if (!moerun__slices_are_on(slices)) goto done;
   for (int i = 0; i < MOERUN_SLICE_WEIGHTS; i++) {
     MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm, 0));
     MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm, 0));
@@ -158,7 +143,7 @@ static moerun_status learn_speeds(moerun__slices *slices, double seconds) {
     int32_t behind = known ? fastest - words[r] : 0;
     if (behind <= MOERUN_SPEED_NOISE) behind = 0;
     if (behind > MOERUN_SPEED_OCTAVE) behind = MOERUN_SPEED_OCTAVE;
-    slices->speed[r] = moerun__plan_speed(behind);
+    slices->shares.speed[r] = moerun__plan_speed(behind);
   }
 done:
   return status;
@@ -171,8 +156,8 @@ static moerun_status shape_layers(moerun__slices *slices, size_t *bytes) {
   const moerun_model *model = slices->model;
   const moerun__model_config *config = &model->config;
   const size_t E = (size_t)config->num_experts;
-  const int32_t h = moerun__slice_h(slices, model->comm->rank);
-  const int32_t y = moerun__slice_y(slices, model->comm->rank);
+  const int32_t h = moerun__slice_h(&slices->shares, model->comm->rank);
+  const int32_t y = moerun__slice_y(&slices->shares, model->comm->rank);
   *bytes = 0;
   for (int32_t l = 0; l < config->num_moe_layers; l++) {
     moerun__expert_shape whole;
@@ -221,7 +206,8 @@ static run run_of(const moerun__slices *slices, int32_t l, int32_t e, int which,
       is_down ? MOERUN_PIECE_DOWN : MOERUN_PIECE_GATE_UP;
   const moerun__weight *share =
       moerun__expert_weight(&slices->expert[i], piece);
-  const int32_t *first = is_down ? slices->y_panel : slices->h_panel;
+  const int32_t *first =
+      is_down ? slices->shares.y_panel : slices->shares.h_panel;
   const size_t panel_bytes =
       moerun__weight_bytes(share->dtype, MOERUN_PANEL, share->num_inputs);
   const size_t whole_panels =
@@ -293,12 +279,12 @@ moerun_status moerun__slices_open(moerun__slices *slices, double seconds) {
   const moerun__model_config *config = &slices->model->config;
   const int32_t R = slices->model->comm->size;
   size_t bytes = 0;
-  if (!is_on(slices)) goto done;
+  if (!moerun__slices_are_on(slices)) goto done;
   MOERUN_TRY(learn_speeds(slices, seconds));
-  cut(slices->h_panel, slices->share, panels_of(config->expert_width),
-      slices->speed, R);
-  cut(slices->y_panel, slices->share, panels_of(config->hidden_width),
-      slices->speed, R);
+  cut(slices->shares.h_panel, slices->share, panels_of(config->expert_width),
+      slices->shares.speed, R);
+  cut(slices->shares.y_panel, slices->share, panels_of(config->hidden_width),
+      slices->shares.speed, R);
   MOERUN_TRY(shape_layers(slices, &bytes));
   MOERUN_TRY(moerun__comm_agree(
       slices->model->comm, moerun__alloc_streamed(&slices->room, bytes, 1)));
@@ -311,3 +297,19 @@ moerun_status moerun__slices_open(moerun__slices *slices, double seconds) {
 done:
   return status;
 }
+
+/* ---- The tier -------------------------------------------------------------- */
+
+static moerun__presence get(const void *self, const moerun__expert **out,
+                            const moerun__layer *layer, int32_t slot) {
+  const moerun__slices *slices = self;
+  const int32_t E = slices->model->config.num_experts;
+  const int32_t expert = slot - MOERUN_FIRST_SLICE;
+  if (expert < 0 || expert >= E || layer->moe_layer >= slices->num_layers) {
+    return MOERUN_ABSENT;
+  }
+  *out = &slices->expert[(size_t)layer->moe_layer * (size_t)E + (size_t)expert];
+  return MOERUN_HERE;
+}
+
+const moerun__tier_ops moerun__slices_ops = {.name = "slices", .get = get};

@@ -7,50 +7,47 @@
 #define MOERUN_MOE_SLICES_H
 
 #include "runtime/base/arena.h"
-#include "runtime/model/model.h"
+#include "runtime/moe/tier.h"
 
 enum {
   MOERUN_SLICE_WEIGHTS = 3, /* of an expert: gate, up, down */
-  MOERUN_SLICED_ROWS = 256, /* of all ranks together in one round */
 };
+
+/* Who computes which columns, by whole panels as in kernels.h. The same on all
+ * ranks. */
+typedef struct moerun__slice_shares {
+  int32_t hidden_width; /* H */
+  int32_t *speed;       /* [R] that shares follow, of MOERUN_SPEED_ONE */
+  int32_t *h_panel;     /* [R + 1] first panel of each rank's share of h */
+  int32_t *y_panel;     /* [R + 1] the same for an expert's outputs      */
+} moerun__slice_shares;
 
 /* Layers 0 .. num_layers - 1 of the MoE layers are held in slices, beside the
  * whole experts: from one step to the next either may be used and no weight
- * moves. Panels as in kernels.h. */
+ * moves. */
 typedef struct moerun__slices {
   const moerun_model *model; /* borrowed */
   int64_t room_bytes;        /* for weights; 0: none; below 0: for all layers */
   int32_t num_layers;        /* 0: nothing is sliced */
-  int32_t *speed;   /* [R] that the shares follow, of MOERUN_SPEED_ONE */
-  int32_t *h_panel; /* [R + 1] first panel of each rank's share of h */
-  int32_t *y_panel; /* [R + 1] the same for an expert's outputs      */
-  int64_t *share;   /* [R] scratch */
-  int32_t *words;   /* [R] what ranks tell of themselves */
-  int32_t *scratch; /* to tell it */
-  int32_t *offset;  /* [MOERUN_SLICE_WEIGHTS][R + 1] scratch */
+  moerun__slice_shares shares;
   moerun__expert_shape *shape; /* [num_moe_layers] of this rank's slices    */
   moerun__expert *expert;      /* [num_moe_layers][E] of them               */
   char *room;                  /* own */
+  int64_t *share;              /* [R] scratch */
+  int32_t *words;              /* [R] what ranks tell of themselves */
+  int32_t *scratch;            /* to tell it */
+  int32_t *offset;             /* [MOERUN_SLICE_WEIGHTS][R + 1] scratch */
   moerun__transfer *out[MOERUN_SLICE_WEIGHTS];
   moerun__transfer *in[MOERUN_SLICE_WEIGHTS];
-
-  /* Of a round. Its rows are a range of all ranks' tokens; a term is a row and
-   * one of its experts, numbered as (row, place in gate order). */
-  int32_t *tokens;        /* [R] of the step, filled by the caller */
-  int64_t next_row;       /* of all tokens, where the next round begins */
-  int32_t own_token;      /* this rank's first in the round */
-  int32_t *row_offset;    /* [R + 1] the round's rows of each rank */
-  int32_t *term_offset;   /* [R + 1] the round's terms of each rank */
-  int32_t *expert_offset; /* [E + 1] terms by expert               */
-  int32_t *row_of;        /* [terms] by expert: row */
-  int32_t *term_of;       /* [terms] by expert: term */
-  char *rows;             /* [MOERUN_SLICED_ROWS], as they are dispatched */
-  float *h;               /* [R][terms][f of the rank], by expert */
-  char *pieces;      /* [terms][piece_bytes] this rank's columns of results */
-  char *home_pieces; /* [R][own terms][piece_bytes] the columns of
-                         all ranks for the results of own terms        */
-  size_t piece_bytes;
 } moerun__slices;
+
+/* Slices are here from moerun__slices_open on. */
+extern const moerun__tier_ops moerun__slices_ops;
+
+/* The slot that a tier has this rank's slice of an expert in. */
+static inline int32_t moerun__slice_slot(int32_t expert) {
+  return MOERUN_FIRST_SLICE + expert;
+}
 
 /* ERR_INVALID for a model whose experts cannot be cut. */
 moerun_status moerun__slices_check(const moerun__model_config *config);
@@ -61,13 +58,15 @@ size_t moerun__slices_bytes(const moerun__model_config *config,
                             const moerun__expert_shape *whole,
                             int32_t num_ranks, int32_t rank,
                             int64_t room_bytes);
+/* Most columns of a result that any rank computes, whatever the shares. */
+int32_t moerun__slices_most_outputs(const moerun__model_config *config,
+                                    int32_t num_ranks);
 
-/* Rows take row_bytes with K = width ids behind each; results are of type
- * `wire`. */
+/* `room_bytes`: for weights, see moerun__slices. */
 void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
-                            const moerun_model *model, int64_t room_bytes,
-                            size_t row_bytes, int32_t width,
-                            moerun__dtype wire);
+                            const moerun_model *model, int64_t room_bytes);
+/* Whether there may be slices. */
+int moerun__slices_are_on(const moerun__slices *slices);
 int32_t moerun__slices_transfers(const moerun__slices *slices);
 moerun_status moerun__slices_create_transfers(moerun__slices *slices);
 
@@ -79,14 +78,16 @@ moerun_status moerun__slices_open(moerun__slices *slices, double seconds);
 void moerun__slices_close(moerun__slices *slices);
 
 /* Columns of h, and of a result, that rank r computes. */
-static inline int32_t moerun__slice_h(const moerun__slices *slices, int32_t r) {
-  return (slices->h_panel[r + 1] - slices->h_panel[r]) * MOERUN_PANEL;
+static inline int32_t moerun__slice_h(const moerun__slice_shares *shares,
+                                      int32_t r) {
+  return (shares->h_panel[r + 1] - shares->h_panel[r]) * MOERUN_PANEL;
 }
 
-static inline int32_t moerun__slice_y(const moerun__slices *slices, int32_t r) {
-  const int32_t first = slices->y_panel[r] * MOERUN_PANEL;
-  const int32_t last = slices->y_panel[r + 1] * MOERUN_PANEL;
-  const int32_t H = slices->model->config.hidden_width;
+static inline int32_t moerun__slice_y(const moerun__slice_shares *shares,
+                                      int32_t r) {
+  const int32_t first = shares->y_panel[r] * MOERUN_PANEL;
+  const int32_t last = shares->y_panel[r + 1] * MOERUN_PANEL;
+  const int32_t H = shares->hidden_width;
   return (last < H ? last : H) - (first < H ? first : H);
 }
 

@@ -21,6 +21,8 @@ void moerun__store_init(moerun__store *store, const moerun_model *model,
   moerun__store_add_tier(store, (moerun__tier){&moerun__own_ops, &store->own});
   moerun__store_add_tier(store,
                          (moerun__tier){&moerun__guests_ops, &store->guests});
+  moerun__store_add_tier(store,
+                         (moerun__tier){&moerun__slices_ops, &store->slices});
 }
 
 void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
@@ -32,12 +34,10 @@ void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
 }
 
 void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
-                           int32_t max_slots, size_t row_bytes, int32_t width,
-                           moerun__dtype wire) {
+                           int32_t max_slots) {
   const moerun_model *model = store->model;
   moerun__guests_lay_out(&store->guests, arena, model, store->guest_bytes);
-  moerun__slices_lay_out(&store->slices, arena, model, store->slice_bytes,
-                         row_bytes, width, wire);
+  moerun__slices_lay_out(&store->slices, arena, model, store->slice_bytes);
   moerun__own_lay_out(&store->own, arena, model, max_slots);
   const size_t slots = (size_t)moerun__store_most_slots(store);
   store->here = moerun__arena_take(arena, slots, sizeof *store->here);
@@ -282,7 +282,21 @@ int32_t moerun__store_expert(const moerun__store *store,
                                      slot - layer->num_slots);
 }
 
-/* ---- For plans and reports --------------------------------------------------- */
+/* ---- Slices ---------------------------------------------------------------- */
+
+int moerun__store_has_slices(const moerun__store *store) {
+  return moerun__slices_are_on(&store->slices);
+}
+
+int32_t moerun__store_sliced_layers(const moerun__store *store) {
+  return store->slices.num_layers;
+}
+
+const moerun__slice_shares *moerun__store_shares(const moerun__store *store) {
+  return &store->slices.shares;
+}
+
+/* ---- For plans and reports ------------------------------------------------- */
 
 int moerun__store_can_pass(const moerun__store *store) {
   return moerun__guests_can_pass(&store->guests);

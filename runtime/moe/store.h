@@ -40,11 +40,9 @@ void moerun__store_init(moerun__store *store, const moerun_model *model,
                         size_t guest_bytes, int64_t slice_bytes);
 /* A tier that is asked before all others. */
 void moerun__store_add_tier(moerun__store *store, moerun__tier tier);
-/* `max_slots`: most experts of a layer that a placement may put here. Rows take
- * row_bytes with `width` ids behind each, results are of type `wire`. */
+/* `max_slots`: most experts of a layer that a placement may put here. */
 void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
-                           int32_t max_slots, size_t row_bytes, int32_t width,
-                           moerun__dtype wire);
+                           int32_t max_slots);
 /* Transfers that moerun__store_create_transfers creates. */
 int32_t moerun__store_transfers(const moerun__store *store);
 moerun_status moerun__store_create_transfers(moerun__store *store);
@@ -112,6 +110,15 @@ moerun_status moerun__store_release(moerun__store *store,
 /* Which of the model's experts is in the slot. */
 int32_t moerun__store_expert(const moerun__store *store,
                              const moerun__layer *layer, int32_t slot);
+
+/* ---- Slices ---- */
+
+/* Whether there may be any: before open. */
+int moerun__store_has_slices(const moerun__store *store);
+/* MoE layers 0 .. so many - 1 are held in slices: after open. */
+int32_t moerun__store_sliced_layers(const moerun__store *store);
+/* Who computes which columns. Borrowed. */
+const moerun__slice_shares *moerun__store_shares(const moerun__store *store);
 
 /* ---- For plans and reports ---- */
 

@@ -185,11 +185,11 @@ static void slow_ranks_have_small_slices(void **state) {
     speed[r] = r == R - 1 ? MOERUN_SPEED_ONE / 2 : MOERUN_SPEED_ONE;
   }
   moerun__plan_shares(share, F / MOERUN_PANEL, speed, R);
-  const moerun__slices *slices = &sliced->moe.store.slices;
+  const moerun__slice_shares *shares = moerun__store_shares(&sliced->moe.store);
   for (int r = 0; r < R; r++) {
-    assert_all_ranks(moerun__slice_h(slices, r) == share[r] * MOERUN_PANEL);
+    assert_all_ranks(moerun__slice_h(shares, r) == share[r] * MOERUN_PANEL);
   }
-  assert_all_ranks(moerun__slice_h(slices, R - 1) <= F / 3);
+  assert_all_ranks(moerun__slice_h(shares, R - 1) <= F / 3);
   assert_same_bits(whole, sliced, 7);
   moerun_session_destroy(whole);
   moerun_session_destroy(sliced);
@@ -209,7 +209,7 @@ static void layers_without_room_stay_whole(void **state) {
   const moerun__faults faults = equal_speeds();
   moerun_session *whole = plain_session(options);
   moerun_session *sliced = open_session(&options, NULL, &faults);
-  assert_all_ranks(sliced->moe.store.slices.num_layers == 1);
+  assert_all_ranks(moerun__store_sliced_layers(&sliced->moe.store) == 1);
   assert_same_bits(whole, sliced, 7);
   assert_all_ranks(sliced_layers(sliced) == 4);
   moerun_session_destroy(whole);

@@ -82,7 +82,7 @@ typedef struct rig {
 } rig;
 
 static void lay_out(rig *r, moerun__arena *arena) {
-  moerun__store_lay_out(&r->store, arena, SLOTS, 16, 1, MOERUN_DTYPE_F32);
+  moerun__store_lay_out(&r->store, arena, SLOTS);
 }
 
 static void set_up(rig *r) {
