@@ -1,6 +1,7 @@
 /* A tier of the store: one place where weights of experts may be. Own slots,
  * guests and slices fill this table today; whatever keeps weights elsewhere
- * fills it again, and the expert stage does not change.
+ * fills it again, is added to the store, and the expert stage does not change.
+ * Only what plans send to other ranks must be in memory at its host.
  *
  * A slot is a place of one layer. Slots 0 .. num_slots - 1 are those of the
  * placement, those behind them are guests as the plan numbers them, and those
