@@ -42,8 +42,8 @@ struct moerun__device {
   void (*copy)(moerun__queue *queue, void *to, const void *from, size_t bytes);
   /* Zeros. */
   void (*clear)(moerun__queue *queue, void *memory, size_t bytes);
-  /* All that was given to the queue has happened; ERR_DEVICE if any of it has
-   * failed. */
+  /* All that was given to the queue has happened; else an error, which stays with
+   * the queue. */
   moerun_status (*wait)(moerun__queue *queue);
 
   moerun_status (*event_create)(moerun__event *out);

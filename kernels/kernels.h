@@ -270,6 +270,28 @@ typedef struct moerun__kernels {
                   int32_t K, int32_t H);
 } moerun__kernels;
 
+#define MOERUN_KERNEL_OPERATIONS(X)                                            \
+  X(linear)                                                                    \
+  X(ffn)                                                                       \
+  X(swiglu)                                                                    \
+  X(rmsnorm)                                                                   \
+  X(add)                                                                       \
+  X(add_rows)                                                                  \
+  X(rope)                                                                      \
+  X(attention)                                                                 \
+  X(gate)                                                                      \
+  X(softmax)                                                                   \
+  X(sigmoid)                                                                   \
+  X(gather)                                                                    \
+  X(scatter)                                                                   \
+  X(dispatch)                                                                  \
+  X(combine)
+
+/* A set that has some operations takes the others from `base`, name included if
+ * it has none. */
+void moerun__kernels_complete(moerun__kernels *set,
+                              const moerun__kernels *base);
+
 size_t moerun__linear_scratch(int32_t max_inputs);
 
 /* The set with this name, or the fastest this machine runs for "auto";

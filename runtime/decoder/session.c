@@ -174,7 +174,9 @@ static void init(moerun_session *session, const moerun_model *model,
   session->model = model;
   session->options = choose(model, options, extra);
   session->kernels = extra->kernels;
-  session->queue.rounds = options->compute == MOERUN_COMPUTE_BF16;
+  session->queue =
+      (moerun__queue){.device = &moerun__host,
+                      .rounds = options->compute == MOERUN_COMPUTE_BF16};
   session->kv =
       extra->cache != NULL && !model->moe_only
           ? extra->cache->sizes

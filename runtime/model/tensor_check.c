@@ -58,9 +58,10 @@ moerun_status moerun__tensor_check(moerun__dtype *out,
   const char *file = moerun__shards_file(shards, tensor);
   char expected[SHAPE_TEXT];
   char found[SHAPE_TEXT];
-  char names[MOERUN_DTYPE_NAMES];
-  moerun__dtype_names(names);
-  MOERUN_REQUIRE(moerun__dtype_find(out, tensor->dtype), MOERUN_ERR_UNSUPPORTED,
+  char names[MOERUN_DTYPE_NAMES] = "";
+  const int known = moerun__dtype_find(out, tensor->dtype);
+  if (!known) moerun__dtype_names(names);
+  MOERUN_REQUIRE(known, MOERUN_ERR_UNSUPPORTED,
                  "%s: tensor \"%s\": expected %s, found %s%s", file,
                  tensor->name, names, tensor->dtype,
                  is_quantised(tensor->dtype)

@@ -77,8 +77,8 @@ static moerun_status refuse_quantised(const moerun__weight_reader *reader,
   const char *found = NULL;
   const char *method = NULL;
   find_quantised(&found, &method, reader, name);
-  char names[MOERUN_DTYPE_NAMES];
-  moerun__dtype_names(names);
+  char names[MOERUN_DTYPE_NAMES] = "";
+  if (found != NULL) moerun__dtype_names(names);
   MOERUN_REQUIRE(found == NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: tensor \"%s\": expected weights in %s, found \"%s\" of "
                  "quantised ones (%s), which are not read: take a checkpoint "

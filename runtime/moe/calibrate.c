@@ -62,14 +62,18 @@ static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
   const size_t F = (size_t)moe->model->config.expert_width;
   const int32_t offset[] = {0, M};
   double best = 0;
-  memset(moe->work.tile_x, 0, MOERUN_FFN_TILE * H * sizeof *moe->work.tile_x);
-  memset(moe->work.tile_h, 0, MOERUN_FFN_TILE * F * sizeof *moe->work.tile_h);
+  const moerun__device *device = moe->queue->device;
+  device->clear(moe->queue, moe->work.tile_x,
+                MOERUN_FFN_TILE * H * sizeof *moe->work.tile_x);
+  device->clear(moe->queue, moe->work.tile_h,
+                MOERUN_FFN_TILE * F * sizeof *moe->work.tile_h);
   for (int run = 0; run < SHORT_RUNS; run++) {
     const moerun__expert *e = nth(moe, moe->balance.timed++);
     if (e == NULL) break;
     const moerun__ffn ffn = moerun__moe_ffn(moe, e, offset);
     const double began = moerun__now();
     moe->kernels->ffn(moe->queue, &ffn);
+    if (device->wait(moe->queue) != MOERUN_OK) break;
     const double seconds = moerun__now() - began;
     if (run == 0 || seconds < best) best = seconds;
     if (best > LONG_SECONDS && run + 1 >= RUNS) break;

@@ -80,6 +80,7 @@ static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
   cut_round(moe, s->next_row);
   s->next_row += MOERUN_SLICED_ROWS;
   pack(moe, x);
+  MOERUN_TRY(moe->queue->device->wait(moe->queue));
   moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
   MOERUN_TRY(share(moe, s->rows, moe->shape.row_bytes, s->row_offset));
 done:

@@ -82,7 +82,8 @@ void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
   moe->step.busy_seconds += seconds;
 }
 
-/* M rows of tile_x through one expert to tile_y. */
+/* M rows of tile_x through one expert to tile_y. A failure of the device shows
+ * where its results are waited for. */
 static void compute_tile(moerun__moe *moe, const moerun__expert *of,
                          int32_t M) {
   const int32_t offset[] = {0, M};
@@ -91,6 +92,7 @@ static void compute_tile(moerun__moe *moe, const moerun__expert *of,
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
     moe->kernels->ffn(moe->queue, &ffn);
   }
+  (void)moe->queue->device->wait(moe->queue);
   moerun__experts_note(moe, M, 1, moerun__now() - began);
 }
 
@@ -100,8 +102,9 @@ void moerun__experts_probe(moerun__moe *moe) {
   for (int32_t l = 0; l < model->config.num_layers; l++) {
     const moerun__layer *layer = &model->layers[l];
     if (layer->moe_layer < 0 || layer->num_slots == 0) continue;
-    memset(moe->work.tile_x, 0,
-           MOERUN_SPEED_LEAST_ROWS * H * sizeof *moe->work.tile_x);
+    moe->queue->device->clear(moe->queue, moe->work.tile_x,
+                              MOERUN_SPEED_LEAST_ROWS * H *
+                                  sizeof *moe->work.tile_x);
     const moerun__expert *expert = moerun__store_get(&moe->store, layer, 0);
     if (expert == NULL) continue;
     compute_tile(moe, expert, MOERUN_SPEED_LEAST_ROWS);
@@ -128,6 +131,7 @@ static moerun_status run_expert(moerun__moe *moe, const moerun__expert *of,
     compute_tile(moe, of, M);
     k->scatter(moe->queue, &results, moe->work.result_index + i,
                moe->work.tile_y, M, H);
+    MOERUN_TRY(moe->queue->device->wait(moe->queue));
     MOERUN_TRY(moerun__store_forward(&moe->store));
   }
 done:

@@ -208,8 +208,10 @@ done:
 
 /* ---- Combine and the whole ------------------------------------------------------ */
 
-static void combine(moerun__moe *moe, int32_t c, const moerun__layer *layer,
-                    const float *x, float *y) {
+static moerun_status combine(moerun__moe *moe, int32_t c,
+                             const moerun__layer *layer, const float *x,
+                             float *y) {
+  moerun_status status = MOERUN_OK;
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const int32_t H = moe->model->config.hidden_width;
   const int32_t K = moe->gate.width;
@@ -219,10 +221,13 @@ static void combine(moerun__moe *moe, int32_t c, const moerun__layer *layer,
   moe->kernels->combine(
       moe->queue, y + first * (size_t)H, &results, chunk->route.result_of,
       moe->gate.weight + first * (size_t)K, chunk->num_tokens, K, H);
+  MOERUN_TRY(moe->queue->device->wait(moe->queue));
   moerun__home_add(&moe->gate.home, layer, y, x, chunk->first_token,
                    chunk->num_tokens);
   moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
+done:
+  return status;
 }
 
 /* The ways of a layer: how rows come to experts, and who computes with them. */
@@ -270,7 +275,7 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
   MOERUN_TRY(run_experts(moe, by, layer, x));
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     MOERUN_TRY(by->exchange->collect(moe, c));
-    combine(moe, c, layer, x, y);
+    MOERUN_TRY(combine(moe, c, layer, x, y));
     MOERUN_TRY(by->exchange->finish(moe, c));
   }
   MOERUN_TRY(moerun__store_end(&moe->store));

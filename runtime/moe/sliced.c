@@ -82,6 +82,7 @@ static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
     k->ffn(moe->queue, &ffn);
   }
+  (void)moe->queue->device->wait(moe->queue);
   const double part = 2.0 * f / (3.0 * moe->model->config.expert_width);
   moerun__experts_note(moe, of->M, part, moerun__now() - began);
 }
@@ -96,7 +97,8 @@ static void gather_h(moerun__moe *moe, const tile *of, int32_t terms) {
     const size_t f = (size_t)moerun__slice_h(shares, r);
     const float *from = s->h + column * (size_t)terms + (size_t)of->first * f;
     for (size_t i = 0; i < (size_t)of->M; i++) {
-      memcpy(moe->work.tile_h + i * F + column, from + i * f, f * sizeof *from);
+      moe->queue->device->copy(moe->queue, moe->work.tile_h + i * F + column,
+                               from + i * f, f * sizeof *from);
     }
   }
 }
@@ -116,6 +118,7 @@ static void compute_y(moerun__moe *moe, const tile *of, int32_t terms) {
                          moe->work.tile_h, (size_t)F, of->M, &of->slice->down,
                          moe->work.scratch);
   }
+  (void)moe->queue->device->wait(moe->queue);
   const double part = y / (3.0 * moe->model->config.hidden_width);
   moerun__experts_note(moe, of->M, part, moerun__now() - began);
   moe->kernels->scatter(moe->queue, &pieces, s->term_of + of->first,
@@ -175,6 +178,7 @@ moerun_status moerun__sliced_compute(moerun__moe *moe,
   if (moerun__slice_h(shares, rank) > 0) {
     MOERUN_TRY(for_tiles(moe, layer, compute_h));
   }
+  MOERUN_TRY(moe->queue->device->wait(moe->queue));
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
   MOERUN_TRY(moerun__sliced_share_h(moe, terms));
@@ -182,6 +186,7 @@ moerun_status moerun__sliced_compute(moerun__moe *moe,
   if (moerun__slice_y(shares, rank) > 0) {
     MOERUN_TRY(for_tiles(moe, layer, compute_y));
   }
+  MOERUN_TRY(moe->queue->device->wait(moe->queue));
   count_terms(moe, layer->moe_layer);
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
