@@ -79,7 +79,8 @@ typedef struct moerun__exchange {
 typedef struct moerun__moe moerun__moe;
 
 /* A way for the rows of a layer, called in this order; ranks take part in all of
- * it together, and all in the same way. */
+ * it together, and all in the same way. A new one is a file that fills this, its
+ * name below, and a row among the ways of moe.c, which says who computes. */
 typedef struct moerun__exchange_ops {
   const char *name;
   /* Begins to send the rows x[T][H], as agreed, and to receive. x stays until
