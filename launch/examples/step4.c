@@ -43,8 +43,10 @@ static float truth(float u, float v) {
 }
 
 static void centre(int32_t e, float *u, float *v) {
-  *u = ((float)(e % 4) + 0.5F) / 4;
-  *v = ((float)(e / 4) + 0.5F) / 3;
+  const int32_t column = e % 4;
+  const int32_t row = e / 4;
+  *u = ((float)column + 0.5F) / 4;
+  *v = ((float)row + 0.5F) / 3;
 }
 
 /* h = silu(8) * (slope * x), down divides by silu(8): the tangent plane. */

@@ -40,7 +40,7 @@ static moerun_status visit_weight(moerun__weight *out,
                                   moerun__weight_reader *reader, int32_t layer,
                                   int num_roles, const moerun__role *roles) {
   moerun_status status = MOERUN_OK;
-  moerun__parts parts = {0};
+  moerun__tensor_parts parts = {0};
   void *panels = NULL;
   for (int i = 0; i < num_roles; i++) {
     MOERUN_TRY(moerun__reader_add(&parts, reader, roles[i], layer, 0));
@@ -103,8 +103,8 @@ done:
 
 /* Of an expert with these parts. */
 static moerun__expert_shape note_shape(model_walk *walk,
-                                       const moerun__parts *gate_up,
-                                       const moerun__parts *down) {
+                                       const moerun__tensor_parts *gate_up,
+                                       const moerun__tensor_parts *down) {
   moerun__expert_shape shape =
       moerun__expert_whole(walk->reader.config, gate_up->dtype);
   shape.dtype[MOERUN_PIECE_DOWN] = down->dtype;
@@ -116,8 +116,8 @@ static moerun__expert_shape note_shape(model_walk *walk,
 
 /* Memory for all experts of this rank in the layer, shaped like the first. */
 static moerun_status visit_blocks(moerun__layer *layer, model_walk *walk,
-                                  int32_t l, moerun__parts *gate_up,
-                                  moerun__parts *down) {
+                                  int32_t l, moerun__tensor_parts *gate_up,
+                                  moerun__tensor_parts *down) {
   moerun_status status = MOERUN_OK;
   moerun__weight_reader *reader = &walk->reader;
   const size_t L = (size_t)layer->num_slots;
@@ -136,8 +136,8 @@ done:
  * what those of the layer were shaped by. */
 static moerun_status visit_piece(moerun__weight *weight,
                                  const moerun__weight_reader *reader,
-                                 const moerun__parts *parts,
-                                 const moerun__parts *first) {
+                                 const moerun__tensor_parts *parts,
+                                 const moerun__tensor_parts *first) {
   moerun_status status = MOERUN_OK;
   moerun__weight unused = {0};
   const moerun__tensor *tensor = parts->part[0].tensor;
@@ -168,7 +168,7 @@ static moerun_status visit_experts(moerun__layer *layer, model_walk *walk,
                                    int32_t l) {
   moerun_status status = MOERUN_OK;
   moerun__weight_reader *reader = &walk->reader;
-  moerun__parts first[2];
+  moerun__tensor_parts first[2];
   layer->num_slots = moerun__placement_experts(
       walk->placement, layer->moe_layer, walk->rank, walk->experts);
   if (layer->num_slots == 0) {
@@ -179,7 +179,7 @@ static moerun_status visit_experts(moerun__layer *layer, model_walk *walk,
   }
   MOERUN_TRY(visit_blocks(layer, walk, l, &first[0], &first[1]));
   for (int32_t s = 0; s < layer->num_slots; s++) {
-    moerun__parts parts[2];
+    moerun__tensor_parts parts[2];
     MOERUN_TRY(moerun__reader_expert(&parts[0], &parts[1], reader, l,
                                      walk->experts[s]));
     reader->digest = digest_of_slot(walk, layer->moe_layer, s);
@@ -201,7 +201,7 @@ static moerun_status sample_experts(model_walk *walk, int32_t l) {
   uint64_t *sum = &walk->digest.samples;
   if (reader->counting || walk->placement->num_ranks == 1) goto done;
   for (int32_t e = 0; e < reader->config->num_experts; e++) {
-    moerun__parts parts[2];
+    moerun__tensor_parts parts[2];
     MOERUN_TRY(moerun__reader_expert(&parts[0], &parts[1], reader, l, e));
     MOERUN_TRY(moerun__reader_sample(sum, reader, &parts[0]));
     MOERUN_TRY(moerun__reader_sample(sum, reader, &parts[1]));
@@ -215,7 +215,7 @@ static moerun_status visit_constants(moerun__layer *layer,
                                      moerun__weight_reader *reader, int32_t l) {
   moerun_status status = MOERUN_OK;
   const int32_t count = reader->config->num_home[MOERUN_HOME_CONSTANT];
-  moerun__parts parts = {0};
+  moerun__tensor_parts parts = {0};
   void *panels = NULL;
   if (count == 0) goto done;
   for (int32_t e = 0; e < count; e++) {
@@ -365,14 +365,14 @@ static void warn_of_heads(const moerun_model *model, const char *path) {
 
 moerun_status moerun__model_placement_check(const moerun__model_config *config,
                                             const moerun_placement *placement,
-                                            const char *path) {
+                                            const char *origin) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(placement->num_layers == config->num_moe_layers &&
                      placement->num_experts == config->num_experts,
                  MOERUN_ERR_SHAPE,
                  "placement: expected %d layers x %d experts for %s, found "
                  "%d x %d",
-                 config->num_moe_layers, config->num_experts, path,
+                 config->num_moe_layers, config->num_experts, origin,
                  placement->num_layers, placement->num_experts);
 done:
   return status;

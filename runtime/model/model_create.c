@@ -286,7 +286,7 @@ static moerun_status create(creation *c, moerun_comm *comm,
       .moe_only = 1,
       .path = source_name,
       .dtypes = 1 + 256 * (int64_t)c->dtype + (int64_t)c->gate_dtype +
-                65536 * (c->source->load_gate != NULL)};
+                65536 * (int64_t)(c->source->load_gate != NULL)};
   MOERUN_TRY(moerun__comm_agree(comm, moerun__same_model(comm, &identity)));
   for (int32_t l = 0; l < c->model->config.num_layers; l++) {
     MOERUN_TRY(moerun__comm_agree(comm, load_layer(c, l)));

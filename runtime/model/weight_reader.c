@@ -105,7 +105,7 @@ done:
 }
 
 /* Appends num_rows rows of the tensor, which has the shape of `role`. */
-static moerun_status append(moerun__parts *parts,
+static moerun_status append(moerun__tensor_parts *parts,
                             const moerun__weight_reader *reader,
                             moerun__role role, const moerun__tensor *tensor,
                             int64_t first_row, int32_t num_rows) {
@@ -121,7 +121,8 @@ static moerun_status append(moerun__parts *parts,
                  "in memory), found %s",
                  moerun__shards_file(reader->shards, tensor), tensor->name,
                  first->dtype, first->name, tensor->dtype);
-  parts->part[parts->num_parts] = (moerun__part){tensor, first_row, num_rows};
+  parts->part[parts->num_parts] =
+      (moerun__tensor_part){tensor, first_row, num_rows};
   parts->num_parts++;
   parts->dtype = dtype;
   parts->num_outputs += num_rows;
@@ -130,7 +131,7 @@ done:
   return status;
 }
 
-moerun_status moerun__reader_add(moerun__parts *parts,
+moerun_status moerun__reader_add(moerun__tensor_parts *parts,
                                  const moerun__weight_reader *reader,
                                  moerun__role role, int32_t layer,
                                  int32_t expert) {
@@ -144,7 +145,8 @@ done:
   return status;
 }
 
-moerun_status moerun__reader_expert(moerun__parts *gate_up, moerun__parts *down,
+moerun_status moerun__reader_expert(moerun__tensor_parts *gate_up,
+                                    moerun__tensor_parts *down,
                                     const moerun__weight_reader *reader,
                                     int32_t layer, int32_t expert) {
   moerun_status status = MOERUN_OK;
@@ -189,7 +191,7 @@ static moerun_status read_rows(const moerun__weight_reader *reader,
   const int64_t bytes = count * row_bytes;
   /* Whole blocks. */
   const int64_t most =
-      MOERUN_BLOCK_BYTES / type->block_bytes * type->block_bytes;
+      MOERUN_BLOCK_BYTES - MOERUN_BLOCK_BYTES % type->block_bytes;
   const char *staging = reader->staging;
   MOERUN_TRY(moerun__stop_check(reader->path, "its weights were read"));
   MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards, tensor,
@@ -222,17 +224,17 @@ done:
   return status;
 }
 
-static int64_t row_bytes_of(const moerun__parts *parts) {
+static int64_t row_bytes_of(const moerun__tensor_parts *parts) {
   return (int64_t)moerun__dtype_bytes(parts->dtype, (size_t)parts->num_inputs);
 }
 
 moerun_status moerun__reader_sample(uint64_t *sum,
                                     const moerun__weight_reader *reader,
-                                    const moerun__parts *parts) {
+                                    const moerun__tensor_parts *parts) {
   moerun_status status = MOERUN_OK;
   const int64_t row_bytes = row_bytes_of(parts);
   for (int32_t i = 0; i < parts->num_parts && !reader->counting; i++) {
-    const moerun__part *part = &parts->part[i];
+    const moerun__tensor_part *part = &parts->part[i];
     const int64_t at = part->first_row * row_bytes;
     const int64_t all = part->num_rows * row_bytes;
     const int64_t count = all < MOERUN_SAMPLE_BYTES ? all : MOERUN_SAMPLE_BYTES;
@@ -247,7 +249,7 @@ done:
 }
 
 moerun_status moerun__reader_panels(void **out, moerun__weight_reader *reader,
-                                    const moerun__parts *parts) {
+                                    const moerun__tensor_parts *parts) {
   moerun_status status = MOERUN_OK;
   const size_t bytes =
       moerun__weight_bytes(parts->dtype, parts->num_outputs, parts->num_inputs);
@@ -262,8 +264,8 @@ done:
 
 static moerun_status pack_part(char *panels, int32_t first_output,
                                const moerun__weight_reader *reader,
-                               const moerun__parts *parts,
-                               const moerun__part *part) {
+                               const moerun__tensor_parts *parts,
+                               const moerun__tensor_part *part) {
   moerun_status status = MOERUN_OK;
   const int64_t row_bytes = row_bytes_of(parts);
   const int32_t most = moerun__to_int(MOERUN_STAGING_BYTES / row_bytes);
@@ -290,7 +292,8 @@ void moerun__clear_last_panel(const moerun__weight *weight) {
 
 moerun_status moerun__reader_pack(moerun__weight *out,
                                   const moerun__weight_reader *reader,
-                                  void *panels, const moerun__parts *parts) {
+                                  void *panels,
+                                  const moerun__tensor_parts *parts) {
   moerun_status status = MOERUN_OK;
   const int32_t N = parts->num_outputs;
   const int32_t D = parts->num_inputs;

@@ -39,21 +39,21 @@ typedef struct moerun__weight_reader {
 } moerun__weight_reader;
 
 /* Rows of a tensor. */
-typedef struct moerun__part {
+typedef struct moerun__tensor_part {
   const moerun__tensor *tensor;
   int64_t first_row; /* counted over all leading dimensions */
   int32_t num_rows;
-} moerun__part;
+} moerun__tensor_part;
 
 /* The parts that make one weight, in the order of its outputs; all of one
  * type and one number of inputs. Zeroed before the first part is added. */
-typedef struct moerun__parts {
+typedef struct moerun__tensor_parts {
   int32_t num_parts;
-  moerun__part part[MOERUN_MAX_PARTS];
+  moerun__tensor_part part[MOERUN_MAX_PARTS];
   moerun__dtype dtype;
   int32_t num_outputs;
   int32_t num_inputs;
-} moerun__parts;
+} moerun__tensor_parts;
 
 /* Allocates a zeroed array that belongs to the model; NULL when counting. */
 moerun_status moerun__reader_array(void *out_pointer,
@@ -67,14 +67,15 @@ const moerun__tensor *moerun__reader_find(const moerun__weight_reader *reader,
 
 /* Adds the tensor of this role (expert is used by expert roles only), in
  * whatever spelling the checkpoint has it. */
-moerun_status moerun__reader_add(moerun__parts *parts,
+moerun_status moerun__reader_add(moerun__tensor_parts *parts,
                                  const moerun__weight_reader *reader,
                                  moerun__role role, int32_t layer,
                                  int32_t expert);
 
 /* The gate and up projections, or the down projection, of one expert, from
  * tensors of its own or from the fused ones. */
-moerun_status moerun__reader_expert(moerun__parts *gate_up, moerun__parts *down,
+moerun_status moerun__reader_expert(moerun__tensor_parts *gate_up,
+                                    moerun__tensor_parts *down,
                                     const moerun__weight_reader *reader,
                                     int32_t layer, int32_t expert);
 
@@ -82,11 +83,11 @@ moerun_status moerun__reader_expert(moerun__parts *gate_up, moerun__parts *down,
  * counting. */
 moerun_status moerun__reader_sample(uint64_t *sum,
                                     const moerun__weight_reader *reader,
-                                    const moerun__parts *parts);
+                                    const moerun__tensor_parts *parts);
 
 /* Allocates panels for a weight of these parts; NULL when counting. */
 moerun_status moerun__reader_panels(void **out, moerun__weight_reader *reader,
-                                    const moerun__parts *parts);
+                                    const moerun__tensor_parts *parts);
 
 /* Packing fills whole panels; what the last one has beyond the weight's outputs
  * is cleared here, beforehand. */
@@ -95,7 +96,8 @@ void moerun__clear_last_panel(const moerun__weight *weight);
 /* Reads the parts into panels for them; NULL when counting. */
 moerun_status moerun__reader_pack(moerun__weight *out,
                                   const moerun__weight_reader *reader,
-                                  void *panels, const moerun__parts *parts);
+                                  void *panels,
+                                  const moerun__tensor_parts *parts);
 
 /* One vector from `num_roles` roles, one behind the other, widened to fp32;
  * *out is NULL when counting. */

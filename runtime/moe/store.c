@@ -31,6 +31,7 @@ void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
           (size_t)store->num_tiers * sizeof *store->tier);
   store->tier[0] = tier;
   store->num_tiers++;
+  store->releases = store->releases || tier.ops->release != NULL;
 }
 
 void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
@@ -269,6 +270,7 @@ moerun_status moerun__store_release(moerun__store *store,
                                     const moerun__layer *layer, int32_t slot) {
   moerun__presence presence;
   const moerun__expert *expert;
+  if (!store->releases) return MOERUN_OK;
   const moerun__tier *tier = find(&presence, &expert, store, layer, slot);
   if (tier == NULL || tier->ops->release == NULL) return MOERUN_OK;
   return tier->ops->release(tier->self, layer, slot);

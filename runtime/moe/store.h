@@ -21,6 +21,7 @@ typedef struct moerun__store {
   moerun__tier
       tier[MOERUN_MAX_TIERS]; /* in the order in which they are asked */
   int32_t num_tiers;
+  int32_t releases; /* 1: some tier wants to know when an expert is done */
   moerun__own own;
   moerun__guests guests;
   moerun__slices slices;

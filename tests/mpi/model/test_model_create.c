@@ -300,8 +300,7 @@ static void a_caller_that_fails_ends_all(void **state) {
   int32_t *const at[] = {&c.fail_at, &c.omit_at, &c.spoil_at};
   static const char *const texts[] = {
       ": the caller returned: ", ", down: the array is NULL",
-      ", up: row 0, column 1: expected a "
-      "finite number"};
+      ", up: row 0, column 1: expected a finite number"};
   for (size_t i = 0; i < 3; i++) {
     c.calls = 0;
     c.failure = MOERUN_ERR_IO;
