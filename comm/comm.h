@@ -12,7 +12,7 @@
 #include "runtime/base/status.h"
 
 /* All message tags, so that no two protocols collide. A chunk adds its number
- * (0..7). */
+ * (0..7), and so does a part of an expert. */
 enum {
   MOERUN_TAG_EXPERTS = 0,   /* weights of experts that move              */
   MOERUN_TAG_CONTROL = 8,   /* requests and completions, root <-> rank   */

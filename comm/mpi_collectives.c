@@ -196,7 +196,8 @@ moerun_status moerun__mpi_split(moerun_comm **out, moerun_comm *comm,
   MOERUN_TRY(moerun__mpi_minimum(comm, &present));
   MOERUN_TRY(find_level(&members, self, level));
   if (members == MPI_COMM_NULL) goto done;
-  MOERUN_TRY(moerun_comm_create_mpi(out, members, &options));
+  status = moerun_comm_create_mpi(out, members, &options);
+  if (status != MOERUN_OK) self->broken = status; /* others may be gone */
 done:
   if (members != MPI_COMM_NULL && self->broken == MOERUN_OK) {
     (void)MPI_Comm_free(&members);

@@ -1,6 +1,7 @@
-/* Where kernels run: a device has memory of its own, copies and queues. The
- * runtime keeps what kernels read and write in a device's memory and reaches it
- * by copies alone; the processor is the device whose memory is the host's.
+/* Where kernels run: a device has memory of its own, copies and queues; the
+ * processor is the device whose memory is the host's. The expert stage keeps to
+ * this: it waits for the queue before it, or a message, reads what kernels have
+ * written. All else of the runtime still takes its memory from the host.
  *
  * Pointers to a device's memory may be counted with, not followed, on the host.
  * Pinned memory is the host's, as a device and a network like it. */

@@ -107,6 +107,8 @@ static moerun_session_options choose(const moerun_model *model,
   const moerun__model_config *config = &model->config;
   moerun_session_options chosen = *options;
   if (chosen.chunks == 0) chosen.chunks = 1;
+  if (chosen.guest_bytes < 0) chosen.guest_bytes = -1;
+  if (chosen.slice_bytes < 0) chosen.slice_bytes = -1;
   if (model->moe_only) chosen.max_sequences = 0;
   if (extra->cache != NULL && !model->moe_only) {
     chosen.max_sequences = extra->cache->sizes.max_sequences;
@@ -277,9 +279,9 @@ static moerun_status read_options(moerun_session_options *own,
 size_t moerun_session_bytes(const moerun_model *model,
                             const moerun_session_options *options) {
   moerun_session_options own;
-  return read_options(&own, options) == MOERUN_OK
-             ? moerun__session_bytes_with(model, &own, NULL)
-             : 0;
+  const int are_sound = read_options(&own, options) == MOERUN_OK &&
+                        check_options(model, &own) == MOERUN_OK;
+  return are_sound ? moerun__session_bytes_with(model, &own, NULL) : 0;
 }
 
 /* Whether `value` is the same on all ranks. */

@@ -97,7 +97,8 @@ size_t moerun__session_bytes_with(const moerun_model *model,
 
 /* The statistics of a session; borrowed. */
 moerun__stats *moerun__session_stats(moerun_session *session);
-/* Everything back to zero (after a warm-up), the comm's counts excepted. */
+/* Everything back to zero (after a warm-up); what the comm has counted by then no
+ * longer counts as the session's. */
 void moerun__session_stats_reset(moerun_session *session);
 
 #endif

@@ -181,6 +181,10 @@ enum { NAME_BYTES = 80 };
 /* Of the caller's own function. */
 static moerun_status call_failed(moerun_status returned, const char *name) {
   moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(returned <= MOERUN_OK && returned >= MOERUN_ERR_OUTPUT,
+                 MOERUN_ERR_INVALID,
+                 "%s: the caller returned %d: expected a moerun_status", name,
+                 (int)returned);
   MOERUN_REQUIRE(returned == MOERUN_OK, returned, "%s: the caller returned: %s",
                  name, moerun_status_string(returned));
 done:

@@ -109,12 +109,16 @@ done:
 static moerun_status check_counts(const moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
   const int32_t C = moe->shape.num_chunks;
+  const int32_t rank = moe->model->comm->rank;
   for (int32_t i = 0; i < moe->model->comm->size * C; i++) {
     const int32_t rows = moe->exchange.count_in[i];
-    MOERUN_REQUIRE(rows >= 0 && rows <= moe->shape.chunk_tokens,
-                   MOERUN_ERR_COMM,
+    /* Who computes nothing has no room for rows of others either. */
+    const int32_t most = i / C == rank || moe->shape.receive_capacity > 0
+                             ? moe->shape.chunk_tokens
+                             : 0;
+    MOERUN_REQUIRE(rows >= 0 && rows <= most, MOERUN_ERR_COMM,
                    "rank %d announced %d rows: expected at most %d", i / C,
-                   rows, moe->shape.chunk_tokens);
+                   rows, most);
   }
 done:
   return status;
@@ -254,17 +258,23 @@ static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
 
 /* What ranks have told of themselves, where plans look for it; returns the rows
  * of all. */
-static int64_t read_told(moerun__moe *moe) {
+static moerun_status read_told(int64_t *rows, moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
   moerun__slice_round *s = &moe->exchange.round;
   const int has_slices = moerun__store_sliced_layers(&moe->store) > 0;
-  int64_t rows = 0;
+  *rows = 0;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     const int32_t *told = moe->exchange.told + (size_t)r * MOERUN_TOLD_WORDS;
     moe->exchange.speed[r] = told[MOERUN_TOLD_SPEED];
+    MOERUN_REQUIRE(told[MOERUN_TOLD_TOKENS] >= 0, MOERUN_ERR_COMM,
+                   "rank %d announced a step of %d tokens: expected none or "
+                   "more",
+                   r, told[MOERUN_TOLD_TOKENS]);
     if (has_slices) s->tokens[r] = told[MOERUN_TOLD_TOKENS];
-    rows += told[MOERUN_TOLD_TOKENS];
+    *rows += told[MOERUN_TOLD_TOKENS];
   }
-  return rows;
+done:
+  return status;
 }
 
 /* What slices would take of a step of so many rows. */
@@ -341,7 +351,9 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   moerun_status status = MOERUN_OK;
   moerun__plan *plan = &moe->balance.plan;
   moerun__demand demand = demand_of(moe, layer->moe_layer, first, hosts);
-  const moerun__slice_offer offer = offer_of(moe, read_told(moe));
+  int64_t rows = 0;
+  MOERUN_TRY(read_told(&rows, moe));
+  const moerun__slice_offer offer = offer_of(moe, rows);
   if (layer->moe_layer < moerun__store_sliced_layers(&moe->store)) {
     demand.slices = &offer;
   }

@@ -152,8 +152,9 @@ static moerun_status time_slices(moerun__moe *moe, double weights) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
   moerun__slice_costs *costs = &moe->balance.slice_costs;
-  const size_t few = 64 * (size_t)comm->size;
   const size_t most = MOERUN_SLICED_ROWS * moe->shape.row_bytes;
+  const size_t least = 64 * (size_t)comm->size; /* one row from each rank */
+  const size_t few = least < most ? least : most;
   double small = 0;
   double large = 0;
   for (int i = 0; i < MOERUN_COST_POINTS; i++) {
@@ -173,7 +174,7 @@ static moerun_status time_slices(moerun__moe *moe, double weights) {
   costs->weights = (int64_t)(1e9 * weights);
   MOERUN_TRY(time_share(&small, moe, few));
   costs->share = (int64_t)(1e9 * small);
-  if (most <= few) goto done;
+  if (most == few) goto done;
   MOERUN_TRY(time_share(&large, moe, most));
   if (large > small) {
     costs->share_kib =

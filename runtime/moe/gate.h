@@ -78,8 +78,8 @@ int32_t moerun__gate_window(const moerun__gate_options *options);
 void moerun__gate_init(moerun__gate *gate, const moerun_model *model,
                        const moerun__kernels *kernels, moerun__queue *queue,
                        const moerun__gate_options *options, int32_t max_tokens);
-/* Counts, or hands out, the buffers; max_slots: most experts of this rank in a
- * layer. */
+/* Counts, or hands out, the buffers; max_slots: most experts that any rank has
+ * of a layer. */
 void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
                           int32_t max_slots);
 

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Where a step's wall-clock time goes. `experts` holds the placed experts'
- * GEMMs alone; what a rank waits for others is in the two waits. */
+ * GEMMs alone; what a rank waits for others is in the waits. */
 #define MOERUN_STAGE_MAP(X)                                                    \
   X(EMBED, "embed")               /* token rows, rotary angles           */    \
   X(ATTENTION, "attention")       /* norm, q k v, cache, attention, out  */    \

@@ -258,6 +258,7 @@ static void add_prompt(moerun__engine *e, int32_t seat) {
   if (!score && logits == 0 && count > 0) count--; /* never the last row */
   if (count < tokens_to_feed(sequence) - sequence->num_fed) {
     count -= (sequence->num_fed + count) % e->window;
+    if (count < 0) count = 0; /* begun with another window */
   }
   for (int32_t i = 0; i < count; i++) {
     const int32_t last = sequence->num_fed + 1 == sequence->num_tokens;

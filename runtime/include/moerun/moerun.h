@@ -186,7 +186,7 @@ typedef struct moerun_model_source {
   moerun_status (*load_expert)(void *context, int32_t layer, int32_t expert,
                                moerun_expert_arrays *arrays);
   void *context;          /* for both functions                           */
-  const char *gate_dtype; /* as dtype                                     */
+  const char *gate_dtype; /* of the gate; NULL: "F32"                     */
   int32_t renormalise; /* 1: the gate, a softmax, divides a row's K weights by
                           their sum                                          */
   /* rows[E][H]; NULL: no gates, for moerun_moe_forward_routed. */
@@ -252,9 +252,9 @@ moerun_session_create(moerun_session **out, const moerun_model *model,
                       const moerun_session_options *options);
 MOERUN_API void moerun_session_destroy(moerun_session *session);
 
-/* [collective] One MoE layer: y[T][H] = MoE(x[T][H]) without the residual; both
- * are the caller's and do not overlap. T may differ per rank and may be 0.
- * Allocates nothing. A row's K terms are summed in gate order at home, shared
+/* [collective] One layer with experts, counted among all layers: y[T][H] =
+ * MoE(x[T][H]) without the residual, both the caller's and apart. T may differ
+ * per rank and may be 0. Allocates nothing. A row's K terms are summed in gate order at home, shared
  * experts last: y has the same bits for every placement and every R. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,

@@ -376,6 +376,7 @@ static void bad_options_are_refused(void **state) {
     assert_all_ranks(moerun_session_create(&session, r.model, &options) ==
                      MOERUN_ERR_INVALID);
     assert_null(session);
+    assert_int_equal(moerun_session_bytes(r.model, &options), 0);
   }
   refuse_forgotten_size(r.model);
   if (test_size() > 1) refuse_uneven_options(r.model);

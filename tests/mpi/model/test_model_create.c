@@ -309,6 +309,12 @@ static void a_caller_that_fails_ends_all(void **state) {
                    i == 0 ? MOERUN_ERR_IO : MOERUN_ERR_INVALID, texts[i]);
     *at[i] = -1;
   }
+  c.calls = 0;
+  c.failure = (moerun_status)1; /* as many a C function says it */
+  if (last) c.fail_at = 1;
+  expect_failure(&source, placement, last, MOERUN_ERR_INVALID,
+                 ": the caller returned 1: expected a moerun_status");
+  c.fail_at = -1;
   source = source_of(&c);
   if (last) source.struct_size = 3;
   expect_failure(&source, placement, last, MOERUN_ERR_INVALID, "struct_size");
