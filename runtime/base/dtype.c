@@ -129,6 +129,7 @@ int moerun__dtype_find(moerun__dtype *out, const char *name) {
 moerun_status moerun__dtype_add(moerun__dtype *out,
                                 const moerun__dtype_row *row) {
   moerun_status status = MOERUN_OK;
+  moerun__dtype taken;
   int at = 0;
   while (at < MOERUN_MAX_DTYPES && table[at] != NULL) {
     at++;
@@ -152,7 +153,7 @@ moerun_status moerun__dtype_add(moerun__dtype *out,
       "element type %s: expected a factor for a divisor of %d "
       "elements, found one for %d",
       row->name, MOERUN_MAX_BLOCK, row->scale_block);
-  MOERUN_REQUIRE(!moerun__dtype_find(out, row->name), MOERUN_ERR_INVALID,
+  MOERUN_REQUIRE(!moerun__dtype_find(&taken, row->name), MOERUN_ERR_INVALID,
                  "element type %s: there is one of this name", row->name);
   MOERUN_REQUIRE(at < MOERUN_MAX_DTYPES, MOERUN_ERR_INVALID,
                  "element type %s: expected at most %d types", row->name,

@@ -1,5 +1,7 @@
 /* A caller's batch is checked as a whole before the cache changes, so that one that
- * is refused leaves every sequence as it was. */
+ * this rank refuses leaves every sequence here as it was. Where another rank
+ * refuses its own, or the cache is full, sequences of this one have grown: they
+ * begin at position 0 again. */
 #include "runtime/decoder/batch.h"
 
 #include <string.h>

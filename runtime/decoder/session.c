@@ -55,6 +55,12 @@ static moerun_status check_options(const moerun_model *model,
                  "max_tokens: %d rows of %d experts each are too many for one "
                  "step",
                  options->max_tokens, model->config.experts_per_token);
+  MOERUN_REQUIRE(options->balance == MOERUN_BALANCE_OFF ||
+                     model->comm->size <= MOERUN_BALANCE_MOST_RANKS,
+                 MOERUN_ERR_INVALID,
+                 "balance: expected at most %d ranks that balance, found %d: "
+                 "set it to MOERUN_BALANCE_OFF",
+                 MOERUN_BALANCE_MOST_RANKS, model->comm->size);
   MOERUN_REQUIRE(copies * model->comm->size <= INT32_MAX, MOERUN_ERR_INVALID,
                  "max_tokens: %d rows of %d experts each on %d ranks are too "
                  "many for one step",

@@ -24,6 +24,7 @@ enum {
   SUM_DEMAND,
 };
 
+/* Sums of halves fit for as many ranks as MOERUN_BALANCE_MOST_RANKS. */
 enum { HALF_BITS = 15 };
 
 /* ---- Memory -------------------------------------------------------------------- */

@@ -6,6 +6,8 @@
 #include "runtime/plan/slice_costs.h"
 #include "runtime/plan/speed.h"
 
+enum { MOERUN_BALANCE_MOST_RANKS = 1 << 15 }; /* by halves of sums: agree.c */
+
 /* When moving rows pays, see moe/calibrate.h. */
 typedef struct moerun__calibration {
   double tile_seconds; /* of MOERUN_FFN_TILE rows through an expert */
