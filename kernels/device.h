@@ -27,8 +27,6 @@ typedef struct moerun__event {
 
 struct moerun__device {
   const char *name; /* "host", … */
-  /* 1: the host reads and writes the memory as its own. */
-  int32_t is_host;
 
   /* Zeroed memory of the device, 64-byte aligned; ERR_NOMEM. */
   moerun_status (*memory_create)(void **out, size_t bytes);

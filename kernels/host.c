@@ -56,7 +56,6 @@ static void await(moerun__queue *queue, const moerun__event *event) {
 
 const moerun__device moerun__host = {
     .name = "host",
-    .is_host = 1,
     .memory_create = memory_create,
     .memory_destroy = moerun__free,
     .pinned_create = memory_create,

@@ -72,7 +72,6 @@ void moerun__weight_panel(float *out, const moerun__weight *weight,
 /* How h follows from the first product. */
 typedef enum moerun__expert_kind {
   MOERUN_EXPERT_SWIGLU = 0, /* h = silu(gate) * up */
-  MOERUN_EXPERT_KINDS,
 } moerun__expert_kind;
 
 /* Zeroed: there is none. The panels belong to whoever holds the expert. */

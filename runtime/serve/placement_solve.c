@@ -6,10 +6,6 @@
 #include "runtime/base/text.h"
 #include "runtime/base/timer.h"
 
-static double now(void) {
-  return moerun__now();
-}
-
 static moerun_status check_request(const moerun_placement_problem *asked) {
   moerun_status status = MOERUN_OK;
   const int given = (asked->trace_path != NULL) + (asked->ids != NULL) +
@@ -146,7 +142,7 @@ static moerun_status solve(moerun_placement **out,
   const char *usual = asked->counts != NULL ? "eplb" : "cd";
   const moerun__method_options options = {.seed = asked->seed,
                                           .time_limit_s = asked->seconds,
-                                          .clock = now,
+                                          .clock = moerun__now,
                                           .spare_slots = asked->spare_slots};
   MOERUN_TRY(check_request(asked));
   MOERUN_TRY(moerun__method_named(&method,
