@@ -23,10 +23,6 @@ if [ $# = 0 ]; then
     "(options are those of mpirun)" >&2
   exit 2
 fi
-case $(mpirun --version 2> /dev/null) in
-*"Open MPI"*) ;;
-*) exec mpirun "$@" ;;
-esac
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
@@ -112,6 +108,7 @@ erased=$return$erase
 # Whether mpirun is there, the time at which it was first asked for an end, who
 # does so, and whether it was told to end.
 running='' asked='' asking='' told=''
+unanswered='mpirun.sh: stopped by a signal before all ranks could answer it'
 
 # Whether mpirun has begun what it runs. Before, SIGUSR1 would end itself, and so
 # it would when they have ended.
@@ -176,6 +173,19 @@ began=$(date +%s)
 trap stop INT TERM HUP
 trap warn USR1
 trap 'pass USR2' USR2
+
+launcher=$(
+  trap '' INT TERM HUP USR1 USR2
+  mpirun --version 2> /dev/null
+)
+if [ -n "$asked" ]; then
+  echo "$unanswered" >&2
+  exit 75
+fi
+case $launcher in
+*"Open MPI"*) ;;
+*) exec mpirun "$@" ;;
+esac
 
 folder=$(
   trap '' INT TERM HUP
@@ -257,7 +267,7 @@ if [ -n "$asked" ] && [ -z "$told" ]; then
   129 | 130 | 141 | 143) [ -e "$folder/answered" ] || early=1 ;;
   esac
   if [ -n "$early" ]; then
-    echo 'mpirun.sh: stopped by a signal before all ranks could answer it' >&2
+    echo "$unanswered" >&2
     code=75
   fi
 fi

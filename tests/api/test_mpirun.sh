@@ -127,7 +127,8 @@ export MOERUN_PROGRESS=off MOERUN_LOG_LEVEL=warn
 # shellcheck disable=SC2086 # words
 "$moerun" $flags --output whole > out 2> err || complain "$(cat err)"
 
-# However early it is asked, as soon as there is an mpirun, the run ends with 75.
+# However early it is asked, as soon as there is an mpirun (the first one only tells
+# its version), the run ends with 75.
 for wait in 0 0.2; do
   for number in USR1 TERM; do
     # shellcheck disable=SC2086 # words

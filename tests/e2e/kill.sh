@@ -10,6 +10,7 @@ set -u
 moerun=$1 model=$2 scratch=$3 rounds=$4 launcher=$5 ranks_flag=$6
 shift 6
 seed=${MOERUN_TEST_SEED:-20240501}
+unset MOERUN_TEST_SEED # the program takes no variables that it does not know
 echo "seed $seed"
 rm -rf "$scratch"
 mkdir -p "$scratch"
