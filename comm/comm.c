@@ -1,5 +1,5 @@
-/* What all transports share: their table, the public calls, the check of a row
- * list, the sum over a node, and the agreement that ends a set-up call. The
+/* What all transports share: their table, the public calls, buffers of those that
+ * have no way of their own for them, the check of a row list, the sum over a node, and the agreement that ends a set-up call. The
  * agreement reduces the status and the rank in one number, so that every rank can
  * say who failed and why without a second message. */
 #include "comm/comm.h"
@@ -28,6 +28,22 @@ int32_t moerun_comm_size(const moerun_comm *comm) {
 
 void moerun_comm_destroy(moerun_comm *comm) {
   if (comm != NULL) comm->ops->destroy(comm);
+}
+
+moerun_status moerun__host_buffer_create(void **out, moerun_comm *comm,
+                                         size_t bytes) {
+  (void)comm;
+  return moerun__alloc_unset(out, bytes, 1);
+}
+
+size_t moerun__host_buffer_bytes(const moerun_comm *comm, size_t bytes) {
+  (void)comm;
+  return moerun__alloc_bytes(bytes, 1);
+}
+
+void moerun__host_buffer_destroy(moerun_comm *comm, void *buffer) {
+  (void)comm;
+  moerun__free(buffer);
 }
 
 moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,

@@ -183,6 +183,18 @@ typedef struct moerun__comm_ops {
    * more is read than its size. */
   size_t (*transfer_bytes)(const moerun_comm *comm, size_t plan_bytes);
   void (*transfer_destroy)(moerun__transfer *transfer);
+
+  /* Memory for what is sent and received again and again: 64-byte aligned, not
+   * cleared. A transport may have a shorter way for rows that lie here, such as
+   * memory that its peers see or that its network knows; any other rows it takes
+   * as well. Local, like a transfer. Destroyed when no transfer uses it any more,
+   * and before its comm; accepts NULL. */
+  moerun_status (*buffer_create)(void **out, moerun_comm *comm, size_t bytes);
+  /* Bytes that it takes, for memory predictions: of the comm no more is read than
+   * its size. */
+  size_t (*buffer_bytes)(const moerun_comm *comm, size_t bytes);
+  void (*buffer_destroy)(moerun_comm *comm, void *buffer);
+
   void (*destroy)(moerun_comm *comm);
 } moerun__comm_ops;
 
@@ -235,6 +247,13 @@ const moerun__comm_ops *moerun__transport_find(const char *name);
 
 extern const moerun__comm_ops moerun__self_ops;
 extern const moerun__comm_ops moerun__mpi_ops;
+
+/* Buffers of a transport that has no way of its own for them: memory of the
+ * host like any other. */
+moerun_status moerun__host_buffer_create(void **out, moerun_comm *comm,
+                                         size_t bytes);
+size_t moerun__host_buffer_bytes(const moerun_comm *comm, size_t bytes);
+void moerun__host_buffer_destroy(moerun_comm *comm, void *buffer);
 
 /* Tag, row size and peers within their ranges. */
 moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,

@@ -446,6 +446,9 @@ const moerun__comm_ops moerun__mpi_ops = {
     .transfer_create = transfer_create,
     .transfer_bytes = transfer_bytes,
     .transfer_destroy = transfer_destroy,
+    .buffer_create = moerun__host_buffer_create,
+    .buffer_bytes = moerun__host_buffer_bytes,
+    .buffer_destroy = moerun__host_buffer_destroy,
     .destroy = destroy,
 };
 

@@ -568,7 +568,7 @@ static void destroy(run *r) {
   moerun__tokenizer_destroy(r->tokenizer);
   moerun__prompt_clear(&r->prompt);
   moerun__free(r->predicted);
-  moerun__free(r->reserve.block);
+  moerun__reserve_clear(&r->reserve);
   moerun__model_config_clear(&r->model_config);
 }
 

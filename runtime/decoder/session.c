@@ -225,12 +225,13 @@ static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
       arena, linear > attends ? linear : attends, sizeof(float));
 }
 
-static void lay_out(moerun_session *session, moerun__arena *arena) {
+static void lay_out(moerun_session *session, moerun__arena *arena,
+                    moerun__arena *traffic) {
   const moerun__model_config *config = &session->model->config;
   const size_t layers = (size_t)config->num_moe_layers;
   session->stats.expert_rows = moerun__arena_take(
       arena, layers * (size_t)config->num_experts, sizeof(int64_t));
-  moerun__moe_lay_out(&session->moe, arena);
+  moerun__moe_lay_out(&session->moe, arena, traffic);
   if (session->records_trace) {
     session->trace =
         moerun__arena_take(arena,
@@ -258,13 +259,16 @@ size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
                                const moerun__session_extra *extra) {
   moerun__session_extra all;
   moerun__arena arena = {NULL, 0};
+  moerun__arena traffic = {NULL, 0};
+  const moerun_comm *comm = model->comm;
   memset(out, 0, sizeof *out);
   if (complete_extra(&all, extra) != MOERUN_OK) return 0;
   init(out, model, options, &all);
-  lay_out(out, &arena);
+  lay_out(out, &arena, &traffic);
   const int owns_cache = !model->moe_only && all.cache == NULL;
   return moerun__alloc_bytes(1, sizeof *out) +
          moerun__alloc_bytes(arena.used, 1) +
+         comm->ops->buffer_bytes(comm, traffic.used) +
          (owns_cache ? moerun__kv_create_bytes(&out->kv) : 0) +
          moerun__moe_transfer_bytes(&out->moe);
 }
@@ -336,6 +340,27 @@ done:
   return status;
 }
 
+void moerun__reserve_clear(moerun__reserve *reserve) {
+  moerun__free(reserve->block);
+  reserve->block = NULL;
+  if (reserve->comm == NULL) return;
+  reserve->comm->ops->buffer_destroy(reserve->comm, reserve->traffic);
+  reserve->traffic = NULL;
+}
+
+/* Not cleared: pages stay untouched until they are used. */
+static moerun_status take(moerun__reserve *out, size_t bytes,
+                          size_t traffic_bytes) {
+  moerun_status status = MOERUN_OK;
+  moerun_comm *comm = out->comm;
+  MOERUN_TRY(moerun__alloc_unset(&out->block, bytes, 1));
+  MOERUN_TRY(comm->ops->buffer_create(&out->traffic, comm, traffic_bytes));
+  out->bytes = bytes;
+  out->traffic_bytes = traffic_bytes;
+done:
+  return status;
+}
+
 moerun_status moerun__session_reserve(moerun__reserve *out,
                                       const moerun_model *model,
                                       const moerun_session_options *options,
@@ -344,33 +369,40 @@ moerun_status moerun__session_reserve(moerun__reserve *out,
   moerun_session session;
   moerun__session_extra all;
   moerun__arena arena = {NULL, 0};
+  moerun__arena traffic = {NULL, 0};
   MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(complete_extra(&all, extra));
   init(&session, model, options, &all);
-  lay_out(&session, &arena);
-  MOERUN_TRY(moerun__alloc_unset(&out->block, arena.used, 1));
-  out->bytes = arena.used;
+  lay_out(&session, &arena, &traffic);
+  out->comm = model->comm;
+  MOERUN_TRY(take(out, arena.used, traffic.used));
 done:
   return status;
 }
 
-/* Not cleared: pages of the cache stay untouched until they are used. Memory of
- * another size is given back first, so that it is not taken twice. */
-static moerun_status take_block(moerun_session *session, size_t bytes,
-                                moerun__reserve *reserve) {
+/* What was set aside is taken if it is for this comm and of the right sizes.
+ * Else it is given back first, so that memory is not taken twice. */
+static moerun_status take_blocks(moerun_session *session, size_t bytes,
+                                 size_t traffic_bytes,
+                                 moerun__reserve *reserve) {
   moerun_status status = MOERUN_OK;
-  if (reserve != NULL && reserve->bytes != bytes) {
-    moerun__free(reserve->block);
-    reserve->block = NULL;
+  moerun__reserve own = {.comm = session->model->comm};
+  moerun__reserve *from = reserve != NULL ? reserve : &own;
+  if (from->comm != own.comm || from->bytes != bytes ||
+      from->traffic_bytes != traffic_bytes) {
+    moerun__reserve_clear(from);
+    from = &own;
   }
-  if (reserve != NULL && reserve->block != NULL) {
-    session->block = reserve->block;
-    reserve->block = NULL;
-  } else {
-    MOERUN_TRY(moerun__alloc_unset(&session->block, bytes, 1));
+  if (from->block == NULL) {
+    from = &own;
+    MOERUN_TRY(take(from, bytes, traffic_bytes));
   }
-  session->block_bytes = bytes;
+  session->block = from->block;
+  session->traffic = from->traffic;
+  from->block = NULL;
+  from->traffic = NULL;
 done:
+  moerun__reserve_clear(&own);
   return status;
 }
 
@@ -406,6 +438,7 @@ static moerun_status create_local(moerun_session **out,
   moerun_session *session = NULL;
   moerun__session_extra all;
   moerun__arena arena = {NULL, 0};
+  moerun__arena traffic = {NULL, 0};
   MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(complete_extra(&all, extra));
   MOERUN_TRY(moerun__gate_check(&all.gate, model,
@@ -414,10 +447,11 @@ static moerun_status create_local(moerun_session **out,
   *out = session;
   init(session, model, options, &all);
   MOERUN_TRY(take_cache(session, all.cache));
-  lay_out(session, &arena);
-  MOERUN_TRY(take_block(session, arena.used, all.reserve));
+  lay_out(session, &arena, &traffic);
+  MOERUN_TRY(take_blocks(session, arena.used, traffic.used, all.reserve));
   arena = (moerun__arena){session->block, 0};
-  lay_out(session, &arena);
+  traffic = (moerun__arena){session->traffic, 0};
+  lay_out(session, &arena, &traffic);
   moerun__session_stats_reset(session);
   moerun__store_adopt_placement(&session->moe.store);
   MOERUN_TRY(moerun__moe_create_transfers(&session->moe));
@@ -459,6 +493,8 @@ void moerun_session_destroy(moerun_session *session) {
   if (session == NULL) return;
   moerun__moe_destroy_transfers(&session->moe);
   moerun__kv_destroy(session->own_cache);
+  moerun_comm *comm = session->model->comm;
+  comm->ops->buffer_destroy(comm, session->traffic);
   moerun__free(session->block);
   moerun__free(session);
 }

@@ -12,8 +12,9 @@ struct moerun_session {
   const moerun__kernels *kernels;
   moerun__queue queue;            /* rounds as options.compute says */
   moerun_session_options options; /* with the defaults filled in */
-  void *block;                    /* all buffers below, the cache excepted */
-  size_t block_bytes;
+  void *block; /* all buffers below, but for those in `traffic` and the cache */
+  void
+      *traffic; /* of the comm: what messages are sent from and received into */
   moerun__moe moe;
   moerun__kv_sizes kv;         /* of the cache */
   moerun__kv_cache *cache;     /* borrowed, or own_cache; NULL: moe_only */
@@ -38,9 +39,15 @@ struct moerun_session {
 /* The memory of a session's steps, its cache excepted, taken before there is a
  * model. */
 typedef struct moerun__reserve {
-  void *block; /* NULL: none, or a session has taken it */
+  void *block; /* NULL: none, or a session has taken it, like the next */
   size_t bytes;
+  void *traffic; /* of the comm */
+  size_t traffic_bytes;
+  moerun_comm *comm; /* borrowed */
 } moerun__reserve;
+
+/* What no session took; before the comm goes. */
+void moerun__reserve_clear(moerun__reserve *reserve);
 
 /* Settings that the command has and the public options do not. */
 typedef struct moerun__session_extra {
@@ -76,8 +83,8 @@ moerun_status moerun__session_create_with(moerun_session **out,
                                           const moerun__session_extra *extra);
 
 /* Takes the memory that a session of `model` will need, of which config,
- * placement, comm and moe_only are enough; freed with moerun__free unless a
- * session took it. */
+ * placement, comm and moe_only are enough; *out is zeroed before and cleared
+ * after, also after a failure. */
 moerun_status moerun__session_reserve(moerun__reserve *out,
                                       const moerun_model *model,
                                       const moerun_session_options *options,

@@ -31,7 +31,7 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 /* ---- Memory ---------------------------------------------------------------- */
 
 static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
-                          moerun__arena *arena) {
+                          moerun__arena *arena, moerun__arena *traffic) {
   const size_t R = (size_t)moe->model->comm->size;
   const int32_t K = moe->gate.width;
   const size_t own = (size_t)moe->shape.chunk_tokens;
@@ -39,16 +39,18 @@ static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
   const size_t home_results = (size_t)moe->shape.chunk_tokens * (size_t)K;
   moerun__route_lay_out(&chunk->route, arena, moe->shape.chunk_tokens, K,
                         moe->model->comm->size);
-  chunk->rows = moerun__arena_take(arena, own + capacity, moe->shape.row_bytes);
+  chunk->rows =
+      moerun__arena_take(traffic, own + capacity, moe->shape.row_bytes);
   chunk->results = moerun__arena_take(
-      arena, home_results + capacity * (size_t)moe->shape.terms,
+      traffic, home_results + capacity * (size_t)moe->shape.terms,
       moe->shape.result_bytes);
   chunk->receive_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   chunk->reply_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
 }
 
 /* Where there may be slices. */
-static void lay_out_round(moerun__moe *moe, moerun__arena *arena) {
+static void lay_out_round(moerun__moe *moe, moerun__arena *arena,
+                          moerun__arena *traffic) {
   const moerun__model_config *config = &moe->model->config;
   moerun__slice_round *s = &moe->exchange.round;
   const size_t R = (size_t)moe->model->comm->size;
@@ -64,20 +66,22 @@ static void lay_out_round(moerun__moe *moe, moerun__arena *arena) {
       moerun__arena_take(arena, (size_t)config->num_experts + 1, ints);
   s->row_of = moerun__arena_take(arena, terms, ints);
   s->term_of = moerun__arena_take(arena, terms, ints);
-  s->rows = moerun__arena_take(arena, MOERUN_SLICED_ROWS, moe->shape.row_bytes);
-  s->h = moerun__arena_take(arena, terms * (size_t)config->expert_width,
+  s->rows =
+      moerun__arena_take(traffic, MOERUN_SLICED_ROWS, moe->shape.row_bytes);
+  s->h = moerun__arena_take(traffic, terms * (size_t)config->expert_width,
                             sizeof *s->h);
   s->piece_bytes = moerun__dtype_bytes(
       moe->shape.wire,
       (size_t)moerun__slices_most_outputs(config, moe->model->comm->size));
-  s->pieces = moerun__arena_take(arena, terms, s->piece_bytes);
-  s->home_pieces = moerun__arena_take(arena, terms * R, s->piece_bytes);
+  s->pieces = moerun__arena_take(traffic, terms, s->piece_bytes);
+  s->home_pieces = moerun__arena_take(traffic, terms * R, s->piece_bytes);
 }
 
-void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena) {
-  lay_out_round(moe, arena);
+void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
+                              moerun__arena *traffic) {
+  lay_out_round(moe, arena, traffic);
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    lay_out_chunk(moe, &moe->exchange.chunk[c], arena);
+    lay_out_chunk(moe, &moe->exchange.chunk[c], arena, traffic);
   }
 }
 

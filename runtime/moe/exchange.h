@@ -109,9 +109,10 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 size_t moerun__row_bytes(const moerun__model_config *config, moerun__dtype wire,
                          int32_t width);
 
-/* The buffers of the chunks and of a round; moe->shape is complete, and the
- * store laid out. */
-void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena);
+/* The buffers of the chunks and of a round, those with rows in `traffic`;
+ * moe->shape is complete, and the store laid out. */
+void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
+                              moerun__arena *traffic);
 /* Bytes of what moerun__exchange_create creates. */
 size_t moerun__exchange_bytes(const moerun__moe *moe);
 moerun_status moerun__exchange_create(moerun__moe *moe);

@@ -44,7 +44,8 @@ static int32_t most_entries(const moerun_model *model, size_t room_bytes) {
 }
 
 void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena,
-                            const moerun_model *model, size_t room_bytes) {
+                            moerun__arena *traffic, const moerun_model *model,
+                            size_t room_bytes) {
   const moerun__model_config *config = &model->config;
   const size_t R = (size_t)model->comm->size;
   const int32_t entries = most_entries(model, room_bytes);
@@ -56,7 +57,7 @@ void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena,
                               config->num_moe_layers, entries);
   guests->per_layer = guests->table.per_layer;
   const size_t most = (size_t)guests->per_layer;
-  guests->room = moerun__arena_take(arena, guests->room_bytes, 1);
+  guests->room = moerun__arena_take(traffic, guests->room_bytes, 1);
   guests->shape = moerun__arena_take(arena, (size_t)config->num_moe_layers,
                                      sizeof *guests->shape);
   guests->expert = moerun__arena_take(arena, most, sizeof *guests->expert);

@@ -44,10 +44,11 @@ extern const moerun__tier_ops moerun__guests_ops;
 size_t moerun__guests_default(const moerun_placement *placement,
                               const moerun__expert_shape *expert);
 
-/* `room_bytes`: memory for weights, of which no more is taken than there is use
- * for; 0: no guests. */
+/* `room_bytes`: memory for weights, in `traffic`, of which no more is taken than
+ * there is use for; 0: no guests. */
 void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena,
-                            const moerun_model *model, size_t room_bytes);
+                            moerun__arena *traffic, const moerun_model *model,
+                            size_t room_bytes);
 /* Transfers that moerun__guests_create_transfers creates. */
 int32_t moerun__guests_transfers(const moerun__guests *guests);
 moerun_status moerun__guests_create_transfers(moerun__guests *guests);

@@ -78,7 +78,8 @@ void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting) {
                      setting->slice_bytes);
 }
 
-void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
+void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena,
+                         moerun__arena *traffic) {
   const moerun__model_config *config = &moe->model->config;
   const int32_t R = moe->model->comm->size;
   const size_t H = (size_t)config->hidden_width;
@@ -94,7 +95,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   if (moe->shape.max_slots < moe->shape.slots_wanted)
     moe->shape.max_slots = moe->shape.slots_wanted;
   moe->shape.max_hosts = most_hosts(moe);
-  moerun__store_lay_out(&moe->store, arena, moe->shape.max_slots);
+  moerun__store_lay_out(&moe->store, arena, traffic, moe->shape.max_slots);
   const int32_t slots = moerun__store_most_slots(&moe->store);
   moe->shape.terms = slots < moe->gate.width ? slots : moe->gate.width;
   moe->shape.chunk_tokens =
@@ -103,7 +104,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena) {
   /* Room for the rows of an even load, and for all rows of any one peer. */
   moe->shape.receive_capacity =
       R > 1 && moe->shape.terms > 0 ? chunk_copies(moe) : 0;
-  moerun__exchange_lay_out(moe, arena);
+  moerun__exchange_lay_out(moe, arena, traffic);
   moerun__agree_lay_out(moe, arena);
   const size_t pairs =
       ((size_t)moe->shape.chunk_tokens + (size_t)moe->shape.receive_capacity) *

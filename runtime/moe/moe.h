@@ -119,9 +119,11 @@ typedef struct moerun__moe_setting {
 
 /* A layer without buffers. */
 void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting);
-/* Counts into `arena` when its base is NULL, else hands the buffers out and
- * fills what never changes. */
-void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena);
+/* Counts into `arena`, and into `traffic` what messages are sent from and received
+ * into, when their bases are NULL; else hands the buffers out and fills what never
+ * changes. */
+void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena,
+                         moerun__arena *traffic);
 /* Bytes of what moerun__moe_create_transfers makes. */
 size_t moerun__moe_transfer_bytes(const moerun__moe *moe);
 /* [collective] Learns what balancing needs to know of the other ranks: the weights'

@@ -35,9 +35,10 @@ void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
 }
 
 void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
-                           int32_t max_slots) {
+                           moerun__arena *traffic, int32_t max_slots) {
   const moerun_model *model = store->model;
-  moerun__guests_lay_out(&store->guests, arena, model, store->guest_bytes);
+  moerun__guests_lay_out(&store->guests, arena, traffic, model,
+                         store->guest_bytes);
   moerun__slices_lay_out(&store->slices, arena, model, store->slice_bytes);
   moerun__own_lay_out(&store->own, arena, model, max_slots);
   const size_t slots = (size_t)moerun__store_most_slots(store);

@@ -41,9 +41,10 @@ void moerun__store_init(moerun__store *store, const moerun_model *model,
                         size_t guest_bytes, int64_t slice_bytes);
 /* A tier that is asked before all others. */
 void moerun__store_add_tier(moerun__store *store, moerun__tier tier);
-/* `max_slots`: most experts of a layer that a placement may put here. */
+/* `max_slots`: most experts of a layer that a placement may put here. Weights
+ * that come in steps have their place in `traffic`. */
 void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
-                           int32_t max_slots);
+                           moerun__arena *traffic, int32_t max_slots);
 /* Transfers that moerun__store_create_transfers creates. */
 int32_t moerun__store_transfers(const moerun__store *store);
 moerun_status moerun__store_create_transfers(moerun__store *store);

@@ -5,7 +5,8 @@
  *
  * exchange_begin does both hops and waits for them, so all ranks begin their
  * exchanges in the same order; rows then lie here until the waves ask for
- * them. All else is MPI's. */
+ * them. It knows the memory that it gave, and counts which rows lie there. All
+ * else is MPI's. */
 #ifndef MOERUN_TESTS_PAIR_COMM_H
 #define MOERUN_TESTS_PAIR_COMM_H
 
@@ -18,11 +19,22 @@
 
 enum { PAIR_TAG = MOERUN_TAG_END - 1 }; /* of both hops */
 
+/* In front of memory that this transport gave. */
+typedef struct pair_buffer {
+  struct pair_buffer *next;
+  size_t bytes;
+} pair_buffer;
+
+enum { PAIR_BUFFER_HEAD = MOERUN_ALIGNMENT };
+
 typedef struct pair_comm {
   moerun_comm base; /* first */
   moerun_comm *mpi;
-  int64_t rows_between; /* that left this pair */
-  int64_t rows_within;  /* that this rank gave to the other of its pair */
+  pair_buffer *buffers;
+  int64_t lists_in_buffers; /* rows and results, by begun list or plan */
+  int64_t lists_elsewhere;  /* in memory that is not of this transport */
+  int64_t rows_between;     /* that left this pair */
+  int64_t rows_within;      /* that this rank gave to the other of its pair */
 } pair_comm;
 
 struct moerun__transfer {
@@ -242,6 +254,58 @@ done:
   return status;
 }
 
+/* ---- Buffers ------------------------------------------------------------------- */
+
+static inline moerun_status pair_buffer_create(void **out, moerun_comm *comm,
+                                               size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  pair_comm *c = (pair_comm *)comm;
+  pair_buffer *buffer = NULL;
+  *out = NULL;
+  MOERUN_TRY(moerun__alloc_unset(&buffer, PAIR_BUFFER_HEAD + bytes, 1));
+  *buffer = (pair_buffer){c->buffers, bytes};
+  c->buffers = buffer;
+  *out = (char *)buffer + PAIR_BUFFER_HEAD;
+done:
+  return status;
+}
+
+static inline size_t pair_buffer_bytes(const moerun_comm *comm, size_t bytes) {
+  (void)comm;
+  return moerun__alloc_bytes(PAIR_BUFFER_HEAD + bytes, 1);
+}
+
+static inline void pair_buffer_destroy(moerun_comm *comm, void *memory) {
+  if (memory == NULL) return;
+  pair_buffer *buffer = (void *)((char *)memory - PAIR_BUFFER_HEAD);
+  pair_buffer **at = &((pair_comm *)comm)->buffers;
+  while (*at != buffer) {
+    at = &(*at)->next;
+  }
+  *at = buffer->next;
+  moerun__free(buffer);
+}
+
+/* Whether so many bytes of `memory` are in one buffer. */
+static inline void pair_look(pair_comm *c, const void *memory, size_t bytes) {
+  const uintptr_t first = (uintptr_t)memory;
+  int found = bytes == 0;
+  for (const pair_buffer *b = c->buffers; b != NULL && !found; b = b->next) {
+    const uintptr_t begin = (uintptr_t)b + PAIR_BUFFER_HEAD;
+    found = first >= begin && first + bytes <= begin + b->bytes;
+  }
+  c->lists_in_buffers += found && bytes > 0;
+  c->lists_elsewhere += !found;
+}
+
+/* Of rows to experts and of results; weights are sent from where they lie. */
+static inline void pair_look_at_list(pair_comm *c, int32_t tag,
+                                     const moerun__row_list *list) {
+  if (tag < MOERUN_TAG_DISPATCH) return;
+  pair_look(c, list->rows,
+            (size_t)list->offset[list->last_peer] * list->row_bytes);
+}
+
 /* ---- Operations ---------------------------------------------------------------- */
 
 /* What MPI sent is what this transport sent. */
@@ -280,6 +344,8 @@ static inline moerun_status pair_exchange_begin(moerun__transfer *x,
   const size_t R = (size_t)x->comm->base.size;
   char *packed = pair_memory(x->plan_bytes);
   int32_t *offset = pair_memory((R + 1) * sizeof *offset);
+  pair_look_at_list(x->comm, tag, in);
+  pair_look(x->comm, out->rows, (size_t)out->num_rows * out->stride_bytes);
   MOERUN_TRY(moerun__row_list_check(&x->comm->base, tag, in));
   MOERUN_TRY(moerun__row_plan_pack(packed, x->plan_bytes, offset,
                                    &x->comm->base, out)); /* for its checks */
@@ -293,12 +359,14 @@ done:
 
 static inline moerun_status pair_send_begin(moerun__transfer *x, int32_t tag,
                                             const moerun__row_list *list) {
+  pair_look_at_list(x->comm, tag, list);
   return pair_counted(x->comm,
                       x->comm->mpi->ops->send_begin(x->mpi, tag, list));
 }
 
 static inline moerun_status pair_receive_begin(moerun__transfer *x, int32_t tag,
                                                const moerun__row_list *list) {
+  pair_look_at_list(x->comm, tag, list);
   if (x->here != NULL) return pair_deliver(x, list);
   return x->comm->mpi->ops->receive_begin(x->mpi, tag, list);
 }
@@ -342,6 +410,7 @@ static inline moerun_status pair_tell(moerun_comm *comm,
 static inline moerun_status pair_share_rows(moerun_comm *comm, void *shared,
                                             size_t row_bytes,
                                             const int32_t *offset) {
+  pair_look((pair_comm *)comm, shared, (size_t)offset[comm->size] * row_bytes);
   PAIR_COLLECTIVE(comm, share_rows(mpi, shared, row_bytes, offset));
 }
 
@@ -439,6 +508,9 @@ static const moerun__comm_ops pair_ops = {
     .transfer_create = pair_transfer_create,
     .transfer_bytes = pair_transfer_bytes,
     .transfer_destroy = pair_transfer_destroy,
+    .buffer_create = pair_buffer_create,
+    .buffer_bytes = pair_buffer_bytes,
+    .buffer_destroy = pair_buffer_destroy,
     .destroy = pair_destroy,
 };
 

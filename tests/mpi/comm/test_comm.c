@@ -323,6 +323,38 @@ static void transfer_bytes_are_those_taken(void **state) {
   }
 }
 
+/* Rows leave a buffer and come into it; and it takes what it says. */
+static void rows_lie_in_buffers(void **state) {
+  (void)state;
+  enum { ROW = 48 };
+  char expected[MAX_RANKS * ROW];
+  int32_t offset[MAX_RANKS + 1];
+  for (int r = 0; r < test_size(); r++) {
+    memset(expected + (size_t)r * ROW, 'a' + r, ROW);
+    offset[r] = r;
+  }
+  offset[test_size()] = test_size();
+  const size_t bytes = (size_t)test_size() * ROW;
+  const size_t before = moerun__alloc_live_bytes();
+  void *made = NULL;
+  void *other = NULL;
+  assert_all_ok(comm->ops->buffer_create(&made, comm, bytes));
+  assert_all_ranks(moerun__alloc_live_bytes() - before ==
+                   comm->ops->buffer_bytes(comm, bytes));
+  assert_all_ok(comm->ops->buffer_create(&other, comm, 0));
+  assert_all_ranks(moerun__alloc_live_bytes() - before ==
+                   comm->ops->buffer_bytes(comm, bytes) +
+                       comm->ops->buffer_bytes(comm, 0));
+  assert_all_ranks(made != other && (uintptr_t)made % MOERUN_ALIGNMENT == 0);
+  memset((char *)made + test_rank() * ROW, 'a' + test_rank(), ROW);
+  assert_all_ok(comm->ops->share_rows(comm, made, ROW, offset));
+  assert_all_ranks(memcmp(made, expected, bytes) == 0);
+  comm->ops->buffer_destroy(comm, made);
+  comm->ops->buffer_destroy(comm, other);
+  comm->ops->buffer_destroy(comm, NULL);
+  assert_all_ranks(moerun__alloc_live_bytes() == before);
+}
+
 /* ---- What only MPI can get wrong ------------------------------------------- */
 
 static void set_up_calls_survive_a_failed_allocation(void **state) {
@@ -491,6 +523,7 @@ static void unfinished_transfers_can_be_destroyed(void **state) {
       cmocka_unit_test(exchanges_allocate_nothing),                            \
       cmocka_unit_test(counts_are_exact),                                      \
       cmocka_unit_test(transfer_bytes_are_those_taken),                        \
+      cmocka_unit_test(rows_lie_in_buffers),                                   \
       cmocka_unit_test(lists_out_of_range_are_refused),                        \
       cmocka_unit_test(gather_scatter_broadcast),                              \
       cmocka_unit_test(minimum_is_that_of_all),                                \

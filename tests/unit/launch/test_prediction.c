@@ -154,6 +154,7 @@ static void the_reserve_is_what_a_session_takes(void **state) {
   assert_int_equal(moerun__session_reserve(&reserve, &unread, &options, &extra),
                    MOERUN_OK);
   const void *block = reserve.block;
+  const void *traffic = reserve.traffic;
   extra.reserve = &reserve;
   assert_int_equal(
       moerun_model_load(&model, comm, placement, MOERUN_DEMO_MODEL, NULL),
@@ -162,19 +163,25 @@ static void the_reserve_is_what_a_session_takes(void **state) {
       moerun__session_create_with(&session, model, &options, &extra),
       MOERUN_OK);
   assert_ptr_equal(session->block, block);
+  assert_ptr_equal(session->traffic, traffic);
   assert_null(reserve.block);
+  assert_null(reserve.traffic);
   assert_int_equal(session->kv.num_pages, 6);
   assert_int_equal(session->kv.max_pages, 3);
   moerun_session_destroy(session);
   /* One of another size is no use, and gone before the session takes its own. */
-  assert_int_equal(moerun__session_reserve(&reserve, &unread, &options, &extra),
-                   MOERUN_OK);
-  reserve.bytes++;
-  assert_int_equal(
-      moerun__session_create_with(&session, model, &options, &extra),
-      MOERUN_OK);
-  assert_null(reserve.block);
-  moerun_session_destroy(session);
+  for (int of_traffic = 0; of_traffic < 2; of_traffic++) {
+    assert_int_equal(
+        moerun__session_reserve(&reserve, &unread, &options, &extra),
+        MOERUN_OK);
+    ++*(of_traffic ? &reserve.traffic_bytes : &reserve.bytes);
+    assert_int_equal(
+        moerun__session_create_with(&session, model, &options, &extra),
+        MOERUN_OK);
+    assert_null(reserve.block);
+    assert_null(reserve.traffic);
+    moerun_session_destroy(session);
+  }
   moerun_model_destroy(model);
   moerun__model_config_clear(&unread.config);
   moerun_placement_destroy(placement);
