@@ -373,9 +373,20 @@ static int is_replaced(const file *f, const moerun__config *config) {
          moerun__results_resume(config) && has_metrics(f);
 }
 
-static moerun_status check_output(const file *f, int overwrite) {
+/* What --resume reads is an input before it is an output: unfinished.c says what
+ * is wrong with it. */
+static int is_continued(const file *f, const moerun__config *config) {
+  return f->target.exists && f->row->form == RESUMED &&
+         moerun__results_resume(config) &&
+         moerun__name_ends_in(f->path, strlen(f->path),
+                              MOERUN_UNFINISHED_ENDING);
+}
+
+static moerun_status check_output(const file *f, const moerun__config *config) {
   moerun_status status = MOERUN_OK;
+  const int overwrite = is_replaced(f, config);
   const moerun__target *target = &f->target;
+  if (is_continued(f, config)) goto done;
   if (f->row->form != FOLDER) MOERUN_TRY(moerun__output_check(f->path));
   MOERUN_REQUIRE(overwrite || !target->exists || target->is_direct ||
                      f->row->form == RESULTS || f->row->form == RESUMED,
@@ -400,7 +411,7 @@ moerun_status moerun__paths_check(moerun__invocation *invocation) {
   invocation->phase = MOERUN_PHASE_FILES;
   for (const file *f = all.first; f != NULL; f = f->next) {
     if (f->row->use == READS) continue;
-    MOERUN_TRY(check_output(f, is_replaced(f, config)));
+    MOERUN_TRY(check_output(f, config));
   }
   invocation->phase = MOERUN_PHASE_USAGE;
 done:

@@ -356,9 +356,15 @@ moerun_status moerun__prompts_read(const moerun__prompts *prompts,
   (void)snprintf(origin, sizeof origin, "%s: request %lld", prompts->name,
                  (long long)index);
   moerun__prompt_begin(out, &prompts->options);
-  MOERUN_TRY(prompts->input->read(prompts, out, index, origin));
-  complete(out, prompts, index);
-  MOERUN_REQUIRE(out->digest == prompts->digest[index], MOERUN_ERR_FORMAT,
+  status = prompts->input->read(prompts, out, index, origin);
+  if (status == MOERUN_OK) complete(out, prompts, index);
+  /* What was right before is wrong now, or is another request. */
+  const int is_other = status == MOERUN_OK
+                           ? out->digest != prompts->digest[index]
+                           : status != MOERUN_ERR_NOMEM &&
+                                 status != MOERUN_ERR_IO &&
+                                 status != MOERUN_ERR_STOPPED;
+  MOERUN_REQUIRE(!is_other, MOERUN_ERR_FORMAT,
                  "%s: the file was changed while the run was reading it",
                  origin);
 done:

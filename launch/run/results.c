@@ -28,7 +28,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { COPY_BYTES = 1 << 16 };
+enum { COPY_BYTES = 1 << 16, PATH_BYTES = 4096 };
 static const double sync_interval_s = 0.5;
 
 typedef struct place {
@@ -389,6 +389,25 @@ done:
   return status;
 }
 
+/* Where it cannot be written under the old name either, because the folder has
+ * gone as well: what was appended is all there is. */
+static moerun_status tell_where(const moerun__results *results) {
+  moerun_status status = MOERUN_OK;
+  char name[PATH_BYTES];
+  const int is_there = moerun__file_name(name, sizeof name, results->file);
+  MOERUN_REQUIRE(!is_there, MOERUN_ERR_OUTPUT,
+                 "%s: was moved while the run was writing it, and cannot be "
+                 "created again; %lld results are in %s, with which --resume "
+                 "goes on",
+                 results->path, (long long)results->count, name);
+  MOERUN_REQUIRE(0, MOERUN_ERR_OUTPUT,
+                 "%s: was removed while the run was writing it, and cannot be "
+                 "created again; %lld results are lost",
+                 results->path, (long long)results->count);
+done:
+  return status;
+}
+
 moerun_status moerun__results_end(moerun__results *results,
                                   moerun__outputs *outputs) {
   moerun_status status = MOERUN_OK;
@@ -401,7 +420,8 @@ moerun_status moerun__results_end(moerun__results *results,
   const int is_complete = results->count == results->num_requests;
   const int is_lost = !moerun__file_is_at(results->file, results->target.path);
   if (is_lost || (is_complete && !is_ordered(results))) {
-    MOERUN_TRY(rewrite(results, outputs));
+    status = rewrite(results, outputs);
+    if (is_lost && status == MOERUN_ERR_OUTPUT) MOERUN_TRY(tell_where(results));
   }
 done:
   return status;

@@ -52,6 +52,15 @@ int moerun__file_is_at(int file, const char *path) {
          mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
 }
 
+int moerun__file_name(char *out, size_t bytes, int file) {
+  char link[64];
+  (void)snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+  const ssize_t length = readlink(link, out, bytes);
+  if (length <= 0 || (size_t)length >= bytes) return 0;
+  out[length] = '\0';
+  return moerun__file_is_at(file, out); /* not "... (deleted)" */
+}
+
 moerun_status moerun__file_open(int *out, int64_t *bytes, const char *path,
                                 int writable) {
   moerun_status status = MOERUN_OK;

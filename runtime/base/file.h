@@ -24,6 +24,10 @@ int moerun__file_exists(const char *path);
  * file is taken for it. */
 int moerun__file_is_at(int file, const char *path);
 
+/* The name that an open file has now, as the system knows it, into out[bytes]; 0:
+ * it has none any more, or none that is known or fits. */
+int moerun__file_name(char *out, size_t bytes, int file);
+
 /* Words for errno in a message (strerror is not thread-safe). */
 const char *moerun__file_reason(void);
 

@@ -18,7 +18,9 @@ const char *moerun__json_kind(const json_t *value) {
   case JSON_ARRAY: return "an array";
   case JSON_STRING: return "a string";
   case JSON_INTEGER: return "an integer";
-  case JSON_REAL: return "a real number";
+  case JSON_REAL:
+    return fabs(json_real_value(value)) < 9.2e18 ? "a real number"
+                                                 : "a number beyond 64 bits";
   case JSON_TRUE:
   case JSON_FALSE: return "a boolean";
   case JSON_NULL: return "null";

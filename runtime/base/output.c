@@ -22,7 +22,7 @@
 
 enum {
   MOST_LINKS = 40,
-  LINK_BYTES = 4096,
+  PATH_BYTES = 4096,
   STICKY = 01000, /* S_ISVTX, which only X/Open's part of POSIX names */
 };
 
@@ -49,9 +49,9 @@ static int stream_of(const char *path) {
 static moerun_status follow(char **path, const char *name) {
   moerun_status status = MOERUN_OK;
   moerun__text next = {0};
-  char said[LINK_BYTES];
+  char said[PATH_BYTES];
   const ssize_t length = readlink(*path, said, sizeof said);
-  MOERUN_REQUIRE(length >= 0 && length < LINK_BYTES, MOERUN_ERR_OUTPUT,
+  MOERUN_REQUIRE(length >= 0 && length < PATH_BYTES, MOERUN_ERR_OUTPUT,
                  "%s: the symbolic link cannot be followed: %s", name,
                  length < 0 ? moerun__file_reason() : "it is too long");
   const char *slash = strrchr(*path, '/');
@@ -277,10 +277,29 @@ done:
   return status;
 }
 
+/* Where its folder was renamed, or removed, nothing can appear in it. */
+static moerun_status check_folder_stayed(const output *o) {
+  moerun_status status = MOERUN_OK;
+  char name[PATH_BYTES];
+  if (moerun__file_is_at(o->file, o->temporary.path)) goto done;
+  const int is_there = moerun__file_name(name, sizeof name, o->file);
+  MOERUN_REQUIRE(!is_there, MOERUN_ERR_OUTPUT,
+                 "%s: its folder was moved while the program was writing it; "
+                 "what was written is in %s",
+                 o->name, name);
+  MOERUN_REQUIRE(0, MOERUN_ERR_OUTPUT,
+                 "%s: cannot be created: it was removed while the program was "
+                 "writing it",
+                 o->name);
+done:
+  return status;
+}
+
 /* On disk; a file that is replaced keeps its permissions. */
 static moerun_status complete(output *o) {
   moerun_status status = MOERUN_OK;
   const int is_file = o->temporary.path != NULL;
+  if (is_file) MOERUN_TRY(check_folder_stayed(o));
   if (is_file && o->target.exists) {
     (void)fchmod(o->file, (mode_t)o->target.permissions);
   }

@@ -17,7 +17,7 @@ mkdir -p "$scratch"
 prompts=$scratch/prompts.jsonl
 awk 'BEGIN {
   for (i = 0; i < 40; i++)
-    printf "{\"id\": \"r%d\", \"prompt\": \"Request number %d of the book of the\", \"max_new_tokens\": %d, \"temperature\": 0.8, \"seed\": %d}\n", i, i, 150 + i * 9 % 100, i
+    printf "{\"id\": \"r%d\", \"prompt\": \"Request number %d of the book of the\", \"max_new_tokens\": %d, \"temperature\": 0.8, \"seed\": %d}\n", i, i, 80 + i * 9 % 50, i
 }' > "$prompts"
 
 start() { # start OUTPUT RANKS ARGUMENT...: the job in the background, its pid in job

@@ -166,6 +166,39 @@ grep -qF 'res.unfinished: cannot be created: it is a directory' err ||
 same whole res
 rmdir res.unfinished
 
+# What --resume reads is an input.
+mkdir res.unfinished
+cp whole res
+on 0 $run --output res --resume
+[ $? = 66 ] || complain "--resume, res.unfinished is a folder: expected 66"
+grep -qF 'res.unfinished: expected a regular file' err ||
+  complain "--resume, res.unfinished is a folder: $(cat err)"
+same whole res
+rmdir res.unfinished
+
+# The folder is moved, or removed: the message says where the results are.
+mkdir there
+begin_in() { # begin_in FOLDER ARGUMENT...
+  rm -f "$1"/*
+  where=$1
+  shift
+  "$moerun" $run $slow --output "$where/res" "$@" > said 2> err &
+  job=$!
+  until [ -s "$where/res" ]; do
+    kill -0 "$job" || break
+    sleep 0.02
+  done
+}
+begin_in there
+mv there moved.there
+lost 'folder moved' "results are in $PWD/moved.there/res, with which --resume"
+succeed 0 $run --output moved.there/res --resume
+same whole moved.there/res
+mkdir there
+begin_in there
+rm -r there
+lost 'folder removed' 'there/res: was removed while the run was writing it, and'
+
 # A name for which the ending is too much: nothing is kept beside it.
 long=$(printf '%0250d' 1)
 succeed 0 $run --output "$long" --overwrite

@@ -2,7 +2,6 @@
  * nothing left behind. */
 #include "runtime/base/memory.h"
 #include "runtime/base/output.h"
-#include "runtime/base/stop.h"
 #include "runtime/base/temporary.h"
 #include "runtime/base/timer.h"
 #include "support/scratch.h"
@@ -101,6 +100,29 @@ static void expect_kept(const char *name, const char *wanted) {
   (void)snprintf(found, sizeof found, "%.*s", (int)strcspn(at, ","), at);
   assert_non_null(strstr(found, ".tmp"));
   expect_content(found, wanted);
+}
+
+/* The folder goes while its files are being written. */
+static void a_folder_that_moved_is_named(void **state) {
+  (void)state;
+  moerun__outputs outputs = {0};
+  char folder[TEMP_PATH];
+  char moved[TEMP_PATH];
+  char inner[TEMP_PATH];
+  (void)temp_path(folder, &dir, "folder");
+  (void)temp_path(moved, &dir, "moved");
+  (void)temp_path(inner, &dir, "folder/file");
+  assert_int_equal(mkdir(folder, 0700), 0);
+  assert_int_equal(put(&outputs, inner, "kept"), MOERUN_OK);
+  assert_int_equal(rename(folder, moved), 0);
+  assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_ERR_OUTPUT);
+  expect_kept(moved, "kept");
+  temp_remove(moved, 0);
+  assert_int_equal(mkdir(folder, 0700), 0);
+  assert_int_equal(put(&outputs, inner, "lost"), MOERUN_OK);
+  temp_remove(folder, 0);
+  assert_int_equal(moerun__outputs_commit(&outputs), MOERUN_ERR_OUTPUT);
+  assert_non_null(strstr(moerun_last_error(), "it was removed while the"));
 }
 
 /* Somebody has taken a name in the meantime: with a file, or with a link. */
@@ -520,58 +542,13 @@ static void nth_allocation_fails_cleanly(void **state) {
   }
 }
 
-static int asked;
-
-static int is_asked(void) {
-  return asked;
-}
-
-/* Who waits at a pipe looks whether the program is asked to end; what can be
- * read or written at once is, even then. */
-static void waits_end_when_asked(void **state) {
-  (void)state;
-  static char block[1 << 17]; /* more than fits into most pipes at once */
-  char line[2 * TEMP_PATH];
-  moerun__outputs outputs = {0};
-  int ends[2];
-  asked = 1;
-  moerun__stop_set_callback(is_asked);
-  assert_int_equal(mkfifo(path, 0600), 0);
-  assert_int_equal(put(&outputs, path, "x"), MOERUN_ERR_STOPPED);
-  (void)snprintf(line, sizeof line,
-                 "%s: stopped by a signal while its reader was waited for",
-                 path);
-  assert_string_equal(moerun_last_error(), line);
-  moerun__outputs_clear(&outputs);
-
-  assert_int_equal(pipe(ends), 0);
-  assert_int_equal(moerun__file_wait(ends[0], 0, "p"), MOERUN_ERR_STOPPED);
-  assert_int_equal(moerun__file_put(ends[1], "abc", 3, "p"), MOERUN_OK);
-  assert_int_equal(moerun__file_wait(ends[0], 0, "p"), MOERUN_OK);
-  moerun_status status = MOERUN_OK;
-  for (int i = 0; i < 1 << 11 && status == MOERUN_OK; i++) {
-    status = moerun__file_put(ends[1], block, sizeof block, "p");
-  }
-  assert_int_equal(status, MOERUN_ERR_STOPPED);
-  assert_string_equal(moerun_last_error(),
-                      "p: stopped by a signal while it was waited for");
-  moerun__stop_set_callback(NULL);
-
-  (void)signal(SIGPIPE, SIG_IGN);
-  (void)close(ends[0]);
-  assert_int_equal(moerun__file_put(ends[1], "abc", 3, "p"), MOERUN_ERR_OUTPUT);
-  assert_string_equal(moerun_last_error(),
-                      "p: cannot be written: broken pipe: its reader is gone");
-  (void)close(ends[1]);
-  assert_int_equal(moerun__file_wait(-1, 0, "p"), MOERUN_OK);
-}
-
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
   const struct CMUnitTest tests[] = {
       TEST(all_appear_or_none),
       TEST(the_last_one_wins_whole),
       TEST(taken_names_are_left_alone),
+      TEST(a_folder_that_moved_is_named),
       TEST(one_file_alone_is_replaced),
       TEST(permissions_are_those_of_the_umask_or_kept),
       TEST(links_are_followed),
@@ -586,7 +563,6 @@ int main(void) {
       TEST(nothing_is_left_on_the_way_out),
       TEST(other_threads_wait_for_the_names),
       TEST(nth_allocation_fails_cleanly),
-      TEST(waits_end_when_asked),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

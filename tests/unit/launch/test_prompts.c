@@ -218,6 +218,14 @@ static void a_changed_file_is_noticed(void **state) {
   assert_int_equal(moerun__prompts_read(prompts, &prompt, 0),
                    MOERUN_ERR_FORMAT);
   expect_words("request 0: the file was changed while the run was reading it");
+  /* Nor is what is not a request any more called one that was never right. */
+  file = fopen(path, "r+");
+  assert_non_null(file);
+  assert_int_equal(fputc('[', file), '[');
+  assert_int_equal(fclose(file), 0);
+  assert_int_equal(moerun__prompts_read(prompts, &prompt, 0),
+                   MOERUN_ERR_FORMAT);
+  expect_words("request 0: the file was changed while the run was reading it");
   assert_int_equal(truncate(path, 16), 0);
   assert_int_equal(moerun__prompts_read(prompts, &prompt, 1),
                    MOERUN_ERR_FORMAT);

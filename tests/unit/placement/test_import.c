@@ -451,6 +451,11 @@ static const bad_map bad_maps[] = {
      1,
      "m: layer_list[0].device_list[0]: expected experts as integers, found a "
      "real number"},
+    {"{\"layer_list\": [{\"device_list\": [{\"device_expert\": "
+     "[0,9223372036854775808]}]}, {}]}",
+     1,
+     "m: layer_list[0].device_list[0]: expected experts as integers, found a "
+     "number beyond 64 bits"},
     {"{\"layer_list\": [{\"device_list\": [{\"device_id\": 4, "
      "\"device_expert\": [0]}]}, {}]}",
      1,
