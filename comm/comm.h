@@ -67,6 +67,16 @@ typedef struct moerun__comm_count {
   int64_t control_bytes;
 } moerun__comm_count;
 
+/* Of what was sent by `now` what was not by `before`. */
+static inline moerun__comm_count
+moerun__comm_count_since(const moerun__comm_count *now,
+                         const moerun__comm_count *before) {
+  return (moerun__comm_count){
+      now->rows - before->rows, now->row_bytes - before->row_bytes,
+      now->messages - before->messages, now->count_bytes - before->count_bytes,
+      now->control_bytes - before->control_bytes};
+}
+
 /* Ranks that belong together. */
 typedef enum moerun__comm_level {
   MOERUN_LEVEL_NODE,    /* those that share this rank's memory */

@@ -104,6 +104,13 @@ size_t moerun__session_bytes_with(const moerun_model *model,
 
 /* The statistics of a session; borrowed. */
 moerun__stats *moerun__session_stats(moerun_session *session);
+/* What the comm has sent since the session was made or reset: all that goes over
+ * it, and not what it took to make the session. */
+static inline moerun__comm_count
+moerun__session_sent(const moerun_session *session) {
+  return moerun__comm_count_since(&session->model->comm->count,
+                                  &session->count_before);
+}
 /* Everything back to zero (after a warm-up); what the comm has counted by then no
  * longer counts as the session's. */
 void moerun__session_stats_reset(moerun_session *session);

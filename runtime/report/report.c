@@ -153,7 +153,7 @@ static moerun_status pack_part(char **out, size_t *bytes,
   const size_t gate_bytes =
       (size_t)config->num_moe_layers * sizeof(moerun__gate_counts);
   rank_part part = {.stats = session->stats,
-                    .count = session->model->comm->count,
+                    .count = moerun__session_sent(session),
                     .resident_bytes = resident_bytes,
                     .weight_bytes =
                         moerun__store_bytes_sent(&session->moe.store),

@@ -1,6 +1,5 @@
 /* What a program may know of a session without a report: this rank's part of
- * it, which costs no message. Bytes and messages are counted by the comm, which
- * may serve several sessions, so what it had sent before this one is taken off. */
+ * it, which costs no message. */
 #include "runtime/base/sized.h"
 #include "runtime/decoder/session.h"
 
@@ -17,8 +16,7 @@ const char *moerun_stage_name(int32_t stage) {
 moerun_status moerun_session_counters(const moerun_session *session,
                                       moerun_counters *counters) {
   const moerun__stats *stats = &session->stats;
-  const moerun__comm_count *now = &session->model->comm->count;
-  const moerun__comm_count *before = &session->count_before;
+  const moerun__comm_count sent = moerun__session_sent(session);
   const moerun__model_config *config = &session->model->config;
   moerun_counters own = {.steps = stats->steps,
                          .home_rows = stats->home_rows,
@@ -28,11 +26,9 @@ moerun_status moerun_session_counters(const moerun_session *session,
                          .results_out = stats->results_out,
                          .rows_moved = stats->rows_moved,
                          .weights_out = stats->weights_out,
-                         .messages = now->messages - before->messages,
-                         .row_bytes = now->row_bytes - before->row_bytes,
-                         .other_bytes = now->count_bytes - before->count_bytes +
-                                        now->control_bytes -
-                                        before->control_bytes,
+                         .messages = sent.messages,
+                         .row_bytes = sent.row_bytes,
+                         .other_bytes = sent.count_bytes + sent.control_bytes,
                          .rows_of_expert = stats->expert_rows};
   const size_t experts =
       (size_t)config->num_moe_layers * (size_t)config->num_experts;

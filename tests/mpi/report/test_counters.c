@@ -1,7 +1,7 @@
 /* What a program is told of its session: every row is somewhere, bytes are those
  * of the rows, and counts of experts make a placement. */
 #include "runtime/base/rng.h"
-#include "runtime/decoder/session.h"
+#include "runtime/report/report.h"
 #include "support/mpi_test.h"
 
 #include <moerun/moerun_mpi.h>
@@ -155,6 +155,45 @@ static void sessions_count_for_themselves(void **state) {
   tear_down(&first);
 }
 
+/* A report of all ranks says the same as their counters, and as little of what was
+ * sent before the session. */
+static void the_report_counts_the_same(void **state) {
+  (void)state;
+  rig first;
+  rig second;
+  moerun__report *report = NULL;
+  int64_t sum[FIELDS];
+  set_up(&first, NULL, MOERUN_BALANCE_OFF);
+  (void)step(&first);
+  set_up(&second, NULL, MOERUN_BALANCE_AUTO);
+  for (int steps = 0; steps < 2; steps++) {
+    moerun_counters c = {.struct_size = sizeof c};
+    if (steps > 0) c = step(&second);
+    assert_all_ok(moerun_session_counters(second.session, &c));
+    int64_t other = c.other_bytes;
+    add_up(sum, &c);
+    (void)MPI_Allreduce(MPI_IN_PLACE, &other, 1, MPI_INT64_T, MPI_SUM,
+                        MPI_COMM_WORLD);
+    assert_all_ok(moerun__report_collect(&report, second.session, 1));
+    const moerun__report none = {.count = {0}};
+    const moerun__report *found = report != NULL ? report : &none;
+    const moerun__comm_count *count = &found->count;
+    const int is_root = test_rank() == 0;
+    assert_all_ranks(is_root == (report != NULL));
+    assert_all_ranks(!is_root ||
+                     (count->row_bytes == sum[6] && count->messages == sum[7] &&
+                      count->count_bytes + count->control_bytes == other));
+    assert_all_ranks(!is_root || (found->home_rows == sum[0] &&
+                                  found->rows_local == sum[1] &&
+                                  found->rows_out == sum[2] &&
+                                  found->results_out == sum[4]));
+    assert_all_ranks((sum[6] > 0) == (steps > 0 && test_size() > 1));
+    moerun__report_destroy(report);
+  }
+  tear_down(&second);
+  tear_down(&first);
+}
+
 /* The loop of a program: run, add up, solve, run again with the same bits. */
 static void counts_make_a_placement(void **state) {
   (void)state;
@@ -195,6 +234,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(every_row_is_somewhere),
       cmocka_unit_test(seconds_go_to_stages),
       cmocka_unit_test(sessions_count_for_themselves),
+      cmocka_unit_test(the_report_counts_the_same),
       cmocka_unit_test(counts_make_a_placement),
   };
   (void)MPI_Init(&argc, &argv);
