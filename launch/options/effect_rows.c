@@ -15,7 +15,7 @@
 #include "launch/tools/prediction.h"
 #include "placement/methods/method.h"
 #include "runtime/base/output.h"
-#include "runtime/model/arch_row.h"
+#include "runtime/model/arch.h"
 #include "runtime/plan/width.h"
 
 #include <string.h>
@@ -165,22 +165,17 @@ static int shows_model(const facts *f) {
 }
 
 static const moerun__arch *arch_of(const facts *f) {
-  const moerun__arch *arch = NULL;
-  for (int i = 0; (arch = moerun__arch_at(i)) != NULL; i++) {
-    if (is(f, "arch", arch->name)) break;
-  }
-  return arch;
+  return moerun__arch_find(moerun__config_text(f->config, "arch"));
 }
 
 static int has_shared(const facts *f) {
   const moerun__arch *arch = arch_of(f);
-  return arch == NULL || arch->shared_width_key != NULL ||
-         arch->shared_count_key != NULL;
+  return arch == NULL || moerun__arch_has_shared(arch);
 }
 
 static int may_have_dense(const facts *f) {
   const moerun__arch *arch = arch_of(f);
-  return arch == NULL || arch->has_dense_layers || arch->has_leading_dense;
+  return arch == NULL || moerun__arch_has_dense(arch);
 }
 
 static int has_dense(const facts *f) {

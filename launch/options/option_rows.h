@@ -32,17 +32,44 @@ enum {
 #define INT_MAX_32 2147483647.0
 #define INT_MAX_53 9007199254740991.0
 #define INT_ROW(key, fallback, unit, low, high, used_by, help)                 \
-  { key, MOERUN_CONFIG_INT, fallback, unit, low, high, "", used_by, 0, help }
+  INT_ROW_OF(key, fallback, unit, low, high, used_by, help, NULL)
+/* %s in `help` stands for the names of help_at. */
+#define INT_ROW_OF(key, fallback, unit, low, high, used_by, help, help_at)     \
+  {                                                                            \
+    key, MOERUN_CONFIG_INT, fallback, unit, low, high, "", used_by, 0, help,   \
+        NULL, help_at                                                          \
+  }
 #define DOUBLE_ROW(key, fallback, unit, low, high, used_by, help)              \
-  { key, MOERUN_CONFIG_DOUBLE, fallback, unit, low, high, "", used_by, 0, help }
+  {                                                                            \
+    key, MOERUN_CONFIG_DOUBLE, fallback, unit, low, high, "", used_by, 0,      \
+        help, NULL, NULL                                                       \
+  }
 #define BOOL_ROW(key, used_by, help)                                           \
-  { key, MOERUN_CONFIG_BOOL, "false", "", 0, 0, "", used_by, 0, help }
+  {                                                                            \
+    key, MOERUN_CONFIG_BOOL, "false", "", 0, 0, "", used_by, 0, help, NULL,    \
+        NULL                                                                   \
+  }
 #define TEXT_ROW(key, names, used_by, required_by, help)                       \
-  { key, MOERUN_CONFIG_TEXT, "", names, 0, 0, "", used_by, required_by, help }
+  {                                                                            \
+    key, MOERUN_CONFIG_TEXT, "", names, 0, 0, "", used_by, required_by, help,  \
+        NULL, NULL                                                             \
+  }
 #define NAME_ROW(key, fallback, names, used_by, help)                          \
-  { key, MOERUN_CONFIG_TEXT, fallback, names, 0, 0, "", used_by, 0, help }
+  {                                                                            \
+    key, MOERUN_CONFIG_TEXT, fallback, names, 0, 0, "", used_by, 0, help,      \
+        NULL, NULL                                                             \
+  }
 #define CHOICE_ROW(key, fallback, choices, used_by, help)                      \
-  { key, MOERUN_CONFIG_CHOICE, fallback, "", 0, 0, choices, used_by, 0, help }
+  {                                                                            \
+    key, MOERUN_CONFIG_CHOICE, fallback, "", 0, 0, choices, used_by, 0, help,  \
+        NULL, NULL                                                             \
+  }
+/* The choices are the names of a table that stands elsewhere. */
+#define TABLE_CHOICE_ROW(key, fallback, choice_at, used_by, help)              \
+  {                                                                            \
+    key, MOERUN_CONFIG_CHOICE, fallback, "", 0, 0, "", used_by, 0, help,       \
+        choice_at, NULL                                                        \
+  }
 
 /* The group of rows[]. */
 #define GROUP(title, rows)                                                     \

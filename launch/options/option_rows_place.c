@@ -1,5 +1,6 @@
 /* The options of place and synth. option_rows.h says how to add one. */
 #include "launch/options/option_rows.h"
+#include "runtime/model/arch.h"
 
 static const moerun__config_row cluster[] = {
     TEXT_ROW("topology", "line", PLACE, 0,
@@ -67,8 +68,8 @@ const moerun__config_group moerun__options_certificate =
     GROUP("Certificate", certificate);
 
 static const moerun__config_row model[] = {
-    CHOICE_ROW("arch", "qwen3_moe", "qwen3_moe|mixtral|olmoe|qwen2_moe|dots1",
-               SYNTH, "Architecture of the checkpoint."),
+    TABLE_CHOICE_ROW("arch", "qwen3_moe", moerun__arch_name_at, SYNTH,
+                     "Architecture of the checkpoint."),
     INT_ROW("layers", "4", "", 1, 65536, SYNTH, "Number of decoder layers."),
     INT_ROW("hidden", "512", "", 1, 1048576, SYNTH, "Width of a token's row."),
     INT_ROW("heads", "8", "", 1, 65536, SYNTH, "Attention heads of a layer."),
@@ -81,12 +82,12 @@ static const moerun__config_row model[] = {
             "Experts that a token meets in a layer."),
     INT_ROW("expert_width", "256", "", 1, 1048576, SYNTH,
             "Width of an expert's FFN."),
-    INT_ROW("shared_experts", "1", "", 1, 65536, SYNTH,
-            "Width of the shared experts, in widths of an expert (qwen2_moe "
-            "and dots1)."),
-    INT_ROW("dense_layers", "0", "", 0, 65536, SYNTH,
-            "How many of the first layers have no experts (qwen3_moe, "
-            "qwen2_moe and dots1)."),
+    INT_ROW_OF("shared_experts", "1", "", 1, 65536, SYNTH,
+               "Width of the shared experts, in widths of an expert (%s).",
+               moerun__arch_with_shared_at),
+    INT_ROW_OF("dense_layers", "0", "", 0, 65536, SYNTH,
+               "How many of the first layers have no experts (%s).",
+               moerun__arch_with_dense_at),
     INT_ROW("dense_width", "0", "", 0, 1048576, SYNTH,
             "FFN width of the layers without experts; 0 means "
             "experts_per_token * expert_width."),

@@ -1,5 +1,5 @@
 /* Placement methods: one file each (method_NAME.c), one signature, one table
- * (methods.c). A method is a pure function of the problem and its options:
+ * (methods.h). A method is a pure function of the problem and its options:
  * the same seed gives the same placement, unless the time limit cut it off. */
 #ifndef MOERUN_METHODS_METHOD_H
 #define MOERUN_METHODS_METHOD_H

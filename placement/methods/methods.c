@@ -1,4 +1,4 @@
-/* The table of methods, and what is common to all: the check of what a method
+/* The table of methods made of the rows in methods.h, and what is common to all: the check of what a method
  * returns and the making of the placement from it. */
 #include "placement/methods/methods.h"
 
@@ -10,69 +10,13 @@
 
 #include <string.h>
 
-static const moerun__method methods[] = {
-    {.name = "contiguous",
-     .summary = "blocks of neighbouring experts; looks at no routing",
-     .by_loads = 1,
-     .ignores_speed = 1,
-     .solve = moerun__solve_contiguous},
-    {.name = "random",
-     .summary = "blocks of shuffled experts; looks at no routing",
-     .by_loads = 1,
-     .ignores_speed = 1,
-     .draws = 1,
-     .solve = moerun__solve_random},
-    {.name = "lpt",
-     .summary = "even loads: heaviest expert first onto the lightest rank",
-     .keeps_caps = 1,
-     .by_loads = 1,
-     .solve = moerun__solve_lpt},
-    {.name = "eplb",
-     .summary = "even loads by replicas, as DeepSeek's EPLB packs them",
-     .replicates = 1,
-     .fills_slots = 1,
-     .by_loads = 1,
-     .solve = moerun__solve_eplb},
-    {.name = "greedy",
-     .summary = "expert by expert to where the layer before sends its tokens",
-     .keeps_caps = 1,
-     .solve = moerun__solve_greedy},
-    {.name = "chain",
-     .summary = "layer by layer, each by an exact transport problem",
-     .keeps_caps = 1,
-     .solve = moerun__solve_chain},
-    {.name = "cd",
-     .summary = "the default: descent, annealing and exact re-splits",
-     .keeps_caps = 1,
-     .replicates = 1,
-     .draws = 1,
-     .polishes = 1,
-     .solve = moerun__solve_cd},
-    {.name = "exact",
-     .summary = "proven optimum: one expert a rank, or few experts",
-     .keeps_caps = 1,
-     .solve = moerun__solve_exact},
-    {.name = "exflow",
-     .summary = "paths of first experts, by integer programs for halves",
-     .needs_glpk = 1,
-     .ignores_speed = 1,
-     .solve = moerun__solve_exflow},
-    {.name = "moetuner",
-     .summary = "even loads by integer programs, then ranks by assignment",
-     .needs_glpk = 1,
-     .keeps_caps = 1,
-     .solve = moerun__solve_moetuner},
-    {.name = "topo",
-     .summary = "experts near their layer's host, by a linear program",
-     .needs_glpk = 1,
-     .ignores_speed = 1,
-     .solve = moerun__solve_topo},
-    {.name = "ilp",
-     .summary = "an integer program of the whole; for very small problems",
-     .needs_glpk = 1,
-     .keeps_caps = 1,
-     .solve = moerun__solve_ilp},
-};
+#define ROW(method, text, ...)                                                 \
+  {.name = #method,                                                            \
+   .summary = (text),                                                          \
+   .solve = moerun__solve_##method,                                            \
+   __VA_ARGS__},
+static const moerun__method methods[] = {MOERUN_METHOD_MAP(ROW)};
+#undef ROW
 
 const moerun__method *moerun__method_at(int i) {
   const int count = (int)(sizeof methods / sizeof *methods);

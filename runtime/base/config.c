@@ -70,20 +70,64 @@ int moerun__config_nearest(const moerun__config_schema *schema,
 
 enum { EXPECTED_BYTES = 128 };
 
-/* Whether text is one of "a|b|c". */
-static int is_choice(const char *choices, const char *text) {
-  const size_t length = strlen(text);
-  const char *choice = choices;
-  while (*choice != '\0') {
-    const size_t n = strcspn(choice, "|");
-    if (n == length && strncmp(choice, text, n) == 0) return 1;
-    choice += n + (choice[n] == '|');
+/* Word number i of "a|b|c". */
+static const char *word_at(const char *words, int i, size_t *length) {
+  const char *word = words;
+  for (; i > 0 && *word != '\0'; i--) {
+    word += strcspn(word, "|");
+    word += *word == '|';
+  }
+  *length = strcspn(word, "|");
+  return *word != '\0' ? word : NULL;
+}
+
+const char *moerun__config_choice(const moerun__config_row *row, int i,
+                                  size_t *length) {
+  if (row->choice_at == NULL) return word_at(row->choices, i, length);
+  const char *choice = row->choice_at(i);
+  *length = choice != NULL ? strlen(choice) : 0;
+  return choice;
+}
+
+void moerun__config_list_choices(char *out, size_t bytes,
+                                 const moerun__config_row *row,
+                                 const char *separator) {
+  size_t used = 0;
+  size_t length = 0;
+  const char *choice = NULL;
+  out[0] = '\0';
+  for (int i = 0; (choice = moerun__config_choice(row, i, &length)) != NULL;
+       i++) {
+    const int n = snprintf(out + used, bytes - used, "%s%.*s",
+                           i > 0 ? separator : "", (int)length, choice);
+    if (n < 0 || (size_t)n >= bytes - used) return;
+    used += (size_t)n;
+  }
+}
+
+/* Whether text is one of the words of "a|b|c". */
+static int is_word(const char *words, const char *text) {
+  size_t length = 0;
+  const char *word = NULL;
+  for (int i = 0; (word = word_at(words, i, &length)) != NULL; i++) {
+    if (length == strlen(text) && memcmp(word, text, length) == 0) return 1;
+  }
+  return 0;
+}
+
+static int is_choice(const moerun__config_row *row, const char *text) {
+  size_t length = 0;
+  const char *choice = NULL;
+  for (int i = 0; (choice = moerun__config_choice(row, i, &length)) != NULL;
+       i++) {
+    if (length == strlen(text) && memcmp(choice, text, length) == 0) return 1;
   }
   return 0;
 }
 
 static void print_expected(char out[EXPECTED_BYTES],
                            const moerun__config_row *row) {
+  int used = 0;
   switch (row->type) {
   case MOERUN_CONFIG_INT:
     (void)snprintf(out, EXPECTED_BYTES, "an integer from %.0f to %.0f",
@@ -100,7 +144,9 @@ static void print_expected(char out[EXPECTED_BYTES],
     (void)snprintf(out, EXPECTED_BYTES, "the name of a %s", row->unit);
     break;
   case MOERUN_CONFIG_CHOICE:
-    (void)snprintf(out, EXPECTED_BYTES, "one of %s", row->choices);
+    used = snprintf(out, EXPECTED_BYTES, "one of ");
+    moerun__config_list_choices(out + used, EXPECTED_BYTES - (size_t)used, row,
+                                "|");
     break;
   }
 }
@@ -133,10 +179,10 @@ static int parse_value(moerun__config_value *out, const moerun__config_row *row,
     return parse_double(&out->real, text) && out->real >= row->low &&
            out->real <= row->high;
   case MOERUN_CONFIG_BOOL:
-    out->integer = is_choice("true|yes|on|1", text);
-    return out->integer || is_choice("false|no|off|0", text);
+    out->integer = is_word("true|yes|on|1", text);
+    return out->integer || is_word("false|no|off|0", text);
   case MOERUN_CONFIG_TEXT: return 1;
-  case MOERUN_CONFIG_CHOICE: return is_choice(row->choices, text);
+  case MOERUN_CONFIG_CHOICE: return is_choice(row, text);
   }
   return 0;
 }

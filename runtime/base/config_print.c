@@ -11,7 +11,6 @@
 enum { RANGE_BYTES = 256 };
 
 static void print_range(char out[RANGE_BYTES], const moerun__config_row *row) {
-  size_t used = 0;
   switch (row->type) {
   case MOERUN_CONFIG_INT:
     (void)snprintf(out, RANGE_BYTES, "%.0f to %.0f", row->low, row->high);
@@ -26,15 +25,28 @@ static void print_range(char out[RANGE_BYTES], const moerun__config_row *row) {
     (void)snprintf(out, RANGE_BYTES, "%s", row->unit);
     break;
   case MOERUN_CONFIG_CHOICE:
-    for (const char *c = row->choices; *c != '\0' && used + 3 < RANGE_BYTES;
-         c++) {
-      if (*c == '|') out[used++] = ',';
-      if (*c == '|') out[used++] = ' ';
-      if (*c != '|') out[used++] = *c;
-    }
-    out[used] = '\0';
+    moerun__config_list_choices(out, RANGE_BYTES, row, ", ");
     break;
   }
+}
+
+enum { HELP_BYTES = 1024 };
+
+/* The help text with its names in it. */
+static void print_help(char out[HELP_BYTES], const moerun__config_row *row) {
+  const char *mark = row->help_at != NULL ? strstr(row->help, "%s") : NULL;
+  const char *name = NULL;
+  const size_t before =
+      mark != NULL ? (size_t)(mark - row->help) : strlen(row->help);
+  int used = snprintf(out, HELP_BYTES, "%.*s", (int)before, row->help);
+  for (int i = 0; mark != NULL && (name = row->help_at(i)) != NULL; i++) {
+    const char *separator = row->help_at(i + 1) != NULL ? ", " : " and ";
+    if (used >= HELP_BYTES) return;
+    used += snprintf(out + used, (size_t)(HELP_BYTES - used), "%s%s",
+                     i > 0 ? separator : "", name);
+  }
+  if (mark == NULL || used >= HELP_BYTES) return;
+  (void)snprintf(out + used, (size_t)(HELP_BYTES - used), "%s", mark + 2);
 }
 
 /* ---- The page ------------------------------------------------------------------- */
@@ -63,9 +75,11 @@ static const char page_begin[] =
 static void print_cells(FILE *stream, const moerun__config_schema *schema,
                         const moerun__config_row *row) {
   char range[RANGE_BYTES];
+  char help[HELP_BYTES];
   const char *separator = "";
   const char *name = NULL;
   print_range(range, row);
+  print_help(help, row);
   (void)fprintf(stream, "| `%s` | %s | %s | %s | ", row->key, range,
                 row->fallback,
                 row->type == MOERUN_CONFIG_TEXT ? "" : row->unit);
@@ -74,7 +88,7 @@ static void print_cells(FILE *stream, const moerun__config_schema *schema,
     (void)fprintf(stream, "%s%s", separator, name);
     separator = ", ";
   }
-  (void)fprintf(stream, " | %s |\n", row->help);
+  (void)fprintf(stream, " | %s |\n", help);
 }
 
 void moerun__config_print_page(FILE *stream,
@@ -126,6 +140,7 @@ static int print_name(FILE *stream, const moerun__config_row *row) {
 static void print_option(FILE *stream, const moerun__config_row *row,
                          int is_required) {
   char range[RANGE_BYTES];
+  char help[HELP_BYTES];
   char note[RANGE_BYTES + NAME_BYTES];
   int column = print_name(stream, row);
   if (column >= TEXT_COLUMN) {
@@ -133,7 +148,8 @@ static void print_option(FILE *stream, const moerun__config_row *row,
     column = 0;
   }
   (void)fprintf(stream, "%*s", TEXT_COLUMN - column, "");
-  column = moerun__wrap_words(stream, row->help, TEXT_COLUMN, TEXT_COLUMN);
+  print_help(help, row);
+  column = moerun__wrap_words(stream, help, TEXT_COLUMN, TEXT_COLUMN);
   print_range(range, row);
   note[0] = '\0';
   if (is_required) {

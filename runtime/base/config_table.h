@@ -14,6 +14,9 @@ typedef enum moerun__config_type {
   MOERUN_CONFIG_CHOICE,
 } moerun__config_type;
 
+/* Name number i of a table that stands elsewhere, NULL beyond its last. */
+typedef const char *(*moerun__config_name_at)(int i);
+
 typedef struct moerun__config_row {
   const char *key;
   moerun__config_type type;
@@ -21,10 +24,13 @@ typedef struct moerun__config_row {
   const char *unit;     /* of a number; of text: what it names */
   double low;           /* range of a number, both ends included */
   double high;
-  const char *choices;  /* "a|b|c" */
+  const char *choices;  /* "a|b|c"; "": those of choice_at */
   unsigned used_by;     /* a bit per subcommand */
   unsigned required_by; /* there "" is an error */
   const char *help;
+  moerun__config_name_at choice_at; /* the choices; NULL: those of `choices` */
+  moerun__config_name_at help_at;   /* %s in `help` is "a, b and c" of these
+                                       names; NULL: it has no %s            */
 } moerun__config_row;
 
 /* Options that --help and docs/options.md show under one title. */
@@ -61,6 +67,14 @@ struct moerun__config {
 /* Row number i of all groups, NULL beyond the last. */
 const moerun__config_row *
 moerun__config_row_at(const moerun__config_schema *schema, int i);
+
+/* Choice number i of the row and its length, NULL beyond the last. */
+const char *moerun__config_choice(const moerun__config_row *row, int i,
+                                  size_t *length);
+/* All choices of the row, of which out[bytes] takes as much as it has room for. */
+void moerun__config_list_choices(char *out, size_t bytes,
+                                 const moerun__config_row *row,
+                                 const char *separator);
 
 /* Number of the row of name[length], '-' read as '_': the one that a
  * subcommand of `used_by` uses, or else the key's first; -1: no such key. */

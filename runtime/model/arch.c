@@ -9,6 +9,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/text.h"
 #include "runtime/model/arch_row.h"
 #include "runtime/model/attention.h"
 
@@ -21,7 +22,6 @@ enum {
   MAX_EXPERTS = INT16_MAX, /* ids are int16 in traces */
   MAX_VOCAB = 1 << 24,
   MAX_POSITIONS = 1 << 24,
-  MAX_LIST = 256, /* characters of a list of names in a message */
 };
 
 moerun_status moerun__arch_read_size(int32_t *out, const json_t *root,
@@ -40,23 +40,19 @@ static moerun_status find_row(const moerun__arch **out, const json_t *root,
                               const char *origin) {
   moerun_status status = MOERUN_OK;
   const char *type = NULL;
-  char known[MAX_LIST] = "";
-  size_t used = 0;
+  const char *name = NULL;
+  moerun__text known = {0};
   MOERUN_TRY(moerun__json_text(&type, root, "model_type", 1, origin));
-  const moerun__arch *row = NULL;
-  for (int i = 0; (row = moerun__arch_at(i)) != NULL; i++) {
-    if (strcmp(row->name, type) == 0) {
-      *out = row;
-      goto done;
-    }
-    const int put = snprintf(known + used, sizeof known - used, "%s%s",
-                             i > 0 ? ", " : "", row->name);
-    used += (size_t)put;
+  *out = moerun__arch_find(type);
+  if (*out != NULL) goto done;
+  for (int i = 0; (name = moerun__arch_name_at(i)) != NULL; i++) {
+    MOERUN_TRY(moerun__text_print(&known, "%s%s", i > 0 ? ", " : "", name));
   }
   MOERUN_REQUIRE(0, MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"model_type\": expected one of %s, found \"%s\"",
-                 origin, known, type);
+                 origin, known.bytes, type);
 done:
+  moerun__text_clear(&known);
   return status;
 }
 

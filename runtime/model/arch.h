@@ -98,6 +98,17 @@ const char *moerun__home_key(moerun__home_kind kind);
 const char *moerun__arch_name(const moerun__arch *arch);
 /* Row i of the table, or NULL beyond the last. */
 const moerun__arch *moerun__arch_at(int i);
+/* The row of that name, or NULL. */
+const moerun__arch *moerun__arch_find(const char *name);
+/* Whether its models may have shared experts; layers without experts. */
+int moerun__arch_has_shared(const moerun__arch *arch);
+int moerun__arch_has_dense(const moerun__arch *arch);
+
+/* Name number i of all rows, or of those whose models may have that; NULL beyond
+ * the last. */
+const char *moerun__arch_name_at(int i);
+const char *moerun__arch_with_shared_at(int i);
+const char *moerun__arch_with_dense_at(int i);
 
 /* ---- Tensors of a checkpoint (arch_tensors.c) ------------------------------ */
 

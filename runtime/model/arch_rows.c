@@ -1,6 +1,7 @@
-/* The feature table: one row an architecture. Facts are from the Hugging Face
- * implementations configuration_X.py and modeling_X.py, X being the name of the
- * row. A missing key means what it means there. */
+/* The feature table: one row an architecture, and the only place that names it.
+ * Facts are from the Hugging Face implementations configuration_X.py and
+ * modeling_X.py, X being the name of the row. A missing key means what it means
+ * there. */
 #include "runtime/model/arch_row.h"
 #include "runtime/model/attention.h"
 

@@ -11,14 +11,6 @@ static const char *boolean(int value) {
   return value ? "true" : "false";
 }
 
-static const moerun__arch *find_row(const char *name) {
-  const moerun__arch *arch = NULL;
-  for (int i = 0; (arch = moerun__arch_at(i)) != NULL; i++) {
-    if (strcmp(arch->name, name) == 0) break;
-  }
-  return arch;
-}
-
 static moerun_status print_home(moerun__text *out,
                                 const moerun__synth_options *o) {
   moerun_status status = MOERUN_OK;
@@ -107,7 +99,7 @@ static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
         moerun__text_print(out, "  \"%s\": false,\n", arch->window_switch));
   }
   MOERUN_TRY(print_home(out, o));
-  if (arch->has_dense_layers || arch->has_leading_dense) {
+  if (moerun__arch_has_dense(arch)) {
     MOERUN_TRY(print_dense(out, arch, o));
   }
   if (arch->has_clip_qkv) {
@@ -127,7 +119,7 @@ moerun_status moerun__synth_config(moerun__text *out,
                                    const moerun__synth_options *options) {
   moerun_status status = MOERUN_OK;
   const moerun__synth_options *o = options;
-  const moerun__arch *arch = find_row(o->arch);
+  const moerun__arch *arch = moerun__arch_find(o->arch);
   MOERUN_TRY(moerun__text_print(out, "{\n"));
   if (arch != NULL) { /* else reading it back says which there are */
     MOERUN_TRY(moerun__text_print(out, "  \"architectures\": [\"%s\"],\n",

@@ -26,7 +26,8 @@ static const moerun__model_config model = {.num_moe_layers = 4,
 /* A value that is neither the default nor asks for nothing. */
 static void choose(char out[VALUE], const moerun__config_row *row) {
   static const char *const texts[][2] = {{"top_k", "4"}, {"method", "eplb"}};
-  const char *last = strrchr(row->choices, '|');
+  const char *text = NULL;
+  size_t length = 0;
   switch (row->type) {
   case MOERUN_CONFIG_INT: (void)snprintf(out, VALUE, "%.0f", row->high); return;
   case MOERUN_CONFIG_DOUBLE:
@@ -36,7 +37,10 @@ static void choose(char out[VALUE], const moerun__config_row *row) {
   case MOERUN_CONFIG_BOOL: (void)snprintf(out, VALUE, "true"); return;
   case MOERUN_CONFIG_TEXT: (void)snprintf(out, VALUE, "x"); break;
   case MOERUN_CONFIG_CHOICE:
-    (void)snprintf(out, VALUE, "%s", last != NULL ? last + 1 : row->choices);
+    for (int i = 0; (text = moerun__config_choice(row, i, &length)) != NULL;
+         i++) {
+      (void)snprintf(out, VALUE, "%.*s", (int)length, text);
+    }
     break;
   }
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
