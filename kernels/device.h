@@ -1,7 +1,6 @@
 /* Where kernels run: a device has memory of its own, copies and queues; the
- * processor is the device whose memory is the host's. The expert stage keeps to
- * this: it waits for the queue before it, or a message, reads what kernels have
- * written. All else of the runtime still takes its memory from the host.
+ * processor is the device whose memory is the host's. The runtime waits for the
+ * queue wherever it, or a message, reads what kernels have written.
  *
  * Pointers to a device's memory may be counted with, not followed, on the host.
  * Pinned memory is the host's, as a device and a network like it. */
@@ -13,25 +12,20 @@
 typedef struct moerun__device moerun__device;
 
 /* What is given to a queue happens in this order; the host knows that it has
- * happened after `wait`. Queues of a device run beside each other. */
+ * happened after `wait`. */
 typedef struct moerun__queue {
   const moerun__device *device;
   void *state;    /* the device's */
   int32_t rounds; /* 1: `linear` rounds its rows to BF16 first */
 } moerun__queue;
 
-/* A place in a queue, which another queue can wait for. */
-typedef struct moerun__event {
-  void *state; /* the device's */
-} moerun__event;
-
 struct moerun__device {
   const char *name; /* "host", … */
 
-  /* Zeroed memory of the device, 64-byte aligned; ERR_NOMEM. */
+  /* Memory of the device with anything in it, 64-byte aligned; ERR_NOMEM. */
   moerun_status (*memory_create)(void **out, size_t bytes);
   void (*memory_destroy)(void *memory);
-  /* Zeroed memory of the host that copies and messages may use at any time. */
+  /* The same of the host, that kernels, copies and messages may use. */
   moerun_status (*pinned_create)(void **out, size_t bytes);
   void (*pinned_destroy)(void *memory);
 
@@ -44,12 +38,6 @@ struct moerun__device {
   /* All that was given to the queue has happened; else an error, which stays with
    * the queue. */
   moerun_status (*wait)(moerun__queue *queue);
-
-  moerun_status (*event_create)(moerun__event *out);
-  void (*event_destroy)(moerun__event *event);
-  void (*record)(moerun__event *event, moerun__queue *queue);
-  /* What is given to `queue` from now on waits for the recorded place. */
-  void (*await)(moerun__queue *queue, const moerun__event *event);
 };
 
 /* The processor: everything has happened when a call returns. */

@@ -1,5 +1,5 @@
 /* The processor as a device. Its memory is the host's and nothing is under way
- * when a call returns, so that queues and events have nothing to keep. */
+ * when a call returns, so that queues have nothing to keep. */
 #include "kernels/device.h"
 
 #include "runtime/base/memory.h"
@@ -7,7 +7,7 @@
 #include <string.h>
 
 static moerun_status memory_create(void **out, size_t bytes) {
-  return moerun__alloc(out, bytes, 1);
+  return moerun__alloc_unset(out, bytes, 1);
 }
 
 static moerun_status queue_create(moerun__queue *out) {
@@ -35,25 +35,6 @@ static moerun_status wait_for(moerun__queue *queue) {
   return MOERUN_OK;
 }
 
-static moerun_status event_create(moerun__event *out) {
-  *out = (moerun__event){NULL};
-  return MOERUN_OK;
-}
-
-static void event_destroy(moerun__event *event) {
-  (void)event;
-}
-
-static void record(moerun__event *event, moerun__queue *queue) {
-  (void)event;
-  (void)queue;
-}
-
-static void await(moerun__queue *queue, const moerun__event *event) {
-  (void)queue;
-  (void)event;
-}
-
 const moerun__device moerun__host = {
     .name = "host",
     .memory_create = memory_create,
@@ -65,8 +46,4 @@ const moerun__device moerun__host = {
     .copy = copy,
     .clear = clear,
     .wait = wait_for,
-    .event_create = event_create,
-    .event_destroy = event_destroy,
-    .record = record,
-    .await = await,
 };

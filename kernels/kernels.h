@@ -108,6 +108,17 @@ void moerun__kv_store(const moerun__kv_view *view,
                       const moerun__attention_shape *shape, int32_t position,
                       const float *key, const float *value);
 
+/* Keys and values of one sequence at positions first_position ..
+ * first_position + num_rows - 1. */
+typedef struct moerun__kv_rows {
+  const float
+      *key; /* [num_rows][num_kv_heads][head_dim], rows `stride` apart */
+  const float *value; /* as much */
+  size_t stride;      /* floats */
+  int32_t num_rows;
+  int32_t first_position;
+} moerun__kv_rows;
+
 /* Query rows of one sequence at positions first_position .. first_position +
  * num_rows - 1, all of which are stored already; row i sees positions 0 ..
  * first_position + i. */
@@ -194,9 +205,15 @@ typedef void moerun__linear(moerun__queue *queue, float *y, size_t y_stride,
                             const float *x, size_t x_stride, int32_t M,
                             const moerun__weight *weight, float *scratch);
 
-/* Operations that name a queue are given to it; the others happen at once, on
- * memory of the host. */
-typedef struct moerun__kernels {
+typedef struct moerun__kernels moerun__kernels;
+
+/* Operations are given to a queue, on memory of its device and pinned memory, and
+ * may be late. The structures that describe one, with the experts and offsets that
+ * they name, are read when it is given; other arrays of the host (rows that are
+ * wanted, weights of terms, pages) when it happens, and stay until then. Only
+ * softmax is the host's alone, and happens at once: it is for what the host
+ * decides by, such as tokens. */
+struct moerun__kernels {
   const char *name; /* "ref", "portable", "avx2", "avx512", … */
 
   /* y[M][N] = x[M][D] W^T; strides in floats; scratch of
@@ -213,26 +230,28 @@ typedef struct moerun__kernels {
   void (*ffn)(moerun__queue *queue, const moerun__ffn *ffn);
 
   /* h[M][F] = silu(g) * u where gate_up[M][2F] holds g then u per row. */
-  void (*swiglu)(float *h, const float *gate_up, int32_t M, int32_t F);
+  void (*swiglu)(moerun__queue *queue, float *h, const float *gate_up,
+                 int32_t M, int32_t F);
 
   /* y[M][width] = x * 1/sqrt(mean(x^2) + eps) * scale[width]; x may be y. */
-  void (*rmsnorm)(float *y, size_t y_stride, const float *x, size_t x_stride,
-                  const float *scale, int32_t M, int32_t width, float eps);
+  void (*rmsnorm)(moerun__queue *queue, float *y, size_t y_stride,
+                  const float *x, size_t x_stride, const float *scale,
+                  int32_t M, int32_t width, float eps);
 
   /* y[i] += x[i], i < count. */
-  void (*add)(float *y, const float *x, size_t count);
+  void (*add)(moerun__queue *queue, float *y, const float *x, size_t count);
 
   /* y[m][H] += factor[m] * x[m][H], one fused multiply-add each; factor NULL:
    * all 1. */
-  void (*add_rows)(float *y, const float *x, const float *factor, int32_t M,
-                   int32_t H);
+  void (*add_rows)(moerun__queue *queue, float *y, const float *x,
+                   const float *factor, int32_t M, int32_t H);
 
   /* Rotate-half in place (architectures: y_i = x_i c - x_{i+d/2} s,
    * y_{i+d/2} = x_{i+d/2} c + x_i s): x[M] rows of num_heads * head_dim,
    * cosine and sine [M][head_dim / 2]. */
-  void (*rope)(float *x, size_t x_stride, const float *cosine,
-               const float *sine, int32_t M, int32_t num_heads,
-               int32_t head_dim);
+  void (*rope)(moerun__queue *queue, float *x, size_t x_stride,
+               const float *cosine, const float *sine, int32_t M,
+               int32_t num_heads, int32_t head_dim);
 
   /* The result of a row depends neither on the number of rows nor on how the
    * prompt was cut. */
@@ -243,15 +262,16 @@ typedef struct moerun__kernels {
   /* ids[M][K] of the largest score + bias[E], or, with neither a bias (NULL)
    * nor groups, of the largest logits: largest first, ties to the lower id, NaN
    * last; and weight[M][K]. logits[M][E] is overwritten. K <= E. */
-  void (*gate)(int32_t *ids, float *weight, float *logits, int32_t M, int32_t E,
-               int32_t K, const moerun__gate_rule *rule, const float *bias);
+  void (*gate)(moerun__queue *queue, int32_t *ids, float *weight, float *logits,
+               int32_t M, int32_t E, int32_t K, const moerun__gate_rule *rule,
+               const float *bias);
 
   /* p[n] = softmax(logits[n] * inverse_temperature); p may be logits. */
   void (*softmax)(float *p, const float *logits, int32_t n,
                   float inverse_temperature);
 
   /* p[i] = 1 / (1 + exp(-x[i])), i < count; p may be x. */
-  void (*sigmoid)(float *p, const float *x, size_t count);
+  void (*sigmoid)(moerun__queue *queue, float *p, const float *x, size_t count);
 
   /* x[M][H] = the H elements of rows index[0..M-1], widened. */
   void (*gather)(moerun__queue *queue, float *x, const moerun__wire_rows *rows,
@@ -267,29 +287,22 @@ typedef struct moerun__kernels {
   void (*combine)(moerun__queue *queue, float *y, const moerun__wire_rows *rows,
                   const int32_t *index, const float *weight, int32_t T,
                   int32_t K, int32_t H);
-} moerun__kernels;
 
-#define MOERUN_KERNEL_OPERATIONS(X)                                            \
-  X(linear)                                                                    \
-  X(ffn)                                                                       \
-  X(swiglu)                                                                    \
-  X(rmsnorm)                                                                   \
-  X(add)                                                                       \
-  X(add_rows)                                                                  \
-  X(rope)                                                                      \
-  X(attention)                                                                 \
-  X(gate)                                                                      \
-  X(softmax)                                                                   \
-  X(sigmoid)                                                                   \
-  X(gather)                                                                    \
-  X(scatter)                                                                   \
-  X(dispatch)                                                                  \
-  X(combine)
-
-/* A set that has some operations takes the others from `base`, name included if
- * it has none. */
-void moerun__kernels_complete(moerun__kernels *set,
-                              const moerun__kernels *base);
+  /* x[M][D] = outputs output[0..M-1] of the weight, widened. */
+  void (*embed)(moerun__queue *queue, float *x, size_t x_stride,
+                const moerun__weight *weight, const int32_t *output, int32_t M);
+  /* Puts rows into the cache, as moerun__kv_store does. */
+  void (*kv_store)(moerun__queue *queue, const moerun__kv_rows *rows,
+                   const moerun__kv_view *view,
+                   const moerun__attention_shape *shape);
+  /* x[i] = the nearest to it from -limit to limit, i < count; NaN stays. */
+  void (*clip)(moerun__queue *queue, float *x, size_t count, float limit);
+  /* note[m] = mark where it is 0 and a number of x[m][width] is not sound, as
+   * base/finite.h has it. */
+  void (*note_unsound)(moerun__queue *queue, int32_t *note, int32_t mark,
+                       const float *x, size_t x_stride, int32_t M,
+                       int32_t width);
+};
 
 size_t moerun__linear_scratch(int32_t max_inputs);
 

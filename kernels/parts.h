@@ -6,8 +6,8 @@
 #include "kernels/kernels.h"
 
 /* How h follows from gate_up, by the kind of expert. */
-typedef void moerun__activate(float *h, const float *gate_up, int32_t M,
-                              int32_t F);
+typedef void moerun__activate(moerun__queue *queue, float *h,
+                              const float *gate_up, int32_t M, int32_t F);
 
 static inline void
 moerun__ffn_tile(moerun__linear *linear, moerun__activate *const *activate,
@@ -17,7 +17,7 @@ moerun__ffn_tile(moerun__linear *linear, moerun__activate *const *activate,
   linear(queue, room->gate_up, (size_t)expert->gate_up.num_outputs,
          ffn->x + first * ffn->x_stride, ffn->x_stride, M, &expert->gate_up,
          room->scratch);
-  activate[expert->kind](room->h, room->gate_up, M, expert->columns);
+  activate[expert->kind](queue, room->h, room->gate_up, M, expert->columns);
   if (ffn->y == NULL) return;
   linear(queue, ffn->y + first * ffn->y_stride, ffn->y_stride, room->h,
          (size_t)expert->down.num_inputs, M, &expert->down, room->scratch);

@@ -48,15 +48,6 @@ static const struct set {
 #endif
 };
 
-void moerun__kernels_complete(moerun__kernels *set,
-                              const moerun__kernels *base) {
-  if (set->name == NULL) set->name = base->name;
-#define COMPLETE(operation)                                                    \
-  if (set->operation == NULL) set->operation = base->operation;
-  MOERUN_KERNEL_OPERATIONS(COMPLETE)
-#undef COMPLETE
-}
-
 enum { NUM_SETS = sizeof sets / sizeof sets[0] };
 
 const moerun__kernels *moerun__kernels_at(int i) {

@@ -227,7 +227,7 @@ static void add_bias(float *y, size_t y_stride, int32_t M,
                      const moerun__weight *weight) {
   if (weight->bias == NULL) return;
   for (size_t m = 0; m < (size_t)M; m++) {
-    set_add(y + m * y_stride, weight->bias, (size_t)weight->num_outputs);
+    add_up(y + m * y_stride, weight->bias, (size_t)weight->num_outputs);
   }
 }
 

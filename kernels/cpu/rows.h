@@ -42,7 +42,9 @@ static inline char *wire_row(const moerun__wire_rows *rows, int32_t index) {
   return (char *)rows->base + (size_t)index * rows->stride_bytes;
 }
 
-static void set_swiglu(float *h, const float *gate_up, int32_t M, int32_t F) {
+static void set_swiglu(moerun__queue *queue, float *h, const float *gate_up,
+                       int32_t M, int32_t F) {
+  (void)queue;
   const size_t width = (size_t)F;
   const lanes one = lanes_set(1.0F);
   for (size_t m = 0; m < (size_t)M; m++) {
@@ -59,9 +61,10 @@ static void set_swiglu(float *h, const float *gate_up, int32_t M, int32_t F) {
   }
 }
 
-static void set_rmsnorm(float *y, size_t y_stride, const float *x,
-                        size_t x_stride, const float *scale, int32_t M,
-                        int32_t width, float eps) {
+static void set_rmsnorm(moerun__queue *queue, float *y, size_t y_stride,
+                        const float *x, size_t x_stride, const float *scale,
+                        int32_t M, int32_t width, float eps) {
+  (void)queue;
   for (size_t m = 0; m < (size_t)M; m++) {
     const float *row = x + m * x_stride;
     lanes squares = lanes_set(0.0F);
@@ -81,7 +84,7 @@ static void set_rmsnorm(float *y, size_t y_stride, const float *x,
   }
 }
 
-static void set_add(float *y, const float *x, size_t count) {
+static inline void add_up(float *y, const float *x, size_t count) {
   for (size_t i = 0; i < count; i += LANES) {
     const int left = lanes_left(count, i);
     lanes_put(y + i,
@@ -90,8 +93,15 @@ static void set_add(float *y, const float *x, size_t count) {
   }
 }
 
-static void set_add_rows(float *y, const float *x, const float *factor,
-                         int32_t M, int32_t H) {
+static void set_add(moerun__queue *queue, float *y, const float *x,
+                    size_t count) {
+  (void)queue;
+  add_up(y, x, count);
+}
+
+static void set_add_rows(moerun__queue *queue, float *y, const float *x,
+                         const float *factor, int32_t M, int32_t H) {
+  (void)queue;
   const size_t width = (size_t)H;
   for (size_t m = 0; m < (size_t)M; m++) {
     const lanes times = lanes_set(factor == NULL ? 1.0F : factor[m]);
@@ -117,9 +127,10 @@ static void rope_head(float *x, const float *cosine, const float *sine,
   }
 }
 
-static void set_rope(float *x, size_t x_stride, const float *cosine,
-                     const float *sine, int32_t M, int32_t num_heads,
-                     int32_t head_dim) {
+static void set_rope(moerun__queue *queue, float *x, size_t x_stride,
+                     const float *cosine, const float *sine, int32_t M,
+                     int32_t num_heads, int32_t head_dim) {
+  (void)queue;
   const size_t half = (size_t)head_dim / 2;
   for (size_t m = 0; m < (size_t)M; m++) {
     for (size_t head = 0; head < (size_t)num_heads; head++) {
@@ -162,7 +173,9 @@ static void set_softmax(float *p, const float *logits, int32_t n,
   }
 }
 
-static void set_sigmoid(float *p, const float *x, size_t count) {
+static void set_sigmoid(moerun__queue *queue, float *p, const float *x,
+                        size_t count) {
+  (void)queue;
   const lanes one = lanes_set(1.0F);
   for (size_t i = 0; i < count; i += LANES) {
     const int left = lanes_left(count, i);
@@ -240,16 +253,16 @@ static void gate_weights(float *w, const int32_t *id, const float *score,
   }
 }
 
-static void set_gate(int32_t *ids, float *weight, float *logits, int32_t M,
-                     int32_t E, int32_t K, const moerun__gate_rule *rule,
-                     const float *bias) {
+static void set_gate(moerun__queue *queue, int32_t *ids, float *weight,
+                     float *logits, int32_t M, int32_t E, int32_t K,
+                     const moerun__gate_rule *rule, const float *bias) {
   const int grouped = rule->num_groups > 1;
   for (size_t m = 0; m < (size_t)M; m++) {
     float *row = logits + m * (size_t)E;
     int32_t *id = ids + m * (size_t)K;
     if (!grouped && bias == NULL) (void)keep_best(id, 0, K, row, NULL, 0, E);
     if (rule->score == MOERUN_SCORE_SIGMOID) {
-      set_sigmoid(row, row, (size_t)E);
+      set_sigmoid(queue, row, row, (size_t)E);
     } else {
       set_softmax(row, row, E, 1.0F);
     }

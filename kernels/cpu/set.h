@@ -4,6 +4,7 @@
  * SET_BF16_PAIRS where the processor multiplies those). */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/plain.h"
 #include "kernels/sets.h"
 
 const moerun__kernels SET_TABLE = {
@@ -23,4 +24,8 @@ const moerun__kernels SET_TABLE = {
     .scatter = set_scatter,
     .dispatch = set_dispatch,
     .combine = set_combine,
+    .embed = moerun__plain_embed,
+    .kv_store = moerun__plain_kv_store,
+    .clip = moerun__plain_clip,
+    .note_unsound = moerun__plain_note_unsound,
 };

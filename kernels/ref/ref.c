@@ -3,6 +3,7 @@
  * machines; the other sets are held to it within the tolerances of the tests.
  * Nothing here is tuned, and nothing here may be. */
 #include "kernels/parts.h"
+#include "kernels/plain.h"
 #include "kernels/sets.h"
 
 #include <math.h>
@@ -29,7 +30,9 @@ static void products(float *y, size_t y_stride, const float *x, size_t x_stride,
   }
 }
 
-static void ref_swiglu(float *h, const float *gate_up, int32_t M, int32_t F) {
+static void ref_swiglu(moerun__queue *queue, float *h, const float *gate_up,
+                       int32_t M, int32_t F) {
+  (void)queue;
   for (size_t m = 0; m < (size_t)M; m++) {
     for (size_t f = 0; f < (size_t)F; f++) {
       const double g = gate_up[m * 2 * (size_t)F + f];
@@ -51,9 +54,10 @@ static void ref_ffn(moerun__queue *queue, const moerun__ffn *ffn) {
   moerun__ffn_of_parts(ref_linear, activate, queue, ffn);
 }
 
-static void ref_rmsnorm(float *y, size_t y_stride, const float *x,
-                        size_t x_stride, const float *scale, int32_t M,
-                        int32_t width, float eps) {
+static void ref_rmsnorm(moerun__queue *queue, float *y, size_t y_stride,
+                        const float *x, size_t x_stride, const float *scale,
+                        int32_t M, int32_t width, float eps) {
+  (void)queue;
   for (size_t m = 0; m < (size_t)M; m++) {
     double sum = 0;
     for (size_t i = 0; i < (size_t)width; i++) {
@@ -66,14 +70,17 @@ static void ref_rmsnorm(float *y, size_t y_stride, const float *x,
   }
 }
 
-static void ref_add(float *y, const float *x, size_t count) {
+static void ref_add(moerun__queue *queue, float *y, const float *x,
+                    size_t count) {
+  (void)queue;
   for (size_t i = 0; i < count; i++) {
     y[i] += x[i];
   }
 }
 
-static void ref_add_rows(float *y, const float *x, const float *factor,
-                         int32_t M, int32_t H) {
+static void ref_add_rows(moerun__queue *queue, float *y, const float *x,
+                         const float *factor, int32_t M, int32_t H) {
+  (void)queue;
   for (size_t m = 0; m < (size_t)M; m++) {
     const double times = factor == NULL ? 1.0 : (double)factor[m];
     for (size_t i = m * (size_t)H; i < (m + 1) * (size_t)H; i++) {
@@ -82,9 +89,10 @@ static void ref_add_rows(float *y, const float *x, const float *factor,
   }
 }
 
-static void ref_rope(float *x, size_t x_stride, const float *cosine,
-                     const float *sine, int32_t M, int32_t num_heads,
-                     int32_t head_dim) {
+static void ref_rope(moerun__queue *queue, float *x, size_t x_stride,
+                     const float *cosine, const float *sine, int32_t M,
+                     int32_t num_heads, int32_t head_dim) {
+  (void)queue;
   const size_t half = (size_t)head_dim / 2;
   for (size_t m = 0; m < (size_t)M; m++) {
     for (size_t head = 0; head < (size_t)num_heads; head++) {
@@ -173,7 +181,9 @@ static void ref_attention(moerun__queue *queue,
   }
 }
 
-static void ref_sigmoid(float *p, const float *x, size_t count) {
+static void ref_sigmoid(moerun__queue *queue, float *p, const float *x,
+                        size_t count) {
+  (void)queue;
   for (size_t i = 0; i < count; i++) {
     p[i] = (float)(1 / (1 + exp(-(double)x[i])));
   }
@@ -232,9 +242,9 @@ static uint64_t best_groups(const choice *by, int32_t E,
   return open;
 }
 
-static void ref_gate(int32_t *ids, float *weight, float *logits, int32_t M,
-                     int32_t E, int32_t K, const moerun__gate_rule *rule,
-                     const float *bias) {
+static void ref_gate(moerun__queue *queue, int32_t *ids, float *weight,
+                     float *logits, int32_t M, int32_t E, int32_t K,
+                     const moerun__gate_rule *rule, const float *bias) {
   const int grouped = rule->num_groups > 1;
   const int by_logits = !grouped && bias == NULL;
   for (int32_t m = 0; m < M; m++) {
@@ -246,7 +256,7 @@ static void ref_gate(int32_t *ids, float *weight, float *logits, int32_t M,
       id[j] = next_best(&by, 0, E, id, j);
     }
     if (rule->score == MOERUN_SCORE_SIGMOID) {
-      ref_sigmoid(row, row, (size_t)E);
+      ref_sigmoid(queue, row, row, (size_t)E);
     } else {
       ref_softmax(row, row, E, 1.0F);
     }
@@ -332,4 +342,8 @@ const moerun__kernels moerun__kernels_ref = {
     .scatter = ref_scatter,
     .dispatch = ref_dispatch,
     .combine = ref_combine,
+    .embed = moerun__plain_embed,
+    .kv_store = moerun__plain_kv_store,
+    .clip = moerun__plain_clip,
+    .note_unsound = moerun__plain_note_unsound,
 };

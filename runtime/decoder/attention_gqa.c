@@ -167,8 +167,9 @@ static void norm_heads(const gqa *work, float *first_head, int32_t num_heads,
   const moerun__model_config *config = work->setting.config;
   for (int32_t head = 0; head < num_heads; head++) {
     float *x = first_head + (size_t)head * (size_t)config->head_dim;
-    work->setting.kernels->rmsnorm(x, work->width, x, work->width, scale, T,
-                                   config->head_dim, (float)config->norm_eps);
+    work->setting.kernels->rmsnorm(work->setting.queue, x, work->width, x,
+                                   work->width, scale, T, config->head_dim,
+                                   (float)config->norm_eps);
   }
 }
 
@@ -188,28 +189,22 @@ static void norm_qk(const gqa *work, const moerun__attention_weight *weight,
     norm_heads(work, k, config->num_kv_heads, k_norm, T);
     break;
   case MOERUN_QK_NORM_WHOLE:
-    kernels->rmsnorm(q, work->width, q, work->width, q_norm, T,
-                     (int32_t)work->k, eps);
-    kernels->rmsnorm(k, work->width, k, work->width, k_norm, T,
-                     (int32_t)(work->v - work->k), eps);
+    kernels->rmsnorm(work->setting.queue, q, work->width, q, work->width,
+                     q_norm, T, (int32_t)work->k, eps);
+    kernels->rmsnorm(work->setting.queue, k, work->width, k, work->width,
+                     k_norm, T, (int32_t)(work->v - work->k), eps);
     break;
-  }
-}
-
-static void clip(float *x, size_t count, float limit) {
-  for (size_t i = 0; i < count; i++) {
-    if (x[i] > limit) x[i] = limit;
-    if (x[i] < -limit) x[i] = -limit;
   }
 }
 
 static void rotate(const gqa *work, int32_t T) {
   const moerun__attention_shape *shape = &work->shape;
   const moerun__kernels *kernels = work->setting.kernels;
-  kernels->rope(work->qkv, work->width, work->cosine, work->sine, T,
-                shape->num_heads, shape->head_dim);
-  kernels->rope(work->qkv + work->k, work->width, work->cosine, work->sine, T,
-                shape->num_kv_heads, shape->head_dim);
+  kernels->rope(work->setting.queue, work->qkv, work->width, work->cosine,
+                work->sine, T, shape->num_heads, shape->head_dim);
+  kernels->rope(work->setting.queue, work->qkv + work->k, work->width,
+                work->cosine, work->sine, T, shape->num_kv_heads,
+                shape->head_dim);
 }
 
 /* `count` rows of one sequence, from row t of the batch on. */
@@ -228,13 +223,17 @@ static void attend(const gqa *work, const moerun__attention_call *call,
       .num_rows = count,
       .first_position = batch->position[t],
   };
-  for (int32_t i = 0; i < count; i++) {
-    const float *row = rows.q + (size_t)i * work->width;
-    moerun__kv_store(&view, &work->shape, batch->position[t + i], row + work->k,
-                     row + work->v);
-  }
-  work->setting.kernels->attention(work->setting.queue, &rows, &view,
-                                   &work->shape, call->scratch);
+  const moerun__kv_rows kept = {
+      .key = rows.q + work->k,
+      .value = rows.q + work->v,
+      .stride = work->width,
+      .num_rows = count,
+      .first_position = batch->position[t],
+  };
+  const moerun__kernels *kernels = work->setting.kernels;
+  kernels->kv_store(work->setting.queue, &kept, &view, &work->shape);
+  kernels->attention(work->setting.queue, &rows, &view, &work->shape,
+                     call->scratch);
 }
 
 static void forward(void *context, const moerun__attention_call *call) {
@@ -250,7 +249,9 @@ static void forward(void *context, const moerun__attention_call *call) {
   moerun__broken_note_rows(&call->noted, work->qkv, work->width, T);
   norm_qk(work, weight, T);
   if (config->clip_qkv > 0) { /* after the norms, as OLMoE has it */
-    clip(work->qkv, (size_t)T * work->width, (float)config->clip_qkv);
+    work->setting.kernels->clip(work->setting.queue, work->qkv,
+                                (size_t)T * work->width,
+                                (float)config->clip_qkv);
   }
   rotate(work, T);
   for (int32_t t = 0; t < T;) {

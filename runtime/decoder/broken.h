@@ -3,8 +3,7 @@
 #ifndef MOERUN_DECODER_BROKEN_H
 #define MOERUN_DECODER_BROKEN_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "kernels/kernels.h"
 
 /* Numbers from MOERUN_BROKEN_LAYER on are decoder layers. */
 enum {
@@ -16,18 +15,21 @@ enum {
 
 /* Where the rows of a step first broke, and the stage under way. */
 typedef struct moerun__broken_rows {
+  const moerun__kernels *kernels;
+  moerun__queue *queue;
   int32_t *stage_of; /* [T] MOERUN_BROKEN_… */
   int32_t stage;
 } moerun__broken_rows;
 
 /* Notes the stage for row t unless an earlier one is there, if one of x[width] is
- * no sound number. */
+ * no sound number. Given to the queue, as the next is. */
 void moerun__broken_note(const moerun__broken_rows *rows, int32_t t,
                          const float *x, size_t width);
 /* The same for rows 0 .. T - 1 of x[T][width]. */
 void moerun__broken_note_rows(const moerun__broken_rows *rows, const float *x,
                               size_t width, int32_t T);
-/* Notes the stage for row t unless an earlier one is there. */
+/* Notes the stage for row t unless an earlier one is there; at once, so that the
+ * queue has been waited for. */
 void moerun__broken_mark(const moerun__broken_rows *rows, int32_t t);
 
 #endif

@@ -13,9 +13,9 @@
 
 /* ---- Numbers that are not sound ------------------------------------------------------ */
 
-static moerun__broken_rows broken_at(const moerun_session *session,
-                                     int32_t stage) {
-  return (moerun__broken_rows){session->broken, stage};
+static moerun__broken_rows broken_at(moerun_session *session, int32_t stage) {
+  return (moerun__broken_rows){session->kernels, &session->queue,
+                               session->broken, stage};
 }
 
 /* What a layer gave, and what its gate (NULL: none) says of the rows. Of the last
@@ -24,14 +24,19 @@ static void note_layer(moerun_session *session, int32_t layer,
                        const moerun_batch *batch, const uint8_t *marked) {
   const size_t H = (size_t)session->model->config.hidden_width;
   const int is_last = layer + 1 == session->model->config.num_layers;
-  const int32_t count = is_last ? batch->num_logits : batch->num_tokens;
+  const int32_t T = batch->num_tokens;
   const moerun__broken_rows rows =
       broken_at(session, MOERUN_BROKEN_LAYER + layer);
-  for (int32_t i = 0; i < count; i++) {
-    const int32_t t = is_last ? batch->logit_row[i] : i;
+  for (int32_t i = 0; is_last && i < batch->num_logits; i++) {
+    const int32_t t = batch->logit_row[i];
     if (marked != NULL && marked[t]) moerun__broken_mark(&rows, t);
     moerun__broken_note(&rows, t, session->x + (size_t)t * H, H);
   }
+  if (is_last) return;
+  for (int32_t t = 0; marked != NULL && t < T; t++) {
+    if (marked[t]) moerun__broken_mark(&rows, t);
+  }
+  moerun__broken_note_rows(&rows, session->x, H, T);
 }
 
 /* ---- Embedding ---------------------------------------------------------------- */
@@ -40,10 +45,8 @@ static void embed(moerun_session *session, const moerun_batch *batch) {
   const size_t H = (size_t)session->model->config.hidden_width;
   const int32_t T = batch->num_tokens;
   const moerun__broken_rows rows = broken_at(session, MOERUN_BROKEN_EMBEDDING);
-  for (size_t t = 0; t < (size_t)T; t++) {
-    moerun__weight_row(session->x + t * H, &session->model->embedding,
-                       batch->token[t]);
-  }
+  session->kernels->embed(&session->queue, session->x, H,
+                          &session->model->embedding, batch->token, T);
   session->model->config.attention->ops->begin(session->attention, batch);
   moerun__stage_end(&session->stats, MOERUN_STAGE_EMBED);
   memset(session->broken, 0, (size_t)T * sizeof *session->broken);
@@ -53,11 +56,11 @@ static void embed(moerun_session *session, const moerun_batch *batch) {
 /* ---- Attention ---------------------------------------------------------------- */
 
 /* h = norm(x), as the block that follows reads it. */
-static void norm(const moerun_session *session, const float *scale, int32_t T) {
+static void norm(moerun_session *session, const float *scale, int32_t T) {
   const moerun__model_config *config = &session->model->config;
   const size_t H = (size_t)config->hidden_width;
-  session->kernels->rmsnorm(session->h, H, session->x, H, scale, T, (int32_t)H,
-                            (float)config->norm_eps);
+  session->kernels->rmsnorm(&session->queue, session->h, H, session->x, H,
+                            scale, T, (int32_t)H, (float)config->norm_eps);
 }
 
 static void attention(moerun_session *session, int32_t layer_index,
@@ -77,7 +80,7 @@ static void attention(moerun_session *session, int32_t layer_index,
   };
   norm(session, layer->attention_norm, T);
   config->attention->ops->forward(session->attention, &call);
-  session->kernels->add(session->x, session->h, (size_t)T * H);
+  session->kernels->add(&session->queue, session->x, session->h, (size_t)T * H);
   moerun__stage_end(&session->stats, MOERUN_STAGE_ATTENTION);
 }
 
@@ -102,7 +105,7 @@ static void dense_ffn(moerun_session *session, const moerun__layer *layer,
                session->scratch},
   };
   kernels->ffn(&session->queue, &ffn);
-  kernels->add(session->x, session->h, (size_t)T * H);
+  kernels->add(&session->queue, session->x, session->h, (size_t)T * H);
   moerun__stage_end(&session->stats, MOERUN_STAGE_DENSE);
 }
 
@@ -136,7 +139,7 @@ static moerun_status moe_block(moerun_session *session, int32_t layer_index,
   if (failed == MOERUN_OK) norm(session, layer->ffn_norm, T);
   MOERUN_TRY(moerun__moe_forward(&session->moe, layer_index, T, session->h,
                                  NULL, session->y, failed));
-  session->kernels->add(session->x, session->y, (size_t)T * H);
+  session->kernels->add(&session->queue, session->x, session->y, (size_t)T * H);
   note_layer(session, layer_index, batch, session->moe.gate.unsound);
   if (session->trace != NULL) keep_trace(session, layer->moe_layer, T);
   moerun__stage_end(&session->stats, MOERUN_STAGE_COMBINE);
@@ -147,14 +150,15 @@ done:
 
 /* ---- Head ------------------------------------------------------------------------ */
 
-static void head(moerun_session *session, const moerun_batch *batch,
-                 float *logits) {
+static moerun_status head(moerun_session *session, const moerun_batch *batch,
+                          float *logits) {
+  moerun_status status = MOERUN_OK;
   const moerun_model *model = session->model;
   const size_t H = (size_t)model->config.hidden_width;
   const size_t V = (size_t)model->config.vocab_size;
   const moerun__broken_rows rows = broken_at(session, MOERUN_BROKEN_HEAD);
   for (int32_t i = 0; i < batch->num_logits; i++) {
-    session->kernels->rmsnorm(session->h + (size_t)i * H, H,
+    session->kernels->rmsnorm(&session->queue, session->h + (size_t)i * H, H,
                               session->x + (size_t)batch->logit_row[i] * H, H,
                               model->final_norm, 1, (int32_t)H,
                               (float)model->config.norm_eps);
@@ -164,7 +168,10 @@ static void head(moerun_session *session, const moerun_batch *batch,
   for (int32_t i = 0; i < batch->num_logits; i++) {
     moerun__broken_note(&rows, batch->logit_row[i], logits + (size_t)i * V, V);
   }
+  MOERUN_TRY(session->queue.device->wait(&session->queue));
   moerun__stage_end(&session->stats, MOERUN_STAGE_HEAD);
+done:
+  return status;
 }
 
 moerun_status moerun__decoder_forward(moerun_session *session,
@@ -193,7 +200,7 @@ moerun_status moerun__decoder_forward(moerun_session *session,
       note_layer(session, l, batch, NULL);
     }
   }
-  head(session, batch, logits);
+  MOERUN_TRY(head(session, batch, logits));
 done:
   return status;
 }

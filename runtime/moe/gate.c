@@ -309,8 +309,8 @@ void moerun__gate_counts_clear(moerun__gate *gate) {
 /* ---- The parts of a choice ---------------------------------------------------------- */
 
 /* Takes out what is computed at home. */
-static void take_home(moerun__gate *gate, const moerun__layer *layer, int32_t T,
-                      const float *x, float *scratch) {
+static moerun_status take_home(moerun__gate *gate, const moerun__layer *layer,
+                               int32_t T, const float *x, float *scratch) {
   const moerun__gate_options *options = &gate->options;
   const int raw = rule_of(options) == MOERUN_WEIGHT_NONE;
   const int all = has_width(options) || options->capacity.decode;
@@ -321,7 +321,8 @@ static void take_home(moerun__gate *gate, const moerun__layer *layer, int32_t T,
                                         .scores = raw ? gate->scores : NULL,
                                         .as_given =
                                             all ? NULL : gate->tags.decoded};
-  moerun__home_take(&gate->home, layer, &choices, scratch, &gate->now.home);
+  return moerun__home_take(&gate->home, layer, &choices, scratch,
+                           &gate->now.home);
 }
 
 static void cut_width(moerun__gate *gate, const moerun__layer *layer,
@@ -350,7 +351,8 @@ static void keep_scores(moerun__gate *gate, int32_t T) {
   const int32_t choices = moerun__config_choices(config);
   const size_t width = (size_t)choices;
   if (config->gate_rule.score == MOERUN_SCORE_SIGMOID) {
-    gate->kernels->sigmoid(gate->scores, gate->logits, (size_t)T * width);
+    gate->kernels->sigmoid(gate->queue, gate->scores, gate->logits,
+                           (size_t)T * width);
     return;
   }
   for (size_t t = 0; t < (size_t)T; t++) {
@@ -367,19 +369,25 @@ static void note_sound(moerun__gate *gate, int32_t T, size_t choices) {
   }
 }
 
-/* The choice of the model's gate. */
-static void ask_gate(moerun__gate *gate, const moerun__layer *layer, int32_t T,
-                     const float *x, float *scratch) {
+/* The choice of the model's gate; the host looks at the logits before the kernel
+ * writes over them. */
+static moerun_status ask_gate(moerun__gate *gate, const moerun__layer *layer,
+                              int32_t T, const float *x, float *scratch) {
+  moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &gate->model->config;
   const int32_t choices = moerun__config_choices(config);
   const size_t width = (size_t)choices;
   gate->kernels->linear(gate->queue, gate->logits, width, x,
                         (size_t)config->hidden_width, T, &layer->gate, scratch);
+  MOERUN_TRY(gate->queue->device->wait(gate->queue));
   note_sound(gate, T, width);
   if (has_scores(&gate->options)) keep_scores(gate, T);
-  gate->kernels->gate(gate->ids, gate->weight, gate->logits, T, choices,
-                      config->experts_per_token, &config->gate_rule,
+  gate->kernels->gate(gate->queue, gate->ids, gate->weight, gate->logits, T,
+                      choices, config->experts_per_token, &config->gate_rule,
                       layer->choice_bias);
+  MOERUN_TRY(gate->queue->device->wait(gate->queue));
+done:
+  return status;
 }
 
 /* ---- A caller's choice ------------------------------------------------------------- */
@@ -440,9 +448,9 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
   if (own != NULL) {
     adopt(gate, T, own);
   } else {
-    ask_gate(gate, layer, T, x, scratch);
+    MOERUN_TRY(ask_gate(gate, layer, T, x, scratch));
   }
-  take_home(gate, layer, T, x, scratch);
+  MOERUN_TRY(take_home(gate, layer, T, x, scratch));
   if (gate->chosen != gate->ids) {
     memcpy(gate->chosen, gate->ids, (size_t)T * K * sizeof *gate->ids);
   }

@@ -115,20 +115,24 @@ static void take_row(moerun__home *home, const moerun__home_choices *choices,
   counts->rows_alone += placed == 0;
 }
 
-void moerun__home_take(moerun__home *home, const moerun__layer *layer,
-                       const moerun__home_choices *choices, float *scratch,
-                       moerun__home_counts *counts) {
+moerun_status moerun__home_take(moerun__home *home, const moerun__layer *layer,
+                                const moerun__home_choices *choices,
+                                float *scratch, moerun__home_counts *counts) {
+  moerun_status status = MOERUN_OK;
   const moerun__model_config *config = home->config;
   const size_t constants = (size_t)config->num_home[MOERUN_HOME_CONSTANT];
-  if (!is_used(config)) return;
+  if (!is_used(config)) goto done;
   if (constants > 0) {
     home->kernels->linear(home->queue, home->mix, 2 * constants, choices->x,
                           (size_t)config->hidden_width, choices->T, &layer->mix,
                           scratch);
+    MOERUN_TRY(home->queue->device->wait(home->queue));
   }
   for (size_t t = 0; t < (size_t)choices->T; t++) {
     take_row(home, choices, t, counts);
   }
+done:
+  return status;
 }
 
 void moerun__home_add(const moerun__home *home, const moerun__layer *layer,
@@ -141,11 +145,13 @@ void moerun__home_add(const moerun__home *home, const moerun__layer *layer,
   for (size_t t = (size_t)first; t < (size_t)first + (size_t)count; t++) {
     float *sum = y + t * width;
     if (home->own_weight[t] != 0.0F) {
-      kernels->add_rows(sum, x + t * width, &home->own_weight[t], 1, H);
+      kernels->add_rows(home->queue, sum, x + t * width, &home->own_weight[t],
+                        1, H);
     }
     for (int32_t i = 0; i < home->num_vectors[t]; i++) {
       const size_t at = t * K + (size_t)i;
-      kernels->add_rows(sum, layer->constant + (size_t)home->vector[at] * width,
+      kernels->add_rows(home->queue, sum,
+                        layer->constant + (size_t)home->vector[at] * width,
                         &home->vector_weight[at], 1, H);
     }
   }

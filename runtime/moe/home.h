@@ -56,13 +56,13 @@ void moerun__home_lay_out(moerun__home *home, moerun__arena *arena,
                           int32_t max_tokens);
 
 /* Keeps what the rows chose of the experts at home, whose ids become -1 and
- * whose weights become 0. Adds to *counts. */
-void moerun__home_take(moerun__home *home, const moerun__layer *layer,
-                       const moerun__home_choices *choices, float *scratch,
-                       moerun__home_counts *counts);
+ * whose weights become 0. Adds to *counts. Fails where the device does. */
+moerun_status moerun__home_take(moerun__home *home, const moerun__layer *layer,
+                                const moerun__home_choices *choices,
+                                float *scratch, moerun__home_counts *counts);
 
 /* y[t][H] += what was kept of x[t][H], first <= t < first + count; y is not
- * x. */
+ * x. Given to the queue. */
 void moerun__home_add(const moerun__home *home, const moerun__layer *layer,
                       float *y, const float *x, int32_t first, int32_t count);
 

@@ -222,10 +222,10 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
   moe->kernels->combine(
       moe->queue, y + first * (size_t)H, &results, chunk->route.result_of,
       moe->gate.weight + first * (size_t)K, chunk->num_tokens, K, H);
-  MOERUN_TRY(moe->queue->device->wait(moe->queue));
   moerun__home_add(&moe->gate.home, layer, y, x, chunk->first_token,
                    chunk->num_tokens);
   moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);
+  MOERUN_TRY(moe->queue->device->wait(moe->queue)); /* the results are read */
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
 done:
   return status;

@@ -43,7 +43,7 @@ void moerun__shared_compute(moerun__shared *shared, const moerun__layer *layer,
   float *weight = shared->weight + first;
   shared->kernels->linear(shared->queue, weight, 1, rows, H, count,
                           &layer->shared_weight, scratch);
-  shared->kernels->sigmoid(weight, weight, (size_t)count);
+  shared->kernels->sigmoid(shared->queue, weight, weight, (size_t)count);
 }
 
 void moerun__shared_add(const moerun__shared *shared, float *y, int32_t first,
@@ -51,7 +51,7 @@ void moerun__shared_add(const moerun__shared *shared, float *y, int32_t first,
   const size_t at = (size_t)first * (size_t)shared->config->hidden_width;
   const int weighted = shared->config->shared_is_weighted;
   if (shared->config->shared_width == 0) return;
-  shared->kernels->add_rows(y + at, shared->y + at,
+  shared->kernels->add_rows(shared->queue, y + at, shared->y + at,
                             weighted ? shared->weight + first : NULL, count,
                             shared->config->hidden_width);
 }

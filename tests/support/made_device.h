@@ -1,8 +1,8 @@
 /* A device that nobody has, to show that the runtime keeps to what a device
  * promises. The host may not touch its memory: pages are locked but for the
- * device's own operations, and a stray access ends the test. And it is late: what
- * works on its memory happens when the queue is waited for, or when something
- * that needs the host's memory alone comes behind it. */
+ * device's own operations, and a stray access ends the test. And it is late with
+ * everything: nothing happens before the queue is waited for, or is full. What
+ * memory holds at first is no number. */
 #ifndef MOERUN_TESTS_MADE_DEVICE_H
 #define MOERUN_TESTS_MADE_DEVICE_H
 
@@ -25,19 +25,58 @@ typedef struct made_region {
   size_t bytes;
 } made_region;
 
-/* An operation that is still to happen; arguments are kept as they were. */
+typedef enum made_what {
+  MADE_COPY,
+  MADE_CLEAR,
+  MADE_LINEAR,
+  MADE_FFN,
+  MADE_SWIGLU,
+  MADE_RMSNORM,
+  MADE_ADD,
+  MADE_ADD_ROWS,
+  MADE_ROPE,
+  MADE_ATTENTION,
+  MADE_GATE,
+  MADE_SIGMOID,
+  MADE_GATHER,
+  MADE_SCATTER,
+  MADE_DISPATCH,
+  MADE_COMBINE,
+  MADE_EMBED,
+  MADE_KV_STORE,
+  MADE_CLIP,
+  MADE_NOTE_UNSOUND,
+  MADE_KINDS,
+} made_what;
+
+/* An operation that is still to happen: its arguments, and copies of what must be
+ * read when it is given (kernels.h). */
 typedef struct made_operation {
-  enum { MADE_COPY, MADE_CLEAR, MADE_GATHER, MADE_SCATTER, MADE_FFN } what;
-  void *to;
-  const void *from;
-  size_t bytes;
-  moerun__wire_rows rows;
+  made_what what;
+  float *to;
+  const float *from;
+  const float *by; /* scale, factor, cosine, weight of terms or bias */
+  const float *sine;
+  float *room; /* scratch, logits */
+  int32_t *note;
   const int32_t *index;
+  size_t to_stride;
+  size_t from_stride; /* or a count */
   int32_t M;
-  int32_t H;
+  int32_t K;
+  int32_t width;
+  float number; /* eps, limit */
+  moerun__weight weight;
+  moerun__wire_rows rows;
+  moerun__dispatch dispatch;
+  moerun__gate_rule rule;
   moerun__ffn ffn; /* of one expert */
   moerun__expert expert;
   int32_t offset[2];
+  moerun__attention_rows asked;
+  moerun__kv_rows kept;
+  moerun__kv_view view;
+  moerun__attention_shape shape;
 } made_operation;
 
 static struct {
@@ -45,7 +84,7 @@ static struct {
   int num_regions;
   made_operation late[MADE_LATE];
   int num_late;
-  int num_done[MADE_FFN + 1];
+  int num_done[MADE_KINDS];
   const moerun__kernels *base; /* what operations are computed with */
 } made;
 
@@ -77,21 +116,68 @@ static inline int made_is_readable(const void *p) {
   return readable;
 }
 
-static inline void made_run(moerun__queue *queue, made_operation *o) {
+/* What moves rows and looks at them. */
+static inline void made_move(moerun__queue *queue, const made_operation *o) {
+  const moerun__kernels *k = made.base;
   switch (o->what) {
-  case MADE_COPY: memcpy(o->to, o->from, o->bytes); break;
-  case MADE_CLEAR: memset(o->to, 0, o->bytes); break;
+  case MADE_COPY: memcpy(o->to, o->from, o->from_stride); break;
+  case MADE_CLEAR: memset(o->to, 0, o->from_stride); break;
   case MADE_GATHER:
-    made.base->gather(queue, o->to, &o->rows, o->index, o->M, o->H);
+    k->gather(queue, o->to, &o->rows, o->index, o->M, o->width);
     break;
   case MADE_SCATTER:
-    made.base->scatter(queue, &o->rows, o->index, o->from, o->M, o->H);
+    k->scatter(queue, &o->rows, o->index, o->from, o->M, o->width);
+    break;
+  case MADE_DISPATCH: k->dispatch(queue, &o->rows, &o->dispatch); break;
+  case MADE_COMBINE:
+    k->combine(queue, o->to, &o->rows, o->index, o->by, o->M, o->K, o->width);
+    break;
+  case MADE_EMBED:
+    k->embed(queue, o->to, o->to_stride, &o->weight, o->index, o->M);
+    break;
+  case MADE_KV_STORE: k->kv_store(queue, &o->kept, &o->view, &o->shape); break;
+  case MADE_CLIP: k->clip(queue, o->to, o->from_stride, o->number); break;
+  case MADE_NOTE_UNSOUND:
+    k->note_unsound(queue, o->note, o->K, o->from, o->from_stride, o->M,
+                    o->width);
+    break;
+  default: abort();
+  }
+}
+
+static inline void made_run(moerun__queue *queue, made_operation *o) {
+  const moerun__kernels *k = made.base;
+  switch (o->what) {
+  case MADE_LINEAR:
+    k->linear(queue, o->to, o->to_stride, o->from, o->from_stride, o->M,
+              &o->weight, o->room);
     break;
   case MADE_FFN:
     o->ffn.expert = &o->expert;
     o->ffn.offset = o->offset;
-    made.base->ffn(queue, &o->ffn);
+    k->ffn(queue, &o->ffn);
     break;
+  case MADE_SWIGLU: k->swiglu(queue, o->to, o->from, o->M, o->width); break;
+  case MADE_RMSNORM:
+    k->rmsnorm(queue, o->to, o->to_stride, o->from, o->from_stride, o->by, o->M,
+               o->width, o->number);
+    break;
+  case MADE_ADD: k->add(queue, o->to, o->from, o->from_stride); break;
+  case MADE_ADD_ROWS:
+    k->add_rows(queue, o->to, o->from, o->by, o->M, o->width);
+    break;
+  case MADE_ROPE:
+    k->rope(queue, o->to, o->to_stride, o->by, o->sine, o->M, o->K, o->width);
+    break;
+  case MADE_ATTENTION:
+    k->attention(queue, &o->asked, &o->view, &o->shape, o->room);
+    break;
+  case MADE_GATE:
+    k->gate(queue, o->note, o->to, o->room, o->M, o->width, o->K, &o->rule,
+            o->by);
+    break;
+  case MADE_SIGMOID: k->sigmoid(queue, o->to, o->from, o->from_stride); break;
+  default: made_move(queue, o); break;
   }
   made.num_done[o->what]++;
 }
@@ -118,8 +204,11 @@ static inline moerun_status made_memory_create(void **out, size_t bytes) {
   const size_t page = (size_t)sysconf(_SC_PAGESIZE);
   const size_t all = (bytes / page + 1) * page;
   if (made.num_regions == MADE_REGIONS) abort();
-  void *memory = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void *memory = mmap(NULL, all, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) abort();
+  memset(memory, 0xff, all);
+  if (mprotect(memory, all, PROT_NONE) != 0) abort();
   made.region[made.num_regions++] = (made_region){memory, all};
   *out = memory;
   return MOERUN_OK;
@@ -135,7 +224,9 @@ static inline void made_memory_destroy(void *memory) {
 }
 
 static inline moerun_status made_pinned_create(void **out, size_t bytes) {
-  return moerun__alloc(out, bytes, 1);
+  const moerun_status status = moerun__alloc_unset(out, bytes, 1);
+  if (status == MOERUN_OK) memset(*out, 0xff, bytes);
+  return status;
 }
 
 static const moerun__device made_device;
@@ -152,35 +243,15 @@ static inline void made_queue_destroy(moerun__queue *queue) {
 static inline void made_copy(moerun__queue *queue, void *to, const void *from,
                              size_t bytes) {
   const made_operation copy = {
-      .what = MADE_COPY, .to = to, .from = from, .bytes = bytes};
+      .what = MADE_COPY, .to = to, .from = from, .from_stride = bytes};
   made_give(queue, &copy);
 }
 
 static inline void made_clear(moerun__queue *queue, void *memory,
                               size_t bytes) {
   const made_operation clear = {
-      .what = MADE_CLEAR, .to = memory, .bytes = bytes};
+      .what = MADE_CLEAR, .to = memory, .from_stride = bytes};
   made_give(queue, &clear);
-}
-
-static inline moerun_status made_event_create(moerun__event *out) {
-  *out = (moerun__event){NULL};
-  return MOERUN_OK;
-}
-
-static inline void made_event_destroy(moerun__event *event) {
-  (void)event;
-}
-
-static inline void made_record(moerun__event *event, moerun__queue *queue) {
-  event->state = queue;
-}
-
-/* All that stands in the other queue: more than was recorded, never less. */
-static inline void made_await(moerun__queue *queue,
-                              const moerun__event *event) {
-  (void)queue;
-  (void)made_wait(event->state);
 }
 
 static const moerun__device made_device = {
@@ -194,46 +265,12 @@ static const moerun__device made_device = {
     .copy = made_copy,
     .clear = made_clear,
     .wait = made_wait,
-    .event_create = made_event_create,
-    .event_destroy = made_event_destroy,
-    .record = made_record,
-    .await = made_await,
 };
 
 /* ---- Its kernels ------------------------------------------------------------------- */
 
-static inline void made_gather(moerun__queue *queue, float *x,
-                               const moerun__wire_rows *rows,
-                               const int32_t *index, int32_t M, int32_t H) {
-  const made_operation gather = {.what = MADE_GATHER,
-                                 .to = x,
-                                 .rows = *rows,
-                                 .index = index,
-                                 .M = M,
-                                 .H = H};
-  made_give(queue, &gather);
-}
-
-static inline void made_scatter(moerun__queue *queue,
-                                const moerun__wire_rows *rows,
-                                const int32_t *index, const float *x, int32_t M,
-                                int32_t H) {
-  const made_operation scatter = {.what = MADE_SCATTER,
-                                  .from = x,
-                                  .rows = *rows,
-                                  .index = index,
-                                  .M = M,
-                                  .H = H};
-  made_give(queue, &scatter);
-}
-
-/* Experts of the host (those that all ranks have) at once. */
+/* Expert by expert. */
 static inline void made_ffn(moerun__queue *queue, const moerun__ffn *ffn) {
-  if (!made_is_mine(ffn->x)) {
-    (void)made_wait(queue);
-    made.base->ffn(queue, ffn);
-    return;
-  }
   for (int32_t e = 0; e < ffn->num_experts; e++) {
     made_operation part = {.what = MADE_FFN,
                            .ffn = *ffn,
@@ -244,15 +281,225 @@ static inline void made_ffn(moerun__queue *queue, const moerun__ffn *ffn) {
   }
 }
 
-/* The set's other operations are those of `base`. */
+static inline void made_linear(moerun__queue *queue, float *y, size_t y_stride,
+                               const float *x, size_t x_stride, int32_t M,
+                               const moerun__weight *weight, float *scratch) {
+  const made_operation o = {.what = MADE_LINEAR,
+                            .to = y,
+                            .to_stride = y_stride,
+                            .from = x,
+                            .from_stride = x_stride,
+                            .M = M,
+                            .weight = *weight,
+                            .room = scratch};
+  made_give(queue, &o);
+}
+
+static inline void made_swiglu(moerun__queue *queue, float *h,
+                               const float *gate_up, int32_t M, int32_t F) {
+  const made_operation o = {
+      .what = MADE_SWIGLU, .to = h, .from = gate_up, .M = M, .width = F};
+  made_give(queue, &o);
+}
+
+static inline void made_rmsnorm(moerun__queue *queue, float *y, size_t y_stride,
+                                const float *x, size_t x_stride,
+                                const float *scale, int32_t M, int32_t width,
+                                float eps) {
+  const made_operation o = {.what = MADE_RMSNORM,
+                            .to = y,
+                            .to_stride = y_stride,
+                            .from = x,
+                            .from_stride = x_stride,
+                            .by = scale,
+                            .M = M,
+                            .width = width,
+                            .number = eps};
+  made_give(queue, &o);
+}
+
+static inline void made_add(moerun__queue *queue, float *y, const float *x,
+                            size_t count) {
+  const made_operation o = {
+      .what = MADE_ADD, .to = y, .from = x, .from_stride = count};
+  made_give(queue, &o);
+}
+
+static inline void made_add_rows(moerun__queue *queue, float *y, const float *x,
+                                 const float *factor, int32_t M, int32_t H) {
+  const made_operation o = {.what = MADE_ADD_ROWS,
+                            .to = y,
+                            .from = x,
+                            .by = factor,
+                            .M = M,
+                            .width = H};
+  made_give(queue, &o);
+}
+
+static inline void made_rope(moerun__queue *queue, float *x, size_t x_stride,
+                             const float *cosine, const float *sine, int32_t M,
+                             int32_t num_heads, int32_t head_dim) {
+  const made_operation o = {.what = MADE_ROPE,
+                            .to = x,
+                            .to_stride = x_stride,
+                            .by = cosine,
+                            .sine = sine,
+                            .M = M,
+                            .K = num_heads,
+                            .width = head_dim};
+  made_give(queue, &o);
+}
+
+static inline void made_attention(moerun__queue *queue,
+                                  const moerun__attention_rows *rows,
+                                  const moerun__kv_view *view,
+                                  const moerun__attention_shape *shape,
+                                  float *scratch) {
+  const made_operation o = {.what = MADE_ATTENTION,
+                            .asked = *rows,
+                            .view = *view,
+                            .shape = *shape,
+                            .room = scratch};
+  made_give(queue, &o);
+}
+
+static inline void made_gate(moerun__queue *queue, int32_t *ids, float *weight,
+                             float *logits, int32_t M, int32_t E, int32_t K,
+                             const moerun__gate_rule *rule, const float *bias) {
+  const made_operation o = {.what = MADE_GATE,
+                            .note = ids,
+                            .to = weight,
+                            .room = logits,
+                            .M = M,
+                            .width = E,
+                            .K = K,
+                            .rule = *rule,
+                            .by = bias};
+  made_give(queue, &o);
+}
+
+static inline void made_sigmoid(moerun__queue *queue, float *p, const float *x,
+                                size_t count) {
+  const made_operation o = {
+      .what = MADE_SIGMOID, .to = p, .from = x, .from_stride = count};
+  made_give(queue, &o);
+}
+
+static inline void made_gather(moerun__queue *queue, float *x,
+                               const moerun__wire_rows *rows,
+                               const int32_t *index, int32_t M, int32_t H) {
+  const made_operation o = {.what = MADE_GATHER,
+                            .to = x,
+                            .rows = *rows,
+                            .index = index,
+                            .M = M,
+                            .width = H};
+  made_give(queue, &o);
+}
+
+static inline void made_scatter(moerun__queue *queue,
+                                const moerun__wire_rows *rows,
+                                const int32_t *index, const float *x, int32_t M,
+                                int32_t H) {
+  const made_operation o = {.what = MADE_SCATTER,
+                            .from = x,
+                            .rows = *rows,
+                            .index = index,
+                            .M = M,
+                            .width = H};
+  made_give(queue, &o);
+}
+
+static inline void made_dispatch(moerun__queue *queue,
+                                 const moerun__wire_rows *rows,
+                                 const moerun__dispatch *what) {
+  const made_operation o = {
+      .what = MADE_DISPATCH, .rows = *rows, .dispatch = *what};
+  made_give(queue, &o);
+}
+
+static inline void made_combine(moerun__queue *queue, float *y,
+                                const moerun__wire_rows *rows,
+                                const int32_t *index, const float *weight,
+                                int32_t T, int32_t K, int32_t H) {
+  const made_operation o = {.what = MADE_COMBINE,
+                            .to = y,
+                            .rows = *rows,
+                            .index = index,
+                            .by = weight,
+                            .M = T,
+                            .K = K,
+                            .width = H};
+  made_give(queue, &o);
+}
+
+static inline void made_embed(moerun__queue *queue, float *x, size_t x_stride,
+                              const moerun__weight *weight,
+                              const int32_t *output, int32_t M) {
+  const made_operation o = {.what = MADE_EMBED,
+                            .to = x,
+                            .to_stride = x_stride,
+                            .weight = *weight,
+                            .index = output,
+                            .M = M};
+  made_give(queue, &o);
+}
+
+static inline void made_kv_store(moerun__queue *queue,
+                                 const moerun__kv_rows *rows,
+                                 const moerun__kv_view *view,
+                                 const moerun__attention_shape *shape) {
+  const made_operation o = {
+      .what = MADE_KV_STORE, .kept = *rows, .view = *view, .shape = *shape};
+  made_give(queue, &o);
+}
+
+static inline void made_clip(moerun__queue *queue, float *x, size_t count,
+                             float limit) {
+  const made_operation o = {
+      .what = MADE_CLIP, .to = x, .from_stride = count, .number = limit};
+  made_give(queue, &o);
+}
+
+static inline void made_note_unsound(moerun__queue *queue, int32_t *note,
+                                     int32_t mark, const float *x,
+                                     size_t x_stride, int32_t M,
+                                     int32_t width) {
+  const made_operation o = {.what = MADE_NOTE_UNSOUND,
+                            .note = note,
+                            .K = mark,
+                            .from = x,
+                            .from_stride = x_stride,
+                            .M = M,
+                            .width = width};
+  made_give(queue, &o);
+}
+
+/* Computes what `base` does, late. */
 static inline moerun__kernels made_kernels(const moerun__kernels *base) {
-  moerun__kernels set = {.name = "made up",
-                         .gather = made_gather,
-                         .scatter = made_scatter,
-                         .ffn = made_ffn};
   made.base = base;
-  moerun__kernels_complete(&set, base);
-  return set;
+  return (moerun__kernels){
+      .name = "made up",
+      .ffn = made_ffn,
+      .softmax = base->softmax,
+      .linear = made_linear,
+      .swiglu = made_swiglu,
+      .rmsnorm = made_rmsnorm,
+      .add = made_add,
+      .add_rows = made_add_rows,
+      .rope = made_rope,
+      .attention = made_attention,
+      .gate = made_gate,
+      .sigmoid = made_sigmoid,
+      .gather = made_gather,
+      .scatter = made_scatter,
+      .dispatch = made_dispatch,
+      .combine = made_combine,
+      .embed = made_embed,
+      .kv_store = made_kv_store,
+      .clip = made_clip,
+      .note_unsound = made_note_unsound,
+  };
 }
 
 #endif

@@ -96,7 +96,7 @@ static void ask_gate(rig *r, int32_t T) {
                    MOERUN_OK);
   k->linear(plain_queue(), logits, (size_t)r->choices, r->x, r->H, T,
             &layer->gate, scratch);
-  k->gate(r->ids, r->weight, logits, T, r->choices, r->K,
+  k->gate(plain_queue(), r->ids, r->weight, logits, T, r->choices, r->K,
           &r->model[0]->config.gate_rule, layer->choice_bias);
   moerun__free(scratch);
   free(logits);

@@ -71,16 +71,16 @@ static void add_shared(const rig *r, int32_t T, float *y) {
       MOERUN_OK);
   k->linear(plain_queue(), gate_up, 2 * (size_t)F, r->x, r->H, T,
             &layer->shared.gate_up, scratch);
-  k->swiglu(h, gate_up, T, F);
+  k->swiglu(plain_queue(), h, gate_up, T, F);
   k->linear(plain_queue(), out, r->H, h, (size_t)F, T, &layer->shared.down,
             scratch);
   if (config->shared_is_weighted) {
     k->linear(plain_queue(), weight, 1, r->x, r->H, T, &layer->shared_weight,
               scratch);
-    k->sigmoid(weight, weight, (size_t)T);
+    k->sigmoid(plain_queue(), weight, weight, (size_t)T);
   }
-  k->add_rows(y, out, config->shared_is_weighted ? weight : NULL, T,
-              (int32_t)r->H);
+  k->add_rows(plain_queue(), y, out, config->shared_is_weighted ? weight : NULL,
+              T, (int32_t)r->H);
   moerun__free(scratch);
   free(gate_up);
   free(h);
@@ -157,7 +157,8 @@ static void score_rows(const rig *r, int32_t T, float *scores) {
                    MOERUN_OK);
   k->linear(plain_queue(), scores, (size_t)gate->num_outputs, r->x, r->H, T,
             gate, scratch);
-  k->sigmoid(scores, scores, (size_t)T * (size_t)gate->num_outputs);
+  k->sigmoid(plain_queue(), scores, scores,
+             (size_t)T * (size_t)gate->num_outputs);
   moerun__free(scratch);
 }
 

@@ -213,12 +213,12 @@ static void silu_agrees_for_all_floats(void **state) {
       gate_up[f] = moerun__bits_to_f32((uint32_t)bits);
       gate_up[F + f] = 1.0F;
     }
-    moerun__kernels_at(FIRST_SET)->swiglu(first, gate_up, 1, F);
+    moerun__kernels_at(FIRST_SET)->swiglu(plain_queue(), first, gate_up, 1, F);
     for (int i = FIRST_SET + 1; moerun__kernels_at(i) != NULL; i++) {
-      moerun__kernels_at(i)->swiglu(h, gate_up, 1, F);
+      moerun__kernels_at(i)->swiglu(plain_queue(), h, gate_up, 1, F);
       assert_same_bits(h, first, F, moerun__kernels_at(i)->name, "silu");
     }
-    ref()->swiglu(h, gate_up, 1, F);
+    ref()->swiglu(plain_queue(), h, gate_up, 1, F);
     for (size_t f = 0; f < F; f++) {
       /* below -88 the sets give -0 where the oracle still has a subnormal */
       assert_within(TOLERANCE_SWIGLU, first[f], h[f], 1e-30);
@@ -261,19 +261,19 @@ static void compare_sets(row_operation operate, int tolerance, const float *in,
  * takes from the second half. */
 static void run_swiglu(const moerun__kernels *set, float *out, const float *in,
                        int32_t M, int32_t width) {
-  set->swiglu(out, in, M, width);
+  set->swiglu(plain_queue(), out, in, M, width);
 }
 
 static void run_rmsnorm(const moerun__kernels *set, float *out, const float *in,
                         int32_t M, int32_t width) {
-  set->rmsnorm(out, (size_t)width, in, (size_t)width,
+  set->rmsnorm(plain_queue(), out, (size_t)width, in, (size_t)width,
                in + (size_t)M * (size_t)width, M, width, 1e-6F);
 }
 
 static void run_rmsnorm_in_place(const moerun__kernels *set, float *out,
                                  const float *in, int32_t M, int32_t width) {
   memcpy(out, in, (size_t)M * (size_t)width * sizeof *out);
-  set->rmsnorm(out, (size_t)width, out, (size_t)width,
+  set->rmsnorm(plain_queue(), out, (size_t)width, out, (size_t)width,
                in + (size_t)M * (size_t)width, M, width, 1e-6F);
 }
 
@@ -284,8 +284,8 @@ static void run_rope(const moerun__kernels *set, float *out, const float *in,
   /* two heads where the width allows, else one; odd widths: rows of width-1 */
   const int32_t heads = width % 4 == 0 ? 2 : 1;
   const int32_t head_dim = width / heads / 2 * 2;
-  set->rope(out, (size_t)width, in + count, in + count + count / 2, M, heads,
-            head_dim);
+  set->rope(plain_queue(), out, (size_t)width, in + count,
+            in + count + count / 2, M, heads, head_dim);
 }
 
 static void run_softmax(const moerun__kernels *set, float *out, const float *in,
@@ -305,7 +305,7 @@ static void run_add(const moerun__kernels *set, float *out, const float *in,
                     int32_t M, int32_t width) {
   const size_t count = (size_t)M * (size_t)width;
   memcpy(out, in, count * sizeof *out);
-  set->add(out, in + count, count);
+  set->add(plain_queue(), out, in + count, count);
 }
 
 /* Factors are the second half's first, or NULL. */
@@ -313,12 +313,13 @@ static void run_add_rows(const moerun__kernels *set, float *out,
                          const float *in, int32_t M, int32_t width) {
   const size_t count = (size_t)M * (size_t)width;
   memcpy(out, in, count * sizeof *out);
-  set->add_rows(out, in + count, width % 3 == 0 ? NULL : in, M, width);
+  set->add_rows(plain_queue(), out, in + count, width % 3 == 0 ? NULL : in, M,
+                width);
 }
 
 static void run_sigmoid(const moerun__kernels *set, float *out, const float *in,
                         int32_t M, int32_t width) {
-  set->sigmoid(out, in, (size_t)M * (size_t)width);
+  set->sigmoid(plain_queue(), out, in, (size_t)M * (size_t)width);
 }
 
 /* Without factors, rows are added as numbers are. */
@@ -333,8 +334,8 @@ static void add_rows_without_factors_adds(void **state) {
   memcpy(all, rows, sizeof all);
   for (int i = 0; moerun__kernels_at(i) != NULL; i++) {
     const moerun__kernels *set = moerun__kernels_at(i);
-    set->add_rows(rows, in, NULL, 3, 45);
-    set->add(all, in, sizeof in / sizeof *in);
+    set->add_rows(plain_queue(), rows, in, NULL, 3, 45);
+    set->add(plain_queue(), all, in, sizeof in / sizeof *in);
     assert_same_bits(rows, all, 3 * 45, set->name, "add_rows");
   }
 }
@@ -343,7 +344,7 @@ static void sigmoid_of_extremes(void **state) {
   (void)state;
   for (int i = 0; moerun__kernels_at(i) != NULL; i++) {
     float p[7] = {HUGE_VALF, -HUGE_VALF, 3e38F, -3e38F, 0.0F, -0.0F, NAN};
-    moerun__kernels_at(i)->sigmoid(p, p, 7);
+    moerun__kernels_at(i)->sigmoid(plain_queue(), p, p, 7);
     assert_true(p[0] == 1 && p[1] == 0 && p[2] == 1 && p[3] == 0);
     assert_true(p[4] == 0.5F && p[5] == 0.5F && isnan(p[6]));
   }

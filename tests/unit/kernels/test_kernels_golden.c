@@ -57,20 +57,21 @@ static uint64_t linear_f16(golden *g) {
 
 static uint64_t swiglu(golden *g) {
   draw_floats(&g->from, g->in, (size_t)2 * M * D, -20, 20);
-  g->set->swiglu(g->out, g->in, M, D);
+  g->set->swiglu(plain_queue(), g->out, g->in, M, D);
   return hash_floats(g->out, (size_t)M * D);
 }
 
 static uint64_t rmsnorm(golden *g) {
   draw_floats(&g->from, g->in, (size_t)(M + 1) * D, -3, 3);
-  g->set->rmsnorm(g->out, D, g->in, D, g->in + (size_t)M * D, M, D, 1e-5F);
+  g->set->rmsnorm(plain_queue(), g->out, D, g->in, D, g->in + (size_t)M * D, M,
+                  D, 1e-5F);
   return hash_floats(g->out, (size_t)M * D);
 }
 
 static uint64_t add(golden *g) {
   draw_floats(&g->from, g->in, FLOATS, -3, 3);
   draw_floats(&g->from, g->out, D, -3, 3);
-  g->set->add(g->out, g->in, D);
+  g->set->add(plain_queue(), g->out, g->in, D);
   return hash_floats(g->out, D);
 }
 
@@ -78,8 +79,8 @@ static uint64_t rope(golden *g) {
   enum { HEADS = 3, WIDTH = 90 };
   draw_floats(&g->from, g->in, FLOATS, -1, 1);
   draw_floats(&g->from, g->out, (size_t)M * HEADS * WIDTH, -3, 3);
-  g->set->rope(g->out, (size_t)HEADS * WIDTH, g->in, g->in + FLOATS / 2, M,
-               HEADS, WIDTH);
+  g->set->rope(plain_queue(), g->out, (size_t)HEADS * WIDTH, g->in,
+               g->in + FLOATS / 2, M, HEADS, WIDTH);
   return hash_floats(g->out, (size_t)M * HEADS * WIDTH);
 }
 
@@ -94,7 +95,7 @@ static uint64_t gate(golden *g) {
   int32_t ids[M * K];
   draw_floats(&g->from, g->in, (size_t)M * E, -5, 5);
   const moerun__gate_rule rule = {.renormalise = 1, .scale = 1.0F};
-  g->set->gate(ids, g->out, g->in, M, E, K, &rule, NULL);
+  g->set->gate(plain_queue(), ids, g->out, g->in, M, E, K, &rule, NULL);
   return moerun__digest_bytes(hash_floats(g->out, (size_t)M * K), ids,
                               sizeof ids);
 }
@@ -110,14 +111,14 @@ static uint64_t gate_biased(golden *g) {
                                   .scale = 2.5F,
                                   .num_groups = 5,
                                   .best_groups = 2};
-  g->set->gate(ids, g->out, g->in, M, E, K, &rule, bias);
+  g->set->gate(plain_queue(), ids, g->out, g->in, M, E, K, &rule, bias);
   return moerun__digest_bytes(hash_floats(g->out, (size_t)M * K), ids,
                               sizeof ids);
 }
 
 static uint64_t sigmoid(golden *g) {
   draw_floats(&g->from, g->in, D, -9, 9);
-  g->set->sigmoid(g->out, g->in, D);
+  g->set->sigmoid(plain_queue(), g->out, g->in, D);
   return hash_floats(g->out, D);
 }
 
@@ -125,7 +126,8 @@ static uint64_t add_rows(golden *g) {
   enum { WIDTH = 90 };
   draw_floats(&g->from, g->in, (size_t)M * WIDTH + M, -3, 3);
   draw_floats(&g->from, g->out, (size_t)M * WIDTH, -3, 3);
-  g->set->add_rows(g->out, g->in, g->in + (size_t)M * WIDTH, M, WIDTH);
+  g->set->add_rows(plain_queue(), g->out, g->in, g->in + (size_t)M * WIDTH, M,
+                   WIDTH);
   return hash_floats(g->out, (size_t)M * WIDTH);
 }
 

@@ -73,7 +73,9 @@ static void close_bench(bench *b) {
 static void take(bench *b, int32_t *ids, float *weight, int32_t rows) {
   const moerun__home_choices choices = {
       .T = rows, .x = b->x, .ids = ids, .weight = weight};
-  moerun__home_take(&b->home, &b->layer, &choices, b->scratch, &b->counts);
+  assert_int_equal(
+      moerun__home_take(&b->home, &b->layer, &choices, b->scratch, &b->counts),
+      MOERUN_OK);
 }
 
 /* Weights of these rows are exact, their sums too. */
@@ -133,7 +135,9 @@ static void scores_replace_weights(void **state) {
                                         .weight = &weight[0][0],
                                         .scores = &scores[0][0],
                                         .as_given = as_given};
-  moerun__home_take(&b.home, &b.layer, &choices, b.scratch, &b.counts);
+  assert_int_equal(
+      moerun__home_take(&b.home, &b.layer, &choices, b.scratch, &b.counts),
+      MOERUN_OK);
   moerun__home_add(&b.home, &b.layer, y, b.x, 0, 2);
   for (int i = 0; i < H; i++) {
     assert_float_equal(y[i], .046875F * b.x[i], 1e-7);
