@@ -73,7 +73,7 @@ static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,
   const moerun__row_list in = wave_rows(moe, c, 0, size_wave(moe, c, 0));
   const moerun__row_plan out = {.rows = chunk->rows,
                                 .stride_bytes = moe->shape.row_bytes,
-                                .row_bytes = moerun__moe_slots_at(moe),
+                                .row_bytes = moe->shape.slots_at,
                                 .num_rows = chunk->num_tokens,
                                 .to_offset = route->to_offset,
                                 .to = route->to,
@@ -167,7 +167,7 @@ const void *moerun__peer_slots(const moerun__moe *moe,
     return chunk->route.slots + (size_t)copy * (size_t)moe->gate.width;
   }
   return chunk->rows + (size_t)(rows->first_row + i) * moe->shape.row_bytes +
-         moerun__moe_slots_at(moe);
+         moe->shape.slots_at;
 }
 
 /* ---- Results ----------------------------------------------------------------- */

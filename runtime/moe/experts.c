@@ -112,31 +112,15 @@ void moerun__experts_probe(moerun__moe *moe) {
   }
 }
 
-/* Rows first..last-1 of the grouped lists through one expert. */
-static moerun_status run_expert(moerun__moe *moe, const moerun__expert *of,
-                                int32_t first, int32_t last) {
-  moerun_status status = MOERUN_OK;
-  const moerun__kernels *k = moe->kernels;
-  const moerun__moe_chunk *chunk =
-      &moe->exchange.chunk[moe->exchange.wave.chunk];
-  const int32_t H = moe->model->config.hidden_width;
-  const moerun__wire_rows rows =
-      moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);
-  const moerun__wire_rows results =
-      moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
-  for (int32_t i = first; i < last; i += MOERUN_FFN_TILE) {
-    const int32_t M = last - i < MOERUN_FFN_TILE ? last - i : MOERUN_FFN_TILE;
-    k->gather(moe->queue, moe->work.tile_x, &rows, moe->work.row_index + i, M,
-              H);
-    compute_tile(moe, of, M);
-    k->scatter(moe->queue, &results, moe->work.result_index + i,
-               moe->work.tile_y, M, H);
-    MOERUN_TRY(moe->queue->device->wait(moe->queue));
-    MOERUN_TRY(moerun__store_forward(&moe->store));
-  }
-done:
-  return status;
+void moerun__experts_sleep(moerun__moe *moe) {
+  if (moe->step.slowness.sleep_us == 0) return;
+  const double seconds = 1e-6 * moe->step.slowness.sleep_us;
+  moerun__pause(moe->step.slowness.sleep_us);
+  moe->balance.speed.seconds += seconds;
+  moe->step.busy_seconds += seconds;
 }
+
+/* ---- Slots in their turn ----------------------------------------------------- */
 
 static moerun_status await_expert(const moerun__expert **out, moerun__moe *moe,
                                   const moerun__layer *layer, int32_t slot) {
@@ -150,56 +134,80 @@ done:
   return status;
 }
 
-void moerun__experts_sleep(moerun__moe *moe) {
-  if (moe->step.slowness.sleep_us == 0) return;
-  const double seconds = 1e-6 * moe->step.slowness.sleep_us;
-  moerun__pause(moe->step.slowness.sleep_us);
-  moe->balance.speed.seconds += seconds;
-  moe->step.busy_seconds += seconds;
+/* Where the rows of slot number i begin. */
+static int32_t begin_of(const int32_t *end, int32_t i) {
+  return i > 0 ? end[i - 1] : 0;
 }
 
-static int32_t first_row(const moerun__moe *moe, int32_t slot) {
-  return slot > 0 ? moe->work.slot_offset[slot - 1] : 0;
-}
-
-/* The grouped rows of one slot. */
-static moerun_status run_slot(moerun__moe *moe, const moerun__layer *layer,
-                              int32_t slot) {
+moerun_status moerun__experts_run(moerun__moe *moe, const moerun__layer *layer,
+                                  int32_t first, int32_t count,
+                                  const int32_t *end, moerun__run_rows *run) {
   moerun_status status = MOERUN_OK;
-  const moerun_model *model = moe->model;
+  moerun__store *store = &moe->store;
+  moerun__slot_rows rows = {0};
+  moerun__store_begin_wave(store, first, count);
+  for (int32_t i = 0; i < count; i++) {
+    if (end[i] == begin_of(end, i)) continue;
+    MOERUN_TRY(moerun__store_want(store, layer, first + i));
+  }
+  while ((rows.slot = moerun__store_next(&rows.expert, store, layer)) !=
+         MOERUN_NO_SLOT) {
+    rows.first = begin_of(end, rows.slot - first);
+    rows.last = end[rows.slot - first];
+    if (rows.expert == NULL) {
+      MOERUN_TRY(await_expert(&rows.expert, moe, layer, rows.slot));
+    }
+    MOERUN_TRY(run(moe, layer, &rows));
+    MOERUN_TRY(moerun__store_release(store, layer, rows.slot));
+  }
+done:
+  return status;
+}
+
+/* ---- Whole experts ----------------------------------------------------------- */
+
+/* Rows of one slot from where they lie to where their results are sent from. */
+static moerun_status run_rows(moerun__moe *moe, const moerun__layer *layer,
+                              const moerun__slot_rows *of) {
+  moerun_status status = MOERUN_OK;
+  const moerun__kernels *k = moe->kernels;
+  const moerun__moe_chunk *chunk =
+      &moe->exchange.chunk[moe->exchange.wave.chunk];
+  const int32_t H = moe->model->config.hidden_width;
+  const moerun__wire_rows rows =
+      moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);
+  const moerun__wire_rows results =
+      moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
   int64_t *expert_rows =
       moe->stats->expert_rows +
-      (size_t)layer->moe_layer * (size_t)model->config.num_experts;
-  const int32_t begin = first_row(moe, slot);
-  const int32_t end = moe->work.slot_offset[slot];
-  const moerun__expert *expert = moerun__store_get(&moe->store, layer, slot);
-  if (expert == NULL) MOERUN_TRY(await_expert(&expert, moe, layer, slot));
-  MOERUN_TRY(run_expert(moe, expert, begin, end));
-  MOERUN_TRY(moerun__store_release(&moe->store, layer, slot));
-  expert_rows[moerun__store_expert(&moe->store, layer, slot)] += end - begin;
-  moe->step.computed_rows += end - begin;
+      (size_t)layer->moe_layer * (size_t)moe->model->config.num_experts;
+  for (int32_t i = of->first; i < of->last; i += MOERUN_FFN_TILE) {
+    const int32_t M =
+        of->last - i < MOERUN_FFN_TILE ? of->last - i : MOERUN_FFN_TILE;
+    k->gather(moe->queue, moe->work.tile_x, &rows, moe->work.row_index + i, M,
+              H);
+    compute_tile(moe, of->expert, M);
+    k->scatter(moe->queue, &results, moe->work.result_index + i,
+               moe->work.tile_y, M, H);
+    MOERUN_TRY(moe->queue->device->wait(moe->queue));
+    MOERUN_TRY(moerun__store_forward(&moe->store));
+  }
+  expert_rows[moerun__store_expert(&moe->store, layer, of->slot)] +=
+      of->last - of->first;
+  moe->step.computed_rows += of->last - of->first;
   MOERUN_TRY(moerun__exchange_progress(moe));
 done:
   return status;
 }
 
-/* The rows of the wave, in the order in which weights are here. */
-static moerun_status run_experts(moerun__moe *moe, const moerun__layer *layer) {
+static moerun_status run_wave(moerun__moe *moe, const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
-  moerun__store *store = &moe->store;
-  const int32_t slots = moerun__store_slots(store, layer);
-  int32_t slot;
+  const int32_t slots = moerun__store_slots(&moe->store, layer);
   MOERUN_TRY(count_slots(moe, slots));
   group_by_slot(moe);
   moerun__experts_sleep(moe);
-  moerun__store_begin_wave(store);
-  for (int32_t s = 0; s < slots; s++) {
-    if (moe->work.slot_offset[s] == first_row(moe, s)) continue;
-    MOERUN_TRY(moerun__store_want(store, layer, s));
-  }
-  while ((slot = moerun__store_next(store, layer)) != MOERUN_NO_SLOT) {
-    MOERUN_TRY(run_slot(moe, layer, slot));
-  }
+  MOERUN_TRY(moerun__experts_run(moe, layer, 0, slots, moe->work.slot_offset,
+                                 run_rows));
 done:
   return status;
 }
@@ -208,7 +216,7 @@ moerun_status moerun__experts_compute(moerun__moe *moe,
                                       const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
   moerun__cpu_begin(moe->stats);
-  MOERUN_TRY(run_experts(moe, layer));
+  MOERUN_TRY(run_wave(moe, layer));
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
 done:

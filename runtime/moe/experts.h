@@ -4,6 +4,26 @@
 
 #include "runtime/moe/moe.h"
 
+/* The rows of one slot, from first on and before last in the lists of a wave by
+ * slot, and their expert. */
+typedef struct moerun__slot_rows {
+  const moerun__expert *expert;
+  int32_t slot;
+  int32_t first;
+  int32_t last;
+} moerun__slot_rows;
+
+typedef moerun_status moerun__run_rows(moerun__moe *moe,
+                                       const moerun__layer *layer,
+                                       const moerun__slot_rows *rows);
+
+/* Runs those of the slots first .. first + count - 1 that have rows, in the order
+ * in which weights are here. end[i]: where the rows of slot first + i end, and
+ * those of the next begin. */
+moerun_status moerun__experts_run(moerun__moe *moe, const moerun__layer *layer,
+                                  int32_t first, int32_t count,
+                                  const int32_t *end, moerun__run_rows *run);
+
 /* The rows of the wave through their experts: results and reply_offset of its
  * chunk. */
 moerun_status moerun__experts_compute(moerun__moe *moe,

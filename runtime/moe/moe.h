@@ -25,7 +25,8 @@ typedef struct moerun__moe_shape {
   int32_t max_slots;        /* largest L of this rank over layers, or that */
   int32_t max_hosts;        /* most replicas of a layer, all ranks together */
   int32_t terms;       /* most terms of a row served here: min(K, L + guests) */
-  size_t row_bytes;    /* H wire elements, K int16 slots, padded to 16 */
+  size_t slots_at;     /* bytes of a row's H wire elements */
+  size_t row_bytes;    /* those, K int16 slots, padded to 16 */
   size_t result_bytes; /* H wire elements, padded to 16 */
 } moerun__moe_shape;
 
@@ -68,12 +69,6 @@ struct moerun__moe {
 static inline moerun__wire_rows
 moerun__moe_rows(const moerun__moe *moe, char *base, size_t stride_bytes) {
   return (moerun__wire_rows){base, stride_bytes, moe->shape.wire};
-}
-
-/* Where the slots of a row's terms stand behind its elements. */
-static inline size_t moerun__moe_slots_at(const moerun__moe *moe) {
-  return moerun__dtype_bytes(moe->shape.wire,
-                             (size_t)moe->model->config.hidden_width);
 }
 
 /* Rows of tile_x, offset[0] .. offset[1] - 1, through an expert or a slice of one

@@ -52,15 +52,34 @@ done:
 
 /* ---- Experts ----------------------------------------------------------------- */
 
-/* Terms first .. first + M - 1 by expert, all of one expert. */
+/* Terms first .. first + M - 1 by expert, all of one expert, of so many in the
+ * round. */
 typedef struct tile {
   const moerun__expert *slice;
   int32_t first;
   int32_t M;
+  int32_t terms;
 } tile;
 
+typedef void compute(moerun__moe *moe, const tile *of);
+
+static int32_t terms_of(const moerun__moe *moe) {
+  return moe->exchange.round.expert_offset[moe->model->config.num_experts];
+}
+
+/* The terms of a slice, tile by tile. */
+static void for_tiles(moerun__moe *moe, const moerun__slot_rows *rows,
+                      compute *run) {
+  tile of = {.slice = rows->expert, .terms = terms_of(moe)};
+  for (of.first = rows->first; of.first < rows->last; of.first += of.M) {
+    of.M = rows->last - of.first;
+    if (of.M > MOERUN_FFN_TILE) of.M = MOERUN_FFN_TILE;
+    run(moe, &of);
+  }
+}
+
 /* This rank's columns of h for a tile. */
-static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
+static void compute_h(moerun__moe *moe, const tile *of) {
   moerun__slice_round *s = &moe->exchange.round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const moerun__kernels *k = moe->kernels;
@@ -70,7 +89,7 @@ static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
   const moerun__wire_rows rows =
       moerun__moe_rows(moe, s->rows, moe->shape.row_bytes);
   float *h = s->h +
-             (size_t)shares->h_panel[rank] * MOERUN_PANEL * (size_t)terms +
+             (size_t)shares->h_panel[rank] * MOERUN_PANEL * (size_t)of->terms +
              (size_t)of->first * (size_t)f;
   const int32_t offset[] = {0, of->M};
   moerun__ffn ffn = moerun__moe_ffn(moe, of->slice, offset);
@@ -88,14 +107,15 @@ static void compute_h(moerun__moe *moe, const tile *of, int32_t terms) {
 }
 
 /* Rows of h, of which every rank has computed some columns. */
-static void gather_h(moerun__moe *moe, const tile *of, int32_t terms) {
+static void gather_h(moerun__moe *moe, const tile *of) {
   const moerun__slice_round *s = &moe->exchange.round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const size_t F = (size_t)moe->model->config.expert_width;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     const size_t column = (size_t)shares->h_panel[r] * MOERUN_PANEL;
     const size_t f = (size_t)moerun__slice_h(shares, r);
-    const float *from = s->h + column * (size_t)terms + (size_t)of->first * f;
+    const float *from =
+        s->h + column * (size_t)of->terms + (size_t)of->first * f;
     for (size_t i = 0; i < (size_t)of->M; i++) {
       moe->queue->device->copy(moe->queue, moe->work.tile_h + i * F + column,
                                from + i * f, f * sizeof *from);
@@ -104,14 +124,14 @@ static void gather_h(moerun__moe *moe, const tile *of, int32_t terms) {
 }
 
 /* This rank's columns of the results of a tile. */
-static void compute_y(moerun__moe *moe, const tile *of, int32_t terms) {
+static void compute_y(moerun__moe *moe, const tile *of) {
   moerun__slice_round *s = &moe->exchange.round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t y = moerun__slice_y(shares, moe->model->comm->rank);
   const int32_t F = moe->model->config.expert_width;
   const moerun__wire_rows pieces =
       moerun__moe_rows(moe, s->pieces, s->piece_bytes);
-  gather_h(moe, of, terms);
+  gather_h(moe, of);
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
     moe->kernels->linear(moe->queue, moe->work.tile_y, (size_t)y,
@@ -125,29 +145,27 @@ static void compute_y(moerun__moe *moe, const tile *of, int32_t terms) {
                         moe->work.tile_y, of->M, y);
 }
 
-typedef void compute(moerun__moe *moe, const tile *of, int32_t terms);
+static moerun_status run_h(moerun__moe *moe, const moerun__layer *layer,
+                           const moerun__slot_rows *rows) {
+  (void)layer;
+  for_tiles(moe, rows, compute_h);
+  return MOERUN_OK;
+}
 
-/* All terms of the round, tile by tile. */
-static moerun_status for_tiles(moerun__moe *moe, const moerun__layer *layer,
-                               compute *run) {
-  moerun_status status = MOERUN_OK;
-  const moerun__slice_round *s = &moe->exchange.round;
-  const int32_t E = moe->model->config.num_experts;
-  const int32_t terms = s->expert_offset[E];
-  for (int32_t e = 0; e < E; e++) {
-    const int32_t end = s->expert_offset[e + 1];
-    const moerun__expert *slice = NULL;
-    if (s->expert_offset[e] == end) continue;
-    MOERUN_TRY(
-        moerun__store_wait(&slice, &moe->store, layer, moerun__slice_slot(e)));
-    for (int32_t t = s->expert_offset[e]; t < end; t += MOERUN_FFN_TILE) {
-      const tile of = {slice, t,
-                       end - t < MOERUN_FFN_TILE ? end - t : MOERUN_FFN_TILE};
-      run(moe, &of, terms);
-    }
-  }
-done:
-  return status;
+static moerun_status run_y(moerun__moe *moe, const moerun__layer *layer,
+                           const moerun__slot_rows *rows) {
+  (void)layer;
+  for_tiles(moe, rows, compute_y);
+  return MOERUN_OK;
+}
+
+/* A wave of slices: each is wanted twice in a round, because h goes round in
+ * between. */
+static moerun_status run_slices(moerun__moe *moe, const moerun__layer *layer,
+                                moerun__run_rows *run) {
+  return moerun__experts_run(moe, layer, moerun__slice_slot(0),
+                             moe->model->config.num_experts,
+                             moe->exchange.round.expert_offset + 1, run);
 }
 
 /* Every rank computes a part of every row: of R of an expert each counts one. */
@@ -174,17 +192,16 @@ moerun_status moerun__sliced_compute(moerun__moe *moe,
   moerun__cpu_begin(moe->stats);
   if (s->next_row == MOERUN_SLICED_ROWS) moerun__experts_sleep(moe);
   MOERUN_TRY(group_terms(moe));
-  const int32_t terms = s->expert_offset[moe->model->config.num_experts];
   if (moerun__slice_h(shares, rank) > 0) {
-    MOERUN_TRY(for_tiles(moe, layer, compute_h));
+    MOERUN_TRY(run_slices(moe, layer, run_h));
   }
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
-  MOERUN_TRY(moerun__sliced_share_h(moe, terms));
+  MOERUN_TRY(moerun__sliced_share_h(moe, terms_of(moe)));
   moerun__cpu_begin(moe->stats);
   if (moerun__slice_y(shares, rank) > 0) {
-    MOERUN_TRY(for_tiles(moe, layer, compute_y));
+    MOERUN_TRY(run_slices(moe, layer, run_y));
   }
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
   count_terms(moe, layer->moe_layer);

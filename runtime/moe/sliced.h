@@ -21,7 +21,7 @@ static inline int32_t moerun__sliced_id(const moerun__moe *moe, int32_t row,
   int16_t id = 0;
   memcpy(&id,
          moe->exchange.round.rows + (size_t)row * moe->shape.row_bytes +
-             moerun__moe_slots_at(moe) + (size_t)j * sizeof id,
+             moe->shape.slots_at + (size_t)j * sizeof id,
          sizeof id);
   return id;
 }

@@ -1,6 +1,8 @@
 /* Tiers are asked in turn, and the first that has the weights here gives them;
  * where none has, the first for which they can be waited. So a faster copy goes
- * before a slower one, and what is added stands in front of what was there.
+ * before a slower one, and what is added stands in front of what was there. A
+ * slot is asked for once a wave: the tier that answered stays the one until the
+ * slot's release. A tier without room is not there, so that nobody asks it.
  *
  * Experts whose weights are here are computed first, while those of others still
  * come. Each wanted slot is given exactly once a wave, whenever its weights
@@ -19,10 +21,16 @@ void moerun__store_init(moerun__store *store, const moerun_model *model,
   store->guest_bytes = guest_bytes;
   store->slice_bytes = slice_bytes;
   moerun__store_add_tier(store, (moerun__tier){&moerun__own_ops, &store->own});
-  moerun__store_add_tier(store,
-                         (moerun__tier){&moerun__guests_ops, &store->guests});
-  moerun__store_add_tier(store,
-                         (moerun__tier){&moerun__slices_ops, &store->slices});
+  if (model->comm->size == 1)
+    return; /* the others are for other ranks' experts */
+  if (guest_bytes > 0) {
+    moerun__store_add_tier(store,
+                           (moerun__tier){&moerun__guests_ops, &store->guests});
+  }
+  if (slice_bytes != 0) {
+    moerun__store_add_tier(store,
+                           (moerun__tier){&moerun__slices_ops, &store->slices});
+  }
 }
 
 void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
@@ -31,7 +39,6 @@ void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
           (size_t)store->num_tiers * sizeof *store->tier);
   store->tier[0] = tier;
   store->num_tiers++;
-  store->releases = store->releases || tier.ops->release != NULL;
 }
 
 void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
@@ -41,9 +48,11 @@ void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
                          store->guest_bytes);
   moerun__slices_lay_out(&store->slices, arena, model, store->slice_bytes);
   moerun__own_lay_out(&store->own, arena, model, max_slots);
-  const size_t slots = (size_t)moerun__store_most_slots(store);
+  const size_t E = (size_t)model->config.num_experts;
+  size_t slots = (size_t)moerun__store_most_slots(store);
+  if (moerun__store_has_slices(store) && slots < E) slots = E;
+  store->wanted = moerun__arena_take(arena, slots, sizeof *store->wanted);
   store->here = moerun__arena_take(arena, slots, sizeof *store->here);
-  store->awaited = moerun__arena_take(arena, slots, sizeof *store->awaited);
 }
 
 int32_t moerun__store_transfers(const moerun__store *store) {
@@ -157,56 +166,51 @@ done:
 
 /* ---- A wave ---------------------------------------------------------------- */
 
-/* The tier that answers for the slot, and what it says. */
-static const moerun__tier *find(moerun__presence *presence,
-                                const moerun__expert **out,
+/* The tier that answers for the slot; NULL: none does. *out: the expert, NULL
+ * while its weights come. */
+static const moerun__tier *find(const moerun__expert **out,
                                 const moerun__store *store,
                                 const moerun__layer *layer, int32_t slot) {
-  const moerun__tier *found = NULL;
-  *presence = MOERUN_ABSENT;
+  const moerun__tier *awaited = NULL;
   *out = NULL;
   for (int32_t t = 0; t < store->num_tiers; t++) {
     const moerun__tier *tier = &store->tier[t];
-    const moerun__expert *expert = NULL;
-    const moerun__presence now =
-        tier->ops->get(tier->self, &expert, layer, slot);
-    if (now <= *presence) continue;
-    found = tier;
-    *presence = now;
-    if (now == MOERUN_HERE) {
-      *out = expert;
-      break;
-    }
+    const moerun__presence now = tier->ops->get(tier->self, out, layer, slot);
+    if (now == MOERUN_HERE) return tier;
+    if (now == MOERUN_COMING && awaited == NULL) awaited = tier;
   }
-  return found;
+  return awaited;
 }
 
-void moerun__store_begin_wave(moerun__store *store) {
+void moerun__store_begin_wave(moerun__store *store, int32_t first,
+                              int32_t count) {
+  store->first = first;
+  store->count = count;
   store->num_here = 0;
   store->num_given = 0;
   store->num_awaited = 0;
   store->coming_tier = 0;
   store->coming = 0;
-  memset(store->awaited, 0, (size_t)moerun__store_most_slots(store));
+  memset(store->wanted, 0, (size_t)count * sizeof *store->wanted);
 }
 
 moerun_status moerun__store_want(moerun__store *store,
                                  const moerun__layer *layer, int32_t slot) {
   moerun_status status = MOERUN_OK;
-  moerun__presence presence;
   const moerun__expert *expert;
-  const moerun__tier *tier = find(&presence, &expert, store, layer, slot);
+  const moerun__tier *tier = find(&expert, store, layer, slot);
   MOERUN_REQUIRE(tier != NULL, MOERUN_ERR_COMM,
                  "rows came for slot %d of MoE layer %d, where no expert is",
                  slot, layer->moe_layer);
   if (tier->ops->want != NULL) {
     MOERUN_TRY(tier->ops->want(tier->self, layer, slot));
   }
-  if (presence == MOERUN_HERE) {
-    store->here[store->num_here++] = slot;
-  } else {
-    store->awaited[slot] = 1;
+  store->wanted[slot - store->first] =
+      (moerun__wanted){tier, expert, expert == NULL};
+  if (expert == NULL) {
     store->num_awaited++;
+  } else {
+    store->here[store->num_here++] = slot;
   }
 done:
   return status;
@@ -224,42 +228,39 @@ static int32_t next_coming(moerun__store *store, const moerun__layer *layer) {
     }
     store->coming = 0;
   }
-  return store->coming++;
+  return store->first + store->coming++;
 }
 
-int32_t moerun__store_next(moerun__store *store, const moerun__layer *layer) {
+int32_t moerun__store_next(const moerun__expert **out, moerun__store *store,
+                           const moerun__layer *layer) {
+  *out = NULL;
   if (store->num_given < store->num_here) {
-    return store->here[store->num_given++];
+    const int32_t slot = store->here[store->num_given++];
+    *out = store->wanted[slot - store->first].expert;
+    return slot;
   }
   while (store->num_awaited > 0) {
     const int32_t slot = next_coming(store, layer);
-    if (!store->awaited[slot]) continue;
-    store->awaited[slot] = 0;
+    const int32_t i = slot - store->first;
+    if (i < 0 || i >= store->count) continue; /* of no matter to this wave */
+    moerun__wanted *wanted = &store->wanted[i];
+    if (!wanted->is_awaited) continue;
+    wanted->is_awaited = 0;
     store->num_awaited--;
+    (void)wanted->tier->ops->get(wanted->tier->self, out, layer, slot);
     return slot;
   }
   return MOERUN_NO_SLOT;
-}
-
-const moerun__expert *moerun__store_get(const moerun__store *store,
-                                        const moerun__layer *layer,
-                                        int32_t slot) {
-  moerun__presence presence;
-  const moerun__expert *expert;
-  (void)find(&presence, &expert, store, layer, slot);
-  return expert;
 }
 
 moerun_status moerun__store_wait(const moerun__expert **out,
                                  moerun__store *store,
                                  const moerun__layer *layer, int32_t slot) {
   moerun_status status = MOERUN_OK;
-  moerun__presence presence;
-  const moerun__tier *tier = find(&presence, out, store, layer, slot);
-  if (presence == MOERUN_COMING) {
-    MOERUN_TRY(tier->ops->wait(tier->self, layer, slot));
-    *out = moerun__store_get(store, layer, slot);
-  }
+  const moerun__tier *tier = store->wanted[slot - store->first].tier;
+  *out = NULL;
+  MOERUN_TRY(tier->ops->wait(tier->self, layer, slot));
+  (void)tier->ops->get(tier->self, out, layer, slot);
   MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_COMM,
                  "slot %d of MoE layer %d: its weights have not come", slot,
                  layer->moe_layer);
@@ -269,12 +270,17 @@ done:
 
 moerun_status moerun__store_release(moerun__store *store,
                                     const moerun__layer *layer, int32_t slot) {
-  moerun__presence presence;
-  const moerun__expert *expert;
-  if (!store->releases) return MOERUN_OK;
-  const moerun__tier *tier = find(&presence, &expert, store, layer, slot);
-  if (tier == NULL || tier->ops->release == NULL) return MOERUN_OK;
+  const moerun__tier *tier = store->wanted[slot - store->first].tier;
+  if (tier->ops->release == NULL) return MOERUN_OK;
   return tier->ops->release(tier->self, layer, slot);
+}
+
+const moerun__expert *moerun__store_get(const moerun__store *store,
+                                        const moerun__layer *layer,
+                                        int32_t slot) {
+  const moerun__expert *expert;
+  (void)find(&expert, store, layer, slot);
+  return expert;
 }
 
 int32_t moerun__store_expert(const moerun__store *store,

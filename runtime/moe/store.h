@@ -4,7 +4,8 @@
  *
  * Around a layer whose rows a plan moves: begin, forward now and then, end.
  * Around the rows of a wave: begin it, want every slot that has rows, then take
- * the slots that next gives until there is no more, and release each. */
+ * the slots and experts that next gives until there is no more, wait where there
+ * is no expert yet, and release each. */
 #ifndef MOERUN_MOE_STORE_H
 #define MOERUN_MOE_STORE_H
 
@@ -14,6 +15,13 @@
 
 enum { MOERUN_MAX_TIERS = 8 };
 
+/* A slot of a wave. */
+typedef struct moerun__wanted {
+  const moerun__tier *tier;     /* that answered for it */
+  const moerun__expert *expert; /* NULL: its weights come */
+  int32_t is_awaited;           /* 1: they come, and it has not had its turn */
+} moerun__wanted;
+
 typedef struct moerun__store {
   const moerun_model *model; /* borrowed */
   size_t guest_bytes;        /* as asked for, see moerun__store_init */
@@ -21,15 +29,16 @@ typedef struct moerun__store {
   moerun__tier
       tier[MOERUN_MAX_TIERS]; /* in the order in which they are asked */
   int32_t num_tiers;
-  int32_t releases; /* 1: some tier wants to know when an expert is done */
   moerun__own own;
   moerun__guests guests;
   moerun__slices slices;
-  /* Of the wave under way: the slots that are wanted. */
-  int32_t *here; /* [slots] whose weights are here */
+  /* Of the wave under way. */
+  int32_t first;          /* slots first .. first + count - 1 */
+  int32_t count;          /* may be wanted */
+  moerun__wanted *wanted; /* [slots] from `first` on */
+  int32_t *here;          /* [slots] those wanted whose weights are here */
   int32_t num_here;
   int32_t num_given; /* of them, by next */
-  char *awaited;     /* [slots] 1: whose weights come */
   int32_t num_awaited;
   int32_t coming_tier; /* where next goes on among those that come */
   int32_t coming;      /* and the number there */
@@ -88,26 +97,33 @@ static inline int32_t moerun__store_most_slots(const moerun__store *store) {
   return store->own.max_slots + store->guests.per_layer;
 }
 
-/* Nothing is wanted any more. */
-void moerun__store_begin_wave(moerun__store *store);
+/* Nothing is wanted any more; slots first .. first + count - 1 may be from now
+ * on: those of moerun__store_slots, or slices. */
+void moerun__store_begin_wave(moerun__store *store, int32_t first,
+                              int32_t count);
 /* Rows for the slot are here. ERR_COMM: there is no expert in it. Once a wave. */
 moerun_status moerun__store_want(moerun__store *store,
                                  const moerun__layer *layer, int32_t slot);
 /* The wanted slot whose turn it is: those whose weights are here in their order,
  * then those whose weights come in the order in which they do; MOERUN_NO_SLOT
- * after all. */
-int32_t moerun__store_next(moerun__store *store, const moerun__layer *layer);
-/* The expert, borrowed until the slot's release, or for a slot that nobody wants
- * until the next call; NULL: its weights are not here. */
-const moerun__expert *moerun__store_get(const moerun__store *store,
-                                        const moerun__layer *layer,
-                                        int32_t slot);
-/* The same after its weights have come. */
+ * after all. *out: its expert, borrowed until its release; NULL: it must be waited
+ * for. */
+int32_t moerun__store_next(const moerun__expert **out, moerun__store *store,
+                           const moerun__layer *layer);
+/* The expert of the slot that next has given without, once its weights have
+ * come. */
 moerun_status moerun__store_wait(const moerun__expert **out,
                                  moerun__store *store,
                                  const moerun__layer *layer, int32_t slot);
+/* The rows of the slot have gone through its expert. */
 moerun_status moerun__store_release(moerun__store *store,
                                     const moerun__layer *layer, int32_t slot);
+
+/* Between waves: the expert, borrowed until the next call; NULL: its weights are
+ * not here. */
+const moerun__expert *moerun__store_get(const moerun__store *store,
+                                        const moerun__layer *layer,
+                                        int32_t slot);
 
 /* Which of the model's experts is in the slot. */
 int32_t moerun__store_expert(const moerun__store *store,

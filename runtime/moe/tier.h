@@ -5,8 +5,7 @@
  *
  * A slot is a place of one layer. Slots 0 .. num_slots - 1 are those of the
  * placement, those behind them are guests as the plan numbers them, and those
- * from MOERUN_FIRST_SLICE on are this rank's slices, by expert: these are got and
- * waited for, never wanted or released. */
+ * from MOERUN_FIRST_SLICE on are this rank's slices, by expert. */
 #ifndef MOERUN_MOE_TIER_H
 #define MOERUN_MOE_TIER_H
 

@@ -130,11 +130,14 @@ static void own_experts_are_here(void **state) {
   assert_null(moerun__store_get(&r.store, &r.layer, OWN));
   r.own[1].gate_up.panels = NULL; /* its weights are not in memory */
   assert_null(moerun__store_get(&r.store, &r.layer, 1));
-  moerun__store_begin_wave(&r.store);
+  moerun__store_begin_wave(&r.store, 0, SLOTS);
   assert_int_equal(moerun__store_want(&r.store, &r.layer, 1), MOERUN_ERR_COMM);
   assert_int_equal(moerun__store_want(&r.store, &r.layer, OWN),
                    MOERUN_ERR_COMM);
-  assert_int_equal(moerun__store_next(&r.store, &r.layer), MOERUN_NO_SLOT);
+  const moerun__expert *expert = &r.own[0];
+  assert_int_equal(moerun__store_next(&expert, &r.store, &r.layer),
+                   MOERUN_NO_SLOT);
+  assert_null(expert);
   tear_down(&r);
 }
 
@@ -160,33 +163,41 @@ static void the_nearest_copy_is_given(void **state) {
   assert_ptr_equal(moerun__store_get(&r.store, &r.layer, 1), &near.expert[1]);
   assert_ptr_equal(moerun__store_get(&r.store, &r.layer, 2), &r.own[2]);
   assert_null(moerun__store_get(&r.store, &r.layer, 6));
+  moerun__store_begin_wave(&r.store, 0, SLOTS);
+  assert_int_equal(moerun__store_want(&r.store, &r.layer, 6), MOERUN_OK);
+  assert_int_equal(moerun__store_want(&r.store, &r.layer, 0), MOERUN_OK);
+  assert_int_equal(moerun__store_want(&r.store, &r.layer, 7), MOERUN_ERR_COMM);
+  assert_int_equal(moerun__store_next(&expert, &r.store, &r.layer), 0);
+  assert_ptr_equal(expert, &far.expert[0]); /* not waited for */
+  assert_int_equal(moerun__store_next(&expert, &r.store, &r.layer), 6);
+  assert_null(expert);
   assert_int_equal(moerun__store_wait(&expert, &r.store, &r.layer, 6),
                    MOERUN_OK);
   assert_ptr_equal(expert, &near.expert[6]);
-  assert_string_equal(near.calls, "c6 ");
-  assert_int_equal(moerun__store_wait(&expert, &r.store, &r.layer, 0),
-                   MOERUN_OK); /* not waited for */
-  assert_ptr_equal(expert, &far.expert[0]);
-  assert_int_equal(moerun__store_wait(&expert, &r.store, &r.layer, 7),
-                   MOERUN_ERR_COMM);
-  assert_string_equal(far.calls, "");
+  assert_int_equal(moerun__store_next(&expert, &r.store, &r.layer),
+                   MOERUN_NO_SLOT);
+  assert_string_equal(near.calls, "w6 c6 ");
+  assert_string_equal(far.calls, "w0 ");
   tear_down(&r);
 }
 
 /* The whole of a wave with these slots wanted; what next gave. */
 static void run_wave(char *given, rig *r, const int32_t *wanted, int count) {
+  const moerun__expert *expert = NULL;
   int32_t slot;
   *given = '\0';
-  moerun__store_begin_wave(&r->store);
+  moerun__store_begin_wave(&r->store, 0, SLOTS);
   for (int i = 0; i < count; i++) {
     assert_int_equal(moerun__store_want(&r->store, &r->layer, wanted[i]),
                      MOERUN_OK);
   }
-  while ((slot = moerun__store_next(&r->store, &r->layer)) != MOERUN_NO_SLOT) {
-    const moerun__expert *expert = NULL;
+  while ((slot = moerun__store_next(&expert, &r->store, &r->layer)) !=
+         MOERUN_NO_SLOT) {
     given += sprintf(given, "%d ", (int)slot);
-    assert_int_equal(moerun__store_wait(&expert, &r->store, &r->layer, slot),
-                     MOERUN_OK);
+    if (expert == NULL) {
+      assert_int_equal(moerun__store_wait(&expert, &r->store, &r->layer, slot),
+                       MOERUN_OK);
+    }
     assert_non_null(expert);
     assert_int_equal(moerun__store_release(&r->store, &r->layer, slot),
                      MOERUN_OK);
@@ -226,11 +237,93 @@ static void each_has_one_turn(void **state) {
   run_wave(given, &r, wanted, 0);
   assert_string_equal(given, "");
   /* A wave that was broken off. */
-  moerun__store_begin_wave(&r.store);
+  moerun__store_begin_wave(&r.store, 0, SLOTS);
   assert_int_equal(moerun__store_want(&r.store, &r.layer, 0), MOERUN_OK);
   run_wave(given, &r, wanted + 1, 1);
   assert_string_equal(given, "2 ");
   tear_down(&r);
+}
+
+/* A tier whose weights do not come after all. */
+static moerun_status idle_wait(void *self, const moerun__layer *layer,
+                               int32_t slot) {
+  (void)layer;
+  write_down(self, 'c', slot);
+  return MOERUN_OK;
+}
+
+static void what_does_not_come_is_said(void **state) {
+  (void)state;
+  rig r;
+  told idle;
+  const moerun__expert *expert = NULL;
+  static const moerun__tier_ops idle_ops = {
+      .name = "idle", .get = told_get, .wait = idle_wait};
+  set_up(&r);
+  add(&r, &idle_ops, &idle);
+  idle.presence[6] = MOERUN_COMING;
+  moerun__store_begin_wave(&r.store, 0, SLOTS);
+  assert_int_equal(moerun__store_want(&r.store, &r.layer, 6), MOERUN_OK);
+  assert_int_equal(moerun__store_next(&expert, &r.store, &r.layer), 6);
+  assert_int_equal(moerun__store_wait(&expert, &r.store, &r.layer, 6),
+                   MOERUN_ERR_COMM);
+  assert_null(expert);
+  assert_string_equal(idle.calls, "c6 ");
+  tear_down(&r);
+}
+
+/* The slots of a wave may begin anywhere, as those of slices do; a tier may say
+ * that others come. */
+static void a_wave_has_its_own_slots(void **state) {
+  (void)state;
+  rig r;
+  told t;
+  const moerun__expert *expert = NULL;
+  static const int32_t order[] = {2, 11, 9, MOERUN_NO_SLOT};
+  set_up(&r);
+  add(&r, &told_ops, &t);
+  memcpy(t.order, order, sizeof order);
+  t.presence[2] = MOERUN_COMING;
+  t.presence[8] = MOERUN_COMING;
+  t.presence[9] = MOERUN_COMING;
+  t.presence[10] = MOERUN_HERE;
+  moerun__store_begin_wave(&r.store, 8, 3);
+  for (int32_t slot = 8; slot < 11; slot++) {
+    assert_int_equal(moerun__store_want(&r.store, &r.layer, slot), MOERUN_OK);
+  }
+  assert_int_equal(moerun__store_next(&expert, &r.store, &r.layer), 10);
+  assert_ptr_equal(expert, &t.expert[10]);
+  assert_int_equal(moerun__store_next(&expert, &r.store, &r.layer), 9);
+  assert_null(expert);
+  t.presence[8] = MOERUN_HERE; /* by its turn it is */
+  assert_int_equal(moerun__store_next(&expert, &r.store, &r.layer), 8);
+  assert_ptr_equal(expert, &t.expert[8]);
+  assert_int_equal(moerun__store_next(&expert, &r.store, &r.layer),
+                   MOERUN_NO_SLOT);
+  tear_down(&r);
+}
+
+/* A tier is asked where there is room for it. */
+static void tiers_without_room_are_not_asked(void **state) {
+  (void)state;
+  static const struct {
+    int32_t size;
+    size_t guest_bytes;
+    int64_t slice_bytes;
+    int32_t tiers;
+  } cases[] = {
+      {1, 0, 0, 1},       {1, 1 << 20, -1, 1}, {2, 0, 0, 1},
+      {2, 1 << 20, 0, 2}, {2, 0, 100, 2},      {2, 1 << 20, -1, 3},
+  };
+  moerun_comm comm = {0};
+  moerun_model model = {.comm = &comm};
+  moerun__store store;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    comm.size = cases[i].size;
+    moerun__store_init(&store, &model, cases[i].guest_bytes,
+                       cases[i].slice_bytes);
+    assert_int_equal(store.num_tiers, cases[i].tiers);
+  }
 }
 
 int main(void) {
@@ -238,6 +331,9 @@ int main(void) {
       cmocka_unit_test(own_experts_are_here),
       cmocka_unit_test(the_nearest_copy_is_given),
       cmocka_unit_test(each_has_one_turn),
+      cmocka_unit_test(what_does_not_come_is_said),
+      cmocka_unit_test(a_wave_has_its_own_slots),
+      cmocka_unit_test(tiers_without_room_are_not_asked),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
