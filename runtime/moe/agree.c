@@ -8,7 +8,6 @@
 #include "runtime/moe/agree.h"
 
 #include "runtime/base/number.h"
-#include "runtime/moe/sliced.h"
 
 #include <string.h>
 
@@ -31,6 +30,7 @@ enum { HALF_BITS = 15 };
 
 void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena) {
   moerun__exchange *x = &moe->exchange;
+  moerun__balance_news *news = &moe->balance.news;
   const int32_t R = moe->model->comm->size;
   const size_t counts = (size_t)R * (size_t)moe->shape.num_chunks;
   const size_t ints = sizeof(int32_t);
@@ -48,11 +48,12 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena) {
       most.num_sums = 2 * moe->balance.plan.max_moves;
     }
     most.width = MOERUN_TOLD_WORDS;
-    x->told = moerun__arena_take(arena, (size_t)R * MOERUN_TOLD_WORDS, ints);
-    x->sum = moerun__arena_take(arena, SUM_DEMAND + hosts, ints);
-    x->before = moerun__arena_take(arena, SUM_DEMAND + hosts, ints);
-    x->own = moerun__arena_take(arena, hosts, ints);
-    x->speed = moerun__arena_take(arena, (size_t)R, ints);
+    news->told = moerun__arena_take(arena, (size_t)R * MOERUN_TOLD_WORDS, ints);
+    news->sum = moerun__arena_take(arena, SUM_DEMAND + hosts, ints);
+    news->before = moerun__arena_take(arena, SUM_DEMAND + hosts, ints);
+    news->own = moerun__arena_take(arena, hosts, ints);
+    news->speed = moerun__arena_take(arena, (size_t)R, ints);
+    news->time = moerun__arena_take(arena, (size_t)R, sizeof *news->time);
   }
   x->room = moerun__news_room(R, &most);
   x->scratch = moerun__arena_take(arena, moerun__news_scratch(R, &most), ints);
@@ -159,7 +160,7 @@ static int32_t hosts_of(const moerun__moe *moe, int32_t moe_layer,
 /* Rows of this rank for each host, as routed; returns how many in all. */
 static int32_t count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
   const int32_t K = moe->gate.width;
-  int32_t *own = moe->exchange.own;
+  int32_t *own = moe->balance.news.own;
   int32_t terms = 0;
   memset(own, 0, (size_t)hosts * sizeof *own);
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
@@ -187,10 +188,10 @@ static moerun__demand demand_of(const moerun__moe *moe, int32_t moe_layer,
                                                 (size_t)placement->num_experts,
                           .rank_of = placement->rank_of + first,
                           .slot_of = placement->slot_of + first,
-                          .rows = moe->exchange.sum + SUM_DEMAND,
-                          .own = moe->exchange.own,
-                          .before = moe->exchange.before + SUM_DEMAND,
-                          .speed = moe->exchange.speed};
+                          .rows = moe->balance.news.sum + SUM_DEMAND,
+                          .own = moe->balance.news.own,
+                          .before = moe->balance.news.before + SUM_DEMAND,
+                          .speed = moe->balance.news.speed};
 }
 
 /* Gives every term whose host's rows are moved its place in the plan, and
@@ -233,19 +234,19 @@ static int64_t sliced_bytes(const moerun__moe *moe,
   for (int32_t h = 0; h < demand->num_hosts; h++) {
     terms += demand->rows[h];
   }
-  return moerun__sliced_bytes(moe, terms, moe->exchange.sum[SUM_HOLDERS]);
+  return moerun__sliced_bytes(moe, terms, moe->balance.news.sum[SUM_HOLDERS]);
 }
 
 static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
   const moerun__plan *plan = &moe->balance.plan;
-  const int32_t *sum = moe->exchange.sum;
+  const int32_t *sum = moe->balance.news.sum;
   const moerun__told_sums sums = {sum[SUM_OFFERED], sum[SUM_DROPPED],
                                   halves_at(sum + SUM_MASS),
                                   halves_at(sum + SUM_MASS_DROPPED)};
   const moerun__plan_bytes bytes = {
       moerun__store_expert_bytes(&moe->store, demand->layer),
       plan->sliced ? sliced_bytes(moe, demand) : 0};
-  moerun__ledger_add(&moe->balance.ledger, plan, demand, moe->exchange.told,
+  moerun__ledger_add(&moe->balance.ledger, plan, demand, moe->balance.news.told,
                      &sums, &bytes);
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
@@ -261,17 +262,15 @@ static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
  * of all. */
 static moerun_status read_told(int64_t *rows, moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__slice_round *s = &moe->exchange.round;
-  const int has_slices = moerun__store_sliced_layers(&moe->store) > 0;
   *rows = 0;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    const int32_t *told = moe->exchange.told + (size_t)r * MOERUN_TOLD_WORDS;
-    moe->exchange.speed[r] = told[MOERUN_TOLD_SPEED];
+    const int32_t *told =
+        moe->balance.news.told + (size_t)r * MOERUN_TOLD_WORDS;
+    moe->balance.news.speed[r] = told[MOERUN_TOLD_SPEED];
     MOERUN_REQUIRE(told[MOERUN_TOLD_TOKENS] >= 0, MOERUN_ERR_COMM,
                    "rank %d announced a step of %d tokens: expected none or "
                    "more",
                    r, told[MOERUN_TOLD_TOKENS]);
-    if (has_slices) s->tokens[r] = told[MOERUN_TOLD_TOKENS];
     *rows += told[MOERUN_TOLD_TOKENS];
   }
 done:
@@ -290,7 +289,7 @@ static moerun__slice_offer offer_of(moerun__moe *moe, int64_t rows) {
       .h_bytes =
           (int64_t)moe->model->config.expert_width * (int64_t)sizeof(float),
       .result_bytes = (int64_t)moe->shape.result_bytes,
-      .time = moe->exchange.round.time};
+      .time = moe->balance.news.time};
 }
 
 static const char other_plan[] =
@@ -300,7 +299,7 @@ static const char other_plan[] =
 static moerun_status name_other_plan(moerun__moe *moe, int32_t own) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
-  int32_t *told = moe->exchange.told; /* [R] here */
+  int32_t *told = moe->balance.news.told; /* [R] here */
   told[comm->rank] = own;
   MOERUN_TRY(moerun__comm_share_words(comm, told, 1, moe->exchange.scratch));
   for (int32_t r = 0; r < comm->size; r++) {
@@ -394,8 +393,8 @@ static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
   const int holds =
       moerun__store_sliced_layers(&moe->store) > 0 &&
       moerun__slice_y(moerun__store_shares(&moe->store), rank) > 0;
-  int32_t *told = moe->exchange.told + (size_t)rank * MOERUN_TOLD_WORDS;
-  int32_t *sum = moe->exchange.sum;
+  int32_t *told = moe->balance.news.told + (size_t)rank * MOERUN_TOLD_WORDS;
+  int32_t *sum = moe->balance.news.sum;
   told[MOERUN_TOLD_SPEED] = moe->balance.speed.applied;
   moerun__tell_of_layer(moe, told);
   told[MOERUN_TOLD_TOKENS] = T;
@@ -404,7 +403,7 @@ static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
   write_halves(sum + SUM_MASS, mass_of(c->mass));
   write_halves(sum + SUM_MASS_DROPPED, mass_of(c->mass_dropped));
   sum[SUM_HOLDERS] = holds ? terms : 0;
-  memcpy(sum + SUM_DEMAND, moe->exchange.own, (size_t)hosts * sizeof *sum);
+  memcpy(sum + SUM_DEMAND, moe->balance.news.own, (size_t)hosts * sizeof *sum);
 }
 
 moerun_status moerun__agree_on_rows(moerun__moe *moe,
@@ -422,10 +421,10 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
     const int32_t terms = count_demand(moe, first, hosts);
     write_told(moe, T, hosts, terms);
     news.num_sums = SUM_DEMAND + hosts;
-    news.sum = moe->exchange.sum;
-    news.before = moe->exchange.before;
+    news.sum = moe->balance.news.sum;
+    news.before = moe->balance.news.before;
     news.width = MOERUN_TOLD_WORDS;
-    news.words = moe->exchange.told;
+    news.words = moe->balance.news.told;
   }
   moe->step.busy_seconds = 0;
   moe->step.computed_rows = 0;

@@ -17,6 +17,17 @@ typedef struct moerun__calibration {
   int32_t again;       /* times so far */
 } moerun__calibration;
 
+/* What ranks tell each other of a layer, so that all make the same plan of it;
+ * written by moe/agree.c. */
+typedef struct moerun__balance_news {
+  int32_t *told;   /* [R][MOERUN_TOLD_WORDS] of each rank by itself */
+  int32_t *sum;    /* [P and a few] of all ranks together */
+  int32_t *before; /* [P and a few] of the ranks below this one together */
+  int32_t *own;    /* [P] rows of this rank for each host, as routed */
+  int32_t *speed;  /* [R] as in moerun__demand */
+  int64_t *time;   /* [R] scratch of the plan */
+} moerun__balance_news;
+
 typedef struct moerun__balance {
   int32_t is_on; /* 1: rows may move to other ranks */
   moerun__plan_options options;
@@ -27,6 +38,13 @@ typedef struct moerun__balance {
   int32_t always_slices; /* 1: wherever there are slices */
   moerun__speed speed;   /* of this rank */
   int32_t timed;         /* experts looked at by calibration */
+  moerun__balance_news news;
 } moerun__balance;
+
+/* The T of rank r in the layer that has been agreed on last. */
+static inline int32_t moerun__balance_tokens(const moerun__balance *balance,
+                                             int32_t r) {
+  return balance->news.told[(size_t)r * MOERUN_TOLD_WORDS + MOERUN_TOLD_TOKENS];
+}
 
 #endif

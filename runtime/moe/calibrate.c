@@ -127,7 +127,7 @@ static moerun_status longest(double *most, moerun_comm *comm, double seconds) {
 static moerun_status time_share(double *best, moerun__moe *moe, size_t bytes) {
   moerun_status status = MOERUN_OK;
   enum { ROW = 64 };
-  moerun__slice_round *round = &moe->exchange.round;
+  moerun__slice_round *round = &moe->round;
   moerun_comm *comm = moe->model->comm;
   const int64_t rows = (int64_t)(bytes / ROW);
   for (int32_t r = 0; r <= comm->size; r++) {

@@ -1,5 +1,5 @@
 /* What all ways of an exchange share: the memory of its chunks and the transfers
- * that they send by, and the memory of a round in slices. */
+ * that they send by. */
 #include "runtime/moe/exchange.h"
 
 #include "runtime/base/number.h"
@@ -48,38 +48,8 @@ static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
   chunk->reply_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
 }
 
-/* Where there may be slices. */
-static void lay_out_round(moerun__moe *moe, moerun__arena *arena,
-                          moerun__arena *traffic) {
-  const moerun__model_config *config = &moe->model->config;
-  moerun__slice_round *s = &moe->exchange.round;
-  const size_t R = (size_t)moe->model->comm->size;
-  const size_t terms = MOERUN_SLICED_ROWS * (size_t)moe->gate.width;
-  const size_t ints = sizeof(int32_t);
-  if (!moerun__store_has_slices(&moe->store)) return;
-  s->tokens = moerun__arena_take(arena, R, ints);
-  s->time = moerun__arena_take(arena, R, sizeof *s->time);
-  s->offset = moerun__arena_take(arena, R + 1, ints);
-  s->row_offset = moerun__arena_take(arena, R + 1, ints);
-  s->term_offset = moerun__arena_take(arena, R + 1, ints);
-  s->expert_offset =
-      moerun__arena_take(arena, (size_t)config->num_experts + 1, ints);
-  s->row_of = moerun__arena_take(arena, terms, ints);
-  s->term_of = moerun__arena_take(arena, terms, ints);
-  s->rows =
-      moerun__arena_take(traffic, MOERUN_SLICED_ROWS, moe->shape.row_bytes);
-  s->h = moerun__arena_take(traffic, terms * (size_t)config->expert_width,
-                            sizeof *s->h);
-  s->piece_bytes = moerun__dtype_bytes(
-      moe->shape.wire,
-      (size_t)moerun__slices_most_outputs(config, moe->model->comm->size));
-  s->pieces = moerun__arena_take(traffic, terms, s->piece_bytes);
-  s->home_pieces = moerun__arena_take(traffic, terms * R, s->piece_bytes);
-}
-
 void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
                               moerun__arena *traffic) {
-  lay_out_round(moe, arena, traffic);
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     lay_out_chunk(moe, &moe->exchange.chunk[c], arena, traffic);
   }

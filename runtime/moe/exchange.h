@@ -10,10 +10,7 @@
 #include "runtime/model/arch.h"
 #include "runtime/plan/route.h"
 
-enum {
-  MOERUN_MAX_CHUNKS = 8,
-  MOERUN_SLICED_ROWS = 256, /* of all ranks together in one round of slices */
-};
+enum { MOERUN_MAX_CHUNKS = 8 };
 
 /* The rows of a step are cut into chunks so that one chunk's rows travel while
  * another's are computed. Each chunk has buffers of its own. */
@@ -39,40 +36,12 @@ typedef struct moerun__wave {
   int32_t last;
 } moerun__wave;
 
-/* A round of a step in slices. Its rows are a range of all ranks' tokens; a term
- * is a row and one of its experts, numbered as (row, place in gate order). NULLs
- * where there are no slices. */
-typedef struct moerun__slice_round {
-  int32_t *tokens;        /* [R] of the step, by moe/agree.c       */
-  int64_t *time;          /* [R] scratch of the plan               */
-  int64_t next_row;       /* of all tokens, where the next round begins */
-  int32_t own_token;      /* this rank's first in the round */
-  int32_t *offset;        /* [R + 1] scratch                       */
-  int32_t *row_offset;    /* [R + 1] the round's rows of each rank */
-  int32_t *term_offset;   /* [R + 1] the round's terms of each rank */
-  int32_t *expert_offset; /* [E + 1] terms by expert               */
-  int32_t *row_of;        /* [terms] by expert: row */
-  int32_t *term_of;       /* [terms] by expert: term */
-  char *rows;             /* [MOERUN_SLICED_ROWS], as they are dispatched */
-  float *h;               /* [R][terms][f of the rank], by expert */
-  char *pieces;      /* [terms][piece_bytes] this rank's columns of results */
-  char *home_pieces; /* [R][own terms][piece_bytes] the columns of
-                         all ranks for the results of own terms        */
-  size_t piece_bytes;
-} moerun__slice_round;
-
 typedef struct moerun__exchange {
   moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
-  moerun__slice_round round;
   moerun__wave wave;
   int32_t *count_out; /* [R][chunks] rows of each chunk for each rank */
   int32_t *count_in;  /* [R][chunks] and from each */
-  int32_t *told;      /* [R][MOERUN_TOLD_WORDS] of each rank by itself */
-  int32_t *sum;       /* [P and a few] of all ranks together, see agree.c */
-  int32_t *before;    /* [P and a few] of the ranks below this one together */
-  int32_t *own;       /* [P] rows of this rank for each host, as routed */
-  int32_t *speed;     /* [R] as in moerun__demand */
-  int32_t *scratch;   /* to tell and hear all that */
+  int32_t *scratch;   /* to tell and hear these, and the news of moe/agree.c */
   size_t room;        /* words of a message that it is for */
 } moerun__exchange;
 
@@ -109,8 +78,8 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 size_t moerun__row_bytes(const moerun__model_config *config, moerun__dtype wire,
                          int32_t width);
 
-/* The buffers of the chunks and of a round, those with rows in `traffic`;
- * moe->shape is complete, and the store laid out. */
+/* The buffers of the chunks, those with rows in `traffic`; moe->shape is
+ * complete. */
 void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
                               moerun__arena *traffic);
 /* Bytes of what moerun__exchange_create creates. */

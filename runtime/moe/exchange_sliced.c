@@ -7,17 +7,45 @@
 
 #include <string.h>
 
+/* ---- Memory ---------------------------------------------------------------- */
+
+void moerun__slice_round_lay_out(moerun__moe *moe, moerun__arena *arena,
+                                 moerun__arena *traffic) {
+  const moerun__model_config *config = &moe->model->config;
+  moerun__slice_round *s = &moe->round;
+  const size_t R = (size_t)moe->model->comm->size;
+  const size_t terms = MOERUN_SLICED_ROWS * (size_t)moe->gate.width;
+  const size_t ints = sizeof(int32_t);
+  if (!moerun__store_has_slices(&moe->store)) return;
+  s->offset = moerun__arena_take(arena, R + 1, ints);
+  s->row_offset = moerun__arena_take(arena, R + 1, ints);
+  s->term_offset = moerun__arena_take(arena, R + 1, ints);
+  s->expert_offset =
+      moerun__arena_take(arena, (size_t)config->num_experts + 1, ints);
+  s->row_of = moerun__arena_take(arena, terms, ints);
+  s->term_of = moerun__arena_take(arena, terms, ints);
+  s->rows =
+      moerun__arena_take(traffic, MOERUN_SLICED_ROWS, moe->shape.row_bytes);
+  s->h = moerun__arena_take(traffic, terms * (size_t)config->expert_width,
+                            sizeof *s->h);
+  s->piece_bytes = moerun__dtype_bytes(
+      moe->shape.wire,
+      (size_t)moerun__slices_most_outputs(config, moe->model->comm->size));
+  s->pieces = moerun__arena_take(traffic, terms, s->piece_bytes);
+  s->home_pieces = moerun__arena_take(traffic, terms * R, s->piece_bytes);
+}
+
 /* ---- Rows ------------------------------------------------------------------ */
 
 /* The part of ranks' tokens, numbered one rank after another, that is in
  * [first, first + MOERUN_SLICED_ROWS); own ones begin at own_token. */
 static void cut_round(moerun__moe *moe, int64_t first) {
-  moerun__slice_round *s = &moe->exchange.round;
+  moerun__slice_round *s = &moe->round;
   const int64_t last = first + MOERUN_SLICED_ROWS;
   int64_t begin = 0; /* of the rank's tokens */
   s->row_offset[0] = 0;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    const int64_t end = begin + s->tokens[r];
+    const int64_t end = begin + moerun__balance_tokens(&moe->balance, r);
     const int64_t from = begin > first ? begin : first;
     const int64_t to = end < last ? end : last;
     const int64_t count = to > from ? to - from : 0;
@@ -30,7 +58,7 @@ static void cut_round(moerun__moe *moe, int64_t first) {
 
 /* Own rows, with the experts that they want behind them. */
 static void pack(moerun__moe *moe, const float *x) {
-  moerun__slice_round *s = &moe->exchange.round;
+  moerun__slice_round *s = &moe->round;
   const size_t token = (size_t)s->own_token;
   const int32_t H = moe->model->config.hidden_width;
   const int32_t K = moe->gate.width;
@@ -51,7 +79,7 @@ static void pack(moerun__moe *moe, const float *x) {
 static moerun_status begin(moerun__moe *moe, const float *x) {
   (void)x; /* rows leave round by round */
   moe->exchange.wave = (moerun__wave){0};
-  moe->exchange.round.next_row = 0;
+  moe->round.next_row = 0;
   return MOERUN_OK;
 }
 
@@ -70,10 +98,10 @@ done:
 
 static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
   moerun_status status = MOERUN_OK;
-  moerun__slice_round *s = &moe->exchange.round;
+  moerun__slice_round *s = &moe->round;
   int64_t rows = 0;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    rows += s->tokens[r];
+    rows += moerun__balance_tokens(&moe->balance, r);
   }
   *more = s->next_row < rows;
   if (!*more) goto done;
@@ -88,7 +116,7 @@ done:
 }
 
 moerun_status moerun__sliced_share_h(moerun__moe *moe, int32_t terms) {
-  moerun__slice_round *s = &moe->exchange.round;
+  moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   for (int32_t r = 0; r <= moe->model->comm->size; r++) {
     s->offset[r] = shares->h_panel[r] * terms;
@@ -101,7 +129,7 @@ moerun_status moerun__sliced_share_h(moerun__moe *moe, int32_t terms) {
 /* Columns of this rank's terms come from every rank. */
 static moerun_status exchange_pieces(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__slice_round *s = &moe->exchange.round;
+  moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   moerun__moe_chunk *chunk = &moe->exchange.chunk[0];
   moerun_comm *comm = moe->model->comm;
@@ -129,7 +157,7 @@ done:
 
 /* A result row from its columns; `term` counts this rank's. */
 static void assemble(const moerun__moe *moe, char *result, int32_t term) {
-  const moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t rank = moe->model->comm->rank;
   const moerun__dtype wire = moe->shape.wire;
@@ -148,7 +176,7 @@ static void assemble(const moerun__moe *moe, char *result, int32_t term) {
 
 /* The results of the round's own tokens, where combine looks for them. */
 static void place_results(moerun__moe *moe) {
-  const moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_round *s = &moe->round;
   int32_t token = s->own_token;
   const int32_t rank = moe->model->comm->rank;
   const int32_t K = moe->gate.width;
@@ -204,7 +232,7 @@ const moerun__exchange_ops moerun__exchange_sliced = {
 
 int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
                              int64_t terms_of_holders) {
-  const moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t R = moe->model->comm->size;
   const int64_t h_bytes =
@@ -213,7 +241,7 @@ int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
   int64_t tokens = 0;
   for (int32_t r = 0; r < R; r++) {
     holders += moerun__slice_y(shares, r) > 0;
-    tokens += s->tokens[r];
+    tokens += moerun__balance_tokens(&moe->balance, r);
   }
   /* Nobody sends itself pieces of its own terms. */
   return (R - 1) * (tokens * (int64_t)moe->shape.row_bytes + terms * h_bytes) +

@@ -105,6 +105,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena,
   /* Room for the rows of an even load, and for all rows of any one peer. */
   moe->shape.receive_capacity =
       R > 1 && moe->shape.terms > 0 ? chunk_copies(moe) : 0;
+  moerun__slice_round_lay_out(moe, arena, traffic);
   moerun__exchange_lay_out(moe, arena, traffic);
   moerun__agree_lay_out(moe, arena);
   const size_t pairs =

@@ -3,7 +3,7 @@
 #define MOERUN_MOE_MOE_H
 
 #include "runtime/moe/balance.h"
-#include "runtime/moe/exchange.h"
+#include "runtime/moe/exchange_sliced.h"
 #include "runtime/moe/gate.h"
 #include "runtime/moe/shared.h"
 #include "runtime/moe/store.h"
@@ -59,6 +59,7 @@ struct moerun__moe {
   moerun__moe_step step;
   moerun__gate gate;
   moerun__exchange exchange;
+  moerun__slice_round round;
   moerun__store store;
   moerun__balance balance;
   moerun__shared shared;

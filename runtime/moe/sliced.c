@@ -13,7 +13,7 @@
 /* Terms by rank, and of each expert how many; then their lists. */
 static moerun_status group_terms(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__slice_round *s = &moe->exchange.round;
+  moerun__slice_round *s = &moe->round;
   const int32_t R = moe->model->comm->size;
   const int32_t E = moe->model->config.num_experts;
   const int32_t K = moe->gate.width;
@@ -64,7 +64,7 @@ typedef struct tile {
 typedef void compute(moerun__moe *moe, const tile *of);
 
 static int32_t terms_of(const moerun__moe *moe) {
-  return moe->exchange.round.expert_offset[moe->model->config.num_experts];
+  return moe->round.expert_offset[moe->model->config.num_experts];
 }
 
 /* The terms of a slice, tile by tile. */
@@ -80,7 +80,7 @@ static void for_tiles(moerun__moe *moe, const moerun__slot_rows *rows,
 
 /* This rank's columns of h for a tile. */
 static void compute_h(moerun__moe *moe, const tile *of) {
-  moerun__slice_round *s = &moe->exchange.round;
+  moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const moerun__kernels *k = moe->kernels;
   const int32_t rank = moe->model->comm->rank;
@@ -108,7 +108,7 @@ static void compute_h(moerun__moe *moe, const tile *of) {
 
 /* Rows of h, of which every rank has computed some columns. */
 static void gather_h(moerun__moe *moe, const tile *of) {
-  const moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const size_t F = (size_t)moe->model->config.expert_width;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
@@ -125,7 +125,7 @@ static void gather_h(moerun__moe *moe, const tile *of) {
 
 /* This rank's columns of the results of a tile. */
 static void compute_y(moerun__moe *moe, const tile *of) {
-  moerun__slice_round *s = &moe->exchange.round;
+  moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t y = moerun__slice_y(shares, moe->model->comm->rank);
   const int32_t F = moe->model->config.expert_width;
@@ -165,12 +165,12 @@ static moerun_status run_slices(moerun__moe *moe, const moerun__layer *layer,
                                 moerun__run_rows *run) {
   return moerun__experts_run(moe, layer, moerun__slice_slot(0),
                              moe->model->config.num_experts,
-                             moe->exchange.round.expert_offset + 1, run);
+                             moe->round.expert_offset + 1, run);
 }
 
 /* Every rank computes a part of every row: of R of an expert each counts one. */
 static void count_terms(moerun__moe *moe, int32_t moe_layer) {
-  const moerun__slice_round *s = &moe->exchange.round;
+  const moerun__slice_round *s = &moe->round;
   const int32_t E = moe->model->config.num_experts;
   const int32_t R = moe->model->comm->size;
   const int32_t rank = moe->model->comm->rank;
@@ -186,7 +186,7 @@ static void count_terms(moerun__moe *moe, int32_t moe_layer) {
 moerun_status moerun__sliced_compute(moerun__moe *moe,
                                      const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
-  moerun__slice_round *s = &moe->exchange.round;
+  moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t rank = moe->model->comm->rank;
   moerun__cpu_begin(moe->stats);

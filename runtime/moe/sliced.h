@@ -11,25 +11,15 @@
 moerun_status moerun__sliced_compute(moerun__moe *moe,
                                      const moerun__layer *layer);
 
-/* [collective] h of so many terms, of which every rank has computed its columns,
- * to all ranks. */
-moerun_status moerun__sliced_share_h(moerun__moe *moe, int32_t terms);
-
 /* The expert that row `row` of the round wants as number j; -1: none. */
 static inline int32_t moerun__sliced_id(const moerun__moe *moe, int32_t row,
                                         int32_t j) {
   int16_t id = 0;
   memcpy(&id,
-         moe->exchange.round.rows + (size_t)row * moe->shape.row_bytes +
+         moe->round.rows + (size_t)row * moe->shape.row_bytes +
              moe->shape.slots_at + (size_t)j * sizeof id,
          sizeof id);
   return id;
 }
-
-/* Bytes that all ranks together send for it: rows, inner activations and
- * results, of so many terms in all and of the ranks that hold slices of results.
- * exchange.round.tokens says the T of all ranks. */
-int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
-                             int64_t terms_of_holders);
 
 #endif
