@@ -126,7 +126,7 @@ typedef struct moerun__comm_ops {
    * sends.
    *
    * Both directions of an exchange begin together: `out` packed and sent, and
-   * the rows of the first peers received. */
+   * the rows of the first peers received. Neither does where `out` cannot be. */
   moerun_status (*exchange_begin)(moerun__transfer *transfer, int32_t tag,
                                   const moerun__row_plan *out,
                                   const moerun__row_list *in);
@@ -269,11 +269,17 @@ void moerun__host_buffer_destroy(moerun_comm *comm, void *buffer);
 moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,
                                      const moerun__row_list *list);
 
-/* Packs the rows to other ranks by rank as they go over the wire:
- * packed[offset[R]][wire_bytes] of room_bytes at most, those to rank r at
- * offset[r] .. offset[r + 1] - 1. A plan that cannot be is ERR_INVALID. */
-moerun_status moerun__row_plan_pack(char *packed, size_t room_bytes,
-                                    int32_t *offset, const moerun_comm *comm,
-                                    const moerun__row_plan *plan);
+/* Counts the rows to other ranks into offset[R + 1], for the packing. ERR_INVALID:
+ * a plan that cannot be, or that takes more than room_bytes; so this comes before
+ * anything begins. */
+moerun_status moerun__row_plan_count(int32_t *offset, size_t room_bytes,
+                                     const moerun_comm *comm,
+                                     const moerun__row_plan *plan);
+/* Packs the rows to other ranks, which are counted, by rank as they go over the
+ * wire: packed[offset[R]][wire_bytes], those to rank r at offset[r] ..
+ * offset[r + 1] - 1. */
+void moerun__row_plan_pack(char *packed, int32_t *offset,
+                           const moerun_comm *comm,
+                           const moerun__row_plan *plan);
 
 #endif

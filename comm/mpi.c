@@ -219,14 +219,14 @@ static moerun_status exchange_begin(moerun__transfer *transfer, int32_t tag,
                                     const moerun__row_plan *out,
                                     const moerun__row_list *in) {
   moerun_status status = MOERUN_OK;
-  MOERUN_TRY(begin(&transfer->in, tag, in));
+  const moerun_comm *comm = &transfer->out.comm->base;
   MOERUN_TRY(check_free(&transfer->out)); /* its rows are not packed over */
-  MOERUN_TRY(moerun__row_plan_pack(transfer->packed, transfer->plan_bytes,
-                                   transfer->packed_offset,
-                                   &transfer->out.comm->base, out));
+  MOERUN_TRY(moerun__row_plan_count(transfer->packed_offset,
+                                    transfer->plan_bytes, comm, out));
+  MOERUN_TRY(begin(&transfer->in, tag, in));
+  moerun__row_plan_pack(transfer->packed, transfer->packed_offset, comm, out);
   const moerun__row_list list = {transfer->packed, out->wire_bytes,
-                                 transfer->packed_offset, 0,
-                                 transfer->out.comm->base.size};
+                                 transfer->packed_offset, 0, comm->size};
   MOERUN_TRY(begin(&transfer->out, tag, &list));
 done:
   return status;

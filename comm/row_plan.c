@@ -39,12 +39,10 @@ static int64_t counts_to_cursors(int32_t *offset, int32_t num_ranks) {
   return sum;
 }
 
-moerun_status moerun__row_plan_pack(char *packed, size_t room_bytes,
-                                    int32_t *offset, const moerun_comm *comm,
-                                    const moerun__row_plan *plan) {
+moerun_status moerun__row_plan_count(int32_t *offset, size_t room_bytes,
+                                     const moerun_comm *comm,
+                                     const moerun__row_plan *plan) {
   moerun_status status = MOERUN_OK;
-  const char *row = plan->rows;
-  const char *tails = plan->tails;
   MOERUN_REQUIRE(plan->row_bytes + plan->tail_bytes <= plan->wire_bytes,
                  MOERUN_ERR_INVALID,
                  "rows: expected %zu bytes and %zu behind them within %zu",
@@ -56,6 +54,15 @@ moerun_status moerun__row_plan_pack(char *packed, size_t room_bytes,
                  "rows: expected a plan of at most %zu bytes, found %lld rows "
                  "of %zu",
                  room_bytes, (long long)count, plan->wire_bytes);
+done:
+  return status;
+}
+
+void moerun__row_plan_pack(char *packed, int32_t *offset,
+                           const moerun_comm *comm,
+                           const moerun__row_plan *plan) {
+  const char *row = plan->rows;
+  const char *tails = plan->tails;
   for (int32_t i = 0; i < plan->num_rows; i++) {
     for (int32_t e = plan->to_offset[i]; e < plan->to_offset[i + 1]; e++) {
       if (plan->to[e] == comm->rank) continue;
@@ -68,6 +75,4 @@ moerun_status moerun__row_plan_pack(char *packed, size_t room_bytes,
     }
     row += plan->stride_bytes;
   }
-done:
-  return status;
 }

@@ -83,9 +83,9 @@ static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,
                                 .wire_bytes = moe->shape.row_bytes};
   write_rows(moe, chunk, x);
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
-  MOERUN_TRY(ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE + c, &home));
   MOERUN_TRY(
       ops->exchange_begin(chunk->dispatch, MOERUN_TAG_DISPATCH + c, &out, &in));
+  MOERUN_TRY(ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE + c, &home));
 done:
   return status;
 }

@@ -342,17 +342,15 @@ static inline moerun_status pair_exchange_begin(moerun__transfer *x,
                                                 const moerun__row_list *in) {
   moerun_status status = MOERUN_OK;
   const size_t R = (size_t)x->comm->base.size;
-  char *packed = pair_memory(x->plan_bytes);
   int32_t *offset = pair_memory((R + 1) * sizeof *offset);
   pair_look_at_list(x->comm, tag, in);
   pair_look(x->comm, out->rows, (size_t)out->num_rows * out->stride_bytes);
   MOERUN_TRY(moerun__row_list_check(&x->comm->base, tag, in));
-  MOERUN_TRY(moerun__row_plan_pack(packed, x->plan_bytes, offset,
-                                   &x->comm->base, out)); /* for its checks */
+  MOERUN_TRY(
+      moerun__row_plan_count(offset, x->plan_bytes, &x->comm->base, out));
   MOERUN_TRY(pair_exchange(x, out));
   MOERUN_TRY(pair_deliver(x, in));
 done:
-  free(packed);
   free(offset);
   return pair_counted(x->comm, status);
 }
