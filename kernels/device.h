@@ -1,9 +1,14 @@
 /* Where kernels run: a device has memory of its own, copies and queues; the
  * processor is the device whose memory is the host's. The runtime waits for the
- * queue wherever it, or a message, reads what kernels have written.
+ * queue wherever it, or a message, reads what kernels have written, and takes what
+ * only kernels use of a session from the device. Weights still come from the host
+ * (model/weight_reader.c, expert.c, moe/slices.c and guests.c): a device's would be
+ * packed on the host as today, and copied.
  *
  * Pointers to a device's memory may be counted with, not followed, on the host.
- * Pinned memory is the host's, as a device and a network like it. */
+ * Pinned memory is the host's, as a device and a network like it. What a program
+ * gives to a step (rows, and where results go) is memory that the kernels of its
+ * session can use. */
 #ifndef MOERUN_KERNELS_DEVICE_H
 #define MOERUN_KERNELS_DEVICE_H
 
@@ -24,10 +29,12 @@ struct moerun__device {
 
   /* Memory of the device with anything in it, 64-byte aligned; ERR_NOMEM. */
   moerun_status (*memory_create)(void **out, size_t bytes);
-  void (*memory_destroy)(void *memory);
+  void (*memory_destroy)(void *memory); /* or NULL */
   /* The same of the host, that kernels, copies and messages may use. */
   moerun_status (*pinned_create)(void **out, size_t bytes);
-  void (*pinned_destroy)(void *memory);
+  void (*pinned_destroy)(void *memory); /* or NULL */
+  /* Bytes that either takes, for memory predictions. */
+  size_t (*memory_bytes)(size_t bytes);
 
   moerun_status (*queue_create)(moerun__queue *out);
   void (*queue_destroy)(moerun__queue *queue);

@@ -10,6 +10,10 @@ static moerun_status memory_create(void **out, size_t bytes) {
   return moerun__alloc_unset(out, bytes, 1);
 }
 
+static size_t memory_bytes(size_t bytes) {
+  return moerun__alloc_bytes(bytes, 1);
+}
+
 static moerun_status queue_create(moerun__queue *out) {
   *out = (moerun__queue){.device = &moerun__host};
   return MOERUN_OK;
@@ -41,6 +45,7 @@ const moerun__device moerun__host = {
     .memory_destroy = moerun__free,
     .pinned_create = memory_create,
     .pinned_destroy = moerun__free,
+    .memory_bytes = memory_bytes,
     .queue_create = queue_create,
     .queue_destroy = queue_destroy,
     .copy = copy,

@@ -385,8 +385,8 @@ static moerun_status reserve(run *r, const moerun_session_options *options,
                              moerun__session_extra *extra) {
   const moerun_model unread = {
       .comm = r->comm, .placement = r->placement, .config = r->model_config};
-  moerun_status status = moerun__session_cache_create(
-      &r->cache, &r->model_config, options, extra->max_positions);
+  moerun_status status =
+      moerun__session_cache_create(&r->cache, &r->model_config, options, extra);
   extra->cache = r->cache;
   extra->reserve = &r->reserve;
   if (status == MOERUN_OK) {

@@ -19,4 +19,11 @@ static inline void *moerun__arena_take(moerun__arena *arena, size_t count,
   return taken;
 }
 
+/* The memory of an object by who uses it. */
+typedef struct moerun__arenas {
+  moerun__arena host;    /* the host, and kernels where the host looks after */
+  moerun__arena traffic; /* both, and messages */
+  moerun__arena device;  /* kernels alone: the host cannot look there */
+} moerun__arenas;
+
 #endif

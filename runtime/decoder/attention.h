@@ -34,11 +34,11 @@ typedef struct moerun__attention_call {
 } moerun__attention_call;
 
 typedef struct moerun__attention_ops {
-  /* Counts the kind's buffers into `arena` when its base is NULL, and returns
-   * NULL; else hands them out, fills what never changes, and returns what the
-   * other functions get as `work`. */
+  /* Counts the kind's buffers into the arenas when their bases are NULL, and
+   * returns NULL; else hands them out, fills what never changes, and returns what
+   * the other functions get as `work`. */
   void *(*lay_out)(const moerun__attention_setting *setting,
-                   moerun__arena *arena);
+                   moerun__arenas *arenas);
   /* Floats of scratch for a call, those of `linear` included. */
   size_t (*scratch_floats)(const moerun__attention_setting *setting);
   /* Before the first layer of each step: what all layers share. */

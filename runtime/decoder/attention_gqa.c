@@ -101,19 +101,21 @@ kernel_shape(const moerun__model_config *config) {
 }
 
 static void *lay_out(const moerun__attention_setting *setting,
-                     moerun__arena *arena) {
+                     moerun__arenas *arenas) {
   const moerun__model_config *config = setting->config;
   const size_t T = (size_t)setting->max_tokens;
   const size_t half = (size_t)config->head_dim / 2;
   const size_t q = q_width(config);
   const size_t kv = kv_width(config);
   const size_t width = q + 2 * kv;
-  gqa *work = moerun__arena_take(arena, 1, sizeof *work);
-  float *qkv = moerun__arena_take(arena, T * width, sizeof(float));
-  float *mixed = moerun__arena_take(arena, T * q, sizeof(float));
-  float *cosine = moerun__arena_take(arena, T * half, sizeof(float));
-  float *sine = moerun__arena_take(arena, T * half, sizeof(float));
-  double *inverse = moerun__arena_take(arena, half, sizeof(double));
+  moerun__arena *host = &arenas->host;
+  moerun__arena *device = &arenas->device;
+  gqa *work = moerun__arena_take(host, 1, sizeof *work);
+  float *qkv = moerun__arena_take(device, T * width, sizeof(float));
+  float *mixed = moerun__arena_take(device, T * q, sizeof(float));
+  float *cosine = moerun__arena_take(host, T * half, sizeof(float));
+  float *sine = moerun__arena_take(host, T * half, sizeof(float));
+  double *inverse = moerun__arena_take(host, half, sizeof(double));
   if (work == NULL) return NULL;
   *work = (gqa){.setting = *setting,
                 .shape = kernel_shape(config),

@@ -25,7 +25,7 @@ size_t moerun__kv_bytes(const moerun__kv_sizes *sizes) {
          sizes->page_floats;
 }
 
-/* The cache stands at the front of its own block. */
+/* The cache stands at the front of a block of the host; its pages are apart. */
 static moerun__kv_cache *lay_out(const moerun__kv_sizes *sizes,
                                  moerun__arena *arena) {
   const size_t pages = (size_t)sizes->num_pages;
@@ -36,40 +36,50 @@ static moerun__kv_cache *lay_out(const moerun__kv_sizes *sizes,
   taken.page = moerun__arena_take(arena, sequences * (size_t)sizes->max_pages,
                                   sizeof(int32_t));
   taken.length = moerun__arena_take(arena, sequences, sizeof(int32_t));
-  taken.floats = moerun__arena_take(arena, moerun__kv_bytes(sizes), 1);
   if (cache != NULL) *cache = taken;
   return cache;
 }
 
-size_t moerun__kv_create_bytes(const moerun__kv_sizes *sizes) {
+size_t moerun__kv_create_bytes(const moerun__device *device,
+                               const moerun__kv_sizes *sizes) {
   moerun__arena arena = {NULL, 0};
   (void)lay_out(sizes, &arena);
-  return moerun__alloc_bytes(arena.used, 1);
+  return moerun__alloc_bytes(arena.used, 1) +
+         device->memory_bytes(moerun__kv_bytes(sizes));
 }
 
 moerun_status moerun__kv_create(moerun__kv_cache **out,
+                                const moerun__device *device,
                                 const moerun__kv_sizes *sizes) {
   moerun_status status = MOERUN_OK;
   moerun__arena arena = {NULL, 0};
   void *block = NULL;
+  void *floats = NULL;
   *out = NULL;
   (void)lay_out(sizes, &arena);
   MOERUN_TRY(moerun__alloc_unset(&block, arena.used, 1));
+  MOERUN_TRY(device->memory_create(&floats, moerun__kv_bytes(sizes)));
   arena = (moerun__arena){block, 0};
-  *out = lay_out(sizes, &arena);
-  (*out)->num_free = sizes->num_pages;
+  moerun__kv_cache *cache = lay_out(sizes, &arena);
+  block = NULL;
+  cache->device = device;
+  cache->floats = floats;
+  cache->num_free = sizes->num_pages;
   for (int32_t i = 0; i < sizes->num_pages; i++) {
-    (*out)->free_pages[i] =
-        sizes->num_pages - 1 - i; /* page 0 is taken first */
+    cache->free_pages[i] = sizes->num_pages - 1 - i; /* page 0 is taken first */
   }
   for (int32_t s = 0; s < sizes->max_sequences; s++) {
-    (*out)->length[s] = 0;
+    cache->length[s] = 0;
   }
+  *out = cache;
 done:
+  moerun__free(block);
   return status;
 }
 
 void moerun__kv_destroy(moerun__kv_cache *cache) {
+  if (cache == NULL) return;
+  cache->device->memory_destroy(cache->floats);
   moerun__free(cache);
 }
 

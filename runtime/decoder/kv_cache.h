@@ -23,10 +23,11 @@ typedef struct moerun__kv_sizes {
 typedef struct moerun__kv_cache {
   moerun__kv_sizes sizes;
   int32_t num_free;
-  int32_t *free_pages; /* [num_pages], the first num_free are free */
-  int32_t *page;       /* [max_sequences][max_pages] */
-  int32_t *length;     /* [max_sequences] positions stored */
-  float *floats;       /* [num_layers][num_pages][page_floats] */
+  int32_t *free_pages;          /* [num_pages], the first num_free are free */
+  int32_t *page;                /* [max_sequences][max_pages] */
+  int32_t *length;              /* [max_sequences] positions stored */
+  const moerun__device *device; /* borrowed */
+  float *floats; /* of the device: [num_layers][num_pages][page_floats] */
 } moerun__kv_cache;
 
 /* Pages that `positions` positions take. */
@@ -41,12 +42,14 @@ moerun__kv_sizes moerun__kv_sizes_of(const moerun__model_config *config,
 /* Bytes of the pages alone. */
 size_t moerun__kv_bytes(const moerun__kv_sizes *sizes);
 
-/* All pages are free, and untouched until they are used. The caller owns *out and
+/* All pages are free, and untouched until they are used, in memory of the device. The caller owns *out and
  * ends it with moerun__kv_destroy. */
 moerun_status moerun__kv_create(moerun__kv_cache **out,
+                                const moerun__device *device,
                                 const moerun__kv_sizes *sizes);
 /* Bytes that moerun__kv_create takes. */
-size_t moerun__kv_create_bytes(const moerun__kv_sizes *sizes);
+size_t moerun__kv_create_bytes(const moerun__device *device,
+                               const moerun__kv_sizes *sizes);
 void moerun__kv_destroy(moerun__kv_cache *cache);
 
 void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence);

@@ -98,11 +98,16 @@ static moerun__kv_sizes kv_sizes(const moerun__model_config *config,
                              longest(config, max_positions));
 }
 
+static const moerun__device *device_of(const moerun__session_extra *extra) {
+  return extra->device != NULL ? extra->device : &moerun__host;
+}
+
 moerun_status moerun__session_cache_create(
     moerun__kv_cache **out, const moerun__model_config *config,
-    const moerun_session_options *options, int32_t max_positions) {
-  const moerun__kv_sizes sizes = kv_sizes(config, options, max_positions);
-  return moerun__kv_create(out, &sizes);
+    const moerun_session_options *options, const moerun__session_extra *extra) {
+  const moerun__kv_sizes sizes =
+      kv_sizes(config, options, extra->max_positions);
+  return moerun__kv_create(out, device_of(extra), &sizes);
 }
 
 /* `options` with the defaults filled in. A cache that is given says its sizes
@@ -182,9 +187,7 @@ static void init(moerun_session *session, const moerun_model *model,
   session->model = model;
   session->options = choose(model, options, extra);
   session->kernels = extra->kernels;
-  session->queue =
-      (moerun__queue){.device = &moerun__host,
-                      .rounds = options->compute == MOERUN_COMPUTE_BF16};
+  session->device = device_of(extra);
   session->kv =
       extra->cache != NULL && !model->moe_only
           ? extra->cache->sizes
@@ -195,7 +198,9 @@ static void init(moerun_session *session, const moerun_model *model,
 }
 
 /* What only the decoder needs. */
-static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
+static void lay_out_decoder(moerun_session *session, moerun__arenas *arenas) {
+  moerun__arena *host = &arenas->host;
+  moerun__arena *device = &arenas->device;
   const moerun__model_config *config = &session->model->config;
   const size_t T = (size_t)session->options.max_tokens;
   const size_t H = (size_t)config->hidden_width;
@@ -208,30 +213,30 @@ static void lay_out_decoder(moerun_session *session, moerun__arena *arena) {
       .max_positions = session->kv.max_pages * MOERUN_PAGE_POSITIONS,
   };
   const int has_dense = config->num_moe_layers < config->num_layers;
-  session->broken = moerun__arena_take(arena, T, sizeof *session->broken);
-  session->x = moerun__arena_take(arena, T * H, sizeof(float));
-  session->h = moerun__arena_take(arena, T * H, sizeof(float));
-  session->y = moerun__arena_take(arena, T * H, sizeof(float));
-  session->attention = attention->lay_out(&setting, arena);
+  session->broken = moerun__arena_take(host, T, sizeof *session->broken);
+  session->x = moerun__arena_take(device, T * H, sizeof(float));
+  session->h = moerun__arena_take(device, T * H, sizeof(float));
+  session->y = moerun__arena_take(device, T * H, sizeof(float));
+  session->attention = attention->lay_out(&setting, arenas);
   session->seen =
-      moerun__arena_take(arena, (size_t)session->kv.max_sequences, 1);
+      moerun__arena_take(host, (size_t)session->kv.max_sequences, 1);
   const size_t dense = has_dense ? (size_t)config->dense_width : 0;
   session->dense = moerun__arena_take(
-      arena, 3 * (size_t)MOERUN_FFN_TILE * dense, sizeof(float));
+      device, 3 * (size_t)MOERUN_FFN_TILE * dense, sizeof(float));
   const size_t linear =
       moerun__linear_scratch((int32_t)(dense > H ? dense : H));
   const size_t attends = attention->scratch_floats(&setting);
   session->scratch = moerun__arena_take(
-      arena, linear > attends ? linear : attends, sizeof(float));
+      device, linear > attends ? linear : attends, sizeof(float));
 }
 
-static void lay_out(moerun_session *session, moerun__arena *arena,
-                    moerun__arena *traffic) {
+static void lay_out(moerun_session *session, moerun__arenas *arenas) {
+  moerun__arena *arena = &arenas->host;
   const moerun__model_config *config = &session->model->config;
   const size_t layers = (size_t)config->num_moe_layers;
   session->stats.expert_rows = moerun__arena_take(
       arena, layers * (size_t)config->num_experts, sizeof(int64_t));
-  moerun__moe_lay_out(&session->moe, arena, traffic);
+  moerun__moe_lay_out(&session->moe, arenas);
   if (session->records_trace) {
     session->trace =
         moerun__arena_take(arena,
@@ -239,7 +244,7 @@ static void lay_out(moerun_session *session, moerun__arena *arena,
                                (size_t)moerun__config_terms(config),
                            sizeof(int16_t));
   }
-  if (!session->model->moe_only) lay_out_decoder(session, arena);
+  if (!session->model->moe_only) lay_out_decoder(session, arenas);
 }
 
 static const moerun__session_extra no_extra;
@@ -258,18 +263,19 @@ size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
                                const moerun_session_options *options,
                                const moerun__session_extra *extra) {
   moerun__session_extra all;
-  moerun__arena arena = {NULL, 0};
-  moerun__arena traffic = {NULL, 0};
+  moerun__arenas sizes = {0};
   const moerun_comm *comm = model->comm;
   memset(out, 0, sizeof *out);
   if (complete_extra(&all, extra) != MOERUN_OK) return 0;
   init(out, model, options, &all);
-  lay_out(out, &arena, &traffic);
+  lay_out(out, &sizes);
+  const moerun__device *device = out->device;
   const int owns_cache = !model->moe_only && all.cache == NULL;
   return moerun__alloc_bytes(1, sizeof *out) +
-         moerun__alloc_bytes(arena.used, 1) +
-         comm->ops->buffer_bytes(comm, traffic.used) +
-         (owns_cache ? moerun__kv_create_bytes(&out->kv) : 0) +
+         device->memory_bytes(sizes.host.used) +
+         device->memory_bytes(sizes.device.used) +
+         comm->ops->buffer_bytes(comm, sizes.traffic.used) +
+         (owns_cache ? moerun__kv_create_bytes(device, &out->kv) : 0) +
          moerun__moe_transfer_bytes(&out->moe);
 }
 
@@ -341,22 +347,30 @@ done:
 }
 
 void moerun__reserve_clear(moerun__reserve *reserve) {
-  moerun__free(reserve->block);
-  reserve->block = NULL;
+  moerun__arenas *memory = &reserve->memory;
   if (reserve->comm == NULL) return;
-  reserve->comm->ops->buffer_destroy(reserve->comm, reserve->traffic);
-  reserve->traffic = NULL;
+  reserve->device->pinned_destroy(memory->host.base);
+  reserve->device->memory_destroy(memory->device.base);
+  reserve->comm->ops->buffer_destroy(reserve->comm, memory->traffic.base);
+  memory->host.base = NULL;
+  memory->device.base = NULL;
+  memory->traffic.base = NULL;
 }
 
 /* Not cleared: pages stay untouched until they are used. */
-static moerun_status take(moerun__reserve *out, size_t bytes,
-                          size_t traffic_bytes) {
+static moerun_status take(moerun__reserve *out, const moerun__arenas *sizes) {
   moerun_status status = MOERUN_OK;
-  moerun_comm *comm = out->comm;
-  MOERUN_TRY(moerun__alloc_unset(&out->block, bytes, 1));
-  MOERUN_TRY(comm->ops->buffer_create(&out->traffic, comm, traffic_bytes));
-  out->bytes = bytes;
-  out->traffic_bytes = traffic_bytes;
+  void *host = NULL;
+  void *device = NULL;
+  void *traffic = NULL;
+  out->memory = *sizes;
+  MOERUN_TRY(out->device->pinned_create(&host, sizes->host.used));
+  out->memory.host.base = host;
+  MOERUN_TRY(out->device->memory_create(&device, sizes->device.used));
+  out->memory.device.base = device;
+  MOERUN_TRY(
+      out->comm->ops->buffer_create(&traffic, out->comm, sizes->traffic.used));
+  out->memory.traffic.base = traffic;
 done:
   return status;
 }
@@ -368,41 +382,57 @@ moerun_status moerun__session_reserve(moerun__reserve *out,
   moerun_status status = MOERUN_OK;
   moerun_session session;
   moerun__session_extra all;
-  moerun__arena arena = {NULL, 0};
-  moerun__arena traffic = {NULL, 0};
+  moerun__arenas sizes = {0};
   MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(complete_extra(&all, extra));
   init(&session, model, options, &all);
-  lay_out(&session, &arena, &traffic);
+  lay_out(&session, &sizes);
+  out->device = session.device;
   out->comm = model->comm;
-  MOERUN_TRY(take(out, arena.used, traffic.used));
+  MOERUN_TRY(take(out, &sizes));
 done:
   return status;
 }
 
-/* What was set aside is taken if it is for this comm and of the right sizes.
- * Else it is given back first, so that memory is not taken twice. */
-static moerun_status take_blocks(moerun_session *session, size_t bytes,
-                                 size_t traffic_bytes,
+static int are_for(const moerun__reserve *reserve,
+                   const moerun_session *session, const moerun__arenas *sizes) {
+  const moerun__arenas *memory = &reserve->memory;
+  return reserve->comm == session->model->comm &&
+         reserve->device == session->device &&
+         memory->host.used == sizes->host.used &&
+         memory->device.used == sizes->device.used &&
+         memory->traffic.used == sizes->traffic.used;
+}
+
+/* What was set aside is taken if it is for this comm and device and of the right
+ * sizes. Else it is given back first, so that memory is not taken twice. */
+static moerun_status take_memory(moerun_session *session,
+                                 const moerun__arenas *sizes,
                                  moerun__reserve *reserve) {
   moerun_status status = MOERUN_OK;
-  moerun__reserve own = {.comm = session->model->comm};
+  moerun__reserve own = {.device = session->device,
+                         .comm = session->model->comm};
   moerun__reserve *from = reserve != NULL ? reserve : &own;
-  if (from->comm != own.comm || from->bytes != bytes ||
-      from->traffic_bytes != traffic_bytes) {
+  if (!are_for(from, session, sizes)) {
     moerun__reserve_clear(from);
     from = &own;
   }
-  if (from->block == NULL) {
+  if (from->memory.host.base == NULL) {
     from = &own;
-    MOERUN_TRY(take(from, bytes, traffic_bytes));
+    MOERUN_TRY(take(from, sizes));
   }
-  session->block = from->block;
-  session->traffic = from->traffic;
-  from->block = NULL;
-  from->traffic = NULL;
+  session->memory = from->memory;
+  from->memory = (moerun__arenas){0};
 done:
   moerun__reserve_clear(&own);
+  return status;
+}
+
+static moerun_status open_queue(moerun_session *session) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(session->device->queue_create(&session->queue));
+  session->queue.rounds = session->options.compute == MOERUN_COMPUTE_BF16;
+done:
   return status;
 }
 
@@ -414,7 +444,8 @@ static moerun_status take_cache(moerun_session *session,
   if (session->model->moe_only) goto done;
   session->cache = cache;
   if (cache == NULL) {
-    MOERUN_TRY(moerun__kv_create(&session->own_cache, &session->kv));
+    MOERUN_TRY(
+        moerun__kv_create(&session->own_cache, session->device, &session->kv));
     session->cache = session->own_cache;
   }
   const size_t page_floats =
@@ -437,8 +468,7 @@ static moerun_status create_local(moerun_session **out,
   moerun_status status = MOERUN_OK;
   moerun_session *session = NULL;
   moerun__session_extra all;
-  moerun__arena arena = {NULL, 0};
-  moerun__arena traffic = {NULL, 0};
+  moerun__arenas sizes = {0};
   MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(complete_extra(&all, extra));
   MOERUN_TRY(moerun__gate_check(&all.gate, model,
@@ -446,12 +476,15 @@ static moerun_status create_local(moerun_session **out,
   MOERUN_TRY(moerun__alloc(&session, 1, sizeof *session));
   *out = session;
   init(session, model, options, &all);
+  MOERUN_TRY(open_queue(session));
   MOERUN_TRY(take_cache(session, all.cache));
-  lay_out(session, &arena, &traffic);
-  MOERUN_TRY(take_blocks(session, arena.used, traffic.used, all.reserve));
-  arena = (moerun__arena){session->block, 0};
-  traffic = (moerun__arena){session->traffic, 0};
-  lay_out(session, &arena, &traffic);
+  lay_out(session, &sizes);
+  MOERUN_TRY(take_memory(session, &sizes, all.reserve));
+  moerun__arenas from = session->memory;
+  from.host.used = 0;
+  from.traffic.used = 0;
+  from.device.used = 0;
+  lay_out(session, &from);
   moerun__session_stats_reset(session);
   moerun__store_adopt_placement(&session->moe.store);
   MOERUN_TRY(moerun__moe_create_transfers(&session->moe));
@@ -493,9 +526,12 @@ void moerun_session_destroy(moerun_session *session) {
   if (session == NULL) return;
   moerun__moe_destroy_transfers(&session->moe);
   moerun__kv_destroy(session->own_cache);
-  moerun_comm *comm = session->model->comm;
-  comm->ops->buffer_destroy(comm, session->traffic);
-  moerun__free(session->block);
+  moerun__reserve memory = {session->memory, session->device,
+                            session->model->comm};
+  moerun__reserve_clear(&memory);
+  if (session->queue.device != NULL) {
+    session->device->queue_destroy(&session->queue);
+  }
   moerun__free(session);
 }
 

@@ -10,11 +10,10 @@
 struct moerun_session {
   const moerun_model *model; /* borrowed */
   const moerun__kernels *kernels;
-  moerun__queue queue;            /* rounds as options.compute says */
+  const moerun__device *device;   /* borrowed */
+  moerun__queue queue;            /* of it; rounds as options.compute says */
   moerun_session_options options; /* with the defaults filled in */
-  void *block; /* all buffers below, but for those in `traffic` and the cache */
-  void
-      *traffic; /* of the comm: what messages are sent from and received into */
+  moerun__arenas memory;          /* all buffers below, but for the cache */
   moerun__moe moe;
   moerun__kv_sizes kv;         /* of the cache */
   moerun__kv_cache *cache;     /* borrowed, or own_cache; NULL: moe_only */
@@ -22,14 +21,15 @@ struct moerun_session {
   moerun__stats stats;
   moerun__comm_count count_before; /* what the comm had sent by then */
   int32_t records_trace;           /* 1: there is a trace */
-  int16_t *trace;        /* [max_tokens][num_moe_layers][terms] ids of the last
+  int16_t *trace;  /* [max_tokens][num_moe_layers][terms] ids of the last
                             step; NULL without                              */
-  int32_t *broken;       /* [T] MOERUN_BROKEN_… of the last step's rows */
-  float *x;              /* [T][H] the residual stream */
-  float *h;              /* [T][H] normed input of a block, or its output */
-  float *y;              /* [T][H] output of the MoE layer */
-  float *dense;          /* [tile][3 * dense_width]; dense layers only */
-  void *attention;       /* what the kind of attention works in */
+  int32_t *broken; /* [T] MOERUN_BROKEN_… of the last step's rows */
+  float *x;        /* [T][H] the residual stream; for kernels alone, as all
+                            floats here are */
+  float *h;        /* [T][H] normed input of a block, or its output */
+  float *y;        /* [T][H] output of the MoE layer */
+  float *dense;    /* [tile][3 * dense_width]; dense layers only */
+  void *attention; /* what the kind of attention works in */
   moerun__row_tags tags; /* of the batch to come, set by the engine: for
                                 a capacity; zeros: sequences are requests   */
   char *seen;            /* [max_sequences] scratch of the batch check */
@@ -39,11 +39,9 @@ struct moerun_session {
 /* The memory of a session's steps, its cache excepted, taken before there is a
  * model. */
 typedef struct moerun__reserve {
-  void *block; /* NULL: none, or a session has taken it, like the next */
-  size_t bytes;
-  void *traffic; /* of the comm */
-  size_t traffic_bytes;
-  moerun_comm *comm; /* borrowed */
+  moerun__arenas memory; /* bases NULL: none, or a session has taken it */
+  const moerun__device *device; /* borrowed: `host` and `device` are its */
+  moerun_comm *comm;            /* borrowed: `traffic` is its            */
 } moerun__reserve;
 
 /* What no session took; before the comm goes. */
@@ -51,7 +49,8 @@ void moerun__reserve_clear(moerun__reserve *reserve);
 
 /* Settings that the command has and the public options do not. */
 typedef struct moerun__session_extra {
-  const moerun__kernels *kernels; /* NULL: the fastest that runs here */
+  const moerun__device *device;   /* borrowed; NULL: the host */
+  const moerun__kernels *kernels; /* of it; NULL: the host's fastest here */
   int32_t record_trace;
   int32_t max_positions;    /* of a sequence; 0: the model's */
   moerun__kv_cache *cache;  /* borrowed, with what is in it: the sizes of the
@@ -69,11 +68,11 @@ typedef struct moerun__session_extra {
   moerun__gate_options gate;              /* lossy; zeros: off */
 } moerun__session_extra;
 
-/* A cache with room for what the options ask, of a sequence max_positions (0: the
- * model's) at most: the one that a session would have of its own. */
+/* A cache with room for what the options and extra ask: the one that a session
+ * would have of its own. */
 moerun_status moerun__session_cache_create(
     moerun__kv_cache **out, const moerun__model_config *config,
-    const moerun_session_options *options, int32_t max_positions);
+    const moerun_session_options *options, const moerun__session_extra *extra);
 
 /* [collective] moerun_session_create with what the command has beyond; extra may
  * be NULL. ERR_SHAPE if the cache given is not one for this model. */

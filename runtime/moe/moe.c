@@ -78,8 +78,10 @@ void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting) {
                      setting->slice_bytes);
 }
 
-void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena,
-                         moerun__arena *traffic) {
+void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
+  moerun__arena *arena = &arenas->host;
+  moerun__arena *traffic = &arenas->traffic;
+  moerun__arena *device = &arenas->device;
   const moerun__model_config *config = &moe->model->config;
   const int32_t R = moe->model->comm->size;
   const size_t H = (size_t)config->hidden_width;
@@ -115,16 +117,16 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena,
       moerun__arena_take(arena, (size_t)slots + 1, sizeof(int32_t));
   moe->work.row_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
   moe->work.result_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
-  moerun__shared_lay_out(&moe->shared, arena, moe->shape.max_tokens,
+  moerun__shared_lay_out(&moe->shared, device, moe->shape.max_tokens,
                          MOERUN_FFN_TILE);
   const size_t tile = MOERUN_FFN_TILE;
-  moe->work.tile_x = moerun__arena_take(arena, tile * H, sizeof(float));
+  moe->work.tile_x = moerun__arena_take(device, tile * H, sizeof(float));
   moe->work.tile_gate_up =
-      moerun__arena_take(arena, tile * 2 * F, sizeof(float));
-  moe->work.tile_h = moerun__arena_take(arena, tile * F, sizeof(float));
-  moe->work.tile_y = moerun__arena_take(arena, tile * H, sizeof(float));
+      moerun__arena_take(device, tile * 2 * F, sizeof(float));
+  moe->work.tile_h = moerun__arena_take(device, tile * F, sizeof(float));
+  moe->work.tile_y = moerun__arena_take(device, tile * H, sizeof(float));
   moe->work.scratch = moerun__arena_take(
-      arena, moerun__linear_scratch(most_inputs(config)), sizeof(float));
+      device, moerun__linear_scratch(most_inputs(config)), sizeof(float));
 }
 
 /* Of one row through an expert here. That is the speed of reading weights, which

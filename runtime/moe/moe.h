@@ -37,7 +37,7 @@ typedef struct moerun__moe_step {
   int64_t computed_rows; /* by this rank's experts in this layer */
 } moerun__moe_step;
 
-/* What the expert stage works in. */
+/* What the expert stage works in; rows and scratch are the device's. */
 typedef struct moerun__moe_work {
   int32_t *slot_offset; /* [L + 1] */
   int32_t *row_index;   /* rows of a wave, by slot */
@@ -115,11 +115,9 @@ typedef struct moerun__moe_setting {
 
 /* A layer without buffers. */
 void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting);
-/* Counts into `arena`, and into `traffic` what messages are sent from and received
- * into, when their bases are NULL; else hands the buffers out and fills what never
- * changes. */
-void moerun__moe_lay_out(moerun__moe *moe, moerun__arena *arena,
-                         moerun__arena *traffic);
+/* Counts into the arenas when their bases are NULL; else hands the buffers out and
+ * fills what never changes. */
+void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas);
 /* Bytes of what moerun__moe_create_transfers makes. */
 size_t moerun__moe_transfer_bytes(const moerun__moe *moe);
 /* [collective] Learns what balancing needs to know of the other ranks: the weights'

@@ -23,7 +23,7 @@ typedef struct moerun__shared {
 void moerun__shared_init(moerun__shared *shared,
                          const moerun__model_config *config,
                          const moerun__kernels *kernels, moerun__queue *queue);
-/* Counts, or hands out, the buffers for steps of up to max_tokens rows; `tile`:
+/* Counts, or hands out, the buffers, all for kernels alone, for steps of up to max_tokens rows; `tile`:
  * most rows that are computed at once. */
 void moerun__shared_lay_out(moerun__shared *shared, moerun__arena *arena,
                             int32_t max_tokens, int32_t tile);

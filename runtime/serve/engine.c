@@ -490,7 +490,8 @@ static moerun_status attach(moerun__engine *e, moerun_session *session) {
   e->comm = comm;
   MOERUN_TRY(check_session(e, session));
   lay_out_step(e, session, &arena);
-  MOERUN_TRY(moerun__alloc_unset(&e->block, arena.used, 1));
+  /* Kernels write the logits. */
+  MOERUN_TRY(session->device->pinned_create(&e->block, arena.used));
   arena = (moerun__arena){e->block, 0};
   lay_out_step(e, session, &arena);
   MOERUN_TRY(comm->ops->transfer_create(&e->transfer, comm, 0));
@@ -505,7 +506,7 @@ static void detach(moerun__engine *e) {
   if (e->is_root) moerun__dealer_end(&e->dealer);
   e->session->tags = (moerun__row_tags){0};
   if (e->transfer != NULL) e->comm->ops->transfer_destroy(e->transfer);
-  moerun__free(e->block);
+  e->session->device->pinned_destroy(e->block);
   e->transfer = NULL;
   e->block = NULL;
   e->session = NULL;

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 enum {
-  MADE_REGIONS = 256,
+  MADE_REGIONS = 512,
   MADE_LATE = 256, /* operations that wait at a time */
 };
 
@@ -229,6 +229,10 @@ static inline moerun_status made_pinned_create(void **out, size_t bytes) {
   return status;
 }
 
+static inline size_t made_memory_bytes(size_t bytes) {
+  return bytes;
+}
+
 static const moerun__device made_device;
 
 static inline moerun_status made_queue_create(moerun__queue *out) {
@@ -260,6 +264,7 @@ static const moerun__device made_device = {
     .memory_destroy = made_memory_destroy,
     .pinned_create = made_pinned_create,
     .pinned_destroy = moerun__free,
+    .memory_bytes = made_memory_bytes,
     .queue_create = made_queue_create,
     .queue_destroy = made_queue_destroy,
     .copy = made_copy,

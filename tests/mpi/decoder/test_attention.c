@@ -69,7 +69,8 @@ typedef struct memory {
 static memory *last_work; /* of the session that was created last */
 
 static void *lay_out(const moerun__attention_setting *setting,
-                     moerun__arena *arena) {
+                     moerun__arenas *arenas) {
+  moerun__arena *arena = &arenas->host; /* it computes on the host */
   const size_t T = (size_t)setting->max_tokens;
   memory *work = moerun__arena_take(arena, 1, sizeof *work);
   float *both = moerun__arena_take(arena, T * 2 * WIDTH, sizeof(float));

@@ -1,147 +1,268 @@
-/* A MoE layer whose experts and whose expert stage are in the memory of a device
- * that the host cannot touch and that is late with everything
- * (support/made_device.h): the same bits, and no step that the host takes by
- * itself. */
+/* Whole decoders on a device whose memory the host cannot touch and that is late
+ * with everything (support/made_device.h): the same bits as on the host, from the
+ * embedding to the logits, and in one layer that a program calls. With balancing
+ * the weights stay on the host, because messages are sent from them. */
 #include "runtime/decoder/session.h"
 #include "support/draw.h"
 #include "support/made_device.h"
 #include "support/model_world.h"
 
-enum { T = 150, SEED = 31 };
+enum { T = 60, FIRST = 40, STEPS = 5, SEQUENCES = 2, MAX_MOVED = 512 };
 
-static float x[T * H];
-static float expected[T * H];
-static float found[T * H];
+/* ---- Weights there and back -------------------------------------------------------- */
 
 typedef struct moved {
-  const void *panels;
-  moerun__weight *weight;
+  const void *from;
+  const void **at;
 } moved;
 
-/* What has moved, to be put back. */
-static moved all[2 * LAYERS * EXPERTS];
+static moved all[MAX_MOVED];
 static int num_moved;
 
-static void move_weight(moerun__queue *queue, moerun__weight *weight) {
-  const size_t bytes = moerun__weight_bytes(weight->dtype, weight->num_outputs,
-                                            weight->num_inputs);
+static void move(moerun__queue *queue, const void **at, size_t bytes) {
   void *there = NULL;
+  if (*at == NULL) return;
+  assert_true(num_moved < MAX_MOVED);
   assert_int_equal(queue->device->memory_create(&there, bytes), MOERUN_OK);
-  queue->device->copy(queue, there, weight->panels, bytes);
-  all[num_moved++] = (moved){weight->panels, weight};
-  weight->panels = there;
+  queue->device->copy(queue, there, *at, bytes);
+  all[num_moved++] = (moved){*at, at};
+  *at = there;
 }
 
-static void move_experts(moerun__queue *queue, moerun_model *model) {
-  for (int32_t l = 0; l < model->config.num_layers; l++) {
+static void move_weight(moerun__queue *queue, moerun__weight *weight) {
+  move(queue, &weight->panels,
+       moerun__weight_bytes(weight->dtype, weight->num_outputs,
+                            weight->num_inputs));
+}
+
+static void move_expert(moerun__queue *queue, moerun__expert *expert) {
+  move_weight(queue, &expert->gate_up);
+  move_weight(queue, &expert->down);
+}
+
+static void move_vector(moerun__queue *queue, float **vector, size_t count) {
+  move(queue, (const void **)(void *)vector, count * sizeof **vector);
+}
+
+static void move_attention(moerun__queue *queue,
+                           const moerun__model_config *config,
+                           moerun__attention_weight *weight) {
+  const moerun__attention_kind *kind = config->attention;
+  for (int32_t p = 0; p < kind->num_parts; p++) {
+    const moerun__attention_part *part = &kind->parts[p];
+    int64_t count = 0;
+    for (int32_t i = part->first; i < part->first + part->count; i++) {
+      int64_t shape[MOERUN_MAX_DIMS];
+      (void)kind->shape(shape, config, kind->tensors[i].role);
+      count += shape[0];
+    }
+    move_weight(queue, &weight[p].matrix);
+    move_vector(queue, &weight[p].vector, (size_t)count);
+  }
+}
+
+static void move_model(moerun__queue *queue, moerun_model *model) {
+  const moerun__model_config *config = &model->config;
+  const size_t constants = (size_t)config->num_home[MOERUN_HOME_CONSTANT];
+  move_weight(queue, &model->embedding);
+  move_weight(queue, &model->head);
+  move_vector(queue, &model->final_norm, H);
+  for (int32_t l = 0; l < config->num_layers; l++) {
     moerun__layer *layer = &model->layers[l];
+    move_vector(queue, &layer->attention_norm, H);
+    move_attention(queue, config, layer->attention);
+    move_vector(queue, &layer->ffn_norm, H);
+    move_weight(queue, &layer->gate);
+    move_vector(queue, &layer->choice_bias,
+                (size_t)moerun__config_choices(config));
+    move_expert(queue, &layer->shared);
+    move_weight(queue, &layer->shared_weight);
+    move_weight(queue, &layer->mix);
+    move_vector(queue, &layer->constant, constants * H);
+    move_expert(queue, &layer->dense);
     for (int32_t s = 0; s < layer->num_slots; s++) {
-      move_weight(queue, &layer->experts[s].gate_up);
-      move_weight(queue, &layer->experts[s].down);
+      move_expert(queue, &layer->experts[s]);
     }
   }
-}
-
-/* What the expert stage works in. */
-static void move_room(moerun__queue *queue, moerun__moe_work *work) {
-  const moerun__device *device = queue->device;
-  const size_t tile = MOERUN_FFN_TILE * sizeof(float);
-  float **rooms[] = {&work->tile_x, &work->tile_gate_up, &work->tile_h,
-                     &work->tile_y};
-  const size_t width[] = {H, 2 * F, F, H};
-  for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
-    void *there = NULL;
-    assert_int_equal(device->memory_create(&there, tile * width[i]), MOERUN_OK);
-    *rooms[i] = there;
-  }
+  assert_int_equal(queue->device->wait(queue), MOERUN_OK);
 }
 
 static void put_back(void) {
   for (int i = 0; i < num_moved; i++) {
-    all[i].weight->panels = all[i].panels;
+    made_device.memory_destroy((void *)*all[i].at);
+    *all[i].at = all[i].from;
   }
   num_moved = 0;
-  while (made.num_regions > 0) {
-    made_device.memory_destroy(made.region[0].memory);
+}
+
+/* ---- Steps -------------------------------------------------------------------------- */
+
+typedef struct outcome {
+  float logits[STEPS][SEQUENCES][VOCAB];
+  float y[T][H];
+  int32_t broken[STEPS][T];
+} outcome;
+
+static int32_t token[STEPS][T];
+static float x[T][H];
+
+/* A prompt of each sequence, then token by token. */
+static void run_steps(outcome *out, moerun_session *session) {
+  int32_t length[SEQUENCES] = {0};
+  memset(out, 0, sizeof *out);
+  for (int step = 0; step < STEPS; step++) {
+    int32_t sequence[T];
+    int32_t position[T];
+    int32_t logit_row[SEQUENCES];
+    int32_t rows = 0;
+    for (int32_t s = 0; s < SEQUENCES; s++) {
+      const int32_t count = step > 0 ? 1 : s == 0 ? FIRST : T - FIRST;
+      for (int32_t i = 0; i < count; i++) {
+        sequence[rows] = s;
+        position[rows++] = length[s]++;
+      }
+      logit_row[s] = rows - 1;
+    }
+    const moerun_batch batch = {rows,     token[step], sequence,
+                                position, SEQUENCES,   logit_row};
+    assert_all_ok(moerun_forward(session, &batch, out->logits[step][0]));
+    memcpy(out->broken[step], session->broken,
+           (size_t)rows * sizeof *session->broken);
   }
 }
 
-/* One layer on the host, then with its experts on the device. */
-static void compare(moerun_session *session, moerun_model *model) {
-  moerun__moe *moe = &session->moe;
-  const moerun__moe host = *moe;
-  moerun__kernels set = made_kernels(host.kernels);
-  moerun__queue queue;
-  int64_t rows = 0;
-  memset(made.num_done, 0, sizeof made.num_done);
-  assert_int_equal(made_device.queue_create(&queue), MOERUN_OK);
-  queue.rounds = host.queue->rounds;
-  assert_all_ok(moerun_moe_forward(session, 0, T, x, expected));
-  move_experts(&queue, model);
-  move_room(&queue, &moe->work);
-  moe->kernels = &set;
-  moe->queue = &queue;
-  assert_all_ok(made_device.wait(&queue));
-  assert_all_ranks(!made_is_readable(moe->work.tile_x) &&
-                   made_is_readable(found));
-  moerun__session_stats_reset(session);
-  assert_all_ok(moerun_moe_forward(session, 0, T, x, found));
-  for (int32_t e = 0; e < EXPERTS; e++) {
-    rows += session->stats.expert_rows[e];
+static int32_t moe_layer(const moerun_model *model) {
+  int32_t l = 0;
+  while (model->layers[l].moe_layer < 0) {
+    l++;
   }
-  assert_all_ranks(memcmp(found, expected, sizeof found) == 0);
-  assert_all_ranks(made.num_late == 0);
-  assert_all_ranks((made.num_done[MADE_FFN] > 0) == (rows > 0));
-  assert_all_ranks(made.num_done[MADE_GATHER] == made.num_done[MADE_FFN] &&
-                   made.num_done[MADE_SCATTER] == made.num_done[MADE_FFN]);
-  moe->kernels = host.kernels;
-  moe->queue = host.queue;
-  moe->work = host.work;
-  made_device.queue_destroy(&queue);
-  put_back();
+  return l;
 }
 
-static void experts_are_on_a_device(void **state) {
-  (void)state;
-  world w;
-  moerun_model *model = NULL;
-  open_world(&w, (moerun__synth_options){.arch = "qwen3_moe",
-                                         .seed = 3,
-                                         .dtype = MOERUN_DTYPE_BF16,
-                                         .num_layers = LAYERS,
-                                         .hidden_width = H,
-                                         .num_heads = 5,
-                                         .num_kv_heads = 5,
-                                         .num_experts = EXPERTS,
-                                         .experts_per_token = 2,
-                                         .expert_width = F,
-                                         .vocab_size = VOCAB});
-  const moerun_model_options layers = {.struct_size = sizeof layers,
-                                       .moe_only = 1};
+/* One layer, with rows that lie where the kernels are. */
+static void run_layer(outcome *out, moerun_session *session) {
+  moerun__queue *queue = &session->queue;
+  const moerun__device *device = queue->device;
+  void *from = NULL;
+  void *to = NULL;
+  assert_int_equal(device->memory_create(&from, sizeof x), MOERUN_OK);
+  assert_int_equal(device->memory_create(&to, sizeof x), MOERUN_OK);
+  device->copy(queue, from, x, sizeof x);
   assert_all_ok(
-      moerun_model_load(&model, w.comm, w.placement, w.path, &layers));
-  for (int i = 0; i < 4; i++) {
-    moerun_session *session = NULL;
-    draw from = {SEED, (uint64_t)(1000 * test_rank())};
-    const moerun_session_options options = {
-        .struct_size = sizeof options,
-        .max_tokens = T,
-        .chunks = i % 2 == 0 ? 1 : 3,
-        .wire = i < 2 ? MOERUN_WIRE_FP32 : MOERUN_WIRE_BF16,
-        .compute = i < 2 ? MOERUN_COMPUTE_FP32 : MOERUN_COMPUTE_BF16,
-        .balance = MOERUN_BALANCE_OFF};
-    draw_floats(&from, x, (size_t)T * H, -1, 1);
-    assert_all_ok(moerun_session_create(&session, model, &options));
-    compare(session, model);
-    moerun_session_destroy(session);
+      moerun_moe_forward(session, moe_layer(session->model), T, from, to));
+  device->copy(queue, out->y, to, sizeof out->y);
+  assert_int_equal(device->wait(queue), MOERUN_OK);
+  device->memory_destroy(from);
+  device->memory_destroy(to);
+}
+
+static outcome expected;
+static outcome found;
+
+static void run_host(moerun_model *model,
+                     const moerun_session_options *options) {
+  moerun_session *session = NULL;
+  moerun_session_options off = *options;
+  off.balance = MOERUN_BALANCE_OFF;
+  assert_all_ok(moerun_session_create(&session, model, &off));
+  run_steps(&expected, session);
+  run_layer(&expected, session);
+  moerun_session_destroy(session);
+}
+
+static void run_made(moerun_model *model,
+                     const moerun_session_options *options) {
+  static const moerun__plan_options eager = {
+      .threshold = 1000, .slack = 1000, .min_rows = 1, .min_rows_held = 1};
+  moerun_session *session = NULL;
+  const moerun__kernels *base = NULL;
+  assert_int_equal(moerun__kernels_find(&base, "auto"), MOERUN_OK);
+  const moerun__kernels set = made_kernels(base);
+  const moerun__session_extra extra = {
+      .device = &made_device, .kernels = &set, .plan = &eager};
+  memset(made.num_done, 0, sizeof made.num_done);
+  assert_all_ok(moerun__session_create_with(&session, model, options, &extra));
+  assert_all_ranks(!made_is_readable(session->x) &&
+                   !made_is_readable(session->cache->floats) &&
+                   !made_is_readable(session->moe.work.tile_x) &&
+                   made_is_readable(session->broken));
+  run_steps(&found, session);
+  assert_all_ranks(made.num_late == 0);
+  run_layer(&found, session);
+  moerun_session_destroy(session);
+}
+
+static void compare(moerun_model *model,
+                    const moerun_session_options *options) {
+  moerun__queue queue;
+  run_host(model, options);
+  assert_int_equal(made_device.queue_create(&queue), MOERUN_OK);
+  if (options->balance == MOERUN_BALANCE_OFF) move_model(&queue, model);
+  run_made(model, options);
+  put_back();
+  made_device.queue_destroy(&queue);
+  assert_all_ranks(memcmp(&found, &expected, sizeof found) == 0);
+  assert_all_ranks(made.num_regions == 0);
+  assert_all_ranks(made.num_done[MADE_EMBED] == STEPS &&
+                   made.num_done[MADE_ATTENTION] == SEQUENCES * LAYERS * STEPS);
+}
+
+/* ---- Models --------------------------------------------------------------------------- */
+
+static const moerun__synth_options models[] = {
+    {.arch = "qwen3_moe", .num_home = {1, 1, 1, 2}},
+    {.arch = "olmoe"},
+    {.arch = "qwen2_moe"},
+    {.arch = "dots1", .num_dense = 1, .dense_width = 56},
+};
+
+/* The same of all kinds of models; whatever a step reads too early is no number or
+ * that of another step. */
+static void decoders_are_on_a_device(void **state) {
+  (void)state;
+  for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
+    world w;
+    moerun_model *model = NULL;
+    draw from = {31 + m, (uint64_t)(1000 * test_rank())};
+    moerun__synth_options shape = models[m];
+    shape.seed = 3;
+    shape.dtype = m % 2 == 0 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
+    shape.num_layers = LAYERS;
+    shape.hidden_width = H;
+    shape.num_heads = 5;
+    shape.num_kv_heads = 5;
+    shape.num_experts = EXPERTS;
+    shape.experts_per_token = 2;
+    shape.expert_width = 64; /* of whole slices */
+    shape.vocab_size = VOCAB;
+    open_world(&w, shape);
+    assert_all_ok(moerun_model_load(&model, w.comm, w.placement, w.path, NULL));
+    for (int32_t i = 0; i < STEPS * T; i++) {
+      token[i / T][i % T] = draw_int(&from, 0, VOCAB - 1);
+    }
+    draw_floats(&from, x[0], (size_t)T * H, -1, 1);
+    for (int i = 0; i < 4; i++) {
+      const moerun_session_options options = {
+          .struct_size = sizeof options,
+          .max_tokens = T,
+          .max_sequences = SEQUENCES,
+          .kv_tokens = 200,
+          .chunks = i % 2 == 0 ? 1 : 3,
+          .wire = i == 1 ? MOERUN_WIRE_BF16 : MOERUN_WIRE_FP32,
+          .compute = i == 1 ? MOERUN_COMPUTE_BF16 : MOERUN_COMPUTE_FP32,
+          .balance = i < 2    ? MOERUN_BALANCE_OFF
+                     : i == 2 ? MOERUN_BALANCE_AUTO
+                              : MOERUN_BALANCE_SLICED};
+      compare(model, &options);
+    }
+    moerun_model_destroy(model);
+    close_world(&w);
   }
-  moerun_model_destroy(model);
-  close_world(&w);
 }
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(experts_are_on_a_device),
+      cmocka_unit_test(decoders_are_on_a_device),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,7 +119,7 @@ static moerun__kv_cache *make_cache(const moerun__model_config *config) {
   moerun__kv_cache *cache = NULL;
   const moerun__kv_sizes sizes =
       moerun__kv_sizes_of(config, SEATS, POSITIONS, POSITIONS);
-  assert_all_ok(moerun__kv_create(&cache, &sizes));
+  assert_all_ok(moerun__kv_create(&cache, &moerun__host, &sizes));
   return cache;
 }
 
@@ -370,7 +370,8 @@ static void the_cache_counts_once(void **state) {
   size_t live = moerun__alloc_live_bytes();
   moerun__kv_cache *cache = make_cache(&r.model->config);
   const size_t cache_bytes = moerun__alloc_live_bytes() - live;
-  assert_all_ranks(cache_bytes == moerun__kv_create_bytes(&cache->sizes));
+  assert_all_ranks(cache_bytes ==
+                   moerun__kv_create_bytes(&moerun__host, &cache->sizes));
   const moerun__session_extra extra = {.cache = cache};
   moerun_session *session = NULL;
   live = moerun__alloc_live_bytes();
@@ -407,7 +408,7 @@ static void others_are_refused(void **state) {
   /* One layer more than the model has. */
   moerun__kv_sizes sizes = r.session->kv;
   sizes.num_layers++;
-  assert_all_ok(moerun__kv_create(&cache, &sizes));
+  assert_all_ok(moerun__kv_create(&cache, &moerun__host, &sizes));
   const moerun__session_extra extra = {.cache = cache};
   moerun_session *session = NULL;
   assert_all_ranks(moerun__session_create_with(&session, r.model,

@@ -153,8 +153,7 @@ static void the_reserve_is_what_a_session_takes(void **state) {
       moerun__session_extra_of(config, placement, &need, 0);
   assert_int_equal(moerun__session_reserve(&reserve, &unread, &options, &extra),
                    MOERUN_OK);
-  const void *block = reserve.block;
-  const void *traffic = reserve.traffic;
+  const moerun__arenas memory = reserve.memory;
   extra.reserve = &reserve;
   assert_int_equal(
       moerun_model_load(&model, comm, placement, MOERUN_DEMO_MODEL, NULL),
@@ -162,24 +161,27 @@ static void the_reserve_is_what_a_session_takes(void **state) {
   assert_int_equal(
       moerun__session_create_with(&session, model, &options, &extra),
       MOERUN_OK);
-  assert_ptr_equal(session->block, block);
-  assert_ptr_equal(session->traffic, traffic);
-  assert_null(reserve.block);
-  assert_null(reserve.traffic);
+  assert_non_null(memory.device.base);
+  assert_memory_equal(&session->memory, &memory, sizeof memory);
+  assert_null(reserve.memory.host.base);
   assert_int_equal(session->kv.num_pages, 6);
   assert_int_equal(session->kv.max_pages, 3);
   moerun_session_destroy(session);
   /* One of another size is no use, and gone before the session takes its own. */
-  for (int of_traffic = 0; of_traffic < 2; of_traffic++) {
+  moerun__arenas *sizes = &reserve.memory;
+  size_t *size[] = {&sizes->host.used, &sizes->traffic.used,
+                    &sizes->device.used};
+  for (int i = 0; i < 3; i++) {
     assert_int_equal(
         moerun__session_reserve(&reserve, &unread, &options, &extra),
         MOERUN_OK);
-    ++*(of_traffic ? &reserve.traffic_bytes : &reserve.bytes);
+    ++*size[i];
     assert_int_equal(
         moerun__session_create_with(&session, model, &options, &extra),
         MOERUN_OK);
-    assert_null(reserve.block);
-    assert_null(reserve.traffic);
+    assert_null(sizes->host.base);
+    assert_null(sizes->traffic.base);
+    assert_null(sizes->device.base);
     moerun_session_destroy(session);
   }
   moerun_model_destroy(model);
