@@ -25,7 +25,7 @@ start() { # start OUTPUT RANKS ARGUMENT...: the job in the background, its pid i
   shift 2
   "$launcher" "$ranks_flag" "$ranks" $flags "$moerun" run --model "$model" \
     --prompts "$prompts" --output "$output" --max-sequences 1 \
-    --progress off "$@" > "$scratch/out" 2> "$scratch/err" &
+    --timeout-s 60 --progress off "$@" > "$scratch/out" 2> "$scratch/err" &
   job=$!
 }
 flags=$*
@@ -125,6 +125,7 @@ while [ "$interruptions" -lt "$rounds" ] || [ "$pending" = 1 ]; do
   if [ "$status" = running ]; then
     wait "$job"
     status=$?
+    [ "$status" = 0 ] || fail "exit $status of a run that nobody interrupted"
   fi
   if [ "$status" = 0 ]; then
     cmp "$scratch/undisturbed.jsonl" "$output" || fail "the outputs differ"
