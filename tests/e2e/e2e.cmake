@@ -12,6 +12,6 @@ function(moerun_e2e_test name script timeout)
 endfunction()
 
 moerun_e2e_test(config config.sh 60)
-moerun_e2e_test(kill kill.sh 300 6)
+moerun_e2e_test(kill kill.sh 420 6)
 moerun_e2e_test(hostile hostile.sh 180)
 moerun_e2e_test(memory memory.sh 120 300)

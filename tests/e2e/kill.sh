@@ -77,7 +77,11 @@ draw() { # draw BELOW: the next number of the sequence, in drawn
 # end of an undisturbed run; nothing of the job is left 10 s later.
 interrupt() {
   draw "$centiseconds"
-  sleep "$(awk "BEGIN { print 0.1 + $drawn / 100 }")"
+  hundredths=0
+  while [ "$hundredths" -lt "$drawn" ] && kill -0 "$job" 2> /dev/null; do
+    sleep 0.1
+    hundredths=$((hundredths + 10))
+  done
   victims=$(ranks_of "$job")
   count=$(echo "$victims" | grep -c .)
   [ "$count" -gt 0 ] || return 0
