@@ -157,6 +157,20 @@ typedef struct moerun__gate_rule {
                           K experts or more                             */
 } moerun__gate_rule;
 
+/* What a gate chose of each row. */
+typedef struct moerun__choice {
+  int32_t *ids;  /* [M][K] */
+  float *weight; /* [M][K] */
+  int32_t K;
+} moerun__choice;
+
+/* Of rows `width` wide. */
+typedef struct moerun__norm {
+  const float *scale; /* [width] */
+  int32_t width;
+  float eps;
+} moerun__norm;
+
 /* Rows in the layout they travel in: row i starts at base + i * stride_bytes
  * and begins with H elements of dtype, which can be written and has no factors
  * beside its blocks. F32 and BF16 are fast. */
@@ -235,8 +249,8 @@ struct moerun__kernels {
 
   /* y[M][width] = x * 1/sqrt(mean(x^2) + eps) * scale[width]; x may be y. */
   void (*rmsnorm)(moerun__queue *queue, float *y, size_t y_stride,
-                  const float *x, size_t x_stride, const float *scale,
-                  int32_t M, int32_t width, float eps);
+                  const float *x, size_t x_stride, int32_t M,
+                  const moerun__norm *norm);
 
   /* y[i] += x[i], i < count. */
   void (*add)(moerun__queue *queue, float *y, const float *x, size_t count);
@@ -262,8 +276,8 @@ struct moerun__kernels {
   /* ids[M][K] of the largest score + bias[E], or, with neither a bias (NULL)
    * nor groups, of the largest logits: largest first, ties to the lower id, NaN
    * last; and weight[M][K]. logits[M][E] is overwritten. K <= E. */
-  void (*gate)(moerun__queue *queue, int32_t *ids, float *weight, float *logits,
-               int32_t M, int32_t E, int32_t K, const moerun__gate_rule *rule,
+  void (*gate)(moerun__queue *queue, const moerun__choice *out, float *logits,
+               int32_t M, int32_t E, const moerun__gate_rule *rule,
                const float *bias);
 
   /* p[n] = softmax(logits[n] * inverse_temperature); p may be logits. */

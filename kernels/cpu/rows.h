@@ -62,24 +62,25 @@ static void set_swiglu(moerun__queue *queue, float *h, const float *gate_up,
 }
 
 static void set_rmsnorm(moerun__queue *queue, float *y, size_t y_stride,
-                        const float *x, size_t x_stride, const float *scale,
-                        int32_t M, int32_t width, float eps) {
+                        const float *x, size_t x_stride, int32_t M,
+                        const moerun__norm *norm) {
+  const size_t width = (size_t)norm->width;
   (void)queue;
   for (size_t m = 0; m < (size_t)M; m++) {
     const float *row = x + m * x_stride;
     lanes squares = lanes_set(0.0F);
-    for (size_t i = 0; i < (size_t)width; i += LANES) {
-      const int left = lanes_left((size_t)width, i);
+    for (size_t i = 0; i < width; i += LANES) {
+      const int left = lanes_left(width, i);
       const lanes a = lanes_fetch(row + i, left);
       squares = lanes_fma(a, a, squares);
     }
-    const float mean = lanes_sum(squares) / (float)width;
-    const lanes factor = lanes_set(1.0F / sqrtf(mean + eps));
-    for (size_t i = 0; i < (size_t)width; i += LANES) {
-      const int left = lanes_left((size_t)width, i);
+    const float mean = lanes_sum(squares) / (float)norm->width;
+    const lanes factor = lanes_set(1.0F / sqrtf(mean + norm->eps));
+    for (size_t i = 0; i < width; i += LANES) {
+      const int left = lanes_left(width, i);
       const lanes a = lanes_mul(lanes_fetch(row + i, left), factor);
       lanes_put(y + m * y_stride + i,
-                lanes_mul(a, lanes_fetch(scale + i, left)), left);
+                lanes_mul(a, lanes_fetch(norm->scale + i, left)), left);
     }
   }
 }
@@ -253,13 +254,14 @@ static void gate_weights(float *w, const int32_t *id, const float *score,
   }
 }
 
-static void set_gate(moerun__queue *queue, int32_t *ids, float *weight,
-                     float *logits, int32_t M, int32_t E, int32_t K,
+static void set_gate(moerun__queue *queue, const moerun__choice *out,
+                     float *logits, int32_t M, int32_t E,
                      const moerun__gate_rule *rule, const float *bias) {
+  const int32_t K = out->K;
   const int grouped = rule->num_groups > 1;
   for (size_t m = 0; m < (size_t)M; m++) {
     float *row = logits + m * (size_t)E;
-    int32_t *id = ids + m * (size_t)K;
+    int32_t *id = out->ids + m * (size_t)K;
     if (!grouped && bias == NULL) (void)keep_best(id, 0, K, row, NULL, 0, E);
     if (rule->score == MOERUN_SCORE_SIGMOID) {
       set_sigmoid(queue, row, row, (size_t)E);
@@ -271,7 +273,7 @@ static void set_gate(moerun__queue *queue, int32_t *ids, float *weight,
     } else if (bias != NULL) {
       (void)keep_best(id, 0, K, row, bias, 0, E);
     }
-    gate_weights(weight + m * (size_t)K, id, row, K, rule);
+    gate_weights(out->weight + m * (size_t)K, id, row, K, rule);
   }
 }
 

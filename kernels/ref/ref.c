@@ -55,17 +55,19 @@ static void ref_ffn(moerun__queue *queue, const moerun__ffn *ffn) {
 }
 
 static void ref_rmsnorm(moerun__queue *queue, float *y, size_t y_stride,
-                        const float *x, size_t x_stride, const float *scale,
-                        int32_t M, int32_t width, float eps) {
+                        const float *x, size_t x_stride, int32_t M,
+                        const moerun__norm *norm) {
+  const size_t width = (size_t)norm->width;
   (void)queue;
   for (size_t m = 0; m < (size_t)M; m++) {
     double sum = 0;
-    for (size_t i = 0; i < (size_t)width; i++) {
+    for (size_t i = 0; i < width; i++) {
       sum += (double)x[m * x_stride + i] * x[m * x_stride + i];
     }
-    const double factor = 1 / sqrt(sum / width + eps);
-    for (size_t i = 0; i < (size_t)width; i++) {
-      y[m * y_stride + i] = (float)(x[m * x_stride + i] * factor * scale[i]);
+    const double factor = 1 / sqrt(sum / norm->width + norm->eps);
+    for (size_t i = 0; i < width; i++) {
+      y[m * y_stride + i] =
+          (float)(x[m * x_stride + i] * factor * norm->scale[i]);
     }
   }
 }
@@ -242,15 +244,16 @@ static uint64_t best_groups(const choice *by, int32_t E,
   return open;
 }
 
-static void ref_gate(moerun__queue *queue, int32_t *ids, float *weight,
-                     float *logits, int32_t M, int32_t E, int32_t K,
+static void ref_gate(moerun__queue *queue, const moerun__choice *out,
+                     float *logits, int32_t M, int32_t E,
                      const moerun__gate_rule *rule, const float *bias) {
+  const int32_t K = out->K;
   const int grouped = rule->num_groups > 1;
   const int by_logits = !grouped && bias == NULL;
   for (int32_t m = 0; m < M; m++) {
     float *row = logits + (size_t)m * (size_t)E;
-    int32_t *id = ids + (size_t)m * (size_t)K;
-    float *w = weight + (size_t)m * (size_t)K;
+    int32_t *id = out->ids + (size_t)m * (size_t)K;
+    float *w = out->weight + (size_t)m * (size_t)K;
     choice by = {.score = row, .bias = bias};
     for (int32_t j = 0; by_logits && j < K; j++) {
       id[j] = next_best(&by, 0, E, id, j);

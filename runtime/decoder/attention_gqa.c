@@ -169,9 +169,9 @@ static void norm_heads(const gqa *work, float *first_head, int32_t num_heads,
   const moerun__model_config *config = work->setting.config;
   for (int32_t head = 0; head < num_heads; head++) {
     float *x = first_head + (size_t)head * (size_t)config->head_dim;
-    work->setting.kernels->rmsnorm(work->setting.queue, x, work->width, x,
-                                   work->width, scale, T, config->head_dim,
-                                   (float)config->norm_eps);
+    work->setting.kernels->rmsnorm(
+        work->setting.queue, x, work->width, x, work->width, T,
+        &(moerun__norm){scale, config->head_dim, (float)config->norm_eps});
   }
 }
 
@@ -191,10 +191,11 @@ static void norm_qk(const gqa *work, const moerun__attention_weight *weight,
     norm_heads(work, k, config->num_kv_heads, k_norm, T);
     break;
   case MOERUN_QK_NORM_WHOLE:
-    kernels->rmsnorm(work->setting.queue, q, work->width, q, work->width,
-                     q_norm, T, (int32_t)work->k, eps);
-    kernels->rmsnorm(work->setting.queue, k, work->width, k, work->width,
-                     k_norm, T, (int32_t)(work->v - work->k), eps);
+    kernels->rmsnorm(work->setting.queue, q, work->width, q, work->width, T,
+                     &(moerun__norm){q_norm, (int32_t)work->k, eps});
+    kernels->rmsnorm(
+        work->setting.queue, k, work->width, k, work->width, T,
+        &(moerun__norm){k_norm, (int32_t)(work->v - work->k), eps});
     break;
   }
 }

@@ -59,8 +59,9 @@ static void embed(moerun_session *session, const moerun_batch *batch) {
 static void norm(moerun_session *session, const float *scale, int32_t T) {
   const moerun__model_config *config = &session->model->config;
   const size_t H = (size_t)config->hidden_width;
-  session->kernels->rmsnorm(&session->queue, session->h, H, session->x, H,
-                            scale, T, (int32_t)H, (float)config->norm_eps);
+  session->kernels->rmsnorm(
+      &session->queue, session->h, H, session->x, H, T,
+      &(moerun__norm){scale, (int32_t)H, (float)config->norm_eps});
 }
 
 static void attention(moerun_session *session, int32_t layer_index,
@@ -160,8 +161,9 @@ static moerun_status head(moerun_session *session, const moerun_batch *batch,
   for (int32_t i = 0; i < batch->num_logits; i++) {
     session->kernels->rmsnorm(&session->queue, session->h + (size_t)i * H, H,
                               session->x + (size_t)batch->logit_row[i] * H, H,
-                              model->final_norm, 1, (int32_t)H,
-                              (float)model->config.norm_eps);
+                              1,
+                              &(moerun__norm){model->final_norm, (int32_t)H,
+                                              (float)model->config.norm_eps});
   }
   session->kernels->linear(&session->queue, logits, V, session->h, H,
                            batch->num_logits, &model->head, session->scratch);

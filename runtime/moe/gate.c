@@ -382,9 +382,10 @@ static moerun_status ask_gate(moerun__gate *gate, const moerun__layer *layer,
   MOERUN_TRY(gate->queue->device->wait(gate->queue));
   note_sound(gate, T, width);
   if (has_scores(&gate->options)) keep_scores(gate, T);
-  gate->kernels->gate(gate->queue, gate->ids, gate->weight, gate->logits, T,
-                      choices, config->experts_per_token, &config->gate_rule,
-                      layer->choice_bias);
+  gate->kernels->gate(
+      gate->queue,
+      &(moerun__choice){gate->ids, gate->weight, config->experts_per_token},
+      gate->logits, T, choices, &config->gate_rule, layer->choice_bias);
   MOERUN_TRY(gate->queue->device->wait(gate->queue));
 done:
   return status;

@@ -159,8 +159,8 @@ static inline void made_run(moerun__queue *queue, made_operation *o) {
     break;
   case MADE_SWIGLU: k->swiglu(queue, o->to, o->from, o->M, o->width); break;
   case MADE_RMSNORM:
-    k->rmsnorm(queue, o->to, o->to_stride, o->from, o->from_stride, o->by, o->M,
-               o->width, o->number);
+    k->rmsnorm(queue, o->to, o->to_stride, o->from, o->from_stride, o->M,
+               &(moerun__norm){o->by, o->width, o->number});
     break;
   case MADE_ADD: k->add(queue, o->to, o->from, o->from_stride); break;
   case MADE_ADD_ROWS:
@@ -173,8 +173,8 @@ static inline void made_run(moerun__queue *queue, made_operation *o) {
     k->attention(queue, &o->asked, &o->view, &o->shape, o->room);
     break;
   case MADE_GATE:
-    k->gate(queue, o->note, o->to, o->room, o->M, o->width, o->K, &o->rule,
-            o->by);
+    k->gate(queue, &(moerun__choice){o->note, o->to, o->K}, o->room, o->M,
+            o->width, &o->rule, o->by);
     break;
   case MADE_SIGMOID: k->sigmoid(queue, o->to, o->from, o->from_stride); break;
   default: made_move(queue, o); break;
@@ -308,18 +308,17 @@ static inline void made_swiglu(moerun__queue *queue, float *h,
 }
 
 static inline void made_rmsnorm(moerun__queue *queue, float *y, size_t y_stride,
-                                const float *x, size_t x_stride,
-                                const float *scale, int32_t M, int32_t width,
-                                float eps) {
+                                const float *x, size_t x_stride, int32_t M,
+                                const moerun__norm *norm) {
   const made_operation o = {.what = MADE_RMSNORM,
                             .to = y,
                             .to_stride = y_stride,
                             .from = x,
                             .from_stride = x_stride,
-                            .by = scale,
+                            .by = norm->scale,
                             .M = M,
-                            .width = width,
-                            .number = eps};
+                            .width = norm->width,
+                            .number = norm->eps};
   made_give(queue, &o);
 }
 
@@ -368,16 +367,16 @@ static inline void made_attention(moerun__queue *queue,
   made_give(queue, &o);
 }
 
-static inline void made_gate(moerun__queue *queue, int32_t *ids, float *weight,
-                             float *logits, int32_t M, int32_t E, int32_t K,
+static inline void made_gate(moerun__queue *queue, const moerun__choice *out,
+                             float *logits, int32_t M, int32_t E,
                              const moerun__gate_rule *rule, const float *bias) {
   const made_operation o = {.what = MADE_GATE,
-                            .note = ids,
-                            .to = weight,
+                            .note = out->ids,
+                            .to = out->weight,
                             .room = logits,
                             .M = M,
                             .width = E,
-                            .K = K,
+                            .K = out->K,
                             .rule = *rule,
                             .by = bias};
   made_give(queue, &o);

@@ -96,8 +96,8 @@ static void ask_gate(rig *r, int32_t T) {
                    MOERUN_OK);
   k->linear(plain_queue(), logits, (size_t)r->choices, r->x, r->H, T,
             &layer->gate, scratch);
-  k->gate(plain_queue(), r->ids, r->weight, logits, T, r->choices, r->K,
-          &r->model[0]->config.gate_rule, layer->choice_bias);
+  k->gate(plain_queue(), &(moerun__choice){r->ids, r->weight, r->K}, logits, T,
+          r->choices, &r->model[0]->config.gate_rule, layer->choice_bias);
   moerun__free(scratch);
   free(logits);
 }

@@ -266,15 +266,15 @@ static void run_swiglu(const moerun__kernels *set, float *out, const float *in,
 
 static void run_rmsnorm(const moerun__kernels *set, float *out, const float *in,
                         int32_t M, int32_t width) {
-  set->rmsnorm(plain_queue(), out, (size_t)width, in, (size_t)width,
-               in + (size_t)M * (size_t)width, M, width, 1e-6F);
+  set->rmsnorm(plain_queue(), out, (size_t)width, in, (size_t)width, M,
+               &(moerun__norm){in + (size_t)M * (size_t)width, width, 1e-6F});
 }
 
 static void run_rmsnorm_in_place(const moerun__kernels *set, float *out,
                                  const float *in, int32_t M, int32_t width) {
   memcpy(out, in, (size_t)M * (size_t)width * sizeof *out);
-  set->rmsnorm(plain_queue(), out, (size_t)width, out, (size_t)width,
-               in + (size_t)M * (size_t)width, M, width, 1e-6F);
+  set->rmsnorm(plain_queue(), out, (size_t)width, out, (size_t)width, M,
+               &(moerun__norm){in + (size_t)M * (size_t)width, width, 1e-6F});
 }
 
 static void run_rope(const moerun__kernels *set, float *out, const float *in,

@@ -28,8 +28,8 @@ static void run_gate(gate_result *out, const moerun__kernels *set,
                      const gate_case *c) {
   float work[MAX_ROWS * MAX_EXPERTS];
   memcpy(work, c->logits, sizeof work);
-  set->gate(plain_queue(), out->ids, out->weight, work, c->M, c->E, c->K,
-            &c->rule, c->bias);
+  set->gate(plain_queue(), &(moerun__choice){out->ids, out->weight, c->K}, work,
+            c->M, c->E, &c->rule, c->bias);
 }
 
 /* Groups of equal size, at least 2, of which the best have K experts. */
@@ -169,7 +169,8 @@ static void ties_and_nan(void **state) {
     int32_t ids[6];
     float weight[6];
     float ties[6] = {1, 2, 2, -0.0F, 0.0F, 2};
-    set->gate(plain_queue(), ids, weight, ties, 1, 6, 6, &renormalised, NULL);
+    set->gate(plain_queue(), &(moerun__choice){ids, weight, 6}, ties, 1, 6,
+              &renormalised, NULL);
     const int32_t order[6] = {1, 2, 5, 0, 3, 4};
     assert_memory_equal(ids, order, sizeof order);
     assert_true(weight[0] == weight[1] && weight[1] == weight[2]);
@@ -179,7 +180,8 @@ static void ties_and_nan(void **state) {
     }
     assert_within(TOLERANCE_GATE, total, 1, 0);
     float with_nan[6] = {NAN, -HUGE_VALF, NAN, 5, NAN, -3};
-    set->gate(plain_queue(), ids, weight, with_nan, 1, 6, 5, &plain, NULL);
+    set->gate(plain_queue(), &(moerun__choice){ids, weight, 5}, with_nan, 1, 6,
+              &plain, NULL);
     const int32_t last[5] = {3, 5, 1, 0, 2};
     assert_memory_equal(ids, last, sizeof last);
     assert_true(isnan(weight[0])); /* the sum was poisoned, not hidden */
@@ -206,18 +208,21 @@ static void bias_chooses_and_does_not_weigh(void **state) {
     float weight[3];
     float work[4];
     memcpy(work, logits, sizeof work);
-    set->gate(plain_queue(), ids, weight, work, 1, 4, 3, &plain, NULL);
+    set->gate(plain_queue(), &(moerun__choice){ids, weight, 3}, work, 1, 4,
+              &plain, NULL);
     const int32_t by_score[3] = {2, 1, 3};
     assert_memory_equal(ids, by_score, sizeof by_score);
     memcpy(work, logits, sizeof work);
-    set->gate(plain_queue(), ids, weight, work, 1, 4, 3, &plain, bias);
+    set->gate(plain_queue(), &(moerun__choice){ids, weight, 3}, work, 1, 4,
+              &plain, bias);
     const int32_t by_both[3] = {0, 1, 3};
     assert_memory_equal(ids, by_both, sizeof by_both);
     assert_within(TOLERANCE_GATE, weight[0], 0.5, 0);
     assert_within(TOLERANCE_GATE, weight[1], 0.9, 0);
     assert_within(TOLERANCE_GATE, weight[2], 0.75, 0);
     memcpy(work, logits, sizeof work);
-    set->gate(plain_queue(), ids, weight, work, 1, 4, 3, &scaled, bias);
+    set->gate(plain_queue(), &(moerun__choice){ids, weight, 3}, work, 1, 4,
+              &scaled, bias);
     assert_memory_equal(ids, by_both, sizeof by_both);
     assert_within(TOLERANCE_GATE, weight[0], 0.5 / 2.15 * 2.5, 0);
     assert_within(TOLERANCE_GATE, weight[1], 0.9 / 2.15 * 2.5, 0);
@@ -241,19 +246,22 @@ static void best_groups_have_the_best_pairs(void **state) {
     float weight[6];
     float work[9];
     memcpy(work, logits, sizeof work);
-    set->gate(plain_queue(), ids, weight, work, 1, 9, 6, &rule, NULL);
+    set->gate(plain_queue(), &(moerun__choice){ids, weight, 6}, work, 1, 9,
+              &rule, NULL);
     const int32_t order[6] = {4, 6, 3, 7, 8, 5};
     assert_memory_equal(ids, order, sizeof order);
     /* A bias may lift the first group over the others. */
     const float bias[9] = {0, 1, 0, 0, 0, 0, 0, 0, 0};
     memcpy(work, logits, sizeof work);
-    set->gate(plain_queue(), ids, weight, work, 1, 9, 3, &rule, bias);
+    set->gate(plain_queue(), &(moerun__choice){ids, weight, 3}, work, 1, 9,
+              &rule, bias);
     const int32_t lifted[3] = {1, 0, 4};
     assert_memory_equal(ids, lifted, sizeof lifted);
     /* NaN is last in its group, and does not open another. */
     memcpy(work, logits, sizeof work);
     work[5] = NAN;
-    set->gate(plain_queue(), ids, weight, work, 1, 9, 6, &rule, NULL);
+    set->gate(plain_queue(), &(moerun__choice){ids, weight, 6}, work, 1, 9,
+              &rule, NULL);
     assert_memory_equal(ids, order, sizeof order);
     assert_true(isnan(weight[5]) && !isnan(weight[0]));
   }

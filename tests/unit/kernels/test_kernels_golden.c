@@ -63,8 +63,8 @@ static uint64_t swiglu(golden *g) {
 
 static uint64_t rmsnorm(golden *g) {
   draw_floats(&g->from, g->in, (size_t)(M + 1) * D, -3, 3);
-  g->set->rmsnorm(plain_queue(), g->out, D, g->in, D, g->in + (size_t)M * D, M,
-                  D, 1e-5F);
+  g->set->rmsnorm(plain_queue(), g->out, D, g->in, D, M,
+                  &(moerun__norm){g->in + (size_t)M * D, D, 1e-5F});
   return hash_floats(g->out, (size_t)M * D);
 }
 
@@ -95,7 +95,8 @@ static uint64_t gate(golden *g) {
   int32_t ids[M * K];
   draw_floats(&g->from, g->in, (size_t)M * E, -5, 5);
   const moerun__gate_rule rule = {.renormalise = 1, .scale = 1.0F};
-  g->set->gate(plain_queue(), ids, g->out, g->in, M, E, K, &rule, NULL);
+  g->set->gate(plain_queue(), &(moerun__choice){ids, g->out, K}, g->in, M, E,
+               &rule, NULL);
   return moerun__digest_bytes(hash_floats(g->out, (size_t)M * K), ids,
                               sizeof ids);
 }
@@ -111,7 +112,8 @@ static uint64_t gate_biased(golden *g) {
                                   .scale = 2.5F,
                                   .num_groups = 5,
                                   .best_groups = 2};
-  g->set->gate(plain_queue(), ids, g->out, g->in, M, E, K, &rule, bias);
+  g->set->gate(plain_queue(), &(moerun__choice){ids, g->out, K}, g->in, M, E,
+               &rule, bias);
   return moerun__digest_bytes(hash_floats(g->out, (size_t)M * K), ids,
                               sizeof ids);
 }
