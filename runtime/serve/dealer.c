@@ -183,8 +183,7 @@ static moerun_status fill_inbox(moerun__dealer *dealer, int64_t most) {
     staged->at = dealer->inbox_used;
     staged->bytes =
         moerun__request_part_bytes(request.num_prompt + request.num_kept);
-    staged->pages =
-        moerun__kv_pages((int64_t)request.num_prompt + request.max_new_tokens);
+    staged->pages = moerun__request_pages(&request);
     moerun__request_write(dealer->inbox + staged->at, &request);
     dealer->inbox_used += staged->bytes;
   }

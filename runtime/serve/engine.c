@@ -1,35 +1,15 @@
-/* A rank's side: tell rank 0 the room and the finished, take new requests,
- * build the step's batch, forward, sample. Decode rows come first, then prompt
- * rows of the oldest sequences while the step has room, so that a long prompt
- * never holds up those who decode. */
+/* A rank's side: tell rank 0 the room and the finished, take new requests, run a
+ * step (step.h) and the next boundary's word has what it did. */
 #include "runtime/serve/engine.h"
-#include "runtime/decoder/broken.h"
-#include "runtime/decoder/sample.h"
 #include "runtime/decoder/session.h"
 #include "runtime/serve/dealer.h"
 #include "runtime/serve/replace.h"
+#include "runtime/serve/step.h"
 
 #include "runtime/base/number.h"
 #include "runtime/base/timer.h"
 
 #include <string.h>
-
-enum { SCORE_ROWS = 64 };
-
-/* What one step is built in, by the sizes of the session. */
-typedef struct step_rows {
-  moerun_batch batch;
-  int32_t *token;     /* [max_tokens] */
-  int32_t *seat;      /* [max_tokens] */
-  int32_t *position;  /* [max_tokens] */
-  int32_t *request;   /* [max_tokens] its number */
-  uint8_t *priority;  /* [max_tokens] */
-  uint8_t *decoded;   /* [max_tokens] */
-  int32_t *logit_row; /* [max_logits] */
-  int32_t max_logits;
-  float *logits; /* [max_logits][V] */
-  int32_t *heap; /* [V] */
-} step_rows;
 
 struct moerun__engine {
   /* As long as there are requests. */
@@ -41,15 +21,13 @@ struct moerun__engine {
   int is_root;
   moerun__rank_word word;
   char *requests; /* new requests of a step, on the wire */
-  int32_t promised_pages;
   /* As long as there is a session. */
   moerun_session *session;
   moerun_comm *comm;
   moerun__transfer *transfer;
   void *block;          /* of what follows, and of the dealer's view of ranks */
   int32_t *unit_offset; /* [R + 1] scratch of messages */
-  int32_t window;       /* prompts are cut at multiples of it; 1: anywhere */
-  step_rows step;
+  moerun__step step;
 };
 
 /* ---- Buffers ---------------------------------------------------------------- */
@@ -72,37 +50,13 @@ static void lay_out(moerun__engine *e, const moerun__model_config *config,
   moerun__dealer_lay_out(&e->dealer, &e->callbacks, &e->sequences, arena);
 }
 
-static int32_t most_logits(const moerun_session *session, int32_t window) {
-  int32_t most = window > SCORE_ROWS ? window : SCORE_ROWS;
-  if (most < session->kv.max_sequences) most = session->kv.max_sequences;
-  return most < session->options.max_tokens ? most
-                                            : session->options.max_tokens;
-}
-
 /* Counts, or hands out, what the session's steps need. */
 static void lay_out_step(moerun__engine *e, const moerun_session *session,
                          moerun__arena *arena) {
-  step_rows *step = &e->step;
   const size_t R = (size_t)session->model->comm->size;
-  const size_t T = (size_t)session->options.max_tokens;
-  const size_t V = (size_t)session->model->config.vocab_size;
-  e->window = moerun__gate_window(&session->moe.gate.options);
-  step->max_logits = most_logits(session, e->window);
-  const size_t logits = (size_t)step->max_logits;
   e->unit_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
-  step->token = moerun__arena_take(arena, T, sizeof(int32_t));
-  step->seat = moerun__arena_take(arena, T, sizeof(int32_t));
-  step->position = moerun__arena_take(arena, T, sizeof(int32_t));
-  step->request = moerun__arena_take(arena, T, sizeof(int32_t));
-  step->priority = moerun__arena_take(arena, T, 1);
-  step->decoded = moerun__arena_take(arena, T, 1);
-  step->logit_row = moerun__arena_take(arena, logits, sizeof(int32_t));
-  step->logits = moerun__arena_take(arena, logits * V, sizeof(float));
-  step->heap = moerun__arena_take(arena, V, sizeof(int32_t));
-  step->batch = (moerun_batch){.token = step->token,
-                               .sequence = step->seat,
-                               .position = step->position,
-                               .logit_row = step->logit_row};
+  moerun__step_lay_out(&e->step, session, &e->sequences,
+                       e->options.prefill_chunk, arena);
   if (e->is_root) {
     moerun__dealer_lay_out_ranks(&e->dealer, session->model->comm, arena);
   }
@@ -156,18 +110,12 @@ done:
   return status;
 }
 
-static int32_t pages_of(const moerun__request *request) {
-  return moerun__kv_pages((int64_t)request->num_prompt +
-                          request->max_new_tokens);
-}
-
 static void start_requests(moerun__engine *e, const char *parts, size_t bytes) {
   for (size_t at = 0; at < bytes;) {
     moerun__request request;
     at += moerun__request_read(&request, parts + at);
     const int32_t seat = moerun__sequence_start(&e->sequences, &request);
     e->sequences.sequence[seat].mark = e->session->stats.mark;
-    e->promised_pages += pages_of(&request);
   }
 }
 
@@ -183,7 +131,7 @@ static moerun_status take_turn(moerun__engine *e, moerun__command *command) {
                  callbacks->stop_requested(callbacks->context);
   e->word.active = e->sequences.num_active;
   e->word.free_sequences = e->sequences.max_sequences - e->word.active;
-  e->word.free_pages = e->cache->sizes.num_pages - e->promised_pages;
+  e->word.free_pages = e->cache->sizes.num_pages - e->sequences.promised_pages;
   e->word.finished_units =
       (int64_t)(e->sequences.finished_bytes / MOERUN_WIRE_UNIT);
   moerun__stage_begin(&e->session->stats);
@@ -213,167 +161,6 @@ static moerun_status take_turn(moerun__engine *e, moerun__command *command) {
   moerun__stage_end(&e->session->stats, MOERUN_STAGE_CONTROL);
 done:
   return status;
-}
-
-/* ---- The batch ------------------------------------------------------------------ */
-
-/* Tokens of a sequence that the model has to see: a scored prompt's last token
- * predicts nothing. */
-static int32_t tokens_to_feed(const moerun__sequence *sequence) {
-  return sequence->request.score_only ? sequence->num_tokens - 1
-                                      : sequence->num_tokens;
-}
-
-static int is_decoding(const moerun__sequence *sequence) {
-  return sequence->num_tokens > moerun__sequence_given(sequence);
-}
-
-static void add_row(moerun__engine *e, int32_t seat, int32_t wants_logits) {
-  moerun__sequence *sequence = &e->sequences.sequence[seat];
-  moerun_batch *batch = &e->step.batch;
-  const int32_t row = batch->num_tokens++;
-  e->step.token[row] = sequence->token[sequence->num_fed];
-  e->step.seat[row] = seat;
-  e->step.request[row] = (int32_t)(sequence->request.index & INT32_MAX);
-  e->step.priority[row] = (uint8_t)sequence->request.priority;
-  e->step.decoded[row] = sequence->num_fed >= sequence->request.num_prompt;
-  e->step.position[row] = sequence->num_fed++;
-  if (wants_logits) e->step.logit_row[batch->num_logits++] = row;
-}
-
-/* Rows of one sequence's prompt and of the tokens that it came with, as many as
- * the step has room for. */
-static void add_prompt(moerun__engine *e, int32_t seat) {
-  const moerun__sequence *sequence = &e->sequences.sequence[seat];
-  const int32_t score = sequence->request.score_only;
-  int32_t count = tokens_to_feed(sequence) - sequence->num_fed;
-  const int32_t rows =
-      e->session->options.max_tokens - e->step.batch.num_tokens;
-  const int32_t logits = e->step.max_logits - e->step.batch.num_logits;
-  if (count > rows) count = rows;
-  if (e->options.prefill_chunk > 0 && count > e->options.prefill_chunk) {
-    count = e->options.prefill_chunk;
-  }
-  if (score && count > logits) count = logits;
-  if (!score && logits == 0 && count > 0) count--; /* never the last row */
-  if (count < tokens_to_feed(sequence) - sequence->num_fed) {
-    count -= (sequence->num_fed + count) % e->window;
-    if (count < 0) count = 0; /* begun with another window */
-  }
-  for (int32_t i = 0; i < count; i++) {
-    const int32_t last = sequence->num_fed + 1 == sequence->num_tokens;
-    add_row(e, seat, score || last);
-  }
-  e->word.prompt_rows += count;
-}
-
-static void build_batch(moerun__engine *e) {
-  e->step.batch.num_tokens = 0;
-  e->step.batch.num_logits = 0;
-  for (int32_t i = 0; i < e->sequences.num_active; i++) {
-    const int32_t seat = e->sequences.order[i];
-    if (is_decoding(&e->sequences.sequence[seat])) add_row(e, seat, 1);
-  }
-  for (int32_t i = 0; i < e->sequences.num_active; i++) {
-    const int32_t seat = e->sequences.order[i];
-    if (!is_decoding(&e->sequences.sequence[seat])) add_prompt(e, seat);
-  }
-}
-
-/* ---- After the step ----------------------------------------------------------------- */
-
-static void finish(moerun__engine *e, int32_t seat, moerun__finish reason) {
-  e->promised_pages -= pages_of(&e->sequences.sequence[seat].request);
-  moerun__kv_reset(e->cache, seat);
-  moerun__sequence_finish(&e->sequences, seat, reason, e->comm->rank);
-}
-
-static void keep_trace(moerun__engine *e) {
-  const size_t width = e->sequences.trace_width;
-  for (int32_t t = 0; width > 0 && t < e->step.batch.num_tokens; t++) {
-    moerun__sequence *sequence = &e->sequences.sequence[e->step.seat[t]];
-    memcpy(sequence->trace + (size_t)e->step.position[t] * width,
-           e->session->trace + (size_t)t * width, width * sizeof(int16_t));
-  }
-}
-
-/* Rows of a sequence stand in ascending positions: the first one counts. */
-static void note_broken(moerun__engine *e) {
-  for (int32_t t = 0; t < e->step.batch.num_tokens; t++) {
-    moerun__sequence *sequence = &e->sequences.sequence[e->step.seat[t]];
-    if (e->session->broken[t] == MOERUN_BROKEN_NOT ||
-        sequence->broken != MOERUN_BROKEN_NOT) {
-      continue;
-    }
-    sequence->broken = e->session->broken[t];
-    sequence->broken_position = e->step.position[t];
-  }
-}
-
-/* The latency of the first of `generated` tokens of this run, or after the last
- * one that of those between. One clock reading for each. */
-static void time_token(moerun__engine *e, moerun__sequence *sequence,
-                       int32_t generated, int is_last) {
-  moerun__stats *stats = &e->session->stats;
-  if (generated > 1 && !is_last) return;
-  const double now = moerun__now();
-  const double seconds = now - sequence->mark;
-  if (generated == 1) {
-    moerun__histogram_add(&stats->first_token, seconds);
-    sequence->mark = now;
-  } else {
-    moerun__histogram_add(&stats->per_token, seconds / (generated - 1));
-  }
-}
-
-static void sample_row(moerun__engine *e, int32_t seat, float *logits) {
-  const moerun__model_config *config = &e->session->model->config;
-  moerun__sequence *sequence = &e->sequences.sequence[seat];
-  const moerun__request *request = &sequence->request;
-  const int32_t before = sequence->num_tokens - request->num_prompt;
-  const moerun__sampling sampling = {request->temperature, request->top_p,
-                                     request->seed, request->stream};
-  const int32_t token =
-      moerun__sample(e->session->kernels, logits, config->vocab_size, &sampling,
-                     before, e->step.heap);
-  sequence->token[sequence->num_tokens++] = token;
-  e->word.generated++;
-  const int ends = moerun__config_is_eos(config, token);
-  const int is_last = ends || before + 1 == request->max_new_tokens;
-  time_token(e, sequence, before + 1 - request->num_kept, is_last);
-  if (ends) {
-    finish(e, seat, MOERUN_FINISH_EOS);
-  } else if (is_last) {
-    finish(e, seat, MOERUN_FINISH_LENGTH);
-  }
-}
-
-static void use_logits(moerun__engine *e) {
-  const int32_t V = e->session->model->config.vocab_size;
-  for (int32_t i = 0; i < e->step.batch.num_logits; i++) {
-    const int32_t row = e->step.logit_row[i];
-    moerun__sequence *sequence = &e->sequences.sequence[e->step.seat[row]];
-    float *logits = e->step.logits + (size_t)i * (size_t)V;
-    if (sequence->broken != MOERUN_BROKEN_NOT) continue;
-    if (!sequence->request.score_only) {
-      sample_row(e, e->step.seat[row], logits);
-      continue;
-    }
-    const int32_t next = sequence->token[e->step.position[row] + 1];
-    sequence->log_probability +=
-        moerun__log_probability(e->session->kernels, logits, V, next);
-  }
-  for (int32_t i = e->sequences.num_active - 1; i >= 0; i--) {
-    const int32_t seat = e->sequences.order[i];
-    const moerun__sequence *sequence = &e->sequences.sequence[seat];
-    if (sequence->broken != MOERUN_BROKEN_NOT) {
-      finish(e, seat, MOERUN_FINISH_BROKEN);
-    } else if (sequence->request.score_only &&
-               sequence->num_fed == tokens_to_feed(sequence)) {
-      finish(e, seat, MOERUN_FINISH_SCORED);
-    }
-  }
-  moerun__stage_end(&e->session->stats, MOERUN_STAGE_SAMPLE);
 }
 
 /* What the step that has just ended shows of balance. */
@@ -516,11 +303,11 @@ static void detach(moerun__engine *e) {
 static moerun_status run_step(moerun__engine *e,
                               struct moerun__replacer *replacer) {
   moerun_status status = MOERUN_OK;
-  build_batch(e);
+  moerun__step_build(&e->step);
   MOERUN_TRY(moerun_forward(e->session, &e->step.batch, e->step.logits));
-  keep_trace(e);
-  note_broken(e);
-  use_logits(e);
+  moerun__step_use(&e->step, e->session);
+  e->word.prompt_rows = e->step.prompt_rows;
+  e->word.generated = e->step.generated;
   note_balance(e);
   if (replacer != NULL) {
     MOERUN_TRY(moerun__replacer_step(replacer, e->step.batch.num_tokens));

@@ -52,7 +52,13 @@ void moerun__sequences_clear(moerun__sequences *sequences) {
     sequences->sequence[s].active = 0;
   }
   sequences->num_active = 0;
+  sequences->promised_pages = 0;
   sequences->finished_bytes = 0;
+}
+
+int32_t moerun__request_pages(const moerun__request *request) {
+  return moerun__kv_pages((int64_t)request->num_prompt +
+                          request->max_new_tokens);
 }
 
 size_t moerun__request_part_bytes(int32_t num_ids) {
@@ -104,6 +110,7 @@ int32_t moerun__sequence_start(moerun__sequences *sequences,
   memcpy(sequence->token, request->prompt,
          (size_t)sequence->num_tokens * sizeof(int32_t));
   sequences->order[sequences->num_active++] = seat;
+  sequences->promised_pages += moerun__request_pages(request);
   return seat;
 }
 
@@ -151,6 +158,7 @@ void moerun__sequence_finish(moerun__sequences *sequences, int32_t seat,
   int32_t at = 0;
   write_completion(sequences, sequence, finish, rank);
   sequence->active = 0;
+  sequences->promised_pages -= moerun__request_pages(&sequence->request);
   while (sequences->order[at] != seat) {
     at++;
   }

@@ -42,7 +42,8 @@ typedef struct moerun__sequences {
   moerun__sequence *sequence;
   int32_t *order; /* [num_active] seats, oldest first */
   int32_t num_active;
-  char *finished; /* completions of the last step, on the wire */
+  int32_t promised_pages; /* of the cache, to those */
+  char *finished;         /* completions of the last step, on the wire */
   size_t finished_bytes;
 } moerun__sequences;
 
@@ -54,6 +55,8 @@ void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
 /* All seats become free. */
 void moerun__sequences_clear(moerun__sequences *sequences);
 
+/* Pages of the cache that a request takes at most. */
+int32_t moerun__request_pages(const moerun__request *request);
 /* num_ids: of the prompt, and those that the request comes with. */
 size_t moerun__request_part_bytes(int32_t num_ids);
 /* Room for the requests of one step: 1 MiB, or the longest request. */

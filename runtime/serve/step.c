@@ -1,0 +1,215 @@
+/* Decode rows come first, then prompt rows of the oldest sequences while the step
+ * has room, so that a long prompt never holds up those who decode. */
+#include "runtime/serve/step.h"
+
+#include "runtime/base/timer.h"
+#include "runtime/decoder/broken.h"
+#include "runtime/decoder/sample.h"
+
+#include <string.h>
+
+enum { SCORE_ROWS = 64 };
+
+/* ---- Buffers ---------------------------------------------------------------- */
+
+static int32_t most_logits(const moerun_session *session, int32_t window) {
+  int32_t most = window > SCORE_ROWS ? window : SCORE_ROWS;
+  if (most < session->kv.max_sequences) most = session->kv.max_sequences;
+  return most < session->options.max_tokens ? most
+                                            : session->options.max_tokens;
+}
+
+void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
+                          moerun__sequences *sequences, int32_t prefill_chunk,
+                          moerun__arena *arena) {
+  const size_t T = (size_t)session->options.max_tokens;
+  const size_t V = (size_t)session->model->config.vocab_size;
+  step->sequences = sequences;
+  step->prefill_chunk = prefill_chunk;
+  step->max_tokens = session->options.max_tokens;
+  step->window = moerun__gate_window(&session->moe.gate.options);
+  step->max_logits = most_logits(session, step->window);
+  const size_t logits = (size_t)step->max_logits;
+  step->token = moerun__arena_take(arena, T, sizeof(int32_t));
+  step->seat = moerun__arena_take(arena, T, sizeof(int32_t));
+  step->position = moerun__arena_take(arena, T, sizeof(int32_t));
+  step->request = moerun__arena_take(arena, T, sizeof(int32_t));
+  step->priority = moerun__arena_take(arena, T, 1);
+  step->decoded = moerun__arena_take(arena, T, 1);
+  step->logit_row = moerun__arena_take(arena, logits, sizeof(int32_t));
+  step->logits = moerun__arena_take(arena, logits * V, sizeof(float));
+  step->heap = moerun__arena_take(arena, V, sizeof(int32_t));
+  step->batch = (moerun_batch){.token = step->token,
+                               .sequence = step->seat,
+                               .position = step->position,
+                               .logit_row = step->logit_row};
+}
+
+/* ---- The batch ------------------------------------------------------------------ */
+
+/* Tokens of a sequence that the model has to see: a scored prompt's last token
+ * predicts nothing. */
+static int32_t tokens_to_feed(const moerun__sequence *sequence) {
+  return sequence->request.score_only ? sequence->num_tokens - 1
+                                      : sequence->num_tokens;
+}
+
+static int is_decoding(const moerun__sequence *sequence) {
+  return sequence->num_tokens > moerun__sequence_given(sequence);
+}
+
+static void add_row(moerun__step *s, int32_t seat, int32_t wants_logits) {
+  moerun__sequence *sequence = &s->sequences->sequence[seat];
+  moerun_batch *batch = &s->batch;
+  const int32_t row = batch->num_tokens++;
+  s->token[row] = sequence->token[sequence->num_fed];
+  s->seat[row] = seat;
+  s->request[row] = (int32_t)(sequence->request.index & INT32_MAX);
+  s->priority[row] = (uint8_t)sequence->request.priority;
+  s->decoded[row] = sequence->num_fed >= sequence->request.num_prompt;
+  s->position[row] = sequence->num_fed++;
+  if (wants_logits) s->logit_row[batch->num_logits++] = row;
+}
+
+/* Rows of one sequence's prompt and of the tokens that it came with, as many as
+ * the step has room for. */
+static void add_prompt(moerun__step *s, int32_t seat) {
+  const moerun__sequence *sequence = &s->sequences->sequence[seat];
+  const int32_t score = sequence->request.score_only;
+  int32_t count = tokens_to_feed(sequence) - sequence->num_fed;
+  const int32_t rows = s->max_tokens - s->batch.num_tokens;
+  const int32_t logits = s->max_logits - s->batch.num_logits;
+  if (count > rows) count = rows;
+  if (s->prefill_chunk > 0 && count > s->prefill_chunk) {
+    count = s->prefill_chunk;
+  }
+  if (score && count > logits) count = logits;
+  if (!score && logits == 0 && count > 0) count--; /* never the last row */
+  if (count < tokens_to_feed(sequence) - sequence->num_fed) {
+    count -= (sequence->num_fed + count) % s->window;
+    if (count < 0) count = 0; /* begun with another window */
+  }
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t last = sequence->num_fed + 1 == sequence->num_tokens;
+    add_row(s, seat, score || last);
+  }
+  s->prompt_rows += count;
+}
+
+void moerun__step_build(moerun__step *s) {
+  s->prompt_rows = 0;
+  s->batch.num_tokens = 0;
+  s->batch.num_logits = 0;
+  for (int32_t i = 0; i < s->sequences->num_active; i++) {
+    const int32_t seat = s->sequences->order[i];
+    if (is_decoding(&s->sequences->sequence[seat])) add_row(s, seat, 1);
+  }
+  for (int32_t i = 0; i < s->sequences->num_active; i++) {
+    const int32_t seat = s->sequences->order[i];
+    if (!is_decoding(&s->sequences->sequence[seat])) add_prompt(s, seat);
+  }
+}
+
+/* ---- After the step ----------------------------------------------------------------- */
+
+static void finish(moerun__step *s, moerun_session *session, int32_t seat,
+                   moerun__finish reason) {
+  moerun__kv_reset(session->cache, seat);
+  moerun__sequence_finish(s->sequences, seat, reason,
+                          session->model->comm->rank);
+}
+
+static void keep_trace(moerun__step *s, moerun_session *session) {
+  const size_t width = s->sequences->trace_width;
+  for (int32_t t = 0; width > 0 && t < s->batch.num_tokens; t++) {
+    moerun__sequence *sequence = &s->sequences->sequence[s->seat[t]];
+    memcpy(sequence->trace + (size_t)s->position[t] * width,
+           session->trace + (size_t)t * width, width * sizeof(int16_t));
+  }
+}
+
+/* Rows of a sequence stand in ascending positions: the first one counts. */
+static void note_broken(moerun__step *s, moerun_session *session) {
+  for (int32_t t = 0; t < s->batch.num_tokens; t++) {
+    moerun__sequence *sequence = &s->sequences->sequence[s->seat[t]];
+    if (session->broken[t] == MOERUN_BROKEN_NOT ||
+        sequence->broken != MOERUN_BROKEN_NOT) {
+      continue;
+    }
+    sequence->broken = session->broken[t];
+    sequence->broken_position = s->position[t];
+  }
+}
+
+/* The latency of the first of `generated` tokens of this run, or after the last
+ * one that of those between. One clock reading for each. */
+static void time_token(moerun_session *session, moerun__sequence *sequence,
+                       int32_t generated, int is_last) {
+  moerun__stats *stats = &session->stats;
+  if (generated > 1 && !is_last) return;
+  const double now = moerun__now();
+  const double seconds = now - sequence->mark;
+  if (generated == 1) {
+    moerun__histogram_add(&stats->first_token, seconds);
+    sequence->mark = now;
+  } else {
+    moerun__histogram_add(&stats->per_token, seconds / (generated - 1));
+  }
+}
+
+static void sample_row(moerun__step *s, moerun_session *session, int32_t seat,
+                       float *logits) {
+  const moerun__model_config *config = &session->model->config;
+  moerun__sequence *sequence = &s->sequences->sequence[seat];
+  const moerun__request *request = &sequence->request;
+  const int32_t before = sequence->num_tokens - request->num_prompt;
+  const moerun__sampling sampling = {request->temperature, request->top_p,
+                                     request->seed, request->stream};
+  const int32_t token = moerun__sample(
+      session->kernels, logits, config->vocab_size, &sampling, before, s->heap);
+  sequence->token[sequence->num_tokens++] = token;
+  s->generated++;
+  const int ends = moerun__config_is_eos(config, token);
+  const int is_last = ends || before + 1 == request->max_new_tokens;
+  time_token(session, sequence, before + 1 - request->num_kept, is_last);
+  if (ends) {
+    finish(s, session, seat, MOERUN_FINISH_EOS);
+  } else if (is_last) {
+    finish(s, session, seat, MOERUN_FINISH_LENGTH);
+  }
+}
+
+static void use_logits(moerun__step *s, moerun_session *session) {
+  const int32_t V = session->model->config.vocab_size;
+  for (int32_t i = 0; i < s->batch.num_logits; i++) {
+    const int32_t row = s->logit_row[i];
+    moerun__sequence *sequence = &s->sequences->sequence[s->seat[row]];
+    float *logits = s->logits + (size_t)i * (size_t)V;
+    if (sequence->broken != MOERUN_BROKEN_NOT) continue;
+    if (!sequence->request.score_only) {
+      sample_row(s, session, s->seat[row], logits);
+      continue;
+    }
+    const int32_t next = sequence->token[s->position[row] + 1];
+    sequence->log_probability +=
+        moerun__log_probability(session->kernels, logits, V, next);
+  }
+  for (int32_t i = s->sequences->num_active - 1; i >= 0; i--) {
+    const int32_t seat = s->sequences->order[i];
+    const moerun__sequence *sequence = &s->sequences->sequence[seat];
+    if (sequence->broken != MOERUN_BROKEN_NOT) {
+      finish(s, session, seat, MOERUN_FINISH_BROKEN);
+    } else if (sequence->request.score_only &&
+               sequence->num_fed == tokens_to_feed(sequence)) {
+      finish(s, session, seat, MOERUN_FINISH_SCORED);
+    }
+  }
+  moerun__stage_end(&session->stats, MOERUN_STAGE_SAMPLE);
+}
+
+void moerun__step_use(moerun__step *s, moerun_session *session) {
+  s->generated = 0;
+  keep_trace(s, session);
+  note_broken(s, session);
+  use_logits(s, session);
+}
