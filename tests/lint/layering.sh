@@ -3,7 +3,7 @@
 # Each room may include itself and the rooms that its line of the table names:
 #
 #   launch > runtime: serve > report > decoder > moe > plan, model, text > base
-#            placement: methods > search, bound > judge > trace, map > base
+#            placement: solve > methods > search, bound > judge > trace, map > base
 #            comm, kernels > base
 #
 # report/counters is below moe: what each rank counts is collected above it.
@@ -55,6 +55,7 @@ BEGIN {
   arrows("search", "base trace map judge")
   arrows("bound", "base trace map judge")
   arrows("methods", "base trace map judge search bound")
+  arrows("solve", "base trace map judge methods")
   lower = "base comm kernels map"
   arrows("text", "base")
   arrows("counters", "base")
@@ -63,8 +64,8 @@ BEGIN {
   arrows("moe", lower " plan model counters")
   arrows("decoder", lower " plan model text counters moe")
   arrows("report", lower " plan model counters moe decoder")
-  arrows("serve", lower " trace judge methods plan model text counters moe " \
-                  "decoder report")
+  arrows("serve", lower " methods plan model text counters moe decoder " \
+                  "report")
   arrows("benchmarks", "tests launch serve report decoder moe counters plan " \
                        "model text methods search bound judge trace " lower)
   arrows("launch", "serve report decoder moe counters plan model text " \

@@ -20,7 +20,7 @@ reset() {
     mkdir -p "$tree/${header%/*}"
     echo '/* empty */' > "$tree/$header"
   done
-  mkdir -p "$tree/kernels/cuda" "$tree/launch/run"
+  mkdir -p "$tree/kernels/cuda" "$tree/launch/run" "$tree/placement/solve"
 }
 
 # refused FILE LINE: layering.sh must name FILE:1.
@@ -66,6 +66,8 @@ refused placement/judge/a.c '#include "placement/search/chain.h"'
 refused placement/search/a.c '#include "placement/bound/bound.h"'
 refused placement/search/a.c '#include "placement/methods/method.h"'
 refused placement/bound/a.c '#include "placement/methods/method.h"'
+refused placement/solve/a.c '#include "placement/search/chain.h"'
+refused runtime/serve/a.c '#include "placement/judge/problem.h"'
 refused runtime/a.c 'int a;'
 refused placement/a.c 'int a;'
 refused comm/a.c '#include "comm.h"'
@@ -124,6 +126,7 @@ accepted comm/a.c '#include <mpi.h>'
 accepted comm/nccl.c '#include <nccl.h>'
 accepted kernels/cuda/a.cu '#include <cuda_runtime.h>'
 accepted placement/methods/program.c '#include <glpk.h>'
+accepted placement/solve/a.c '#include "runtime/base/timer.h"'
 accepted placement/trace/a.c '#include "runtime/base/status.h"'
 accepted launch/run/a.c '#include "runtime/model/model.h"'
 accepted runtime/moe/a.c '#include "runtime/report/counters.h"'

@@ -1,5 +1,6 @@
 /* moerun_placement_solve: what `moerun place` does before it judges, for
- * programs. The rooms of placement/ have no clock, so it is given to them here. */
+ * programs. The other rooms of placement/ have no clock; this one gives them the
+ * system's. */
 #include "placement/methods/method.h"
 #include "runtime/base/limits.h"
 #include "runtime/base/sized.h"
