@@ -9,19 +9,15 @@
  * together. */
 #include "launch/command.h"
 
-#include "launch/options/bos.h"
 #include "launch/options/effect.h"
 #include "launch/options/gate_options.h"
 #include "launch/options/input_options.h"
 #include "launch/options/placements.h"
-#include "launch/run/fingerprint.h"
 #include "launch/run/memory_left.h"
 #include "launch/run/metrics.h"
 #include "launch/run/node_memory.h"
-#include "launch/run/progress.h"
+#include "launch/run/run_files.h"
 #include "launch/run/signals.h"
-#include "launch/run/trace_file.h"
-#include "launch/run/unfinished.h"
 #include "launch/run/work_left.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
@@ -33,7 +29,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct run {
   moerun__invocation *invocation;
@@ -57,17 +52,9 @@ typedef struct run {
   double load_seconds;
   double run_seconds;
   /* Rank 0 only. */
-  moerun__tokenizer *tokenizer;
-  moerun__spool input;
-  moerun__prompts *prompts;
-  moerun__results *results;
-  moerun__unfinished *unfinished; /* NULL: there is no --resume */
-  moerun__trace_file *trace;
+  moerun__run_files files;
   moerun__prediction *predicted; /* [R] */
-  moerun__prompt prompt;         /* handed out last */
   moerun__progress_bar bar;
-  int64_t resumed;
-  int64_t next;
 } run;
 
 /* ---- Settings ------------------------------------------------------------------------- */
@@ -81,7 +68,8 @@ static moerun__effect_facts effects_of(const run *r) {
                                 .config = r->config,
                                 .num_ranks = moerun_comm_size(r->comm),
                                 .model = &r->model_config,
-                                .sampled = moerun__prompts_sampled(r->prompts)};
+                                .sampled =
+                                    moerun__prompts_sampled(r->files.prompts)};
 }
 
 static moerun_status check_settings(run *r) {
@@ -113,150 +101,16 @@ done:
   return status;
 }
 
-/* ---- Input: rank 0 ------------------------------------------------------------------------ */
-
-static moerun_status open_input(run *r) {
+/* Rank 0: the settings beside what model and requests are. */
+static moerun_status check_fit(run *r) {
   moerun_status status = MOERUN_OK;
-  const moerun__config *c = r->config;
-  MOERUN_TRY(moerun__input_open(&r->input, c));
-  const char *path = r->input.path.bytes;
-  const int is_score = given(r, "score");
-  const int is_tokens = given(r, "tokens");
-  const int64_t kv_tokens = moerun__config_int(c, "kv_tokens");
-  const int64_t whole_pages =
-      moerun__round_up(kv_tokens, MOERUN_PAGE_POSITIONS);
-  int is_array = 0;
-  if (is_score) MOERUN_TRY(moerun__prompts_is_array(&is_array, path));
-  const int has_text = !is_tokens && !is_array;
-  MOERUN_TRY(moerun__input_tokenizer(&r->tokenizer, r->model_path, has_text));
-  moerun__prompt_options options = {
-      .tokenizer = r->tokenizer,
-      .vocab_size = r->model_config.vocab_size,
-      .max_positions = r->model_config.max_positions,
-      .kv_tokens = kv_tokens > 0 && whole_pages < INT32_MAX
-                       ? moerun__to_int(whole_pages)
-                       : INT32_MAX,
-      .max_new_tokens = moerun__to_int(moerun__config_int(c, "max_new_tokens")),
-      .temperature = moerun__config_double(c, "temperature"),
-      .top_p = moerun__config_double(c, "top_p"),
-      .seed = (uint64_t)moerun__config_int(c, "seed"),
-      .reports_bad = !is_score &&
-                     strcmp(moerun__config_text(c, "bad_lines"), "report") == 0,
-      .fixed = moerun__input_fixed(c),
-      .plain = given(r, "prompts") && moerun__config_bool(c, "lines"),
-      .name = r->input.name.bytes};
-  MOERUN_TRY(moerun__bos_choose(&options, c, r->model_path,
-                                r->model_config.bos_token, has_text));
-  MOERUN_TRY(moerun__run_digest(&options.run_digest, c, r->kernels->name,
-                                r->tokenizer != NULL));
-  if (is_score) {
-    const int32_t window = moerun__to_int(moerun__config_int(c, "window"));
-    MOERUN_TRY(moerun__prompts_open_score(&r->prompts, path, window, &options));
-  } else if (is_tokens) {
-    MOERUN_TRY(moerun__prompts_open_tokens(&r->prompts, path, &options));
-  } else {
-    MOERUN_TRY(moerun__prompts_open(&r->prompts, path, &options));
-  }
-  moerun__input_say_overruled(r->prompts, &r->input, c);
   const moerun__effect_facts effects = effects_of(r);
   r->invocation->phase = MOERUN_PHASE_USAGE;
-  MOERUN_TRY(moerun__gate_options_fit(c, r->model_config.num_moe_layers));
+  MOERUN_TRY(
+      moerun__gate_options_fit(r->config, r->model_config.num_moe_layers));
   MOERUN_TRY(moerun__effect_check(&effects, (unsigned)MOERUN_EFFECT_MODEL |
                                                 MOERUN_EFFECT_REQUESTS));
   r->invocation->phase = MOERUN_PHASE_FILES;
-done:
-  return status;
-}
-
-/* ---- Output: rank 0 ------------------------------------------------------------------------ */
-
-/* Whether lines of results go to stdout, by default or by its name. */
-static moerun_status find_results(run *r) {
-  moerun_status status = MOERUN_OK;
-  moerun__target target = {0};
-  int *on_stdout = &r->invocation->results_on_stdout;
-  *on_stdout = !moerun__prompts_are_scored(r->prompts);
-  if (!given(r, "output")) goto done;
-  MOERUN_TRY(
-      moerun__target_find(&target, moerun__config_text(r->config, "output")));
-  *on_stdout = target.stream == STDOUT_FILENO;
-done:
-  moerun__target_clear(&target);
-  return status;
-}
-
-static moerun_status open_output(run *r) {
-  moerun_status status = MOERUN_OK;
-  const moerun__config *c = r->config;
-  MOERUN_TRY(find_results(r));
-  const int on_stdout = r->invocation->results_on_stdout;
-  const int is_file = given(r, "output") && !on_stdout;
-  const int resumes = moerun__results_resume(c) && given(r, "output");
-  const moerun__results_options options = {
-      .path = is_file ? moerun__config_text(c, "output") : NULL,
-      .stream = on_stdout ? stdout : NULL,
-      .model = &r->model_config,
-      .resume = moerun__results_resume(c),
-      .overwrite = moerun__config_bool(c, "overwrite"),
-      .is_passing = r->is_profile};
-  MOERUN_REQUIRE(!resumes || is_file, MOERUN_ERR_OUTPUT,
-                 "%s: expected a regular file for --resume",
-                 moerun__config_text(c, "output"));
-  MOERUN_TRY(
-      moerun__results_open(&r->results, r->prompts, r->tokenizer, &options));
-  if (r->is_profile) {
-    MOERUN_TRY(moerun__trace_file_open(
-        &r->trace, moerun__config_text(c, "trace"), r->prompts,
-        &r->model_config, r->model_path, moerun_comm_size(r->comm)));
-  } else if (is_file) {
-    const moerun__unfinished_options beside = {
-        .path = options.path,
-        .resume = options.resume,
-        .overwrite = options.overwrite,
-        .vocab_size = r->model_config.vocab_size,
-        .interval_s = moerun__config_double(c, "keep_every")};
-    MOERUN_TRY(moerun__unfinished_open(&r->unfinished, r->prompts, r->results,
-                                       &beside));
-  }
-  r->resumed = moerun__results_count(r->results);
-done:
-  return status;
-}
-
-static moerun_status begin_output(run *r) {
-  moerun_status status = MOERUN_OK;
-  if (moerun_comm_rank(r->comm) != 0) goto done;
-  const uint64_t *weights = r->model != NULL ? &r->model->digest : NULL;
-  MOERUN_TRY(moerun__results_begin(r->results, weights));
-  /* Only now: it removes what --overwrite replaces. */
-  MOERUN_TRY(moerun__unfinished_begin(r->unfinished, weights));
-  if (r->model == NULL) {
-    LOG_ROOT(MOERUN_LOG_INFO, "no request is left: the weights were not read%s",
-             r->resumed > 0 ? ", nor compared with those that made the results"
-                            : "");
-  }
-  for (int64_t i = 0; i < moerun__prompts_count(r->prompts); i++) {
-    const char *id = NULL;
-    const char *reason = moerun__prompts_error(r->prompts, i, &id);
-    if (reason == NULL) continue;
-    MOERUN_TRY(moerun__results_append_error(r->results, i, id, reason));
-  }
-  if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_begin(r->trace));
-done:
-  return status;
-}
-
-static moerun_status end_output(run *r) {
-  moerun_status status = MOERUN_OK;
-  moerun__outputs *outputs = &r->invocation->outputs;
-  if (moerun_comm_rank(r->comm) != 0) goto done;
-  MOERUN_TRY(moerun__results_end(r->results, outputs));
-  moerun__unfinished_end(r->unfinished, r->invocation->stopped);
-  if (r->trace != NULL) MOERUN_TRY(moerun__trace_file_end(r->trace, outputs));
-  const moerun_status broken = moerun__results_check(r->results);
-  /* The others' results are whole all the same. */
-  if (broken != MOERUN_OK) MOERUN_TRY(moerun__outputs_commit(outputs));
-  MOERUN_TRY(broken);
 done:
   return status;
 }
@@ -287,10 +141,12 @@ static moerun_status plan(run *r) {
   MOERUN_TRY(moerun__placement_for(&r->placement, r->config, R));
   if (moerun_comm_rank(r->comm) != 0) goto done;
   moerun__progress_phase(&r->bar, "reading prompts");
-  MOERUN_TRY(open_input(r));
-  MOERUN_TRY(open_output(r));
+  MOERUN_TRY(moerun__run_files_open_input(&r->files, &r->model_config,
+                                          r->kernels->name));
+  MOERUN_TRY(check_fit(r));
+  MOERUN_TRY(moerun__run_files_open_output(&r->files));
   MOERUN_TRY(moerun__work_left_of(
-      &r->left, r->prompts, r->results, r->unfinished,
+      &r->left, r->files.prompts, r->files.results, r->files.unfinished,
       moerun__to_int(moerun__config_int(r->config, "max_sequences")), R));
   MOERUN_TRY(moerun__predict(&r->predicted, r->config, r->placement,
                              &r->left.need, r->how));
@@ -298,79 +154,20 @@ done:
   return status;
 }
 
-/* ---- The engine's callbacks ---------------------------------------------------------------------- */
-
-static moerun_status next_request(void *context, moerun__request *request,
-                                  int *has) {
-  moerun_status status = MOERUN_OK;
-  run *r = context;
-  const int64_t count = moerun__prompts_count(r->prompts);
-  while (r->next < count && moerun__results_has(r->results, r->next)) {
-    r->next++;
-  }
-  *has = r->next < count;
-  if (!*has) goto done;
-  MOERUN_TRY(moerun__prompts_read(r->prompts, &r->prompt, r->next));
-  r->next++;
-  MOERUN_TRY(moerun__unfinished_continue(r->unfinished, &r->prompt));
-  *request = r->prompt.request;
-done:
-  return status;
-}
-
-static moerun_status take_completion(void *context,
-                                     const moerun__completion *completion) {
-  moerun_status status = MOERUN_OK;
-  run *r = context;
-  moerun__progress_ended(
-      &r->bar, completion,
-      moerun__prompts_new_tokens(r->prompts, completion->index));
-  if (r->invocation->results_on_stdout) moerun__progress_hide(&r->bar);
-  MOERUN_TRY(moerun__results_append(r->results, completion));
-  moerun__unfinished_drop(r->unfinished, completion->index);
-  if (r->trace != NULL && completion->finish != MOERUN_FINISH_BROKEN) {
-    MOERUN_TRY(moerun__trace_file_append(r->trace, completion));
-  }
-done:
-  return status;
-}
-
-static moerun_status take_unfinished(void *context,
-                                     const moerun__completion *part) {
-  const run *r = context;
-  return moerun__unfinished_put(r->unfinished, part);
-}
-
-static moerun_status save_unfinished(void *context) {
-  const run *r = context;
-  moerun__unfinished_save(r->unfinished);
-  return MOERUN_OK;
-}
-
-static int is_unfinished_wanted(void *context) {
-  const run *r = context;
-  return moerun__unfinished_ask(r->unfinished);
-}
-
-static void show_progress(void *context, const moerun__progress *progress) {
-  run *r = context;
-  moerun__progress_step(&r->bar, progress);
-}
+/* ---- The work -------------------------------------------------------------------------------------- */
 
 static int is_stop_requested(void *context) {
   (void)context;
   return moerun__signals_ask_to_stop();
 }
 
-/* ---- The work -------------------------------------------------------------------------------------- */
-
 /* [collective] Whether any request is left to run, and what those need. */
 static moerun_status find_work(run *r, int *has) {
   moerun_status status = MOERUN_OK;
   int64_t left = 0;
   if (moerun_comm_rank(r->comm) == 0) {
-    left = moerun__prompts_count(r->prompts) -
-           moerun__prompts_num_bad(r->prompts) - r->resumed;
+    left = moerun__prompts_count(r->files.prompts) -
+           moerun__prompts_num_bad(r->files.prompts) - r->files.resumed;
   }
   MOERUN_TRY(r->comm->ops->broadcast(r->comm, &left, sizeof left));
   MOERUN_TRY(
@@ -451,10 +248,24 @@ done:
   return status;
 }
 
+/* What begins and ends with the files of rank 0. */
+static moerun_status begin(run *r) {
+  const uint64_t *weights = r->model != NULL ? &r->model->digest : NULL;
+  return moerun_comm_rank(r->comm) == 0
+             ? moerun__run_files_begin(&r->files, weights)
+             : MOERUN_OK;
+}
+
+static moerun_status end(run *r) {
+  return moerun_comm_rank(r->comm) == 0 ? moerun__run_files_end(&r->files)
+                                        : MOERUN_OK;
+}
+
 /* Rank 0: whether --resume goes on with requests in the middle. A window that
  * is scored has nothing to go on with. */
 static int keeps(const run *r) {
-  return r->unfinished != NULL && !moerun__prompts_are_scored(r->prompts) &&
+  return r->files.unfinished != NULL &&
+         !moerun__prompts_are_scored(r->files.prompts) &&
          moerun__gate_options_isolate(r->config);
 }
 
@@ -466,20 +277,13 @@ static moerun_status generate(run *r) {
       .record_trace = r->is_profile,
       .prefill_chunk =
           moerun__to_int(moerun__config_int(r->config, "prefill_chunk"))};
-  moerun__engine_callbacks callbacks = {.context = r,
-                                        .next = next_request,
-                                        .finished = take_completion,
-                                        .progress = show_progress,
-                                        .stop_requested = is_stop_requested};
+  moerun__engine_callbacks callbacks = {.stop_requested = is_stop_requested};
   const double began = moerun__now();
-  if (keeps(r)) {
-    callbacks.unfinished = take_unfinished;
-    callbacks.unfinished_end = save_unfinished;
-    callbacks.unfinished_wanted = is_unfinished_wanted;
-  }
+  moerun__run_files_serve(&r->files, &callbacks, keeps(r));
   if (moerun_comm_rank(r->comm) == 0) {
-    moerun__progress_run(&r->bar, moerun__prompts_count(r->prompts),
-                         moerun__results_count(r->results), &r->left.work);
+    moerun__progress_run(&r->bar, moerun__prompts_count(r->files.prompts),
+                         moerun__results_count(r->files.results),
+                         &r->left.work);
   }
   moerun__signals_promise(keeps(r) ? MOERUN_PROMISE_ALL
                                    : MOERUN_PROMISE_FINISHED);
@@ -497,8 +301,8 @@ static moerun_status generate(run *r) {
 static moerun_status report(const run *r) {
   moerun_status status = MOERUN_OK;
   if (moerun_comm_rank(r->comm) != 0) goto done;
-  const int is_scored = moerun__prompts_are_scored(r->prompts);
-  const int64_t count = moerun__prompts_count(r->prompts);
+  const int is_scored = moerun__prompts_are_scored(r->files.prompts);
+  const int64_t count = moerun__prompts_count(r->files.prompts);
   moerun__replace_count replaced = {0};
   if (r->replacer != NULL) replaced = moerun__replacer_count(r->replacer);
   const int is_told =
@@ -513,27 +317,28 @@ static moerun_status report(const run *r) {
       .num_ranks = moerun_comm_size(r->comm),
       .predicted = r->predicted,
       .requests = count,
-      .bad = moerun__prompts_num_bad(r->prompts),
-      .resumed = r->resumed,
+      .bad = moerun__prompts_num_bad(r->files.prompts),
+      .resumed = r->files.resumed,
       .stopped = r->invocation->stopped,
-      .is_resumable = r->unfinished != NULL,
+      .is_resumable = r->files.unfinished != NULL,
       .keeps = keeps(r),
-      .unfinished = moerun__unfinished_count(r->unfinished),
+      .unfinished = moerun__unfinished_count(r->files.unfinished),
       .load_seconds = r->load_seconds,
       .run_seconds = r->run_seconds,
       .progress = r->progress,
       .report = r->report,
       .replaced = is_told ? &replaced : NULL,
-      .is_scored = is_scored && moerun__results_count(r->results) == count,
-      .score = moerun__results_score(r->results),
-      .scored_bytes = moerun__prompts_scored_bytes(r->prompts)};
+      .is_scored =
+          is_scored && moerun__results_count(r->files.results) == count,
+      .score = moerun__results_score(r->files.results),
+      .scored_bytes = moerun__prompts_scored_bytes(r->files.prompts)};
   /* The table must not be among results, and is as loud as the log there. */
   const int on_stdout = r->invocation->results_on_stdout;
   if (!on_stdout || is_talkative(r)) {
     MOERUN_TRY(moerun__summary_print(on_stdout ? stderr : stdout, &facts));
   }
   const int is_in_vain =
-      r->trace != NULL && moerun__trace_file_count(r->trace) == 0;
+      r->files.trace != NULL && moerun__trace_file_count(r->files.trace) == 0;
   if (given(r, "metrics") && !is_in_vain) {
     MOERUN_TRY(moerun__metrics_put(&r->invocation->outputs,
                                    moerun__config_text(r->config, "metrics"),
@@ -549,7 +354,7 @@ done:
  * failure of the whole, unless it was stopped and goes on. */
 static moerun_status judge_input(const run *r) {
   const int judges = moerun_comm_rank(r->comm) == 0 && !r->invocation->stopped;
-  return judges ? moerun__prompts_check(r->prompts) : MOERUN_OK;
+  return judges ? moerun__prompts_check(r->files.prompts) : MOERUN_OK;
 }
 
 static void destroy(run *r) {
@@ -560,13 +365,7 @@ static void destroy(run *r) {
   moerun__replacer_destroy(r->replacer);
   moerun_placement_destroy(r->placement);
   moerun__report_destroy(r->report);
-  moerun__trace_file_destroy(r->trace);
-  moerun__unfinished_destroy(r->unfinished);
-  moerun__results_destroy(r->results);
-  moerun__prompts_destroy(r->prompts);
-  moerun__spool_clear(&r->input);
-  moerun__tokenizer_destroy(r->tokenizer);
-  moerun__prompt_clear(&r->prompt);
+  moerun__run_files_clear(&r->files);
   moerun__free(r->predicted);
   moerun__reserve_clear(&r->reserve);
   moerun__model_config_clear(&r->model_config);
@@ -581,13 +380,14 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation) {
            .model_path = moerun__config_text(invocation->config, "model"),
            .is_profile = strcmp(invocation->subcommand, "profile") == 0};
   if (r.is_profile) r.how = MOERUN_RUN_RECORDS;
+  moerun__run_files_init(&r.files, invocation, &r.bar);
   if (moerun_comm_rank(r.comm) == 0) moerun__progress_start(&r.bar, r.config);
   MOERUN_TRY(moerun__comm_agree_after_root(r.comm, plan(&r)));
   MOERUN_TRY(find_work(&r, &has_work));
   if (has_work) MOERUN_TRY(load(&r));
-  MOERUN_TRY(moerun__comm_agree_after_root(r.comm, begin_output(&r)));
+  MOERUN_TRY(moerun__comm_agree_after_root(r.comm, begin(&r)));
   if (has_work) MOERUN_TRY(generate(&r));
-  MOERUN_TRY(moerun__comm_agree_after_root(r.comm, end_output(&r)));
+  MOERUN_TRY(moerun__comm_agree_after_root(r.comm, end(&r)));
   if (has_work) {
     MOERUN_TRY(
         moerun__report_collect(&r.report, r.session, moerun__memory_peak()));
