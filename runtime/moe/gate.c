@@ -102,16 +102,16 @@ static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
   gate->device = moerun__arena_take(arena, E, sizeof *gate->device);
   lay_out_words(gate, arena);
   gate->total = moerun__arena_take(arena, E + 1, sizeof *gate->total);
-  capacity->options = gate->options.capacity;
-  capacity->num_experts = config->num_experts;
-  capacity->num_choices = moerun__config_choices(config);
-  capacity->experts_per_token = config->experts_per_token;
-  capacity->width = gate->width;
-  capacity->num_devices = (int32_t)R;
-  capacity->max_tokens = gate->max_tokens;
-  capacity->max_records = (int64_t)(ranks * T) * gate->width;
-  moerun__capacity_lay_out(capacity, arena);
-  gate->records = moerun__arena_take(arena, (size_t)capacity->max_records,
+  const moerun__capacity_sizes sizes = {
+      .num_experts = config->num_experts,
+      .num_choices = moerun__config_choices(config),
+      .experts_per_token = config->experts_per_token,
+      .width = gate->width,
+      .num_devices = (int32_t)R,
+      .max_tokens = gate->max_tokens,
+      .max_records = (int64_t)(ranks * T) * gate->width};
+  moerun__capacity_lay_out(capacity, arena, &gate->options.capacity, &sizes);
+  gate->records = moerun__arena_take(arena, (size_t)capacity->sizes.max_records,
                                      sizeof *gate->records);
 }
 

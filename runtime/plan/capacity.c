@@ -60,28 +60,30 @@ int32_t moerun__capacity_width(const moerun__capacity_options *options,
   return K + most;
 }
 
-void moerun__capacity_lay_out(moerun__capacity *capacity,
-                              moerun__arena *arena) {
-  const size_t T = (size_t)capacity->max_tokens;
-  const size_t pairs = T * (size_t)capacity->width;
+void moerun__capacity_lay_out(moerun__capacity *capacity, moerun__arena *arena,
+                              const moerun__capacity_options *options,
+                              const moerun__capacity_sizes *sizes) {
+  *capacity = (moerun__capacity){.options = *options, .sizes = *sizes};
+  const size_t T = (size_t)capacity->sizes.max_tokens;
+  const size_t pairs = T * (size_t)capacity->sizes.width;
   capacity->num_groups = capacity->options.level == MOERUN_LEVEL_DEVICE
-                             ? capacity->num_devices
-                             : capacity->num_experts;
+                             ? capacity->sizes.num_devices
+                             : capacity->sizes.num_experts;
   const size_t groups = (size_t)capacity->num_groups;
-  if (capacity->max_records < (int64_t)pairs) {
-    capacity->max_records = (int64_t)pairs;
+  if (capacity->sizes.max_records < (int64_t)pairs) {
+    capacity->sizes.max_records = (int64_t)pairs;
   }
   capacity->demand = moerun__arena_take(arena, groups + 1, sizeof(int64_t));
   capacity->limit = moerun__arena_take(arena, groups, sizeof(int64_t));
   capacity->room = moerun__arena_take(arena, groups, sizeof(int64_t));
-  capacity->rows_after =
-      moerun__arena_take(arena, (size_t)capacity->num_experts, sizeof(int64_t));
+  capacity->rows_after = moerun__arena_take(
+      arena, (size_t)capacity->sizes.num_experts, sizeof(int64_t));
   capacity->kept = moerun__arena_take(arena, pairs, 1);
   capacity->members = moerun__arena_take(arena, T, sizeof(int32_t));
   capacity->records =
       moerun__arena_take(arena, pairs, sizeof(moerun__capacity_record));
-  capacity->queue =
-      moerun__arena_take(arena, (size_t)capacity->max_records, sizeof(int32_t));
+  capacity->queue = moerun__arena_take(
+      arena, (size_t)capacity->sizes.max_records, sizeof(int32_t));
   capacity->queue_offset =
       moerun__arena_take(arena, groups + 1, sizeof(int32_t));
 }
@@ -136,13 +138,13 @@ static int is_better(const float *scores, int32_t a, int32_t b) {
 static void offer_row(moerun__capacity *capacity,
                       const moerun__capacity_rows *rows, int32_t t,
                       int32_t most) {
-  const int32_t K = capacity->experts_per_token;
-  const size_t first = (size_t)t * (size_t)capacity->width;
+  const int32_t K = capacity->sizes.experts_per_token;
+  const size_t first = (size_t)t * (size_t)capacity->sizes.width;
   int32_t *ids = rows->ids + first;
   int32_t *added = ids + K;
   float *weight = rows->weight + first;
   const float *scores =
-      rows->scores + (size_t)t * (size_t)capacity->num_choices;
+      rows->scores + (size_t)t * (size_t)capacity->sizes.num_choices;
   int32_t n = 0;
   for (int32_t i = 0; i < rows->num_extra && most > 0; i++) {
     const int32_t expert = rows->extra[i];
@@ -167,14 +169,14 @@ static void offer_row(moerun__capacity *capacity,
 
 static void choose_members(moerun__capacity *capacity,
                            const moerun__capacity_rows *rows) {
-  const int32_t K = capacity->experts_per_token;
-  const int32_t most = capacity->width - K;
+  const int32_t K = capacity->sizes.experts_per_token;
+  const int32_t most = capacity->sizes.width - K;
   const int expand = capacity->options.expansion == MOERUN_EXPANSION_PAPER;
   capacity->round = 0;
   capacity->num_members = 0;
   capacity->sum_over = 0;
   for (int32_t t = 0; t < rows->T; t++) {
-    const size_t behind = (size_t)t * (size_t)capacity->width + (size_t)K;
+    const size_t behind = (size_t)t * (size_t)capacity->sizes.width + (size_t)K;
     for (size_t j = behind; j < behind + (size_t)most; j++) {
       rows->ids[j] = -1;
       rows->weight[j] = 0;
@@ -199,11 +201,11 @@ static int goes_on(moerun__capacity *capacity,
   }
   capacity->round = 1;
   for (int32_t i = 0; i < n; i++) {
-    const int32_t first = member[i] * capacity->width;
-    int32_t most = capacity->width - capacity->experts_per_token;
+    const int32_t first = member[i] * capacity->sizes.width;
+    int32_t most = capacity->sizes.width - capacity->sizes.experts_per_token;
     if (by_loss) {
       int32_t lost = 0;
-      for (int32_t j = 0; j < capacity->experts_per_token; j++) {
+      for (int32_t j = 0; j < capacity->sizes.experts_per_token; j++) {
         lost += rows->ids[first + j] >= 0 && !capacity->kept[first + j];
       }
       if (lost < most) most = lost;
@@ -215,14 +217,14 @@ static int goes_on(moerun__capacity *capacity,
 
 /* Where the candidates of this round begin in a row. */
 static int32_t first_column(const moerun__capacity *capacity) {
-  return capacity->round > 0 ? capacity->experts_per_token : 0;
+  return capacity->round > 0 ? capacity->sizes.experts_per_token : 0;
 }
 
 /* The next three work on n tokens, `member`: all, or those of one window. */
 static void count_demand(moerun__capacity *capacity,
                          const moerun__capacity_rows *rows,
                          const int32_t *member, int32_t n) {
-  const size_t width = (size_t)capacity->width;
+  const size_t width = (size_t)capacity->sizes.width;
   const size_t first = (size_t)first_column(capacity);
   memset(capacity->demand, 0,
          ((size_t)capacity->num_groups + 1) * sizeof(int64_t));
@@ -246,11 +248,11 @@ static void set_limits(moerun__capacity *capacity,
     memcpy(limit, capacity->room, (size_t)groups * sizeof *limit);
     return;
   }
-  const int64_t C =
-      moerun__capacity_of(capacity->options.gamma, total[groups],
-                          capacity->experts_per_token, capacity->num_choices);
+  const int64_t C = moerun__capacity_of(capacity->options.gamma, total[groups],
+                                        capacity->sizes.experts_per_token,
+                                        capacity->sizes.num_choices);
   memset(limit, 0, (size_t)groups * sizeof *limit);
-  for (int32_t e = 0; e < capacity->num_experts; e++) {
+  for (int32_t e = 0; e < capacity->sizes.num_experts; e++) {
     limit[group_of(capacity, rows, e)] += C;
   }
   for (int32_t g = 0; g < groups; g++) {
@@ -262,10 +264,10 @@ static void set_limits(moerun__capacity *capacity,
 static void collect_row(moerun__capacity *capacity,
                         const moerun__capacity_rows *rows, int32_t t,
                         const int64_t *total) {
-  const int32_t width = capacity->width;
-  const int32_t K = capacity->experts_per_token;
+  const int32_t width = capacity->sizes.width;
+  const int32_t K = capacity->sizes.experts_per_token;
   const float *scores =
-      rows->scores + (size_t)t * (size_t)capacity->num_choices;
+      rows->scores + (size_t)t * (size_t)capacity->sizes.num_choices;
   const int by_weight = capacity->options.metric == MOERUN_METRIC_WEIGHT;
   int pin = capacity->options.keep_top1;
   for (int32_t j = first_column(capacity); j < width; j++) {
@@ -317,12 +319,12 @@ static double number_or_0(float x) {
 static void finish_row(const moerun__capacity *capacity,
                        const moerun__capacity_rows *rows, int32_t t,
                        moerun__capacity_counts *counts) {
-  const int32_t width = capacity->width;
-  const int32_t K = capacity->experts_per_token;
+  const int32_t width = capacity->sizes.width;
+  const int32_t K = capacity->sizes.experts_per_token;
   int32_t *ids = rows->ids + (size_t)t * (size_t)width;
   float *weight = rows->weight + (size_t)t * (size_t)width;
   const float *scores =
-      rows->scores + (size_t)t * (size_t)capacity->num_choices;
+      rows->scores + (size_t)t * (size_t)capacity->sizes.num_choices;
   const uint8_t *kept = capacity->kept + (size_t)t * (size_t)width;
   const double sum = moerun__weight_sum(ids, weight, K);
   int32_t n = 0;
@@ -363,8 +365,8 @@ void moerun__capacity_finish(moerun__capacity *capacity,
     finish_row(capacity, rows, capacity->members[i], counts);
   }
   memset(capacity->rows_after, 0,
-         (size_t)capacity->num_experts * sizeof(int64_t));
-  const size_t pairs = (size_t)rows->T * (size_t)capacity->width;
+         (size_t)capacity->sizes.num_experts * sizeof(int64_t));
+  const size_t pairs = (size_t)rows->T * (size_t)capacity->sizes.width;
   for (size_t i = 0; i < pairs; i++) {
     if (rows->ids[i] >= 0) capacity->rows_after[rows->ids[i]]++;
   }
@@ -458,14 +460,14 @@ moerun_status moerun__capacity_cut(moerun__capacity *capacity,
                                    const moerun__capacity_record *records,
                                    int64_t num_records, int64_t first_own) {
   moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(num_records <= capacity->max_records &&
+  MOERUN_REQUIRE(num_records <= capacity->sizes.max_records &&
                      num_records <= INT32_MAX && first_own >= 0 &&
                      first_own + capacity->num_records <= num_records,
                  MOERUN_ERR_COMM,
                  "capacity records: found %lld, own ones from %lld: expected "
                  "at most %lld and %d own ones",
                  (long long)num_records, (long long)first_own,
-                 (long long)capacity->max_records, capacity->num_records);
+                 (long long)capacity->sizes.max_records, capacity->num_records);
   for (int64_t i = 0; i < num_records; i++) {
     MOERUN_REQUIRE(records[i].group >= 0 &&
                        records[i].group < capacity->num_groups,

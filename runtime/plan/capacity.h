@@ -114,15 +114,20 @@ typedef struct moerun__capacity_record {
   int32_t at; /* t * W + j on its own rank */
 } moerun__capacity_record;
 
-typedef struct moerun__capacity {
-  moerun__capacity_options options;
+typedef struct moerun__capacity_sizes {
   int32_t num_experts;       /* E */
   int32_t num_choices;       /* of the gate: E, or more with experts at home */
   int32_t experts_per_token; /* K */
   int32_t width;             /* W: moerun__capacity_width */
   int32_t num_devices;       /* for the level device */
   int32_t max_tokens;
-  int64_t max_records; /* for the scope global, of all ranks together */
+  int64_t max_records; /* for the scope global, of all ranks together; 0:
+                          max_tokens * width                             */
+} moerun__capacity_sizes;
+
+typedef struct moerun__capacity {
+  moerun__capacity_options options;
+  moerun__capacity_sizes sizes;
   int32_t num_groups;  /* E or num_devices */
   int32_t round;       /* 1 while what is added is decided after the rest */
   int32_t num_over;    /* groups with more candidates than room, last round */
@@ -148,9 +153,10 @@ moerun_status moerun__capacity_check(const moerun__capacity_options *options);
 int32_t moerun__capacity_width(const moerun__capacity_options *options,
                                int32_t K, int32_t max_extra);
 
-/* Reads of capacity: options, num_experts, num_choices, experts_per_token,
- * width, num_devices, max_tokens and max_records (0: max_tokens * width). */
-void moerun__capacity_lay_out(moerun__capacity *capacity, moerun__arena *arena);
+/* Counts, or hands out. */
+void moerun__capacity_lay_out(moerun__capacity *capacity, moerun__arena *arena,
+                              const moerun__capacity_options *options,
+                              const moerun__capacity_sizes *sizes);
 
 /* C = max(1, ceil(gamma / 1000 * tokens * K / E)), exactly. E is what the gate
  * chooses among, experts at home included. */

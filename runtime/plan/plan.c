@@ -49,7 +49,7 @@ void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
   plan->lost = moerun__arena_take(arena, R, sizeof *plan->lost);
   plan->reserve = moerun__arena_take(arena, R, sizeof *plan->reserve);
   plan->best = moerun__arena_take(arena, R, sizeof *plan->best);
-  moerun__tree_lay_out(plan, arena);
+  moerun__tree_lay_out(plan, arena, plan->num_ranks, plan->max_moves);
 }
 
 /* ---- Speeds and budgets ------------------------------------------------------ */

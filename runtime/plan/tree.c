@@ -9,11 +9,12 @@
 
 #include <string.h>
 
-void moerun__tree_lay_out(moerun__plan *plan, moerun__arena *arena) {
-  const size_t moves = (size_t)plan->max_moves;
+void moerun__tree_lay_out(moerun__plan *plan, moerun__arena *arena,
+                          int32_t num_ranks, int32_t max_moves) {
+  const size_t moves = (size_t)max_moves;
   plan->sends = moerun__arena_take(arena, moves, sizeof *plan->sends);
-  plan->link = moerun__arena_take(arena, 2 * (size_t)plan->num_ranks,
-                                  sizeof *plan->link);
+  plan->link =
+      moerun__arena_take(arena, 2 * (size_t)num_ranks, sizeof *plan->link);
   plan->places = moerun__arena_take(arena, moves, sizeof *plan->places);
   plan->turn = moerun__arena_take(arena, moves, sizeof *plan->turn);
   plan->trees = moerun__arena_take(arena, moves, sizeof *plan->trees);

@@ -6,9 +6,9 @@
 
 #include "runtime/plan/plan.h"
 
-/* Takes from the arena what moerun__tree_grow writes in; plan->num_ranks and
- * plan->max_moves say how much. */
-void moerun__tree_lay_out(moerun__plan *plan, moerun__arena *arena);
+/* Counts, or hands out, what moerun__tree_grow writes in. */
+void moerun__tree_lay_out(moerun__plan *plan, moerun__arena *arena,
+                          int32_t num_ranks, int32_t max_moves);
 
 /* Fills plan->sends for the moves of the plan, in an order in which an expert
  * comes to a rank before it leaves it. In one turn each rank sends one expert

@@ -160,18 +160,17 @@ static inline void world_open(world *w, int64_t max_records) {
   moerun__arena arena = {NULL, 0};
   const size_t pairs = (size_t)w->T * (size_t)world_width(w);
   moerun__free(w->block);
-  w->capacity = (moerun__capacity){.options = w->options,
-                                   .num_experts = w->E,
-                                   .num_choices = w->E,
-                                   .experts_per_token = w->K,
-                                   .width = world_width(w),
-                                   .num_devices = w->num_devices,
-                                   .max_tokens = w->T,
-                                   .max_records = max_records};
-  moerun__capacity_lay_out(&w->capacity, &arena);
+  const moerun__capacity_sizes sizes = {.num_experts = w->E,
+                                        .num_choices = w->E,
+                                        .experts_per_token = w->K,
+                                        .width = world_width(w),
+                                        .num_devices = w->num_devices,
+                                        .max_tokens = w->T,
+                                        .max_records = max_records};
+  moerun__capacity_lay_out(&w->capacity, &arena, &w->options, &sizes);
   assert_int_equal(moerun__alloc(&w->block, arena.used, 1), MOERUN_OK);
   arena = (moerun__arena){w->block, 0};
-  moerun__capacity_lay_out(&w->capacity, &arena);
+  moerun__capacity_lay_out(&w->capacity, &arena, &w->options, &sizes);
   world_gate(w);
   memcpy(w->ids, w->gate_ids, pairs * sizeof *w->ids);
   memcpy(w->weight, w->gate_weight, pairs * sizeof *w->weight);

@@ -228,7 +228,7 @@ static void records_are_checked(void **state) {
   assert_int_equal(moerun__capacity_cut(capacity, capacity->records, n, 1),
                    MOERUN_ERR_COMM);
   assert_int_equal(moerun__capacity_cut(capacity, capacity->records,
-                                        capacity->max_records + 1, 0),
+                                        capacity->sizes.max_records + 1, 0),
                    MOERUN_ERR_COMM);
   capacity->records[n - 1].group = 4;
   assert_int_equal(moerun__capacity_cut(capacity, capacity->records, n, 0),
