@@ -205,16 +205,16 @@ void moerun__kv_store(const moerun__kv_view *view,
                       const moerun__attention_shape *shape, int32_t position,
                       const float *key, const float *value) {
   const size_t page = (size_t)view->page[position / MOERUN_PAGE_POSITIONS];
-  const size_t slot = (size_t)(position % MOERUN_PAGE_POSITIONS);
+  const size_t in_page = (size_t)(position % MOERUN_PAGE_POSITIONS);
   const size_t width = (size_t)shape->head_dim;
   for (size_t head = 0; head < (size_t)shape->num_kv_heads; head++) {
     const size_t start =
         page * view->page_stride + head * width * MOERUN_PAGE_POSITIONS;
-    float *keys = view->keys + start + slot;
+    float *keys = view->keys + start + in_page;
     for (size_t d = 0; d < width; d++) {
       keys[d * MOERUN_PAGE_POSITIONS] = key[head * width + d];
     }
-    memcpy(view->values + start + slot * width, value + head * width,
+    memcpy(view->values + start + in_page * width, value + head * width,
            width * sizeof *value);
   }
 }

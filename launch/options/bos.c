@@ -8,16 +8,16 @@
 
 /* The bos token for --add-bos yes: the tokenizer's, else config.json's. */
 static int32_t find_bos(const moerun__tokenizer *tokenizer,
-                        const char *model_path, int32_t own) {
+                        const char *model_path, int32_t configured) {
   const int32_t bos = tokenizer != NULL ? moerun__tokenizer_bos(tokenizer) : -1;
-  if (bos >= 0 && own >= 0 && bos != own) {
+  if (bos >= 0 && configured >= 0 && bos != configured) {
     LOG_ROOT(
         MOERUN_LOG_WARN,
         "%s: config.json has bos_token_id %d, the tokenizer's bos token is "
         "%d, which is used",
-        model_path, own, bos);
+        model_path, configured, bos);
   }
-  return bos >= 0 ? bos : own;
+  return bos >= 0 ? bos : configured;
 }
 
 /* The tokens in front of texts and of given ids, as --add-bos says and, for

@@ -142,10 +142,10 @@ static int loses_experts(const facts *f) {
 /* --top-k leaves out an expert of some layer. */
 static int narrows(const facts *f) {
   const moerun__gate_options options = moerun__gate_options_of(f->config);
-  const int32_t own = f->model->experts_per_token;
-  if (options.limits.count == 0) return options.width.most < own;
+  const int32_t usual = f->model->experts_per_token;
+  if (options.limits.count == 0) return options.width.most < usual;
   for (int32_t i = 0; i < options.limits.count; i++) {
-    if (options.limits.range[i].most < own) return 1;
+    if (options.limits.range[i].most < usual) return 1;
   }
   return 0;
 }

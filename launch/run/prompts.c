@@ -213,8 +213,8 @@ moerun_status moerun__prompts_settle(moerun__prompts *prompts,
   char place[32];
   if (status == MOERUN_OK) return status;
   (void)snprintf(place, sizeof place, "%lld", (long long)index);
-  const moerun_status room = reserve(prompts, (size_t)index + 1);
-  if (room != MOERUN_OK) return room;
+  const moerun_status reserved = reserve(prompts, (size_t)index + 1);
+  if (reserved != MOERUN_OK) return reserved;
   MOERUN_TRY(moerun__prompts_settle_at(
       prompts, index, prompt->id.count > 0 ? prompt->id.bytes : place, status));
   prompts->offset[index] = offset;

@@ -211,19 +211,19 @@ moerun_status moerun__solve_cd(moerun__solution *solution,
                                const moerun__problem *problem,
                                const moerun__method_options *options) {
   moerun_status status = MOERUN_OK;
-  moerun__method_options own = *options;
-  if (options->spare_slots > 0) own.time_limit_s /= 2;
+  moerun__method_options for_search = *options;
+  if (options->spare_slots > 0) for_search.time_limit_s /= 2;
   const moerun__deadline deadline =
       moerun__deadline_after(options->clock, options->time_limit_s);
   const moerun__deadline half =
-      moerun__deadline_after(own.clock, own.time_limit_s);
+      moerun__deadline_after(for_search.clock, for_search.time_limit_s);
   const int is_exact = is_tiny(problem);
-  if (is_exact) status = moerun__solve_exact(solution, problem, &own);
+  if (is_exact) status = moerun__solve_exact(solution, problem, &for_search);
   /* A proof that the time was too short for leaves what the search has by then. */
   if (!is_exact ||
       (status == MOERUN_ERR_UNSUPPORTED && moerun__deadline_passed(&half))) {
-    status = moerun__starts_search(solution->rank_of, problem, &own, &half,
-                                   place_primaries);
+    status = moerun__starts_search(solution->rank_of, problem, &for_search,
+                                   &half, place_primaries);
   }
   MOERUN_TRY(status);
   if (options->spare_slots > 0) {

@@ -173,9 +173,9 @@ static moerun_status solve(moerun__solution *solution,
   const int fills = options->spare_slots > 0 && !method->replicates;
   const moerun__deadline deadline =
       moerun__deadline_after(options->clock, options->time_limit_s);
-  moerun__method_options own = *options;
-  if (fills) own.time_limit_s /= 2;
-  MOERUN_TRY(method->solve(solution, problem, &own));
+  moerun__method_options for_method = *options;
+  if (fills) for_method.time_limit_s /= 2;
+  MOERUN_TRY(method->solve(solution, problem, &for_method));
   if (solution->copies != NULL) goto done;
   if (method->keeps_caps) {
     MOERUN_TRY(moerun__solution_check(problem, solution->rank_of));

@@ -75,10 +75,10 @@ moerun_status moerun__starts_search(int32_t *rank_of,
   MOERUN_TRY(search(rank_of, problem, options, deadline));
   MOERUN_TRY(judge(&best, problem, rank_of));
   for (int32_t s = 1; s < starts; s++) {
-    moerun__method_options own = *options;
-    own.seed += (uint64_t)s << 48U;
+    moerun__method_options for_start = *options;
+    for_start.seed += (uint64_t)s << 48U;
     if (moerun__deadline_passed(deadline)) break;
-    MOERUN_TRY(search(other, problem, &own, deadline));
+    MOERUN_TRY(search(other, problem, &for_start, deadline));
     MOERUN_TRY(judge(&found, problem, other));
     if (found.objective >= best.objective || found.nodes > best.nodes) continue;
     best = found;

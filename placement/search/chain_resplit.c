@@ -294,13 +294,13 @@ moerun_status moerun__chain_resplit(moerun__chain *chain, uint64_t seed,
   r.num_items = 2 * r.num_free;
   MOERUN_TRY(allocate(&r));
   list_states(&r);
-  /* P + 1 has no factor in common with P * P: this visits every pair once in P * P turns. */
+  /* P + 1 has no factor in common with P * P: this visits every pair once in P * P steps. */
   const int64_t P = chain->num_parts;
-  const int64_t turns = P * P;
+  const int64_t steps = P * P;
   int64_t at = moerun__random_below(moerun__random_bits(&r.random), (int32_t)P);
   int64_t left = MOST_LAYERS / chain->num_layers;
-  for (int64_t idle = 0; idle < turns && left > 0; idle++) {
-    at = (at + P + 1) % turns;
+  for (int64_t idle = 0; idle < steps && left > 0; idle++) {
+    at = (at + P + 1) % steps;
     r.a = (int32_t)(at / P);
     r.b = (int32_t)(at % P);
     if (r.a >= r.b) continue;

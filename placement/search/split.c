@@ -166,20 +166,20 @@ static void set_node_caps(const levels *by, moerun__split *nodes,
   }
   for (int32_t node = 0; node < by->num_nodes; node++) {
     double speed = 0;
-    double room = 0;
+    double caps = 0;
     int64_t started = 0;
     for (int32_t r = node * by->per_node; r < (node + 1) * by->per_node; r++) {
       speed += problem->topology->speed[r];
-      room += (double)rank_cap[r];
+      caps += (double)rank_cap[r];
     }
     for (size_t e = 0; e < E; e++) {
       if (start[e] / by->per_node == node) started += load[e];
     }
     const double share = total * speed / problem->num_ranks;
-    double most = share + (room - share) / 2;
+    double most = share + (caps - share) / 2;
     if (most > (1 + problem->slack) * share)
       most = (1 + problem->slack) * share;
-    if (most > room) most = room; /* other nodes have ranks that are held */
+    if (most > caps) most = caps; /* other nodes have ranks that are held */
     cap[node] = most > (double)started ? (int64_t)most : started;
   }
 }

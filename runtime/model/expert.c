@@ -1,5 +1,5 @@
 /* Guests, slices, moves, placements and predictions all reckon with the bytes of
- * an expert. They must not differ by a byte, because rooms and messages are cut
+ * an expert. They must not differ by a byte, because blocks and messages are cut
  * by them; so shapes say what differs, and the sum is made in one place. */
 #include "runtime/model/expert.h"
 
@@ -60,9 +60,9 @@ static moerun__expert expert_of(const moerun__expert_shape *shape,
 }
 
 moerun__expert moerun__expert_at(const moerun__expert_shape *shape,
-                                 const void *room) {
+                                 const void *block) {
   const size_t first = moerun__expert_piece_bytes(shape, MOERUN_PIECE_GATE_UP);
-  return expert_of(shape, room, (const char *)room + first);
+  return expert_of(shape, block, (const char *)block + first);
 }
 
 /* ---- Lists -------------------------------------------------------------------- */

@@ -39,7 +39,7 @@ size_t moerun__expert_bytes(const moerun__expert_shape *shape);
 
 /* The expert whose pieces lie there, one behind the other. */
 moerun__expert moerun__expert_at(const moerun__expert_shape *shape,
-                                 const void *room);
+                                 const void *block);
 
 /* Experts of one shape in a list, all their gate_up in one block and all their
  * down in another, so that neighbours are neighbours in memory. The panels are

@@ -145,15 +145,15 @@ moerun_status moerun_model_load(moerun_model **out, moerun_comm *comm,
                                 const moerun_placement *placement,
                                 const char *path,
                                 const moerun_model_options *options) {
-  moerun_model_options own = {0};
+  moerun_model_options asked = {0};
   moerun_status status = MOERUN_OK;
   *out = NULL;
   if (options != NULL) {
-    status =
-        moerun__sized_read(&own, sizeof own, options, "moerun_model_options");
+    status = moerun__sized_read(&asked, sizeof asked, options,
+                                "moerun_model_options");
   }
   if (status != MOERUN_OK) return moerun__comm_agree(comm, status);
-  return load(out, comm, placement, path, own.moe_only != 0, NULL);
+  return load(out, comm, placement, path, asked.moe_only != 0, NULL);
 }
 
 moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,

@@ -304,10 +304,10 @@ done:
 moerun_status moerun_model_create(moerun_model **out, moerun_comm *comm,
                                   const moerun_placement *placement,
                                   const moerun_model_source *source) {
-  moerun_model_source own;
-  creation c = {.source = &own};
+  moerun_model_source asked;
+  creation c = {.source = &asked};
   moerun_status status =
-      moerun__sized_read(&own, sizeof own, source, source_name);
+      moerun__sized_read(&asked, sizeof asked, source, source_name);
   *out = NULL;
   if (status != MOERUN_OK) return moerun__comm_agree(comm, status);
   status = create(&c, comm, placement);

@@ -2,7 +2,7 @@
  * and expert, i): word i of the Philox stream of that tensor, the four bytes
  * of the word summed (nearly normal: mean 510, variance (256^2 - 1) / 3) and
  * scaled. The sum has 1021 values, so a table per tensor gives the element's
- * bits at once; files are filled at several hundred MB/s in pieces of 64 Ki
+ * bits at once; files are filled at several hundred MB/s in runs of 64 Ki
  * elements.
  *
  * Scales keep activations near 1 in any depth: rows of weights have standard
@@ -44,7 +44,7 @@
 enum {
   SUMS = 4 * 255 + 1, /* values of a sum of four bytes */
   MIDDLE = 2 * 255,
-  PIECE = 1 << 16, /* elements written at once, a multiple of 4 */
+  RUN = 1 << 16, /* elements written at once, a multiple of 4 */
   FILE_NAME = 64,
 };
 static const int64_t default_shard_bytes = 5000000000;
@@ -70,8 +70,8 @@ typedef struct synth_writer {
   int32_t num_files;
   int64_t total_bytes;
   int64_t put_bytes;    /* of them that are written */
-  uint32_t *words;      /* [PIECE] */
-  void *elements;       /* [PIECE] of options->dtype */
+  uint32_t *words;      /* [RUN] */
+  void *elements;       /* [RUN] of options->dtype */
   uint32_t table[SUMS]; /* each begins with the element for its sum */
 } synth_writer;
 
@@ -171,12 +171,12 @@ static moerun_status put_tensor(synth_writer *writer, moerun__role role,
     deviation *= residual / sqrt(2.0 * config->num_layers);
   }
   fill_table(writer->table, writer->options->dtype, mean, deviation);
-  for (int64_t at = 0; at < count; at += PIECE) {
+  for (int64_t at = 0; at < count; at += RUN) {
     const int64_t left = count - at;
-    const int32_t piece = left < PIECE ? (int32_t)left : PIECE;
+    const int32_t length = left < RUN ? (int32_t)left : RUN;
     draw(writer->words, writer->options->seed, stream_of(role, layer, expert),
-         at, piece);
-    MOERUN_TRY(put_elements(writer, piece, file));
+         at, length);
+    MOERUN_TRY(put_elements(writer, length, file));
   }
 done:
   return status;
@@ -207,17 +207,17 @@ static moerun_status put_gate(synth_writer *writer, int32_t layer, int file) {
                         moerun__exact_log(1.0 + place[e]);
     fill_table(writer->table, writer->options->dtype, bias / H,
                1.0 / sqrt((double)H));
-    for (int32_t at = 0; at < H; at += PIECE) {
-      const int32_t piece = H - at < PIECE ? H - at : PIECE;
-      uint32_t *half = writer->words + PIECE / 2;
+    for (int32_t at = 0; at < H; at += RUN) {
+      const int32_t length = H - at < RUN ? H - at : RUN;
+      uint32_t *half = writer->words + RUN / 2;
       draw(half, seed, stream_of(MOERUN_ROLE_GATE, layer, 0),
-           e * row_words + at / 2, (piece + 1) / 2);
+           e * row_words + at / 2, (length + 1) / 2);
       /* words[2j], [2j + 1] from half[j]: the source stays ahead. */
-      for (int32_t i = 0; i < piece; i++) {
+      for (int32_t i = 0; i < length; i++) {
         const uint32_t sum = half[i / 2];
         writer->words[i] = i % 2 == 0 ? sum : 2 * MIDDLE - sum;
       }
-      MOERUN_TRY(put_elements(writer, piece, file));
+      MOERUN_TRY(put_elements(writer, length, file));
     }
   }
 done:
@@ -557,8 +557,8 @@ static moerun_status writer_begin(synth_writer *writer, moerun__text *config) {
                            sizeof *writer->entries));
   MOERUN_TRY(list_model(writer));
   MOERUN_TRY(deal_files(writer));
-  MOERUN_TRY(moerun__alloc_unset(&writer->words, PIECE, sizeof *writer->words));
-  MOERUN_TRY(moerun__alloc_unset(&writer->elements, PIECE,
+  MOERUN_TRY(moerun__alloc_unset(&writer->words, RUN, sizeof *writer->words));
+  MOERUN_TRY(moerun__alloc_unset(&writer->elements, RUN,
                                  moerun__dtype_bytes(options->dtype, 1)));
 done:
   json_decref(root);

@@ -19,7 +19,7 @@ enum {
   MOERUN_MAX_PARTS = MOERUN_MAX_CONSTANTS,
 };
 
-/* How much is read: counted beforehand, then told after each piece. */
+/* How much is read: counted beforehand, then told after each read. */
 typedef struct moerun__reading {
   int64_t all;
   int64_t done;

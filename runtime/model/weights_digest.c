@@ -1,4 +1,4 @@
-/* XXH3 (xxHash, Y. Collet) of each piece, seeded by the tensor's name and the
+/* XXH3 (xxHash, Y. Collet) of each range, seeded by the tensor's name and the
  * place in it. It runs at memory speed, where FNV (runtime/base/digest.h) would
  * take a step a byte; it is fastest where the library chooses vector
  * instructions by the processor (MOERUN_XXHASH_DISPATCH; the values are the

@@ -15,15 +15,15 @@ enum {
   MOERUN_SAMPLE_BYTES = 4096,
 };
 
-/* What one rank has read: sums, modulo 2^64, over pieces. */
+/* What one rank has read: sums, modulo 2^64, over ranges of bytes. */
 typedef struct moerun__weights_digest {
   uint64_t shared;  /* what every rank reads */
   uint64_t samples; /* a sample of every expert, which every rank reads, too */
   uint64_t experts; /* the experts that this rank counts */
 } moerun__weights_digest;
 
-/* Adds the bytes of a tensor from `offset` on. A piece counts with its place, so
- * that pieces may come in any order, but the same bytes cut into other pieces
+/* Adds the bytes of a tensor from `offset` on. A range counts with its place, so
+ * that ranges may come in any order, but the same bytes cut into other ranges
  * give another sum. */
 void moerun__digest_piece(uint64_t *sum, const char *tensor, int64_t offset,
                           const void *bytes, size_t count);

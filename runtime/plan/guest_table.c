@@ -5,16 +5,16 @@
 
 #include <string.h>
 
-static int32_t own_of(int32_t num_layers, int32_t per_rank) {
+static int32_t reserved_of(int32_t num_layers, int32_t per_rank) {
   if (num_layers < 1 || per_rank <= MOERUN_SHARED_GUESTS) return 0;
   return (per_rank - MOERUN_SHARED_GUESTS) / num_layers;
 }
 
 static void split(moerun__guest_table *table, int32_t per_rank) {
   table->per_rank = per_rank;
-  table->own = own_of(table->num_layers, per_rank);
-  table->shared = per_rank - table->own * table->num_layers;
-  table->per_layer = table->own + table->shared;
+  table->reserved = reserved_of(table->num_layers, per_rank);
+  table->shared = per_rank - table->reserved * table->num_layers;
+  table->per_layer = table->reserved + table->shared;
 }
 
 void moerun__guest_table_lay_out(moerun__guest_table *table,

@@ -3,7 +3,7 @@
  *
  * Every layer has entries of its own, which other layers never take: a layer
  * that needed the same guests in every step would else lose them to the layers
- * after it before its turn came again. A few entries are shared by all layers,
+ * after it before it was computed again. A few entries are shared by all layers,
  * so that there are guests where memory does not suffice for every layer. */
 #ifndef MOERUN_PLAN_GUEST_TABLE_H
 #define MOERUN_PLAN_GUEST_TABLE_H
@@ -20,14 +20,15 @@ typedef struct moerun__guest_table {
   int32_t num_ranks;  /* R */
   int32_t num_layers; /* MoE layers */
   int32_t per_rank;   /* G: entries of a rank */
-  int32_t own;        /* of them each layer's own */
-  int32_t shared;     /* and those of no layer: G - own * layers */
-  int32_t per_layer;  /* own + shared: guests that a plan can use on a rank; it
-                         numbers them 0.. and its layer's own come first     */
-  int64_t plans;      /* so far */
-  int64_t *key;       /* [R][G] layer * E + expert, or -1 */
-  int64_t *used;      /* [R][G] number of the last plan that used it */
-  int32_t *patience;  /* [num_layers] plans in a row that ended uneven since
+  int32_t reserved;   /* of them for each layer alone */
+  int32_t shared;     /* and those of no layer: G - reserved * layers */
+  int32_t
+      per_layer; /* reserved + shared: guests that a plan can use on a rank; it
+                         numbers them 0.. and those reserved come first     */
+  int64_t plans; /* so far */
+  int64_t *key;  /* [R][G] layer * E + expert, or -1 */
+  int64_t *used; /* [R][G] number of the last plan that used it */
+  int32_t *patience; /* [num_layers] plans in a row that ended uneven since
                          weights were last sent: see plan.c              */
 } moerun__guest_table;
 
@@ -42,9 +43,10 @@ void moerun__guest_table_clear(moerun__guest_table *table);
 static inline size_t moerun__guest_table_entry(const moerun__guest_table *table,
                                                int32_t rank, int32_t layer,
                                                int32_t guest) {
-  const int32_t at = guest < table->own
-                         ? layer * table->own + guest
-                         : table->num_layers * table->own + guest - table->own;
+  const int32_t at =
+      guest < table->reserved
+          ? layer * table->reserved + guest
+          : table->num_layers * table->reserved + guest - table->reserved;
   return (size_t)rank * (size_t)table->per_rank + (size_t)at;
 }
 

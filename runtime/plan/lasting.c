@@ -18,7 +18,7 @@ void moerun__lasting_lay_out(moerun__lasting *lasting, moerun__arena *arena,
 }
 
 void moerun__lasting_clear(moerun__lasting *lasting) {
-  lasting->counts = 0;
+  lasting->is_weighed = 0;
   lasting->calm = 0;
   for (int32_t r = 0; r < lasting->num_ranks; r++) {
     lasting->speed[r] = 0;
@@ -55,14 +55,14 @@ int moerun__lasting_conclude(moerun__lasting *lasting) {
                             (double)MOERUN_SPEED_ONE;
     changes |= relative != lasting->relative[r];
     lasting->relative[r] = relative;
-    if (is_slow) lasting->counts = 1;
+    if (is_slow) lasting->is_weighed = 1;
   }
   return changes;
 }
 
 int moerun__lasting_watch(moerun__lasting *lasting, const int32_t *speed) {
   const int32_t fastest = fastest_of(speed, lasting->num_ranks);
-  int is_uneven = lasting->counts;
+  int is_uneven = lasting->is_weighed;
   int changes = 0;
   for (int32_t r = 0; r < lasting->num_ranks; r++) {
     is_uneven |= fastest - speed[r] > MOERUN_SPEED_NOISE;

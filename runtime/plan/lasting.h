@@ -11,14 +11,14 @@
 enum { MOERUN_LASTING_FIRST = 8, MOERUN_LASTING_LAST = 1024 };
 
 typedef struct moerun__lasting {
-  int32_t num_ranks; /* R */
-  int32_t *speed;    /* [R] that placements follow, as moerun__speed.applied */
-  int32_t *told;     /* [R] in the last step that was watched */
-  int32_t calm;      /* steps since any of them changed */
-  int64_t *changes;  /* [R] of the rank's speed up to the last look */
-  double *relative;  /* [R] of the fastest rank's, those within the dead band
+  int32_t num_ranks;  /* R */
+  int32_t *speed;     /* [R] that placements follow, as moerun__speed.applied */
+  int32_t *told;      /* [R] in the last step that was watched */
+  int32_t calm;       /* steps since any of them changed */
+  int64_t *changes;   /* [R] of the rank's speed up to the last look */
+  double *relative;   /* [R] of the fastest rank's, those within the dead band
                         of it 1                                            */
-  int32_t counts;    /* 1: some rank is slow or has been: loads and time count,
+  int32_t is_weighed; /* 1: some rank is slow or has been: loads and time count,
                         or nothing would come back to a rank that recovers */
 } moerun__lasting;
 

@@ -131,10 +131,10 @@ static void set_budgets(moerun__plan *plan, int64_t total, int64_t slack) {
   moerun__plan_shares(plan->budget, total + reserves, plan->speed,
                       plan->num_ranks);
   for (int32_t r = 0; r < plan->num_ranks; r++) {
-    const int64_t own = plan->reserve[r] > 0 ? plan->before[r] : 0;
+    const int64_t earlier = plan->reserve[r] > 0 ? plan->before[r] : 0;
     int64_t least = total / (LEAST_SHARE * (int64_t)plan->num_ranks);
     int64_t share = plan->budget[r] - plan->reserve[r];
-    if (least < own) least = own;
+    if (least < earlier) least = earlier;
     if (share < least) share = least;
     plan->budget[r] = (share * slack + 999) / 1000;
   }

@@ -15,8 +15,8 @@ typedef enum moerun__weight_rule {
 /* Sum over j < K of the weights that are for an expert. */
 double moerun__weight_sum(const int32_t *ids, const float *weight, int32_t K);
 
-/* Gate weight over score for one token: what turns the score of an expert that
- * the gate did not choose into a weight. 1 where weights are scores. */
+/* Gate weight over score for one token: what the score of an expert that
+ * the gate did not choose is multiplied by to be a weight. 1 where weights are scores. */
 double moerun__weight_scale(const int32_t *ids, const float *weight,
                             const float *scores, int32_t K);
 

@@ -59,7 +59,7 @@ static int has_replica(const moerun_placement *placement, int32_t layer,
   return 0;
 }
 
-/* Which of the old replicas feeds `rank`: they take turns. */
+/* Which of the old replicas feeds `rank`: one after the other. */
 static int32_t source_of(const moerun_placement *placement, int32_t layer,
                          int32_t expert, int32_t rank) {
   const size_t at =

@@ -110,7 +110,7 @@ static moerun__replan_costs costs_of(const view *v) {
           (int64_t)moerun__result_bytes(config, r->session->moe.shape.wire),
       .expert_bytes = &r->expert_bytes[v->layer / r->model->comm->size],
       .spare_slots = r->spare_slots,
-      .speed = r->lasting.counts ? r->lasting.relative : NULL,
+      .speed = r->lasting.is_weighed ? r->lasting.relative : NULL,
       .rows_per_expert = r->rows_per_expert,
       .is_quick = r->is_quick};
 }

@@ -97,8 +97,8 @@ done:
 /* ---- On all ranks -------------------------------------------------------------- */
 
 /* Rank 0's `next` everywhere. */
-static moerun_status share(moerun__replacer *r, moerun_placement **next,
-                           int64_t num_replicas) {
+static moerun_status receive_all(moerun__replacer *r, moerun_placement **next,
+                                 int64_t num_replicas) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = r->model->comm;
   const moerun_placement *now = r->model->placement;
@@ -167,7 +167,7 @@ moerun_status moerun__replacer_agree(moerun__replacer *r,
                  "a look at the routing failed on another rank: %s",
                  moerun_status_string((moerun_status)word.status));
   r->count = word.count;
-  if (word.moves) MOERUN_TRY(share(r, &found, word.num_replicas));
+  if (word.moves) MOERUN_TRY(receive_all(r, &found, word.num_replicas));
   *next = found;
   found = NULL;
 done:

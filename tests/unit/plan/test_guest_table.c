@@ -27,7 +27,7 @@ static void entries_are_divided(void **state) {
       {0, 0, 0, 0}, {2, 0, 2, 2}, {7, 0, 7, 7}, {8, 1, 2, 3}, {19, 2, 7, 9}};
   for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
     set_up(wanted[i][0]);
-    assert_int_equal(table.own, wanted[i][1]);
+    assert_int_equal(table.reserved, wanted[i][1]);
     assert_int_equal(table.shared, wanted[i][2]);
     assert_int_equal(table.per_layer, wanted[i][3]);
     moerun__free(block);
@@ -42,7 +42,7 @@ static void fewer_entries_never_are_more_guests(void **state) {
   moerun__guest_table_use(&table, 1, 0, 2, 5);
   moerun__guest_table_shrink(&table, 7);
   assert_int_equal(table.per_rank, 7);
-  assert_int_equal(table.own, 0);
+  assert_int_equal(table.reserved, 0);
   assert_int_equal(table.shared, 3);
   assert_int_equal(table.per_layer, 3);
   for (int32_t r = 0; r < R; r++) {

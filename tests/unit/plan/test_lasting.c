@@ -32,10 +32,10 @@ static void only_what_lasts_is_followed(void **state) {
   moerun__lasting lasting;
   start(&lasting);
   look(&lasting, -32, 1); /* it may have changed a step ago */
-  assert_true(lasting.relative[2] == 1 && !lasting.counts);
+  assert_true(lasting.relative[2] == 1 && !lasting.is_weighed);
   look(&lasting, -32, 1);
   assert_true(lasting.relative[0] == 1 && lasting.relative[2] == 0.25);
-  assert_int_equal(lasting.counts, 1);
+  assert_int_equal(lasting.is_weighed, 1);
   look(&lasting, -16, 2);
   assert_true(lasting.relative[2] == 0.25);
   look(&lasting, -16, 2);
@@ -49,7 +49,7 @@ static void what_comes_and_goes_is_not(void **state) {
   start(&lasting);
   for (int64_t i = 1; i < 20; i++) {
     look(&lasting, -32, 2 * i - 1);
-    assert_int_equal(lasting.counts, 0);
+    assert_int_equal(lasting.is_weighed, 0);
   }
 }
 
@@ -59,7 +59,7 @@ static void the_dead_band_is_left_alone(void **state) {
   start(&lasting);
   for (int64_t i = 0; i < 4; i++) {
     look(&lasting, -MOERUN_SPEED_NOISE, 1);
-    assert_true(lasting.relative[2] == 1 && !lasting.counts);
+    assert_true(lasting.relative[2] == 1 && !lasting.is_weighed);
   }
   for (int64_t i = 0; i < 4; i++) {
     look(&lasting, -20, 2);
@@ -81,11 +81,11 @@ static void loads_count_from_then_on(void **state) {
   start(&lasting);
   look(&lasting, -32, 1);
   look(&lasting, -32, 1);
-  assert_int_equal(lasting.counts, 1);
+  assert_int_equal(lasting.is_weighed, 1);
   look(&lasting, 0, 2);
-  assert_true(lasting.relative[2] == 0.25 && lasting.counts);
+  assert_true(lasting.relative[2] == 0.25 && lasting.is_weighed);
   look(&lasting, 0, 2);
-  assert_true(lasting.relative[2] == 1 && lasting.counts);
+  assert_true(lasting.relative[2] == 1 && lasting.is_weighed);
 }
 
 /* The fastest is the measure, though it be slower than all once were. */
@@ -99,7 +99,7 @@ static void all_slower_is_equal(void **state) {
     }
     moerun__lasting_conclude(&lasting);
   }
-  assert_int_equal(lasting.counts, 0);
+  assert_int_equal(lasting.is_weighed, 0);
   for (int32_t r = 0; r < R; r++) {
     assert_int_equal(lasting.speed[r], -30 - r);
     assert_true(lasting.relative[r] == 1);
@@ -139,7 +139,7 @@ static void recovery_is_due_too(void **state) {
   const int32_t speed[R] = {0, 0, 0};
   start(&lasting);
   look(&lasting, -32, 0);
-  assert_int_equal(lasting.counts, 1);
+  assert_int_equal(lasting.is_weighed, 1);
   for (int32_t i = 1; i <= 8; i++) {
     assert_int_equal(moerun__lasting_watch(&lasting, speed), i == 8);
   }

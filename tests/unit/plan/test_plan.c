@@ -404,8 +404,8 @@ static void check_guests(world *w, const int64_t *before) {
     const int64_t *key = table->key + r * entries;
     for (int32_t g = 0; g < entries; g++) {
       if (key[g] < 0) continue;
-      if (g < table->own * table->num_layers) {
-        assert_int_equal(key[g] / E, g / table->own);
+      if (g < table->reserved * table->num_layers) {
+        assert_int_equal(key[g] / E, g / table->reserved);
       }
       for (int32_t other = 0; other < g; other++) {
         assert_int_not_equal(key[g], key[other]);
