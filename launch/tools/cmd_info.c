@@ -45,15 +45,16 @@ typedef struct parameter_count {
 /* Of a layer: shared experts, their weight, and the bias of the choice. */
 static double shared_parameters(const moerun__model_config *c) {
   const double H = c->hidden_width;
-  return 3.0 * H * c->shared_width + (c->shared_is_weighted ? H : 0) +
+  return (double)moerun__expert_elements(c, c->shared_width) +
+         (c->shared_is_weighted ? H : 0) +
          (c->has_choice_bias ? c->num_experts : 0);
 }
 
 static parameter_count count_parameters(const moerun__model_config *c) {
   const double H = c->hidden_width;
-  const double expert = 3.0 * H * c->expert_width;
+  const double expert = (double)moerun__expert_elements(c, c->expert_width);
   const double attention = (double)moerun__attention_elements(c) + 2 * H;
-  const double dense = 3.0 * H * c->dense_width;
+  const double dense = (double)moerun__expert_elements(c, c->dense_width);
   const int32_t dense_layers = c->num_layers - c->num_moe_layers;
   const double head = H * c->vocab_size;
   const double shared =

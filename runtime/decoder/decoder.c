@@ -91,7 +91,9 @@ static void dense_ffn(moerun_session *session, const moerun__layer *layer,
                       int32_t T) {
   const moerun__kernels *kernels = session->kernels;
   const size_t H = (size_t)session->model->config.hidden_width;
-  const size_t F = (size_t)session->model->config.dense_width;
+  const moerun__model_config *config = &session->model->config;
+  const size_t gate_up =
+      (size_t)moerun__gate_up_outputs(config, config->dense_width);
   const int32_t offset[] = {0, T};
   const moerun__ffn ffn = {
       .y = session->h,
@@ -102,7 +104,7 @@ static void dense_ffn(moerun_session *session, const moerun__layer *layer,
       .expert = &layer->dense,
       .offset = offset,
       .room = {MOERUN_FFN_TILE, session->dense,
-               session->dense + 2 * (size_t)MOERUN_FFN_TILE * F,
+               session->dense + (size_t)MOERUN_FFN_TILE * gate_up,
                session->scratch},
   };
   kernels->ffn(&session->queue, &ffn);

@@ -221,8 +221,11 @@ static void lay_out_decoder(moerun_session *session, moerun__arenas *arenas) {
   session->seen =
       moerun__arena_take(host, (size_t)session->kv.max_sequences, 1);
   const size_t dense = has_dense ? (size_t)config->dense_width : 0;
+  const size_t gate_up =
+      has_dense ? (size_t)moerun__gate_up_outputs(config, config->dense_width)
+                : 0;
   session->dense = moerun__arena_take(
-      device, 3 * (size_t)MOERUN_FFN_TILE * dense, sizeof(float));
+      device, (size_t)MOERUN_FFN_TILE * (gate_up + dense), sizeof(float));
   const size_t linear =
       moerun__linear_scratch((int32_t)(dense > H ? dense : H));
   const size_t attends = attention->scratch_floats(&setting);

@@ -28,7 +28,7 @@ struct moerun_session {
                             floats here are */
   float *h;        /* [T][H] normed input of a block, or its output */
   float *y;        /* [T][H] output of the MoE layer */
-  float *dense;    /* [tile][3 * dense_width]; dense layers only */
+  float *dense;    /* [tile] outputs of gate_up, then h; dense layers only */
   void *attention; /* what the kind of attention works in */
   moerun__row_tags tags; /* of the batch to come, set by the engine: for
                                 a capacity; zeros: sequences are requests   */

@@ -8,6 +8,7 @@
  * "block_sparse_moe". A prefix may occur with either layout. */
 #include "runtime/model/arch_row.h"
 #include "runtime/model/attention.h"
+#include "runtime/model/expert.h"
 
 #include <stdio.h>
 
@@ -124,7 +125,8 @@ int moerun__config_tensor_shape(int64_t *shape,
       [MOERUN_ROLE_EXPERT_GATE] = {2, {F, H}},
       [MOERUN_ROLE_EXPERT_UP] = {2, {F, H}},
       [MOERUN_ROLE_EXPERT_DOWN] = {2, {H, F}},
-      [MOERUN_ROLE_FUSED_GATE_UP] = {3, {E, 2 * F, H}},
+      [MOERUN_ROLE_FUSED_GATE_UP] =
+          {3, {E, moerun__gate_up_outputs(config, config->expert_width), H}},
       [MOERUN_ROLE_FUSED_DOWN] = {3, {E, H, F}},
       [MOERUN_ROLE_CONSTANT_MIX] = {2, {2, H}},
       [MOERUN_ROLE_CONSTANT] = {1, {H}},

@@ -8,6 +8,23 @@
 /* Outputs of gate_up for each column of h. */
 static const int32_t outputs_of_column[] = {[MOERUN_EXPERT_SWIGLU] = 2};
 
+/* Of all experts of a model, dense blocks and shared ones too. */
+static moerun__expert_kind kind_of(const moerun__model_config *config) {
+  (void)config; /* nothing else is in a file yet */
+  return MOERUN_EXPERT_SWIGLU;
+}
+
+int64_t moerun__gate_up_outputs(const moerun__model_config *config,
+                                int32_t columns) {
+  return (int64_t)outputs_of_column[kind_of(config)] * columns;
+}
+
+int64_t moerun__expert_elements(const moerun__model_config *config,
+                                int32_t width) {
+  return (moerun__gate_up_outputs(config, width) + width) *
+         config->hidden_width;
+}
+
 static moerun__weight weight_of(const moerun__expert_shape *shape,
                                 moerun__expert_piece piece,
                                 const void *panels) {
@@ -22,7 +39,7 @@ static moerun__weight weight_of(const moerun__expert_shape *shape,
 
 moerun__expert_shape moerun__expert_whole(const moerun__model_config *config,
                                           moerun__dtype dtype) {
-  return (moerun__expert_shape){.kind = MOERUN_EXPERT_SWIGLU,
+  return (moerun__expert_shape){.kind = kind_of(config),
                                 .dtype = {dtype, dtype},
                                 .hidden_width = config->hidden_width,
                                 .width = config->expert_width,

@@ -25,6 +25,13 @@ typedef struct moerun__expert_shape {
   int32_t outputs;      /* of down; whole: H                    */
 } moerun__expert_shape;
 
+/* Outputs of gate_up of the model's experts for so many columns of h. */
+int64_t moerun__gate_up_outputs(const moerun__model_config *config,
+                                int32_t columns);
+/* Of both weights of an expert of the model with this width. */
+int64_t moerun__expert_elements(const moerun__model_config *config,
+                                int32_t width);
+
 /* A routed expert of the model with weights of this type. */
 moerun__expert_shape moerun__expert_whole(const moerun__model_config *config,
                                           moerun__dtype dtype);

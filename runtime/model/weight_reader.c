@@ -7,6 +7,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/base/stop.h"
+#include "runtime/model/expert.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -151,7 +152,8 @@ moerun_status moerun__reader_expert(moerun__tensor_parts *gate_up,
                                     int32_t layer, int32_t expert) {
   moerun_status status = MOERUN_OK;
   const int32_t H = reader->config->hidden_width;
-  const int32_t F = reader->config->expert_width;
+  const int32_t rows = moerun__to_int(
+      moerun__gate_up_outputs(reader->config, reader->config->expert_width));
   const moerun__tensor *fused =
       moerun__reader_find(reader, MOERUN_ROLE_FUSED_GATE_UP, layer, 0);
   const moerun__tensor *fused_down = NULL;
@@ -159,7 +161,7 @@ moerun_status moerun__reader_expert(moerun__tensor_parts *gate_up,
   memset(down, 0, sizeof *down);
   if (fused != NULL) {
     MOERUN_TRY(append(gate_up, reader, MOERUN_ROLE_FUSED_GATE_UP, fused,
-                      (int64_t)expert * 2 * F, 2 * F));
+                      (int64_t)expert * rows, rows));
     MOERUN_TRY(require(&fused_down, reader, MOERUN_ROLE_FUSED_DOWN, layer, 0));
     MOERUN_TRY(append(down, reader, MOERUN_ROLE_FUSED_DOWN, fused_down,
                       (int64_t)expert * H, H));

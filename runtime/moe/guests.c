@@ -7,10 +7,18 @@
 
 enum { SLOW_SHARE = 4 }; /* of the ranks one may be slow by default */
 
-static size_t expert_bytes(const moerun__model_config *config,
-                           moerun__dtype dtype) {
-  const moerun__expert_shape shape = moerun__expert_whole(config, dtype);
-  return moerun__expert_bytes(&shape);
+/* Of an expert of the model with weights of any type that there is. */
+static void bytes_range(size_t *least, size_t *most,
+                        const moerun__model_config *config) {
+  *least = SIZE_MAX;
+  *most = 0;
+  for (int d = 0; moerun__dtype_at((moerun__dtype)d) != NULL; d++) {
+    const moerun__expert_shape shape =
+        moerun__expert_whole(config, (moerun__dtype)d);
+    const size_t bytes = moerun__expert_bytes(&shape);
+    if (bytes < *least) *least = bytes;
+    if (bytes > *most) *most = bytes;
+  }
 }
 
 /* ---- Memory ---------------------------------------------------------------- */
@@ -31,14 +39,15 @@ size_t moerun__guests_default(const moerun_placement *placement,
 
 /* A rank has use for no more guests than there are experts, and slots are
  * 16-bit numbers. */
-static int32_t most_entries(const moerun_model *model, size_t room_bytes) {
+static int32_t most_entries(const moerun_model *model, size_t room_bytes,
+                            size_t least_bytes) {
   const moerun__model_config *config = &model->config;
   const int64_t L = config->num_moe_layers;
   int64_t of_layer = INT16_MAX - L - MOERUN_SHARED_GUESTS - config->num_experts;
   if (of_layer > config->num_experts) of_layer = config->num_experts;
   if (of_layer < 0) of_layer = 0;
   const int64_t useful = L * of_layer + MOERUN_SHARED_GUESTS;
-  const size_t fit = room_bytes / expert_bytes(config, MOERUN_DTYPE_BF16);
+  const size_t fit = least_bytes > 0 ? room_bytes / least_bytes : 0;
   if (model->comm->size < 2 || L == 0) return 0;
   return (int32_t)(fit < (size_t)useful ? (int64_t)fit : useful);
 }
@@ -48,9 +57,11 @@ void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena,
                             size_t room_bytes) {
   const moerun__model_config *config = &model->config;
   const size_t R = (size_t)model->comm->size;
-  const int32_t entries = most_entries(model, room_bytes);
-  const size_t largest =
-      (size_t)entries * expert_bytes(config, MOERUN_DTYPE_F32);
+  size_t least = 0;
+  size_t most_bytes = 0;
+  bytes_range(&least, &most_bytes, config);
+  const int32_t entries = most_entries(model, room_bytes, least);
+  const size_t largest = (size_t)entries * most_bytes;
   guests->model = model;
   guests->room_bytes = room_bytes < largest ? room_bytes : largest;
   moerun__guest_table_lay_out(&guests->table, arena, (int32_t)R,

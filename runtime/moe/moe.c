@@ -120,9 +120,11 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moerun__shared_lay_out(&moe->shared, device, moe->shape.max_tokens,
                          MOERUN_FFN_TILE);
   const size_t tile = MOERUN_FFN_TILE;
+  const size_t gate_up =
+      (size_t)moerun__gate_up_outputs(config, config->expert_width);
   moe->work.tile_x = moerun__arena_take(device, tile * H, sizeof(float));
   moe->work.tile_gate_up =
-      moerun__arena_take(device, tile * 2 * F, sizeof(float));
+      moerun__arena_take(device, tile * gate_up, sizeof(float));
   moe->work.tile_h = moerun__arena_take(device, tile * F, sizeof(float));
   moe->work.tile_y = moerun__arena_take(device, tile * H, sizeof(float));
   moe->work.scratch = moerun__arena_take(

@@ -43,7 +43,7 @@ typedef struct moerun__moe_work {
   int32_t *row_index;   /* rows of a wave, by slot */
   int32_t *result_index;
   float *tile_x;       /* [tile][H]  */
-  float *tile_gate_up; /* [tile][2F] */
+  float *tile_gate_up; /* [tile][outputs of gate_up] */
   float *tile_h;       /* [tile][F]  */
   float *tile_y;       /* [tile][H]  */
   float *scratch;      /* for linear */

@@ -14,7 +14,9 @@ void moerun__shared_lay_out(moerun__shared *shared, moerun__arena *arena,
   const size_t width = (size_t)shared->config->shared_width;
   const size_t rows = (size_t)tile;
   if (width == 0) return;
-  shared->gate_up = moerun__arena_take(arena, rows * 2 * width, sizeof(float));
+  const size_t gate_up = (size_t)moerun__gate_up_outputs(
+      shared->config, shared->config->shared_width);
+  shared->gate_up = moerun__arena_take(arena, rows * gate_up, sizeof(float));
   shared->h = moerun__arena_take(arena, rows * width, sizeof(float));
   shared->y = moerun__arena_take(arena, T * H, sizeof(float));
   if (shared->config->shared_is_weighted) {

@@ -102,7 +102,10 @@ static void compute_h(moerun__moe *moe, const tile *of) {
     k->ffn(moe->queue, &ffn);
   }
   (void)moe->queue->device->wait(moe->queue);
-  const double part = 2.0 * f / (3.0 * moe->model->config.expert_width);
+  const moerun__model_config *config = &moe->model->config;
+  const double part =
+      (double)moerun__gate_up_outputs(config, f) * H /
+      (double)moerun__expert_elements(config, config->expert_width);
   moerun__experts_note(moe, of->M, part, moerun__now() - began);
 }
 
@@ -139,7 +142,8 @@ static void compute_y(moerun__moe *moe, const tile *of) {
                          moe->work.scratch);
   }
   (void)moe->queue->device->wait(moe->queue);
-  const double part = y / (3.0 * moe->model->config.hidden_width);
+  const double part =
+      (double)y * F / (double)moerun__expert_elements(&moe->model->config, F);
   moerun__experts_note(moe, of->M, part, moerun__now() - began);
   moe->kernels->scatter(moe->queue, &pieces, s->term_of + of->first,
                         moe->work.tile_y, of->M, y);
