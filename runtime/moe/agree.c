@@ -286,8 +286,7 @@ static moerun__slice_offer offer_of(moerun__moe *moe, int64_t rows) {
       .rows = rows,
       .rounds = (rows + MOERUN_SLICED_ROWS - 1) / MOERUN_SLICED_ROWS,
       .row_bytes = (int64_t)moe->shape.row_bytes,
-      .h_bytes =
-          (int64_t)moe->model->config.expert_width * (int64_t)sizeof(float),
+      .h_bytes = moerun__sliced_h_bytes(moe),
       .result_bytes = (int64_t)moe->shape.result_bytes,
       .time = moe->balance.news.time};
 }

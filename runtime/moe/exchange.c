@@ -11,11 +11,19 @@ static size_t padded(size_t bytes) {
   return (size_t)moerun__round_up((int64_t)bytes, 16);
 }
 
-/* A row and the slots of its terms. */
+size_t moerun__elements_bytes(const moerun__model_config *config,
+                              moerun__dtype wire) {
+  return moerun__dtype_bytes(wire, (size_t)config->hidden_width);
+}
+
+size_t moerun__slots_bytes(int32_t width) {
+  return (size_t)width * sizeof(int16_t);
+}
+
 size_t moerun__row_bytes(const moerun__model_config *config, moerun__dtype wire,
                          int32_t width) {
-  const size_t H = (size_t)config->hidden_width;
-  return padded(moerun__dtype_bytes(wire, H) + (size_t)width * sizeof(int16_t));
+  return padded(moerun__elements_bytes(config, wire) +
+                moerun__slots_bytes(width));
 }
 
 size_t moerun__copy_bytes(const moerun__model_config *config,
@@ -25,7 +33,7 @@ size_t moerun__copy_bytes(const moerun__model_config *config,
 
 size_t moerun__result_bytes(const moerun__model_config *config,
                             moerun__dtype wire) {
-  return padded(moerun__dtype_bytes(wire, (size_t)config->hidden_width));
+  return padded(moerun__elements_bytes(config, wire));
 }
 
 /* ---- Memory ---------------------------------------------------------------- */

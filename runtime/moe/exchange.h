@@ -69,6 +69,10 @@ typedef struct moerun__exchange_ops {
 extern const moerun__exchange_ops moerun__exchange_whole;
 extern const moerun__exchange_ops moerun__exchange_sliced;
 
+/* The elements of a row, and the slots of `width` terms behind them. */
+size_t moerun__elements_bytes(const moerun__model_config *config,
+                              moerun__dtype wire);
+size_t moerun__slots_bytes(int32_t width);
 /* What a copy of a token's row and what a result row take on the wire, and a row
  * with the slots of `width` terms. */
 size_t moerun__copy_bytes(const moerun__model_config *config,

@@ -26,8 +26,8 @@ void moerun__slice_round_lay_out(moerun__moe *moe, moerun__arena *arena,
   s->term_of = moerun__arena_take(arena, terms, ints);
   s->rows =
       moerun__arena_take(traffic, MOERUN_SLICED_ROWS, moe->shape.row_bytes);
-  s->h = moerun__arena_take(traffic, terms * (size_t)config->expert_width,
-                            sizeof *s->h);
+  s->h =
+      moerun__arena_take(traffic, terms, (size_t)moerun__sliced_h_bytes(moe));
   s->piece_bytes = moerun__dtype_bytes(
       moe->shape.wire,
       (size_t)moerun__slices_most_outputs(config, moe->model->comm->size));
@@ -230,13 +230,16 @@ const moerun__exchange_ops moerun__exchange_sliced = {
 
 /* ---- Bytes --------------------------------------------------------------------- */
 
+int64_t moerun__sliced_h_bytes(const moerun__moe *moe) {
+  return moe->model->config.expert_width * (int64_t)sizeof *moe->round.h;
+}
+
 int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
                              int64_t terms_of_holders) {
   const moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t R = moe->model->comm->size;
-  const int64_t h_bytes =
-      shares->h_panel[R] * (int64_t)(MOERUN_PANEL * sizeof(float));
+  const int64_t h_bytes = moerun__sliced_h_bytes(moe);
   int64_t holders = 0; /* of columns of results */
   int64_t tokens = 0;
   for (int32_t r = 0; r < R; r++) {

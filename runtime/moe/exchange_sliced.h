@@ -37,6 +37,8 @@ void moerun__slice_round_lay_out(moerun__moe *moe, moerun__arena *arena,
  * to all ranks. */
 moerun_status moerun__sliced_share_h(moerun__moe *moe, int32_t terms);
 
+/* Of h of one term. */
+int64_t moerun__sliced_h_bytes(const moerun__moe *moe);
 /* Bytes that all ranks together send for a step: rows, inner activations and
  * results, of so many terms in all and of the ranks that hold slices of results.
  * The news of moe->balance say the T of all ranks. */

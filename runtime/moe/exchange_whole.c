@@ -79,7 +79,7 @@ static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,
                                 .to = route->to,
                                 .tails = route->slots,
                                 .tail_bytes =
-                                    (size_t)moe->gate.width * sizeof(int16_t),
+                                    moerun__slots_bytes(moe->gate.width),
                                 .wire_bytes = moe->shape.row_bytes};
   write_rows(moe, chunk, x);
   MOERUN_TRY(moe->queue->device->wait(moe->queue));

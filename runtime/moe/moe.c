@@ -89,7 +89,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moerun__gate_lay_out(
       &moe->gate, arena,
       moerun__moe_most_slots(moe->model, moe->shape.slots_wanted));
-  moe->shape.slots_at = moerun__dtype_bytes(moe->shape.wire, H);
+  moe->shape.slots_at = moerun__elements_bytes(config, moe->shape.wire);
   moe->shape.row_bytes =
       moerun__row_bytes(config, moe->shape.wire, moe->gate.width);
   moe->shape.result_bytes = moerun__result_bytes(config, moe->shape.wire);
