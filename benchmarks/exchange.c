@@ -4,32 +4,17 @@
  * OSU and NCCL tests. The two take turns iteration by iteration, so that a
  * busy machine hurts both alike. A pass that checks every byte comes first.
  * Formulas: README.md. */
-#include "comm/comm.h"
+#include "benchmarks/exchange.h"
+
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
-#include "runtime/base/text.h"
-
-#include <moerun/moerun_mpi.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { WAYS = 2, EXCHANGE = 0, ALLTOALLV = 1 };
-
 static const char *const way_name[WAYS] = {"exchange", "alltoallv"};
-
-typedef struct options {
-  int64_t first_bytes; /* to each other rank */
-  int64_t last_bytes;
-  int64_t factor;
-  int64_t iterations;
-  int64_t warmup;
-  int64_t row_bytes;
-  const char *json; /* NULL: none */
-  int help;
-} options;
 
 static const char usage[] =
     "usage: mpirun -n R moerun_bench_exchange [options]\n"
@@ -41,24 +26,6 @@ static const char usage[] =
     "  --row BYTES  bytes of a row, at most            (4K)\n"
     "  --json FILE  the same numbers as JSON\n"
     "BYTES may end in K, M or G.\n";
-
-typedef struct bench {
-  moerun_comm *comm;
-  moerun__transfer *both; /* ways */
-  int R;
-  int rank;
-  unsigned char *send;    /* [R][rows][row_bytes] */
-  unsigned char *receive; /* the same */
-  int32_t *offset;        /* [R + 1] rows, for both directions */
-  int *count;             /* [R] rows, for MPI_Alltoallv; none for itself */
-  int32_t *counts;        /* [2][R][2] to and from each rank, and scratch */
-  double *seconds;        /* [WAYS][iterations], of this rank */
-  double *slowest;        /* [WAYS][iterations], on rank 0 */
-} bench;
-
-typedef struct summary {
-  double min, median, p99; /* microseconds */
-} summary;
 
 /* ---- Options --------------------------------------------------------------- */
 
@@ -220,6 +187,14 @@ static summary summarise(double *seconds, int64_t n) {
                    .p99 = 1e6 * seconds[high]};
 }
 
+void bench_summarise(summary *times, bench *b, const options *o) {
+  (void)MPI_Reduce(b->seconds, b->slowest, (int)(WAYS * o->iterations),
+                   MPI_DOUBLE, MPI_MAX, 0, MPI_COMM_WORLD);
+  for (int way = 0; way < WAYS && b->rank == 0; way++) {
+    times[way] = summarise(b->slowest + way * o->iterations, o->iterations);
+  }
+}
+
 /* times[WAYS] on rank 0. */
 static moerun_status time_shape(summary *times, bench *b, const options *o,
                                 const shape *s) {
@@ -245,43 +220,9 @@ static moerun_status time_shape(summary *times, bench *b, const options *o,
       if (i >= 0) b->seconds[way * o->iterations + i] = end - start;
     }
   }
-  (void)MPI_Reduce(b->seconds, b->slowest, (int)(WAYS * o->iterations),
-                   MPI_DOUBLE, MPI_MAX, 0, MPI_COMM_WORLD);
-  for (int way = 0; way < WAYS && b->rank == 0; way++) {
-    times[way] = summarise(b->slowest + way * o->iterations, o->iterations);
-  }
+  bench_summarise(times, b, o);
 done:
   (void)MPI_Type_free(&row);
-  return status;
-}
-
-/* Counts of two chunks for every rank. */
-static moerun__news news_of(const bench *b) {
-  const ptrdiff_t counts = (ptrdiff_t)2 * b->R;
-  return (moerun__news){.count_width = 2,
-                        .count_out = b->counts,
-                        .count_in = b->counts + counts,
-                        .scratch = b->counts + 2 * counts};
-}
-
-/* The exchange of two integers per pair that precedes the rows of a step. */
-static moerun_status time_counts(summary *time, bench *b, const options *o) {
-  moerun_status status = MOERUN_OK;
-  const moerun__news news = news_of(b);
-  for (int32_t i = 0; i < 2 * b->R; i++) {
-    b->counts[i] = 1;
-  }
-  for (int64_t i = -o->warmup; i < o->iterations; i++) {
-    (void)MPI_Barrier(MPI_COMM_WORLD);
-    const double start = MPI_Wtime();
-    MOERUN_TRY(b->comm->ops->tell(b->comm, &news));
-    const double end = MPI_Wtime();
-    if (i >= 0) b->seconds[i] = end - start;
-  }
-  (void)MPI_Reduce(b->seconds, b->slowest, (int)o->iterations, MPI_DOUBLE,
-                   MPI_MAX, 0, MPI_COMM_WORLD);
-  if (b->rank == 0) *time = summarise(b->slowest, o->iterations);
-done:
   return status;
 }
 
@@ -294,13 +235,14 @@ static double bandwidth(const bench *b, const shape *s, const summary *time) {
   return bytes / (time->median * 1e3);
 }
 
-static void print_head(const bench *b, const options *o, const summary *time) {
+static void print_head(const bench *b, const options *o) {
   (void)printf("# moerun %d.%d.%d, exchange of rows, %d ranks, %lld iterations "
                "after %lld, microseconds of the slowest rank\n",
                MOERUN_VERSION_MAJOR, MOERUN_VERSION_MINOR, MOERUN_VERSION_PATCH,
                b->R, (long long)o->iterations, (long long)o->warmup);
-  (void)printf("# exchange of counts: min %.1f, median %.1f, p99 %.1f\n",
-               time->min, time->median, time->p99);
+}
+
+static void print_shapes_head(void) {
   (void)printf("# %10s %8s %8s | %9s %9s %9s %7s | %9s %9s %9s %7s | %6s\n",
                "bytes/peer", "rows", "row", "exchange", "", "", "", "alltoallv",
                "", "", "", "ratio");
@@ -321,15 +263,15 @@ static void print_shape(const bench *b, const shape *s, const summary *times) {
   (void)fflush(stdout);
 }
 
-static moerun_status json_times(moerun__text *text, const char *name,
-                                const summary *time) {
+moerun_status bench_json_times(moerun__text *text, const char *name,
+                               const summary *time) {
   return moerun__text_print(
       text, "\"%s\": {\"min_us\": %.3f, \"median_us\": %.3f, \"p99_us\": %.3f}",
       name, time->min, time->median, time->p99);
 }
 
 static moerun_status json_head(moerun__text *text, const bench *b,
-                               const options *o, const summary *time) {
+                               const options *o) {
   moerun_status status = MOERUN_OK;
   char host[256] = "";
   char library[MPI_MAX_LIBRARY_VERSION_STRING + 1] = "";
@@ -338,7 +280,7 @@ static moerun_status json_head(moerun__text *text, const bench *b,
   (void)MPI_Get_library_version(library, &length);
   MOERUN_TRY(moerun__text_print(
       text,
-      "{\n  \"benchmark\": \"exchange\",\n  \"schema\": 1,\n"
+      "{\n  \"benchmark\": \"exchange\",\n  \"schema\": 2,\n"
       "  \"version\": \"%d.%d.%d\",\n  \"host\": ",
       MOERUN_VERSION_MAJOR, MOERUN_VERSION_MINOR, MOERUN_VERSION_PATCH));
   MOERUN_TRY(moerun__text_json(text, host, strlen(host)));
@@ -347,11 +289,9 @@ static moerun_status json_head(moerun__text *text, const bench *b,
   MOERUN_TRY(moerun__text_print(
       text,
       ",\n  \"cores\": %ld,\n  \"ranks\": %d,\n  \"iterations\": %lld,\n"
-      "  \"warmup\": %lld,\n  ",
+      "  \"warmup\": %lld,\n  \"told\": [",
       sysconf(_SC_NPROCESSORS_ONLN), b->R, (long long)o->iterations,
       (long long)o->warmup));
-  MOERUN_TRY(json_times(text, "exchange_of_counts", time));
-  MOERUN_TRY(moerun__text_print(text, ",\n  \"sizes\": ["));
 done:
   return status;
 }
@@ -366,7 +306,7 @@ static moerun_status json_shape(moerun__text *text, const bench *b,
       first ? "" : ",", (size_t)s->rows * s->row_bytes, s->rows, s->row_bytes));
   for (int way = 0; way < WAYS; way++) {
     MOERUN_TRY(moerun__text_print(text, ", "));
-    MOERUN_TRY(json_times(text, way_name[way], &times[way]));
+    MOERUN_TRY(bench_json_times(text, way_name[way], &times[way]));
     MOERUN_TRY(moerun__text_print(text, ", \"%s_gb_per_s\": %.6f",
                                   way_name[way], bandwidth(b, s, &times[way])));
   }
@@ -395,10 +335,6 @@ static moerun_status create(bench *b, const options *o) {
   MOERUN_TRY(moerun__alloc(&b->receive, R, (size_t)o->last_bytes));
   MOERUN_TRY(moerun__alloc(&b->offset, R + 1, sizeof *b->offset));
   MOERUN_TRY(moerun__alloc(&b->count, R, sizeof *b->count));
-  const moerun__news news = {.count_width = 2};
-  MOERUN_TRY(moerun__alloc(&b->counts,
-                           4 * R + moerun__news_scratch(b->R, &news),
-                           sizeof *b->counts));
   MOERUN_TRY(moerun__alloc(&b->seconds, samples, sizeof *b->seconds));
   MOERUN_TRY(moerun__alloc(&b->slowest, samples, sizeof *b->slowest));
 done:
@@ -412,7 +348,6 @@ static void destroy(bench *b) {
   moerun__free(b->receive);
   moerun__free(b->offset);
   moerun__free(b->count);
-  moerun__free(b->counts);
   moerun__free(b->seconds);
   moerun__free(b->slowest);
   moerun_comm_destroy(b->comm);
@@ -422,10 +357,14 @@ static moerun_status run_sizes(bench *b, const options *o) {
   moerun_status status = MOERUN_OK;
   moerun__text json = {0};
   summary times[WAYS] = {{0}};
-  MOERUN_TRY(time_counts(&times[0], b, o));
   if (b->rank == 0) {
-    print_head(b, o, &times[0]);
-    MOERUN_TRY(json_head(&json, b, o, &times[0]));
+    print_head(b, o);
+    MOERUN_TRY(json_head(&json, b, o));
+  }
+  MOERUN_TRY(bench_tellings(b, o, &json));
+  if (b->rank == 0) {
+    print_shapes_head();
+    MOERUN_TRY(moerun__text_print(&json, "],\n  \"sizes\": ["));
   }
   for (int64_t bytes = o->first_bytes; bytes <= o->last_bytes;
        bytes *= o->factor) {
