@@ -69,14 +69,28 @@ done:
   return status;
 }
 
+static void take_back(moerun__kv_cache *cache, const moerun_batch *batch,
+                      int32_t num_rows) {
+  for (int32_t t = 0; t < num_rows; t += moerun__batch_run(batch, t)) {
+    moerun__kv_shrink(cache, batch->sequence[t], moerun__batch_run(batch, t));
+  }
+}
+
 moerun_status moerun__batch_extend(moerun__kv_cache *cache,
                                    const moerun_batch *batch) {
   moerun_status status = MOERUN_OK;
-  for (int32_t t = 0; t < batch->num_tokens; t += moerun__batch_run(batch, t)) {
+  int32_t t = 0;
+  for (; t < batch->num_tokens; t += moerun__batch_run(batch, t)) {
     const int32_t sequence = batch->sequence[t];
     if (batch->position[t] == 0) moerun__kv_reset(cache, sequence);
     MOERUN_TRY(moerun__kv_extend(cache, sequence, moerun__batch_run(batch, t)));
   }
 done:
+  if (status != MOERUN_OK) take_back(cache, batch, t);
   return status;
+}
+
+void moerun__batch_take_back(moerun__kv_cache *cache,
+                             const moerun_batch *batch) {
+  take_back(cache, batch, batch->num_tokens);
 }

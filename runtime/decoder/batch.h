@@ -21,9 +21,13 @@ moerun_status moerun__batch_check(const moerun_batch *batch,
                                   const moerun__batch_limits *limits);
 
 /* Takes cache pages for the rows of the batch; a sequence that begins gives its
- * old ones back. ERR_OVERFLOW where there is no room; the sequences before it
- * have grown then. */
+ * old ones back. ERR_OVERFLOW where there is no room; no sequence has grown
+ * then. */
 moerun_status moerun__batch_extend(moerun__kv_cache *cache,
                                    const moerun_batch *batch);
+/* After a step that failed: sequences end where they did before, or at 0 if they
+ * began in it. */
+void moerun__batch_take_back(moerun__kv_cache *cache,
+                             const moerun_batch *batch);
 
 #endif

@@ -192,6 +192,7 @@ moerun_status moerun__decoder_forward(moerun_session *session,
   }
   session->stats.steps++;
   if (failed == MOERUN_OK) failed = moerun__batch_extend(session->cache, batch);
+  const int has_grown = failed == MOERUN_OK;
   if (failed == MOERUN_OK) embed(session, batch);
   for (int32_t l = 0; l < model->config.num_layers; l++) {
     const moerun__layer *layer = &model->layers[l];
@@ -206,5 +207,8 @@ moerun_status moerun__decoder_forward(moerun_session *session,
   }
   MOERUN_TRY(head(session, batch, logits));
 done:
+  if (status != MOERUN_OK && has_grown) {
+    moerun__batch_take_back(session->cache, batch);
+  }
   return status;
 }

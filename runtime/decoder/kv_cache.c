@@ -83,14 +83,20 @@ void moerun__kv_destroy(moerun__kv_cache *cache) {
   moerun__free(cache);
 }
 
-void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence) {
-  const int32_t pages = moerun__kv_pages(cache->length[sequence]);
+void moerun__kv_shrink(moerun__kv_cache *cache, int32_t sequence,
+                       int32_t count) {
+  const int32_t length = cache->length[sequence];
   const int32_t *page =
       cache->page + (size_t)sequence * (size_t)cache->sizes.max_pages;
-  for (int32_t i = pages - 1; i >= 0; i--) {
+  const int32_t kept = moerun__kv_pages(length - count);
+  for (int32_t i = moerun__kv_pages(length) - 1; i >= kept; i--) {
     cache->free_pages[cache->num_free++] = page[i];
   }
-  cache->length[sequence] = 0;
+  cache->length[sequence] = length - count;
+}
+
+void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence) {
+  moerun__kv_shrink(cache, sequence, cache->length[sequence]);
 }
 
 moerun_status moerun__kv_extend(moerun__kv_cache *cache, int32_t sequence,

@@ -57,6 +57,10 @@ void moerun__kv_reset(moerun__kv_cache *cache, int32_t sequence);
 moerun_status moerun__kv_extend(moerun__kv_cache *cache, int32_t sequence,
                                 int32_t count);
 
+/* Takes the last `count` positions of a sequence back. */
+void moerun__kv_shrink(moerun__kv_cache *cache, int32_t sequence,
+                       int32_t count);
+
 /* Where a sequence's positions are in a layer: position t is number
  * t % MOERUN_PAGE_POSITIONS of the page that begins at
  * floats + page[t / MOERUN_PAGE_POSITIONS] * page_floats. */

@@ -49,23 +49,34 @@ static moerun_status check_options(const moerun_model *model,
                      options->compute == MOERUN_COMPUTE_BF16,
                  MOERUN_ERR_INVALID, "compute: expected 0 or 1, found %d",
                  (int)options->compute);
-  const int64_t copies =
-      (int64_t)options->max_tokens * model->config.experts_per_token;
-  MOERUN_REQUIRE(copies * 4 <= INT32_MAX, MOERUN_ERR_INVALID,
-                 "max_tokens: %d rows of %d experts each are too many for one "
-                 "step",
-                 options->max_tokens, model->config.experts_per_token);
   MOERUN_REQUIRE(options->balance == MOERUN_BALANCE_OFF ||
                      model->comm->size <= MOERUN_BALANCE_MOST_RANKS,
                  MOERUN_ERR_INVALID,
                  "balance: expected at most %d ranks that balance, found %d: "
                  "set it to MOERUN_BALANCE_OFF",
                  MOERUN_BALANCE_MOST_RANKS, model->comm->size);
-  MOERUN_REQUIRE(copies * model->comm->size <= INT32_MAX, MOERUN_ERR_INVALID,
+done:
+  return status;
+}
+
+/* Rows are counted in 32 bits, with all experts that a token may have. */
+static moerun_status check(const moerun_model *model,
+                           const moerun_session_options *options,
+                           const moerun__session_extra *extra) {
+  moerun_status status = MOERUN_OK;
+  const int32_t T = options->max_tokens;
+  const int32_t R = model->comm->size;
+  const int32_t slots = moerun__moe_most_slots(model, extra->max_slots);
+  MOERUN_TRY(check_options(model, options));
+  MOERUN_TRY(moerun__gate_check(&extra->gate, model, slots));
+  const int32_t W = moerun__gate_width(&extra->gate, model, slots);
+  MOERUN_REQUIRE(
+      (int64_t)T * W * 4 <= INT32_MAX, MOERUN_ERR_INVALID,
+      "max_tokens: %d rows of %d experts each are too many for one step", T, W);
+  MOERUN_REQUIRE((int64_t)T * W * R <= INT32_MAX, MOERUN_ERR_INVALID,
                  "max_tokens: %d rows of %d experts each on %d ranks are too "
                  "many for one step",
-                 options->max_tokens, model->config.experts_per_token,
-                 model->comm->size);
+                 T, W, R);
 done:
   return status;
 }
@@ -299,7 +310,7 @@ size_t moerun_session_bytes(const moerun_model *model,
                             const moerun_session_options *options) {
   moerun_session_options own;
   const int are_sound = read_options(&own, options) == MOERUN_OK &&
-                        check_options(model, &own) == MOERUN_OK;
+                        check(model, &own, &no_extra) == MOERUN_OK;
   return are_sound ? moerun__session_bytes_with(model, &own, NULL) : 0;
 }
 
@@ -386,8 +397,8 @@ moerun_status moerun__session_reserve(moerun__reserve *out,
   moerun_session session;
   moerun__session_extra all;
   moerun__arenas sizes = {0};
-  MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(complete_extra(&all, extra));
+  MOERUN_TRY(check(model, options, &all));
   init(&session, model, options, &all);
   lay_out(&session, &sizes);
   out->device = session.device;
@@ -472,10 +483,8 @@ static moerun_status create_local(moerun_session **out,
   moerun_session *session = NULL;
   moerun__session_extra all;
   moerun__arenas sizes = {0};
-  MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(complete_extra(&all, extra));
-  MOERUN_TRY(moerun__gate_check(&all.gate, model,
-                                moerun__moe_most_slots(model, all.max_slots)));
+  MOERUN_TRY(check(model, options, &all));
   MOERUN_TRY(moerun__alloc(&session, 1, sizeof *session));
   *out = session;
   init(session, model, options, &all);

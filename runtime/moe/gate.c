@@ -33,8 +33,8 @@ static int has_scores(const moerun__gate_options *options) {
          (has_width(options) && options->width.rule == MOERUN_WEIGHT_NONE);
 }
 
-static int32_t width_of(const moerun__gate_options *options,
-                        const moerun_model *model, int32_t max_slots) {
+int32_t moerun__gate_width(const moerun__gate_options *options,
+                           const moerun_model *model, int32_t max_slots) {
   const int32_t K = model->config.experts_per_token;
   return has_capacity(options)
              ? moerun__capacity_width(&options->capacity, K, max_slots)
@@ -54,11 +54,12 @@ moerun_status moerun__gate_check(const moerun__gate_options *options,
                  MOERUN_ERR_INVALID,
                  "capacity: expected no expansion with the scope request: the "
                  "experts of a rank depend on the placement");
-  MOERUN_REQUIRE(width_of(options, model, max_slots) <= MOERUN_MAX_TERMS,
-                 MOERUN_ERR_UNSUPPORTED,
-                 "capacity: expansion: expected at most %d experts of a rank "
-                 "and of a token together, found %d",
-                 MOERUN_MAX_TERMS, width_of(options, model, max_slots));
+  MOERUN_REQUIRE(
+      moerun__gate_width(options, model, max_slots) <= MOERUN_MAX_TERMS,
+      MOERUN_ERR_UNSUPPORTED,
+      "capacity: expansion: expected at most %d experts of a rank "
+      "and of a token together, found %d",
+      MOERUN_MAX_TERMS, moerun__gate_width(options, model, max_slots));
 done:
   return status;
 }
@@ -132,7 +133,7 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
   const moerun__model_config *config = &gate->model->config;
   const size_t T = (size_t)gate->max_tokens;
   const size_t K = (size_t)config->experts_per_token;
-  gate->width = width_of(&gate->options, gate->model, max_slots);
+  gate->width = moerun__gate_width(&gate->options, gate->model, max_slots);
   const size_t width = (size_t)gate->width;
   gate->ids = moerun__arena_take(arena, T * width, sizeof *gate->ids);
   gate->weight = moerun__arena_take(arena, T * width, sizeof *gate->weight);

@@ -62,6 +62,11 @@ typedef struct moerun__gate {
   moerun__capacity_record *records; /* [R * T * W] of all ranks */
 } moerun__gate;
 
+/* W: most experts of a token, those that a capacity adds among them.
+ * `max_slots`: most experts of a layer on any rank. */
+int32_t moerun__gate_width(const moerun__gate_options *options,
+                           const moerun_model *model, int32_t max_slots);
+
 /* ERR_INVALID for options that mean nothing together or for this model. */
 moerun_status moerun__gate_check(const moerun__gate_options *options,
                                  const moerun_model *model, int32_t max_slots);

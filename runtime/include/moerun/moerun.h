@@ -7,9 +7,8 @@
  *   H  hidden width                   F  expert FFN width
  * Arrays are row-major: x[T][H] is T rows of H contiguous elements.
  * Sizes named *_bytes are bytes; every other count is in elements or rows.
- * [collective] functions are called by all R ranks in the same order and
- * return the same verdict on all of them (the rank at fault its own code, the
- * others MOERUN_ERR_PEER); every other function is local.
+ * [collective] functions are called by all R ranks in the same order and fail on
+ * all or none (healthy ranks with ERR_PEER); every other function is local.
  *
  * A struct that may grow begins with struct_size, which whoever makes one sets:
  *   const moerun_session_options options = {.struct_size = sizeof options,
@@ -280,7 +279,8 @@ typedef struct moerun_batch {
 } moerun_batch;
 
 /* [collective] The whole decoder for this rank's rows. logits[num_logits][V]
- * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing. */
+ * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing. After
+ * an error sequences end where they did before it, or at 0 if they began in it. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_forward(
     moerun_session *session, const moerun_batch *batch, float *logits);
 

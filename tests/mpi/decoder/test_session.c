@@ -286,6 +286,100 @@ static void bad_batch_is_told_to_all(void **state) {
   tear_down(&r);
 }
 
+/* Four rows of sequence 0 in each step, from this position on. */
+static moerun_status four_rows(rig *r, int32_t first, int32_t token,
+                               float *logits) {
+  static const int32_t zero[4] = {0};
+  const int32_t last = 3;
+  int32_t position[4];
+  int32_t tokens[4];
+  for (int32_t t = 0; t < 4; t++) {
+    position[t] = first + t;
+    tokens[t] = token < 0 ? token : token + t;
+  }
+  const moerun_batch batch = {4, tokens, zero, position, 1, &last};
+  return moerun_forward(r->session, &batch, logits);
+}
+
+/* Healthy ranks do not know that another one's batch is bad until its rows are in
+ * their cache: they are taken back, and the step can be made again. */
+static void a_step_that_failed_can_be_repeated(void **state) {
+  (void)state;
+  rig r;
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = 8,
+                                          .max_sequences = 2,
+                                          .kv_tokens = 64};
+  set_up(&r, &options, NULL);
+  const size_t V = (size_t)r.model->config.vocab_size;
+  float *expected = calloc(V, sizeof *expected);
+  float *found = calloc(V, sizeof *found);
+  for (int32_t p = 0; p < 24; p += 4) {
+    assert_all_ok(four_rows(&r, p, p % 7, expected));
+  }
+  const int32_t left = r.session->cache->num_free;
+  for (int32_t p = 0; p < 24; p += 4) {
+    const int mine = test_rank() == (p / 4) % test_size();
+    for (int i = 0; i < 3; i++) {
+      const moerun_status status = four_rows(&r, p, mine ? -1 : p % 5, found);
+      assert_all_ranks(status == (mine ? MOERUN_ERR_INVALID : MOERUN_ERR_PEER));
+      assert_all_ranks(mine || r.session->cache->length[0] == p);
+    }
+    assert_all_ok(four_rows(&r, p, p % 7, found));
+  }
+  assert_all_ranks(memcmp(expected, found, V * sizeof *found) == 0);
+  assert_all_ranks(r.session->cache->num_free == left);
+  /* Where one sequence finds no room, none has grown. */
+  static const int32_t both[] = {0, 1, 1, 1, 1, 1, 1, 1};
+  static const int32_t token[8] = {0};
+  const int32_t pages = r.session->cache->num_free;
+  r.session->cache->num_free = 0;
+  const int32_t position[] = {24, 0, 1, 2, 3, 4, 5, 6};
+  const moerun_batch full = {8, token, both, position, 0, NULL};
+  assert_all_ranks(moerun_forward(r.session, &full, NULL) ==
+                   MOERUN_ERR_OVERFLOW);
+  assert_all_ranks(r.session->cache->length[0] == 24 &&
+                   r.session->cache->length[1] == 0 &&
+                   r.session->cache->num_free == 0);
+  r.session->cache->num_free = pages;
+  free(expected);
+  free(found);
+  tear_down(&r);
+}
+
+/* With a capacity that adds experts a row has more of them than the gate's. */
+static void rows_with_added_experts_are_limited(void **state) {
+  (void)state;
+  rig r;
+  const moerun_session_options good = {.struct_size = sizeof good,
+                                       .max_tokens = 8};
+  set_up(&r, &good, NULL);
+  moerun_comm many = {.ops = &moerun__self_ops, .size = 64};
+  moerun_placement *placement = NULL;
+  moerun_model unread = {
+      .comm = &many, .config = r.model->config, .moe_only = 1};
+  unread.config.num_experts = 64 * 32;
+  unread.config.experts_per_token = 8;
+  assert_int_equal(moerun_placement_create_block(
+                       &placement, unread.config.num_moe_layers, 64 * 32, 64),
+                   MOERUN_OK);
+  unread.placement = placement;
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = 1 << 20,
+                                          .balance = MOERUN_BALANCE_OFF};
+  assert_true(moerun_session_bytes(&unread, &options) > 0);
+  const moerun__session_extra extra = {
+      .gate = {
+          .capacity = {.gamma = 1000, .expansion = MOERUN_EXPANSION_PAPER}}};
+  moerun__reserve reserve = {0};
+  assert_int_equal(moerun__session_reserve(&reserve, &unread, &options, &extra),
+                   MOERUN_ERR_INVALID);
+  assert_non_null(strstr(moerun_last_error(),
+                         "1048576 rows of 40 experts each on 64 ranks"));
+  moerun_placement_destroy(placement);
+  tear_down(&r);
+}
+
 /* Rows are needed to the end of the layer: what is written must be others. */
 static void rows_must_not_overlap(void **state) {
   (void)state;
@@ -415,6 +509,8 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(prediction_equals_allocation),
       cmocka_unit_test(steps_allocate_nothing),
+      cmocka_unit_test(a_step_that_failed_can_be_repeated),
+      cmocka_unit_test(rows_with_added_experts_are_limited),
       cmocka_unit_test_setup_teardown(prediction_equals_allocation, begin_home,
                                       end_home),
       cmocka_unit_test_setup_teardown(steps_allocate_nothing, begin_home,
