@@ -112,9 +112,12 @@ typedef struct moerun__news {
   int32_t *scratch;  /* [moerun__news_scratch()] */
   size_t room; /* words of a message that scratch is for; 0: as many as these
                         news take                                             */
-  const char
-      *doubt; /* what it means if ranks tell other numbers of words; NULL:
-                        nothing that the caller could say                     */
+  int32_t is_bound; /* 1: told between the counting of rows and the rows. A rank
+                       that goes on without these news fails, and so do all
+                       others, with ERR_COMM and a line "rank %d DOUBT"       */
+  const char *doubt; /* what it means if ranks tell other numbers of words, or
+                        some pass by what is bound, from now on; a constant.
+                        NULL: nothing that the caller could say               */
 } moerun__news;
 
 typedef struct moerun__comm_ops {

@@ -86,7 +86,12 @@ moerun_status moerun__mpi_await(moerun__mpi_comm *comm, MPI_Request *request,
         comm,
         MPI_Test(request, &done, comm != NULL ? &comm->received : &received),
         what));
-    if (done || !moerun__patience_is_over(&waited, timeout_s)) continue;
+    if (done) break;
+    const int is_over = moerun__patience_is_over(&waited, timeout_s);
+    if (comm != NULL && timeout_s >= 0) {
+      MOERUN_TRY(moerun__mpi_look_astray(comm, &waited, 1));
+    }
+    if (!is_over) continue;
     MOERUN_TRY(fail_collective(comm, request, timeout_s, what, &done));
   }
 done:
@@ -295,6 +300,16 @@ done:
   return status;
 }
 
+/* Between two looks at messages that have not come. */
+static moerun_status rest(one_way *way, moerun__patience *waited) {
+  moerun_status status = MOERUN_OK;
+  const int is_over = moerun__patience_is_over(waited, way->comm->timeout_s);
+  MOERUN_TRY(moerun__mpi_look_astray(way->comm, waited, 0));
+  if (is_over) MOERUN_TRY(fail_with_missing(way));
+done:
+  return status;
+}
+
 static moerun_status wait_way(one_way *way) {
   moerun_status status = MOERUN_OK;
   moerun__patience waited = {0};
@@ -302,9 +317,7 @@ static moerun_status wait_way(one_way *way) {
   for (;;) {
     MOERUN_TRY(test_way(way, &done));
     if (done) break;
-    if (moerun__patience_is_over(&waited, way->comm->timeout_s)) {
-      MOERUN_TRY(fail_with_missing(way));
-    }
+    MOERUN_TRY(rest(way, &waited));
   }
 done:
   return status;
@@ -346,9 +359,7 @@ static moerun_status wait_either(moerun__transfer *a, moerun__transfer *b) {
     MOERUN_TRY(test_received(a, &done));
     if (!done) MOERUN_TRY(test(b, &done));
     if (done) break;
-    if (moerun__patience_is_over(&waited, a->in.comm->timeout_s)) {
-      MOERUN_TRY(fail_with_missing(&a->in));
-    }
+    MOERUN_TRY(rest(&a->in, &waited));
   }
 done:
   return status;

@@ -10,6 +10,7 @@
 /* Tags of messages that callers do not see. */
 enum {
   MOERUN_TAG_ROLL_CALL = MOERUN_TAG_END,
+  MOERUN_TAG_ASTRAY, /* between ranks that have decided differently */
   MOERUN_TAG_TELL,   /* what is merged on the way */
   MOERUN_TAG_COUNTS, /* and counts: by turns this one and the next */
 };
@@ -32,8 +33,14 @@ typedef struct moerun__mpi_comm {
   int32_t count_turn;  /* 0 or 1: which tag counts have */
   int64_t collectives; /* so far: the same on all ranks */
   int64_t call_word;   /* what tells others of this rank in a roll call */
-  int64_t reduced[2];  /* minimum: in, out */
-  char root_word;      /* wait_for_root: says nothing but that it has come */
+  int64_t bound;       /* number of the last bound news that this rank told */
+  int64_t asked_for;   /* that this rank has asked others to come to */
+  int64_t asked_to; /* the last that others have asked this rank to come to */
+  int32_t asked_by;
+  int64_t astray_word[2]; /* what says so: asks, has passed by */
+  const char *doubt;      /* of the last news with one */
+  int64_t reduced[2];     /* minimum: in, out */
+  char root_word;         /* wait_for_root: says nothing but that it has come */
   moerun__row_type row_types[MOERUN_ROW_TYPES];
   int next_row_type;          /* the one to give up when all are taken */
   MPI_Request *count_request; /* [R] of counts that go out */
@@ -57,6 +64,12 @@ void moerun__peer_names_end(moerun__peer_names *names);
 moerun_status moerun__mpi_call_roll(moerun__peer_names *missing,
                                     moerun__mpi_comm *self,
                                     MPI_Request *request, int *done);
+
+/* In a wait: if it has lasted, whether this rank or another has passed by bound
+ * news that others wait in. */
+moerun_status moerun__mpi_look_astray(moerun__mpi_comm *self,
+                                      const moerun__patience *waited,
+                                      int is_collective);
 
 /* MOERUN_OK for MPI_SUCCESS, else a failure during `what` that breaks the comm;
  * the comm is NULL while there is none yet. */

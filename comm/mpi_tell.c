@@ -443,6 +443,8 @@ moerun_status moerun__mpi_tell(moerun_comm *comm, const moerun__news *news) {
   t.num_pairs = comm->size - t.num_actors;
   if (has_counts(&t)) t.count = t.senders + comm->size;
   self->collectives++;
+  if (news->is_bound) self->bound = self->collectives;
+  if (news->doubt != NULL) self->doubt = news->doubt;
   if (news->before != NULL) {
     memset(news->before, 0, (size_t)news->num_sums * sizeof *news->before);
   }

@@ -26,6 +26,10 @@ enum {
 /* Sums of halves fit for as many ranks as MOERUN_BALANCE_MOST_RANKS. */
 enum { HALF_BITS = 15 };
 
+/* What it means if ranks that know the same do not go on together. */
+static const char other_plan[] =
+    "has made another plan of the same counts: are all ranks of one build?";
+
 /* ---- Memory -------------------------------------------------------------------- */
 
 void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena) {
@@ -291,9 +295,6 @@ static moerun__slice_offer offer_of(moerun__moe *moe, int64_t rows) {
       .time = moe->balance.news.time};
 }
 
-static const char other_plan[] =
-    "has made another plan of the same counts: are all ranks of one build?";
-
 /* The least digest of all plans and the greatest are not the same. */
 static moerun_status name_other_plan(moerun__moe *moe, int32_t own) {
   moerun_status status = MOERUN_OK;
@@ -324,6 +325,7 @@ static moerun_status split(moerun__moe *moe, const moerun__demand *demand) {
                              .sum = plan->staying,
                              .scratch = moe->exchange.scratch,
                              .room = moe->exchange.room,
+                             .is_bound = 1,
                              .doubt = other_plan};
   moerun__stage_end(moe->stats, MOERUN_STAGE_PLAN);
   MOERUN_TRY(comm->ops->tell(comm, &news));
@@ -424,6 +426,7 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
     news.before = moe->balance.news.before;
     news.width = MOERUN_TOLD_WORDS;
     news.words = moe->balance.news.told;
+    news.doubt = other_plan;
   }
   moe->step.busy_seconds = 0;
   moe->step.computed_rows = 0;

@@ -7,6 +7,7 @@
 
 #include <moerun/moerun_mpi.h>
 
+#include <sched.h>
 #include <string.h>
 
 static const double short_limit_s = 0.6;
@@ -214,6 +215,94 @@ static double telling_clock(void) {
 }
 
 /* Rank 0 comes when every other rank has waited for twice its limit. */
+static void be_away(double seconds) {
+  const double until = MPI_Wtime() + seconds;
+  while (MPI_Wtime() < until) {
+    (void)sched_yield();
+  }
+}
+
+/* The last rank comes to bound news long after it was asked to, which counts for
+ * nothing when it then waits as long for rows itself. */
+static void who_comes_late_is_not_astray(void **state) {
+  (void)state;
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = 6};
+  const int late = test_rank() == test_size() - 1;
+  moerun_comm *other = NULL;
+  moerun__transfer *transfer = NULL;
+  rows x;
+  int32_t sum = 1;
+  int32_t scratch[64];
+  const moerun__news news = {.num_sums = 1,
+                             .sum = &sum,
+                             .is_bound = 1,
+                             .scratch = scratch,
+                             .doubt = "is late"};
+  rows_create(&x, PLAN_EVEN, 24);
+  const moerun__row_list to = send_list(&x);
+  const moerun__row_list from = receive_list(&x);
+  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
+  assert_all_ok(other->ops->transfer_create(&transfer, other, 0));
+  assert_true(moerun__news_scratch(test_size(), &news) <= 64);
+  for (int turn = 0; turn < 2; turn++) {
+    sum = 1;
+    if (late) be_away(1.2);
+    moerun_status status = other->ops->tell(other, &news);
+    if (!late) be_away(1.2);
+    if (status == MOERUN_OK) {
+      status = other->ops->receive_begin(transfer, MOERUN_TAG_COMBINE, &from);
+    }
+    if (status == MOERUN_OK) {
+      status = other->ops->send_begin(transfer, MOERUN_TAG_COMBINE, &to);
+    }
+    if (status == MOERUN_OK) status = other->ops->wait(transfer);
+    assert_all_ok(status);
+    assert_all_ranks(sum == test_size());
+    assert_all_ranks(rows_arrived(&x, 0, test_size()));
+  }
+  other->ops->transfer_destroy(transfer);
+  moerun_comm_destroy(other);
+  rows_destroy(&x);
+}
+
+/* The last rank goes on to rows without them. */
+static void who_passes_by_is_named(void **state) {
+  (void)state;
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = 4};
+  const int astray = test_rank() == test_size() - 1;
+  static rows x; /* MPI may still write to them, like the words */
+  static int32_t words[256];
+  moerun_comm *other = NULL;
+  moerun__transfer *transfer = NULL;
+  const moerun__news news = {.num_sums = 1,
+                             .sum = words,
+                             .is_bound = 1,
+                             .scratch = words + 1,
+                             .doubt = "has thought of something else"};
+  rows_create(&x, PLAN_EVEN, 24);
+  const moerun__row_list from = receive_list(&x);
+  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
+  assert_all_ok(other->ops->transfer_create(&transfer, other, 0));
+  assert_true(moerun__news_scratch(test_size(), &news) < 256);
+  moerun_status status = MOERUN_OK;
+  if (astray) {
+    status = other->ops->receive_begin(transfer, MOERUN_TAG_COMBINE, &from);
+    if (status == MOERUN_OK) status = other->ops->wait(transfer);
+  } else {
+    status = other->ops->tell(other, &news);
+  }
+  char line[96];
+  (void)snprintf(line, sizeof line, "rank %d has thought of something else",
+                 test_size() - 1);
+  assert_all_ranks(says(status, MOERUN_ERR_COMM,
+                        astray ? "are all ranks of one build?" : line));
+  (void)MPI_Barrier(MPI_COMM_WORLD);
+  other->ops->transfer_destroy(transfer);
+  moerun_comm_destroy(other);
+}
+
 static void work_of_rank_0_alone_has_no_limit(void **state) {
   (void)state;
   moerun_comm *other = NULL;
@@ -252,6 +341,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(a_wait_ends_at_its_limit),
       cmocka_unit_test(a_collective_ends_at_its_limit),
       cmocka_unit_test(work_of_rank_0_alone_has_no_limit),
+      cmocka_unit_test(who_comes_late_is_not_astray),
+      cmocka_unit_test(who_passes_by_is_named),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   const int failed = cmocka_run_group_tests(tests, NULL, nothing_is_left);

@@ -122,11 +122,40 @@ static void plans_that_differ_are_noticed(void **state) {
   tear_down(&r);
 }
 
+/* A step is refused on all ranks, and not for the limit, if `rank` makes another
+ * plan. */
+static void refuse_other_plan_of(int rank, void (*change)(moerun__balance *)) {
+  rig r;
+  set_up(&r, MOERUN_BALANCE_AUTO);
+  assert_all_ok(step(&r)); /* alike */
+  if (test_rank() == rank) change(&r.session->moe.balance);
+  const moerun_status found = step(&r);
+  assert_all_ranks(found == MOERUN_ERR_COMM);
+  assert_all_ranks(says("has made another plan of the same counts"));
+  tear_down(&r);
+}
+
+static void never_move(moerun__balance *balance) {
+  balance->options.threshold = INT32_MAX;
+  balance->options.threshold_held = INT32_MAX;
+}
+
+/* A rank that moves nothing has nothing to compare: it waits for rows, or where
+ * it needs none, tells of the next layer. */
+static void a_plan_without_moves_is_noticed(void **state) {
+  (void)state;
+  if (test_size() == 1) skip();
+  for (int rank = 0; rank < test_size(); rank++) {
+    refuse_other_plan_of(rank, never_move);
+  }
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(slots_that_do_not_exist_are_refused),
       cmocka_unit_test(more_rows_than_there_is_room_for_are_refused),
       cmocka_unit_test(plans_that_differ_are_noticed),
+      cmocka_unit_test(a_plan_without_moves_is_noticed),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);
