@@ -114,6 +114,23 @@ done:
   return status;
 }
 
+/* The same where an export cannot say any placement without replicas. */
+static moerun_status check_export(const place *p, int32_t num_experts) {
+  moerun_status status = MOERUN_OK;
+  const int32_t R = p->topology->num_ranks;
+  const int has_spare = moerun__config_int(p->config, "slots") > 0 ||
+                        moerun__config_int(p->config, "spare_slots") > 0;
+  MOERUN_REQUIRE(
+      given(p, "placement") || has_spare || num_experts % R == 0 ||
+          !moerun__export_is_even(text_of(p, "export")),
+      MOERUN_ERR_INVALID,
+      "--export: expected as many experts on every rank, found %d experts for "
+      "%d ranks; --method eplb --slots N makes it so",
+      num_experts, R);
+done:
+  return status;
+}
+
 static moerun_status check_outputs(const place *p) {
   moerun_status status = MOERUN_OK;
   if (given(p, "export")) {
@@ -427,6 +444,37 @@ static moerun_status convert(const place *p) {
                             text_of(p, "convert"));
 }
 
+/* What a solve has found is not lost because another format cannot say it. */
+static moerun_status keep_solved(const place *p, moerun_status failure) {
+  moerun_status status = MOERUN_OK;
+  moerun__outputs outputs = {0};
+  char line[512];
+  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
+  MOERUN_TRY(
+      moerun__placement_put(p->placement, &outputs, text_of(p, "output")));
+  MOERUN_TRY(moerun__outputs_commit(&outputs));
+  MOERUN_REQUIRE(0, failure, "%s; the placement is in %s all the same", line,
+                 text_of(p, "output"));
+done:
+  moerun__outputs_clear(&outputs);
+  return status;
+}
+
+static moerun_status export_placement(const place *p) {
+  moerun_status status = MOERUN_OK;
+  const char *target = text_of(p, "export");
+  if (!given(p, "export")) goto done;
+  status = moerun__placement_export(
+      p->placement, &p->invocation->outputs, target,
+      moerun__export_needs_rows(target) ? &p->rows : NULL);
+  if (status == MOERUN_ERR_INVALID && p->facts.is_solved &&
+      given(p, "output")) {
+    MOERUN_TRY(keep_solved(p, status));
+  }
+done:
+  return status;
+}
+
 static moerun_status report(place *p) {
   moerun_status status = MOERUN_OK;
   moerun__progress_close(&p->bar);
@@ -439,12 +487,7 @@ static moerun_status report(place *p) {
   p->facts.placement = p->placement;
   p->facts.is_uneven = moerun__topology_is_uneven(p->topology);
   MOERUN_TRY(convert(p));
-  if (given(p, "export")) {
-    const int needs_rows = moerun__export_needs_rows(text_of(p, "export"));
-    MOERUN_TRY(moerun__placement_export(p->placement, outputs,
-                                        text_of(p, "export"),
-                                        needs_rows ? &p->rows : NULL));
-  }
+  MOERUN_TRY(export_placement(p));
   if (given(p, "output")) {
     MOERUN_TRY(
         moerun__placement_put(p->placement, outputs, text_of(p, "output")));
@@ -515,6 +558,9 @@ static moerun_status run(place *p) {
   MOERUN_TRY(check_bound(p));
   p->invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(load_trace(p, "trace"));
+  p->invocation->phase = MOERUN_PHASE_USAGE;
+  MOERUN_TRY(check_export(p, p->trace->num_experts));
+  p->invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(read_model(p));
   MOERUN_TRY(split_trace(p));
   MOERUN_TRY(create_problem(p));

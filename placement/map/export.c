@@ -96,13 +96,14 @@ done:
 typedef struct format {
   const char *prefix;
   int needs_rows;
+  int is_even; /* as many experts on every rank of every layer */
   moerun_status (*print)(moerun__text *out, const moerun_placement *placement,
                          const moerun__export_rows *rows);
 } format;
 
-static const format formats[] = {{"eplb:", 0, print_map},
-                                 {"sglang:", 1, print_map},
-                                 {"exflow:", 0, print_csv}};
+static const format formats[] = {{"eplb:", 0, 1, print_map},
+                                 {"sglang:", 1, 1, print_map},
+                                 {"exflow:", 0, 0, print_csv}};
 
 /* The format of `target`, and its path; NULL: none of that name. */
 static const format *find_format(const char *target, const char **path) {
@@ -134,6 +135,12 @@ int moerun__export_needs_rows(const char *target) {
   const char *path = NULL;
   const format *found = find_format(target, &path);
   return found != NULL && found->needs_rows;
+}
+
+int moerun__export_is_even(const char *target) {
+  const char *path = NULL;
+  const format *found = find_format(target, &path);
+  return found != NULL && found->is_even;
 }
 
 moerun_status moerun__placement_export(const moerun_placement *placement,

@@ -116,6 +116,12 @@ moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
   MOERUN_REQUIRE(*out != NULL || !moerun__foreign_name(foreign, text, bytes),
                  MOERUN_ERR_FORMAT, "%s: expected JSON, found %s", origin,
                  foreign);
+  MOERUN_REQUIRE(*out != NULL ||
+                     json_error_code(&error) != json_error_null_character,
+                 MOERUN_ERR_FORMAT,
+                 "%s: line %d, column %d: expected texts without a NUL "
+                 "character, found \\u0000",
+                 origin, error.line, error.column);
   MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_FORMAT,
                  "%s: line %d, column %d: not valid JSON: %s", origin,
                  error.line, error.column, error.text);

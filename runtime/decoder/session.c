@@ -59,7 +59,7 @@ done:
   return status;
 }
 
-/* Rows are counted in 32 bits, with all experts that a token may have. */
+/* Rows of all experts of all tokens are counted in 32 bits. */
 static moerun_status check(const moerun_model *model,
                            const moerun_session_options *options,
                            const moerun__session_extra *extra) {
@@ -69,14 +69,12 @@ static moerun_status check(const moerun_model *model,
   const int32_t slots = moerun__moe_most_slots(model, extra->max_slots);
   MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(moerun__gate_check(&extra->gate, model, slots));
-  const int32_t W = moerun__gate_width(&extra->gate, model, slots);
-  MOERUN_REQUIRE(
-      (int64_t)T * W * 4 <= INT32_MAX, MOERUN_ERR_INVALID,
-      "max_tokens: %d rows of %d experts each are too many for one step", T, W);
-  MOERUN_REQUIRE((int64_t)T * W * R <= INT32_MAX, MOERUN_ERR_INVALID,
+  const int32_t width = moerun__gate_width(&extra->gate, model, slots);
+  MOERUN_REQUIRE((int64_t)T * width * (R > 4 ? R : 4) <= INT32_MAX,
+                 MOERUN_ERR_INVALID,
                  "max_tokens: %d rows of %d experts each on %d ranks are too "
                  "many for one step",
-                 T, W, R);
+                 T, width, R);
 done:
   return status;
 }

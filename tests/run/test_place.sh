@@ -126,6 +126,13 @@ succeed 0 place --trace c.npy --ranks 2 --placement p --export exflow:csv
 succeed 0 place --method list
 says 'contiguous'
 
+# What an even map cannot say is refused before a solve.
+"$moerun" place --trace c.npy --ranks 3 --train all --export eplb:even \
+  --output q > out 2> err
+[ $? = 2 ] && [ ! -e q ] || complain "uneven: expected 2 and no placement"
+grep -q '^moerun: --export: .* found 4 experts for 3 ranks; --method eplb' err ||
+  complain "uneven: $(cat err)"
+
 # ---- Replicas: loads by the routing rule, and what GLPK says they could be
 
 cat > replicated << 'END'
@@ -428,7 +435,14 @@ refuse 65 'p: key "num_ranks": expected 3, found 2: use 2 ranks, or solve it' \
   --trace c.npy --ranks 3 --placement p
 refuse 65 'expected 2 MoE layers of 4 experts, 2 a token, as in c.npy, found' \
   --trace c.npy --ranks 2 --model "$model"
-refuse 65 '--export: expected as many experts on every rank' \
+refuse 2 '--export: expected as many experts on every rank' \
   --trace c.npy --ranks 3 --method contiguous --export eplb:map2
+"$moerun" place --trace t.npy --ranks 3 --train all --spare-slots 1 \
+  --method contiguous --export eplb:even --output q > out 2> err
+[ $? = 65 ] && [ ! -e even ] || complain "uneven spare slots: expected 65"
+grep -q '^moerun: --export: .*; the placement is in q all the same' err ||
+  complain "uneven spare slots: $(cat err)"
+succeed 0 place --trace t.npy --ranks 3 --train all --placement q
+rm -f q
 [ ! -e map2 ] || complain 'map2 was written'
 exit $failures

@@ -61,6 +61,9 @@ static void integers_of_any_length_are_read(void **state) {
   json_decref(root);
   refuse("[1e999]", "f: line 1, column 6: not valid JSON: real number overflow "
                     "near '1e999'");
+  refuse("[\"x\\u0000y\"]",
+         "f: line 1, column 11: expected texts without a NUL "
+         "character, found \\u0000");
 }
 
 /* Where the text ends at its last byte. */
