@@ -100,9 +100,11 @@ void moerun__help_print_subcommand(FILE *stream, const char *name) {
                   page->about, page->examples);
   }
   moerun__config_print_options(stream, &moerun__options, name);
-  (void)fputs("\nAn option --some-key is also the variable MOERUN_SOME_KEY and "
-              "the key some_key\nof the --config file. An option is stronger "
-              "than a variable, a variable is\nstronger than the file. "
-              "launch/README.md describes files and exit codes.\n",
-              stream);
+  (void)fputs(
+      "\nAn option --some-key is also the variable MOERUN_SOME_KEY and "
+      "the key some_key\nof the --config file. An option is stronger "
+      "than a variable, a variable is\nstronger than the file. "
+      "launch/README.md describes files and exit codes;\ninstalled, it is in "
+      "share/doc/moerun.\n",
+      stream);
 }

@@ -231,6 +231,30 @@ static double real_at(const void *raw, size_t i, moerun__npy_type type) {
   return narrow;
 }
 
+/* An array of expert ids looks like one of loads: what `moerun profile` puts
+ * beside it tells. */
+static moerun_status refuse_trace(const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__text name = {0};
+  json_t *root = NULL;
+  MOERUN_TRY(moerun__text_append(&name, path, strlen(path) - strlen(".npy")));
+  MOERUN_TRY(moerun__text_print(&name, ".json"));
+  if (!moerun__file_exists(name.bytes) ||
+      moerun__json_load(&root, name.bytes, FILE_LIMIT) != MOERUN_OK) {
+    goto done; /* whatever it is, it is not ours */
+  }
+  const char *format = json_string_value(json_object_get(root, "format"));
+  MOERUN_REQUIRE(format == NULL || strcmp(format, "moerun-trace") != 0,
+                 MOERUN_ERR_FORMAT,
+                 "%s: expected loads, found a trace of expert ids, as %s says: "
+                 "`moerun place --trace` takes it",
+                 path, name.bytes);
+done:
+  json_decref(root);
+  moerun__text_clear(&name);
+  return status;
+}
+
 static moerun_status load_array(moerun__load_table **out, const char *path) {
   moerun_status status = MOERUN_OK;
   moerun__npy_reader *reader = NULL;
@@ -274,6 +298,7 @@ moerun_status moerun__load_table_load(moerun__load_table **out,
   size_t bytes = 0;
   *out = NULL;
   if (moerun__name_ends_in(path, strlen(path), ".npy")) {
+    MOERUN_TRY(refuse_trace(path));
     MOERUN_TRY(load_array(out, path));
     goto done;
   }

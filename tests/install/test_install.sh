@@ -43,6 +43,10 @@ cc -std=c11 -Wall -Wextra -Wpedantic -Werror -I "$source/tests" \
 LD_LIBRARY_PATH=$(dirname "$(dirname "$pc")")
 export LD_LIBRARY_PATH
 "$@" "$scratch/by_pkg_config" | grep '^moerun .* on 2 ranks$'
+# shellcheck disable=SC2046
+c++ -std=c++17 -I "$source/tests" -o "$scratch/by_pkg_config_cpp" \
+  "$source/tests/install/consumer.cpp" $(pkg-config --cflags --libs moerun)
+"$scratch/by_pkg_config_cpp"
 
 if [ "$kind" = shared ]; then
   say "exported symbols"

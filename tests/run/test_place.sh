@@ -435,6 +435,8 @@ refuse 65 'p: key "num_ranks": expected 3, found 2: use 2 ranks, or solve it' \
   --trace c.npy --ranks 3 --placement p
 refuse 65 'expected 2 MoE layers of 4 experts, 2 a token, as in c.npy, found' \
   --trace c.npy --ranks 2 --model "$model"
+refuse 65 'expected loads, found a trace of expert ids, as t.json says:' \
+  --loads t.npy --ranks 2
 refuse 2 '--export: expected as many experts on every rank' \
   --trace c.npy --ranks 3 --method contiguous --export eplb:map2
 "$moerun" place --trace t.npy --ranks 3 --train all --spare-slots 1 \

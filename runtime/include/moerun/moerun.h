@@ -164,7 +164,7 @@ MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_model_load(
     moerun_model **out, moerun_comm *comm, const moerun_placement *placement,
     const char *path, const moerun_model_options *options);
 
-/* One expert's arrays, aligned to their elements. */
+/* An expert, down(silu(gate x) * (up x)): arrays aligned to their elements. */
 typedef struct moerun_expert_arrays {
   const void *gate; /* [F][H] */
   const void *up;   /* [F][H] */
@@ -253,8 +253,8 @@ MOERUN_API void moerun_session_destroy(moerun_session *session);
 
 /* [collective] One layer with experts, counted among all layers: y[T][H] =
  * MoE(x[T][H]) without the residual, both the caller's and apart. T may differ
- * per rank and may be 0. Allocates nothing. A row's K terms are summed in gate order at home, shared
- * experts last: y has the same bits for every placement and every R. */
+ * per rank and may be 0; nothing is allocated. K terms are summed in gate order
+ * at home, shared experts last: the same bits for every placement and every R. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
                    const float *x, float *y);

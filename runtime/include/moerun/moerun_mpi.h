@@ -4,6 +4,14 @@
 #define MOERUN_MOERUN_MPI_H
 
 #include <moerun/moerun.h>
+
+/* MPI's retired C++ bindings would need a library of their own. */
+#ifndef OMPI_SKIP_MPICXX
+#define OMPI_SKIP_MPICXX 1
+#endif
+#ifndef MPICH_SKIP_MPICXX
+#define MPICH_SKIP_MPICXX 1
+#endif
 #include <mpi.h>
 
 #ifdef __cplusplus
