@@ -184,7 +184,7 @@ moerun_status moerun__decoder_forward(moerun_session *session,
   moerun_status status = MOERUN_OK;
   const moerun_model *model = session->model;
   moerun__stage_begin(&session->stats);
-  moerun__moe_begin_step(&session->moe, session->stats.steps);
+  moerun__moe_begin_step(&session->moe, session->stats.steps, 0);
   session->moe.gate.tags = session->tags;
   if (session->tags.request == NULL) {
     session->moe.gate.tags = (moerun__row_tags){.request = batch->sequence,

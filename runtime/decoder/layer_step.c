@@ -1,8 +1,7 @@
 /* The public steps of one MoE layer, for programs that have a model of their
  * own around it. What is wrong with a call is found before any row travels, and
  * is told to the other ranks in the exchange of counts that they enter anyway:
- * a check that returned early would leave them waiting. Only what is the same on
- * all ranks, the layer's number and that it has a gate, may fail before. */
+ * a check that returned early would leave them waiting. */
 #include "runtime/decoder/session.h"
 
 static int overlap(const float *x, const float *y, size_t count) {
@@ -40,10 +39,8 @@ done:
   return status;
 }
 
-/* own: NULL: the model's gate chooses. */
-static moerun_status forward(moerun_session *session, int32_t layer,
-                             int32_t num_tokens, const float *x,
-                             const moerun__own_choice *own, float *y) {
+static moerun_status check_layer(const moerun_session *session, int32_t layer,
+                                 const moerun__own_choice *own) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(layer >= 0 && layer < session->model->config.num_layers &&
                      session->model->layers[layer].moe_layer >= 0,
@@ -53,13 +50,36 @@ static moerun_status forward(moerun_session *session, int32_t layer,
       own != NULL || session->model->layers[layer].gate.panels != NULL,
       MOERUN_ERR_INVALID,
       "layer %d has no gate: expected moerun_moe_forward_routed", layer);
+done:
+  return status;
+}
+
+/* -1: there is none, on any rank. */
+static int32_t first_moe_layer(const moerun_model *model) {
+  for (int32_t l = 0; l < model->config.num_layers; l++) {
+    if (model->layers[l].moe_layer >= 0) return l;
+  }
+  return -1;
+}
+
+/* own: NULL: the model's gate chooses. */
+static moerun_status forward(moerun_session *session, int32_t layer,
+                             int32_t num_tokens, const float *x,
+                             const moerun__own_choice *own, float *y) {
+  moerun_status failed = check_layer(session, layer, own);
+  if (failed == MOERUN_OK) {
+    failed = check_call(session, layer, num_tokens, x, own, y);
+  } else {
+    layer = first_moe_layer(session->model); /* to tell the others there */
+    if (layer < 0) return failed;
+  }
+  moerun_status status = MOERUN_OK;
   moerun__stage_begin(&session->stats);
-  moerun__moe_begin_step(&session->moe, session->stats.steps);
+  moerun__moe_begin_step(&session->moe, session->stats.steps, 1);
   session->moe.gate.tags = (moerun__row_tags){0};
   session->stats.steps++;
   MOERUN_TRY(
-      moerun__moe_forward(&session->moe, layer, num_tokens, x, own, y,
-                          check_call(session, layer, num_tokens, x, own, y)));
+      moerun__moe_forward(&session->moe, layer, num_tokens, x, own, y, failed));
   moerun__layer_end(&session->stats);
 done:
   return status;

@@ -23,6 +23,10 @@ enum {
   SUM_DEMAND,
 };
 
+/* What is the least of all ranks: the verdict, and, where callers name the layer,
+ * two that are each other's complement if all ranks are in the same. */
+enum { LEAST_VERDICT, LEAST_LAYER, LEAST_NOT_LAYER, NUM_LEAST };
+
 /* Sums of halves fit for as many ranks as MOERUN_BALANCE_MOST_RANKS. */
 enum { HALF_BITS = 15 };
 
@@ -38,7 +42,8 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena) {
   const int32_t R = moe->model->comm->size;
   const size_t counts = (size_t)R * (size_t)moe->shape.num_chunks;
   const size_t ints = sizeof(int32_t);
-  moerun__news most = {.num_least = 2, .count_width = moe->shape.num_chunks};
+  moerun__news most = {.num_least = NUM_LEAST,
+                       .count_width = moe->shape.num_chunks};
   x->count_out = moerun__arena_take(arena, counts, ints);
   x->count_in = moerun__arena_take(arena, counts, ints);
   if (moe->balance.is_on) {
@@ -145,6 +150,18 @@ static moerun_status heed_verdict(const moerun_comm *comm, int32_t verdict) {
   MOERUN_REQUIRE(verdict == 0, MOERUN_ERR_PEER, "rank %d reported: %s",
                  (verdict - code) / VERDICTS + comm->size,
                  moerun_status_string((moerun_status)-code));
+done:
+  return status;
+}
+
+static moerun_status check_layer(const int32_t *least, int32_t layer) {
+  moerun_status status = MOERUN_OK;
+  const int32_t lowest = least[LEAST_LAYER];
+  const int32_t highest = ~least[LEAST_NOT_LAYER];
+  MOERUN_REQUIRE(lowest == highest, MOERUN_ERR_INVALID,
+                 "layer %d: expected the same layer on all ranks, found %d on "
+                 "another",
+                 layer, lowest != layer ? lowest : highest);
 done:
   return status;
 }
@@ -414,8 +431,11 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
   moerun_comm *comm = moe->model->comm;
   int32_t first = 0;
   const int32_t hosts = hosts_of(moe, layer->moe_layer, &first);
-  int32_t verdict = verdict_of(comm, failed);
-  moerun__news news = {.num_least = 1, .least = &verdict};
+  const int32_t index = moerun__to_int(layer - moe->model->layers);
+  int32_t least[NUM_LEAST] = {verdict_of(comm, failed), index, ~index};
+  moerun__news news = {.num_least = moe->step.names_layer ? NUM_LEAST
+                                                          : LEAST_VERDICT + 1,
+                       .least = least};
   if (failed != MOERUN_OK) T = 0;
   route_chunks(moe, layer->moe_layer, T);
   if (moe->balance.is_on) {
@@ -433,7 +453,8 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
   write_counts(moe);
   MOERUN_TRY(exchange_counts(moe, &news));
   if (failed != MOERUN_OK) return failed; /* its message is already written */
-  MOERUN_TRY(heed_verdict(comm, verdict));
+  MOERUN_TRY(heed_verdict(comm, least[LEAST_VERDICT]));
+  MOERUN_TRY(check_layer(least, index));
   MOERUN_TRY(check_counts(moe));
   if (moe->balance.is_on) MOERUN_TRY(balance(moe, layer, first, hosts));
 done:

@@ -162,7 +162,8 @@ done:
   return status;
 }
 
-void moerun__moe_begin_step(moerun__moe *moe, int64_t step) {
+void moerun__moe_begin_step(moerun__moe *moe, int64_t step, int names_layer) {
+  moe->step.names_layer = names_layer;
   moerun__speed_step(&moe->balance.speed);
   if (moe->balance.is_on) moerun__ledger_begin_step(&moe->balance.ledger);
   moe->step.slowness = (moerun__slowness){.compute = 1};

@@ -32,6 +32,7 @@ typedef struct moerun__moe_shape {
 
 /* Of the step under way. */
 typedef struct moerun__moe_step {
+  int names_layer; /* which layer it is a caller says, so ranks compare it */
   moerun__slowness slowness;
   double busy_seconds;   /* of the expert stage of this layer */
   int64_t computed_rows; /* by this rank's experts in this layer */
@@ -125,8 +126,9 @@ size_t moerun__moe_transfer_bytes(const moerun__moe *moe);
  * rows and weights take here. */
 moerun_status moerun__moe_open(moerun__moe *moe,
                                const moerun__plan_options *plan);
-/* At the start of each step; `step` counts from 0. */
-void moerun__moe_begin_step(moerun__moe *moe, int64_t step);
+/* At the start of each step; `step` counts from 0. names_layer: it is one layer,
+ * which the caller names: ranks compare the number. */
+void moerun__moe_begin_step(moerun__moe *moe, int64_t step, int names_layer);
 moerun_status moerun__moe_create_transfers(moerun__moe *moe);
 void moerun__moe_destroy_transfers(moerun__moe *moe);
 

@@ -72,9 +72,9 @@ static int32_t rounds_of(int32_t R) {
   return rounds;
 }
 
-/* Each message begins with the number of its words, and says that all are well;
- * R - 1 words say how many ranks have counts for each. Counts go to the last rank
- * alone. */
+/* Each message begins with the number of its words, and says that all are well
+ * and, in two words, in which layer; R - 1 words say how many ranks have counts for
+ * each. Counts go to the last rank alone. */
 static void rows_are_counted_to_those_that_get_some(void **state) {
   (void)state;
   const int R = test_size();
@@ -83,7 +83,7 @@ static void rows_are_counted_to_those_that_get_some(void **state) {
     rig r = {0};
     set_up(&r, MOERUN_BALANCE_OFF, chunks);
     assert_all_ranks(count_bytes(&r) ==
-                     2 * rounds_of(R) + R - 1 + (is_last ? 0 : 4 * chunks));
+                     4 * rounds_of(R) + R - 1 + (is_last ? 0 : 4 * chunks));
     tear_down(&r);
   }
 }
@@ -101,8 +101,8 @@ static void experts_are_summed(void **state) {
   set_up(&r, MOERUN_BALANCE_AUTO, 1);
   const int64_t E = r.model->config.num_experts;
   const int64_t least =
-      (2 + SUMS + E) * rounds_of(R) + (TOLD + 1) * (R - 1) + (is_last ? 0 : 4);
-  const int64_t most = (7 + 5 * SUMS + 2 * E) * rounds_of(R) +
+      (4 + SUMS + E) * rounds_of(R) + (TOLD + 1) * (R - 1) + (is_last ? 0 : 4);
+  const int64_t most = (9 + 5 * SUMS + 2 * E) * rounds_of(R) +
                        (5 * TOLD + 1) * (R - 1) + (is_last ? 0 : 4);
   const int64_t found = count_bytes(&r);
   assert_all_ranks(found >= least && found <= most);

@@ -219,6 +219,7 @@ typedef enum fault {
   NO_IDS,
   NO_WEIGHTS,
   TOO_MANY_ROWS,
+  NO_LAYER,
   NUM_FAULTS,
 } fault;
 
@@ -232,9 +233,9 @@ static moerun_status call_with(rig *r, fault kind) {
   if (kind == TOO_HIGH) r->ids[at] = r->choices;
   if (kind == BELOW_NONE) r->ids[at] = -2;
   if (kind == NOT_FINITE) r->weight[at] = 1.0F / zero;
-  return moerun_moe_forward_routed(r->session[0], r->layer,
-                                   kind == TOO_MANY_ROWS ? MAX_TOKENS + 1 : 8,
-                                   r->x, ids, weight, r->y);
+  return moerun_moe_forward_routed(
+      r->session[0], kind == NO_LAYER ? 99 : r->layer,
+      kind == TOO_MANY_ROWS ? MAX_TOKENS + 1 : 8, r->x, ids, weight, r->y);
 }
 
 static const char *const found[] = {
@@ -244,7 +245,8 @@ static const char *const found[] = {
     "row 4: expected a finite weight of expert 1, found inf",
     "ids or weights is NULL",
     "ids or weights is NULL",
-    "expected 0 to 70 rows, found 71"};
+    "expected 0 to 70 rows, found 71",
+    "layer 99 is not one of the MoE layers"};
 
 static void a_bad_choice_fails_everywhere(void **state) {
   (void)state;
@@ -273,6 +275,33 @@ static void a_bad_choice_fails_everywhere(void **state) {
     assert_all_ranks(same_rows(&r, 8));
   }
   tear_down(&r);
+}
+
+/* Each rank's call is right by itself; rows of one layer must not come to experts
+ * of another. */
+static void layers_that_differ_are_refused(void **state) {
+  (void)state;
+  for (size_t k = 0; k < 2; k++) {
+    rig r;
+    set_up(&r, models[0], &kinds[k]);
+    ask_gate(&r, 8);
+    assert_all_ok(moerun_moe_forward(r.session[0], r.layer, 8, r.x, r.want));
+    for (int other = 0; test_size() > 1 && other < test_size(); other++) {
+      const int32_t layer = r.layer - (test_rank() == other);
+      char words[80];
+      const moerun_status status = moerun_moe_forward_routed(
+          r.session[0], layer, 8, r.x, r.ids, r.weight, r.y);
+      (void)snprintf(words, sizeof words,
+                     "layer %d: expected the same layer on all ranks, found %d",
+                     layer, 2 * r.layer - 1 - layer);
+      assert_all_ranks(status == MOERUN_ERR_INVALID &&
+                       strstr(moerun_last_error(), words) != NULL);
+      assert_all_ok(moerun_moe_forward_routed(r.session[0], r.layer, 8, r.x,
+                                              r.ids, r.weight, r.y));
+      assert_all_ranks(same_rows(&r, 8));
+    }
+    tear_down(&r);
+  }
 }
 
 /* Where a rule takes experts away, it would have to know their scores. Ranks that
@@ -308,6 +337,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(any_choice_has_the_bits_of_one_rank),
       cmocka_unit_test(missing_ids_are_nothing),
       cmocka_unit_test(a_bad_choice_fails_everywhere),
+      cmocka_unit_test(layers_that_differ_are_refused),
       cmocka_unit_test(lossy_sessions_refuse),
   };
   (void)MPI_Init(&argc, &argv);
