@@ -16,9 +16,11 @@ results=build/demo
 rm -rf "$results"
 mkdir -p "$results"
 
+trap 'echo "demo: Ctrl-C: ended before its end" >&2; exit 130' INT
+
 say() { printf '\n== %s\n' "$*"; }
 
-say "building"
+say "building, which takes minutes the first time (log: $results/build.log)"
 { cmake --preset release &&
   cmake --build --preset release -j "$(nproc)" --target moerun_cli; } \
   > "$results/build.log" 2>&1 || {

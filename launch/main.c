@@ -121,6 +121,7 @@ static moerun_status run_command(const subcommand *command,
                                  moerun__invocation *invocation) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(command->run(invocation));
+  moerun__signals_last_words(NULL); /* from here on some may be */
   MOERUN_TRY(moerun__outputs_commit(&invocation->outputs));
   MOERUN_TRY(flush_output(invocation->results_on_stdout));
 done:
@@ -183,6 +184,7 @@ static int run_alone(const subcommand *command, int num_arguments,
   }
   invocation.outputs.only_new = !moerun__config_bool(config, "overwrite");
   MOERUN_TRY(moerun__paths_check(&invocation));
+  if (command->writes) moerun__signals_last_words("nothing was written");
   MOERUN_TRY(run_command(command, &invocation));
 done:
   if (status != MOERUN_OK && !invocation.is_mute) print_error(0);

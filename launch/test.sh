@@ -16,6 +16,7 @@ case "$*" in
 esac
 
 ./launch/setup.sh --test
+trap 'echo "test: Ctrl-C: ended before its end" >&2; exit 130' INT
 jobs=$(nproc)
 passed=0
 failed=0
@@ -26,7 +27,7 @@ check() {
   shift
   mkdir -p "build/$preset"
   log=build/$preset/test.log
-  echo "== $preset: build"
+  echo "== $preset: build, which takes minutes the first time (log: $log)"
   { cmake --preset "$preset" -DMOERUN_WERROR=ON -DMOERUN_BUILD_TESTS=ON &&
     cmake --build --preset "$preset" -j "$jobs"; } > "$log" 2>&1 || {
     tail -n 50 "$log"

@@ -126,6 +126,14 @@ static int drops(const facts *f) {
   return moerun__config_double(f->config, "capacity") > 0;
 }
 
+/* One rank has an even share of all rows, which is all of them. */
+static int drops_if_at_all(const facts *f) {
+  const moerun__gate_options options = moerun__gate_options_of(f->config);
+  return has_others(f) || options.capacity.gamma < 1000 ||
+         options.capacity.level == MOERUN_LEVEL_EXPERT ||
+         options.capacity.expansion == MOERUN_EXPANSION_PAPER;
+}
+
 static int expands(const facts *f) {
   return !is(f, "expanded", "off");
 }
@@ -312,7 +320,9 @@ static const moerun__effect_row rows[] = {
     /* Memory, ranks and the machine */
     ALWAYS("run profile",
            "max_tokens max_sequences kv_tokens memory_check node_memory "
-           "placement wire compute chunks kernels transport timeout_s fault"),
+           "placement wire compute kernels transport timeout_s fault"),
+    SAY("run profile info", "chunks", has_others, NULL,
+        "no rows travel: one rank hosts all experts"),
     SAY("run profile", "prefill_chunk", chunk_fits, NULL,
         "a step has no more than --max-tokens rows of a rank"),
     SAY("run profile info",
@@ -345,7 +355,13 @@ static const moerun__effect_row rows[] = {
         "--guest-memory -1 leaves no room for weights that are sent"),
 
     /* Lossy routing */
-    ALWAYS("run profile info", "capacity isolation"),
+    SAY("run profile info", "capacity", drops_if_at_all, "0",
+        "one rank has room for all rows together: set --capacity-level expert, "
+        "or a capacity below 1"),
+    SAY("run profile info", "isolation", drops, "off",
+        "without --capacity no request changes another's output anyway"),
+    SAY("run profile info", "capacity_scope", has_others, "request",
+        "the tokens of one rank are those of all ranks"),
     REFUSE("run profile info",
            "capacity_scope capacity_level capacity_metric capacity_window "
            "capacity_decode expanded keep_best",

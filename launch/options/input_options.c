@@ -35,8 +35,13 @@ moerun_status moerun__input_check(const moerun__config *config) {
   static const char *const keys[] = {"prompt", "prompts", "tokens", "score"};
   int count = 0;
   int is_empty = 0;
+  char found[48] = ""; /* names of all four */
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
     const int is_set = moerun__config_text(config, keys[i])[0] != '\0';
+    if (is_set) {
+      (void)snprintf(found + strlen(found), sizeof found - strlen(found),
+                     "%s--%s", count > 0 ? " and " : "", keys[i]);
+    }
     count += is_set;
     is_empty |= !is_set &&
                 moerun__config_origin_of(config, keys[i]) == MOERUN_CONFIG_FLAG;
@@ -44,11 +49,25 @@ moerun_status moerun__input_check(const moerun__config *config) {
   MOERUN_REQUIRE(count == 1, MOERUN_ERR_INVALID,
                  "expected one of --prompt, --prompts, --tokens and --score, "
                  "found %s",
-                 count > 1  ? "several"
+                 count > 1  ? found
                  : is_empty ? "an empty one"
                             : "none");
 done:
   return status;
+}
+
+void moerun__input_say_length(const moerun__config *config) {
+  if (moerun__config_text(config, "prompt")[0] == '\0' ||
+      moerun__config_origin_of(config, "max_tokens") != MOERUN_CONFIG_FLAG ||
+      moerun__config_origin_of(config, "max_new_tokens") !=
+          MOERUN_CONFIG_DEFAULT) {
+    return;
+  }
+  LOG_ROOT(MOERUN_LOG_WARN,
+           "--max-tokens %s is the most rows of a step; how long a completion "
+           "may be says --max-new-tokens, here %s",
+           moerun__config_text(config, "max_tokens"),
+           moerun__config_text(config, "max_new_tokens"));
 }
 
 moerun_status moerun__input_open(moerun__spool *input,

@@ -9,6 +9,10 @@
 /* ERR_INVALID unless one of the options that give requests is there. */
 moerun_status moerun__input_check(const moerun__config *config);
 
+/* Warns who gave one prompt and --max-tokens without --max-new-tokens, and may
+ * have meant the length of the completion, as other programs call it. */
+void moerun__input_say_length(const moerun__config *config);
+
 /* The one input that was given: --prompt, --prompts, --tokens or --score. */
 moerun_status moerun__input_open(moerun__spool *input,
                                  const moerun__config *config);

@@ -114,7 +114,8 @@ static const moerun__config_row memory[] = {
             "Most rows of one step on one rank: tokens of prompts and tokens "
             "that are being generated."),
     INT_ROW("max_sequences", "16", "requests", 1, 65536, SIZED,
-            "Most requests that one rank works on at once."),
+            "Most requests that one rank works on at once; unless it is given, "
+            "no more than max_tokens."),
     INT_ROW(
         "kv_tokens", "0", "tokens", 0, INT_MAX_32, SIZED,
         "Room of one rank's KV cache; 0 has room for what the requests need "

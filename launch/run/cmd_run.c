@@ -77,7 +77,7 @@ static moerun_status check_settings(run *r) {
   const moerun__config *c = r->config;
   const int overwrite = moerun__config_bool(c, "overwrite");
   const moerun__effect_facts effects = effects_of(r);
-  const int64_t max_sequences = moerun__config_int(c, "max_sequences");
+  const int64_t max_sequences = moerun__max_sequences(c);
   const int64_t max_tokens = moerun__config_int(c, "max_tokens");
   MOERUN_TRY(moerun__input_check(c));
   MOERUN_TRY(moerun__progress_check(c));
@@ -87,6 +87,7 @@ static moerun_status check_settings(run *r) {
                  "--max-sequences: expected at most --max-tokens (%lld), found "
                  "%lld",
                  (long long)max_tokens, (long long)max_sequences);
+  moerun__input_say_length(c);
   MOERUN_TRY(moerun__gate_options_check(c));
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   if (r->is_profile) {
@@ -145,9 +146,9 @@ static moerun_status plan(run *r) {
                                           r->kernels->name));
   MOERUN_TRY(check_fit(r));
   MOERUN_TRY(moerun__run_files_open_output(&r->files));
-  MOERUN_TRY(moerun__work_left_of(
-      &r->left, r->files.prompts, r->files.results, r->files.unfinished,
-      moerun__to_int(moerun__config_int(r->config, "max_sequences")), R));
+  MOERUN_TRY(moerun__work_left_of(&r->left, r->files.prompts, r->files.results,
+                                  r->files.unfinished,
+                                  moerun__max_sequences(r->config), R));
   MOERUN_TRY(moerun__predict(&r->predicted, r->config, r->placement,
                              &r->left.need, r->how));
 done:

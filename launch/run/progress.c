@@ -33,7 +33,7 @@ static const double settled_s = 0.5;
 /* For what has no bar at hand: the one that is open, and the same while it is on
  * the terminal. */
 static moerun__progress_bar *opened;
-static moerun__progress_bar *drawn;
+static moerun__progress_bar *volatile drawn;
 
 static void take_away(void) {
   moerun__progress_bar *bar = drawn;
@@ -41,6 +41,14 @@ static void take_away(void) {
   drawn = NULL;
   (void)fprintf(bar->stream, "\r\033[K%s", bar->feeds_line ? "\n" : "");
   (void)fflush(bar->stream);
+}
+
+void moerun__progress_wipe(void) {
+  const moerun__progress_bar *bar = drawn;
+  if (bar == NULL) return;
+  const ssize_t written =
+      write(STDERR_FILENO, "\r\033[K\n", bar->feeds_line ? 4 + 1 : 4);
+  (void)written; /* there is nobody to tell */
 }
 
 /* ---- The terminal ------------------------------------------------------------------ */

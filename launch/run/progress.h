@@ -61,6 +61,9 @@ void moerun__progress_close(moerun__progress_bar *bar);
 /* Takes the line away for others that are written now; it comes back. */
 void moerun__progress_hide(moerun__progress_bar *bar);
 
+/* The same from a signal handler of a program that ends. */
+void moerun__progress_wipe(void);
+
 /* What is being waited for from now on, such as "reading prompts". */
 void moerun__progress_phase(moerun__progress_bar *bar, const char *phase);
 /* The same for one that takes limit_s at most, unless that is 0. */

@@ -9,6 +9,7 @@
  * ends the program from the second on: whoever presses Ctrl-C twice means it. */
 #include "launch/run/signals.h"
 
+#include "launch/run/progress.h"
 #include "runtime/base/stop.h"
 #include "runtime/base/temporary.h"
 
@@ -23,10 +24,23 @@ static volatile sig_atomic_t is_looked_at; /* by the program, at stop_signal */
 static volatile sig_atomic_t answers;
 static volatile sig_atomic_t is_one_of_many;
 static volatile sig_atomic_t promised = MOERUN_PROMISE_NOTHING;
+static const char *volatile last_words;
 static struct sigaction ending; /* of signals that end the program */
 
+static void say(const char *text) {
+  const ssize_t written = write(STDERR_FILENO, text, strlen(text));
+  (void)written; /* there is nobody to tell */
+}
+
 static void remove_and_end(int number) {
-  /* It only walks a list, unlinks and removes folders.
+  const char *words = last_words;
+  moerun__progress_wipe();
+  if (words != NULL) {
+    say(number == SIGINT ? "moerun: Ctrl-C: " : "moerun: ended by a signal: ");
+    say(words);
+    say("\n");
+  }
+  /* They only write, walk a list, unlinks and removes folders.
    * NOLINTNEXTLINE(bugprone-signal-handler,cert-sig30-c) */
   moerun__temporaries_remove();
   (void)signal(number, SIG_DFL);
@@ -85,11 +99,8 @@ static void answer(int is_ctrl_c) {
           "moerun: asked to stop: the run has made its last step\n",
           "moerun: Ctrl-C: the run has made its last step" AGAIN "\n"}};
   const char *line = lines[promised][is_ctrl_c];
-  const ssize_t begun =
-      isatty(STDERR_FILENO) ? write(STDERR_FILENO, "\n", 1) : 0;
-  const ssize_t written =
-      begun < 0 ? begun : write(STDERR_FILENO, line, strlen(line));
-  (void)written; /* there is nobody to tell */
+  if (isatty(STDERR_FILENO)) say("\n");
+  say(line);
 }
 
 static void note_signal(int number) {
@@ -106,6 +117,10 @@ static void note_signal(int number) {
   if (number == SIGTERM && is_one_of_many) return;
   if (is_first && answers) answer(number == SIGINT);
   errno = before;
+}
+
+void moerun__signals_last_words(const char *words) {
+  last_words = words;
 }
 
 void moerun__signals_promise(moerun__promise promise) {

@@ -37,6 +37,10 @@ typedef enum moerun__promise {
 } moerun__promise;
 void moerun__signals_promise(moerun__promise promise);
 
+/* What a signal that ends the program at once says on stderr, such as
+ * "nothing was written"; NULL: nothing. The text stays the caller's. */
+void moerun__signals_last_words(const char *words);
+
 /* Whether one has come. */
 int moerun__signals_ask_to_stop(void);
 

@@ -163,10 +163,9 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   }
   moerun__prediction_print(stdout, ranks, placement->num_ranks);
   if (assumes) {
-    (void)printf("KV cache: assumed for --max-sequences %lld of %d tokens "
+    (void)printf("KV cache: assumed for --max-sequences %d of %d tokens "
                  "each;\na run takes what its requests need, or --kv-tokens\n",
-                 (long long)moerun__config_int(config, "max_sequences"),
-                 need.max_positions);
+                 moerun__max_sequences(config), need.max_positions);
   }
   moerun__node_fit_print(stdout, &fit);
 done:

@@ -27,6 +27,14 @@ static moerun_balance balance_of(const char *name) {
                                        : MOERUN_BALANCE_AUTO;
 }
 
+int32_t moerun__max_sequences(const moerun__config *config) {
+  const int64_t rows = moerun__config_int(config, "max_tokens");
+  const int64_t sequences = moerun__config_int(config, "max_sequences");
+  const int is_given = moerun__config_origin_of(config, "max_sequences") !=
+                       MOERUN_CONFIG_DEFAULT;
+  return (int32_t)(is_given || sequences < rows ? sequences : rows);
+}
+
 moerun_session_options
 moerun__session_options_of(const moerun__config *config,
                            const moerun__cache_need *need) {
@@ -36,7 +44,7 @@ moerun__session_options_of(const moerun__config *config,
       .struct_size = sizeof(moerun_session_options),
 
       .max_tokens = (int32_t)moerun__config_int(config, "max_tokens"),
-      .max_sequences = (int32_t)moerun__config_int(config, "max_sequences"),
+      .max_sequences = moerun__max_sequences(config),
       .kv_tokens = kv_tokens > 0 ? (int32_t)kv_tokens : need->kv_tokens,
       .chunks = (int32_t)moerun__config_int(config, "chunks"),
       .wire = strcmp(moerun__config_text(config, "wire"), "bf16") == 0

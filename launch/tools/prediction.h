@@ -37,6 +37,10 @@ moerun_status moerun__predict(moerun__prediction **out,
                               const moerun_placement *placement,
                               const moerun__cache_need *need, unsigned how);
 
+/* Most requests that one rank works on at once: --max-sequences; where nobody
+ * gave it, no more than a step has rows. */
+int32_t moerun__max_sequences(const moerun__config *config);
+
 /* The session options that `config` gives, with a cache for `need` unless it
  * says how large, and what goes with them; the kernels stay open. */
 moerun_session_options

@@ -90,7 +90,8 @@ done:
 }
 
 /* One fault, up to ';' or the end. */
-static moerun_status parse_one(moerun__faults *out, const char **at) {
+static moerun_status parse_one(moerun__faults *out, int *does_any,
+                               const char **at) {
   moerun_status status = MOERUN_OK;
   static const char clock[] = "clock=counted";
   moerun__fault fault = {.rank = -1, .compute = 1, .to = INT64_MAX};
@@ -102,9 +103,11 @@ static moerun_status parse_one(moerun__faults *out, const char **at) {
     if (strncmp(here, clock, sizeof clock - 1) == 0) {
       *at += sizeof clock - 1;
       out->counted = 1;
+      *does_any = 1;
     } else {
       MOERUN_TRY(take_key(&which, &value, at));
       set_key(&fault, which, value);
+      *does_any |= which == COMPUTE || which == SLEEP || which == STALL;
     }
     if (**at != ',' && **at != ';' && **at != '\0') return refuse(here);
     if (**at != ',') break;
@@ -119,15 +122,20 @@ done:
 moerun_status moerun__faults_parse(moerun__faults *out, const char *text) {
   moerun_status status = MOERUN_OK;
   const char *at = text;
+  int does_any = 0;
   memset(out, 0, sizeof *out);
   for (;;) {
     MOERUN_REQUIRE(out->count < MOERUN_MOST_FAULTS, MOERUN_ERR_INVALID,
                    "--fault: expected at most %d faults, found more",
                    MOERUN_MOST_FAULTS);
-    MOERUN_TRY(parse_one(out, &at));
+    MOERUN_TRY(parse_one(out, &does_any, &at));
     if (*at == '\0') break;
     at++;
   }
+  MOERUN_REQUIRE(does_any, MOERUN_ERR_INVALID,
+                 "--fault: expected what slows a rank in \"%.200s\", such as "
+                 "compute=4x, sleep=200us or stall=500ms, found none",
+                 text);
 done:
   return status;
 }

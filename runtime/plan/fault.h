@@ -25,8 +25,8 @@ typedef struct moerun__faults {
 } moerun__faults;
 
 /* "rank=2,compute=4x,from=100,to=250", several with ';' between; the other keys
- * are sleep=200us, stall=500ms, flap=10 and, once, clock=counted. Only rank is
- * required. ERR_INVALID names the key. */
+ * are sleep=200us, stall=500ms, flap=10 and, once, clock=counted. Each has
+ * a rank, and one at least does something. ERR_INVALID names the key. */
 moerun_status moerun__faults_parse(moerun__faults *out, const char *text);
 
 /* ERR_INVALID if one is of a rank that there is not. */

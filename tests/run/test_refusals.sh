@@ -44,7 +44,7 @@ refuse 65 'output: exists already: --resume goes on with it' \
 ranks_list=0
 refuse 2 '--bad-lines report has no effect here: the text of --score has no lines' \
   run --score good --bad-lines report
-refuse 2 'found several' run --prompts good --tokens good
+refuse 2 'found --prompts and --tokens' run --prompts good --tokens good
 refuse 2 'expected one of --resume and --overwrite, found both' \
   run --prompts good --output output --resume --overwrite
 refuse 2 '--resume has no effect here: expected --output' run --prompts good --resume
@@ -52,6 +52,8 @@ refuse 2 '--resume: not an option of `moerun profile`, but of run' \
   profile --prompts good --trace t.npy --output output --resume
 refuse 2 '--fault: expected a rank from 0 to 0, found 1' \
   run --prompts good --fault rank=1,compute=2x
+refuse 2 '--fault: expected what slows a rank in "rank=0", such as compute=4x' \
+  run --prompts good --fault rank=0
 refuse 2 '--seed: given twice, with 1 and with 2' \
   run --prompts good --seed 1 --top-p 0.5 --seed 2
 # What can have no effect in a run, and is refused for that.
@@ -104,7 +106,19 @@ refuse 65 'placement: ' run --prompts good --output output --overwrite \
 refuse 2 'expanded-most: expected an integer from 0 to 64' run --prompts good \
   --output output --overwrite --expanded-most 65
 refuse 2 '--expanded-most 1 has no effect here: expected --expanded' run \
-  --prompts good --output output --overwrite --capacity 1 --expanded-most 1
+  --prompts good --output output --overwrite --capacity 0.9 --expanded-most 1
+
+# What others call the length: the seats of a default shrink, and a line helps.
+succeed 0 run --prompt ab --max-tokens 8 --log-level warn
+grep -qF -- '--max-tokens 8 is the most rows of a step; how long a completion' \
+  err || complain "expected a line on --max-new-tokens, found: $(cat err)"
+succeed 0 run --prompt ab --max-tokens 8 --max-new-tokens 2
+[ ! -s err ] || complain "expected no line, found: $(cat err)"
+# On one rank nothing travels and all rows have room.
+succeed 0 run --prompt ab --max-new-tokens 2 --chunks 4 --capacity 1
+grep -q -- '--chunks 4 has no effect here' err &&
+  grep -q -- '--capacity 1 has no effect here' err ||
+  complain "expected two warnings, found: $(cat err)"
 
 # Weights that cannot be read are an input, whatever is written meanwhile.
 mkdir parts

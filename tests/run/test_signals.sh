@@ -114,5 +114,19 @@ on 0 profile --model "$model" --prompts wrong --bad-lines report \
 [ -s none.jsonl ] || complain 'wrong requests: no line says what is wrong'
 [ ! -e none.npy ] && [ ! -e none.json ] || complain 'wrong requests: a trace'
 
+# What writes all at its end has written nothing before.
+env --default-signal=INT "$moerun" synth --output big --layers 64 --experts 256 \
+  --progress on > out 2> err &
+job=$!
+until grep -q writing err; do
+  kill -0 "$job" || break
+  sleep 0.05
+done
+kill -s INT "$job"
+wait "$job"
+tail -n 1 err | grep -q 'moerun: Ctrl-C: nothing was written$' ||
+  complain "synth: expected a line on Ctrl-C, found: $(cat -v err)"
+[ ! -e big ] || complain 'synth: expected no folder'
+
 echo "$failures failures"
 [ "$failures" = 0 ]

@@ -25,7 +25,8 @@ static const moerun__model_config model = {.num_moe_layers = 4,
 
 /* A value that is neither the default nor asks for nothing. */
 static void choose(char out[VALUE], const moerun__config_row *row) {
-  static const char *const texts[][2] = {{"top_k", "4"}, {"method", "eplb"}};
+  static const char *const texts[][2] = {
+      {"top_k", "4"}, {"method", "eplb"}, {"capacity_scope", "global"}};
   const char *text = NULL;
   size_t length = 0;
   switch (row->type) {
@@ -161,10 +162,12 @@ static const example examples[] = {
     {"ranks max_tokens max_sequences kv_tokens node_memory placement "
      "replace_every "
      "replace_window spare_slots balance guest_memory slice_memory wire "
-     "compute chunks capacity isolation gate_top_p",
+     "compute chunks capacity gate_top_p",
      "the build alone", "0 0 info", "2 0 info --model m"},
+    {"isolation", "the build alone", "0 0 info",
+     "2 0 info --model m --capacity 1"},
     {GATE, "the build alone", "0 0 info",
-     "2 0 info --model m --capacity 1 --capacity-scope request"},
+     "2 0 info --model m --capacity 1 --isolation route"},
     {"drop_weights", "the build alone", "0 0 info",
      "2 0 info --model m --gate-top-p 0.5"},
     {"expanded_most", "the build alone", "0 0 info",
@@ -204,6 +207,13 @@ static const example examples[] = {
     {"balance_rows", "no room for weights",
      "2 0 run --model m --prompts p --guest-memory -1 --replace-every 0",
      "2 0 run --model m --prompts p --guest-memory -1"},
+    {"chunks", "no rows travel", "1 0 info --model m", "2 0 info --model m"},
+    {"capacity", "room for all rows", "1 0 info --model m",
+     "1 0 info --model m --capacity-level expert"},
+    {"capacity_scope", "those of all ranks",
+     "1 0 info --model m --capacity 0.5", "2 0 info --model m --capacity 0.5"},
+    {"isolation", "no request changes another's", "2 0 info --model m",
+     "2 0 info --model m --capacity 1"},
     {GATE, "nothing is dropped", "2 0 run --model m --prompts p",
      "2 0 run --model m --prompts p --capacity 1 --isolation route"},
     {"capacity_window", "within windows of a request",

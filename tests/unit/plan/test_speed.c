@@ -374,6 +374,7 @@ static void bad_faults_are_refused(void **state) {
       {"compute=4x", "expected rank=N in \"compute=4x\", found none"},
       {"clock=counted", "expected rank=N in \"clock=counted\", found none"},
       {"rank=1;compute=2x", "expected rank=N in \"compute=2x\", found none"},
+      {"rank=1", "expected what slows a rank in \"rank=1\""},
       {"rank=", "with commas between, found \"rank=\""},
       {"rank=1,", "with commas between, found \"\""},
       {"rank=1;", "with commas between, found \"\""},
