@@ -29,9 +29,15 @@ function room_of(path,  part) {
   if (part[1] ~ /^(runtime|placement)$/) return part[2]
   return part[1]
 }
-function broken(rule) {
-  printf "%s:%d: %s: %s\n", FILENAME, FNR, rule, $0
+function broken_at(line, rule, text) {
+  printf "%s:%d: %s: %s\n", FILENAME, line, rule, text
   failed = 1
+}
+function broken(rule) { broken_at(FNR, rule, $0) }
+# How many parentheses of `text` are open at its end.
+function open_in(text,  closed) {
+  closed = gsub(/\)/, "", text)
+  return gsub(/\(/, "", text) - closed
 }
 function exists(path, line, found) {
   found = (getline line < path) >= 0
@@ -45,6 +51,8 @@ function arrows(room, others,  part, n, i) {
   for (i = 1; i <= n; i++) may[room] = may[room] part[i] " "
 }
 BEGIN {
+  heap = "allocation goes through runtime/base/memory.h"
+  prints = "a library prints nothing: lines go through runtime/base/log.h"
   arrows("public", "")
   arrows("base", "")
   arrows("comm", "base")
@@ -79,12 +87,14 @@ FNR == 1 {
   pure = room ~ /^(plan|trace|map|judge|search|bound|methods)$/
   comment = 0
   included = 0
+  call = ""
   if (!(room in may)) broken("no such room: " room)
 }
 # Comments may speak of anything.
 { code = $0 }
 comment { if (!sub(/^.*\*\//, "", code)) next; comment = 0 }
 {
+  gsub(/\047([^\047\\]|\\.)\047/, "0", code)
   gsub(/"([^"\\]|\\.)*"/, "\"\"", code)
   gsub(/\/\*([^*]|\*[^\/])*\*\//, "", code)
   sub(/\/\/.*/, "", code)
@@ -109,7 +119,7 @@ comment { if (!sub(/^.*\*\//, "", code)) next; comment = 0 }
   if (FILENAME !~ /^placement\/methods\/program\.c$/)
     broken("GLPK belongs to placement/methods/program.c")
 }
-/^ *# *include *<(cuda|cublas|cuda_|device_launch)[^>]*>/ {
+/^ *# *include *<((cuda|cublas|cuda_|device_launch)[^>]*|(cub|thrust)\/[^>]*)>/ {
   if (FILENAME !~ /^kernels\/cuda\//) broken("CUDA belongs to kernels/cuda")
 }
 /^ *# *include *<nccl[^>]*>/ {
@@ -122,26 +132,48 @@ comment { if (!sub(/^.*\*\//, "", code)) next; comment = 0 }
   if (library && FILENAME !~ /^runtime\/serve\/replacer\.h$/)
     broken("placements are solved in a thread, and nothing else is")
 }
+/^ *# *pragma +omp([^a-z]|$)/ || /(^|[^A-Za-z_])_Pragma *\( *"omp/ {
+  if (pure || FILENAME ~ /^placement\//)
+    broken("plans and placements are made by one thread each")
+}
 code ~ /(^|[^a-z_])(getenv|secure_getenv|environ)([^a-z_]|$)/ {
   if ((library || room == "launch") && FILENAME !~ /config_load\.c$/)
     broken("only config_load.c reads the environment")
 }
 code ~ /(^|[^a-z_])(malloc|calloc|realloc|aligned_alloc|posix_memalign|memalign|valloc|strdup|strndup|asprintf|vasprintf|getline|getdelim|open_memstream|free) *\(/ {
   if (library && FILENAME !~ /base\/memory\.c$/)
-    broken("allocation goes through runtime/base/memory.h")
+    broken(heap)
 }
 code ~ /(^|[^a-z_])(time|clock_gettime|gettimeofday|timespec_get|moerun__now|thrd_sleep|nanosleep|usleep|sleep) *\(/ {
   if (pure) broken("what is planned or placed looks at no clock")
 }
+# A call that may go on for lines is looked at as a whole, at its last line.
+call == "" && code ~ /(^|[^a-z_])(assert|realpath|v?fprintf|fputs|fputc|putc|fwrite) *\(/ {
+  first = FNR
+  text = $0
+  call = " "
+}
+call != "" {
+  call = call code " "
+  if (open_in(call) <= 0 || code ~ /[;{}] *$/) {
+    if (library && FILENAME !~ /base\/log\.c$/ && \
+        call ~ /[^a-z_](v?fprintf|fputs|fputc|putc|fwrite) *\((.*[^a-z_])?std(out|err)[^a-z_]/)
+      broken_at(first, prints, text)
+    if (library && FILENAME !~ /base\/memory\.c$/ && \
+        call ~ /[^a-z_]realpath *\(.*, *(NULL|0|nullptr) *\)/)
+      broken_at(first, heap, text)
+    if (call ~ /[^a-z_]assert *\(.*(\+\+|--|[^=!<>]=[^=]|<<=|>>=)/ || \
+        call ~ /[^a-z_]assert *\(.*[A-Za-z0-9_\]] *\((.*, *)?&[A-Za-z_(]/)
+      broken_at(first, "an assertion changes nothing: it is not there in " \
+                       "every build", text)
+    call = ""
+  }
+}
 code ~ /(^|[^a-z_])(printf|vprintf|puts|putchar|perror) *\(/ || \
-code ~ /(^|[^a-z_])(fprintf|vfprintf|fputs|fputc|putc|fwrite) *\(.*std(out|err)([^a-z_]|$)/ {
-  if (library && FILENAME !~ /base\/log\.c$/)
-    broken("a library prints nothing: lines go through runtime/base/log.h")
+code ~ /(^|[^a-z_])(v?dprintf|write) *\( *(1|2|STD(OUT|ERR)_FILENO) *,/ {
+  if (library && FILENAME !~ /base\/log\.c$/) broken(prints)
 }
-code ~ /(^|[^a-z_])assert *\(.*(\+\+|--|[^=!<>]=[^=])/ {
-  broken("an assertion changes nothing: it is not there in every build")
-}
-code ~ /(^|[^a-z_])(exit|_exit|_Exit|quick_exit|abort|MPI_Abort) *\(/ {
+code ~ /(^|[^a-z_])(exit|_exit|_Exit|quick_exit|abort|raise|MPI_Abort) *\(/ {
   if (library) broken("a library does not end the program")
 }
 code ~ /MPI_COMM_WORLD/ {
