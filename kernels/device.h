@@ -38,7 +38,8 @@ struct moerun__device {
 
   moerun_status (*queue_create)(moerun__queue *out);
   void (*queue_destroy)(moerun__queue *queue);
-  /* From any memory to any; the host's must stay until the queue is there. */
+  /* Copies bytes from any memory to any; the host's must stay until the queue is
+   * there. */
   void (*copy)(moerun__queue *queue, void *to, const void *from, size_t bytes);
   /* Zeros. */
   void (*clear)(moerun__queue *queue, void *memory, size_t bytes);

@@ -55,7 +55,7 @@ moerun__weight moerun__weight_at(const void *panels, moerun__dtype dtype,
  * that were zeroed before. */
 void moerun__weight_pack(void *panels, moerun__dtype dtype, int32_t num_inputs,
                          int32_t first_output, int32_t count, const void *rows);
-/* The same for their factors, scales[count][factors of a row]. */
+/* Packs the factors of as many outputs, scales[count][factors of a row]. */
 void moerun__weight_pack_scales(void *panels, moerun__dtype dtype,
                                 int32_t num_inputs, int32_t first_output,
                                 int32_t count, const float *scales);
@@ -240,12 +240,9 @@ struct moerun__kernels {
    * instructions compute, and the same bits in every set. */
   moerun__linear *linear;
 
-  /* Experts: product, activation by the expert's kind, product. */
+  /* Experts: product, activation by the expert's kind, product. SWIGLU: h[M][F] =
+   * silu(g) * u where gate_up[M][2F] holds g then u per row. */
   void (*ffn)(moerun__queue *queue, const moerun__ffn *ffn);
-
-  /* h[M][F] = silu(g) * u where gate_up[M][2F] holds g then u per row. */
-  void (*swiglu)(moerun__queue *queue, float *h, const float *gate_up,
-                 int32_t M, int32_t F);
 
   /* y[M][width] = x * 1/sqrt(mean(x^2) + eps) * scale[width]; x may be y. */
   void (*rmsnorm)(moerun__queue *queue, float *y, size_t y_stride,
@@ -293,7 +290,8 @@ struct moerun__kernels {
   /* The H elements of row index[i] = x[i][H], rounded to the rows' dtype. */
   void (*scatter)(moerun__queue *queue, const moerun__wire_rows *rows,
                   const int32_t *index, const float *x, int32_t M, int32_t H);
-  /* A whole chunk of rows as they are sent. */
+  /* Writes a whole chunk of rows as they are sent. A device that is late brings
+   * an operation of its own: that of kernels/parts.h is done by the host. */
   void (*dispatch)(moerun__queue *queue, const moerun__wire_rows *rows,
                    const moerun__dispatch *what);
   /* y[t][H] = sum over j < K, in this order, of weight[t][j] times row

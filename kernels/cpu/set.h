@@ -11,7 +11,6 @@ const moerun__kernels SET_TABLE = {
     .name = SET_NAME,
     .linear = set_linear,
     .ffn = set_ffn,
-    .swiglu = set_swiglu,
     .rmsnorm = set_rmsnorm,
     .add = set_add,
     .add_rows = set_add_rows,

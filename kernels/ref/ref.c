@@ -332,7 +332,6 @@ const moerun__kernels moerun__kernels_ref = {
     .name = "ref",
     .linear = ref_linear,
     .ffn = ref_ffn,
-    .swiglu = ref_swiglu,
     .rmsnorm = ref_rmsnorm,
     .add = ref_add,
     .add_rows = ref_add_rows,

@@ -49,7 +49,9 @@ typedef struct moerun__moe moerun__moe;
 
 /* A way for the rows of a layer, called in this order; ranks take part in all of
  * it together, and all in the same way. A new one is a file that fills this, its
- * name below, and a row among the ways of moe.c, which says who computes. */
+ * name below, a row among the ways of moe.c, and the expert stage that computes
+ * what its waves bring, which the row names: experts.c and sliced.c have those
+ * that there are. */
 typedef struct moerun__exchange_ops {
   const char *name;
   /* Begins to send the rows x[T][H], as agreed, and to receive. x stays until

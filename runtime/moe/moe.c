@@ -47,7 +47,7 @@ static int32_t most_hosts(const moerun__moe *moe) {
   return moerun__to_int(most < E * ranks ? most : E * ranks);
 }
 
-/* Of any product here. */
+/* The most inputs that any product of a layer has. */
 static int32_t most_inputs(const moerun__model_config *config) {
   int32_t most = config->hidden_width;
   if (config->expert_width > most) most = config->expert_width;
@@ -199,7 +199,7 @@ void moerun__moe_destroy_transfers(moerun__moe *moe) {
 
 /* ---- Shared experts ------------------------------------------------------------ */
 
-/* While rows travel. */
+/* Every row goes through the shared experts while rows travel to others. */
 static moerun_status run_shared(moerun__moe *moe, const moerun__layer *layer,
                                 int32_t T, const float *x) {
   moerun_status status = MOERUN_OK;

@@ -49,7 +49,7 @@ static inline int32_t moerun__slice_slot(int32_t expert) {
   return MOERUN_FIRST_SLICE + expert;
 }
 
-/* ERR_INVALID for a model whose experts cannot be cut. */
+/* ERR_UNSUPPORTED for a model whose experts cannot be cut. */
 moerun_status moerun__slices_check(const moerun__model_config *config);
 
 /* Bytes of the weights that moerun__slices_open allocates on `rank` if all

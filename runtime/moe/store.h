@@ -92,7 +92,7 @@ static inline int32_t moerun__store_slots(const moerun__store *store,
                                           const moerun__layer *layer) {
   return layer->num_slots + store->guests.table.per_layer;
 }
-/* Most of any layer. */
+/* The most slots that rows of any layer may name. */
 static inline int32_t moerun__store_most_slots(const moerun__store *store) {
   return store->own.max_slots + store->guests.per_layer;
 }

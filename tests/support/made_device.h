@@ -30,7 +30,6 @@ typedef enum made_what {
   MADE_CLEAR,
   MADE_LINEAR,
   MADE_FFN,
-  MADE_SWIGLU,
   MADE_RMSNORM,
   MADE_ADD,
   MADE_ADD_ROWS,
@@ -157,7 +156,6 @@ static inline void made_run(moerun__queue *queue, made_operation *o) {
     o->ffn.offset = o->offset;
     k->ffn(queue, &o->ffn);
     break;
-  case MADE_SWIGLU: k->swiglu(queue, o->to, o->from, o->M, o->width); break;
   case MADE_RMSNORM:
     k->rmsnorm(queue, o->to, o->to_stride, o->from, o->from_stride, o->M,
                &(moerun__norm){o->by, o->width, o->number});
@@ -297,13 +295,6 @@ static inline void made_linear(moerun__queue *queue, float *y, size_t y_stride,
                             .M = M,
                             .weight = *weight,
                             .room = scratch};
-  made_give(queue, &o);
-}
-
-static inline void made_swiglu(moerun__queue *queue, float *h,
-                               const float *gate_up, int32_t M, int32_t F) {
-  const made_operation o = {
-      .what = MADE_SWIGLU, .to = h, .from = gate_up, .M = M, .width = F};
   made_give(queue, &o);
 }
 
@@ -487,7 +478,6 @@ static inline moerun__kernels made_kernels(const moerun__kernels *base) {
       .ffn = made_ffn,
       .softmax = base->softmax,
       .linear = made_linear,
-      .swiglu = made_swiglu,
       .rmsnorm = made_rmsnorm,
       .add = made_add,
       .add_rows = made_add_rows,

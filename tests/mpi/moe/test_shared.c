@@ -3,6 +3,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
+#include "support/activate.h"
 #include "support/mpi_test.h"
 #include "support/queues.h"
 
@@ -71,7 +72,7 @@ static void add_shared(const rig *r, int32_t T, float *y) {
       MOERUN_OK);
   k->linear(plain_queue(), gate_up, 2 * (size_t)F, r->x, r->H, T,
             &layer->shared.gate_up, scratch);
-  k->swiglu(plain_queue(), h, gate_up, T, F);
+  activate(k, h, gate_up, T, F);
   k->linear(plain_queue(), out, r->H, h, (size_t)F, T, &layer->shared.down,
             scratch);
   if (config->shared_is_weighted) {

@@ -4,6 +4,7 @@
 #include "kernels/cpu/lanes.h"
 #include "kernels/kernels.h"
 #include "runtime/base/memory.h"
+#include "support/activate.h"
 #include "support/draw.h"
 #include "support/kernel_sets.h"
 #include "support/queues.h"
@@ -213,12 +214,12 @@ static void silu_agrees_for_all_floats(void **state) {
       gate_up[f] = moerun__bits_to_f32((uint32_t)bits);
       gate_up[F + f] = 1.0F;
     }
-    moerun__kernels_at(FIRST_SET)->swiglu(plain_queue(), first, gate_up, 1, F);
+    activate(moerun__kernels_at(FIRST_SET), first, gate_up, 1, F);
     for (int i = FIRST_SET + 1; moerun__kernels_at(i) != NULL; i++) {
-      moerun__kernels_at(i)->swiglu(plain_queue(), h, gate_up, 1, F);
+      activate(moerun__kernels_at(i), h, gate_up, 1, F);
       assert_same_bits(h, first, F, moerun__kernels_at(i)->name, "silu");
     }
-    ref()->swiglu(plain_queue(), h, gate_up, 1, F);
+    activate(ref(), h, gate_up, 1, F);
     for (size_t f = 0; f < F; f++) {
       /* below -88 the sets give -0 where the oracle still has a subnormal */
       assert_within(TOLERANCE_SWIGLU, first[f], h[f], 1e-30);
@@ -261,7 +262,7 @@ static void compare_sets(row_operation operate, int tolerance, const float *in,
  * takes from the second half. */
 static void run_swiglu(const moerun__kernels *set, float *out, const float *in,
                        int32_t M, int32_t width) {
-  set->swiglu(plain_queue(), out, in, M, width);
+  activate(set, out, in, M, width);
 }
 
 static void run_rmsnorm(const moerun__kernels *set, float *out, const float *in,

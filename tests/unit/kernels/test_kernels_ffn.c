@@ -1,6 +1,7 @@
 /* The whole operations of a layer: experts over groups of rows, and rows as they
  * are sent, against the small operations that they are made of. */
 #include "runtime/base/memory.h"
+#include "support/activate.h"
 #include "support/draw.h"
 #include "support/kernel_sets.h"
 #include "support/made_types.h"
@@ -101,7 +102,7 @@ static void compute_expected(ffn_case *c, const moerun__kernels *set,
     const int32_t M = c->offset[e + 1] - c->offset[e];
     set->linear(queue, c->gate_up, (size_t)2 * F, c->x + first * H, H, M,
                 &c->wide[e].gate_up, c->scratch);
-    set->swiglu(plain_queue(), c->h, c->gate_up, M, F);
+    activate(set, c->h, c->gate_up, M, F);
     set->linear(queue, c->expected + first * H, H, c->h, F, M, &c->wide[e].down,
                 c->scratch);
   }
@@ -168,7 +169,7 @@ static void half_an_expert_is_h(void **state) {
     set->ffn(plain_queue(), &ffn);
     set->linear(plain_queue(), c.gate_up, (size_t)2 * F, c.x, H, M,
                 &c.wide[1].gate_up, c.scratch);
-    set->swiglu(plain_queue(), c.h, c.gate_up, M, F);
+    activate(set, c.h, c.gate_up, M, F);
     assert_same_bits(h, c.h, (size_t)M * F, set->name, "half an expert");
   }
   destroy(&c);
