@@ -5,15 +5,17 @@
  *    "experts_per_token": 6}
  *
  *   {"prompt_routed_experts": [...], "choices": [{"routed_experts": [...]}]}
+ *   {"choices": [...], "sglext": {"routed_experts": "AwAA..."}, ...}
  *
  * An array is [tokens][layers][terms], as vLLM returns it, or the base64 of an
- * .npy of that shape, as newer ones do, or of its little-endian 32-bit integers,
- * as SGLang does; SGLang's has no shape, so the line must give it. A line is one
+ * .npy of that shape, as newer ones do, or of its little-endian integers, as
+ * SGLang does; SGLang's has no shape, so the line must give it. A line is one
  * sequence, its prompt first, or, as a whole response, one for each choice. What
  * servers put in where they have recorded nothing is left out by
  * trace_padding.c. */
 #include "placement/trace/trace.h"
 
+#include "runtime/base/foreign.h"
 #include "runtime/base/json.h"
 #include "runtime/base/limits.h"
 #include "runtime/base/log.h"
@@ -161,21 +163,63 @@ done:
   return status;
 }
 
-/* Little-endian 32-bit integers of the shape that the line gives. */
-static moerun_status read_words(reader *in, const unsigned char *bytes,
-                                size_t count) {
+/* Little-endian integers that have no shape of their own. */
+static const struct word {
+  const char *name;
+  size_t bytes;
+  int has_sign;
+} words[] = {
+    {"int32", 4, 1}, /* where nothing is said */
+    {"uint32", 4, 0}, {"int16", 2, 1}, {"uint16", 2, 0},
+    {"int8", 1, 1},   {"uint8", 1, 0},
+};
+
+/* What 255 is in a byte without a sign, trace_padding.c knows. */
+static int64_t word_at(const struct word *word, const unsigned char *bytes) {
+  const int64_t end = (int64_t)1 << (8 * word->bytes);
+  int64_t id = 0;
+  for (size_t b = 0; b < word->bytes; b++) {
+    id |= (int64_t)bytes[b] << (8 * b);
+  }
+  if (word->has_sign) return id < end / 2 ? id : id - end;
+  return word->bytes > 1 && id == end - 1 ? -1 : id;
+}
+
+/* The kind that `holder` names beside its array. */
+static moerun_status find_word(const struct word **out, const json_t *holder,
+                               const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *name = json_object_get(holder, "routed_experts_dtype");
+  *out = NULL;
+  for (size_t i = 0; *out == NULL && i < sizeof words / sizeof *words; i++) {
+    if (name == NULL || json_is_null(name) ||
+        (json_is_string(name) &&
+         strcmp(json_string_value(name), words[i].name) == 0)) {
+      *out = &words[i];
+    }
+  }
+  MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_FORMAT,
+                 "%s: key \"routed_experts_dtype\": expected int32, int16 "
+                 "or int8, with or without a u in front, found %s",
+                 origin,
+                 json_is_string(name) ? json_string_value(name)
+                                      : moerun__json_kind(name));
+done:
+  return status;
+}
+
+/* Integers of the shape that the line gives. */
+static moerun_status read_words(reader *in, const struct word *word,
+                                const unsigned char *bytes, size_t count) {
   moerun_status status = MOERUN_OK;
   const size_t width = (size_t)in->num_layers * (size_t)in->num_terms;
-  MOERUN_REQUIRE(count % (4 * width) == 0, MOERUN_ERR_FORMAT,
+  MOERUN_REQUIRE(count % (word->bytes * width) == 0, MOERUN_ERR_FORMAT,
                  "%s: key \"routed_experts\": expected a multiple of %d layers "
                  "x %d experts, found %zu integers and %zu bytes",
-                 in->origin, in->num_layers, in->num_terms, count / 4,
-                 count % 4);
-  for (size_t i = 0; i < count; i += 4) {
-    const uint32_t value = bytes[i] | (uint32_t)bytes[i + 1] << 8 |
-                           (uint32_t)bytes[i + 2] << 16 |
-                           (uint32_t)bytes[i + 3] << 24;
-    MOERUN_TRY(append_id(in, (int32_t)value));
+                 in->origin, in->num_layers, in->num_terms, count / word->bytes,
+                 count % word->bytes);
+  for (size_t i = 0; i < count; i += word->bytes) {
+    MOERUN_TRY(append_id(in, word_at(word, bytes + i)));
   }
 done:
   return status;
@@ -217,6 +261,13 @@ static moerun_status read_shape(reader *in, const json_t *line) {
   moerun_status status = MOERUN_OK;
   int64_t layers = 0;
   int64_t terms = 0;
+  MOERUN_REQUIRE(json_object_get(line, "num_layers") != NULL &&
+                     json_object_get(line, "experts_per_token") != NULL,
+                 MOERUN_ERR_FORMAT,
+                 "%s: key \"routed_experts\": this base64 does not say its "
+                 "shape: add both keys \"num_layers\" and "
+                 "\"experts_per_token\" to the line",
+                 in->origin);
   MOERUN_TRY(moerun__json_int(&layers, line, "num_layers", 1,
                               MOERUN_PLACEMENT_MAX_LAYERS, NULL, in->origin));
   MOERUN_TRY(moerun__json_int(&terms, line, "experts_per_token", 1,
@@ -229,10 +280,11 @@ done:
   return status;
 }
 
-/* The array `routed` of the object `line`. */
+/* The array `routed` of the object `holder` on the line. */
 static moerun_status read_routed(reader *in, const json_t *line,
-                                 const json_t *routed) {
+                                 const json_t *holder, const json_t *routed) {
   moerun_status status = MOERUN_OK;
+  const struct word *word = NULL;
   unsigned char *bytes = NULL;
   size_t count = 0;
   if (json_is_string(routed)) {
@@ -242,7 +294,8 @@ static moerun_status read_routed(reader *in, const json_t *line,
       MOERUN_TRY(read_array(in, (const char *)bytes, count));
     } else {
       MOERUN_TRY(read_shape(in, line));
-      MOERUN_TRY(read_words(in, bytes, count));
+      MOERUN_TRY(find_word(&word, holder, in->origin));
+      MOERUN_TRY(read_words(in, word, bytes, count));
     }
     goto done;
   }
@@ -277,9 +330,9 @@ static moerun_status read_sequence(reader *in, const json_t *line,
     goto done;
   }
   if (prompt != NULL) {
-    MOERUN_TRY(read_routed(in, line, prompt));
+    MOERUN_TRY(read_routed(in, line, answer, prompt));
   }
-  MOERUN_TRY(read_routed(in, line, routed));
+  MOERUN_TRY(read_routed(in, line, answer, routed));
   if ((size_t)in->num_sequences + 2 > in->offset_room) {
     const size_t room = in->offset_room * 2;
     MOERUN_TRY(
@@ -301,6 +354,21 @@ static const json_t *prompt_of(const json_t *object) {
   return json_is_null(prompt) ? NULL : prompt;
 }
 
+/* A choice has its routing itself, or in the "sgl_ext" of an older SGLang. */
+static moerun_status find_answer(const json_t **out, const json_t *choice,
+                                 const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const json_t *inner = json_object_get(choice, "sgl_ext");
+  MOERUN_REQUIRE(
+      !has_routing(choice) || !has_routing(inner), MOERUN_ERR_FORMAT,
+      "%s: expected the key \"routed_experts\" in a choice or in its "
+      "\"sgl_ext\", found both",
+      origin);
+  *out = has_routing(inner) ? inner : choice;
+done:
+  return status;
+}
+
 /* Several answers. To one prompt, whose routing is that of the first one: it is
  * in the line, or in each choice, the same; or to several prompts. */
 static moerun_status read_choices(reader *in, const json_t *line,
@@ -311,6 +379,7 @@ static moerun_status read_choices(reader *in, const json_t *line,
   for (size_t i = 0; i < json_array_size(choices); i++) {
     const json_t *choice = json_array_get(choices, i);
     const json_t *own = prompt_of(choice);
+    const json_t *answer = NULL;
     MOERUN_REQUIRE(json_is_object(choice), MOERUN_ERR_FORMAT,
                    "%s: choices[%zu]: expected an object, found %s", in->origin,
                    i, moerun__json_kind(choice));
@@ -321,60 +390,93 @@ static moerun_status read_choices(reader *in, const json_t *line,
     const json_t *prompt = shared != NULL ? shared : own;
     const int is_same = before != NULL && json_equal(before, prompt);
     const int64_t sequences = in->num_sequences;
-    MOERUN_TRY(read_sequence(in, line, is_same ? NULL : prompt, choice));
+    MOERUN_TRY(find_answer(&answer, choice, in->origin));
+    MOERUN_TRY(read_sequence(in, line, is_same ? NULL : prompt, answer));
     if (in->num_sequences > sequences) before = prompt; /* not aborted */
   }
 done:
   return status;
 }
 
-/* Where a line has its routing: of the line itself, of its meta_info and of its
- * choices one alone may have any. */
+/* Where a line may have the routing of one sequence: in itself and in these. */
+static const char *const inner_names[] = {"meta_info", "sglext"};
+
+enum { NUM_INNER = sizeof inner_names / sizeof *inner_names };
+
+static int choices_have_routing(const json_t *choices) {
+  for (size_t i = 0; i < json_array_size(choices); i++) {
+    const json_t *choice = json_array_get(choices, i);
+    if (has_routing(choice) ||
+        has_routing(json_object_get(choice, "sgl_ext"))) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+/* Where a line has its routing: of all places one alone may have any. */
 static moerun_status find_routing(const json_t **out, const json_t *line,
                                   const json_t *choices, const char *origin) {
   moerun_status status = MOERUN_OK;
-  const json_t *inner = json_object_get(line, "meta_info");
-  const int in_line = has_routing(line);
-  const int in_inner = has_routing(inner);
-  int in_choices = 0;
-  for (size_t i = 0; i < json_array_size(choices); i++) {
-    in_choices = in_choices || has_routing(json_array_get(choices, i));
+  const int in_choices = choices_have_routing(choices);
+  const json_t *from = json_is_array(choices) ? choices : NULL;
+  int count = in_choices + has_routing(line);
+  for (int i = 0; i < NUM_INNER; i++) {
+    const json_t *inner = json_object_get(line, inner_names[i]);
+    count += has_routing(inner);
+    if (has_routing(inner) || (from == NULL && json_is_object(inner))) {
+      from = inner;
+    }
   }
-  MOERUN_REQUIRE(in_line + in_inner + in_choices <= 1, MOERUN_ERR_FORMAT,
+  MOERUN_REQUIRE(count <= 1, MOERUN_ERR_FORMAT,
                  "%s: expected the key \"routed_experts\" in one place, the "
-                 "line, its \"meta_info\" or its \"choices\", found %s",
-                 origin,
-                 !in_choices              ? "both of the first two"
-                 : !(in_line && in_inner) ? "two of them"
-                                          : "all three");
-  *out = line;
-  if (in_line) goto done;
-  if (in_inner || (json_is_object(inner) && !json_is_array(choices))) {
-    *out = inner;
-  } else if (json_is_array(choices)) {
-    *out = choices;
-  }
+                 "line, its \"meta_info\", its \"sglext\" or its \"choices\", "
+                 "found it in %d of them",
+                 origin, count);
+  *out = has_routing(line) || from == NULL ? line : from;
 done:
   return status;
+}
+
+/* The routing of the prompt has to be in `beside`, where that of the answer is. */
+static moerun_status check_prompt(const json_t *line, const json_t *beside,
+                                  const char *origin) {
+  moerun_status status = MOERUN_OK;
+  int elsewhere = beside != line && prompt_of(line) != NULL;
+  for (int i = 0; i < NUM_INNER; i++) {
+    const json_t *inner = json_object_get(line, inner_names[i]);
+    elsewhere |= inner != beside && prompt_of(inner) != NULL;
+  }
+  MOERUN_REQUIRE(!elsewhere, MOERUN_ERR_FORMAT,
+                 "%s: expected the key \"prompt_routed_experts\" beside "
+                 "\"routed_experts\", found it elsewhere",
+                 origin);
+done:
+  return status;
+}
+
+/* Of one line, or begun on it and spread over several. */
+static int is_list(const char *text, size_t bytes) {
+  size_t at = moerun__byte_order_mark(text, bytes);
+  while (at < bytes && (text[at] == ' ' || text[at] == '\t')) {
+    at++;
+  }
+  return at < bytes && text[at] == '[';
 }
 
 static moerun_status read_line(reader *in, const char *text, size_t bytes) {
   moerun_status status = MOERUN_OK;
   json_t *line = NULL;
   const json_t *from = NULL;
-  MOERUN_TRY(moerun__json_parse(&line, text, bytes, in->origin));
-  MOERUN_REQUIRE(json_is_object(line), MOERUN_ERR_FORMAT,
-                 "%s: expected a JSON object, found %s", in->origin,
-                 moerun__json_kind(line));
-  const json_t *choices = json_object_get(line, "choices");
-  const json_t *inner = json_object_get(line, "meta_info");
-  MOERUN_TRY(find_routing(&from, line, choices, in->origin));
-  const json_t *beside = from == choices ? line : from;
-  MOERUN_REQUIRE(prompt_of(beside == line ? inner : line) == NULL,
-                 MOERUN_ERR_FORMAT,
-                 "%s: expected the key \"prompt_routed_experts\" beside "
-                 "\"routed_experts\", found it elsewhere",
+  MOERUN_REQUIRE(!is_list(text, bytes), MOERUN_ERR_FORMAT,
+                 "%s: expected one JSON object a line, found a list: give each "
+                 "of its objects a line of its own, without the brackets and "
+                 "commas around them",
                  in->origin);
+  MOERUN_TRY(moerun__json_parse(&line, text, bytes, in->origin));
+  const json_t *choices = json_object_get(line, "choices");
+  MOERUN_TRY(find_routing(&from, line, choices, in->origin));
+  MOERUN_TRY(check_prompt(line, from == choices ? line : from, in->origin));
   if (from == choices) {
     MOERUN_TRY(read_choices(in, line, choices));
     in->num_aborted += json_array_size(choices) == 0;

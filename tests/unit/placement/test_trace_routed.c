@@ -57,6 +57,31 @@ static void base64_is_read(void **state) {
   moerun__trace_destroy(trace);
 }
 
+/* The same of fewer bytes, named beside the array. */
+static void words_may_be_narrower(void **state) {
+  (void)state;
+  moerun__trace *trace =
+      parse("{\"num_layers\": 2, \"experts_per_token\": 2, \"meta_info\": "
+            "{\"routed_experts_dtype\": \"uint16\", \"routed_experts\": "
+            "\"AAABAAIAAwABAAMAAAACAA==\"}}\n"
+            "{\"num_layers\": 2, \"experts_per_token\": 2, "
+            "\"routed_experts_dtype\": \"int8\", \"routed_experts\": "
+            "\"AwABAg==\"}\n",
+            4);
+  assert_trace(trace);
+  moerun__trace_destroy(trace);
+  trace = parse("{\"num_layers\": 1, \"experts_per_token\": 2, "
+                "\"routed_experts_dtype\": \"int16\", "
+                "\"routed_experts\": \"AQD//wIAAwA=\"}\n"
+                "{\"num_layers\": 1, \"experts_per_token\": 2, "
+                "\"routed_experts_dtype\": \"uint16\", "
+                "\"routed_experts\": \"AQD//wIAAwA=\"}\n",
+                4);
+  assert_memory_equal(trace->ids, ((const int16_t[]){1, -1, 2, 3, 1, -1, 2, 3}),
+                      16);
+  moerun__trace_destroy(trace);
+}
+
 /* python3 -c 'import base64, io, numpy; f = io.BytesIO(); numpy.save(f,
  *   numpy.array([[[0, 1], [2, 3]], [[1, 3], [0, 2]]], "u1"));
  *   print(base64.b64encode(f.getvalue()))', and of [[[3, 0], [1, 2]],
@@ -157,6 +182,29 @@ static void routing_is_found_where_it_is(void **state) {
                                " {\"routed_experts\": [[[3,0],[1,2]]]}}",
                                0);
   assert_sequences(trace, 3, (const int64_t[]){0, 1, 2, 3});
+  moerun__trace_destroy(trace);
+}
+
+/* Of the response, and of its choices in older ones. */
+static void sglang_has_an_extension(void **state) {
+  (void)state;
+  warnings_begin();
+  moerun__trace *trace =
+      parse("{\"num_layers\": 2, \"experts_per_token\": 2, \"choices\":"
+            " [{\"index\": 0, \"finish_reason\": \"stop\"}], \"sglext\":"
+            " {\"cached_tokens_details\": null, \"routed_experts\":"
+            " \"AAAAAAEAAAACAAAAAwAAAAEAAAADAAAAAAAAAAIAAAA=\"}}\n"
+            "{\"choices\": [{\"finish_reason\": \"abort\"}],"
+            " \"sglext\": {\"routed_experts\": null}}\n"
+            "{\"num_layers\": 2, \"experts_per_token\": 2, \"choices\":"
+            " [{\"index\": 0, \"finish_reason\": \"stop\", \"sgl_ext\":"
+            " {\"routed_experts\": \"AwAAAAAAAAABAAAAAgAAAA==\"}}]}\n",
+            4);
+  warnings_end();
+  assert_string_equal(warnings_text,
+                      "r.jsonl: requests that were aborted have no routing and "
+                      "are passed over, as are those without choices: 1\n");
+  assert_trace(trace);
   moerun__trace_destroy(trace);
 }
 
@@ -385,6 +433,18 @@ typedef struct bad_text {
   const char *message;
 } bad_text;
 
+#define ONE_A_LINE                                                             \
+  "r.jsonl:1: expected one JSON object a line, found a list: give each of "    \
+  "its "                                                                       \
+  "objects a line of its own, without the brackets and commas around them"
+#define NO_SHAPE                                                               \
+  "r.jsonl:1: key \"routed_experts\": this base64 does not say its shape: "    \
+  "add "                                                                       \
+  "both keys \"num_layers\" and \"experts_per_token\" to the line"
+#define PLACES                                                                 \
+  "r.jsonl:1: expected the key \"routed_experts\" in one place, the line, "    \
+  "its "                                                                       \
+  "\"meta_info\", its \"sglext\" or its \"choices\", found it in "
 #define SHAPE "\"num_layers\":1,\"experts_per_token\":1,"
 
 static const bad_text bad_texts[] = {
@@ -394,7 +454,8 @@ static const bad_text bad_texts[] = {
     {"7", 0,
      "r.jsonl:1: line 1, column 1: not valid JSON: '[' or '{' expected near "
      "'7'"},
-    {"[]", 0, "r.jsonl:1: expected a JSON object, found an array"},
+    {"[]", 0, ONE_A_LINE},
+    {" [\n{\"routed_experts\":[[[1]]]}\n]", 0, ONE_A_LINE},
     {"{}", 0,
      "r.jsonl:1: expected key \"routed_experts\" with a list of tokens or a "
      "base64 string, found nothing"},
@@ -438,8 +499,13 @@ static const bad_text bad_texts[] = {
     {"{\"choices\":[{\"finish_reason\":\"stop\"}]}", 0,
      "r.jsonl:1: expected key \"routed_experts\" with a list of tokens or a "
      "base64 string, found nothing"},
-    {"{\"routed_experts\":\"AAAAAA==\"}", 0,
-     "r.jsonl:1: key \"num_layers\": expected an integer, found nothing"},
+    {"{\"routed_experts\":\"AAAAAA==\"}", 0, NO_SHAPE},
+    {"{\"num_layers\":1,\"routed_experts\":\"AAAAAA==\"}", 0, NO_SHAPE},
+    {"{" SHAPE "\"routed_experts_dtype\":\"float32\",\"routed_experts\":"
+     "\"AAAAAA==\"}",
+     0,
+     "r.jsonl:1: key \"routed_experts_dtype\": expected int32, int16 or int8, "
+     "with or without a u in front, found float32"},
     {"{" SHAPE "\"routed_experts\":\"AAA?AA==\"}", 0,
      "r.jsonl:1: key \"routed_experts\": expected base64, found character 3 of "
      "8 outside it"},
@@ -448,18 +514,26 @@ static const bad_text bad_texts[] = {
      "multiple of 4, found 5 characters"},
     {"{" SHAPE "\"routed_experts\":\"AAAAAA==\",\"meta_info\":"
      "{\"routed_experts\":\"AAAAAA==\"}}",
-     0,
-     "r.jsonl:1: expected the key \"routed_experts\" in one place, the line, "
-     "its \"meta_info\" or its \"choices\", found both of the first two"},
+     0, PLACES "2 of them"},
     {"{\"routed_experts\":[[[1]]],\"choices\":[{\"routed_experts\":[[[1]]]}]}",
-     0,
-     "r.jsonl:1: expected the key \"routed_experts\" in one place, the line, "
-     "its \"meta_info\" or its \"choices\", found two of them"},
+     0, PLACES "2 of them"},
     {"{\"meta_info\":{\"routed_experts\":[[[1]]]},\"choices\":[{"
      "\"routed_experts\":[[[1]]]}]}",
+     0, PLACES "2 of them"},
+    {"{\"meta_info\":{\"routed_experts\":[[[1]]]},\"sglext\":{"
+     "\"routed_experts\":[[[1]]]},\"choices\":[{\"sgl_ext\":{"
+     "\"routed_experts\":[[[1]]]}}]}",
+     0, PLACES "3 of them"},
+    {"{\"choices\":[{\"routed_experts\":[[[1]]],\"sgl_ext\":{"
+     "\"routed_experts\":[[[1]]]}}]}",
      0,
-     "r.jsonl:1: expected the key \"routed_experts\" in one place, the line, "
-     "its \"meta_info\" or its \"choices\", found two of them"},
+     "r.jsonl:1: expected the key \"routed_experts\" in a choice or in its "
+     "\"sgl_ext\", found both"},
+    {"{\"prompt_routed_experts\":[[[1]]],\"sglext\":{\"routed_experts\":"
+     "[[[1]]]}}",
+     0,
+     "r.jsonl:1: expected the key \"prompt_routed_experts\" beside "
+     "\"routed_experts\", found it elsewhere"},
     {"{" SHAPE "\"routed_experts\":\"AAA=AA==\"}", 0,
      "r.jsonl:1: key \"routed_experts\": expected base64, found character 3 of "
      "8 outside it"},
@@ -499,11 +573,13 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(lists_are_read),
       cmocka_unit_test(base64_is_read),
+      cmocka_unit_test(words_may_be_narrower),
       cmocka_unit_test(base64_of_arrays_is_read),
       cmocka_unit_test(dense_layers_are_left_out),
       cmocka_unit_test(each_choice_is_a_sequence),
       cmocka_unit_test(choices_may_have_prompts),
       cmocka_unit_test(routing_is_found_where_it_is),
+      cmocka_unit_test(sglang_has_an_extension),
       cmocka_unit_test(aborted_requests_are_passed_over),
       cmocka_unit_test(tokens_without_routing_are_left_out_and_counted),
       cmocka_unit_test(what_a_gate_can_choose_is_kept),
