@@ -396,7 +396,10 @@ static const moerun__effect_row rows[] = {
            "it is about the segments of --describe, which is not given"),
     REFUSE("place", "trace_experts", has_routing,
            "the table of --loads has a number for each expert"),
-    REFUSE("place", "placement convert model", has_routing,
+    REFUSE("place", "placement", has_routing,
+           "expected --trace with it, found --loads: --compare judges it by "
+           "loads alone"),
+    REFUSE("place", "convert model", has_routing,
            "expected --trace with it, found --loads"),
     {"place", "objective train bound bound_time wire", MOERUN_EFFECT_REFUSE,
      MOERUN_EFFECT_OPTIONS, has_routing, "none",

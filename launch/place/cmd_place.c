@@ -248,7 +248,7 @@ static moerun_status load_placement(moerun_placement **out, const place *p,
   const moerun__import_sizes sizes = {
       p->trace->num_layers, p->trace->num_experts, p->topology->num_ranks,
       p->row_of != NULL ? &p->rows : NULL, text_of(p, "trace")};
-  return moerun__placement_import(out, text_of(p, key), &sizes);
+  return moerun__placement_import(out, NULL, text_of(p, key), &sizes);
 }
 
 static moerun_status judge_with(moerun__judgement *out, const place *p,

@@ -28,6 +28,7 @@ typedef struct loads {
   moerun_placement *blocks;
   moerun_placement *placement;
   moerun_placement *compared; /* NULL: none */
+  int32_t *copies; /* slots of each of its replicas; NULL: one each */
   double seconds;
   balance before; /* contiguous blocks */
   balance beside; /* the placement that is compared */
@@ -62,14 +63,15 @@ static moerun_status solve(loads *p, const moerun__method *method,
   MOERUN_TRY(
       moerun_placement_create_block(&p->blocks, L, E, topology->num_ranks));
   MOERUN_TRY(moerun__judge_loads(&p->before.load, &p->before.worst_load,
-                                 p->blocks, p->problem));
+                                 p->blocks, NULL, p->problem));
   MOERUN_TRY(moerun__judge_loads(&p->after.load, &p->after.worst_load,
-                                 p->placement, p->problem));
+                                 p->placement, NULL, p->problem));
 done:
   return status;
 }
 
-/* The map that one runs today, of the same experts. */
+/* The map that one runs today, of the same experts, judged as the system that it is
+ * from shares loads: evenly over all slots, those on one rank too. */
 static moerun_status compare(loads *p, int32_t num_ranks) {
   moerun_status status = MOERUN_OK;
   const moerun__export_rows rows = {p->table->num_rows, p->table->row_of};
@@ -77,10 +79,10 @@ static moerun_status compare(loads *p, int32_t num_ranks) {
                                       p->table->num_experts, num_ranks, &rows,
                                       text_of(p, "loads")};
   if (text_of(p, "compare")[0] == '\0') goto done;
-  MOERUN_TRY(
-      moerun__placement_import(&p->compared, text_of(p, "compare"), &sizes));
+  MOERUN_TRY(moerun__placement_import(&p->compared, &p->copies,
+                                      text_of(p, "compare"), &sizes));
   MOERUN_TRY(moerun__judge_loads(&p->beside.load, &p->beside.worst_load,
-                                 p->compared, p->problem));
+                                 p->compared, p->copies, p->problem));
 done:
   return status;
 }
@@ -212,5 +214,6 @@ done:
   moerun_placement_destroy(p.blocks);
   moerun_placement_destroy(p.placement);
   moerun_placement_destroy(p.compared);
+  moerun__free(p.copies);
   return status;
 }

@@ -346,6 +346,7 @@ done:
 
 moerun_status moerun__judge_loads(double *load, double *worst_load,
                                   const moerun_placement *placement,
+                                  const int32_t *copies,
                                   const moerun__problem *problem) {
   moerun_status status = MOERUN_OK;
   double *filled = NULL; /* [R] per unit of speed */
@@ -361,11 +362,16 @@ moerun_status moerun__judge_loads(double *load, double *worst_load,
     for (int32_t n = l * E; n < (l + 1) * E; n++) {
       const int32_t first = placement->replica_offset[n];
       const int32_t end = placement->replica_offset[n + 1];
+      double slots = end - first;
       total += (double)problem->load[n];
+      for (int32_t i = first; copies != NULL && i < end; i++) {
+        slots += copies[i] - 1;
+      }
       for (int32_t i = first; i < end; i++) {
         const int32_t r = placement->rank_of[i];
-        filled[r] += (double)problem->load[n] /
-                     ((end - first) * problem->topology->speed[r]);
+        const int32_t mine = copies != NULL ? copies[i] : 1;
+        filled[r] += (double)problem->load[n] * mine /
+                     (slots * problem->topology->speed[r]);
         if (filled[r] > fullest) fullest = filled[r];
       }
     }

@@ -92,9 +92,11 @@ moerun_status moerun__count_loads(int64_t *load,
                                   const int32_t *home_of_sequence);
 
 /* `load` and `worst_load` of a judgement from the problem's loads alone: the
- * replicas of an expert are taken to share its load evenly. */
+ * slots of an expert are taken to share its load evenly. copies: how many slots
+ * each entry of rank_of stands for (map/import.h); NULL: one each. */
 moerun_status moerun__judge_loads(double *load, double *worst_load,
                                   const moerun_placement *placement,
+                                  const int32_t *copies,
                                   const moerun__problem *problem);
 
 /* Judged value of the problem's objective. */

@@ -2,7 +2,9 @@
  * contents are known and who reads them. Readers say which rank holds which
  * expert; here that becomes a placement. Slots are lost on the way, because a
  * placement derives its own, and so are second replicas of an expert on a rank,
- * which take no load off it. */
+ * which take no load off it where the map is run. Who judges the map as it is
+ * gets their number beside it, because other systems share an expert's load
+ * evenly over its slots. */
 #include "placement/map/import_map.h"
 
 #include "runtime/base/file.h"
@@ -79,10 +81,11 @@ static int32_t row_of(const moerun__map *map, int32_t l) {
                                                 : map->sizes.rows->row_of[l];
 }
 
-/* The hosts of entry n of `layer`, in order, once each; *at moves behind them.
- * Returns how many were there twice. */
+/* The hosts of entry n of `layer`, in order, once each, and how many slots each
+ * has; *at moves behind them. Returns how many slots are further ones. */
 static int64_t take_entry(const moerun__map *map, size_t *at, int32_t row,
-                          int32_t expert, int32_t *rank_of, int32_t *next) {
+                          int32_t expert, int32_t *rank_of, int32_t *copies,
+                          int32_t *next) {
   int64_t twice = 0;
   const int32_t first = *next;
   for (; *at < map->num_hosts; (*at)++) {
@@ -90,8 +93,10 @@ static int64_t take_entry(const moerun__map *map, size_t *at, int32_t row,
     if (host->row != row || host->expert != expert) break;
     if (*next > first && rank_of[*next - 1] == host->rank) {
       twice++;
+      copies[*next - 1]++;
       continue;
     }
+    copies[*next] = 1;
     rank_of[(*next)++] = host->rank;
   }
   return twice;
@@ -113,11 +118,12 @@ static moerun_status name_file(moerun_status status, const char *origin) {
   return moerun__fail(status, __FILE__, __LINE__, "%.300s: %s", origin, line);
 }
 
-static moerun_status make_placement(moerun_placement **out, moerun__map *map,
-                                    const char *method) {
+static moerun_status make_placement(moerun_placement **out, int32_t **copies,
+                                    moerun__map *map, const char *method) {
   moerun_status status = MOERUN_OK;
   int32_t *offset = NULL;
   int32_t *rank_of = NULL;
+  int32_t *slots = NULL; /* of each replica */
   const int32_t L = map->sizes.num_layers;
   const int32_t E = map->sizes.num_experts;
   int32_t next = 0;
@@ -126,13 +132,14 @@ static moerun_status make_placement(moerun_placement **out, moerun__map *map,
   qsort(map->hosts, map->num_hosts, sizeof *map->hosts, compare);
   MOERUN_TRY(moerun__alloc(&offset, (size_t)L * (size_t)E + 1, sizeof *offset));
   MOERUN_TRY(moerun__alloc(&rank_of, map->num_hosts, sizeof *rank_of));
+  MOERUN_TRY(moerun__alloc(&slots, map->num_hosts, sizeof *slots));
   for (int32_t l = 0; l < L; l++) {
     const int32_t row = row_of(map, l);
     while (at < map->num_hosts && map->hosts[at].row < row) {
       at++; /* a dense layer */
     }
     for (int32_t e = 0; e < E; e++) {
-      twice += take_entry(map, &at, row, e, rank_of, &next);
+      twice += take_entry(map, &at, row, e, rank_of, slots, &next);
       MOERUN_REQUIRE(next > offset[l * E + e], MOERUN_ERR_FORMAT,
                      "%s: layer %d: expected a rank for each of %d experts, "
                      "found none for expert %d",
@@ -143,10 +150,16 @@ static moerun_status make_placement(moerun_placement **out, moerun__map *map,
   MOERUN_TRY(name_file(moerun__placement_create(out, L, E, map->sizes.num_ranks,
                                                 offset, rank_of, method),
                        map->origin));
-  warn_of(map, twice);
+  if (copies == NULL) {
+    warn_of(map, twice);
+  } else if (twice > 0) {
+    *copies = slots;
+    slots = NULL;
+  }
 done:
   moerun__free(offset);
   moerun__free(rank_of);
+  moerun__free(slots);
   return status;
 }
 
@@ -315,18 +328,25 @@ static const struct format {
 
 /* ---- Reading ----------------------------------------------------------------------- */
 
-/* What else the file may be. */
+/* What else the file may be: loads, or how many replicas each expert has. */
 static moerun_status refuse(const content *in, const char *origin) {
   moerun_status status = MOERUN_OK;
   char foreign[MOERUN_FOREIGN_TEXT] = "";
-  static const char *const loads[] = {"logical_count", "logcnt", "weight",
-                                      NULL};
+  static const char *const loads[] = {"logical_count", "weight", NULL};
+  static const char *const replicas[] = {"logcnt", "expert_count",
+                                         "logical_replica_count", NULL};
   const char *name = NULL;
   MOERUN_REQUIRE(
       find_list(in->root, loads, &name) == NULL, MOERUN_ERR_FORMAT,
       "%s: key \"%s\": expected a map that says which rank has which "
       "expert, found counts alone; `moerun place --loads` takes "
       "loads",
+      origin, name);
+  MOERUN_REQUIRE(
+      find_list(in->root, replicas, &name) == NULL, MOERUN_ERR_FORMAT,
+      "%s: key \"%s\": expected a map that says which rank has which "
+      "expert, found how many replicas each expert has; give the expert of "
+      "each slot, \"phy2log\" or \"physical_to_logical_map\"",
       origin, name);
   const int is_known =
       in->root == NULL && moerun__foreign_name(foreign, in->text, in->bytes);
@@ -367,8 +387,8 @@ done:
   return status;
 }
 
-static moerun_status import_map(moerun_placement **out, const content *in,
-                                const char *origin,
+static moerun_status import_map(moerun_placement **out, int32_t **copies,
+                                const content *in, const char *origin,
                                 const moerun__import_sizes *sizes) {
   moerun_status status = MOERUN_OK;
   moerun__map map = {.origin = origin, .sizes = *sizes};
@@ -378,20 +398,20 @@ static moerun_status import_map(moerun_placement **out, const content *in,
   }
   if (format == NULL) MOERUN_TRY(refuse(in, origin));
   MOERUN_TRY(format->read(&map, in));
-  MOERUN_TRY(make_placement(out, &map, format->name));
+  MOERUN_TRY(make_placement(out, copies, &map, format->name));
 done:
   moerun__free(map.hosts);
   return status;
 }
 
-moerun_status
-moerun__placement_import_bytes(moerun_placement **out, const char *text,
-                               size_t bytes, const char *origin,
-                               const moerun__import_sizes *sizes) {
+moerun_status moerun__placement_import_bytes(
+    moerun_placement **out, int32_t **copies, const char *text, size_t bytes,
+    const char *origin, const moerun__import_sizes *sizes) {
   moerun_status status = MOERUN_OK;
   json_t *root = NULL;
   content in = {.text = text, .bytes = bytes};
   *out = NULL;
+  if (copies != NULL) *copies = NULL;
   const size_t mark = moerun__byte_order_mark(text, bytes);
   in.text += mark;
   in.bytes -= mark;
@@ -402,21 +422,24 @@ moerun__placement_import_bytes(moerun_placement **out, const char *text,
   if (is_native(&in)) {
     MOERUN_TRY(import_native(out, &in, origin, sizes));
   } else {
-    MOERUN_TRY(import_map(out, &in, origin, sizes));
+    MOERUN_TRY(import_map(out, copies, &in, origin, sizes));
   }
 done:
   json_decref(root);
   return status;
 }
 
-moerun_status moerun__placement_import(moerun_placement **out, const char *path,
+moerun_status moerun__placement_import(moerun_placement **out, int32_t **copies,
+                                       const char *path,
                                        const moerun__import_sizes *sizes) {
   moerun_status status = MOERUN_OK;
   char *text = NULL;
   size_t bytes = 0;
   *out = NULL;
+  if (copies != NULL) *copies = NULL;
   MOERUN_TRY(moerun__file_read(&text, &bytes, path, FILE_LIMIT));
-  MOERUN_TRY(moerun__placement_import_bytes(out, text, bytes, path, sizes));
+  MOERUN_TRY(
+      moerun__placement_import_bytes(out, copies, text, bytes, path, sizes));
 done:
   moerun__free(text);
   return status;

@@ -27,14 +27,17 @@ typedef struct moerun__import_sizes {
  * the first three as .npy, or as JSON: lists, by themselves or under such a name.
  * A map with as many layers as the model has decoder layers has those of dense
  * layers left out. What the sizes do not agree with is refused (ERR_SHAPE for
- * moerun's own files, else ERR_FORMAT). Replicas on one rank become one, with a
- * warning. */
-moerun_status moerun__placement_import(moerun_placement **out, const char *path,
+ * moerun's own files, else ERR_FORMAT). Replicas of an expert on one rank become
+ * one. Where copies is NULL, a warning counts them. Else *copies is how many slots
+ * of the map each entry of the placement's rank_of stands for, or NULL where all
+ * are 1; freed with moerun__free. */
+moerun_status moerun__placement_import(moerun_placement **out, int32_t **copies,
+                                       const char *path,
                                        const moerun__import_sizes *sizes);
 /* The same of `bytes` bytes in memory. */
 moerun_status moerun__placement_import_bytes(moerun_placement **out,
-                                             const char *text, size_t bytes,
-                                             const char *origin,
+                                             int32_t **copies, const char *text,
+                                             size_t bytes, const char *origin,
                                              const moerun__import_sizes *sizes);
 
 #endif

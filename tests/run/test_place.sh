@@ -334,6 +334,12 @@ says '                              contiguous   compared        lpt'
 says '  rank load max/mean              1.5316     1.0324     1.0415'
 [ "$(sed -n 's/.*"placed": \(.*\)}$/\1/p' j)" = \
   "$(sed -n 's/.*"compared": \(.*\),$/\1/p' k)" ] || complain "k: $(cat j k)"
+# One of EPLB's own with an expert twice on a rank: its loads are judged as they
+# are shared there, evenly over slots.
+echo '{"logical_count": [[9, 4, 1]]}' > n
+echo '{"phy2log": [[0, 0, 2, 1, 1, 0]]}' > twice
+succeed 0 place --loads n --ranks 2 --compare twice
+says '  rank load max/mean              1.8571     1.0000     1.2857'
 refuse 65 'map: expected 6 layers as in t.npy' --trace t.npy --ranks 4 \
   --compare map
 
@@ -394,7 +400,7 @@ succeed 0 place --loads l --ranks 4
 says '  eplb: seed'
 refuse 2 'method cd needs the routing of a trace, not loads alone' \
   --loads l --ranks 4 --method cd
-refuse 2 '--placement q has no effect here: expected --trace with it, found' \
+refuse 2 'expected --trace with it, found --loads: --compare judges it by loads' \
   --loads l --ranks 4 --placement q
 refuse 66 'nowhere.json: cannot be opened' --loads nowhere.json --ranks 4 \
   --method lpt

@@ -385,8 +385,9 @@ static void spare_slots_even_out_the_load(void **state) {
     moerun_placement *p = NULL;
     (void)place_and_judge(&p, &w, "eplb", &w.trace,
                           (moerun__method_options){.spare_slots = spare});
-    assert_int_equal(moerun__judge_loads(&mean, &load[spare], p, w.problem),
-                     MOERUN_OK);
+    assert_int_equal(
+        moerun__judge_loads(&mean, &load[spare], p, NULL, w.problem),
+        MOERUN_OK);
     for (int32_t l = 0; l < 3; l++) {
       const int32_t *offset = p->replica_offset + (size_t)l * 7;
       assert_int_equal(offset[7] - offset[0], 7 + 4 * spare);
@@ -480,7 +481,8 @@ static void loads_alone_are_enough(void **state) {
     assert_int_equal(moerun__place(&p, NULL, NULL, bare, method, &how),
                      MOERUN_OK);
     assert_memory_equal(p->rank_of, q->rank_of, 3 * 24 * sizeof(int32_t));
-    assert_int_equal(moerun__judge_loads(&load, &worst, p, bare), MOERUN_OK);
+    assert_int_equal(moerun__judge_loads(&load, &worst, p, NULL, bare),
+                     MOERUN_OK);
     assert_close(load, j.load); /* without replicas the trace says the same */
     assert_close(worst, j.worst_load);
     moerun_placement_destroy(p);
@@ -488,6 +490,38 @@ static void loads_alone_are_enough(void **state) {
   }
   moerun__problem_destroy(bare);
   place_world_destroy(&w);
+}
+
+/* Slots of a rank that hold the same expert each get a share: of an expert with
+ * two on rank 0 and one on rank 1, two thirds and one. */
+static void slots_share_evenly(void **state) {
+  (void)state;
+  static const int64_t counts[] = {9, 4, 1};
+  static const int32_t offset[] = {0, 2, 3, 4};
+  static const int32_t rank_of[] = {0, 1, 1, 0};
+  static const int32_t copies[] = {2, 1, 1, 1};
+  moerun__topology *topology = NULL;
+  moerun__problem *problem = NULL;
+  moerun_placement *p = NULL;
+  double load = 0;
+  double worst = 0;
+  assert_int_equal(moerun__topology_parse(&topology, "2 ranks"), MOERUN_OK);
+  assert_int_equal(
+      moerun__problem_create_loads(&problem, counts, 1, 3, topology, 0),
+      MOERUN_OK);
+  assert_int_equal(
+      moerun__placement_create(&p, 1, 3, 2, offset, rank_of, "given"),
+      MOERUN_OK);
+  assert_int_equal(moerun__judge_loads(&load, &worst, p, copies, problem),
+                   MOERUN_OK);
+  assert_close(load, 1); /* 6 + 1 and 3 + 4 */
+  assert_close(worst, 1);
+  assert_int_equal(moerun__judge_loads(&load, &worst, p, NULL, problem),
+                   MOERUN_OK);
+  assert_close(load, 8.5 / 7); /* 4.5 + 1 and 4.5 + 4 */
+  moerun_placement_destroy(p);
+  moerun__problem_destroy(problem);
+  moerun__topology_destroy(topology);
 }
 
 static void failed_allocations_leave_nothing_behind(void **state) {
@@ -527,6 +561,7 @@ int main(void) {
       cmocka_unit_test(a_rank_holds_an_expert_once),
       cmocka_unit_test(groups_stay_on_one_node),
       cmocka_unit_test(loads_alone_are_enough),
+      cmocka_unit_test(slots_share_evenly),
       cmocka_unit_test(failed_allocations_leave_nothing_behind),
   };
   (void)printf("seed %d\n", SEED);
