@@ -152,6 +152,9 @@ static moerun_status load_trace(place *p, const char *key) {
   const int64_t experts = moerun__config_int(p->config, "trace_experts");
   moerun__progress_phase(&p->bar, "reading the trace");
   MOERUN_TRY(moerun__trace_load(&p->trace, text_of(p, key), (int32_t)experts));
+  if (!given(p, "model")) {
+    moerun__trace_warn_if_turned(p->trace, text_of(p, key));
+  }
 done:
   return status;
 }

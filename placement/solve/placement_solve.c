@@ -127,6 +127,7 @@ static moerun_status create_problem(moerun__problem **out,
   } else {
     MOERUN_TRY(
         moerun__trace_load(trace, asked->trace_path, asked->num_experts));
+    moerun__trace_warn_if_turned(*trace, asked->trace_path);
   }
   MOERUN_TRY(moerun__problem_create(out, *trace, topology, &options));
 done:

@@ -24,8 +24,10 @@ typedef struct moerun__trace {
                          and layer                                          */
   int64_t num_sequences;
   int64_t *sequence_offset; /* [num_sequences + 1] first token of each */
-  int32_t num_ranks;        /* R of the run that was recorded; 0: unknown */
-  int32_t *home; /* [num_sequences] rank each ran on; NULL: unknown */
+  int32_t may_be_turned; /* 1: a file with fewer tokens than layers, and nothing
+                            beside it that says so: layers may come first     */
+  int32_t num_ranks;     /* R of the run that was recorded; 0: unknown */
+  int32_t *home;         /* [num_sequences] rank each ran on; NULL: unknown */
 } moerun__trace;
 
 /* All of these sizes, one sequence, ids 0, no homes: to be filled in. */
@@ -86,6 +88,8 @@ uint64_t moerun__trace_digest(const moerun__trace *trace);
  * does not say; 0: largest id + 1. See placement/README.md. */
 moerun_status moerun__trace_load(moerun__trace **out, const char *path,
                                  int32_t num_experts);
+/* A line where it may be turned, for those who have no model to compare with. */
+void moerun__trace_warn_if_turned(const moerun__trace *trace, const char *path);
 /* NAME.npy as int16 and NAME.json beside it, two of the outputs. */
 moerun_status moerun__trace_save(const moerun__trace *trace,
                                  moerun__outputs *outputs, const char *path);

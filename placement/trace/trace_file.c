@@ -11,6 +11,7 @@
 
 #include "runtime/base/file.h"
 #include "runtime/base/limits.h"
+#include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
 #include "runtime/base/number.h"
@@ -52,7 +53,8 @@ done:
   return status;
 }
 
-/* NAME.npy has NAME.json or NAME.seqs.tsv; NAME.ids.npy also NAME.seqs.tsv. */
+/* NAME.npy has NAME.json or NAME.seqs.tsv; NAME.ids.npy also NAME.seqs.tsv. Any
+ * of them has the number of tokens, which was compared then. */
 static moerun_status load_sidecar(moerun__trace *trace, const char *path) {
   moerun_status status = MOERUN_OK;
   int found = 0;
@@ -65,6 +67,7 @@ static moerun_status load_sidecar(moerun__trace *trace, const char *path) {
   if (moerun__name_ends_in(path, length, ".ids")) length -= 4;
   MOERUN_TRY(try_sidecar(&found, trace, path, length, ".seqs.tsv",
                          moerun__trace_parse_tsv));
+  trace->may_be_turned = !found && trace->num_tokens < trace->num_layers;
 done:
   return status;
 }
@@ -257,6 +260,16 @@ done:
   moerun__free(in.chunk);
   moerun__trace_destroy(trace);
   return status;
+}
+
+void moerun__trace_warn_if_turned(const moerun__trace *trace,
+                                  const char *path) {
+  if (!trace->may_be_turned) return;
+  LOG_ROOT(MOERUN_LOG_WARN,
+           "%s: expected an array [tokens][layers][terms], found fewer tokens "
+           "than layers: it looks like one with layers first, whose first two "
+           "dimensions have to be swapped",
+           path);
 }
 
 moerun_status moerun__trace_load(moerun__trace **out, const char *path,
