@@ -1,7 +1,8 @@
-/* What all transports share: their table, the public calls, buffers of those that
- * have no way of their own for them, the check of a row list, the sum over a node, and the agreement that ends a set-up call. The
- * agreement reduces the status and the rank in one number, so that every rank can
- * say who failed and why without a second message. */
+/* What all transports share: their table, the public calls, buffers of those
+ * that have no way of their own for them, the check of a row list, the sum over
+ * a node, and the agreement that ends a set-up call. The agreement reduces the
+ * status and the rank in one number, so that every rank can say who failed and
+ * why without a second message. */
 #include "comm/comm.h"
 
 #include "runtime/base/memory.h"
@@ -9,11 +10,15 @@
 
 #include <string.h>
 
-const moerun__comm_ops *moerun__transport_find(const char *name) {
+const moerun__comm_ops *moerun__transport_for(const char *wanted,
+                                              int32_t num_ranks) {
   static const moerun__comm_ops *const transports[] = {&moerun__self_ops,
                                                        &moerun__mpi_ops, NULL};
+  if (strcmp(wanted, "auto") == 0) {
+    return num_ranks == 1 ? &moerun__self_ops : &moerun__mpi_ops;
+  }
   for (int i = 0; transports[i] != NULL; i++) {
-    if (strcmp(transports[i]->name, name) == 0) return transports[i];
+    if (strcmp(transports[i]->name, wanted) == 0) return transports[i];
   }
   return NULL;
 }

@@ -252,9 +252,11 @@ moerun_status moerun__comm_sum(moerun_comm *comm, int32_t *sum, int32_t n,
 moerun_status moerun__comm_sum_node(moerun_comm *comm, moerun__node *node,
                                     int64_t value);
 
-/* The transport of this name, without a comm of it: for memory predictions;
- * NULL if there is none. */
-const moerun__comm_ops *moerun__transport_find(const char *name);
+/* The transport of this name, or "auto": the one that so many ranks take unless
+ * they are told otherwise. Without a comm of it, for memory predictions; NULL if
+ * there is none. */
+const moerun__comm_ops *moerun__transport_for(const char *wanted,
+                                              int32_t num_ranks);
 
 /* ---- For transports ---- */
 

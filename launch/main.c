@@ -286,10 +286,11 @@ static moerun_status create_comm(moerun_comm **out,
   const moerun_mpi_options options = {.struct_size = sizeof options,
                                       .timeout_s =
                                           timeout_s > 0 ? timeout_s : -1};
-  const int is_self = strcmp(transport, "self") == 0;
+  const int is_self =
+      moerun__transport_for(transport, size) == &moerun__self_ops;
   MOERUN_REQUIRE(!is_self || size == 1, MOERUN_ERR_INVALID,
                  "--transport: self: expected 1 rank, found %d", size);
-  if (is_self || (size == 1 && strcmp(transport, "auto") == 0)) {
+  if (is_self) {
     MOERUN_TRY(moerun_comm_create_self(out));
   } else {
     MOERUN_TRY(moerun_comm_create_mpi(out, MPI_COMM_WORLD, &options));

@@ -12,6 +12,7 @@
 #include "placement/methods/program.h"
 #include "runtime/base/memory.h"
 #include "runtime/model/arch.h"
+#include "runtime/model/attention.h"
 #include "runtime/model/model.h"
 
 #include <mpi.h>
@@ -91,8 +92,13 @@ static void print_model(const char *path, const moerun__model_config *c) {
                  c->shared_width, c->shared_is_weighted ? ", weighted" : "");
   }
   (void)printf("  hidden width  %d\n", c->hidden_width);
-  (void)printf("  attention     %d heads and %d key/value heads of width %d\n",
-               c->num_heads, c->num_kv_heads, c->head_dim);
+  if (c->num_heads > 0) {
+    (void)printf(
+        "  attention     %d heads and %d key/value heads of width %d\n",
+        c->num_heads, c->num_kv_heads, c->head_dim);
+  } else {
+    (void)printf("  attention     %s\n", c->attention->name);
+  }
   (void)printf("  vocabulary    %d\n", c->vocab_size);
   (void)printf("  context       %d tokens\n", c->max_positions);
 }

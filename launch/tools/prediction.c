@@ -184,8 +184,10 @@ moerun_status moerun__predict(moerun__prediction **out,
   moerun_status status = MOERUN_OK;
   moerun__prediction *ranks = NULL;
   moerun__expert_shape expert = {0};
-  moerun_comm comm = {.ops = moerun__transport_find("mpi"),
-                      .size = placement->num_ranks};
+  moerun_comm comm = {
+      .ops = moerun__transport_for(moerun__config_text(config, "transport"),
+                                   placement->num_ranks),
+      .size = placement->num_ranks};
   moerun_model model = {.comm = &comm, .placement = placement};
   const char *path = moerun__config_text(config, "model");
   moerun_session_options options = moerun__session_options_of(config, need);

@@ -89,17 +89,17 @@ static size_t first_unsound_f16(const void *blocks, size_t num_blocks) {
 
 /* ---- The table -------------------------------------------------------------------- */
 
-static const moerun__dtype_row own[] = {
-    [MOERUN_DTYPE_F32] = {"F32", "float32", 1, 4, 0, widen_f32, narrow_f32,
-                          first_unsound_f32},
-    [MOERUN_DTYPE_BF16] = {"BF16", "bfloat16", 1, 2, 0, widen_bf16, narrow_bf16,
-                           first_unsound_bf16},
-    [MOERUN_DTYPE_F16] = {"F16", "float16", 1, 2, 0, widen_f16, narrow_f16,
-                          first_unsound_f16},
-};
-
 static const moerun__dtype_row *table[MOERUN_MAX_DTYPES] = {
-    &own[MOERUN_DTYPE_F32], &own[MOERUN_DTYPE_BF16], &own[MOERUN_DTYPE_F16]};
+    [MOERUN_DTYPE_F32] =
+        &(const moerun__dtype_row){"F32", "float32", 1, 4, 0, widen_f32,
+                                   narrow_f32, first_unsound_f32},
+    [MOERUN_DTYPE_BF16] =
+        &(const moerun__dtype_row){"BF16", "bfloat16", 1, 2, 0, widen_bf16,
+                                   narrow_bf16, first_unsound_bf16},
+    [MOERUN_DTYPE_F16] =
+        &(const moerun__dtype_row){"F16", "float16", 1, 2, 0, widen_f16,
+                                   narrow_f16, first_unsound_f16},
+};
 
 const moerun__dtype_row *moerun__dtype_at(moerun__dtype dtype) {
   return (unsigned)dtype < MOERUN_MAX_DTYPES ? table[dtype] : NULL;

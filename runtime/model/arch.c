@@ -132,6 +132,8 @@ static moerun_status refuse_others(const moerun__arch *arch, const json_t *root,
   int bias = 0;
   const int no = 0;
   const json_t *quantised = json_object_get(root, "quantization_config");
+  char dtypes[MOERUN_DTYPE_NAMES];
+  moerun__dtype_names(dtypes);
   MOERUN_TRY(moerun__json_text(&activation, root, "hidden_act", 0, origin));
   MOERUN_REQUIRE(activation == NULL || strcmp(activation, "silu") == 0 ||
                      strcmp(activation, "swish") == 0, /* its other name */
@@ -146,8 +148,8 @@ static moerun_status refuse_others(const moerun__arch *arch, const json_t *root,
   MOERUN_REQUIRE(quantised == NULL || json_is_null(quantised),
                  MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"quantization_config\": expected null (weights in "
-                 "F32, BF16 or F16), found %s",
-                 origin, moerun__json_kind(quantised));
+                 "%s), found %s",
+                 origin, dtypes, moerun__json_kind(quantised));
 done:
   return status;
 }

@@ -4,6 +4,7 @@
 #include "runtime/model/synth_json.h"
 
 #include "runtime/model/arch_row.h"
+#include "runtime/model/attention.h"
 
 #include <string.h>
 
@@ -81,6 +82,13 @@ done:
   return status;
 }
 
+/* Whether the attention of these models has heads: other kinds read sizes of
+ * their own. */
+static int has_heads(const moerun__arch *arch) {
+  return arch == NULL ||
+         moerun__attention_find(arch->attention, MOERUN_ROLE_Q) != NULL;
+}
+
 /* The keys in which the architectures differ. */
 static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
                                   const moerun__synth_options *o) {
@@ -105,7 +113,7 @@ static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
   if (arch->has_clip_qkv) {
     MOERUN_TRY(moerun__text_print(out, "  \"clip_qkv\": null,\n"));
   }
-  if (arch->has_head_dim || o->head_dim != 0) {
+  if (has_heads(arch) && (arch->has_head_dim || o->head_dim != 0)) {
     MOERUN_TRY(moerun__text_print(out, "  \"head_dim\": %d,\n",
                                   o->head_dim != 0 || o->num_heads < 1
                                       ? o->head_dim
@@ -134,16 +142,25 @@ moerun_status moerun__synth_config(moerun__text *out,
       "  \"model_type\": ",
       o->hidden_width, o->max_positions != 0 ? o->max_positions : 4096));
   MOERUN_TRY(moerun__text_json(out, o->arch, strlen(o->arch)));
+  if (has_heads(arch)) {
+    MOERUN_TRY(moerun__text_print(out, ",\n  \"num_attention_heads\": %d",
+                                  o->num_heads));
+  }
+  MOERUN_TRY(moerun__text_print(out,
+                                ",\n  \"num_experts_per_tok\": %d,\n"
+                                "  \"num_hidden_layers\": %d,\n",
+                                o->experts_per_token, o->num_layers));
+  if (has_heads(arch)) {
+    MOERUN_TRY(moerun__text_print(out, "  \"num_key_value_heads\": %d,\n",
+                                  o->num_kv_heads != 0 ? o->num_kv_heads
+                                                       : o->num_heads));
+  }
   MOERUN_TRY(moerun__text_print(
       out,
-      ",\n  \"num_attention_heads\": %d,\n  \"num_experts_per_tok\": %d,\n"
-      "  \"num_hidden_layers\": %d,\n  \"num_key_value_heads\": %d,\n"
       "  \"rms_norm_eps\": 1e-06,\n  \"rope_scaling\": null,\n"
       "  \"rope_theta\": 10000.0,\n  \"sliding_window\": null,\n"
       "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n"
       "  \"use_cache\": true,\n  \"vocab_size\": %d,\n",
-      o->num_heads, o->experts_per_token, o->num_layers,
-      o->num_kv_heads != 0 ? o->num_kv_heads : o->num_heads,
       boolean(o->tied_head), moerun__dtype_at(o->dtype)->torch_name,
       o->vocab_size));
   if (o->vocab_size >= MOERUN_SYNTH_TOKENS) {

@@ -8,6 +8,7 @@
 #include "runtime/base/npy.h"
 #include "runtime/base/text.h"
 #include "runtime/decoder/session.h"
+#include "support/dtype_names.h"
 #include "support/mpi_test.h"
 #include "support/temp_dir.h"
 #include "support/warnings.h"
@@ -275,11 +276,11 @@ static void quantised_weights_are_named(void **state) {
   } cases[] = {
       {"layers.1.self_attn.k_proj.weight", "layers.1.self_attn.k_proj.qweight",
        ": tensor \"model.layers.1.self_attn.k_proj.weight\": expected weights "
-       "in "
-       "F32, BF16 or F16, found \".qweight\" of quantised ones (GPTQ or AWQ), "
+       "in " DTYPE_NAMES
+       ", found \".qweight\" of quantised ones (GPTQ or AWQ), "
        "which are not read: take a checkpoint that is not quantised"},
       {"model.norm.weight", "model.layers.1.self_attn.k_proj.weight_scale_inv",
-       "k_proj.weight\": expected weights in F32, BF16 or F16, found "
+       "k_proj.weight\": expected weights in " DTYPE_NAMES ", found "
        "\".weight_scale_inv\" of quantised ones (FP8 blocks)"},
       {"layers.1.mlp.gate.weight", "layers.1.mlp.gate.scales",
        "found \".scales\" of quantised ones (GPTQ or AWQ)"},

@@ -3,6 +3,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
+#include "support/dtype_names.h"
 #include "support/mpi_test.h"
 
 #include <moerun/moerun_mpi.h>
@@ -344,7 +345,7 @@ static void sizes_are_checked(void **state) {
   bad = good;
   bad.dtype = "F8_E4M3";
   expect_failure(&bad, placement, 1, MOERUN_ERR_UNSUPPORTED,
-                 "dtype: expected F32, BF16 or F16, found \"F8_E4M3\"");
+                 "dtype: expected " DTYPE_NAMES ", found \"F8_E4M3\"");
   if (test_size() > 1) {
     const int last = test_rank() == test_size() - 1;
     bad = good;

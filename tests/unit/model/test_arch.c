@@ -2,6 +2,7 @@
  * for everything that is refused. */
 #include "runtime/base/file.h"
 #include "support/config_text.h"
+#include "support/dtype_names.h"
 #include "support/temp_dir.h"
 #include "support/warnings.h"
 
@@ -170,8 +171,8 @@ static const refusal refusals[] = {
      "projection "
      "is not implemented), found true"},
     {qwen3, "{\"quantization_config\": {\"bits\": 8}}",
-     "c: key \"quantization_config\": expected null (weights in F32, BF16 or "
-     "F16), found an object"},
+     "c: key \"quantization_config\": expected null (weights in " DTYPE_NAMES
+     "), found an object"},
     {qwen3, "{\"-hidden_size\": 0}",
      "c: key \"hidden_size\": expected an integer, found nothing"},
     {qwen3, "{\"hidden_size\": \"64\"}",

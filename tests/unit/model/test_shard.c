@@ -3,6 +3,7 @@
 #include "runtime/base/memory.h"
 #include "runtime/model/shard.h"
 #include "support/cmocka.h"
+#include "support/dtype_names.h"
 #include "support/temp_dir.h"
 
 #include <sys/stat.h>
@@ -120,12 +121,12 @@ static void types_and_shapes_are_checked(void **state) {
       {"i",
        {2},
        1,
-       ": tensor \"i\": expected F32, BF16 or F16, found I8 of quantised "
+       ": tensor \"i\": expected " DTYPE_NAMES ", found I8 of quantised "
        "weights, which are not read: take a checkpoint that is not quantised"},
       {"wide",
        {1},
        1,
-       ": tensor \"wide\": expected F32, BF16 or F16, found F64"},
+       ": tensor \"wide\": expected " DTYPE_NAMES ", found F64"},
       {"deep",
        {1, 1, 1},
        3,

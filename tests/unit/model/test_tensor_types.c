@@ -1,5 +1,6 @@
 /* Which element types of a checkpoint are read: those of the table. */
 #include "runtime/model/shard.h"
+#include "support/dtype_names.h"
 #include "support/made_types.h"
 #include "support/temp_dir.h"
 
@@ -46,7 +47,7 @@ static void types_of_the_table_are_read(void **state) {
   assert_int_equal(moerun__shards_load(&shards, dir.path), MOERUN_OK);
   assert_int_equal(moerun__tensor_bits("M8"), 0);
   check_refused(shards, "w",
-                ": tensor \"w\": expected F32, BF16 or F16, found M8");
+                ": tensor \"w\": expected " DTYPE_NAMES ", found M8");
   const moerun__dtype made = made_type(&made_m8);
   assert_int_equal(moerun__tensor_check(&dtype, shards,
                                         moerun__shards_find(shards, "w"), shape,
@@ -55,8 +56,8 @@ static void types_of_the_table_are_read(void **state) {
   assert_int_equal(dtype, made);
   assert_int_equal(moerun__tensor_bits("M8"), 8);
   check_refused(shards, "long",
-                ": tensor \"long\": expected F32, BF16, F16 or M8, found "
-                "M8LONGER");
+                ": tensor \"long\": expected " DTYPES_THEN
+                " or M8, found M8LONGER");
   moerun__shards_destroy(shards);
   temp_dir_remove(&dir);
 }
