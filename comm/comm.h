@@ -2,10 +2,10 @@
  * models. A transport is one file, or the few of MPI, behind one ops table.
  *
  * Every wait but wait_for_root has the transport's time limit and then fails
- * with MOERUN_ERR_TIMEOUT naming the peers still missing: nothing hangs. Whatever
- * fails here is fatal to the job; only launch/ may abort it. After a failure
- * the comm starts nothing more (each call returns the first code at once), and
- * MPI may still write to the buffers of the call that failed. */
+ * with MOERUN_ERR_TIMEOUT naming the peers still missing: nothing hangs.
+ * Whatever fails here is fatal to the job; only launch/ may abort it. After a
+ * failure the comm starts nothing more (each call returns the first code at
+ * once), and MPI may still write to the buffers of the call that failed. */
 #ifndef MOERUN_COMM_H
 #define MOERUN_COMM_H
 
@@ -37,12 +37,12 @@ typedef struct moerun__row_list {
   int32_t last_peer;
 } moerun__row_list;
 
-/* Rows that may go to several ranks each, and what each of these gets behind the
- * row: its tail. Integers and borrowed memory, for the transport packs: it may
- * as well send a row once to a node, or write it straight into the receiver's
- * memory. Whatever its way, a peer receives the rows that name it, in their
- * order, as wire_bytes each: row, tail, and then bytes of any value. The own
- * rank may be named and gets nothing: its rows are here already. */
+/* Rows that may go to several ranks each, and what each of these gets behind
+ * the row: its tail. Integers and borrowed memory, for the transport packs: it
+ * may as well send a row once to a node, or write it straight into the
+ * receiver's memory. Whatever its way, a peer receives the rows that name it,
+ * in their order, as wire_bytes each: row, tail, and then bytes of any value.
+ * The own rank may be named and gets nothing: its rows are here already. */
 typedef struct moerun__row_plan {
   const void *rows;
   size_t stride_bytes; /* from one row to the next */
@@ -56,9 +56,9 @@ typedef struct moerun__row_plan {
 } moerun__row_plan;
 
 /* Sent to other ranks since the comm was created: rows, bytes and messages of
- * dispatch and combine (what a placement is judged by), share_rows among them as
- * one message for each peer, and beside them the bytes of what ranks tell each
- * other and of all other messages. */
+ * dispatch and combine (what a placement is judged by), share_rows among them
+ * as one message for each peer, and beside them the bytes of what ranks tell
+ * each other and of all other messages. */
 typedef struct moerun__comm_count {
   int64_t rows;
   int64_t row_bytes;
@@ -90,9 +90,9 @@ typedef struct moerun__node {
   int64_t sum;   /* of what each of them gave */
 } moerun__node;
 
-/* What ranks tell each other in one go. How many words each part has is the same
- * on all ranks, and may be 0; else all of them fail with MOERUN_ERR_COMM, if no
- * message is longer than the room. Sums must fit 32 bits. */
+/* What ranks tell each other in one go. How many words each part has is the
+ * same on all ranks, and may be 0; else all of them fail with MOERUN_ERR_COMM,
+ * if no message is longer than the room. Sums must fit 32 bits. */
 typedef struct moerun__news {
   int32_t num_least;
   int32_t
@@ -129,7 +129,8 @@ typedef struct moerun__comm_ops {
    * sends.
    *
    * Both directions of an exchange begin together: `out` packed and sent, and
-   * the rows of the first peers received. Neither does where `out` cannot be. */
+   * the rows of the first peers received. Neither does where `out` cannot
+   * be. */
   moerun_status (*exchange_begin)(moerun__transfer *transfer, int32_t tag,
                                   const moerun__row_plan *out,
                                   const moerun__row_list *in);
@@ -148,8 +149,8 @@ typedef struct moerun__comm_ops {
   moerun_status (*test)(moerun__transfer *transfer, int *done);
   moerun_status (*test_received)(moerun__transfer *transfer, int *done);
   /* Until all of its messages are complete, or those of one direction; at once
-   * if nothing is in flight. After MOERUN_ERR_TIMEOUT it may be called again for
-   * the messages that are still missing. */
+   * if nothing is in flight. After MOERUN_ERR_TIMEOUT it may be called again
+   * for the messages that are still missing. */
   moerun_status (*wait)(moerun__transfer *transfer);
   moerun_status (*wait_received)(moerun__transfer *transfer);
   moerun_status (*wait_sent)(moerun__transfer *transfer);
@@ -157,13 +158,13 @@ typedef struct moerun__comm_ops {
    * say which. */
   moerun_status (*wait_either)(moerun__transfer *a, moerun__transfer *b);
 
-  /* [collective] Only what a rank counts for another goes straight to it; all else
-   * is merged on the way, in messages to some log2(R) ranks, and small words are
-   * small there. Arrays do not overlap. */
+  /* [collective] Only what a rank counts for another goes straight to it; all
+   * else is merged on the way, in messages to some log2(R) ranks, and small
+   * words are small there. Arrays do not overlap. */
   moerun_status (*tell)(moerun_comm *comm, const moerun__news *news);
   /* [collective] rows[offset[R]] of row_bytes each: every rank has filled its
-   * own, offset[rank] .. offset[rank + 1] - 1, and gets all others'. The offsets
-   * are the same everywhere. */
+   * own, offset[rank] .. offset[rank + 1] - 1, and gets all others'. The
+   * offsets are the same everywhere. */
   moerun_status (*share_rows)(moerun_comm *comm, void *rows, size_t row_bytes,
                               const int32_t *offset);
   /* [collective] *value = the minimum over ranks. */
@@ -187,9 +188,9 @@ typedef struct moerun__comm_ops {
   moerun_status (*split)(moerun_comm **out, moerun_comm *comm,
                          moerun__comm_level level);
 
-  /* `plan_bytes`: the most that a plan given to exchange_begin takes on the wire,
-   * rows to other ranks times wire_bytes; 0 where none is given. Destroyed
-   * before its comm; accepts NULL. */
+  /* `plan_bytes`: the most that a plan given to exchange_begin takes on the
+   * wire, rows to other ranks times wire_bytes; 0 where none is given.
+   * Destroyed before its comm; accepts NULL. */
   moerun_status (*transfer_create)(moerun__transfer **out, moerun_comm *comm,
                                    size_t plan_bytes);
   /* Bytes that such a transfer takes, for memory predictions: of the comm no
@@ -199,12 +200,12 @@ typedef struct moerun__comm_ops {
 
   /* Memory for what is sent and received again and again: 64-byte aligned, not
    * cleared. A transport may have a shorter way for rows that lie here, such as
-   * memory that its peers see or that its network knows; any other rows it takes
-   * as well. Local, like a transfer. Destroyed when no transfer uses it any more,
-   * and before its comm; accepts NULL. */
+   * memory that its peers see or that its network knows; any other rows it
+   * takes as well. Local, like a transfer. Destroyed when no transfer uses it
+   * any more, and before its comm; accepts NULL. */
   moerun_status (*buffer_create)(void **out, moerun_comm *comm, size_t bytes);
-  /* Bytes that it takes, for memory predictions: of the comm no more is read than
-   * its size. */
+  /* Bytes that it takes, for memory predictions: of the comm no more is read
+   * than its size. */
   size_t (*buffer_bytes)(const moerun_comm *comm, size_t bytes);
   void (*buffer_destroy)(moerun_comm *comm, void *buffer);
 
@@ -240,7 +241,8 @@ static inline size_t moerun__packed_words(size_t room) {
   return (5 * (room + 1) + sizeof(int32_t) - 1) / sizeof(int32_t);
 }
 
-/* [collective] words[R][width]: each rank has filled its own and gets all others'. */
+/* [collective] words[R][width]: each rank has filled its own and gets all
+ * others'. */
 moerun_status moerun__comm_share_words(moerun_comm *comm, int32_t *words,
                                        int32_t width, int32_t *scratch);
 /* [collective] sum[n]: what each rank has there is added up over all ranks. */
@@ -253,8 +255,8 @@ moerun_status moerun__comm_sum_node(moerun_comm *comm, moerun__node *node,
                                     int64_t value);
 
 /* The transport of this name, or "auto": the one that so many ranks take unless
- * they are told otherwise. Without a comm of it, for memory predictions; NULL if
- * there is none. */
+ * they are told otherwise. Without a comm of it, for memory predictions; NULL
+ * if there is none. */
 const moerun__comm_ops *moerun__transport_for(const char *wanted,
                                               int32_t num_ranks);
 
@@ -274,9 +276,9 @@ void moerun__host_buffer_destroy(moerun_comm *comm, void *buffer);
 moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,
                                      const moerun__row_list *list);
 
-/* Counts the rows to other ranks into offset[R + 1], for the packing. ERR_INVALID:
- * a plan that cannot be, or that takes more than room_bytes; so this comes before
- * anything begins. */
+/* Counts the rows to other ranks into offset[R + 1], for the packing.
+ * ERR_INVALID: a plan that cannot be, or that takes more than room_bytes; so
+ * this comes before anything begins. */
 moerun_status moerun__row_plan_count(int32_t *offset, size_t room_bytes,
                                      const moerun_comm *comm,
                                      const moerun__row_plan *plan);

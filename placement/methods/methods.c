@@ -1,5 +1,6 @@
-/* The table of methods made of the rows in methods.h, and what is common to all: the check of what a method
- * returns and the making of the placement from it. */
+/* The table of methods made of the rows in methods.h, and what is common to
+ * all: the check of what a method returns and the making of the placement from
+ * it. */
 #include "placement/methods/methods.h"
 
 #include "placement/methods/program.h"

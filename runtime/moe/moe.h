@@ -73,8 +73,8 @@ moerun__moe_rows(const moerun__moe *moe, char *base, size_t stride_bytes) {
   return (moerun__wire_rows){base, stride_bytes, moe->shape.wire};
 }
 
-/* Rows of tile_x, offset[0] .. offset[1] - 1, through an expert or a slice of one
- * to tile_y. */
+/* Rows of tile_x, offset[0] .. offset[1] - 1, through an expert or a slice of
+ * one to tile_y. */
 static inline moerun__ffn moerun__moe_ffn(const moerun__moe *moe,
                                           const moerun__expert *expert,
                                           const int32_t *offset) {
@@ -116,27 +116,28 @@ typedef struct moerun__moe_setting {
 
 /* A layer without buffers. */
 void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting);
-/* Counts into the arenas when their bases are NULL; else hands the buffers out and
- * fills what never changes. */
+/* Counts into the arenas when their bases are NULL; else hands the buffers out
+ * and fills what never changes. */
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas);
 /* Bytes of what moerun__moe_create_transfers makes. */
 size_t moerun__moe_transfer_bytes(const moerun__moe *moe);
-/* [collective] Learns what balancing needs to know of the other ranks: the weights'
- * types, their slices, and unless `plan` says when moving rows pays, how long
- * rows and weights take here. */
+/* [collective] Learns what balancing needs to know of the other ranks: the
+ * weights' types, their slices, and unless `plan` says when moving rows pays,
+ * how long rows and weights take here. */
 moerun_status moerun__moe_open(moerun__moe *moe,
                                const moerun__plan_options *plan);
-/* At the start of each step; `step` counts from 0. names_layer: it is one layer,
- * which the caller names: ranks compare the number. */
+/* At the start of each step; `step` counts from 0. names_layer: it is one
+ * layer, which the caller names: ranks compare the number. */
 void moerun__moe_begin_step(moerun__moe *moe, int64_t step, int names_layer);
 moerun_status moerun__moe_create_transfers(moerun__moe *moe);
 void moerun__moe_destroy_transfers(moerun__moe *moe);
 
 /* [collective] y[T][H] = MoE(x[T][H]) of MoE layer `layer` (a decoder layer
  * index): the experts' results summed in gate order, then what the shared
- * experts gave. own: NULL: the model's gate chooses. `failed` is this rank's status so far: a rank that is not OK sends
- * no rows but tells the others, who then return MOERUN_ERR_PEER. What the gate
- * said of the T tokens stays in moe->gate until the next call. */
+ * experts gave. own: NULL: the model's gate chooses. `failed` is this rank's
+ * status so far: a rank that is not OK sends no rows but tells the others, who
+ * then return MOERUN_ERR_PEER. What the gate said of the T tokens stays in
+ * moe->gate until the next call. */
 moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer, int32_t T,
                                   const float *x, const moerun__own_choice *own,
                                   float *y, moerun_status failed);

@@ -7,8 +7,8 @@
  *   H  hidden width                   F  expert FFN width
  * Arrays are row-major: x[T][H] is T rows of H contiguous elements.
  * Sizes named *_bytes are bytes; every other count is in elements or rows.
- * [collective] functions are called by all R ranks in the same order and fail on
- * all or none (healthy ranks with ERR_PEER); every other function is local.
+ * [collective] functions are called by all R ranks in the same order and fail
+ * on all or none (healthy ranks with ERR_PEER); every other function is local.
  *
  * A struct that may grow begins with struct_size, which whoever makes one sets:
  *   const moerun_session_options options = {.struct_size = sizeof options,
@@ -133,7 +133,7 @@ typedef struct moerun_placement_problem {
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_placement_solve(
     moerun_placement **out, const moerun_placement_problem *problem);
 
-/* ---- Model ---------------------------------------------------------------- */
+/* ---- Model --------------------------------------------------------------- */
 
 typedef struct moerun_model_options {
   size_t struct_size;
@@ -173,7 +173,8 @@ typedef struct moerun_expert_arrays {
 
 /* MoE layers alone, their weights in the caller's memory: moerun asks for each
  * expert that the placement puts on this rank (on all of them the same numbers)
- * and copies it before it asks for the next, so arrays may be made on the way. */
+ * and copies it before it asks for the next, so arrays may be made on the
+ * way. */
 typedef struct moerun_model_source {
   size_t struct_size;
   int32_t num_moe_layers;
@@ -199,7 +200,7 @@ MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_model_create(
     const moerun_model_source *source);
 MOERUN_API void moerun_model_destroy(moerun_model *model);
 
-/* ---- Session, step ---------------------------------------------------------- */
+/* ---- Session, step ------------------------------------------------------- */
 
 typedef enum moerun_wire {
   MOERUN_WIRE_FP32 = 0, /* rows travel as they are                          */
@@ -240,7 +241,8 @@ typedef struct moerun_session_options {
                           all layers; 0: none, but all with BALANCE_SLICED   */
 } moerun_session_options;
 
-/* What moerun_session_create takes on this rank; 0 for options that are none. */
+/* What moerun_session_create takes on this rank; 0 for options that are
+ * none. */
 MOERUN_API size_t moerun_session_bytes(const moerun_model *model,
                                        const moerun_session_options *options);
 
@@ -254,15 +256,16 @@ MOERUN_API void moerun_session_destroy(moerun_session *session);
 /* [collective] One layer with experts, counted among all layers: y[T][H] =
  * MoE(x[T][H]) without the residual, both the caller's and apart. T may differ
  * per rank and may be 0; nothing is allocated. K terms are summed in gate order
- * at home, shared experts last: the same bits for every placement and every R. */
+ * at home, shared experts last: the same bits for every placement and every
+ * R. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
                    const float *x, float *y);
 
 /* [collective] The same by the caller's own gate: ids[T][K], in a row distinct
- * experts or -1 for none, and weights[T][K], finite, not read beside -1. Results
- * are summed in this order; what the model's gate chose gives its bits. A bad id
- * or weight on one rank fails on all of them, and no row travels. */
+ * experts or -1 for none, and weights[T][K], finite, not read beside -1.
+ * Results are summed in this order; what the model's gate chose gives its bits.
+ * A bad id or weight on one rank fails on all of them, and no row travels. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_moe_forward_routed(
     moerun_session *session, int32_t layer, int32_t num_tokens, const float *x,
     const int32_t *ids, const float *weights, float *y);
@@ -279,8 +282,9 @@ typedef struct moerun_batch {
 } moerun_batch;
 
 /* [collective] The whole decoder for this rank's rows. logits[num_logits][V]
- * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing. After
- * an error sequences end where they did before it, or at 0 if they began in it. */
+ * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing.
+ * After an error sequences end where they did before it, or at 0 if they began
+ * in it. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_forward(
     moerun_session *session, const moerun_batch *batch, float *logits);
 
