@@ -49,7 +49,14 @@ static int set_up(void **state) {
                             .resident_bytes = {1048576, 2097152, 3145728, 1},
                             .home_rows = 12,
                             .rows_out = 5,
-                            .count = {.row_bytes = 3000, .rows = 5},
+                            .rows_local = 13,
+                            .results_out = 14,
+                            .waves = 15,
+                            .count = {.row_bytes = 3000,
+                                      .rows = 19,
+                                      .messages = 16,
+                                      .count_bytes = 17,
+                                      .control_bytes = 18},
                             .expert_rows = expert_rows,
                             .rank_rows = rank_rows,
                             .layer_time = layer_time,
@@ -85,6 +92,8 @@ static int set_up(void **state) {
                               .requests = 9,
                               .resumed = 2,
                               .stopped = 1,
+                              .unfinished = {21, 22, 23, 24},
+                              .load_seconds = 1.5,
                               .run_seconds = 4,
                               .progress = {.steps = 7,
                                            .prompt_tokens = 30,
@@ -116,15 +125,31 @@ static const wanted numbers[] = {
     {"requests.total", 9},
     {"requests.resumed", 2},
     {"requests.finished", 3},
+    {"requests.kept_before", 21},
+    {"requests.kept", 23},
     {"tokens.prompt", 30},
     {"tokens.generated", 20},
+    {"tokens.generated_in_decode_steps", 16},
+    {"tokens.kept_before", 22},
+    {"tokens.kept", 24},
     {"steps", 7},
+    {"seconds.load", 1.5},
     {"seconds.run", 4},
+    {"seconds.prefill_steps", 2},
+    {"seconds.decode_steps", 0.5},
     {"tokens_per_second.prefill", 15},
     {"tokens_per_second.decode", 32},
     {"exchange.row_bytes", 3000},
     {"exchange.row_bytes_per_token", 500},
+    {"exchange.rows", 19},
+    {"exchange.messages", 16},
+    {"exchange.count_bytes", 17},
+    {"exchange.control_bytes", 18},
+    {"exchange.home_rows", 12},
     {"exchange.copies_sent", 5},
+    {"exchange.copies_kept", 13},
+    {"exchange.results_sent", 14},
+    {"exchange.waves", 15},
     {"replacement.looks", 4},
     {"replacement.moves", 2},
     {"replacement.experts_moved", 10},
@@ -225,12 +250,14 @@ static void metrics_without_a_run(void **state) {
   none.is_scored = 1;
   none.score = (moerun__score){.tokens = 8, .log_probability = -8 * log(2)};
   none.scored_bytes = 16;
+  none.bad = 6;
   assert_int_equal(moerun__metrics_print(&text, &none), MOERUN_OK);
   assert_int_equal(moerun__json_parse(&root, text.bytes, text.count, "m"),
                    MOERUN_OK);
   assert_true(fabs(number_at(root, "score.perplexity") - 2) < 1e-6);
   assert_true(fabs(number_at(root, "score.bits_per_byte") - 0.5) < 1e-6);
   assert_true(number_at(root, "tokens_per_second.prefill") == 0);
+  assert_true(number_at(root, "requests.bad") == 6);
   assert_null(json_object_get(root, "load"));
   json_decref(root);
   moerun__text_clear(&text);
