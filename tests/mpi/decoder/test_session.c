@@ -6,6 +6,7 @@
 #include "runtime/report/report.h"
 #include "support/mpi_test.h"
 
+#include <math.h>
 #include <moerun/moerun_mpi.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,6 +206,8 @@ static void sum_of_ranks_is_reported(void **state) {
   /* Experts over their capacity are the same on all ranks, drops are not. */
   r.session->moe.gate.of_layer[0].capacity.over = 5;
   r.session->moe.gate.of_layer[0].capacity.dropped = 1 + test_rank();
+  /* Each rank half as fast as the one before. */
+  r.session->moe.balance.speed.applied = -test_rank() * MOERUN_SPEED_OCTAVE;
   moerun__report *report = NULL;
   assert_all_ok(moerun__report_collect(&report, r.session, test_rank() + 1));
   int ok = (report != NULL) == (test_rank() == 0);
@@ -217,7 +220,8 @@ static void sum_of_ranks_is_reported(void **state) {
         if (r.placement->rank_of[e] == rank) of_rank += report->expert_rows[e];
       }
       rows += of_rank;
-      alike = alike && report->rank_rows[rank] == of_rank;
+      alike = alike && report->rank_rows[rank] == of_rank &&
+              report->speed[rank] == exp2(-rank);
     }
     const int64_t drops = (int64_t)test_size() * (test_size() + 1) / 2;
     alike = alike && report->gate.capacity.over == 5 &&
@@ -225,6 +229,8 @@ static void sum_of_ranks_is_reported(void **state) {
             report->gate.capacity.dropped == drops;
     ok = alike && report->home_rows == home && rows == home * K &&
          report->rows_local + report->rows_out >= home &&
+         report->resident_bytes.minimum == 1 &&
+         fabs(report->resident_bytes.mean - 0.5 * (test_size() + 1)) < 1e-9 &&
          report->resident_bytes.maximum == test_size() &&
          report->resident_bytes.rank_of_maximum == test_size() - 1;
   }

@@ -1,6 +1,7 @@
 /* What a program is told of its session: every row is somewhere, bytes are those
  * of the rows, and counts of experts make a placement. */
 #include "runtime/base/rng.h"
+#include "runtime/moe/agree.h"
 #include "runtime/report/report.h"
 #include "support/mpi_test.h"
 
@@ -8,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { T = 48, STEPS = 3, FIELDS = 8 };
+enum { T = 48, STEPS = 3, FIELDS = 8, CONTROL = 24, MAX_R = 8 };
 
 static moerun_comm *comm;
 static const char model_path[] = MOERUN_TEST_DATA "/hf/qwen3_moe";
@@ -97,6 +98,7 @@ static void every_row_is_somewhere(void **state) {
   assert_all_ranks(sum[0] == layers * tokens);
   assert_all_ranks(sum[5] == sum[0] * r.shape.experts_per_token);
   assert_all_ranks(sum[2] == sum[3]);
+  assert_all_ranks(test_size() > 2 || c.rows_in == sum[2] - c.rows_out);
   assert_all_ranks(sum[1] + sum[2] >= sum[0]);
   assert_all_ranks(sum[1] + sum[2] <= sum[5]);
   const moerun__model_config *config = &r.model->config;
@@ -194,6 +196,74 @@ static void the_report_counts_the_same(void **state) {
   tear_down(&first);
 }
 
+/* A message of CONTROL bytes from each rank to each other one, as those of
+ * requests. */
+static void send_control(void) {
+  static char from[MAX_R * CONTROL];
+  static char to[MAX_R * CONTROL];
+  int32_t offset[MAX_R + 1] = {0};
+  moerun__transfer *transfer = NULL;
+  for (int32_t r = 0; r < test_size(); r++) {
+    offset[r + 1] = r + 1;
+  }
+  const moerun__row_list in = {from, CONTROL, offset, 0, test_size()};
+  const moerun__row_list out = {to, CONTROL, offset, 0, test_size()};
+  assert_all_ok(comm->ops->transfer_create(&transfer, comm, 0));
+  assert_all_ok(comm->ops->receive_begin(transfer, MOERUN_TAG_CONTROL, &in));
+  assert_all_ok(comm->ops->send_begin(transfer, MOERUN_TAG_CONTROL, &out));
+  assert_all_ok(comm->ops->wait(transfer));
+  comm->ops->transfer_destroy(transfer);
+}
+
+/* Without balancing all numbers follow from the rows: ranks' counters, and the
+ * report as the sum of them. */
+static void the_report_adds_up(void **state) {
+  (void)state;
+  enum { WAVES, ROWS, CONTROLS, SUMS };
+  rig r;
+  moerun__report *report = NULL;
+  int64_t sum[SUMS];
+  set_up(&r, NULL, MOERUN_BALANCE_OFF);
+  const moerun_counters before = step(&r);
+  send_control();
+  moerun_counters c = {SIZED(c)};
+  assert_all_ok(moerun_session_counters(r.session, &c));
+  const int64_t control = CONTROL * (test_size() - 1);
+  assert_all_ranks(c.other_bytes - before.other_bytes == control);
+  /* A wave for each chunk: there is room for the rows of all. */
+  const int64_t waves = 2 * (int64_t)r.shape.num_layers * STEPS;
+  assert_all_ranks(r.session->stats.waves == waves);
+  const int64_t own[SUMS] = {r.session->stats.waves, c.rows_out + c.results_out,
+                             control};
+  (void)MPI_Allreduce(own, sum, SUMS, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+  assert_all_ok(moerun__report_collect(&report, r.session, 1));
+  int ok = (report != NULL) == (test_rank() == 0);
+  if (report != NULL) {
+    ok = ok && report->waves == sum[WAVES] && report->count.rows == sum[ROWS] &&
+         report->count.control_bytes == sum[CONTROLS];
+  }
+  assert_all_ranks(ok);
+  moerun__report_destroy(report);
+  tear_down(&r);
+}
+
+/* What a rank tells of its layer is in microseconds. */
+static void busy_time_is_told_in_microseconds(void **state) {
+  (void)state;
+  rig r;
+  int32_t told[MOERUN_TOLD_WORDS] = {0};
+  set_up(&r, NULL, MOERUN_BALANCE_OFF);
+  r.session->moe.step.busy_seconds = 0.25;
+  r.session->moe.step.computed_rows = 7;
+  moerun__tell_of_layer(&r.session->moe, told);
+  assert_all_ranks(told[MOERUN_TOLD_BUSY] == 250000);
+  assert_all_ranks(told[MOERUN_TOLD_ROWS] == 7);
+  r.session->moe.step.busy_seconds = 1e9;
+  moerun__tell_of_layer(&r.session->moe, told);
+  assert_all_ranks(told[MOERUN_TOLD_BUSY] == INT32_MAX);
+  tear_down(&r);
+}
+
 /* The loop of a program: run, add up, solve, run again with the same bits. */
 static void counts_make_a_placement(void **state) {
   (void)state;
@@ -235,6 +305,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(seconds_go_to_stages),
       cmocka_unit_test(sessions_count_for_themselves),
       cmocka_unit_test(the_report_counts_the_same),
+      cmocka_unit_test(the_report_adds_up),
+      cmocka_unit_test(busy_time_is_told_in_microseconds),
       cmocka_unit_test(counts_make_a_placement),
   };
   (void)MPI_Init(&argc, &argv);
