@@ -5,6 +5,7 @@
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
 #include "runtime/model/synth.h"
+#include "runtime/report/report.h"
 #include "support/mpi_test.h"
 #include "support/temp_dir.h"
 
@@ -126,6 +127,18 @@ static int32_t log2_up(int32_t n) {
 
 /* ---- Counts -------------------------------------------------------------------- */
 
+/* What rank 0 reports of the balanced session. */
+static void assert_report(rig *r, int64_t rows_moved, int64_t weights) {
+  const int64_t bytes =
+      moerun__store_expert_bytes(&r->balanced->moe.store, LAYER);
+  moerun__report *report = NULL;
+  assert_all_ok(moerun__report_collect(&report, r->balanced, 1));
+  assert_all_ranks(report == NULL || (report->rows_moved == rows_moved &&
+                                      report->weights_sent == weights &&
+                                      report->weight_bytes == weights * bytes));
+  moerun__report_destroy(report);
+}
+
 /* All rows want expert 0: rank r has it from turn ceil(log2(r + 1)) on and sends
  * it in every turn after that; in the last one only if somebody wants it. */
 static void one_hot_expert(void **state) {
@@ -145,6 +158,14 @@ static void one_hot_expert(void **state) {
     from[plan->sends[i].from]++;
   }
   assert_all_ranks(weights_out(&r) == from[test_rank()]);
+  /* Rank 0 gives all of its rows but an even share. */
+  const int64_t given = test_rank() == 0 ? T * (R - 1) : 0;
+  moerun_counters c = {SIZED(c)};
+  assert_all_ok(moerun_session_counters(r.balanced, &c));
+  assert_all_ranks(r.balanced->stats.rows_moved == given);
+  assert_all_ranks(c.rows_moved == given);
+  assert_all_ranks(c.weights_out == from[test_rank()]);
+  assert_report(&r, T * (R - 1), R - 1);
   assert_one_table(&r);
   step(&r, T, wanted, 2); /* they are guests by now */
   assert_all_ranks(weights_out(&r) == 0);

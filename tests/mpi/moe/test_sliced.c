@@ -5,6 +5,7 @@
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
 #include "runtime/model/synth.h"
+#include "runtime/report/report.h"
 #include "support/comm_rows.h"
 #include "support/mpi_test.h"
 #include "support/temp_dir.h"
@@ -195,6 +196,51 @@ static void slow_ranks_have_small_slices(void **state) {
   moerun_session_destroy(sliced);
 }
 
+/* Every rank's bytes and results by hand, ranks without columns among them; and
+ * what all ranks foretell of them together. */
+static void bytes_of_slices_are_counted(void **state) {
+  (void)state;
+  enum { STEPS = 3, ROWS = 37 };
+  const int R = test_size();
+  if (R == 1) skip();
+  const moerun__faults faults = equal_speeds();
+  const moerun_session_options options = {.max_tokens = MOST,
+                                          .balance = MOERUN_BALANCE_SLICED};
+  static float y[MOST * H];
+  moerun_session *session = open_session(&options, NULL, &faults);
+  int64_t own = 0; /* tokens, over layers */
+  for (uint64_t key = 0; key < STEPS; key++) {
+    for (int32_t layer = 0; layer < LAYERS; layer++) {
+      own += rows_of(ROWS, key);
+      run(session, layer, rows_of(ROWS, key), y, key);
+    }
+  }
+  const moerun__slice_shares *shares =
+      moerun__store_shares(&session->moe.store);
+  const int64_t all = sum_over_ranks(own);
+  const int64_t row =
+      (int64_t)moerun__row_bytes(&model->config, MOERUN_DTYPE_F32, K);
+  const int64_t piece =
+      4 * (int64_t)moerun__slices_most_outputs(&model->config, R);
+  const int64_t h = 4 * (int64_t)moerun__slice_h(shares, test_rank());
+  const int holds = moerun__slice_y(shares, test_rank()) > 0;
+  const int64_t results = holds ? K * (all - own) : 0;
+  const int64_t sent = (R - 1) * (own * row + K * all * h) + results * piece;
+  const int64_t holders = sum_over_ranks(holds);
+  assert_all_ranks(holders == (R < 3 ? R : 3)); /* H is of three panels */
+  assert_all_ranks(session->stats.results_out == results);
+  assert_all_ranks(session->stats.slice_bytes == sent);
+  const moerun__ledger_entry total =
+      moerun__ledger_total(&session->moe.balance.ledger);
+  const int64_t sum = sum_over_ranks(sent);
+  assert_all_ranks(total.slice_bytes == sum);
+  moerun__report *report = NULL;
+  assert_all_ok(moerun__report_collect(&report, session, 1));
+  assert_all_ranks(report == NULL || report->slice_bytes == sum);
+  moerun__report_destroy(report);
+  moerun_session_destroy(session);
+}
+
 /* Room for the slices of one layer: the other is computed whole. */
 static void layers_without_room_stay_whole(void **state) {
   (void)state;
@@ -322,6 +368,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(whatever_travels_and_multiplies),
       cmocka_unit_test(many_rounds),
       cmocka_unit_test(slow_ranks_have_small_slices),
+      cmocka_unit_test(bytes_of_slices_are_counted),
       cmocka_unit_test(layers_without_room_stay_whole),
       cmocka_unit_test(the_cheaper_way_is_taken),
       cmocka_unit_test(bytes_are_foretold),
