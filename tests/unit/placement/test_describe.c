@@ -91,6 +91,38 @@ static void by_hand(void **state) {
   moerun__trace_destroy(trace);
 }
 
+/* Tokens that are alike where they are near each other: chance is looked for half
+ * of the trace away, where each goes with each as often. */
+static void neighbours_are_no_chance(void **state) {
+  (void)state;
+  static const int16_t of_token[] = {0, 0, 1, 1, 0, 0, 1, 1,
+                                     0, 0, 0, 0, 1, 1, 1, 1};
+  enum { N = sizeof of_token / sizeof *of_token };
+  int16_t ids[2 * N];
+  for (int t = 0; t < N; t++) {
+    ids[2 * t] = ids[2 * t + 1] = of_token[t];
+  }
+  moerun__trace *trace = make_trace(N, 2, 2, 1, ids);
+  moerun__description *d = describe(trace, 2, 2);
+  assert_near(d->layer[0].affinity, 0.5);
+  assert_near(d->layer[0].affinity_by_chance, 0);
+  moerun__description_destroy(d);
+  moerun__trace_destroy(trace);
+}
+
+/* Loads 2 3 3 1: the first of the hottest. */
+static void the_hottest_has_the_most_rows(void **state) {
+  (void)state;
+  static const int16_t ids[] = {0, 0, 1, 1, 1, 2, 2, 2, 3};
+  moerun__trace *trace = make_trace(9, 1, 4, 1, ids);
+  moerun__description *d = describe(trace, 2, 2);
+  assert_int_equal(d->layer[0].hottest, 1);
+  assert_int_equal(d->layer[0].unused, 0);
+  assert_near(d->layer[0].peak, 3 / 2.25);
+  moerun__description_destroy(d);
+  moerun__trace_destroy(trace);
+}
+
 /* Independent draws: what is found by chance is all there is. */
 static void chance_is_told_apart(void **state) {
   (void)state;
@@ -241,6 +273,8 @@ static void failed_allocations_leave_nothing_behind(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(by_hand),
+      cmocka_unit_test(neighbours_are_no_chance),
+      cmocka_unit_test(the_hottest_has_the_most_rows),
       cmocka_unit_test(chance_is_told_apart),
       cmocka_unit_test(terms_that_are_none_do_not_count),
       cmocka_unit_test(caches_serve_what_a_search_says),

@@ -220,6 +220,54 @@ static void what_ranks_tell_is_of_the_layer_before(void **state) {
   assert_int_equal(r.ledger.layers[1].unplanned, 80);
   assert_int_equal(r.ledger.last_count[0], 1);
   assert_int_equal(r.ledger.last_count[1], 1);
+  const double longest[R] = {500e-6, 400e-6, 290e-6};
+  for (int32_t i = 0; i < R; i++) {
+    const moerun__histogram *h = &r.ledger.duration[i];
+    assert_int_equal(moerun__histogram_total(h), 2);
+    assert_true(fabs(h->longest - longest[i]) < 1e-12);
+  }
+  moerun__free(r.block);
+}
+
+/* Who computes which part of a sliced layer was not planned; how much is. */
+static void slices_are_planned_in_sum(void **state) {
+  (void)state;
+  static const int32_t told[R] = {27, 18, 18}; /* 20 each were planned */
+  rig r;
+  moerun__guest_table guests;
+  set_up(&r, &guests);
+  moerun__ledger_begin_step(&r.ledger);
+  add(&r, &guests, 0, even, no_time);
+  r.plan.sliced = 1;
+  const moerun__demand demand = demand_of(&r, 1);
+  for (int32_t i = 0; i < R; i++) {
+    r.told[i][MOERUN_TOLD_ROWS] = 20;
+  }
+  moerun__ledger_add(&r.ledger, &r.plan, &demand, r.told[0], &r.sums, &bytes);
+  for (int32_t i = 0; i < R; i++) {
+    r.told[i][MOERUN_TOLD_ROWS] = told[i];
+  }
+  moerun__ledger_end(&r.ledger, r.told[0]);
+  const moerun__ledger_entry *layer = &r.ledger.layers[1];
+  assert_int_equal(layer->sliced, 1);
+  assert_int_equal(layer->slice_bytes, bytes.slices);
+  assert_int_equal(layer->rows_told, 63);
+  assert_int_equal(layer->unplanned, 3);
+  assert_int_equal(r.ledger.layers[0].unplanned, 0);
+  moerun__free(r.block);
+}
+
+/* An expert of one row is not empty. */
+static void experts_without_rows_are_counted(void **state) {
+  (void)state;
+  static const int32_t one_row[E] = {19, 1, 40, 0};
+  rig r;
+  moerun__guest_table guests;
+  set_up(&r, &guests);
+  moerun__ledger_begin_step(&r.ledger);
+  add(&r, &guests, 0, one_row, no_time);
+  assert_int_equal(r.ledger.steps[0].empty, 1);
+  assert_int_equal(r.ledger.steps[0].peak_expert, 40);
   moerun__free(r.block);
 }
 
@@ -277,6 +325,8 @@ int main(void) {
       cmocka_unit_test(loads_are_those_of_the_plan),
       cmocka_unit_test(obstacles_are_summed),
       cmocka_unit_test(what_ranks_tell_is_of_the_layer_before),
+      cmocka_unit_test(slices_are_planned_in_sum),
+      cmocka_unit_test(experts_without_rows_are_counted),
       cmocka_unit_test(changes_are_counted),
       cmocka_unit_test(drops_of_layers_are_summed),
   };
