@@ -194,6 +194,15 @@ static void has_the_bits_of_a_checkpoint(void **state) {
       hosted += moerun__placement_experts(placement, l, test_rank(), NULL);
     }
     assert_all_ranks(c.calls == hosted);
+    const moerun__expert_shape shape =
+        moerun__expert_whole(&created->config, c.dtype);
+    size_t experts = 0; /* bytes of them */
+    for (int32_t l = 0; l < source.num_moe_layers; l++) {
+      const int32_t count =
+          moerun__placement_experts(placement, l, test_rank(), NULL);
+      experts += moerun__experts_bytes(&shape, (size_t)count);
+    }
+    assert_all_ranks(created->expert_bytes == experts);
     forward_alike(&c, created, MOERUN_BALANCE_OFF);
     forward_alike(&c, created, MOERUN_BALANCE_AUTO);
     if (source.expert_width % MOERUN_PANEL == 0) {
