@@ -29,9 +29,10 @@ static const help_page pages[] = {
      "the output at once; after an interruption --resume goes on with the "
      "rest.\n",
      "  mpirun -n 4 moerun run --model launch/demo/model \\\n"
-     "      --prompts launch/demo/prompts.jsonl --output results.jsonl\n"
-     "  moerun run --model launch/demo/model --prompts "
-     "launch/demo/prompts.jsonl \\\n"
+     "      --prompts launch/demo/prompts.jsonl --add-bos yes \\\n"
+     "      --output results.jsonl\n"
+     "  moerun run --model launch/demo/model --add-bos yes \\\n"
+     "      --prompts launch/demo/prompts.jsonl \\\n"
      "      --max-new-tokens 16 --temperature 0.8 --seed 7\n"},
     {"profile", "the same as run, and record which experts each token met",
      "moerun profile --model FOLDER --prompts FILE --trace FILE.npy [options]",
@@ -41,9 +42,9 @@ static const help_page pages[] = {
      "tokens or more in all.\n",
      "  mpirun -n 4 moerun profile --model launch/demo/model \\\n"
      "      --prompts launch/demo/prompts.jsonl --output recorded.jsonl \\\n"
-     "      --trace trace.npy\n"
+     "      --add-bos yes --trace trace.npy\n"
      "  moerun profile --model launch/demo/model --trace text.npy \\\n"
-     "      --score launch/demo/text.txt\n"},
+     "      --add-bos yes --score launch/demo/text.txt\n"},
     {"place",
      "solve a placement from recorded routing, and say what it is worth",
      "moerun place --trace FILE [--topology LINE] [--output FILE] [options]",

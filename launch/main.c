@@ -428,15 +428,17 @@ static int refuse_subcommand(const char *name) {
     nearest = word;
   }
   if (nearest != NULL) {
-    (void)fprintf(stderr,
-                  "moerun: expected a subcommand, found %.100s: did you mean "
-                  "`moerun %s`?\n",
-                  name, nearest);
+    (void)fprintf(
+        stderr,
+        "moerun: expected a subcommand, found \"%.100s\": did you mean "
+        "`moerun %s`?\n",
+        name, nearest);
   } else {
-    (void)fprintf(stderr,
-                  "moerun: expected a subcommand, found %.100s; `moerun help` "
-                  "lists them\n",
-                  name);
+    (void)fprintf(
+        stderr,
+        "moerun: expected a subcommand, found \"%.100s\"; `moerun help` "
+        "lists them\n",
+        name);
   }
   return EXIT_USAGE;
 }

@@ -140,7 +140,7 @@ static const moerun__config_row placement[] = {
              "SGLang, vLLM and ExFlow are read, too."),
     TEXT_ROW("placement", "file", PLACE, 0,
              "Placement, or map of another system, that is judged; none is "
-             "solved."),
+             "solved, and --output writes a copy with the certificate."),
     TEXT_ROW("compare", "file", PLACE, 0,
              "Another placement, or the map of another system, that is judged "
              "beside the placement."),

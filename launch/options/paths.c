@@ -418,3 +418,11 @@ done:
   clear(&all);
   return status;
 }
+
+int moerun__paths_lack_json(const char *path) {
+  char name[4096];
+  const int stem = (int)strlen(path) - 4;
+  if (stem < 1 || strcmp(path + stem, ".npy") != 0) return 0;
+  const int length = snprintf(name, sizeof name, "%.*s.json", stem, path);
+  return length < (int)sizeof name && access(name, F_OK) != 0;
+}

@@ -14,4 +14,8 @@ moerun_status moerun__paths_check(moerun__invocation *invocation);
 /* Whether the table has this option of a subcommand. */
 int moerun__paths_know(const char *subcommand, const char *key);
 
+/* Whether path is a NAME.npy without the NAME.json that `profile` writes beside
+ * it. */
+int moerun__paths_lack_json(const char *path);
+
 #endif

@@ -7,6 +7,7 @@
 #include "launch/command.h"
 
 #include "launch/options/effect.h"
+#include "launch/options/paths.h"
 #include "launch/options/placements.h"
 #include "launch/place/describe_table.h"
 #include "launch/place/place_loads.h"
@@ -168,8 +169,12 @@ static moerun_status split_trace(place *p) {
   }
   MOERUN_REQUIRE(p->trace->num_sequences >= 2, MOERUN_ERR_INVALID,
                  "%s: expected 2 sequences or more, to solve for some and "
-                 "judge by the others, found 1; --train all solves for it",
-                 path);
+                 "judge by the others, found 1%s; --train all solves for it",
+                 path,
+                 moerun__paths_lack_json(path)
+                     ? " (it has no .json beside it, which says where "
+                       "sequences begin)"
+                     : "");
   MOERUN_TRY(moerun__trace_select(&p->train, p->trace, 0, 2, path));
   MOERUN_TRY(moerun__trace_select(&p->held_out, p->trace, 1, 2, path));
 done:

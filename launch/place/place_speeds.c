@@ -37,6 +37,14 @@ static moerun_status read_list(double *speed, const char *speeds,
                                int32_t num_ranks) {
   moerun_status status = MOERUN_OK;
   const char *at = speeds;
+  int32_t count = 1;
+  for (const char *c = speeds; *c != '\0'; c++) {
+    count += *c == ',';
+  }
+  MOERUN_REQUIRE(count == num_ranks, MOERUN_ERR_INVALID,
+                 "--speeds: expected %d speeds with commas between, one of "
+                 "each rank, found %d",
+                 num_ranks, count);
   for (int32_t r = 0; r < num_ranks; r++) {
     const char *end = NULL;
     speed[r] = read_number(&end, at);
@@ -80,6 +88,17 @@ done:
   return status;
 }
 
+/* A word with a slip in it is taken for the name of a file. */
+static moerun_status advise(moerun_status status) {
+  char line[512];
+  if (status != MOERUN_ERR_IO && status != MOERUN_ERR_FORMAT) return status;
+  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
+  return moerun__fail(status, __FILE__, __LINE__,
+                      "--speeds: %s: expected speeds with commas between, or "
+                      "the file of --metrics of a run",
+                      line);
+}
+
 static moerun_status read_metrics(double *speed, const char *path,
                                   int32_t num_ranks) {
   moerun_status status = MOERUN_OK;
@@ -88,7 +107,7 @@ static moerun_status read_metrics(double *speed, const char *path,
   json_t *ranks = NULL;
   double fastest = 0;
   moerun__text where = {0};
-  MOERUN_TRY(moerun__json_load(&root, path, file_limit));
+  MOERUN_TRY(advise(moerun__json_load(&root, path, file_limit)));
   MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
                  "%s: expected the metrics of a run, found %s", path,
                  moerun__json_kind(root));

@@ -219,7 +219,7 @@ static void print_uneven(FILE *stream, const moerun__ledger *ledger,
                          (long long)total->plans);
   if (dear > 0) {
     moerun__table_line_add(
-        &line, "; in %lld weights would take %.3g ms, waiting takes %.3g",
+        &line, "; in %lld weights would take %.3g ms, waiting takes %.3g ms",
         (long long)dear, ms_of(ledger, total->price_rows) / (double)dear,
         ms_of(ledger, total->waiting_rows - total->room_rows) / (double)dear);
   }

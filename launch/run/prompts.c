@@ -144,8 +144,9 @@ static moerun_status check_limits(const moerun__prompts *prompts,
                  "max_new_tokens %d",
                  origin, o->max_positions, (long long)length, more);
   MOERUN_REQUIRE(length + more <= o->kv_tokens, MOERUN_ERR_FORMAT,
-                 "%s: expected at most %d tokens (kv_tokens, the cache of one "
-                 "rank), found %lld of the prompt and max_new_tokens %d",
+                 "%s: expected at most %d tokens (--kv-tokens, the cache of "
+                 "one rank), found %lld of the prompt and "
+                 "max_new_tokens %d: a larger --kv-tokens, or none, has room",
                  origin, o->kv_tokens, (long long)length, more);
 done:
   return status;

@@ -234,6 +234,25 @@ done:
   return status;
 }
 
+/* A file that is one array or object over several lines ends its first one in
+ * the middle. */
+static moerun_status advise_line(moerun_status status,
+                                 const moerun__text *line) {
+  char found[1024];
+  size_t end = line->count;
+  while (end > 0 && strchr(" \t\r\n", line->bytes[end - 1]) != NULL) {
+    end--;
+  }
+  if (status != MOERUN_ERR_FORMAT || end == 0 ||
+      strchr("[{,", line->bytes[end - 1]) == NULL) {
+    return status;
+  }
+  (void)snprintf(found, sizeof found, "%s", moerun_last_error());
+  return moerun__fail(status, __FILE__, __LINE__,
+                      "%s: expected one object a line, and each in one line",
+                      found);
+}
+
 /* The request that `line` describes. */
 static moerun_status read_object(moerun__prompt *out,
                                  const moerun__prompts *prompts,
@@ -245,7 +264,8 @@ static moerun_status read_object(moerun__prompt *out,
     return read_plain(out, prompts, line, index, origin);
   }
   MOERUN_TRY(check_form(line, prompts->ids_only, origin));
-  MOERUN_TRY(moerun__json_parse(&object, line->bytes, line->count, origin));
+  MOERUN_TRY(advise_line(
+      moerun__json_parse(&object, line->bytes, line->count, origin), line));
   MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
                  "%s: expected a JSON object, found %s", origin,
                  moerun__json_kind(object));

@@ -90,8 +90,10 @@ static moerun_status load_array(moerun__prompts *prompts) {
   const int64_t count = shape.num_dims == 1 ? shape.dim[0] : 0;
   MOERUN_REQUIRE(shape.num_dims == 1 && count <= TEXT_LIMIT, MOERUN_ERR_FORMAT,
                  "%s: expected an array of 1 dimension and at most %d ids to "
-                 "be scored",
-                 prompts->name, TEXT_LIMIT);
+                 "be scored, found %d dimension%s and %lld in the first",
+                 prompts->name, TEXT_LIMIT, (int)shape.num_dims,
+                 shape.num_dims == 1 ? "" : "s",
+                 (long long)(shape.num_dims > 0 ? shape.dim[0] : 1));
   MOERUN_TRY(moerun__alloc(&ids, (size_t)count, sizeof *ids));
   MOERUN_TRY(moerun__npy_read_integers(prompts->array, ids, 0, count));
   MOERUN_TRY(moerun__token_list_reserve(&prompts->text, (size_t)count));

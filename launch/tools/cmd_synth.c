@@ -21,6 +21,26 @@ static moerun__dtype dtype_of(const char *text) {
   return (moerun__dtype)d;
 }
 
+/* By the names that were typed; the rest is the model's affair. */
+static moerun_status check_sizes(const moerun__synth_options *o) {
+  moerun_status status = MOERUN_OK;
+  const int32_t width = o->hidden_width / o->num_heads;
+  int64_t experts = o->num_experts;
+  for (int h = 0; h < MOERUN_HOME_KINDS; h++) {
+    experts += o->num_home[h];
+  }
+  MOERUN_REQUIRE(o->head_dim != 0 || width % 2 == 0, MOERUN_ERR_INVALID,
+                 "--heads: expected heads of an even width, found %d of "
+                 "--hidden %d and --heads %d; --head-dim sets the width",
+                 width, o->hidden_width, o->num_heads);
+  MOERUN_REQUIRE(o->experts_per_token <= experts, MOERUN_ERR_INVALID,
+                 "--experts-per-token: expected at most the %lld of --experts "
+                 "and the like, found %d",
+                 (long long)experts, o->experts_per_token);
+done:
+  return status;
+}
+
 moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
   moerun_status status = MOERUN_OK;
   const moerun__config *config = invocation->config;
@@ -59,6 +79,7 @@ moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
                                         .config = config};
   MOERUN_TRY(moerun__progress_check(config));
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
+  MOERUN_TRY(check_sizes(&options));
   invocation->phase = MOERUN_PHASE_FILES;
   moerun__progress_start(&bar, config);
   moerun__progress_phase(&bar, "writing");

@@ -73,8 +73,12 @@ static moerun_status read_head(reader *in, const json_t *root) {
   MOERUN_TRY(moerun__json_text(&format, root, "format", 1, in->origin));
   MOERUN_REQUIRE(strcmp(format, FORMAT_NAME) == 0, MOERUN_ERR_FORMAT,
                  "%s: key \"format\": expected \"" FORMAT_NAME
-                 "\", found \"%.64s\"",
-                 in->origin, format);
+                 "\", found \"%.64s\"%s",
+                 in->origin, format,
+                 strcmp(format, "moerun-place") == 0
+                     ? ", which `place --json` wrote: the placement is what "
+                       "--output wrote"
+                     : "");
   MOERUN_TRY(moerun__json_int(&version, root, "version", INT64_MIN, INT64_MAX,
                               NULL, in->origin));
   MOERUN_REQUIRE(version == FORMAT_VERSION, MOERUN_ERR_FORMAT,

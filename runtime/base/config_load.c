@@ -319,12 +319,26 @@ done:
   return status;
 }
 
+/* A word behind a value is the rest of it, as a shell cuts it at blanks. */
+static moerun_status check_quoted(const char *word, const char *const *before) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(word[0] == '-', MOERUN_ERR_INVALID,
+                 "expected an option, which begins with --, found \"%.100s\" "
+                 "behind %.60s %.100s: a value of several words needs quotes",
+                 word, before[0], before[1]);
+done:
+  return status;
+}
+
 static moerun_status load_flags(moerun__config *config, int num_arguments,
                                 const char *const *arguments) {
   moerun_status status = MOERUN_OK;
   flag given = {0};
   for (int i = 0; i < num_arguments; i += given.used) {
     char name[NAME_BYTES];
+    if (given.used == 2) {
+      MOERUN_TRY(check_quoted(arguments[i], arguments + i - 2));
+    }
     MOERUN_TRY(parse_flag(&given, config, num_arguments - i, arguments + i));
     (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(arguments[i], "="),
                    arguments[i]);

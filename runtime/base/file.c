@@ -70,8 +70,11 @@ moerun_status moerun__file_open(int *out, int64_t *bytes, const char *path,
   *out = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
   MOERUN_REQUIRE(*out >= 0, failure, "%s: cannot be opened: %s", path,
                  moerun__file_reason());
-  MOERUN_REQUIRE(fstat(*out, &facts) == 0 && S_ISREG(facts.st_mode), failure,
-                 "%s: expected a regular file", path);
+  MOERUN_REQUIRE(fstat(*out, &facts) == 0, failure, "%s: cannot be read: %s",
+                 path, moerun__file_reason());
+  MOERUN_REQUIRE(S_ISREG(facts.st_mode), failure,
+                 "%s: expected a regular file%s", path,
+                 S_ISDIR(facts.st_mode) ? ", found a folder" : "");
   if (bytes != NULL) *bytes = (int64_t)facts.st_size;
 done:
   if (status != MOERUN_OK && *out >= 0) {

@@ -164,9 +164,10 @@ static moerun_status check_folder(const moerun__target *target,
   MOERUN_TRY(moerun__text_append(&folder, target->path, length));
   if (length == 0) MOERUN_TRY(moerun__text_append(&folder, ".", 1));
   MOERUN_REQUIRE(access(folder.bytes, W_OK | X_OK) == 0, MOERUN_ERR_OUTPUT,
-                 "%s: cannot be %s: %s", name,
+                 "%s: cannot be %s: %s%s", name,
                  target->exists ? "replaced in its folder" : "created",
-                 moerun__file_reason());
+                 moerun__file_reason(),
+                 errno == ENOENT ? " (its folder is missing)" : "");
   MOERUN_REQUIRE(!target->exists ||
                      !is_kept_by_folder(folder.bytes, target->path),
                  MOERUN_ERR_OUTPUT,

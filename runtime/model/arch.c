@@ -15,6 +15,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
   MAX_LAYERS = 1024,
@@ -281,9 +282,16 @@ done:
 }
 
 /* Names of models look like paths, and nothing is downloaded here. */
-static moerun_status advise_folder(moerun_status status) {
+static moerun_status advise_folder(moerun_status status, const char *path) {
   char line[1024];
+  struct stat facts;
   if (status != MOERUN_ERR_IO) return status;
+  if (stat(path, &facts) == 0 && S_ISREG(facts.st_mode)) {
+    return moerun__fail(status, __FILE__, __LINE__,
+                        "%s: expected the folder of a checkpoint, found a "
+                        "file: give the folder that it is in",
+                        path);
+  }
   (void)snprintf(line, sizeof line, "%s", moerun_last_error());
   return moerun__fail(status, __FILE__, __LINE__,
                       "%s: expected the folder of a checkpoint that was "
@@ -300,8 +308,8 @@ moerun_status moerun__model_config_load(moerun__model_config *out,
   memset(out, 0, sizeof *out);
   MOERUN_TRY(moerun__alloc(&file, bytes, 1));
   (void)snprintf(file, bytes, "%s/config.json", path);
-  MOERUN_TRY(
-      advise_folder(moerun__json_load(&root, file, MOERUN_MAX_CONFIG_BYTES)));
+  MOERUN_TRY(advise_folder(
+      moerun__json_load(&root, file, MOERUN_MAX_CONFIG_BYTES), path));
   MOERUN_TRY(moerun__model_config_parse(out, root, file));
   (void)snprintf(file, bytes, "%s/generation_config.json", path);
   MOERUN_TRY(moerun__arch_load_generation(out, file));

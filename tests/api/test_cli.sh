@@ -38,10 +38,10 @@ done
 expect 0 'usage: moerun SUBCOMMAND' help
 expect 0 'usage: moerun run ' help run
 expect 0 'usage: moerun run ' run -h
-expect 2 'expected a subcommand, found walk; `moerun help` lists them' walk
-expect 2 'expected a subcommand, found rnu: did you mean `moerun run`?' rnu
-expect 2 'expected a subcommand, found inf: did you mean `moerun info`?' help inf
-expect 2 'found --hlep: did you mean `moerun help`?' --hlep
+expect 2 'expected a subcommand, found "walk"; `moerun help` lists them' walk
+expect 2 'expected a subcommand, found "rnu": did you mean `moerun run`?' rnu
+expect 2 'expected a subcommand, found "inf": did you mean `moerun info`?' help inf
+expect 2 'found "--hlep": did you mean `moerun help`?' --hlep
 expect 0 'kernels: ref portable' version
 expect 2 'found none; `moerun help run` has examples' run
 expect 2 'found "-n": the number of ranks is an option of mpirun' run -n 5
@@ -110,7 +110,7 @@ expect 65 'exists already: --overwrite replaces it' \
 expect 0 '' synth --output "$scratch/model/" --layers 1 --experts 6 \
   --hidden 32 --heads 2 --expert-width 16 --log-level error --overwrite
 expect 0 'experts       6 a layer' info --model "$scratch/model"
-expect 65 'key "head_dim": expected an even head width, found 73' \
+expect 2 '--heads: expected heads of an even width, found 73 of --hidden' \
   synth --output "$scratch/other" --heads 7
 [ ! -e "$scratch/other" ] || { echo "a refused model was left"; failures=1; }
 

@@ -22,7 +22,7 @@ once 3 0 'compiler: ' info
 once 3 0 'compiler: ' --version
 once 3 0 'usage: moerun SUBCOMMAND' help
 once 3 0 'usage: moerun place' place --help
-once 3 2 'expected a subcommand, found walk' walk
+once 3 2 'expected a subcommand, found "walk"' walk
 once 3 2 'usage: moerun SUBCOMMAND'
 once 3 2 'unknown option --nothing' info --nothing
 once 3 66 'cannot be opened' info --model "$scratch/nowhere"

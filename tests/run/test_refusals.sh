@@ -92,7 +92,7 @@ refuse 74 'nowhere/metrics: cannot be created' \
   run --prompts good --output output --overwrite --metrics nowhere/metrics
 refuse 2 '--trace: expected a name that ends in .npy, found t' \
   profile --prompts good --trace t --output output --overwrite
-refuse 65 'expected at most 16 tokens (kv_tokens, the cache of one rank)' \
+refuse 65 'expected at most 16 tokens (--kv-tokens, the cache of one rank)' \
   run --prompts good --output output --overwrite --kv-tokens 16
 refuse 65 'good:1: expected at most 1024 tokens (the model' \
   run --prompts good --output output --overwrite --max-new-tokens 1024
@@ -119,6 +119,31 @@ succeed 0 run --prompt ab --max-new-tokens 2 --chunks 4 --capacity 1
 grep -q -- '--chunks 4 has no effect here' err &&
   grep -q -- '--capacity 1 has no effect here' err ||
   complain "expected two warnings, found: $(cat err)"
+
+# What to do instead.
+printf '[\n{"prompt": "a"}\n]\n' > array
+refuse 65 'expected one object a line, and each in one line' run --prompts array
+refuse 66 'config.json: expected the folder of a checkpoint, found a file' \
+  run --model "$model/config.json" --prompts good
+echo '{"format": "moerun-place", "version": 1}' > numbers
+refuse 65 'the placement is what --output wrote' \
+  run --prompts good --placement numbers
+refuse 65 'a larger --kv-tokens, or none, has room' \
+  run --prompts good --kv-tokens 16
+refuse 66 '.: expected a regular file, found a folder' run --prompts .
+refuse 74 'no such file or directory (its folder is missing)' \
+  run --prompts good --output nodir/x
+refuse 2 'found "nodes" behind --topology 2: a value of several words needs quotes' \
+  place --trace t.npy --topology 2 nodes x 4 ranks
+refuse 2 'found "nothing"; `moerun help` lists them' help nothing
+refuse 2 '--heads: expected heads of an even width, found 73 of --hidden 512' \
+  synth --output new --heads 7
+refuse 2 '--experts-per-token: expected at most the 16 of --experts' \
+  synth --output new --experts-per-token 20
+refuse 2 '--speeds: expected 4 speeds with commas between, one of each rank, found 2' \
+  place --trace t.npy --ranks 4 --speeds 1,1
+refuse 66 'expected speeds with commas between, or the file of --metrics' \
+  place --trace t.npy --ranks 4 --speeds 1,2,x,1
 
 # Weights that cannot be read are an input, whatever is written meanwhile.
 mkdir parts

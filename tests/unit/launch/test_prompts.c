@@ -181,8 +181,9 @@ static void limits_of_the_run_are_named(void **state) {
   options.kv_tokens = 9;
   assert_int_equal(moerun__prompts_open(&prompts, path, &options),
                    MOERUN_ERR_FORMAT);
-  expect_words("expected at most 9 tokens (kv_tokens, the cache of one rank), "
-               "found 2 of the prompt and max_new_tokens 8");
+  expect_words(
+      "expected at most 9 tokens (--kv-tokens, the cache of one rank), "
+      "found 2 of the prompt and max_new_tokens 8");
   options = defaults();
   options.tokenizer = NULL;
   assert_int_equal(moerun__prompts_open(&prompts, path, &options),
