@@ -21,8 +21,8 @@ trap 'echo "demo: Ctrl-C: ended before its end" >&2; exit 130' INT
 say() { printf '\n== %s\n' "$*"; }
 
 say "building, which takes minutes the first time (log: $results/build.log)"
-{ cmake --preset release &&
-  cmake --build --preset release -j "$(nproc)" --target moerun_cli; } \
+(cmake --preset release &&
+  cmake --build --preset release -j "$(nproc)" --target moerun_cli) \
   > "$results/build.log" 2>&1 || {
   tail -n 40 "$results/build.log"
   exit 1

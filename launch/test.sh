@@ -28,8 +28,8 @@ check() {
   mkdir -p "build/$preset"
   log=build/$preset/test.log
   echo "== $preset: build, which takes minutes the first time (log: $log)"
-  { cmake --preset "$preset" -DMOERUN_WERROR=ON -DMOERUN_BUILD_TESTS=ON &&
-    cmake --build --preset "$preset" -j "$jobs"; } > "$log" 2>&1 || {
+  (cmake --preset "$preset" -DMOERUN_WERROR=ON -DMOERUN_BUILD_TESTS=ON &&
+    cmake --build --preset "$preset" -j "$jobs") > "$log" 2>&1 || {
     tail -n 50 "$log"
     echo "the build of preset $preset failed" >&2
     exit 1
