@@ -307,7 +307,7 @@ static void hostile_lengths_are_refused(void **state) {
                  "134217728");
   assert_int_equal(unlink(path), 0);
   assert_int_equal(mkdir(path, 0777), 0);
-  expect_refusal(&dir, single, ": expected a regular file");
+  expect_refusal(&dir, single, ": expected a regular file, found a folder");
   assert_int_equal(rmdir(path), 0);
   assert_int_equal(mkfifo(path, 0666), 0);
   expect_refusal(&dir, single, ": expected a regular file");
