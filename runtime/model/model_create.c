@@ -139,6 +139,8 @@ static moerun_status begin(creation *c, moerun_comm *comm,
   MOERUN_TRY(moerun__alloc(
       &c->experts, (size_t)moerun__placement_max_slots(placement, comm->rank),
       sizeof *c->experts));
+  MOERUN_TRY(moerun__alloc(&c->digest.expert, (size_t)placement->num_experts,
+                           sizeof *c->digest.expert));
 done:
   return status;
 }
@@ -167,9 +169,7 @@ static moerun_status pack(const moerun__weight *weight, int32_t first,
         name, i, bad);
     row += row_bytes;
   }
-  if (digest != NULL) {
-    moerun__digest_piece(digest, name, 0, rows, (size_t)num_rows * row_bytes);
-  }
+  moerun__digest_piece(digest, name, 0, rows, (size_t)num_rows * row_bytes);
   moerun__weight_pack((void *)weight->panels, weight->dtype, weight->num_inputs,
                       first, num_rows, rows);
 done:
@@ -185,8 +185,11 @@ static moerun_status call_failed(moerun_status returned, const char *name) {
                  MOERUN_ERR_INVALID,
                  "%s: the caller returned %d: expected a moerun_status", name,
                  (int)returned);
-  MOERUN_REQUIRE(returned == MOERUN_OK, returned, "%s: the caller returned: %s",
-                 name, moerun_status_string(returned));
+  /* Of the codes, this one says that another rank's line tells the cause. */
+  MOERUN_REQUIRE(returned == MOERUN_OK,
+                 returned == MOERUN_ERR_PEER ? MOERUN_ERR_INVALID : returned,
+                 "%s: the caller returned: %s", name,
+                 moerun_status_string(returned));
 done:
   return status;
 }
@@ -213,15 +216,6 @@ done:
   return status;
 }
 
-/* An expert counts once in the digest, on the rank of its first replica. */
-static uint64_t *digest_of(creation *c, int32_t l, int32_t expert) {
-  const moerun_placement *placement = c->model->placement;
-  const int32_t first =
-      placement->replica_offset[l * placement->num_experts + expert];
-  return placement->rank_of[first] == c->model->comm->rank ? &c->digest.experts
-                                                           : NULL;
-}
-
 static moerun_status load_expert(creation *c, int32_t l, int32_t slot) {
   moerun_status status = MOERUN_OK;
   const moerun_model_source *source = c->source;
@@ -229,7 +223,7 @@ static moerun_status load_expert(creation *c, int32_t l, int32_t slot) {
   const int32_t e = c->experts[slot];
   const int32_t H = source->hidden_width;
   const int32_t F = source->expert_width;
-  uint64_t *digest = digest_of(c, l, e);
+  uint64_t *digest = &c->digest.expert[e];
   moerun_expert_arrays arrays = {0};
   char name[NAME_BYTES];
   const struct {
@@ -294,10 +288,14 @@ static moerun_status create(creation *c, moerun_comm *comm,
   MOERUN_TRY(moerun__comm_agree(comm, moerun__same_model(comm, &identity)));
   for (int32_t l = 0; l < c->model->config.num_layers; l++) {
     MOERUN_TRY(moerun__comm_agree(comm, load_layer(c, l)));
+    MOERUN_TRY(moerun__weights_digest_layer(&c->digest, comm, placement, l, l,
+                                            source_name));
   }
   MOERUN_TRY(moerun__weights_digest_agree(&c->model->digest, comm, &c->digest,
                                           0, source_name));
 done:
+  /* Weights that differ are the callers', not a file's. */
+  if (status == MOERUN_ERR_FORMAT) status = MOERUN_ERR_INVALID;
   return status;
 }
 
@@ -317,5 +315,6 @@ moerun_status moerun_model_create(moerun_model **out, moerun_comm *comm,
     moerun_model_destroy(c.model);
   }
   moerun__free(c.experts);
+  moerun__free(c.digest.expert);
   return status;
 }

@@ -134,16 +134,6 @@ done:
   return status;
 }
 
-/* Where the bytes of the expert in slot s count: on the rank of its first
- * replica, and nowhere else. */
-static uint64_t *digest_of_slot(moerun__model_walk *walk, int32_t moe_layer,
-                                int32_t s) {
-  const moerun_placement *placement = walk->placement;
-  const int32_t n = moe_layer * placement->num_experts + walk->experts[s];
-  const int32_t first = placement->replica_offset[n];
-  return placement->rank_of[first] == walk->rank ? &walk->digest.experts : NULL;
-}
-
 static moerun_status visit_experts(moerun__layer *layer,
                                    moerun__model_walk *walk, int32_t l) {
   moerun_status status = MOERUN_OK;
@@ -162,7 +152,7 @@ static moerun_status visit_experts(moerun__layer *layer,
     moerun__tensor_parts parts[2];
     MOERUN_TRY(moerun__reader_expert(&parts[0], &parts[1], reader, l,
                                      walk->experts[s]));
-    reader->digest = digest_of_slot(walk, layer->moe_layer, s);
+    reader->digest = &walk->digest.expert[walk->experts[s]];
     moerun__expert *expert = reader->counting ? NULL : &layer->experts[s];
     MOERUN_TRY(visit_piece(expert != NULL ? &expert->gate_up : NULL, reader,
                            &parts[0], &first[0]));
@@ -302,6 +292,12 @@ static moerun_status visit_model(moerun_model *model, moerun__model_walk *walk,
     moerun_status verdict = visit_step(model, walk, step);
     if (comm != NULL) verdict = moerun__comm_agree(comm, verdict);
     MOERUN_TRY(verdict);
+    const int32_t l = step - 1;
+    if (comm == NULL || l < 0 || l >= config->num_layers) continue;
+    if (config->moe_layer[l] < 0) continue;
+    MOERUN_TRY(moerun__weights_digest_layer(
+        &walk->digest, comm, walk->placement, config->moe_layer[l], l,
+        walk->reader.path));
   }
 done:
   return status;
@@ -351,6 +347,8 @@ moerun_status moerun__model_walk_open(moerun__model_walk *walk,
   const int32_t most = moerun__placement_max_slots(placement, rank);
   MOERUN_TRY(
       moerun__alloc(&walk->experts, (size_t)most, sizeof *walk->experts));
+  MOERUN_TRY(moerun__alloc(&walk->digest.expert, (size_t)placement->num_experts,
+                           sizeof *walk->digest.expert));
   walk->reader.path = path;
   walk->reader.config = config;
   walk->reader.shards = walk->shards;
@@ -380,5 +378,6 @@ moerun_status moerun__model_walk_read(moerun_model *model,
 void moerun__model_walk_clear(moerun__model_walk *walk) {
   moerun__free(walk->reader.staging);
   moerun__free(walk->experts);
+  moerun__free(walk->digest.expert);
   moerun__shards_destroy(walk->shards);
 }

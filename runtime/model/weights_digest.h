@@ -6,6 +6,7 @@
 #define MOERUN_MODEL_WEIGHTS_DIGEST_H
 
 #include "comm/comm.h"
+#include "placement/map/placement.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,8 @@ typedef struct moerun__weights_digest {
   uint64_t shared;  /* what every rank reads */
   uint64_t samples; /* a sample of every expert, which every rank reads, too */
   uint64_t experts; /* the experts that this rank counts */
+  uint64_t *expert; /* [E] each one of the layer at hand that this rank holds;
+                       borrowed, and 0 before the first layer */
 } moerun__weights_digest;
 
 /* Adds the bytes of a tensor from `offset` on. A range counts with its place, so
@@ -27,6 +30,16 @@ typedef struct moerun__weights_digest {
  * give another sum. */
 void moerun__digest_piece(uint64_t *sum, const char *tensor, int64_t offset,
                           const void *bytes, size_t count);
+
+/* [collective] After the experts of a MoE layer: the ranks that hold one compare
+ * all of its bytes. Where they differ, all ranks fail with MOERUN_ERR_FORMAT and a
+ * line that names the expert and the layer as number `name` of `path`. Each expert
+ * then counts on the rank of its first replica, and digest->expert is 0 again. */
+moerun_status moerun__weights_digest_layer(moerun__weights_digest *digest,
+                                           moerun_comm *comm,
+                                           const moerun_placement *placement,
+                                           int32_t layer, int32_t name,
+                                           const char *path);
 
 /* [collective] *out = one number for what all ranks have read together, each
  * expert counted by one rank, and for `names`, the digest of all names and

@@ -24,11 +24,14 @@ typedef struct caller {
   char *up;
   char *down;
   char *gates; /* [E][H] */
+  size_t down_bytes;
   int32_t calls;
   int32_t fail_at; /* this call fails; -1: none */
   moerun_status failure;
   int32_t omit_at;  /* this call leaves out an array */
   int32_t spoil_at; /* this one has an array with NaN */
+  int32_t alter_at; /* this one's last byte is another, as the gates' if it is
+                       -2 */
 } caller;
 
 /* rows[count][D] = the weight's outputs from first on. */
@@ -57,6 +60,7 @@ static moerun_status give_expert(void *context, int32_t layer, int32_t expert,
   unpack(c->up, gate_up, F, F);
   unpack(c->down, down, 0, down->num_outputs);
   if (call == c->spoil_at) memset(c->up + 4, 0xff, 4);
+  if (call == c->alter_at) c->down[c->down_bytes - 4] ^= 1;
   *arrays = (moerun_expert_arrays){
       c->gate, c->up, call == c->omit_at ? NULL : (const void *)c->down};
   return MOERUN_OK;
@@ -67,6 +71,7 @@ static moerun_status give_gate(void *context, int32_t layer,
   caller *c = context;
   const moerun__weight *gate = &c->whole->layers[layer].gate;
   unpack(c->gates, gate, 0, gate->num_outputs);
+  if (c->alter_at == -2) c->gates[0] ^= 1;
   *rows = c->gates;
   return MOERUN_OK;
 }
@@ -78,7 +83,7 @@ static void open_caller(caller *c, const char *path) {
   const moerun_model_options layers_only = {.struct_size = sizeof layers_only,
                                             .moe_only = 1};
   memset(c, 0, sizeof *c);
-  c->fail_at = c->omit_at = c->spoil_at = -1;
+  c->fail_at = c->omit_at = c->spoil_at = c->alter_at = -1;
   assert_all_ok(moerun_model_shape_load(&shape, path));
   assert_all_ok(moerun_placement_create_block(&c->alone, shape.num_moe_layers,
                                               shape.num_experts, 1));
@@ -90,6 +95,8 @@ static void open_caller(caller *c, const char *path) {
   c->gate = calloc(1, bytes);
   c->up = calloc(1, bytes);
   c->down = calloc(1, bytes);
+  c->down_bytes = moerun__dtype_bytes(c->dtype, (size_t)shape.expert_width) *
+                  (size_t)shape.hidden_width;
   c->gates = calloc(4, (size_t)shape.hidden_width * (size_t)shape.num_experts);
 }
 
@@ -324,10 +331,43 @@ static void a_caller_that_fails_ends_all(void **state) {
   if (last) c.fail_at = 1;
   expect_failure(&source, placement, last, MOERUN_ERR_INVALID,
                  ": the caller returned 1: expected a moerun_status");
+  c.calls = 0;
+  c.failure = MOERUN_ERR_PEER; /* the others', and this one knows the cause */
+  expect_failure(&source, placement, last, MOERUN_ERR_INVALID,
+                 ": the caller returned: ");
   c.fail_at = -1;
   source = source_of(&c);
   if (last) source.struct_size = 3;
   expect_failure(&source, placement, last, MOERUN_ERR_INVALID, "struct_size");
+  moerun_placement_destroy(placement);
+  close_caller(&c);
+}
+
+/* Rank 0 holds replicas of all experts of the last rank. That one gives other
+ * numbers of the last one in layer 1, late in its bytes: all ranks say so. */
+static void replicas_that_differ_are_named(void **state) {
+  (void)state;
+  caller c;
+  char line[128];
+  open_caller(&c, DATA "qwen3_moe");
+  moerun_placement *placement = dealt(&c);
+  const moerun_model_source source = source_of(&c);
+  const int last = test_rank() == test_size() - 1;
+  const int32_t R = test_size();
+  const int32_t E = source.num_experts;
+  if (R > 1 && R <= E) {
+    const int32_t expert = (E / R) * R - 1;
+    if (last) c.alter_at = 2 * (E / R) - 1;
+    (void)snprintf(line, sizeof line,
+                   "expert %d of layer 1: expected the weights that rank 0 "
+                   "has, found others",
+                   expert);
+    expect_failure(&source, placement, 1, MOERUN_ERR_INVALID, line);
+    c.calls = 0;
+    c.alter_at = last ? -2 : -1;
+    expect_failure(&source, placement, last, MOERUN_ERR_INVALID,
+                   "expected the weights that rank 0 has, found others");
+  }
   moerun_placement_destroy(placement);
   close_caller(&c);
 }
@@ -400,6 +440,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(the_digest_tells_weights_apart),
       cmocka_unit_test(without_gates_rows_are_routed_by_the_caller),
       cmocka_unit_test(a_caller_that_fails_ends_all),
+      cmocka_unit_test(replicas_that_differ_are_named),
       cmocka_unit_test(sizes_are_checked),
       cmocka_unit_test(creation_survives_failed_allocations),
   };

@@ -194,6 +194,40 @@ static void stale_copies_are_named(void **state) {
   }
 }
 
+/* Every expert on all ranks, and the last byte but one of one of them is another
+ * one in one copy, behind what all ranks compare of all experts: all ranks say
+ * so. */
+static void stale_replicas_are_named(void **state) {
+  (void)state;
+  const int last = test_size() - 1;
+  if (last == 0) return;
+  for (int fused = 0; fused < 2; fused++) {
+    world w;
+    char line[LINE];
+    moerun_model *model = NULL;
+    moerun__synth_options options = rich(fused);
+    options.hidden_width = 80;
+    options.expert_width = 48;
+    open_world(&w, options);
+    moerun_placement *placement = placement_of(3, LAYERS - options.num_dense);
+    const char *name = fused
+                           ? "model.layers.1.block_sparse_moe.experts.down_proj"
+                           : "model.layers.1.mlp.experts.6.down_proj.weight";
+    assert_all_ranks(test_rank() != last || flip(w.path, name, -2));
+    const moerun_status status =
+        moerun_model_load(&model, w.comm, placement, w.path, NULL);
+    (void)snprintf(line, sizeof line,
+                   "%s: expert 6 of layer 1: expected the weights that rank 0 "
+                   "has, found others on another rank",
+                   w.path);
+    assert_all_ranks(status == MOERUN_ERR_FORMAT);
+    assert_all_ranks(strcmp(moerun_last_error(), line) == 0);
+    assert_all_ranks(model == NULL);
+    moerun_placement_destroy(placement);
+    close_world(&w);
+  }
+}
+
 /* Of tensors that the model does not use only names, types and shapes are known;
  * they count all the same. */
 static void names_count(void **state) {
@@ -217,6 +251,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(every_byte_counts),
       cmocka_unit_test(order_counts),
       cmocka_unit_test(stale_copies_are_named),
+      cmocka_unit_test(stale_replicas_are_named),
       cmocka_unit_test(names_count),
   };
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);
