@@ -185,7 +185,9 @@ static moerun_status set_caps(moerun__problem *problem, int32_t layer,
     share = fmax(share, (double)by->filled[r] / speed[r]);
   }
   for (int32_t r = 0; r < R; r++) {
-    cap[r] = by->is_held[r] ? 0 : (int64_t)floor(share * speed[r]);
+    /* No load comes near the bound, but a slack may go beyond. */
+    cap[r] =
+        by->is_held[r] ? 0 : (int64_t)floor(fmin(share * speed[r], 0x1p62));
     if (cap[r] < by->filled[r]) cap[r] = by->filled[r]; /* held, or rounded */
   }
 done:

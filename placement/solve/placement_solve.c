@@ -85,9 +85,13 @@ done:
   return status == MOERUN_ERR_FORMAT ? MOERUN_ERR_INVALID : status;
 }
 
+/* Beyond it doubles, which loads per unit of speed are, skip whole numbers. */
+static const int64_t most_rows = INT64_C(1) << 53;
+
 static moerun_status check_counts(const moerun_placement_problem *asked) {
   moerun_status status = MOERUN_OK;
   const int64_t E = asked->num_experts;
+  int64_t left = 0;
   MOERUN_TRY(check_sizes(asked));
   for (int64_t i = 0; i < asked->num_layers * E; i++) {
     MOERUN_REQUIRE(asked->counts[i] >= 0, MOERUN_ERR_INVALID,
@@ -95,6 +99,12 @@ static moerun_status check_counts(const moerun_placement_problem *asked) {
                    "more, found %lld",
                    (long long)(i / E), (long long)(i % E),
                    (long long)asked->counts[i]);
+    if (i % E == 0) left = most_rows;
+    MOERUN_REQUIRE(asked->counts[i] <= left, MOERUN_ERR_INVALID,
+                   "placement: counts: layer %lld: expected at most 2^53 rows "
+                   "in all, found more",
+                   (long long)(i / E));
+    left -= asked->counts[i];
   }
 done:
   return status;

@@ -113,7 +113,7 @@ typedef struct moerun_placement_problem {
   size_t struct_size;
   const char *trace_path; /* as `moerun profile` writes it; or               */
   const int32_t *ids;     /* [num_tokens][num_layers][K] expert or -1; or    */
-  const int64_t *counts;  /* [num_layers][E] rows of each expert: loads alone */
+  const int64_t *counts;  /* [num_layers][E] rows, 2^53 a layer: loads alone */
   int64_t num_tokens;
   int32_t num_layers; /* MoE layers; a file says it itself, as what follows  */
   int32_t num_experts;

@@ -193,6 +193,38 @@ static void bad_problems_are_refused(void **state) {
   refused(&asked, MOERUN_ERR_UNSUPPORTED, "method cd needs the routing");
 }
 
+/* The most rows of a layer are placed by any method of loads and any slack; one
+ * more is refused, however many layers and experts share in it. */
+static void counts_beyond_the_most_are_refused(void **state) {
+  (void)state;
+  static const char *const methods[] = {"eplb", "lpt"};
+  static int64_t most[LAYERS * E];
+  moerun_placement_problem asked = from_counts();
+  asked.counts = most;
+  for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+    moerun_placement *found = NULL;
+    asked.method = methods[i];
+    asked.slack = 1e6;
+    for (int32_t l = 0; l < LAYERS; l++) {
+      memset(most + l * E, 0, E * sizeof *most);
+      most[l * E + l] = (INT64_C(1) << 53) - 7;
+      most[l * E + E - 1] = 7;
+    }
+    assert_int_equal(moerun_placement_solve(&found, &asked), MOERUN_OK);
+    assert_int_equal(moerun__placement_check(found), MOERUN_OK);
+    moerun_placement_destroy(found);
+    most[E + 4]++;
+    refused(&asked, MOERUN_ERR_INVALID,
+            "counts: layer 1: expected at most 2^53 rows in all");
+    most[E + 3] = INT64_MAX;
+    refused(&asked, MOERUN_ERR_INVALID, "counts: layer 1: expected at most");
+    for (int32_t n = 0; n < LAYERS * E; n++) {
+      most[n] = INT64_MAX;
+    }
+    refused(&asked, MOERUN_ERR_INVALID, "counts: layer 0: expected at most");
+  }
+}
+
 static void bad_arrays_are_refused(void **state) {
   (void)state;
   static const int32_t sizes[] = {-1, 0, 32768, INT32_MAX};
@@ -226,6 +258,7 @@ int main(void) {
       cmocka_unit_test(counts_are_balanced),
       cmocka_unit_test(time_limits_give_what_there_is),
       cmocka_unit_test(bad_problems_are_refused),
+      cmocka_unit_test(counts_beyond_the_most_are_refused),
       cmocka_unit_test(bad_arrays_are_refused),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
