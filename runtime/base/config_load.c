@@ -330,6 +330,26 @@ done:
   return status;
 }
 
+/* A file whose name is empty was meant: a script's variable that was not set would
+ * leave the option out in silence. A variable of the environment that is empty
+ * says no more than one that is not there. An empty --config stands for no file,
+ * whatever MOERUN_CONFIG names. */
+static moerun_status check_given(const moerun__config_row *row,
+                                 const char *text, const char *name) {
+  moerun_status status = MOERUN_OK;
+  static const char *const files[] = {"file", "folder", "path", "target"};
+  if (text[0] != '\0' || row->type != MOERUN_CONFIG_TEXT ||
+      strcmp(row->key, "config") == 0) {
+    goto done;
+  }
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    MOERUN_REQUIRE(strcmp(row->unit, files[i]) != 0, MOERUN_ERR_INVALID,
+                   "%s: expected a %s, found nothing", name, row->unit);
+  }
+done:
+  return status;
+}
+
 static moerun_status load_flags(moerun__config *config, int num_arguments,
                                 const char *const *arguments) {
   moerun_status status = MOERUN_OK;
@@ -343,6 +363,8 @@ static moerun_status load_flags(moerun__config *config, int num_arguments,
     (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(arguments[i], "="),
                    arguments[i]);
     MOERUN_TRY(check_use(config, given.row, name));
+    MOERUN_TRY(check_given(moerun__config_row_at(config->schema, given.row),
+                           given.text, name));
     const moerun__config_value *before = &config->values[given.row];
     MOERUN_REQUIRE(before->origin != MOERUN_CONFIG_FLAG ||
                        strcmp(before->text, given.text) == 0,

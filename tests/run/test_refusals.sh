@@ -63,8 +63,13 @@ refuse 2 '--top-k 50 has no effect here: the model takes no more experts' \
   run --prompts good --top-k 50
 refuse 2 '--window 64 has no effect here: it is the length of the pieces' \
   run --prompts good --window 64
+refuse 2 '--model: expected a folder, found nothing' info --model= --ranks 4
+refuse 2 '--output: expected a path, found nothing' \
+  run --prompts good --output ''
+MOERUN_MODEL=
 refuse 2 '--ranks 4 has no effect here: expected --model with it' \
-  info --model= --ranks 4
+  info --ranks 4
+MOERUN_MODEL=$model
 refuse 2 '--dense-width 8 has no effect here: expected --dense-layers with it' \
   synth --output new --dense-width 8
 refuse 2 '--spare-slots 1 has no effect here: experts stay where they are' \

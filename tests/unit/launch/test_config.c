@@ -146,6 +146,8 @@ static void flags_are_refused_with_their_name(void **state) {
                 "`moerun run --help` lists the options"},
       {"--ranks=2",
        "--ranks: not an option of `moerun run`, but of info, place"},
+      {"--output=", "--output: expected a path, found nothing"},
+      {"--metrics=", "--metrics: expected a file, found nothing"},
       {"--model=other",
        "--model: given twice, with m and with other: give it once"},
   };
@@ -161,8 +163,12 @@ static void flags_are_refused_with_their_name(void **state) {
   }
   const char *const nothing[] = {"--model="};
   moerun__config *config = NULL;
-
   assert_int_equal(moerun__config_load(&config, &moerun__options, "run", 1,
+                                       nothing, no_variables),
+                   MOERUN_ERR_INVALID);
+  assert_string_equal(moerun_last_error(),
+                      "--model: expected a folder, found nothing");
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "run", 0,
                                        nothing, no_variables),
                    MOERUN_ERR_INVALID);
   assert_string_equal(moerun_last_error(),
