@@ -132,9 +132,10 @@ static void add_row(search *s, int32_t added) {
   augment(s, end);
 }
 
-moerun_status moerun__transport(int32_t *column_of, const int64_t *gain,
-                                int32_t rows, int32_t columns,
-                                const int32_t *room) {
+moerun_status moerun__transport_until(int32_t *column_of, int *is_whole,
+                                      const int64_t *gain, int32_t rows,
+                                      int32_t columns, const int32_t *room,
+                                      const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
   search s = {.gain = gain,
               .rows = rows,
@@ -148,10 +149,22 @@ moerun_status moerun__transport(int32_t *column_of, const int64_t *gain,
   for (int32_t row = 0; row < rows; row++) {
     column_of[row] = -1;
   }
+  *is_whole = 0;
   for (int32_t row = 0; row < rows; row++) {
+    if (moerun__deadline_passed(deadline)) goto done;
     add_row(&s, row);
   }
+  *is_whole = 1;
 done:
   release(&s);
   return status;
+}
+
+moerun_status moerun__transport(int32_t *column_of, const int64_t *gain,
+                                int32_t rows, int32_t columns,
+                                const int32_t *room) {
+  static const moerun__deadline never;
+  int is_whole = 0;
+  return moerun__transport_until(column_of, &is_whole, gain, rows, columns,
+                                 room, &never);
 }

@@ -2,12 +2,7 @@
 #ifndef MOERUN_JUDGE_ASSIGNMENT_H
 #define MOERUN_JUDGE_ASSIGNMENT_H
 
-#include "runtime/base/status.h"
-
-/* A gain of minus this keeps a row out of a column as long as there is another
- * way. */
-#define MOERUN_JUDGE_ASSIGNMENT_H
-
+#include "placement/judge/deadline.h"
 #include "runtime/base/status.h"
 
 /* Gains of at least this in size do not occur in a sum that is a solution: a
@@ -20,5 +15,11 @@
 moerun_status moerun__transport(int32_t *column_of, const int64_t *gain,
                                 int32_t rows, int32_t columns,
                                 const int32_t *room);
+/* The same until the deadline, looked at for every row: *is_whole is 0 where it
+ * has passed and some rows have no column, -1. */
+moerun_status moerun__transport_until(int32_t *column_of, int *is_whole,
+                                      const int64_t *gain, int32_t rows,
+                                      int32_t columns, const int32_t *room,
+                                      const moerun__deadline *deadline);
 
 #endif

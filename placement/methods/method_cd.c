@@ -78,7 +78,7 @@ static moerun_status split_chain(moerun__split *split,
   moerun_status status = MOERUN_OK;
   moerun__chain *chain = NULL;
   MOERUN_TRY(moerun__chain_create(&chain, problem, split));
-  MOERUN_TRY(moerun__chain_forward(chain));
+  MOERUN_TRY(moerun__chain_forward(chain, deadline));
   MOERUN_TRY(moerun__chain_sweep(chain, deadline));
   MOERUN_TRY(refine(chain, problem->num_experts, HEAT, options, deadline));
   moerun__chain_keep(split, chain);
@@ -135,14 +135,16 @@ static int is_tiny(const moerun__problem *problem) {
 /* Which rank a layer's part is called after says nothing of fan-out: the names
  * that cut the fewest pairs are chosen, where ranks are all alike. */
 static moerun_status name_parts(int32_t *rank_of,
-                                const moerun__problem *problem) {
+                                const moerun__problem *problem,
+                                const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
   moerun__split *split = NULL;
   moerun__chain *chain = NULL;
   if (problem->topology->num_nodes > 1) goto done;
+  if (moerun__deadline_passed(deadline)) goto done;
   MOERUN_TRY(moerun__split_of_ranks(&split, problem, rank_of));
   MOERUN_TRY(moerun__chain_create(&chain, problem, split));
-  MOERUN_TRY(moerun__chain_relabel(chain));
+  MOERUN_TRY(moerun__chain_relabel(chain, deadline));
   moerun__chain_keep(split, chain);
   moerun__split_to_ranks(rank_of, split, problem->num_experts);
 done:
@@ -163,7 +165,8 @@ static moerun_status place_primaries(int32_t *rank_of,
     MOERUN_TRY(moerun__place_by_levels(rank_of, problem, options, deadline,
                                        moerun__visits_search));
     /* With spare slots the search for both begins here and moves them all. */
-    if (options->spare_slots == 0) MOERUN_TRY(name_parts(rank_of, problem));
+    if (options->spare_slots == 0)
+      MOERUN_TRY(name_parts(rank_of, problem, deadline));
     goto done;
   }
   /* Polish is for what is whole: a time limit that it used up among the nodes

@@ -12,9 +12,8 @@ static moerun_status split_chain(moerun__split *split,
   moerun_status status = MOERUN_OK;
   moerun__chain *chain = NULL;
   (void)options;
-  (void)deadline;
   MOERUN_TRY(moerun__chain_create(&chain, problem, split));
-  MOERUN_TRY(moerun__chain_forward(chain));
+  MOERUN_TRY(moerun__chain_forward(chain, deadline));
   moerun__chain_keep(split, chain);
 done:
   moerun__chain_destroy(chain);

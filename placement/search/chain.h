@@ -105,11 +105,14 @@ void moerun__chain_set_layer(moerun__chain *chain, int32_t layer,
 /* ---- Searches; each leaves a state within the caps if it began with one ----- */
 
 /* From a state within the caps: each later layer by its pairs with the one
- * before; expert by expert, heaviest first, in the greedy form. */
-moerun_status moerun__chain_forward(moerun__chain *chain);
+ * before; expert by expert, heaviest first, in the greedy form. Layers that the
+ * deadline leaves no time for stay as they are. */
+moerun_status moerun__chain_forward(moerun__chain *chain,
+                                    const moerun__deadline *deadline);
 moerun_status moerun__chain_greedy(moerun__chain *chain);
-/* Relabelling of all later layers on each boundary. */
-moerun_status moerun__chain_relabel(moerun__chain *chain);
+/* Relabelling of all later layers on each boundary, until the deadline. */
+moerun_status moerun__chain_relabel(moerun__chain *chain,
+                                    const moerun__deadline *deadline);
 /* Relabelling, and exact steps of one layer, until neither helps. */
 moerun_status moerun__chain_sweep(moerun__chain *chain,
                                   const moerun__deadline *deadline);

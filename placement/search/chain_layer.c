@@ -154,11 +154,20 @@ void moerun__chain_layer_set(moerun__chain_layer *at, const int32_t *part_of) {
   }
 }
 
-moerun_status moerun__chain_layer_transport(moerun__chain_layer *at) {
+moerun_status moerun__chain_layer_transport(moerun__chain_layer *at,
+                                            const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
+  int is_whole = 0;
   const int32_t P = at->chain->num_parts;
-  MOERUN_TRY(moerun__transport(at->part_of, at->gain, at->chain->num_items,
-                               at->num_columns, at->room));
+  MOERUN_TRY(moerun__transport_until(at->part_of, &is_whole, at->gain,
+                                     at->chain->num_items, at->num_columns,
+                                     at->room, deadline));
+  if (!is_whole) {
+    moerun__chain_layer_set(
+        at,
+        at->chain->part_of + (size_t)at->layer * (size_t)at->chain->num_items);
+    goto done;
+  }
   for (int32_t i = 0; i < at->chain->num_items; i++) {
     at->part_of[i] %= P;
   }
@@ -190,8 +199,10 @@ static int32_t best_part(const moerun__chain_layer *at, int32_t item,
   return best;
 }
 
-moerun_status moerun__chain_layer_greedy(moerun__chain_layer *at) {
+moerun_status moerun__chain_layer_greedy(moerun__chain_layer *at,
+                                         const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
+  (void)deadline; /* takes no long steps */
   const moerun__chain *chain = at->chain;
   const size_t P = (size_t)chain->num_parts;
   int32_t *order = NULL;

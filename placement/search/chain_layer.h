@@ -23,10 +23,13 @@ void moerun__chain_layer_destroy(moerun__chain_layer *at);
 void moerun__chain_layer_load(moerun__chain_layer *at, int32_t layer);
 void moerun__chain_layer_load_back(moerun__chain_layer *at, int32_t layer);
 
-/* The best split by counts; caps are not looked at. */
-moerun_status moerun__chain_layer_transport(moerun__chain_layer *at);
-/* Expert by expert, heaviest first, to the best part with room. */
-moerun_status moerun__chain_layer_greedy(moerun__chain_layer *at);
+/* The best split by counts; caps are not looked at. The chain's own if the
+ * deadline passes before it is found. */
+moerun_status moerun__chain_layer_transport(moerun__chain_layer *at,
+                                            const moerun__deadline *deadline);
+/* Expert by expert, heaviest first, to the best part with room; never long. */
+moerun_status moerun__chain_layer_greedy(moerun__chain_layer *at,
+                                         const moerun__deadline *deadline);
 /* Swaps out of overfull parts, the least loss per excess removed first; 0: some
  * part remains overfull. */
 int moerun__chain_layer_repair(moerun__chain_layer *at);

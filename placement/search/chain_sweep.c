@@ -44,8 +44,10 @@ typedef struct relabelling {
 } relabelling;
 
 static moerun_status relabel_boundary(moerun__chain *chain, int32_t layer,
-                                      relabelling *by, int *changed) {
+                                      relabelling *by, int *changed,
+                                      const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
+  int is_whole = 0;
   const size_t n = (size_t)chain->num_items;
   const size_t P = (size_t)chain->num_parts;
   const int32_t *from = chain->part_of + (size_t)layer * n;
@@ -57,8 +59,10 @@ static moerun_status relabel_boundary(moerun__chain *chain, int32_t layer,
       by->pairs[(size_t)to[k] * P + (size_t)from[i]] += follow[i * n + k];
     }
   }
-  MOERUN_TRY(moerun__transport(by->label, by->pairs, chain->num_parts,
-                               chain->num_parts, by->room));
+  MOERUN_TRY(moerun__transport_until(by->label, &is_whole, by->pairs,
+                                     chain->num_parts, chain->num_parts,
+                                     by->room, deadline));
+  if (!is_whole) goto done;
   int64_t gained = 0;
   for (size_t p = 0; p < P; p++) {
     gained += by->pairs[p * P + (size_t)by->label[p]] - by->pairs[p * P + p];
@@ -74,7 +78,8 @@ done:
 }
 
 /* The labels of a part mean nothing but its cap and its group. */
-static moerun_status relabel(moerun__chain *chain, int *changed) {
+static moerun_status relabel(moerun__chain *chain, int *changed,
+                             const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
   relabelling by = {0};
   const size_t P = (size_t)chain->num_parts;
@@ -86,7 +91,8 @@ static moerun_status relabel(moerun__chain *chain, int *changed) {
     by.room[p] = 1;
   }
   for (int32_t l = 0; l + 1 < chain->num_layers; l++) {
-    MOERUN_TRY(relabel_boundary(chain, l, &by, changed));
+    if (moerun__deadline_passed(deadline)) break;
+    MOERUN_TRY(relabel_boundary(chain, l, &by, changed, deadline));
   }
   if (*changed) moerun__chain_derive(chain);
 done:
@@ -96,37 +102,43 @@ done:
   return status;
 }
 
-moerun_status moerun__chain_relabel(moerun__chain *chain) {
+moerun_status moerun__chain_relabel(moerun__chain *chain,
+                                    const moerun__deadline *deadline) {
   int changed = 0;
-  return relabel(chain, &changed);
+  return relabel(chain, &changed, deadline);
 }
 
 /* ---- First placement --------------------------------------------------------- */
 
 static moerun_status
 place_forward(moerun__chain *chain,
-              moerun_status (*first_guess)(moerun__chain_layer *at)) {
+              moerun_status (*first_guess)(moerun__chain_layer *at,
+                                           const moerun__deadline *deadline),
+              const moerun__deadline *deadline) {
   moerun_status status = MOERUN_OK;
   moerun__chain_layer *at = NULL;
   MOERUN_TRY(moerun__chain_layer_create(&at, chain));
   for (int32_t l = 1; l < chain->num_layers; l++) {
+    if (moerun__deadline_passed(deadline)) goto done;
     moerun__chain_layer_load_back(at, l);
-    MOERUN_TRY(first_guess(at));
+    MOERUN_TRY(first_guess(at, deadline));
     finish(at);
     (void)accept(chain, at);
   }
-  MOERUN_TRY(moerun__chain_relabel(chain));
+  MOERUN_TRY(moerun__chain_relabel(chain, deadline));
 done:
   moerun__chain_layer_destroy(at);
   return status;
 }
 
-moerun_status moerun__chain_forward(moerun__chain *chain) {
-  return place_forward(chain, moerun__chain_layer_transport);
+moerun_status moerun__chain_forward(moerun__chain *chain,
+                                    const moerun__deadline *deadline) {
+  return place_forward(chain, moerun__chain_layer_transport, deadline);
 }
 
 moerun_status moerun__chain_greedy(moerun__chain *chain) {
-  return place_forward(chain, moerun__chain_layer_greedy);
+  static const moerun__deadline never;
+  return place_forward(chain, moerun__chain_layer_greedy, &never);
 }
 
 /* ---- Descent ----------------------------------------------------------------- */
@@ -139,12 +151,12 @@ moerun_status moerun__chain_sweep(moerun__chain *chain,
   MOERUN_TRY(moerun__chain_layer_create(&at, chain));
   for (int sweep = 0; changed && sweep < MOST_SWEEPS; sweep++) {
     changed = 0;
-    MOERUN_TRY(relabel(chain, &changed));
+    MOERUN_TRY(relabel(chain, &changed, deadline));
     for (int32_t i = 0; i < chain->num_layers; i++) {
       if (moerun__deadline_passed(deadline)) goto done;
       const int32_t l = sweep % 2 == 0 ? i : chain->num_layers - 1 - i;
       moerun__chain_layer_load(at, l);
-      MOERUN_TRY(moerun__chain_layer_transport(at));
+      MOERUN_TRY(moerun__chain_layer_transport(at, deadline));
       finish(at);
       if (accept(chain, at)) changed = 1;
     }

@@ -93,10 +93,11 @@ static void cool(moerun__visits *visits, moerun__random *random,
   }
 }
 
-static void descend(moerun__visits *visits) {
+static void descend(moerun__visits *visits, const moerun__deadline *deadline) {
   for (int descending = 1; descending;) {
     descending = 0;
     for (int32_t i = 0; i < visits->num_items; i++) {
+      if (moerun__deadline_passed(deadline)) return;
       for (int32_t k = i + 1; k < visits->num_items; k++) {
         if (visits->part_of[i] == visits->part_of[k]) continue;
         if (moerun__visits_least_loss(visits, i, k) >= 0) continue;
@@ -137,7 +138,7 @@ static void anneal(const search *by, uint64_t seed, int64_t rounds) {
          (int64_t)(stages[stage].steps * (double)steps), by->deadline);
     temperature /= 2;
   }
-  descend(visits);
+  descend(visits, by->deadline);
   if (moerun__visits_count(visits) <= count) return;
   memcpy(visits->part_of, by->before, n * sizeof *by->before);
 }
@@ -154,7 +155,7 @@ static void search_layers(const search *by, uint64_t seed, int64_t rounds) {
     if (rounds > 0) {
       anneal(by, seed, rounds);
     } else {
-      descend(visits);
+      descend(visits, by->deadline);
     }
     memcpy(split->part_of + (size_t)l * n, visits->part_of,
            n * sizeof *split->part_of);

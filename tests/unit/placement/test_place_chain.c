@@ -87,6 +87,34 @@ static double brute_force(const place_world *w) {
   return best;
 }
 
+static double ticks;
+
+/* A second for each look at it. */
+static double tick(void) {
+  return ticks++;
+}
+
+/* Rows that there was no time for have no column; with enough it is the same. */
+static void transports_keep_to_their_time(void **state) {
+  (void)state;
+  static const int64_t gain[] = {5, 9, 1, 8, 7, 2, 3, 3, 3};
+  static const int32_t room[] = {1, 1, 1};
+  int32_t column_of[3] = {7, 7, 7};
+  int is_whole = 1;
+  for (int rows = 0; rows < 4; rows++) {
+    ticks = 0;
+    const moerun__deadline deadline = {tick, rows};
+    assert_int_equal(moerun__transport_until(column_of, &is_whole, gain, 3, 3,
+                                             room, &deadline),
+                     MOERUN_OK);
+    assert_int_equal(is_whole, rows == 3);
+    for (int i = 0; i < 3; i++) {
+      assert_int_equal(column_of[i] >= 0, i < rows);
+    }
+  }
+  assert_memory_equal(column_of, ((int32_t[]){1, 0, 2}), sizeof column_of);
+}
+
 static void exact_is_the_best_of_all(void **state) {
   (void)state;
   for (int round = 0; round < 9; round++) {
@@ -182,6 +210,18 @@ static void large_problems_have_no_exact_solution(void **state) {
   place_world_destroy(&w);
 }
 
+/* With no time at all a chain stays as it is, after a look at the clock for each
+ * search. */
+static void leaves_all_without_time(moerun__chain *chain) {
+  const moerun__deadline passed = {tick, 0};
+  const double kept = moerun__chain_kept(chain);
+  ticks = 0;
+  assert_int_equal(moerun__chain_forward(chain, &passed), MOERUN_OK);
+  assert_int_equal(moerun__chain_relabel(chain, &passed), MOERUN_OK);
+  assert_true(ticks == 2);
+  assert_true(moerun__chain_kept(chain) == kept);
+}
+
 /* The search alone; the method would solve these exactly. Two experts a rank
  * and caps as tight as a packing is the hardest that there is for swaps. */
 static double search_cut(const place_world *w) {
@@ -193,7 +233,8 @@ static double search_cut(const place_world *w) {
   assert_int_equal(moerun__split_of_ranks(&split, w->problem, rank_of),
                    MOERUN_OK);
   assert_int_equal(moerun__chain_create(&chain, w->problem, split), MOERUN_OK);
-  assert_int_equal(moerun__chain_forward(chain), MOERUN_OK);
+  leaves_all_without_time(chain);
+  assert_int_equal(moerun__chain_forward(chain, &never), MOERUN_OK);
   assert_int_equal(moerun__chain_sweep(chain, &never), MOERUN_OK);
   assert_int_equal(moerun__chain_anneal(chain, 1, 200000, 0.3, &never),
                    MOERUN_OK);
@@ -323,7 +364,7 @@ static void searches_keep_the_state_and_improve(void **state) {
       moerun_status status = MOERUN_OK;
       switch (search) {
       case 0: status = moerun__chain_greedy(chain); break;
-      case 1: status = moerun__chain_forward(chain); break;
+      case 1: status = moerun__chain_forward(chain, &never); break;
       case 2: status = moerun__chain_sweep(chain, &never); break;
       case 3:
         status = moerun__chain_anneal(chain, 1, 200000, 0.05, &never);
@@ -384,6 +425,7 @@ static void resplit_of_two_parts_is_optimal(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(transports_keep_to_their_time),
       cmocka_unit_test(transport_is_optimal),
       cmocka_unit_test(forbidden_columns_stay_empty),
       cmocka_unit_test(exact_is_the_best_of_all),
