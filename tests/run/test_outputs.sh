@@ -68,6 +68,11 @@ same t.json t.json.before
 exists='exists already: --overwrite replaces it'
 refuse 65 "kept: $exists" 0 $run --prompts prompts --metrics kept
 refuse 65 "kept: $exists" 3 $run --prompts prompts --metrics kept
+for ranks in 0 3; do
+  # --resume replaces metrics, and not what is something else.
+  refuse 65 "t.json: $exists" $ranks $run --prompts prompts --output new \
+    --metrics t.json --resume
+done
 refuse 65 "t.npy: $exists" 0 profile --model "$model" --prompts prompts \
   --trace t.npy
 for output in '--output kept' '--json kept' '--export eplb:kept'; do

@@ -203,6 +203,26 @@ static void what_stdout_writes_is_refused(void **state) {
   expect_words("and stdout are the same file");
 }
 
+/* What a shell has opened as stdin is the file of "-". */
+static void what_stdin_reads_is_refused(void **state) {
+  (void)state;
+  moerun__phase phase = MOERUN_PHASE_FILES;
+  const int kept = dup(STDIN_FILENO);
+  const int file = open("a.jsonl", O_RDONLY);
+  assert_true(kept >= 0 && file >= 0);
+  assert_int_equal(dup2(file, STDIN_FILENO), STDIN_FILENO);
+  const moerun_status same =
+      check("run --model m --prompts - --output link --overwrite", &phase);
+  expect_words("--output (link) and --prompts (-) are the same file");
+  const moerun_status other =
+      check("run --model m --prompts - --output n", &phase);
+  assert_int_equal(dup2(kept, STDIN_FILENO), STDIN_FILENO);
+  (void)close(kept);
+  (void)close(file);
+  assert_int_equal(same, MOERUN_ERR_INVALID);
+  assert_int_equal(other, MOERUN_OK);
+}
+
 static void different_files_pass(void **state) {
   (void)state;
   static const char *const lines[] = {
@@ -236,6 +256,10 @@ static void what_exists_needs_overwrite(void **state) {
       "run --model m --prompts p --metrics a.jsonl",
       "run --model m --prompts p --metrics link",
       "run --model m --prompts p --metrics told",
+      /* --resume replaces metrics and nothing else */
+      "run --model m --prompts p --output n --metrics a.jsonl --resume",
+      "run --model m --prompts p --output n --metrics link --resume",
+      "run --model m --prompts p --output n --metrics begun --resume",
       "profile --model m --prompts p --trace t.npy",
       "profile --model m --prompts p --trace a.npy", /* a.json is there */
       "place --trace n.npy --ranks 2 --output a.jsonl",
@@ -248,6 +272,7 @@ static void what_exists_needs_overwrite(void **state) {
       "synth --output a.jsonl/", /* a folder by its name, but a file */
   };
   make("a.json");
+  scratch_write("begun", "{\"format\": \"moerun-\"}");
   for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
     char with[512];
     moerun__phase phase = MOERUN_PHASE_USAGE;
@@ -282,6 +307,7 @@ int main(void) {
       cmocka_unit_test(every_option_that_names_a_file_is_known),
       TEST(one_file_by_two_names_is_refused),
       TEST(what_stdout_writes_is_refused),
+      TEST(what_stdin_reads_is_refused),
       TEST(different_files_pass),
       TEST(what_exists_needs_overwrite),
       TEST(what_cannot_be_written_is_named),

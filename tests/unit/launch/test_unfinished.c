@@ -339,6 +339,12 @@ static void anothers_file_is_left_alone(void **state) {
                  "move this file away, or --overwrite replaces it");
   expect_refusal("{\"format\":\"moerun-unfinished\",\"version\":1}x\n",
                  "move this file away, or --overwrite replaces it");
+  /* A part of the first line is this program's only where the file ends in it. */
+  expect_refusal("{\n", "move this file away, or --overwrite replaces it");
+  expect_refusal("{\n  \"my\": \"settings\"\n}\n",
+                 "move this file away, or --overwrite replaces it");
+  expect_refusal("{\"format\":\n\"mine\"}\n",
+                 "move this file away, or --overwrite replaces it");
   assert_int_equal(try_open(&u, 0, 0), MOERUN_ERR_INVALID);
   expect_words(
       "exists already: --resume goes on with it, --overwrite replaces");
