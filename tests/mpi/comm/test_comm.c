@@ -237,6 +237,17 @@ static void lists_out_of_range_are_refused(void **state) {
   assert_all_ranks(says(comm->ops->send_begin(out[0], 0, &bad),
                         MOERUN_ERR_INVALID, "row_bytes: expected 1 to"));
   bad = good;
+  bad.row_bytes = (size_t)INT32_MAX + 1;
+  assert_all_ranks(says(comm->ops->send_begin(out[0], 0, &bad),
+                        MOERUN_ERR_INVALID, "found 2147483648"));
+  bad = good;
+  bad.first_peer = 1;
+  bad.last_peer = 0;
+  assert_all_ranks(says(comm->ops->send_begin(out[0], 0, &bad),
+                        MOERUN_ERR_INVALID, "found 1 to 0"));
+  assert_all_ranks(says(comm->ops->receive_begin(in[0], 0, &bad),
+                        MOERUN_ERR_INVALID, "found 1 to 0"));
+  bad = good;
   bad.last_peer = test_size() + 1;
   assert_all_ranks(says(comm->ops->receive_begin(in[0], 0, &bad),
                         MOERUN_ERR_INVALID, "expected peers within 0 to"));

@@ -3,6 +3,7 @@
  * `self` and `mpi`. */
 #include "support/comm_rows.h"
 
+#include "comm/mpi_comm.h"
 #include "runtime/base/memory.h"
 
 #include <moerun/moerun_mpi.h>
@@ -430,6 +431,60 @@ static void other_counts_are_refused(void **state) {
   moerun_comm_destroy(other);
 }
 
+/* Rank 1 says these bytes where rank 0 expects three words in room for four. */
+static void refuse_bytes(const unsigned char *bytes, int count) {
+  const moerun_mpi_options limits = {.struct_size = sizeof limits,
+                                     .timeout_s = 1};
+  moerun_comm *other = NULL;
+  static rig x;
+  const int hears = test_rank() == 0;
+  assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &limits));
+  moerun__mpi_comm *mpi = (moerun__mpi_comm *)other;
+  say(&x, 0);
+  x.news = (moerun__news){
+      .num_least = 3, .least = x.least, .scratch = x.scratch, .room = 4};
+  moerun_status found = MOERUN_ERR_COMM;
+  if (hears) found = other->ops->tell(other, &x.news);
+  if (test_rank() == 1) {
+    assert_int_equal(MPI_Send(bytes, count, MPI_BYTE, 0, MOERUN_TAG_TELL,
+                              mpi->comm),
+                     MPI_SUCCESS);
+  }
+  assert_all_ranks(found == MOERUN_ERR_COMM);
+  assert_all_ranks(!hears || strstr(moerun_last_error(),
+                                    "rank 1: expected 3 words, found -1: are "
+                                    "all ranks of one build?") != NULL);
+  /* At once: waiting would end in a time limit. */
+  if (hears) found = other->ops->tell(other, &x.news);
+  assert_all_ranks(found == MOERUN_ERR_COMM);
+  if (test_rank() == 1) {
+    unsigned char heard[64];
+    assert_int_equal(MPI_Recv(heard, sizeof heard, MPI_BYTE, 0, MOERUN_TAG_TELL,
+                              mpi->comm, MPI_STATUS_IGNORE),
+                     MPI_SUCCESS);
+  }
+  (void)MPI_Barrier(MPI_COMM_WORLD);
+  moerun_comm_destroy(other);
+}
+
+/* Numbers are in groups of seven bits, the lowest first; the first of them says
+ * how many words follow. */
+static void what_is_no_words_is_refused(void **state) {
+  (void)state;
+  if (test_size() != 2) skip();
+  static const unsigned char beyond_room[] = {5, 2, 2, 2, 2, 2};
+  static const unsigned char trailing[] = {3, 2, 2, 2, 0};
+  static const unsigned char missing[] = {3, 2, 2};
+  static const unsigned char unended[] = {3, 2, 2, 0x80};
+  static const unsigned char too_long[] = {3, 2, 2, 0xff, 0xff, 0xff,
+                                           0xff, 0xff, 0};
+  refuse_bytes(beyond_room, sizeof beyond_room);
+  refuse_bytes(trailing, sizeof trailing);
+  refuse_bytes(missing, sizeof missing);
+  refuse_bytes(unended, sizeof unended);
+  refuse_bytes(too_long, sizeof too_long);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_is_heard_turn_after_turn),
@@ -440,6 +495,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(other_lengths_are_refused),
       cmocka_unit_test(any_other_length_is_heard_of),
       cmocka_unit_test(other_counts_are_refused),
+      cmocka_unit_test(what_is_no_words_is_refused),
   };
   const struct CMUnitTest alone[] = {
       cmocka_unit_test(all_is_heard_turn_after_turn),

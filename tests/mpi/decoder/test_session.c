@@ -397,12 +397,17 @@ static void rows_must_not_overlap(void **state) {
   const int32_t layer = first_moe_layer(r.model);
   const int mine = test_rank() == test_size() - 1;
   float *rows = calloc(16 * H, sizeof *rows);
-  float *const bad[] = {rows, rows + H, rows + 8 * H - 1};
+  float *const bad[] = {rows, rows + H, rows + 8 * H - 1, NULL};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     const moerun_status status = moerun_moe_forward(
         r.session, layer, 8, rows, mine ? bad[i] : rows + 8 * H);
     assert_all_ranks(status == (mine ? MOERUN_ERR_INVALID : MOERUN_ERR_PEER));
+    const char *words = bad[i] == NULL ? "x or y is NULL" : "x and y overlap";
+    assert_all_ranks(!mine || strstr(moerun_last_error(), words) != NULL);
   }
+  assert_all_ranks(moerun_moe_forward(r.session, layer, 8, mine ? NULL : rows,
+                                      rows + 8 * H) ==
+                   (mine ? MOERUN_ERR_INVALID : MOERUN_ERR_PEER));
   assert_all_ok(moerun_moe_forward(r.session, layer, 8, rows, rows + 8 * H));
   assert_all_ok(moerun_moe_forward(r.session, layer, 8, rows + 8 * H, rows));
   free(rows);
@@ -484,6 +489,12 @@ static void bad_options_are_refused(void **state) {
   float y = 0;
   assert_all_ranks(moerun_moe_forward(r.session, 99, 0, &x, &y) ==
                    MOERUN_ERR_INVALID);
+  const int32_t dense = first_moe_layer(r.model) == 0 ? 1 : 0;
+  assert_all_ranks(r.model->layers[dense].moe_layer < 0);
+  assert_all_ranks(moerun_moe_forward(r.session, dense, 1, &x, &y) ==
+                   MOERUN_ERR_INVALID);
+  assert_all_ranks(strstr(moerun_last_error(),
+                          "is not one of the MoE layers") != NULL);
   assert_all_ranks(moerun_sequence_reset(r.session, 0) == MOERUN_ERR_INVALID);
   tear_down(&r);
 }

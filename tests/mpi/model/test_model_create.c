@@ -1,9 +1,12 @@
 /* Models from memory: the bits of the checkpoint that has the same weights, on
  * any number of ranks, and one verdict on whatever is wrong with a source. */
+#include "runtime/base/limits.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
+#include "runtime/model/arch_row.h"
 #include "support/dtype_names.h"
+#include "support/made_types.h"
 #include "support/mpi_test.h"
 
 #include <moerun/moerun_mpi.h>
@@ -185,13 +188,16 @@ static void forward_alike(const caller *c, const moerun_model *created,
 static void has_the_bits_of_a_checkpoint(void **state) {
   (void)state;
   static const char *const names[] = {DATA "qwen3_moe", DATA "mixtral_bf16",
-                                      DATA "olmoe_gqa_f16", MOERUN_DEMO_MODEL};
+                                      DATA "olmoe_gqa_f16", DATA "olmoe",
+                                      MOERUN_DEMO_MODEL};
+  int renormalises[2] = {0, 0};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     caller c;
     moerun_model *created = NULL;
     open_caller(&c, names[i]);
     moerun_placement *placement = dealt(&c);
     const moerun_model_source source = source_of(&c);
+    renormalises[source.renormalise]++;
     const size_t before = moerun__alloc_live_bytes();
     assert_all_ok(moerun_model_create(&created, comm, placement, &source));
     assert_all_ranks(moerun__alloc_live_bytes() - before ==
@@ -220,6 +226,7 @@ static void has_the_bits_of_a_checkpoint(void **state) {
     moerun_placement_destroy(placement);
     close_caller(&c);
   }
+  assert_true(renormalises[0] > 0 && renormalises[1] > 0);
 }
 
 /* One number for the same weights, however many ranks hold them. */
@@ -372,6 +379,74 @@ static void replicas_that_differ_are_named(void **state) {
   close_caller(&c);
 }
 
+/* Each size may be as large as its limit and no larger. */
+static void sizes_have_limits(void **state) {
+  (void)state;
+  caller c;
+  open_caller(&c, DATA "qwen3_moe");
+  moerun_placement *placement = dealt(&c);
+  moerun_model_source source = source_of(&c);
+  const struct {
+    int32_t *value;
+    int32_t most;
+    const char *words;
+  } sizes[] = {
+      {&source.num_moe_layers, MOERUN_PLACEMENT_MAX_LAYERS, "num_moe_layers"},
+      {&source.num_experts, INT16_MAX, "num_experts"},
+      {&source.experts_per_token, MOERUN_MAX_TERMS, "experts_per_token"},
+      {&source.hidden_width, MOERUN_MAX_WIDTH, "hidden_width"},
+      {&source.expert_width, MOERUN_MAX_WIDTH, "expert_width"},
+  };
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    char words[128];
+    const int32_t good = *sizes[i].value;
+    *sizes[i].value = sizes[i].most + 1;
+    (void)snprintf(words, sizeof words, "%s: expected 1 to %d, found %d",
+                   sizes[i].words, sizes[i].most, sizes[i].most + 1);
+    expect_failure(&source, placement, 1, MOERUN_ERR_INVALID, words);
+    *sizes[i].value = good;
+  }
+  moerun_placement_destroy(placement);
+  close_caller(&c);
+}
+
+static void placements_for_other_ranks_are_refused(void **state) {
+  (void)state;
+  caller c;
+  moerun_placement *placement = NULL;
+  char words[64];
+  open_caller(&c, DATA "qwen3_moe");
+  const moerun_model_source source = source_of(&c);
+  const int32_t ranks = test_size() + 1;
+  assert_all_ok(moerun_placement_create_block(&placement, source.num_moe_layers,
+                                              source.num_experts, ranks));
+  (void)snprintf(words, sizeof words, "placement: expected %d ranks, found %d",
+                 test_size(), ranks);
+  expect_failure(&source, placement, 1, MOERUN_ERR_SHAPE, words);
+  moerun_placement_destroy(placement);
+  close_caller(&c);
+}
+
+/* A type whose factors would need an array of their own is none for a source. */
+static void types_with_factors_are_refused(void **state) {
+  (void)state;
+  caller c;
+  moerun__dtype added = 0;
+  open_caller(&c, DATA "qwen3_moe");
+  moerun_placement *placement = dealt(&c);
+  const moerun_model_source good = source_of(&c);
+  assert_all_ok(moerun__dtype_add(&added, &made_m8));
+  moerun_model_source bad = good;
+  bad.dtype = "M8";
+  expect_failure(&bad, placement, 1, MOERUN_ERR_UNSUPPORTED, "found \"M8\"");
+  bad = good;
+  bad.gate_dtype = "M8";
+  expect_failure(&bad, placement, 1, MOERUN_ERR_UNSUPPORTED,
+                 "gate_dtype: expected ");
+  moerun_placement_destroy(placement);
+  close_caller(&c);
+}
+
 static void sizes_are_checked(void **state) {
   (void)state;
   caller c;
@@ -442,6 +517,9 @@ int main(int argc, char **argv) {
       cmocka_unit_test(a_caller_that_fails_ends_all),
       cmocka_unit_test(replicas_that_differ_are_named),
       cmocka_unit_test(sizes_are_checked),
+      cmocka_unit_test(sizes_have_limits),
+      cmocka_unit_test(placements_for_other_ranks_are_refused),
+      cmocka_unit_test(types_with_factors_are_refused),
       cmocka_unit_test(creation_survives_failed_allocations),
   };
   (void)MPI_Init(&argc, &argv);

@@ -166,6 +166,31 @@ static void many_rounds(void **state) {
   moerun_session_destroy(sliced);
 }
 
+/* One row more than whole rounds have, which is the last rank's; and none more. */
+static void a_last_round_may_have_one_row(void **state) {
+  (void)state;
+  static float want[MOST * H];
+  static float found[MOST * H];
+  const int R = test_size();
+  const int me = test_rank();
+  if (R == 1) skip(); /* more rows than it has room for */
+  const moerun_session_options options = {.max_tokens = MOST,
+                                          .balance = MOERUN_BALANCE_SLICED};
+  moerun_session *whole = plain_session(options);
+  moerun_session *sliced = open_session(&options, NULL, NULL);
+  for (int more = 0; more < 2; more++) {
+    const int32_t T = MOERUN_SLICED_ROWS * (me + 1) / R -
+                      MOERUN_SLICED_ROWS * me / R + (me == R - 1 ? more : 0);
+    assert_all_ranks(T <= MOST);
+    memset(found, 0xA5, sizeof found);
+    run(whole, 0, T, want, (uint64_t)more);
+    run(sliced, 0, T, found, (uint64_t)more);
+    assert_all_ranks(memcmp(want, found, (size_t)T * H * sizeof *want) == 0);
+  }
+  moerun_session_destroy(whole);
+  moerun_session_destroy(sliced);
+}
+
 /* The last rank takes twice as long from the start: its slices are about half
  * as large. */
 static void slow_ranks_have_small_slices(void **state) {
@@ -367,6 +392,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(counted_costs_are_fixed),
       cmocka_unit_test(whatever_travels_and_multiplies),
       cmocka_unit_test(many_rounds),
+      cmocka_unit_test(a_last_round_may_have_one_row),
       cmocka_unit_test(slow_ranks_have_small_slices),
       cmocka_unit_test(bytes_of_slices_are_counted),
       cmocka_unit_test(layers_without_room_stay_whole),

@@ -131,6 +131,34 @@ static void bad_arrays_get_one_clear_line(void **state) {
   assert_null(table);
 }
 
+/* Steps whose loads add up beyond the limit are as good as one at it. */
+static void steps_do_not_add_up_to_infinity(void **state) {
+  (void)state;
+  char text[4096] = "[";
+  moerun__load_table *table = NULL;
+  size_t used = 1;
+  for (int step = 0; step < 200; step++) {
+    const int wrote = snprintf(text + used, sizeof text - used,
+                               "%s[[1e300,1,0]]", step > 0 ? "," : "");
+    used += wrote > 0 ? (size_t)wrote : 0;
+  }
+  assert_true(used + 1 < sizeof text);
+  text[used++] = ']';
+  assert_int_equal(moerun__load_table_parse(&table, text, used, "t.json"),
+                   MOERUN_OK);
+  assert_int_equal(table->num_steps, 200);
+  const int64_t largest = table->load[0];
+  moerun__load_table_destroy(table);
+  assert_int_equal(moerun__load_table_parse(&table, "[[1e300,200,0]]", 15,
+                                            "t.json"),
+                   MOERUN_OK);
+  assert_int_equal(table->load[0], largest);
+  assert_in_range(largest, (int64_t)1 << 39, (int64_t)1 << 40);
+  assert_int_equal(table->load[1], 0);
+  assert_int_equal(table->load[2], 0);
+  moerun__load_table_destroy(table);
+}
+
 static void too_many_loads_are_refused(void **state) {
   (void)state;
   const moerun__npy_shape shape = {MOERUN_NPY_U8, 2, {65, 65536}};
@@ -206,6 +234,7 @@ int main(void) {
       cmocka_unit_test(steps_are_summed_and_dense_layers_left_out),
       cmocka_unit_test(arrays_are_read),
       cmocka_unit_test(bad_arrays_get_one_clear_line),
+      cmocka_unit_test(steps_do_not_add_up_to_infinity),
       cmocka_unit_test(too_many_loads_are_refused),
       cmocka_unit_test(bad_texts_get_one_clear_line),
   };

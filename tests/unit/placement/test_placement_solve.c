@@ -1,6 +1,7 @@
 /* The public solve: the placements of the private one from each of its three
  * inputs, and what it refuses. */
 #include "placement/methods/method.h"
+#include "runtime/base/timer.h"
 #include "support/cmocka.h"
 #include "support/synthetic_trace.h"
 #include "support/temp_dir.h"
@@ -70,16 +71,72 @@ static int same(const moerun_placement *a, const moerun_placement *b) {
 }
 
 /* What the method gives by the private interface. */
-static moerun_placement *privately(const moerun__problem *problem,
-                                   const char *method, uint64_t seed,
-                                   int32_t spare_slots) {
+static moerun_placement *privately_in(const moerun__problem *problem,
+                                      const char *method, uint64_t seed,
+                                      int32_t spare_slots, double seconds) {
   moerun_placement *placement = NULL;
   const moerun__method_options options = {.seed = seed,
+                                          .time_limit_s = seconds,
+                                          .clock = moerun__now,
                                           .spare_slots = spare_slots};
   assert_int_equal(moerun__place(&placement, NULL, NULL, problem,
                                  moerun__method_find(method), &options),
                    MOERUN_OK);
   return placement;
+}
+
+static moerun_placement *privately(const moerun__problem *problem,
+                                   const char *method, uint64_t seed,
+                                   int32_t spare_slots) {
+  return privately_in(problem, method, seed, spare_slots, 0);
+}
+
+/* The same by both interfaces, and another placement than `usual`. */
+static void is_heeded(const moerun_placement_problem *asked,
+                      const moerun_placement *usual) {
+  moerun__topology *topology = NULL;
+  moerun__problem *problem = NULL;
+  moerun_placement *found = NULL;
+  const moerun__problem_options options = {.objective = MOERUN_OBJECTIVE_CUT,
+                                           .slack = asked->slack,
+                                           .spare_slots = asked->spare_slots};
+  assert_int_equal(moerun_placement_solve(&found, asked), MOERUN_OK);
+  assert_int_equal(moerun__topology_parse(&topology, asked->topology),
+                   MOERUN_OK);
+  assert_int_equal(moerun__problem_create(&problem, &trace, topology, &options),
+                   MOERUN_OK);
+  moerun_placement *expected =
+      privately_in(problem, asked->method != NULL ? asked->method : "cd",
+                   asked->seed, asked->spare_slots, asked->seconds);
+  assert_true(same(found, expected));
+  assert_false(same(found, usual));
+  moerun_placement_destroy(expected);
+  moerun_placement_destroy(found);
+  moerun__problem_destroy(problem);
+  moerun__topology_destroy(topology);
+}
+
+static void each_setting_is_heeded(void **state) {
+  (void)state;
+  moerun_placement *usual = NULL;
+  moerun_placement *drawn = NULL;
+  moerun_placement_problem asked = from_ids();
+  assert_int_equal(moerun_placement_solve(&usual, &asked), MOERUN_OK);
+  asked.slack = 0.6;
+  is_heeded(&asked, usual);
+  asked = from_ids();
+  asked.spare_slots = 1;
+  is_heeded(&asked, usual);
+  asked = from_ids();
+  asked.seconds = 1e-9; /* over at once */
+  is_heeded(&asked, usual);
+  asked = from_ids();
+  asked.method = "random";
+  assert_int_equal(moerun_placement_solve(&drawn, &asked), MOERUN_OK);
+  asked.seed++;
+  is_heeded(&asked, drawn);
+  moerun_placement_destroy(drawn);
+  moerun_placement_destroy(usual);
 }
 
 static void ids_and_files_give_the_same(void **state) {
@@ -255,6 +312,7 @@ static void bad_arrays_are_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ids_and_files_give_the_same),
+      cmocka_unit_test(each_setting_is_heeded),
       cmocka_unit_test(counts_are_balanced),
       cmocka_unit_test(time_limits_give_what_there_is),
       cmocka_unit_test(bad_problems_are_refused),
