@@ -275,7 +275,7 @@ if [ -e "$folder/kept" ] && [ ! -e "$folder/spoken" ] && [ "$code" != 75 ]; then
   cat "$folder/kept" >&2
 fi
 case "$code $*" in
-'1 '*' run '*' --output'* | '137 '*' run '*' --output'*)
+'1 '*' run '*'--output'* | '137 '*' run '*'--output'*)
   echo 'mpirun.sh: the run was ended from outside; the same command with' \
     '--resume goes on' >&2
   ;;

@@ -53,6 +53,31 @@ expect 0 $? 7
 grep -qx words "$scratch/err" || complain "expected a frame of a program"
 [ "$(tail -n 1 "$scratch/err")" = end ] || complain "expected an open frame"
 
+# A frame that stays open is given up after 40 lines: what comes behind it is
+# heard, and mpirun's words are left out.
+on 1 sh -c "{ echo $frame; i=0; while [ \$i -lt 50 ]; do echo \$i
+  i=\$((i + 1)); done
+  printf 'moerun: x\n%s\nMPI_ABORT was invoked on rank 0\n%s\n' $frame $frame
+  } >&2; exit 77"
+expect 77 $? 52
+grep -qx 49 "$scratch/err" || complain "expected the lines of an open frame"
+! grep -q MPI_ABORT "$scratch/err" || complain "expected mpirun's to be left out"
+
+# Who is ended from outside is told how to go on, where that is possible.
+hint='^mpirun.sh: the run was ended from outside; the same command with --resume'
+for words in 'run --output o' 'run --model m --output=o'; do
+  # shellcheck disable=SC2016,SC2086 # for the inner shell; words
+  on 1 sh -c 'kill -KILL $$' moerun $words
+  [ $? = 137 ] || complain "expected exit code 137 after SIGKILL"
+  grep -q "$hint" "$scratch/err" || complain "$words: expected a hint"
+done
+for words in 'run --metrics m' 'place --output o'; do
+  # shellcheck disable=SC2016,SC2086 # for the inner shell; words
+  on 1 sh -c 'kill -KILL $$' moerun $words
+  [ $? = 137 ] || complain "expected exit code 137 after SIGKILL"
+  ! grep -q "$hint" "$scratch/err" || complain "$words: expected no hint"
+done
+
 # Its words are left out also where they come before the line of a rank, and
 # where the code alone says that the run was stopped.
 on 1 sh -c "printf '%s\\nMPI_ABORT was invoked on rank 0\\n%s\\nmoerun: x\\n' \
@@ -96,22 +121,24 @@ fi
 expect 2 $? 1
 grep -q '^usage: ' "$scratch/err" || complain "expected a usage line"
 
-# A signal to the script reaches the ranks: mpirun hands SIGUSR1 on as it is.
-# shellcheck disable=SC2016 # for the inner shell
-"$wrapper" -n 1 sh -c 'trap "echo caught; exit 5" USR1; echo ready
-  i=0; while [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done' \
-  > "$scratch/out" 2> "$scratch/err" &
-running=$!
-i=0
-while ! grep -q ready "$scratch/out" && [ $i -lt 300 ]; do
-  sleep 0.1
-  i=$((i + 1))
+# A signal to the script reaches the ranks: mpirun hands SIGUSR1 and SIGUSR2 on as
+# they are, and neither ends the script.
+for signal in USR1 USR2; do
+  : > "$scratch/out"
+  "$wrapper" -n 1 sh -c "trap 'echo caught; exit 5' $signal; echo ready
+    i=0; while [ \$i -lt 300 ]; do sleep 0.1; i=\$((i + 1)); done" \
+    > "$scratch/out" 2> "$scratch/err" &
+  running=$!
+  i=0
+  while ! grep -q ready "$scratch/out" && [ $i -lt 300 ]; do
+    sleep 0.1
+    i=$((i + 1))
+  done
+  kill -$signal $running
+  wait $running
+  [ $? = 5 ] || complain "expected the rank's exit code after SIG$signal"
+  grep -q caught "$scratch/out" || complain "expected SIG$signal to reach the rank"
 done
-kill -USR1 $running
-wait $running
-[ $? = 5 ] || complain "expected the rank's exit code after SIGUSR1"
-grep -q caught "$scratch/out" || complain "expected SIGUSR1 to reach the rank"
-
 
 # ---- Asked for an end, in steps of three seconds.
 

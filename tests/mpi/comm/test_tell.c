@@ -446,9 +446,9 @@ static void refuse_bytes(const unsigned char *bytes, int count) {
   moerun_status found = MOERUN_ERR_COMM;
   if (hears) found = other->ops->tell(other, &x.news);
   if (test_rank() == 1) {
-    assert_int_equal(MPI_Send(bytes, count, MPI_BYTE, 0, MOERUN_TAG_TELL,
-                              mpi->comm),
-                     MPI_SUCCESS);
+    assert_int_equal(
+        MPI_Send(bytes, count, MPI_BYTE, 0, MOERUN_TAG_TELL, mpi->comm),
+        MPI_SUCCESS);
   }
   assert_all_ranks(found == MOERUN_ERR_COMM);
   assert_all_ranks(!hears || strstr(moerun_last_error(),
@@ -476,8 +476,8 @@ static void what_is_no_words_is_refused(void **state) {
   static const unsigned char trailing[] = {3, 2, 2, 2, 0};
   static const unsigned char missing[] = {3, 2, 2};
   static const unsigned char unended[] = {3, 2, 2, 0x80};
-  static const unsigned char too_long[] = {3, 2, 2, 0xff, 0xff, 0xff,
-                                           0xff, 0xff, 0};
+  static const unsigned char too_long[] = {3,    2,    2,    0xff, 0xff,
+                                           0xff, 0xff, 0xff, 0};
   refuse_bytes(beyond_room, sizeof beyond_room);
   refuse_bytes(trailing, sizeof trailing);
   refuse_bytes(missing, sizeof missing);

@@ -275,6 +275,10 @@ static void bad_batch_is_told_to_all(void **state) {
     assert_all_ranks(mine ? status == MOERUN_ERR_INVALID ||
                                 status == MOERUN_ERR_OVERFLOW
                           : status == MOERUN_ERR_PEER);
+    char words[32];
+    (void)snprintf(words, sizeof words, "rank %d reported: ", bad_rank);
+    assert_all_ranks(mine ||
+                     strncmp(moerun_last_error(), words, strlen(words)) == 0);
   }
   assert_all_ok(moerun_forward(r.session, &good, logits));
   /* Too little cache: 32 positions are there, 4 + 4 * 8 are asked for. */
@@ -493,8 +497,8 @@ static void bad_options_are_refused(void **state) {
   assert_all_ranks(r.model->layers[dense].moe_layer < 0);
   assert_all_ranks(moerun_moe_forward(r.session, dense, 1, &x, &y) ==
                    MOERUN_ERR_INVALID);
-  assert_all_ranks(strstr(moerun_last_error(),
-                          "is not one of the MoE layers") != NULL);
+  assert_all_ranks(
+      strstr(moerun_last_error(), "is not one of the MoE layers") != NULL);
   assert_all_ranks(moerun_sequence_reset(r.session, 0) == MOERUN_ERR_INVALID);
   tear_down(&r);
 }

@@ -149,9 +149,9 @@ static void steps_do_not_add_up_to_infinity(void **state) {
   assert_int_equal(table->num_steps, 200);
   const int64_t largest = table->load[0];
   moerun__load_table_destroy(table);
-  assert_int_equal(moerun__load_table_parse(&table, "[[1e300,200,0]]", 15,
-                                            "t.json"),
-                   MOERUN_OK);
+  assert_int_equal(
+      moerun__load_table_parse(&table, "[[1e300,200,0]]", 15, "t.json"),
+      MOERUN_OK);
   assert_int_equal(table->load[0], largest);
   assert_in_range(largest, (int64_t)1 << 39, (int64_t)1 << 40);
   assert_int_equal(table->load[1], 0);

@@ -131,6 +131,10 @@ static void each_setting_is_heeded(void **state) {
   asked.seconds = 1e-9; /* over at once */
   is_heeded(&asked, usual);
   asked = from_ids();
+  asked.topology = "2 nodes x 2 ranks, speed 1 1 1 0.5";
+  asked.spare_slots = 2; /* a slow rank may have fewer experts then */
+  is_heeded(&asked, usual);
+  asked = from_ids();
   asked.method = "random";
   assert_int_equal(moerun_placement_solve(&drawn, &asked), MOERUN_OK);
   asked.seed++;
