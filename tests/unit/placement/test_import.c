@@ -358,15 +358,6 @@ static void replicas_on_one_rank_become_one(void **state) {
   moerun_placement_destroy(placement);
 }
 
-static void a_byte_order_mark_is_passed_over(void **state) {
-  (void)state;
-  moerun_placement *placement = NULL;
-  const moerun__import_sizes sizes = {1, 3, 3, NULL, "t.npy"};
-  assert_int_equal(import_text(&placement, "\xEF\xBB\xBF[[0, 1, 2]]", &sizes),
-                   MOERUN_OK);
-  moerun_placement_destroy(placement);
-}
-
 typedef struct bad_map {
   const char *text;
   int32_t num_ranks;
@@ -600,7 +591,6 @@ int main(void) {
       cmocka_unit_test(slots_of_ranks),
       cmocka_unit_test(experts_of_devices),
       cmocka_unit_test(replicas_on_one_rank_become_one),
-      cmocka_unit_test(a_byte_order_mark_is_passed_over),
       cmocka_unit_test(other_maps_get_one_clear_line),
       cmocka_unit_test(dense_layers_are_those_of_the_model),
       cmocka_unit_test(failed_allocations_leave_nothing_behind),
