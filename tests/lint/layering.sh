@@ -100,10 +100,19 @@ comment { if (!sub(/^.*\*\//, "", code)) next; comment = 0 }
   sub(/\/\/.*/, "", code)
   if (sub(/\/\*.*/, "", code)) comment = 1
 }
-/^ *# *include *"/ {
+# Directives with blanks or comments about them, and files of the project between
+# angle brackets, are what they are otherwise.
+{
+  directive = $0
+  gsub(/\t/, " ", directive)
+  while (sub(/^ *\/\*([^*]|\*[^\/])*\*\//, "", directive)) {}
+  if (directive ~ /^ *# *include *<(runtime|placement|comm|kernels|launch|support)\//)
+    gsub(/[<>]/, "\"", directive)
+}
+directive ~ /^ *# *include *"/ {
   if (FILENAME ~ /\.(h|cuh)$/ && ++included > 8)
     broken("a header needs at most 8 others")
-  split($0, part, "\"")
+  split(directive, part, "\"")
   target = part[2]
   if (!index(may[room], " " room_of(target) " "))
     broken(room " may not include " room_of(target))
@@ -112,27 +121,27 @@ comment { if (!sub(/^.*\*\//, "", code)) next; comment = 0 }
   if (target ~ /base\/timer\.h$/ && pure)
     broken("what is planned or placed looks at no clock")
 }
-/^ *# *include *<(mpi\.h|moerun\/moerun_mpi\.h)>/ {
+directive ~ /^ *# *include *<(mpi\.h|moerun\/moerun_mpi\.h)>/ {
   if (room != "comm" && library) broken("MPI belongs to comm and launch")
 }
-/^ *# *include *<glpk\.h>/ {
+directive ~ /^ *# *include *<glpk\.h>/ {
   if (FILENAME !~ /^placement\/methods\/program\.c$/)
     broken("GLPK belongs to placement/methods/program.c")
 }
-/^ *# *include *<((cuda|cublas|cuda_|device_launch)[^>]*|(cub|thrust)\/[^>]*)>/ {
+directive ~ /^ *# *include *<((cuda|cublas|cuda_|device_launch)[^>]*|(cub|thrust)\/[^>]*)>/ {
   if (FILENAME !~ /^kernels\/cuda\//) broken("CUDA belongs to kernels/cuda")
 }
-/^ *# *include *<nccl[^>]*>/ {
+directive ~ /^ *# *include *<nccl[^>]*>/ {
   if (FILENAME !~ /^comm\/nccl[^\/]*$/) broken("NCCL belongs to comm/nccl")
 }
-/^ *# *include *<(time|sys\/time)\.h>/ {
+directive ~ /^ *# *include *<(time|sys\/time)\.h>/ {
   if (pure) broken("what is planned or placed looks at no clock")
 }
-/^ *# *include *<(threads|pthread|omp)\.h>/ {
+directive ~ /^ *# *include *<(threads|pthread|omp)\.h>/ {
   if (library && FILENAME !~ /^runtime\/serve\/replacer\.h$/)
     broken("placements are solved in a thread, and nothing else is")
 }
-/^ *# *pragma +omp([^a-z]|$)/ || /(^|[^A-Za-z_])_Pragma *\( *"omp/ {
+directive ~ /^ *# *pragma +omp([^a-z]|$)/ || /(^|[^A-Za-z_])_Pragma *\( *"omp/ {
   if (pure || FILENAME ~ /^placement\//)
     broken("plans and placements are made by one thread each")
 }
@@ -140,7 +149,7 @@ code ~ /(^|[^a-z_])(getenv|secure_getenv|environ)([^a-z_]|$)/ {
   if ((library || room == "launch") && FILENAME !~ /config_load\.c$/)
     broken("only config_load.c reads the environment")
 }
-code ~ /(^|[^a-z_])(malloc|calloc|realloc|aligned_alloc|posix_memalign|memalign|valloc|strdup|strndup|asprintf|vasprintf|getline|getdelim|open_memstream|free) *\(/ {
+code ~ /(^|[^a-z_])(malloc|calloc|realloc|reallocarray|aligned_alloc|posix_memalign|memalign|valloc|strdup|strndup|asprintf|vasprintf|getline|getdelim|open_memstream|free) *\(/ {
   if (library && FILENAME !~ /base\/memory\.c$/)
     broken(heap)
 }

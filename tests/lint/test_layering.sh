@@ -42,6 +42,10 @@ accepted() {
 
 # Arrows between folders, and between the rooms of runtime and of placement.
 refused comm/a.c '#include "kernels/kernels.h"'
+refused comm/a.c '#include <kernels/kernels.h>'
+refused comm/a.c '	#include	"kernels/kernels.h"'
+refused comm/a.c '/* so */ # include "kernels/kernels.h"'
+refused runtime/plan/a.c 'void *f(void *p) { return reallocarray(p, 2, 2); }'
 refused kernels/a.c '#include "placement/map/placement.h"'
 refused kernels/a.c '#include "runtime/model/model.h"'
 refused kernels/cuda/a.cu '#include "runtime/model/model.h"'
