@@ -71,7 +71,7 @@ refuse 65 'lines.txt:1: expected a line such as {"tokens": [1, 2, 3]}, found' \
 printf '{"prompt": "x"}\nplain' > half
 refuse 65 'stdin:2: expected a line such as {"prompt"' --prompts - < half
 refuse 65 'stdin: expected at least one request' --prompts - < /dev/null
-refuse 2 'found several' --prompts lines.txt --prompt x
+refuse 2 'found --prompt and --prompts' --prompts lines.txt --prompt x
 refuse 2 '--lines has no effect here: it is about the lines of --prompts' \
   --prompt x --lines
 # An option that is typed holds for lines that say otherwise, and is said to; a

@@ -238,7 +238,7 @@ echo '{"format": "moerun-metrics", "version": 1, "ranks": 4, "balance":
   {"speed": 0.5}]}}' > tenth
 succeed 0 place --loads l --ranks 4 --method lpt --speeds tenth
 says '4 ranks, speed 1 1 0.88 0.5'
-refuse 2 '--speeds: expected 2 speeds from 0.001 to 1000 with commas between' \
+refuse 2 '--speeds: expected 2 speeds with commas between, one of each rank, found 3' \
   --trace c.npy --ranks 2 --speeds 1,2,3
 refuse 2 'found "0" at rank 1' --trace c.npy --ranks 2 --speeds 1,0
 refuse 2 'found "-1" at rank 1' --trace c.npy --ranks 2 --speeds 1,-1
