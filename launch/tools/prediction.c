@@ -130,12 +130,6 @@ static void predict_replacer(moerun__prediction *predicted,
                            ((size_t)placement->num_layers + 1);
 }
 
-/* Slices, if all ranks are equally fast. */
-static size_t predict_slices(const moerun_session *session,
-                             const moerun__expert_shape *expert) {
-  return moerun__store_slice_bytes(&session->moe.store, expert);
-}
-
 /* Weights of each rank; *expert: the largest of all. */
 static moerun_status predict_weights(moerun__prediction *ranks,
                                      moerun__expert_shape *expert,
@@ -213,8 +207,9 @@ moerun_status moerun__predict(moerun__prediction **out,
     ranks[comm.rank].buffer_bytes = session_bytes -
                                     ranks[comm.rank].cache_bytes -
                                     ranks[comm.rank].guest_bytes;
-    ranks[comm.rank].later_bytes = moerun__engine_bytes(&session, &engine) +
-                                   predict_slices(&session, &expert);
+    ranks[comm.rank].later_bytes =
+        moerun__engine_bytes(&session, &engine) +
+        moerun__store_open_bytes(&session.moe.store, &expert);
     if ((how & MOERUN_RUN_STAYS) == 0) {
       predict_replacer(&ranks[comm.rank], config, &model, &expert);
     }

@@ -169,6 +169,7 @@ static moerun__moe_setting moe_setting(moerun_session *session,
       .queue = &session->queue,
       .stats = &session->stats,
       .faults = extra->faults,
+      .tier = extra->tier,
       .gate = extra->gate,
       .wire = options->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16
                                                 : MOERUN_DTYPE_F32,

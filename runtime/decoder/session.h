@@ -65,7 +65,9 @@ typedef struct moerun__session_extra {
   int32_t min_rows;  /* 0: measured */
   const moerun__slice_costs *slice_costs; /* for `plan`; NULL: zeros */
   const moerun__faults *faults;           /* borrowed; NULL: none */
-  moerun__gate_options gate;              /* lossy; zeros: off */
+  const moerun__tier *tier;  /* of experts, asked before all others; self is
+                               borrowed; NULL: none                          */
+  moerun__gate_options gate; /* lossy; zeros: off */
 } moerun__session_extra;
 
 /* A cache with room for what the options and extra ask: the one that a session

@@ -52,23 +52,38 @@ static int32_t most_entries(const moerun_model *model, size_t room_bytes,
   return (int32_t)(fit < (size_t)useful ? (int64_t)fit : useful);
 }
 
-void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena,
-                            moerun__arena *traffic, const moerun_model *model,
-                            size_t room_bytes) {
-  const moerun__model_config *config = &model->config;
-  const size_t R = (size_t)model->comm->size;
+void moerun__guests_init(moerun__guests *guests, const moerun_model *model,
+                         moerun__guest_table *table, size_t room_bytes) {
   size_t least = 0;
-  size_t most_bytes = 0;
-  bytes_range(&least, &most_bytes, config);
-  const int32_t entries = most_entries(model, room_bytes, least);
-  const size_t largest = (size_t)entries * most_bytes;
-  guests->model = model;
-  guests->room_bytes = room_bytes < largest ? room_bytes : largest;
-  moerun__guest_table_lay_out(&guests->table, arena, (int32_t)R,
-                              config->num_moe_layers, entries);
-  guests->per_layer = guests->table.per_layer;
+  size_t most = 0;
+  bytes_range(&least, &most, &model->config);
+  const int32_t guests_at_most = most_entries(model, room_bytes, least);
+  const size_t useful = (size_t)guests_at_most * most;
+  *guests =
+      (moerun__guests){.model = model,
+                       .table = table,
+                       .most_guests = guests_at_most,
+                       .room_bytes = room_bytes < useful ? room_bytes : useful};
+}
+
+/* Messages in a layer that bring guests, at most. */
+static int32_t num_receives(const moerun__guests *guests) {
+  return MOERUN_EXPERT_PIECES * guests->per_layer;
+}
+
+static int32_t num_transfers(const void *self) {
+  return num_receives(self) + MOERUN_GUEST_SENDS;
+}
+
+static void lay_out(void *self, moerun__arenas *arenas) {
+  moerun__guests *guests = self;
+  moerun__arena *arena = &arenas->host;
+  const moerun__model_config *config = &guests->model->config;
+  const size_t R = (size_t)guests->model->comm->size;
+  guests->per_layer = guests->table->per_layer;
   const size_t most = (size_t)guests->per_layer;
-  guests->room = moerun__arena_take(traffic, guests->room_bytes, 1);
+  const size_t receives = (size_t)num_receives(guests);
+  guests->room = moerun__arena_take(&arenas->traffic, guests->room_bytes, 1);
   guests->shape = moerun__arena_take(arena, (size_t)config->num_moe_layers,
                                      sizeof *guests->shape);
   guests->expert = moerun__arena_take(arena, most, sizeof *guests->expert);
@@ -77,31 +92,19 @@ void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena,
       moerun__arena_take(arena, most, sizeof *guests->send_of_in);
   guests->in_of_guest =
       moerun__arena_take(arena, most, sizeof *guests->in_of_guest);
-  guests->in =
-      moerun__arena_take(arena, MOERUN_EXPERT_PIECES * most, sizeof(void *));
-  for (size_t i = 0; guests->in != NULL && i < MOERUN_EXPERT_PIECES * most;
-       i++) {
+  guests->in = moerun__arena_take(arena, receives, sizeof *guests->in);
+  for (size_t i = 0; guests->in != NULL && i < receives; i++) {
     guests->in[i] = NULL;
   }
   guests->offset = moerun__arena_take(
-      arena, (size_t)moerun__guests_transfers(guests) * (R + 1),
-      sizeof *guests->offset);
+      arena, (size_t)num_transfers(guests) * (R + 1), sizeof *guests->offset);
 }
 
-/* Messages in a layer that bring guests, at most. */
-static int32_t num_receives(const moerun__guests *guests) {
-  return MOERUN_EXPERT_PIECES * guests->per_layer;
-}
-
-int32_t moerun__guests_transfers(const moerun__guests *guests) {
-  return guests->per_layer > 0 ? num_receives(guests) + MOERUN_GUEST_SENDS : 0;
-}
-
-moerun_status moerun__guests_create_transfers(moerun__guests *guests) {
+static moerun_status create_transfers(void *self) {
   moerun_status status = MOERUN_OK;
+  moerun__guests *guests = self;
   moerun_comm *comm = guests->model->comm;
-  if (guests->per_layer == 0) goto done;
-  for (int32_t i = 0; i < 2 * guests->per_layer; i++) {
+  for (int32_t i = 0; i < num_receives(guests); i++) {
     MOERUN_TRY(comm->ops->transfer_create(&guests->in[i], comm, 0));
   }
   for (int i = 0; i < MOERUN_GUEST_SENDS; i++) {
@@ -111,7 +114,8 @@ done:
   return status;
 }
 
-void moerun__guests_destroy_transfers(moerun__guests *guests) {
+static void destroy_transfers(void *self) {
+  moerun__guests *guests = self;
   const moerun__comm_ops *ops = guests->model->comm->ops;
   for (int32_t i = 0; guests->in != NULL && i < num_receives(guests); i++) {
     ops->transfer_destroy(guests->in[i]);
@@ -124,7 +128,7 @@ void moerun__guests_destroy_transfers(moerun__guests *guests) {
 /* Of the last two guests. */
 static char *last_room(const moerun__guests *guests) {
   return guests->room +
-         ((size_t)guests->table.per_rank - 2) * guests->each_bytes;
+         ((size_t)guests->table->per_rank - 2) * guests->each_bytes;
 }
 
 /* No weights move. */
@@ -140,12 +144,13 @@ static void forget_layer(moerun__guests *guests) {
 
 /* ---- Shapes ------------------------------------------------------------------- */
 
-moerun_status moerun__guests_open(moerun__guests *guests) {
+/* [collective] The experts' shapes, known where there are any, everywhere. */
+static moerun_status open(void *self, double row_seconds) {
   moerun_status status = MOERUN_OK;
+  moerun__guests *guests = self;
   const moerun__model_config *config = &guests->model->config;
   size_t most = 0;
-  moerun__guest_table_clear(&guests->table);
-  if (guests->per_layer == 0) goto done;
+  (void)row_seconds;
   forget_layer(guests);
   for (int32_t l = 0; l < config->num_moe_layers; l++) {
     MOERUN_TRY(moerun__model_expert_shape(&guests->shape[l], guests->model, l));
@@ -153,12 +158,11 @@ moerun_status moerun__guests_open(moerun__guests *guests) {
     if (bytes > most) most = bytes;
   }
   guests->each_bytes = most;
-  if (most == 0) goto done; /* no MoE layer */
   const size_t fit = guests->room_bytes / most;
-  moerun__guest_table_shrink(&guests->table,
-                             fit < (size_t)guests->table.per_rank
+  moerun__guest_table_shrink(guests->table,
+                             fit < (size_t)guests->table->per_rank
                                  ? (int32_t)fit
-                                 : guests->table.per_rank);
+                                 : guests->table->per_rank);
   if (moerun__guests_can_pass(guests)) {
     memset(last_room(guests), 0, 2 * most); /* so that passes find it there */
   }
@@ -168,7 +172,7 @@ done:
 
 int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
                                     int32_t moe_layer) {
-  if (guests->table.per_layer == 0) return 0;
+  if (guests->table->per_layer == 0) return 0;
   return (int64_t)moerun__expert_bytes(&guests->shape[moe_layer]);
 }
 
@@ -218,7 +222,7 @@ static moerun_status begin_send(moerun__guests *guests, int32_t place,
 static void shape_guest(moerun__guests *guests, int32_t guest,
                         int32_t moe_layer) {
   const size_t entry =
-      moerun__guest_table_entry(&guests->table, 0, moe_layer, guest);
+      moerun__guest_table_entry(guests->table, 0, moe_layer, guest);
   guests->expert[guest] = moerun__expert_at(
       &guests->shape[moe_layer], guests->room + entry * guests->each_bytes);
 }
@@ -399,18 +403,25 @@ done:
   return status;
 }
 
-const moerun__tier_ops moerun__guests_ops = {.name = "guests",
-                                             .get = get,
-                                             .begin = begin,
-                                             .coming = coming,
-                                             .wait = wait,
-                                             .forward = forward,
-                                             .end = end};
+const moerun__tier_ops moerun__guests_ops = {
+    .name = "guests",
+    .lay_out = lay_out,
+    .num_transfers = num_transfers,
+    .create_transfers = create_transfers,
+    .open = open,
+    .close = destroy_transfers,
+    .get = get,
+    .begin = begin,
+    .coming = coming,
+    .wait = wait,
+    .forward = forward,
+    .end = end,
+};
 
 /* ---- Passing round --------------------------------------------------------------- */
 
 int moerun__guests_can_pass(const moerun__guests *guests) {
-  return guests->table.per_rank >= 2;
+  return guests->table->per_rank >= 2;
 }
 
 moerun_status moerun__guests_pass(moerun__guests *guests) {
@@ -423,7 +434,7 @@ moerun_status moerun__guests_pass(moerun__guests *guests) {
   char *room = last_room(guests);
   const moerun__row_list from = one_row(guests, 0, before, room + bytes, bytes);
   const moerun__row_list to = one_row(guests, 1, behind, room, bytes);
-  moerun__guest_table_forget_last(&guests->table);
+  moerun__guest_table_forget_last(guests->table);
   MOERUN_TRY(ops->receive_begin(guests->in[0], MOERUN_TAG_EXPERTS, &from));
   MOERUN_TRY(ops->send_begin(guests->out[0], MOERUN_TAG_EXPERTS, &to));
   MOERUN_TRY(ops->wait(guests->in[0]));

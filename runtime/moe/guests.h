@@ -1,6 +1,6 @@
 /* Experts of other ranks that this one holds for a while: memory for their
  * weights, and the messages that bring them. Who holds what is in the guest
- * table of the plans. */
+ * table, which plans go by. */
 #ifndef MOERUN_MOE_GUESTS_H
 #define MOERUN_MOE_GUESTS_H
 
@@ -11,10 +11,11 @@ enum {
 };
 
 typedef struct moerun__guests {
-  const moerun_model *model; /* borrowed */
-  size_t room_bytes;         /* for weights */
-  int32_t per_layer;         /* guests of a plan at most; 0: none */
-  moerun__guest_table table;
+  const moerun_model *model;  /* borrowed */
+  size_t room_bytes;          /* for weights */
+  int32_t most_guests;        /* that there is room for; 0: none */
+  int32_t per_layer;          /* guests of a plan at most */
+  moerun__guest_table *table; /* borrowed */
   char *room;
   moerun__expert_shape *shape; /* [num_moe_layers] of the layer's experts */
   size_t each_bytes;           /* of room for one guest: the largest expert */
@@ -44,18 +45,11 @@ extern const moerun__tier_ops moerun__guests_ops;
 size_t moerun__guests_default(const moerun_placement *placement,
                               const moerun__expert_shape *expert);
 
-/* `room_bytes`: memory for weights, in `traffic`, of which no more is taken than
- * there is use for; 0: no guests. */
-void moerun__guests_lay_out(moerun__guests *guests, moerun__arena *arena,
-                            moerun__arena *traffic, const moerun_model *model,
-                            size_t room_bytes);
-/* Transfers that moerun__guests_create_transfers creates. */
-int32_t moerun__guests_transfers(const moerun__guests *guests);
-moerun_status moerun__guests_create_transfers(moerun__guests *guests);
-void moerun__guests_destroy_transfers(moerun__guests *guests);
-/* [collective] The experts' shapes, known where there are any, everywhere; no
- * guests at first. */
-moerun_status moerun__guests_open(moerun__guests *guests);
+/* Guests whose weights have this much room, of which no more is taken than there
+ * is use for. `table` is for most_guests of them on each rank, and is laid out
+ * before the tier is. */
+void moerun__guests_init(moerun__guests *guests, const moerun_model *model,
+                         moerun__guest_table *table, size_t room_bytes);
 
 /* Bytes of the weights of an expert of this MoE layer; after open. */
 int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
@@ -63,8 +57,8 @@ int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
 /* The expert that this rank has as this guest of the layer. */
 static inline int32_t moerun__guests_expert(const moerun__guests *guests,
                                             int32_t moe_layer, int32_t guest) {
-  const int64_t key = guests->table.key[moerun__guest_table_entry(
-      &guests->table, guests->model->comm->rank, moe_layer, guest)];
+  const int64_t key = guests->table->key[moerun__guest_table_entry(
+      guests->table, guests->model->comm->rank, moe_layer, guest)];
   return (int32_t)(key % guests->model->config.num_experts);
 }
 

@@ -74,8 +74,15 @@ void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting) {
                     &setting->gate, setting->max_tokens);
   moerun__shared_init(&moe->shared, &model->config, setting->kernels,
                       setting->queue);
-  moerun__store_init(&moe->store, model, setting->guest_bytes,
-                     setting->slice_bytes);
+  const int32_t present =
+      moerun__placement_max_slots(model->placement, model->comm->rank);
+  moe->shape.max_slots =
+      present > setting->slots_wanted ? present : setting->slots_wanted;
+  moerun__store_init(&moe->store, model, moe->shape.max_slots,
+                     setting->guest_bytes, setting->slice_bytes);
+  if (setting->tier != NULL) {
+    moerun__store_add_tier(&moe->store, *setting->tier);
+  }
 }
 
 void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
@@ -93,12 +100,8 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moe->shape.row_bytes =
       moerun__row_bytes(config, moe->shape.wire, moe->gate.width);
   moe->shape.result_bytes = moerun__result_bytes(config, moe->shape.wire);
-  moe->shape.max_slots = moerun__placement_max_slots(moe->model->placement,
-                                                     moe->model->comm->rank);
-  if (moe->shape.max_slots < moe->shape.slots_wanted)
-    moe->shape.max_slots = moe->shape.slots_wanted;
   moe->shape.max_hosts = most_hosts(moe);
-  moerun__store_lay_out(&moe->store, arena, traffic, moe->shape.max_slots);
+  moerun__store_lay_out(&moe->store, arenas);
   const int32_t slots = moerun__store_most_slots(&moe->store);
   moe->shape.terms = slots < moe->gate.width ? slots : moe->gate.width;
   moe->shape.chunk_tokens =
@@ -148,9 +151,10 @@ static double time_row(moerun__moe *moe) {
 moerun_status moerun__moe_open(moerun__moe *moe,
                                const moerun__plan_options *plan) {
   moerun_status status = MOERUN_OK;
+  const double row_seconds = moe->balance.is_on ? time_row(moe) : 0;
+  MOERUN_TRY(moerun__store_open(&moe->store, row_seconds));
   if (!moe->balance.is_on) goto done;
   moerun__ledger_clear(&moe->balance.ledger);
-  MOERUN_TRY(moerun__store_open(&moe->store, time_row(moe)));
   if (plan == NULL) MOERUN_TRY(moerun__calibrate(moe));
   if (moe->faults != NULL && moe->faults->counted) {
     moerun__speed_expect(&moe->balance.speed, MOERUN_COUNTED_SECONDS,
@@ -180,7 +184,7 @@ void moerun__moe_begin_step(moerun__moe *moe, int64_t step, int names_layer) {
 size_t moerun__moe_transfer_bytes(const moerun__moe *moe) {
   const moerun_comm *comm = moe->model->comm;
   return moerun__exchange_bytes(moe) +
-         (size_t)moerun__store_transfers(&moe->store) *
+         (size_t)moerun__store_num_transfers(&moe->store) *
              comm->ops->transfer_bytes(comm, 0);
 }
 

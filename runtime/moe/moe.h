@@ -101,6 +101,7 @@ typedef struct moerun__moe_setting {
   moerun__queue *queue;
   moerun__stats *stats;
   const moerun__faults *faults; /* NULL: none */
+  const moerun__tier *tier; /* of experts, before the store's own; NULL: none */
   moerun__gate_options gate;
   moerun__dtype wire;
   int32_t max_tokens;

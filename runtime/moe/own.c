@@ -12,18 +12,22 @@ static moerun__presence get(const void *self, const moerun__expert **out,
   return MOERUN_HERE;
 }
 
-const moerun__tier_ops moerun__own_ops = {.name = "own", .get = get};
-
-void moerun__own_lay_out(moerun__own *own, moerun__arena *arena,
-                         const moerun_model *model, int32_t max_slots) {
+void moerun__own_init(moerun__own *own, const moerun_model *model,
+                      int32_t max_slots) {
   own->model = model;
   own->max_slots = max_slots;
+}
+
+static void lay_out(void *self, moerun__arenas *arenas) {
+  moerun__own *own = self;
   own->expert_of_slot = moerun__arena_take(
-      arena, (size_t)model->config.num_moe_layers * (size_t)max_slots,
+      &arenas->host,
+      (size_t)own->model->config.num_moe_layers * (size_t)own->max_slots,
       sizeof *own->expert_of_slot);
 }
 
-void moerun__own_adopt_placement(moerun__own *own) {
+static void adopt_placement(void *self) {
+  moerun__own *own = self;
   const moerun_model *model = own->model;
   for (int32_t l = 0; l < model->config.num_moe_layers; l++) {
     (void)moerun__placement_experts(model->placement, l, model->comm->rank,
@@ -31,3 +35,8 @@ void moerun__own_adopt_placement(moerun__own *own) {
                                         (size_t)l * (size_t)own->max_slots);
   }
 }
+
+const moerun__tier_ops moerun__own_ops = {.name = "own",
+                                          .lay_out = lay_out,
+                                          .adopt_placement = adopt_placement,
+                                          .get = get};

@@ -3,7 +3,6 @@
 #ifndef MOERUN_MOE_OWN_H
 #define MOERUN_MOE_OWN_H
 
-#include "runtime/base/arena.h"
 #include "runtime/moe/tier.h"
 
 typedef struct moerun__own {
@@ -14,10 +13,9 @@ typedef struct moerun__own {
 
 extern const moerun__tier_ops moerun__own_ops;
 
-void moerun__own_lay_out(moerun__own *own, moerun__arena *arena,
-                         const moerun_model *model, int32_t max_slots);
-/* After the model's placement has changed, and before the first step. */
-void moerun__own_adopt_placement(moerun__own *own);
+/* `max_slots`: most experts of a layer that a placement may put here. */
+void moerun__own_init(moerun__own *own, const moerun_model *model,
+                      int32_t max_slots);
 
 static inline int32_t moerun__own_expert(const moerun__own *own,
                                          int32_t moe_layer, int32_t slot) {

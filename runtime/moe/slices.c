@@ -71,16 +71,19 @@ int moerun__slices_are_on(const moerun__slices *slices) {
   return slices->room_bytes != 0 && slices->model->comm->size > 1;
 }
 
-void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
-                            const moerun_model *model, int64_t room_bytes) {
-  const moerun__model_config *config = &model->config;
-  const size_t R = (size_t)model->comm->size;
+void moerun__slices_init(moerun__slices *slices, const moerun_model *model,
+                         int64_t room_bytes) {
+  *slices = (moerun__slices){.model = model, .room_bytes = room_bytes};
+}
+
+static void lay_out(void *self, moerun__arenas *arenas) {
+  moerun__slices *slices = self;
+  moerun__arena *arena = &arenas->host;
+  const moerun__model_config *config = &slices->model->config;
+  const size_t R = (size_t)slices->model->comm->size;
   const size_t experts =
       (size_t)config->num_moe_layers * (size_t)config->num_experts;
   const size_t ints = sizeof(int32_t);
-  slices->model = model;
-  slices->room_bytes = room_bytes;
-  if (!moerun__slices_are_on(slices)) return;
   slices->shares.hidden_width = config->hidden_width;
   slices->shares.speed = moerun__arena_take(arena, R, ints);
   slices->shares.h_panel = moerun__arena_take(arena, R + 1, ints);
@@ -97,14 +100,15 @@ void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
   slices->expert = moerun__arena_take(arena, experts, sizeof *slices->expert);
 }
 
-int32_t moerun__slices_transfers(const moerun__slices *slices) {
-  return moerun__slices_are_on(slices) ? 2 * MOERUN_SLICE_WEIGHTS : 0;
+static int32_t num_transfers(const void *self) {
+  (void)self;
+  return 2 * MOERUN_SLICE_WEIGHTS;
 }
 
-moerun_status moerun__slices_create_transfers(moerun__slices *slices) {
+static moerun_status create_transfers(void *self) {
   moerun_status status = MOERUN_OK;
+  moerun__slices *slices = self;
   moerun_comm *comm = slices->model->comm;
-  if (!moerun__slices_are_on(slices)) goto done;
   for (int i = 0; i < MOERUN_SLICE_WEIGHTS; i++) {
     MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm, 0));
     MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm, 0));
@@ -113,12 +117,20 @@ done:
   return status;
 }
 
-void moerun__slices_close(moerun__slices *slices) {
+static void close(void *self) {
+  moerun__slices *slices = self;
   for (int i = 0; i < MOERUN_SLICE_WEIGHTS; i++) {
     slices->model->comm->ops->transfer_destroy(slices->out[i]);
     slices->model->comm->ops->transfer_destroy(slices->in[i]);
   }
   moerun__free(slices->room);
+}
+
+static size_t open_bytes(const void *self, const moerun__expert_shape *whole) {
+  const moerun__slices *slices = self;
+  const moerun_comm *comm = slices->model->comm;
+  return moerun__slices_bytes(&slices->model->config, whole, comm->size,
+                              comm->rank, slices->room_bytes);
 }
 
 /* ---- Opening --------------------------------------------------------------- */
@@ -274,13 +286,13 @@ done:
   return status;
 }
 
-moerun_status moerun__slices_open(moerun__slices *slices, double seconds) {
+static moerun_status open(void *self, double row_seconds) {
   moerun_status status = MOERUN_OK;
+  moerun__slices *slices = self;
   const moerun__model_config *config = &slices->model->config;
   const int32_t R = slices->model->comm->size;
   size_t bytes = 0;
-  if (!moerun__slices_are_on(slices)) goto done;
-  MOERUN_TRY(learn_speeds(slices, seconds));
+  MOERUN_TRY(learn_speeds(slices, row_seconds));
   cut(slices->shares.h_panel, slices->share, panels_of(config->expert_width),
       slices->shares.speed, R);
   cut(slices->shares.y_panel, slices->share, panels_of(config->hidden_width),
@@ -312,4 +324,13 @@ static moerun__presence get(const void *self, const moerun__expert **out,
   return MOERUN_HERE;
 }
 
-const moerun__tier_ops moerun__slices_ops = {.name = "slices", .get = get};
+const moerun__tier_ops moerun__slices_ops = {
+    .name = "slices",
+    .lay_out = lay_out,
+    .num_transfers = num_transfers,
+    .create_transfers = create_transfers,
+    .open = open,
+    .open_bytes = open_bytes,
+    .close = close,
+    .get = get,
+};

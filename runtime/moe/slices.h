@@ -6,7 +6,6 @@
 #ifndef MOERUN_MOE_SLICES_H
 #define MOERUN_MOE_SLICES_H
 
-#include "runtime/base/arena.h"
 #include "runtime/moe/tier.h"
 
 enum {
@@ -41,7 +40,8 @@ typedef struct moerun__slices {
   moerun__transfer *in[MOERUN_SLICE_WEIGHTS];
 } moerun__slices;
 
-/* Slices are here from moerun__slices_open on. */
+/* open cuts the layers that have room everywhere and sends every rank its slices,
+ * larger ones to faster ranks: they are here from then on. */
 extern const moerun__tier_ops moerun__slices_ops;
 
 /* The slot that a tier has this rank's slice of an expert in. */
@@ -52,8 +52,8 @@ static inline int32_t moerun__slice_slot(int32_t expert) {
 /* ERR_UNSUPPORTED for a model whose experts cannot be cut. */
 moerun_status moerun__slices_check(const moerun__model_config *config);
 
-/* Bytes of the weights that moerun__slices_open allocates on `rank` if all
- * ranks are equally fast and whole experts are of this shape. */
+/* Bytes of the weights that open allocates on `rank` if all ranks are equally
+ * fast and whole experts are of this shape. */
 size_t moerun__slices_bytes(const moerun__model_config *config,
                             const moerun__expert_shape *whole,
                             int32_t num_ranks, int32_t rank,
@@ -63,19 +63,10 @@ int32_t moerun__slices_most_outputs(const moerun__model_config *config,
                                     int32_t num_ranks);
 
 /* `room_bytes`: for weights, see moerun__slices. */
-void moerun__slices_lay_out(moerun__slices *slices, moerun__arena *arena,
-                            const moerun_model *model, int64_t room_bytes);
+void moerun__slices_init(moerun__slices *slices, const moerun_model *model,
+                         int64_t room_bytes);
 /* Whether there may be slices. */
 int moerun__slices_are_on(const moerun__slices *slices);
-int32_t moerun__slices_transfers(const moerun__slices *slices);
-moerun_status moerun__slices_create_transfers(moerun__slices *slices);
-
-/* [collective] Cuts the layers that have room everywhere and sends every rank
- * its slices, larger ones to faster ranks. `seconds`: of one row through an
- * expert here; 0 on any rank: all are equally fast. */
-moerun_status moerun__slices_open(moerun__slices *slices, double seconds);
-/* Frees weights and transfers. */
-void moerun__slices_close(moerun__slices *slices);
 
 /* Columns of h, and of a result, that rank r computes. */
 static inline int32_t moerun__slice_h(const moerun__slice_shares *shares,

@@ -15,19 +15,19 @@
 /* ---- Memory ---------------------------------------------------------------- */
 
 void moerun__store_init(moerun__store *store, const moerun_model *model,
-                        size_t guest_bytes, int64_t slice_bytes) {
+                        int32_t max_slots, size_t guest_bytes,
+                        int64_t slice_bytes) {
   memset(store, 0, sizeof *store);
   store->model = model;
-  store->guest_bytes = guest_bytes;
-  store->slice_bytes = slice_bytes;
+  moerun__own_init(&store->own, model, max_slots);
+  moerun__guests_init(&store->guests, model, &store->guest_table, guest_bytes);
+  moerun__slices_init(&store->slices, model, slice_bytes);
   moerun__store_add_tier(store, (moerun__tier){&moerun__own_ops, &store->own});
-  if (model->comm->size == 1)
-    return; /* the others are for other ranks' experts */
-  if (guest_bytes > 0) {
+  if (store->guests.most_guests > 0) {
     moerun__store_add_tier(store,
                            (moerun__tier){&moerun__guests_ops, &store->guests});
   }
-  if (slice_bytes != 0) {
+  if (moerun__slices_are_on(&store->slices)) {
     moerun__store_add_tier(store,
                            (moerun__tier){&moerun__slices_ops, &store->slices});
   }
@@ -41,13 +41,16 @@ void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
   store->num_tiers++;
 }
 
-void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
-                           moerun__arena *traffic, int32_t max_slots) {
+void moerun__store_lay_out(moerun__store *store, moerun__arenas *arenas) {
   const moerun_model *model = store->model;
-  moerun__guests_lay_out(&store->guests, arena, traffic, model,
-                         store->guest_bytes);
-  moerun__slices_lay_out(&store->slices, arena, model, store->slice_bytes);
-  moerun__own_lay_out(&store->own, arena, model, max_slots);
+  moerun__arena *arena = &arenas->host;
+  moerun__guest_table_lay_out(&store->guest_table, arena, model->comm->size,
+                              model->config.num_moe_layers,
+                              store->guests.most_guests);
+  for (int32_t t = store->num_tiers - 1; t >= 0; t--) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->lay_out != NULL) tier->ops->lay_out(tier->self, arenas);
+  }
   const size_t E = (size_t)model->config.num_experts;
   size_t slots = (size_t)moerun__store_most_slots(store);
   if (moerun__store_has_slices(store) && slots < E) slots = E;
@@ -55,35 +58,66 @@ void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
   store->here = moerun__arena_take(arena, slots, sizeof *store->here);
 }
 
-int32_t moerun__store_transfers(const moerun__store *store) {
-  return moerun__guests_transfers(&store->guests) +
-         moerun__slices_transfers(&store->slices);
+void moerun__store_adopt_placement(moerun__store *store) {
+  for (int32_t t = store->num_tiers - 1; t >= 0; t--) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->adopt_placement != NULL) {
+      tier->ops->adopt_placement(tier->self);
+    }
+  }
+}
+
+int32_t moerun__store_num_transfers(const moerun__store *store) {
+  int32_t sum = 0;
+  for (int32_t t = 0; t < store->num_tiers; t++) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->num_transfers != NULL) {
+      sum += tier->ops->num_transfers(tier->self);
+    }
+  }
+  return sum;
 }
 
 moerun_status moerun__store_create_transfers(moerun__store *store) {
   moerun_status status = MOERUN_OK;
-  MOERUN_TRY(moerun__guests_create_transfers(&store->guests));
-  MOERUN_TRY(moerun__slices_create_transfers(&store->slices));
+  for (int32_t t = store->num_tiers - 1; t >= 0; t--) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->create_transfers == NULL) continue;
+    MOERUN_TRY(tier->ops->create_transfers(tier->self));
+  }
 done:
   return status;
-}
-
-void moerun__store_close(moerun__store *store) {
-  if (store->guests.model == NULL) return; /* it was never laid out */
-  moerun__guests_destroy_transfers(&store->guests);
-  moerun__slices_close(&store->slices);
 }
 
 moerun_status moerun__store_open(moerun__store *store, double row_seconds) {
   moerun_status status = MOERUN_OK;
-  MOERUN_TRY(moerun__guests_open(&store->guests));
-  MOERUN_TRY(moerun__slices_open(&store->slices, row_seconds));
+  moerun__guest_table_clear(&store->guest_table);
+  for (int32_t t = store->num_tiers - 1; t >= 0; t--) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->open == NULL) continue;
+    MOERUN_TRY(tier->ops->open(tier->self, row_seconds));
+  }
 done:
   return status;
 }
 
-void moerun__store_adopt_placement(moerun__store *store) {
-  moerun__own_adopt_placement(&store->own);
+size_t moerun__store_open_bytes(const moerun__store *store,
+                                const moerun__expert_shape *whole) {
+  size_t sum = 0;
+  for (int32_t t = 0; t < store->num_tiers; t++) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->open_bytes != NULL) {
+      sum += tier->ops->open_bytes(tier->self, whole);
+    }
+  }
+  return sum;
+}
+
+void moerun__store_close(moerun__store *store) {
+  for (int32_t t = 0; t < store->num_tiers; t++) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->close != NULL) tier->ops->close(tier->self);
+  }
 }
 
 /* ---- A layer --------------------------------------------------------------- */
@@ -316,7 +350,7 @@ moerun_status moerun__store_pass(moerun__store *store) {
 }
 
 moerun__guest_table *moerun__store_guest_table(moerun__store *store) {
-  return &store->guests.table;
+  return &store->guest_table;
 }
 
 int64_t moerun__store_expert_bytes(const moerun__store *store,
@@ -326,13 +360,6 @@ int64_t moerun__store_expert_bytes(const moerun__store *store,
 
 size_t moerun__store_guest_bytes(const moerun__store *store) {
   return store->guests.room_bytes;
-}
-
-size_t moerun__store_slice_bytes(const moerun__store *store,
-                                 const moerun__expert_shape *expert) {
-  const moerun_model *model = store->model;
-  return moerun__slices_bytes(&model->config, expert, model->comm->size,
-                              model->comm->rank, store->slice_bytes);
 }
 
 int64_t moerun__store_bytes_sent(const moerun__store *store) {

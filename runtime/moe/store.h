@@ -24,11 +24,10 @@ typedef struct moerun__wanted {
 
 typedef struct moerun__store {
   const moerun_model *model; /* borrowed */
-  size_t guest_bytes;        /* as asked for, see moerun__store_init */
-  int64_t slice_bytes;
   moerun__tier
       tier[MOERUN_MAX_TIERS]; /* in the order in which they are asked */
   int32_t num_tiers;
+  moerun__guest_table guest_table; /* for plans; empty where none is a tier */
   moerun__own own;
   moerun__guests guests;
   moerun__slices slices;
@@ -44,27 +43,28 @@ typedef struct moerun__store {
   int32_t coming;      /* and the number there */
 } moerun__store;
 
-/* `guest_bytes`: for weights of guests, 0: none; `slice_bytes`: for weights of
- * slices, 0: none, below 0: as much as all layers take. */
+/* A store of own experts, and of guests and slices if there is room for any.
+ * `max_slots`: most experts of a layer that a placement may put here;
+ * `guest_bytes`: for weights of guests, 0: none; `slice_bytes`: for weights of
+ * slices, 0: none, below 0: as much as all layers take. The store must not be
+ * copied or moved: tiers keep its address. */
 void moerun__store_init(moerun__store *store, const moerun_model *model,
-                        size_t guest_bytes, int64_t slice_bytes);
-/* A tier that is asked before all others. */
+                        int32_t max_slots, size_t guest_bytes,
+                        int64_t slice_bytes);
+/* A tier that is asked before all others; before memory is laid out. */
 void moerun__store_add_tier(moerun__store *store, moerun__tier tier);
-/* `max_slots`: most experts of a layer that a placement may put here. Weights
- * that come in steps have their place in `traffic`. */
-void moerun__store_lay_out(moerun__store *store, moerun__arena *arena,
-                           moerun__arena *traffic, int32_t max_slots);
-/* Transfers that moerun__store_create_transfers creates. */
-int32_t moerun__store_transfers(const moerun__store *store);
-moerun_status moerun__store_create_transfers(moerun__store *store);
-/* After moerun__store_init; frees weights and transfers. */
-void moerun__store_close(moerun__store *store);
-/* [collective] What ranks must know of each other's experts before some of them
- * may move; and their slices, larger ones to faster ranks. `row_seconds`: of one
- * row through an expert here; 0 on any rank: all are equally fast. */
-moerun_status moerun__store_open(moerun__store *store, double row_seconds);
-/* After the model's placement has changed, and before the first step. */
+
+/* What tier.h says of each, for all tiers; from the one that is asked last to
+ * the first, so that what a tier stands before is there. */
+void moerun__store_lay_out(moerun__store *store, moerun__arenas *arenas);
 void moerun__store_adopt_placement(moerun__store *store);
+int32_t moerun__store_num_transfers(const moerun__store *store);
+moerun_status moerun__store_create_transfers(moerun__store *store);
+moerun_status moerun__store_open(moerun__store *store, double row_seconds);
+size_t moerun__store_open_bytes(const moerun__store *store,
+                                const moerun__expert_shape *whole);
+/* After moerun__store_init; the other way round. */
+void moerun__store_close(moerun__store *store);
 
 /* ---- A layer ---- */
 
@@ -90,7 +90,7 @@ moerun_status moerun__store_end(moerun__store *store);
 /* Slots that rows of the layer may name: own ones, then guests. */
 static inline int32_t moerun__store_slots(const moerun__store *store,
                                           const moerun__layer *layer) {
-  return layer->num_slots + store->guests.table.per_layer;
+  return layer->num_slots + store->guest_table.per_layer;
 }
 /* The most slots that rows of any layer may name. */
 static inline int32_t moerun__store_most_slots(const moerun__store *store) {
@@ -152,10 +152,6 @@ int64_t moerun__store_expert_bytes(const moerun__store *store,
                                    int32_t moe_layer);
 /* Memory for weights of guests. */
 size_t moerun__store_guest_bytes(const moerun__store *store);
-/* Bytes of the weights of slices that open allocates, if all ranks are equally
- * fast and whole experts are of this shape. */
-size_t moerun__store_slice_bytes(const moerun__store *store,
-                                 const moerun__expert_shape *expert);
 /* Weights that have left here since the count was cleared. */
 int64_t moerun__store_bytes_sent(const moerun__store *store);
 void moerun__store_clear_count(moerun__store *store);

@@ -1,7 +1,8 @@
 /* A tier of the store: one place where weights of experts may be. Own slots,
  * guests and slices fill this table today; whatever keeps weights elsewhere
- * fills it again, is added to the store, and the expert stage does not change.
- * Only what plans send to other ranks must be in memory at its host.
+ * fills it again and is added to the store: neither the store nor the expert
+ * stage changes. Only what plans send to other ranks must be in memory at its
+ * host.
  *
  * A slot is a place of one layer. Slots 0 .. num_slots - 1 are those of the
  * placement, those behind them are guests as the plan numbers them, and those
@@ -10,6 +11,7 @@
 #define MOERUN_MOE_TIER_H
 
 #include "comm/comm.h"
+#include "runtime/base/arena.h"
 #include "runtime/model/model.h"
 #include "runtime/plan/plan.h"
 
@@ -28,6 +30,29 @@ typedef enum moerun__presence {
 /* `self` is the tier. All but get may be NULL: then there is nothing to do. */
 typedef struct moerun__tier_ops {
   const char *name;
+
+  /* ---- A session is made, in this order, and goes ---- */
+
+  /* Takes memory from the arenas; while their bases are NULL it only counts. */
+  void (*lay_out)(void *self, moerun__arenas *arenas);
+  /* The model's placement is known, or has changed between two steps. */
+  void (*adopt_placement)(void *self);
+  /* Transfers that create_transfers creates, each for 0 bytes of its own; known
+   * once memory has been counted. */
+  int32_t (*num_transfers)(const void *self);
+  moerun_status (*create_transfers)(void *self);
+  /* [collective] Learns of the other ranks what it must before the first step.
+   * `row_seconds`: of one row through an expert here; 0 on any rank: all are
+   * equally fast. get may be asked even before. */
+  moerun_status (*open)(void *self, double row_seconds);
+  /* Bytes that open allocates beside the arenas, if whole experts are of this
+   * shape and all ranks equally fast. */
+  size_t (*open_bytes)(const void *self, const moerun__expert_shape *whole);
+  /* Frees what create_transfers and open have made; also after either failed or
+   * was not called. */
+  void (*close)(void *self);
+
+  /* ---- A layer and its waves ---- */
 
   /* *out: the expert, borrowed until its release; NULL unless it is here. */
   moerun__presence (*get)(const void *self, const moerun__expert **out,

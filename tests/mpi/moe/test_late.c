@@ -1,6 +1,8 @@
-/* Experts whose weights are not in memory. A made-up tier reads them from a file
- * once rows for them are here, has room for one at a time, and brings them in an
- * order of its own. The expert stage is the same, and so is every bit. */
+/* Experts whose weights are not in memory. A made-up tier of a session has memory
+ * and transfers of its own: as it opens, weights go to the next rank, come back
+ * and go to a file. It reads them once rows for them are here, has room for one
+ * at a time, and brings them in an order of its own. Neither the store nor the
+ * expert stage knows of it, and every bit is the same. */
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
@@ -17,11 +19,18 @@ enum { T = 24, H = 64, LAYER = 1, STEPS = 4, MOST_SLOTS = 32 };
 
 /* ---- The tier -------------------------------------------------------------------- */
 
+enum { ROUND_TRIP = 2 }; /* transfers: what leaves, what comes */
+
 /* Odd slots of one layer, as written to `file` by slot. */
 typedef struct late {
+  moerun_model *model; /* borrowed */
   FILE *file;
   moerun__expert_shape shape;
-  char *room; /* of one expert */
+  char *room;      /* of one expert */
+  char *travels;   /* [ROUND_TRIP] of one expert each */
+  int32_t *offset; /* [ROUND_TRIP][R + 1] */
+  moerun__transfer *transfer[ROUND_TRIP];
+  int32_t is_open;
   moerun__expert expert;
   int32_t in_room; /* slot, or MOERUN_NO_SLOT */
   int32_t wanted[MOST_SLOTS];
@@ -30,6 +39,132 @@ typedef struct late {
   int64_t reads;
 } late;
 
+static size_t late_bytes(const late *t) {
+  return moerun__expert_bytes(&t->shape);
+}
+
+static void late_lay_out(void *self, moerun__arenas *arenas) {
+  late *t = self;
+  const size_t R = (size_t)t->model->comm->size;
+  t->room = moerun__arena_take(&arenas->host, 1, late_bytes(t));
+  t->travels = moerun__arena_take(&arenas->traffic, ROUND_TRIP, late_bytes(t));
+  t->offset = moerun__arena_take(&arenas->host, ROUND_TRIP * (R + 1),
+                                 sizeof *t->offset);
+}
+
+static int32_t late_num_transfers(const void *self) {
+  (void)self;
+  return ROUND_TRIP;
+}
+
+static moerun_status late_create_transfers(void *self) {
+  moerun_status status = MOERUN_OK;
+  late *t = self;
+  moerun_comm *of = t->model->comm;
+  for (int i = 0; i < ROUND_TRIP; i++) {
+    MOERUN_TRY(of->ops->transfer_create(&t->transfer[i], of, 0));
+  }
+done:
+  return status;
+}
+
+static void late_close(void *self) {
+  late *t = self;
+  for (int i = 0; i < ROUND_TRIP; i++) {
+    t->model->comm->ops->transfer_destroy(t->transfer[i]);
+    t->transfer[i] = NULL;
+  }
+}
+
+/* One expert to or from `peer`, or none. */
+static moerun__row_list one_expert(const late *t, int way, int32_t peer,
+                                   int is_there) {
+  const size_t R = (size_t)t->model->comm->size;
+  int32_t *offset = t->offset + (size_t)way * (R + 1);
+  memset(offset, 0, (R + 1) * sizeof *offset);
+  offset[peer + 1] = is_there;
+  return (moerun__row_list){t->travels + (size_t)way * late_bytes(t),
+                            late_bytes(t), offset, peer, peer + 1};
+}
+
+static int32_t slots_of(const late *t, int32_t rank) {
+  const moerun_placement *placement = t->model->placement;
+  const int32_t l = t->model->layers[LAYER].moe_layer;
+  return placement->slot_count[l * placement->num_ranks + rank];
+}
+
+/* The expert that leaves goes to one peer, and one comes from the other, if these
+ * have one in the slot. */
+static moerun_status pass(const late *t, int leaving, int32_t to,
+                          int32_t owner_to, int32_t from, int32_t owner_from,
+                          int32_t slot) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = t->model->comm->ops;
+  const int coming = 1 - leaving;
+  const moerun__row_list out =
+      one_expert(t, leaving, to, slot < slots_of(t, owner_to));
+  const moerun__row_list in =
+      one_expert(t, coming, from, slot < slots_of(t, owner_from));
+  memset(in.rows, 0xff, in.row_bytes);
+  MOERUN_TRY(ops->receive_begin(t->transfer[coming], MOERUN_TAG_EXPERTS, &in));
+  MOERUN_TRY(ops->send_begin(t->transfer[leaving], MOERUN_TAG_EXPERTS, &out));
+  MOERUN_TRY(ops->wait(t->transfer[coming]));
+  MOERUN_TRY(ops->wait(t->transfer[leaving]));
+done:
+  return status;
+}
+
+/* To the next rank and back. */
+static moerun_status go_round(const late *t, int32_t slot) {
+  moerun_status status = MOERUN_OK;
+  const moerun_comm *of = t->model->comm;
+  const int32_t own = of->rank;
+  const int32_t next = (own + 1) % of->size;
+  const int32_t before = (own + of->size - 1) % of->size;
+  if (of->size == 1) goto done;
+  MOERUN_TRY(pass(t, 0, next, own, before, before, slot));
+  MOERUN_TRY(pass(t, 1, before, before, next, own, slot));
+done:
+  return status;
+}
+
+/* The pieces of an expert to `block`, one behind the other; what was their memory
+ * holds nothing. */
+static void take_away(const late *t, moerun__expert *expert, char *block) {
+  for (int p = 0; p < MOERUN_EXPERT_PIECES; p++) {
+    const moerun__expert_piece piece = (moerun__expert_piece)p;
+    const size_t count = moerun__expert_piece_bytes(&t->shape, piece);
+    void *panels = (void *)moerun__expert_weight(expert, piece)->panels;
+    memcpy(block, panels, count);
+    memset(panels, 0xff, count);
+    block += count;
+  }
+  expert->gate_up.panels = NULL;
+  expert->down.panels = NULL;
+}
+
+/* [collective] Moves the odd slots to the file. */
+static moerun_status late_open(void *self, double row_seconds) {
+  moerun_status status = MOERUN_OK;
+  late *t = self;
+  moerun__layer *layer = &t->model->layers[LAYER];
+  const int32_t most = t->model->placement->most_slots;
+  (void)row_seconds;
+  for (int32_t s = 1; s < most; s += 2) {
+    const long at = (long)((size_t)s * late_bytes(t));
+    if (s < layer->num_slots) take_away(t, &layer->experts[s], t->travels);
+    MOERUN_TRY(go_round(t, s));
+    if (s >= layer->num_slots) continue;
+    MOERUN_REQUIRE(fseek(t->file, at, SEEK_SET) == 0 &&
+                       fwrite(t->travels, 1, late_bytes(t), t->file) ==
+                           late_bytes(t),
+                   MOERUN_ERR_IO, "slot %d cannot be written", s);
+  }
+  t->is_open = 1;
+done:
+  return status;
+}
+
 static int is_late(const moerun__layer *layer, int32_t slot) {
   return slot < layer->num_slots && slot % 2 == 1;
 }
@@ -37,7 +172,7 @@ static int is_late(const moerun__layer *layer, int32_t slot) {
 static moerun__presence late_get(const void *self, const moerun__expert **out,
                                  const moerun__layer *layer, int32_t slot) {
   const late *t = self;
-  if (!is_late(layer, slot)) return MOERUN_ABSENT;
+  if (!t->is_open || !is_late(layer, slot)) return MOERUN_ABSENT;
   if (t->in_room != slot) return MOERUN_COMING;
   *out = &t->expert;
   return MOERUN_HERE;
@@ -95,43 +230,30 @@ static moerun_status late_release(void *self, const moerun__layer *layer,
 }
 
 static const moerun__tier_ops late_ops = {.name = "late",
+                                          .lay_out = late_lay_out,
+                                          .num_transfers = late_num_transfers,
+                                          .create_transfers =
+                                              late_create_transfers,
+                                          .open = late_open,
+                                          .close = late_close,
                                           .get = late_get,
                                           .want = late_want,
                                           .coming = late_coming,
                                           .wait = late_wait,
                                           .release = late_release};
 
-/* Moves the layer's odd slots to a file: what was their memory holds nothing. */
 static void late_create(late *t, moerun_model *model) {
-  moerun__layer *layer = &model->layers[LAYER];
+  const int32_t moe_layer = model->layers[LAYER].moe_layer;
   memset(t, 0, sizeof *t);
+  t->model = model;
   t->in_room = MOERUN_NO_SLOT;
-  assert_all_ok(moerun__model_expert_shape(&t->shape, model, layer->moe_layer));
-  const size_t bytes = moerun__expert_bytes(&t->shape);
-  assert_all_ok(moerun__alloc(&t->room, 1, bytes));
+  assert_all_ok(moerun__model_expert_shape(&t->shape, model, moe_layer));
+  assert_all_ranks(model->placement->most_slots <= MOST_SLOTS);
   assert_all_ranks((t->file = tmpfile()) != NULL);
-  int written = layer->num_slots <= MOST_SLOTS;
-  for (int32_t s = 1; s < layer->num_slots; s += 2) {
-    moerun__expert *expert = &layer->experts[s];
-    long at = (long)((size_t)s * bytes);
-    for (int p = 0; p < MOERUN_EXPERT_PIECES; p++) {
-      const moerun__expert_piece piece = (moerun__expert_piece)p;
-      const size_t count = moerun__expert_piece_bytes(&t->shape, piece);
-      void *panels = (void *)moerun__expert_weight(expert, piece)->panels;
-      written = written && fseek(t->file, at, SEEK_SET) == 0 &&
-                fwrite(panels, 1, count, t->file) == count;
-      memset(panels, 0xff, count);
-      at += (long)count;
-    }
-    expert->gate_up.panels = NULL;
-    expert->down.panels = NULL;
-  }
-  assert_all_ranks(written);
 }
 
 static void late_destroy(late *t) {
   (void)fclose(t->file);
-  moerun__free(t->room);
 }
 
 /* ---- Steps ------------------------------------------------------------------------ */
@@ -142,17 +264,29 @@ typedef struct rig {
   moerun_session *session;
 } rig;
 
-static void set_up(rig *r, int32_t chunks) {
+static void load(rig *r) {
   moerun_model_shape shape = {.struct_size = sizeof shape};
-  const moerun_session_options options = {.struct_size = sizeof options,
-                                          .max_tokens = T,
-                                          .chunks = chunks,
-                                          .balance = MOERUN_BALANCE_OFF};
   assert_all_ok(moerun_model_shape_load(&shape, MODEL));
   assert_all_ok(moerun_placement_create_block(
       &r->placement, shape.num_moe_layers, shape.num_experts, test_size()));
   assert_all_ok(moerun_model_load(&r->model, comm, r->placement, MODEL, NULL));
-  assert_all_ok(moerun_session_create(&r->session, r->model, &options));
+}
+
+/* A session of what is loaded; what it takes is predicted. Returns the bytes. */
+static size_t open_session(rig *r, int32_t chunks, late *tier) {
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = T,
+                                          .chunks = chunks,
+                                          .balance = MOERUN_BALANCE_OFF};
+  const moerun__tier added = {&late_ops, tier};
+  const moerun__session_extra extra = {.tier = tier != NULL ? &added : NULL};
+  const size_t predicted =
+      moerun__session_bytes_with(r->model, &options, &extra);
+  const size_t before = moerun__alloc_live_bytes();
+  assert_all_ok(
+      moerun__session_create_with(&r->session, r->model, &options, &extra));
+  assert_all_ranks(moerun__alloc_live_bytes() - before == predicted);
+  return predicted;
 }
 
 static void tear_down(rig *r) {
@@ -180,11 +314,12 @@ static void experts_come_from_a_file(void **state) {
     rig plain;
     rig slow;
     late tier;
-    set_up(&plain, chunks);
-    set_up(&slow, chunks);
+    load(&plain);
+    load(&slow);
     late_create(&tier, slow.model);
-    moerun__store_add_tier(&slow.session->moe.store,
-                           (moerun__tier){&late_ops, &tier});
+    const size_t bytes_without = open_session(&plain, chunks, NULL);
+    const size_t bytes_with = open_session(&slow, chunks, &tier);
+    assert_all_ranks(bytes_with >= bytes_without + 3 * late_bytes(&tier));
     for (uint64_t key = 0; key < STEPS; key++) {
       float x[T * H];
       float want[T * H];
@@ -219,10 +354,15 @@ static void nothing_is_computed_with_nothing(void **state) {
   if (test_size() > 1) skip(); /* the others would wait */
   rig r;
   late tier;
+  static char block[1 << 20];
   float x[T * H];
   float y[T * H];
-  set_up(&r, 1);
+  load(&r);
   late_create(&tier, r.model);
+  (void)open_session(&r, 1, NULL);
+  for (int32_t s = 1; s < r.model->layers[LAYER].num_slots; s += 2) {
+    take_away(&tier, &r.model->layers[LAYER].experts[s], block);
+  }
   for (size_t i = 0; i < (size_t)T * H; i++) {
     x[i] = (float)(moerun__uniform(1, 0, i) - 0.5);
   }

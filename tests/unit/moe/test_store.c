@@ -82,14 +82,13 @@ typedef struct rig {
 } rig;
 
 /* There are no guests, so nothing is in the second. */
-static void lay_out(rig *r, moerun__arena *arena) {
-  moerun__arena traffic = {NULL, 0};
-  moerun__store_lay_out(&r->store, arena, &traffic, SLOTS);
-  assert_int_equal(traffic.used, 0);
+static void lay_out(rig *r, moerun__arenas *arenas) {
+  moerun__store_lay_out(&r->store, arenas);
+  assert_int_equal(arenas->traffic.used, 0);
 }
 
 static void set_up(rig *r) {
-  moerun__arena arena = {NULL, 0};
+  moerun__arenas arenas = {.host = {NULL, 0}};
   memset(r, 0, sizeof *r);
   r->comm.size = 1;
   r->model.comm = &r->comm;
@@ -103,11 +102,11 @@ static void set_up(rig *r) {
   for (int s = 0; s < OWN; s++) {
     r->own[s].gate_up.panels = "here";
   }
-  moerun__store_init(&r->store, &r->model, 0, 0);
-  lay_out(r, &arena);
-  assert_int_equal(moerun__alloc(&r->block, arena.used, 1), MOERUN_OK);
-  arena = (moerun__arena){r->block, 0};
-  lay_out(r, &arena);
+  moerun__store_init(&r->store, &r->model, SLOTS, 0, 0);
+  lay_out(r, &arenas);
+  assert_int_equal(moerun__alloc(&r->block, arenas.host.used, 1), MOERUN_OK);
+  arenas.host = (moerun__arena){r->block, 0};
+  lay_out(r, &arenas);
 }
 
 static void tear_down(rig *r) {
@@ -312,18 +311,130 @@ static void tiers_without_room_are_not_asked(void **state) {
     int64_t slice_bytes;
     int32_t tiers;
   } cases[] = {
-      {1, 0, 0, 1},       {1, 1 << 20, -1, 1}, {2, 0, 0, 1},
-      {2, 1 << 20, 0, 2}, {2, 0, 100, 2},      {2, 1 << 20, -1, 3},
+      {1, 0, 0, 1},   {1, 1 << 20, -1, 1}, {2, 0, 0, 1},  {2, 1 << 20, 0, 2},
+      {2, 0, 100, 2}, {2, 1 << 20, -1, 3}, {2, 16, 0, 1}, {2, 16, -1, 2},
   };
   moerun_comm comm = {0};
-  moerun_model model = {.comm = &comm};
+  moerun_model model = {.comm = &comm,
+                        .config = {.hidden_width = 32,
+                                   .expert_width = 32,
+                                   .num_moe_layers = 1,
+                                   .num_experts = OWN}};
   moerun__store store;
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     comm.size = cases[i].size;
-    moerun__store_init(&store, &model, cases[i].guest_bytes,
+    moerun__store_init(&store, &model, SLOTS, cases[i].guest_bytes,
                        cases[i].slice_bytes);
     assert_int_equal(store.num_tiers, cases[i].tiers);
   }
+}
+
+/* ---- A session is made and goes ----------------------------------------------- */
+
+/* Writes down what is asked of it in `log`, which it shares with others. */
+typedef struct asked {
+  char name;
+  char *log;
+  int32_t transfers;
+  char *room; /* [size_t]: as much as open_bytes says */
+  moerun_status verdict;
+} asked;
+
+static void note(const asked *a, const char *what) {
+  const size_t length = strlen(a->log);
+  (void)snprintf(a->log + length, 256 - length, "%c:%s ", a->name, what);
+}
+
+static moerun__presence asked_get(const void *self, const moerun__expert **out,
+                                  const moerun__layer *layer, int32_t slot) {
+  (void)self;
+  (void)out;
+  (void)layer;
+  (void)slot;
+  return MOERUN_ABSENT;
+}
+
+static void asked_lay_out(void *self, moerun__arenas *arenas) {
+  asked *a = self;
+  note(a, "lay_out");
+  a->room = moerun__arena_take(&arenas->traffic, 64, 1);
+}
+
+static void asked_adopt(void *self) {
+  note(self, "adopt");
+}
+
+static int32_t asked_num(const void *self) {
+  return ((const asked *)self)->transfers;
+}
+
+static moerun_status asked_create(void *self) {
+  note(self, "create");
+  return MOERUN_OK;
+}
+
+static moerun_status asked_open(void *self, double row_seconds) {
+  const asked *a = self;
+  note(a, row_seconds == 0.25 ? "open" : "open?");
+  return a->verdict;
+}
+
+static size_t asked_bytes(const void *self, const moerun__expert_shape *whole) {
+  return (size_t)((const asked *)self)->transfers * moerun__expert_bytes(whole);
+}
+
+static void asked_close(void *self) {
+  note(self, "close");
+}
+
+static const moerun__tier_ops asked_ops = {.name = "asked",
+                                           .lay_out = asked_lay_out,
+                                           .adopt_placement = asked_adopt,
+                                           .num_transfers = asked_num,
+                                           .create_transfers = asked_create,
+                                           .open = asked_open,
+                                           .open_bytes = asked_bytes,
+                                           .close = asked_close,
+                                           .get = asked_get};
+
+static void tiers_are_made_from_the_last_up(void **state) {
+  (void)state;
+  char log[256] = "";
+  asked far = {'f', log, 3, NULL, MOERUN_OK};
+  asked near = {'n', log, 4, NULL, MOERUN_OK};
+  told plain;
+  char room[128];
+  moerun_comm comm = {.size = 1};
+  moerun_model model = {.comm = &comm,
+                        .config = {.hidden_width = 32, .expert_width = 32}};
+  const moerun__expert_shape shape =
+      moerun__expert_whole(&model.config, MOERUN_DTYPE_F32);
+  moerun__store store;
+  moerun__arenas arenas = {.host = {NULL, 0}};
+  memset(&plain, 0, sizeof plain);
+  moerun__store_init(&store, &model, 0, 0, 0);
+  moerun__store_add_tier(&store, (moerun__tier){&asked_ops, &far});
+  moerun__store_add_tier(&store, (moerun__tier){&plain_ops, &plain});
+  moerun__store_add_tier(&store, (moerun__tier){&asked_ops, &near});
+  arenas.traffic.base = room;
+  moerun__store_lay_out(&store, &arenas);
+  assert_int_equal(arenas.traffic.used, 128);
+  assert_ptr_equal(far.room, room);
+  assert_ptr_equal(near.room, room + 64);
+  moerun__store_adopt_placement(&store);
+  assert_int_equal(moerun__store_num_transfers(&store), 7);
+  assert_int_equal(moerun__store_open_bytes(&store, &shape),
+                   7 * moerun__expert_bytes(&shape));
+  assert_int_equal(moerun__store_create_transfers(&store), MOERUN_OK);
+  assert_int_equal(moerun__store_open(&store, 0.25), MOERUN_OK);
+  moerun__store_close(&store);
+  assert_string_equal(log, "f:lay_out n:lay_out f:adopt n:adopt f:create "
+                           "n:create f:open n:open n:close f:close ");
+  log[0] = '\0'; /* one that fails is the last to be opened, but all close */
+  far.verdict = MOERUN_ERR_NOMEM;
+  assert_int_equal(moerun__store_open(&store, 0.25), MOERUN_ERR_NOMEM);
+  moerun__store_close(&store);
+  assert_string_equal(log, "f:open n:close f:close ");
 }
 
 int main(void) {
@@ -334,6 +445,7 @@ int main(void) {
       cmocka_unit_test(what_does_not_come_is_said),
       cmocka_unit_test(a_wave_has_its_own_slots),
       cmocka_unit_test(tiers_without_room_are_not_asked),
+      cmocka_unit_test(tiers_are_made_from_the_last_up),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

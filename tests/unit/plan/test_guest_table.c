@@ -167,14 +167,12 @@ static void slots_of_guests_have_16_bits(void **state) {
                                    .expert_width = 32,
                                    .num_moe_layers = 1,
                                    .num_experts = 20000}};
-  moerun__guests guests = {0};
-  moerun__arena arena = {NULL, 0};
-  moerun__arena traffic = {NULL, 0};
-  moerun__guests_lay_out(&guests, &arena, &traffic, &model, SIZE_MAX / 4);
-  assert_int_equal(guests.per_layer + 20000 + 1, INT16_MAX);
+  moerun__guests guests;
+  moerun__guests_init(&guests, &model, NULL, SIZE_MAX / 4);
+  assert_int_equal(guests.most_guests + 20000 + 1, INT16_MAX);
   model.config.num_experts = 8; /* no more than there are, and the shared */
-  moerun__guests_lay_out(&guests, &arena, &traffic, &model, SIZE_MAX / 4);
-  assert_int_equal(guests.per_layer, 8 + MOERUN_SHARED_GUESTS);
+  moerun__guests_init(&guests, &model, NULL, SIZE_MAX / 4);
+  assert_int_equal(guests.most_guests, 8 + MOERUN_SHARED_GUESTS);
 }
 
 int main(void) {
