@@ -163,14 +163,6 @@ done:
   return status;
 }
 
-/* Unless the options say, guests get what they need at most. */
-static void default_guests(moerun_session_options *options,
-                           const moerun_placement *placement,
-                           const moerun__expert_shape *expert) {
-  if (options->guest_bytes != 0 || placement->num_layers == 0) return;
-  options->guest_bytes = (int64_t)moerun__guests_default(placement, expert);
-}
-
 moerun_status moerun__predict(moerun__prediction **out,
                               const moerun__config *config,
                               const moerun_placement *placement,
@@ -184,7 +176,8 @@ moerun_status moerun__predict(moerun__prediction **out,
       .size = placement->num_ranks};
   moerun_model model = {.comm = &comm, .placement = placement};
   const char *path = moerun__config_text(config, "model");
-  moerun_session_options options = moerun__session_options_of(config, need);
+  const moerun_session_options options =
+      moerun__session_options_of(config, need);
   moerun__session_extra extra =
       moerun__session_extra_of(config, placement, need, how);
   const moerun__engine_options engine = {.record_trace =
@@ -194,7 +187,7 @@ moerun_status moerun__predict(moerun__prediction **out,
   MOERUN_TRY(moerun__gate_options_fit(config, model.config.num_moe_layers));
   MOERUN_TRY(moerun__alloc(&ranks, (size_t)comm.size, sizeof *ranks));
   MOERUN_TRY(predict_weights(ranks, &expert, path, placement));
-  default_guests(&options, placement, &expert);
+  extra.expert = &expert;
   /* Once: to ask the processor what it has takes long on virtual machines. */
   MOERUN_TRY(moerun__kernels_find(&extra.kernels, "auto"));
   for (comm.rank = 0; comm.rank < comm.size; comm.rank++) {

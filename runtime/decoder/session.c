@@ -141,7 +141,8 @@ static moerun_session_options choose(const moerun_model *model,
   }
   if (chosen.guest_bytes == 0) {
     const moerun__expert_shape widest =
-        moerun__expert_whole(config, MOERUN_DTYPE_F32);
+        extra->expert != NULL ? *extra->expert
+                              : moerun__expert_whole(config, MOERUN_DTYPE_F32);
     chosen.guest_bytes =
         (int64_t)moerun__guests_default(model->placement, &widest);
   }

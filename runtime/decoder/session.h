@@ -65,6 +65,9 @@ typedef struct moerun__session_extra {
   int32_t min_rows;  /* 0: measured */
   const moerun__slice_costs *slice_costs; /* for `plan`; NULL: zeros */
   const moerun__faults *faults;           /* borrowed; NULL: none */
+  const moerun__expert_shape *expert; /* the largest of the model, which guests
+                                         have room for unless guest_bytes says
+                                         how much; NULL: one in fp32          */
   const moerun__tier *tier;  /* of experts, asked before all others; self is
                                borrowed; NULL: none                          */
   moerun__gate_options gate; /* lossy; zeros: off */

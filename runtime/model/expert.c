@@ -5,7 +5,8 @@
 
 #include "runtime/base/memory.h"
 
-/* Outputs of gate_up for each column of h. */
+/* Outputs of gate_up for each column of h; the first of all columns come before
+ * the second. */
 static const int32_t outputs_of_column[] = {[MOERUN_EXPERT_SWIGLU] = 2};
 
 /* Of all experts of a model, dense blocks and shared ones too. */
@@ -80,6 +81,18 @@ moerun__expert moerun__expert_at(const moerun__expert_shape *shape,
                                  const void *block) {
   const size_t first = moerun__expert_piece_bytes(shape, MOERUN_PIECE_GATE_UP);
   return expert_of(shape, block, (const char *)block + first);
+}
+
+int moerun__expert_num_runs(const moerun__expert_shape *shape) {
+  return outputs_of_column[shape->kind] + 1;
+}
+
+moerun__expert_run moerun__expert_run_at(const moerun__expert_shape *shape,
+                                         int i) {
+  return i < outputs_of_column[shape->kind]
+             ? (moerun__expert_run){MOERUN_PIECE_GATE_UP, i * shape->columns,
+                                    shape->columns}
+             : (moerun__expert_run){MOERUN_PIECE_DOWN, 0, shape->outputs};
 }
 
 /* ---- Lists -------------------------------------------------------------------- */

@@ -39,6 +39,16 @@ static int32_t even_share(int32_t panels, int32_t num_ranks, int32_t rank) {
   return (panels / num_ranks + (rank < panels % num_ranks)) * MOERUN_PANEL;
 }
 
+/* Adds the slices of one layer's experts to *bytes if they have room. */
+static int add_layer(size_t *bytes, const moerun__model_config *config,
+                     const moerun__expert_shape *slice, int64_t room_bytes) {
+  const size_t sum =
+      *bytes + (size_t)config->num_experts * moerun__expert_bytes(slice);
+  if (room_bytes >= 0 && sum > (size_t)room_bytes) return 0;
+  *bytes = sum;
+  return 1;
+}
+
 size_t moerun__slices_bytes(const moerun__model_config *config,
                             const moerun__expert_shape *whole,
                             int32_t num_ranks, int32_t rank,
@@ -47,14 +57,11 @@ size_t moerun__slices_bytes(const moerun__model_config *config,
   const moerun__expert_shape slice = moerun__expert_slice(
       whole, even_share(panels_of(config->expert_width), num_ranks, rank),
       even_share(panels_of(config->hidden_width), num_ranks, rank));
-  const size_t layer_bytes =
-      (size_t)config->num_experts * moerun__expert_bytes(&slice);
-  size_t layers = (size_t)config->num_moe_layers;
-  if (room_bytes > 0 && layer_bytes > 0 &&
-      (size_t)room_bytes / layer_bytes < layers) {
-    layers = (size_t)room_bytes / layer_bytes;
+  size_t bytes = 0;
+  for (int32_t l = 0; l < config->num_moe_layers; l++) {
+    if (!add_layer(&bytes, config, &slice, room_bytes)) break;
   }
-  return moerun__alloc_bytes(layers * layer_bytes, 1);
+  return moerun__alloc_bytes(bytes, 1);
 }
 
 /* All others being as slow as shares follow. */
@@ -94,7 +101,7 @@ static void lay_out(void *self, moerun__arenas *arenas) {
   slices->scratch =
       moerun__arena_take(arena, moerun__news_scratch((int32_t)R, &news), ints);
   slices->offset =
-      moerun__arena_take(arena, MOERUN_SLICE_WEIGHTS * (R + 1), ints);
+      moerun__arena_take(arena, MOERUN_EXPERT_MOST_RUNS * (R + 1), ints);
   slices->shape = moerun__arena_take(arena, (size_t)config->num_moe_layers,
                                      sizeof *slices->shape);
   slices->expert = moerun__arena_take(arena, experts, sizeof *slices->expert);
@@ -102,14 +109,14 @@ static void lay_out(void *self, moerun__arenas *arenas) {
 
 static int32_t num_transfers(const void *self) {
   (void)self;
-  return 2 * MOERUN_SLICE_WEIGHTS;
+  return 2 * MOERUN_EXPERT_MOST_RUNS;
 }
 
 static moerun_status create_transfers(void *self) {
   moerun_status status = MOERUN_OK;
   moerun__slices *slices = self;
   moerun_comm *comm = slices->model->comm;
-  for (int i = 0; i < MOERUN_SLICE_WEIGHTS; i++) {
+  for (int i = 0; i < MOERUN_EXPERT_MOST_RUNS; i++) {
     MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm, 0));
     MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm, 0));
   }
@@ -119,7 +126,7 @@ done:
 
 static void close(void *self) {
   moerun__slices *slices = self;
-  for (int i = 0; i < MOERUN_SLICE_WEIGHTS; i++) {
+  for (int i = 0; i < MOERUN_EXPERT_MOST_RUNS; i++) {
     slices->model->comm->ops->transfer_destroy(slices->out[i]);
     slices->model->comm->ops->transfer_destroy(slices->in[i]);
   }
@@ -167,7 +174,6 @@ static moerun_status shape_layers(moerun__slices *slices, size_t *bytes) {
   moerun_status status = MOERUN_OK;
   const moerun_model *model = slices->model;
   const moerun__model_config *config = &model->config;
-  const size_t E = (size_t)config->num_experts;
   const int32_t h = moerun__slice_h(&slices->shares, model->comm->rank);
   const int32_t y = moerun__slice_y(&slices->shares, model->comm->rank);
   *bytes = 0;
@@ -175,12 +181,10 @@ static moerun_status shape_layers(moerun__slices *slices, size_t *bytes) {
     moerun__expert_shape whole;
     MOERUN_TRY(moerun__model_expert_shape(&whole, model, l));
     slices->shape[l] = moerun__expert_slice(&whole, h, y);
-    const size_t more = E * moerun__expert_bytes(&slices->shape[l]);
     int64_t fits =
-        slices->room_bytes < 0 || *bytes + more <= (size_t)slices->room_bytes;
+        add_layer(bytes, config, &slices->shape[l], slices->room_bytes);
     MOERUN_TRY(model->comm->ops->minimum(model->comm, &fits));
     if (!fits) break;
-    *bytes += more;
     slices->num_layers = l + 1;
   }
 done:
@@ -197,8 +201,7 @@ static void place_slices(moerun__slices *slices) {
   }
 }
 
-/* A weight of an expert as a run of panels, and where this rank's share of it
- * lies. */
+/* A run of a whole expert's panels, and where this rank's share of it lies. */
 typedef struct run {
   const char *panels; /* NULL where the expert is not hosted */
   char *share;
@@ -206,34 +209,35 @@ typedef struct run {
   const int32_t *first; /* [R + 1] */
 } run;
 
-/* What is number `which` of expert e: gate, up, down. */
+/* Where the run begins in an expert of that shape. */
+static char *run_in(const moerun__expert *expert,
+                    const moerun__expert_shape *shape, int which,
+                    size_t panel_bytes) {
+  const moerun__expert_run at = moerun__expert_run_at(shape, which);
+  return (char *)moerun__expert_weight(expert, at.piece)->panels +
+         (size_t)(at.first / MOERUN_PANEL) * panel_bytes;
+}
+
+/* Run number `which` of expert e. */
 static run run_of(const moerun__slices *slices, int32_t l, int32_t e, int which,
                   int32_t slot) {
   const moerun__layer *layer = moerun__model_layer(slices->model, l);
-  const size_t i =
-      (size_t)l * (size_t)slices->model->config.num_experts + (size_t)e;
-  const int32_t rank = slices->model->comm->rank;
-  const int is_down = which == MOERUN_SLICE_WEIGHTS - 1;
-  const moerun__expert_piece piece =
-      is_down ? MOERUN_PIECE_DOWN : MOERUN_PIECE_GATE_UP;
-  const moerun__weight *share =
-      moerun__expert_weight(&slices->expert[i], piece);
-  const int32_t *first =
-      is_down ? slices->shares.y_panel : slices->shares.h_panel;
+  const moerun__model_config *config = &slices->model->config;
+  const moerun__expert *slice =
+      &slices->expert[(size_t)l * (size_t)config->num_experts + (size_t)e];
+  const moerun__expert_shape *shape = &slices->shape[l];
+  const moerun__expert_run at = moerun__expert_run_at(shape, which);
+  const moerun__weight *share = moerun__expert_weight(slice, at.piece);
   const size_t panel_bytes =
       moerun__weight_bytes(share->dtype, MOERUN_PANEL, share->num_inputs);
-  const size_t whole_panels =
-      (size_t)panels_of(slices->model->config.expert_width);
-  const size_t own = (size_t)(first[rank + 1] - first[rank]);
-  const size_t skipped = which == 1 ? 1 : 0; /* the gate lies before up */
-  run out = {.share = (char *)share->panels + skipped * own * panel_bytes,
+  run out = {.share = run_in(slice, shape, which, panel_bytes),
              .panel_bytes = panel_bytes,
-             .first = first};
+             .first = at.piece == MOERUN_PIECE_DOWN ? slices->shares.y_panel
+                                                    : slices->shares.h_panel};
   if (slot < 0) return out;
-  const moerun__weight *whole =
-      moerun__expert_weight(&layer->experts[slot], piece);
-  out.panels =
-      (const char *)whole->panels + skipped * whole_panels * panel_bytes;
+  const moerun__expert_shape whole =
+      moerun__expert_slice(shape, config->expert_width, config->hidden_width);
+  out.panels = run_in(&layer->experts[slot], &whole, which, panel_bytes);
   return out;
 }
 
@@ -272,13 +276,14 @@ static moerun_status hand_out(moerun__slices *slices, int32_t l, int32_t e) {
                                 (size_t)e];
   const int32_t from = placement->rank_of[host];
   const int is_own = from == comm->rank;
-  for (int which = 0; which < MOERUN_SLICE_WEIGHTS; which++) {
+  const int runs = moerun__expert_num_runs(&slices->shape[l]);
+  for (int which = 0; which < runs; which++) {
     const run of =
         run_of(slices, l, e, which, is_own ? placement->slot_of[host] : -1);
     MOERUN_TRY(is_own ? send(slices, &of, which)
                       : receive(slices, &of, which, from));
   }
-  for (int which = 0; which < MOERUN_SLICE_WEIGHTS; which++) {
+  for (int which = 0; which < runs; which++) {
     MOERUN_TRY(
         comm->ops->wait(is_own ? slices->out[which] : slices->in[which]));
   }

@@ -8,10 +8,6 @@
 
 #include "runtime/moe/tier.h"
 
-enum {
-  MOERUN_SLICE_WEIGHTS = 3, /* of an expert: gate, up, down */
-};
-
 /* Who computes which columns, by whole panels as in kernels.h. The same on all
  * ranks. */
 typedef struct moerun__slice_shares {
@@ -35,9 +31,9 @@ typedef struct moerun__slices {
   int64_t *share;              /* [R] scratch */
   int32_t *words;              /* [R] what ranks tell of themselves */
   int32_t *scratch;            /* to tell it */
-  int32_t *offset;             /* [MOERUN_SLICE_WEIGHTS][R + 1] scratch */
-  moerun__transfer *out[MOERUN_SLICE_WEIGHTS];
-  moerun__transfer *in[MOERUN_SLICE_WEIGHTS];
+  int32_t *offset;             /* [MOERUN_EXPERT_MOST_RUNS][R + 1] scratch */
+  moerun__transfer *out[MOERUN_EXPERT_MOST_RUNS];
+  moerun__transfer *in[MOERUN_EXPERT_MOST_RUNS];
 } moerun__slices;
 
 /* open cuts the layers that have room everywhere and sends every rank its slices,

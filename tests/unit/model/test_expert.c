@@ -110,6 +110,26 @@ static void slices_are_the_whole(void **state) {
   }
 }
 
+/* Runs follow one another through both pieces and leave nothing out. */
+static void runs_are_the_whole(void **state) {
+  (void)state;
+  const moerun__expert_shape whole =
+      shape_of(&all_sizes[1], MOERUN_DTYPE_F32, MOERUN_DTYPE_F32);
+  const moerun__expert expert = moerun__expert_at(&whole, "");
+  int32_t next[MOERUN_EXPERT_PIECES] = {0};
+  const int runs = moerun__expert_num_runs(&whole);
+  assert_in_range(runs, 1, MOERUN_EXPERT_MOST_RUNS);
+  for (int i = 0; i < runs; i++) {
+    const moerun__expert_run run = moerun__expert_run_at(&whole, i);
+    assert_int_equal(run.piece == MOERUN_PIECE_DOWN, i == runs - 1);
+    assert_int_equal(run.first, next[run.piece]);
+    assert_int_equal(run.count, i == runs - 1 ? whole.outputs : whole.columns);
+    next[run.piece] += run.count;
+  }
+  assert_int_equal(next[MOERUN_PIECE_GATE_UP], expert.gate_up.num_outputs);
+  assert_int_equal(next[MOERUN_PIECE_DOWN], expert.down.num_outputs);
+}
+
 /* Whichever of its blocks cannot be had, nothing of a list is left. */
 static void a_list_comes_whole_or_not(void **state) {
   (void)state;
@@ -131,6 +151,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bytes_are_said_once),
       cmocka_unit_test(slices_are_the_whole),
+      cmocka_unit_test(runs_are_the_whole),
       cmocka_unit_test(a_list_comes_whole_or_not),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
