@@ -9,6 +9,8 @@
  * listens, before a good part of the limit has passed. */
 #include "comm/mpi_comm.h"
 
+#include "runtime/base/memory.h"
+
 enum {
   LISTEN_PART = 8, /* of the limit: before that nobody asks or listens */
   PASSED_BY = -1,  /* in place of a number */
@@ -18,22 +20,74 @@ static const char what[] = "call of the ranks that are awaited";
 
 /* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): nobody waits for these:
  * older questions are passed over. */
-static moerun_status tell_all(moerun__mpi_comm *self, int64_t word) {
+
+/* Asks those that have not been asked to these news yet. Who has not received an
+ * earlier question is asked when it has, as long as this rank waits; a peer that
+ * never receives is never asked again, and this rank's wait ends at its limit as
+ * it would without questions. */
+static moerun_status ask(moerun__mpi_comm *self) {
   moerun_status status = MOERUN_OK;
-  int64_t *own = &self->astray_word[word == PASSED_BY];
-  *own = word;
+  for (int32_t peer = 0; peer < self->base.size; peer++) {
+    moerun__question *to = &self->question[peer];
+    int is_free = 0;
+    if (peer == self->base.rank || to->word == self->bound) continue;
+    MOERUN_TRY(moerun__mpi_result(
+        self, MPI_Test(&to->request, &is_free, MPI_STATUS_IGNORE), what));
+    if (!is_free) continue;
+    to->word = self->bound;
+    MOERUN_TRY(moerun__mpi_result(self,
+                                  MPI_Isend(&to->word, 1, MPI_INT64_T, peer,
+                                            MOERUN_TAG_ASTRAY, self->comm,
+                                            &to->request),
+                                  what));
+  }
+done:
+  return status;
+}
+
+/* The last that this rank says; the word stays what it is for ever. */
+static moerun_status say_passed_by(moerun__mpi_comm *self) {
+  moerun_status status = MOERUN_OK;
+  static const int64_t word = PASSED_BY;
   for (int32_t peer = 0; peer < self->base.size; peer++) {
     MPI_Request request = MPI_REQUEST_NULL;
     if (peer == self->base.rank) continue;
     MOERUN_TRY(
         moerun__mpi_result(self,
-                           MPI_Isend(own, 1, MPI_INT64_T, peer,
+                           MPI_Isend(&word, 1, MPI_INT64_T, peer,
                                      MOERUN_TAG_ASTRAY, self->comm, &request),
                            what));
     MOERUN_TRY(moerun__mpi_result(self, MPI_Request_free(&request), what));
   }
 done:
   return status;
+}
+
+moerun_status moerun__mpi_questions_create(moerun__question **out,
+                                           int32_t num_ranks) {
+  moerun_status status = MOERUN_OK;
+  moerun__question *question = NULL;
+  *out = NULL;
+  MOERUN_TRY(moerun__alloc(&question, (size_t)num_ranks, sizeof *question));
+  for (int32_t r = 0; r < num_ranks; r++) {
+    question[r].request = MPI_REQUEST_NULL;
+  }
+  *out = question;
+done:
+  return status;
+}
+
+void moerun__mpi_questions_destroy(moerun__question *question,
+                                   int32_t num_ranks) {
+  int are_over = 1;
+  for (int32_t r = 0; question != NULL && r < num_ranks; r++) {
+    int is_over = 0;
+    (void)MPI_Test(&question[r].request, &is_over, MPI_STATUS_IGNORE);
+    if (question[r].request == MPI_REQUEST_NULL) continue;
+    are_over = 0;
+    (void)MPI_Request_free(&question[r].request);
+  }
+  if (are_over) moerun__free(question);
 }
 
 /* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */
@@ -82,18 +136,14 @@ moerun_status moerun__mpi_look_astray(moerun__mpi_comm *self,
                                       int is_collective) {
   moerun_status status = MOERUN_OK;
   if (waited->waited_s * LISTEN_PART <= self->timeout_s) goto done;
-  if (is_collective && self->bound == self->collectives &&
-      self->asked_for != self->bound) {
-    self->asked_for = self->bound;
-    MOERUN_TRY(tell_all(self, self->bound));
-  }
+  if (is_collective && self->bound == self->collectives) MOERUN_TRY(ask(self));
   MOERUN_TRY(listen(self));
   /* Who waits in an earlier collective may still come to it. */
   if (self->asked_to <= self->bound ||
       (is_collective && self->collectives < self->asked_to)) {
     goto done;
   }
-  MOERUN_TRY(tell_all(self, PASSED_BY));
+  MOERUN_TRY(say_passed_by(self));
   MOERUN_TRY(fail(self, self->asked_by));
 done:
   return status;

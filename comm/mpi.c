@@ -427,9 +427,12 @@ static void destroy(moerun_comm *comm) {
         (void)MPI_Type_free(&self->row_types[i].type);
       }
     }
-    /* Freeing is collective: after a failure the others may be gone. */
+    /* To free the comm is collective: after a failure the others may be gone. */
+    moerun__mpi_questions_destroy(self->question, comm->size);
+    self->question = NULL;
     if (self->broken == MOERUN_OK) (void)MPI_Comm_free(&self->comm);
   }
+  moerun__free(self->question);
   moerun__free(self->share_count);
   moerun__free(self->count_request);
   moerun__free(self);
@@ -507,6 +510,7 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
   int size = 0;
   int *share_count = NULL;
   MPI_Request *count_request = NULL;
+  moerun__question *question = NULL;
   *out = NULL;
   MOERUN_TRY(check_caller(&timeout_s, comm, options));
   MOERUN_TRY(
@@ -530,13 +534,18 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
     status =
         moerun__alloc(&spare.count_request, (size_t)size, sizeof(MPI_Request));
   }
+  if (status == MOERUN_OK) {
+    status = moerun__mpi_questions_create(&spare.question, size);
+  }
   if (status == MOERUN_OK) status = moerun__alloc(&self, 1, sizeof *self);
   if (self != NULL) *self = spare;
   share_count = spare.share_count;
   count_request = spare.count_request;
+  question = spare.question;
   MOERUN_TRY(moerun__comm_agree(&spare.base, status));
   share_count = NULL;
   count_request = NULL;
+  question = NULL;
   *out = &self->base;
   self = NULL;
   own = MPI_COMM_NULL;
@@ -547,6 +556,7 @@ done:
   }
   moerun__free(share_count);
   moerun__free(count_request);
+  moerun__free(question);
   moerun__free(self);
   return status;
 }

@@ -22,6 +22,12 @@ typedef struct moerun__row_type {
   MPI_Datatype type;
 } moerun__row_type;
 
+/* To one peer: that it should come to bound news. */
+typedef struct moerun__question {
+  int64_t word;        /* number of the news asked for last; 0: none yet */
+  MPI_Request request; /* until it is complete MPI may read the word */
+} moerun__question;
+
 typedef struct moerun__mpi_comm {
   moerun_comm base; /* first */
   MPI_Comm comm;
@@ -34,13 +40,12 @@ typedef struct moerun__mpi_comm {
   int64_t collectives; /* so far: the same on all ranks */
   int64_t call_word;   /* what tells others of this rank in a roll call */
   int64_t bound;       /* number of the last bound news that this rank told */
-  int64_t asked_for;   /* that this rank has asked others to come to */
   int64_t asked_to; /* the last that others have asked this rank to come to */
   int32_t asked_by;
-  int64_t astray_word[2]; /* what says so: asks, has passed by */
-  const char *doubt;      /* of the last news with one */
-  int64_t reduced[2];     /* minimum: in, out */
-  char root_word;         /* wait_for_root: says nothing but that it has come */
+  moerun__question *question; /* [R] */
+  const char *doubt;          /* of the last news with one */
+  int64_t reduced[2];         /* minimum: in, out */
+  char root_word; /* wait_for_root: says nothing but that it has come */
   moerun__row_type row_types[MOERUN_ROW_TYPES];
   int next_row_type;          /* the one to give up when all are taken */
   MPI_Request *count_request; /* [R] of counts that go out */
@@ -70,6 +75,13 @@ moerun_status moerun__mpi_call_roll(moerun__peer_names *missing,
 moerun_status moerun__mpi_look_astray(moerun__mpi_comm *self,
                                       const moerun__patience *waited,
                                       int is_collective);
+/* [R] questions that nobody has been asked. */
+moerun_status moerun__mpi_questions_create(moerun__question **out,
+                                           int32_t num_ranks);
+/* While there is MPI. At once: those that a peer has not received yet, and may
+ * never, keep their memory, because MPI may still read it. Accepts NULL. */
+void moerun__mpi_questions_destroy(moerun__question *question,
+                                   int32_t num_ranks);
 
 /* MOERUN_OK for MPI_SUCCESS, else a failure during `what` that breaks the comm;
  * the comm is NULL while there is none yet. */
