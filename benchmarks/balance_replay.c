@@ -65,7 +65,7 @@ static moerun_status measure(replay *r, bench *b) {
     use_rows(r, (int32_t)b->options.weight_rows);
   }
   r->weight_seconds = r->options.weight_rows *
-                      moerun__speed_expected(&r->rates, MOERUN_FFN_TILE) /
+                      moerun__speed_expected(&r->rates, 1, MOERUN_FFN_TILE) /
                       MOERUN_FFN_TILE;
 done:
   moerun_session_destroy(session);
@@ -116,7 +116,7 @@ static void draw(replay *r, const bench *b, const bench_routing *routing,
 }
 
 static double call(const replay *r, int64_t rows) {
-  return rows > 0 ? moerun__speed_expected(&r->rates, rows) : 0;
+  return rows > 0 ? moerun__speed_expected(&r->rates, 1, rows) : 0;
 }
 
 static double later(double a, double b) {

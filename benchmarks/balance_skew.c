@@ -34,7 +34,7 @@ static void compute(skew *s) {
     const int32_t left = s->layer.tokens - i;
     const int32_t M = left < MOERUN_FFN_TILE ? left : MOERUN_FFN_TILE;
     const int32_t offset[] = {0, M};
-    moerun__ffn ffn = moerun__moe_ffn(moe, &layer->experts[0], offset);
+    moerun__ffn ffn = moerun__moe_ffn(moe, &layer->experts[0], 1, offset);
     ffn.x = s->layer.x + (size_t)i * (size_t)H;
     moe->kernels->ffn(moe->queue, &ffn);
   }

@@ -203,8 +203,9 @@ typedef struct moerun__ffn_room {
 /* Rows offset[e] .. offset[e + 1] - 1 of x go through expert[e], e < num_experts;
  * strides in floats. y may be x. */
 typedef struct moerun__ffn {
-  float *y; /* NULL: h of the rows is what is asked for, in room.h; they are at
-               most room.rows */
+  float *y; /* NULL: h[rows][columns] is what is asked for, in room.h, by the
+               number of the row; all experts have as many columns then, and
+               the rows are at most room.rows */
   size_t y_stride;
   const float *x;
   size_t x_stride;

@@ -15,12 +15,14 @@ moerun__ffn_tile(moerun__linear *linear, moerun__activate *const *activate,
                  moerun__queue *queue, const moerun__ffn *ffn,
                  const moerun__expert *expert, size_t first, int32_t M) {
   const moerun__ffn_room *room = &ffn->room;
+  float *h =
+      ffn->y == NULL ? room->h + first * (size_t)expert->columns : room->h;
   linear(queue, room->gate_up, (size_t)expert->gate_up.num_outputs,
          ffn->x + first * ffn->x_stride, ffn->x_stride, M, &expert->gate_up,
          room->scratch);
-  activate[expert->kind](queue, room->h, room->gate_up, M, expert->columns);
+  activate[expert->kind](queue, h, room->gate_up, M, expert->columns);
   if (ffn->y == NULL) return;
-  linear(queue, ffn->y + first * ffn->y_stride, ffn->y_stride, room->h,
+  linear(queue, ffn->y + first * ffn->y_stride, ffn->y_stride, h,
          (size_t)expert->down.num_inputs, M, &expert->down, room->scratch);
 }
 

@@ -172,6 +172,7 @@ static moerun__moe_setting moe_setting(moerun_session *session,
       .faults = extra->faults,
       .tier = extra->tier,
       .gate = extra->gate,
+      .exchange = extra->exchange,
       .wire = options->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16
                                                 : MOERUN_DTYPE_F32,
       .max_tokens = options->max_tokens,
@@ -263,10 +264,11 @@ static void lay_out(moerun_session *session, moerun__arenas *arenas) {
 
 static const moerun__session_extra no_extra;
 
-/* `extra` with the kernels filled in. */
+/* `extra` with the kernels and the exchange filled in. */
 static moerun_status complete_extra(moerun__session_extra *out,
                                     const moerun__session_extra *extra) {
   *out = extra != NULL ? *extra : no_extra;
+  if (out->exchange == NULL) out->exchange = &moerun__exchange_whole;
   if (out->kernels != NULL) return MOERUN_OK;
   return moerun__kernels_find(&out->kernels, "auto");
 }

@@ -71,6 +71,8 @@ typedef struct moerun__session_extra {
   const moerun__tier *tier;  /* of experts, asked before all others; self is
                                borrowed; NULL: none                          */
   moerun__gate_options gate; /* lossy; zeros: off */
+  const moerun__exchange_ops *exchange; /* how rows reach whole experts; NULL:
+                                           moerun__exchange_whole             */
 } moerun__session_extra;
 
 /* A cache with room for what the options and extra ask: the one that a session

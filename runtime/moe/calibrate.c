@@ -70,7 +70,7 @@ static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
   for (int run = 0; run < SHORT_RUNS; run++) {
     const moerun__expert *e = nth(moe, moe->balance.timed++);
     if (e == NULL) break;
-    const moerun__ffn ffn = moerun__moe_ffn(moe, e, offset);
+    const moerun__ffn ffn = moerun__moe_ffn(moe, e, 1, offset);
     const double began = moerun__now();
     moe->kernels->ffn(moe->queue, &ffn);
     if (device->wait(moe->queue) != MOERUN_OK) break;

@@ -61,6 +61,13 @@ void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     lay_out_chunk(moe, &moe->exchange.chunk[c], arena, traffic);
   }
+  moe->exchange.wave.part = moerun__arena_take(
+      arena, (size_t)moe->model->comm->size, sizeof *moe->exchange.wave.part);
+  const moerun__exchange_ops *ways[] = {moe->exchange.whole,
+                                        &moerun__exchange_sliced};
+  for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+    if (ways[w]->lay_out != NULL) ways[w]->lay_out(moe, arena, traffic);
+  }
 }
 
 /* Copies that leave this rank, the largest chunk's. */
@@ -97,18 +104,4 @@ void moerun__exchange_destroy(moerun__moe *moe) {
     ops->transfer_destroy(moe->exchange.chunk[c].dispatch);
     ops->transfer_destroy(moe->exchange.chunk[c].combine);
   }
-}
-
-/* ---- Progress -------------------------------------------------------------- */
-
-moerun_status moerun__exchange_progress(moerun__moe *moe) {
-  moerun_status status = MOERUN_OK;
-  const moerun__comm_ops *ops = moe->model->comm->ops;
-  const moerun__moe_chunk *chunk =
-      &moe->exchange.chunk[moe->exchange.wave.chunk];
-  int done = 0;
-  MOERUN_TRY(ops->test(chunk->dispatch, &done));
-  if (done) MOERUN_TRY(ops->test_received(chunk->combine, &done));
-done:
-  return status;
 }

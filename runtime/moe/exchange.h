@@ -24,42 +24,63 @@ typedef struct moerun__moe_chunk {
   char *results;           /* [T * K home | for others][result_bytes] */
   int32_t *receive_offset; /* [R + 1] rows from each rank behind the own; own
                               rank's are not received                         */
-  int32_t *reply_offset;   /* [R + 1] result rows for each rank               */
+  int32_t *reply_offset;   /* [R + 1] result rows for each rank of a wave     */
   moerun__transfer *dispatch; /* rows to experts */
   moerun__transfer *combine;  /* results home    */
 } moerun__moe_chunk;
 
-/* Rows that are here to be computed: those from peers first .. last - 1. */
+/* The rows of a wave that come from one rank, own ones included. */
+typedef struct moerun__wave_part {
+  int32_t peer;
+  int32_t first_row; /* number of the first among the wave's rows */
+  int32_t count;
+  /* The K slots, of 16 bits, that row i wants begin at slots + i * stride_bytes;
+   * with `copy` at slots + copy[i] * stride_bytes, and copy[i] = -1: none. */
+  const char *slots;
+  size_t stride_bytes;
+  const int32_t *copy;
+  /* Own results are home at once: the exchange says from which number on. The
+   * expert stage numbers those for others, and says how many there are. */
+  int32_t first_result;
+  int32_t num_results;
+} moerun__wave_part;
+
+/* Rows that are here to be computed. The exchange says where they and their
+ * results lie, and the expert stage knows no more of it than this. */
 typedef struct moerun__wave {
   int32_t chunk;
-  int32_t first;
-  int32_t last;
+  char *rows;    /* [..][row_bytes] */
+  char *results; /* [..][result_bytes] */
+  /* Number of the first result for others: they follow one another from there
+   * on, by part, row and place in gate order. */
+  int32_t first_reply;
+  moerun__wave_part *part; /* [num_parts], room for all ranks */
+  int32_t num_parts;
+  int32_t next_peer; /* of the chunk: where the next wave begins */
 } moerun__wave;
-
-typedef struct moerun__exchange {
-  moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
-  moerun__wave wave;
-  int32_t *count_out; /* [R][chunks] rows of each chunk for each rank */
-  int32_t *count_in;  /* [R][chunks] and from each */
-  int32_t *scratch;   /* to tell and hear these, and the news of moe/agree.c */
-  size_t room;        /* words of a message that it is for */
-} moerun__exchange;
 
 typedef struct moerun__moe moerun__moe;
 
 /* A way for the rows of a layer, called in this order; ranks take part in all of
  * it together, and all in the same way. A new one is a file that fills this, its
- * name below, a row among the ways of moe.c, and the expert stage that computes
- * what its waves bring, which the row names: experts.c and sliced.c have those
- * that there are. */
+ * name below, and whoever picks it: moe.c by the plan, or the maker of a session.
+ * If its waves bring rows for whole experts, as moerun__wave has them, experts.c
+ * computes them; else it brings an expert stage of its own, as slices do. */
 typedef struct moerun__exchange_ops {
   const char *name;
+  /* Beside the chunks, which every way has: buffers of its own, those with rows in
+   * `traffic`; moe->shape is complete, and the store laid out. NULL: none. */
+  void (*lay_out)(moerun__moe *moe, moerun__arena *arena,
+                  moerun__arena *traffic);
   /* Begins to send the rows x[T][H], as agreed, and to receive. x stays until
    * finish. */
   moerun_status (*begin)(moerun__moe *moe, const float *x);
   /* Until the next rows are here to be computed; *more = 0: there are none any
    * more. */
   moerun_status (*next_wave)(moerun__moe *moe, const float *x, int *more);
+  /* Messages move only when the transport is called: now and then during long
+   * work. */
+  moerun_status (*progress)(moerun__moe *moe);
   /* Sends the results of these rows home. */
   moerun_status (*reply)(moerun__moe *moe);
   /* Until all results of chunk c are home, in the chunk. */
@@ -67,6 +88,17 @@ typedef struct moerun__exchange_ops {
   /* Until chunk c's buffers are free for the next layer. */
   moerun_status (*finish)(moerun__moe *moe, int32_t c);
 } moerun__exchange_ops;
+
+typedef struct moerun__exchange {
+  const moerun__exchange_ops *whole; /* of layers that are not sliced */
+  const moerun__exchange_ops *now;   /* of the layer under way        */
+  moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
+  moerun__wave wave;
+  int32_t *count_out; /* [R][chunks] rows of each chunk for each rank */
+  int32_t *count_in;  /* [R][chunks] and from each */
+  int32_t *scratch;   /* to tell and hear these, and the news of moe/agree.c */
+  size_t room;        /* words of a message that it is for */
+} moerun__exchange;
 
 extern const moerun__exchange_ops moerun__exchange_whole;
 extern const moerun__exchange_ops moerun__exchange_sliced;
@@ -84,17 +116,13 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 size_t moerun__row_bytes(const moerun__model_config *config, moerun__dtype wire,
                          int32_t width);
 
-/* The buffers of the chunks, those with rows in `traffic`; moe->shape is
- * complete. */
+/* The buffers of the chunks and those of the ways, those with rows in `traffic`;
+ * moe->shape is complete, and the store laid out. */
 void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
                               moerun__arena *traffic);
 /* Bytes of what moerun__exchange_create creates. */
 size_t moerun__exchange_bytes(const moerun__moe *moe);
 moerun_status moerun__exchange_create(moerun__moe *moe);
 void moerun__exchange_destroy(moerun__moe *moe);
-
-/* Messages move only when the transport is called: now and then during long
- * work. */
-moerun_status moerun__exchange_progress(moerun__moe *moe);
 
 #endif

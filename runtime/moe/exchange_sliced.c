@@ -9,8 +9,9 @@
 
 /* ---- Memory ---------------------------------------------------------------- */
 
-void moerun__slice_round_lay_out(moerun__moe *moe, moerun__arena *arena,
-                                 moerun__arena *traffic) {
+/* The buffers of a round, where there may be slices. */
+static void lay_out(moerun__moe *moe, moerun__arena *arena,
+                    moerun__arena *traffic) {
   const moerun__model_config *config = &moe->model->config;
   moerun__slice_round *s = &moe->round;
   const size_t R = (size_t)moe->model->comm->size;
@@ -78,7 +79,7 @@ static void pack(moerun__moe *moe, const float *x) {
 
 static moerun_status begin(moerun__moe *moe, const float *x) {
   (void)x; /* rows leave round by round */
-  moe->exchange.wave = (moerun__wave){0};
+  moe->exchange.wave.chunk = 0;
   moe->round.next_row = 0;
   return MOERUN_OK;
 }
@@ -212,6 +213,12 @@ done:
   return status;
 }
 
+/* Between rounds nothing is on its way. */
+static moerun_status no_progress(moerun__moe *moe) {
+  (void)moe;
+  return MOERUN_OK;
+}
+
 /* Each round brings its results home. */
 static moerun_status nothing(moerun__moe *moe, int32_t c) {
   (void)moe;
@@ -221,8 +228,10 @@ static moerun_status nothing(moerun__moe *moe, int32_t c) {
 
 const moerun__exchange_ops moerun__exchange_sliced = {
     .name = "sliced",
+    .lay_out = lay_out,
     .begin = begin,
     .next_wave = next_wave,
+    .progress = no_progress,
     .reply = reply,
     .collect = nothing,
     .finish = nothing,

@@ -28,11 +28,6 @@ typedef struct moerun__slice_round {
   size_t piece_bytes;
 } moerun__slice_round;
 
-/* The buffers of a round where there may be slices, those with rows in `traffic`;
- * moe->shape is complete, and the store laid out. */
-void moerun__slice_round_lay_out(moerun__moe *moe, moerun__arena *arena,
-                                 moerun__arena *traffic);
-
 /* [collective] h of so many terms, of which every rank has computed its columns,
  * to all ranks. */
 moerun_status moerun__sliced_share_h(moerun__moe *moe, int32_t terms);

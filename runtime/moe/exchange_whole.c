@@ -7,7 +7,7 @@
  * rendezvous message waits for its receive. No deadlock: every rank begins to
  * receive its result rows before it waits for anything, and waits for its sends
  * last. */
-#include "runtime/moe/exchange_whole.h"
+#include "runtime/moe/moe.h"
 
 /* ---- Waves ------------------------------------------------------------------- */
 
@@ -34,7 +34,7 @@ static int32_t size_wave(moerun__moe *moe, int32_t c, int32_t first) {
   return p;
 }
 
-/* The rows of a wave's peers. */
+/* What the transport receives of peers first .. last - 1. */
 static moerun__row_list wave_rows(const moerun__moe *moe, int32_t c,
                                   int32_t first, int32_t last) {
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
@@ -104,7 +104,8 @@ static void count_rows(moerun__moe *moe) {
 static moerun_status begin(moerun__moe *moe, const float *x) {
   moerun_status status = MOERUN_OK;
   count_rows(moe);
-  moe->exchange.wave = (moerun__wave){0};
+  moe->exchange.wave.chunk = 0;
+  moe->exchange.wave.next_peer = 0;
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     MOERUN_TRY(begin_dispatch(moe, c, x));
     moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
@@ -115,59 +116,83 @@ done:
 
 /* ---- Rows in ----------------------------------------------------------------- */
 
+/* The rows of one peer: own ones where they are sent from, at the token's number,
+ * with their slots in the route; others' behind them, as they were received. */
+static moerun__wave_part part_of(const moerun__moe *moe,
+                                 const moerun__moe_chunk *chunk, int32_t peer) {
+  const moerun__route *route = &chunk->route;
+  if (peer == moe->model->comm->rank) {
+    return (moerun__wave_part){.peer = peer,
+                               .count = chunk->num_tokens,
+                               .slots = (const char *)route->slots,
+                               .stride_bytes =
+                                   moerun__slots_bytes(moe->gate.width),
+                               .copy = route->own_copy,
+                               .first_result = route->result_offset[peer]};
+  }
+  const int32_t first = moe->shape.chunk_tokens + chunk->receive_offset[peer];
+  return (moerun__wave_part){
+      .peer = peer,
+      .first_row = first,
+      .count = chunk->receive_offset[peer + 1] - chunk->receive_offset[peer],
+      .slots = chunk->rows + (size_t)first * moe->shape.row_bytes +
+               moe->shape.slots_at,
+      .stride_bytes = moe->shape.row_bytes};
+}
+
+/* The wave of peers from `first` on. */
+static void make_wave(moerun__moe *moe, int32_t first) {
+  moerun__wave *wave = &moe->exchange.wave;
+  const moerun__moe_chunk *chunk = &moe->exchange.chunk[wave->chunk];
+  wave->next_peer = size_wave(moe, wave->chunk, first);
+  wave->rows = chunk->rows;
+  wave->results = chunk->results;
+  wave->first_reply = chunk->route.result_offset[moe->model->comm->size];
+  wave->num_parts = 0;
+  for (int32_t p = first; p < wave->next_peer; p++) {
+    wave->part[wave->num_parts++] = part_of(moe, chunk, p);
+  }
+}
+
 static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
   moerun_status status = MOERUN_OK;
   const moerun__comm_ops *ops = moe->model->comm->ops;
   const int32_t R = moe->model->comm->size;
   moerun__wave *wave = &moe->exchange.wave;
   (void)x; /* all rows have left */
-  if (wave->last == R) *wave = (moerun__wave){.chunk = wave->chunk + 1};
+  if (wave->next_peer == R) {
+    wave->chunk++;
+    wave->next_peer = 0;
+  }
   *more = wave->chunk < moe->shape.num_chunks;
   if (!*more) goto done;
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[wave->chunk];
-  wave->first = wave->last;
-  wave->last = size_wave(moe, wave->chunk, wave->first);
-  if (wave->first > 0) {
+  const moerun__moe_chunk *chunk = &moe->exchange.chunk[wave->chunk];
+  const int32_t first = wave->next_peer;
+  make_wave(moe, first);
+  if (first > 0) {
     const moerun__row_list in =
-        wave_rows(moe, wave->chunk, wave->first, wave->last);
+        wave_rows(moe, wave->chunk, first, wave->next_peer);
     MOERUN_TRY(ops->receive_begin(chunk->dispatch,
                                   MOERUN_TAG_DISPATCH + wave->chunk, &in));
   }
   MOERUN_TRY(moerun__store_forward_until(&moe->store, chunk->dispatch));
-  moe->stats->rows_in += chunk->receive_offset[wave->last];
+  moe->stats->rows_in += chunk->receive_offset[wave->next_peer];
   moe->stats->waves++;
   moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
 done:
   return status;
 }
 
-moerun__peer_rows moerun__peer_rows_of(const moerun__moe *moe, int32_t peer) {
+static moerun_status progress(moerun__moe *moe) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = moe->model->comm->ops;
   const moerun__moe_chunk *chunk =
       &moe->exchange.chunk[moe->exchange.wave.chunk];
-  const moerun__route *route = &chunk->route;
-  const int32_t R = moe->model->comm->size;
-  if (peer == moe->model->comm->rank) {
-    return (moerun__peer_rows){1, 0, chunk->num_tokens,
-                               route->result_offset[peer]};
-  }
-  const int32_t first = chunk->receive_offset[peer];
-  return (moerun__peer_rows){0, moe->shape.chunk_tokens + first,
-                             chunk->receive_offset[peer + 1] - first,
-                             route->result_offset[R] +
-                                 chunk->reply_offset[peer]};
-}
-
-const void *moerun__peer_slots(const moerun__moe *moe,
-                               const moerun__peer_rows *rows, int32_t i) {
-  const moerun__moe_chunk *chunk =
-      &moe->exchange.chunk[moe->exchange.wave.chunk];
-  if (rows->is_own) {
-    const int32_t copy = chunk->route.own_copy[i];
-    if (copy < 0) return NULL;
-    return chunk->route.slots + (size_t)copy * (size_t)moe->gate.width;
-  }
-  return chunk->rows + (size_t)(rows->first_row + i) * moe->shape.row_bytes +
-         moe->shape.slots_at;
+  int done = 0;
+  MOERUN_TRY(ops->test(chunk->dispatch, &done));
+  if (done) MOERUN_TRY(ops->test_received(chunk->combine, &done));
+done:
+  return status;
 }
 
 /* ---- Results ----------------------------------------------------------------- */
@@ -178,15 +203,23 @@ static moerun_status reply(moerun__moe *moe) {
   const int32_t R = moe->model->comm->size;
   const moerun__wave *wave = &moe->exchange.wave;
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[wave->chunk];
-  char *replies = chunk->results + (size_t)chunk->route.result_offset[R] *
-                                       moe->shape.result_bytes;
-  const moerun__row_list out = {replies, moe->shape.result_bytes,
-                                chunk->reply_offset, wave->first, wave->last};
+  const int32_t first = wave->part[0].peer;
+  int32_t results = 0;
+  chunk->reply_offset[first] = 0;
+  for (int32_t i = 0; i < wave->num_parts; i++) {
+    const moerun__wave_part *part = &wave->part[i];
+    /* Own results are home already. */
+    if (part->peer != moe->model->comm->rank) results += part->num_results;
+    chunk->reply_offset[part->peer + 1] = results;
+  }
+  const moerun__row_list out = {
+      wave->results + (size_t)wave->first_reply * moe->shape.result_bytes,
+      moe->shape.result_bytes, chunk->reply_offset, first, wave->next_peer};
   MOERUN_TRY(
       ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE + wave->chunk, &out));
-  moe->stats->results_out += chunk->reply_offset[wave->last];
+  moe->stats->results_out += results;
   /* The next wave overwrites what these results are sent from. */
-  if (wave->last < R) MOERUN_TRY(ops->wait_sent(chunk->combine));
+  if (wave->next_peer < R) MOERUN_TRY(ops->wait_sent(chunk->combine));
   moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
 done:
   return status;
@@ -215,6 +248,7 @@ const moerun__exchange_ops moerun__exchange_whole = {
     .name = "whole",
     .begin = begin,
     .next_wave = next_wave,
+    .progress = progress,
     .reply = reply,
     .collect = collect,
     .finish = finish,

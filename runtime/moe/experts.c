@@ -3,44 +3,63 @@
 #include "runtime/moe/experts.h"
 
 #include "runtime/base/timer.h"
-#include "runtime/moe/exchange_whole.h"
 
 #include <string.h>
 
-/* Pass 1 over the wave's rows: rows per slot, result rows per peer. */
-static moerun_status count_slots(moerun__moe *moe, int32_t num_slots) {
+/* The weights of a group that are read between two calls of the transport. */
+#define GROUP_BYTES ((size_t)8 << 20)
+
+/* ---- The rows of a wave, by slot ------------------------------------------------ */
+
+/* The slots that row i of the part wants; NULL: none. */
+static const char *slots_of(const moerun__wave_part *part, int32_t i) {
+  const int32_t at = part->copy != NULL ? part->copy[i] : i;
+  return at < 0 ? NULL : part->slots + (size_t)at * part->stride_bytes;
+}
+
+/* Adds the rows of the part to those of the slots, and counts its results. */
+static moerun_status count_part(moerun__moe *moe, moerun__wave_part *part,
+                                int32_t num_slots) {
   moerun_status status = MOERUN_OK;
-  const moerun__wave *wave = &moe->exchange.wave;
-  const moerun__moe_chunk *chunk = &moe->exchange.chunk[wave->chunk];
   const int32_t K = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
-  memset(moe->work.slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
-  chunk->reply_offset[wave->first] = 0;
-  for (int32_t p = wave->first; p < wave->last; p++) {
-    const moerun__peer_rows rows = moerun__peer_rows_of(moe, p);
-    int32_t results = 0;
-    for (int32_t i = 0; i < rows.count; i++) {
-      const void *wanted = moerun__peer_slots(moe, &rows, i);
-      if (wanted == NULL) continue;
-      memcpy(slots, wanted, (size_t)K * sizeof *slots);
-      int32_t terms = 0;
-      for (int32_t j = 0; j < K; j++) {
-        if (slots[j] < 0) continue;
-        terms++;
-        MOERUN_REQUIRE(slots[j] < num_slots, MOERUN_ERR_COMM,
-                       "rank %d asked for expert slot %d: expected below %d", p,
-                       slots[j], num_slots);
-        moe->work.slot_offset[slots[j] + 1]++;
-      }
-      /* What the lists of this rank have room for. */
-      MOERUN_REQUIRE(terms <= moe->shape.terms, MOERUN_ERR_COMM,
-                     "rank %d asked for %d experts of a row: expected at most "
-                     "%d",
-                     p, terms, moe->shape.terms);
-      results += terms;
+  part->num_results = 0;
+  for (int32_t i = 0; i < part->count; i++) {
+    const char *wanted = slots_of(part, i);
+    if (wanted == NULL) continue;
+    memcpy(slots, wanted, (size_t)K * sizeof *slots);
+    int32_t terms = 0;
+    for (int32_t j = 0; j < K; j++) {
+      if (slots[j] < 0) continue;
+      terms++;
+      MOERUN_REQUIRE(slots[j] < num_slots, MOERUN_ERR_COMM,
+                     "rank %d asked for expert slot %d: expected below %d",
+                     part->peer, slots[j], num_slots);
+      moe->work.slot_offset[slots[j] + 1]++;
     }
-    if (p == moe->model->comm->rank) results = 0; /* they are home already */
-    chunk->reply_offset[p + 1] = chunk->reply_offset[p] + results;
+    /* What the lists of this rank have room for. */
+    MOERUN_REQUIRE(terms <= moe->shape.terms, MOERUN_ERR_COMM,
+                   "rank %d asked for %d experts of a row: expected at most "
+                   "%d",
+                   part->peer, terms, moe->shape.terms);
+    part->num_results += terms;
+  }
+done:
+  return status;
+}
+
+/* Pass 1: rows per slot, and where the results of each part begin. */
+static moerun_status count_slots(moerun__moe *moe, int32_t num_slots) {
+  moerun_status status = MOERUN_OK;
+  moerun__wave *wave = &moe->exchange.wave;
+  int32_t reply = wave->first_reply;
+  memset(moe->work.slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
+  for (int32_t p = 0; p < wave->num_parts; p++) {
+    moerun__wave_part *part = &wave->part[p];
+    MOERUN_TRY(count_part(moe, part, num_slots));
+    if (part->peer == moe->model->comm->rank) continue;
+    part->first_result = reply;
+    reply += part->num_results;
   }
   for (int32_t s = 0; s < num_slots; s++) {
     moe->work.slot_offset[s + 1] += moe->work.slot_offset[s];
@@ -55,45 +74,47 @@ static void group_by_slot(moerun__moe *moe) {
   const moerun__wave *wave = &moe->exchange.wave;
   const int32_t K = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
-  for (int32_t p = wave->first; p < wave->last; p++) {
-    const moerun__peer_rows rows = moerun__peer_rows_of(moe, p);
-    int32_t result = rows.first_result;
-    for (int32_t i = 0; i < rows.count; i++) {
-      const void *wanted = moerun__peer_slots(moe, &rows, i);
+  for (int32_t p = 0; p < wave->num_parts; p++) {
+    const moerun__wave_part *part = &wave->part[p];
+    int32_t result = part->first_result;
+    for (int32_t i = 0; i < part->count; i++) {
+      const char *wanted = slots_of(part, i);
       if (wanted == NULL) continue;
       memcpy(slots, wanted, (size_t)K * sizeof *slots);
       for (int32_t j = 0; j < K; j++) {
         if (slots[j] < 0) continue;
         const int32_t at = moe->work.slot_offset[slots[j]]++;
-        moe->work.row_index[at] = rows.first_row + i;
+        moe->work.row_index[at] = part->first_row + i;
         moe->work.result_index[at] = result++;
       }
     }
   }
 }
 
-void moerun__experts_note(moerun__moe *moe, int32_t rows, double part,
-                          double seconds) {
+/* ---- Computing ------------------------------------------------------------------ */
+
+void moerun__experts_note(moerun__moe *moe, int32_t experts, int32_t rows,
+                          double part, double seconds) {
   if (moe->faults != NULL && moe->faults->counted) {
     seconds = moe->step.slowness.compute * part *
-              moerun__speed_expected(&moe->balance.speed, rows);
+              moerun__speed_expected(&moe->balance.speed, experts, rows);
   }
-  moerun__speed_add(&moe->balance.speed, rows, part, seconds);
+  moerun__speed_add(&moe->balance.speed, experts, rows, part, seconds);
   moe->step.busy_seconds += seconds;
 }
 
-/* M rows of tile_x through one expert to tile_y. A failure of the device shows
- * where its results are waited for. */
-static void compute_tile(moerun__moe *moe, const moerun__expert *of,
-                         int32_t M) {
-  const int32_t offset[] = {0, M};
-  const moerun__ffn ffn = moerun__moe_ffn(moe, of, offset);
+/* Rows offset[0] .. offset[num_experts] - 1 of tile_x through experts to tile_y.
+ * A failure of the device shows where its results are waited for. */
+static void compute_tile(moerun__moe *moe, const moerun__expert *expert,
+                         int32_t num_experts, const int32_t *offset) {
+  const moerun__ffn ffn = moerun__moe_ffn(moe, expert, num_experts, offset);
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
     moe->kernels->ffn(moe->queue, &ffn);
   }
   (void)moe->queue->device->wait(moe->queue);
-  moerun__experts_note(moe, M, 1, moerun__now() - began);
+  moerun__experts_note(moe, num_experts, offset[num_experts], 1,
+                       moerun__now() - began);
 }
 
 void moerun__experts_probe(moerun__moe *moe) {
@@ -107,7 +128,8 @@ void moerun__experts_probe(moerun__moe *moe) {
                                   sizeof *moe->work.tile_x);
     const moerun__expert *expert = moerun__store_get(&moe->store, layer, 0);
     if (expert == NULL) continue;
-    compute_tile(moe, expert, MOERUN_SPEED_LEAST_ROWS);
+    const int32_t offset[] = {0, MOERUN_SPEED_LEAST_ROWS};
+    compute_tile(moe, expert, 1, offset);
     break;
   }
 }
@@ -134,68 +156,115 @@ done:
   return status;
 }
 
-/* Where the rows of slot number i begin. */
-static int32_t begin_of(const int32_t *end, int32_t i) {
-  return i > 0 ? end[i - 1] : 0;
+static size_t weight_bytes(const moerun__weight *weight) {
+  return moerun__weight_bytes(weight->dtype, weight->num_outputs,
+                              weight->num_inputs);
 }
 
+/* Whether rows first .. last - 1 of the lists may join the group. */
+static int may_join(const moerun__expert_group *group, int32_t first,
+                    int32_t last) {
+  const moerun__expert *one = &group->expert[0];
+  const size_t bytes = weight_bytes(&one->gate_up) + weight_bytes(&one->down);
+  return group->count < MOERUN_MAX_GROUP &&
+         first == group->first + moerun__group_rows(group) &&
+         last - group->first <= MOERUN_FFN_TILE &&
+         ((size_t)group->count + 1) * bytes <= GROUP_BYTES;
+}
+
+/* Computes with the group, if there is one, and begins an empty one. */
+static moerun_status finish_group(moerun__moe *moe, const moerun__layer *layer,
+                                  moerun__expert_group *group,
+                                  moerun__run_group *run) {
+  moerun_status status = MOERUN_OK;
+  if (group->count == 0) goto done;
+  MOERUN_TRY(run(moe, layer, group));
+  for (int32_t i = 0; i < group->count; i++) {
+    MOERUN_TRY(moerun__store_release(&moe->store, layer, group->slot[i]));
+  }
+  group->count = 0;
+done:
+  return status;
+}
+
+static void join(moerun__expert_group *group, const moerun__expert *expert,
+                 int32_t slot, int32_t first, int32_t last) {
+  const int32_t i = group->count++;
+  if (i == 0) {
+    group->first = first;
+    group->offset[0] = 0;
+  }
+  group->slot[i] = slot;
+  group->expert[i] = *expert;
+  group->offset[i + 1] = last - group->first;
+}
+
+/* Waits only when all that is here has been computed and released: what is waited
+ * for may need its room. */
 moerun_status moerun__experts_run(moerun__moe *moe, const moerun__layer *layer,
                                   int32_t first, int32_t count,
-                                  const int32_t *end, moerun__run_rows *run) {
+                                  const int32_t *end, moerun__run_group *run) {
   moerun_status status = MOERUN_OK;
   moerun__store *store = &moe->store;
-  moerun__slot_rows rows = {0};
+  moerun__expert_group group;
+  const moerun__expert *expert;
+  int32_t slot;
+  group.count = 0;
   moerun__store_begin_wave(store, first, count);
   for (int32_t i = 0; i < count; i++) {
-    if (end[i] == begin_of(end, i)) continue;
+    if (end[i] == (i > 0 ? end[i - 1] : 0)) continue;
     MOERUN_TRY(moerun__store_want(store, layer, first + i));
   }
-  while ((rows.slot = moerun__store_next(&rows.expert, store, layer)) !=
-         MOERUN_NO_SLOT) {
-    rows.first = begin_of(end, rows.slot - first);
-    rows.last = end[rows.slot - first];
-    if (rows.expert == NULL) {
-      MOERUN_TRY(await_expert(&rows.expert, moe, layer, rows.slot));
+  while ((slot = moerun__store_next(&expert, store, layer)) != MOERUN_NO_SLOT) {
+    const int32_t i = slot - first;
+    const int32_t from = i > 0 ? end[i - 1] : 0;
+    if (group.count > 0 &&
+        (expert == NULL || !may_join(&group, from, end[i]))) {
+      MOERUN_TRY(finish_group(moe, layer, &group, run));
     }
-    MOERUN_TRY(run(moe, layer, &rows));
-    MOERUN_TRY(moerun__store_release(store, layer, rows.slot));
+    if (expert == NULL) MOERUN_TRY(await_expert(&expert, moe, layer, slot));
+    join(&group, expert, slot, from, end[i]);
   }
+  MOERUN_TRY(finish_group(moe, layer, &group, run));
 done:
   return status;
 }
 
 /* ---- Whole experts ----------------------------------------------------------- */
 
-/* Rows of one slot from where they lie to where their results are sent from. */
+/* Rows from where they lie to where their results are sent from, in tiles: only
+ * one expert alone has more rows than a tile. */
 static moerun_status run_rows(moerun__moe *moe, const moerun__layer *layer,
-                              const moerun__slot_rows *of) {
+                              const moerun__expert_group *group) {
   moerun_status status = MOERUN_OK;
   const moerun__kernels *k = moe->kernels;
-  const moerun__moe_chunk *chunk =
-      &moe->exchange.chunk[moe->exchange.wave.chunk];
+  const moerun__wave *wave = &moe->exchange.wave;
   const int32_t H = moe->model->config.hidden_width;
+  const int32_t last = group->first + moerun__group_rows(group);
   const moerun__wire_rows rows =
-      moerun__moe_rows(moe, chunk->rows, moe->shape.row_bytes);
+      moerun__moe_rows(moe, wave->rows, moe->shape.row_bytes);
   const moerun__wire_rows results =
-      moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
+      moerun__moe_rows(moe, wave->results, moe->shape.result_bytes);
   int64_t *expert_rows =
       moe->stats->expert_rows +
       (size_t)layer->moe_layer * (size_t)moe->model->config.num_experts;
-  for (int32_t i = of->first; i < of->last; i += MOERUN_FFN_TILE) {
-    const int32_t M =
-        of->last - i < MOERUN_FFN_TILE ? of->last - i : MOERUN_FFN_TILE;
+  for (int32_t i = group->first; i < last; i += MOERUN_FFN_TILE) {
+    const int32_t M = last - i < MOERUN_FFN_TILE ? last - i : MOERUN_FFN_TILE;
+    const int32_t alone[] = {0, M};
     k->gather(moe->queue, moe->work.tile_x, &rows, moe->work.row_index + i, M,
               H);
-    compute_tile(moe, of->expert, M);
+    compute_tile(moe, group->expert, group->count,
+                 group->count == 1 ? alone : group->offset);
     k->scatter(moe->queue, &results, moe->work.result_index + i,
                moe->work.tile_y, M, H);
-    MOERUN_TRY(moe->queue->device->wait(moe->queue));
     MOERUN_TRY(moerun__store_forward(&moe->store));
   }
-  expert_rows[moerun__store_expert(&moe->store, layer, of->slot)] +=
-      of->last - of->first;
-  moe->step.computed_rows += of->last - of->first;
-  MOERUN_TRY(moerun__exchange_progress(moe));
+  for (int32_t i = 0; i < group->count; i++) {
+    expert_rows[moerun__store_expert(&moe->store, layer, group->slot[i])] +=
+        group->offset[i + 1] - group->offset[i];
+  }
+  moe->step.computed_rows += last - group->first;
+  MOERUN_TRY(moe->exchange.now->progress(moe));
 done:
   return status;
 }
@@ -208,6 +277,8 @@ static moerun_status run_wave(moerun__moe *moe, const moerun__layer *layer) {
   moerun__experts_sleep(moe);
   MOERUN_TRY(moerun__experts_run(moe, layer, 0, slots, moe->work.slot_offset,
                                  run_rows));
+  MOERUN_TRY(moe->queue->device->wait(moe->queue)); /* results are where they
+                                                       leave from */
 done:
   return status;
 }

@@ -66,6 +66,7 @@ void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting) {
                                  .max_tokens = setting->max_tokens,
                                  .num_chunks = setting->num_chunks,
                                  .slots_wanted = setting->slots_wanted},
+                       .exchange = {.whole = setting->exchange},
                        .balance = {.is_on = setting->is_balanced,
                                    .always_slices = setting->always_slices,
                                    .options = setting->plan,
@@ -110,7 +111,6 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   /* Room for the rows of an even load, and for all rows of any one peer. */
   moe->shape.receive_capacity =
       R > 1 && moe->shape.terms > 0 ? chunk_copies(moe) : 0;
-  moerun__slice_round_lay_out(moe, arena, traffic);
   moerun__exchange_lay_out(moe, arena, traffic);
   moerun__agree_lay_out(moe, arena);
   const size_t pairs =
@@ -211,7 +211,7 @@ static moerun_status run_shared(moerun__moe *moe, const moerun__layer *layer,
   for (int32_t t = 0; t < T; t += MOERUN_FFN_TILE) {
     const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
     moerun__shared_compute(&moe->shared, layer, x, t, M, moe->work.scratch);
-    MOERUN_TRY(moerun__exchange_progress(moe));
+    MOERUN_TRY(moe->exchange.now->progress(moe));
   }
   moerun__stage_end(moe->stats, MOERUN_STAGE_SHARED);
 done:
@@ -248,11 +248,10 @@ typedef struct way {
   moerun_status (*compute)(moerun__moe *moe, const moerun__layer *layer);
 } way;
 
-static const way whole = {&moerun__exchange_whole, moerun__experts_compute};
-static const way sliced = {&moerun__exchange_sliced, moerun__sliced_compute};
-
-static const way *way_of(const moerun__moe *moe) {
-  return moe->balance.is_on && moe->balance.plan.sliced ? &sliced : &whole;
+static way way_of(const moerun__moe *moe) {
+  const way whole = {moe->exchange.whole, moerun__experts_compute};
+  const way sliced = {&moerun__exchange_sliced, moerun__sliced_compute};
+  return moe->balance.is_on && moe->balance.plan.sliced ? sliced : whole;
 }
 
 static moerun_status run_experts(moerun__moe *moe, const way *by,
@@ -281,14 +280,15 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
   moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
   MOERUN_TRY(moerun__agree_on_rows(moe, layer, T, failed));
   moe->stats->home_rows += T;
-  const way *by = way_of(moe);
-  MOERUN_TRY(by->exchange->begin(moe, x));
+  const way by = way_of(moe);
+  moe->exchange.now = by.exchange;
+  MOERUN_TRY(by.exchange->begin(moe, x));
   MOERUN_TRY(run_shared(moe, layer, T, x));
-  MOERUN_TRY(run_experts(moe, by, layer, x));
+  MOERUN_TRY(run_experts(moe, &by, layer, x));
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    MOERUN_TRY(by->exchange->collect(moe, c));
+    MOERUN_TRY(by.exchange->collect(moe, c));
     MOERUN_TRY(combine(moe, c, layer, x, y));
-    MOERUN_TRY(by->exchange->finish(moe, c));
+    MOERUN_TRY(by.exchange->finish(moe, c));
   }
   MOERUN_TRY(moerun__store_end(&moe->store));
   if (moe->balance.calibration.repeats)

@@ -73,17 +73,18 @@ moerun__moe_rows(const moerun__moe *moe, char *base, size_t stride_bytes) {
   return (moerun__wire_rows){base, stride_bytes, moe->shape.wire};
 }
 
-/* Rows of tile_x, offset[0] .. offset[1] - 1, through an expert or a slice of
- * one to tile_y. */
+/* Rows of tile_x, offset[e] .. offset[e + 1] - 1 of each, through experts or
+ * slices of experts, of one shape, to tile_y. */
 static inline moerun__ffn moerun__moe_ffn(const moerun__moe *moe,
                                           const moerun__expert *expert,
+                                          int32_t num_experts,
                                           const int32_t *offset) {
   return (moerun__ffn){
       .y = moe->work.tile_y,
       .y_stride = (size_t)expert->down.num_outputs,
       .x = moe->work.tile_x,
       .x_stride = (size_t)expert->gate_up.num_inputs,
-      .num_experts = 1,
+      .num_experts = num_experts,
       .expert = expert,
       .offset = offset,
       .room = {MOERUN_FFN_TILE, moe->work.tile_gate_up, moe->work.tile_h,
@@ -103,6 +104,7 @@ typedef struct moerun__moe_setting {
   const moerun__faults *faults; /* NULL: none */
   const moerun__tier *tier; /* of experts, before the store's own; NULL: none */
   moerun__gate_options gate;
+  const moerun__exchange_ops *exchange; /* for whole experts */
   moerun__dtype wire;
   int32_t max_tokens;
   int32_t num_chunks;

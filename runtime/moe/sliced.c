@@ -52,10 +52,12 @@ done:
 
 /* ---- Experts ----------------------------------------------------------------- */
 
-/* Terms first .. first + M - 1 by expert, all of one expert, of so many in the
- * round. */
+/* Terms first .. first + M - 1 by expert, those of some slices, or a tile of those
+ * of one, and of so many in the round. */
 typedef struct tile {
   const moerun__expert *slice;
+  const int32_t *offset; /* [num_slices + 1] of their terms, from first on */
+  int32_t num_slices;
   int32_t first;
   int32_t M;
   int32_t terms;
@@ -67,13 +69,19 @@ static int32_t terms_of(const moerun__moe *moe) {
   return moe->round.expert_offset[moe->model->config.num_experts];
 }
 
-/* The terms of a slice, tile by tile. */
-static void for_tiles(moerun__moe *moe, const moerun__slot_rows *rows,
+/* The terms of a group, tile by tile: only a slice alone has more than one. */
+static void for_tiles(moerun__moe *moe, const moerun__expert_group *group,
                       compute *run) {
-  tile of = {.slice = rows->expert, .terms = terms_of(moe)};
-  for (of.first = rows->first; of.first < rows->last; of.first += of.M) {
-    of.M = rows->last - of.first;
-    if (of.M > MOERUN_FFN_TILE) of.M = MOERUN_FFN_TILE;
+  const int32_t last = group->first + moerun__group_rows(group);
+  int32_t alone[] = {0, 0};
+  tile of = {.slice = group->expert,
+             .offset = group->count == 1 ? alone : group->offset,
+             .num_slices = group->count,
+             .terms = terms_of(moe)};
+  for (of.first = group->first; of.first < last; of.first += of.M) {
+    of.M =
+        last - of.first < MOERUN_FFN_TILE ? last - of.first : MOERUN_FFN_TILE;
+    alone[1] = of.M;
     run(moe, &of);
   }
 }
@@ -91,8 +99,7 @@ static void compute_h(moerun__moe *moe, const tile *of) {
   float *h = s->h +
              (size_t)shares->h_panel[rank] * MOERUN_PANEL * (size_t)of->terms +
              (size_t)of->first * (size_t)f;
-  const int32_t offset[] = {0, of->M};
-  moerun__ffn ffn = moerun__moe_ffn(moe, of->slice, offset);
+  moerun__ffn ffn = moerun__moe_ffn(moe, of->slice, of->num_slices, of->offset);
   ffn.y = NULL;
   ffn.room.h = h;
   k->gather(moe->queue, moe->work.tile_x, &rows, s->row_of + of->first, of->M,
@@ -106,7 +113,7 @@ static void compute_h(moerun__moe *moe, const tile *of) {
   const double part =
       (double)moerun__gate_up_outputs(config, f) * H /
       (double)moerun__expert_elements(config, config->expert_width);
-  moerun__experts_note(moe, of->M, part, moerun__now() - began);
+  moerun__experts_note(moe, of->num_slices, of->M, part, moerun__now() - began);
 }
 
 /* Rows of h, of which every rank has computed some columns. */
@@ -137,36 +144,40 @@ static void compute_y(moerun__moe *moe, const tile *of) {
   gather_h(moe, of);
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
-    moe->kernels->linear(moe->queue, moe->work.tile_y, (size_t)y,
-                         moe->work.tile_h, (size_t)F, of->M, &of->slice->down,
-                         moe->work.scratch);
+    for (int32_t i = 0; i < of->num_slices; i++) {
+      const size_t first = (size_t)of->offset[i];
+      moe->kernels->linear(moe->queue, moe->work.tile_y + first * (size_t)y,
+                           (size_t)y, moe->work.tile_h + first * (size_t)F,
+                           (size_t)F, of->offset[i + 1] - of->offset[i],
+                           &of->slice[i].down, moe->work.scratch);
+    }
   }
   (void)moe->queue->device->wait(moe->queue);
   const double part =
       (double)y * F / (double)moerun__expert_elements(&moe->model->config, F);
-  moerun__experts_note(moe, of->M, part, moerun__now() - began);
+  moerun__experts_note(moe, of->num_slices, of->M, part, moerun__now() - began);
   moe->kernels->scatter(moe->queue, &pieces, s->term_of + of->first,
                         moe->work.tile_y, of->M, y);
 }
 
 static moerun_status run_h(moerun__moe *moe, const moerun__layer *layer,
-                           const moerun__slot_rows *rows) {
+                           const moerun__expert_group *group) {
   (void)layer;
-  for_tiles(moe, rows, compute_h);
+  for_tiles(moe, group, compute_h);
   return MOERUN_OK;
 }
 
 static moerun_status run_y(moerun__moe *moe, const moerun__layer *layer,
-                           const moerun__slot_rows *rows) {
+                           const moerun__expert_group *group) {
   (void)layer;
-  for_tiles(moe, rows, compute_y);
+  for_tiles(moe, group, compute_y);
   return MOERUN_OK;
 }
 
 /* A wave of slices: each is wanted twice in a round, because h goes round in
  * between. */
 static moerun_status run_slices(moerun__moe *moe, const moerun__layer *layer,
-                                moerun__run_rows *run) {
+                                moerun__run_group *run) {
   return moerun__experts_run(moe, layer, moerun__slice_slot(0),
                              moe->model->config.num_experts,
                              moe->round.expert_offset + 1, run);

@@ -28,13 +28,14 @@ void moerun__speed_expect(moerun__speed *speed, double one_row, double many,
       one_row > speed->row_seconds ? one_row - speed->row_seconds : 0;
 }
 
-double moerun__speed_expected(const moerun__speed *speed, int64_t rows) {
-  return speed->call_seconds + (double)rows * speed->row_seconds;
+double moerun__speed_expected(const moerun__speed *speed, int32_t experts,
+                              int64_t rows) {
+  return experts * speed->call_seconds + (double)rows * speed->row_seconds;
 }
 
-void moerun__speed_add(moerun__speed *speed, int64_t rows, double part,
-                       double seconds) {
-  speed->expected += part * moerun__speed_expected(speed, rows);
+void moerun__speed_add(moerun__speed *speed, int32_t experts, int64_t rows,
+                       double part, double seconds) {
+  speed->expected += part * moerun__speed_expected(speed, experts, rows);
   speed->rows += rows;
   speed->seconds += seconds;
 }

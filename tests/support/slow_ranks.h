@@ -228,9 +228,9 @@ static inline void slow__learn(slow_ranks *w, int32_t layer) {
     const double uniform =
         moerun__uniform(slow_seed + 1, at, (uint64_t)r) * 2 - 1;
     const int64_t rows = w->plan.load[r];
-    moerun__speed_add(&w->speed[r], rows, 1,
+    moerun__speed_add(&w->speed[r], 1, rows, 1,
                       w->slowness[r] * (1 + w->of.noise * uniform) *
-                          moerun__speed_expected(&w->speed[r], rows));
+                          moerun__speed_expected(&w->speed[r], 1, rows));
   }
 }
 

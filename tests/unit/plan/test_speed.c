@@ -22,13 +22,13 @@ static void expectation_is_a_line(void **state) {
   (void)state;
   moerun__speed speed;
   start(&speed);
-  assert_true(fabs(moerun__speed_expected(&speed, 1) - 11e-4) < 1e-12);
-  assert_true(fabs(moerun__speed_expected(&speed, 100) - 110e-4) < 1e-12);
+  assert_true(fabs(moerun__speed_expected(&speed, 1, 1) - 11e-4) < 1e-12);
+  assert_true(fabs(moerun__speed_expected(&speed, 1, 100) - 110e-4) < 1e-12);
 }
 
 static void read_once(moerun__speed *speed, double slowness) {
-  moerun__speed_add(speed, 100, 1,
-                    slowness * moerun__speed_expected(speed, 100));
+  moerun__speed_add(speed, 1, 100, 1,
+                    slowness * moerun__speed_expected(speed, 1, 100));
   moerun__speed_step(speed);
 }
 
@@ -121,14 +121,14 @@ static void little_work_adds_up(void **state) {
   moerun__speed speed;
   start(&speed);
   for (int i = 0; i < 100; i++) {
-    moerun__speed_add(&speed, MOERUN_SPEED_LEAST_ROWS / 4, 1, 1);
+    moerun__speed_add(&speed, 1, MOERUN_SPEED_LEAST_ROWS / 4, 1, 1);
     moerun__speed_step(&speed);
     moerun__speed_step(&speed);
   }
   assert_int_equal(speed.readings, 25);
   moerun__speed_expect(&speed, 1e-9, 256e-9, 256);
   for (int i = 0; i < 100; i++) {
-    moerun__speed_add(&speed, 1000, 1, 1);
+    moerun__speed_add(&speed, 1, 1000, 1, 1);
     moerun__speed_step(&speed);
   }
   assert_int_equal(speed.readings, 0);
@@ -267,9 +267,9 @@ static outcome simulate(double (*slow)(int32_t rank, int step), int steps,
     for (int r = 0; r < RANKS; r++) {
       const double taken = (double)share[r] * slow(r, step);
       if (taken > end) end = taken;
-      moerun__speed_add(&speed[r], share[r], 1,
+      moerun__speed_add(&speed[r], 1, share[r], 1,
                         slow(r, step) *
-                            moerun__speed_expected(&speed[r], share[r]));
+                            moerun__speed_expected(&speed[r], 1, share[r]));
       moerun__speed_step(&speed[r]);
     }
     const double over = end / (ROWS / rate);
