@@ -5,7 +5,15 @@
  * with MOERUN_ERR_TIMEOUT naming the peers still missing: nothing hangs.
  * Whatever fails here is fatal to the job; only launch/ may abort it. After a
  * failure the comm starts nothing more (each call returns the first code at
- * once), and MPI may still write to the buffers of the call that failed. */
+ * once), and MPI may still write to the buffers of the call that failed.
+ *
+ * Rows, tails, offsets and words lie in memory that the host may read and write:
+ * any of it, pinned memory and what buffer_create gives among it. Memory that only
+ * a device may touch (memory_create in kernels/device.h) is none of these, and no
+ * transport looks for it. The processor reads rows and tails of a plan, to pack
+ * them; rows of a list are read and written by it or by the network. So whoever
+ * has them written or read by a device waits for its queue before they are sent,
+ * and before it gives them up to a receive. */
 #ifndef MOERUN_COMM_H
 #define MOERUN_COMM_H
 
@@ -199,7 +207,7 @@ typedef struct moerun__comm_ops {
   void (*transfer_destroy)(moerun__transfer *transfer);
 
   /* Memory for what is sent and received again and again: 64-byte aligned, not
-   * cleared. A transport may have a shorter way for rows that lie here, such as
+   * cleared; the host's, and a device's kernels may use it too. A transport may have a shorter way for rows that lie here, such as
    * memory that its peers see or that its network knows; any other rows it
    * takes as well. Local, like a transfer. Destroyed when no transfer uses it
    * any more, and before its comm; accepts NULL. */
