@@ -456,13 +456,11 @@ static moerun_status convert(const place *p) {
 static moerun_status keep_solved(const place *p, moerun_status failure) {
   moerun_status status = MOERUN_OK;
   moerun__outputs outputs = {0};
-  char line[512];
-  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
   MOERUN_TRY(
       moerun__placement_put(p->placement, &outputs, text_of(p, "output")));
   MOERUN_TRY(moerun__outputs_commit(&outputs));
-  MOERUN_REQUIRE(0, failure, "%s; the placement is in %s all the same", line,
-                 text_of(p, "output"));
+  status = moerun__say_more(failure, "; the placement is in %s all the same",
+                            text_of(p, "output"));
 done:
   moerun__outputs_clear(&outputs);
   return status;

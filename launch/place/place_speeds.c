@@ -90,13 +90,10 @@ done:
 
 /* A word with a slip in it is taken for the name of a file. */
 static moerun_status advise(moerun_status status) {
-  char line[512];
   if (status != MOERUN_ERR_IO && status != MOERUN_ERR_FORMAT) return status;
-  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
-  return moerun__fail(status, __FILE__, __LINE__,
-                      "--speeds: %s: expected speeds with commas between, or "
-                      "the file of --metrics of a run",
-                      line);
+  return moerun__say_more(moerun__say_where(status, "--speeds"),
+                          ": expected speeds with commas between, or the file "
+                          "of --metrics of a run");
 }
 
 static moerun_status read_metrics(double *speed, const char *path,

@@ -311,8 +311,6 @@ done:
 }
 
 moerun_status moerun__memory_advise(moerun_status status, const char *options) {
-  char line[1024];
   if (status != MOERUN_ERR_NOMEM) return status;
-  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
-  return moerun__fail(status, __FILE__, __LINE__, "%.700s; %s", line, options);
+  return moerun__say_more(status, "; %s", options);
 }

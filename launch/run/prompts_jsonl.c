@@ -238,7 +238,6 @@ done:
  * the middle. */
 static moerun_status advise_line(moerun_status status,
                                  const moerun__text *line) {
-  char found[1024];
   size_t end = line->count;
   while (end > 0 && strchr(" \t\r\n", line->bytes[end - 1]) != NULL) {
     end--;
@@ -247,10 +246,8 @@ static moerun_status advise_line(moerun_status status,
       strchr("[{,", line->bytes[end - 1]) == NULL) {
     return status;
   }
-  (void)snprintf(found, sizeof found, "%s", moerun_last_error());
-  return moerun__fail(status, __FILE__, __LINE__,
-                      "%s: expected one object a line, and each in one line",
-                      found);
+  return moerun__say_more(status,
+                          ": expected one object a line, and each in one line");
 }
 
 /* The request that `line` describes. */

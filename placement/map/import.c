@@ -112,10 +112,8 @@ static void warn_of(const moerun__map *map, int64_t twice) {
 
 /* What is wrong with a placement as such is said without a file. */
 static moerun_status name_file(moerun_status status, const char *origin) {
-  char line[512];
   if (status == MOERUN_OK || status == MOERUN_ERR_NOMEM) return status;
-  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
-  return moerun__fail(status, __FILE__, __LINE__, "%.300s: %s", origin, line);
+  return moerun__say_where(status, origin);
 }
 
 static moerun_status make_placement(moerun_placement **out, int32_t **copies,

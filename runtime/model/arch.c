@@ -283,7 +283,6 @@ done:
 
 /* Names of models look like paths, and nothing is downloaded here. */
 static moerun_status advise_folder(moerun_status status, const char *path) {
-  char line[1024];
   struct stat facts;
   if (status != MOERUN_ERR_IO) return status;
   if (stat(path, &facts) == 0 && S_ISREG(facts.st_mode)) {
@@ -292,11 +291,9 @@ static moerun_status advise_folder(moerun_status status, const char *path) {
                         "file: give the folder that it is in",
                         path);
   }
-  (void)snprintf(line, sizeof line, "%s", moerun_last_error());
-  return moerun__fail(status, __FILE__, __LINE__,
-                      "%s: expected the folder of a checkpoint that was "
-                      "downloaded before",
-                      line);
+  return moerun__say_more(
+      status,
+      ": expected the folder of a checkpoint that was downloaded before");
 }
 
 moerun_status moerun__model_config_load(moerun__model_config *out,

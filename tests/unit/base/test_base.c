@@ -26,6 +26,32 @@ static void fail_keeps_one_line(void **state) {
                       "another rank reported an error");
 }
 
+/* Where and more may be added; what a caller adds to a full line is kept. */
+static void a_failure_gets_its_context(void **state) {
+  (void)state;
+  char path[2000];
+  (void)moerun__fail(MOERUN_ERR_FORMAT, "x.c", 1, "key \"a\": found %d", 7);
+  assert_int_equal(moerun__say_where(MOERUN_ERR_FORMAT, "a\nb.json"),
+                   MOERUN_ERR_FORMAT);
+  assert_string_equal(moerun_last_error(), "a?b.json: key \"a\": found 7");
+  assert_int_equal(
+      moerun__say_more(MOERUN_ERR_IO, ": %s 1 of %d", "expected", 2),
+      MOERUN_ERR_IO);
+  assert_string_equal(moerun_last_error(),
+                      "a?b.json: key \"a\": found 7: expected 1 of 2");
+  memset(path, 'p', sizeof path);
+  path[sizeof path - 1] = '\0';
+  (void)moerun__fail(MOERUN_ERR_IO, "x.c", 1, "no such file");
+  (void)moerun__say_where(MOERUN_ERR_IO, path);
+  const size_t length = strlen(moerun_last_error());
+  assert_string_equal(moerun_last_error() + length - 15, "p: no such file");
+  (void)moerun__say_more(MOERUN_ERR_IO, "; look again");
+  assert_int_equal(strlen(moerun_last_error()), length);
+  assert_string_equal(moerun_last_error() + length - 12, "; look again");
+  (void)moerun__say_more(MOERUN_ERR_IO, "%s", path);
+  assert_int_equal(strlen(moerun_last_error()), length);
+}
+
 static void memory_is_aligned_zeroed_counted(void **state) {
   (void)state;
   const size_t live = moerun__alloc_live();
@@ -257,6 +283,7 @@ static void philox_matches_published_vectors(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(fail_keeps_one_line),
+      cmocka_unit_test(a_failure_gets_its_context),
       cmocka_unit_test(memory_is_aligned_zeroed_counted),
       cmocka_unit_test(streamed_blocks_begin_on_a_huge_page),
       cmocka_unit_test(nth_allocation_fails_once),
