@@ -19,6 +19,8 @@ all  need MPI 3.1         | mpi                                  | libopenmpi-de
 all  need mpirun          | tool mpirun                          | openmpi-bin
 all  need Jansson 2.12    | library jansson 2.12 jansson.h       | libjansson-dev
 all  need xxHash 0.8      | library libxxhash 0.8 xxhash.h       | libxxhash-dev
+all  need PCRE2 10.40     | library libpcre2-8 10.40 pcre2.h     | libpcre2-dev
+all  need utf8proc 2.5    | library libutf8proc 2.5 utf8proc.h   | libutf8proc-dev
 test need cmocka 1.1      | library cmocka 1.1 cmocka.h          | libcmocka-dev
 test need pkg-config      | tool pkg-config                      | pkg-config
 test want GLPK 4.65       | library glpk 4.65 glpk.h             | libglpk-dev
@@ -75,6 +77,7 @@ builds() {
     echo '#include <stddef.h>'
     echo '#include <stdint.h>'
     echo '#include <setjmp.h>'
+    echo '#define PCRE2_CODE_UNIT_WIDTH 8'
     echo "#include <$header>"
     echo '_Static_assert(sizeof(int) >= 4, "int");'
     echo 'int main(void) { return 0; }'

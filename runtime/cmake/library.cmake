@@ -15,7 +15,7 @@ target_include_directories(moerun PUBLIC
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(moerun
   PUBLIC MPI::MPI_C
-  PRIVATE PkgConfig::JANSSON PkgConfig::XXHASH m $<BUILD_INTERFACE:moerun_warnings>)
+  PRIVATE PkgConfig::JANSSON PkgConfig::XXHASH PkgConfig::PCRE2 PkgConfig::UTF8PROC m $<BUILD_INTERFACE:moerun_warnings>)
 if(GLPK_FOUND)
   target_link_libraries(moerun PRIVATE GLPK::GLPK)
 endif()
@@ -41,7 +41,7 @@ if(GLPK_FOUND AND NOT BUILD_SHARED_LIBS)
 endif()
 
 # pkg-config has no MPI of its own on most systems: what FindMPI found is
-# written out. A static library leaves Jansson, xxHash and GLPK to the program, a shared one not.
+# written out. A static library leaves these libraries to the program, a shared one not.
 set(moerun_pc_mpi_cflags "")
 foreach(folder IN LISTS MPI_C_INCLUDE_DIRS)
   string(APPEND moerun_pc_mpi_cflags " -I${folder}")

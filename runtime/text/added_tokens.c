@@ -2,7 +2,7 @@
 
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
-#include "runtime/text/tokenizer_stages.h"
+#include "runtime/text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,20 +25,27 @@ moerun_status moerun__added_set_add(moerun__added_set *set, const json_t *value,
                                     size_t bytes, int32_t id,
                                     const char *origin) {
   moerun_status status = MOERUN_OK;
-  static const char *const flags[] = {"single_word", "lstrip", "rstrip"};
   const int usual = !is_special;
+  const int no = 0;
   int normalized = 0;
-  for (size_t f = 0; f < sizeof flags / sizeof *flags; f++) {
-    MOERUN_TRY(moerun__tokenizer_expect_flag(value, flags[f], 0, 0,
-                                             "added_tokens", origin));
-  }
-  MOERUN_TRY(
-      moerun__json_bool(&normalized, value, "normalized", &usual, origin));
-  set->token[set->count++] = (moerun__added_token){
-      .content = content,
+  moerun__added_token token = {
+      .start = set->pool.count,
       .bytes = bytes,
       .id = id,
-      .pass = normalized ? MOERUN_ADDED_NORMALIZED : MOERUN_ADDED_AS_IS};
+      /* The library enters special tokens before the others. */
+      .order = (int)set->count - (is_special ? MAX_ADDED : 0)};
+  MOERUN_TRY(
+      moerun__json_bool(&normalized, value, "normalized", &usual, origin));
+  MOERUN_TRY(
+      moerun__json_bool(&token.single_word, value, "single_word", &no, origin));
+  MOERUN_TRY(moerun__json_bool(&token.lstrip, value, "lstrip", &no, origin));
+  MOERUN_TRY(moerun__json_bool(&token.rstrip, value, "rstrip", &no, origin));
+  MOERUN_TRY(moerun__text_append(&set->pool, content, bytes));
+  token.pass = normalized ? MOERUN_ADDED_NORMALIZED : MOERUN_ADDED_AS_IS;
+  if (token.single_word || token.lstrip || token.rstrip) {
+    set->looks_at_characters = 1;
+  }
+  set->token[set->count++] = token;
 done:
   return status;
 }
@@ -55,7 +62,8 @@ static int compare_added(const void *a, const void *b) {
   const moerun__added_token *x = a;
   const moerun__added_token *y = b;
   if (x->pass != y->pass) return x->pass - y->pass;
-  return compare_contents(x, y);
+  const int contents = compare_contents(x, y);
+  return contents != 0 ? contents : x->order - y->order;
 }
 
 /* The same content twice, in whatever passes. */
@@ -67,10 +75,11 @@ static moerun_status refuse_doubles(const moerun__added_set *set,
     y++;
   }
   for (size_t k = 0; k + 1 < set->count; k++) {
-    MOERUN_REQUIRE(compare_added(&set->token[k], &set->token[k + 1]) != 0,
-                   MOERUN_ERR_FORMAT,
-                   "%s: added tokens %d and %d have the same content", origin,
-                   set->token[k].id, set->token[k + 1].id);
+    const moerun__added_token *token = &set->token[k];
+    MOERUN_REQUIRE(
+        token->pass != token[1].pass || compare_contents(token, token + 1) != 0,
+        MOERUN_ERR_FORMAT, "%s: added tokens %d and %d have the same content",
+        origin, set->token[k].id, set->token[k + 1].id);
   }
   for (size_t x = 0; y < set->count && set->token[x].pass == MOERUN_ADDED_AS_IS;
        x++) {
@@ -88,11 +97,44 @@ done:
   return status;
 }
 
+/* The contents as the second pass meets them. */
+static moerun_status normalize_contents(moerun__added_set *set,
+                                        const moerun__normalizer *normalizer,
+                                        const char *origin) {
+  moerun_status status = MOERUN_OK;
+  moerun__normal_room room = {{{0}}};
+  for (size_t k = 0; k < set->count; k++) {
+    moerun__added_token *token = &set->token[k];
+    const char *content = NULL;
+    if (token->pass != MOERUN_ADDED_NORMALIZED) continue;
+    MOERUN_TRY(moerun__normalizer_run(
+        normalizer, &room, &content, &token->bytes,
+        set->pool.bytes + token->start, token->bytes, origin));
+    const size_t start = set->pool.count;
+    if (content == set->pool.bytes + token->start) continue;
+    MOERUN_TRY(moerun__text_append(&set->pool, content, token->bytes));
+    token->start = start;
+  }
+done:
+  moerun__normal_room_clear(&room);
+  return status;
+}
+
+static void sort(moerun__added_set *set) {
+  for (size_t k = 0; k < set->count; k++) {
+    set->token[k].content = set->pool.bytes + set->token[k].start;
+  }
+  qsort(set->token, set->count, sizeof *set->token, compare_added);
+}
+
 moerun_status moerun__added_set_end(moerun__added_set *set,
+                                    const moerun__normalizer *normalizer,
                                     const char *origin) {
   moerun_status status = MOERUN_OK;
-  qsort(set->token, set->count, sizeof *set->token, compare_added);
+  sort(set);
   MOERUN_TRY(refuse_doubles(set, origin));
+  MOERUN_TRY(normalize_contents(set, normalizer, origin));
+  sort(set);
   size_t k = 0;
   for (int pass = 0; pass < MOERUN_ADDED_PASSES; pass++) {
     for (int first = 0; first <= 256; first++) {
@@ -109,6 +151,7 @@ done:
 
 void moerun__added_set_clear(moerun__added_set *set) {
   moerun__free(set->token);
+  moerun__text_clear(&set->pool);
   memset(set, 0, sizeof *set);
 }
 
@@ -118,7 +161,7 @@ static const moerun__added_token *match(const moerun__added_set *set, int pass,
   const size_t *range = &set->first[pass][(unsigned char)*text];
   for (size_t k = range[0]; k < range[1]; k++) {
     const moerun__added_token *token = &set->token[k];
-    if (token->bytes <= bytes &&
+    if (token->bytes > 0 && token->bytes <= bytes &&
         memcmp(token->content, text, token->bytes) == 0) {
       return token;
     }
@@ -126,14 +169,41 @@ static const moerun__added_token *match(const moerun__added_set *set, int pass,
   return NULL;
 }
 
-const moerun__added_token *moerun__added_set_find(const moerun__added_set *set,
-                                                  int pass, size_t *at,
-                                                  const char *text,
-                                                  size_t bytes) {
-  for (*at = 0; *at < bytes; ++*at) {
+static int has_word_beside(const moerun__added_search *s) {
+  int length = 0;
+  size_t before = s->start;
+  while (before > 0 && ((unsigned char)s->text[--before] & 0xC0U) == 0x80) {
+  }
+  return (s->start > 0 &&
+          moerun__is_word(moerun__code_point(s->text + before, &length))) ||
+         (s->end < s->bytes &&
+          moerun__is_word(moerun__code_point(s->text + s->end, &length)));
+}
+
+const moerun__added_token *moerun__added_set_next(const moerun__added_set *set,
+                                                  int pass,
+                                                  moerun__added_search *s) {
+  s->from = s->end;
+  while (s->at < s->bytes) {
     const moerun__added_token *token =
-        match(set, pass, text + *at, bytes - *at);
-    if (token != NULL) return token;
+        match(set, pass, s->text + s->at, s->bytes - s->at);
+    if (token == NULL) {
+      s->at++;
+      continue;
+    }
+    s->start = s->at;
+    s->end = s->at + token->bytes;
+    s->at = s->end;
+    if (token->single_word && has_word_beside(s)) continue;
+    if (token->lstrip) {
+      s->start -= moerun__white_space_behind(s->text, s->start);
+      if (s->start < s->from) s->start = s->from;
+    }
+    if (token->rstrip) {
+      s->end +=
+          moerun__white_space_in_front(s->text + s->end, s->bytes - s->end);
+    }
+    return token;
   }
   return NULL;
 }

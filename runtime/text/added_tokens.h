@@ -1,20 +1,26 @@
 /* Private to the tokenizer: tokens that are found in a text before its model
  * sees it, and cut it into pieces that the model never merges across. The
  * Hugging Face library looks twice: for those that are not normalized, which
- * special tokens are by default, and in what is left for the others; each time
- * the leftmost counts, and of those the longest. */
+ * special tokens are by default, and, in what is left and is normalized then,
+ * for the others, normalized too; each time the leftmost counts, and of those
+ * the longest. */
 #ifndef MOERUN_TEXT_ADDED_TOKENS_H
 #define MOERUN_TEXT_ADDED_TOKENS_H
 
-#include "runtime/base/status.h"
+#include "runtime/text/normalize.h"
 
-#include <jansson.h>
+#include <stdint.h>
 
 typedef struct moerun__added_token {
-  const char *content; /* borrowed */
+  const char *content; /* what is looked for, in the set's pool */
+  size_t start;        /* of it in the pool */
   size_t bytes;
   int32_t id;
   int pass;
+  int order;       /* of two that are looked for alike, the lower one counts */
+  int single_word; /* found only where no letter, mark or digit is beside it */
+  int lstrip;      /* takes white space before it */
+  int rstrip;      /* and behind it */
 } moerun__added_token;
 
 enum {
@@ -26,7 +32,9 @@ enum {
 typedef struct moerun__added_set {
   size_t count;
   moerun__added_token *token; /* by pass and first byte, the longest first */
+  moerun__text pool;
   size_t first[MOERUN_ADDED_PASSES][257]; /* by first byte, into token */
+  int looks_at_characters; /* a token has a flag: texts have to be UTF-8 */
 } moerun__added_set;
 
 /* Room for `most` tokens; all zero before. */
@@ -38,14 +46,26 @@ moerun_status moerun__added_set_add(moerun__added_set *set, const json_t *value,
                                     size_t bytes, int32_t id,
                                     const char *origin);
 /* Once all are there, before the first search. */
-moerun_status moerun__added_set_end(moerun__added_set *set, const char *origin);
+moerun_status moerun__added_set_end(moerun__added_set *set,
+                                    const moerun__normalizer *normalizer,
+                                    const char *origin);
 void moerun__added_set_clear(moerun__added_set *set);
 
-/* The first token of this pass in the text and its place; NULL and *at = bytes
- * if there is none. */
-const moerun__added_token *moerun__added_set_find(const moerun__added_set *set,
-                                                  int pass, size_t *at,
-                                                  const char *text,
-                                                  size_t bytes);
+/* A search through a text; all zero before the first call but for `text` and
+ * `bytes`. */
+typedef struct moerun__added_search {
+  const char *text;
+  size_t bytes;
+  size_t at;   /* where the next search begins */
+  size_t from; /* the end of the token before */
+  size_t start;
+  size_t end;
+} moerun__added_search;
+
+/* The next token of this pass: it takes [start, end), and [from, start) is left
+ * for the model. NULL if there is none: [from, bytes) is left. */
+const moerun__added_token *moerun__added_set_next(const moerun__added_set *set,
+                                                  int pass,
+                                                  moerun__added_search *search);
 
 #endif

@@ -1,216 +1,274 @@
-/* Merging with a heap (as the Hugging Face tokenizers library does it): the
- * text may be one piece of many MiB, where looking for the best pair again
- * after each merge would be quadratic. Tokens form a doubly linked list over
- * the byte positions; the heap holds candidate pairs by (rank, position).
- * Entries are not removed when a merge makes them stale; a popped entry counts
- * only if its pair still stands there and still joins to the same token.
+/* Byte-pair encoding of a word: its characters, or in byte-level vocabularies
+ * its bytes, each a token to begin with, and the merges (merges.c). Where
+ * `ignore_merges` is set, a word that is a token as a whole is that token.
  *
- * Byte-pair encoding for subwords: Sennrich, Haddow, Birch 2016
- * (arXiv:1508.07909). */
-#include "runtime/text/bpe.h"
+ * SentencePiece's vocabularies spell a blank as U+2581 and give a character
+ * without a token the tokens of its bytes, <0x00> to <0xFF>, or the unknown
+ * token. */
+#include "runtime/text/word_model.h"
 
+#include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/text/byte_alphabet.h"
+#include "runtime/text/merges.h"
+#include "runtime/text/unicode.h"
 
+#include <stdio.h>
 #include <string.h>
 
-/* One place of the open-addressing table; rank -1: empty. */
-typedef struct merge_place {
-  int32_t left;
-  int32_t right;
-  int32_t rank;
-  int32_t joined;
-} merge_place;
+typedef struct bpe {
+  const moerun__vocabulary *vocabulary;
+  moerun__merges *merges;
+  moerun__byte_alphabet alphabet;
+  int32_t short_token[256]; /* of a byte, or of a character of ASCII; or -1 */
+  int32_t byte_token[256];  /* <0x00> to <0xFF>; -1: there is none */
+  int32_t unknown;          /* -1: none */
+  int is_bytewise;
+  int falls_back;
+  int fuses_unknown;
+  int ignores_merges;
+  moerun__text spelling;
+} bpe;
 
-struct moerun__bpe {
-  int32_t byte_token[256];
-  size_t num_merges;
-  size_t mask; /* places - 1, a power of two minus one */
-  merge_place *place;
-};
-
-typedef struct candidate {
-  int32_t rank;
-  int32_t position;
-  int32_t joined;
-} candidate;
-
-/* One piece of text while it is merged. */
-typedef struct piece {
-  int32_t count;
-  int32_t *id;
-  int32_t
-      *next; /* position of the right neighbour, -1: none, -2: joined away */
-  int32_t *previous;
-  candidate *heap;
-  size_t num_candidates;
-} piece;
-
-enum { NO_NEIGHBOUR = -1, JOINED_AWAY = -2 };
-
-static size_t pair_hash(int32_t left, int32_t right) {
-  uint64_t x = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-  x ^= x >> 31;
-  x *= 0x9E3779B97F4A7C15U;
-  x ^= x >> 29;
-  return (size_t)x;
+static void destroy(void *model) {
+  bpe *b = model;
+  if (b == NULL) return;
+  moerun__merges_destroy(b->merges);
+  moerun__text_clear(&b->spelling);
+  moerun__free(b);
 }
 
-/* The pair's place, or the empty one where it belongs. */
-static merge_place *find_place(const moerun__bpe *bpe, int32_t left,
-                               int32_t right) {
-  size_t i = pair_hash(left, right) & bpe->mask;
-  while (bpe->place[i].rank >= 0 &&
-         (bpe->place[i].left != left || bpe->place[i].right != right)) {
-    i = (i + 1) & bpe->mask;
-  }
-  return &bpe->place[i];
-}
+/* ---- Merges ---------------------------------------------------------------------- */
 
-moerun_status moerun__bpe_create(moerun__bpe **out,
-                                 const int32_t byte_token[256],
-                                 const moerun__bpe_merge *merge,
-                                 size_t num_merges) {
+/* The two tokens of merge number i: ["a", "b"] or, in older files, "a b". */
+static moerun_status split_merge(moerun__text *joined, size_t *left_bytes,
+                                 const json_t *merge, size_t i,
+                                 const char *where) {
   moerun_status status = MOERUN_OK;
-  moerun__bpe *bpe = NULL;
-  *out = NULL;
-  MOERUN_TRY(moerun__alloc(&bpe, 1, sizeof *bpe));
-  memcpy(bpe->byte_token, byte_token, sizeof bpe->byte_token);
-  size_t places = 2;
-  while (places < 2 * num_merges) {
-    places *= 2;
+  const char *whole = json_string_value(merge);
+  const char *gap = whole != NULL ? strchr(whole, ' ') : NULL;
+  const char *a = json_string_value(json_array_get(merge, 0));
+  const char *b = json_string_value(json_array_get(merge, 1));
+  const int is_pair = json_array_size(merge) == 2 && a != NULL && b != NULL;
+  MOERUN_REQUIRE(is_pair || (gap != NULL && strchr(gap + 1, ' ') == NULL),
+                 MOERUN_ERR_FORMAT,
+                 "%s: merge %zu: expected \"a b\" or [\"a\", \"b\"], found %s",
+                 where, i, moerun__json_kind(merge));
+  if (!is_pair) {
+    a = whole;
+    b = gap + 1;
   }
-  bpe->num_merges = num_merges;
-  bpe->mask = places - 1;
-  MOERUN_TRY(moerun__alloc_unset(&bpe->place, places, sizeof *bpe->place));
-  for (size_t i = 0; i < places; i++) {
-    bpe->place[i].rank = -1;
-  }
-  for (size_t i = 0; i < num_merges; i++) {
-    *find_place(bpe, merge[i].left, merge[i].right) =
-        (merge_place){.left = merge[i].left,
-                      .right = merge[i].right,
-                      .rank = moerun__to_int((int64_t)i),
-                      .joined = merge[i].joined};
-  }
-  *out = bpe;
-  bpe = NULL;
+  *left_bytes = is_pair ? strlen(a) : (size_t)(gap - whole);
+  joined->count = 0;
+  MOERUN_TRY(moerun__text_append(joined, a, *left_bytes));
+  MOERUN_TRY(moerun__text_append(joined, b, strlen(b)));
 done:
-  moerun__bpe_destroy(bpe);
   return status;
 }
 
-void moerun__bpe_destroy(moerun__bpe *bpe) {
-  if (bpe == NULL) return;
-  moerun__free(bpe->place);
-  moerun__free(bpe);
-}
-
-static int before(const candidate *a, const candidate *b) {
-  return a->rank != b->rank ? a->rank < b->rank : a->position < b->position;
-}
-
-static void push(piece *p, candidate entry) {
-  size_t i = p->num_candidates++;
-  while (i > 0 && before(&entry, &p->heap[(i - 1) / 2])) {
-    p->heap[i] = p->heap[(i - 1) / 2];
-    i = (i - 1) / 2;
-  }
-  p->heap[i] = entry;
-}
-
-static candidate pop(piece *p) {
-  const candidate top = p->heap[0];
-  const candidate last = p->heap[--p->num_candidates];
-  size_t i = 0;
-  for (;;) {
-    size_t child = 2 * i + 1;
-    if (child >= p->num_candidates) break;
-    if (child + 1 < p->num_candidates &&
-        before(&p->heap[child + 1], &p->heap[child])) {
-      child++;
-    }
-    if (!before(&p->heap[child], &last)) break;
-    p->heap[i] = p->heap[child];
-    i = child;
-  }
-  p->heap[i] = last;
-  return top;
-}
-
-/* Adds the pair that begins at `position` if it can be joined. */
-static void consider(piece *p, const moerun__bpe *bpe, int32_t position) {
-  if (position < 0 || p->next[position] < 0) return;
-  const merge_place *found =
-      find_place(bpe, p->id[position], p->id[p->next[position]]);
-  if (found->rank < 0) return;
-  push(p, (candidate){.rank = found->rank,
-                      .position = position,
-                      .joined = found->joined});
-}
-
-static void merge_all(piece *p, const moerun__bpe *bpe) {
-  for (int32_t i = 0; i < p->count; i++) {
-    p->previous[i] = i - 1;
-    p->next[i] = i + 1 < p->count ? i + 1 : NO_NEIGHBOUR;
-  }
-  for (int32_t i = 0; i < p->count; i++) {
-    consider(p, bpe, i);
-  }
-  while (p->num_candidates > 0) {
-    const candidate top = pop(p);
-    const int32_t right = p->next[top.position];
-    if (right < 0) continue;
-    const merge_place *found =
-        find_place(bpe, p->id[top.position], p->id[right]);
-    if (found->rank < 0 || found->joined != top.joined) continue;
-    p->id[top.position] = top.joined;
-    p->next[top.position] = p->next[right];
-    if (p->next[right] >= 0) p->previous[p->next[right]] = top.position;
-    p->next[right] = JOINED_AWAY;
-    consider(p, bpe, p->previous[top.position]);
-    consider(p, bpe, top.position);
-  }
-}
-
-moerun_status moerun__bpe_encode(const moerun__bpe *bpe,
-                                 moerun__token_list *out, const char *text,
-                                 size_t bytes, const char *origin) {
+static moerun_status look_up(int32_t *id, const bpe *b, const char *token,
+                             size_t bytes, size_t i, const char *where) {
   moerun_status status = MOERUN_OK;
-  piece p = {0};
-  MOERUN_REQUIRE(
-      bytes < INT32_MAX / 4, MOERUN_ERR_INVALID,
-      "%s: a text of %zu bytes is too long to be tokenized: expected "
-      "at most %d",
-      origin, bytes, INT32_MAX / 4);
-  MOERUN_TRY(moerun__token_list_reserve(out, bytes));
-  int32_t *id = out->id + out->count;
-  for (size_t i = 0; i < bytes; i++) {
-    const unsigned byte = (unsigned char)text[i];
-    id[i] = bpe->byte_token[byte];
-    MOERUN_REQUIRE(id[i] >= 0, MOERUN_ERR_FORMAT,
-                   "%s: the tokenizer has no token for byte 0x%02x of the text",
-                   origin, byte);
+  *id = moerun__vocabulary_find(b->vocabulary, token, bytes);
+  MOERUN_REQUIRE(*id >= 0, MOERUN_ERR_FORMAT,
+                 "%s: merge %zu: token \"%.*s\" is not in the vocabulary",
+                 where, i, (int)(bytes < 200 ? bytes : 200), token);
+done:
+  return status;
+}
+
+static moerun_status read_merges(bpe *b, const json_t *json,
+                                 const char *where) {
+  moerun_status status = MOERUN_OK;
+  moerun__text text = {0};
+  moerun__merge *merge = NULL;
+  json_t *merges = NULL;
+  json_t *value = NULL;
+  size_t i = 0;
+  MOERUN_TRY(moerun__json_array(&merges, json, "merges", where));
+  MOERUN_TRY(moerun__alloc(&merge, json_array_size(merges), sizeof *merge));
+  json_array_foreach(merges, i, value) {
+    size_t left = 0;
+    moerun__merge *m = &merge[i];
+    MOERUN_TRY(split_merge(&text, &left, value, i, where));
+    const char *right = text.bytes + left;
+    MOERUN_TRY(look_up(&m->left, b, text.bytes, left, i, where));
+    MOERUN_TRY(look_up(&m->right, b, right, text.count - left, i, where));
+    MOERUN_TRY(look_up(&m->joined, b, text.bytes, text.count, i, where));
   }
-  if (bpe->num_merges == 0) {
-    out->count += bytes;
+  MOERUN_TRY(moerun__merges_create(&b->merges, merge, json_array_size(merges)));
+done:
+  moerun__text_clear(&text);
+  moerun__free(merge);
+  return status;
+}
+
+/* ---- The model's members ------------------------------------------------------------ */
+
+static moerun_status expect_none(const json_t *json, const char *key,
+                                 const char *where) {
+  moerun_status status = MOERUN_OK;
+  const json_t *value = json_object_get(json, key);
+  const int is_none =
+      value == NULL || json_is_null(value) ||
+      (json_is_string(value) && json_string_length(value) == 0) ||
+      (json_is_number(value) && json_number_value(value) == 0);
+  MOERUN_REQUIRE(is_none, MOERUN_ERR_UNSUPPORTED,
+                 "%s: \"%s\": expected null, found %s, which is not supported: "
+                 "give token ids instead of text",
+                 where, key, moerun__json_kind(value));
+done:
+  return status;
+}
+
+static moerun_status read_unknown(bpe *b, const json_t *json,
+                                  const char *where) {
+  moerun_status status = MOERUN_OK;
+  const char *text = NULL;
+  b->unknown = -1;
+  MOERUN_TRY(moerun__json_text(&text, json, "unk_token", 0, where));
+  if (text == NULL) goto done;
+  b->unknown = moerun__vocabulary_find(b->vocabulary, text, strlen(text));
+done:
+  return status;
+}
+
+/* Tokens of single bytes. */
+static void find_short(bpe *b) {
+  moerun__byte_alphabet_fill(&b->alphabet);
+  for (int i = 0; i < 256; i++) {
+    const char self = (char)i;
+    char code[8];
+    (void)snprintf(code, sizeof code, "<0x%02X>", (unsigned)i);
+    b->byte_token[i] = moerun__vocabulary_find(b->vocabulary, code, 6);
+    b->short_token[i] =
+        b->is_bytewise
+            ? moerun__vocabulary_find(b->vocabulary, b->alphabet.spelling[i],
+                                      b->alphabet.length[i])
+            : moerun__vocabulary_find(b->vocabulary, &self, 1);
+  }
+}
+
+static moerun_status read(void **out, const moerun__model_source *source) {
+  moerun_status status = MOERUN_OK;
+  const json_t *json = source->json;
+  const char *where = source->where;
+  const int no = 0;
+  bpe *b = NULL;
+  *out = NULL;
+  MOERUN_TRY(expect_none(json, "dropout", where));
+  MOERUN_TRY(expect_none(json, "continuing_subword_prefix", where));
+  MOERUN_TRY(expect_none(json, "end_of_word_suffix", where));
+  MOERUN_TRY(moerun__alloc(&b, 1, sizeof *b));
+  b->vocabulary = source->vocabulary;
+  b->is_bytewise = source->is_bytewise;
+  MOERUN_TRY(
+      moerun__json_bool(&b->falls_back, json, "byte_fallback", &no, where));
+  MOERUN_TRY(
+      moerun__json_bool(&b->fuses_unknown, json, "fuse_unk", &no, where));
+  MOERUN_TRY(
+      moerun__json_bool(&b->ignores_merges, json, "ignore_merges", &no, where));
+  MOERUN_TRY(read_unknown(b, json, where));
+  find_short(b);
+  MOERUN_TRY(read_merges(b, json, where));
+  *out = b;
+  b = NULL;
+done:
+  destroy(b);
+  return status;
+}
+
+/* ---- Words ----------------------------------------------------------------------- */
+
+/* The token of a whole word, -1: none. */
+static moerun_status find_whole(bpe *b, int32_t *id, const char *word,
+                                size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  moerun__text *s = &b->spelling;
+  if (!b->is_bytewise) {
+    *id = moerun__vocabulary_find(b->vocabulary, word, bytes);
     goto done;
   }
-  p.count = moerun__to_int((int64_t)bytes);
-  p.id = id;
-  MOERUN_TRY(moerun__alloc_unset(&p.next, bytes, sizeof *p.next));
-  MOERUN_TRY(moerun__alloc_unset(&p.previous, bytes, sizeof *p.previous));
-  /* At most bytes - 1 pairs at first; each merge takes one and adds two. */
-  MOERUN_TRY(moerun__alloc_unset(&p.heap, 2 * bytes, sizeof *p.heap));
-  merge_all(&p, bpe);
-  size_t kept = 0;
-  for (int32_t i = 0; i < p.count; i++) {
-    if (p.next[i] != JOINED_AWAY) id[kept++] = id[i];
+  s->count = 0;
+  for (size_t i = 0; i < bytes; i++) {
+    const unsigned byte = (unsigned char)word[i];
+    MOERUN_TRY(moerun__text_append(s, b->alphabet.spelling[byte],
+                                   b->alphabet.length[byte]));
   }
-  out->count += kept;
+  *id = moerun__vocabulary_find(b->vocabulary, s->bytes, s->count);
 done:
-  moerun__free(p.next);
-  moerun__free(p.previous);
-  moerun__free(p.heap);
   return status;
 }
+
+/* A character without a token: those of its bytes or the unknown one, which
+ * waits in *unknown for others to be fused with it. */
+static moerun_status put_missing(const bpe *b, moerun__token_list *out,
+                                 int *has_unknown, const char *text,
+                                 size_t bytes, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  int is_spelt = b->falls_back;
+  for (size_t i = 0; i < bytes; i++) {
+    is_spelt = is_spelt && b->byte_token[(unsigned char)text[i]] >= 0;
+  }
+  for (size_t i = 0; is_spelt && i < bytes; i++) {
+    out->id[out->count++] = b->byte_token[(unsigned char)text[i]];
+  }
+  if (is_spelt) goto done;
+  MOERUN_REQUIRE(b->unknown >= 0, MOERUN_ERR_FORMAT,
+                 "%s: the tokenizer has no token for byte 0x%02x of the text",
+                 origin, (unsigned)(unsigned char)*text);
+  if (*has_unknown && !b->fuses_unknown) out->id[out->count++] = b->unknown;
+  *has_unknown = 1;
+done:
+  return status;
+}
+
+static moerun_status encode(void *model, moerun__token_list *out,
+                            const char *word, size_t bytes,
+                            const char *origin) {
+  moerun_status status = MOERUN_OK;
+  bpe *b = model;
+  const size_t before = out->count;
+  int has_unknown = 0;
+  size_t length = 1;
+  int32_t id = -1;
+  MOERUN_REQUIRE(bytes < INT32_MAX / 4, MOERUN_ERR_INVALID,
+                 "%s: a text of %zu bytes is too long to be tokenized: "
+                 "expected at most %d",
+                 origin, bytes, INT32_MAX / 4);
+  if (b->ignores_merges) MOERUN_TRY(find_whole(b, &id, word, bytes));
+  /* One more than bytes, for the unknown token that waits. */
+  MOERUN_TRY(moerun__token_list_reserve(out, bytes + 1));
+  if (id >= 0) {
+    out->id[out->count++] = id;
+    goto done;
+  }
+  for (size_t at = 0; at < bytes; at += length) {
+    length = b->is_bytewise ? 1 : (size_t)moerun__character_bytes(word[at]);
+    id = length == 1
+             ? b->short_token[(unsigned char)word[at]]
+             : moerun__vocabulary_find(b->vocabulary, word + at, length);
+    if (id < 0) {
+      status = put_missing(b, out, &has_unknown, word + at, length, origin);
+      if (status != MOERUN_OK) break;
+      continue;
+    }
+    if (has_unknown) out->id[out->count++] = b->unknown;
+    has_unknown = 0;
+    out->id[out->count++] = id;
+  }
+  if (status != MOERUN_OK) {
+    out->count = before;
+    goto done;
+  }
+  if (has_unknown) out->id[out->count++] = b->unknown;
+  int32_t count = moerun__to_int((int64_t)(out->count - before));
+  MOERUN_TRY(moerun__merges_apply(b->merges, out->id + before, &count));
+  out->count = before + (size_t)count;
+done:
+  return status;
+}
+
+const moerun__model_kind moerun__bpe_kind = {
+    .type = "BPE", .read = read, .encode = encode, .destroy = destroy};

@@ -85,6 +85,10 @@ echo jansson.h > "$scratch/without"
 expect 1 'setup: missing: Jansson 2.12 (Debian: libjansson-dev); install'
 echo xxhash.h > "$scratch/without"
 expect 1 'setup: missing: xxHash 0.8 (Debian: libxxhash-dev); install'
+echo pcre2.h > "$scratch/without"
+expect 1 'setup: missing: PCRE2 10.40 (Debian: libpcre2-dev); install'
+echo utf8proc.h > "$scratch/without"
+expect 1 'setup: missing: utf8proc 2.5 (Debian: libutf8proc-dev); install'
 echo mpi.h > "$scratch/without"
 expect 1 'setup: missing: MPI 3.1 (Debian: libopenmpi-dev); install'
 machine
@@ -93,7 +97,7 @@ echo mpi.h > "$scratch/without"
 expect 1 'missing: MPI 3.1, mpirun (Debian: libopenmpi-dev openmpi-bin); install'
 machine
 rm "$scratch/bin/cc"
-expect 1 'C11 compiler, Jansson 2.12, xxHash 0.8 (Debian: gcc libc6-dev libjansson'
+expect 1 'C11 compiler, Jansson 2.12, xxHash 0.8, PCRE2 10.40, utf8proc 2.5 (Debian: gcc'
 
 # A library that pkg-config knows as too old is missing, whatever links.
 machine

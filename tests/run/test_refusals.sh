@@ -193,12 +193,16 @@ refuse 65 'broken/model.safetensors' \
 rm -r broken
 mkdir broken
 ln -s "$model/model.safetensors" "$model/config.json" broken
-sed 's/"use_regex": false/"use_regex": true/' "$model/tokenizer.json" \
-  > broken/tokenizer.json
-refuse 65 '"use_regex": true is not supported: give token ids instead' \
+sed 's/"normalizer": null/"normalizer": {"type": "Precompiled"}/' \
+  "$model/tokenizer.json" > broken/tokenizer.json
+refuse 65 'type "Precompiled" is not supported: give token ids instead' \
   run --model broken --prompts good --output output --overwrite
 echo '{"tokens": [1], "max_new_tokens": 2}' > ids
 succeed 0 run --model broken --tokens ids --output ids.out
+grep -q '"text":' ids.out || complain "expected a text of what can be decoded"
+sed '/"decoder"/,/}/s/ByteLevel/CTC/' \
+  "$model/tokenizer.json" > broken/tokenizer.json
+succeed 0 run --model broken --tokens ids --output ids.out --overwrite
 grep -q 'results hold no text' err || complain "expected a warning on text"
 cp "$model/tokenizer.json" broken
 for config in '{"add_bos_token": 5}' '{' '<html>'; do
