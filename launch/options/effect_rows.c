@@ -134,6 +134,16 @@ static int drops_if_at_all(const facts *f) {
          options.capacity.expansion == MOERUN_EXPANSION_PAPER;
 }
 
+/* Each expert has room for every token of a step. */
+static int leaves_any_out(const facts *f) {
+  const moerun__gate_options options = moerun__gate_options_of(f->config);
+  const int64_t share =
+      (int64_t)options.capacity.gamma * f->model->experts_per_token;
+  return !drops(f) || !drops_if_at_all(f) /* which is said already */ ||
+         options.capacity.expansion == MOERUN_EXPANSION_PAPER ||
+         share < 1000 * (int64_t)moerun__config_choices(f->model);
+}
+
 static int expands(const facts *f) {
   return !is(f, "expanded", "off");
 }
@@ -358,6 +368,10 @@ static const moerun__effect_row rows[] = {
     SAY("run profile info", "capacity", drops_if_at_all, "0",
         "one rank has room for all rows together: set --capacity-level expert, "
         "or a capacity below 1"),
+    {"run profile info", "capacity", MOERUN_EFFECT_SAY, MOERUN_EFFECT_MODEL,
+     leaves_any_out, "0",
+     "every expert has room for all tokens: set it below the number of experts "
+     "over those of a token"},
     SAY("run profile info", "isolation", drops, "off",
         "without --capacity no request changes another's output anyway"),
     SAY("run profile info", "capacity_scope", has_others, "request",

@@ -92,6 +92,31 @@ moerun__gate_options moerun__gate_options_of(const moerun__config *config) {
   return options;
 }
 
+/* Windows are decided as a whole, within a step. */
+static moerun_status check_window(const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  static const char *const keys[] = {"max_tokens", "prefill_chunk"};
+  static const char *const flags[] = {"--max-tokens", "--prefill-chunk"};
+  const int64_t window = moerun__config_int(config, "capacity_window");
+  const int is_given = moerun__config_origin_of(config, "capacity_window") !=
+                       MOERUN_CONFIG_DEFAULT;
+  for (int i = 0; i < 2; i++) {
+    const int64_t rows = moerun__config_int(config, keys[i]);
+    if (rows == 0 && i > 0) continue; /* of any length */
+    MOERUN_REQUIRE(window <= rows || !is_given, MOERUN_ERR_INVALID,
+                   "--capacity-window: expected at most %s (%lld), found %lld",
+                   flags[i], (long long)rows, (long long)window);
+    MOERUN_REQUIRE(
+        window <= rows, MOERUN_ERR_INVALID,
+        "%s: expected at least %lld, because a capacity of a request "
+        "is decided within windows of so many tokens "
+        "(--capacity-window), found %lld",
+        flags[i], (long long)window, (long long)rows);
+  }
+done:
+  return status;
+}
+
 moerun_status moerun__gate_options_check(const moerun__config *config) {
   moerun_status status = MOERUN_OK;
   char found[MOERUN_NUMBER_TEXT];
@@ -114,6 +139,9 @@ moerun_status moerun__gate_options_check(const moerun__config *config) {
   MOERUN_REQUIRE(!(capacity > 0) || capacity >= 0.001, MOERUN_ERR_INVALID,
                  "--capacity: expected 0 or at least 0.001, found %s",
                  moerun__number_text(found, capacity));
+  if (capacity > 0 && scope_of(config) == MOERUN_SCOPE_REQUEST) {
+    MOERUN_TRY(check_window(config));
+  }
 done:
   return status;
 }

@@ -10,10 +10,12 @@
 #include "launch/options/paths.h"
 #include "launch/options/placements.h"
 #include "launch/place/describe_table.h"
+#include "launch/place/place_checks.h"
 #include "launch/place/place_loads.h"
 #include "launch/place/place_speeds.h"
 #include "launch/place/place_table.h"
 #include "launch/run/progress.h"
+#include "launch/run/signals.h"
 #include "placement/bound/bound.h"
 #include "placement/map/export.h"
 #include "placement/map/import.h"
@@ -24,6 +26,7 @@
 #include "runtime/base/timer.h"
 #include "runtime/moe/moe.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,67 +84,6 @@ static moerun_status read_topology(place *p) {
                                   p->topology->num_ranks));
   moerun__topology_destroy(p->topology);
   MOERUN_TRY(moerun__topology_parse(&p->topology, p->topology_line.bytes));
-done:
-  return status;
-}
-
-static moerun_status check_slots(const place *p) {
-  moerun_status status = MOERUN_OK;
-  const int64_t slots = moerun__config_int(p->config, "slots");
-  const int64_t spare = moerun__config_int(p->config, "spare_slots");
-  MOERUN_REQUIRE(
-      slots == 0 || spare == 0, MOERUN_ERR_INVALID,
-      "expected one of --slots, which counts the slots of all ranks, "
-      "and --spare-slots, which counts those of one rank beyond an "
-      "even share, found both: %lld and %lld",
-      (long long)slots, (long long)spare);
-done:
-  return status;
-}
-
-/* Before a solve that it would make worthless. */
-static moerun_status check_bound(const place *p) {
-  moerun_status status = MOERUN_OK;
-  static const char *const keys[] = {"spare_slots", "slots"};
-  static const char *const flags[] = {"--spare-slots", "--slots"};
-  for (int i = 0; i < 2 && strcmp(text_of(p, "bound"), "sdp") == 0; i++) {
-    const int64_t found = moerun__config_int(p->config, keys[i]);
-    MOERUN_REQUIRE(found == 0, MOERUN_ERR_INVALID,
-                   "--bound: bounds are of placements without replicas, found "
-                   "%s %lld",
-                   flags[i], (long long)found);
-  }
-done:
-  return status;
-}
-
-/* The same where an export cannot say any placement without replicas. */
-static moerun_status check_export(const place *p, int32_t num_experts) {
-  moerun_status status = MOERUN_OK;
-  const int32_t R = p->topology->num_ranks;
-  const int has_spare = moerun__config_int(p->config, "slots") > 0 ||
-                        moerun__config_int(p->config, "spare_slots") > 0;
-  MOERUN_REQUIRE(
-      given(p, "placement") || has_spare || num_experts % R == 0 ||
-          !moerun__export_is_even(text_of(p, "export")),
-      MOERUN_ERR_INVALID,
-      "--export: expected as many experts on every rank, found %d experts for "
-      "%d ranks; --method eplb --slots N makes it so",
-      num_experts, R);
-done:
-  return status;
-}
-
-static moerun_status check_outputs(const place *p) {
-  moerun_status status = MOERUN_OK;
-  if (given(p, "export")) {
-    MOERUN_TRY(moerun__export_check(text_of(p, "export")));
-    MOERUN_REQUIRE(!moerun__export_needs_rows(text_of(p, "export")) ||
-                       given(p, "model") || given(p, "loads"),
-                   MOERUN_ERR_INVALID,
-                   "--export: expected --model with sglang:, because the file "
-                   "has a row for each decoder layer of a model, found none");
-  }
 done:
   return status;
 }
@@ -330,6 +272,20 @@ static int has_replicas(const moerun_placement *placement) {
   return placement->replica_offset[entries] > entries;
 }
 
+/* From the solve on a signal asks to make an end of it: a bound, or a solve beside
+ * this one, that is not ready is done without, and what was found is written. */
+static void let_stop(void) {
+  moerun__signals_promise(MOERUN_PROMISE_PLACEMENT);
+  moerun__signals_catch();
+  moerun__signals_answer(1, 1);
+}
+
+/* All limits have passed once somebody asks to stop. */
+static double clock_until_stop(void) {
+  const double now = moerun__progress_clock();
+  return moerun__signals_ask_to_stop() ? HUGE_VAL : now;
+}
+
 /* A few seconds for each step: not unless asked for. Every slot of every rank
  * counts, also where there are more of them than experts. */
 static int is_slow_to_bound(const moerun__problem *problem) {
@@ -343,7 +299,7 @@ static moerun__bound_options bound_options(const place *p) {
       .kind = MOERUN_BOUND_SDP,
       .time_limit_s = is_auto ? AUTO_BOUND_SECONDS
                               : moerun__config_double(p->config, "bound_time"),
-      .clock = moerun__progress_clock};
+      .clock = clock_until_stop};
   if (strcmp(text_of(p, "bound"), "none") == 0 ||
       (is_auto &&
        (has_replicas(p->placement) || is_slow_to_bound(p->problem)))) {
@@ -372,7 +328,8 @@ static moerun_status find_bound(place *p, moerun__certificate *c) {
   moerun__bound_options options = bound_options(p);
   double bound = -1;
   options.cost = c->cost;
-  if (options.kind == MOERUN_BOUND_NONE || c->proven || p->facts.breaks_caps) {
+  if (options.kind == MOERUN_BOUND_NONE || c->proven || p->facts.breaks_caps ||
+      moerun__signals_ask_to_stop()) {
     goto done;
   }
   MOERUN_REQUIRE(!has_replicas(p->placement), MOERUN_ERR_UNSUPPORTED,
@@ -398,6 +355,24 @@ static void conclude(const place *p, moerun__certificate *c) {
   c->gap = moerun__gap(c->cost, c->bound, moerun__worst_cost(p->problem));
 }
 
+/* What a larger slack would allow. */
+static moerun_status find_slack(place *p, const moerun__certificate *c) {
+  moerun_status status = MOERUN_OK;
+  moerun__method_options options = options_of(p->config);
+  options.clock = clock_until_stop;
+  if (moerun__signals_ask_to_stop()) goto done;
+  moerun__progress_limit(&p->bar, "solving with a larger slack",
+                         options.time_limit_s);
+  MOERUN_TRY(moerun__place_slack_find(
+      &p->facts.wider, p->problem, p->method, &options, p->blocks, c->cost,
+      moerun__judged(p->problem, &c->before[MOERUN_TRAIN])));
+  if (moerun__signals_ask_to_stop()) {
+    p->facts.wider = (moerun__place_slack){.slack = -1};
+  }
+done:
+  return status;
+}
+
 static moerun_status certify(place *p) {
   moerun_status status = MOERUN_OK;
   moerun__certificate *c = NULL;
@@ -414,22 +389,18 @@ static moerun_status certify(place *p) {
   c->seed = moerun__config_int(p->config, "seed");
   c->slack = moerun__config_double(p->config, "slack");
   c->trace_digest = moerun__trace_digest(p->trace);
+  let_stop();
   p->invocation->phase = MOERUN_PHASE_FILES;
   moerun__progress_phase(&p->bar, "judging");
   MOERUN_TRY(judge(p, c));
   MOERUN_TRY(judge_even(p));
   MOERUN_TRY(judge_compared(p));
   c->cost = moerun__judged(p->problem, &c->after[MOERUN_TRAIN]);
-  if (p->facts.is_solved) {
-    const moerun__method_options options = options_of(p->config);
-    moerun__progress_limit(&p->bar, "solving with a larger slack",
-                           options.time_limit_s);
-    MOERUN_TRY(moerun__place_slack_find(
-        &p->facts.wider, p->problem, p->method, &options, p->blocks, c->cost,
-        moerun__judged(p->problem, &c->before[MOERUN_TRAIN])));
-  }
+  if (p->facts.is_solved) MOERUN_TRY(find_slack(p, c));
   MOERUN_TRY(check_caps(p));
   MOERUN_TRY(find_bound(p, c));
+  p->invocation->stopped = moerun__signals_ask_to_stop();
+  moerun__signals_promise(MOERUN_PROMISE_OVER);
   conclude(p, c);
   moerun__certificate_destroy(p->placement->certificate);
   p->placement->certificate = c;
@@ -540,7 +511,7 @@ static moerun_status run(place *p) {
     moerun__place_print_methods(stdout);
     goto done;
   }
-  MOERUN_TRY(check_outputs(p));
+  MOERUN_TRY(moerun__place_check_outputs(p->config));
   MOERUN_TRY(moerun__progress_check(p->config));
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   if (given(p, "describe")) {
@@ -549,10 +520,10 @@ static moerun_status run(place *p) {
   }
   MOERUN_REQUIRE(given(p, "trace") + given(p, "loads") == 1, MOERUN_ERR_INVALID,
                  "expected one of --trace, --loads and --describe, found %s",
-                 given(p, "trace") ? "several" : "none");
+                 given(p, "trace") ? "--trace and --loads" : "none");
   MOERUN_TRY(moerun__method_named(&p->method, moerun__place_method(p->config),
                                   "--method"));
-  MOERUN_TRY(check_slots(p));
+  MOERUN_TRY(moerun__place_check_slots(p->config));
   MOERUN_TRY(read_topology(p));
   if (given(p, "loads")) {
     const moerun__method_options options = options_of(p->config);
@@ -561,11 +532,12 @@ static moerun_status run(place *p) {
                                    p->topology, p->topology_line.bytes));
     goto done;
   }
-  MOERUN_TRY(check_bound(p));
+  MOERUN_TRY(moerun__place_check_bound(p->config));
   p->invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(load_trace(p, "trace"));
   p->invocation->phase = MOERUN_PHASE_USAGE;
-  MOERUN_TRY(check_export(p, p->trace->num_experts));
+  MOERUN_TRY(moerun__place_check_export(p->config, p->topology->num_ranks,
+                                        p->trace->num_experts));
   p->invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(read_model(p));
   MOERUN_TRY(split_trace(p));

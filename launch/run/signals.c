@@ -82,8 +82,10 @@ void moerun__signals_bear_limits(void) {
 #define FINISHED   "the run ends after this step and keeps what is finished"
 #define UNFINISHED ", and what unfinished requests have generated"
 #define AGAIN      "; Ctrl-C again ends it at once"
+#define PLACED                                                                 \
+  "the placement that was found is written, with the bound as far as it is"
 
-/* What a run answers at once: a step may take long. */
+/* What the program answers at once: a step may take long. */
 static void answer(int is_ctrl_c) {
   static const char *const lines[][2] = {
       [MOERUN_PROMISE_NOTHING] =
@@ -95,9 +97,13 @@ static void answer(int is_ctrl_c) {
                               "\n",
                               "moerun: Ctrl-C: " FINISHED UNFINISHED AGAIN
                               "\n"},
+      [MOERUN_PROMISE_PLACEMENT] = {"moerun: asked to stop: " PLACED "\n",
+                                    "moerun: Ctrl-C: " PLACED AGAIN "\n"},
       [MOERUN_PROMISE_OVER] = {
-          "moerun: asked to stop: the run has made its last step\n",
-          "moerun: Ctrl-C: the run has made its last step" AGAIN "\n"}};
+          "moerun: asked to stop: the work is done, and what it gave is "
+          "written\n",
+          "moerun: Ctrl-C: the work is done, and what it gave is written" AGAIN
+          "\n"}};
   const char *line = lines[promised][is_ctrl_c];
   if (isatty(STDERR_FILENO)) say("\n");
   say(line);

@@ -176,6 +176,22 @@ done:
   return status;
 }
 
+/* What EPLB and vLLM write beside a map is easily taken for loads. */
+static moerun_status refuse_replicas(const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  static const char *const names[] = {"logcnt", "expert_count",
+                                      "logical_replica_count"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    MOERUN_REQUIRE(json_object_get(root, names[i]) == NULL, MOERUN_ERR_FORMAT,
+                   "%s: key \"%s\": expected loads, found how many replicas "
+                   "each expert has; give how many tokens each expert got, "
+                   "\"logical_count\" or \"weight\"",
+                   origin, names[i]);
+  }
+done:
+  return status;
+}
+
 moerun_status moerun__load_table_parse(moerun__load_table **out,
                                        const char *text, size_t bytes,
                                        const char *origin) {
@@ -194,6 +210,7 @@ moerun_status moerun__load_table_parse(moerun__load_table **out,
                    origin);
     if (list == NULL) list = weight;
   }
+  if (list == NULL) MOERUN_TRY(refuse_replicas(root, origin));
   MOERUN_REQUIRE(
       json_is_array(list), MOERUN_ERR_FORMAT,
       "%s: expected a list of layers, or of steps with lists of "

@@ -399,7 +399,7 @@ done:
 }
 
 /* Where a line may have the routing of one sequence: in itself and in these. */
-static const char *const inner_names[] = {"meta_info", "sglext"};
+static const char *const inner_names[] = {"meta_info", "sglext", "sgl_ext"};
 
 enum { NUM_INNER = sizeof inner_names / sizeof *inner_names };
 

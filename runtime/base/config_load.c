@@ -208,6 +208,7 @@ static moerun_status load_variable(moerun__config *config,
   MOERUN_REQUIRE(row >= 0 && variable[length] == '=', MOERUN_ERR_INVALID,
                  "environment variable %s: no such configuration key%s", name,
                  advice);
+  if (variable[length + 1] == '\0') goto done; /* as if it were not set */
   MOERUN_TRY(moerun__config_set(config, row, variable + length + 1,
                                 MOERUN_CONFIG_ENVIRONMENT, name));
 done:
@@ -331,8 +332,7 @@ done:
 }
 
 /* A file whose name is empty was meant: a script's variable that was not set would
- * leave the option out in silence. A variable of the environment that is empty
- * says no more than one that is not there. An empty --config stands for no file,
+ * leave the option out in silence. An empty --config stands for no file,
  * whatever MOERUN_CONFIG names. */
 static moerun_status check_given(const moerun__config_row *row,
                                  const char *text, const char *name) {
@@ -410,7 +410,7 @@ moerun_status moerun__config_load(moerun__config **out,
   /* The flags are read twice: they may name the file that they overrule. */
   MOERUN_TRY(moerun__config_create(&flags, schema, subcommand));
   MOERUN_TRY(load_flags(flags, num_arguments, arguments));
-  const char *path = find_in(environment, "MOERUN_CONFIG");
+  const char *path = find_in(environment, "MOERUN_CONFIG"); /* or empty */
   if (moerun__config_origin_of(flags, "config") == MOERUN_CONFIG_FLAG) {
     path = moerun__config_text(flags, "config");
   }

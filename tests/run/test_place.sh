@@ -408,7 +408,7 @@ refuse 2 'expert groups: expected a divisor of 12 experts, found 5' \
   --loads l --ranks 4 --method eplb --expert-groups 5
 
 refuse 2 'expected one of --trace, --loads and --describe, found none'
-refuse 2 'expected one of --trace, --loads and --describe, found several' \
+refuse 2 'expected one of --trace, --loads and --describe, found --trace and --' \
   --trace c.npy --loads l --ranks 2
 refuse 2 'expected one of --topology and --ranks, found none' --trace c.npy
 refuse 2 'expected one of --topology and --ranks, found both' \

@@ -119,6 +119,20 @@ grep -qF -- '--max-tokens 8 is the most rows of a step; how long a completion' \
   err || complain "expected a line on --max-new-tokens, found: $(cat err)"
 succeed 0 run --prompt ab --max-tokens 8 --max-new-tokens 2
 [ ! -s err ] || complain "expected no line, found: $(cat err)"
+# What was typed is named, not what follows from it.
+refuse 2 '--max-tokens: expected at least 128, because a capacity of a request' \
+  run --prompts good --max-tokens 8 --isolation route --capacity 1
+refuse 2 '--prefill-chunk: expected at least 128' run --prompts good \
+  --prefill-chunk 8 --capacity-scope request --capacity 1
+refuse 2 '--capacity-window: expected at most --max-tokens (8), found 9' run \
+  --prompts good --max-tokens 8 --isolation route --capacity 1 \
+  --capacity-window 9
+# A capacity that drops nothing is said on one rank and on several.
+for ranks in 1 2; do
+  succeed $ranks run --prompt ab --max-new-tokens 2 --capacity 100
+  grep -q -- '--capacity 100 has no effect here' err ||
+    complain "$ranks ranks, capacity 100: expected a warning, found: $(cat err)"
+done
 # On one rank nothing travels and all rows have room.
 succeed 0 run --prompt ab --max-new-tokens 2 --chunks 4 --capacity 1
 grep -q -- '--chunks 4 has no effect here' err &&

@@ -114,6 +114,30 @@ on 0 profile --model "$model" --prompts wrong --bad-lines report \
 [ -s none.jsonl ] || complain 'wrong requests: no line says what is wrong'
 [ ! -e none.npy ] && [ ! -e none.json ] || complain 'wrong requests: a trace'
 
+# A placement that is found is not lost while a bound for it is searched: the
+# first signal makes an end of that.
+for signal in TERM INT; do
+  rm -f placed
+  env --default-signal=INT "$moerun" place --trace early.npy --train all \
+    --ranks 4 --bound sdp --bound-time 0 --output placed --json placed.json \
+    --overwrite --progress on > out 2> err &
+  job=$!
+  until grep -q bounding err; do
+    kill -0 "$job" || break
+    sleep 0.01
+  done
+  kill -s $signal "$job"
+  wait "$job"
+  found=$?
+  [ "$found" = 75 ] || complain "place, SIG$signal: expected 75, found $found"
+  grep -q 'the placement that was found is written' err ||
+    complain "place, SIG$signal: no answer in: $(cat -v err)"
+  grep -q 'seed 0' out || complain "place, SIG$signal: no table in: $(cat out)"
+  [ -s placed.json ] || complain "place, SIG$signal: no --json"
+  succeed 0 place --trace early.npy --train all --ranks 4 --bound none \
+    --placement placed
+done
+
 # What writes all at its end has written nothing before.
 env --default-signal=INT "$moerun" synth --output big --layers 64 --experts 256 \
   --progress on > out 2> err &

@@ -38,9 +38,11 @@ static void precedence_is_flag_environment_file_default(void **state) {
                              "chunks = 2\n"
                              "prompts = a#b c = d\n"
                              "ranks = 4"; /* not of run: fine in a file */
-  const char *const environment[] = {"HOME=/", "MOERUN_CHUNKS=3",
-                                     "MOERUN_MAX_TOKENS=12", "MOERUN_TRACE=t",
-                                     NULL};
+  /* An empty variable is none. */
+  const char *const environment[] = {
+      "HOME=/",         "MOERUN_CHUNKS=3",        "MOERUN_MAX_TOKENS=12",
+      "MOERUN_TRACE=t", "MOERUN_MAX_SEQUENCES=",  "MOERUN_MODEL=",
+      "MOERUN_WIRE=",   "MOERUN_CAPACITY_SCOPE=", NULL};
   const char *const arguments[] = {
       "--config",      file_path, "--resume", "--chunks=5", "--no-overwrite",
       "--temperature", "0.5",     "--chunks", "5"};
@@ -200,6 +202,9 @@ static void variables_are_refused_with_their_name(void **state) {
       {"MOERUN_MAX-TOKENS=1",
        "environment variable MOERUN_MAX-TOKENS: no such configuration key: did "
        "you mean MOERUN_MAX_TOKENS?"},
+      {"MOERUN_CHUNK=",
+       "environment variable MOERUN_CHUNK: no such configuration key: did you "
+       "mean MOERUN_CHUNKS?"},
       {"MOERUN_=1", "environment variable MOERUN_: no such configuration key"},
       {"MOERUN_CONFIG=nowhere/x.conf",
        "nowhere/x.conf: cannot be opened: no such file or directory"},

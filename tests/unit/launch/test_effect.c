@@ -18,8 +18,8 @@ enum {
 };
 
 static const char *const no_variables[] = {NULL};
-static const moerun__model_config model = {.num_moe_layers = 4,
-                                           .experts_per_token = 4};
+static const moerun__model_config model = {
+    .num_moe_layers = 4, .num_experts = 8, .experts_per_token = 4};
 
 /* ---- One option ----------------------------------------------------------------- */
 
@@ -162,8 +162,10 @@ static const example examples[] = {
     {"ranks max_tokens max_sequences kv_tokens node_memory placement "
      "replace_every "
      "replace_window spare_slots balance guest_memory slice_memory wire "
-     "compute chunks capacity gate_top_p",
+     "compute chunks gate_top_p",
      "the build alone", "0 0 info", "2 0 info --model m"},
+    {"capacity", "the build alone", "0 0 info",
+     "2 0 info --model m --expanded paper"},
     {"isolation", "the build alone", "0 0 info",
      "2 0 info --model m --capacity 1"},
     {GATE, "the build alone", "0 0 info",
@@ -209,7 +211,12 @@ static const example examples[] = {
      "2 0 run --model m --prompts p --guest-memory -1"},
     {"chunks", "no rows travel", "1 0 info --model m", "2 0 info --model m"},
     {"capacity", "room for all rows", "1 0 info --model m",
-     "1 0 info --model m --capacity-level expert"},
+     "1 0 info --model m --expanded paper"},
+    {"capacity", "room for all tokens", "2 0 info --model m",
+     "2 0 info --model m --expanded paper"},
+    {"capacity", "room for all tokens",
+     "1 0 info --model m --capacity-level expert",
+     "1 0 info --model m --capacity-level expert --expanded paper"},
     {"capacity_scope", "those of all ranks",
      "1 0 info --model m --capacity 0.5", "2 0 info --model m --capacity 0.5"},
     {"isolation", "no request changes another's", "2 0 info --model m",
@@ -405,6 +412,19 @@ static void defaults_and_nothing_asked_for_pass(void **state) {
   }
 }
 
+/* With twice the even share each of 8 experts has room for all tokens, which are
+ * 4 experts each. */
+static void a_capacity_for_all_tokens_is_said(void **state) {
+  (void)state;
+  assert_int_equal(check("2 0 info --model m --capacity 1.999", no_variables),
+                   MOERUN_OK);
+  assert_string_equal(warnings_text, "");
+  assert_int_equal(check("2 0 info --model m --capacity 2", no_variables),
+                   MOERUN_OK);
+  assert_non_null(strstr(warnings_text, "--capacity 2 has no effect here: "
+                                        "every expert has room"));
+}
+
 /* In no layer is anything left out. */
 static void a_limit_that_no_layer_reaches_is_refused(void **state) {
   (void)state;
@@ -498,6 +518,7 @@ int main(void) {
       cmocka_unit_test(every_option_is_decided),
       cmocka_unit_test(every_row_refuses_or_says),
       cmocka_unit_test(defaults_and_nothing_asked_for_pass),
+      cmocka_unit_test(a_capacity_for_all_tokens_is_said),
       cmocka_unit_test(a_limit_that_no_layer_reaches_is_refused),
       cmocka_unit_test(a_row_waits_for_what_it_is_about),
       cmocka_unit_test(a_score_draws_nothing),

@@ -191,6 +191,9 @@ static const bad_text bad_texts[] = {
     {"{\"weight\":1}",
      "expected a list of layers, or of steps with lists of layers, by itself "
      "or as \"logical_count\" or \"weight\", found an integer"},
+    {"{\"logcnt\":[[1,2]],\"phy2log\":[[0,1,1]]}",
+     "key \"logcnt\": expected loads, found how many replicas each expert has; "
+     "give how many tokens each expert got, \"logical_count\" or \"weight\""},
     {"{\"weight\":[[1]],\"logical_count\":[[1]]}",
      "expected one of the keys \"logical_count\" and \"weight\", found both"},
     {"[]", "expected 1 to 4096 layers, found 0"},

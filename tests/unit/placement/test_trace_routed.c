@@ -185,7 +185,7 @@ static void routing_is_found_where_it_is(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* Of the response, and of its choices in older ones. */
+/* Of the response, and of its choices; by either name. */
 static void sglang_has_an_extension(void **state) {
   (void)state;
   warnings_begin();
@@ -195,12 +195,17 @@ static void sglang_has_an_extension(void **state) {
             " {\"cached_tokens_details\": null, \"routed_experts\":"
             " \"AAAAAAEAAAACAAAAAwAAAAEAAAADAAAAAAAAAAIAAAA=\"}}\n"
             "{\"choices\": [{\"finish_reason\": \"abort\"}],"
-            " \"sglext\": {\"routed_experts\": null}}\n"
+            " \"sgl_ext\": {\"routed_experts\": null}}\n"
             "{\"num_layers\": 2, \"experts_per_token\": 2, \"choices\":"
             " [{\"index\": 0, \"finish_reason\": \"stop\", \"sgl_ext\":"
             " {\"routed_experts\": \"AwAAAAAAAAABAAAAAgAAAA==\"}}]}\n",
             4);
   warnings_end();
+  moerun__trace *older = parse("{\"choices\": [{\"index\": 0}], \"sgl_ext\":"
+                               " {\"routed_experts\": [[[3,0],[1,2]]]}}\n",
+                               0);
+  assert_sequences(older, 1, (const int64_t[]){0, 1});
+  moerun__trace_destroy(older);
   assert_string_equal(warnings_text,
                       "r.jsonl: requests that were aborted have no routing and "
                       "are passed over, as are those without choices: 1\n");
