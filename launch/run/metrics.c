@@ -151,15 +151,16 @@ static moerun_status put_outcome(moerun__text *out,
                                  const moerun__run_facts *f) {
   moerun_status status = MOERUN_OK;
   const moerun__progress *p = &f->progress;
-  const moerun__unfinished_counts *kept = &f->unfinished;
+  const moerun__unfinished_counts *kept = &f->ended.unfinished;
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n  \"requests\": {\"total\": %lld, \"resumed\": %lld, \"finished\": "
       "%lld, \"bad\": %lld, \"stopped\": %s, \"kept_before\": %lld, "
       "\"kept\": %lld}",
-      (long long)f->requests, (long long)f->resumed, (long long)p->finished,
-      (long long)f->bad, f->stopped ? "true" : "false",
-      (long long)kept->requests_before, (long long)kept->requests));
+      (long long)f->ended.requests, (long long)f->ended.resumed,
+      (long long)p->finished, (long long)f->ended.bad,
+      f->ended.stopped ? "true" : "false", (long long)kept->requests_before,
+      (long long)kept->requests));
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n  \"tokens\": {\"prompt\": %lld, \"generated\": %lld, "

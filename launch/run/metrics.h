@@ -12,6 +12,17 @@
 /* What every file of metrics begins with. */
 #define MOERUN_METRICS_START "{\"format\": \"moerun-metrics\""
 
+/* What became of the requests. */
+typedef struct moerun__run_ended {
+  int64_t requests; /* in the input                          */
+  int64_t resumed;  /* of them finished before this run      */
+  int64_t bad;      /* of them wrong, and reported as such   */
+  int stopped;      /* by a signal, before all were finished */
+  int is_resumable; /* --resume goes on with what is finished */
+  int keeps;        /* and with requests in the middle       */
+  moerun__unfinished_counts unfinished;
+} moerun__run_ended;
+
 /* All borrowed. */
 typedef struct moerun__run_facts {
   const char *subcommand;
@@ -22,13 +33,7 @@ typedef struct moerun__run_facts {
   const char *transport;
   int32_t num_ranks;
   const moerun__prediction *predicted; /* [num_ranks] */
-  int64_t requests; /* in the input                          */
-  int64_t resumed;  /* of them finished before this run      */
-  int64_t bad;      /* of them wrong, and reported as such   */
-  int stopped;      /* by a signal, before all were finished */
-  int is_resumable; /* --resume goes on with what is finished */
-  int keeps;        /* and with requests in the middle       */
-  moerun__unfinished_counts unfinished;
+  moerun__run_ended ended;
   double load_seconds; /* weights read, buffers made         */
   double run_seconds;  /* the steps                          */
   moerun__progress progress;

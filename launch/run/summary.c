@@ -21,25 +21,25 @@ static void print_fact(FILE *stream, const char *label,
  * request was finished either, what would help. */
 static void add_unfinished(moerun__table_line *line,
                            const moerun__run_facts *f) {
-  const moerun__unfinished_counts *kept = &f->unfinished;
+  const moerun__unfinished_counts *kept = &f->ended.unfinished;
   const int is_score = moerun__config_text(f->config, "score")[0] != '\0';
   const int has_lossy = moerun__config_double(f->config, "capacity") > 0;
-  if (f->is_resumable) {
+  if (f->ended.is_resumable) {
     moerun__table_line_add(line, "; the same command with --resume goes on");
   }
-  if (f->keeps && kept->requests > 0) {
+  if (f->ended.keeps && kept->requests > 0) {
     moerun__table_line_add(line,
                            "; %lld tokens of %lld unfinished requests are kept",
                            (long long)kept->tokens, (long long)kept->requests);
   }
-  if (f->is_resumable && !f->keeps && !is_score && has_lossy) {
+  if (f->ended.is_resumable && !f->ended.keeps && !is_score && has_lossy) {
     moerun__table_line_add(
         line, "; what unfinished ones have generated is not kept, because "
               "with --capacity it depends on those computed beside them: "
               "--isolation route would change that");
   }
   if (f->progress.finished > 0 || f->progress.steps == 0) return;
-  if (!f->keeps) {
+  if (!f->ended.keeps) {
     moerun__table_line_add(
         line,
         "; none was finished in this run: give it more time, or fewer requests "
@@ -55,18 +55,18 @@ static void add_unfinished(moerun__table_line *line,
 
 static void print_outcome(FILE *stream, const moerun__run_facts *f) {
   moerun__table_line line = {0};
-  const long long finished = f->resumed + f->progress.finished;
+  const long long finished = f->ended.resumed + f->progress.finished;
   moerun__table_line_add(&line, "%lld of %lld finished", finished,
-                         (long long)f->requests);
-  if (f->resumed > 0) {
+                         (long long)f->ended.requests);
+  if (f->ended.resumed > 0) {
     moerun__table_line_add(&line, ", %lld of them before this run",
-                           (long long)f->resumed);
+                           (long long)f->ended.resumed);
   }
-  if (f->bad > 0) {
-    moerun__table_line_add(&line, "; %lld %s wrong", (long long)f->bad,
-                           f->bad == 1 ? "was" : "were");
+  if (f->ended.bad > 0) {
+    moerun__table_line_add(&line, "; %lld %s wrong", (long long)f->ended.bad,
+                           f->ended.bad == 1 ? "was" : "were");
   }
-  if (f->stopped) {
+  if (f->ended.stopped) {
     moerun__table_line_add(&line, "; stopped by a signal");
     add_unfinished(&line, f);
   }

@@ -24,15 +24,15 @@ static moerun__dtype dtype_of(const char *text) {
 /* By the names that were typed; the rest is the model's affair. */
 static moerun_status check_sizes(const moerun__synth_options *o) {
   moerun_status status = MOERUN_OK;
-  const int32_t width = o->hidden_width / o->num_heads;
+  const int32_t width = o->hidden_width / o->heads.num_heads;
   int64_t experts = o->num_experts;
   for (int h = 0; h < MOERUN_HOME_KINDS; h++) {
     experts += o->num_home[h];
   }
-  MOERUN_REQUIRE(o->head_dim != 0 || width % 2 == 0, MOERUN_ERR_INVALID,
+  MOERUN_REQUIRE(o->heads.head_dim != 0 || width % 2 == 0, MOERUN_ERR_INVALID,
                  "--heads: expected heads of an even width, found %d of "
                  "--hidden %d and --heads %d; --head-dim sets the width",
-                 width, o->hidden_width, o->num_heads);
+                 width, o->hidden_width, o->heads.num_heads);
   MOERUN_REQUIRE(o->experts_per_token <= experts, MOERUN_ERR_INVALID,
                  "--experts-per-token: expected at most the %lld of --experts "
                  "and the like, found %d",
@@ -52,15 +52,14 @@ moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
       .seed = (uint64_t)moerun__config_int(config, "seed"),
       .dtype = dtype_of(moerun__config_text(config, "dtype")),
       .skew = moerun__config_double(config, "skew"),
-      .shard_bytes = (int64_t)(moerun__config_double(config, "shard_gb") * 1e9),
       .fused = moerun__config_bool(config, "fused"),
       .num_layers = int_of(config, "layers"),
       .num_dense = int_of(config, "dense_layers"),
       .dense_width = int_of(config, "dense_width"),
       .hidden_width = int_of(config, "hidden"),
-      .num_heads = int_of(config, "heads"),
-      .num_kv_heads = int_of(config, "kv_heads"),
-      .head_dim = int_of(config, "head_dim"),
+      .heads = {.num_heads = int_of(config, "heads"),
+                .num_kv_heads = int_of(config, "kv_heads"),
+                .head_dim = int_of(config, "head_dim")},
       .num_experts = int_of(config, "experts"),
       .num_home = {[MOERUN_HOME_NULL] = int_of(config, "null_experts"),
                    [MOERUN_HOME_ZERO] = int_of(config, "zero_experts"),
@@ -72,8 +71,10 @@ moerun_status moerun__cmd_synth(moerun__invocation *invocation) {
       .vocab_size = int_of(config, "vocab"),
       .max_positions = int_of(config, "positions"),
       .tied_head = moerun__config_bool(config, "tied"),
-      .overwrite = moerun__config_bool(config, "overwrite"),
-      .watch = &watch,
+      .files = {.shard_bytes =
+                    (int64_t)(moerun__config_double(config, "shard_gb") * 1e9),
+                .overwrite = moerun__config_bool(config, "overwrite"),
+                .watch = &watch},
   };
   const moerun__effect_facts effects = {.subcommand = invocation->subcommand,
                                         .config = config};

@@ -131,7 +131,7 @@ static moerun_status put_elements(synth_writer *writer, int32_t count,
   MOERUN_TRY(moerun__file_put(file, writer->elements, bytes,
                               writer->folder.label.bytes));
   writer->put_bytes += (int64_t)bytes;
-  moerun__byte_watch_tell(writer->options->watch, writer->put_bytes,
+  moerun__byte_watch_tell(writer->options->files.watch, writer->put_bytes,
                           writer->total_bytes);
 done:
   return status;
@@ -371,8 +371,8 @@ done:
 /* Fills files in order, each up to the limit or with one tensor. */
 static moerun_status deal_files(synth_writer *writer) {
   moerun_status status = MOERUN_OK;
-  const int64_t limit = writer->options->shard_bytes != 0
-                            ? writer->options->shard_bytes
+  const int64_t limit = writer->options->files.shard_bytes != 0
+                            ? writer->options->files.shard_bytes
                             : default_shard_bytes;
   int64_t used = 0;
   writer->num_files = 1;
@@ -546,9 +546,9 @@ static moerun_status writer_begin(synth_writer *writer, moerun__text *config) {
   MOERUN_REQUIRE(options->skew >= 0.0 && options->skew <= 100.0,
                  MOERUN_ERR_INVALID, "synth: skew: expected 0 to 100, found %s",
                  moerun__number_text(found, options->skew));
-  MOERUN_REQUIRE(options->shard_bytes >= 0, MOERUN_ERR_INVALID,
+  MOERUN_REQUIRE(options->files.shard_bytes >= 0, MOERUN_ERR_INVALID,
                  "synth: shard_bytes: expected at least 0, found %lld",
-                 (long long)options->shard_bytes);
+                 (long long)options->files.shard_bytes);
   MOERUN_TRY(moerun__synth_config(config, options));
   MOERUN_TRY(moerun__json_parse(&root, config->bytes, config->count, "synth"));
   MOERUN_TRY(moerun__model_config_parse(&writer->config, root, "synth"));
@@ -571,7 +571,7 @@ moerun_status moerun__synth_write(const moerun__synth_options *options) {
   moerun__text config = {0};
   MOERUN_TRY(writer_begin(&writer, &config));
   MOERUN_TRY(moerun__synth_folder_begin(&writer.folder, options->path,
-                                        options->overwrite));
+                                        options->files.overwrite));
   MOERUN_TRY(write_files(&writer, &config));
   MOERUN_TRY(moerun__synth_folder_end(&writer.folder));
 done:

@@ -113,11 +113,12 @@ static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
   if (arch->has_clip_qkv) {
     MOERUN_TRY(moerun__text_print(out, "  \"clip_qkv\": null,\n"));
   }
-  if (has_heads(arch) && (arch->has_head_dim || o->head_dim != 0)) {
-    MOERUN_TRY(moerun__text_print(out, "  \"head_dim\": %d,\n",
-                                  o->head_dim != 0 || o->num_heads < 1
-                                      ? o->head_dim
-                                      : o->hidden_width / o->num_heads));
+  if (has_heads(arch) && (arch->has_head_dim || o->heads.head_dim != 0)) {
+    MOERUN_TRY(
+        moerun__text_print(out, "  \"head_dim\": %d,\n",
+                           o->heads.head_dim != 0 || o->heads.num_heads < 1
+                               ? o->heads.head_dim
+                               : o->hidden_width / o->heads.num_heads));
   }
 done:
   return status;
@@ -144,7 +145,7 @@ moerun_status moerun__synth_config(moerun__text *out,
   MOERUN_TRY(moerun__text_json(out, o->arch, strlen(o->arch)));
   if (has_heads(arch)) {
     MOERUN_TRY(moerun__text_print(out, ",\n  \"num_attention_heads\": %d",
-                                  o->num_heads));
+                                  o->heads.num_heads));
   }
   MOERUN_TRY(moerun__text_print(out,
                                 ",\n  \"num_experts_per_tok\": %d,\n"
@@ -152,8 +153,9 @@ moerun_status moerun__synth_config(moerun__text *out,
                                 o->experts_per_token, o->num_layers));
   if (has_heads(arch)) {
     MOERUN_TRY(moerun__text_print(out, "  \"num_key_value_heads\": %d,\n",
-                                  o->num_kv_heads != 0 ? o->num_kv_heads
-                                                       : o->num_heads));
+                                  o->heads.num_kv_heads != 0
+                                      ? o->heads.num_kv_heads
+                                      : o->heads.num_heads));
   }
   MOERUN_TRY(moerun__text_print(
       out,

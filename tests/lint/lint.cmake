@@ -9,6 +9,8 @@ moerun_lint_test(layering_catches test_layering.sh)
 moerun_lint_test(readmes readmes.sh ${PROJECT_SOURCE_DIR})
 moerun_lint_test(readmes_catches test_readmes.sh)
 moerun_lint_test(sizes sizes.sh ${PROJECT_SOURCE_DIR})
+moerun_lint_test(structs structs.sh ${PROJECT_SOURCE_DIR})
+moerun_lint_test(structs_catches test_structs.sh)
 moerun_lint_test(format format.sh ${PROJECT_SOURCE_DIR})
 # Once is enough, and minutes long: not in the sanitizer build.
 if(NOT MOERUN_SANITIZE)

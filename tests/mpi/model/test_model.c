@@ -317,7 +317,7 @@ static void families_load_whole(void **state) {
     options.num_dense = a != 1 && a != 2;
     options.shared_experts = 2;
     options.tied_head = a == 0;
-    options.shard_bytes = a == 1 ? 30000 : 0;
+    options.files.shard_bytes = a == 1 ? 30000 : 0;
     check_world(options, 0);
     check_world(options, 1);
   }

@@ -230,8 +230,8 @@ static void decoders_are_on_a_device(void **state) {
     shape.dtype = m % 2 == 0 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
     shape.num_layers = LAYERS;
     shape.hidden_width = H;
-    shape.num_heads = 5;
-    shape.num_kv_heads = 5;
+    shape.heads.num_heads = 5;
+    shape.heads.num_kv_heads = 5;
     shape.num_experts = EXPERTS;
     shape.experts_per_token = 2;
     shape.expert_width = 64; /* of whole slices */

@@ -306,7 +306,7 @@ static moerun_status make_model(void) {
                                          .dtype = MOERUN_DTYPE_BF16,
                                          .num_layers = 1,
                                          .hidden_width = H,
-                                         .num_heads = 4,
+                                         .heads = {.num_heads = 4},
                                          .num_experts = E,
                                          .experts_per_token = 1,
                                          .expert_width = 32,

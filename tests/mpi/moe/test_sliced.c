@@ -332,18 +332,18 @@ static void bytes_are_foretold(void **state) {
 
 static int set_up(void **state) {
   (void)state;
-  const moerun__synth_options options = {.path = path,
-                                         .arch = "qwen3_moe",
-                                         .seed = 11,
-                                         .dtype = MOERUN_DTYPE_BF16,
-                                         .num_layers = LAYERS,
-                                         .hidden_width = H,
-                                         .num_heads = 4,
-                                         .num_kv_heads = 4,
-                                         .num_experts = EXPERTS,
-                                         .experts_per_token = K,
-                                         .expert_width = F,
-                                         .vocab_size = 259};
+  const moerun__synth_options options = {
+      .path = path,
+      .arch = "qwen3_moe",
+      .seed = 11,
+      .dtype = MOERUN_DTYPE_BF16,
+      .num_layers = LAYERS,
+      .hidden_width = H,
+      .heads = {.num_heads = 4, .num_kv_heads = 4},
+      .num_experts = EXPERTS,
+      .experts_per_token = K,
+      .expert_width = F,
+      .vocab_size = 259};
   const moerun_model_options moe_only = {.struct_size = sizeof moe_only,
                                          .moe_only = 1};
   assert_all_ranks(temp_dir_create(&dir));

@@ -89,10 +89,10 @@ static int set_up(void **state) {
                               .transport = "mpi",
                               .num_ranks = R,
                               .predicted = predicted,
-                              .requests = 9,
-                              .resumed = 2,
-                              .stopped = 1,
-                              .unfinished = {21, 22, 23, 24},
+                              .ended = {.requests = 9,
+                                        .resumed = 2,
+                                        .stopped = 1,
+                                        .unfinished = {21, 22, 23, 24}},
                               .load_seconds = 1.5,
                               .run_seconds = 4,
                               .progress = {.steps = 7,
@@ -250,7 +250,7 @@ static void metrics_without_a_run(void **state) {
   none.is_scored = 1;
   none.score = (moerun__score){.tokens = 8, .log_probability = -8 * log(2)};
   none.scored_bytes = 16;
-  none.bad = 6;
+  none.ended.bad = 6;
   assert_int_equal(moerun__metrics_print(&text, &none), MOERUN_OK);
   assert_int_equal(moerun__json_parse(&root, text.bytes, text.count, "m"),
                    MOERUN_OK);
@@ -305,9 +305,9 @@ static void expect_stopped(const char *key, const char *value, int keeps,
                                        environment),
                    MOERUN_OK);
   f.config = with;
-  f.is_resumable = 1;
-  f.keeps = keeps;
-  f.unfinished = unfinished;
+  f.ended.is_resumable = 1;
+  f.ended.keeps = keeps;
+  f.ended.unfinished = unfinished;
   f.progress.finished = finished;
   assert_non_null(stream);
   assert_int_equal(moerun__summary_print(stream, &f), MOERUN_OK);
@@ -396,8 +396,8 @@ static void the_table_says_the_same(void **state) {
   expect_table(&text, scored, 1);
   a_stop_says_what_is_kept();
   /* Numbers of a long run of a large model on many ranks. */
-  text.requests = 123456789;
-  text.resumed = 100000000;
+  text.ended.requests = 123456789;
+  text.ended.resumed = 100000000;
   text.progress.finished = 23456789;
   text.score.tokens = 1234567890123;
   text.scored_bytes = 1234567890123;

@@ -311,7 +311,7 @@ static void wider_weights_want_more_room(void **state) {
                                                       : MOERUN_DTYPE_BF16,
                                         .num_layers = 2,
                                         .hidden_width = 64,
-                                        .num_heads = 2,
+                                        .heads = {.num_heads = 2},
                                         .num_experts = 8,
                                         .experts_per_token = 2,
                                         .expert_width = 64,

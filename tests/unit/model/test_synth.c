@@ -22,9 +22,7 @@ static const moerun__synth_options small = {
     .num_dense = 1,
     .dense_width = 20,
     .hidden_width = 24,
-    .num_heads = 4,
-    .num_kv_heads = 2,
-    .head_dim = 10,
+    .heads = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 10},
     .num_experts = 5,
     .experts_per_token = 2,
     .expert_width = 12,
@@ -172,7 +170,7 @@ static void layouts_hold_the_same_weights(void **state) {
     moerun__synth_options options = small;
     if (variant == 0) options.dtype = MOERUN_DTYPE_BF16;
     if (variant == 1) options.dtype = MOERUN_DTYPE_F16;
-    if (variant == 2) options.shard_bytes = 4000;
+    if (variant == 2) options.files.shard_bytes = 4000;
     open_synth(&other, options);
     size_t num_tensors = 0;
     const moerun__tensor *tensor = NULL;
@@ -240,7 +238,7 @@ static void files_keep_to_the_limit(void **state) {
   (void)state;
   checkpoint c;
   moerun__synth_options options = small;
-  options.shard_bytes = 4000;
+  options.files.shard_bytes = 4000;
   open_synth(&c, options);
   int64_t used[64] = {0};
   int tensors_in[64] = {0};
@@ -271,7 +269,7 @@ static void configs_say_what_was_asked(void **state) {
     moerun__synth_options options = small;
     options.arch = archs[a];
     options.num_dense = a == 0;
-    options.head_dim = a == 2 ? 0 : 10;
+    options.heads.head_dim = a == 2 ? 0 : 10;
     options.tied_head = a == 1;
     options.max_positions = 77;
     open_synth(&c, options);
@@ -498,17 +496,17 @@ static void refuses_and_leaves_nothing(void **state) {
        "synth: key \"num_experts_per_tok\": expected 1 to 1, found 2"},
       {{.hidden_width = -5},
        "synth: key \"hidden_size\": expected 1 to 131072, found -5"},
-      {{.head_dim = 7},
+      {{.heads = {.head_dim = 7}},
        "synth: key \"head_dim\": expected an even head width, "
        "found 7"},
       {{.skew = -1}, "synth: skew: expected 0 to 100, found -1"},
-      {{.shard_bytes = -1},
+      {{.files = {.shard_bytes = -1}},
        "synth: shard_bytes: expected at least 0, found -1"},
       {{.num_layers = 1},
        "synth: mlp_only_layers and decoder_sparse_step "
        "leave none of the 1 layers with experts, and models without any are "
        "not run"},
-      {{.shard_bytes = 1, .num_experts = 400},
+      {{.files = {.shard_bytes = 1}, .num_experts = 400},
        "synth: shard_bytes 1: expected at most 1024 files, found 2432"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -517,10 +515,11 @@ static void refuses_and_leaves_nothing(void **state) {
     if (change->arch != NULL) bad.arch = change->arch;
     if (change->num_experts != 0) bad.num_experts = change->num_experts;
     if (change->hidden_width != 0) bad.hidden_width = change->hidden_width;
-    if (change->head_dim != 0) bad.head_dim = change->head_dim;
+    if (change->heads.head_dim != 0)
+      bad.heads.head_dim = change->heads.head_dim;
     if (change->num_layers != 0) bad.num_layers = change->num_layers;
     bad.skew = change->skew;
-    bad.shard_bytes = change->shard_bytes;
+    bad.files.shard_bytes = change->files.shard_bytes;
     assert_true(moerun__synth_write(&bad) != MOERUN_OK);
     assert_string_equal(moerun_last_error(), cases[i].message);
     assert_int_equal(temp_dir_count(dir.path), 0);
@@ -545,7 +544,7 @@ static void nth_allocation_failure_leaves_nothing(void **state) {
   assert_true(temp_dir_create(&dir));
   moerun__synth_options options = small;
   options.path = temp_path(path, &dir, "model");
-  options.shard_bytes = 20000;
+  options.files.shard_bytes = 20000;
   const size_t live = moerun__alloc_live();
   moerun_status status = MOERUN_ERR_NOMEM;
   long n = 0;

@@ -15,9 +15,7 @@ static const moerun__synth_options small = {
     .num_dense = 1,
     .dense_width = 20,
     .hidden_width = 24,
-    .num_heads = 4,
-    .num_kv_heads = 2,
-    .head_dim = 10,
+    .heads = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 10},
     .num_experts = 5,
     .experts_per_token = 2,
     .expert_width = 12,
@@ -33,11 +31,11 @@ static void folders_are_replaced_or_kept(void **state) {
   assert_true(temp_dir_create(&dir));
   moerun__synth_options options = small;
   options.path = temp_path(path, &dir, "model");
-  options.shard_bytes = 20000;
+  options.files.shard_bytes = 20000;
   assert_int_equal(moerun__synth_write(&options), MOERUN_OK);
   const int many = temp_dir_count(path);
-  options.shard_bytes = 0;
-  options.overwrite = 1;
+  options.files.shard_bytes = 0;
+  options.files.overwrite = 1;
   assert_int_equal(moerun__synth_write(&options), MOERUN_OK);
   assert_true(temp_dir_count(path) < many);
   assert_int_equal(temp_dir_count(dir.path), 1);
@@ -145,8 +143,8 @@ static void what_is_written_is_told(void **state) {
     assert_true(temp_dir_create(&dir));
     moerun__synth_options options = small;
     options.path = temp_path(path, &dir, "model");
-    options.watch = &watch;
-    options.shard_bytes = 20000;
+    options.files.watch = &watch;
+    options.files.shard_bytes = 20000;
     if (fused) options.arch = "mixtral";
     if (fused) options.num_dense = 0;
     options.fused = fused;
