@@ -81,7 +81,7 @@ set multiplot layout 1,2
 set title 'quality of the demo model'
 set ylabel 'perplexity over that without a capacity'
 set yrange [0.99:*]
-modes = 'drop_score drop paper fill dev_drop'
+modes = 'drop_score drop paper fill rank_drop'
 plot for [i=1:5] table index 'gamma' \
      using 2:(only(word(modes, i), $6)) lt i pt 7 title word(modes, i)
 set title 'rows of the busiest, without a capacity over with it'

@@ -24,7 +24,7 @@ static const way ways[MOST_WAYS] = {
     {"off", OFF, MOERUN_LEVEL_EXPERT},
     {"route", ROUTE, MOERUN_LEVEL_EXPERT},
     {"bitwise", BITWISE, MOERUN_LEVEL_EXPERT},
-    {"off_device", OFF, MOERUN_LEVEL_DEVICE},
+    {"off_rank", OFF, MOERUN_LEVEL_RANK},
 };
 
 typedef struct comparison {

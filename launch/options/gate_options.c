@@ -36,10 +36,10 @@ static moerun__capacity_scope scope_of(const moerun__config *config) {
 static moerun__capacity_level level_of(const moerun__config *config) {
   if (is(config, "capacity_level", "auto")) {
     return scope_of(config) == MOERUN_SCOPE_REQUEST ? MOERUN_LEVEL_EXPERT
-                                                    : MOERUN_LEVEL_DEVICE;
+                                                    : MOERUN_LEVEL_RANK;
   }
-  return is(config, "capacity_level", "device") ? MOERUN_LEVEL_DEVICE
-                                                : MOERUN_LEVEL_EXPERT;
+  return is(config, "capacity_level", "rank") ? MOERUN_LEVEL_RANK
+                                              : MOERUN_LEVEL_EXPERT;
 }
 
 static moerun__weight_rule rule_of(const moerun__config *config) {

@@ -193,7 +193,7 @@ static const moerun__config_row capacity[] = {
     CHOICE_ROW("capacity_scope", "source", "source|global|request", SIZED,
                "Whose tokens compete for an expert's room: those of one rank, "
                "of all ranks, or of one request."),
-    CHOICE_ROW("capacity_level", "auto", "auto|expert|device", SIZED,
+    CHOICE_ROW("capacity_level", "auto", "auto|expert|rank", SIZED,
                "Whether the limit is for each expert or for all experts of a "
                "rank together. auto: for those of a rank, but for each "
                "expert with the scope request."),

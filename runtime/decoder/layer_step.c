@@ -29,25 +29,27 @@ done:
 
 static moerun_status check_call(const moerun_session *session, int32_t layer,
                                 int32_t num_tokens, const float *x,
-                                const moerun__own_choice *own, const float *y) {
+                                const moerun__given_choice *given,
+                                const float *y) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(check_rows(session, layer, num_tokens, x, y));
-  if (own != NULL) {
-    MOERUN_TRY(moerun__own_choice_check(&session->moe.gate, num_tokens, own));
+  if (given != NULL) {
+    MOERUN_TRY(
+        moerun__given_choice_check(&session->moe.gate, num_tokens, given));
   }
 done:
   return status;
 }
 
 static moerun_status check_layer(const moerun_session *session, int32_t layer,
-                                 const moerun__own_choice *own) {
+                                 const moerun__given_choice *given) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(layer >= 0 && layer < session->model->config.num_layers &&
                      session->model->layers[layer].moe_layer >= 0,
                  MOERUN_ERR_INVALID, "layer %d is not one of the MoE layers",
                  layer);
   MOERUN_REQUIRE(
-      own != NULL || session->model->layers[layer].gate.panels != NULL,
+      given != NULL || session->model->layers[layer].gate.panels != NULL,
       MOERUN_ERR_INVALID,
       "layer %d has no gate: expected moerun_moe_forward_routed", layer);
 done:
@@ -62,13 +64,13 @@ static int32_t first_moe_layer(const moerun_model *model) {
   return -1;
 }
 
-/* own: NULL: the model's gate chooses. */
+/* given: NULL: the model's gate chooses. */
 static moerun_status forward(moerun_session *session, int32_t layer,
                              int32_t num_tokens, const float *x,
-                             const moerun__own_choice *own, float *y) {
-  moerun_status failed = check_layer(session, layer, own);
+                             const moerun__given_choice *given, float *y) {
+  moerun_status failed = check_layer(session, layer, given);
   if (failed == MOERUN_OK) {
-    failed = check_call(session, layer, num_tokens, x, own, y);
+    failed = check_call(session, layer, num_tokens, x, given, y);
   } else {
     layer = first_moe_layer(session->model); /* to tell the others there */
     if (layer < 0) return failed;
@@ -78,8 +80,8 @@ static moerun_status forward(moerun_session *session, int32_t layer,
   moerun__moe_begin_step(&session->moe, session->stats.steps, 1);
   session->moe.gate.tags = (moerun__row_tags){0};
   session->stats.steps++;
-  MOERUN_TRY(
-      moerun__moe_forward(&session->moe, layer, num_tokens, x, own, y, failed));
+  MOERUN_TRY(moerun__moe_forward(&session->moe, layer, num_tokens, x, given, y,
+                                 failed));
   moerun__layer_end(&session->stats);
 done:
   return status;
@@ -94,6 +96,6 @@ moerun_status moerun_moe_forward_routed(moerun_session *session, int32_t layer,
                                         int32_t num_tokens, const float *x,
                                         const int32_t *ids,
                                         const float *weights, float *y) {
-  const moerun__own_choice own = {ids, weights};
-  return forward(session, layer, num_tokens, x, &own, y);
+  const moerun__given_choice given = {ids, weights};
+  return forward(session, layer, num_tokens, x, &given, y);
 }

@@ -173,11 +173,11 @@ static moerun_status time_slices(moerun__moe *moe, double weights) {
   }
   costs->weights = (int64_t)(1e9 * weights);
   MOERUN_TRY(time_share(&small, moe, few));
-  costs->share = (int64_t)(1e9 * small);
+  costs->spread = (int64_t)(1e9 * small);
   if (most == few) goto done;
   MOERUN_TRY(time_share(&large, moe, most));
   if (large > small) {
-    costs->share_kib =
+    costs->spread_kib =
         (int64_t)(1e9 * 1024 * (large - small) / (double)(most - few));
   }
 done:
@@ -214,7 +214,7 @@ static void count_slices(moerun__moe *moe) {
     costs->slice[i] = costs->whole[i] / moe->model->comm->size;
   }
   costs->weights = (int64_t)(row * COUNTED_WEIGHTS);
-  costs->share = (int64_t)row;
+  costs->spread = (int64_t)row;
 }
 
 /* In rows of the fastest rank; what nobody has asked for. */

@@ -100,7 +100,8 @@ static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
   gate->zero = moerun__arena_take(arena, T, sizeof *gate->zero);
   gate->extra =
       moerun__arena_take(arena, (size_t)max_slots, sizeof *gate->extra);
-  gate->device = moerun__arena_take(arena, E, sizeof *gate->device);
+  gate->rank_of_expert =
+      moerun__arena_take(arena, E, sizeof *gate->rank_of_expert);
   lay_out_words(gate, arena);
   gate->total = moerun__arena_take(arena, E + 1, sizeof *gate->total);
   const moerun__capacity_sizes sizes = {
@@ -108,7 +109,7 @@ static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
       .num_choices = moerun__config_choices(config),
       .experts_per_token = config->experts_per_token,
       .width = gate->width,
-      .num_devices = (int32_t)R,
+      .num_ranks = (int32_t)R,
       .max_tokens = gate->max_tokens,
       .max_records = (int64_t)(ranks * T) * gate->width};
   moerun__capacity_lay_out(capacity, arena, &gate->options.capacity, &sizes);
@@ -166,7 +167,7 @@ static moerun__capacity_rows rows_of(moerun__gate *gate,
     gate->zero[t] = 0;
   }
   for (int32_t e = 0; e < E; e++) {
-    gate->device[e] =
+    gate->rank_of_expert[e] =
         placement->rank_of[placement->replica_offset[first + (size_t)e]];
   }
   return (moerun__capacity_rows){
@@ -184,7 +185,7 @@ static moerun__capacity_rows rows_of(moerun__gate *gate,
                                  placement, layer->moe_layer,
                                  gate->model->comm->rank, gate->extra)
                            : 0,
-      .device_of_expert = gate->device};
+      .rank_of_expert = gate->rank_of_expert};
 }
 
 /* total[count] = the sum over ranks of mine[count]. */
@@ -394,8 +395,8 @@ done:
 
 /* ---- A caller's choice ------------------------------------------------------------- */
 
-moerun_status moerun__own_choice_check(const moerun__gate *gate, int32_t T,
-                                       const moerun__own_choice *own) {
+moerun_status moerun__given_choice_check(const moerun__gate *gate, int32_t T,
+                                         const moerun__given_choice *given) {
   moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &gate->model->config;
   const int32_t K = config->experts_per_token;
@@ -403,11 +404,11 @@ moerun_status moerun__own_choice_check(const moerun__gate *gate, int32_t T,
   MOERUN_REQUIRE(!moerun__gate_is_lossy(&gate->options), MOERUN_ERR_UNSUPPORTED,
                  "expected experts that the gate chooses, because the session "
                  "takes some of them away, found a caller's own");
-  MOERUN_REQUIRE(T == 0 || (own->ids != NULL && own->weight != NULL),
+  MOERUN_REQUIRE(T == 0 || (given->ids != NULL && given->weight != NULL),
                  MOERUN_ERR_INVALID, "ids or weights is NULL");
   for (int32_t t = 0; t < T; t++) {
-    const int32_t *ids = own->ids + (size_t)t * (size_t)K;
-    const float *weight = own->weight + (size_t)t * (size_t)K;
+    const int32_t *ids = given->ids + (size_t)t * (size_t)K;
+    const float *weight = given->weight + (size_t)t * (size_t)K;
     for (int32_t i = 0; i < K; i++) {
       MOERUN_REQUIRE(ids[i] >= -1 && ids[i] < choices, MOERUN_ERR_INVALID,
                      "row %d: expected experts -1 to %d, found %d", t,
@@ -428,27 +429,28 @@ done:
 }
 
 static void adopt(moerun__gate *gate, int32_t T,
-                  const moerun__own_choice *own) {
+                  const moerun__given_choice *given) {
   const size_t count =
       (size_t)T * (size_t)gate->model->config.experts_per_token;
   memset(gate->unsound, 0, (size_t)T);
   if (count == 0) return;
-  memcpy(gate->ids, own->ids, count * sizeof *gate->ids);
-  memcpy(gate->weight, own->weight, count * sizeof *gate->weight);
+  memcpy(gate->ids, given->ids, count * sizeof *gate->ids);
+  memcpy(gate->weight, given->weight, count * sizeof *gate->weight);
 }
 
 /* ---- The whole -------------------------------------------------------------------- */
 
 moerun_status moerun__gate_choose(moerun__gate *gate,
                                   const moerun__layer *layer, int32_t T,
-                                  const float *x, const moerun__own_choice *own,
+                                  const float *x,
+                                  const moerun__given_choice *given,
                                   float *scratch, moerun_status failed) {
   moerun_status status = MOERUN_OK;
   const size_t K = (size_t)gate->model->config.experts_per_token;
   if (failed != MOERUN_OK) T = 0;
   gate->now = (moerun__gate_counts){0};
-  if (own != NULL) {
-    adopt(gate, T, own);
+  if (given != NULL) {
+    adopt(gate, T, given);
   } else {
     MOERUN_TRY(ask_gate(gate, layer, T, x, scratch));
   }

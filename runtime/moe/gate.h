@@ -42,7 +42,10 @@ typedef struct moerun__gate {
   moerun__gate_counts now;       /* of the layer under way */
   moerun__gate_counts *of_layer; /* [num_moe_layers] */
   int32_t max_tokens;
-  int32_t width;   /* W: experts of a row at most; K unless some are added */
+  int32_t width;   /* W: experts of a row at most: K, the model's experts per
+                      token, unless a capacity adds some. Behind the gate, where
+                      only W matters, rows have this many entries and are told
+                      of it as K                                             */
   int32_t *ids;    /* [T][W] placed experts that are computed; -1: none */
   float *weight;   /* [T][W] */
   int32_t *chosen; /* [T][K] experts that the gate chose, for traces */
@@ -51,13 +54,13 @@ typedef struct moerun__gate {
   uint8_t *unsound; /* [T] 1: the row has a logit that is no sound number */
   float *scores;    /* [T][choices]; only where a rule asks for them */
   /* All that follows is there only with a capacity. */
-  int32_t *row;     /* [T] 0, 1, … */
-  int32_t *zero;    /* [T] */
-  int32_t *extra;   /* [max_slots] experts that an expansion may add */
-  int32_t *device;  /* [E] rank of each expert */
-  int32_t *words;   /* [max(E + 1, R)] told by all ranks */
-  int32_t *scratch; /* to tell them */
-  int64_t *total;   /* [E + 1] */
+  int32_t *row;            /* [T] 0, 1, … */
+  int32_t *zero;           /* [T] */
+  int32_t *extra;          /* [max_slots] experts that an expansion may add */
+  int32_t *rank_of_expert; /* [E] */
+  int32_t *words;          /* [max(E + 1, R)] told by all ranks */
+  int32_t *scratch;        /* to tell them */
+  int64_t *total;          /* [E + 1] */
   moerun__capacity capacity;
   moerun__capacity_record *records; /* [R * T * W] of all ranks */
 } moerun__gate;
@@ -96,23 +99,24 @@ void moerun__gate_counts_clear(moerun__gate *gate);
 
 /* A caller's choice in place of the gate's: K experts of each row, in the order
  * in which their results are summed. */
-typedef struct moerun__own_choice {
+typedef struct moerun__given_choice {
   const int32_t *ids;  /* [T][K] of what the gate may choose; -1: none */
   const float *weight; /* [T][K]; not read beside -1 */
-} moerun__own_choice;
+} moerun__given_choice;
 
 /* That the ids of a row are there and distinct and their weights finite;
  * ERR_INVALID names the first row that is not so. ERR_UNSUPPORTED where the
  * options change what is chosen. Local. */
-moerun_status moerun__own_choice_check(const moerun__gate *gate, int32_t T,
-                                       const moerun__own_choice *own);
+moerun_status moerun__given_choice_check(const moerun__gate *gate, int32_t T,
+                                         const moerun__given_choice *given);
 
-/* Fills gate->ids, weight, chosen and unsound for x[T][H]; own: NULL, or what is
+/* Fills gate->ids, weight, chosen and unsound for x[T][H]; given: NULL, or what is
  * taken instead of the gate's choice. Local, but [collective] with a capacity of
  * the scope global; ranks that have `failed` take part with no rows then. */
 moerun_status moerun__gate_choose(moerun__gate *gate,
                                   const moerun__layer *layer, int32_t T,
-                                  const float *x, const moerun__own_choice *own,
+                                  const float *x,
+                                  const moerun__given_choice *given,
                                   float *scratch, moerun_status failed);
 
 #endif

@@ -271,11 +271,11 @@ done:
 
 moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
                                   int32_t T, const float *x,
-                                  const moerun__own_choice *own, float *y,
+                                  const moerun__given_choice *given, float *y,
                                   moerun_status failed) {
   moerun_status status = MOERUN_OK;
   const moerun__layer *layer = &moe->model->layers[layer_index];
-  MOERUN_TRY(moerun__gate_choose(&moe->gate, layer, T, x, own,
+  MOERUN_TRY(moerun__gate_choose(&moe->gate, layer, T, x, given,
                                  moe->work.scratch, failed));
   moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
   MOERUN_TRY(moerun__agree_on_rows(moe, layer, T, failed));

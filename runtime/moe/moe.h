@@ -137,12 +137,13 @@ void moerun__moe_destroy_transfers(moerun__moe *moe);
 
 /* [collective] y[T][H] = MoE(x[T][H]) of MoE layer `layer` (a decoder layer
  * index): the experts' results summed in gate order, then what the shared
- * experts gave. own: NULL: the model's gate chooses. `failed` is this rank's
+ * experts gave. given: NULL: the model's gate chooses. `failed` is this rank's
  * status so far: a rank that is not OK sends no rows but tells the others, who
  * then return MOERUN_ERR_PEER. What the gate said of the T tokens stays in
  * moe->gate until the next call. */
 moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer, int32_t T,
-                                  const float *x, const moerun__own_choice *own,
-                                  float *y, moerun_status failed);
+                                  const float *x,
+                                  const moerun__given_choice *given, float *y,
+                                  moerun_status failed);
 
 #endif

@@ -27,7 +27,7 @@ typedef struct moerun__slices {
   moerun__slice_shares shares;
   moerun__expert_shape *shape; /* [num_moe_layers] of this rank's slices    */
   moerun__expert *expert;      /* [num_moe_layers][E] of them               */
-  char *room;                  /* own */
+  char *room;                  /* for these, allocated by open */
   int64_t *share;              /* [R] scratch */
   int32_t *words;              /* [R] what ranks tell of themselves */
   int32_t *scratch;            /* to tell it */

@@ -1,6 +1,6 @@
 /* Capacity-Aware Inference (He et al. 2025, arXiv 2503.05066): token drop and
  * expanded drop, with what the paper leaves open. One path serves every scope:
- * candidates are counted by expert or device (a group), those of groups with
+ * candidates are counted by expert or rank (a group), those of groups with
  * more than C become records, and the best C records of a group stay. For the
  * scope global the records are of all ranks; for the scope request the same
  * runs once for each window of each request, so that no other request's
@@ -8,8 +8,8 @@
  *
  * Where we depart from the paper: C is rounded up and exact in integers; ties
  * are decided by an order, not by comparing with the C-th value, which keeps
- * more than C; a device takes C times its experts with C rounded before, so
- * that the level device never drops more than the level expert; and there is
+ * more than C; a rank takes C times its experts with C rounded before, so
+ * that the level rank never drops more than the level expert; and there is
  * MOERUN_EXPANSION_FILL, a second round: the gate's choices have had theirs, and
  * a token that lost experts asks for as many others of those with room left.
  * No more rows are computed than without a capacity, and where the gate chooses
@@ -39,7 +39,7 @@ moerun_status moerun__capacity_check(const moerun__capacity_options *options) {
                    "capacity window is %d positions: expected at least 1",
                    options->window);
     MOERUN_REQUIRE(options->level == MOERUN_LEVEL_EXPERT, MOERUN_ERR_INVALID,
-                   "capacity of a device depends on the placement: with the "
+                   "capacity of a rank depends on the placement: with the "
                    "scope request it is expected by expert");
   }
   MOERUN_REQUIRE(options->most_added >= 0, MOERUN_ERR_INVALID,
@@ -66,8 +66,8 @@ void moerun__capacity_lay_out(moerun__capacity *capacity, moerun__arena *arena,
   *capacity = (moerun__capacity){.options = *options, .sizes = *sizes};
   const size_t T = (size_t)capacity->sizes.max_tokens;
   const size_t pairs = T * (size_t)capacity->sizes.width;
-  capacity->num_groups = capacity->options.level == MOERUN_LEVEL_DEVICE
-                             ? capacity->sizes.num_devices
+  capacity->num_groups = capacity->options.level == MOERUN_LEVEL_RANK
+                             ? capacity->sizes.num_ranks
                              : capacity->sizes.num_experts;
   const size_t groups = (size_t)capacity->num_groups;
   if (capacity->sizes.max_records < (int64_t)pairs) {
@@ -114,8 +114,8 @@ void moerun__capacity_spread(int32_t *ids, float *weight, int32_t T, int32_t K,
 
 static int32_t group_of(const moerun__capacity *capacity,
                         const moerun__capacity_rows *rows, int32_t expert) {
-  return capacity->options.level == MOERUN_LEVEL_DEVICE
-             ? rows->device_of_expert[expert]
+  return capacity->options.level == MOERUN_LEVEL_RANK
+             ? rows->rank_of_expert[expert]
              : expert;
 }
 

@@ -29,7 +29,7 @@ typedef enum moerun__capacity_scope {
 
 typedef enum moerun__capacity_level {
   MOERUN_LEVEL_EXPERT = 0, /* at most C rows for each expert              */
-  MOERUN_LEVEL_DEVICE,     /* at most C times its experts for each device */
+  MOERUN_LEVEL_RANK,       /* at most C times its experts for each rank */
 } moerun__capacity_level;
 
 typedef enum moerun__capacity_metric {
@@ -83,7 +83,7 @@ typedef struct moerun__capacity_rows {
                               experts of this rank, or in the scope request a
                               list that is fixed by configuration           */
   int32_t num_extra;
-  const int32_t *device_of_expert; /* [E] for the level device */
+  const int32_t *rank_of_expert; /* [E] for the level rank */
 } moerun__capacity_rows;
 
 /* Sums; the caller sets them to 0. Masses are gate weights, NaN taken as 0. */
@@ -94,7 +94,7 @@ typedef struct moerun__capacity_counts {
   int64_t dropped;     /* of candidates */
   int64_t added;       /* of offered */
   int64_t lost_all;    /* tokens with no expert left */
-  int64_t over;        /* experts or devices with more candidates than C; for
+  int64_t over;        /* experts or ranks with more candidates than C; for
                          the scope global the same number on every rank    */
   int64_t not_numbers; /* candidates whose score is NaN */
   double mass;         /* of the gate's choices */
@@ -102,10 +102,10 @@ typedef struct moerun__capacity_counts {
   double mass_added;
 } moerun__capacity_counts;
 
-/* A candidate of an expert or device over its capacity, with its place in the
+/* A candidate of an expert or rank over its capacity, with its place in the
  * total order. Eight 32-bit integers, sent as they are. */
 typedef struct moerun__capacity_record {
-  int32_t group; /* expert or device */
+  int32_t group; /* expert or rank */
   uint32_t standing;
   uint32_t metric[2];
   int32_t position;
@@ -119,7 +119,7 @@ typedef struct moerun__capacity_sizes {
   int32_t num_choices;       /* of the gate: E, or more with experts at home */
   int32_t experts_per_token; /* K */
   int32_t width;             /* W: moerun__capacity_width */
-  int32_t num_devices;       /* for the level device */
+  int32_t num_ranks;         /* for the level rank */
   int32_t max_tokens;
   int64_t max_records; /* for the scope global, of all ranks together; 0:
                           max_tokens * width                             */
@@ -128,7 +128,7 @@ typedef struct moerun__capacity_sizes {
 typedef struct moerun__capacity {
   moerun__capacity_options options;
   moerun__capacity_sizes sizes;
-  int32_t num_groups;  /* E or num_devices */
+  int32_t num_groups;  /* E or num_ranks */
   int32_t round;       /* 1 while what is added is decided after the rest */
   int32_t num_over;    /* groups with more candidates than room, last round */
   int64_t sum_over;    /* of first rounds */

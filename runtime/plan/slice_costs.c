@@ -59,7 +59,7 @@ int64_t moerun__whole_time(const moerun__slice_offer *offer, moerun__plan *plan,
   const int64_t bytes = terms_of(plan, demand) *
                         (offer->row_bytes + offer->result_bytes) /
                         plan->num_ranks;
-  return most + 2 * costs->share + kib(bytes) * costs->share_kib;
+  return most + 2 * costs->spread + kib(bytes) * costs->spread_kib;
 }
 
 int64_t moerun__sliced_time(const moerun__slice_offer *offer,
@@ -86,14 +86,14 @@ int64_t moerun__sliced_time(const moerun__slice_offer *offer,
   const int64_t bytes = offer->rows * offer->row_bytes +
                         terms * offer->h_bytes +
                         terms * offer->result_bytes / plan->num_ranks;
-  return time * slowest / MOERUN_SPEED_ONE + 3 * offer->rounds * costs->share +
-         kib(bytes) * costs->share_kib;
+  return time * slowest / MOERUN_SPEED_ONE + 3 * offer->rounds * costs->spread +
+         kib(bytes) * costs->spread_kib;
 }
 
 int moerun__slices_pay(const moerun__slice_offer *offer, moerun__plan *plan,
                        const moerun__demand *demand) {
   if (offer->always) return 1;
   const int64_t sliced = moerun__sliced_time(offer, plan, demand);
-  return (sliced + offer->costs->share) * MARGIN <
+  return (sliced + offer->costs->spread) * MARGIN <
          moerun__whole_time(offer, plan, demand) * OF;
 }

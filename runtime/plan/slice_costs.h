@@ -15,9 +15,10 @@ typedef struct moerun__slice_costs {
                                         expert, on the fastest rank          */
   int64_t slice[MOERUN_COST_POINTS]; /* that they take through all ranks' slices
                                         of one, until the last rank is done  */
-  int64_t weights;   /* that sending an expert's weights takes */
-  int64_t share;     /* that sharing rows takes, however few they are */
-  int64_t share_kib; /* and beside that for each KiB of all rows */
+  int64_t weights;    /* that sending an expert's weights takes */
+  int64_t spread;     /* that it takes until all ranks have all ranks' rows,
+                         however few they are */
+  int64_t spread_kib; /* and beside that for each KiB of all rows */
 } moerun__slice_costs;
 
 /* What a layer with slices has to offer for a step. */

@@ -23,8 +23,8 @@ typedef struct world {
   uint8_t decoded[WORLD_T];
   int32_t extra[WORLD_E];
   int32_t num_extra;
-  int32_t device[WORLD_E];
-  int32_t num_devices;
+  int32_t rank_of_expert[WORLD_E];
+  int32_t num_ranks;
   moerun__capacity_options options;
   /* What comes of it. */
   int32_t gate_ids[WORLD_T * WORLD_W];
@@ -41,7 +41,7 @@ static inline world *world_create(void) {
   world *w = NULL;
   assert_int_equal(moerun__alloc(&w, 1, sizeof *w), MOERUN_OK);
   w->options = (moerun__capacity_options){.gamma = 1000, .window = 4};
-  w->num_devices = 1;
+  w->num_ranks = 1;
   return w;
 }
 
@@ -74,7 +74,7 @@ static inline void draw_world(world *w, draw *from, int32_t max_tokens) {
   w->E = draw_int(from, 2, WORLD_E);
   w->K = draw_int(from, 1, w->E < 4 ? w->E : 4);
   w->normalise = draw_int(from, 0, 1);
-  w->num_devices = draw_int(from, 1, 5);
+  w->num_ranks = draw_int(from, 1, 5);
   const int coarse = draw_int(from, 0, 1);
   const int32_t requests = draw_int(from, 1, 6);
   int32_t next[6] = {0};
@@ -88,7 +88,7 @@ static inline void draw_world(world *w, draw *from, int32_t max_tokens) {
   }
   w->num_extra = 0;
   for (int32_t e = 0; e < w->E; e++) {
-    w->device[e] = draw_int(from, 0, w->num_devices - 1);
+    w->rank_of_expert[e] = draw_int(from, 0, w->num_ranks - 1);
     if (draw_int(from, 0, 2) == 0) w->extra[w->num_extra++] = e;
   }
   w->options = (moerun__capacity_options){
@@ -164,7 +164,7 @@ static inline void world_open(world *w, int64_t max_records) {
                                         .num_choices = w->E,
                                         .experts_per_token = w->K,
                                         .width = world_width(w),
-                                        .num_devices = w->num_devices,
+                                        .num_ranks = w->num_ranks,
                                         .max_tokens = w->T,
                                         .max_records = max_records};
   moerun__capacity_lay_out(&w->capacity, &arena, &w->options, &sizes);
@@ -185,7 +185,7 @@ static inline void world_open(world *w, int64_t max_records) {
                                     .decoded = w->decoded,
                                     .extra = w->extra,
                                     .num_extra = w->num_extra,
-                                    .device_of_expert = w->device};
+                                    .rank_of_expert = w->rank_of_expert};
   w->counts = (moerun__capacity_counts){0};
 }
 

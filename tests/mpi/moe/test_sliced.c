@@ -295,7 +295,7 @@ static void the_cheaper_way_is_taken(void **state) {
   if (R == 1) skip();
   const moerun_session_options options = {
       .max_tokens = MOST, .guest_bytes = -1, .slice_bytes = -1};
-  moerun__slice_costs costs = {.share = 10};
+  moerun__slice_costs costs = {.spread = 10};
   for (int i = 0; i < MOERUN_COST_POINTS; i++) {
     costs.whole[i] = 1000 + (1 << i);
     costs.slice[i] = costs.whole[i] / R / 2;
@@ -305,7 +305,7 @@ static void the_cheaper_way_is_taken(void **state) {
   run(session, 0, test_rank() == 0, y, 1);
   assert_all_ranks(session->moe.balance.plan.sliced == 1);
   moerun_session_destroy(session);
-  costs.share = 100000;
+  costs.spread = 100000;
   session = open_session(&options, &costs, NULL);
   run(session, 0, test_rank() == 0, y, 1);
   assert_all_ranks(session->moe.balance.plan.sliced == 0);
@@ -381,7 +381,7 @@ static void counted_costs_are_fixed(void **state) {
     assert_all_ranks(costs->whole[2] == 16 * row);
     assert_all_ranks(costs->slice[2] == 16 * row / test_size());
     assert_all_ranks(costs->weights == 12 * row);
-    assert_all_ranks(costs->share == row && costs->share_kib == 0);
+    assert_all_ranks(costs->spread == row && costs->spread_kib == 0);
   }
   moerun_session_destroy(session);
 }

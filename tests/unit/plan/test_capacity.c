@@ -327,7 +327,7 @@ static void decoded_tokens_are_left_alone(void **state) {
   w->T = 1;
   w->options.expansion = MOERUN_EXPANSION_OFF;
   w->options.gamma = 1;
-  for (int level = MOERUN_LEVEL_EXPERT; level <= MOERUN_LEVEL_DEVICE; level++) {
+  for (int level = MOERUN_LEVEL_EXPERT; level <= MOERUN_LEVEL_RANK; level++) {
     w->options.level = (moerun__capacity_level)level;
     world_apply(w);
     assert_int_equal(w->counts.tokens, 1);
@@ -336,15 +336,15 @@ static void decoded_tokens_are_left_alone(void **state) {
   world_destroy(w);
 }
 
-/* Devices {0, 3} and {1, 2}, C = 3: 6 rows each, which they have. Then gamma
+/* Ranks {0, 3} and {1, 2}, C = 3: 6 rows each, which they have. Then gamma
  * .5, C = 2: 4 rows each; by score .70 .60 .55 .50 and .35 .30 .30 .30. */
 static void neighbours_lend_their_room(void **state) {
   (void)state;
   world *w = worked_example();
-  w->num_devices = 2;
-  w->device[1] = 1;
-  w->device[2] = 1;
-  w->options.level = MOERUN_LEVEL_DEVICE;
+  w->num_ranks = 2;
+  w->rank_of_expert[1] = 1;
+  w->rank_of_expert[2] = 1;
+  w->options.level = MOERUN_LEVEL_RANK;
   world_apply(w);
   assert_int_equal(w->counts.dropped, 0);
   w->options.gamma = 500;
@@ -434,7 +434,7 @@ static void options_are_checked(void **state) {
   options.gamma = 1000;
   options.scope = MOERUN_SCOPE_REQUEST;
   assert_int_equal(moerun__capacity_check(&options), MOERUN_OK);
-  options.level = MOERUN_LEVEL_DEVICE;
+  options.level = MOERUN_LEVEL_RANK;
   assert_int_equal(moerun__capacity_check(&options), MOERUN_ERR_INVALID);
   options.level = MOERUN_LEVEL_EXPERT;
   options.window = 0;

@@ -73,8 +73,8 @@ static int64_t room(const world *w, const candidate *c) {
     tokens += member(w, t) && together(w, t, c->t);
   }
   for (int32_t e = 0; e < w->E; e++) {
-    experts += w->options.level == MOERUN_LEVEL_DEVICE
-                   ? w->device[e] == w->device[c->expert]
+    experts += w->options.level == MOERUN_LEVEL_RANK
+                   ? w->rank_of_expert[e] == w->rank_of_expert[c->expert]
                    : e == c->expert;
   }
   int64_t C = 0;
@@ -86,8 +86,8 @@ static int64_t room(const world *w, const candidate *c) {
 
 static int rivals(const world *w, const candidate *a, const candidate *b) {
   return together(w, a->t, b->t) &&
-         (w->options.level == MOERUN_LEVEL_DEVICE
-              ? w->device[a->expert] == w->device[b->expert]
+         (w->options.level == MOERUN_LEVEL_RANK
+              ? w->rank_of_expert[a->expert] == w->rank_of_expert[b->expert]
               : a->expert == b->expert);
 }
 
@@ -304,7 +304,7 @@ static void rearrange(world *to, const world *from, const int32_t *row,
     }
   }
   for (int32_t e = 0; e < from->E; e++) {
-    to->device[new_id[e]] = from->device[e];
+    to->rank_of_expert[new_id[e]] = from->rank_of_expert[e];
   }
   for (int32_t i = 0; i < from->num_extra; i++) {
     to->extra[i] = new_id[from->extra[i]];
@@ -396,7 +396,7 @@ static void hashes_are_drawn_by_seed_and_layer(void **state) {
 }
 
 /* More room for each expert, or room that experts share, never drops more. */
-static void a_device_drops_no_more_than_its_experts(void **state) {
+static void a_rank_drops_no_more_than_its_experts(void **state) {
   (void)state;
   draw from = {20250314, 0};
   int64_t saved = 0;
@@ -415,7 +415,7 @@ static void a_device_drops_no_more_than_its_experts(void **state) {
     if (w->counts.over > 0 && w->options.expansion == MOERUN_EXPANSION_OFF) {
       assert_true(by_expert >= w->counts.over);
     }
-    w->options.level = MOERUN_LEVEL_DEVICE;
+    w->options.level = MOERUN_LEVEL_RANK;
     world_apply(w);
     assert_true(w->counts.dropped <= by_expert);
     saved += by_expert - w->counts.dropped;
@@ -434,7 +434,7 @@ int main(void) {
       cmocka_unit_test(any_options_follow_the_rules),
       cmocka_unit_test(order_has_no_say),
       cmocka_unit_test(hashes_are_drawn_by_seed_and_layer),
-      cmocka_unit_test(a_device_drops_no_more_than_its_experts),
+      cmocka_unit_test(a_rank_drops_no_more_than_its_experts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -189,7 +189,7 @@ static void a_source_drops_no_less_than_all(void **state) {
         .gamma = 250 * draw_int(&from, 2, 8),
         .level = (moerun__capacity_level)draw_int(&from, 0, 1)};
     for (int32_t e = 0; e < whole->E; e++) {
-      whole->device[e] = e % whole->num_devices;
+      whole->rank_of_expert[e] = e % whole->num_ranks;
     }
     world_apply(whole);
     deal(all, whole);

@@ -132,8 +132,8 @@ static void sharing_is_paid_for(void **state) {
   static const int32_t load[E] = {0, 0, 1, 1, 0, 0, 0, 0};
   world w;
   set_up(&w, load);
-  w.costs.share = 300;
-  w.costs.share_kib = 10;
+  w.costs.spread = 300;
+  w.costs.spread_kib = 10;
   w.offer.rows = 1;
   w.offer.row_bytes = 1024;
   w.offer.h_bytes = 2048;
