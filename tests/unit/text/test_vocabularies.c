@@ -1,0 +1,308 @@
+/* Tokenizers of published families against what the Hugging Face library made of
+ * 2,400 texts with them: ids, decodings with and without special tokens, and what
+ * is put in front. tests/data/tokenizers/README.md says how the files were made,
+ * and how to print the ids of any of these texts.
+ *
+ * A text that is answered otherwise is printed with the family's name and its
+ * number; the ids are printed where the files have those of the library in full. */
+#include "runtime/base/file.h"
+#include "runtime/base/memory.h"
+#include "runtime/text/tokenizer.h"
+#include "support/cmocka.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+static const char folder[] = MOERUN_TEST_DATA "/tokenizers";
+
+enum { MAX_PRINTED = 8, PATH_BYTES = 512 };
+
+/* ---- Families ---------------------------------------------------------------------- */
+
+static const char *const families[] = {
+    "claude2", "deepseek",   "glm4",       "gpt2",  "gpt_oss", "kimi_k2",
+    "llama3",  "llama4",     "mixtral_v1", "olmo2", "olmoe",   "phi4",
+    "qwen3",   "mixtral_v3", "qwen36",     "tekken"};
+
+/* Families whose texts are refused, and what the line says of the reason. Their
+ * ids are decoded all the same. */
+static const struct {
+  const char *family;
+  const char *reason;
+} refused[] = {
+    {"glm4", "post_processor: expected at most one token in front"},
+};
+
+enum { NUM_FAMILIES = sizeof families / sizeof families[0] };
+
+static const char *reason_of(const char *family) {
+  for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+    if (strcmp(refused[i].family, family) == 0) return refused[i].reason;
+  }
+  return NULL;
+}
+
+/* ---- What was frozen --------------------------------------------------------------- */
+
+static json_t *load(const char *family, const char *ending) {
+  char path[PATH_BYTES];
+  json_error_t error;
+  (void)snprintf(path, sizeof path, "%s/%s%s", folder, family, ending);
+  json_t *root = json_load_file(path, JSON_ALLOW_NUL, &error);
+  if (root == NULL) print_error("%s: %s\n", path, error.text);
+  assert_non_null(root);
+  return root;
+}
+
+typedef struct family {
+  const char *name;
+  json_t *strings; /* all files' "strings" and "broken" */
+  json_t *cases;   /* of this family */
+  moerun__tokenizer *tokenizer;
+  moerun__tokenizer *open; /* the same with no token special */
+  int differences;
+} family;
+
+static moerun__tokenizer *parse(const json_t *tree, const char *name) {
+  moerun__tokenizer *tokenizer = NULL;
+  char *text = json_dumps(tree, JSON_ENCODE_ANY);
+  assert_non_null(text);
+  const moerun_status status =
+      moerun__tokenizer_parse(&tokenizer, text, strlen(text), name);
+  if (status != MOERUN_OK) print_error("%s\n", moerun_last_error());
+  assert_int_equal(status, MOERUN_OK);
+  free(text);
+  return tokenizer;
+}
+
+static void open_family(family *f, const char *name) {
+  size_t i = 0;
+  json_t *token = NULL;
+  json_t *tree = load(name, ".json");
+  *f = (family){.name = name};
+  f->strings = load("strings", ".json");
+  f->cases = load(name, ".cases.json");
+  f->tokenizer = parse(tree, name);
+  json_array_foreach(json_object_get(tree, "added_tokens"), i, token) {
+    assert_int_equal(json_object_set_new(token, "special", json_false()), 0);
+  }
+  f->open = parse(tree, name);
+  json_decref(tree);
+}
+
+static void close_family(family *f) {
+  moerun__tokenizer_destroy(f->open);
+  moerun__tokenizer_destroy(f->tokenizer);
+  json_decref(f->cases);
+  json_decref(f->strings);
+}
+
+static const json_t *frozen(const family *f, const char *table, size_t i) {
+  char key[24];
+  (void)snprintf(key, sizeof key, "%zu", i);
+  return json_object_get(json_object_get(f->cases, table), key);
+}
+
+/* ---- Comparing --------------------------------------------------------------------- */
+
+/* Counts a difference; whether it is to be printed. */
+static int begin_difference(family *f, size_t i, const char *what) {
+  moerun__text quoted = {0};
+  const json_t *string =
+      json_array_get(json_object_get(f->strings, "strings"), i);
+  if (++f->differences > MAX_PRINTED) return 0;
+  assert_int_equal(moerun__text_json(&quoted, json_string_value(string),
+                                     json_string_length(string)),
+                   MOERUN_OK);
+  print_error("%s, text %zu, %.300s: %s\n", f->name, i, quoted.bytes, what);
+  moerun__text_clear(&quoted);
+  return 1;
+}
+
+static void print_ids(const moerun__token_list *ids, const json_t *want) {
+  for (size_t k = 0; k < ids->count; k++) {
+    const json_t *id = json_array_get(want, k);
+    if (want != NULL && json_integer_value(id) != ids->id[k]) {
+      print_error("  from id %zu on: found %d, expected %lld\n", k, ids->id[k],
+                  id == NULL ? -1LL : (long long)json_integer_value(id));
+      return;
+    }
+    if (want == NULL) print_error(" %d", ids->id[k]);
+  }
+  print_error(" (%zu ids)\n", ids->count);
+}
+
+static uint64_t digest(const moerun__token_list *ids) {
+  moerun__text bytes = {0};
+  uint64_t result = 0;
+  for (size_t k = 0; k < ids->count; k++) {
+    const uint32_t id = (uint32_t)ids->id[k];
+    const char le[4] = {(char)(id & 255U), (char)(id >> 8U & 255U),
+                        (char)(id >> 16U & 255U), (char)(id >> 24U)};
+    assert_int_equal(moerun__text_append(&bytes, le, sizeof le), MOERUN_OK);
+  }
+  result = XXH3_64bits(bytes.bytes, bytes.count);
+  moerun__text_clear(&bytes);
+  return result;
+}
+
+static void compare_ids(family *f, size_t i, const moerun__token_list *ids) {
+  char found[17];
+  const json_t *digests = json_object_get(f->cases, "digests");
+  (void)snprintf(found, sizeof found, "%016llx",
+                 (unsigned long long)digest(ids));
+  if (strcmp(found, json_string_value(json_array_get(digests, i))) != 0 &&
+      begin_difference(f, i, "other ids")) {
+    print_ids(ids, frozen(f, "shown", i));
+  }
+}
+
+static void compare_decoded(family *f, size_t i, const moerun__token_list *ids,
+                            const moerun__tokenizer *tokenizer,
+                            const char *table) {
+  moerun__text text = {0};
+  moerun__text quoted = {0};
+  const json_t *want = frozen(f, table, i);
+  if (want == NULL) {
+    want = json_array_get(json_object_get(f->strings, "strings"), i);
+  }
+  assert_int_equal(
+      moerun__tokenizer_decode(tokenizer, &text, ids->id, ids->count),
+      MOERUN_OK);
+  if ((text.count != json_string_length(want) ||
+       (text.count > 0 &&
+        memcmp(text.bytes, json_string_value(want), text.count) != 0)) &&
+      begin_difference(f, i, table)) {
+    assert_int_equal(moerun__text_json(&quoted, text.bytes, text.count),
+                     MOERUN_OK);
+    print_error("  found %.300s\n", quoted.bytes);
+  }
+  moerun__text_clear(&quoted);
+  moerun__text_clear(&text);
+}
+
+static void compare_text(family *f, size_t i, const json_t *string) {
+  moerun__token_list ids = {0};
+  const moerun_status status =
+      moerun__tokenizer_encode(f->tokenizer, &ids, json_string_value(string),
+                               json_string_length(string), f->name);
+  if (status == MOERUN_OK) {
+    compare_ids(f, i, &ids);
+    compare_decoded(f, i, &ids, f->tokenizer, "decoded");
+    compare_decoded(f, i, &ids, f->open, "decoded_with_special");
+  } else {
+    (void)begin_difference(f, i, moerun_last_error());
+  }
+  moerun__token_list_clear(&ids);
+}
+
+/* ---- Tests ------------------------------------------------------------------------- */
+
+static void answer_as_the_library(void **state) {
+  (void)state;
+  int differences = 0;
+  for (size_t n = 0; n < NUM_FAMILIES; n++) {
+    family f;
+    size_t i = 0;
+    const json_t *string = NULL;
+    if (reason_of(families[n]) != NULL) continue;
+    open_family(&f, families[n]);
+    const json_t *strings = json_object_get(f.strings, "strings");
+    const json_t *front = json_object_get(f.cases, "front");
+    assert_true(json_array_size(strings) >= 2000);
+    assert_int_equal(json_array_size(json_object_get(f.cases, "digests")),
+                     json_array_size(strings));
+    assert_true(json_array_size(front) <= 1);
+    assert_int_equal(moerun__tokenizer_front(f.tokenizer),
+                     json_array_size(front) == 0
+                         ? -1
+                         : (int)json_integer_value(json_array_get(front, 0)));
+    json_array_foreach(strings, i, string) {
+      compare_text(&f, i, string);
+    }
+    if (f.differences > 0) {
+      print_error("%s: %d differences\n", f.name, f.differences);
+    }
+    differences += f.differences;
+    close_family(&f);
+  }
+  assert_int_equal(differences, 0);
+}
+
+/* Each of them looks at characters. */
+static void refuse_broken_utf8(void **state) {
+  (void)state;
+  for (size_t n = 0; n < NUM_FAMILIES; n++) {
+    family f;
+    size_t i = 0;
+    const json_t *broken = NULL;
+    if (reason_of(families[n]) != NULL) continue;
+    open_family(&f, families[n]);
+    json_array_foreach(json_object_get(f.strings, "broken"), i, broken) {
+      moerun__token_list ids = {0};
+      char bytes[64];
+      size_t count = 0;
+      const char *hex = json_string_value(broken);
+      for (; hex[2 * count] != '\0'; count++) {
+        unsigned value = 0;
+        assert_true(count < sizeof bytes);
+        assert_int_equal(sscanf(hex + 2 * count, "%2x", &value), 1);
+        bytes[count] = (char)value;
+      }
+      if (moerun__tokenizer_encode(f.tokenizer, &ids, bytes, count, "broken") !=
+          MOERUN_ERR_FORMAT) {
+        print_error("%s, bytes %s: expected to be refused\n", f.name, hex);
+        f.differences++;
+      }
+      moerun__token_list_clear(&ids);
+    }
+    assert_int_equal(f.differences, 0);
+    close_family(&f);
+  }
+}
+
+static void say_why_texts_are_refused(void **state) {
+  (void)state;
+  for (size_t n = 0; n < sizeof refused / sizeof refused[0]; n++) {
+    family f;
+    moerun__token_list ids = {0};
+    const char *key = NULL;
+    json_t *shown = NULL;
+    open_family(&f, refused[n].family);
+    assert_int_equal(
+        moerun__tokenizer_encode(f.tokenizer, &ids, "word", 4, f.name),
+        MOERUN_ERR_UNSUPPORTED);
+    if (strstr(moerun_last_error(), refused[n].reason) == NULL) {
+      print_error("%s\n", moerun_last_error());
+    }
+    assert_non_null(strstr(moerun_last_error(), refused[n].reason));
+    json_object_foreach(json_object_get(f.cases, "shown"), key, shown) {
+      const size_t i = strtoul(key, NULL, 10);
+      size_t k = 0;
+      const json_t *id = NULL;
+      ids.count = 0;
+      json_array_foreach(shown, k, id) {
+        assert_int_equal(
+            moerun__token_list_append(&ids, (int32_t)json_integer_value(id)),
+            MOERUN_OK);
+      }
+      compare_ids(&f, i, &ids);
+      compare_decoded(&f, i, &ids, f.tokenizer, "decoded");
+      compare_decoded(&f, i, &ids, f.open, "decoded_with_special");
+    }
+    assert_int_equal(f.differences, 0);
+    moerun__token_list_clear(&ids);
+    close_family(&f);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(answer_as_the_library),
+      cmocka_unit_test(refuse_broken_utf8),
+      cmocka_unit_test(say_why_texts_are_refused),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
