@@ -93,15 +93,13 @@ void moerun__mpi_questions_destroy(moerun__question *question,
 /* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */
 
 static moerun_status fail(moerun__mpi_comm *self, int32_t rank) {
-  moerun_status status = MOERUN_OK;
   const char *doubt =
       self->doubt != NULL
           ? self->doubt
           : "has decided otherwise: are all ranks of one build?";
-  self->broken = MOERUN_ERR_COMM;
-  MOERUN_REQUIRE(0, MOERUN_ERR_COMM, "rank %d %s", rank, doubt);
-done:
-  return status;
+  return moerun__mpi_break(self,
+                           moerun__fail(MOERUN_ERR_COMM, __FILE__, __LINE__,
+                                        "rank %d %s", rank, doubt));
 }
 
 /* Takes what has come; questions that this rank has answered, by taking part, do

@@ -128,6 +128,10 @@ typedef struct moerun__news {
                         NULL: nothing that the caller could say               */
 } moerun__news;
 
+/* After a time limit, or when messages were not what was agreed, all that can
+ * fail does, at once and with the status and the line of that failure; only
+ * destroys follow then. Memory that messages may still be under way to or from is
+ * not given back. */
 typedef struct moerun__comm_ops {
   const char *name; /* "self", "mpi" */
 

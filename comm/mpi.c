@@ -43,15 +43,31 @@ struct moerun__transfer {
 
 /* ---- Waiting and errors ---------------------------------------------------- */
 
+moerun_status moerun__mpi_break(moerun__mpi_comm *self, moerun_status status) {
+  if (self->broken == MOERUN_OK) {
+    self->broken = status;
+    (void)snprintf(self->why, sizeof self->why, "%s", moerun_last_error());
+  }
+  return status;
+}
+
+moerun_status moerun__mpi_usable(const moerun__mpi_comm *self) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(self->broken == MOERUN_OK, self->broken, "%s", self->why);
+done:
+  return status;
+}
+
 moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,
                                  const char *what) {
   if (code == MPI_SUCCESS) return MOERUN_OK;
   char text[MPI_MAX_ERROR_STRING + 1] = "unknown error";
   int length = 0;
   (void)MPI_Error_string(code, text, &length);
-  if (self != NULL) self->broken = MOERUN_ERR_COMM;
-  return moerun__fail(MOERUN_ERR_COMM, __FILE__, __LINE__,
-                      "MPI failed during %s: %s", what, text);
+  const moerun_status status =
+      moerun__fail(MOERUN_ERR_COMM, __FILE__, __LINE__,
+                   "MPI failed during %s: %s", what, text);
+  return self != NULL ? moerun__mpi_break(self, status) : status;
 }
 
 static moerun_status fail_collective(moerun__mpi_comm *comm,
@@ -64,7 +80,6 @@ static moerun_status fail_collective(moerun__mpi_comm *comm,
                  "%s: not all ranks answered within %g s", what, timeout_s);
   MOERUN_TRY(moerun__mpi_call_roll(&missing, comm, request, done));
   if (*done) goto done;
-  comm->broken = MOERUN_ERR_TIMEOUT;
   MOERUN_REQUIRE(missing.count == 0, MOERUN_ERR_TIMEOUT,
                  "%s: no answer within %g s from rank %s", what, timeout_s,
                  missing.text);
@@ -72,6 +87,9 @@ static moerun_status fail_collective(moerun__mpi_comm *comm,
                  "%s: not over within %g s, though all ranks take part", what,
                  timeout_s);
 done:
+  if (status == MOERUN_ERR_TIMEOUT && comm != NULL) {
+    (void)moerun__mpi_break(comm, status);
+  }
   return status;
 }
 
@@ -187,7 +205,7 @@ done:
 
 static moerun_status begin(one_way *way, int32_t tag,
                            const moerun__row_list *list) {
-  moerun_status status = way->comm->broken;
+  moerun_status status = moerun__mpi_usable(way->comm);
   if (status != MOERUN_OK) goto done;
   MOERUN_TRY(moerun__row_list_check(&way->comm->base, tag, list));
   MOERUN_TRY(check_free(way));
@@ -259,10 +277,11 @@ static moerun_status test_one(one_way *way, int32_t i, int *done) {
                                 MPI_Get_count(&received, way->row, &rows),
                                 "counting of rows"));
   if (rows == offset[peer + 1] - offset[peer]) goto done;
-  way->comm->broken = MOERUN_ERR_COMM;
-  MOERUN_REQUIRE(0, MOERUN_ERR_COMM, "rank %d: expected %d rows, found %d",
-                 peer, offset[peer + 1] - offset[peer],
-                 rows == MPI_UNDEFINED ? -1 : rows);
+  status = moerun__mpi_break(way->comm,
+                             moerun__fail(MOERUN_ERR_COMM, __FILE__, __LINE__,
+                                          "rank %d: expected %d rows, found %d",
+                                          peer, offset[peer + 1] - offset[peer],
+                                          rows == MPI_UNDEFINED ? -1 : rows));
 done:
   return status;
 }
@@ -292,10 +311,10 @@ static moerun_status fail_with_missing(one_way *way) {
   if (missing.count == 0) goto done;
   moerun__peer_names_end(&missing);
   describe(what, way);
-  way->comm->broken = MOERUN_ERR_TIMEOUT;
-  MOERUN_REQUIRE(0, MOERUN_ERR_TIMEOUT,
-                 "%s: no answer within %g s from rank %s", what,
-                 way->comm->timeout_s, missing.text);
+  status = moerun__mpi_break(
+      way->comm, moerun__fail(MOERUN_ERR_TIMEOUT, __FILE__, __LINE__,
+                              "%s: no answer within %g s from rank %s", what,
+                              way->comm->timeout_s, missing.text));
 done:
   return status;
 }
@@ -417,6 +436,12 @@ static size_t transfer_bytes(const moerun_comm *comm, size_t plan_bytes) {
 
 /* ---- Create and destroy ---------------------------------------------------- */
 
+/* Messages of a broken comm may still be under way, to and from such memory. */
+static void buffer_destroy(moerun_comm *comm, void *buffer) {
+  const moerun__mpi_comm *self = (const moerun__mpi_comm *)comm;
+  if (self->broken == MOERUN_OK) moerun__free(buffer);
+}
+
 static void destroy(moerun_comm *comm) {
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
   int finalized = 0;
@@ -432,6 +457,7 @@ static void destroy(moerun_comm *comm) {
     self->question = NULL;
     if (self->broken == MOERUN_OK) (void)MPI_Comm_free(&self->comm);
   }
+  if (self->broken != MOERUN_OK && !finalized) return; /* see buffer_destroy */
   moerun__free(self->question);
   moerun__free(self->share_count);
   moerun__free(self->count_request);
@@ -462,7 +488,7 @@ const moerun__comm_ops moerun__mpi_ops = {
     .transfer_destroy = transfer_destroy,
     .buffer_create = moerun__host_buffer_create,
     .buffer_bytes = moerun__host_buffer_bytes,
-    .buffer_destroy = moerun__host_buffer_destroy,
+    .buffer_destroy = buffer_destroy,
     .destroy = destroy,
 };
 

@@ -19,7 +19,7 @@ static moerun_status collective(moerun__mpi_comm *self, int code,
 moerun_status moerun__mpi_share_rows(moerun_comm *comm, void *rows,
                                      size_t row_bytes, const int32_t *offset) {
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
-  moerun_status status = self->broken;
+  moerun_status status = moerun__mpi_usable(self);
   MPI_Datatype row = MPI_DATATYPE_NULL;
   if (status != MOERUN_OK || offset[comm->size] == 0) goto done;
   for (int32_t r = 0; r < comm->size; r++) {
@@ -45,7 +45,7 @@ done:
 moerun_status moerun__mpi_minimum(moerun_comm *comm, int64_t *value) {
   moerun_status status = MOERUN_OK;
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
-  if (self->broken != MOERUN_OK) return self->broken;
+  MOERUN_TRY(moerun__mpi_usable(self));
   self->reduced[0] = *value;
   MOERUN_TRY(collective(self,
                         MPI_Iallreduce(&self->reduced[0], &self->reduced[1], 1,
@@ -83,7 +83,7 @@ typedef enum direction { TO_ROOT, FROM_ROOT } direction;
  * (the reverse), in pieces that an int can count. */
 static moerun_status gather_or_scatter(moerun__mpi_comm *self, direction way,
                                        void *parts, void *own, size_t bytes) {
-  moerun_status status = self->broken;
+  moerun_status status = moerun__mpi_usable(self);
   MPI_Datatype strided = MPI_DATATYPE_NULL;
   const char *what = way == TO_ROOT ? "gather" : "scatter";
   if (status != MOERUN_OK) goto done;
@@ -127,7 +127,7 @@ moerun_status moerun__mpi_scatter(moerun_comm *comm, void *receive,
 moerun_status moerun__mpi_broadcast(moerun_comm *comm, void *buffer,
                                     size_t bytes) {
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
-  moerun_status status = self->broken;
+  moerun_status status = moerun__mpi_usable(self);
   if (status != MOERUN_OK) goto done;
   for (size_t start = 0; start < bytes; start += PIECE_BYTES) {
     MOERUN_TRY(collective(self,
@@ -143,14 +143,18 @@ done:
 /* A broadcast and no reduction: no rank waits for any but rank 0, and who is
  * lost besides is found, and named, by what rank 0 does next. */
 moerun_status moerun__mpi_wait_for_root(moerun_comm *comm) {
+  moerun_status status = MOERUN_OK;
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
   static const char what[] = "wait for rank 0";
   const double limit_s = comm->rank == 0 ? self->timeout_s : -1;
-  if (self->broken != MOERUN_OK) return self->broken;
-  const int code =
-      MPI_Ibcast(&self->root_word, 1, MPI_BYTE, 0, self->comm, &self->pending);
-  if (code != MPI_SUCCESS) return moerun__mpi_result(self, code, what);
-  return moerun__mpi_finish(self, &self->pending, limit_s, what);
+  MOERUN_TRY(moerun__mpi_usable(self));
+  MOERUN_TRY(moerun__mpi_result(
+      self,
+      MPI_Ibcast(&self->root_word, 1, MPI_BYTE, 0, self->comm, &self->pending),
+      what));
+  MOERUN_TRY(moerun__mpi_finish(self, &self->pending, limit_s, what));
+done:
+  return status;
 }
 
 /* MPI_COMM_NULL where this rank is in none. */
@@ -197,7 +201,9 @@ moerun_status moerun__mpi_split(moerun_comm **out, moerun_comm *comm,
   MOERUN_TRY(find_level(&members, self, level));
   if (members == MPI_COMM_NULL) goto done;
   status = moerun_comm_create_mpi(out, members, &options);
-  if (status != MOERUN_OK) self->broken = status; /* others may be gone */
+  if (status != MOERUN_OK) {
+    (void)moerun__mpi_break(self, status); /* others may be gone */
+  }
 done:
   if (members != MPI_COMM_NULL && self->broken == MOERUN_OK) {
     (void)MPI_Comm_free(&members);

@@ -32,7 +32,8 @@ typedef struct moerun__mpi_comm {
   moerun_comm base; /* first */
   MPI_Comm comm;
   double timeout_s;
-  moerun_status broken;
+  moerun_status broken; /* since a failure whose line is `why` */
+  char why[512];
   MPI_Request pending; /* the collective under way */
   MPI_Request telling; /* the message of one that goes out */
   MPI_Status received; /* of the message waited for last */
@@ -83,6 +84,11 @@ moerun_status moerun__mpi_questions_create(moerun__question **out,
 void moerun__mpi_questions_destroy(moerun__question *question,
                                    int32_t num_ranks);
 
+/* The comm is broken by what moerun_last_error says; returns `status`. What is
+ * broken stays so: the first reason counts. */
+moerun_status moerun__mpi_break(moerun__mpi_comm *self, moerun_status status);
+/* The failure that broke the comm, with its line; MOERUN_OK: none has. */
+moerun_status moerun__mpi_usable(const moerun__mpi_comm *self);
 /* MOERUN_OK for MPI_SUCCESS, else a failure during `what` that breaks the comm;
  * the comm is NULL while there is none yet. */
 moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,

@@ -223,7 +223,6 @@ static moerun_status end_if_different(const teller *t) {
   moerun_status status = MOERUN_OK;
   const char *doubt = t->news->doubt;
   if (!t->differs) goto done;
-  t->self->broken = MOERUN_ERR_COMM;
   if (doubt == NULL) doubt = "are all ranks of one build?";
   MOERUN_REQUIRE(t->found == 0, MOERUN_ERR_COMM,
                  "%s: rank %d: expected %d words, found %d: %s", t->what,
@@ -231,6 +230,7 @@ static moerun_status end_if_different(const teller *t) {
   MOERUN_REQUIRE(0, MOERUN_ERR_COMM,
                  "%s: ranks differ in the number of words: %s", t->what, doubt);
 done:
+  if (status != MOERUN_OK) (void)moerun__mpi_break(t->self, status);
   return status;
 }
 
@@ -418,6 +418,16 @@ done:
 
 /* ---- The whole ---------------------------------------------------------------- */
 
+/* What this rank still waits for must not come into memory that is used for
+ * something else by then. What it has sent stays where it is: scratch and counts
+ * lie in memory of the transport. */
+static void forget_receive(moerun__mpi_comm *self) {
+  if (self->pending != MPI_REQUEST_NULL) {
+    (void)MPI_Cancel(&self->pending);
+    (void)MPI_Request_free(&self->pending);
+  }
+}
+
 moerun_status moerun__mpi_tell(moerun_comm *comm, const moerun__news *news) {
   moerun_status status = MOERUN_OK;
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
@@ -436,7 +446,8 @@ moerun_status moerun__mpi_tell(moerun_comm *comm, const moerun__news *news) {
               .packed_out = (unsigned char *)(scratch + 2 * room),
               .packed_in = (unsigned char *)(scratch + 2 * room + packed),
               .senders = scratch + 2 * (room + packed)};
-  if (self->broken != MOERUN_OK) return self->broken;
+  status = moerun__mpi_usable(self);
+  if (status != MOERUN_OK) return status; /* what is pending is not this */
   while (t.num_actors <= comm->size / 2) {
     t.num_actors *= 2;
   }
@@ -453,6 +464,7 @@ moerun_status moerun__mpi_tell(moerun_comm *comm, const moerun__news *news) {
   MOERUN_TRY(end_if_different(&t));
   if (has_counts(&t)) MOERUN_TRY(take_counts(&t));
 done:
+  if (status != MOERUN_OK) forget_receive(self);
   return status;
 }
 

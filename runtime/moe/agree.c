@@ -36,7 +36,9 @@ static const char other_plan[] =
 
 /* ---- Memory -------------------------------------------------------------------- */
 
-void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena) {
+/* Counts and scratch are sent from and received into as they are. */
+void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
+                           moerun__arena *traffic) {
   moerun__exchange *x = &moe->exchange;
   moerun__balance_news *news = &moe->balance.news;
   const int32_t R = moe->model->comm->size;
@@ -44,7 +46,7 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena) {
   const size_t ints = sizeof(int32_t);
   moerun__news most = {.num_least = NUM_LEAST,
                        .count_width = moe->shape.num_chunks};
-  x->count_out = moerun__arena_take(arena, counts, ints);
+  x->count_out = moerun__arena_take(traffic, counts, ints);
   x->count_in = moerun__arena_take(arena, counts, ints);
   if (moe->balance.is_on) {
     const size_t hosts = (size_t)moe->shape.max_hosts;
@@ -65,7 +67,8 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena) {
     news->time = moerun__arena_take(arena, (size_t)R, sizeof *news->time);
   }
   x->room = moerun__news_room(R, &most);
-  x->scratch = moerun__arena_take(arena, moerun__news_scratch(R, &most), ints);
+  x->scratch =
+      moerun__arena_take(traffic, moerun__news_scratch(R, &most), ints);
 }
 
 /* ---- Routes and counts ---------------------------------------------------------- */
@@ -424,6 +427,16 @@ static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
   memcpy(sum + SUM_DEMAND, moe->balance.news.own, (size_t)hosts * sizeof *sum);
 }
 
+/* Layers have different numbers of hosts, and where callers name layers, ranks may
+ * name different ones: they hear of that if all tell as many words. Returns how
+ * many. */
+static int32_t pad_demand(moerun__moe *moe, int32_t hosts) {
+  const int32_t most = moe->shape.max_hosts;
+  memset(moe->balance.news.sum + SUM_DEMAND + hosts, 0,
+         (size_t)(most - hosts) * sizeof(int32_t));
+  return SUM_DEMAND + most;
+}
+
 moerun_status moerun__agree_on_rows(moerun__moe *moe,
                                     const moerun__layer *layer, int32_t T,
                                     moerun_status failed) {
@@ -442,6 +455,7 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
     const int32_t terms = count_demand(moe, first, hosts);
     write_told(moe, T, hosts, terms);
     news.num_sums = SUM_DEMAND + hosts;
+    if (moe->step.names_layer) news.num_sums = pad_demand(moe, hosts);
     news.sum = moe->balance.news.sum;
     news.before = moe->balance.news.before;
     news.width = MOERUN_TOLD_WORDS;

@@ -5,7 +5,8 @@
 #include "runtime/moe/moe.h"
 
 /* Memory for plans and for what ranks tell each other; after the shape's sizes. */
-void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena);
+void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
+                           moerun__arena *traffic);
 
 /* [collective] Routes and counts T tokens of which the gate has chosen the
  * experts, balanced or not: afterwards every rank knows the rows that come to

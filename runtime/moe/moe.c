@@ -112,7 +112,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moe->shape.receive_capacity =
       R > 1 && moe->shape.terms > 0 ? chunk_copies(moe) : 0;
   moerun__exchange_lay_out(moe, arena, traffic);
-  moerun__agree_lay_out(moe, arena);
+  moerun__agree_lay_out(moe, arena, traffic);
   const size_t pairs =
       ((size_t)moe->shape.chunk_tokens + (size_t)moe->shape.receive_capacity) *
       (size_t)moe->shape.terms;

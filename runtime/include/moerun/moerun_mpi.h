@@ -21,7 +21,9 @@ extern "C" {
 typedef struct moerun_mpi_options {
   size_t struct_size;
   double timeout_s; /* a wait longer than this fails with MOERUN_ERR_TIMEOUT;
-                       0: 120; negative: wait for ever                       */
+                       0: 120; negative: wait for ever. Afterwards only
+                       destroy functions do anything, and as MPI_Finalize
+                       waits for every rank, MPI_Abort ends the program      */
 } moerun_mpi_options;
 
 /* [collective] Works on a duplicate of `comm` with errors returned; the caller

@@ -102,6 +102,30 @@ static void a_late_collective_is_named(void **state) {
   moerun_comm_destroy(other);
 }
 
+/* Words of the late rank come when the others have given up, and find nobody: what
+ * was memory to hear them in is somebody else's by then. */
+static void late_words_touch_nothing(void **state) {
+  (void)state;
+  const int late = test_rank() == test_size() - 1;
+  moerun_comm *other = impatient_comm(short_limit_s);
+  static int32_t scratch[64 * MAX_RANKS];
+  static int32_t untouched[64 * MAX_RANKS];
+  int32_t words[MAX_RANKS] = {0};
+  const moerun__news news = {.width = 1, .words = words, .scratch = scratch};
+  assert_true(moerun__news_scratch(test_size(), &news) <= 64 * MAX_RANKS);
+  memset(untouched, 0x5a, sizeof untouched);
+  words[test_rank()] = INT32_MAX;
+  assert_all_ranks(late ||
+                   other->ops->tell(other, &news) == MOERUN_ERR_TIMEOUT);
+  moerun_comm_destroy(late ? NULL : other);
+  if (!late) memset(scratch, 0x5a, sizeof scratch);
+  if (late) (void)other->ops->tell(other, &news);
+  if (late) moerun_comm_destroy(other);
+  for (int i = 0; i < 3; i++) {
+    assert_all_ranks(late || memcmp(scratch, untouched, sizeof scratch) == 0);
+  }
+}
+
 /* The last rank said long ago that it was there; now it is not. */
 static void old_words_do_not_count(void **state) {
   (void)state;
@@ -336,6 +360,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_late_peer_is_named),
       cmocka_unit_test(a_late_collective_is_named),
+      cmocka_unit_test(late_words_touch_nothing),
       cmocka_unit_test(old_words_do_not_count),
       cmocka_unit_test(a_few_ranks_are_named),
       cmocka_unit_test(a_wait_ends_at_its_limit),

@@ -35,8 +35,32 @@ typedef struct rig {
   float *weight;
 } rig;
 
-static void set_up(rig *r, const char *name,
-                   const moerun_session_options *options) {
+/* Blocks, and with replicas each expert of the last layer on all ranks. */
+static moerun_status place(moerun_placement **out,
+                           const moerun_model_shape *shape, int32_t ranks,
+                           int has_replicas) {
+  const int32_t E = shape->num_experts;
+  const int32_t terms = shape->num_moe_layers * E;
+  int32_t *offset = calloc((size_t)terms + 1, sizeof *offset);
+  int32_t *rank_of = calloc((size_t)terms * (size_t)ranks, sizeof *rank_of);
+  for (int32_t i = 0; i < terms; i++) {
+    const int is_everywhere = has_replicas && i >= terms - E;
+    const int32_t count = is_everywhere ? ranks : 1;
+    for (int32_t r = 0; r < count; r++) {
+      rank_of[offset[i] + r] = is_everywhere ? r : i % E * ranks / E;
+    }
+    offset[i + 1] = offset[i] + count;
+  }
+  const moerun_status status = moerun__placement_create(
+      out, shape->num_moe_layers, E, ranks, offset, rank_of, "test");
+  free(offset);
+  free(rank_of);
+  return status;
+}
+
+static void set_up_with(rig *r, const char *name,
+                        const moerun_session_options *options,
+                        int has_replicas) {
   char path[512];
   const moerun_model_options layers_only = {.struct_size = sizeof layers_only,
                                             .moe_only = 1};
@@ -47,9 +71,8 @@ static void set_up(rig *r, const char *name,
   assert_all_ok(moerun_comm_create_self(&r->self));
   for (int i = 0; i < 2; i++) {
     moerun_comm *ranks = i == 0 ? comm : r->self;
-    assert_all_ok(moerun_placement_create_block(
-        &r->placement[i], shape.num_moe_layers, shape.num_experts,
-        moerun_comm_size(ranks)));
+    assert_all_ok(
+        place(&r->placement[i], &shape, moerun_comm_size(ranks), has_replicas));
     assert_all_ok(moerun_model_load(&r->model[i], ranks, r->placement[i], path,
                                     &layers_only));
     assert_all_ok(moerun_session_create(&r->session[i], r->model[i], options));
@@ -67,6 +90,11 @@ static void set_up(rig *r, const char *name,
   for (size_t i = 0; i < MAX_TOKENS * r->H; i++) {
     r->x[i] = (float)(4 * moerun__uniform(23, (uint64_t)test_rank(), i) - 2);
   }
+}
+
+static void set_up(rig *r, const char *name,
+                   const moerun_session_options *options) {
+  set_up_with(r, name, options, 0);
 }
 
 static void tear_down(rig *r) {
@@ -278,12 +306,12 @@ static void a_bad_choice_fails_everywhere(void **state) {
 }
 
 /* Each rank's call is right by itself; rows of one layer must not come to experts
- * of another. */
+ * of another, whether they have as many replicas or not. */
 static void layers_that_differ_are_refused(void **state) {
   (void)state;
-  for (size_t k = 0; k < 2; k++) {
+  for (size_t k = 0; k < 4; k++) {
     rig r;
-    set_up(&r, models[0], &kinds[k]);
+    set_up_with(&r, models[0], &kinds[k % 2], k / 2 > 0);
     ask_gate(&r, 8);
     assert_all_ok(moerun_moe_forward(r.session[0], r.layer, 8, r.x, r.want));
     for (int other = 0; test_size() > 1 && other < test_size(); other++) {
