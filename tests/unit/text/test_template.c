@@ -1,0 +1,169 @@
+/* Chat templates: rendering by the language's rules, limits, and what is refused
+ * with which line. */
+#include "runtime/base/memory.h"
+#include "runtime/text/template/template.h"
+#include "support/cmocka.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Friday, 4 July 2025, 13:05:09. */
+static const struct tm clock_of_tests = {.tm_year = 125,
+                                         .tm_mon = 6,
+                                         .tm_mday = 4,
+                                         .tm_hour = 13,
+                                         .tm_min = 5,
+                                         .tm_sec = 9,
+                                         .tm_wday = 5,
+                                         .tm_yday = 184};
+
+static moerun_status render_within(moerun__text *out, const char *source,
+                                   const char *variables,
+                                   const moerun__template_limits *limits) {
+  moerun__template *template = NULL;
+  json_t *json = json_loads(variables, 0, NULL);
+  assert_non_null(json);
+  moerun_status status =
+      moerun__template_create(&template, source, strlen(source), "here");
+  if (status == MOERUN_OK) {
+    status =
+        moerun__template_render(template, out, json, &clock_of_tests, limits);
+  }
+  moerun__template_destroy(template);
+  json_decref(json);
+  return status;
+}
+
+static void expect(const char *source, const char *variables,
+                   const char *expected) {
+  moerun__text out = {0};
+  const moerun_status status =
+      render_within(&out, source, variables, &moerun__template_usual_limits);
+  if (status != MOERUN_OK) fail_msg("%s: %s", source, moerun_last_error());
+  assert_string_equal(out.bytes != NULL ? out.bytes : "", expected);
+  moerun__text_clear(&out);
+}
+
+static void refuse(const char *source, moerun_status code, const char *line) {
+  moerun__text out = {0};
+  const moerun_status status =
+      render_within(&out, source, "{\"n\": 5, \"l\": [1, 2, 3], \"d\": {}}",
+                    &moerun__template_usual_limits);
+  if (status == MOERUN_OK) fail_msg("%s: gave %s", source, out.bytes);
+  assert_string_equal(moerun_last_error(), line);
+  assert_int_equal(status, code);
+  assert_int_equal(out.count, 0);
+  moerun__text_clear(&out);
+}
+
+static const char two_turns[] =
+    "{\"messages\": [{\"role\": \"system\", \"content\": \"Be brief.\"},"
+    " {\"role\": \"user\", \"content\": \" Hi \"}],"
+    " \"bos_token\": \"<|begin_of_text|>\", \"add_generation_prompt\": true}";
+
+static void chatml(void **state) {
+  (void)state;
+  expect("{% for message in messages %}{{'<|im_start|>' + message['role'] + "
+         "'\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
+         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+         "{% endif %}",
+         two_turns,
+         "<|im_start|>system\nBe brief.<|im_end|>\n"
+         "<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\n");
+}
+
+static void headers_and_trimmed_contents(void **state) {
+  (void)state;
+  expect("{% set loop_messages = messages %}{% for message in loop_messages %}"
+         "{% set content = '<|start_header_id|>' + message['role'] + "
+         "'<|end_header_id|>\\n\\n'+ message['content'] | trim + "
+         "'<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token "
+         "+ content %}{% endif %}{{ content }}{% endfor %}"
+         "{% if add_generation_prompt %}"
+         "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}"
+         "{% endif %}",
+         two_turns,
+         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+         "Be brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
+         "Hi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+}
+
+static void refusals_name_the_line(void **state) {
+  (void)state;
+  refuse("a\n{{ raise_exception('no ' ~ n) }}", MOERUN_ERR_INVALID,
+         "here: line 2: the chat template says: no 5");
+  refuse("{{ n\n|nope }}", MOERUN_ERR_UNSUPPORTED,
+         "here: line 1: the filter \"nope\" is not known");
+  refuse("\n\n{% include 'x' %}", MOERUN_ERR_UNSUPPORTED,
+         "here: line 3: the tag \"include\" is not known");
+  refuse("{{ x.y }}", MOERUN_ERR_INVALID, "here: line 1: \"x\" is not defined");
+  refuse("{{ d.x.y }}", MOERUN_ERR_INVALID, "here: line 1: dict has no \"x\"");
+  refuse("{{ l.append(4) }}", MOERUN_ERR_INVALID,
+         "here: line 1: list has no method \"append\" that a template may "
+         "call");
+  refuse("{% if n %}", MOERUN_ERR_FORMAT,
+         "here: line 1: expected a tag of these: elif else endif; found the "
+         "end");
+  refuse("{{ n + }}", MOERUN_ERR_FORMAT,
+         "here: line 1: expected an expression, found \"}}\"");
+}
+
+static void limits_end_a_rendering(void **state) {
+  (void)state;
+  static const char loops[] = "{% for i in range(1000) %}{% for j in "
+                              "range(1000) %}x{% endfor %}{% endfor %}";
+  moerun__template_limits limits = moerun__template_usual_limits;
+  moerun__text out = {0};
+  limits.steps = 5000;
+  assert_int_equal(render_within(&out, loops, "{}", &limits),
+                   MOERUN_ERR_UNSUPPORTED);
+  assert_string_equal(moerun_last_error(),
+                      "here: line 1: the template takes more than 5000 steps");
+  limits = moerun__template_usual_limits;
+  limits.output_bytes = 1234;
+  assert_int_equal(render_within(&out, loops, "{}", &limits),
+                   MOERUN_ERR_UNSUPPORTED);
+  assert_string_equal(moerun_last_error(),
+                      "here: line 1: the template writes more than 1234 bytes");
+  limits = moerun__template_usual_limits;
+  limits.memory_bytes = 100000;
+  assert_int_equal(render_within(&out, "\n{{ 'x' * 200000 }}", "{}", &limits),
+                   MOERUN_ERR_NOMEM);
+  assert_string_equal(moerun_last_error(),
+                      "here: line 2: a chat template asks for more than 100000 "
+                      "bytes of memory");
+  assert_int_equal(out.count, 0);
+  moerun__text_clear(&out);
+}
+
+static void failed_allocations_leave_nothing(void **state) {
+  (void)state;
+  static const char source[] =
+      "{% macro m(x) %}{{ x|upper }}{% endmacro %}{% for a in l %}{{ m(a) ~ "
+      "('y' * 9000) }}{% endfor %}";
+  const size_t before = moerun__alloc_live();
+  for (long nth = 0;; nth++) {
+    moerun__text out = {0};
+    moerun__alloc_fail_nth(nth);
+    const moerun_status status =
+        render_within(&out, source, "{\"l\": [\"b\", \"c\"]}",
+                      &moerun__template_usual_limits);
+    moerun__alloc_fail_nth(-1);
+    moerun__text_clear(&out);
+    assert_int_equal(moerun__alloc_live(), before);
+    if (status == MOERUN_OK) break;
+    assert_int_equal(status, MOERUN_ERR_NOMEM);
+    assert_true(nth < 100);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(chatml),
+      cmocka_unit_test(headers_and_trimmed_contents),
+      cmocka_unit_test(refusals_name_the_line),
+      cmocka_unit_test(limits_end_a_rendering),
+      cmocka_unit_test(failed_allocations_leave_nothing),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
