@@ -164,6 +164,17 @@ static int run_round(moerun_comm *comm, const moerun_placement *placement,
   return ok;
 }
 
+/* Who computes what from now on. */
+static void print_experts(const moerun_placement *placement, int32_t rank) {
+  (void)printf("experts of rank %d:", rank);
+  for (int32_t e = 0; e < moerun_placement_num_experts(placement); e++) {
+    if (moerun_placement_slot(placement, 0, e, rank) >= 0) {
+      (void)printf(" %d", e);
+    }
+  }
+  (void)printf("\n");
+}
+
 static int run(moerun_comm *comm, int32_t all) {
   const int32_t R = moerun_comm_size(comm);
   points p = {0};
@@ -180,6 +191,7 @@ static int run(moerun_comm *comm, int32_t all) {
                  run_round(comm, blocks, &p, counts, "blocks") &&
                  check(moerun_placement_solve(&even, &problem)) &&
                  run_round(comm, even, &p, counts, "placed");
+  if (ok) print_experts(even, moerun_comm_rank(comm));
   moerun_placement_destroy(even);
   moerun_placement_destroy(blocks);
   free_points(&p);

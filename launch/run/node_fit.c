@@ -23,12 +23,12 @@ moerun_status moerun__node_fit_find(moerun__node_fit *out,
   const int gives_slots = moerun__config_int(config, "spare_slots") < 0;
   const int may_stay =
       gives_slots && moerun__config_int(config, "replace_every") < 0;
-  *out = (moerun__node_fit){.num_ranks = placement->num_ranks};
+  *out = (moerun__node_fit){.num_ranks = moerun_placement_num_ranks(placement)};
   out->is_given = moerun__config_int(config, "node_memory") > 0;
   MOERUN_TRY(moerun__node_memory_left(&out->left, config));
   MOERUN_TRY(moerun__predict(&least, config, placement, need,
                              may_stay ? MOERUN_RUN_STAYS : 0));
-  for (int32_t r = 0; r < placement->num_ranks; r++) {
+  for (int32_t r = 0; r < moerun_placement_num_ranks(placement); r++) {
     if (gives_guests) least[r].guest_bytes = 0;
     if (gives_slots) least[r].spare_bytes = 0;
     const size_t bytes = moerun__prediction_total(&least[r]);

@@ -145,7 +145,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   MOERUN_TRY(moerun__model_config_load(&model, path));
   MOERUN_TRY(
       moerun__placement_for(&placement, config, ranks_asked_for(invocation)));
-  effects.num_ranks = placement->num_ranks;
+  effects.num_ranks = moerun_placement_num_ranks(placement);
   effects.model = &model;
   invocation->phase = MOERUN_PHASE_USAGE;
   MOERUN_TRY(moerun__gate_options_fit(config, model.num_moe_layers));
@@ -161,13 +161,15 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   model.tied_head = size.tied_head;
   print_model(path, &model);
   (void)printf("\nmemory per rank, %d rank%s, placement %s\n",
-               placement->num_ranks, placement->num_ranks == 1 ? "" : "s",
+               moerun_placement_num_ranks(placement),
+               moerun_placement_num_ranks(placement) == 1 ? "" : "s",
                placement->method);
   if (is_launched(invocation)) {
     (void)printf("as many ranks as a launcher has started; --ranks N asks of "
                  "others\n");
   }
-  moerun__prediction_print(stdout, ranks, placement->num_ranks);
+  moerun__prediction_print(stdout, ranks,
+                           moerun_placement_num_ranks(placement));
   if (assumes) {
     (void)printf("KV cache: assumed for --max-sequences %d of %d tokens "
                  "each;\na run takes what its requests need, or --kv-tokens\n",

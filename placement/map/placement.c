@@ -260,6 +260,31 @@ done:
   return status;
 }
 
+int32_t moerun_placement_num_layers(const moerun_placement *of) {
+  return of->num_layers;
+}
+
+int32_t moerun_placement_num_experts(const moerun_placement *of) {
+  return of->num_experts;
+}
+
+int32_t moerun_placement_num_ranks(const moerun_placement *of) {
+  return of->num_ranks;
+}
+
+int32_t moerun_placement_slot(const moerun_placement *of, int32_t layer,
+                              int32_t expert, int32_t rank) {
+  if (layer < 0 || layer >= of->num_layers || expert < 0 ||
+      expert >= of->num_experts) {
+    return -1;
+  }
+  const int32_t *offset = layer_offset(of, layer) + expert;
+  for (int32_t i = offset[0]; i < offset[1]; i++) {
+    if (of->rank_of[i] == rank) return of->slot_of[i];
+  }
+  return -1;
+}
+
 int32_t moerun__placement_experts(const moerun_placement *placement,
                                   int32_t layer, int32_t rank,
                                   int32_t *experts) {

@@ -58,6 +58,10 @@ for number in 1 2 4; do
     [ "$(computed $round)" = 1200 ] ||
       fail "step4 on $number ranks, $round" "1200 rows" "$points"
   done
+  hosted=$(echo "$points" | sed -n 's/^experts of rank .*: //p' | tr ' ' '\n' |
+    sort -n | tr '\n' ' ')
+  [ "$hosted" = "$(seq -s ' ' 0 $(($(echo "$hosted" | wc -w) - 1))) " ] ||
+    fail "step4 on $number ranks" "each expert on one rank" "$hosted"
   before=$(of blocks 'busiest rank') after=$(of placed 'busiest rank')
   [ "$after" -lt "$before" ] || [ "$number" = 1 ] ||
     fail "step4 on $number ranks" "fewer than $before rows" "$after"

@@ -11,8 +11,7 @@
  * on all or none (healthy ranks with ERR_PEER); every other function is local.
  *
  * A struct that may grow begins with struct_size, which whoever makes one sets:
- *   const moerun_session_options options = {.struct_size = sizeof options,
- *                                           .max_tokens = 64};
+ *   moerun_counters counters = {.struct_size = sizeof counters};
  * moerun then reads, or fills, the members that both know. In a struct that it
  * reads, 0 means the default written beside the member.
  *
@@ -107,6 +106,14 @@ moerun_placement_load(moerun_placement **out, const char *path);
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_placement_save(const moerun_placement *placement, const char *path);
 MOERUN_API void moerun_placement_destroy(moerun_placement *placement);
+/* Its sizes, and the slot of an expert on a rank, or -1 where it is not: those
+ * with a slot are the experts of a rank, and the hosts of an expert. */
+MOERUN_API int32_t moerun_placement_num_layers(const moerun_placement *of);
+MOERUN_API int32_t moerun_placement_num_experts(const moerun_placement *of);
+MOERUN_API int32_t moerun_placement_num_ranks(const moerun_placement *of);
+MOERUN_API int32_t moerun_placement_slot(const moerun_placement *of,
+                                         int32_t layer, int32_t expert,
+                                         int32_t rank);
 
 /* What is known of the routing, in one of three ways, and what is wanted. */
 typedef struct moerun_placement_problem {
@@ -173,8 +180,7 @@ typedef struct moerun_expert_arrays {
 
 /* MoE layers alone, their weights in the caller's memory: moerun asks for each
  * expert that the placement puts on this rank (on all of them the same numbers)
- * and copies it before it asks for the next, so arrays may be made on the
- * way. */
+ * and copies it before it asks for the next, so they may be made on the way. */
 typedef struct moerun_model_source {
   size_t struct_size;
   int32_t num_moe_layers;
@@ -193,8 +199,7 @@ typedef struct moerun_model_source {
   moerun_status (*load_gate)(void *context, int32_t layer, const void **rows);
 } moerun_model_source;
 
-/* [collective] A function that returns anything but MOERUN_OK ends it on all
- * ranks. Layers are numbered from 0. */
+/* [collective] If a function fails on any rank it ends. Layers count from 0. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_model_create(
     moerun_model **out, moerun_comm *comm, const moerun_placement *placement,
     const moerun_model_source *source);
@@ -204,15 +209,13 @@ MOERUN_API void moerun_model_destroy(moerun_model *model);
 
 typedef enum moerun_wire {
   MOERUN_WIRE_FP32 = 0, /* rows travel as they are                          */
-  MOERUN_WIRE_BF16,     /* half the bytes; local rows are rounded alike, so
-                           the bits still do not depend on R or placement   */
+  MOERUN_WIRE_BF16,     /* half the bytes; local rows are rounded alike     */
 } moerun_wire;
 
 typedef enum moerun_compute {
   MOERUN_COMPUTE_FP32 = 0, /* activations are multiplied as they are        */
   MOERUN_COMPUTE_BF16,     /* rounded to BF16 before each product; sums stay
-                              fp32. Faster where processors multiply BF16
-                              pairs, and the same bits where they do not    */
+                              fp32. Faster where processors multiply BF16   */
 } moerun_compute;
 
 typedef enum moerun_balance {
@@ -236,13 +239,11 @@ typedef struct moerun_session_options {
                           touched until then; 0: what a quarter of the ranks,
                           one at least, need if they are slow; below 0: none */
   int64_t slice_bytes; /* memory here for slices of all experts, of as many
-                          layers as fit: steps of few rows read each expert on
-                          all ranks at once where that is sooner; below 0: of
+                          layers as fit, for steps of few rows; below 0: of
                           all layers; 0: none, but all with BALANCE_SLICED   */
 } moerun_session_options;
 
-/* What moerun_session_create takes on this rank; 0 for options that are
- * none. */
+/* What moerun_session_create takes on this rank; 0: no such session can be. */
 MOERUN_API size_t moerun_session_bytes(const moerun_model *model,
                                        const moerun_session_options *options);
 
@@ -255,9 +256,8 @@ MOERUN_API void moerun_session_destroy(moerun_session *session);
 
 /* [collective] One layer with experts, counted among all layers: y[T][H] =
  * MoE(x[T][H]) without the residual, both the caller's and apart. T may differ
- * per rank and may be 0; nothing is allocated. K terms are summed in gate order
- * at home, shared experts last: the same bits for every placement and every
- * R. */
+ * per rank and may be 0; nothing is allocated. K terms are summed at home in
+ * gate order, shared experts last: the same bits for every placement and R. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
                    const float *x, float *y);
@@ -270,8 +270,8 @@ MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_moe_forward_routed(
     moerun_session *session, int32_t layer, int32_t num_tokens, const float *x,
     const int32_t *ids, const float *weights, float *y);
 
-/* Rows of one step. A sequence's rows stand together in ascending position and
- * continue where its cache ends; a row at position 0 starts it afresh. */
+/* Rows of one step: a sequence's together, in ascending position from where its
+ * cache ends; a row at position 0 starts it afresh. */
 typedef struct moerun_batch {
   int32_t num_tokens;       /* T, 0..max_tokens                              */
   const int32_t *token;     /* [T] token id, 0..V-1                          */
@@ -281,10 +281,9 @@ typedef struct moerun_batch {
   const int32_t *logit_row; /* [num_logits] ascending indices into 0..T-1    */
 } moerun_batch;
 
-/* [collective] The whole decoder for this rank's rows. logits[num_logits][V]
- * belongs to the caller. Ranks with T = 0 take part too. Allocates nothing.
- * After an error sequences end where they did before it, or at 0 if they began
- * in it. */
+/* [collective] The whole decoder for this rank's rows, T = 0 included, to the
+ * caller's logits[num_logits][V]. Allocates nothing. After an error sequences
+ * end where they did before it, or at 0 if they began in it. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_forward(
     moerun_session *session, const moerun_batch *batch, float *logits);
 

@@ -313,11 +313,51 @@ static void bad_arrays_are_refused(void **state) {
   counts[E + 3] += 1000000;
 }
 
+/* Each expert has hosts, and the slots of a rank are 0, 1, …, experts
+ * ascending; beyond the sizes there is nothing. */
+static void a_solution_can_be_read(void **state) {
+  (void)state;
+  moerun_placement_problem problem = from_counts();
+  moerun_placement *placement = NULL;
+  problem.spare_slots = 1;
+  assert_int_equal(moerun_placement_solve(&placement, &problem), MOERUN_OK);
+  assert_int_equal(moerun_placement_num_layers(placement), LAYERS);
+  assert_int_equal(moerun_placement_num_experts(placement), E);
+  assert_int_equal(moerun_placement_num_ranks(placement), R);
+  for (int32_t l = 0; l < LAYERS; l++) {
+    int32_t hosts[E] = {0};
+    int32_t replicas = 0;
+    for (int32_t r = 0; r < R; r++) {
+      int32_t slots = 0;
+      for (int32_t e = 0; e < E; e++) {
+        const int32_t slot = moerun_placement_slot(placement, l, e, r);
+        if (slot == -1) continue;
+        assert_int_equal(slot, slots++);
+        hosts[e]++;
+      }
+      replicas += slots;
+      assert_in_range(slots, 1, E / R + 1);
+    }
+    for (int32_t e = 0; e < E; e++) {
+      assert_in_range(hosts[e], 1, R);
+    }
+    assert_int_equal(replicas, E + R);
+  }
+  assert_int_equal(moerun_placement_slot(placement, -1, 0, 0), -1);
+  assert_int_equal(moerun_placement_slot(placement, LAYERS, 0, 0), -1);
+  assert_int_equal(moerun_placement_slot(placement, 0, -1, 0), -1);
+  assert_int_equal(moerun_placement_slot(placement, 0, E, 0), -1);
+  assert_int_equal(moerun_placement_slot(placement, 0, 0, R), -1);
+  assert_int_equal(moerun_placement_slot(placement, 0, 0, -1), -1);
+  moerun_placement_destroy(placement);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ids_and_files_give_the_same),
       cmocka_unit_test(each_setting_is_heeded),
       cmocka_unit_test(counts_are_balanced),
+      cmocka_unit_test(a_solution_can_be_read),
       cmocka_unit_test(time_limits_give_what_there_is),
       cmocka_unit_test(bad_problems_are_refused),
       cmocka_unit_test(counts_beyond_the_most_are_refused),
