@@ -153,11 +153,11 @@ static int drops_by_request(const facts *f) {
 }
 
 static int loses_experts(const facts *f) {
-  return drops(f) || given(f, "top_k") ||
+  return drops(f) || given(f, "gate_top_k") ||
          moerun__config_double(f->config, "gate_top_p") < 1;
 }
 
-/* --top-k leaves out an expert of some layer. */
+/* --gate-top-k leaves out an expert of some layer. */
 static int narrows(const facts *f) {
   const moerun__gate_options options = moerun__gate_options_of(f->config);
   const int32_t usual = f->model->experts_per_token;
@@ -317,15 +317,16 @@ static const moerun__effect_row rows[] = {
     REFUSE("info", "model", shows_no_page,
            "--config-table prints the page of options alone"),
     ALWAYS("info", "config_table"),
-    REFUSE("info",
-           "ranks max_tokens max_sequences kv_tokens node_memory placement "
-           "replace_every "
-           "replace_window spare_slots balance guest_memory slice_memory wire "
-           "compute chunks capacity capacity_scope capacity_level "
-           "capacity_metric capacity_window capacity_decode expanded "
-           "expanded_most drop_weights keep_best isolation top_k gate_top_p",
-           shows_model,
-           "expected --model with it: without one, info shows the build alone"),
+    REFUSE(
+        "info",
+        "ranks max_tokens max_sequences kv_tokens node_memory placement "
+        "replace_every "
+        "replace_window spare_slots balance guest_memory slice_memory wire "
+        "compute chunks capacity capacity_scope capacity_level "
+        "capacity_metric capacity_window capacity_decode expanded "
+        "expanded_most drop_weights keep_best isolation gate_top_k gate_top_p",
+        shows_model,
+        "expected --model with it: without one, info shows the build alone"),
 
     /* Memory, ranks and the machine */
     ALWAYS("run profile",
@@ -390,10 +391,11 @@ static const moerun__effect_row rows[] = {
            "expected --expanded with it: without one no token asks for other "
            "experts"),
     REFUSE("run profile info", "drop_weights", loses_experts,
-           "expected --capacity, --top-k or --gate-top-p with it: without one "
+           "expected --capacity, --gate-top-k or --gate-top-p with it: without "
+           "one "
            "no token loses experts"),
-    {"run profile info", "top_k", MOERUN_EFFECT_REFUSE, MOERUN_EFFECT_MODEL,
-     narrows, NULL,
+    {"run profile info", "gate_top_k", MOERUN_EFFECT_REFUSE,
+     MOERUN_EFFECT_MODEL, narrows, NULL,
      "the model takes no more experts for a token anyway; it is no limit of "
      "the tokens that are sampled from (--top-p is)"},
     ALWAYS("run profile info", "gate_top_p"),

@@ -61,7 +61,7 @@ static moerun__capacity_metric metric_of(const moerun__config *config) {
 
 static moerun_status read_top_k(moerun__gate_options *options,
                                 const moerun__config *config) {
-  const char *text = moerun__config_text(config, "top_k");
+  const char *text = moerun__config_text(config, "gate_top_k");
   options->width.most = 0;
   options->limits.count = 0;
   if (text[0] == '\0') return MOERUN_OK;

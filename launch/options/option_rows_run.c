@@ -229,7 +229,7 @@ const moerun__config_group moerun__options_capacity =
     GROUP("Capacity of experts (lossy)", capacity);
 
 static const moerun__config_row fewer[] = {
-    TEXT_ROW("top_k", "text", SIZED, 0,
+    TEXT_ROW("gate_top_k", "text", SIZED, 0,
              "Most experts of a token: one number for all MoE layers, or by "
              "layer as in 0-7:8,8-25:4. Layers that are not named keep the "
              "model's number."),

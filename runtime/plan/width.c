@@ -90,20 +90,22 @@ static moerun_status add_range(moerun__width_limits *limits,
                                const moerun__width_range *range,
                                const char *text) {
   moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(limits->count < MOERUN_WIDTH_RANGES, MOERUN_ERR_INVALID,
-                 "--top-k \"%.200s\": expected at most %d ranges, found more",
-                 text, MOERUN_WIDTH_RANGES);
+  MOERUN_REQUIRE(
+      limits->count < MOERUN_WIDTH_RANGES, MOERUN_ERR_INVALID,
+      "--gate-top-k \"%.200s\": expected at most %d ranges, found more", text,
+      MOERUN_WIDTH_RANGES);
   for (int32_t i = 0; i < limits->count; i++) {
     const moerun__width_range *before = &limits->range[i];
-    MOERUN_REQUIRE(range->first > before->last ||
-                           range
-                               ->last<before->first, MOERUN_ERR_INVALID,
-                                      "--top-k \"%.200s\": expected layer %d "
-                                      "once, found it twice",
-                                      text, range->first>
-                                   before->first
-                       ? range->first
-                       : before->first);
+    MOERUN_REQUIRE(
+        range->first > before->last ||
+                range
+                    ->last<before->first, MOERUN_ERR_INVALID,
+                           "--gate-top-k \"%.200s\": expected layer %d "
+                           "once, found it twice",
+                           text, range->first>
+                        before->first
+            ? range->first
+            : before->first);
   }
   limits->range[limits->count++] = *range;
 done:
@@ -127,7 +129,7 @@ moerun_status moerun__width_parse(int32_t *most, moerun__width_limits *limits,
         take_range(&range, &at) && (*at == ',' || *at == '\0');
     MOERUN_REQUIRE(
         understood, MOERUN_ERR_INVALID,
-        "--top-k \"%.200s\": expected a number from 1 to %d, or such "
+        "--gate-top-k \"%.200s\": expected a number from 1 to %d, or such "
         "numbers for MoE layers as in 0-7:8,8:4, found \"%.40s\"",
         text, MOST, start);
     MOERUN_TRY(add_range(limits, &range, text));
@@ -143,7 +145,7 @@ moerun_status moerun__width_limits_check(const moerun__width_limits *limits,
   moerun_status status = MOERUN_OK;
   for (int32_t i = 0; i < limits->count; i++) {
     MOERUN_REQUIRE(limits->range[i].last < num_layers, MOERUN_ERR_INVALID,
-                   "--top-k: expected MoE layers 0 to %d, found %d",
+                   "--gate-top-k: expected MoE layers 0 to %d, found %d",
                    num_layers - 1, limits->range[i].last);
   }
 done:

@@ -1,4 +1,4 @@
-/* Texts of --fault and --top-k: what is accepted stays in its bounds. */
+/* Texts of --fault and --gate-top-k: what is accepted stays in its bounds. */
 #include "runtime/plan/fault.h"
 #include "runtime/plan/width.h"
 #include "support/fuzz.h"

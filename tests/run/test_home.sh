@@ -77,7 +77,7 @@ done
 
 for limit in '--capacity 0.8 --isolation route --drop-weights none' \
   '--capacity 0.8 --isolation route --expanded off' \
-  '--gate-top-p 0.6 --drop-weights post' '--top-k 0:1,2:2'; do
+  '--gate-top-p 0.6 --drop-weights post' '--gate-top-k 0:1,2:2'; do
   # shellcheck disable=SC2086
   succeed 0 run --model home --prompts prompts --output limit.0 --overwrite $limit
   # shellcheck disable=SC2086
@@ -89,12 +89,12 @@ done
 # Of the demo model's 4 experts a token in 6 layers: 3 are left out in one
 # layer, 2 in another. A range of all layers is the number alone.
 succeed 2 run --model "$model" --prompts prompts --output c --metrics m \
-  --top-k 1:1,4-4:2
+  --gate-top-k 1:1,4-4:2
 fed=$(number home_rows m)
 equal 'assignments' "$(number assignments m)" $((4 * fed))
 equal 'left out' "$(number removed m)" $((5 * fed / 6))
-succeed 0 run --model "$model" --prompts prompts --output d --top-k 2
-succeed 0 run --model "$model" --prompts prompts --output e --top-k 0-5:2
+succeed 0 run --model "$model" --prompts prompts --output d --gate-top-k 2
+succeed 0 run --model "$model" --prompts prompts --output e --gate-top-k 0-5:2
 sed 's/,"digest".*//' d > d.results
 sed 's/,"digest".*//' e > e.results
 same d.results e.results

@@ -59,8 +59,8 @@ refuse 2 '--seed: given twice, with 1 and with 2' \
 # What can have no effect in a run, and is refused for that.
 refuse 2 '--top-p 0.5 has no effect here: the likeliest token is taken' \
   run --prompts good --top-p 0.5
-refuse 2 '--top-k 50 has no effect here: the model takes no more experts' \
-  run --prompts good --top-k 50
+refuse 2 '--gate-top-k 50 has no effect here: the model takes no more experts' \
+  run --prompts good --gate-top-k 50
 refuse 2 '--window 64 has no effect here: it is the length of the pieces' \
   run --prompts good --window 64
 refuse 2 '--model: expected a folder, found nothing' info --model= --ranks 4
@@ -79,11 +79,11 @@ refuse 2 '--progress-terminal: expected a terminal such as /dev/pts/3' \
 refuse 2 '--score, found an empty one' run --prompt ''
 refuse 2 '--max-sequences: expected at most --max-tokens (4), found 5' \
   run --prompts good --max-tokens 4 --max-sequences 5
-refuse 2 '--top-k "0": expected a number from 1' run --prompts good --top-k 0
-refuse 2 '--top-k "0-2:3,2:1": expected layer 2 once, found it twice' \
-  run --prompts good --top-k 0-2:3,2:1
-refuse 2 '--top-k: expected MoE layers 0 to 5, found 6' \
-  run --prompts good --top-k 4-6:1
+refuse 2 '--gate-top-k "0": expected a number from 1' run --prompts good --gate-top-k 0
+refuse 2 '--gate-top-k "0-2:3,2:1": expected layer 2 once, found it twice' \
+  run --prompts good --gate-top-k 0-2:3,2:1
+refuse 2 '--gate-top-k: expected MoE layers 0 to 5, found 6' \
+  run --prompts good --gate-top-k 4-6:1
 refuse 65 'output:1: line 1, column 9: not valid JSON' \
   run --prompts good --output output --resume
 printf '{"important":"my only copy"}' > notes

@@ -30,7 +30,7 @@ for arch in qwen2_moe dots1; do
   succeed 3 run --model $arch --prompts prompts --output c --replace-every 10
   same $arch.0 c
   for limit in '--capacity 0.8 --isolation route --drop-weights none' \
-    '--gate-top-p 0.6 --drop-weights post' '--top-k 2 --drop-weights none'; do
+    '--gate-top-p 0.6 --drop-weights post' '--gate-top-k 2 --drop-weights none'; do
     # shellcheck disable=SC2086
     succeed 0 run --model $arch --prompts prompts --output d --overwrite $limit
     # shellcheck disable=SC2086

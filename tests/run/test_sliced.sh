@@ -49,7 +49,7 @@ grep -q 'none: expected the key' err || complain "said: $(cat err)"
 
 # Rounded, moved, limited: as without slices.
 for extra in '--wire bf16 --compute bf16' '--replace-every 10' \
-  '--capacity 0.8 --isolation route' '--top-k 0:1' \
+  '--capacity 0.8 --isolation route' '--gate-top-k 0:1' \
   '--fault rank=1,compute=3x,clock=counted'; do
   # shellcheck disable=SC2086
   succeed 3 run --model "$model" --prompts prompts --output whole --overwrite \

@@ -26,7 +26,7 @@ static const moerun__model_config model = {
 /* A value that is neither the default nor asks for nothing. */
 static void choose(char out[VALUE], const moerun__config_row *row) {
   static const char *const texts[][2] = {
-      {"top_k", "4"}, {"method", "eplb"}, {"capacity_scope", "global"}};
+      {"gate_top_k", "4"}, {"method", "eplb"}, {"capacity_scope", "global"}};
   const char *text = NULL;
   size_t length = 0;
   switch (row->type) {
@@ -174,7 +174,7 @@ static const example examples[] = {
      "2 0 info --model m --gate-top-p 0.5"},
     {"expanded_most", "the build alone", "0 0 info",
      "2 0 info --model m --capacity 1 --expanded fill"},
-    {"top_k", "the build alone", "0 0 info", NULL},
+    {"gate_top_k", "the build alone", "0 0 info", NULL},
     {"prefill_chunk", "no more than --max-tokens rows",
      "2 0 run --model m --prompts p",
      "2 0 run --model m --prompts p --max-tokens 1048576"},
@@ -233,10 +233,11 @@ static const example examples[] = {
      "2 0 run --model m --prompts p --capacity 1",
      "2 0 run --model m --prompts p --capacity 1 --expanded fill"},
     {"drop_weights", "no token loses experts", "2 0 run --model m --prompts p",
-     "2 0 run --model m --prompts p --top-k 1"},
+     "2 0 run --model m --prompts p --gate-top-k 1"},
     {"drop_weights", "no token loses experts", "2 0 run --model m --prompts p",
      "2 0 run --model m --prompts p --gate-top-p 0.99"},
-    {"top_k", "no limit of the tokens", "2 0 run --model m --prompts p", NULL},
+    {"gate_top_k", "no limit of the tokens", "2 0 run --model m --prompts p",
+     NULL},
     {"trace loads topology speeds method objective slack spare_slots "
      "time_limit seed "
      "bound output export model placement compare train",
@@ -399,7 +400,7 @@ static void defaults_and_nothing_asked_for_pass(void **state) {
       "2 0 run --model m --prompts p --balance off --guest-memory -1",
       "2 0 run --model m --prompts p --capacity-scope source",
       "2 0 run --model m --prompts p --no-keep-best --no-resume",
-      "2 0 run --model m --prompts p --top-k 0-1:4,2:3",
+      "2 0 run --model m --prompts p --gate-top-k 0-1:4,2:3",
       "0 0 info --model m --replace-window 9 --spare-slots 1",
       "2 0 run --model m --prompts p --memory-check off --node-memory 9",
       "0 0 place --loads l --bound none",
@@ -429,7 +430,8 @@ static void a_capacity_for_all_tokens_is_said(void **state) {
 static void a_limit_that_no_layer_reaches_is_refused(void **state) {
   (void)state;
   assert_int_equal(
-      check("2 0 run --model m --prompts p --top-k 0-1:4,2-3:4", no_variables),
+      check("2 0 run --model m --prompts p --gate-top-k 0-1:4,2-3:4",
+            no_variables),
       MOERUN_ERR_INVALID);
   assert_non_null(strstr(moerun_last_error(), "no more experts for a token"));
 }

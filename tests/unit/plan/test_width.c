@@ -247,7 +247,7 @@ static void random_texts(void **state) {
     text[draw_int(&from, 0, (int32_t)used - 1)] =
         letters[draw_int(&from, 0, (int32_t)sizeof letters - 1)];
     if (moerun__width_parse(&most, &limits, text) != MOERUN_OK) {
-      assert_non_null(strstr(moerun_last_error(), "--top-k \""));
+      assert_non_null(strstr(moerun_last_error(), "--gate-top-k \""));
       assert_null(strchr(moerun_last_error(), '\n'));
       continue;
     }
