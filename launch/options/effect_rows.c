@@ -302,10 +302,12 @@ static const moerun__effect_row rows[] = {
         "nothing is kept with --capacity unless with --isolation, because what "
         "a request yields depends on those beside it"),
     SAY("run", "overwrite", writes, NULL, "the run writes no file"),
-    SAY("run profile", "max_new_tokens temperature top_p seed", generates, NULL,
-        "nothing is generated with --score"),
-    {"run profile", "top_p", MOERUN_EFFECT_REFUSE, MOERUN_EFFECT_REQUESTS,
-     samples, NULL,
+    SAY("run profile",
+        "max_new_tokens temperature top_p top_k min_p repetition_penalty "
+        "presence_penalty frequency_penalty generation_config seed",
+        generates, NULL, "nothing is generated with --score"),
+    {"run profile", "top_p top_k min_p", MOERUN_EFFECT_REFUSE,
+     MOERUN_EFFECT_REQUESTS, samples, NULL,
      "the likeliest token is taken at a temperature of 0: set --temperature, "
      "too, or leave it out"},
     {"run profile", "seed", MOERUN_EFFECT_SAY, MOERUN_EFFECT_REQUESTS, draws,
@@ -397,7 +399,7 @@ static const moerun__effect_row rows[] = {
     {"run profile info", "gate_top_k", MOERUN_EFFECT_REFUSE,
      MOERUN_EFFECT_MODEL, narrows, NULL,
      "the model takes no more experts for a token anyway; it is no limit of "
-     "the tokens that are sampled from (--top-p is)"},
+     "the tokens that are sampled from (--top-k is)"},
     ALWAYS("run profile info", "gate_top_p"),
 
     /* place */

@@ -3,19 +3,12 @@
  * may have been set long ago, and is for requests that do not say otherwise. */
 #include "launch/options/input_options.h"
 
+#include "launch/run/prompt_settings.h"
 #include "runtime/base/log.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
-
-/* Options that requests may have as keys of their lines. */
-static const char *const setting_names[MOERUN_SETTINGS] = {
-    [MOERUN_SETTING_MAX_NEW_TOKENS] = "max_new_tokens",
-    [MOERUN_SETTING_TEMPERATURE] = "temperature",
-    [MOERUN_SETTING_TOP_P] = "top_p",
-    [MOERUN_SETTING_SEED] = "seed",
-};
 
 /* The text of --prompt, as a line of the file that it stands for. */
 static moerun_status open_prompt(moerun__spool *input, const char *prompt) {
@@ -107,8 +100,8 @@ done:
 unsigned moerun__input_fixed(const moerun__config *config) {
   unsigned fixed = 0;
   for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
-    const moerun__config_origin origin =
-        moerun__config_origin_of(config, setting_names[i]);
+    const moerun__config_origin origin = moerun__config_origin_of(
+        config, moerun__setting_key((moerun__prompt_setting)i));
     if (origin == MOERUN_CONFIG_FLAG) fixed |= 1U << i;
   }
   return fixed;
@@ -118,14 +111,15 @@ void moerun__input_say_overruled(const moerun__prompts *prompts,
                                  const moerun__spool *input,
                                  const moerun__config *config) {
   for (int i = 0; i < MOERUN_SETTINGS; i++) {
-    const int64_t count =
-        moerun__prompts_overruled(prompts, (moerun__prompt_setting)i);
+    const moerun__prompt_setting setting = (moerun__prompt_setting)i;
+    const char *key = moerun__setting_key(setting);
+    const int64_t count = moerun__prompts_overruled(prompts, setting);
     if (count == 0) continue;
     LOG_ROOT(MOERUN_LOG_WARN,
              "%s: %lld of %lld lines have another \"%s\" of their own; the "
              "option's %s holds for all",
              input->name.bytes, (long long)count,
-             (long long)moerun__prompts_count(prompts), setting_names[i],
-             moerun__config_text(config, setting_names[i]));
+             (long long)moerun__prompts_count(prompts), key,
+             moerun__config_text(config, key));
   }
 }

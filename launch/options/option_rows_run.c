@@ -98,6 +98,23 @@ static const moerun__config_row generation[] = {
     DOUBLE_ROW("top_p", "1", "", 1e-6, 1, RUNS,
                "Sample among the likeliest tokens that together have this "
                "probability."),
+    INT_ROW("top_k", "0", "tokens", 0, INT_MAX_32, RUNS,
+            "Sample among so many of the likeliest tokens; 0 means all."),
+    DOUBLE_ROW("min_p", "0", "", 0, 1, RUNS,
+               "Sample among tokens that have at least this part of the "
+               "likeliest one's probability."),
+    DOUBLE_ROW("repetition_penalty", "1", "", 0.01, 100, RUNS,
+               "Logits of tokens that the prompt or the completion has are "
+               "divided by this where they are positive, and multiplied where "
+               "negative."),
+    DOUBLE_ROW("presence_penalty", "0", "", -2, 2, RUNS,
+               "Taken from the logit of each token that the completion has."),
+    DOUBLE_ROW("frequency_penalty", "0", "", -2, 2, RUNS,
+               "Taken from the logit of a token once for each time that the "
+               "completion has it."),
+    CHOICE_ROW("generation_config", "off", "off|on", RUNS,
+               "Whether settings of sampling that nobody gives are those of "
+               "the model's generation_config.json."),
     INT_ROW(
         "seed", "0", "", 0, INT_MAX_53, RUNS,
         "Seed of the random numbers that sampling and --capacity-metric hash "

@@ -7,6 +7,7 @@
  * its turn comes. The digest guards the time between. */
 #include "launch/run/prompts_input.h"
 
+#include "launch/run/prompt_settings.h"
 #include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
@@ -71,9 +72,7 @@ void moerun__prompt_begin(moerun__prompt *prompt,
   prompt->tokens.count = 0;
   prompt->overruled = 0;
   prompt->request = (moerun__request){.max_new_tokens = options->max_new_tokens,
-                                      .temperature = options->temperature,
-                                      .top_p = options->top_p,
-                                      .seed = options->seed};
+                                      .sampling = options->sampling};
 }
 
 moerun_status moerun__prompt_put_bos(moerun__prompt *prompt, int32_t bos) {
@@ -100,12 +99,9 @@ static uint64_t digest_of(const moerun__prompts *prompts,
     d = moerun__digest_int(d, prompt->tokens.id[i]);
   }
   d = moerun__digest_int(d, r->score_only);
-  d = moerun__digest_int(d, r->max_new_tokens);
-  d = moerun__digest_double(d, r->temperature);
-  d = moerun__digest_double(d, r->top_p);
   if (r->priority > 0) d = moerun__digest_int(d, r->priority);
-  d = moerun__digest_int(d, (int64_t)r->seed);
-  return moerun__digest_int(d, (int64_t)r->stream);
+  d = moerun__settings_digest(d, r);
+  return moerun__digest_int(d, (int64_t)r->sampling.stream);
 }
 
 /* The request's fields that follow from its tokens. */
@@ -114,7 +110,7 @@ static void complete(moerun__prompt *prompt, const moerun__prompts *prompts,
   prompt->request.index = index;
   prompt->request.num_prompt = moerun__to_int((int64_t)prompt->tokens.count);
   prompt->request.prompt = prompt->tokens.id;
-  prompt->request.stream =
+  prompt->request.sampling.stream =
       prompt->has_seed
           ? 0
           : moerun__digest_span(MOERUN_DIGEST_START, prompt->id.bytes,
@@ -185,7 +181,7 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
   for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
     prompts->overruled[i] += prompt->overruled >> i & 1U;
   }
-  prompts->sampled += prompt->request.temperature > 0;
+  prompts->sampled += prompt->request.sampling.temperature > 0;
   prompts->positions[prompts->count] =
       prompt->request.num_prompt + prompt->request.max_new_tokens;
   prompts->new_tokens[prompts->count] = prompt->request.max_new_tokens;

@@ -10,12 +10,17 @@
 
 typedef struct moerun__prompts moerun__prompts;
 
-/* Settings that a request may have of its own. */
+/* Settings that a request may have of its own: rows of prompt_settings.c. */
 typedef enum moerun__prompt_setting {
   MOERUN_SETTING_MAX_NEW_TOKENS = 0,
   MOERUN_SETTING_TEMPERATURE,
   MOERUN_SETTING_TOP_P,
   MOERUN_SETTING_SEED,
+  MOERUN_SETTING_TOP_K,
+  MOERUN_SETTING_MIN_P,
+  MOERUN_SETTING_REPETITION_PENALTY,
+  MOERUN_SETTING_PRESENCE_PENALTY,
+  MOERUN_SETTING_FREQUENCY_PENALTY,
   MOERUN_SETTINGS,
 } moerun__prompt_setting;
 
@@ -27,11 +32,10 @@ typedef struct moerun__prompt_options {
   int32_t vocab_size;     /* V: ids are 0 .. V-1                             */
   int32_t max_positions;  /* limit of prompt and generated tokens together */
   int32_t kv_tokens;      /* the same limit from the cache of a rank      */
-  int32_t max_new_tokens; /* this and the next three hold for requests that
-                             do not say otherwise                        */
-  double temperature;
-  double top_p;
-  uint64_t seed;       /* each request has a stream of its own of it          */
+  int32_t max_new_tokens; /* this and the next hold for requests that do not
+                             say otherwise                               */
+  moerun__sampling sampling; /* each request has a stream of its own of its
+                                seed                                         */
   uint64_t run_digest; /* of all else that a request's output depends on */
   int reports_bad;     /* 1: a request that is wrong takes its place with the
                       reason; 0: it ends the reading                      */
@@ -56,8 +60,7 @@ void moerun__prompt_clear(moerun__prompt *prompt);
 
 /* One JSON object a line; blank lines do not count. Keys: "prompt" (a text) or
  * "tokens" (ids); optional "id" (string or integer, unique; default: the place
- * among the requests, from 0), "max_new_tokens", "temperature", "top_p",
- * "seed". Without a seed of its own a request draws from the stream of the run's
+ * among the requests, from 0), and settings (prompt_settings.c). Without a seed of its own a request draws from the stream of the run's
  * seed that its id names, so that requests are independent and each depends on
  * itself alone; with one, from the seed's stream 0, whatever its id. With
  * `plain`, a line is the text of a prompt, without its line end. */

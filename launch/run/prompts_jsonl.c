@@ -3,6 +3,7 @@
 #include "launch/run/prompts_input.h"
 
 #include "launch/lines.h"
+#include "launch/run/prompt_settings.h"
 #include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/foreign.h"
@@ -40,24 +41,46 @@ static const char *hint_of(const char *key) {
   return "";
 }
 
+/* Keys of a line that are no settings. */
+static const char *const plain_keys[] = {"id", "prompt", "tokens", "priority"};
+
+static int is_known(const char *key) {
+  size_t i = 0;
+  while (i < sizeof plain_keys / sizeof *plain_keys &&
+         strcmp(plain_keys[i], key) != 0) {
+    i++;
+  }
+  return i < sizeof plain_keys / sizeof *plain_keys ||
+         moerun__setting_of(key) < MOERUN_SETTINGS;
+}
+
+/* "id, prompt, tokens, …, seed or priority" */
+static moerun_status print_keys(moerun__text *out) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__text_print(out, "id, prompt, tokens"));
+  for (int i = 0; i < MOERUN_SETTINGS; i++) {
+    MOERUN_TRY(moerun__text_print(
+        out, ", %s", moerun__setting_key((moerun__prompt_setting)i)));
+  }
+  MOERUN_TRY(moerun__text_print(out, " or priority"));
+done:
+  return status;
+}
+
 static moerun_status check_keys(json_t *object, const char *origin) {
   moerun_status status = MOERUN_OK;
-  static const char *const known[] = {
-      "id",          "prompt", "tokens", "max_new_tokens",
-      "temperature", "top_p",  "seed",   "priority"};
+  moerun__text keys = {0};
   const char *key = NULL;
   json_t *value = NULL;
   json_object_foreach(object, key, value) {
-    size_t i = 0;
-    while (i < sizeof known / sizeof *known && strcmp(known[i], key) != 0) {
-      i++;
-    }
-    MOERUN_REQUIRE(i < sizeof known / sizeof *known, MOERUN_ERR_FORMAT,
-                   "%s: unknown key \"%s\": expected id, prompt, tokens, "
-                   "max_new_tokens, temperature, top_p, seed or priority%s",
-                   origin, key, hint_of(key));
+    if (is_known(key)) continue;
+    MOERUN_TRY(print_keys(&keys));
+    MOERUN_REQUIRE(0, MOERUN_ERR_FORMAT,
+                   "%s: unknown key \"%s\": expected %s%s", origin, key,
+                   keys.bytes, hint_of(key));
   }
 done:
+  moerun__text_clear(&keys);
   return status;
 }
 
@@ -157,60 +180,6 @@ done:
   return status;
 }
 
-/* Takes back what the request may not decide, and notes where that matters. */
-static void overrule(moerun__prompt *out, const moerun__request *given,
-                     unsigned fixed) {
-  moerun__request *r = &out->request;
-  const int differs[MOERUN_SETTINGS] = {
-      [MOERUN_SETTING_MAX_NEW_TOKENS] =
-          r->max_new_tokens != given->max_new_tokens,
-      [MOERUN_SETTING_TEMPERATURE] = r->temperature != given->temperature,
-      [MOERUN_SETTING_TOP_P] = r->top_p != given->top_p,
-      [MOERUN_SETTING_SEED] = r->seed != given->seed,
-  };
-  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
-    if (differs[i]) out->overruled |= fixed & 1U << i;
-  }
-  if (fixed & 1U << MOERUN_SETTING_MAX_NEW_TOKENS) {
-    r->max_new_tokens = given->max_new_tokens;
-  }
-  if (fixed & 1U << MOERUN_SETTING_TEMPERATURE) {
-    r->temperature = given->temperature;
-  }
-  if (fixed & 1U << MOERUN_SETTING_TOP_P) r->top_p = given->top_p;
-  if (fixed & 1U << MOERUN_SETTING_SEED) r->seed = given->seed;
-}
-
-/* Gives the request its own settings, but where `fixed` has the run's hold. */
-static moerun_status read_settings(moerun__prompt *out, const json_t *object,
-                                   unsigned fixed, const char *origin) {
-  moerun_status status = MOERUN_OK;
-  moerun__request *r = &out->request;
-  const moerun__request given = *r;
-  const int64_t max_new_tokens = r->max_new_tokens;
-  const int64_t seed = (int64_t)r->seed;
-  const int64_t priority = 0;
-  int64_t value = 0;
-  MOERUN_TRY(moerun__json_int(&value, object, "max_new_tokens", 1, 1048576,
-                              &max_new_tokens, origin));
-  r->max_new_tokens = moerun__to_int(value);
-  MOERUN_TRY(moerun__json_double(&r->temperature, object, "temperature", 0, 100,
-                                 &r->temperature, origin));
-  MOERUN_TRY(moerun__json_double(&r->top_p, object, "top_p", 1e-6, 1, &r->top_p,
-                                 origin));
-  MOERUN_TRY(
-      moerun__json_int(&value, object, "seed", 0, INT64_MAX, &seed, origin));
-  r->seed = (uint64_t)value;
-  out->has_seed = json_object_get(object, "seed") != NULL &&
-                  !(fixed & 1U << MOERUN_SETTING_SEED);
-  overrule(out, &given, fixed);
-  MOERUN_TRY(moerun__json_int(&value, object, "priority", 0, UINT8_MAX,
-                              &priority, origin));
-  r->priority = moerun__to_int(value);
-done:
-  return status;
-}
-
 /* Whether the line can be meant as JSON; if not, what it should look like. Web
  * pages and the like are left to the parser, which names them. */
 static moerun_status check_form(const moerun__text *line, int ids_only,
@@ -257,6 +226,8 @@ static moerun_status read_object(moerun__prompt *out,
                                  const char *origin) {
   moerun_status status = MOERUN_OK;
   json_t *object = NULL;
+  const int64_t no_priority = 0;
+  int64_t priority = 0;
   if (prompts->options.plain) {
     return read_plain(out, prompts, line, index, origin);
   }
@@ -274,7 +245,11 @@ static moerun_status read_object(moerun__prompt *out,
   MOERUN_REQUIRE(has_text != has_tokens, MOERUN_ERR_FORMAT,
                  "%s: expected either \"prompt\" or \"tokens\", found %s",
                  origin, has_text ? "both" : "neither");
-  MOERUN_TRY(read_settings(out, object, prompts->options.fixed, origin));
+  MOERUN_TRY(
+      moerun__settings_read(out, object, prompts->options.fixed, origin));
+  MOERUN_TRY(moerun__json_int(&priority, object, "priority", 0, UINT8_MAX,
+                              &no_priority, origin));
+  out->request.priority = moerun__to_int(priority);
   MOERUN_TRY(
       has_text ? read_text(out, object, prompts, origin)
                : read_tokens(out, object, prompts->options.tokens_bos, origin));

@@ -34,9 +34,9 @@ static moerun_status read_window(const moerun__prompts *prompts,
   }
   out->request.score_only = 1;
   out->request.max_new_tokens = 0;
-  out->request.temperature = 0;
-  out->request.top_p = 1;
-  out->request.seed = 0;
+  out->request.sampling.temperature = 0;
+  out->request.sampling.top_p = 1;
+  out->request.sampling.seed = 0;
   MOERUN_TRY(moerun__text_print(&out->id, "%lld", (long long)index));
 done:
   return status;

@@ -4,6 +4,7 @@
 
 #include "launch/options/bos.h"
 #include "launch/options/input_options.h"
+#include "launch/options/sampling_options.h"
 #include "launch/run/fingerprint.h"
 #include "runtime/base/log.h"
 #include "runtime/base/number.h"
@@ -55,14 +56,13 @@ moerun_status moerun__run_files_open_input(moerun__run_files *f,
                        ? moerun__to_int(whole_pages)
                        : INT32_MAX,
       .max_new_tokens = moerun__to_int(moerun__config_int(c, "max_new_tokens")),
-      .temperature = moerun__config_double(c, "temperature"),
-      .top_p = moerun__config_double(c, "top_p"),
-      .seed = (uint64_t)moerun__config_int(c, "seed"),
+      .sampling = moerun__sampling_of(c),
       .reports_bad = !is_score &&
                      strcmp(moerun__config_text(c, "bad_lines"), "report") == 0,
       .fixed = moerun__input_fixed(c),
       .plain = given(f, "prompts") && moerun__config_bool(c, "lines"),
       .name = f->input.name.bytes};
+  MOERUN_TRY(moerun__generation_config_apply(&options.sampling, c));
   MOERUN_TRY(moerun__bos_choose(&options, c, f->model_path, f->model->bos_token,
                                 has_text));
   MOERUN_TRY(moerun__run_digest(&options.run_digest, c, kernels,

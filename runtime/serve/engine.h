@@ -24,6 +24,7 @@
 #define MOERUN_SERVE_ENGINE_H
 
 #include "runtime/decoder/kv_cache.h"
+#include "runtime/decoder/sample.h"
 
 typedef enum moerun__finish {
   MOERUN_FINISH_LENGTH = 0, /* max_new_tokens were generated        */
@@ -44,10 +45,7 @@ typedef struct moerun__request {
       max_new_tokens; /* 0 with score_only, else >= 1; num_kept among them */
   int32_t score_only; /* 1: only the log-probability of the prompt's tokens
                              1..num_prompt-1, each given those before it      */
-  double temperature; /* 0: greedy (ties to the lower id) */
-  double top_p;       /* 0 < top_p <= 1 */
-  uint64_t seed;
-  uint64_t stream; /* draws of one seed and different streams are independent */
+  moerun__sampling sampling;
   int32_t priority; /* class, 0 first, up to 255: a capacity drops experts of
                        high classes first                                    */
 } moerun__request;

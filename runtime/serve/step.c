@@ -163,10 +163,11 @@ static void sample_row(moerun__step *s, moerun_session *session, int32_t seat,
   moerun__sequence *sequence = &s->sequences->sequence[seat];
   const moerun__request *request = &sequence->request;
   const int32_t before = sequence->num_tokens - request->num_prompt;
-  const moerun__sampling sampling = {request->temperature, request->top_p,
-                                     request->seed, request->stream};
-  const int32_t token = moerun__sample(
-      session->kernels, logits, config->vocab_size, &sampling, before, s->heap);
+  const moerun__history history = {sequence->token, request->num_prompt,
+                                   sequence->num_tokens};
+  const int32_t token =
+      moerun__sample(session->kernels, logits, config->vocab_size,
+                     &request->sampling, &history, s->heap);
   sequence->token[sequence->num_tokens++] = token;
   s->generated++;
   const int ends = moerun__config_is_eos(config, token);

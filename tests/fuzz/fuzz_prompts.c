@@ -92,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
                                           .max_positions = POSITIONS,
                                           .kv_tokens = POSITIONS,
                                           .max_new_tokens = 8,
-                                          .top_p = 1,
+                                          .sampling.top_p = 1,
                                           .reports_bad = bytes[0] / 4 % 2};
   const char *text = (const char *)bytes + 1;
   moerun__prompts *prompts = NULL;

@@ -112,7 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
                                           .max_positions = 64,
                                           .kv_tokens = 64,
                                           .max_new_tokens = MOST,
-                                          .top_p = 1};
+                                          .sampling.top_p = 1};
   const moerun__results_options none = {.path = NULL};
   char path[TEMP_PATH];
   moerun__prompts *prompts = NULL;

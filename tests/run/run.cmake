@@ -1,6 +1,6 @@
 # The program as its users call it. Arguments: see the scripts.
 moerun_test_target(check_metrics run/check_metrics.c moerun_base)
-foreach(name IN ITEMS run info refusals input outputs place home memory shared
+foreach(name IN ITEMS run info refusals input requests outputs place home memory shared
                       readme
                       signals sliced slow suspend metrics once progress
                       unfinished pipes lost)

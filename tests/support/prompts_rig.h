@@ -32,9 +32,10 @@ static inline moerun__prompt_options defaults(void) {
                                   .max_positions = 64,
                                   .kv_tokens = 64,
                                   .max_new_tokens = 8,
-                                  .temperature = 0.5,
-                                  .top_p = 0.75,
-                                  .seed = 3,
+                                  .sampling.temperature = 0.5,
+                                  .sampling.top_p = 0.75,
+                                  .sampling.seed = 3,
+                                  .sampling.repetition_penalty = 1,
                                   .run_digest = 99};
 }
 

@@ -55,9 +55,14 @@ static void make_requests(int32_t V) {
         .prompt = prompts[i],
         .max_new_tokens = score ? 0 : 1 + draw(12),
         .score_only = score,
-        .temperature = i % 2 ? 0.9 : 0.0,
-        .top_p = i % 4 == 1 ? 0.8 : 1.0,
-        .seed = (uint64_t)i * 17 + 3,
+        .sampling.temperature = i % 2 ? 0.9 : 0.0,
+        .sampling.top_p = i % 4 == 1 ? 0.8 : 1.0,
+        .sampling.top_k = i % 8 == 5 ? 12 : 0,
+        .sampling.min_p = i % 8 == 1 ? 0.05 : 0.0,
+        .sampling.repetition_penalty = i % 3 == 1 ? 1.3 : 1.0,
+        .sampling.presence_penalty = i % 5 == 2 ? 0.7 : 0.0,
+        .sampling.frequency_penalty = i % 5 == 4 ? 0.4 : 0.0,
+        .sampling.seed = (uint64_t)i * 17 + 3,
     };
   }
 }

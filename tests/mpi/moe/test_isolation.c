@@ -38,7 +38,7 @@ static void make_requests(void) {
                                     .prompt = prompts[i],
                                     .max_new_tokens = score ? 0 : 1 + draw(8),
                                     .score_only = score,
-                                    .top_p = 1,
+                                    .sampling.top_p = 1,
                                     .priority = draw(3)};
   }
 }

@@ -29,7 +29,7 @@ static int set_up(void **state) {
                                     .num_prompt = 5 + i,
                                     .prompt = prompt,
                                     .max_new_tokens = 6,
-                                    .top_p = 1};
+                                    .sampling.top_p = 1};
   }
   return 0;
 }
@@ -223,8 +223,8 @@ static const moerun__engine_callbacks with_parts = {
 /* Greedy and sampled in turn. */
 static void sample_some(void) {
   for (int32_t i = 1; i < RUN_REQUESTS; i += 2) {
-    requests[i].temperature = 1.5;
-    requests[i].seed = (uint64_t)i;
+    requests[i].sampling.temperature = 1.5;
+    requests[i].sampling.seed = (uint64_t)i;
   }
 }
 

@@ -94,10 +94,10 @@ static int make_requests(void **state) {
                                     .num_prompt = 3 + 4 * i,
                                     .prompt = prompt,
                                     .max_new_tokens = 9 + i % 5,
-                                    .temperature = i % 2 ? 0.9 : 0,
-                                    .top_p = 0.95,
-                                    .seed = 11,
-                                    .stream = (uint64_t)i};
+                                    .sampling.temperature = i % 2 ? 0.9 : 0,
+                                    .sampling.top_p = 0.95,
+                                    .sampling.seed = 11,
+                                    .sampling.stream = (uint64_t)i};
   }
   requests[5].score_only = 1;
   requests[5].max_new_tokens = 0;

@@ -464,9 +464,9 @@ static void make_requests(void) {
                                     .num_prompt = PROMPT - 3 * i,
                                     .prompt = prompts[i],
                                     .max_new_tokens = 3 + i,
-                                    .temperature = i % 2 ? 0.8 : 0,
-                                    .top_p = 1,
-                                    .seed = (uint64_t)i};
+                                    .sampling.temperature = i % 2 ? 0.8 : 0,
+                                    .sampling.top_p = 1,
+                                    .sampling.seed = (uint64_t)i};
   }
 }
 

@@ -122,7 +122,9 @@ typedef struct example {
 #define GATE                                                                   \
   "capacity_scope capacity_level capacity_metric capacity_window "             \
   "capacity_decode expanded keep_best"
-#define SETTINGS "max_new_tokens temperature top_p seed"
+#define SETTINGS                                                               \
+  "max_new_tokens temperature top_p top_k min_p repetition_penalty "           \
+  "presence_penalty frequency_penalty generation_config seed"
 #define NO_OTHER "one rank hosts all experts"
 #define STAYS    "experts stay where they are"
 
@@ -150,8 +152,8 @@ static const example examples[] = {
      "2 0 run --model m --prompts p --metrics j"},
     {SETTINGS, "nothing is generated", "2 1 run --model m --score t",
      "2 1 run --model m --prompts p"},
-    {"top_p", "at a temperature of 0", "2 0 run --model m --prompts p",
-     "2 1 run --model m --prompts p"},
+    {"top_p top_k min_p", "at a temperature of 0",
+     "2 0 run --model m --prompts p", "2 1 run --model m --prompts p"},
     {"seed", "nothing is drawn", "2 0 run --model m --prompts p",
      "2 1 run --model m --prompts p"},
     {"seed", "nothing is drawn",

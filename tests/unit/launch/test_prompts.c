@@ -30,16 +30,17 @@ static void lines_become_requests(void **state) {
   assert_int_equal(prompt.request.index, 1);
   assert_int_equal(prompt.request.max_new_tokens, 2);
   assert_int_equal(prompt.request.score_only, 0);
-  assert_true(prompt.request.temperature == 0 && prompt.request.top_p == 1);
-  assert_true(prompt.request.seed == 9007199254740993U);
+  assert_true(prompt.request.sampling.temperature == 0 &&
+              prompt.request.sampling.top_p == 1);
+  assert_true(prompt.request.sampling.seed == 9007199254740993U);
   assert_true(prompt.digest == moerun__prompts_digest(prompts, 1));
   assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
   expect_tokens(&prompt, first, 4);
   assert_string_equal(prompt.id.bytes, "0");
   assert_int_equal(prompt.request.max_new_tokens, 8);
-  assert_true(prompt.request.temperature == 0.5);
-  assert_true(prompt.request.top_p == 0.75);
-  assert_int_equal(prompt.request.seed, 3);
+  assert_true(prompt.request.sampling.temperature == 0.5);
+  assert_true(prompt.request.sampling.top_p == 0.75);
+  assert_int_equal(prompt.request.sampling.seed, 3);
   assert_int_equal(moerun__prompts_read(prompts, &prompt, 2), MOERUN_OK);
   expect_tokens(&prompt, first, 1);
   assert_string_equal(prompt.id.bytes, "-7");
@@ -146,6 +147,14 @@ static const refusal refused_lines[] = {
     {"{\"prompt\":\"a\",\"top_p\":0}", "key \"top_p\": expected 1e-06 to 1"},
     {"{\"prompt\":\"a\",\"top_p\":1.0000001}",
      "key \"top_p\": expected 1e-06 to 1, found 1.0000001"},
+    {"{\"prompt\":\"a\",\"top_k\":-1}", "key \"top_k\": expected 0 to "},
+    {"{\"prompt\":\"a\",\"min_p\":1.5}", "key \"min_p\": expected 0 to 1"},
+    {"{\"prompt\":\"a\",\"repetition_penalty\":0}",
+     "key \"repetition_penalty\": expected 0.01 to 100, found 0"},
+    {"{\"prompt\":\"a\",\"presence_penalty\":2.5}",
+     "key \"presence_penalty\": expected -2 to 2"},
+    {"{\"prompt\":\"a\",\"frequency_penalty\":-3}",
+     "key \"frequency_penalty\": expected -2 to 2"},
     {"{\"prompt\":\"a\",\"seed\":-1}", "key \"seed\": expected 0 to "},
     {"{\"prompt\":\"a\",\"id\":1}\n{\"prompt\":\"a\"}",
      ":2: id 1 stands in line 1 already"},
@@ -286,6 +295,11 @@ static void digests_cover_what_matters(void **state) {
       "{\"prompt\":\"a\",\"temperature\":0.25}",
       "{\"prompt\":\"a\",\"top_p\":1}",
       "{\"prompt\":\"a\",\"seed\":4}",
+      "{\"prompt\":\"a\",\"top_k\":4}",
+      "{\"prompt\":\"a\",\"min_p\":0.5}",
+      "{\"prompt\":\"a\",\"repetition_penalty\":2}",
+      "{\"prompt\":\"a\",\"presence_penalty\":1}",
+      "{\"prompt\":\"a\",\"frequency_penalty\":1}",
       "{\"tokens\":[97]}",
   };
   moerun__prompt_options options = defaults();

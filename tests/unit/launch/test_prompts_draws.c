@@ -6,17 +6,21 @@ enum { DRAWN = 8192, CELLS = 64, SIDE = 8 };
 
 /* Draw number `number` of a request, in 0 .. CELLS - 1, all equally likely, as the
  * sampler has it. */
-static int32_t draw(const moerun__request *request, int64_t number) {
+static int32_t draw(const moerun__request *request, int32_t number) {
   static const float logits[CELLS] = {0};
   float copy[CELLS];
   int32_t heap[CELLS];
   static const moerun__kernels *kernels = NULL;
-  const moerun__sampling sampling = {1, 1, request->seed, request->stream};
+  const moerun__sampling sampling = {.temperature = 1,
+                                     .top_p = 1,
+                                     .seed = request->sampling.seed,
+                                     .stream = request->sampling.stream};
+  const moerun__history history = {NULL, 0, number};
   if (kernels == NULL) {
     assert_int_equal(moerun__kernels_find(&kernels, "auto"), MOERUN_OK);
   }
   memcpy(copy, logits, sizeof copy);
-  return moerun__sample(kernels, copy, CELLS, &sampling, number, heap);
+  return moerun__sample(kernels, copy, CELLS, &sampling, &history, heap);
 }
 
 /* 63 degrees of freedom: mean 63, above 120 once in 10^5. */
@@ -73,7 +77,7 @@ static moerun__request request_of(const char *lines, int64_t index,
   moerun__prompt_options options = defaults();
   moerun__prompts *prompts = NULL;
   moerun__prompt prompt = {0};
-  options.seed = seed;
+  options.sampling.seed = seed;
   scratch_write(path, lines);
   assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
   assert_int_equal(moerun__prompts_read(prompts, &prompt, index), MOERUN_OK);
@@ -86,7 +90,7 @@ static moerun__request request_of(const char *lines, int64_t index,
 /* How many of 32 draws agree: about half of one by chance. */
 static int agreeing(const moerun__request *a, const moerun__request *b) {
   int count = 0;
-  for (int64_t i = 0; i < 32; i++) {
+  for (int32_t i = 0; i < 32; i++) {
     count += draw(a, i) == draw(b, i);
   }
   return count;

@@ -28,14 +28,19 @@ static void plain_lines_are_prompts(void **state) {
   expect_words("stdin:1: key \"prompt\": a text needs the model's tokenizer");
 }
 
-/* Each setting by itself: what is fixed holds, and counts where it differs. */
+/* Each setting by itself and all of two: what is fixed holds, and counts where it
+ * differs. The second line has none, the third the run's. */
 static void fixed_settings_hold(void **state) {
   (void)state;
   scratch_write(path,
                 "{\"prompt\":\"a\",\"max_new_tokens\":2,\"temperature\":0,"
-                "\"top_p\":1,\"seed\":9}\n{\"prompt\":\"b\"}\n"
+                "\"top_p\":1,\"seed\":9,\"top_k\":5,\"min_p\":0.25,"
+                "\"repetition_penalty\":1.5,\"presence_penalty\":-2,"
+                "\"frequency_penalty\":2}\n{\"prompt\":\"b\"}\n"
                 "{\"prompt\":\"c\",\"max_new_tokens\":8,\"temperature\":0.5,"
-                "\"top_p\":0.75,\"seed\":3}\n");
+                "\"top_p\":0.75,\"seed\":3,\"top_k\":0,\"min_p\":-0.0,"
+                "\"repetition_penalty\":1,\"presence_penalty\":0,"
+                "\"frequency_penalty\":null}\n");
   for (unsigned fixed = 0; fixed < 1U << MOERUN_SETTINGS; fixed++) {
     moerun__prompt_options options = defaults();
     moerun__prompts *prompts = NULL;
@@ -44,10 +49,16 @@ static void fixed_settings_hold(void **state) {
     assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
     assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
     const moerun__request *r = &prompt.request;
+    const moerun__sampling *s = &r->sampling;
     assert_int_equal(r->max_new_tokens, fixed & 1U ? 8 : 2);
-    assert_true(r->temperature == (fixed & 2U ? 0.5 : 0));
-    assert_true(r->top_p == (fixed & 4U ? 0.75 : 1));
-    assert_int_equal(r->seed, fixed & 8U ? 3 : 9);
+    assert_true(s->temperature == (fixed & 2U ? 0.5 : 0));
+    assert_true(s->top_p == (fixed & 4U ? 0.75 : 1));
+    assert_int_equal(s->seed, fixed & 8U ? 3 : 9);
+    assert_int_equal(s->top_k, fixed & 16U ? 0 : 5);
+    assert_true(s->min_p == (fixed & 32U ? 0 : 0.25));
+    assert_true(s->repetition_penalty == (fixed & 64U ? 1 : 1.5));
+    assert_true(s->presence_penalty == (fixed & 128U ? 0 : -2));
+    assert_true(s->frequency_penalty == (fixed & 256U ? 0 : 2));
     for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
       assert_int_equal(
           moerun__prompts_overruled(prompts, (moerun__prompt_setting)i),

@@ -60,7 +60,7 @@ static int set_up(void **state) {
                                     .max_positions = 64,
                                     .kv_tokens = 64,
                                     .max_new_tokens = MOST,
-                                    .top_p = 1,
+                                    .sampling.top_p = 1,
                                     .reports_bad = 1};
   if (!temp_dir_create(&dir) ||
       moerun__tokenizer_load(&tokenizer, demo_model) != MOERUN_OK) {

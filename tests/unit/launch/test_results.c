@@ -40,7 +40,7 @@ static int set_up(void **state) {
                                     .max_positions = 64,
                                     .kv_tokens = 64,
                                     .max_new_tokens = 8,
-                                    .top_p = 1};
+                                    .sampling.top_p = 1};
   if (moerun__tokenizer_load(&tokenizer, demo_model) != MOERUN_OK) return -1;
   options.tokenizer = tokenizer;
   scratch_create(path);

@@ -80,7 +80,7 @@ static int set_up(void **state) {
                                           .max_positions = 64,
                                           .kv_tokens = 64,
                                           .max_new_tokens = 2,
-                                          .top_p = 1};
+                                          .sampling.top_p = 1};
   if (!temp_dir_create(&dir)) return -1;
   (void)temp_path(path, &dir, "prompts");
   scratch_write(path, "{\"tokens\":[1]}\n{\"tokens\":[2]}\n{\"tokens\":[3]}\n");

@@ -28,7 +28,7 @@ static int set_up(void **state) {
                                           .max_positions = 1000,
                                           .kv_tokens = 1000,
                                           .max_new_tokens = 8,
-                                          .top_p = 1};
+                                          .sampling.top_p = 1};
   model.arch = moerun__arch_at(0);
   scratch_create(stem);
   (void)snprintf(npy_path, sizeof npy_path, "%s.npy", stem);

@@ -34,7 +34,7 @@ static moerun__prompt_options settings(void) {
                                   .max_positions = 64,
                                   .kv_tokens = 64,
                                   .max_new_tokens = MOST,
-                                  .top_p = 1};
+                                  .sampling.top_p = 1};
 }
 
 static int set_up(void **state) {
@@ -415,7 +415,7 @@ static void other_requests_and_weights_are_refused(void **state) {
   char name[TEMP_PATH];
   moerun__prompts *sampled = NULL;
   moerun__unfinished *u = NULL;
-  options.temperature = 1;
+  options.sampling.temperature = 1;
   save_all();
   assert_int_equal(moerun__prompts_open(
                        &sampled, temp_path(name, &dir, "prompts"), &options),

@@ -1,0 +1,149 @@
+/* A setting is a row here, one of moerun__prompt_setting, and an option of the same
+ * key; what it means is with who uses the member of the request that the row
+ * names. Digests leave out settings that ask for nothing, so that a setting which
+ * is added one day does not make the results of before those of other requests. */
+#include "launch/run/prompt_settings.h"
+
+#include "runtime/base/digest.h"
+#include "runtime/base/number.h"
+
+#include <string.h>
+
+typedef enum kind { INT, LONG, REAL } kind;
+
+typedef struct row {
+  const char *key;
+  kind kind;  /* int32_t, uint64_t or double */
+  size_t at;  /* of the member in a moerun__request */
+  double low; /* a LONG has 0 to INT64_MAX */
+  double high;
+  double nothing; /* asks for nothing, and counts in no digest; ALWAYS: no
+                     value does                                              */
+} row;
+
+#define AT(member) offsetof(moerun__request, member)
+#define ALWAYS     (-1e9)
+
+static const row rows[MOERUN_SETTINGS] = {
+    [MOERUN_SETTING_MAX_NEW_TOKENS] = {"max_new_tokens", INT,
+                                       AT(max_new_tokens), 1, 1048576, ALWAYS},
+    [MOERUN_SETTING_TEMPERATURE] = {"temperature", REAL,
+                                    AT(sampling.temperature), 0, 100, ALWAYS},
+    [MOERUN_SETTING_TOP_P] = {"top_p", REAL, AT(sampling.top_p), 1e-6, 1,
+                              ALWAYS},
+    [MOERUN_SETTING_SEED] = {"seed", LONG, AT(sampling.seed), 0, 0, ALWAYS},
+    [MOERUN_SETTING_TOP_K] = {"top_k", INT, AT(sampling.top_k), 0, INT32_MAX,
+                              0},
+    [MOERUN_SETTING_MIN_P] = {"min_p", REAL, AT(sampling.min_p), 0, 1, 0},
+    [MOERUN_SETTING_REPETITION_PENALTY] = {"repetition_penalty", REAL,
+                                           AT(sampling.repetition_penalty),
+                                           0.01, 100, 1},
+    [MOERUN_SETTING_PRESENCE_PENALTY] = {"presence_penalty", REAL,
+                                         AT(sampling.presence_penalty), -2, 2,
+                                         0},
+    [MOERUN_SETTING_FREQUENCY_PENALTY] = {"frequency_penalty", REAL,
+                                          AT(sampling.frequency_penalty), -2, 2,
+                                          0},
+};
+
+const char *moerun__setting_key(moerun__prompt_setting setting) {
+  return rows[setting].key;
+}
+
+moerun__prompt_setting moerun__setting_of(const char *key) {
+  int i = 0;
+  while (i < MOERUN_SETTINGS && strcmp(rows[i].key, key) != 0) {
+    i++;
+  }
+  return (moerun__prompt_setting)i;
+}
+
+/* ---- The member of a request --------------------------------------------------- */
+
+static size_t bytes_of(const row *r) {
+  return r->kind == INT ? sizeof(int32_t) : sizeof(double);
+}
+
+static void *member(moerun__request *request, const row *r) {
+  return (char *)request + r->at;
+}
+
+static const void *member_read(const moerun__request *request, const row *r) {
+  return (const char *)request + r->at;
+}
+
+static moerun_status read_integer(void *out, const row *r, const json_t *object,
+                                  const char *origin) {
+  moerun_status status = MOERUN_OK;
+  int32_t small = 0;
+  uint64_t large = 0;
+  int64_t value = 0;
+  memcpy(&small, out, sizeof small);
+  if (r->kind == LONG) memcpy(&large, out, sizeof large);
+  const int64_t fallback = r->kind == LONG ? (int64_t)large : small;
+  MOERUN_TRY(moerun__json_int(&value, object, r->key, (int64_t)r->low,
+                              r->kind == LONG ? INT64_MAX : (int64_t)r->high,
+                              &fallback, origin));
+  small = r->kind == LONG ? 0 : moerun__to_int(value);
+  large = (uint64_t)value;
+  memcpy(out, r->kind == LONG ? (const void *)&large : &small, bytes_of(r));
+done:
+  return status;
+}
+
+static moerun_status read_real(void *out, const row *r, const json_t *object,
+                               const char *origin) {
+  moerun_status status = MOERUN_OK;
+  double value = 0;
+  memcpy(&value, out, sizeof value);
+  const double fallback = value;
+  MOERUN_TRY(moerun__json_double(&value, object, r->key, r->low, r->high,
+                                 &fallback, origin));
+  value += 0.0; /* -0 is 0 */
+  memcpy(out, &value, sizeof value);
+done:
+  return status;
+}
+
+moerun_status moerun__settings_read(moerun__prompt *out, const json_t *object,
+                                    unsigned fixed, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const moerun__request given = out->request;
+  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
+    const row *r = &rows[i];
+    void *mine = member(&out->request, r);
+    MOERUN_TRY(r->kind == REAL ? read_real(mine, r, object, origin)
+                               : read_integer(mine, r, object, origin));
+    if ((fixed >> i & 1U) == 0) continue;
+    const void *holds = member_read(&given, r);
+    if (memcmp(mine, holds, bytes_of(r)) != 0) out->overruled |= 1U << i;
+    memcpy(mine, holds, bytes_of(r));
+  }
+  out->has_seed = json_object_get(object, "seed") != NULL &&
+                  (fixed >> MOERUN_SETTING_SEED & 1U) == 0;
+done:
+  return status;
+}
+
+/* ---- Digests ------------------------------------------------------------------------ */
+
+uint64_t moerun__settings_digest(uint64_t digest,
+                                 const moerun__request *request) {
+  for (int i = 0; i < MOERUN_SETTINGS; i++) {
+    const row *r = &rows[i];
+    int32_t small = 0;
+    uint64_t large = 0;
+    double real = 0;
+    const void *mine = member_read(request, r);
+    if (r->kind == INT) memcpy(&small, mine, sizeof small);
+    if (r->kind == LONG) memcpy(&large, mine, sizeof large);
+    if (r->kind == REAL) memcpy(&real, mine, sizeof real);
+    if (r->kind == REAL ? real == r->nothing : small == r->nothing) continue;
+    digest = moerun__digest_int(digest, i);
+    digest = r->kind == REAL
+                 ? moerun__digest_double(digest, real)
+                 : moerun__digest_int(digest,
+                                      r->kind == INT ? small : (int64_t)large);
+  }
+  return digest;
+}

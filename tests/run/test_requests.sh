@@ -1,0 +1,77 @@
+#!/bin/sh
+# test_requests.sh PROGRAM DEMO-FOLDER SCRATCH-FOLDER MPIEXEC...
+# What a request asks for beyond its prompt: lines depend on the request alone,
+# over ranks, companions, pieces of prompts and an interruption.
+. "${0%/*}/common.sh"
+cd "$scratch" || exit 1
+export MOERUN_ADD_BOS=yes MOERUN_MAX_NEW_TOKENS=24
+
+# alone_and_together FILE: each line by itself, then together on several ranks, in
+# pieces of prompts and from the middle, gives the same bytes.
+alone_and_together() {
+  succeed 0 run --model "$model" --prompts "$1" --output "$1.one" --overwrite
+  number=0
+  while read -r line; do
+    echo "$line" > single
+    succeed 0 run --model "$model" --prompts single --output single.out \
+      --overwrite --prefill-chunk 3
+    sed "s/\"index\":0/\"index\":$number/" single.out
+    number=$((number + 1))
+  done < "$1" > "$1.alone"
+  same "$1.one" "$1.alone"
+  for ranks in 2 3 4; do
+    succeed "$ranks" run --model "$model" --prompts "$1" --output "$1.many" \
+      --overwrite --max-sequences "$ranks"
+    same "$1.one" "$1.many"
+  done
+  bytes=$(($(wc -c < "$1.one") / 2))
+  head -c "$bytes" "$1.one" > "$1.part"
+  succeed 2 run --model "$model" --prompts "$1" --output "$1.part" --resume
+  same "$1.one" "$1.part"
+}
+
+# Ways to sample.
+t='"temperature": 1.2'
+i=0
+for how in "$t" "$t, \"top_k\": 3" "$t, \"min_p\": 0.2" "$t, \"top_p\": 0.8" \
+  "$t, \"top_k\": 20, \"min_p\": 0.05, \"top_p\": 0.9" \
+  "$t, \"presence_penalty\": 1.5" "$t, \"frequency_penalty\": 1.5" \
+  '"temperature": 0' '"repetition_penalty": 1.6' '"frequency_penalty": 2'; do
+  echo "{\"id\": \"r$i\", \"prompt\": \"And God said, Let\", \"seed\": 3, $how}"
+  i=$((i + 1))
+done > ways
+alone_and_together ways
+[ "$(sed 's/.*"text"//; s/"finish".*//' ways.one | sort -u | wc -l)" = 10 ] ||
+  complain "expected ten ways of sampling to give ten texts: $(cat ways.one)"
+
+# The model's recommendation, on request alone, and for what nobody gives.
+mkdir recommends
+ln -s "$model"/*.safetensors "$model"/config.json "$model"/tokenizer.json \
+  recommends
+echo '{"bos_token_id": 256, "eos_token_id": 257, "do_sample": true,
+  "temperature": 0.8, "top_k": 7, "top_p": 0.9, "repetition_penalty": 1.1}' \
+  > recommends/generation_config.json
+echo '{"prompt": "And God said, Let"}' > plain
+text() {
+  sed 's/,"digest".*//' "$1"
+}
+recommended() {
+  succeed 0 run --model recommends --prompts plain --output out.jsonl \
+    --overwrite "$@"
+  text out.jsonl
+}
+given="--temperature 0.8 --top-k 7 --top-p 0.9 --repetition-penalty 1.1"
+# shellcheck disable=SC2086
+recommended $given > typed
+recommended --generation-config on > by_file
+same typed by_file
+recommended > silent
+cmp -s typed silent && complain "expected nothing of generation_config.json"
+recommended --generation-config on --temperature 0 --repetition-penalty 1 \
+  > greedy
+same greedy silent
+rm recommends/generation_config.json
+on 0 run --model recommends --prompts plain --output no --generation-config on
+[ "$?" = 66 ] || complain "expected 66 without generation_config.json"
+
+exit "$failures"
