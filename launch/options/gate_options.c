@@ -161,12 +161,17 @@ int moerun__gate_options_isolate(const moerun__config *config) {
          scope_of(config) == MOERUN_SCOPE_REQUEST;
 }
 
+/* What does not count beside the other options is 0. */
 uint64_t moerun__gate_options_digest(uint64_t digest,
                                      const moerun__config *config) {
+  const int generates = is(config, "score", "");
   const moerun__gate_options options = moerun__gate_options_of(config);
   const moerun__capacity_options *c = &options.capacity;
   const moerun__width *w = &options.width;
   const moerun__width_limits *limits = &options.limits;
+  const int expands = c->expansion != MOERUN_EXPANSION_OFF;
+  const int by_request = c->scope == MOERUN_SCOPE_REQUEST;
+  const int draws = c->metric == MOERUN_METRIC_HASH;
   if (c->gamma > 0) {
     const int64_t words[] = {c->gamma,
                              (int64_t)c->scope,
@@ -174,11 +179,11 @@ uint64_t moerun__gate_options_digest(uint64_t digest,
                              (int64_t)c->metric,
                              (int64_t)c->expansion,
                              (int64_t)c->rule,
-                             c->most_added,
-                             c->window,
+                             expands ? c->most_added : 0,
+                             by_request ? c->window : 0,
                              c->keep_top1,
-                             c->decode,
-                             (int64_t)c->seed};
+                             generates ? c->decode : 0,
+                             draws ? (int64_t)c->seed : 0};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
       digest = moerun__digest_int(digest, words[i]);
     }

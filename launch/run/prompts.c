@@ -87,10 +87,27 @@ done:
   return status;
 }
 
-/* Everything that the result of a request depends on, and its id. */
+/* The stream of draws that the id names. */
+static uint64_t stream_of_id(const moerun__prompt *prompt) {
+  return moerun__digest_span(MOERUN_DIGEST_START, prompt->id.bytes,
+                             prompt->id.count);
+}
+
+/* Everything that the result of a request depends on, and its id. What does not
+ * count, such as a seed where nothing is drawn, has its default here, so that
+ * --resume asks for nothing that made no difference. */
 static uint64_t digest_of(const moerun__prompts *prompts,
                           const moerun__prompt *prompt) {
   const moerun__request *r = &prompt->request;
+  moerun__request effective = *r;
+  if (!(r->sampling.temperature > 0)) {
+    effective.sampling.top_p = 1;
+    effective.sampling.top_k = 0;
+    effective.sampling.min_p = 0;
+    effective.sampling.seed = 0;
+    effective.sampling.stream = stream_of_id(prompt);
+  }
+  const int priority = prompts->options.drops ? r->priority : 0;
   uint64_t d = moerun__digest_int(MOERUN_DIGEST_START,
                                   (int64_t)prompts->options.run_digest);
   d = moerun__digest_span(d, prompt->id.bytes, prompt->id.count);
@@ -99,9 +116,9 @@ static uint64_t digest_of(const moerun__prompts *prompts,
     d = moerun__digest_int(d, prompt->tokens.id[i]);
   }
   d = moerun__digest_int(d, r->score_only);
-  if (r->priority > 0) d = moerun__digest_int(d, r->priority);
-  d = moerun__settings_digest(d, r);
-  return moerun__digest_int(d, (int64_t)r->sampling.stream);
+  if (priority > 0) d = moerun__digest_int(d, priority);
+  d = moerun__settings_digest(d, &effective);
+  return moerun__digest_int(d, (int64_t)effective.sampling.stream);
 }
 
 /* The request's fields that follow from its tokens. */
@@ -110,11 +127,7 @@ static void complete(moerun__prompt *prompt, const moerun__prompts *prompts,
   prompt->request.index = index;
   prompt->request.num_prompt = moerun__to_int((int64_t)prompt->tokens.count);
   prompt->request.prompt = prompt->tokens.id;
-  prompt->request.sampling.stream =
-      prompt->has_seed
-          ? 0
-          : moerun__digest_span(MOERUN_DIGEST_START, prompt->id.bytes,
-                                prompt->id.count);
+  prompt->request.sampling.stream = prompt->has_seed ? 0 : stream_of_id(prompt);
   prompt->digest = digest_of(prompts, prompt);
 }
 

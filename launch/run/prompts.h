@@ -37,6 +37,7 @@ typedef struct moerun__prompt_options {
   moerun__sampling sampling; /* each request has a stream of its own of its
                                 seed                                         */
   uint64_t run_digest; /* of all else that a request's output depends on */
+  int drops;           /* 1: by capacity, so that priorities count         */
   int reports_bad;     /* 1: a request that is wrong takes its place with the
                       reason; 0: it ends the reading                      */
   unsigned fixed;      /* moerun__prompt_setting bits: what holds for requests

@@ -22,12 +22,13 @@ moerun_status moerun__result_digest_check(moerun__weights_digits *weights,
                  "results of earlier versions do not tell the weights that "
                  "made them; --overwrite starts afresh",
                  origin, (int)MOERUN_RESULT_DIGITS, strlen(found));
-  MOERUN_REQUIRE(memcmp(found, expected, MOERUN_REQUEST_DIGITS) == 0,
-                 MOERUN_ERR_FORMAT,
-                 "%s: cannot resume: %s made by another request "
-                 "than number %lld of this run (model, prompt or sampling "
-                 "differ); --overwrite starts afresh",
-                 origin, what, (long long)index);
+  MOERUN_REQUIRE(
+      memcmp(found, expected, MOERUN_REQUEST_DIGITS) == 0, MOERUN_ERR_FORMAT,
+      "%s: cannot resume: %s made by another request "
+      "than number %lld of this run (model, prompt, --add-bos, "
+      "--max-new-tokens, sampling, --wire, --compute, --kernels, "
+      "--gate-top-k or --capacity differ); --overwrite starts afresh",
+      origin, what, (long long)index);
   const char *of_weights = found + MOERUN_REQUEST_DIGITS;
   if (weights->text[0] == '\0') {
     (void)snprintf(weights->text, sizeof weights->text, "%s", of_weights);

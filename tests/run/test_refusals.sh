@@ -263,7 +263,7 @@ done
 
 # Results of other requests.
 succeed 0 run --prompts good --output other --max-new-tokens 3
-for change in '--max-new-tokens 4' '--max-new-tokens 3 --seed 1' \
+for change in '--max-new-tokens 4' '--max-new-tokens 3 --temperature 1' \
   '--max-new-tokens 3 --wire bf16' '--max-new-tokens 3 --kernels ref'; do
   cp other before
   # shellcheck disable=SC2086
@@ -273,5 +273,21 @@ for change in '--max-new-tokens 4' '--max-new-tokens 3 --seed 1' \
     err || complain "$change: bad message"
   same other before
 done
+
+# What has no effect asks for no other results.
+MOERUN_CAPACITY_WINDOW=7 \
+  succeed 0 run --prompts good --output other --resume --max-new-tokens 3 \
+  --seed 1
+same other before
+grep -q -- '--seed 1 has no effect here' err || complain "no word of --seed"
+lossy='--prompts good --max-new-tokens 3 --capacity 1 --capacity-level expert'
+succeed 0 run $lossy --output lossy
+cp lossy before
+MOERUN_CAPACITY_WINDOW=7 MOERUN_EXPANDED_MOST=3 \
+  succeed 0 run $lossy --output lossy --resume --seed 1
+same lossy before
+on 0 run $lossy --output lossy --resume --capacity-metric hash
+[ $? = 65 ] || complain "another --capacity-metric: expected 65"
+same lossy before
 
 exit "$failures"

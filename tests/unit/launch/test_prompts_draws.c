@@ -115,10 +115,45 @@ static void a_request_keeps_its_draws(void **state) {
   assert_true(agreeing(&own, &x) < 8);
 }
 
+static uint64_t digest_of(const char *line,
+                          const moerun__prompt_options *options) {
+  moerun__prompts *prompts = NULL;
+  scratch_write(path, line);
+  assert_int_equal(moerun__prompts_open(&prompts, path, options), MOERUN_OK);
+  const uint64_t digest = moerun__prompts_digest(prompts, 0);
+  moerun__prompts_destroy(prompts);
+  return digest;
+}
+
+/* Where nothing is drawn, draws are no part of a request; without a capacity
+ * priorities are none. */
+static void digests_leave_out_what_does_not(void **state) {
+  (void)state;
+  moerun__prompt_options options = defaults();
+  options.sampling.temperature = 0;
+  options.sampling.top_p = 1;
+  options.sampling.seed = 0;
+  const uint64_t digest = digest_of("{\"prompt\":\"a\"}", &options);
+  const char *ranked = "{\"prompt\":\"a\",\"priority\":2}";
+  assert_true(digest == digest_of(ranked, &options));
+  options.sampling.seed = 4;
+  options.sampling.top_p = 0.5;
+  assert_true(digest == digest_of("{\"prompt\":\"a\"}", &options));
+  assert_true(digest == digest_of("{\"prompt\":\"a\",\"seed\":7}", &options));
+  options.drops = 1;
+  assert_true(digest == digest_of("{\"prompt\":\"a\"}", &options));
+  assert_true(digest != digest_of(ranked, &options));
+  options.sampling.temperature = 1;
+  const uint64_t drawn = digest_of("{\"prompt\":\"a\"}", &options);
+  options.sampling.seed = 5;
+  assert_true(drawn != digest_of("{\"prompt\":\"a\"}", &options));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(draws_are_independent_over_requests),
       cmocka_unit_test(a_request_keeps_its_draws),
+      cmocka_unit_test(digests_leave_out_what_does_not),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -362,9 +362,12 @@ static void other_results_are_refused(void **state) {
       "%s{\"index\":1,\"digest\":\"00000000000000000123456789abcdef\"}"
       "\n",
       line[0]);
-  expect_no_resume(two, ":2: cannot resume: this result was made by another "
-                        "request than number 1 of this run (model, prompt or "
-                        "sampling differ); --overwrite starts afresh");
+  expect_no_resume(two,
+                   ":2: cannot resume: this result was made by another "
+                   "request than number 1 of this run (model, prompt, "
+                   "--add-bos, --max-new-tokens, sampling, --wire, "
+                   "--compute, --kernels, --gate-top-k or --capacity differ); "
+                   "--overwrite starts afresh");
   (void)snprintf(two, sizeof two,
                  "%s{\"index\":1,\"digest\":\"%016llx0123456789abcdee\"}\n",
                  line[0],
