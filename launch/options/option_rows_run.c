@@ -184,7 +184,8 @@ static const moerun__config_row balance[] = {
                "What is done about a rank that would end last. auto: it "
                "gives rows to other ranks, with the experts' weights where "
                "that pays, or all ranks compute a slice of each expert; "
-               "sliced: always slices. The results keep their bits."),
+               "sliced: always slices (--slice-memory says of which models). "
+               "The results keep their bits."),
     INT_ROW("guest_memory", "0", "MiB", -1, 1 << 26, SIZED,
             "Memory of one rank for weights of other ranks' experts. 0: room "
             "for the rank's part of all experts of a quarter of the ranks (one "
@@ -192,7 +193,8 @@ static const moerun__config_row balance[] = {
     INT_ROW("slice_memory", "0", "MiB", -1, 1 << 26, SIZED,
             "Memory of one rank for its slices of all experts, of as many "
             "layers as there is room for; -1 means all layers; 0 means none, "
-            "or all with --balance sliced."),
+            "or all with --balance sliced. Only experts whose width is a "
+            "multiple of 32 can be cut."),
     DOUBLE_ROW("balance_threshold", "1.3", "", 1, 1000, RUNS,
                "Balance a layer in which the slowest rank would take this "
                "many times the mean."),

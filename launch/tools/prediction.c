@@ -7,7 +7,7 @@
 #include "launch/options/gate_options.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
-#include "runtime/decoder/session.h"
+#include "runtime/decoder/session_options.h"
 #include "runtime/serve/engine.h"
 
 #include <string.h>
@@ -185,6 +185,7 @@ moerun_status moerun__predict(moerun__prediction **out,
   *out = NULL;
   MOERUN_TRY(moerun__model_config_load(&model.config, path));
   MOERUN_TRY(moerun__gate_options_fit(config, model.config.num_moe_layers));
+  MOERUN_TRY(moerun__session_check(&model, &options, &extra));
   MOERUN_TRY(moerun__alloc(&ranks, (size_t)comm.size, sizeof *ranks));
   MOERUN_TRY(predict_weights(ranks, &expert, path, placement));
   extra.expert = &expert;

@@ -28,8 +28,10 @@ static moerun_status check_options(const moerun_model *model,
                  "slice_bytes: expected at most %lld, found %lld",
                  (long long)(INT64_C(1) << 46),
                  (long long)options->slice_bytes);
-  if (options->balance == MOERUN_BALANCE_SLICED ||
-      (options->balance == MOERUN_BALANCE_AUTO && options->slice_bytes != 0)) {
+  const int slices =
+      options->balance == MOERUN_BALANCE_SLICED ||
+      (options->balance == MOERUN_BALANCE_AUTO && options->slice_bytes != 0);
+  if (slices && model->comm->size > 1) {
     MOERUN_TRY(moerun__slices_check(&model->config));
   }
   MOERUN_REQUIRE(options->guest_bytes <= INT64_C(1) << 46, MOERUN_ERR_INVALID,
@@ -48,7 +50,7 @@ static moerun_status check_options(const moerun_model *model,
                      model->comm->size <= MOERUN_BALANCE_MOST_RANKS,
                  MOERUN_ERR_INVALID,
                  "balance: expected at most %d ranks that balance, found %d: "
-                 "set it to MOERUN_BALANCE_OFF",
+                 "set it to off",
                  MOERUN_BALANCE_MOST_RANKS, model->comm->size);
 done:
   return status;

@@ -18,8 +18,8 @@ moerun_status moerun__slices_check(const moerun__model_config *config) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(config->expert_width % MOERUN_PANEL == 0,
                  MOERUN_ERR_UNSUPPORTED,
-                 "sliced experts: expected an expert width that is a multiple "
-                 "of %d, found %d",
+                 "balance sliced and memory for slices: expected an expert "
+                 "width that is a multiple of %d, found %d",
                  MOERUN_PANEL, config->expert_width);
 done:
   return status;

@@ -76,5 +76,18 @@ on 2 run --model odd --prompts prompts --output no --balance sliced
 grep -q 'expected an expert width that is a multiple of 32, found 40' err ||
   complain "a width of 40 is not refused: $(cat err)"
 [ -e no ] && complain 'an output was begun'
+# info says so before a rank is started; one rank slices nothing.
+for slices in '--balance sliced' '--slice-memory -1' '--slice-memory 5'; do
+  # shellcheck disable=SC2086 # several words
+  on 0 info --model odd --ranks 2 $slices
+  [ $? = 65 ] && grep -q 'balance sliced and memory for slices: expected an ' \
+    err || complain "info with $slices: $(cat out err)"
+done
+succeed 0 info --model odd --balance sliced
+succeed 0 run --model odd --prompts prompts --output one --balance sliced
+# What else a session refuses, info refuses.
+on 0 info --model "$model" --ranks 1000 --max-tokens 1048576
+[ $? = 65 ] && grep -q 'are too many for one step' err ||
+  complain "too many rows: $(cat out err)"
 
 [ "$failures" = 0 ]

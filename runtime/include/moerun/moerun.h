@@ -240,7 +240,9 @@ typedef struct moerun_session_options {
                           one at least, need if they are slow; below 0: none */
   int64_t slice_bytes; /* memory here for slices of all experts, of as many
                           layers as fit, for steps of few rows; below 0: of
-                          all layers; 0: none, but all with BALANCE_SLICED   */
+                          all layers; 0: none, but all with BALANCE_SLICED. On
+                          several ranks the width of experts has to be a
+                          multiple of 32 for slices (ERR_UNSUPPORTED)        */
 } moerun_session_options;
 
 /* What moerun_session_create takes on this rank; 0: no such session can be. */
