@@ -301,21 +301,26 @@ int main(int argc, char **argv) {
   memset(&b, 0, sizeof b);
   b.steps = 15;
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return 1;
+  int is_known = argc >= 2 && argc % 2 == 0;
   for (int i = 2; i + 1 < argc; i += 2) {
-    if (strcmp(argv[i], "--json") == 0) json = argv[i + 1];
-    if (strcmp(argv[i], "--steps") == 0) {
-      b.steps = (int32_t)strtol(argv[i + 1], NULL, 10);
-    }
-    if (strcmp(argv[i], "--compute") == 0 && strcmp(argv[i + 1], "bf16") == 0) {
-      b.compute = MOERUN_COMPUTE_BF16;
+    const char *value = argv[i + 1];
+    const int is_bf16 = strcmp(value, "bf16") == 0;
+    if (strcmp(argv[i], "--json") == 0) {
+      json = value;
+    } else if (strcmp(argv[i], "--steps") == 0) {
+      b.steps = (int32_t)strtol(value, NULL, 10);
+    } else if (strcmp(argv[i], "--compute") == 0 &&
+               (is_bf16 || strcmp(value, "fp32") == 0)) {
+      b.compute = is_bf16 ? MOERUN_COMPUTE_BF16 : MOERUN_COMPUTE_FP32;
+    } else {
+      is_known = 0;
     }
   }
-  MOERUN_REQUIRE(
-      argc >= 2 && argc % 2 == 0 && b.steps >= 1 && b.steps <= MAX_STEPS,
-      MOERUN_ERR_INVALID,
-      "usage: moerun_bench_end_to_end MODEL_DIR [--json FILE] [--steps "
-      "1..%d]",
-      MAX_STEPS);
+  MOERUN_REQUIRE(is_known && b.steps >= 1 && b.steps <= MAX_STEPS,
+                 MOERUN_ERR_INVALID,
+                 "usage: moerun_bench_end_to_end MODEL_DIR [--json FILE] "
+                 "[--steps 1..%d] [--compute fp32|bf16]",
+                 MAX_STEPS);
   MOERUN_TRY(set_up(&b, argv[1]));
   for (int i = 0; i < NUM_CASES; i++) {
     MOERUN_TRY(run_case(&b, &cases[i], &results[i]));

@@ -22,13 +22,14 @@ static const help_page pages[] = {
     {"run", "complete prompts, or measure the perplexity of a text",
      "moerun run --model FOLDER --prompts FILE [--output FILE] [options]",
      "Completes prompts on all ranks together; with --score, measures the\n"
-     "perplexity of a text. Start it with mpirun or srun, or alone for one "
-     "rank.\n"
+     "perplexity of a text. Start it with mpirun or srun, with "
+     "launch/mpirun.sh\n"
+     "where there are fewer cores than ranks, or alone for one rank.\n"
      "The results do not depend on the number of ranks. Finished requests are "
      "in\n"
      "the output at once; after an interruption --resume goes on with the "
      "rest.\n",
-     "  mpirun -n 4 moerun run --model launch/demo/model \\\n"
+     "  launch/mpirun.sh -n 4 moerun run --model launch/demo/model \\\n"
      "      --prompts launch/demo/prompts.jsonl --add-bos yes \\\n"
      "      --output results.jsonl\n"
      "  moerun run --model launch/demo/model --add-bos yes \\\n"
@@ -40,7 +41,7 @@ static const help_page pages[] = {
      "writes is what `moerun place` reads, so profile comes before place. The\n"
      "prompts should be like those that the placement is for, a few thousand\n"
      "tokens or more in all.\n",
-     "  mpirun -n 4 moerun profile --model launch/demo/model \\\n"
+     "  launch/mpirun.sh -n 4 moerun profile --model launch/demo/model \\\n"
      "      --prompts launch/demo/prompts.jsonl --output recorded.jsonl \\\n"
      "      --add-bos yes --trace trace.npy\n"
      "  moerun profile --model launch/demo/model --trace text.npy \\\n"
@@ -64,7 +65,9 @@ static const help_page pages[] = {
      "Says what a model is and how much memory each rank of a run would take,\n"
      "from the headers of its files, before anything is allocated. The "
      "options\n"
-     "are those of run. Without a model it describes this build.\n",
+     "are those of run that a rank's memory depends on. Without a model it "
+     "describes\n"
+     "this build.\n",
      "  moerun info --model launch/demo/model --ranks 4\n"
      "  moerun info\n"},
     {"synth", "write a random checkpoint of any size",
@@ -88,8 +91,10 @@ void moerun__help_print(FILE *stream) {
   }
   (void)fputs("\n`moerun help SUBCOMMAND` or `moerun SUBCOMMAND --help` shows "
               "examples and the\noptions, `moerun --version` the build. run "
-              "and profile start by mpirun or srun:\n\n    mpirun -n 4 "
-              "moerun run --model FOLDER --prompts FILE.jsonl\n",
+              "and profile start by mpirun or srun,\nor by launch/mpirun.sh "
+              "where there are fewer cores than ranks:\n\n"
+              "    launch/mpirun.sh -n 4 moerun run --model FOLDER --prompts "
+              "FILE.jsonl\n",
               stream);
 }
 
@@ -105,7 +110,7 @@ void moerun__help_print_subcommand(FILE *stream, const char *name) {
       "\nAn option --some-key is also the variable MOERUN_SOME_KEY and "
       "the key some_key\nof the --config file. An option is stronger "
       "than a variable, a variable is\nstronger than the file. "
-      "launch/README.md describes files and exit codes;\ninstalled, it is in "
-      "share/doc/moerun.\n",
+      "launch/README.md describes files and exit codes.\nlaunch/ is a folder "
+      "of the source and, installed, of share/doc/moerun.\n",
       stream);
 }

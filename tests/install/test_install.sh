@@ -48,6 +48,22 @@ c++ -std=c++17 -I "$source/tests" -o "$scratch/by_pkg_config_cpp" \
   "$source/tests/install/consumer.cpp" $(pkg-config --cflags --libs moerun)
 "$scratch/by_pkg_config_cpp"
 
+if [ "$kind" = static ]; then
+  say "documents"
+  cmake --install "$build" --prefix "$prefix" --component program \
+    > "$scratch/log"
+  documents=$prefix/share/doc/moerun
+  "$source/tests/lint/links.sh" "$documents"
+  # The help says in which folder its examples run.
+  (cd "$documents" && "$prefix/bin/moerun" help run |
+    grep -o 'launch/[^ ]*' | sort -u | while read -r name; do
+    [ -e "$name" ] || echo "help names $name, which is not installed"
+  done) > "$scratch/missing"
+  [ ! -s "$scratch/missing" ] || { cat "$scratch/missing" && exit 1; }
+  (cd "$documents" && "$prefix/bin/moerun" info --model launch/demo/model |
+    grep -q '^verdict ')
+fi
+
 if [ "$kind" = shared ]; then
   say "exported symbols"
   library=$(find "$prefix" -name 'libmoerun.so')
