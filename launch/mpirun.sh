@@ -14,18 +14,31 @@
 # a second until one of them answers: a run then ends after its step with 75,
 # however long that takes. The next one, a second or more later, is SIGTERM:
 # mpirun ends its ranks. SIGUSR1 and SIGUSR2 pass as they are, without the line
-# that mpirun has for them. The exit code is mpirun's.
+# that mpirun has for them. Ctrl-Z, which would stop this script alone, stops the
+# ranks as well, and what continues the script continues them. The exit code is
+# mpirun's.
+#
+# Open MPI ends the ranks where whoever reads its stdout or stderr has gone
+# (`| head`). Here somebody reads on.
 set -u
 (exec 3<&0) 2> /dev/null || exec < /dev/null
 
-if [ $# = 0 ]; then
-  echo "usage: launch/mpirun.sh -n RANKS PROGRAM ARGUMENT..." \
-    "(options are those of mpirun)" >&2
+usage='usage: launch/mpirun.sh -n RANKS PROGRAM ARGUMENT...
+(options are those of mpirun: mpirun --help)'
+case ${1-} in
+'')
+  echo "$usage" >&2
   exit 2
-fi
+  ;;
+-h | --help)
+  echo "$usage"
+  exit
+  ;;
+esac
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
+export OMPI_MCA_orte_forward_job_control=1 # SIGTSTP and SIGCONT
 
 # Open MPI makes a pipe of every rank's stderr: the program is told of the
 # terminal at its other end, and draws for the width of that.
@@ -73,7 +86,12 @@ filter() {
     elif [ -n "$held" ]; then
       held=$held$newline$line num_held=$((num_held + 1))
       if [ "$line" = $frame ] || [ $num_held -gt 40 ]; then
-        if repeats; then keep "$held"; else put "$held"; fi
+        if repeats; then
+          keep "$held"
+        else
+          : > "$folder/explained"
+          put "$held"
+        fi
         held=
       fi
       continue
@@ -92,7 +110,8 @@ filter() {
     *)
       case ${line##*"$erase"} in
       'moerun: asked to stop: '*) : > "$folder/answered" ;;
-      moerun:*) : > "$folder/spoken" ;;
+      moerun:* | 'usage: '* | step[1-4]:*) : > "$folder/spoken" ;;
+      'mpirun: Error'*) : > "$folder/explained" ;;
       esac
       put "$line"
       ;;
@@ -169,8 +188,16 @@ warn() {
     pass USR1
   fi
 }
+# Stops the ranks and this script with them; it goes on by SIGCONT alone.
+# shellcheck disable=SC2317
+suspend() {
+  pass TSTP
+  kill -STOP $$
+  pass CONT
+}
 began=$(date +%s)
 trap stop INT TERM HUP
+trap suspend TSTP
 trap warn USR1
 trap 'pass USR2' USR2
 
@@ -189,14 +216,23 @@ esac
 
 folder=$(
   trap '' INT TERM HUP
-  made=$(mktemp -d) && mkfifo "$made/said" "$made/typed" "$made/alive" &&
-    echo "$made"
+  made=$(mktemp -d) && mkfifo "$made/said" "$made/shown" "$made/typed" \
+    "$made/alive" && echo "$made"
 ) || exit 1
 (
-  trap '' INT TERM HUP USR1 USR2
-  filter < "$folder/said" >&2
+  trap '' INT TERM HUP USR1 USR2 PIPE
+  filter < "$folder/said" >&2 2> /dev/null
 ) &
 filtering=$!
+showing=''
+if [ -p /dev/fd/1 ] || [ -S /dev/fd/1 ]; then
+  (
+    trap '' INT TERM HUP USR1 USR2 PIPE
+    exec < "$folder/shown"
+    cat 2> /dev/null || cat > /dev/null
+  ) &
+  showing=$!
+fi
 
 # Without setsid mpirun is in the group of this script, and what is sent to all
 # of the group ends it as it ends mpirun alone.
@@ -222,6 +258,9 @@ exec 7>&-
 if [ "$terminal" = "${MOERUN_PROGRESS_TERMINAL-none}" ]; then
   $own mpirun --oversubscribe --bind-to none "$@" <&3 3<&- \
     > "$folder/said" 2>&1 &
+elif [ -n "$showing" ]; then
+  $own mpirun --oversubscribe --bind-to none "$@" <&3 3<&- \
+    > "$folder/shown" 2> "$folder/said" &
 else
   $own mpirun --oversubscribe --bind-to none "$@" <&3 3<&- \
     2> "$folder/said" &
@@ -255,8 +294,10 @@ while :; do
   code=$?
   kill -0 $running 2> /dev/null || break
 done
-while kill -0 $filtering 2> /dev/null; do
-  wait $filtering
+for reading in $filtering $showing; do
+  while kill -0 "$reading" 2> /dev/null; do
+    wait "$reading"
+  done
 done
 [ -z "$typing" ] || kill -KILL "$typing" 2> /dev/null
 # Asked for an end before mpirun, or a rank, could know what to do.
@@ -274,10 +315,16 @@ fi
 if [ -e "$folder/kept" ] && [ ! -e "$folder/spoken" ] && [ "$code" != 75 ]; then
   cat "$folder/kept" >&2
 fi
+again='with --resume'
+case " $* " in
+*' --overwrite '*) again='with --resume in place of --overwrite' ;;
+*' --resume '*) again='again' ;;
+esac
 case "$code $*" in
 '1 '*' run '*'--output'* | '137 '*' run '*'--output'*)
-  echo 'mpirun.sh: the run was ended from outside; the same command with' \
-    '--resume goes on' >&2
+  [ "$code" = 1 ] && [ -e "$folder/explained" ] ||
+    echo "mpirun.sh: the run was ended from outside; the same command $again" \
+      'goes on' >&2
   ;;
 esac
 echo ended >&4

@@ -209,7 +209,9 @@ static void print_fact(FILE *stream, const char *label,
   moerun__table_line_print(stream, label, MOERUN_TABLE_INDENT, line);
 }
 
-/* Why ranks waited although rows could have moved; means over such plans. */
+/* Why ranks waited although rows could have moved; means over such plans. Weights
+ * that would take less than the wait are not sent either where they are for too
+ * few rows, or where the layer would end no sooner with them. */
 static void print_uneven(FILE *stream, const moerun__ledger *ledger,
                          const moerun__ledger_entry *total) {
   const int64_t dear = total->uneven - total->no_room;
@@ -219,9 +221,12 @@ static void print_uneven(FILE *stream, const moerun__ledger *ledger,
                          (long long)total->plans);
   if (dear > 0) {
     moerun__table_line_add(
-        &line, "; in %lld weights would take %.3g ms, waiting takes %.3g ms",
-        (long long)dear, ms_of(ledger, total->price_rows) / (double)dear,
-        ms_of(ledger, total->waiting_rows - total->room_rows) / (double)dear);
+        &line,
+        "; in %lld no weights were sent, waiting takes %.3g ms, weights would "
+        "take %.3g ms",
+        (long long)dear,
+        ms_of(ledger, total->waiting_rows - total->room_rows) / (double)dear,
+        ms_of(ledger, total->price_rows) / (double)dear);
   }
   if (total->no_room > 0) {
     moerun__table_line_add(

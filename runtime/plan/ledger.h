@@ -52,8 +52,8 @@ typedef struct moerun__ledger_entry {
   int64_t weight_bytes; /* of them */
   int64_t slice_bytes;  /* rows, inner activations and results of slices */
   int64_t uneven;       /* plans in which ranks wait all the same */
-  int64_t no_room;      /* of them such that lack memory for guests; others
-                           would wait longer for weights                    */
+  int64_t no_room;      /* of them such that lack memory for guests; in the
+                           others no weights were sent                      */
   int64_t waiting_rows; /* of uneven plans, in rows of the fastest rank: what
                            the last rank takes over its share               */
   int64_t room_rows;    /* of that what is waited for want of memory        */

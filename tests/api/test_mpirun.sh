@@ -78,6 +78,22 @@ for words in 'run --metrics m' 'place --output o'; do
   ! grep -q "$hint" "$scratch/err" || complain "$words: expected no hint"
 done
 
+# With --overwrite there is no --resume, and it may stand there already.
+for words in 'run --output o --overwrite,with --resume in place of --overwrite ' \
+  'run --output o --resume,again '; do
+  # shellcheck disable=SC2016,SC2086 # for the inner shell; words
+  on 1 sh -c 'kill -KILL $$' moerun ${words%,*}
+  grep -q "same command ${words#*,}goes on" "$scratch/err" ||
+    complain "$words: found $(cat "$scratch/err")"
+done
+# Nobody from outside: mpirun says what it was.
+for words in --bogus "$scratch/nowhere"; do
+  on 1 "$words" moerun run --output o
+  [ $? != 0 ] && grep -q '^[Mm]pirun' "$scratch/err" &&
+    ! grep -q "$hint" "$scratch/err" ||
+    complain "$words: expected no hint, found $(cat "$scratch/err")"
+done
+
 # Its words are left out also where they come before the line of a rank, and
 # where the code alone says that the run was stopped.
 on 1 sh -c "printf '%s\\nMPI_ABORT was invoked on rank 0\\n%s\\nmoerun: x\\n' \
@@ -85,6 +101,26 @@ on 1 sh -c "printf '%s\\nMPI_ABORT was invoked on rank 0\\n%s\\nmoerun: x\\n' \
 expect 77 $? 1
 on 2 sh -c 'exit 75'
 expect 75 $? 0
+
+# Usage and help are what a program says, too.
+on 2 "$moerun"
+code=$?
+[ $code = 2 ] && ! grep -q '^a non-zero exit' "$scratch/err" ||
+  complain "moerun alone: expected its help, found $code: $(cat "$scratch/err")"
+
+# Who reads no further has seen enough, of either stream.
+# shellcheck disable=SC2016 # for the inner shell
+lines='i=0; while [ $i -lt 40 ]; do echo $i; echo $i >&2; i=$((i + 1))
+  sleep 0.02; done; echo all > "$0"'
+{ timeout 50 "$wrapper" -n 1 sh -c "$lines" "$scratch/all" 2> /dev/null
+  echo $? > "$scratch/code"; } | head -n 1 > "$scratch/out"
+[ "$(cat "$scratch/out" "$scratch/code" "$scratch/all" | tr '\n' ' ')" = \
+  '0 0 all ' ] || complain "a reader of stdout that goes: $(cat "$scratch/code")"
+rm "$scratch/all"
+{ timeout 50 "$wrapper" -n 1 sh -c "$lines" "$scratch/all" 2>&1 > /dev/null
+  echo $? > "$scratch/code"; } | head -n 1 > "$scratch/out"
+[ "$(cat "$scratch/out" "$scratch/code" "$scratch/all" | tr '\n' ' ')" = \
+  '0 0 all ' ] || complain "a reader of stderr that goes: $(cat "$scratch/code")"
 
 echo through > "$scratch/in"
 on 1 cat < "$scratch/in"
@@ -116,9 +152,12 @@ if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
     complain "expected a terminal, found $(cat "$scratch/out")"
 fi
 
-# No arguments, no mpirun.
+# Its own help, and no arguments, no mpirun.
+"$wrapper" --help > "$scratch/out" 2> "$scratch/err"
+expect 0 $? 0
+grep -q '^usage: ' "$scratch/out" || complain "--help: expected a usage line"
 "$wrapper" > "$scratch/out" 2> "$scratch/err"
-expect 2 $? 1
+expect 2 $? 2
 grep -q '^usage: ' "$scratch/err" || complain "expected a usage line"
 
 # A signal to the script reaches the ranks: mpirun hands SIGUSR1 and SIGUSR2 on as
@@ -139,6 +178,38 @@ for signal in USR1 USR2; do
   [ $? = 5 ] || complain "expected the rank's exit code after SIG$signal"
   grep -q caught "$scratch/out" || complain "expected SIG$signal to reach the rank"
 done
+
+# Ctrl-Z stops the ranks, too, and what continues the script continues them.
+# awaits STATE: until both ranks have it.
+awaits() {
+  i=0
+  states=
+  while [ "$states" != "$1$1" ] && [ $i -lt 100 ]; do
+    sleep 0.1
+    states=$(for rank in 0 1; do
+      cut -d ' ' -f 3 "/proc/$(cat "$scratch/pid.$rank")/stat"
+    done 2> /dev/null | tr -d '\n')
+    i=$((i + 1))
+  done
+  [ "$states" = "$1$1" ] || complain "expected ranks in state $1, found $states"
+}
+# shellcheck disable=SC2016 # for the inner shell
+"$wrapper" -n 2 sh -c 'trap "exit 5" USR2
+  echo $$ > "$0.$OMPI_COMM_WORLD_RANK"
+  while :; do sleep 0.1; done' "$scratch/pid" > "$scratch/out" \
+  2> "$scratch/err" &
+running=$!
+awaits S
+kill -TSTP $running
+awaits T
+[ "$(cut -d ' ' -f 3 /proc/$running/stat)" = T ] ||
+  complain "expected the script to stop"
+kill -CONT $running
+awaits S
+kill -USR2 $running
+wait $running
+code=$?
+[ $code = 5 ] || complain "stopped and continued: expected 5, found $code"
 
 # ---- Asked for an end, in steps of three seconds.
 

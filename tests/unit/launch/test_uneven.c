@@ -128,8 +128,8 @@ static void weights_that_are_too_dear(void **state) {
     add(&r, 0, 1000, 200, 0);
     assert_int_equal(r.plan.num_sends, plan == 2);
   }
-  assert_line(&r, "uneven 2 of 4 layers; in 2 weights would take 20 ms, "
-                  "waiting takes 4 ms");
+  assert_line(&r, "uneven 2 of 4 layers; in 2 no weights were sent, "
+                  "waiting takes 4 ms, weights would take 20 ms");
   assert_json(&r, "\"uneven\": {\"plans\": 2, \"no_room\": 0, \"waiting_ms\": "
                   "8, \"no_room_ms\": 0, \"weights_ms\": 40}");
   moerun__free(r.block);
@@ -142,8 +142,8 @@ static void a_slow_rank_is_waited_for(void **state) {
   rig r;
   set_up(&r, 2);
   add(&r, 0, 100, 100, 2 * MOERUN_SPEED_OCTAVE);
-  assert_line(&r, "uneven 1 of 1 layers; in 1 weights would take 20 ms, "
-                  "waiting takes 2.4 ms");
+  assert_line(&r, "uneven 1 of 1 layers; in 1 no weights were sent, "
+                  "waiting takes 2.4 ms, weights would take 20 ms");
   moerun__free(r.block);
 }
 
@@ -167,8 +167,9 @@ static void both_kinds_together(void **state) {
   add(&r, 0, 1000, 200, 0);
   moerun__guest_table_shrink(&r.guests, 0);
   add(&r, 1, 300, 100, 0);
-  assert_line(&r, "uneven 2 of 2 layers; in 1 weights would take 20 ms, "
-                  "waiting takes 4 ms; in 1 there was no room for guests "
+  assert_line(&r, "uneven 2 of 2 layers; in 1 no weights were sent, "
+                  "waiting takes 4 ms, weights would take 20 ms; in 1 there "
+                  "was no room for guests "
                   "(--guest-memory), waiting takes 1 ms");
   moerun__free(r.block);
 }
