@@ -218,6 +218,13 @@ static int solves(const facts *f) {
   return !given(f, "placement");
 }
 
+/* A placement is judged by load caps, which spare slots change only where speeds
+ * differ. */
+static int has_room_for_spare(const facts *f) {
+  return solves(f) || given(f, "speeds") ||
+         strstr(text_of(f, "topology"), "speed") != NULL;
+}
+
 static int has_rows_of_model(const facts *f) {
   return given(f, "model");
 }
@@ -423,6 +430,8 @@ static const moerun__effect_row rows[] = {
      MOERUN_EFFECT_OPTIONS, has_routing, "none",
      "expected --trace with it: --loads say nothing of tokens and traffic"},
     REFUSE("place", "method slots time_limit polish expert_groups seed", solves,
+           "--placement is judged as it is, and none is solved"),
+    REFUSE("place", "spare_slots", has_room_for_spare,
            "--placement is judged as it is, and none is solved"),
     REFUSE("place", "slots expert_groups", fills_slots,
            "it is about the slots that --method eplb fills"),

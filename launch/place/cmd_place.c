@@ -80,6 +80,11 @@ static moerun_status read_topology(place *p) {
       moerun__topology_parse(&p->topology, p->topology_line.bytes);
   MOERUN_TRY(parsed == MOERUN_ERR_FORMAT ? MOERUN_ERR_INVALID : parsed);
   if (!given(p, "speeds")) goto done;
+  MOERUN_REQUIRE(strstr(p->topology_line.bytes, "speed") == NULL,
+                 MOERUN_ERR_INVALID,
+                 "expected one of --speeds and the speeds of --topology, found "
+                 "both: %s and \"%s\"",
+                 text_of(p, "speeds"), p->topology_line.bytes);
   MOERUN_TRY(moerun__place_speeds(&p->topology_line, text_of(p, "speeds"),
                                   p->topology->num_ranks));
   moerun__topology_destroy(p->topology);

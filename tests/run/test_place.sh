@@ -269,6 +269,10 @@ changed 's/"ranks": 4,/"ranks": 3,/' \
 changed 's/"speed": 1[.0]*,/"speed": 0,/' \
   'balance: rank 0: key "speed": expected 0.001 to 1000, found 0'
 refuse 65 'j: key "format": expected' --trace c.npy --ranks 2 --speeds j
+refuse 2 'one of --speeds and the speeds of --topology, found both: 1,2 and "2' \
+  --trace c.npy --topology '2 ranks, speed 1 2' --speeds 1,2
+refuse 2 '--spare-slots 1 has no effect here: --placement is judged as it is' \
+  --trace c.npy --ranks 2 --placement p --spare-slots 1
 refuse 2 'method contiguous does not look at speeds' \
   --trace c.npy --ranks 2 --speeds 1,2 --method contiguous
 

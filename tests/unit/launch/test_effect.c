@@ -13,7 +13,7 @@ enum {
   MOST_WORDS = 16,
   LINE = 512,
   VALUE = 32,
-  MOST_ROWS = 64,
+  MOST_ROWS = 80,
   MOST_KEYS = 32
 };
 
@@ -264,6 +264,8 @@ static const example examples[] = {
      "0 0 place --trace t --model m"},
     {"method time_limit polish seed", "none is solved",
      "0 0 place --trace t --placement p", "0 0 place --trace t"},
+    {"spare_slots", "none is solved", "0 0 place --trace t --placement p",
+     "0 0 place --trace t --placement p --speeds 1,2"},
     {"slots expert_groups", "none is solved",
      "0 0 place --trace t --placement p", "0 0 place --trace t --method eplb"},
     {"slots expert_groups", "--method eplb fills", "0 0 place --trace t",
