@@ -15,6 +15,7 @@
 #include "launch/launcher.h"
 #include "launch/options/paths.h"
 #include "launch/run/signals.h"
+#include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
@@ -22,6 +23,7 @@
 
 #include <moerun/moerun_mpi.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -109,9 +111,12 @@ static int is_reader_gone(void) {
  * are written by results.c, which does not let that pass. */
 static moerun_status flush_output(int has_results) {
   moerun_status status = MOERUN_OK;
+  errno = 0;
   int lost = fflush(stdout) != 0 || ferror(stdout);
+  const char *reason = errno != 0 ? moerun__file_reason() : "";
   if (lost && !has_results && is_reader_gone()) lost = 0;
-  MOERUN_REQUIRE(!lost, MOERUN_ERR_OUTPUT, "stdout: cannot be written");
+  MOERUN_REQUIRE(!lost, MOERUN_ERR_OUTPUT, "stdout: cannot be written%s%s",
+                 reason[0] != '\0' ? ": " : "", reason);
 done:
   return status;
 }

@@ -434,7 +434,8 @@ static const moerun__effect_row rows[] = {
     REFUSE("place", "spare_slots", has_room_for_spare,
            "--placement is judged as it is, and none is solved"),
     REFUSE("place", "slots expert_groups", fills_slots,
-           "it is about the slots that --method eplb fills"),
+           "it is about the slots that --method eplb fills: expected that "
+           "method with it"),
     REFUSE("place", "polish", polishes,
            "--method cd alone has rounds of annealing"),
     SAY("place", "seed", method_draws, NULL,

@@ -387,7 +387,8 @@ static moerun_status check_output(const file *f, const moerun__config *config) {
   const int overwrite = is_replaced(f, config);
   const moerun__target *target = &f->target;
   if (is_continued(f, config)) goto done;
-  if (f->row->form != FOLDER) MOERUN_TRY(moerun__output_check(f->path));
+  if (f->row->form == FOLDER) goto done; /* synth_folder.c knows more */
+  MOERUN_TRY(moerun__output_check(f->path));
   MOERUN_REQUIRE(overwrite || !target->exists || target->is_direct ||
                      f->row->form == RESULTS || f->row->form == RESUMED,
                  MOERUN_ERR_INVALID,

@@ -1,5 +1,6 @@
 #include "launch/options/placements.h"
 
+#include "launch/options/known_file.h"
 #include "placement/map/import.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
@@ -71,7 +72,9 @@ moerun_status moerun__placement_for(moerun_placement **out,
     MOERUN_TRY(moerun__rows_of_model(&rows, &row_of, &model));
     const moerun__import_sizes sizes = {model.num_moe_layers, model.num_experts,
                                         num_ranks, &rows, folder};
-    MOERUN_TRY(moerun__placement_import(&placement, NULL, path, &sizes));
+    MOERUN_TRY(moerun__known_file_advise(
+        moerun__placement_import(&placement, NULL, path, &sizes), path,
+        MOERUN_FILE_PLACEMENT));
     MOERUN_TRY(compare_names(placement, path, folder));
     say_how_read(placement, path);
   }

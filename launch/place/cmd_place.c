@@ -7,6 +7,7 @@
 #include "launch/command.h"
 
 #include "launch/options/effect.h"
+#include "launch/options/known_file.h"
 #include "launch/options/paths.h"
 #include "launch/options/placements.h"
 #include "launch/place/describe_table.h"
@@ -65,9 +66,17 @@ static moerun_status read_topology(place *p) {
   moerun_status status = MOERUN_OK;
   const int64_t ranks = moerun__config_int(p->config, "ranks");
   const int has_line = given(p, "topology");
+  const int has_none =
+      moerun__config_origin_of(p->config, "ranks") == MOERUN_CONFIG_DEFAULT;
   MOERUN_REQUIRE(has_line != (ranks > 0), MOERUN_ERR_INVALID,
-                 "expected one of --topology and --ranks, found %s",
-                 has_line ? "both" : "none");
+                 "expected one of --topology and --ranks, found %s%s",
+                 has_line   ? "both"
+                 : has_none ? "none"
+                            : "--ranks 0",
+                 !has_line && given(p, "placement")
+                     ? "; a certificate in the file of --placement names the "
+                       "topology that it is for"
+                     : "");
   if (has_line) {
     MOERUN_TRY(
         moerun__text_print(&p->topology_line, "%s", text_of(p, "topology")));
@@ -99,7 +108,9 @@ static moerun_status load_trace(place *p, const char *key) {
   moerun_status status = MOERUN_OK;
   const int64_t experts = moerun__config_int(p->config, "trace_experts");
   moerun__progress_phase(&p->bar, "reading the trace");
-  MOERUN_TRY(moerun__trace_load(&p->trace, text_of(p, key), (int32_t)experts));
+  MOERUN_TRY(moerun__known_file_advise(
+      moerun__trace_load(&p->trace, text_of(p, key), (int32_t)experts),
+      text_of(p, key), MOERUN_FILE_TRACE));
   if (!given(p, "model")) {
     moerun__trace_warn_if_turned(p->trace, text_of(p, key));
   }
@@ -203,7 +214,9 @@ static moerun_status load_placement(moerun_placement **out, const place *p,
   const moerun__import_sizes sizes = {
       p->trace->num_layers, p->trace->num_experts, p->topology->num_ranks,
       p->row_of != NULL ? &p->rows : NULL, text_of(p, "trace")};
-  return moerun__placement_import(out, NULL, text_of(p, key), &sizes);
+  return moerun__known_file_advise(
+      moerun__placement_import(out, NULL, text_of(p, key), &sizes),
+      text_of(p, key), MOERUN_FILE_PLACEMENT);
 }
 
 static moerun_status judge_with(moerun__judgement *out, const place *p,

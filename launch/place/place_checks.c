@@ -2,6 +2,7 @@
  * a solve. */
 #include "launch/place/place_checks.h"
 
+#include "launch/run/trace_file.h"
 #include "placement/map/export.h"
 
 #include <string.h>
@@ -62,6 +63,10 @@ done:
 
 moerun_status moerun__place_check_outputs(const moerun__config *config) {
   moerun_status status = MOERUN_OK;
+  if (given(config, "convert")) {
+    MOERUN_TRY(
+        moerun__trace_file_check(text_of(config, "convert"), "--convert"));
+  }
   if (given(config, "export")) {
     MOERUN_TRY(moerun__export_check(text_of(config, "export")));
     MOERUN_REQUIRE(!moerun__export_needs_rows(text_of(config, "export")) ||

@@ -6,7 +6,7 @@
 
 moerun_status moerun__place_check_slots(const moerun__config *config);
 moerun_status moerun__place_check_bound(const moerun__config *config);
-/* What can be exported at all. */
+/* What can be exported and converted at all. */
 moerun_status moerun__place_check_outputs(const moerun__config *config);
 /* Whether the export can say a placement of so many experts, without replicas
  * unless the options bring some. */

@@ -3,6 +3,7 @@
  * placement gets no certificate, and what is printed is the balance alone. */
 #include "launch/place/place_loads.h"
 
+#include "launch/options/known_file.h"
 #include "launch/place/place_table.h"
 #include "launch/table_line.h"
 #include "placement/map/export.h"
@@ -79,8 +80,10 @@ static moerun_status compare(loads *p, int32_t num_ranks) {
                                       p->table->num_experts, num_ranks, &rows,
                                       text_of(p, "loads")};
   if (text_of(p, "compare")[0] == '\0') goto done;
-  MOERUN_TRY(moerun__placement_import(&p->compared, &p->copies,
-                                      text_of(p, "compare"), &sizes));
+  MOERUN_TRY(moerun__known_file_advise(
+      moerun__placement_import(&p->compared, &p->copies, text_of(p, "compare"),
+                               &sizes),
+      text_of(p, "compare"), MOERUN_FILE_PLACEMENT));
   MOERUN_TRY(moerun__judge_loads(&p->beside.load, &p->beside.worst_load,
                                  p->compared, p->copies, p->problem));
 done:
@@ -202,7 +205,9 @@ moerun_status moerun__place_loads(moerun__invocation *invocation,
   moerun_status status = MOERUN_OK;
   loads p = {.invocation = invocation, .topology_line = topology_line};
   invocation->phase = MOERUN_PHASE_FILES;
-  MOERUN_TRY(moerun__load_table_load(&p.table, text_of(&p, "loads")));
+  MOERUN_TRY(moerun__known_file_advise(
+      moerun__load_table_load(&p.table, text_of(&p, "loads")),
+      text_of(&p, "loads"), MOERUN_FILE_LOADS));
   invocation->phase = MOERUN_PHASE_SOLVE;
   MOERUN_TRY(solve(&p, method, options, topology));
   invocation->phase = MOERUN_PHASE_FILES;

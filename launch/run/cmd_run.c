@@ -91,7 +91,8 @@ static moerun_status check_settings(run *r) {
   MOERUN_TRY(moerun__gate_options_check(c));
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   if (r->is_profile) {
-    MOERUN_TRY(moerun__trace_file_check(moerun__config_text(c, "trace")));
+    MOERUN_TRY(
+        moerun__trace_file_check(moerun__config_text(c, "trace"), "--trace"));
   }
   if (given(r, "fault")) {
     MOERUN_TRY(

@@ -68,6 +68,7 @@ void moerun__prompt_clear(moerun__prompt *prompt) {
 void moerun__prompt_begin(moerun__prompt *prompt,
                           const moerun__prompt_options *options) {
   prompt->id.count = 0;
+  prompt->has_id = 0;
   prompt->has_seed = 0;
   prompt->tokens.count = 0;
   prompt->overruled = 0;
@@ -147,6 +148,12 @@ static moerun_status check_limits(const moerun__prompts *prompts,
                    "%s: token %zu: expected an id of 0 to %d, found %d", origin,
                    i, o->vocab_size - 1, id);
   }
+  MOERUN_REQUIRE(prompts->window == 0 || length <= o->max_positions,
+                 MOERUN_ERR_FORMAT,
+                 "%s: expected at most %d tokens (the model's "
+                 "max_position_embeddings), found %lld: a smaller --window has "
+                 "room",
+                 origin, o->max_positions, (long long)length);
   MOERUN_REQUIRE(length + more <= o->max_positions, MOERUN_ERR_FORMAT,
                  "%s: expected at most %d tokens (the model's "
                  "max_position_embeddings), found %lld of the prompt and "
@@ -155,8 +162,9 @@ static moerun_status check_limits(const moerun__prompts *prompts,
   MOERUN_REQUIRE(length + more <= o->kv_tokens, MOERUN_ERR_FORMAT,
                  "%s: expected at most %d tokens (--kv-tokens, the cache of "
                  "one rank), found %lld of the prompt and "
-                 "max_new_tokens %d: a larger --kv-tokens, or none, has room",
-                 origin, o->kv_tokens, (long long)length, more);
+                 "max_new_tokens %d: a larger --kv-tokens, or none%s, has room",
+                 origin, o->kv_tokens, (long long)length, more,
+                 prompts->window > 0 ? ", or a smaller --window" : "");
 done:
   return status;
 }

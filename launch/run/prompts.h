@@ -50,6 +50,7 @@ typedef struct moerun__prompt_options {
 typedef struct moerun__prompt {
   moerun__request request; /* its tokens lie in `tokens` */
   moerun__text id;         /* as JSON: a string or an integer */
+  int has_id;              /* of its own, not its number       */
   int has_seed;            /* its own, not that of the options */
   uint64_t digest;
   unsigned overruled; /* bits of settings that `fixed` took from it */

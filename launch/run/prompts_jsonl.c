@@ -88,6 +88,7 @@ static moerun_status read_id(moerun__prompt *out, const json_t *object,
                              int64_t index, const char *origin) {
   moerun_status status = MOERUN_OK;
   const json_t *id = json_object_get(object, "id");
+  out->has_id = id != NULL;
   if (json_is_string(id)) {
     MOERUN_TRY(moerun__text_json(&out->id, json_string_value(id),
                                  json_string_length(id)));
@@ -157,7 +158,7 @@ static moerun_status read_text(moerun__prompt *out, const json_t *object,
   MOERUN_TRY(moerun__json_text(&text, object, "prompt", 1, origin));
   MOERUN_REQUIRE(!prompts->ids_only, MOERUN_ERR_FORMAT,
                  "%s: key \"prompt\": expected \"tokens\" in a file of token "
-                 "ids",
+                 "ids; --prompts takes texts",
                  origin);
   MOERUN_TRY(encode(out, text, strlen(text), prompts, origin));
 done:
@@ -193,7 +194,7 @@ static moerun_status check_form(const moerun__text *line, int ids_only,
                        !moerun__foreign_name(foreign, line->bytes, line->count);
   MOERUN_REQUIRE(!is_plain || !ids_only, MOERUN_ERR_FORMAT,
                  "%s: expected a line such as {\"tokens\": [1, 2, 3]}, found "
-                 "\"%.20s\"",
+                 "\"%.20s\"; --prompts takes texts",
                  origin, first);
   MOERUN_REQUIRE(!is_plain, MOERUN_ERR_FORMAT,
                  "%s: expected a line such as {\"prompt\": \"a text\"}, found "
@@ -216,7 +217,8 @@ static moerun_status advise_line(moerun_status status,
     return status;
   }
   return moerun__say_more(status,
-                          ": expected one object a line, and each in one line");
+                          ": expected one object a line, and each in one line, "
+                          "such as {\"prompt\": \"a text\"}");
 }
 
 /* The request that `line` describes. */
@@ -235,8 +237,12 @@ static moerun_status read_object(moerun__prompt *out,
   MOERUN_TRY(advise_line(
       moerun__json_parse(&object, line->bytes, line->count, origin), line));
   MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
-                 "%s: expected a JSON object, found %s", origin,
-                 moerun__json_kind(object));
+                 "%s: expected a JSON object, found %s: one such as "
+                 "{\"%s}, each in a line of its own",
+                 origin, moerun__json_kind(object),
+                 prompts->ids_only || json_is_integer(json_array_get(object, 0))
+                     ? "tokens\": [1, 2, 3]"
+                     : "prompt\": \"a text\"");
   MOERUN_TRY(read_id(out, object, index, origin)); /* named if another key is
                                                       wrong */
   MOERUN_TRY(check_keys(object, origin));
@@ -335,8 +341,18 @@ static moerun_status compare_ids(const scan *s, const id_place *a,
                                  const id_place *b,
                                  const moerun__prompt *other) {
   moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(strcmp(s->prompt.id.bytes, other->id.bytes) != 0,
-                 MOERUN_ERR_FORMAT,
+  const int is_same = strcmp(s->prompt.id.bytes, other->id.bytes) == 0;
+  MOERUN_REQUIRE(!is_same || other->has_id, MOERUN_ERR_FORMAT,
+                 "%s:%lld: expected an id, because its number, %s, which "
+                 "stands for one, is the id of line %lld",
+                 s->prompts->name, (long long)b->line, other->id.bytes,
+                 (long long)a->line);
+  MOERUN_REQUIRE(!is_same || s->prompt.has_id, MOERUN_ERR_FORMAT,
+                 "%s:%lld: id %s is the number of line %lld, which has no id "
+                 "of its own",
+                 s->prompts->name, (long long)b->line, other->id.bytes,
+                 (long long)a->line);
+  MOERUN_REQUIRE(!is_same, MOERUN_ERR_FORMAT,
                  "%s:%lld: id %s stands in line %lld already", s->prompts->name,
                  (long long)b->line, other->id.bytes, (long long)a->line);
 done:

@@ -118,7 +118,9 @@ static moerun_status lock(const moerun__results *results) {
   const int taken = fcntl(results->file, F_SETLK, &whole) != 0 &&
                     (errno == EACCES || errno == EAGAIN);
   MOERUN_REQUIRE(!taken, MOERUN_ERR_OUTPUT,
-                 "%s: another process is writing this file", results->path);
+                 "%s: another process is writing this file: wait until it has "
+                 "ended, or give another --output",
+                 results->path);
 done:
   return status;
 }

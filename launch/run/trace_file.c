@@ -42,11 +42,11 @@ struct moerun__trace_file {
   part *part; /* [num_requests] */
 };
 
-moerun_status moerun__trace_file_check(const char *path) {
+moerun_status moerun__trace_file_check(const char *path, const char *flag) {
   moerun_status status = MOERUN_OK;
   const size_t bytes = strlen(path);
   MOERUN_REQUIRE(moerun__name_ends_in(path, bytes, ".npy"), MOERUN_ERR_INVALID,
-                 "--trace: expected a name that ends in .npy, found %s", path);
+                 "%s: expected a name that ends in .npy, found %s", flag, path);
 done:
   return status;
 }
@@ -54,7 +54,7 @@ done:
 static moerun_status set_paths(moerun__trace_file *trace, const char *path) {
   moerun_status status = MOERUN_OK;
   const size_t bytes = strlen(path);
-  MOERUN_TRY(moerun__trace_file_check(path));
+  MOERUN_TRY(moerun__trace_file_check(path, "--trace"));
   MOERUN_TRY(moerun__text_append(&trace->npy_path, path, bytes));
   MOERUN_TRY(moerun__text_append(&trace->json_path, path, bytes - 4));
   MOERUN_TRY(moerun__text_append(&trace->json_path, ".json", 5));

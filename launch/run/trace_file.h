@@ -11,7 +11,7 @@
 typedef struct moerun__trace_file moerun__trace_file;
 
 /* ERR_INVALID for a name that --trace cannot have. */
-moerun_status moerun__trace_file_check(const char *path);
+moerun_status moerun__trace_file_check(const char *path, const char *flag);
 /* Changes nothing on the disk; a name that does not end in .npy is an error.
  * prompts and model are borrowed; the last part of model_path goes into the
  * .json. */

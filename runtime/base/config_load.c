@@ -314,8 +314,9 @@ static moerun_status check_use(const moerun__config *config, int row,
                      used > 0 ? ", " : "", subcommand);
   }
   MOERUN_REQUIRE((used_by & config->subcommand_bit) != 0, MOERUN_ERR_INVALID,
-                 "%s: not an option of `moerun %s`, but of %s", name,
-                 config->subcommand, others);
+                 "%s: not an option of `moerun %s`, but of %s%s", name,
+                 config->subcommand, others,
+                 strcmp(key, "ranks") == 0 ? "; mpirun -n starts ranks" : "");
 done:
   return status;
 }

@@ -109,8 +109,9 @@ static moerun_status begin(moerun__temporary *out, int *file, const char *path,
     made = create(name.bytes, is_folder);
     if (made < 0 && errno != EEXIST) break;
   }
-  MOERUN_REQUIRE(made >= 0, MOERUN_ERR_OUTPUT, "%s: cannot be created: %s",
-                 path, moerun__file_reason());
+  MOERUN_REQUIRE(made >= 0, MOERUN_ERR_OUTPUT, "%s: cannot be created: %s%s",
+                 path, moerun__file_reason(),
+                 errno == ENOENT ? " (its folder is missing)" : "");
   *file = made;
   out->path = name.bytes;
   name.bytes = NULL;

@@ -42,8 +42,6 @@ static moerun_status check_old(const moerun__synth_folder *f, int overwrite) {
   DIR *list = NULL;
   const struct dirent *entry = NULL;
   if (!f->target.exists) goto done;
-  MOERUN_REQUIRE(overwrite, MOERUN_ERR_INVALID,
-                 "%s: exists already: --overwrite replaces it", f->name);
   MOERUN_REQUIRE(f->target.is_folder, MOERUN_ERR_INVALID,
                  "%s: cannot be replaced: expected a folder, found a file",
                  f->name);
@@ -57,6 +55,8 @@ static moerun_status check_old(const moerun__synth_folder *f, int overwrite) {
                    "files of `moerun synth`, found %.100s in it",
                    f->name, entry->d_name);
   }
+  MOERUN_REQUIRE(overwrite, MOERUN_ERR_INVALID,
+                 "%s: exists already: --overwrite replaces it", f->name);
 done:
   if (list != NULL) (void)closedir(list);
   return status;

@@ -107,6 +107,21 @@ expect 0 '' synth --output "$scratch/model" --layers 1 --experts 5 \
 expect 0 'experts       5 a layer' info --model "$scratch/model"
 expect 65 'exists already: --overwrite replaces it' \
   synth --output "$scratch/model/"
+: > "$scratch/model/notes"
+expect 65 'files of `moerun synth`, found notes in it' synth --output "$scratch/model"
+expect 65 'notes: cannot be replaced: expected a folder, found a file' \
+  synth --output "$scratch/model/notes"
+rm "$scratch/model/notes"
+expect 74 '(its folder is missing)' synth --output "$scratch/nowhere/model"
+expect 2 '--ranks: not an option of `moerun run`, but of info, place; mpirun -n' \
+  run --ranks 4
+if [ -e /dev/full ]; then
+  "$moerun" help > /dev/full 2> "$scratch/err"
+  [ $? = 74 ] && grep -q 'stdout: cannot be written: no space' "$scratch/err" || {
+    echo "a full stdout: $(cat "$scratch/err")"
+    failures=1
+  }
+fi
 expect 0 '' synth --output "$scratch/model/" --layers 1 --experts 6 \
   --hidden 32 --heads 2 --expert-width 16 --log-level error --overwrite
 expect 0 'experts       6 a layer' info --model "$scratch/model"

@@ -431,6 +431,25 @@ refuse 2 '--slack: expected a number from 1e-06 to 100, found "nan"' \
 refuse 66 'nowhere.npy: cannot be opened: no such file' \
   --trace nowhere.npy --ranks 2
 refuse 65 'map: expected a .npy file' --trace map --ranks 2
+refuse 2 'found --ranks 0' --trace c.npy --ranks 0
+refuse 2 'found none; a certificate in the file of --placement names the' \
+  --trace c.npy --placement p
+refuse 2 '--convert: expected a name that ends in .npy, found conv' \
+  --trace c.npy --ranks 2 --convert conv
+# A file in the place of another.
+echo '{"logical_count": [[1, 2], [3, 4]]}' > counts.json
+for given in 'p,it is a placement: --placement and --compare take it' \
+  't.json,it describes the trace beside it: give the .npy' \
+  'out.3,it is the results of a run: give what `moerun profile` wrote' \
+  'counts.json,it is a table of loads: `moerun place` takes it by --loads'; do
+  refuse 65 "${given%%,*}: expected a .npy file; ${given#*,}" \
+    --trace "${given%%,*}" --ranks 2
+done
+refuse 65 '; it is a placement' --loads p --ranks 2
+refuse 65 '; it is a trace: `moerun place` takes it by --trace' \
+  --loads r.jsonl --ranks 2
+refuse 65 '; it describes the trace beside it' --trace c.npy --ranks 2 \
+  --placement t.json
 refuse 74 'nowhere/p: cannot be created' --trace c.npy --ranks 2 \
   --output nowhere/p
 refuse 2 '--export: expected --model with sglang:' --trace c.npy --ranks 2 \

@@ -32,7 +32,7 @@ ranks_list='0 3'
 refuse 2 'expected one of --prompt, --prompts, --tokens and --score, found none' \
   run --output output --overwrite
 echo '[]' > bad
-refuse 65 'bad:1: expected a JSON object, found an array' \
+refuse 65 'bad:1: expected a JSON object, found an array: one such as {"prompt"' \
   run --prompts bad --output output --overwrite
 refuse 66 'nowhere: cannot be opened: no such file' \
   run --prompts nowhere --output output --overwrite
@@ -42,6 +42,14 @@ refuse 65 'output: exists already: --resume goes on with it' \
   run --prompts good --output output
 
 ranks_list=0
+echo '[1, 2, 3]' > bad
+refuse 65 'found an array: one such as {"tokens": [1, 2, 3]}, each in a line' \
+  run --prompts bad --output output --overwrite
+refuse 65 'good:1: key "prompt": expected "tokens" in a file of token ids; --prom' \
+  run --tokens good --output output --overwrite
+printf '{"prompt": "a"}\n{"prompt": "b", "id": 0}\n' > bad
+refuse 65 'bad:2: id 0 is the number of line 1, which has no id of its own' \
+  run --prompts bad --output output --overwrite
 refuse 2 '--bad-lines report has no effect here: the text of --score has no lines' \
   run --score good --bad-lines report
 refuse 2 'found --prompts and --tokens' run --prompts good --tokens good
@@ -104,9 +112,16 @@ refuse 65 'good:1: expected at most 1024 tokens (the model' \
 refuse 66 'good.npy: cannot be opened' run --score good.npy
 refuse 65 'window 0: expected at most 1024 tokens' \
   run --score "$demo/text.txt" --window 1025
+refuse 65 'found 1025: a smaller --window has room' \
+  run --score "$demo/text.txt" --window 1025
 echo '{"format": "moerun-placement", "version": 1}' > placement
 refuse 65 'placement: ' run --prompts good --output output --overwrite \
   --placement placement
+succeed 0 profile --prompts good --trace recorded.npy --output recorded
+refuse 65 'recorded.npy: expected 6 layers' run --prompts good --output output \
+  --overwrite --placement recorded.npy
+grep -q '; it is a trace, by which `moerun place --trace`' err ||
+  complain "a trace as a placement: $(cat err)"
 
 refuse 2 'expanded-most: expected an integer from 0 to 64' run --prompts good \
   --output output --overwrite --expanded-most 65

@@ -147,7 +147,8 @@ static void flags_are_refused_with_their_name(void **state) {
       {"model", "expected an option, which begins with --, found \"model\"; "
                 "`moerun run --help` lists the options"},
       {"--ranks=2",
-       "--ranks: not an option of `moerun run`, but of info, place"},
+       "--ranks: not an option of `moerun run`, but of info, place; mpirun "
+       "-n starts ranks"},
       {"--output=", "--output: expected a path, found nothing"},
       {"--metrics=", "--metrics: expected a file, found nothing"},
       {"--model=other",

@@ -266,9 +266,7 @@ static void what_exists_needs_overwrite(void **state) {
       "place --trace n.npy --ranks 2 --json a.jsonl",
       "place --trace n.npy --ranks 2 --export eplb:a.jsonl",
       "place --trace n.npy --ranks 2 --convert t.npy",
-      "place --trace n.npy --ranks 2 --convert a.npy", "synth --output m",
-      "synth --output m/",
-      "synth --output a.jsonl/", /* a folder by its name, but a file */
+      "place --trace n.npy --ranks 2 --convert a.npy",
   };
   make("a.json");
   scratch_write("begun", "{\"format\": \"moerun-\"}");

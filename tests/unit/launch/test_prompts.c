@@ -157,7 +157,7 @@ static const refusal refused_lines[] = {
      "key \"frequency_penalty\": expected -2 to 2"},
     {"{\"prompt\":\"a\",\"seed\":-1}", "key \"seed\": expected 0 to "},
     {"{\"prompt\":\"a\",\"id\":1}\n{\"prompt\":\"a\"}",
-     ":2: id 1 stands in line 1 already"},
+     ":2: expected an id, because its number, 1, which stands for one, is "},
     {"{\"prompt\":\"a\",\"id\":\"u\"}\n\n{\"prompt\":\"a\",\"id\":\"v\"}\n"
      "{\"prompt\":\"a\",\"id\":\"\\u0075\"}",
      ":4: id \"u\" stands in line 1 already"},

@@ -533,7 +533,7 @@ static void refuses_and_leaves_nothing(void **state) {
   assert_int_equal(moerun__synth_write(&options), MOERUN_ERR_OUTPUT);
   assert_string_equal(moerun_last_error(),
                       "nowhere/model: cannot be created: no such "
-                      "file or directory");
+                      "file or directory (its folder is missing)");
   temp_dir_remove(&dir);
 }
 
