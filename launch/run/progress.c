@@ -283,15 +283,29 @@ static void add_rate(moerun__progress_line *line, int order, const char *name,
                        name, rate);
 }
 
+/* How many requests' worth is done: those that are finished, and as soon as the
+ * time left is known, that much of this run's requests as has passed of its time.
+ * Requests of one length all end at the end. */
+static double done_of(const moerun__progress_bar *bar, int64_t finished,
+                      double left, double now) {
+  const double passed = now - bar->began;
+  const double own = (double)(bar->total - bar->resumed);
+  const double by_time =
+      left >= 0 && passed > 0
+          ? (double)bar->resumed + own * passed / (passed + left)
+          : 0;
+  return fmax((double)finished, by_time);
+}
+
 void moerun__progress_print(moerun__progress_line *line,
                             const moerun__progress_bar *bar,
                             const moerun__progress *p, double now) {
   const int64_t finished = bar->resumed + p->finished;
   const double left = moerun__estimate_left(&bar->estimate, now);
-  add_bar(line, 2, bar, (double)finished, (double)bar->total);
+  add_bar(line, 2, bar, done_of(bar, finished, left, now), (double)bar->total);
   moerun__progress_add(line, 0, "%lld/%lld", (long long)finished,
                        (long long)bar->total);
-  if (left >= 0) {
+  if (left >= 0 && finished < bar->total) {
     moerun__progress_add_left(line, 1, left,
                               moerun__estimate_is_bound(&bar->estimate));
   }

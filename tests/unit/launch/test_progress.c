@@ -42,6 +42,29 @@ static void expect_line(moerun__progress_mode mode, int columns,
   assert_string_equal(line, expected);
 }
 
+/* The line at the time `now` when so many of the 100 requests of this run are
+ * finished. */
+static void expect_line_at(double now, int64_t finished, const char *expected) {
+  char line[512];
+  moerun__progress_line fields = {0};
+  const moerun__progress_bar bar = {
+      .mode = MOERUN_PROGRESS_BAR, .total = 100, .estimate = {.end = 3600}};
+  const moerun__progress p = {.finished = finished};
+  moerun__progress_print(&fields, &bar, &p, now);
+  (void)moerun__progress_fit(line, sizeof line, &fields, 80);
+  assert_string_equal(line, expected);
+}
+
+/* Requests that are equally long are finished at the end, all of them. */
+static void the_bar_shows_time(void **state) {
+  (void)state;
+  expect_line_at(0, 0, "[........] 0/100, 1:00:00 left");
+  expect_line_at(1800, 0, "[####....] 0/100, 30:00 left");
+  expect_line_at(1800, 75, "[######..] 75/100, 30:00 left");
+  expect_line_at(3599, 99, "[#######.] 99/100, 0:01 left");
+  expect_line_at(3599, 100, "[########] 100/100");
+}
+
 static void fields_go_in_order(void **state) {
   (void)state;
   expect_line(MOERUN_PROGRESS_BAR, 200,
@@ -361,6 +384,7 @@ static void off_shows_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(the_bar_shows_time),
       cmocka_unit_test(fields_go_in_order),
       cmocka_unit_test(no_line_is_wider_than_it_may),
       cmocka_unit_test(times_read_like_a_clock),
