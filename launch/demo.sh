@@ -34,7 +34,8 @@ say "building, which takes minutes the first time (log: $results/build.log)"
 # not say.
 export MOERUN_ADD_BOS=yes
 
-# on R ARGUMENT...: moerun on R ranks.
+# on R ARGUMENT...: moerun on R ranks. Not in a pipe: there Ctrl-C ends the shell
+# that waits for it.
 on() {
   ranks=$1
   shift
@@ -59,7 +60,8 @@ paste -d '\t' "$results/prompts" "$results/texts" | sed -n '1~2p' |
 
 say "perplexity of launch/demo/text.txt on 4 ranks"
 on 4 run --model $model --score launch/demo/text.txt --log-level warn \
-  --progress off | grep '^perplexity'
+  --progress off > "$results/score"
+grep '^perplexity' "$results/score"
 
 say "the run over the prompts"
 cat "$results/table"
@@ -97,7 +99,8 @@ echo "the completions are the same bytes"
 
 say "the same on 1 rank"
 on 1 run --model $model --prompts $prompts --output "$results/1_rank.jsonl" \
-  --log-level warn --progress off | grep -E '^(prefill|decode)'
+  --log-level warn --progress off > "$results/1_rank_table"
+grep -E '^(prefill|decode)' "$results/1_rank_table"
 cmp "$results/1_rank.jsonl" "$results/4_ranks.jsonl"
 echo "1 rank and 4 ranks wrote the same $(wc -c < "$results/1_rank.jsonl")" \
   "bytes, SHA-256 $(sha256sum < "$results/1_rank.jsonl" | cut -c 1-16)…"
