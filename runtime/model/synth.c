@@ -571,7 +571,8 @@ moerun_status moerun__synth_write(const moerun__synth_options *options) {
   moerun__text config = {0};
   MOERUN_TRY(writer_begin(&writer, &config));
   MOERUN_TRY(moerun__synth_folder_begin(&writer.folder, options->path,
-                                        options->files.overwrite));
+                                        options->files.overwrite,
+                                        writer.total_bytes));
   MOERUN_TRY(write_files(&writer, &config));
   MOERUN_TRY(moerun__synth_folder_end(&writer.folder));
 done:

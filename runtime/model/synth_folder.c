@@ -14,6 +14,7 @@
 #include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* A file of the folder, which goes where the folder goes. */
@@ -78,8 +79,24 @@ static void remove_old(const char *path) {
   if (list != NULL) (void)closedir(list);
 }
 
+/* A disk that is full after an hour of writing could have said so before. File
+ * systems that do not say what is left are trusted. */
+static moerun_status check_room(const moerun__synth_folder *f, int64_t bytes) {
+  moerun_status status = MOERUN_OK;
+  struct statvfs room;
+  if (statvfs(f->folder.path, &room) != 0 || room.f_blocks == 0) goto done;
+  const double left = (double)room.f_bavail * (double)room.f_frsize;
+  MOERUN_REQUIRE((double)bytes <= left, MOERUN_ERR_OUTPUT,
+                 "%s: cannot be written: expected room for %.2f GB, found %.2f "
+                 "on its file system",
+                 f->name, (double)bytes / 1e9, left / 1e9);
+done:
+  return status;
+}
+
 moerun_status moerun__synth_folder_begin(moerun__synth_folder *out,
-                                         const char *path, int overwrite) {
+                                         const char *path, int overwrite,
+                                         int64_t bytes) {
   moerun_status status = MOERUN_OK;
   char *bare = NULL;
   out->name = path;
@@ -90,6 +107,7 @@ moerun_status moerun__synth_folder_begin(moerun__synth_folder *out,
   MOERUN_TRY(moerun__target_find(&out->target, bare));
   MOERUN_TRY(check_old(out, overwrite));
   MOERUN_TRY(moerun__temporary_folder(&out->folder, out->target.path));
+  MOERUN_TRY(check_room(out, bytes));
 done:
   moerun__free(bare);
   return status;

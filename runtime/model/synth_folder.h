@@ -16,11 +16,13 @@ typedef struct moerun__synth_folder {
   struct moerun__synth_file *first;
 } moerun__synth_folder;
 
-/* Creates the temporary folder. What is at `path` already is an error, unless
- * `overwrite` is set and it is a folder with nothing but files that synth
- * writes. */
+/* Creates the temporary folder, for files of so many bytes together. What is at
+ * `path` already is an error, unless `overwrite` is set and it is a folder with
+ * nothing but files that synth writes. ERR_OUTPUT where the file system has
+ * less room. */
 moerun_status moerun__synth_folder_begin(moerun__synth_folder *out,
-                                         const char *path, int overwrite);
+                                         const char *path, int overwrite,
+                                         int64_t bytes);
 /* A new file in it, open for writing; the caller closes it. */
 moerun_status moerun__synth_folder_create(int *file,
                                           moerun__synth_folder *folder,

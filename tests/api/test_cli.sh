@@ -113,6 +113,10 @@ expect 65 'notes: cannot be replaced: expected a folder, found a file' \
   synth --output "$scratch/model/notes"
 rm "$scratch/model/notes"
 expect 74 '(its folder is missing)' synth --output "$scratch/nowhere/model"
+expect 74 'cannot be written: expected room for 826815.10 GB, found' synth \
+  --output "$scratch/huge" --layers 1000 --experts 1024 --hidden 16384 \
+  --heads 16 --expert-width 8192 --shard-gb 1000
+find "$scratch" -name 'huge*' | grep . && failures=1
 expect 2 '--ranks: not an option of `moerun run`, but of info, place; mpirun -n' \
   run --ranks 4
 if [ -e /dev/full ]; then

@@ -55,7 +55,7 @@ static void folders_are_replaced_or_kept(void **state) {
 static void begin(moerun__synth_folder *folder, const char *path,
                   int overwrite) {
   int file = -1;
-  assert_int_equal(moerun__synth_folder_begin(folder, path, overwrite),
+  assert_int_equal(moerun__synth_folder_begin(folder, path, overwrite, 0),
                    MOERUN_OK);
   assert_int_equal(moerun__synth_folder_create(&file, folder, "config.json"),
                    MOERUN_OK);
