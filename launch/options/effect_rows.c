@@ -384,13 +384,13 @@ static const moerun__effect_row rows[] = {
      "over those of a token"},
     SAY("run profile info", "isolation", drops, "off",
         "without --capacity no request changes another's output anyway"),
-    SAY("run profile info", "capacity_scope", has_others, "request",
-        "the tokens of one rank are those of all ranks"),
     REFUSE("run profile info",
            "capacity_scope capacity_level capacity_metric capacity_window "
            "capacity_decode expanded keep_best",
            drops,
            "expected --capacity with it: without one nothing is dropped"),
+    SAY("run profile info", "capacity_scope", has_others, "request",
+        "the tokens of one rank are those of all ranks"),
     REFUSE("run profile info", "capacity_window", drops_by_request,
            "expected --capacity-scope request or --isolation with it, which "
            "decide within windows of a request"),
