@@ -89,9 +89,41 @@ static void another_exchange_gives_the_same_bits(void **state) {
   close_world(&w);
 }
 
+/* By a clock that counts calls of experts and no rows. */
+static void each_expert_of_a_group_is_a_call(void **state) {
+  static const setting plain = {1, MOERUN_WIRE_FP32, MOERUN_BALANCE_OFF};
+  world w;
+  moerun_model *model = NULL;
+  float x[T * H] = {0};
+  float y[T * H];
+  int64_t called = 0;
+  (void)state;
+  if (test_size() > 1) skip(); /* there may be several waves */
+  assert_all_ok(moerun__faults_parse(&slow, "rank=0,compute=3x,clock=counted"));
+  moerun__synth_options shape = small;
+  shape.arch = "qwen3_moe";
+  open_world(&w, shape);
+  assert_all_ok(moerun_model_load(&model, w.comm, w.placement, w.path, NULL));
+  moerun_session *session = open_session(model, &plain, NULL);
+  draw from = {59, 0};
+  draw_floats(&from, x, (size_t)T * H, -1, 1);
+  session->moe.balance.speed.call_seconds = 1;
+  session->moe.balance.speed.row_seconds = 0;
+  assert_all_ok(moerun_moe_forward(session, LAYER, T, x, y));
+  for (int e = 0; e < LAYERS * EXPERTS; e++) {
+    called += session->stats.expert_rows[e] > 0;
+  }
+  assert_true(called > 1);
+  assert_true(session->moe.step.busy_seconds == 3 * (double)called);
+  moerun_session_destroy(session);
+  moerun_model_destroy(model);
+  close_world(&w);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(another_exchange_gives_the_same_bits),
+      cmocka_unit_test(each_expert_of_a_group_is_a_call),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);

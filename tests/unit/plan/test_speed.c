@@ -24,6 +24,7 @@ static void expectation_is_a_line(void **state) {
   start(&speed);
   assert_true(fabs(moerun__speed_expected(&speed, 1, 1) - 11e-4) < 1e-12);
   assert_true(fabs(moerun__speed_expected(&speed, 1, 100) - 110e-4) < 1e-12);
+  assert_true(fabs(moerun__speed_expected(&speed, 3, 100) - 130e-4) < 1e-12);
 }
 
 static void read_once(moerun__speed *speed, double slowness) {
