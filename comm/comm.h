@@ -210,11 +210,12 @@ typedef struct moerun__comm_ops {
   size_t (*transfer_bytes)(const moerun_comm *comm, size_t plan_bytes);
   void (*transfer_destroy)(moerun__transfer *transfer);
 
-  /* Memory for what is sent and received again and again: 64-byte aligned, not
-   * cleared; the host's, and a device's kernels may use it too. A transport may have a shorter way for rows that lie here, such as
-   * memory that its peers see or that its network knows; any other rows it
-   * takes as well. Local, like a transfer. Destroyed when no transfer uses it
-   * any more, and before its comm; accepts NULL. */
+  /* Memory of the host for what is sent and received again and again: 64-byte
+   * aligned, not cleared. A transport may have a shorter way for rows that lie
+   * here, such as memory that its peers see or that its network knows; any other
+   * rows it takes as well. Whoever has kernels of a device work there locks it for
+   * them (kernels/device.h). Local, like a transfer. Destroyed when no transfer
+   * uses it any more, and before its comm; accepts NULL. */
   moerun_status (*buffer_create)(void **out, moerun_comm *comm, size_t bytes);
   /* Bytes that it takes, for memory predictions: of the comm no more is read
    * than its size. */

@@ -6,7 +6,8 @@
  * packed on the host as today, and copied.
  *
  * Pointers to a device's memory may be counted with, not followed, on the host.
- * Pinned memory is the host's, as a device and a network like it. What a program
+ * Pinned memory is the host's, as a device and a network like it; other memory of
+ * the host kernels may use only once it is locked. What a program
  * gives to a step (rows, and where results go) is memory that the kernels of its
  * session can use. */
 #ifndef MOERUN_KERNELS_DEVICE_H
@@ -33,7 +34,11 @@ struct moerun__device {
   /* The same of the host, that kernels, copies and messages may use. */
   moerun_status (*pinned_create)(void **out, size_t bytes);
   void (*pinned_destroy)(void *memory); /* or NULL */
-  /* Bytes that either takes, for memory predictions. */
+  /* Kernels and copies may use this memory of the host too, which something else
+   * has made (a transport), until it is unlocked, before it goes. */
+  moerun_status (*lock)(void *memory, size_t bytes);
+  void (*unlock)(void *memory); /* or NULL */
+  /* Bytes that memory_create or pinned_create take, for memory predictions. */
   size_t (*memory_bytes)(size_t bytes);
 
   moerun_status (*queue_create)(moerun__queue *out);

@@ -14,6 +14,16 @@ static size_t memory_bytes(size_t bytes) {
   return moerun__alloc_bytes(bytes, 1);
 }
 
+static moerun_status lock(void *memory, size_t bytes) {
+  (void)memory;
+  (void)bytes;
+  return MOERUN_OK;
+}
+
+static void unlock(void *memory) {
+  (void)memory;
+}
+
 static moerun_status queue_create(moerun__queue *out) {
   *out = (moerun__queue){.device = &moerun__host};
   return MOERUN_OK;
@@ -45,6 +55,8 @@ const moerun__device moerun__host = {
     .memory_destroy = moerun__free,
     .pinned_create = memory_create,
     .pinned_destroy = moerun__free,
+    .lock = lock,
+    .unlock = unlock,
     .memory_bytes = memory_bytes,
     .queue_create = queue_create,
     .queue_destroy = queue_destroy,

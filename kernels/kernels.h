@@ -1,6 +1,6 @@
 /* The arithmetic of the decoder behind one ops table.
  *
- * Promise 1 of the design (same bits) is kept here. Every set except "ref"
+ * That results are the same bits everywhere is kept here. Every set except "ref"
  * returns the same bits as every other, because each fixes one order of
  * operations:
  *   - linear: one fused-multiply-add chain per output element, in ascending
@@ -222,7 +222,7 @@ typedef void moerun__linear(moerun__queue *queue, float *y, size_t y_stride,
 
 typedef struct moerun__kernels moerun__kernels;
 
-/* Operations are given to a queue, on memory of its device and pinned memory, and
+/* Operations are given to a queue, on memory of its device, pinned and locked, and
  * may be late. The structures that describe one, with the experts and offsets that
  * they name, are read when it is given; other arrays of the host (rows that are
  * wanted, weights of terms, pages) when it happens, and stay until then. Only

@@ -254,6 +254,7 @@ void moerun__reserve_clear(moerun__reserve *reserve) {
   if (reserve->comm == NULL) return;
   reserve->device->pinned_destroy(memory->host.base);
   reserve->device->memory_destroy(memory->device.base);
+  reserve->device->unlock(memory->traffic.base);
   reserve->comm->ops->buffer_destroy(reserve->comm, memory->traffic.base);
   memory->host.base = NULL;
   memory->device.base = NULL;
@@ -273,8 +274,11 @@ static moerun_status take(moerun__reserve *out, const moerun__arenas *sizes) {
   out->memory.device.base = device;
   MOERUN_TRY(
       out->comm->ops->buffer_create(&traffic, out->comm, sizes->traffic.used));
+  MOERUN_TRY(out->device->lock(traffic, sizes->traffic.used));
   out->memory.traffic.base = traffic;
+  traffic = NULL;
 done:
+  out->comm->ops->buffer_destroy(out->comm, traffic);
   return status;
 }
 

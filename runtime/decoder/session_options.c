@@ -64,6 +64,12 @@ moerun_status moerun__session_check(const moerun_model *model,
   const int32_t T = options->max_tokens;
   const int32_t R = model->comm->size;
   const int32_t slots = moerun__moe_most_slots(model, extra->max_slots);
+  MOERUN_REQUIRE(extra->tier == NULL ||
+                     options->balance == MOERUN_BALANCE_OFF || R == 1,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "balance: expected off with experts from tier %s, whose "
+                 "weights other ranks cannot be sent",
+                 extra->tier->ops->name);
   MOERUN_TRY(check_options(model, options));
   MOERUN_TRY(moerun__gate_check(&extra->gate, model, slots));
   const int32_t width = moerun__gate_width(&extra->gate, model, slots);

@@ -44,6 +44,9 @@ size_t moerun__expert_piece_bytes(const moerun__expert_shape *shape,
 /* Of all pieces, one behind the other. */
 size_t moerun__expert_bytes(const moerun__expert_shape *shape);
 
+/* The same of an expert as it is held: whole or a slice. */
+size_t moerun__expert_held_bytes(const moerun__expert *expert);
+
 /* The expert whose pieces lie there, one behind the other. */
 moerun__expert moerun__expert_at(const moerun__expert_shape *shape,
                                  const void *block);

@@ -75,7 +75,7 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
 
 /* Cuts T tokens into chunks and solves each chunk's route. */
 static void route_chunks(moerun__moe *moe, int32_t moe_layer, int32_t T) {
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   const int32_t C = moe->shape.num_chunks;
   for (int32_t c = 0; c < C; c++) {
     moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
@@ -84,10 +84,10 @@ static void route_chunks(moerun__moe *moe, int32_t moe_layer, int32_t T) {
         moerun__to_int((int64_t)T * (c + 1) / C) - chunk->first_token;
     moerun__route_choose(&chunk->route, moe->model->placement, moe_layer,
                          moe->model->comm->rank,
-                         moe->gate.ids + (size_t)chunk->first_token * (size_t)K,
-                         chunk->num_tokens, K);
+                         moe->gate.ids + (size_t)chunk->first_token * (size_t)W,
+                         chunk->num_tokens, W);
     moerun__route_solve(&chunk->route, moe->model->comm->size,
-                        moe->model->comm->rank, chunk->num_tokens, K);
+                        moe->model->comm->rank, chunk->num_tokens, W);
   }
 }
 
@@ -183,13 +183,13 @@ static int32_t hosts_of(const moerun__moe *moe, int32_t moe_layer,
 
 /* Rows of this rank for each host, as routed; returns how many in all. */
 static int32_t count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   int32_t *own = moe->balance.news.own;
   int32_t terms = 0;
   memset(own, 0, (size_t)hosts * sizeof *own);
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-    for (int32_t i = 0; i < chunk->num_tokens * K; i++) {
+    for (int32_t i = 0; i < chunk->num_tokens * W; i++) {
       const int32_t host = chunk->route.host_of[i];
       if (host < 0) continue;
       own[host - first]++;
@@ -224,11 +224,11 @@ static void redirect(moerun__moe *moe, int32_t moe_layer, int32_t first) {
   const moerun_placement *placement = moe->model->placement;
   const int32_t *slot_count =
       placement->slot_count + (size_t)moe_layer * (size_t)placement->num_ranks;
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     moerun__route *route = &chunk->route;
-    for (int32_t i = 0; i < chunk->num_tokens * K; i++) {
+    for (int32_t i = 0; i < chunk->num_tokens * W; i++) {
       if (route->host_of[i] < 0) continue;
       const moerun__part *part =
           moerun__plan_next(&moe->balance.plan, route->host_of[i] - first);
@@ -239,7 +239,7 @@ static void redirect(moerun__moe *moe, int32_t moe_layer, int32_t first) {
                               : slot_count[part->rank] + part->guest;
     }
     moerun__route_solve(route, placement->num_ranks, moe->model->comm->rank,
-                        chunk->num_tokens, K);
+                        chunk->num_tokens, W);
   }
 }
 

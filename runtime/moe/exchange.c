@@ -41,11 +41,11 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
                           moerun__arena *arena, moerun__arena *traffic) {
   const size_t R = (size_t)moe->model->comm->size;
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   const size_t own = (size_t)moe->shape.chunk_tokens;
   const size_t capacity = (size_t)moe->shape.receive_capacity;
-  const size_t home_results = (size_t)moe->shape.chunk_tokens * (size_t)K;
-  moerun__route_lay_out(&chunk->route, arena, moe->shape.chunk_tokens, K,
+  const size_t home_results = (size_t)moe->shape.chunk_tokens * (size_t)W;
+  moerun__route_lay_out(&chunk->route, arena, moe->shape.chunk_tokens, W,
                         moe->model->comm->size);
   chunk->rows =
       moerun__arena_take(traffic, own + capacity, moe->shape.row_bytes);
@@ -63,11 +63,11 @@ void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
   }
   moe->exchange.wave.part = moerun__arena_take(
       arena, (size_t)moe->model->comm->size, sizeof *moe->exchange.wave.part);
-  const moerun__exchange_ops *ways[] = {moe->exchange.whole,
-                                        &moerun__exchange_sliced};
-  for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
-    if (ways[w]->lay_out != NULL) ways[w]->lay_out(moe, arena, traffic);
+  const moerun__exchange_ops *whole = moe->exchange.whole;
+  if (whole->lay_out != NULL) {
+    moe->exchange.work = whole->lay_out(moe, arena, traffic);
   }
+  (void)moerun__exchange_sliced.lay_out(moe, arena, traffic);
 }
 
 /* Copies that leave this rank, the largest chunk's. */

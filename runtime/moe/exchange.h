@@ -21,7 +21,7 @@ typedef struct moerun__moe_chunk {
   /* [chunk_tokens own, as they are sent | received][row_bytes]: own rows at
    * the token's number, if they go anywhere; their slots are in the route. */
   char *rows;
-  char *results;           /* [T * K home | for others][result_bytes] */
+  char *results;           /* [T * W home | for others][result_bytes] */
   int32_t *receive_offset; /* [R + 1] rows from each rank behind the own; own
                               rank's are not received                         */
   int32_t *reply_offset;   /* [R + 1] result rows for each rank of a wave     */
@@ -34,7 +34,7 @@ typedef struct moerun__wave_part {
   int32_t peer;
   int32_t first_row; /* number of the first among the wave's rows */
   int32_t count;
-  /* The K slots, of 16 bits, that row i wants begin at slots + i * stride_bytes;
+  /* The W slots, of 16 bits, that row i wants begin at slots + i * stride_bytes;
    * with `copy` at slots + copy[i] * stride_bytes, and copy[i] = -1: none. */
   const char *slots;
   size_t stride_bytes;
@@ -68,10 +68,15 @@ typedef struct moerun__moe moerun__moe;
  * computes them; else it brings an expert stage of its own, as slices do. */
 typedef struct moerun__exchange_ops {
   const char *name;
-  /* Beside the chunks, which every way has: buffers of its own, those with rows in
-   * `traffic`; moe->shape is complete, and the store laid out. NULL: none. */
-  void (*lay_out)(moerun__moe *moe, moerun__arena *arena,
-                  moerun__arena *traffic);
+  /* An exchange counts what it sends and receives: rows_local, rows_out, rows_in,
+   * results_out and waves of report/counters.h. */
+
+  /* Beside the chunks, which every way has: what it keeps of a session, and
+   * buffers of its own, those with rows in `traffic`; moe->shape is complete, and
+   * the store laid out. Returns what its operations find as moe->exchange.work;
+   * NULL while the bases are NULL, when it only counts. NULL member: nothing. */
+  void *(*lay_out)(moerun__moe *moe, moerun__arena *arena,
+                   moerun__arena *traffic);
   /* Begins to send the rows x[T][H], as agreed, and to receive. x stays until
    * finish. */
   moerun_status (*begin)(moerun__moe *moe, const float *x);
@@ -92,6 +97,7 @@ typedef struct moerun__exchange_ops {
 typedef struct moerun__exchange {
   const moerun__exchange_ops *whole; /* of layers that are not sliced */
   const moerun__exchange_ops *now;   /* of the layer under way        */
+  void *work;                        /* what `whole` keeps            */
   moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
   moerun__wave wave;
   int32_t *count_out; /* [R][chunks] rows of each chunk for each rank */

@@ -9,15 +9,16 @@
 
 /* ---- Memory ---------------------------------------------------------------- */
 
-/* The buffers of a round, where there may be slices. */
-static void lay_out(moerun__moe *moe, moerun__arena *arena,
-                    moerun__arena *traffic) {
+/* The buffers of a round, where there may be slices. They are the stage's of
+ * slices as well, and so stand in moe->round. */
+static void *lay_out(moerun__moe *moe, moerun__arena *arena,
+                     moerun__arena *traffic) {
   const moerun__model_config *config = &moe->model->config;
   moerun__slice_round *s = &moe->round;
   const size_t R = (size_t)moe->model->comm->size;
   const size_t terms = MOERUN_SLICED_ROWS * (size_t)moe->gate.width;
   const size_t ints = sizeof(int32_t);
-  if (!moerun__store_has_slices(&moe->store)) return;
+  if (!moerun__store_has_slices(&moe->store)) return NULL;
   s->offset = moerun__arena_take(arena, R + 1, ints);
   s->row_offset = moerun__arena_take(arena, R + 1, ints);
   s->term_offset = moerun__arena_take(arena, R + 1, ints);
@@ -34,6 +35,7 @@ static void lay_out(moerun__moe *moe, moerun__arena *arena,
       (size_t)moerun__slices_most_outputs(config, moe->model->comm->size));
   s->pieces = moerun__arena_take(traffic, terms, s->piece_bytes);
   s->home_pieces = moerun__arena_take(traffic, terms * R, s->piece_bytes);
+  return NULL;
 }
 
 /* ---- Rows ------------------------------------------------------------------ */
@@ -62,7 +64,7 @@ static void pack(moerun__moe *moe, const float *x) {
   moerun__slice_round *s = &moe->round;
   const size_t token = (size_t)s->own_token;
   const int32_t H = moe->model->config.hidden_width;
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   const int32_t *first = s->row_offset + moe->model->comm->rank;
   const moerun__wire_rows rows =
       moerun__moe_rows(moe, s->rows + (size_t)first[0] * moe->shape.row_bytes,
@@ -71,14 +73,18 @@ static void pack(moerun__moe *moe, const float *x) {
       .x = x + token * (size_t)H,
       .num_rows = first[1] - first[0],
       .row_width = H,
-      .ids = moe->gate.ids + token * (size_t)K,
-      .K = K,
+      .ids = moe->gate.ids + token * (size_t)W,
+      .K = W,
   };
   moe->kernels->dispatch(moe->queue, &rows, &own);
 }
 
 static moerun_status begin(moerun__moe *moe, const float *x) {
+  const moerun_comm *comm = moe->model->comm;
+  const int64_t own = moerun__balance_tokens(&moe->balance, comm->rank);
   (void)x; /* rows leave round by round */
+  moe->stats->rows_local += own;
+  moe->stats->rows_out += own * (comm->size - 1);
   moe->exchange.wave.chunk = 0;
   moe->round.next_row = 0;
   return MOERUN_OK;
@@ -107,6 +113,10 @@ static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
   *more = s->next_row < rows;
   if (!*more) goto done;
   cut_round(moe, s->next_row);
+  moe->stats->waves++;
+  moe->stats->rows_in += s->row_offset[moe->model->comm->size] -
+                         (s->row_offset[moe->model->comm->rank + 1] -
+                          s->row_offset[moe->model->comm->rank]);
   s->next_row += MOERUN_SLICED_ROWS;
   pack(moe, x);
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
@@ -180,7 +190,7 @@ static void place_results(moerun__moe *moe) {
   const moerun__slice_round *s = &moe->round;
   int32_t token = s->own_token;
   const int32_t rank = moe->model->comm->rank;
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   int32_t term = 0;
   int32_t c = 0;
   for (int32_t i = s->row_offset[rank]; i < s->row_offset[rank + 1]; i++) {
@@ -189,8 +199,8 @@ static void place_results(moerun__moe *moe) {
       c++;
     }
     moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-    const int32_t first = (token - chunk->first_token) * K;
-    for (int32_t j = first; j < first + K; j++) {
+    const int32_t first = (token - chunk->first_token) * W;
+    for (int32_t j = first; j < first + W; j++) {
       const int is_none = moerun__sliced_id(moe, i, j - first) < 0;
       chunk->route.result_of[j] = is_none ? -1 : j;
       if (is_none) continue;

@@ -21,15 +21,15 @@ static const char *slots_of(const moerun__wave_part *part, int32_t i) {
 static moerun_status count_part(moerun__moe *moe, moerun__wave_part *part,
                                 int32_t num_slots) {
   moerun_status status = MOERUN_OK;
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
   part->num_results = 0;
   for (int32_t i = 0; i < part->count; i++) {
     const char *wanted = slots_of(part, i);
     if (wanted == NULL) continue;
-    memcpy(slots, wanted, (size_t)K * sizeof *slots);
+    memcpy(slots, wanted, (size_t)W * sizeof *slots);
     int32_t terms = 0;
-    for (int32_t j = 0; j < K; j++) {
+    for (int32_t j = 0; j < W; j++) {
       if (slots[j] < 0) continue;
       terms++;
       MOERUN_REQUIRE(slots[j] < num_slots, MOERUN_ERR_COMM,
@@ -72,7 +72,7 @@ done:
  * slot_offset[s] is the end of slot s. */
 static void group_by_slot(moerun__moe *moe) {
   const moerun__wave *wave = &moe->exchange.wave;
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
   for (int32_t p = 0; p < wave->num_parts; p++) {
     const moerun__wave_part *part = &wave->part[p];
@@ -80,8 +80,8 @@ static void group_by_slot(moerun__moe *moe) {
     for (int32_t i = 0; i < part->count; i++) {
       const char *wanted = slots_of(part, i);
       if (wanted == NULL) continue;
-      memcpy(slots, wanted, (size_t)K * sizeof *slots);
-      for (int32_t j = 0; j < K; j++) {
+      memcpy(slots, wanted, (size_t)W * sizeof *slots);
+      for (int32_t j = 0; j < W; j++) {
         if (slots[j] < 0) continue;
         const int32_t at = moe->work.slot_offset[slots[j]]++;
         moe->work.row_index[at] = part->first_row + i;
@@ -156,20 +156,13 @@ done:
   return status;
 }
 
-static size_t weight_bytes(const moerun__weight *weight) {
-  return moerun__weight_bytes(weight->dtype, weight->num_outputs,
-                              weight->num_inputs);
-}
-
-/* Whether rows first .. last - 1 of the lists may join the group. */
-static int may_join(const moerun__expert_group *group, int32_t first,
-                    int32_t last) {
-  const moerun__expert *one = &group->expert[0];
-  const size_t bytes = weight_bytes(&one->gate_up) + weight_bytes(&one->down);
+/* Whether the expert, with rows first .. last - 1 of the lists, may join the group. */
+static int may_join(const moerun__expert_group *group,
+                    const moerun__expert *expert, int32_t first, int32_t last) {
   return group->count < MOERUN_MAX_GROUP &&
          first == group->first + moerun__group_rows(group) &&
          last - group->first <= MOERUN_FFN_TILE &&
-         ((size_t)group->count + 1) * bytes <= GROUP_BYTES;
+         group->weight_bytes + moerun__expert_held_bytes(expert) <= GROUP_BYTES;
 }
 
 /* Computes with the group, if there is one, and begins an empty one. */
@@ -193,9 +186,11 @@ static void join(moerun__expert_group *group, const moerun__expert *expert,
   if (i == 0) {
     group->first = first;
     group->offset[0] = 0;
+    group->weight_bytes = 0;
   }
   group->slot[i] = slot;
   group->expert[i] = *expert;
+  group->weight_bytes += moerun__expert_held_bytes(expert);
   group->offset[i + 1] = last - group->first;
 }
 
@@ -219,7 +214,7 @@ moerun_status moerun__experts_run(moerun__moe *moe, const moerun__layer *layer,
     const int32_t i = slot - first;
     const int32_t from = i > 0 ? end[i - 1] : 0;
     if (group.count > 0 &&
-        (expert == NULL || !may_join(&group, from, end[i]))) {
+        (expert == NULL || !may_join(&group, expert, from, end[i]))) {
       MOERUN_TRY(finish_group(moe, layer, &group, run));
     }
     if (expert == NULL) MOERUN_TRY(await_expert(&expert, moe, layer, slot));

@@ -13,6 +13,7 @@ enum { MOERUN_MAX_GROUP = 16 };
 typedef struct moerun__expert_group {
   int32_t count;
   int32_t first; /* of their rows, in the lists */
+  size_t weight_bytes;
   int32_t slot[MOERUN_MAX_GROUP];
   int32_t offset[MOERUN_MAX_GROUP + 1]; /* their rows, from `first` on */
   moerun__expert expert[MOERUN_MAX_GROUP];

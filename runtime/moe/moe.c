@@ -1,12 +1,12 @@
 /* Follow one token: gate (ids and weights at home) -> agree (which ranks, how many
  * rows; with balancing a plan) -> exchange (its row goes once to each of those
- * ranks, with the slots wanted there) -> experts (rows grouped by slot, three
- * GEMMs) -> combine (K result rows come home and are summed in gate order). Then
+ * ranks, with the slots wanted there) -> experts (rows grouped by slot, two
+ * products) -> combine (W result rows come home and are summed in gate order). Then
  * what home.c keeps from dispatch is added, and last the outputs of shared
  * experts, which work while rows travel. Of the ways to exchange and compute,
  * each layer takes the one that its plan says.
  *
- * Own rows never move: the expert stage reads them where they are sent from and
+ * Own rows of whole experts never move: the stage reads them where they are sent from and
  * writes their results where combine reads. */
 #include "runtime/moe/agree.h"
 #include "runtime/moe/calibrate.h"
@@ -226,13 +226,13 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
   moerun_status status = MOERUN_OK;
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const int32_t H = moe->model->config.hidden_width;
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   const size_t first = (size_t)chunk->first_token;
   const moerun__wire_rows results =
       moerun__moe_rows(moe, chunk->results, moe->shape.result_bytes);
   moe->kernels->combine(
       moe->queue, y + first * (size_t)H, &results, chunk->route.result_of,
-      moe->gate.weight + first * (size_t)K, chunk->num_tokens, K, H);
+      moe->gate.weight + first * (size_t)W, chunk->num_tokens, W, H);
   moerun__home_add(&moe->gate.home, layer, y, x, chunk->first_token,
                    chunk->num_tokens);
   moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);

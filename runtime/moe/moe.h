@@ -24,9 +24,9 @@ typedef struct moerun__moe_shape {
   int32_t slots_wanted;     /* room for placements to come */
   int32_t max_slots;        /* largest L of this rank over layers, or that */
   int32_t max_hosts;        /* most replicas of a layer, all ranks together */
-  int32_t terms;       /* most terms of a row served here: min(K, L + guests) */
+  int32_t terms;       /* most terms of a row served here: min(W, L + guests) */
   size_t slots_at;     /* bytes of a row's H wire elements */
-  size_t row_bytes;    /* those, K int16 slots, padded to 16 */
+  size_t row_bytes;    /* those, W int16 slots, padded to 16 */
   size_t result_bytes; /* H wire elements, padded to 16 */
 } moerun__moe_shape;
 
@@ -40,7 +40,7 @@ typedef struct moerun__moe_step {
 
 /* What the expert stage works in; rows and scratch are the device's. */
 typedef struct moerun__moe_work {
-  int32_t *slot_offset; /* [L + 1] */
+  int32_t *slot_offset; /* [own slots + guests + 1] */
   int32_t *row_index;   /* rows of a wave, by slot */
   int32_t *result_index;
   float *tile_x;       /* [tile][H]  */

@@ -16,13 +16,13 @@ static moerun_status group_terms(moerun__moe *moe) {
   moerun__slice_round *s = &moe->round;
   const int32_t R = moe->model->comm->size;
   const int32_t E = moe->model->config.num_experts;
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   int32_t term = 0;
   memset(s->expert_offset, 0, ((size_t)E + 1) * sizeof(int32_t));
   s->term_offset[0] = 0;
   for (int32_t r = 0; r < R; r++) {
-    for (int32_t i = s->row_offset[r] * K; i < s->row_offset[r + 1] * K; i++) {
-      const int32_t id = moerun__sliced_id(moe, i / K, i % K);
+    for (int32_t i = s->row_offset[r] * W; i < s->row_offset[r + 1] * W; i++) {
+      const int32_t id = moerun__sliced_id(moe, i / W, i % W);
       MOERUN_REQUIRE(id >= -1 && id < E, MOERUN_ERR_COMM,
                      "rank %d asked for expert %d: expected below %d", r, id,
                      E);
@@ -36,11 +36,11 @@ static moerun_status group_terms(moerun__moe *moe) {
     s->expert_offset[e + 1] += s->expert_offset[e];
   }
   term = 0;
-  for (int32_t i = 0; i < s->row_offset[R] * K; i++) {
-    const int32_t id = moerun__sliced_id(moe, i / K, i % K);
+  for (int32_t i = 0; i < s->row_offset[R] * W; i++) {
+    const int32_t id = moerun__sliced_id(moe, i / W, i % W);
     if (id < 0) continue;
     const int32_t at = s->expert_offset[id]++;
-    s->row_of[at] = i / K;
+    s->row_of[at] = i / W;
     s->term_of[at] = term++;
   }
   /* Each offset has become that of the next expert. */

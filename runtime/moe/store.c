@@ -41,6 +41,11 @@ void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
   store->num_tiers++;
 }
 
+int moerun__store_has_all_weights(const moerun__store *store) {
+  return store->num_tiers == 1 + (store->guests.most_guests > 0) +
+                                 moerun__slices_are_on(&store->slices);
+}
+
 void moerun__store_lay_out(moerun__store *store, moerun__arenas *arenas) {
   const moerun_model *model = store->model;
   moerun__arena *arena = &arenas->host;

@@ -51,6 +51,9 @@ typedef struct moerun__store {
 void moerun__store_init(moerun__store *store, const moerun_model *model,
                         int32_t max_slots, size_t guest_bytes,
                         int64_t slice_bytes);
+/* Whether all experts of this rank are in the model's own slots, from where they
+ * can be sent to others: no tier has been added. */
+int moerun__store_has_all_weights(const moerun__store *store);
 /* A tier that is asked before all others; before memory is laid out. */
 void moerun__store_add_tier(moerun__store *store, moerun__tier tier);
 

@@ -1,8 +1,8 @@
 /* A tier of the store: one place where weights of experts may be. Own slots,
  * guests and slices fill this table today; whatever keeps weights elsewhere
  * fills it again and is added to the store: neither the store nor the expert
- * stage changes. Only what plans send to other ranks must be in memory at its
- * host.
+ * stage changes. With a tier that is added, no rows move and no experts do:
+ * balancing and replacing send weights from the model's own slots.
  *
  * A slot is a place of one layer. Slots 0 .. num_slots - 1 are those of the
  * placement, those behind them are guests as the plan numbers them, and those
@@ -33,7 +33,8 @@ typedef struct moerun__tier_ops {
 
   /* ---- A session is made, in this order, and goes ---- */
 
-  /* Takes memory from the arenas; while their bases are NULL it only counts. */
+  /* Takes memory from the arenas; while their bases are NULL it only counts, maybe
+   * for another session, and what the tier has stays as it is. */
   void (*lay_out)(void *self, moerun__arenas *arenas);
   /* The model's placement is known, or has changed between two steps. */
   void (*adopt_placement)(void *self);
@@ -84,7 +85,7 @@ typedef struct moerun__tier_ops {
 
 typedef struct moerun__tier {
   const moerun__tier_ops *ops;
-  void *self; /* borrowed */
+  void *self; /* borrowed, and of one session at a time */
 } moerun__tier;
 
 #endif

@@ -53,7 +53,8 @@ typedef struct moerun__stats {
   int64_t rows_out;     /* copies sent to other ranks                        */
   int64_t rows_in;      /* copies received from other ranks                  */
   int64_t rows_local;   /* copies that stayed                                */
-  int64_t results_out;  /* result rows sent home to other ranks             */
+  int64_t results_out;  /* result rows, or slices' columns of them, sent home
+                           to other ranks                                   */
   int64_t waves;        /* times a receive buffer was filled and worked off  */
   int64_t rows_moved;   /* rows that this rank's experts gave to other ranks */
   int64_t weights_out;  /* experts whose weights this rank sent for that     */

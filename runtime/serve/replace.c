@@ -93,6 +93,10 @@ static moerun_status check(const moerun_session *session,
   moerun_status status = MOERUN_OK;
   const int32_t slots =
       moerun__replacer_slots(model->placement, options->spare_slots);
+  MOERUN_REQUIRE(moerun__store_has_all_weights(&session->moe.store),
+                 MOERUN_ERR_UNSUPPORTED,
+                 "replace: expected all weights in the model's own slots, from "
+                 "where experts move, found a tier of others");
   MOERUN_REQUIRE(session->model == model && session->trace != NULL,
                  MOERUN_ERR_INVALID,
                  "replace: expected a session of this model that records its "

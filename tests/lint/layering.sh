@@ -1,5 +1,5 @@
 #!/bin/sh
-# The arrows of the design, checked on the sources under ROOT (default: here).
+# The arrows of CONTRIBUTING.md, checked on the sources under ROOT (default: here).
 # Each room may include itself and the rooms that its line of the table names:
 #
 #   launch > runtime: serve > report > decoder > moe > plan, model, text > base

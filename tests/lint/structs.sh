@@ -20,7 +20,7 @@ sources=$(find $folders -name '*.[ch]' ! -path '*/build/*' | LC_ALL=C sort)
 awk -v most="$most" '
 BEGIN {
   assignment = "[a-z_0-9]+(->|[.])[a-z_0-9]+([[][^]]*[]])*" \
-               "( ([-+|&*/]|<<|>>)?= |[+][+]|--)"
+               "( ([-+|&*/^%]|<<|>>)?=( |$)|[+][+]|--)"
 }
 # The line without comments.
 function code(line, out, i) {

@@ -11,34 +11,35 @@
 
 typedef struct gathered_exchange {
   char *rows;      /* [R * chunk_tokens][row_bytes], by rank          */
-  int16_t *ranks;  /* [R * chunk_tokens][K] that serve a term         */
-  int16_t *slots;  /* [R * chunk_tokens][K] here; -1: not here        */
-  char *results;   /* [chunk_tokens * K][result_bytes] for one peer   */
+  int16_t *ranks;  /* [R * chunk_tokens][W] that serve a term         */
+  int16_t *slots;  /* [R * chunk_tokens][W] here; -1: not here        */
+  char *results;   /* [chunk_tokens * W][result_bytes] for one peer   */
   int32_t *offset; /* [R + 1] rows of each rank                       */
   int32_t *reply;  /* [R + 1] */
   int32_t *tokens; /* [R]     */
   int32_t *scratch;
-  int32_t waves;
 } gathered_exchange;
 
-static gathered_exchange gathered;
-
-static inline void gathered_lay_out(moerun__moe *moe, moerun__arena *arena,
-                                    moerun__arena *traffic) {
+static inline void *gathered_lay_out(moerun__moe *moe, moerun__arena *arena,
+                                     moerun__arena *traffic) {
   const size_t R = (size_t)moe->model->comm->size;
-  const size_t K = (size_t)moe->gate.width;
+  const size_t W = (size_t)moe->gate.width;
   const size_t T = (size_t)moe->shape.chunk_tokens;
+  const size_t ints = sizeof(int32_t);
   const moerun__news news = {.width = 1};
-  gathered.rows = moerun__arena_take(traffic, R * T, moe->shape.row_bytes);
-  gathered.ranks = moerun__arena_take(traffic, R * T * K, sizeof(int16_t));
-  gathered.slots = moerun__arena_take(arena, R * T * K, sizeof(int16_t));
-  gathered.results =
-      moerun__arena_take(traffic, T * K, moe->shape.result_bytes);
-  gathered.offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
-  gathered.reply = moerun__arena_take(arena, R + 1, sizeof(int32_t));
-  gathered.tokens = moerun__arena_take(arena, R, sizeof(int32_t));
-  gathered.scratch = moerun__arena_take(
-      arena, moerun__news_scratch((int32_t)R, &news), sizeof(int32_t));
+  gathered_exchange *g = moerun__arena_take(arena, 1, sizeof *g);
+  const gathered_exchange taken = {
+      .rows = moerun__arena_take(traffic, R * T, moe->shape.row_bytes),
+      .ranks = moerun__arena_take(traffic, R * T * W, sizeof(int16_t)),
+      .slots = moerun__arena_take(arena, R * T * W, sizeof(int16_t)),
+      .results = moerun__arena_take(traffic, T * W, moe->shape.result_bytes),
+      .offset = moerun__arena_take(arena, R + 1, ints),
+      .reply = moerun__arena_take(arena, R + 1, ints),
+      .tokens = moerun__arena_take(arena, R, ints),
+      .scratch = moerun__arena_take(
+          arena, moerun__news_scratch((int32_t)R, &news), ints)};
+  if (g != NULL) *g = taken;
+  return g;
 }
 
 static inline moerun_status gathered_begin(moerun__moe *moe, const float *x) {
@@ -51,6 +52,8 @@ static inline moerun_status gathered_begin(moerun__moe *moe, const float *x) {
     const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     const moerun__row_list home = {chunk->results, moe->shape.result_bytes,
                                    chunk->route.result_offset, 0, comm->size};
+    moe->stats->rows_local += chunk->num_tokens;
+    moe->stats->rows_out += (int64_t)chunk->num_tokens * (comm->size - 1);
     MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE + c,
                                         &home));
   }
@@ -62,13 +65,13 @@ done:
 static inline moerun_status gathered_count(moerun__moe *moe,
                                            const moerun__moe_chunk *chunk) {
   moerun_status status = MOERUN_OK;
+  gathered_exchange *g = moe->exchange.work;
   moerun_comm *comm = moe->model->comm;
-  gathered.tokens[comm->rank] = chunk->num_tokens;
-  MOERUN_TRY(
-      moerun__comm_share_words(comm, gathered.tokens, 1, gathered.scratch));
-  gathered.offset[0] = 0;
+  g->tokens[comm->rank] = chunk->num_tokens;
+  MOERUN_TRY(moerun__comm_share_words(comm, g->tokens, 1, g->scratch));
+  g->offset[0] = 0;
   for (int32_t r = 0; r < comm->size; r++) {
-    gathered.offset[r + 1] = gathered.offset[r] + gathered.tokens[r];
+    g->offset[r + 1] = g->offset[r] + g->tokens[r];
   }
 done:
   return status;
@@ -77,38 +80,37 @@ done:
 static inline moerun_status gathered_gather(moerun__moe *moe, const float *x,
                                             const moerun__moe_chunk *chunk) {
   moerun_status status = MOERUN_OK;
+  gathered_exchange *g = moe->exchange.work;
   moerun_comm *comm = moe->model->comm;
   const int32_t H = moe->model->config.hidden_width;
-  const int32_t K = moe->gate.width;
+  const int32_t W = moe->gate.width;
   const size_t row_bytes = moe->shape.row_bytes;
   MOERUN_TRY(gathered_count(moe, chunk));
-  const size_t own = (size_t)gathered.offset[comm->rank];
+  const size_t own = (size_t)g->offset[comm->rank];
   const moerun__wire_rows rows =
-      moerun__moe_rows(moe, gathered.rows + own * row_bytes, row_bytes);
+      moerun__moe_rows(moe, g->rows + own * row_bytes, row_bytes);
   const moerun__dispatch what = {
       .x = x + (size_t)chunk->first_token * (size_t)H,
       .num_rows = chunk->num_tokens,
       .row_width = H,
       .ids = chunk->route.slot_of,
-      .K = K,
+      .K = W,
   };
   moe->kernels->dispatch(moe->queue, &rows, &what);
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
-  for (int32_t i = 0; i < chunk->num_tokens * K; i++) {
-    gathered.ranks[own * (size_t)K + (size_t)i] =
-        (int16_t)chunk->route.rank_of[i];
+  for (int32_t i = 0; i < chunk->num_tokens * W; i++) {
+    g->ranks[own * (size_t)W + (size_t)i] = (int16_t)chunk->route.rank_of[i];
   }
-  MOERUN_TRY(
-      comm->ops->share_rows(comm, gathered.rows, row_bytes, gathered.offset));
-  MOERUN_TRY(comm->ops->share_rows(
-      comm, gathered.ranks, (size_t)K * sizeof(int16_t), gathered.offset));
-  for (int32_t i = 0; i < gathered.offset[comm->size] * K; i++) {
+  MOERUN_TRY(comm->ops->share_rows(comm, g->rows, row_bytes, g->offset));
+  MOERUN_TRY(comm->ops->share_rows(comm, g->ranks, (size_t)W * sizeof(int16_t),
+                                   g->offset));
+  for (int32_t i = 0; i < g->offset[comm->size] * W; i++) {
     int16_t slot;
     memcpy(&slot,
-           gathered.rows + (size_t)(i / K) * row_bytes + moe->shape.slots_at +
-               (size_t)(i % K) * sizeof slot,
+           g->rows + (size_t)(i / W) * row_bytes + moe->shape.slots_at +
+               (size_t)(i % W) * sizeof slot,
            sizeof slot);
-    gathered.slots[i] = gathered.ranks[i] == comm->rank ? slot : -1;
+    g->slots[i] = g->ranks[i] == comm->rank ? slot : -1;
   }
 done:
   return status;
@@ -117,6 +119,7 @@ done:
 static inline moerun_status gathered_next_wave(moerun__moe *moe, const float *x,
                                                int *more) {
   moerun_status status = MOERUN_OK;
+  gathered_exchange *g = moe->exchange.work;
   const moerun_comm *comm = moe->model->comm;
   moerun__wave *wave = &moe->exchange.wave;
   if (wave->next_peer < 0) {
@@ -128,20 +131,20 @@ static inline moerun_status gathered_next_wave(moerun__moe *moe, const float *x,
   *more = 1;
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[wave->chunk];
   const int32_t peer = wave->next_peer--;
-  const int32_t first = gathered.offset[peer];
-  wave->rows = gathered.rows;
-  wave->results = peer == comm->rank ? chunk->results : gathered.results;
+  const int32_t first = g->offset[peer];
+  wave->rows = g->rows;
+  wave->results = peer == comm->rank ? chunk->results : g->results;
   wave->first_reply = 0;
   wave->num_parts = 1;
   wave->part[0] = (moerun__wave_part){
       .peer = peer,
       .first_row = first,
-      .count = gathered.tokens[peer],
-      .slots = (const char *)(gathered.slots + first * moe->gate.width),
+      .count = g->tokens[peer],
+      .slots = (const char *)(g->slots + first * moe->gate.width),
       .stride_bytes = (size_t)moe->gate.width * sizeof(int16_t),
       .first_result = chunk->route.result_offset[comm->rank]};
   moe->stats->waves++;
-  gathered.waves++;
+  if (peer != comm->rank) moe->stats->rows_in += g->tokens[peer];
 done:
   return status;
 }
@@ -154,17 +157,19 @@ static inline moerun_status gathered_progress(moerun__moe *moe) {
 
 static inline moerun_status gathered_reply(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
+  gathered_exchange *g = moe->exchange.work;
   const moerun_comm *comm = moe->model->comm;
   const moerun__wave *wave = &moe->exchange.wave;
   const moerun__wave_part *part = &wave->part[0];
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[wave->chunk];
   if (part->peer == comm->rank) goto done;
-  gathered.reply[part->peer] = 0;
-  gathered.reply[part->peer + 1] = part->num_results;
-  const moerun__row_list out = {gathered.results, moe->shape.result_bytes,
-                                gathered.reply, part->peer, part->peer + 1};
+  g->reply[part->peer] = 0;
+  g->reply[part->peer + 1] = part->num_results;
+  const moerun__row_list out = {g->results, moe->shape.result_bytes, g->reply,
+                                part->peer, part->peer + 1};
   MOERUN_TRY(comm->ops->send_begin(chunk->combine,
                                    MOERUN_TAG_COMBINE + wave->chunk, &out));
+  moe->stats->results_out += part->num_results;
   MOERUN_TRY(comm->ops->wait_sent(chunk->combine));
 done:
   return status;

@@ -1,7 +1,7 @@
 /* A device that nobody has, to show that the runtime keeps to what a device
  * promises. The host may not touch its memory: pages are locked but for the
- * device's own operations, and a stray access ends the test. And it is late with
- * everything: nothing happens before the queue is waited for, or is full. What
+ * device's own operations, and a stray access ends the test; rows of the host are
+ * worked on where they are pinned or locked alone. And it is late with everything: nothing happens before the queue is waited for, or is full. What
  * memory holds at first is no number. */
 #ifndef MOERUN_TESTS_MADE_DEVICE_H
 #define MOERUN_TESTS_MADE_DEVICE_H
@@ -10,6 +10,7 @@
 #include "runtime/base/memory.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -81,6 +82,8 @@ typedef struct made_operation {
 static struct {
   made_region region[MADE_REGIONS];
   int num_regions;
+  made_region host[MADE_REGIONS]; /* pinned or locked */
+  int num_host;
   made_operation late[MADE_LATE];
   int num_late;
   int num_done[MADE_KINDS];
@@ -96,13 +99,41 @@ static inline void made_lock(int protection) {
   }
 }
 
-static inline int made_is_mine(const void *p) {
-  for (int r = 0; r < made.num_regions; r++) {
-    const char *begin = made.region[r].memory;
+static inline int made_is_among(const made_region *region, int count,
+                                const void *p) {
+  for (int r = 0; r < count; r++) {
+    const char *begin = region[r].memory;
     const char *at = p;
-    if (at >= begin && at < begin + made.region[r].bytes) return 1;
+    if (at >= begin && at < begin + region[r].bytes) return 1;
   }
   return 0;
+}
+
+static inline int made_is_mine(const void *p) {
+  return made_is_among(made.region, made.num_regions, p);
+}
+
+/* Rows on their way lie where operations may work. */
+static inline void made_reach(const moerun__wire_rows *rows) {
+  if (!made_is_mine(rows->base) &&
+      !made_is_among(made.host, made.num_host, rows->base)) {
+    (void)fprintf(stderr, "rows are neither the device's nor locked\n");
+    abort();
+  }
+}
+
+static inline moerun_status made_host_add(void *memory, size_t bytes) {
+  if (made.num_host == MADE_REGIONS) abort();
+  made.host[made.num_host++] = (made_region){memory, bytes + 1};
+  return MOERUN_OK;
+}
+
+static inline void made_host_remove(void *memory) {
+  for (int r = 0; r < made.num_host; r++) {
+    if (made.host[r].memory != memory) continue;
+    made.host[r] = made.host[--made.num_host];
+    return;
+  }
 }
 
 /* Whether the host could read there; asks the system, which does not stumble. */
@@ -223,8 +254,14 @@ static inline void made_memory_destroy(void *memory) {
 
 static inline moerun_status made_pinned_create(void **out, size_t bytes) {
   const moerun_status status = moerun__alloc_unset(out, bytes, 1);
-  if (status == MOERUN_OK) memset(*out, 0xff, bytes);
-  return status;
+  if (status != MOERUN_OK) return status;
+  memset(*out, 0xff, bytes);
+  return made_host_add(*out, bytes);
+}
+
+static inline void made_pinned_destroy(void *memory) {
+  made_host_remove(memory);
+  moerun__free(memory);
 }
 
 static inline size_t made_memory_bytes(size_t bytes) {
@@ -261,7 +298,9 @@ static const moerun__device made_device = {
     .memory_create = made_memory_create,
     .memory_destroy = made_memory_destroy,
     .pinned_create = made_pinned_create,
-    .pinned_destroy = moerun__free,
+    .pinned_destroy = made_pinned_destroy,
+    .lock = made_host_add,
+    .unlock = made_host_remove,
     .memory_bytes = made_memory_bytes,
     .queue_create = made_queue_create,
     .queue_destroy = made_queue_destroy,
@@ -383,6 +422,7 @@ static inline void made_sigmoid(moerun__queue *queue, float *p, const float *x,
 static inline void made_gather(moerun__queue *queue, float *x,
                                const moerun__wire_rows *rows,
                                const int32_t *index, int32_t M, int32_t H) {
+  made_reach(rows);
   const made_operation o = {.what = MADE_GATHER,
                             .to = x,
                             .rows = *rows,
@@ -396,6 +436,7 @@ static inline void made_scatter(moerun__queue *queue,
                                 const moerun__wire_rows *rows,
                                 const int32_t *index, const float *x, int32_t M,
                                 int32_t H) {
+  made_reach(rows);
   const made_operation o = {.what = MADE_SCATTER,
                             .from = x,
                             .rows = *rows,
@@ -408,6 +449,7 @@ static inline void made_scatter(moerun__queue *queue,
 static inline void made_dispatch(moerun__queue *queue,
                                  const moerun__wire_rows *rows,
                                  const moerun__dispatch *what) {
+  made_reach(rows);
   const made_operation o = {
       .what = MADE_DISPATCH, .rows = *rows, .dispatch = *what};
   made_give(queue, &o);
@@ -417,6 +459,7 @@ static inline void made_combine(moerun__queue *queue, float *y,
                                 const moerun__wire_rows *rows,
                                 const int32_t *index, const float *weight,
                                 int32_t T, int32_t K, int32_t H) {
+  made_reach(rows);
   const made_operation o = {.what = MADE_COMBINE,
                             .to = y,
                             .rows = *rows,

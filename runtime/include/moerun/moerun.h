@@ -298,7 +298,7 @@ typedef struct moerun_counters {
   int64_t rows_local;  /* copies of them that stayed here                    */
   int64_t rows_out;    /* copies that went to other ranks                    */
   int64_t rows_in;     /* copies that came from other ranks                  */
-  int64_t results_out; /* result rows that went home to other ranks          */
+  int64_t results_out; /* result rows, or slices of them, that went home     */
   int64_t expert_rows; /* rows that were put through experts here            */
   int64_t rows_moved;  /* of experts here, which balancing gave to others    */
   int64_t weights_out; /* experts whose weights went along with them         */

@@ -1,4 +1,4 @@
-/* Promise 1: what a request produces is the same bits whatever the number of
+/* What a request produces is the same bits whatever the number of
  * ranks, the placement (replicas included), the transport, the batch it shares,
  * the order, the chunking and the kernel set.
  *

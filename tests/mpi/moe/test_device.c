@@ -203,7 +203,7 @@ static void compare(moerun_model *model,
   put_back();
   made_device.queue_destroy(&queue);
   assert_all_ranks(memcmp(&found, &expected, sizeof found) == 0);
-  assert_all_ranks(made.num_regions == 0);
+  assert_all_ranks(made.num_regions == 0 && made.num_host == 0);
   assert_all_ranks(made.num_done[MADE_EMBED] == STEPS &&
                    made.num_done[MADE_ATTENTION] == SEQUENCES * LAYERS * STEPS);
 }

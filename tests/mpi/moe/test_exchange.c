@@ -43,20 +43,26 @@ static int32_t tokens_of(int step) {
 static void compare(const moerun_model *model, const setting *of, draw *from) {
   moerun_session *whole = open_session(model, of, NULL);
   moerun_session *other = open_session(model, of, &gathered_ops);
+  /* A third comes and goes, and a fourth is asked for its size. */
+  moerun_session_destroy(open_session(model, of, &gathered_ops));
   const size_t counts = (size_t)LAYERS * EXPERTS * sizeof(int64_t);
-  gathered.waves = 0;
+  int64_t rows = 0;
   for (int step = 0; step < STEPS; step++) {
     float x[T * H];
     float expected[T * H];
     float found[T * H];
     const int32_t tokens = tokens_of(step);
     const size_t bytes = (size_t)tokens * H * sizeof *x;
+    rows += tokens;
     draw_floats(from, x, (size_t)T * H, -1, 1);
     assert_all_ok(moerun_moe_forward(whole, LAYER, tokens, x, expected));
     assert_all_ok(moerun_moe_forward(other, LAYER, tokens, x, found));
     assert_all_ranks(memcmp(found, expected, bytes) == 0);
   }
-  assert_all_ranks(gathered.waves == STEPS * of->chunks * test_size());
+  assert_all_ranks(other->stats.waves == STEPS * of->chunks * test_size() &&
+                   other->stats.results_out == whole->stats.results_out &&
+                   other->stats.rows_out == rows * (test_size() - 1) &&
+                   other->stats.rows_local == rows);
   assert_all_ranks(
       memcmp(whole->stats.expert_rows, other->stats.expert_rows, counts) == 0);
   /* Rank 0 is slow, and others have computed for it. */

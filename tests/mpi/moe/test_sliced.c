@@ -254,6 +254,10 @@ static void bytes_of_slices_are_counted(void **state) {
   const int64_t holders = sum_over_ranks(holds);
   assert_all_ranks(holders == (R < 3 ? R : 3)); /* H is of three panels */
   assert_all_ranks(session->stats.results_out == results);
+  assert_all_ranks(session->stats.rows_local == own &&
+                   session->stats.rows_out == (R - 1) * own &&
+                   session->stats.rows_in == all - own &&
+                   session->stats.waves >= STEPS * LAYERS);
   assert_all_ranks(session->stats.slice_bytes == sent);
   const moerun__ledger_entry total =
       moerun__ledger_total(&session->moe.balance.ledger);

@@ -1,4 +1,4 @@
-/* Promise 1 across a change of placement: a sequence that is being continued
+/* The same bits across a change of placement: a sequence that is being continued
  * yields the same bits whether or not experts move between its steps; only what
  * a rank lacks is moved, the memory count stays exact, and what does not fit is
  * refused on all ranks with nothing changed. */
