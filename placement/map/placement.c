@@ -179,8 +179,14 @@ moerun_status moerun_placement_create(moerun_placement **out,
                                       int32_t num_layers, int32_t num_experts,
                                       int32_t num_ranks,
                                       const int32_t *rank_of_expert) {
-  return create_single(out, num_layers, num_experts, num_ranks, rank_of_expert,
-                       "given");
+  moerun_status status = MOERUN_OK;
+  *out = NULL;
+  MOERUN_REQUIRE(rank_of_expert != NULL, MOERUN_ERR_INVALID,
+                 "moerun_placement_create: rank_of_expert is NULL");
+  MOERUN_TRY(create_single(out, num_layers, num_experts, num_ranks,
+                           rank_of_expert, "given"));
+done:
+  return status;
 }
 
 moerun_status moerun_placement_create_block(moerun_placement **out,

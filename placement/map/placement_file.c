@@ -261,6 +261,7 @@ moerun_status moerun_placement_load(moerun_placement **out, const char *path) {
   char *text = NULL;
   size_t bytes = 0;
   *out = NULL;
+  MOERUN_TRY(moerun__path_check(path, "moerun_placement_load"));
   MOERUN_TRY(moerun__file_read(&text, &bytes, path, FILE_LIMIT));
   MOERUN_TRY(moerun__placement_parse(out, text, bytes, path));
 done:
@@ -340,6 +341,7 @@ moerun_status moerun_placement_save(const moerun_placement *placement,
                                     const char *path) {
   moerun_status status = MOERUN_OK;
   moerun__outputs outputs = {0};
+  MOERUN_TRY(moerun__path_check(path, "moerun_placement_save"));
   MOERUN_TRY(moerun__placement_put(placement, &outputs, path));
   MOERUN_TRY(moerun__outputs_commit(&outputs));
 done:

@@ -295,9 +295,9 @@ moerun_status moerun__ilp(moerun__solution *solution,
   moerun__program_result result = {0};
   const int64_t columns = columns_needed(problem, form);
   MOERUN_REQUIRE(columns <= MOST_COLUMNS, MOERUN_ERR_UNSUPPORTED,
-                 "--method ilp: expected a program of at most %d columns, "
-                 "found %lld: solve fewer layers, experts or ranks, or "
-                 "without ilp (`moerun place --method list`)",
+                 "placement: method ilp: expected a program of at most %d "
+                 "columns, found %lld: solve fewer layers, experts or ranks, "
+                 "or by another method",
                  MOST_COLUMNS, (long long)columns);
   m.num_columns = moerun__to_int(columns);
   MOERUN_TRY(build(&m));
@@ -335,8 +335,9 @@ moerun_status moerun__solve_ilp(moerun__solution *solution,
       moerun__deadline_after(options->clock, options->time_limit_s);
   MOERUN_REQUIRE(problem->objective == MOERUN_OBJECTIVE_CUT,
                  MOERUN_ERR_UNSUPPORTED,
-                 "--method ilp: expected --objective cut, the only one "
-                 "that it minimizes");
+                 "placement: method ilp: expected the objective cut, the only "
+                 "one that it minimizes, found %s",
+                 moerun__objective_name(problem->objective));
   MOERUN_TRY(moerun__solve_cd(solution, problem, options));
   MOERUN_TRY(moerun__ilp(solution, problem, MOERUN_ILP_RLT, solution->rank_of,
                          &deadline));

@@ -100,9 +100,9 @@ static moerun_status place_layers(int32_t *rank_of, const moerun__problem *p,
   const int32_t R = p->num_ranks;
   const int64_t columns = (int64_t)layers * E * R;
   MOERUN_REQUIRE(columns <= MOST_COLUMNS, MOERUN_ERR_UNSUPPORTED,
-                 "--method topo: expected a program of at most %d columns, "
-                 "found %lld: solve fewer layers, experts or ranks, or "
-                 "without topo (`moerun place --method list`)",
+                 "placement: method topo: expected a program of at most %d "
+                 "columns, found %lld: solve fewer layers, experts or ranks, "
+                 "or by another method",
                  MOST_COLUMNS, (long long)columns);
   MOERUN_TRY(moerun__program_create(&program));
   for (int32_t l = 0; l < layers; l++) {

@@ -2,6 +2,7 @@
  * programs. The other rooms of placement/ have no clock; this one gives them the
  * system's. */
 #include "placement/methods/method.h"
+#include "runtime/base/file.h"
 #include "runtime/base/limits.h"
 #include "runtime/base/sized.h"
 #include "runtime/base/text.h"
@@ -15,10 +16,19 @@ static moerun_status check_request(const moerun_placement_problem *asked) {
                  "placement: expected one of trace_path, ids and counts, found "
                  "%d",
                  given);
+  if (asked->trace_path != NULL) {
+    MOERUN_TRY(moerun__path_check(asked->trace_path, "placement: trace_path"));
+  }
   MOERUN_REQUIRE((asked->topology != NULL) != (asked->num_ranks != 0),
                  MOERUN_ERR_INVALID,
                  "placement: expected one of topology and num_ranks, found %s",
                  asked->topology != NULL ? "both" : "none");
+  MOERUN_REQUIRE(asked->topology != NULL ||
+                     (asked->num_ranks >= 1 &&
+                      asked->num_ranks <= MOERUN_PLACEMENT_MAX_RANKS),
+                 MOERUN_ERR_INVALID,
+                 "placement: num_ranks: expected 1 to %d, found %d",
+                 MOERUN_PLACEMENT_MAX_RANKS, asked->num_ranks);
   MOERUN_REQUIRE(asked->seconds >= 0, MOERUN_ERR_INVALID,
                  "placement: seconds: expected 0 or more, found %g",
                  asked->seconds);
@@ -72,9 +82,10 @@ static moerun_status copy_ids(moerun__trace **out,
   for (size_t i = 0; i < (size_t)trace->num_tokens * width; i++) {
     MOERUN_REQUIRE(asked->ids[i] >= -1 && asked->ids[i] < asked->num_experts,
                    MOERUN_ERR_INVALID,
-                   "placement: ids: token %zu: expected experts -1 to %d, "
-                   "found %d",
-                   i / width, asked->num_experts - 1, asked->ids[i]);
+                   "placement: ids: token %zu, layer %zu: expected experts -1 "
+                   "to %d, found %d",
+                   i / width, i % width / (size_t)trace->num_terms,
+                   asked->num_experts - 1, asked->ids[i]);
     trace->ids[i] = (int16_t)asked->ids[i];
   }
   MOERUN_TRY(moerun__trace_check(trace, "ids"));
@@ -88,10 +99,27 @@ done:
 /* Beyond it doubles, which loads per unit of speed are, skip whole numbers. */
 static const int64_t most_rows = INT64_C(1) << 53;
 
+/* What counts leave open: who goes with whom. */
+static moerun_status check_counts_alone(const moerun_placement_problem *asked) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(asked->objective == NULL, MOERUN_ERR_INVALID,
+                 "placement: objective: expected none beside counts, which "
+                 "say loads alone, found \"%.100s\"",
+                 asked->objective);
+  MOERUN_REQUIRE(asked->num_tokens == 0 && asked->experts_per_token == 0,
+                 MOERUN_ERR_INVALID,
+                 "placement: num_tokens, experts_per_token: expected 0 beside "
+                 "counts, found %lld and %d",
+                 (long long)asked->num_tokens, asked->experts_per_token);
+done:
+  return status;
+}
+
 static moerun_status check_counts(const moerun_placement_problem *asked) {
   moerun_status status = MOERUN_OK;
   const int64_t E = asked->num_experts;
   int64_t left = 0;
+  MOERUN_TRY(check_counts_alone(asked));
   MOERUN_TRY(check_sizes(asked));
   for (int64_t i = 0; i < asked->num_layers * E; i++) {
     MOERUN_REQUIRE(asked->counts[i] >= 0, MOERUN_ERR_INVALID,
@@ -106,6 +134,31 @@ static moerun_status check_counts(const moerun_placement_problem *asked) {
                    (long long)(i / E));
     left -= asked->counts[i];
   }
+done:
+  return status;
+}
+
+/* A file says its sizes itself: whoever says them as well has to agree. */
+static moerun_status load_trace(moerun__trace **out,
+                                const moerun_placement_problem *asked) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__trace_load(out, asked->trace_path, asked->num_experts));
+  const struct {
+    const char *name;
+    int64_t asked;
+    int64_t found;
+  } sizes[] = {
+      {"num_tokens", asked->num_tokens, (*out)->num_tokens},
+      {"num_layers", asked->num_layers, (*out)->num_layers},
+      {"experts_per_token", asked->experts_per_token, (*out)->num_terms},
+  };
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    MOERUN_REQUIRE(sizes[i].asked == 0 || sizes[i].asked == sizes[i].found,
+                   MOERUN_ERR_SHAPE, "%s: %s: expected 0 or %lld, found %lld",
+                   asked->trace_path, sizes[i].name, (long long)sizes[i].found,
+                   (long long)sizes[i].asked);
+  }
+  moerun__trace_warn_if_turned(*out, asked->trace_path);
 done:
   return status;
 }
@@ -135,9 +188,7 @@ static moerun_status create_problem(moerun__problem **out,
   if (asked->ids != NULL) {
     MOERUN_TRY(copy_ids(trace, asked));
   } else {
-    MOERUN_TRY(
-        moerun__trace_load(trace, asked->trace_path, asked->num_experts));
-    moerun__trace_warn_if_turned(*trace, asked->trace_path);
+    MOERUN_TRY(load_trace(trace, asked));
   }
   MOERUN_TRY(moerun__problem_create(out, *trace, topology, &options));
 done:

@@ -40,6 +40,15 @@ const char *moerun__file_reason(void) {
   return "input/output error";
 }
 
+moerun_status moerun__path_check(const char *path, const char *what) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(path != NULL && *path != '\0', MOERUN_ERR_INVALID,
+                 "%s: expected a path, found %s", what,
+                 path == NULL ? "NULL" : "an empty one");
+done:
+  return status;
+}
+
 int moerun__file_exists(const char *path) {
   struct stat facts;
   return stat(path, &facts) == 0 || (errno != ENOENT && errno != ENAMETOOLONG);

@@ -5,6 +5,10 @@
 
 #include "runtime/base/status.h"
 
+/* ERR_INVALID for a caller's path that is NULL or empty. what: whose it is, for the
+ * message. */
+moerun_status moerun__path_check(const char *path, const char *what);
+
 /* Opens a regular file for reading (and for writing if `writable`, whose failure
  * is that of an output). *bytes: its size; may be NULL. *out: -1 on failure. */
 moerun_status moerun__file_open(int *out, int64_t *bytes, const char *path,

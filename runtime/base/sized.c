@@ -9,6 +9,7 @@ enum { MOST_BYTES = 4096 }; /* more was never set */
 static moerun_status read_size(size_t *bytes, const void *given,
                                const char *type) {
   moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(given != NULL, MOERUN_ERR_INVALID, "%s is NULL", type);
   memcpy(bytes, given, sizeof *bytes);
   MOERUN_REQUIRE(
       *bytes >= sizeof *bytes && *bytes <= MOST_BYTES, MOERUN_ERR_INVALID,

@@ -7,8 +7,8 @@
 #include "runtime/base/status.h"
 
 /* own[own_bytes] = what the caller gave, and 0, the default, for members that
- * its header lacks; own's struct_size is own_bytes. ERR_INVALID for a size that
- * was forgotten, ERR_UNSUPPORTED where the caller set a member that this library
+ * its header lacks; own's struct_size is own_bytes. ERR_INVALID for NULL and
+ * for a size that was forgotten, ERR_UNSUPPORTED where the caller set a member that this library
  * lacks. type: its name, for messages. */
 moerun_status moerun__sized_read(void *own, size_t own_bytes, const void *given,
                                  const char *type);

@@ -27,10 +27,14 @@ static moerun_status check_run(const moerun_batch *batch, int32_t first,
                  "row %d: expected a sequence of 0 to %d, found %d", first,
                  cache->sizes.max_sequences - 1, sequence);
   const int32_t start = batch->position[first];
-  MOERUN_REQUIRE(start == 0 || start == cache->length[sequence],
-                 MOERUN_ERR_INVALID,
-                 "row %d: expected position 0 or %d, found %d", first,
-                 cache->length[sequence], start);
+  const int32_t length = cache->length[sequence];
+  MOERUN_REQUIRE(start == 0 || length > 0, MOERUN_ERR_INVALID,
+                 "row %d: expected position 0, as sequence %d is empty, found "
+                 "%d",
+                 first, sequence, start);
+  MOERUN_REQUIRE(start == 0 || start == length, MOERUN_ERR_INVALID,
+                 "row %d: expected position 0 or %d, found %d", first, length,
+                 start);
   for (int32_t t = first; t < first + count; t++) {
     MOERUN_REQUIRE(batch->position[t] == start + (t - first),
                    MOERUN_ERR_INVALID, "row %d: expected position %d, found %d",
@@ -48,23 +52,43 @@ done:
   return status;
 }
 
+static moerun_status check_logits(const moerun_batch *batch) {
+  moerun_status status = MOERUN_OK;
+  const int32_t T = batch->num_tokens;
+  const int32_t count = batch->num_logits;
+  MOERUN_REQUIRE(count >= 0 && count <= T, MOERUN_ERR_INVALID,
+                 "num_logits: expected 0 to %d, found %d", T, count);
+  MOERUN_REQUIRE(count == 0 || batch->logit_row != NULL, MOERUN_ERR_INVALID,
+                 "logit_row is NULL");
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t row = batch->logit_row[i];
+    MOERUN_REQUIRE(row >= 0 && row < T, MOERUN_ERR_INVALID,
+                   "logit row %d: expected 0 to %d, found %d", i, T - 1, row);
+    MOERUN_REQUIRE(i == 0 || row > batch->logit_row[i - 1], MOERUN_ERR_INVALID,
+                   "logit row %d: expected ascending rows, found %d after %d",
+                   i, row, batch->logit_row[i - 1]);
+  }
+done:
+  return status;
+}
+
 moerun_status moerun__batch_check(const moerun_batch *batch,
                                   const moerun__batch_limits *limits) {
   moerun_status status = MOERUN_OK;
   const int32_t T = batch->num_tokens;
   MOERUN_REQUIRE(T >= 0 && T <= limits->max_tokens, MOERUN_ERR_OVERFLOW,
                  "expected 0 to %d rows, found %d", limits->max_tokens, T);
+  MOERUN_REQUIRE(T == 0 || (batch->token != NULL && batch->sequence != NULL &&
+                            batch->position != NULL),
+                 MOERUN_ERR_INVALID, "token, sequence or position is NULL");
+  MOERUN_REQUIRE(T == 0 || limits->cache->sizes.max_sequences > 0,
+                 MOERUN_ERR_INVALID,
+                 "the session has no sequences: max_sequences is 0");
   memset(limits->seen, 0, (size_t)limits->cache->sizes.max_sequences);
   for (int32_t t = 0; t < T; t += moerun__batch_run(batch, t)) {
     MOERUN_TRY(check_run(batch, t, moerun__batch_run(batch, t), limits));
   }
-  for (int32_t i = 0; i < batch->num_logits; i++) {
-    const int32_t low = i > 0 ? batch->logit_row[i - 1] + 1 : 0;
-    MOERUN_REQUIRE(batch->logit_row[i] >= low && batch->logit_row[i] < T,
-                   MOERUN_ERR_INVALID,
-                   "logit row %d: expected %d to %d, found %d", i, low, T - 1,
-                   batch->logit_row[i]);
-  }
+  MOERUN_TRY(check_logits(batch));
 done:
   return status;
 }

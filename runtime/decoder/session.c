@@ -442,27 +442,42 @@ void moerun_session_destroy(moerun_session *session) {
 
 /* ---- Steps ---------------------------------------------------------------------- */
 
+static moerun_status check_decoder(const moerun_session *session) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(!session->model->moe_only, MOERUN_ERR_INVALID,
+                 "the model has MoE layers alone: there is no decoder");
+done:
+  return status;
+}
+
 static moerun_status check_batch(const moerun_session *session,
-                                 const moerun_batch *batch) {
+                                 const moerun_batch *batch,
+                                 const float *logits) {
   moerun_status status = MOERUN_OK;
   const moerun__batch_limits limits = {session->options.max_tokens,
                                        session->model->config.vocab_size,
                                        session->cache, session->seen};
-  MOERUN_REQUIRE(!session->model->moe_only, MOERUN_ERR_INVALID,
-                 "the model was loaded with moe_only: there is no decoder");
+  MOERUN_TRY(check_decoder(session));
+  MOERUN_REQUIRE(batch != NULL, MOERUN_ERR_INVALID, "the batch is NULL");
   MOERUN_TRY(moerun__batch_check(batch, &limits));
+  MOERUN_REQUIRE(batch->num_logits == 0 || logits != NULL, MOERUN_ERR_INVALID,
+                 "logits is NULL");
 done:
   return status;
 }
 
 moerun_status moerun_forward(moerun_session *session, const moerun_batch *batch,
                              float *logits) {
-  return moerun__decoder_forward(session, batch, logits,
-                                 check_batch(session, batch));
+  static const moerun_batch none;
+  return moerun__decoder_forward(session, batch != NULL ? batch : &none, logits,
+                                 check_batch(session, batch, logits));
 }
 
 moerun_status moerun_sequence_reset(moerun_session *session, int32_t sequence) {
   moerun_status status = MOERUN_OK;
+  MOERUN_TRY(check_decoder(session));
+  MOERUN_REQUIRE(session->kv.max_sequences > 0, MOERUN_ERR_INVALID,
+                 "the session has no sequences: max_sequences is 0");
   MOERUN_REQUIRE(sequence >= 0 && sequence < session->kv.max_sequences,
                  MOERUN_ERR_INVALID, "expected a sequence of 0 to %d, found %d",
                  session->kv.max_sequences - 1, sequence);

@@ -5,18 +5,36 @@
 
 /* ---- What one rank can say ---- */
 
+/* Sizes that could have no effect do not pass in silence. */
+static moerun_status check_sequences(const moerun_model *model,
+                                     const moerun_session_options *options) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(
+      options->max_sequences >= 0 && options->max_sequences <= 1 << 20,
+      MOERUN_ERR_INVALID, "max_sequences: expected 0 to %d, found %d", 1 << 20,
+      options->max_sequences);
+  MOERUN_REQUIRE(!model->moe_only || options->max_sequences == 0,
+                 MOERUN_ERR_INVALID,
+                 "max_sequences: expected 0, because the model has MoE layers "
+                 "alone: there is no decoder; found %d",
+                 options->max_sequences);
+  MOERUN_REQUIRE(options->kv_tokens >= 0, MOERUN_ERR_INVALID,
+                 "kv_tokens: expected 0 or more, found %d", options->kv_tokens);
+  MOERUN_REQUIRE(options->max_sequences > 0 || options->kv_tokens == 0,
+                 MOERUN_ERR_INVALID,
+                 "kv_tokens: expected 0, because max_sequences is 0, found %d",
+                 options->kv_tokens);
+done:
+  return status;
+}
+
 static moerun_status check_options(const moerun_model *model,
                                    const moerun_session_options *options) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(options->max_tokens >= 1 && options->max_tokens <= 1 << 20,
                  MOERUN_ERR_INVALID, "max_tokens: expected 1 to %d, found %d",
                  1 << 20, options->max_tokens);
-  MOERUN_REQUIRE(
-      options->max_sequences >= 0 && options->max_sequences <= 1 << 20,
-      MOERUN_ERR_INVALID, "max_sequences: expected 0 to %d, found %d", 1 << 20,
-      options->max_sequences);
-  MOERUN_REQUIRE(options->kv_tokens >= 0, MOERUN_ERR_INVALID,
-                 "kv_tokens: expected 0 or more, found %d", options->kv_tokens);
+  MOERUN_TRY(check_sequences(model, options));
   MOERUN_REQUIRE(options->chunks >= 0 && options->chunks <= MOERUN_MAX_CHUNKS,
                  MOERUN_ERR_INVALID, "chunks: expected 0 to %d, found %d",
                  MOERUN_MAX_CHUNKS, options->chunks);

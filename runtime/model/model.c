@@ -2,6 +2,7 @@
  * of all ranks on the result. model_walk.h knows which tensors make which weight. */
 #include "runtime/model/model.h"
 
+#include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/sized.h"
@@ -23,6 +24,18 @@ moerun_status moerun__model_placement_check(const moerun__model_config *config,
                  "%d x %d",
                  config->num_moe_layers, config->num_experts, origin,
                  placement->num_layers, placement->num_experts);
+done:
+  return status;
+}
+
+moerun_status moerun__model_ranks_check(const moerun_placement *placement,
+                                        const moerun_comm *comm) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(placement != NULL, MOERUN_ERR_INVALID,
+                 "the placement is NULL");
+  MOERUN_REQUIRE(placement->num_ranks == comm->size, MOERUN_ERR_SHAPE,
+                 "placement: expected %d ranks, found %d", comm->size,
+                 placement->num_ranks);
 done:
   return status;
 }
@@ -58,6 +71,7 @@ moerun_status moerun_model_shape_load(moerun_model_shape *out,
   static const moerun_model_shape none;
   moerun__model_config config = {0};
   MOERUN_TRY(moerun__sized_write(out, &none, sizeof none, type));
+  MOERUN_TRY(moerun__path_check(path, "moerun_model_shape_load"));
   MOERUN_TRY(moerun__model_config_load(&config, path));
   const moerun_model_shape shape = {.num_layers = config.num_layers,
                                     .num_moe_layers = config.num_moe_layers,
@@ -100,9 +114,8 @@ static moerun_status open_model(moerun_model **out, moerun__model_walk *walk,
   model->comm = comm;
   model->placement = placement;
   model->moe_only = moe_only;
-  MOERUN_REQUIRE(placement->num_ranks == comm->size, MOERUN_ERR_SHAPE,
-                 "placement: expected %d ranks, found %d", comm->size,
-                 placement->num_ranks);
+  MOERUN_TRY(moerun__path_check(path, "moerun_model_load"));
+  MOERUN_TRY(moerun__model_ranks_check(placement, comm));
   MOERUN_TRY(moerun__model_walk_open(walk, &model->config, path, placement,
                                      comm->rank, moe_only));
   MOERUN_TRY(moerun__model_walk_stage(walk));

@@ -50,6 +50,10 @@ moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,
                                          const char *path,
                                          const moerun__byte_watch *watch);
 
+/* That there is a placement, and for as many ranks as the comm has. */
+moerun_status moerun__model_ranks_check(const moerun_placement *placement,
+                                        const moerun_comm *comm);
+
 /* ERR_SHAPE where the placement is not one of this model; `origin`: what the
  * model comes from, for the message. */
 moerun_status moerun__model_placement_check(const moerun__model_config *config,

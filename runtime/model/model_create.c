@@ -122,11 +122,9 @@ static moerun_status begin(creation *c, moerun_comm *comm,
   model->placement = placement;
   model->moe_only = 1;
   MOERUN_TRY(make_config(&model->config, c->source));
+  MOERUN_TRY(moerun__model_ranks_check(placement, comm));
   MOERUN_TRY(
       moerun__model_placement_check(&model->config, placement, source_name));
-  MOERUN_REQUIRE(placement->num_ranks == comm->size, MOERUN_ERR_SHAPE,
-                 "placement: expected %d ranks, found %d", comm->size,
-                 placement->num_ranks);
   const size_t layers = (size_t)model->config.num_layers;
   MOERUN_TRY(moerun__alloc(&model->layers, layers, sizeof *model->layers));
   for (int32_t l = 0; l < model->config.num_layers; l++) {

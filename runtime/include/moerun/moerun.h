@@ -13,7 +13,9 @@
  * A struct that may grow begins with struct_size, which whoever makes one sets:
  *   moerun_counters counters = {.struct_size = sizeof counters};
  * moerun then reads, or fills, the members that both know. In a struct that it
- * reads, 0 means the default written beside the member.
+ * reads, 0 means the default written beside the member. What a call reads may
+ * be NULL only where it says so, and is refused otherwise; objects, and where
+ * results go, are not checked. Where a call fails, *out is NULL.
  *
  * Threads. A call works, and calls MPI, on the thread that makes it alone:
  * MPI_THREAD_FUNNELED is enough for the main thread, SERIALIZED for others. A
@@ -128,7 +130,7 @@ typedef struct moerun_placement_problem {
   int32_t num_ranks;     /* on one node; or                                  */
   const char *topology;  /* such as "2 nodes x 4 ranks"                      */
   const char *method;    /* NULL: "cd", of counts "eplb"                      */
-  const char *objective; /* NULL: "fanout"                                   */
+  const char *objective; /* NULL: "fanout"; not of counts                    */
   int32_t spare_slots;   /* experts of a layer on a rank beyond E / R        */
   double slack;          /* load of a rank beyond its share; 0: 0.05         */
   double seconds;        /* the best that is found by then; 0: no limit      */
@@ -229,7 +231,8 @@ typedef enum moerun_balance {
 typedef struct moerun_session_options {
   size_t struct_size;
   int32_t max_tokens;    /* largest T of any step on this rank; required      */
-  int32_t max_sequences; /* sequences with a KV cache here; 0: none           */
+  int32_t max_sequences; /* sequences with a KV cache here; 0: none, as where
+                            there is no decoder                              */
   int32_t kv_tokens; /* KV positions here; 0: max_sequences * max_positions */
   moerun_wire wire;
   moerun_compute compute;

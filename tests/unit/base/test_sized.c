@@ -60,6 +60,17 @@ static void sizes_that_were_forgotten_are_refused(void **state) {
   }
 }
 
+static void there_has_to_be_one(void **state) {
+  (void)state;
+  second own = {0};
+  assert_int_equal(moerun__sized_read(&own, sizeof own, NULL, "second"),
+                   MOERUN_ERR_INVALID);
+  assert_string_equal(moerun_last_error(), "second is NULL");
+  assert_int_equal(moerun__sized_write(NULL, &own, sizeof own, "second"),
+                   MOERUN_ERR_INVALID);
+  assert_string_equal(moerun_last_error(), "second is NULL");
+}
+
 static void as_much_is_filled_as_both_know(void **state) {
   (void)state;
   const second own = {sizeof own, 1, 2, 3};
@@ -86,6 +97,7 @@ int main(void) {
       cmocka_unit_test(older_callers_leave_new_members_zero),
       cmocka_unit_test(newer_callers_may_not_set_what_is_not_there),
       cmocka_unit_test(sizes_that_were_forgotten_are_refused),
+      cmocka_unit_test(there_has_to_be_one),
       cmocka_unit_test(as_much_is_filled_as_both_know),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,6 +42,7 @@ static void each_rule_says_what_it_expects(void **state) {
   static const int32_t below[] = {-1, -1, -1};
   static const int32_t torn[] = {0, 1, 0};
   static const int32_t starts[] = {0, 0, 0};
+  static const int32_t other[] = {1, 1};
   static const int32_t two[] = {0, 1, 0};
   static const int32_t late[] = {5, 6, 7};
   static const int32_t gap[] = {4, 6, 7};
@@ -76,6 +77,9 @@ static void each_rule_says_what_it_expects(void **state) {
       {{3, zero, zero, late, 0, NULL},
        MOERUN_ERR_INVALID,
        "row 0: expected position 0 or 4, found 5"},
+      {{2, zero, other, late, 0, NULL},
+       MOERUN_ERR_INVALID,
+       "row 0: expected position 0, as sequence 1 is empty, found 5"},
       {{3, zero, zero, gap, 0, NULL},
        MOERUN_ERR_INVALID,
        "row 1: expected position 5, found 6"},
@@ -87,13 +91,28 @@ static void each_rule_says_what_it_expects(void **state) {
        "row 0: expected a token of 0 to 9, found -1"},
       {{3, zero, zero, rising, 2, twice},
        MOERUN_ERR_INVALID,
-       "logit row 1: expected 2 to 2, found 1"},
+       "logit row 1: expected ascending rows, found 1 after 1"},
       {{3, zero, zero, rising, 2, falling},
        MOERUN_ERR_INVALID,
-       "logit row 1: expected 3 to 2, found 1"},
+       "logit row 1: expected ascending rows, found 1 after 2"},
       {{3, zero, zero, rising, 1, three},
        MOERUN_ERR_INVALID,
        "logit row 0: expected 0 to 2, found 3"},
+      {{3, zero, zero, rising, -1, three},
+       MOERUN_ERR_INVALID,
+       "num_logits: expected 0 to 3, found -1"},
+      {{3, zero, zero, rising, 4, rising},
+       MOERUN_ERR_INVALID,
+       "num_logits: expected 0 to 3, found 4"},
+      {{0, NULL, NULL, NULL, 1, zero},
+       MOERUN_ERR_INVALID,
+       "num_logits: expected 0 to 0, found 1"},
+      {{3, zero, zero, rising, 1, NULL},
+       MOERUN_ERR_INVALID,
+       "logit_row is NULL"},
+      {{3, NULL, zero, rising, 0, NULL},
+       MOERUN_ERR_INVALID,
+       "token, sequence or position is NULL"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     assert_int_equal(check(&cases[i].batch), cases[i].status);

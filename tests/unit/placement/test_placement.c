@@ -180,6 +180,16 @@ static void bad_arguments_are_refused(void **state) {
   static const int32_t ranks[] = {0, 1, 2, 0};
   refused(moerun_placement_create(&p, 2, 2, 2, ranks), p,
           "placement: layer 1, expert 0: expected a rank from 0 to 1, found 2");
+  refused(moerun_placement_create(&p, 2, 2, 2, NULL), p,
+          "moerun_placement_create: rank_of_expert is NULL");
+  refused(moerun_placement_load(&p, NULL), p,
+          "moerun_placement_load: expected a path, found NULL");
+  refused(moerun_placement_load(&p, ""), p,
+          "moerun_placement_load: expected a path, found an empty one");
+  refused(moerun_placement_save(p, NULL), p,
+          "moerun_placement_save: expected a path, found NULL");
+  refused(moerun_placement_save(p, ""), p,
+          "moerun_placement_save: expected a path, found an empty one");
   static const int32_t none[] = {0, 1, 1};
   refused(moerun__placement_create(&p, 1, 2, 2, none, ranks, "x"), p,
           "placement: layer 0, expert 1: expected at least one replica, "

@@ -232,9 +232,12 @@ static void bad_problems_are_refused(void **state) {
   asked.num_ranks = 4;
   refused(&asked, MOERUN_ERR_INVALID,
           "one of topology and num_ranks, found both");
-  asked.topology = NULL;
-  asked.num_ranks = -4;
-  refused(&asked, MOERUN_ERR_INVALID, "-4");
+  static const int32_t ranks[] = {-4, INT32_MIN, INT32_MAX};
+  for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++) {
+    asked.topology = NULL;
+    asked.num_ranks = ranks[i];
+    refused(&asked, MOERUN_ERR_INVALID, "num_ranks: expected 1 to 1048576, ");
+  }
   asked = from_ids();
   asked.method = "best";
   refused(&asked, MOERUN_ERR_INVALID,
@@ -249,9 +252,54 @@ static void bad_problems_are_refused(void **state) {
   asked.trace_path = "nowhere.npy";
   asked.ids = NULL;
   refused(&asked, MOERUN_ERR_IO, "nowhere.npy");
+  asked.trace_path = "";
+  refused(&asked, MOERUN_ERR_INVALID, "trace_path: expected a path");
   asked = from_counts();
   asked.method = "cd";
   refused(&asked, MOERUN_ERR_UNSUPPORTED, "method cd needs the routing");
+  refused(NULL, MOERUN_ERR_INVALID, "moerun_placement_problem is NULL");
+}
+
+/* What could have no effect, or contradicts what is given, does not pass in
+ * silence. */
+static void settings_without_effect_are_refused(void **state) {
+  (void)state;
+  moerun_placement_problem asked = from_counts();
+  asked.objective = "tail";
+  refused(&asked, MOERUN_ERR_INVALID,
+          "objective: expected none beside counts, which say loads alone");
+  asked = from_counts();
+  asked.num_tokens = -5;
+  refused(&asked, MOERUN_ERR_INVALID, "expected 0 beside counts, found -5 and");
+  asked = from_counts();
+  asked.experts_per_token = K;
+  refused(&asked, MOERUN_ERR_INVALID,
+          "expected 0 beside counts, found 0 and 2");
+  temp_dir dir;
+  char path[TEMP_PATH];
+  assert_true(temp_dir_create(&dir));
+  assert_int_equal(trace_save(&trace, temp_path(path, &dir, "trace.npy")),
+                   MOERUN_OK);
+  static const struct {
+    int64_t num_tokens;
+    int32_t num_layers;
+    int32_t experts_per_token;
+    const char *words;
+  } others[] = {
+      {TOKENS + 1, 0, 0, "num_tokens: expected 0 or 600, found 601"},
+      {0, LAYERS + 1, 0, "num_layers: expected 0 or 3, found 4"},
+      {0, 0, -1, "experts_per_token: expected 0 or 2, found -1"},
+  };
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    asked = from_ids();
+    asked.ids = NULL;
+    asked.trace_path = path;
+    asked.num_tokens = others[i].num_tokens;
+    asked.num_layers = others[i].num_layers;
+    asked.experts_per_token = others[i].experts_per_token;
+    refused(&asked, MOERUN_ERR_SHAPE, others[i].words);
+  }
+  temp_dir_remove(&dir);
 }
 
 /* The most rows of a layer are placed by any method of loads and any slack; one
@@ -301,7 +349,7 @@ static void bad_arrays_are_refused(void **state) {
   const int32_t kept = ids[5 * LAYERS * K + 1];
   ids[5 * LAYERS * K + 1] = E;
   refused(&asked, MOERUN_ERR_INVALID,
-          "token 5: expected experts -1 to 7, found 8");
+          "token 5, layer 0: expected experts -1 to 7, found 8");
   ids[5 * LAYERS * K + 1] = ids[5 * LAYERS * K];
   refused(&asked, MOERUN_ERR_INVALID, "ids: token 5");
   ids[5 * LAYERS * K + 1] = kept;
@@ -360,6 +408,7 @@ int main(void) {
       cmocka_unit_test(a_solution_can_be_read),
       cmocka_unit_test(time_limits_give_what_there_is),
       cmocka_unit_test(bad_problems_are_refused),
+      cmocka_unit_test(settings_without_effect_are_refused),
       cmocka_unit_test(counts_beyond_the_most_are_refused),
       cmocka_unit_test(bad_arrays_are_refused),
   };
