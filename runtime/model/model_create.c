@@ -271,29 +271,83 @@ done:
 
 /* ---- The whole -------------------------------------------------------------------- */
 
+/* [collective] A rank whose source says something else than that of rank 0 fails
+ * with a line that names the member; the caller agrees on it. */
+static moerun_status same_source(const creation *c, moerun_comm *comm) {
+  moerun_status status = MOERUN_OK;
+  const moerun_model_source *source = c->source;
+  const struct {
+    const char *name;
+    int64_t value;
+    int is_type;
+  } members[] = {
+      {"num_moe_layers", source->num_moe_layers, 0},
+      {"num_experts", source->num_experts, 0},
+      {"experts_per_token", source->experts_per_token, 0},
+      {"hidden_width", source->hidden_width, 0},
+      {"expert_width", source->expert_width, 0},
+      {"dtype", (int64_t)c->dtype, 1},
+      {"gate_dtype", (int64_t)c->gate_dtype, 1},
+      {"renormalise", source->renormalise != 0, 0},
+      {"load_gate (1: given)", source->load_gate != NULL, 0},
+  };
+  enum { COUNT = sizeof members / sizeof *members };
+  int64_t first[COUNT];
+  for (size_t i = 0; i < COUNT; i++) {
+    first[i] = members[i].value;
+  }
+  MOERUN_TRY(comm->ops->broadcast(comm, first, sizeof first));
+  for (size_t i = 0; i < COUNT; i++) {
+    const int64_t mine = members[i].value;
+    if (mine == first[i]) continue;
+    MOERUN_REQUIRE(!members[i].is_type, MOERUN_ERR_SHAPE,
+                   "%s: %s: expected %s as on rank 0, found %s", source_name,
+                   members[i].name, moerun__dtype_name((moerun__dtype)first[i]),
+                   moerun__dtype_name((moerun__dtype)mine));
+    MOERUN_REQUIRE(
+        0, MOERUN_ERR_SHAPE, "%s: %s: expected %lld as on rank 0, found %lld",
+        source_name, members[i].name, (long long)first[i], (long long)mine);
+  }
+done:
+  return status;
+}
+
+/* [collective] The weights of a layer that several ranks have. Where they differ,
+ * they are the callers', not a file's. */
+static moerun_status compare_layer(creation *c, moerun_comm *comm, int32_t l) {
+  moerun_status status = MOERUN_OK;
+  char name[NAME_BYTES];
+  (void)snprintf(name, sizeof name, "load_gate: layer %d", l);
+  if (c->source->load_gate != NULL) {
+    MOERUN_TRY(moerun__comm_agree(
+        comm, moerun__weights_digest_compare(comm, &c->digest,
+                                             MOERUN_ERR_INVALID, name)));
+  }
+  status = moerun__weights_digest_layer(&c->digest, comm, c->model->placement,
+                                        l, l, source_name);
+  if (status == MOERUN_ERR_FORMAT) status = MOERUN_ERR_INVALID;
+done:
+  return status;
+}
+
 /* [collective] */
 static moerun_status create(creation *c, moerun_comm *comm,
                             const moerun_placement *placement) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__comm_agree(comm, begin(c, comm, placement)));
-  const moerun__model_identity identity = {
-      .config = &c->model->config,
-      .placement = placement,
-      .moe_only = 1,
-      .path = source_name,
-      .dtypes = 1 + 256 * (int64_t)c->dtype + (int64_t)c->gate_dtype +
-                65536 * (int64_t)(c->source->load_gate != NULL)};
+  MOERUN_TRY(moerun__comm_agree(comm, same_source(c, comm)));
+  const moerun__model_identity identity = {.config = &c->model->config,
+                                           .placement = placement,
+                                           .moe_only = 1,
+                                           .path = source_name};
   MOERUN_TRY(moerun__comm_agree(comm, moerun__same_model(comm, &identity)));
   for (int32_t l = 0; l < c->model->config.num_layers; l++) {
     MOERUN_TRY(moerun__comm_agree(comm, load_layer(c, l)));
-    MOERUN_TRY(moerun__weights_digest_layer(&c->digest, comm, placement, l, l,
-                                            source_name));
+    MOERUN_TRY(compare_layer(c, comm, l));
   }
   MOERUN_TRY(moerun__weights_digest_agree(&c->model->digest, comm, &c->digest,
                                           0, source_name));
 done:
-  /* Weights that differ are the callers', not a file's. */
-  if (status == MOERUN_ERR_FORMAT) status = MOERUN_ERR_INVALID;
   return status;
 }
 

@@ -14,7 +14,6 @@ typedef struct moerun__model_identity {
   const moerun_placement *placement;
   int32_t moe_only;
   const char *path; /* of the checkpoint, or what it is made of, for messages */
-  int64_t dtypes;   /* of a model from memory: a number for its types */
 } moerun__model_identity;
 
 /* [collective] A rank that has read something else than rank 0 fails with a line

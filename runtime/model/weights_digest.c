@@ -51,16 +51,16 @@ void moerun__digest_piece(uint64_t *sum, const char *tensor, int64_t offset,
   end_vectors();
 }
 
-/* [collective] */
-static moerun_status compare(moerun_comm *comm,
-                             const moerun__weights_digest *mine,
-                             const char *path) {
+moerun_status moerun__weights_digest_compare(moerun_comm *comm,
+                                             const moerun__weights_digest *mine,
+                                             moerun_status code,
+                                             const char *what) {
   moerun_status status = MOERUN_OK;
   uint64_t first[] = {mine->shared, mine->samples};
   MOERUN_TRY(comm->ops->broadcast(comm, first, sizeof first));
-  MOERUN_REQUIRE(
-      first[0] == mine->shared && first[1] == mine->samples, MOERUN_ERR_FORMAT,
-      "%s: expected the weights that rank 0 has, found others", path);
+  MOERUN_REQUIRE(first[0] == mine->shared && first[1] == mine->samples, code,
+                 "%s: expected the weights that rank 0 has, found others",
+                 what);
 done:
   return status;
 }
@@ -173,7 +173,9 @@ moerun_status moerun__weights_digest_agree(uint64_t *out, moerun_comm *comm,
                                            uint64_t names, const char *path) {
   moerun_status status = MOERUN_OK;
   uint64_t experts = mine->experts;
-  MOERUN_TRY(moerun__comm_agree(comm, compare(comm, mine, path)));
+  MOERUN_TRY(moerun__comm_agree(
+      comm,
+      moerun__weights_digest_compare(comm, mine, MOERUN_ERR_FORMAT, path)));
   MOERUN_TRY(add_up(&experts, comm));
   uint64_t digest = moerun__digest_int(MOERUN_DIGEST_START, (int64_t)names);
   digest = moerun__digest_int(digest, (int64_t)mine->shared);

@@ -41,6 +41,14 @@ moerun_status moerun__weights_digest_layer(moerun__weights_digest *digest,
                                            int32_t layer, int32_t name,
                                            const char *path);
 
+/* [collective] A rank that has read something else than rank 0 so far, of what all
+ * read, fails with `code` and a line that begins with `what`; the caller agrees on
+ * it. */
+moerun_status moerun__weights_digest_compare(moerun_comm *comm,
+                                             const moerun__weights_digest *mine,
+                                             moerun_status code,
+                                             const char *what);
+
 /* [collective] *out = one number for what all ranks have read together, each
  * expert counted by one rank, and for `names`, the digest of all names and
  * shapes. A rank that read something else than rank 0 of what all read fails

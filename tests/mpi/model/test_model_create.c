@@ -304,12 +304,16 @@ static void without_gates_rows_are_routed_by_the_caller(void **state) {
 static void expect_failure(const moerun_model_source *source,
                            const moerun_placement *placement, int at_fault,
                            moerun_status code, const char *text) {
+  char heard[128];
+  (void)snprintf(heard, sizeof heard, "reported an error: %s",
+                 moerun_status_string(code));
   moerun_model *created = NULL;
   const size_t before = moerun__alloc_live_bytes();
   const moerun_status status =
       moerun_model_create(&created, comm, placement, source);
   assert_all_ranks(status == (at_fault ? code : MOERUN_ERR_PEER));
-  assert_all_ranks(!at_fault || strstr(moerun_last_error(), text) != NULL);
+  assert_all_ranks(strstr(moerun_last_error(), at_fault ? text : heard) !=
+                   NULL);
   assert_all_ranks(created == NULL);
   assert_all_ranks(moerun__alloc_live_bytes() == before);
 }
@@ -333,6 +337,11 @@ static void a_caller_that_fails_ends_all(void **state) {
                    i == 0 ? MOERUN_ERR_IO : MOERUN_ERR_INVALID, texts[i]);
     *at[i] = -1;
   }
+  c.calls = 0;
+  c.failure = MOERUN_ERR_FORMAT; /* of a file of the caller's own */
+  if (last) c.fail_at = 1;
+  expect_failure(&source, placement, last, MOERUN_ERR_FORMAT,
+                 ": the caller returned: file contents are not valid");
   c.calls = 0;
   c.failure = (moerun_status)1; /* as many a C function says it */
   if (last) c.fail_at = 1;
@@ -373,7 +382,8 @@ static void replicas_that_differ_are_named(void **state) {
     c.calls = 0;
     c.alter_at = last ? -2 : -1;
     expect_failure(&source, placement, last, MOERUN_ERR_INVALID,
-                   "expected the weights that rank 0 has, found others");
+                   "load_gate: layer 0: expected the weights that rank 0 has, "
+                   "found others");
   }
   moerun_placement_destroy(placement);
   close_caller(&c);
@@ -470,16 +480,39 @@ static void sizes_are_checked(void **state) {
   bad.dtype = "F8_E4M3";
   expect_failure(&bad, placement, 1, MOERUN_ERR_UNSUPPORTED,
                  "dtype: expected " DTYPE_NAMES ", found \"F8_E4M3\"");
-  if (test_size() > 1) {
-    const int last = test_rank() == test_size() - 1;
-    bad = good;
-    if (last) bad.dtype = "BF16";
-    expect_failure(&bad, placement, last, MOERUN_ERR_SHAPE,
-                   "expected the sizes and element types as on rank 0");
-    bad = good;
-    if (last) bad.load_gate = NULL;
-    expect_failure(&bad, placement, last, MOERUN_ERR_SHAPE,
-                   "expected the sizes and element types as on rank 0");
+  moerun_placement_destroy(placement);
+  close_caller(&c);
+}
+
+static void members_that_differ_are_named(void **state) {
+  (void)state;
+  caller c;
+  open_caller(&c, DATA "qwen3_moe");
+  moerun_placement *placement = dealt(&c);
+  const moerun_model_source good = source_of(&c);
+  const int last = test_rank() == test_size() - 1;
+  moerun_model_source other[7];
+  for (int i = 0; i < 7; i++) {
+    other[i] = good;
+  }
+  other[0].hidden_width++;
+  other[1].expert_width++;
+  other[2].experts_per_token--;
+  other[3].dtype = "BF16";
+  other[4].gate_dtype = "BF16";
+  other[5].renormalise = !good.renormalise;
+  other[6].load_gate = NULL;
+  static const char *const words[] = {
+      ": hidden_width: expected ",
+      ": expert_width: expected ",
+      ": experts_per_token: expected ",
+      ": dtype: expected F32 as on rank 0, found BF16",
+      ": gate_dtype: expected F32 as on rank 0, found BF16",
+      ": renormalise: expected ",
+      ": load_gate (1: given): expected 1 as on rank 0, found 0"};
+  for (int i = 0; i < 7 && test_size() > 1; i++) {
+    expect_failure(last ? &other[i] : &good, placement, last, MOERUN_ERR_SHAPE,
+                   words[i]);
   }
   moerun_placement_destroy(placement);
   close_caller(&c);
@@ -517,6 +550,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(a_caller_that_fails_ends_all),
       cmocka_unit_test(replicas_that_differ_are_named),
       cmocka_unit_test(sizes_are_checked),
+      cmocka_unit_test(members_that_differ_are_named),
       cmocka_unit_test(sizes_have_limits),
       cmocka_unit_test(placements_for_other_ranks_are_refused),
       cmocka_unit_test(types_with_factors_are_refused),
