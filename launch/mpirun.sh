@@ -22,6 +22,8 @@
 # (`| head`). Here somebody reads on.
 set -u
 (exec 3<&0) 2> /dev/null || exec < /dev/null
+(exec 3>&1) 2> /dev/null || exec > /dev/null
+(exec 3>&2) 2> /dev/null || exec 2> /dev/null
 
 usage='usage: launch/mpirun.sh -n RANKS PROGRAM ARGUMENT...
 (options are those of mpirun: mpirun --help)'
@@ -213,6 +215,12 @@ case $launcher in
 *"Open MPI"*) ;;
 *) exec mpirun "$@" ;;
 esac
+temporary=${TMPDIR:-/tmp}
+if [ ! -d "$temporary" ] || [ ! -w "$temporary" ]; then
+  echo "mpirun.sh: no folder for pipes in $temporary: set TMPDIR to one that" \
+    'may be written to' >&2
+  exit 1
+fi
 
 folder=$(
   trap '' INT TERM HUP

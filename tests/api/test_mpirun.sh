@@ -373,4 +373,34 @@ kill -s KILL "$job"
 wait "$job" 2> /dev/null
 gone 'SIGKILL to the script'
 
+# Of stdin, stdout and stderr any may be closed: nothing stays behind.
+TMPDIR=$scratch/pipes
+export TMPDIR
+mkdir "$TMPDIR"
+closed() { # closed NAME
+  [ $code = 0 ] || complain "$1 closed: expected exit code 0, found $code"
+  [ -z "$(ls "$TMPDIR")" ] || complain "$1 closed: expected no folder"
+  [ -f "$scratch/here" ] || complain "$1 closed: expected that it runs"
+  rm -f "$scratch/here"
+}
+# shellcheck disable=SC2016 # for the inner shell
+shows='echo hi; echo hi >&2; : > "$0"'
+timeout 50 "$wrapper" -n 1 sh -c "$shows" "$scratch/here" >&- 2> err
+code=$?
+closed stdout
+timeout 50 "$wrapper" -n 1 sh -c "$shows" "$scratch/here" > out 2>&-
+code=$?
+closed stderr
+[ "$(cat out)" = hi ] || complain "stderr closed: expected stdout to pass"
+timeout 50 "$wrapper" -n 1 sh -c "$shows" "$scratch/here" <&- >&- 2>&-
+code=$?
+closed all
+
+TMPDIR=$scratch/nowhere
+timeout 50 "$wrapper" -n 1 sh -c "$shows" "$scratch/here" > out 2> err
+code=$?
+[ $code = 1 ] || complain "TMPDIR: expected exit code 1, found $code"
+grep -q "^mpirun.sh: no folder for pipes in $scratch/nowhere: set TMPDIR" err ||
+  complain "TMPDIR: expected a line that names it"
+
 exit "$failures"
