@@ -34,6 +34,7 @@ static int generate(moerun_session *session, int32_t rank, int32_t V,
     moerun_batch batch = {T, token, sequence, position, 1, &last};
     if (rank != 0) batch.num_tokens = batch.num_logits = 0;
     ok = check(moerun_forward(session, &batch, logits));
+    if (!ok) break;
     int32_t best = 0;
     for (int32_t v = 1; v < V; v++) {
       if (logits[v] > logits[best]) best = v;

@@ -38,6 +38,10 @@ for number in 2 3; do
   [ "$one" = "$more" ] || fail "step3 on $number ranks" "$one" "$more"
 done
 
+# An id that the model has not: one line, and nothing that looks like a token.
+ids=$("$folder/moerun_step3" "$model" 5 999999 2> /dev/null) && code=0 || code=$?
+[ "$code $ids" = '1 ' ] || fail "step3 of an unknown id" '1 and no id' "$code $ids"
+
 # Its own gate and experts: every point goes through two experts, the answer is
 # the same in both rounds and on every number of ranks, and the second round is
 # more even.

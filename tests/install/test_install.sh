@@ -43,6 +43,8 @@ cc -std=c11 -Wall -Wextra -Wpedantic -Werror -I "$source/tests" \
 LD_LIBRARY_PATH=$(dirname "$(dirname "$pc")")
 export LD_LIBRARY_PATH
 "$@" "$scratch/by_pkg_config" | grep '^moerun .* on 2 ranks$'
+c++ -std=c++98 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c++ \
+  "$(find "$prefix" -name moerun.h)"
 # shellcheck disable=SC2046
 c++ -std=c++17 -I "$source/tests" -o "$scratch/by_pkg_config_cpp" \
   "$source/tests/install/consumer.cpp" $(pkg-config --cflags --libs moerun)

@@ -46,8 +46,7 @@ extern "C" {
 
 /* ---- Status ------------------------------------------------------------- */
 
-#define MOERUN_STATUS_MAP(X)                                                   \
-  X(OK, 0, "success")                                                          \
+#define MOERUN_ERROR_MAP(X)                                                    \
   X(ERR_INVALID, -1, "invalid argument")                                       \
   X(ERR_SHAPE, -2, "shapes do not agree")                                      \
   X(ERR_NOMEM, -3, "out of memory")                                            \
@@ -61,10 +60,12 @@ extern "C" {
   X(ERR_INFEASIBLE, -11, "no placement satisfies the constraints")             \
   X(ERR_STOPPED, -12, "stopped before it was done")                            \
   X(ERR_OUTPUT, -13, "file could not be written")
+#define MOERUN_STATUS_MAP(X) X(OK, 0, "success") MOERUN_ERROR_MAP(X)
 
 typedef enum moerun_status {
-#define MOERUN_STATUS_ENUM(name, value, text) MOERUN_##name = (value),
-  MOERUN_STATUS_MAP(MOERUN_STATUS_ENUM)
+  MOERUN_OK = 0
+#define MOERUN_STATUS_ENUM(name, value, text) , MOERUN_##name = (value)
+  MOERUN_ERROR_MAP(MOERUN_STATUS_ENUM)
 #undef MOERUN_STATUS_ENUM
 } moerun_status;
 
@@ -211,12 +212,12 @@ MOERUN_API void moerun_model_destroy(moerun_model *model);
 
 typedef enum moerun_wire {
   MOERUN_WIRE_FP32 = 0, /* rows travel as they are                          */
-  MOERUN_WIRE_BF16,     /* half the bytes; local rows are rounded alike     */
+  MOERUN_WIRE_BF16      /* half the bytes; local rows are rounded alike     */
 } moerun_wire;
 
 typedef enum moerun_compute {
   MOERUN_COMPUTE_FP32 = 0, /* activations are multiplied as they are        */
-  MOERUN_COMPUTE_BF16,     /* rounded to BF16 before each product; sums stay
+  MOERUN_COMPUTE_BF16      /* rounded to BF16 before each product; sums stay
                               fp32. Faster where processors multiply BF16   */
 } moerun_compute;
 
@@ -224,7 +225,7 @@ typedef enum moerun_balance {
   MOERUN_BALANCE_AUTO = 0, /* ranks that would end last give rows to others,
                               with weights where it pays: the same bits    */
   MOERUN_BALANCE_OFF,      /* every row is computed where its expert is    */
-  MOERUN_BALANCE_SLICED,   /* all ranks compute a part of every row, by the
+  MOERUN_BALANCE_SLICED    /* all ranks compute a part of every row, by the
                               slices in slice_bytes; the same bits         */
 } moerun_balance;
 
