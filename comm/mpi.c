@@ -492,8 +492,8 @@ const moerun__comm_ops moerun__mpi_ops = {
     .destroy = destroy,
 };
 
-static moerun_status check_caller(double *timeout_s, MPI_Comm comm,
-                                  const moerun_mpi_options *options) {
+/* Where it fails there is nothing to tell other ranks by. */
+static moerun_status check_comm(MPI_Comm comm) {
   moerun_status status = MOERUN_OK;
   int initialized = 0;
   int finalized = 0;
@@ -511,7 +511,16 @@ static moerun_status check_caller(double *timeout_s, MPI_Comm comm,
   MOERUN_REQUIRE(!between_groups, MOERUN_ERR_INVALID,
                  "moerun_comm_create_mpi: expected an intracommunicator, "
                  "found an intercommunicator");
+done:
+  return status;
+}
+
+/* *timeout_s: the default where the options are refused: until the others know. */
+static moerun_status read_limit(double *timeout_s,
+                                const moerun_mpi_options *options) {
+  moerun_status status = MOERUN_OK;
   moerun_mpi_options own = {0};
+  *timeout_s = DEFAULT_TIMEOUT_S;
   if (options != NULL) {
     MOERUN_TRY(
         moerun__sized_read(&own, sizeof own, options, "moerun_mpi_options"));
@@ -519,7 +528,7 @@ static moerun_status check_caller(double *timeout_s, MPI_Comm comm,
   const double asked = own.timeout_s;
   MOERUN_REQUIRE(asked == asked, MOERUN_ERR_INVALID,
                  "moerun_comm_create_mpi: timeout_s is not a number");
-  *timeout_s = asked == 0 ? DEFAULT_TIMEOUT_S : asked;
+  if (asked != 0) *timeout_s = asked;
 done:
   return status;
 }
@@ -538,7 +547,8 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
   MPI_Request *count_request = NULL;
   moerun__question *question = NULL;
   *out = NULL;
-  MOERUN_TRY(check_caller(&timeout_s, comm, options));
+  MOERUN_TRY(check_comm(comm));
+  const moerun_status asked = read_limit(&timeout_s, options);
   MOERUN_TRY(
       moerun__mpi_result(NULL, MPI_Comm_idup(comm, &own, &request), what));
   MOERUN_TRY(moerun__mpi_finish(NULL, &request, timeout_s, what));
@@ -546,8 +556,8 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
       NULL, MPI_Comm_set_errhandler(own, MPI_ERRORS_RETURN), what));
   MOERUN_TRY(moerun__mpi_result(NULL, MPI_Comm_rank(own, &rank), what));
   MOERUN_TRY(moerun__mpi_result(NULL, MPI_Comm_size(own, &size), what));
-  /* A rank short of memory still takes part in the agreement: with a comm on
-   * its own stack. */
+  /* A rank short of memory, or whose options are refused, still takes part in
+   * the agreement: with a comm on its own stack. */
   moerun__mpi_comm spare = {
       .base = {.ops = &moerun__mpi_ops, .rank = rank, .size = size},
       .comm = own,
@@ -568,6 +578,7 @@ moerun_status moerun_comm_create_mpi(moerun_comm **out, MPI_Comm comm,
   share_count = spare.share_count;
   count_request = spare.count_request;
   question = spare.question;
+  if (asked != MOERUN_OK) status = asked;
   MOERUN_TRY(moerun__comm_agree(&spare.base, status));
   share_count = NULL;
   count_request = NULL;

@@ -7,6 +7,7 @@
 
 #include <moerun/moerun_mpi.h>
 
+#include <math.h>
 #include <sched.h>
 #include <string.h>
 
@@ -351,6 +352,33 @@ static void work_of_rank_0_alone_has_no_limit(void **state) {
   moerun_comm_destroy(other);
 }
 
+/* Options that are refused on one rank are refused at once on all; the next call
+ * is another one. */
+static void bad_options_are_told_to_all(void **state) {
+  (void)state;
+  const int mine = test_rank() == test_size() - 1;
+  const moerun_mpi_options good = {.struct_size = sizeof good, .timeout_s = -1};
+  const moerun_mpi_options bad[] = {
+      {.struct_size = sizeof good, .timeout_s = (double)NAN}, {.timeout_s = 1}};
+  static const char *const words[] = {"timeout_s is not a number",
+                                      "moerun_mpi_options: struct_size"};
+  char heard[64];
+  (void)snprintf(heard, sizeof heard,
+                 "rank %d reported an error: invalid argument",
+                 test_size() - 1);
+  for (int i = 0; i < 2; i++) {
+    moerun_comm *other = NULL;
+    const moerun_status status =
+        moerun_comm_create_mpi(&other, MPI_COMM_WORLD, mine ? &bad[i] : &good);
+    assert_all_ranks(status == (mine ? MOERUN_ERR_INVALID : MOERUN_ERR_PEER));
+    assert_all_ranks(strstr(moerun_last_error(), mine ? words[i] : heard) !=
+                     NULL);
+    assert_all_ranks(other == NULL);
+    assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &good));
+    moerun_comm_destroy(other);
+  }
+}
+
 static int nothing_is_left(void **state) {
   (void)state;
   return moerun__alloc_live() == 0 ? 0 : -1;
@@ -368,6 +396,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(work_of_rank_0_alone_has_no_limit),
       cmocka_unit_test(who_comes_late_is_not_astray),
       cmocka_unit_test(who_passes_by_is_named),
+      cmocka_unit_test(bad_options_are_told_to_all),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   const int failed = cmocka_run_group_tests(tests, NULL, nothing_is_left);
