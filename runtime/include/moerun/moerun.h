@@ -15,7 +15,8 @@
  * moerun then reads, or fills, the members that both know. In a struct that it
  * reads, 0 means the default written beside the member. What a call reads may
  * be NULL only where it says so, and is refused otherwise; objects, and where
- * results go, are not checked. Where a call fails, *out is NULL.
+ * results go, are not checked. Where a call fails, *out is NULL; but for
+ * ERR_TIMEOUT and ERR_COMM the objects that it was given may be used on.
  *
  * Threads. A call works, and calls MPI, on the thread that makes it alone:
  * MPI_THREAD_FUNNELED is enough for the main thread, SERIALIZED for others. A
@@ -118,7 +119,8 @@ MOERUN_API int32_t moerun_placement_slot(const moerun_placement *of,
                                          int32_t layer, int32_t expert,
                                          int32_t rank);
 
-/* What is known of the routing, in one of three ways, and what is wanted. */
+/* What is known of the routing of all ranks, in one of three ways, and what is
+ * wanted. */
 typedef struct moerun_placement_problem {
   size_t struct_size;
   const char *trace_path; /* as `moerun profile` writes it; or               */
@@ -134,7 +136,8 @@ typedef struct moerun_placement_problem {
   const char *objective; /* NULL: "fanout"; not of counts                    */
   int32_t spare_slots;   /* experts of a layer on a rank beyond E / R        */
   double slack;          /* load of a rank beyond its share; 0: 0.05         */
-  double seconds;        /* the best that is found by then; 0: no limit      */
+  double seconds;        /* the best that is found by then; 0: no limit.
+                            "exact" and "topo" may fail: ERR_UNSUPPORTED     */
   uint64_t seed;
 } moerun_placement_problem;
 
@@ -202,7 +205,8 @@ typedef struct moerun_model_source {
   moerun_status (*load_gate)(void *context, int32_t layer, const void **rows);
 } moerun_model_source;
 
-/* [collective] If a function fails on any rank it ends. Layers count from 0. */
+/* [collective] If a function fails on any rank it ends. Layers count from 0, and
+ * after each ranks wait for the last: time in functions counts for timeout_s. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_model_create(
     moerun_model **out, moerun_comm *comm, const moerun_placement *placement,
     const moerun_model_source *source);
@@ -231,7 +235,7 @@ typedef enum moerun_balance {
 
 typedef struct moerun_session_options {
   size_t struct_size;
-  int32_t max_tokens;    /* largest T of any step on this rank; required      */
+  int32_t max_tokens;    /* largest T of any step on any rank; required       */
   int32_t max_sequences; /* sequences with a KV cache here; 0: none, as where
                             there is no decoder                              */
   int32_t kv_tokens; /* KV positions here; 0: max_sequences * max_positions */
@@ -269,7 +273,8 @@ moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
                    const float *x, float *y);
 
 /* [collective] The same by the caller's own gate: ids[T][K], in a row distinct
- * experts or -1 for none, and weights[T][K], finite, not read beside -1.
+ * experts or -1 for none (of nothing else: y is 0), and weights[T][K], finite,
+ * not read beside -1.
  * Results are summed in this order; what the model's gate chose gives its bits.
  * A bad id or weight on one rank fails on all of them, and no row travels. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_moe_forward_routed(
@@ -289,7 +294,7 @@ typedef struct moerun_batch {
 
 /* [collective] The whole decoder for this rank's rows, T = 0 included, to the
  * caller's logits[num_logits][V]. Allocates nothing. After an error sequences
- * end where they did before it, or at 0 if they began in it. */
+ * end where they did before it; those that it began may be empty instead. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_forward(
     moerun_session *session, const moerun_batch *batch, float *logits);
 
