@@ -141,12 +141,16 @@ done:
   return status;
 }
 
-/* Somebody else's file is left alone; of this program's any part may be gone. */
+/* Somebody else's file is left alone; of this program's any part may be gone, or,
+ * after a crash of its node, be bytes of 0. */
 static moerun_status check_header(moerun__unfinished *u,
                                   const moerun__lines *lines) {
   moerun_status status = MOERUN_OK;
-  const size_t count = lines->line.count;
-  const int is_begun = count >= 1 && count <= sizeof header - 1 &&
+  size_t count = lines->line.count;
+  while (lines->is_torn && count > 0 && lines->line.bytes[count - 1] == '\0') {
+    count--;
+  }
+  const int is_begun = count <= sizeof header - 1 &&
                        memcmp(lines->line.bytes, header, count) == 0;
   MOERUN_REQUIRE(is_begun && (lines->is_torn || count == sizeof header - 1),
                  MOERUN_ERR_FORMAT,

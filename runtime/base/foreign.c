@@ -83,6 +83,15 @@ static const char *find_magic(int *is_tensors, const char *start,
   return NULL;
 }
 
+/* What stands in a file whose bytes did not reach the disk before a crash. */
+static int is_blank(const char *start, size_t count) {
+  size_t i = 0;
+  while (i < count && start[i] == '\0') {
+    i++;
+  }
+  return count > 0 && i == count;
+}
+
 /* `instead`: what to do in place of giving a file of tensors. */
 static int find_name(char out[MOERUN_FOREIGN_TEXT], const char *start,
                      size_t bytes, const char *instead) {
@@ -94,7 +103,10 @@ static int find_name(char out[MOERUN_FOREIGN_TEXT], const char *start,
   out[0] = '\0';
   if (count > 0) memcpy(text, start, count);
   text[count] = '\0';
-  if (name == NULL && is_web_page(text)) {
+  if (is_blank(text, count)) {
+    name = "nothing but bytes of 0, as a crash of the machine leaves: copy or "
+           "make the file again";
+  } else if (name == NULL && is_web_page(text)) {
     name = "a web page, such as a server's error, in its place: download the "
            "file again";
   }

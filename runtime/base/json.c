@@ -116,6 +116,11 @@ moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
   MOERUN_REQUIRE(*out != NULL || !moerun__foreign_name(foreign, text, bytes),
                  MOERUN_ERR_FORMAT, "%s: expected JSON, found %s", origin,
                  foreign);
+  const char *nul = memchr(text, '\0', bytes);
+  MOERUN_REQUIRE(*out != NULL || nul == NULL, MOERUN_ERR_FORMAT,
+                 "%s: expected JSON, which has no byte of 0, found one after "
+                 "%zu others",
+                 origin, mark + (size_t)(nul - text));
   MOERUN_REQUIRE(*out != NULL ||
                      json_error_code(&error) != json_error_null_character,
                  MOERUN_ERR_FORMAT,

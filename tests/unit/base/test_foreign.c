@@ -66,6 +66,31 @@ static void integers_of_any_length_are_read(void **state) {
          "character, found \\u0000");
 }
 
+static void bytes_of_zero_are_called_so(void **state) {
+  (void)state;
+  json_t *root = NULL;
+  static const char blank[300] = {0};
+  assert_int_equal(moerun__json_parse(&root, "{\"a\": 1}\0\0", 10, "f"),
+                   MOERUN_ERR_FORMAT);
+  assert_string_equal(moerun_last_error(),
+                      "f: expected JSON, which has no byte of 0, found one "
+                      "after 8 others");
+  assert_int_equal(moerun__json_parse(&root, MARK "[1,\0", 7, "f"),
+                   MOERUN_ERR_FORMAT);
+  assert_string_equal(moerun_last_error(),
+                      "f: expected JSON, which has no byte of 0, found one "
+                      "after 6 others");
+  static const size_t sizes[] = {1, 256, sizeof blank};
+  for (size_t i = 0; i < 3; i++) {
+    assert_int_equal(moerun__json_parse(&root, blank, sizes[i], "f"),
+                     MOERUN_ERR_FORMAT);
+    assert_string_equal(moerun_last_error(),
+                        "f: expected JSON, found nothing but bytes of 0, as a "
+                        "crash of the machine leaves: copy or make the file "
+                        "again");
+  }
+}
+
 /* Where the text ends at its last byte. */
 static void widening_stays_within_the_text(void **state) {
   (void)state;
@@ -183,6 +208,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(marks_in_front_of_json_are_skipped),
       cmocka_unit_test(integers_of_any_length_are_read),
+      cmocka_unit_test(bytes_of_zero_are_called_so),
       cmocka_unit_test(widening_stays_within_the_text),
       cmocka_unit_test(other_kinds_of_files_are_named),
       cmocka_unit_test(arrays_are_told_from_pointers),

@@ -253,17 +253,19 @@ static void hostile_headers_are_refused(void **state) {
     expect_refusal(&dir, single, cases[i].rest);
   }
   static const char *const texts[] = {"{\"a\":{},\"a\":{}}",
-                                      "{\"a\\u0000\":{}}",
-                                      "{\"\xff\":{}}",
-                                      "{} x",
-                                      "{\"a\":",
-                                      ""};
+                                      "{\"a\\u0000\":{}}", "{\"\xff\":{}}",
+                                      "{} x", "{\"a\":"};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
     moerun__shards *shards = NULL;
     write_shard(&dir, single, texts[i], 0);
     assert_int_equal(moerun__shards_load(&shards, dir.path), MOERUN_ERR_FORMAT);
     assert_non_null(strstr(moerun_last_error(), ": not valid JSON: "));
   }
+  write_shard(&dir, single, "", 0);
+  expect_refusal(&dir, single,
+                 ": expected a safetensors file, found nothing but bytes of 0, "
+                 "as a crash of the machine leaves: copy or make the file "
+                 "again");
   temp_dir_remove(&dir);
 }
 
