@@ -21,22 +21,65 @@ static moerun__dtype dtype_of(const char *text) {
   return (moerun__dtype)d;
 }
 
+static moerun_status check_heads(const moerun__synth_options *o) {
+  moerun_status status = MOERUN_OK;
+  const moerun__synth_heads *heads = &o->heads;
+  const int32_t derived = o->hidden_width / heads->num_heads;
+  const int32_t width = heads->head_dim != 0 ? heads->head_dim : derived;
+  const int64_t all = (int64_t)heads->num_heads * width;
+  const int32_t kv = heads->num_kv_heads;
+  MOERUN_REQUIRE(heads->head_dim != 0 || (width % 2 == 0 && width > 0 &&
+                                          width <= MOERUN_MAX_HEAD_DIM),
+                 MOERUN_ERR_INVALID,
+                 "--heads: expected heads of an even width of 2 to %d, found "
+                 "%d of --hidden %d and --heads %d; --head-dim sets the width",
+                 MOERUN_MAX_HEAD_DIM, width, o->hidden_width, heads->num_heads);
+  MOERUN_REQUIRE(width % 2 == 0, MOERUN_ERR_INVALID,
+                 "--head-dim: expected an even width, found %d", width);
+  MOERUN_REQUIRE(all <= MOERUN_MAX_WIDTH, MOERUN_ERR_INVALID,
+                 "--heads times --head-dim: expected at most %d, found %lld",
+                 MOERUN_MAX_WIDTH, (long long)all);
+  MOERUN_REQUIRE(kv == 0 || heads->num_heads % kv == 0, MOERUN_ERR_INVALID,
+                 "--kv-heads: expected a divisor of the %d of --heads, found "
+                 "%d",
+                 heads->num_heads, kv);
+done:
+  return status;
+}
+
 /* By the names that were typed; the rest is the model's affair. */
 static moerun_status check_sizes(const moerun__synth_options *o) {
   moerun_status status = MOERUN_OK;
-  const int32_t width = o->hidden_width / o->heads.num_heads;
+  const int64_t shared = (int64_t)o->shared_experts * o->expert_width;
+  const int64_t dense = (int64_t)o->experts_per_token * o->expert_width;
   int64_t experts = o->num_experts;
   for (int h = 0; h < MOERUN_HOME_KINDS; h++) {
     experts += o->num_home[h];
   }
-  MOERUN_REQUIRE(o->heads.head_dim != 0 || width % 2 == 0, MOERUN_ERR_INVALID,
-                 "--heads: expected heads of an even width, found %d of "
-                 "--hidden %d and --heads %d; --head-dim sets the width",
-                 width, o->hidden_width, o->heads.num_heads);
+  MOERUN_TRY(check_heads(o));
+  MOERUN_REQUIRE(experts <= MOERUN_MAX_EXPERTS, MOERUN_ERR_INVALID,
+                 "--experts, --null-experts and the like: expected at most %d "
+                 "in all, found %lld",
+                 MOERUN_MAX_EXPERTS, (long long)experts);
   MOERUN_REQUIRE(o->experts_per_token <= experts, MOERUN_ERR_INVALID,
                  "--experts-per-token: expected at most the %lld of --experts "
                  "and the like, found %d",
                  (long long)experts, o->experts_per_token);
+  MOERUN_REQUIRE(shared <= MOERUN_MAX_WIDTH, MOERUN_ERR_INVALID,
+                 "--shared-experts times --expert-width: expected at most %d, "
+                 "found %lld",
+                 MOERUN_MAX_WIDTH, (long long)shared);
+  MOERUN_REQUIRE(o->num_dense < o->num_layers, MOERUN_ERR_INVALID,
+                 "--dense-layers: expected fewer than the %d of --layers, "
+                 "found %d",
+                 o->num_layers, o->num_dense);
+  MOERUN_REQUIRE(o->num_dense == 0 || o->dense_width != 0 ||
+                     dense <= MOERUN_MAX_WIDTH,
+                 MOERUN_ERR_INVALID,
+                 "--dense-width: expected to be given, because "
+                 "--experts-per-token times --expert-width, its default, is "
+                 "%lld, more than %d",
+                 (long long)dense, MOERUN_MAX_WIDTH);
 done:
   return status;
 }

@@ -17,14 +17,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum {
-  MAX_LAYERS = 1024,
-  MAX_WIDTH = MOERUN_MAX_WIDTH,
-  MAX_EXPERTS = INT16_MAX, /* ids are int16 in traces */
-  MAX_VOCAB = 1 << 24,
-  MAX_POSITIONS = 1 << 24,
-};
-
 moerun_status moerun__arch_read_size(int32_t *out, const json_t *root,
                                      const char *key, int64_t high,
                                      const int64_t *fallback,
@@ -71,12 +63,12 @@ static moerun_status read_experts(moerun__model_config *config,
     }
   }
   MOERUN_TRY(moerun__arch_read_size(&config->num_experts, root, key,
-                                    MAX_EXPERTS, NULL, origin));
+                                    MOERUN_MAX_EXPERTS, NULL, origin));
   for (int i = 0; i < 2; i++) {
     const int64_t same = config->num_experts;
     int32_t found = 0;
-    MOERUN_TRY(moerun__arch_read_size(&found, root, keys[i], MAX_EXPERTS, &same,
-                                      origin));
+    MOERUN_TRY(moerun__arch_read_size(&found, root, keys[i], MOERUN_MAX_EXPERTS,
+                                      &same, origin));
     MOERUN_REQUIRE(found == same, MOERUN_ERR_FORMAT,
                    "%s: key \"%s\": expected %d as in \"%s\", found %d", origin,
                    keys[i], config->num_experts, key, found);
@@ -214,8 +206,8 @@ static moerun_status read_layers(moerun__model_config *config,
                  config->num_layers);
   if (config->num_moe_layers < config->num_layers) {
     MOERUN_TRY(moerun__arch_read_size(&config->dense_width, root,
-                                      "intermediate_size", MAX_WIDTH, NULL,
-                                      origin));
+                                      "intermediate_size", MOERUN_MAX_WIDTH,
+                                      NULL, origin));
   }
 done:
   return status;
@@ -233,11 +225,11 @@ static moerun_status read_sizes(moerun__model_config *config,
     int64_t high;
     const int64_t *fallback;
   } sizes[] = {
-      {&config->num_layers, "num_hidden_layers", MAX_LAYERS, NULL},
-      {&config->hidden_width, "hidden_size", MAX_WIDTH, NULL},
-      {&config->vocab_size, "vocab_size", MAX_VOCAB, NULL},
-      {&config->expert_width, arch->width_key, MAX_WIDTH, NULL},
-      {&config->max_positions, "max_position_embeddings", MAX_POSITIONS,
+      {&config->num_layers, "num_hidden_layers", MOERUN_MAX_LAYERS, NULL},
+      {&config->hidden_width, "hidden_size", MOERUN_MAX_WIDTH, NULL},
+      {&config->vocab_size, "vocab_size", MOERUN_MAX_VOCAB, NULL},
+      {&config->expert_width, arch->width_key, MOERUN_MAX_WIDTH, NULL},
+      {&config->max_positions, "max_position_embeddings", MOERUN_MAX_POSITIONS,
        &arch->default_positions},
   };
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -246,7 +238,7 @@ static moerun_status read_sizes(moerun__model_config *config,
                                       origin));
   }
   MOERUN_TRY(moerun__json_int(&extra, root, "num_nextn_predict_layers", 0,
-                              MAX_LAYERS, &none, origin));
+                              MOERUN_MAX_LAYERS, &none, origin));
   config->num_prediction_layers = moerun__to_int(extra);
 done:
   return status;

@@ -30,6 +30,16 @@ typedef enum moerun__home_kind {
   MOERUN_HOME_KINDS,
 } moerun__home_kind;
 
+/* Sizes beyond these are refused. */
+enum {
+  MOERUN_MAX_LAYERS = 1024,
+  MOERUN_MAX_WIDTH = 1 << 17, /* H, F, heads * head_dim, shared experts */
+  MOERUN_MAX_HEAD_DIM = 4096,
+  MOERUN_MAX_EXPERTS = INT16_MAX, /* ids are int16 in traces */
+  MOERUN_MAX_VOCAB = 1 << 24,
+  MOERUN_MAX_POSITIONS = 1 << 24,
+};
+
 /* Most experts of one token, those of an expansion included. A row carries
  * its slots, and who serves it lists them in an array of this length. */
 enum { MOERUN_MAX_TERMS = 64 };

@@ -7,8 +7,6 @@
 
 #include <string.h>
 
-enum { MAX_HEAD_DIM = 4096 };
-
 static moerun_status read_heads(moerun__model_config *config,
                                 const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
@@ -39,7 +37,7 @@ static moerun_status read_heads(moerun__model_config *config,
                  "attention heads (there is no head_dim), found %d",
                  origin, config->num_heads, H);
   MOERUN_TRY(moerun__arch_read_size(&config->head_dim, root, "head_dim",
-                                    MAX_HEAD_DIM, &per_head, origin));
+                                    MOERUN_MAX_HEAD_DIM, &per_head, origin));
   MOERUN_REQUIRE(arch->has_head_dim ||
                      config->head_dim * (int64_t)config->num_heads == H,
                  MOERUN_ERR_UNSUPPORTED,

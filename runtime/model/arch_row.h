@@ -53,10 +53,7 @@ struct moerun__arch {
   const char *projection[3]; /* gate, up, down of an expert */
 };
 
-enum {
-  MOERUN_MAX_WIDTH = 1 << 17, /* H, F, heads * head_dim, shared experts */
-  MOERUN_MAX_CONFIG_BYTES = 4 << 20, /* of config.json and the like */
-};
+enum { MOERUN_MAX_CONFIG_BYTES = 4 << 20 }; /* of config.json and the like */
 
 /* A size in 1..high; a missing key means *fallback, or is an error without one. */
 moerun_status moerun__arch_read_size(int32_t *out, const json_t *root,

@@ -67,7 +67,7 @@ static moerun_status check_source(creation *c) {
     const char *name;
   } sizes[] = {
       {source->num_moe_layers, MOERUN_PLACEMENT_MAX_LAYERS, "num_moe_layers"},
-      {source->num_experts, INT16_MAX, "num_experts"},
+      {source->num_experts, MOERUN_MAX_EXPERTS, "num_experts"},
       {source->experts_per_token, MOERUN_MAX_TERMS, "experts_per_token"},
       {source->hidden_width, MOERUN_MAX_WIDTH, "hidden_width"},
       {source->expert_width, MOERUN_MAX_WIDTH, "expert_width"},

@@ -129,8 +129,34 @@ fi
 expect 0 '' synth --output "$scratch/model/" --layers 1 --experts 6 \
   --hidden 32 --heads 2 --expert-width 16 --log-level error --overwrite
 expect 0 'experts       6 a layer' info --model "$scratch/model"
-expect 2 '--heads: expected heads of an even width, found 73 of --hidden' \
-  synth --output "$scratch/other" --heads 7
+# refuse WORDS OPTION...: by the names that were typed.
+refuse() {
+  words=$1
+  shift
+  expect 2 "moerun: $words" synth --output "$scratch/other" "$@"
+}
+refuse '--heads: expected heads of an even width of 2 to 4096, found 73 of --hi' \
+  --heads 7
+refuse '--heads: expected heads of an even width' --heads 1024
+refuse '--head-dim: expected an even width, found 7' --head-dim 7
+refuse '--head-dim: expected an integer from 0 to 4096' --head-dim 4098
+refuse '--heads times --head-dim: expected at most 131072, found 262144' \
+  --heads 65536 --head-dim 4
+refuse '--kv-heads: expected a divisor of the 8 of --heads, found 16' --kv-heads 16
+refuse '--experts: expected an integer from 1 to 32767, found "32768"' \
+  --experts 32768
+refuse '--experts, --null-experts and the like: expected at most 32767 in all' \
+  --experts 32767 --null-experts 1
+refuse '--layers: expected an integer from 1 to 1024, found "1025"' --layers 1025
+refuse '--dense-layers: expected fewer than the 2 of --layers, found 2' \
+  --layers 2 --dense-layers 2
+refuse '--dense-width: expected to be given, because --experts-per-token times' \
+  --dense-layers 1 --experts 64 --experts-per-token 64 --expert-width 4096
+refuse '--shared-experts times --expert-width: expected at most 131072' \
+  --arch qwen2_moe --shared-experts 1000
+refuse '--hidden: expected an integer from 1 to 131072' --hidden 131073
+refuse '--vocab: expected an integer from 2 to 16777216' --vocab 16777217
+refuse '--positions: expected an integer from 1 to 16777216' --positions 99999999
 [ ! -e "$scratch/other" ] || { echo "a refused model was left"; failures=1; }
 
 # Parameters are those of the tensors that are stored, whatever config.json says

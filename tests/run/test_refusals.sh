@@ -170,7 +170,7 @@ refuse 74 'no such file or directory (its folder is missing)' \
 refuse 2 'found "nodes" behind --topology 2: a value of several words needs quotes' \
   place --trace t.npy --topology 2 nodes x 4 ranks
 refuse 2 'found "nothing"; `moerun help` lists them' help nothing
-refuse 2 '--heads: expected heads of an even width, found 73 of --hidden 512' \
+refuse 2 '--heads: expected heads of an even width of 2 to 4096, found 73' \
   synth --output new --heads 7
 refuse 2 '--experts-per-token: expected at most the 16 of --experts' \
   synth --output new --experts-per-token 20
