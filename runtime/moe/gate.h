@@ -42,10 +42,8 @@ typedef struct moerun__gate {
   moerun__gate_counts now;       /* of the layer under way */
   moerun__gate_counts *of_layer; /* [num_moe_layers] */
   int32_t max_tokens;
-  int32_t width;   /* W: experts of a row at most: K, the model's experts per
-                      token, unless a capacity adds some. Behind the gate only
-                      W matters; plan/ and kernels/, which know nothing of the
-                      model's, call what they are given K                    */
+  int32_t width;   /* W: entries of a row from here on, and most experts that
+                      it has: K, the model's, unless a capacity adds some    */
   int32_t *ids;    /* [T][W] placed experts that are computed; -1: none */
   float *weight;   /* [T][W] */
   int32_t *chosen; /* [T][K] experts that the gate chose, for traces */

@@ -92,7 +92,7 @@ static void lay_out(void *self, moerun__arenas *arenas) {
       moerun__arena_take(arena, most, sizeof *guests->send_of_in);
   guests->in_of_guest =
       moerun__arena_take(arena, most, sizeof *guests->in_of_guest);
-  guests->in = moerun__arena_take(arena, receives, sizeof *guests->in);
+  guests->in = moerun__arena_take(arena, receives, sizeof(void *));
   for (size_t i = 0; guests->in != NULL && i < receives; i++) {
     guests->in[i] = NULL;
   }
@@ -158,6 +158,7 @@ static moerun_status open(void *self, double row_seconds) {
     if (bytes > most) most = bytes;
   }
   guests->each_bytes = most;
+  if (most == 0) goto done; /* no MoE layer */
   const size_t fit = guests->room_bytes / most;
   moerun__guest_table_shrink(guests->table,
                              fit < (size_t)guests->table->per_rank
