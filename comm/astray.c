@@ -90,8 +90,6 @@ void moerun__mpi_questions_destroy(moerun__question *question,
   if (are_over) moerun__free(question);
 }
 
-/* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */
-
 static moerun_status fail(moerun__mpi_comm *self, int32_t rank) {
   const char *doubt =
       self->doubt != NULL
@@ -146,3 +144,5 @@ moerun_status moerun__mpi_look_astray(moerun__mpi_comm *self,
 done:
   return status;
 }
+
+/* NOLINTEND(clang-analyzer-optin.mpi.MPI-Checker) */
