@@ -3,8 +3,6 @@
  * ranks. */
 #include "runtime/plan/guest_table.h"
 
-#include <string.h>
-
 static int32_t reserved_of(int32_t num_layers, int32_t per_rank) {
   if (num_layers < 1 || per_rank <= MOERUN_SHARED_GUESTS) return 0;
   return (per_rank - MOERUN_SHARED_GUESTS) / num_layers;
@@ -46,8 +44,9 @@ void moerun__guest_table_clear(moerun__guest_table *table) {
     table->key[i] = -1;
     table->used[i] = 0;
   }
-  memset(table->patience, 0,
-         (size_t)table->num_layers * sizeof *table->patience);
+  for (int32_t l = 0; l < table->num_layers; l++) {
+    table->patience[l] = 0;
+  }
 }
 
 void moerun__guest_table_forget_last(moerun__guest_table *table) {
