@@ -137,7 +137,11 @@ moerun_status moerun__bound(double *bound, const moerun__problem *problem,
   MOERUN_TRY(begin(&s));
   while (!is_over(&s)) {
     const int is_late = moerun__deadline_passed(&deadline);
-    MOERUN_TRY(step(&s, &deadline));
+    const moerun_status stepped = step(&s, &deadline);
+    /* Iterates that are not finite any more lead nowhere; the bounds that were
+     * computed before hold all the same. */
+    if (stepped == MOERUN_ERR_INVALID) break;
+    MOERUN_TRY(stepped);
     if (is_late) break;
   }
   *bound = s.best;
