@@ -39,6 +39,8 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation);
 moerun_status moerun__cmd_info(moerun__invocation *invocation);
 moerun_status moerun__cmd_synth(moerun__invocation *invocation);
 moerun_status moerun__cmd_place(moerun__invocation *invocation);
+/* tokenize and detokenize. */
+moerun_status moerun__cmd_tokenize(moerun__invocation *invocation);
 
 /* Version, MPI library, compiler, kernel sets of this machine; a line each. */
 void moerun__print_build(FILE *stream);

@@ -79,6 +79,24 @@ static const help_page pages[] = {
      "  moerun synth --output wide-model --arch olmoe --layers 2 --hidden 256 "
      "\\\n"
      "      --experts 64 --experts-per-token 8 --expert-width 128\n"},
+    {"tokenize", "turn texts into token ids",
+     "moerun tokenize --model FOLDER --prompts FILE [--output FILE] [options]",
+     "Writes the ids that run feeds a model for each text, one JSON object a "
+     "line,\nwhich run --tokens reads again. It needs the model's "
+     "tokenizer.json alone.\n",
+     "  moerun tokenize --model launch/demo/model \\\n"
+     "      --prompts launch/demo/prompts.jsonl\n"
+     "  echo \"Let there be light\" | moerun tokenize \\\n"
+     "      --model launch/demo/model --lines --prompts -\n"},
+    {"detokenize", "turn token ids into texts",
+     "moerun detokenize --model FOLDER --tokens FILE [--output FILE] [options]",
+     "Writes the text of each list of ids, one JSON object a line: of results "
+     "of\nrun, of what tokenize wrote, or of arrays.\n",
+     "  moerun tokenize --model launch/demo/model \\\n"
+     "      --prompts launch/demo/prompts.jsonl --output ids.jsonl\n"
+     "  moerun detokenize --model launch/demo/model --tokens ids.jsonl\n"
+     "  echo '[76, 101, 116]' |\n"
+     "  moerun detokenize --model launch/demo/model --tokens -\n"},
 };
 enum { NUM_PAGES = sizeof pages / sizeof *pages };
 
@@ -87,7 +105,7 @@ void moerun__help_print(FILE *stream) {
               "ranks.\n\nusage: moerun SUBCOMMAND [options]\n\n",
               stream);
   for (int i = 0; i < NUM_PAGES; i++) {
-    (void)fprintf(stream, "  %-9s %s\n", pages[i].name, pages[i].summary);
+    (void)fprintf(stream, "  %-10s %s\n", pages[i].name, pages[i].summary);
   }
   (void)fputs("\n`moerun help SUBCOMMAND` or `moerun SUBCOMMAND --help` shows "
               "examples and the\noptions, `moerun --version` the build. run "

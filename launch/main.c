@@ -50,9 +50,13 @@ typedef struct subcommand {
 } subcommand;
 
 static const subcommand subcommands[] = {
-    {"run", 1, 0, moerun__cmd_run},     {"profile", 1, 0, moerun__cmd_run},
-    {"place", 0, 1, moerun__cmd_place}, {"info", 0, 0, moerun__cmd_info},
+    {"run", 1, 0, moerun__cmd_run},
+    {"profile", 1, 0, moerun__cmd_run},
+    {"place", 0, 1, moerun__cmd_place},
+    {"info", 0, 0, moerun__cmd_info},
     {"synth", 0, 1, moerun__cmd_synth},
+    {"tokenize", 0, 1, moerun__cmd_tokenize},
+    {"detokenize", 0, 1, moerun__cmd_tokenize},
 };
 enum { NUM_SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 

@@ -20,7 +20,7 @@ static int32_t find_bos(const moerun__tokenizer *tokenizer,
   return bos >= 0 ? bos : configured;
 }
 
-/* The tokens in front of texts and of given ids, as --add-bos says and, for
+/* The tokens around texts and in front of given ids, as --add-bos says and, for
  * `auto`, as the Hugging Face library does: what tokenizer.json's
  * post-processor adds, whatever other files say. */
 moerun_status moerun__bos_choose(moerun__prompt_options *options,
@@ -42,9 +42,16 @@ moerun_status moerun__bos_choose(moerun__prompt_options *options,
     options->text_bos = bos;
     options->tokens_bos = bos;
   } else if (options->tokenizer != NULL && has_text) {
-    const int32_t front = moerun__tokenizer_front(options->tokenizer);
+    const moerun__token_list *list =
+        moerun__tokenizer_front(options->tokenizer);
+    const int32_t front = list->count > 0 ? list->id[0] : -1;
     const int key = moerun__tokenizer_add_bos_key(options->tokenizer);
     options->text_bos = front;
+    options->text_front = front >= 0 ? list->id + 1 : NULL;
+    options->num_front = front >= 0 ? list->count - 1 : 0;
+    list = moerun__tokenizer_behind(options->tokenizer);
+    options->text_behind = list->id;
+    options->num_behind = list->count;
     if (key >= 0 && key != (front >= 0)) {
       LOG_ROOT(MOERUN_LOG_WARN,
                "%s: tokenizer_config.json has add_bos_token %s, but the "

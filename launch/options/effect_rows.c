@@ -282,7 +282,8 @@ static int has_caps(const facts *f) {
   }
 
 static const moerun__effect_row rows[] = {
-    ALWAYS("run profile info synth place", "config log_level allow_singletons"),
+    ALWAYS("run profile info synth place tokenize detokenize",
+           "config log_level allow_singletons"),
     ALWAYS("run profile synth place", "progress progress_terminal"),
 
     /* run and profile */
@@ -447,6 +448,10 @@ static const moerun__effect_row rows[] = {
     REFUSE("place", "wire", has_rows_of_model,
            "expected --model with it: without one traffic is given in rows"),
     SAY("place", "overwrite", place_writes, NULL, "no file is written"),
+
+    /* tokenize and detokenize */
+    ALWAYS("tokenize", "model prompts lines no_special output overwrite"),
+    ALWAYS("detokenize", "model tokens keep_special output overwrite"),
 
     /* synth */
     ALWAYS("synth",

@@ -84,9 +84,13 @@ moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
                                       const char *model_path, int is_needed) {
   moerun_status status = MOERUN_OK;
   moerun__text path = {0};
+  moerun__text other = {0};
   *out = NULL;
   MOERUN_TRY(moerun__text_print(&path, "%s/tokenizer.json", model_path));
-  if (access(path.bytes, F_OK) != 0 && errno == ENOENT) goto done;
+  if (access(path.bytes, F_OK) != 0 && errno == ENOENT) {
+    MOERUN_TRY(moerun__tokenizer_other(&other, model_path));
+    if (other.count == 0) goto done;
+  }
   status = moerun__tokenizer_load(out, model_path);
   if (status != MOERUN_OK && status != MOERUN_ERR_NOMEM && !is_needed) {
     LOG_ROOT(MOERUN_LOG_WARN, "%s; results hold no text", moerun_last_error());
@@ -94,6 +98,7 @@ moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
   }
 done:
   moerun__text_clear(&path);
+  moerun__text_clear(&other);
   return status;
 }
 

@@ -6,17 +6,30 @@ static const moerun__config_row input[] = {
     TEXT_ROW("model", "folder", SIZED, RUNS,
              "Folder of a Hugging Face checkpoint: config.json and "
              "safetensors."),
+    TEXT_ROW("model", "folder", TEXTS, TEXTS,
+             "Folder with the model's tokenizer.json."),
     TEXT_ROW("prompt", "text", RUNS, 0,
              "Text of one prompt, in place of a file of prompts."),
     TEXT_ROW("prompts", "file", RUNS, 0,
              "JSONL file of the prompts: each line is an object with "
              "\"prompt\". It may be a pipe, and - is stdin, here and for "
              "--tokens and --score."),
-    BOOL_ROW("lines", RUNS,
+    BOOL_ROW("lines", RUNS | TOKENIZE,
              "Take each line of --prompts as the text of a prompt, as it "
              "stands, not as JSON."),
     TEXT_ROW("tokens", "file", RUNS, 0,
              "Token ids to use in place of prompts, as .npy or JSONL."),
+    TEXT_ROW("prompts", "file", TOKENIZE, TOKENIZE,
+             "JSONL file of the texts: each line is an object with \"prompt\"; "
+             "- is stdin."),
+    TEXT_ROW("tokens", "file", DETOKENIZE, DETOKENIZE,
+             "JSONL file of the token ids: each line is an object with "
+             "\"tokens\", such as a result of run, or an array; - is stdin."),
+    BOOL_ROW("no_special", TOKENIZE,
+             "Leave out the tokens that tokenizer.json's post_processor puts "
+             "in front of a text and behind it."),
+    BOOL_ROW("keep_special", DETOKENIZE,
+             "Write special tokens, too, as they are spelt."),
     TEXT_ROW("score", "file", RUNS, 0,
              "Text whose perplexity is measured; nothing is generated."),
     INT_ROW("window", "256", "tokens", 2, 1048576, RUNS,
@@ -53,6 +66,8 @@ const moerun__config_group moerun__options_input = GROUP("Input", input);
 static const moerun__config_row output[] = {
     TEXT_ROW("output", "path", RUNS, 0,
              "JSONL file of the results. Without it they go to stdout."),
+    TEXT_ROW("output", "path", TEXTS, 0,
+             "JSONL file of the ids or texts. Without it they go to stdout."),
     TEXT_ROW("output", "path", SYNTH, SYNTH, "Folder of the new model."),
     TEXT_ROW("output", "path", PLACE, 0,
              "Placement file to write, for `moerun run --placement`."),
@@ -67,7 +82,7 @@ static const moerun__config_row output[] = {
                "saved beside --output, for --resume after a node is lost. A "
                "signal that stops the run saves it, too; 0 saves it at a "
                "signal only."),
-    BOOL_ROW("overwrite", RUNS | SYNTH | PLACE,
+    BOOL_ROW("overwrite", RUNS | SYNTH | PLACE | TEXTS,
              "Replace files that exist. Without it an output that exists "
              "already is an error."),
     TEXT_ROW("metrics", "file", RUNS, 0,

@@ -48,11 +48,12 @@ typedef struct path_row {
 } path_row;
 
 static const path_row rows[] = {
-    {"run profile info synth place", "config", READS, PLAIN},
-    {"run profile info place", "model", READS, MODEL},
+    {"run profile info synth place tokenize detokenize", "config", READS,
+     PLAIN},
+    {"run profile info place tokenize detokenize", "model", READS, MODEL},
     {"run profile info place", "placement", READS, PLAIN},
-    {"run profile", "prompts", READS, PLAIN},
-    {"run profile", "tokens", READS, PLAIN},
+    {"run profile tokenize", "prompts", READS, PLAIN},
+    {"run profile detokenize", "tokens", READS, PLAIN},
     {"run profile", "score", READS, PLAIN},
     {"run", "output", WRITES, RESUMED},
     {"profile", "output", WRITES, RESULTS},
@@ -65,7 +66,7 @@ static const path_row rows[] = {
     {"place", "speeds", READS, SPEEDS},
     {"place", "convert", WRITES, TRACE},
     {"place", "export", WRITES, EXPORT},
-    {"place", "output", WRITES, PLAIN},
+    {"place tokenize detokenize", "output", WRITES, PLAIN},
     {"place", "json", WRITES, PLAIN},
     {"synth", "output", WRITES, FOLDER},
 };

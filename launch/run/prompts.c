@@ -88,6 +88,26 @@ done:
   return status;
 }
 
+moerun_status moerun__prompt_put_around(moerun__prompt *prompt,
+                                        const moerun__prompt_options *o) {
+  moerun_status status = MOERUN_OK;
+  moerun__token_list *tokens = &prompt->tokens;
+  const size_t count = tokens->count;
+  const int has_bos = count > 0 && tokens->id[0] == o->text_bos;
+  MOERUN_TRY(moerun__token_list_reserve(tokens, o->num_front + o->num_behind));
+  if (!has_bos && o->num_front > 0) {
+    memmove(tokens->id + o->num_front, tokens->id, count * sizeof *tokens->id);
+    memcpy(tokens->id, o->text_front, o->num_front * sizeof *tokens->id);
+    tokens->count += o->num_front;
+  }
+  if (!has_bos) MOERUN_TRY(moerun__prompt_put_bos(prompt, o->text_bos));
+  for (size_t i = 0; i < o->num_behind; i++) {
+    MOERUN_TRY(moerun__token_list_append(tokens, o->text_behind[i]));
+  }
+done:
+  return status;
+}
+
 /* The stream of draws that the id names. */
 static uint64_t stream_of_id(const moerun__prompt *prompt) {
   return moerun__digest_span(MOERUN_DIGEST_START, prompt->id.bytes,

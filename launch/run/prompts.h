@@ -26,9 +26,13 @@ typedef enum moerun__prompt_setting {
 
 typedef struct moerun__prompt_options {
   const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */
-  int32_t text_bos;       /* token in front of texts, -1: none; never a
+  int32_t text_bos;          /* token in front of texts, -1: none; never a
                              second one                                      */
-  int32_t tokens_bos;     /* the same for given ids                          */
+  const int32_t *text_front; /* [num_front] between it and the text */
+  size_t num_front;
+  const int32_t *text_behind; /* [num_behind] behind texts */
+  size_t num_behind;
+  int32_t tokens_bos;     /* the same as text_bos, for given ids             */
   int32_t vocab_size;     /* V: ids are 0 .. V-1                             */
   int32_t max_positions;  /* limit of prompt and generated tokens together */
   int32_t kv_tokens;      /* the same limit from the cache of a rank      */

@@ -140,7 +140,7 @@ static moerun_status encode(moerun__prompt *out, const char *text, size_t bytes,
                  origin);
   MOERUN_TRY(moerun__tokenizer_encode(o->tokenizer, &out->tokens, text, bytes,
                                       origin));
-  MOERUN_TRY(moerun__prompt_put_bos(out, o->text_bos));
+  MOERUN_TRY(moerun__prompt_put_around(out, o));
 done:
   return status;
 }

@@ -118,7 +118,7 @@ static moerun_status subtract_unscored(moerun__prompts *prompts) {
   moerun__text text = {0};
   for (size_t i = 0; i < prompts->text.count; i += (size_t)prompts->window) {
     MOERUN_TRY(moerun__tokenizer_decode(prompts->options.tokenizer, &text,
-                                        &prompts->text.id[i], 1));
+                                        &prompts->text.id[i], 1, 0));
   }
   prompts->scored_bytes -= (int64_t)text.count;
 done:

@@ -63,7 +63,7 @@ static moerun_status print_generated(moerun__result_line *line,
   if (line->tokenizer != NULL) {
     line->part.count = 0;
     MOERUN_TRY(moerun__tokenizer_decode(line->tokenizer, &line->part, c->token,
-                                        (size_t)c->num_tokens));
+                                        (size_t)c->num_tokens, 0));
     MOERUN_TRY(moerun__text_print(text, "\"text\":"));
     MOERUN_TRY(moerun__text_json(text, line->part.bytes, line->part.count));
     MOERUN_TRY(moerun__text_append(text, ",", 1));

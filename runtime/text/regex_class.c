@@ -13,7 +13,7 @@ enum { MAX_NESTED = 16, MAX_NAME = 40 };
 static const char space_set[] = "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}"
                                 "\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}"
                                 "\\x{205f}\\x{3000}";
-static const char word_set[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+static const char word_set[] = "\\p{Alphabetic}\\p{M}\\p{N}\\p{Pc}";
 
 /* Names of properties and of POSIX's brackets, without blanks and signs. Names
  * of one or two letters are general categories; all others are scripts. */
@@ -33,9 +33,9 @@ static const property properties[] = {
     {"uppercaseletter", "\\p{Lu}"},
     {"lowercaseletter", "\\p{Ll}"},
     {"decimalnumber", "\\p{Nd}"},
-    {"alpha", "\\p{Alphabetic}"},
+    {"alpha", "\\p{Alphabetic}\\p{M}"},
     {"alphabetic", "\\p{Alphabetic}"},
-    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+    {"alnum", "\\p{Alphabetic}\\p{M}\\p{Nd}"},
     {"ascii", "\\x{0}-\\x{7f}"},
     {"any", "\\x{0}-\\x{10ffff}"},
     {"cntrl", "\\p{Cc}"},
@@ -44,8 +44,7 @@ static const property properties[] = {
     {"ideographic", "\\p{Ideographic}"},
     {"lower", "\\p{Lowercase}"},
     {"lowercase", "\\p{Lowercase}"},
-    {"punct",
-     "\\p{P}\\x{24}\\x{2b}\\x{3c}-\\x{3e}\\x{5e}\\x{60}\\x{7c}\\x{7e}"},
+    {"punct", "\\p{P}"},
     {"space", space_set},
     {"upper", "\\p{Uppercase}"},
     {"uppercase", "\\p{Uppercase}"},

@@ -296,12 +296,17 @@ static moerun_status read_white_space(moerun__split_step *step,
   return MOERUN_OK;
 }
 
+/* \w+|[^\w\s]+, where \w is that of Rust: without numbers that are no digits. */
+static const char words_of_rust[] =
+    "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]+|"
+    "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\s]+";
+
 static moerun_status read_words(moerun__split_step *step, const json_t *stage,
                                 const char *where) {
   (void)stage;
   step->rule = REMOVED;
   step->is_inverted = 1;
-  return moerun__pattern_regex(&step->pattern, "\\w+|[^\\w\\s]+", where);
+  return moerun__pattern_regex(&step->pattern, words_of_rust, where);
 }
 
 /* Files of before 2024 say add_prefix_space instead of prepend_scheme. */

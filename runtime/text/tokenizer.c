@@ -16,6 +16,7 @@
 #include "runtime/text/unicode.h"
 #include "runtime/text/word_model.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -115,21 +116,15 @@ done:
   return status;
 }
 
-static moerun_status check_post(const moerun__tokenizer *t,
-                                const char *origin) {
+static moerun_status check_ids(const moerun__tokenizer *t,
+                               const moerun__token_list *list,
+                               const char *place, const char *origin) {
   moerun_status status = MOERUN_OK;
-  const moerun__post *post = &t->post;
-  MOERUN_REQUIRE(post->front.count <= 1 && post->behind.count == 0,
-                 MOERUN_ERR_UNSUPPORTED,
-                 "%s: post_processor: expected at most one token in front of "
-                 "the text, found %zu and %zu behind: give token ids instead "
-                 "of text",
-                 origin, post->front.count, post->behind.count);
-  for (size_t i = 0; i < post->front.count; i++) {
-    MOERUN_REQUIRE(post->front.id[i] < t->vocabulary.size, MOERUN_ERR_FORMAT,
-                   "%s: post_processor: expected the id of a token in front, "
-                   "found %d",
-                   origin, post->front.id[i]);
+  for (size_t i = 0; i < list->count; i++) {
+    MOERUN_REQUIRE(list->id[i] < t->vocabulary.size, MOERUN_ERR_FORMAT,
+                   "%s: post_processor: expected the id of a token %s, found "
+                   "%d",
+                   origin, place, list->id[i]);
   }
 done:
   return status;
@@ -162,7 +157,8 @@ static moerun_status read_encoding(moerun__tokenizer *t, const json_t *root,
     default: MOERUN_TRY(moerun__post_read(&t->post, value, where->bytes));
     }
   }
-  MOERUN_TRY(check_post(t, origin));
+  MOERUN_TRY(check_ids(t, &t->post.front, "in front", origin));
+  MOERUN_TRY(check_ids(t, &t->post.behind, "behind", origin));
   MOERUN_TRY(moerun__added_set_end(&t->added, &t->normalizer, origin));
   t->looks_at_characters =
       !t->splitter.is_bytewise || t->splitter.looks_at_characters ||
@@ -229,14 +225,44 @@ done:
   return status;
 }
 
+moerun_status moerun__tokenizer_other(moerun__text *out,
+                                      const char *model_dir) {
+  moerun_status status = MOERUN_OK;
+  const struct dirent *entry = NULL;
+  DIR *folder = opendir(model_dir);
+  const size_t before = out->count;
+  /* The stream is this function's own. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+  while (folder != NULL && (entry = readdir(folder)) != NULL) {
+    const char *name = entry->d_name;
+    const size_t length = strlen(name);
+    const int is_other = moerun__name_ends_in(name, length, ".model") ||
+                         moerun__name_ends_in(name, length, ".tiktoken") ||
+                         strcmp(name, "tekken.json") == 0;
+    if (!is_other || out->count > before) continue;
+    MOERUN_TRY(moerun__text_append(out, name, length));
+  }
+done:
+  if (folder != NULL) (void)closedir(folder);
+  return status;
+}
+
 moerun_status moerun__tokenizer_load(moerun__tokenizer **out,
                                      const char *model_dir) {
   moerun_status status = MOERUN_OK;
   moerun__text path = {0};
+  moerun__text other = {0};
   char *text = NULL;
   size_t bytes = 0;
   *out = NULL;
   MOERUN_TRY(moerun__text_print(&path, "%s/tokenizer.json", model_dir));
+  if (access(path.bytes, F_OK) != 0 && errno == ENOENT) {
+    MOERUN_TRY(moerun__tokenizer_other(&other, model_dir));
+  }
+  MOERUN_REQUIRE(other.count == 0, MOERUN_ERR_UNSUPPORTED,
+                 "%s: not there, and \"%s\" beside it is of another kind, "
+                 "which is not read: save_pretrained of transformers makes a "
+                 "tokenizer.json of it",
+                 path.bytes, other.bytes);
   MOERUN_TRY(moerun__file_read(&text, &bytes, path.bytes, FILE_LIMIT));
   MOERUN_TRY(moerun__tokenizer_parse(out, text, bytes, path.bytes));
   path.count = 0;
@@ -248,6 +274,7 @@ done:
     *out = NULL;
   }
   moerun__text_clear(&path);
+  moerun__text_clear(&other);
   moerun__free(text);
   return status;
 }
@@ -346,13 +373,14 @@ done:
 
 moerun_status moerun__tokenizer_decode(const moerun__tokenizer *t,
                                        moerun__text *out, const int32_t *id,
-                                       size_t count) {
+                                       size_t count, int keeps_special) {
   moerun_status status = MOERUN_OK;
   moerun__parts parts = {0};
   const moerun__vocabulary *v = &t->vocabulary;
   for (size_t i = 0; i < count; i++) {
     size_t bytes = 0;
-    if (id[i] < 0 || id[i] >= v->size || t->special[id[i]]) continue;
+    if (id[i] < 0 || id[i] >= v->size) continue;
+    if (t->special[id[i]] && !keeps_special) continue;
     const char *spelling = moerun__vocabulary_text(v, id[i], &bytes);
     if (spelling == NULL) continue;
     MOERUN_TRY(moerun__text_append(&parts.text, spelling, bytes));
@@ -366,12 +394,19 @@ done:
 
 /* ---- What callers ask -------------------------------------------------------------- */
 
-int32_t moerun__tokenizer_front(const moerun__tokenizer *t) {
-  return t->post.front.count > 0 ? t->post.front.id[0] : -1;
+const moerun__token_list *moerun__tokenizer_front(const moerun__tokenizer *t) {
+  return &t->post.front;
+}
+
+const moerun__token_list *moerun__tokenizer_behind(const moerun__tokenizer *t) {
+  return &t->post.behind;
 }
 
 int32_t moerun__tokenizer_bos(const moerun__tokenizer *t) {
-  return t->bos_token >= 0 ? t->bos_token : moerun__tokenizer_front(t);
+  const moerun__token_list *front = &t->post.front;
+  return t->bos_token >= 0  ? t->bos_token
+         : front->count > 0 ? front->id[0]
+                            : -1;
 }
 
 int moerun__tokenizer_add_bos_key(const moerun__tokenizer *t) {

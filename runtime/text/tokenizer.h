@@ -19,6 +19,9 @@ typedef struct moerun__tokenizer moerun__tokenizer;
  * where that file exists. */
 moerun_status moerun__tokenizer_load(moerun__tokenizer **out,
                                      const char *model_dir);
+/* Appends the name of a file in model_dir that is a tokenizer of another kind,
+ * for messages where tokenizer.json is missing; nothing if there is none. */
+moerun_status moerun__tokenizer_other(moerun__text *out, const char *model_dir);
 /* From the text of a tokenizer.json; origin names it in messages. */
 moerun_status moerun__tokenizer_parse(moerun__tokenizer **out, const char *text,
                                       size_t bytes, const char *origin);
@@ -34,18 +37,22 @@ moerun_status moerun__tokenizer_encode(const moerun__tokenizer *tokenizer,
                                        moerun__token_list *out,
                                        const char *text, size_t bytes,
                                        const char *origin);
-/* Appends the bytes of id[count], which need not be UTF-8. Special tokens and
- * ids without a token (padding of the vocabulary) have no bytes. What a token
- * is worth may depend on those before it, so ids that belong together are
- * decoded together. */
+/* Appends the bytes of id[count], which need not be UTF-8. Ids without a token
+ * (padding of the vocabulary) have no bytes, and special tokens only if they are
+ * kept. What a token is worth may depend on those before it, so ids that belong
+ * together are decoded together. */
 moerun_status moerun__tokenizer_decode(const moerun__tokenizer *tokenizer,
                                        moerun__text *out, const int32_t *id,
-                                       size_t count);
+                                       size_t count, int keeps_special);
 
-/* The token that the file's post-processor puts in front of a text, as the
- * Hugging Face library does; -1: none. */
-int32_t moerun__tokenizer_front(const moerun__tokenizer *tokenizer);
-/* The bos token: that of tokenizer_config.json, else the one above; -1: none. */
+/* The tokens that the file's post-processor puts in front of a text and behind
+ * it, as the Hugging Face library does; borrowed. */
+const moerun__token_list *
+moerun__tokenizer_front(const moerun__tokenizer *tokenizer);
+const moerun__token_list *
+moerun__tokenizer_behind(const moerun__tokenizer *tokenizer);
+/* The bos token: that of tokenizer_config.json, else the first of those in
+ * front; -1: none. */
 int32_t moerun__tokenizer_bos(const moerun__tokenizer *tokenizer);
 /* add_bos_token of tokenizer_config.json, which counts for nothing where the
  * post-processor says otherwise: 0 or 1, -1 if it is not there. */

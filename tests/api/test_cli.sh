@@ -56,7 +56,7 @@ if [ $code != 2 ] || [ -s "$scratch/out" ] ||
 fi
 
 # Help: 80 columns, two examples of each subcommand.
-for subcommand in "" run profile place info synth; do
+for subcommand in "" run profile place info synth tokenize detokenize; do
   # shellcheck disable=SC2086 # no word is no argument
   "$moerun" help $subcommand > "$scratch/help"
   if awk 'length($0) > 80' "$scratch/help" | grep .; then

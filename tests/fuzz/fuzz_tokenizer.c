@@ -27,7 +27,7 @@ static void encode_and_decode(const moerun__tokenizer *tokenizer,
   } else if (moerun_last_error()[0] == '\0') {
     abort();
   }
-  if (moerun__tokenizer_decode(tokenizer, &back, ids.id, ids.count) !=
+  if (moerun__tokenizer_decode(tokenizer, &back, ids.id, ids.count, 0) !=
           MOERUN_OK &&
       moerun_last_error()[0] == '\0') {
     abort();

@@ -45,7 +45,7 @@ grep -q '"id":"light","prompt_tokens":27,' first_hour.log || {
 }
 runs placement placement.sh
 
-for subcommand in run profile place info synth; do
+for subcommand in run profile place info synth tokenize detokenize; do
   {
     echo 'PATH="$PWD/build/release/launch:$PATH"'
     echo 'mpirun() { ./launch/mpirun.sh "$@"; }'

@@ -28,7 +28,7 @@ static void demo_tokens_are_bytes(void **state) {
   assert_int_equal(moerun__tokenizer_load(&t, demo_model), MOERUN_OK);
   assert_non_null(moerun__tokenizer_text(t, 257, &bytes));
   assert_null(moerun__tokenizer_text(t, 258, &bytes));
-  assert_int_equal(moerun__tokenizer_front(t), -1);
+  assert_int_equal(moerun__tokenizer_front(t)->count, 0);
   assert_int_equal(moerun__tokenizer_bos(t), -1);
   assert_int_equal(moerun__tokenizer_add_bos_key(t), -1);
   assert_int_equal(moerun__tokenizer_encode(t, &ids, all, sizeof all, "x"),
@@ -41,7 +41,7 @@ static void demo_tokens_are_bytes(void **state) {
   assert_int_equal(moerun__token_list_append(&ids, 256), MOERUN_OK);
   assert_int_equal(moerun__token_list_append(&ids, 257), MOERUN_OK);
   assert_int_equal(moerun__token_list_append(&ids, 271), MOERUN_OK);
-  assert_int_equal(moerun__tokenizer_decode(t, &text, ids.id, ids.count),
+  assert_int_equal(moerun__tokenizer_decode(t, &text, ids.id, ids.count, 0),
                    MOERUN_OK);
   assert_int_equal(text.count, 256);
   assert_memory_equal(text.bytes, all, 256);
@@ -91,8 +91,8 @@ static void agrees_with_the_library(void **state) {
     }
     bytes_of(&text, json_object_get(one, "decoded"));
     decoded.count = 0;
-    assert_int_equal(moerun__tokenizer_decode(t, &decoded, ids.id, ids.count),
-                     MOERUN_OK);
+    assert_int_equal(
+        moerun__tokenizer_decode(t, &decoded, ids.id, ids.count, 0), MOERUN_OK);
     assert_int_equal(decoded.count, text.count);
     if (text.count > 0) {
       assert_memory_equal(decoded.bytes, text.bytes, text.count);
@@ -334,16 +334,21 @@ static void templates_put_a_token_in_front(void **state) {
   static const struct {
     const char *text;
     int32_t front;
+    size_t behind;
   } cases[] = {
-      {HEAD TEMPLATE(TEXT) TAIL MODEL(ABC, "[]"), -1},
-      {HEAD TEMPLATE(BOS "," TEXT) TAIL MODEL(ABC, "[]"), 2},
+      {HEAD TEMPLATE(TEXT) TAIL MODEL(ABC, "[]"), -1, 0},
+      {HEAD TEMPLATE(BOS "," TEXT) TAIL MODEL(ABC, "[]"), 2, 0},
       {HEAD "\"post_processor\":{\"type\":\"Sequence\",\"processors\":["
             "{\"type\":\"ByteLevel\"}," STEP(BOS "," TEXT) "]}," TAIL MODEL(
                 ABC, "[]"),
-       2},
+       2, 0},
       {HEAD
        "\"post_processor\":{\"type\":\"ByteLevel\"}," TAIL MODEL(ABC, "[]"),
-       -1},
+       -1, 0},
+      {HEAD TEMPLATE(TEXT "," BOS "," BOS) TAIL MODEL(ABC, "[]"), -1, 2},
+      {HEAD "\"post_processor\":{\"type\":\"RobertaProcessing\",\"sep\":["
+            "\"<s>\",2],\"cls\":[\"<s>\",2]}," TAIL MODEL(ABC, "[]"),
+       2, 1},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     moerun__tokenizer *t = NULL;
@@ -351,8 +356,15 @@ static void templates_put_a_token_in_front(void **state) {
     assert_int_equal(
         moerun__tokenizer_parse(&t, cases[i].text, strlen(cases[i].text), "t"),
         MOERUN_OK);
-    assert_int_equal(moerun__tokenizer_front(t), cases[i].front);
+    const moerun__token_list *front = moerun__tokenizer_front(t);
+    assert_int_equal(front->count, cases[i].front >= 0);
+    if (front->count > 0) assert_int_equal(front->id[0], cases[i].front);
     assert_int_equal(moerun__tokenizer_bos(t), cases[i].front);
+    const moerun__token_list *behind = moerun__tokenizer_behind(t);
+    assert_int_equal(behind->count, cases[i].behind);
+    for (size_t k = 0; k < behind->count; k++) {
+      assert_int_equal(behind->id[k], 2);
+    }
     assert_memory_equal(moerun__tokenizer_text(t, 2, &bytes), "ab", 2);
     assert_int_equal(bytes, 2);
     assert_null(moerun__tokenizer_text(t, 3, &bytes));
@@ -437,7 +449,7 @@ static void the_config_beside_is_read(void **state) {
     assert_int_equal(moerun__tokenizer_load(&t, dir.path), MOERUN_OK);
     assert_int_equal(moerun__tokenizer_bos(t), cases[i].bos);
     assert_int_equal(moerun__tokenizer_add_bos_key(t), cases[i].key);
-    assert_int_equal(moerun__tokenizer_front(t), -1);
+    assert_int_equal(moerun__tokenizer_front(t)->count, 0);
     moerun__tokenizer_destroy(t);
   }
   temp_dir_remove(&dir);
@@ -459,8 +471,13 @@ static void added_tokens_are_found_longest_first(void **state) {
   assert_int_equal(moerun__tokenizer_encode(t, &ids, "b", 1, "x"), MOERUN_OK);
   assert_int_equal(ids.count, 5);
   assert_memory_equal(ids.id, want, sizeof want);
-  assert_int_equal(moerun__tokenizer_decode(t, &decoded, ids.id, 5), MOERUN_OK);
+  assert_int_equal(moerun__tokenizer_decode(t, &decoded, ids.id, 5, 0),
+                   MOERUN_OK);
   assert_string_equal(decoded.bytes, "abbaabab");
+  decoded.count = 0;
+  assert_int_equal(moerun__tokenizer_decode(t, &decoded, ids.id, 5, 1),
+                   MOERUN_OK);
+  assert_string_equal(decoded.bytes, "abbaab<s>ab");
   ids.count = 0;
   assert_int_equal(moerun__tokenizer_encode(t, &ids, "\x03", 1, "f:7"),
                    MOERUN_ERR_FORMAT);

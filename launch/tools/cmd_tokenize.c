@@ -1,0 +1,221 @@
+/* `moerun tokenize` and `moerun detokenize`: texts to ids and back, a line of the
+ * input at a time, so that files may be of any size. The ids are those that run
+ * feeds a model for the text, with `--add-bos auto`. */
+#include "launch/command.h"
+#include "launch/options/effect.h"
+
+#include "launch/lines.h"
+#include "launch/run/spool.h"
+#include "runtime/base/file.h"
+#include "runtime/base/foreign.h"
+#include "runtime/base/json.h"
+#include "runtime/text/tokenizer.h"
+
+#include <string.h>
+#include <unistd.h>
+
+typedef struct job {
+  moerun__tokenizer *tokenizer;
+  int is_back;    /* detokenize */
+  int is_plain;   /* lines are texts as they stand */
+  int is_special; /* with the tokens around a text; with special tokens */
+  int64_t index;  /* of the line among those that count */
+  moerun__text origin;
+  moerun__token_list ids;
+  moerun__text text; /* decoded */
+  moerun__text out;  /* lines to be written */
+} job;
+
+enum { WRITTEN_BYTES = 1 << 16 }; /* at once */
+
+/* ---- One line -------------------------------------------------------------------- */
+
+/* {"id": …, the id of the line, its index if it has none. */
+static moerun_status print_id(job *j, const json_t *value) {
+  moerun_status status = MOERUN_OK;
+  const json_t *id = json_object_get(value, "id");
+  MOERUN_REQUIRE(id == NULL || json_is_null(id) || json_is_string(id) ||
+                     json_is_integer(id),
+                 MOERUN_ERR_FORMAT,
+                 "%s: key \"id\": expected a string or an integer, found %s",
+                 j->origin.bytes, moerun__json_kind(id));
+  if (json_is_string(id)) {
+    MOERUN_TRY(moerun__text_print(&j->out, "{\"id\":"));
+    MOERUN_TRY(moerun__text_json(&j->out, json_string_value(id),
+                                 json_string_length(id)));
+  } else {
+    const long long number =
+        json_is_integer(id) ? json_integer_value(id) : (long long)j->index;
+    MOERUN_TRY(moerun__text_print(&j->out, "{\"id\":%lld", number));
+  }
+done:
+  return status;
+}
+
+static moerun_status put_list(job *j, const moerun__token_list *list) {
+  moerun_status status = MOERUN_OK;
+  for (size_t i = 0; i < list->count; i++) {
+    MOERUN_TRY(moerun__token_list_append(&j->ids, list->id[i]));
+  }
+done:
+  return status;
+}
+
+/* As run has it: what begins with the first token in front gets none of them. */
+static moerun_status encode(job *j, const char *text, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  const moerun__token_list *front = moerun__tokenizer_front(j->tokenizer);
+  moerun__token_list ids = {0};
+  j->ids.count = 0;
+  MOERUN_TRY(moerun__tokenizer_encode(j->tokenizer, &ids, text, bytes,
+                                      j->origin.bytes));
+  const int has_front =
+      front->count > 0 && ids.count > 0 && ids.id[0] == front->id[0];
+  if (j->is_special && !has_front) MOERUN_TRY(put_list(j, front));
+  MOERUN_TRY(put_list(j, &ids));
+  if (j->is_special) {
+    MOERUN_TRY(put_list(j, moerun__tokenizer_behind(j->tokenizer)));
+  }
+  MOERUN_TRY(moerun__text_print(&j->out, ",\"tokens\":["));
+  for (size_t i = 0; i < j->ids.count; i++) {
+    MOERUN_TRY(moerun__text_print(&j->out, i > 0 ? ",%d" : "%d", j->ids.id[i]));
+  }
+  MOERUN_TRY(moerun__text_print(&j->out, "]}\n"));
+done:
+  moerun__token_list_clear(&ids);
+  return status;
+}
+
+static moerun_status decode(job *j, const json_t *array) {
+  moerun_status status = MOERUN_OK;
+  const json_t *id = NULL;
+  size_t i = 0;
+  j->ids.count = 0;
+  j->text.count = 0;
+  MOERUN_REQUIRE(json_is_array(array), MOERUN_ERR_FORMAT,
+                 "%s: expected an array of token ids, or an object with one as "
+                 "\"tokens\", found %s",
+                 j->origin.bytes, moerun__json_kind(array));
+  json_array_foreach(array, i, id) {
+    const json_int_t number = json_integer_value(id);
+    MOERUN_REQUIRE(json_is_integer(id) && number >= 0 && number <= INT32_MAX,
+                   MOERUN_ERR_FORMAT,
+                   "%s: element %zu: expected a token id, found %s",
+                   j->origin.bytes, i,
+                   json_is_integer(id) ? "an integer out of range"
+                                       : moerun__json_kind(id));
+    MOERUN_TRY(moerun__token_list_append(&j->ids, (int32_t)number));
+  }
+  MOERUN_TRY(moerun__tokenizer_decode(j->tokenizer, &j->text, j->ids.id,
+                                      j->ids.count, j->is_special));
+  MOERUN_TRY(moerun__text_print(&j->out, ",\"text\":"));
+  MOERUN_TRY(moerun__text_json(&j->out, j->text.bytes, j->text.count));
+  MOERUN_TRY(moerun__text_print(&j->out, "}\n"));
+done:
+  return status;
+}
+
+static moerun_status convert_json(job *j, const char *line, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  json_t *root = NULL;
+  MOERUN_TRY(moerun__json_parse(&root, line, bytes, j->origin.bytes));
+  const json_t *value = root;
+  if (json_is_object(root)) {
+    value = json_object_get(root, j->is_back ? "tokens" : "prompt");
+  }
+  MOERUN_TRY(print_id(j, root));
+  if (j->is_back) {
+    MOERUN_TRY(decode(j, value));
+  } else {
+    MOERUN_REQUIRE(json_is_string(value), MOERUN_ERR_FORMAT,
+                   "%s: key \"prompt\": expected a string, found %s; with "
+                   "--lines each line is a text as it stands",
+                   j->origin.bytes, moerun__json_kind(value));
+    MOERUN_TRY(encode(j, json_string_value(value), json_string_length(value)));
+  }
+done:
+  json_decref(root);
+  return status;
+}
+
+/* ---- All lines ------------------------------------------------------------------- */
+
+static int is_blank(const char *line, size_t bytes) {
+  return bytes == 0 || strspn(line, " \t\r") == bytes;
+}
+
+static moerun_status convert(job *j, const char *input, int output,
+                             const char *output_name) {
+  moerun_status status = MOERUN_OK;
+  moerun__spool spool = {.file = -1};
+  moerun__lines lines = {0};
+  int file = -1;
+  int has = 0;
+  MOERUN_TRY(moerun__spool_open(&spool, input));
+  MOERUN_TRY(moerun__file_open(&file, NULL, spool.path.bytes, 0));
+  MOERUN_TRY(moerun__lines_begin(&lines, file, spool.name.bytes));
+  for (;;) {
+    MOERUN_TRY(moerun__lines_next(&lines, &has));
+    if (!has) break;
+    const char *line = lines.line.bytes;
+    size_t bytes = lines.line.count;
+    const size_t mark =
+        lines.number == 1 ? moerun__byte_order_mark(line, bytes) : 0;
+    line += mark;
+    bytes -= mark;
+    if (j->is_plain && bytes > 0 && line[bytes - 1] == '\r') bytes--;
+    if (is_blank(line, bytes)) continue;
+    j->origin.count = 0;
+    MOERUN_TRY(moerun__text_print(&j->origin, "%s:%lld", spool.name.bytes,
+                                  (long long)lines.number));
+    if (j->is_plain) {
+      MOERUN_TRY(print_id(j, NULL));
+      MOERUN_TRY(encode(j, line, bytes));
+    } else {
+      MOERUN_TRY(convert_json(j, line, bytes));
+    }
+    j->index++;
+    if (j->out.count < WRITTEN_BYTES) continue;
+    MOERUN_TRY(
+        moerun__file_put(output, j->out.bytes, j->out.count, output_name));
+    j->out.count = 0;
+  }
+  MOERUN_TRY(moerun__file_put(output, j->out.bytes, j->out.count, output_name));
+done:
+  moerun__lines_clear(&lines);
+  if (file >= 0) (void)close(file);
+  moerun__spool_clear(&spool);
+  return status;
+}
+
+moerun_status moerun__cmd_tokenize(moerun__invocation *invocation) {
+  moerun_status status = MOERUN_OK;
+  const moerun__config *config = invocation->config;
+  const int is_back = strcmp(invocation->subcommand, "detokenize") == 0;
+  const char *model = moerun__config_text(config, "model");
+  const char *path = moerun__config_text(config, "output");
+  int output = STDOUT_FILENO;
+  job j = {.is_back = is_back};
+  const moerun__effect_facts effects = {.subcommand = invocation->subcommand,
+                                        .config = config};
+  MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
+  invocation->phase = MOERUN_PHASE_FILES;
+  j.is_plain = !is_back && moerun__config_bool(config, "lines");
+  j.is_special = is_back ? moerun__config_bool(config, "keep_special")
+                         : !moerun__config_bool(config, "no_special");
+  MOERUN_TRY(moerun__tokenizer_load(&j.tokenizer, model));
+  invocation->results_on_stdout = path[0] == '\0';
+  if (path[0] != '\0') {
+    MOERUN_TRY(moerun__outputs_begin(&invocation->outputs, &output, path));
+  }
+  MOERUN_TRY(
+      convert(&j, moerun__config_text(config, is_back ? "tokens" : "prompts"),
+              output, path[0] != '\0' ? path : "stdout"));
+done:
+  moerun__tokenizer_destroy(j.tokenizer);
+  moerun__text_clear(&j.origin);
+  moerun__token_list_clear(&j.ids);
+  moerun__text_clear(&j.text);
+  moerun__text_clear(&j.out);
+  return status;
+}
