@@ -106,6 +106,7 @@ static moerun_status normalize_contents(moerun__added_set *set,
   for (size_t k = 0; k < set->count; k++) {
     moerun__added_token *token = &set->token[k];
     const char *content = NULL;
+    const size_t bytes = token->bytes;
     if (token->pass != MOERUN_ADDED_NORMALIZED) continue;
     MOERUN_TRY(moerun__normalizer_run(
         normalizer, &room, &content, &token->bytes,
@@ -113,6 +114,9 @@ static moerun_status normalize_contents(moerun__added_set *set,
     const size_t start = set->pool.count;
     if (content == set->pool.bytes + token->start) continue;
     MOERUN_TRY(moerun__text_append(&set->pool, content, token->bytes));
+    token->is_changed =
+        token->bytes != bytes ||
+        memcmp(content, set->pool.bytes + token->start, bytes) != 0;
     token->start = start;
   }
 done:

@@ -17,6 +17,7 @@ typedef struct moerun__added_token {
   size_t bytes;
   int32_t id;
   int pass;
+  int is_changed;  /* by the normalizer: what is looked for is its spelling */
   int order;       /* of two that are looked for alike, the lower one counts */
   int single_word; /* found only where no letter, mark or digit is beside it */
   int lstrip;      /* takes white space before it */

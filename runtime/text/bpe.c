@@ -4,7 +4,9 @@
  *
  * SentencePiece's vocabularies spell a blank as U+2581 and give a character
  * without a token the tokens of its bytes, <0x00> to <0xFF>, or the unknown
- * token. */
+ * token. They see a text as one word. As a rule none of their merges joins
+ * anything to a blank behind it; where that is so, the text is cut in front of
+ * such blanks, which changes no id and leaves short words to be merged. */
 #include "runtime/text/word_model.h"
 
 #include "runtime/base/json.h"
@@ -17,6 +19,9 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char blank[] = "\xE2\x96\x81"; /* U+2581 */
+enum { BLANK = sizeof blank - 1 };
+
 typedef struct bpe {
   const moerun__vocabulary *vocabulary;
   moerun__merges *merges;
@@ -28,6 +33,7 @@ typedef struct bpe {
   int falls_back;
   int fuses_unknown;
   int ignores_merges;
+  int cuts_blanks; /* no merge joins anything but blanks to a blank behind it */
   moerun__text spelling;
 } bpe;
 
@@ -78,6 +84,10 @@ done:
   return status;
 }
 
+static int begins_blank(const char *text, size_t bytes) {
+  return bytes >= BLANK && memcmp(text, blank, BLANK) == 0;
+}
+
 static moerun_status read_merges(bpe *b, const json_t *json,
                                  const char *where) {
   moerun_status status = MOERUN_OK;
@@ -96,6 +106,10 @@ static moerun_status read_merges(bpe *b, const json_t *json,
     MOERUN_TRY(look_up(&m->left, b, text.bytes, left, i, where));
     MOERUN_TRY(look_up(&m->right, b, right, text.count - left, i, where));
     MOERUN_TRY(look_up(&m->joined, b, text.bytes, text.count, i, where));
+    if (begins_blank(right, text.count - left) &&
+        !(left >= BLANK && begins_blank(right - BLANK, BLANK))) {
+      b->cuts_blanks = 0;
+    }
   }
   MOERUN_TRY(moerun__merges_create(&b->merges, merge, json_array_size(merges)));
 done:
@@ -171,6 +185,8 @@ static moerun_status read(void **out, const moerun__model_source *source) {
       moerun__json_bool(&b->ignores_merges, json, "ignore_merges", &no, where));
   MOERUN_TRY(read_unknown(b, json, where));
   find_short(b);
+  b->cuts_blanks = !b->is_bytewise && !b->ignores_merges &&
+                   moerun__vocabulary_find(b->vocabulary, blank, BLANK) >= 0;
   MOERUN_TRY(read_merges(b, json, where));
   *out = b;
   b = NULL;
@@ -270,5 +286,26 @@ done:
   return status;
 }
 
-const moerun__model_kind moerun__bpe_kind = {
-    .type = "BPE", .read = read, .encode = encode, .destroy = destroy};
+/* Up to the first blank behind something else. */
+static size_t part(const void *model, const char *word, size_t bytes) {
+  const bpe *b = model;
+  size_t at = 0;
+  if (!b->cuts_blanks) return bytes;
+  while (begins_blank(word + at, bytes - at)) {
+    at += BLANK;
+  }
+  while (at < bytes) {
+    const char *next = memchr(word + at, blank[0], bytes - at);
+    if (next == NULL) return bytes;
+    at = (size_t)(next - word);
+    if (at > 0 && begins_blank(next, bytes - at)) return at;
+    at++;
+  }
+  return bytes;
+}
+
+const moerun__model_kind moerun__bpe_kind = {.type = "BPE",
+                                             .read = read,
+                                             .encode = encode,
+                                             .part = part,
+                                             .destroy = destroy};

@@ -308,7 +308,7 @@ static moerun_status put_class(moerun__regex_reader *r, moerun__text *out,
   MOERUN_TRY(put_operand(r, &meets, last));
   const int is_plain = before->count == 0 && last->others.count == 0;
   const char *first = before->count > 0 ? before->bytes : "";
-  if (is_plain && !is_negated) {
+  if (before->count == 0 && !is_negated) {
     MOERUN_TRY(moerun__text_append(out, meets.bytes, meets.count));
   } else if (is_plain) {
     MOERUN_TRY(moerun__text_print(out, "[^%s", meets.bytes + 1));

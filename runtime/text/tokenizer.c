@@ -24,6 +24,12 @@
 
 enum { FILE_LIMIT = 64 << 20, CONFIG_LIMIT = 4 << 20 };
 
+/* What decoding does with a token. */
+enum {
+  SKIPPED = 1, /* unless special tokens are kept */
+  RESPELT = 2, /* it is spelt as its normalized content */
+};
+
 /* Room that encoding works in. */
 typedef struct room {
   moerun__normal_room normal;
@@ -32,7 +38,7 @@ typedef struct room {
 
 struct moerun__tokenizer {
   moerun__vocabulary vocabulary;
-  char *special; /* [size of the vocabulary] 1: skipped when decoding */
+  char *special; /* [size of the vocabulary] SKIPPED, RESPELT */
   moerun__added_set added;
   moerun__normalizer normalizer;
   moerun__splitter splitter;
@@ -70,7 +76,7 @@ static moerun_status read_added_token(moerun__tokenizer *t, const json_t *value,
                  "vocabulary or another added token",
                  origin, content, id);
   moerun__vocabulary_add(v, id, content, bytes, &spelling);
-  t->special[id] = (char)special;
+  t->special[id] = (char)(special ? SKIPPED : 0);
   MOERUN_TRY(moerun__added_set_add(&t->added, value, special, spelling, bytes,
                                    id, origin));
 done:
@@ -160,6 +166,10 @@ static moerun_status read_encoding(moerun__tokenizer *t, const json_t *root,
   MOERUN_TRY(check_ids(t, &t->post.front, "in front", origin));
   MOERUN_TRY(check_ids(t, &t->post.behind, "behind", origin));
   MOERUN_TRY(moerun__added_set_end(&t->added, &t->normalizer, origin));
+  for (size_t i = 0; i < t->added.count; i++) {
+    const moerun__added_token *token = &t->added.token[i];
+    if (token->is_changed) t->special[token->id] |= RESPELT;
+  }
   t->looks_at_characters =
       !t->splitter.is_bytewise || t->splitter.looks_at_characters ||
       t->normalizer.count > 0 || t->added.looks_at_characters;
@@ -371,6 +381,16 @@ done:
 
 /* ---- Decode ---------------------------------------------------------------------- */
 
+static const char *find_added(const moerun__added_set *added, int32_t id,
+                              size_t *bytes) {
+  size_t i = 0;
+  while (added->token[i].id != id) {
+    i++;
+  }
+  *bytes = added->token[i].bytes;
+  return added->token[i].content;
+}
+
 moerun_status moerun__tokenizer_decode(const moerun__tokenizer *t,
                                        moerun__text *out, const int32_t *id,
                                        size_t count, int keeps_special) {
@@ -380,8 +400,10 @@ moerun_status moerun__tokenizer_decode(const moerun__tokenizer *t,
   for (size_t i = 0; i < count; i++) {
     size_t bytes = 0;
     if (id[i] < 0 || id[i] >= v->size) continue;
-    if (t->special[id[i]] && !keeps_special) continue;
-    const char *spelling = moerun__vocabulary_text(v, id[i], &bytes);
+    if ((t->special[id[i]] & SKIPPED) != 0 && !keeps_special) continue;
+    const char *spelling = (t->special[id[i]] & RESPELT) != 0
+                               ? find_added(&t->added, id[i], &bytes)
+                               : moerun__vocabulary_text(v, id[i], &bytes);
     if (spelling == NULL) continue;
     MOERUN_TRY(moerun__text_append(&parts.text, spelling, bytes));
     MOERUN_TRY(moerun__parts_end(&parts));

@@ -30,7 +30,8 @@ struct moerun__word_model {
   kept_word *kept; /* [PLACES] */
 };
 
-static const moerun__model_kind *const kinds[] = {&moerun__bpe_kind};
+static const moerun__model_kind *const kinds[] = {&moerun__bpe_kind,
+                                                  &moerun__unigram_kind};
 
 moerun_status moerun__word_model_read(moerun__word_model **out,
                                       const moerun__model_source *source) {
@@ -64,10 +65,9 @@ void moerun__word_model_destroy(moerun__word_model *m) {
   moerun__free(m);
 }
 
-moerun_status moerun__word_model_encode(moerun__word_model *m,
-                                        moerun__token_list *out,
-                                        const char *word, size_t bytes,
-                                        const char *origin) {
+static moerun_status encode_part(moerun__word_model *m, moerun__token_list *out,
+                                 const char *word, size_t bytes,
+                                 const char *origin) {
   moerun_status status = MOERUN_OK;
   const size_t before = out->count;
   if (bytes > KEPT_BYTES) {
@@ -89,6 +89,22 @@ moerun_status moerun__word_model_encode(moerun__word_model *m,
   kept->count = (int32_t)count;
   for (size_t i = 0; i < count; i++) {
     kept->id[i] = out->id[before + i];
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__word_model_encode(moerun__word_model *m,
+                                        moerun__token_list *out,
+                                        const char *word, size_t bytes,
+                                        const char *origin) {
+  moerun_status status = MOERUN_OK;
+  while (bytes > 0) {
+    const size_t part =
+        m->kind->part != NULL ? m->kind->part(m->model, word, bytes) : bytes;
+    MOERUN_TRY(encode_part(m, out, word, part, origin));
+    word += part;
+    bytes -= part;
   }
 done:
   return status;

@@ -21,10 +21,14 @@ typedef struct moerun__model_kind {
    * words are bytes. */
   moerun_status (*encode)(void *model, moerun__token_list *out,
                           const char *word, size_t bytes, const char *origin);
+  /* How many bytes of the word's beginning can be encoded by themselves, with
+   * the rest to follow; NULL: all or nothing. */
+  size_t (*part)(const void *model, const char *word, size_t bytes);
   void (*destroy)(void *model); /* also of NULL */
 } moerun__model_kind;
 
 extern const moerun__model_kind moerun__bpe_kind;
+extern const moerun__model_kind moerun__unigram_kind;
 
 typedef struct moerun__word_model moerun__word_model;
 
