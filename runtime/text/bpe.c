@@ -47,32 +47,6 @@ static void destroy(void *model) {
 
 /* ---- Merges ---------------------------------------------------------------------- */
 
-/* The two tokens of merge number i: ["a", "b"] or, in older files, "a b". */
-static moerun_status split_merge(moerun__text *joined, size_t *left_bytes,
-                                 const json_t *merge, size_t i,
-                                 const char *where) {
-  moerun_status status = MOERUN_OK;
-  const char *whole = json_string_value(merge);
-  const char *gap = whole != NULL ? strchr(whole, ' ') : NULL;
-  const char *a = json_string_value(json_array_get(merge, 0));
-  const char *b = json_string_value(json_array_get(merge, 1));
-  const int is_pair = json_array_size(merge) == 2 && a != NULL && b != NULL;
-  MOERUN_REQUIRE(is_pair || (gap != NULL && strchr(gap + 1, ' ') == NULL),
-                 MOERUN_ERR_FORMAT,
-                 "%s: merge %zu: expected \"a b\" or [\"a\", \"b\"], found %s",
-                 where, i, moerun__json_kind(merge));
-  if (!is_pair) {
-    a = whole;
-    b = gap + 1;
-  }
-  *left_bytes = is_pair ? strlen(a) : (size_t)(gap - whole);
-  joined->count = 0;
-  MOERUN_TRY(moerun__text_append(joined, a, *left_bytes));
-  MOERUN_TRY(moerun__text_append(joined, b, strlen(b)));
-done:
-  return status;
-}
-
 static moerun_status look_up(int32_t *id, const bpe *b, const char *token,
                              size_t bytes, size_t i, const char *where) {
   moerun_status status = MOERUN_OK;
@@ -89,31 +63,28 @@ static int begins_blank(const char *text, size_t bytes) {
 }
 
 static moerun_status read_merges(bpe *b, const json_t *json,
+                                 const moerun__token_file *file,
                                  const char *where) {
   moerun_status status = MOERUN_OK;
-  moerun__text text = {0};
   moerun__merge *merge = NULL;
-  json_t *merges = NULL;
-  json_t *value = NULL;
-  size_t i = 0;
+  json_t *merges = NULL; /* an empty array: the file has what was in it */
   MOERUN_TRY(moerun__json_array(&merges, json, "merges", where));
-  MOERUN_TRY(moerun__alloc(&merge, json_array_size(merges), sizeof *merge));
-  json_array_foreach(merges, i, value) {
-    size_t left = 0;
+  MOERUN_TRY(moerun__alloc(&merge, file->num_merges, sizeof *merge));
+  for (size_t i = 0; i < file->num_merges; i++) {
     moerun__merge *m = &merge[i];
-    MOERUN_TRY(split_merge(&text, &left, value, i, where));
-    const char *right = text.bytes + left;
-    MOERUN_TRY(look_up(&m->left, b, text.bytes, left, i, where));
-    MOERUN_TRY(look_up(&m->right, b, right, text.count - left, i, where));
-    MOERUN_TRY(look_up(&m->joined, b, text.bytes, text.count, i, where));
-    if (begins_blank(right, text.count - left) &&
-        !(left >= BLANK && begins_blank(right - BLANK, BLANK))) {
+    const char *text = file->pool + file->merge[i].start;
+    const size_t left = file->merge[i].left_bytes;
+    const size_t bytes = file->merge[i].bytes;
+    MOERUN_TRY(look_up(&m->left, b, text, left, i, where));
+    MOERUN_TRY(look_up(&m->right, b, text + left, bytes - left, i, where));
+    MOERUN_TRY(look_up(&m->joined, b, text, bytes, i, where));
+    if (begins_blank(text + left, bytes - left) &&
+        !(left >= BLANK && begins_blank(text + left - BLANK, BLANK))) {
       b->cuts_blanks = 0;
     }
   }
-  MOERUN_TRY(moerun__merges_create(&b->merges, merge, json_array_size(merges)));
+  MOERUN_TRY(moerun__merges_create(&b->merges, merge, file->num_merges));
 done:
-  moerun__text_clear(&text);
   moerun__free(merge);
   return status;
 }
@@ -187,7 +158,7 @@ static moerun_status read(void **out, const moerun__model_source *source) {
   find_short(b);
   b->cuts_blanks = !b->is_bytewise && !b->ignores_merges &&
                    moerun__vocabulary_find(b->vocabulary, blank, BLANK) >= 0;
-  MOERUN_TRY(read_merges(b, json, where));
+  MOERUN_TRY(read_merges(b, json, source->file, where));
   *out = b;
   b = NULL;
 done:

@@ -4,6 +4,7 @@
  * whole file, for its message. */
 #include "runtime/text/token_file.h"
 
+#include "runtime/base/foreign.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/text.h"
@@ -152,7 +153,7 @@ static moerun_status skip_value(reader *r) {
   moerun_status status = MOERUN_OK;
   int depth = 0;
   skip_blanks(r);
-  do {
+  for (;;) {
     r->at += strcspn(r->at, "\"{}[],");
     const char sign = *r->at;
     MOERUN_REQUIRE(sign != '\0', MOERUN_ERR_FORMAT,
@@ -165,7 +166,7 @@ static moerun_status skip_value(reader *r) {
       r->at += *r->at == '\\' && r->at[1] != '\0' ? 2 : 1;
     }
     if (sign == '"' && *r->at == '"') r->at++;
-  } while (depth > 0 || *r->at != ',');
+  }
 done:
   return status;
 }
@@ -384,14 +385,17 @@ static moerun_status read_file(reader *r) {
   static const char *const keys[] = {"model"};
   int more = 1;
   int is = 0;
-  MOERUN_TRY(expect(r, '{'));
-  if (ends_at_once(r, '}')) more = 0;
+  skip_blanks(r);
+  more = *r->at == '{';
+  r->at += more;
+  if (more && ends_at_once(r, '}')) more = 0;
   while (more) {
     MOERUN_TRY(read_key(r, &is, keys, 1));
     MOERUN_TRY(is == 0 && *r->at == '{' ? read_model(r) : skip_value(r));
     MOERUN_TRY(go_on(r, &more, '}'));
   }
-  MOERUN_TRY(moerun__text_append(&r->rest, r->from, (size_t)(r->end - r->from)));
+  MOERUN_TRY(
+      moerun__text_append(&r->rest, r->from, (size_t)(r->end - r->from)));
 done:
   return status;
 }
@@ -415,7 +419,8 @@ moerun_status moerun__token_file_read(moerun__token_file *file,
   r.end = r.at + copy.count;
   status = read_file(&r);
   if (status == MOERUN_OK) {
-    status = moerun__json_parse(&file->root, r.rest.bytes, r.rest.count, origin);
+    status =
+        moerun__json_parse(&file->root, r.rest.bytes, r.rest.count, origin);
   }
   if (status == MOERUN_ERR_FORMAT) {
     /* Its line stays if Jansson has nothing to say. */

@@ -84,9 +84,11 @@ done:
 }
 
 /* Tokens, and what decoding needs. */
-static moerun_status read_decoding(moerun__tokenizer *t, const json_t *root,
+static moerun_status read_decoding(moerun__tokenizer *t,
+                                   const moerun__token_file *file,
                                    const char *where, const char *origin) {
   moerun_status status = MOERUN_OK;
+  const json_t *root = file->root;
   json_t *model = NULL;
   json_t *added = json_object_get(root, "added_tokens");
   const json_t *value = NULL;
@@ -98,8 +100,12 @@ static moerun_status read_decoding(moerun__tokenizer *t, const json_t *root,
   MOERUN_TRY(moerun__decoder_read(&t->decoder, json_object_get(root, "decoder"),
                                   where));
   MOERUN_TRY(moerun__json_object(&model, root, "model", origin));
-  MOERUN_TRY(moerun__vocabulary_read(
-      &t->vocabulary, json_object_get(model, "vocab"), added, origin));
+  const json_t *vocab = json_object_get(model, "vocab");
+  MOERUN_REQUIRE(json_is_object(vocab) || json_is_array(vocab),
+                 MOERUN_ERR_FORMAT,
+                 "%s: key \"vocab\": expected an object, found %s", origin,
+                 moerun__json_kind(vocab));
+  MOERUN_TRY(moerun__vocabulary_read(&t->vocabulary, file, added, origin));
   MOERUN_TRY(moerun__alloc(&t->special, (size_t)t->vocabulary.size, 1));
   MOERUN_TRY(
       moerun__added_set_begin(&t->added, json_array_size(added), origin));
@@ -137,11 +143,13 @@ done:
 }
 
 /* What encoding needs; where[] is room for the name of a stage. */
-static moerun_status read_encoding(moerun__tokenizer *t, const json_t *root,
+static moerun_status read_encoding(moerun__tokenizer *t,
+                                   const moerun__token_file *file,
                                    moerun__text *where, const char *origin) {
   moerun_status status = MOERUN_OK;
   static const char *const keys[] = {"normalizer", "pre_tokenizer", "model",
                                      "post_processor"};
+  const json_t *root = file->root;
   MOERUN_TRY(expect_null(root, "truncation", origin));
   MOERUN_TRY(expect_null(root, "padding", origin));
   for (int i = 0; i < 4; i++) {
@@ -149,6 +157,7 @@ static moerun_status read_encoding(moerun__tokenizer *t, const json_t *root,
     where->count = 0;
     MOERUN_TRY(moerun__text_print(where, "%s: %s", origin, keys[i]));
     const moerun__model_source source = {.json = value,
+                                         .file = file,
                                          .vocabulary = &t->vocabulary,
                                          .is_bytewise = t->splitter.is_bytewise,
                                          .where = where->bytes};
@@ -178,13 +187,14 @@ done:
   return status;
 }
 
-static moerun_status read_root(moerun__tokenizer *t, const json_t *root,
-                               const char *origin) {
+static moerun_status read_stages(moerun__tokenizer *t,
+                                 const moerun__token_file *file,
+                                 const char *origin) {
   moerun_status status = MOERUN_OK;
   moerun__text where = {0};
   MOERUN_TRY(moerun__text_print(&where, "%s: decoder", origin));
-  MOERUN_TRY(read_decoding(t, root, where.bytes, origin));
-  status = read_encoding(t, root, &where, origin);
+  MOERUN_TRY(read_decoding(t, file, where.bytes, origin));
+  status = read_encoding(t, file, &where, origin);
   if (status == MOERUN_ERR_UNSUPPORTED) {
     status = moerun__copy_text(&t->refusal, moerun_last_error());
   }
@@ -197,21 +207,21 @@ moerun_status moerun__tokenizer_parse(moerun__tokenizer **out, const char *text,
                                       size_t bytes, const char *origin) {
   moerun_status status = MOERUN_OK;
   moerun__tokenizer *t = NULL;
-  json_t *root = NULL;
+  moerun__token_file file = {0};
   *out = NULL;
-  MOERUN_TRY(moerun__json_parse(&root, text, bytes, origin));
-  MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
+  MOERUN_TRY(moerun__token_file_read(&file, text, bytes, origin));
+  MOERUN_REQUIRE(json_is_object(file.root), MOERUN_ERR_FORMAT,
                  "%s: expected a JSON object, found %s", origin,
-                 moerun__json_kind(root));
+                 moerun__json_kind(file.root));
   MOERUN_TRY(moerun__alloc(&t, 1, sizeof *t));
   t->bos_token = -1;
   t->add_bos_key = -1;
-  MOERUN_TRY(read_root(t, root, origin));
+  MOERUN_TRY(read_stages(t, &file, origin));
   *out = t;
   t = NULL;
 done:
   moerun__tokenizer_destroy(t);
-  json_decref(root);
+  moerun__token_file_clear(&file);
   return status;
 }
 

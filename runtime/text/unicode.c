@@ -25,10 +25,14 @@ int32_t moerun__code_point(const char *text, int *bytes) {
   }
 }
 
+int moerun__write_code_point(char *out, int32_t c) {
+  return (int)utf8proc_encode_char(c, (utf8proc_uint8_t *)out);
+}
+
 moerun_status moerun__put_code_point(moerun__text *out, int32_t c) {
-  utf8proc_uint8_t bytes[MOERUN_CHARACTER_BYTES];
-  const utf8proc_ssize_t count = utf8proc_encode_char(c, bytes);
-  return moerun__text_append(out, (const char *)bytes, (size_t)count);
+  char bytes[MOERUN_CHARACTER_BYTES];
+  const int count = moerun__write_code_point(bytes, c);
+  return moerun__text_append(out, bytes, (size_t)count);
 }
 
 moerun_status moerun__expect_utf8(const char *text, size_t bytes,

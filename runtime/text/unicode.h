@@ -12,6 +12,9 @@ enum { MOERUN_CHARACTER_BYTES = 4 }; /* the longest character in UTF-8 */
 int moerun__character_bytes(char lead);
 /* The code point at the start of `text`; *bytes is the length of it. */
 int32_t moerun__code_point(const char *text, int *bytes);
+/* Writes the character in UTF-8 to out[MOERUN_CHARACTER_BYTES]; returns its
+ * bytes. */
+int moerun__write_code_point(char *out, int32_t c);
 /* Appends the character in UTF-8. */
 moerun_status moerun__put_code_point(moerun__text *out, int32_t c);
 

@@ -110,20 +110,14 @@ done:
 
 /* ---- Reading ----------------------------------------------------------------------- */
 
-static moerun_status read_scores(unigram *u, const json_t *json,
-                                 const char *where) {
+static moerun_status read_scores(unigram *u, const moerun__token_file *file) {
   moerun_status status = MOERUN_OK;
-  json_t *tokens = NULL;
-  const json_t *pair = NULL;
-  size_t i = 0;
-  MOERUN_TRY(moerun__json_array(&tokens, json, "vocab", where));
-  MOERUN_TRY(
-      moerun__alloc(&u->score, json_array_size(tokens), sizeof *u->score));
-  json_array_foreach(tokens, i, pair) {
-    u->score[i] = json_number_value(json_array_get(pair, 1));
+  MOERUN_TRY(moerun__alloc(&u->score, file->num_tokens, sizeof *u->score));
+  for (size_t i = 0; i < file->num_tokens; i++) {
+    u->score[i] = file->token[i].score;
     if (i == 0 || u->score[i] < u->lowest) u->lowest = u->score[i];
   }
-  MOERUN_TRY(make_trie(u, json_array_size(tokens)));
+  MOERUN_TRY(make_trie(u, file->num_tokens));
 done:
   return status;
 }
@@ -154,7 +148,10 @@ static moerun_status read(void **out, const moerun__model_source *source) {
     (void)snprintf(code, sizeof code, "<0x%02X>", (unsigned)i);
     u->byte_token[i] = moerun__vocabulary_find(u->vocabulary, code, 6);
   }
-  MOERUN_TRY(read_scores(u, json, source->where));
+  MOERUN_REQUIRE(source->file->has_scores, MOERUN_ERR_FORMAT,
+                 "%s: key \"vocab\": expected an array of texts and scores",
+                 source->where);
+  MOERUN_TRY(read_scores(u, source->file));
   *out = u;
   u = NULL;
 done:

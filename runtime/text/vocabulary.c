@@ -27,17 +27,12 @@ static size_t find_place(const moerun__vocabulary *v, const char *spelling,
   return i;
 }
 
-static moerun_status check_id(int32_t *out, const json_t *value,
-                              const char *token, const char *origin) {
+static moerun_status check_id(int64_t id, const char *token,
+                              const char *origin) {
   moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(json_is_integer(value), MOERUN_ERR_FORMAT,
-                 "%s: token \"%s\": expected an integer id, found %s", origin,
-                 token, moerun__json_kind(value));
-  const int64_t id = json_integer_value(value);
   MOERUN_REQUIRE(id >= 0 && id < MAX_ID, MOERUN_ERR_FORMAT,
                  "%s: token \"%s\": expected an id of 0 to %d, found %lld",
                  origin, token, MAX_ID - 1, (long long)id);
-  *out = (int32_t)id;
 done:
   return status;
 }
@@ -49,41 +44,16 @@ typedef struct sizes {
   size_t bytes;
 } sizes;
 
-static moerun_status count_object(sizes *s, json_t *tokens,
+static moerun_status count_tokens(sizes *s, const moerun__token_file *file,
                                   const char *origin) {
   moerun_status status = MOERUN_OK;
-  const char *token = NULL;
-  json_t *value = NULL;
-  int32_t id = 0;
-  json_object_foreach(tokens, token, value) {
-    MOERUN_TRY(check_id(&id, value, token, origin));
-    if (id >= s->ids) s->ids = id + 1;
-    s->bytes += strlen(token);
+  for (size_t i = 0; i < file->num_tokens; i++) {
+    const moerun__file_token *token = &file->token[i];
+    MOERUN_TRY(check_id(token->id, file->pool + token->start, origin));
+    if (token->id >= s->ids) s->ids = (int32_t)token->id + 1;
+    s->bytes += token->bytes;
   }
-  s->tokens = json_object_size(tokens);
-done:
-  return status;
-}
-
-static moerun_status count_pairs(sizes *s, const json_t *tokens,
-                                 const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const json_t *pair = NULL;
-  size_t i = 0;
-  MOERUN_REQUIRE(json_array_size(tokens) < MAX_ID, MOERUN_ERR_FORMAT,
-                 "%s: expected at most %d tokens, found %zu", origin,
-                 MAX_ID - 1, json_array_size(tokens));
-  json_array_foreach(tokens, i, pair) {
-    const char *token = json_string_value(json_array_get(pair, 0));
-    MOERUN_REQUIRE(token != NULL && json_array_size(pair) == 2 &&
-                       json_is_number(json_array_get(pair, 1)),
-                   MOERUN_ERR_FORMAT,
-                   "%s: token %zu: expected [\"text\", score], found %s",
-                   origin, i, moerun__json_kind(pair));
-    s->bytes += strlen(token);
-  }
-  s->tokens = json_array_size(tokens);
-  s->ids = moerun__to_int((int64_t)s->tokens);
+  s->tokens = file->num_tokens;
 done:
   return status;
 }
@@ -93,12 +63,17 @@ static moerun_status count_added(sizes *s, const json_t *added,
   moerun_status status = MOERUN_OK;
   const json_t *value = NULL;
   size_t i = 0;
-  int32_t id = 0;
   json_array_foreach(added, i, value) {
     const char *content = NULL;
+    const json_t *id = json_object_get(value, "id");
     MOERUN_TRY(moerun__json_text(&content, value, "content", 1, origin));
-    MOERUN_TRY(check_id(&id, json_object_get(value, "id"), content, origin));
-    if (id >= s->ids) s->ids = id + 1;
+    MOERUN_REQUIRE(json_is_integer(id), MOERUN_ERR_FORMAT,
+                   "%s: token \"%s\": expected an integer id, found %s", origin,
+                   content, moerun__json_kind(id));
+    MOERUN_TRY(check_id(json_integer_value(id), content, origin));
+    if (json_integer_value(id) >= s->ids) {
+      s->ids = (int32_t)json_integer_value(id) + 1;
+    }
     s->bytes += strlen(content);
   }
 done:
@@ -137,45 +112,36 @@ static void put(moerun__vocabulary *v, int32_t id, const char *spelling,
 }
 
 static moerun_status enter(moerun__vocabulary *v, int32_t id,
-                           const char *spelling, const char *origin) {
+                           const char *spelling, size_t bytes, int may_repeat,
+                           const char *origin) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(v->length[id] < 0, MOERUN_ERR_FORMAT,
                  "%s: token \"%s\": id %d belongs to another token too", origin,
                  spelling, id);
-  const size_t bytes = strlen(spelling);
+  int32_t *place = &v->place[find_place(v, spelling, bytes)];
+  MOERUN_REQUIRE(*place < 0 || may_repeat, MOERUN_ERR_FORMAT,
+                 "%s: token \"%s\" has the ids %d and %d", origin, spelling,
+                 *place, id);
   put(v, id, spelling, bytes);
-  /* Of two tokens spelt alike, which an array may have, the later one counts. */
-  v->place[find_place(v, spelling, bytes)] = id;
+  *place = id; /* of two tokens that are spelt alike, the later one counts */
 done:
   return status;
 }
 
-moerun_status moerun__vocabulary_read(moerun__vocabulary *v, json_t *tokens,
+moerun_status moerun__vocabulary_read(moerun__vocabulary *v,
+                                      const moerun__token_file *file,
                                       const json_t *added, const char *origin) {
   moerun_status status = MOERUN_OK;
   sizes s = {0};
-  const char *token = NULL;
-  json_t *value = NULL;
-  size_t i = 0;
-  MOERUN_REQUIRE(json_is_object(tokens) || json_is_array(tokens),
-                 MOERUN_ERR_FORMAT,
-                 "%s: key \"vocab\": expected an object, found %s", origin,
-                 moerun__json_kind(tokens));
-  MOERUN_TRY(json_is_object(tokens) ? count_object(&s, tokens, origin)
-                                    : count_pairs(&s, tokens, origin));
+  MOERUN_TRY(count_tokens(&s, file, origin));
   MOERUN_TRY(count_added(&s, added, origin));
   MOERUN_REQUIRE(s.ids > 0, MOERUN_ERR_FORMAT,
                  "%s: expected at least one token, found none", origin);
   MOERUN_TRY(make_room(v, &s));
-  if (json_is_object(tokens)) {
-    json_object_foreach(tokens, token, value) {
-      MOERUN_TRY(enter(v, (int32_t)json_integer_value(value), token, origin));
-    }
-  } else {
-    json_array_foreach(tokens, i, value) {
-      token = json_string_value(json_array_get(value, 0));
-      MOERUN_TRY(enter(v, moerun__to_int((int64_t)i), token, origin));
-    }
+  for (size_t i = 0; i < file->num_tokens; i++) {
+    const moerun__file_token *token = &file->token[i];
+    MOERUN_TRY(enter(v, (int32_t)token->id, file->pool + token->start,
+                     token->bytes, file->has_scores, origin));
   }
 done:
   return status;

@@ -3,10 +3,7 @@
 #ifndef MOERUN_TEXT_VOCABULARY_H
 #define MOERUN_TEXT_VOCABULARY_H
 
-#include "runtime/base/status.h"
-
-#include <jansson.h>
-#include <stdint.h>
+#include "runtime/text/token_file.h"
 
 typedef struct moerun__vocabulary {
   int32_t size;     /* ids 0..size-1 */
@@ -18,13 +15,12 @@ typedef struct moerun__vocabulary {
   int32_t *place;   /* an id of the model by its spelling; -1: empty */
 } moerun__vocabulary;
 
-/* Reads the model's tokens: an object {spelling: id}, or an array of pairs
- * [spelling, score] whose index is the id. Makes room for `added`, an array of
- * added tokens (NULL: none), which moerun__vocabulary_add enters. All zero
+/* Takes the model's tokens from the file, and makes room for its added tokens,
+ * the array `added` (NULL: none), which moerun__vocabulary_add enters. All zero
  * before; cleared by the caller, also after a failure. */
 moerun_status moerun__vocabulary_read(moerun__vocabulary *vocabulary,
-                                      json_t *tokens, const json_t *added,
-                                      const char *origin);
+                                      const moerun__token_file *file,
+                                      const json_t *added, const char *origin);
 /* Gives `id` the spelling of an added token, whose content and id
  * moerun__vocabulary_read has seen; *spelling is borrowed. The model does not
  * find it by that, unless it had it before. */

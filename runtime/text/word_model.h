@@ -8,7 +8,8 @@
 
 /* What a model is read from. */
 typedef struct moerun__model_source {
-  const json_t *json;                   /* the value of key "model" */
+  const json_t *json; /* the value of key "model" */
+  const moerun__token_file *file;
   const moerun__vocabulary *vocabulary; /* borrowed by the model */
   int is_bytewise; /* words are bytes that the vocabulary spells */
   const char *where;
