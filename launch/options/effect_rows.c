@@ -450,7 +450,7 @@ static const moerun__effect_row rows[] = {
     SAY("place", "overwrite", place_writes, NULL, "no file is written"),
 
     /* tokenize and detokenize */
-    ALWAYS("tokenize", "model prompts lines no_special output overwrite"),
+    ALWAYS("tokenize", "model prompts lines bare output overwrite"),
     ALWAYS("detokenize", "model tokens keep_special output overwrite"),
 
     /* synth */

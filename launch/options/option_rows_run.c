@@ -25,7 +25,7 @@ static const moerun__config_row input[] = {
     TEXT_ROW("tokens", "file", DETOKENIZE, DETOKENIZE,
              "JSONL file of the token ids: each line is an object with "
              "\"tokens\", such as a result of run, or an array; - is stdin."),
-    BOOL_ROW("no_special", TOKENIZE,
+    BOOL_ROW("bare", TOKENIZE,
              "Leave out the tokens that tokenizer.json's post_processor puts "
              "in front of a text and behind it."),
     BOOL_ROW("keep_special", DETOKENIZE,

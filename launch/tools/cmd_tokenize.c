@@ -202,7 +202,7 @@ moerun_status moerun__cmd_tokenize(moerun__invocation *invocation) {
   invocation->phase = MOERUN_PHASE_FILES;
   j.is_plain = !is_back && moerun__config_bool(config, "lines");
   j.is_special = is_back ? moerun__config_bool(config, "keep_special")
-                         : !moerun__config_bool(config, "no_special");
+                         : !moerun__config_bool(config, "bare");
   MOERUN_TRY(moerun__tokenizer_load(&j.tokenizer, model));
   invocation->results_on_stdout = path[0] == '\0';
   if (path[0] != '\0') {

@@ -109,7 +109,7 @@ moerun_status moerun__regex_character(moerun__regex_reader *r, int32_t *c) {
     MOERUN_TRY(read_digits(r, c, letter == 'x' ? 2 : 4));
   } else if (found != NULL &&
              (letter != '0' || !isdigit((unsigned char)r->at[2]))) {
-    *c = meant[found - letters];
+    *c = (unsigned char)meant[found - letters];
     r->at += 2;
   } else {
     MOERUN_REQUIRE((unsigned char)letter >= 0x80 ||
@@ -259,7 +259,8 @@ static moerun_status read_member(moerun__regex_reader *r, operand *o,
   moerun_status status = MOERUN_OK;
   moerun__text set = {0};
   int is_negated = 0;
-  const char letter = r->at[0] == '\\' ? r->at[1] : '\0';
+  char letter = '\0';
+  if (r->at[0] == '\\') letter = r->at[1];
   if (r->at[0] == '[' && r->at[1] == ':' && strstr(r->at, ":]") != NULL) {
     MOERUN_TRY(read_posix(r, o));
   } else if (r->at[0] == '[') {

@@ -168,7 +168,9 @@ static moerun_status open_options(rewriter *r) {
                    "not supported",
                    r->reader.where, r->reader.at[2]);
     is_off = is_off || *at == '-';
-    options[count++] = *at == 'm' ? 's' : *at;
+    options[count] = *at;
+    if (*at == 'm') options[count] = 's';
+    count++;
   }
   options[count++] = ':';
   options[count] = '\0';

@@ -141,17 +141,18 @@ static moerun_status cut_by_pattern(cutter *c, const char *text, size_t bytes,
   moerun_status status = MOERUN_OK;
   moerun__pattern *pattern = c->splitter->step[c->at].pattern;
   moerun__search search = {.text = text, .bytes = bytes};
-  size_t end = 0;
+  size_t behind = 0; /* the last match */
   int found = 0;
   begin(c, text, is_start);
   for (;;) {
     MOERUN_TRY(moerun__pattern_next(pattern, &found, &search, c->origin));
     if (!found) break;
-    if (search.start > end) MOERUN_TRY(take_stretch(c, end, search.start, 0));
+    if (search.start > behind)
+      MOERUN_TRY(take_stretch(c, behind, search.start, 0));
     MOERUN_TRY(take_stretch(c, search.start, search.end, 1));
-    end = search.end;
+    behind = search.end;
   }
-  if (end < bytes) MOERUN_TRY(take_stretch(c, end, bytes, 0));
+  if (behind < bytes) MOERUN_TRY(take_stretch(c, behind, bytes, 0));
   MOERUN_TRY(release(c));
 done:
   return status;

@@ -32,6 +32,7 @@ struct moerun__word_model {
 
 static const moerun__model_kind *const kinds[] = {&moerun__bpe_kind,
                                                   &moerun__unigram_kind};
+enum { NUM_KINDS = sizeof kinds / sizeof kinds[0] };
 
 moerun_status moerun__word_model_read(moerun__word_model **out,
                                       const moerun__model_source *source) {
@@ -42,7 +43,7 @@ moerun_status moerun__word_model_read(moerun__word_model **out,
   MOERUN_TRY(moerun__json_text(&type, source->json, "type", 0, source->where));
   if (type == NULL) type = "BPE"; /* files of before 2020 */
   MOERUN_TRY(moerun__alloc(&m, 1, sizeof *m));
-  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+  for (size_t k = 0; k < NUM_KINDS; k++) {
     if (strcmp(kinds[k]->type, type) == 0) m->kind = kinds[k];
   }
   MOERUN_REQUIRE(m->kind != NULL, MOERUN_ERR_UNSUPPORTED,

@@ -92,7 +92,7 @@ succeed 0 run --model around --lines --prompts lines --output a \
   --max-new-tokens 5
 succeed 0 run --model around --tokens ids --output b --max-new-tokens 5
 same a b
-succeed 0 tokenize --model around --lines --prompts lines --no-special
+succeed 0 tokenize --model around --lines --prompts lines --bare
 cat > wanted <<'END'
 {"id":0,"tokens":[72,105]}
 {"id":1,"tokens":[256,72,105]}
