@@ -189,6 +189,8 @@ static moerun_status match_once(moerun__pattern *pattern, int *found,
                      PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, pattern->match,
                      pattern->context);
   }
+  MOERUN_REQUIRE(rc != PCRE2_ERROR_NOMEMORY, MOERUN_ERR_NOMEM,
+                 "%s: out of memory for a regular expression", origin);
   MOERUN_REQUIRE(rc >= 0 || rc == PCRE2_ERROR_NOMATCH, MOERUN_ERR_INVALID,
                  "%s: behind byte %zu, the tokenizer's regular expression "
                  "takes too many steps or too much memory",

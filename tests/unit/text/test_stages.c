@@ -260,6 +260,51 @@ static void texts_grow_within_a_limit(void **state) {
   }
 }
 
+/* Stages give back what they have taken, whichever allocation fails. Where PCRE2
+ * has no memory to compile to machine code, it does without. */
+static void allocations_fail_cleanly(void **state) {
+  (void)state;
+  static const char text[] =
+      "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":"
+      "\"NFC\"},{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"x+\"},"
+      "\"content\":\"a\"},{\"type\":\"Prepend\",\"prepend\":\"a\"}]},"
+      "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":"
+      "\"Split\",\"pattern\":{\"Regex\":\"[a-y&&[^b]]+\"},\"behavior\":"
+      "\"Contiguous\",\"invert\":true},{\"type\":\"Metaspace\","
+      "\"replacement\":\"_\"}]},\"post_processor\":{\"type\":"
+      "\"BertProcessing\",\"sep\":[\"a\",0],\"cls\":[\"a\",0]},\"decoder\":{"
+      "\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteFallback\"},{"
+      "\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"b\"},"
+      "{\"type\":\"ByteLevel\"},{\"type\":\"Fuse\"}]},\"added_tokens\":[{"
+      "\"id\":4,\"content\":\"xyz\",\"normalized\":true}],\"model\":{\"type\":"
+      "\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"a\",-1],[\"b\","
+      "-2],[\"ab\",-2.5]]}}";
+  const size_t live = moerun__alloc_live();
+  int failures = 0;
+  for (long nth = 0; nth < 150; nth++) {
+    moerun__tokenizer *t = NULL;
+    moerun__token_list ids = {0};
+    moerun__text out = {0};
+    moerun__alloc_fail_nth(nth);
+    moerun_status status =
+        moerun__tokenizer_parse(&t, text, sizeof text - 1, "t");
+    if (status == MOERUN_OK) {
+      status = moerun__tokenizer_encode(t, &ids, "e\xCC\x81 xab", 7, "x");
+    }
+    if (status == MOERUN_OK) {
+      status = moerun__tokenizer_decode(t, &out, ids.id, ids.count, 0);
+    }
+    moerun__alloc_fail_nth(-1);
+    assert_true(status == MOERUN_OK || status == MOERUN_ERR_NOMEM);
+    failures += status != MOERUN_OK;
+    moerun__text_clear(&out);
+    moerun__token_list_clear(&ids);
+    moerun__tokenizer_destroy(t);
+    assert_int_equal(moerun__alloc_live(), live);
+  }
+  assert_in_range(failures, 40, 149);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(stages_answer_as_the_library),
@@ -267,6 +312,7 @@ int main(void) {
       cmocka_unit_test(a_match_takes_so_many_steps),
       cmocka_unit_test(stages_refuse_by_name),
       cmocka_unit_test(texts_grow_within_a_limit),
+      cmocka_unit_test(allocations_fail_cleanly),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
