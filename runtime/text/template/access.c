@@ -230,7 +230,9 @@ moerun_status moerun__item(moerun__value *out, moerun__render *r,
   if (!found && index->kind == VALUE_TEXT) {
     char *name = NULL;
     MOERUN_TRY(moerun__pool_take(&r->pool, &name, index->text.count + 1));
-    memcpy(name, index->text.bytes, index->text.count);
+    if (index->text.count > 0) {
+      memcpy(name, index->text.bytes, index->text.count);
+    }
     MOERUN_TRY(moerun__loop_member(out, &found, r, value, name));
     if (!found) {
       MOERUN_TRY(
@@ -346,11 +348,10 @@ moerun_status moerun__slice(moerun__value *out, moerun__render *r,
   moerun_status status = MOERUN_OK;
   span taken = {0};
   MOERUN_TRY(refuse_undefined(value));
-  if (value->kind != VALUE_TEXT && !moerun__is_sequence(value) &&
-      value->kind != VALUE_RANGE) {
-    *out = moerun__undefined("slice", holder_of(value));
-    goto done;
-  }
+  MOERUN_REQUIRE(value->kind == VALUE_TEXT || moerun__is_sequence(value) ||
+                     value->kind == VALUE_RANGE,
+                 MOERUN_ERR_INVALID, "a %s cannot be cut into slices",
+                 moerun__kind_name(value));
   MOERUN_TRY(span_of(&taken, part, moerun__length(value)));
   if (value->kind == VALUE_TEXT) {
     MOERUN_TRY(moerun__render_spend(r, value->text.count / 64));

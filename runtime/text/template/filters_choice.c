@@ -56,7 +56,9 @@ static moerun_status name_of(const char **out, moerun__render *r,
   char *name = NULL;
   MOERUN_TRY(moerun__want_text(value, "the name of a filter or test"));
   MOERUN_TRY(moerun__pool_take(&r->pool, &name, value->text.count + 1));
-  memcpy(name, value->text.bytes, value->text.count);
+  if (value->text.count > 0) {
+    memcpy(name, value->text.bytes, value->text.count);
+  }
   *out = name;
 done:
   return status;

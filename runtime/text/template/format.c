@@ -206,21 +206,20 @@ done:
 /* The argument that a field names: a number, a name, or the next one. */
 static moerun_status field_value(moerun__value *out,
                                  const moerun__arguments *given,
-                                 const char *name, size_t length,
-                                 size_t *next) {
+                                 const char *name, size_t length, size_t *next,
+                                 int *numbered) {
   moerun_status status = MOERUN_OK;
-  const moerun__value key = moerun__borrowed_text(name, length);
   const char *at = name;
   size_t place = *next;
   if (length > 0 && isdigit((unsigned char)name[0]) != 0) {
     place = (size_t)read_number(&at, name + length);
     MOERUN_REQUIRE(at == name + length, MOERUN_ERR_UNSUPPORTED,
                    "a field of a format that is not known");
+    *numbered = 1;
   } else if (length > 0) {
     for (size_t i = 0; i < given->named_count; i++) {
       if (given->named[i].name.text.count == length &&
-          memcmp(given->named[i].name.text.bytes, key.text.bytes, length) ==
-              0) {
+          memcmp(given->named[i].name.text.bytes, name, length) == 0) {
         *out = given->named[i].value;
         goto done;
       }
@@ -231,6 +230,8 @@ static moerun_status field_value(moerun__value *out,
   } else {
     (*next)++;
   }
+  MOERUN_REQUIRE(!*numbered || *next == 0, MOERUN_ERR_INVALID,
+                 "a format has places with numbers and without");
   MOERUN_REQUIRE(place < given->count, MOERUN_ERR_INVALID,
                  "a format has more places than values");
   *out = given->at[place];
@@ -282,6 +283,7 @@ moerun_status moerun__format_braces(moerun__value *out, moerun__render *r,
   moerun_status status = MOERUN_OK;
   moerun__buffer made = {0};
   size_t next = 0;
+  int numbered = 0;
   const char *at = text->text.bytes;
   const char *const end = at + text->text.count;
   while (at < end) {
@@ -305,8 +307,8 @@ moerun_status moerun__format_braces(moerun__value *out, moerun__render *r,
     MOERUN_REQUIRE(memchr(at + 1, '{', (size_t)(close - at) - 1) == NULL &&
                        memchr(at, '!', (size_t)(stop - at)) == NULL,
                    MOERUN_ERR_UNSUPPORTED, "a format that is not known");
-    MOERUN_TRY(
-        field_value(&value, given, at + 1, (size_t)(stop - at) - 1, &next));
+    MOERUN_TRY(field_value(&value, given, at + 1, (size_t)(stop - at) - 1,
+                           &next, &numbered));
     MOERUN_TRY(
         put_field(&made, r, &value, colon != NULL ? colon + 1 : close, close));
     at = close + 1;

@@ -55,6 +55,8 @@ static moerun_status gather(moerun__value *out, moerun__render *r,
     }
   } else if (given->count == 1) {
     const moerun__values *pairs = NULL;
+    MOERUN_REQUIRE(given->at[0].kind != VALUE_UNDEFINED, MOERUN_ERR_INVALID,
+                   "\"%.60s\" is not defined", given->at[0].missing.name);
     MOERUN_TRY(moerun__elements(&pairs, r, &given->at[0]));
     for (size_t i = 0; i < pairs->count; i++) {
       const moerun__values *pair = NULL;

@@ -233,6 +233,33 @@ done:
   return status;
 }
 
+/* x[a, b] is x[(a, b)], and x[] is x[()]. */
+static moerun_status parse_tuple_index(moerun__syntax_list *parts,
+                                       moerun__parser *p) {
+  moerun_status status = MOERUN_OK;
+  moerun__syntax_list list = {0};
+  moerun__syntax *tuple = NULL;
+  MOERUN_TRY(moerun__parser_node(&tuple, p, SYNTAX_TUPLE));
+  for (moerun__syntax *part = parts->first; part->a != NULL;) {
+    moerun__syntax *element = NULL;
+    MOERUN_TRY(moerun__parser_node(&element, p, SYNTAX_CHOICE));
+    *element = *part->a;
+    moerun__syntax_append(&list, element);
+    if (!moerun__parser_skip(p, ",")) break;
+    MOERUN_TRY(parse_slice_part(parts, p));
+    part = parts->last;
+    MOERUN_REQUIRE(!moerun__parser_sees(p, ":"), MOERUN_ERR_UNSUPPORTED,
+                   "an index of several slices is not known");
+    if (part->a == NULL) {
+      MOERUN_TRY(moerun__parser_unexpected(p, "an expression"));
+    }
+  }
+  tuple->list = list.first;
+  parts->first->a = tuple;
+done:
+  return status;
+}
+
 static moerun_status parse_index(moerun__syntax **node, moerun__parser *p) {
   moerun_status status = MOERUN_OK;
   moerun__syntax_list parts = {0};
@@ -244,10 +271,8 @@ static moerun_status parse_index(moerun__syntax **node, moerun__parser *p) {
     MOERUN_TRY(parse_slice_part(&parts, p));
     colons++;
   }
-  MOERUN_REQUIRE(!moerun__parser_sees(p, ","), MOERUN_ERR_UNSUPPORTED,
-                 "an index of several values is not known");
-  if (colons == 0 && parts.first->a == NULL) {
-    MOERUN_TRY(moerun__parser_unexpected(p, "an index"));
+  if (colons == 0 && (parts.first->a == NULL || moerun__parser_sees(p, ","))) {
+    MOERUN_TRY(parse_tuple_index(&parts, p));
   }
   MOERUN_TRY(moerun__parser_expect(p, "]"));
   MOERUN_TRY(
@@ -326,6 +351,25 @@ done:
   return status;
 }
 
+/* The name of a filter or test, which may have dots in it. */
+static moerun_status parse_dotted_name(const char **out, moerun__parser *p) {
+  moerun_status status = MOERUN_OK;
+  moerun__buffer name = {0};
+  MOERUN_TRY(moerun__parser_expect_name(out, p));
+  if (!moerun__parser_sees(p, ".")) goto done;
+  MOERUN_TRY(moerun__buffer_append(&name, p->pool, *out, strlen(*out)));
+  while (moerun__parser_skip(p, ".")) {
+    const char *part = NULL;
+    MOERUN_TRY(moerun__parser_expect_name(&part, p));
+    MOERUN_TRY(moerun__buffer_append(&name, p->pool, ".", 1));
+    MOERUN_TRY(moerun__buffer_append(&name, p->pool, part, strlen(part)));
+  }
+  MOERUN_TRY(moerun__buffer_append(&name, p->pool, "", 1));
+  *out = name.bytes;
+done:
+  return status;
+}
+
 moerun_status moerun__parse_filters(moerun__syntax **out, moerun__parser *p,
                                     moerun__syntax *subject, int starts) {
   moerun_status status = MOERUN_OK;
@@ -335,7 +379,7 @@ moerun_status moerun__parse_filters(moerun__syntax **out, moerun__parser *p,
     moerun__syntax_list arguments = {0};
     starts = 0;
     MOERUN_TRY(moerun__parser_node(&filter, p, SYNTAX_FILTER));
-    MOERUN_TRY(moerun__parser_expect_name(&filter->name, p));
+    MOERUN_TRY(parse_dotted_name(&filter->name, p));
     filter->builtin = moerun__filter_find(filter->name);
     if (moerun__parser_sees(p, "(")) {
       MOERUN_TRY(moerun__parse_arguments(&arguments, p));
@@ -366,7 +410,7 @@ static moerun_status parse_test(moerun__syntax **node, moerun__parser *p) {
   moerun__parser_next(p);
   const int negated = moerun__parser_skip_name(p, "not");
   MOERUN_TRY(moerun__parser_node(&test, p, SYNTAX_TEST));
-  MOERUN_TRY(moerun__parser_expect_name(&test->name, p));
+  MOERUN_TRY(parse_dotted_name(&test->name, p));
   test->builtin = moerun__test_find(test->name);
   if (moerun__parser_sees(p, "(")) {
     MOERUN_TRY(moerun__parse_arguments(&arguments, p));

@@ -120,6 +120,7 @@ static moerun_status print_text_quoted(moerun__buffer *out, moerun__render *r,
   const int has_double = count > 0 && memchr(bytes, '"', count) != NULL;
   const char quote = has_single && !has_double ? '"' : '\'';
   size_t plain = 0;
+  if (text->text.safe) MOERUN_TRY(print_plain(out, r, "Markup("));
   MOERUN_TRY(moerun__buffer_append(out, &r->pool, &quote, 1));
   for (size_t at = 0; at < count;) {
     size_t length = 0;
@@ -137,6 +138,7 @@ static moerun_status print_text_quoted(moerun__buffer *out, moerun__render *r,
   MOERUN_TRY(
       moerun__buffer_append(out, &r->pool, bytes + plain, count - plain));
   MOERUN_TRY(moerun__buffer_append(out, &r->pool, &quote, 1));
+  if (text->text.safe) MOERUN_TRY(print_plain(out, r, ")"));
 done:
   return status;
 }
