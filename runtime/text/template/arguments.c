@@ -17,8 +17,8 @@ static const moerun__builtin *find_in(const moerun__builtin *rows,
 const moerun__builtin *moerun__filter_find(const char *name) {
   const moerun__builtin *const tables[] = {
       moerun__text_filters, moerun__list_filters, moerun__choice_filters,
-      moerun__number_filters};
-  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+      moerun__number_filters, NULL};
+  for (size_t i = 0; tables[i] != NULL; i++) {
     const moerun__builtin *found = find_in(tables[i], name, strlen(name));
     if (found != NULL) return found;
   }
@@ -112,6 +112,8 @@ moerun_status moerun__builtin_apply(moerun__value *out,
   moerun__value a[MOERUN_MOST_PARAMETERS] = {{0}};
   MOERUN_TRY(moerun__render_deeper(r));
   MOERUN_TRY(moerun__render_spend(r, 1));
+  MOERUN_REQUIRE(builtin->call != NULL, MOERUN_ERR_UNSUPPORTED,
+                 "the %s \"%s\" is not known", what, builtin->name);
   if (strcmp(builtin->parameters, "*") != 0) {
     const int count = parameter_count(builtin->parameters);
     MOERUN_REQUIRE(given->count <= (size_t)count, MOERUN_ERR_INVALID,

@@ -159,6 +159,7 @@ done:
 typedef struct sorting {
   moerun__render *r;
   moerun__value *key; /* of each item */
+  int members;        /* they are members of items */
   int descending;
 } sorting;
 
@@ -193,8 +194,15 @@ static moerun_status merge(const sorting *s, size_t *place, size_t *spare,
     int takes_right = left == half;
     if (left < half && right < count) {
       int order = 0;
-      MOERUN_TRY(moerun__value_compare(&order, &s->key[spare[left]],
-                                       &s->key[spare[right]], 0, &s->r->steps));
+      int equal = 0;
+      const moerun__value *a = &s->key[spare[left]];
+      const moerun__value *b = &s->key[spare[right]];
+      if (s->members) { /* equal ones need no order, such as undefined ones */
+        MOERUN_TRY(moerun__value_equal(&equal, a, b, 0, &s->r->steps));
+      }
+      if (!equal) {
+        MOERUN_TRY(moerun__value_compare(&order, a, b, 0, &s->r->steps));
+      }
       takes_right = s->descending ? order < 0 : order > 0;
     }
     place[i] = takes_right ? spare[right++] : spare[left++];
@@ -221,7 +229,9 @@ static moerun_status sorted(moerun__value *out, moerun__render *r,
                             const moerun__value *member, int case_sensitive,
                             int descending) {
   moerun_status status = MOERUN_OK;
-  sorting s = {.r = r, .descending = descending};
+  sorting s = {.r = r,
+               .members = member->kind != VALUE_ABSENT,
+               .descending = descending};
   const moerun__values *all = NULL;
   size_t *place = NULL;
   MOERUN_TRY(moerun__elements(&all, r, subject));

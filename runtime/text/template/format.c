@@ -303,7 +303,7 @@ moerun_status moerun__format_braces(moerun__value *out, moerun__render *r,
                    "a format has a single '%c'", *at);
     const char *colon = memchr(at, ':', (size_t)(close - at));
     const char *stop = colon != NULL ? colon : close;
-    moerun__value value;
+    moerun__value value = {.kind = VALUE_ABSENT};
     MOERUN_REQUIRE(memchr(at + 1, '{', (size_t)(close - at) - 1) == NULL &&
                        memchr(at, '!', (size_t)(stop - at)) == NULL,
                    MOERUN_ERR_UNSUPPORTED, "a format that is not known");

@@ -166,6 +166,8 @@ const moerun__builtin moerun__functions[] = {
     {"raise_exception", function_raise, "message", 1},
     {"strftime_now", function_strftime, "format", 1},
     {"joiner", function_joiner, "sep", 0},
+    {"cycler", NULL, "*", 0}, /* not known */
+    {"lipsum", NULL, "*", 0},
     {NULL, NULL, NULL, 0}};
 
 /* ---- Methods of loops ----------------------------------------------------------- */

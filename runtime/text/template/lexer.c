@@ -266,7 +266,7 @@ done:
 static int64_t read_hex(const char *at, const char *end, int digits) {
   int64_t value = 0;
   for (int i = 0; i < digits; i++) {
-    const char c = at + i < end ? at[i] : ' ';
+    const char c = (char)(at + i < end ? at[i] : ' ');
     const int digit = is_digit(c)            ? c - '0'
                       : c >= 'a' && c <= 'f' ? c - 'a' + 10
                       : c >= 'A' && c <= 'F' ? c - 'A' + 10
@@ -451,7 +451,7 @@ static moerun_status add_all(lexer *l) {
     }
     const char *next = NULL;
     const char kind = tag[1];
-    const char sign = tag + 2 < l->end ? tag[2] : ' ';
+    const char sign = (char)(tag + 2 < l->end ? tag[2] : ' ');
     const char *inside = tag + 2 + (sign == '-' || sign == '+');
     MOERUN_TRY(add_data(l, l->at, text_end(l, l->at, tag, sign, kind == '{')));
     if (kind == '%' && is_word_block(l, tag, "raw", 0, &next)) {

@@ -11,7 +11,7 @@
 enum { SYNTAX_BYTES = 64 << 20, MESSAGE_BYTES = 900 };
 
 const moerun__template_limits moerun__template_usual_limits = {
-    .steps = 50 * 1000 * 1000,
+    .steps = 50000000,
     .output_bytes = (size_t)64 << 20,
     .memory_bytes = (size_t)512 << 20};
 

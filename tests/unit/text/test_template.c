@@ -1,5 +1,6 @@
 /* Chat templates: rendering by the language's rules, limits, and what is refused
  * with which line. */
+#include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/text/template/template.h"
 #include "support/cmocka.h"
@@ -88,6 +89,50 @@ static void headers_and_trimmed_contents(void **state) {
          "Hi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
 }
 
+/* Everything that jinja2 makes of small templates; what is an error there is one
+ * here. */
+static void language_as_jinja2(void **state) {
+  (void)state;
+  json_t *file = NULL;
+  if (moerun__json_load(&file, MOERUN_TEST_DATA "/templates/language.json",
+                        (size_t)1 << 20) != MOERUN_OK) {
+    fail_msg("%s", moerun_last_error());
+  }
+  const json_t *cases = json_object_get(file, "cases");
+  size_t failures = 0;
+  for (size_t i = 0; i < json_array_size(cases); i++) {
+    const json_t *one = json_array_get(cases, i);
+    const char *source = json_string_value(json_object_get(one, "template"));
+    const json_t *text = json_object_get(one, "text");
+    moerun__template *template = NULL;
+    moerun__text out = {0};
+    moerun_status status =
+        moerun__template_create(&template, source, strlen(source), "here");
+    if (status == MOERUN_OK) {
+      status = moerun__template_render(
+          template, &out, json_object_get(file, "variables"), &clock_of_tests,
+          &moerun__template_usual_limits);
+    }
+    if (text != NULL && status != MOERUN_OK) {
+      fail_msg("%s: %s", source, moerun_last_error());
+    } else if (text == NULL && status == MOERUN_OK) {
+      fail_msg("%s: gave %s", source, out.bytes);
+    } else if (text != NULL &&
+               (out.count != json_string_length(text) ||
+                (out.count > 0 &&
+                 memcmp(out.bytes, json_string_value(text), out.count) != 0))) {
+      fail_msg("%s: expected %s, found %s", source, json_string_value(text),
+               out.bytes);
+    }
+    failures += text == NULL;
+    moerun__text_clear(&out);
+    moerun__template_destroy(template);
+  }
+  assert_int_equal(json_array_size(cases), 152);
+  assert_int_equal(failures, 47);
+  json_decref(file);
+}
+
 static void refusals_name_the_line(void **state) {
   (void)state;
   refuse("a\n{{ raise_exception('no ' ~ n) }}", MOERUN_ERR_INVALID,
@@ -161,6 +206,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(chatml),
       cmocka_unit_test(headers_and_trimmed_contents),
+      cmocka_unit_test(language_as_jinja2),
       cmocka_unit_test(refusals_name_the_line),
       cmocka_unit_test(limits_end_a_rendering),
       cmocka_unit_test(failed_allocations_leave_nothing),
