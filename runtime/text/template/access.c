@@ -40,8 +40,7 @@ static moerun_status characters(moerun__values *out, moerun__render *r,
   moerun_status status = MOERUN_OK;
   for (size_t at = 0; at < text->text.count;) {
     size_t length = 0;
-    (void)moerun__character_at(text->text.bytes + at, text->text.count - at,
-                               &length);
+    (void)moerun__character_at(text->text.bytes + at, &length);
     const moerun__value character =
         moerun__borrowed_text(text->text.bytes + at, length);
     MOERUN_TRY(moerun__values_append(out, &r->pool, &character));
@@ -155,8 +154,7 @@ static void find_item(moerun__value *out, int *found,
       const size_t start = moerun__character_start(
           value->text.bytes, value->text.count, (size_t)at);
       size_t length = 0;
-      (void)moerun__character_at(value->text.bytes + start,
-                                 value->text.count - start, &length);
+      (void)moerun__character_at(value->text.bytes + start, &length);
       *out = moerun__borrowed_text(value->text.bytes + start, length);
     }
   }

@@ -43,7 +43,7 @@ static moerun_status filter_capitalize(moerun__value *out, moerun__render *r,
 }
 
 /* Words are what stands between blanks, hyphens and opening brackets. */
-static int parts_words(uint32_t c) {
+static int parts_words(int32_t c) {
   return moerun__is_blank(c) || (c != 0 && c < 0x80 && strchr("-({[<", (int)c));
 }
 
@@ -61,8 +61,7 @@ static moerun_status filter_title(moerun__value *out, moerun__render *r,
   for (size_t at = 0; at < text.text.count;) {
     size_t end = at;
     while (end < text.text.count) {
-      const uint32_t c = moerun__character_at(text.text.bytes + end,
-                                              text.text.count - end, &length);
+      const int32_t c = moerun__character_at(text.text.bytes + end, &length);
       if (parts_words(c)) break;
       end += length;
     }

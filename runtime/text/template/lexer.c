@@ -5,7 +5,7 @@
  * the next text starts a line. */
 #include "runtime/text/template/lexer.h"
 
-#include "runtime/base/text.h"
+#include "runtime/text/unicode.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -57,8 +57,7 @@ static int looks_at(const lexer *l, const char *at, const char *text) {
 static const char *skip_blanks(const lexer *l, const char *at) {
   while (at < l->end) {
     size_t length = 0;
-    if (!moerun__is_blank(
-            moerun__character_at(at, (size_t)(l->end - at), &length))) {
+    if (!moerun__is_blank(moerun__character_at(at, &length))) {
       break;
     }
     at += length;
@@ -73,8 +72,7 @@ static const char *without_blanks(const char *from, const char *to) {
     size_t length = 0;
     while (start > from && ((unsigned char)*start & 0xC0) == 0x80)
       start--;
-    if (!moerun__is_blank(
-            moerun__character_at(start, (size_t)(to - start), &length))) {
+    if (!moerun__is_blank(moerun__character_at(start, &length))) {
       break;
     }
     to = start;
@@ -298,19 +296,19 @@ static moerun_status read_escape(char out[ESCAPE_BYTES], size_t *length,
                        (code < 0xD800 || code > 0xDFFF),
                    MOERUN_ERR_FORMAT, "\\%c is not followed by a character", c);
     *at += digits;
-    *length = moerun__character_write(out, (uint32_t)code);
+    *length = (size_t)moerun__write_code_point(out, (int32_t)code);
   } else if (c >= '0' && c <= '7') {
     uint32_t code = (uint32_t)(c - '0');
     for (int i = 0; i < 2 && *at < end && **at >= '0' && **at <= '7'; i++) {
       code = code * 8 + (uint32_t)(*(*at)++ - '0');
     }
-    *length = moerun__character_write(out, code);
+    *length = (size_t)moerun__write_code_point(out, (int32_t)code);
   } else {
     MOERUN_REQUIRE(c != 'N', MOERUN_ERR_UNSUPPORTED,
                    "\\N{} in a text is not known");
     size_t bytes = 0;
     (*at)--;
-    (void)moerun__character_at(*at, (size_t)(end - *at), &bytes);
+    (void)moerun__character_at(*at, &bytes);
     out[0] = '\\';
     memcpy(out + 1, *at, bytes);
     *length = 1 + bytes;
@@ -390,7 +388,7 @@ static moerun_status add_operator(lexer *l, brackets *open) {
     }
   }
   size_t length = 0;
-  (void)moerun__character_at(l->at, (size_t)(l->end - l->at), &length);
+  (void)moerun__character_at(l->at, &length);
   MOERUN_REQUIRE(0, MOERUN_ERR_FORMAT, "unexpected character '%.*s'",
                  (int)length, l->at);
 done:

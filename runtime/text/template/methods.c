@@ -233,9 +233,8 @@ static moerun_status split_blanks(moerun__value *out, moerun__render *r,
   while (left.text.count > 0) {
     size_t at = 0;
     size_t length = 0;
-    while (at < left.text.count &&
-           !moerun__is_blank(moerun__character_at(
-               left.text.bytes + at, left.text.count - at, &length))) {
+    while (at < left.text.count && !moerun__is_blank(moerun__character_at(
+                                       left.text.bytes + at, &length))) {
       at += length;
     }
     if (most == 0) {
@@ -336,9 +335,9 @@ METHOD(text_splitlines) {
   while (from < to) {
     const char *at = from;
     size_t length = 0;
-    uint32_t c = 0;
+    int32_t c = 0;
     for (; at < to; at += length) {
-      c = moerun__character_at(at, (size_t)(to - at), &length);
+      c = moerun__character_at(at, &length);
       if ((c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 ||
           c == 0x2028 || c == 0x2029) {
         break;
@@ -453,13 +452,12 @@ METHOD(text_format) {
 
 /* Whether all characters are of a kind, and there is one. */
 static moerun_status all_are(moerun__value *out, const moerun__value *subject,
-                             int (*is)(uint32_t c)) {
+                             int (*is)(int32_t c)) {
   moerun_status status = MOERUN_OK;
   int holds = subject->text.count > 0;
   for (size_t at = 0; at < subject->text.count;) {
     size_t length = 0;
-    const uint32_t c = moerun__character_at(subject->text.bytes + at,
-                                            subject->text.count - at, &length);
+    const int32_t c = moerun__character_at(subject->text.bytes + at, &length);
     MOERUN_REQUIRE(c < 0x80 || is == moerun__is_blank, MOERUN_ERR_UNSUPPORTED,
                    "the kind of the character U+%04X is not known",
                    (unsigned)c);
@@ -471,13 +469,13 @@ done:
   return status;
 }
 
-static int is_digit(uint32_t c) {
+static int is_digit(int32_t c) {
   return c >= '0' && c <= '9';
 }
-static int is_letter(uint32_t c) {
+static int is_letter(int32_t c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
-static int is_letter_or_digit(uint32_t c) {
+static int is_letter_or_digit(int32_t c) {
   return is_digit(c) || is_letter(c);
 }
 

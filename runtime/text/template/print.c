@@ -1,6 +1,8 @@
 /* Values as text: str() and repr() of Python, and json.dumps. */
 #include "runtime/text/template/render.h"
 
+#include "runtime/text/unicode.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,32 +77,13 @@ static moerun_status print_number(moerun__buffer *out, moerun__render *r,
 
 /* ---- repr --------------------------------------------------------------------------- */
 
-/* Whether repr shows a character as it is. Characters that Unicode has not
- * assigned are shown, which Python would not do. */
-static int is_shown(uint32_t c) {
-  static const uint32_t hidden[][2] = {
-      {0x00, 0x1F},       {0x7F, 0xA0},       {0xAD, 0xAD},
-      {0x600, 0x605},     {0x61C, 0x61C},     {0x6DD, 0x6DD},
-      {0x70F, 0x70F},     {0x890, 0x891},     {0x8E2, 0x8E2},
-      {0x1680, 0x1680},   {0x180E, 0x180E},   {0x2000, 0x200F},
-      {0x2028, 0x202F},   {0x205F, 0x206F},   {0x3000, 0x3000},
-      {0xE000, 0xF8FF},   {0xFEFF, 0xFEFF},   {0xFFF0, 0xFFFB},
-      {0xFFFE, 0xFFFF},   {0x110BD, 0x110BD}, {0x110CD, 0x110CD},
-      {0x13430, 0x1343F}, {0x1BCA0, 0x1BCA3}, {0x1D173, 0x1D17A},
-      {0xE0000, 0xE00FF}, {0xE01F0, 0x10FFFF}};
-  for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) {
-    if (c >= hidden[i][0] && c <= hidden[i][1]) return 0;
-  }
-  return 1;
-}
-
-static void escape_character(char out[16], uint32_t c, char quote) {
-  const char *spelt = c == '\n'              ? "\\n"
-                      : c == '\r'            ? "\\r"
-                      : c == '\t'            ? "\\t"
-                      : c == '\\'            ? "\\\\"
-                      : c == (uint32_t)quote ? (quote == '\'' ? "\\'" : "\\\"")
-                                             : NULL;
+static void escape_character(char out[16], int32_t c, char quote) {
+  const char *spelt = c == '\n'    ? "\\n"
+                      : c == '\r'  ? "\\r"
+                      : c == '\t'  ? "\\t"
+                      : c == '\\'  ? "\\\\"
+                      : c == quote ? (quote == '\'' ? "\\'" : "\\\"")
+                                   : NULL;
   if (spelt != NULL) {
     (void)snprintf(out, 16, "%s", spelt);
   } else {
@@ -124,8 +107,8 @@ static moerun_status print_text_quoted(moerun__buffer *out, moerun__render *r,
   MOERUN_TRY(moerun__buffer_append(out, &r->pool, &quote, 1));
   for (size_t at = 0; at < count;) {
     size_t length = 0;
-    const uint32_t c = moerun__character_at(bytes + at, count - at, &length);
-    if (!is_shown(c) || c == (uint32_t)quote || c == '\\') {
+    const int32_t c = moerun__character_at(bytes + at, &length);
+    if (!moerun__is_shown(c) || c == quote || c == '\\') {
       char escaped[16];
       escape_character(escaped, c, quote);
       MOERUN_TRY(
@@ -252,7 +235,7 @@ done:
 /* ---- JSON ----------------------------------------------------------------------------- */
 
 static moerun_status json_escape(moerun__buffer *out, moerun__render *r,
-                                 uint32_t c) {
+                                 int32_t c) {
   static const char plain[] = "\"\\\n\r\t\f\b";
   static const char spelt[] = "\"\\nrtfb";
   char escaped[16];
@@ -278,9 +261,9 @@ static moerun_status json_text(moerun__buffer *out, moerun__render *r,
   MOERUN_TRY(print_plain(out, r, "\""));
   for (size_t at = 0; at < count;) {
     size_t length = 1;
-    uint32_t c = (unsigned char)bytes[at];
+    int32_t c = (unsigned char)bytes[at];
     if (ascii && c >= 0x80) {
-      c = moerun__character_at(bytes + at, count - at, &length);
+      c = moerun__character_at(bytes + at, &length);
     }
     if (c < 0x20 || c == '"' || c == '\\' ||
         (ascii && c >= 0x7F && c != 0x7F)) {

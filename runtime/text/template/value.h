@@ -176,10 +176,8 @@ moerun_status moerun__value_compare(int *order, const moerun__value *a,
 size_t moerun__character_count(const char *bytes, size_t count);
 size_t moerun__character_start(const char *bytes, size_t count, size_t index);
 /* The code point at the start of valid UTF-8, and its bytes. */
-uint32_t moerun__character_at(const char *bytes, size_t count, size_t *length);
-/* Writes a code point to out[4] and returns its bytes. */
-size_t moerun__character_write(char out[4], uint32_t character);
+int32_t moerun__character_at(const char *bytes, size_t *length);
 /* What Python's str.isspace takes for a blank. */
-int moerun__is_blank(uint32_t character);
+int moerun__is_blank(int32_t character);
 
 #endif

@@ -248,11 +248,43 @@ static void refusals(void **state) {
               "message 2: expected an object, found an integer");
 }
 
+static void failed_allocations_leave_nothing(void **state) {
+  (void)state;
+  json_t *config =
+      json_loads("{\"bos_token\": \"<b>\", \"chat_template\": [{\"name\": "
+                 "\"default\", \"template\": \"{{ bos_token }}\"}, "
+                 "{\"name\": \"tool_use\", \"template\": \"x\"}]}",
+                 0, NULL);
+  json_t *line = json_loads(
+      "{\"messages\": [{\"role\": \"user\", \"thinking\": \"t\"}]}", 0, NULL);
+  assert_non_null(config);
+  assert_non_null(line);
+  const size_t before = moerun__alloc_live();
+  moerun_status status = MOERUN_ERR_NOMEM;
+  for (long nth = 0; status != MOERUN_OK; nth++) {
+    moerun__chat_template *chat = NULL;
+    moerun__text out = {0};
+    assert_true(nth < 50);
+    moerun__alloc_fail_nth(nth);
+    status = moerun__chat_template_parse(&chat, config, "c.json");
+    if (status == MOERUN_OK) status = apply(chat, &out, line);
+    moerun__alloc_fail_nth(-1);
+    assert_true(status == MOERUN_OK || status == MOERUN_ERR_NOMEM);
+    if (status == MOERUN_OK) assert_string_equal(out.bytes, "<b>");
+    moerun__text_clear(&out);
+    moerun__chat_template_destroy(chat);
+    assert_int_equal(moerun__alloc_live(), before);
+  }
+  json_decref(line);
+  json_decref(config);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(renders_as_transformers),
       cmocka_unit_test(files_of_their_own_come_first),
       cmocka_unit_test(refusals),
+      cmocka_unit_test(failed_allocations_leave_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
