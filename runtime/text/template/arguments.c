@@ -127,9 +127,8 @@ moerun_status moerun__builtin_apply(moerun__value *out,
       const int at = parameter_of(builtin->parameters, name);
       MOERUN_REQUIRE(at >= 0 && a[at].kind == VALUE_ABSENT, MOERUN_ERR_INVALID,
                      "the %s \"%s\" takes no argument \"%.*s\"%s", what,
-                     builtin->name,
-                     (int)(name->text.count < 60 ? name->text.count : 60),
-                     name->text.bytes, at >= 0 ? " twice" : "");
+                     builtin->name, moerun__shown_bytes(name), name->text.bytes,
+                     at >= 0 ? " twice" : "");
       a[at] = given->named[i].value;
     }
     for (int i = 0; i < builtin->required; i++) {

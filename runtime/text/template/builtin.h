@@ -21,6 +21,12 @@ typedef struct moerun__arguments {
   size_t named_count;
 } moerun__arguments;
 
+/* How many bytes of a name stand in a message. */
+static inline int moerun__shown_bytes(const moerun__value *name) {
+  enum { MOST = 60 };
+  return (int)(name->text.count < MOST ? name->text.count : MOST);
+}
+
 enum { MOERUN_MOST_PARAMETERS = 6 };
 
 /* `subject` is what is filtered, tested, or has the method; NULL for functions.

@@ -221,9 +221,10 @@ moerun_status moerun__evaluate_arguments(moerun__arguments *out,
       int equal = 0;
       MOERUN_TRY(moerun__value_equal(&equal, &out->named[i].name,
                                      &out->named[k].name, 0, &r->steps));
-      MOERUN_REQUIRE(
-          !equal, MOERUN_ERR_INVALID, "an argument is given twice: %.*s",
-          (int)out->named[i].name.text.count, out->named[i].name.text.bytes);
+      MOERUN_REQUIRE(!equal, MOERUN_ERR_INVALID,
+                     "an argument is given twice: %.*s",
+                     moerun__shown_bytes(&out->named[i].name),
+                     out->named[i].name.text.bytes);
     }
   }
 done:
@@ -290,7 +291,7 @@ static moerun_status check_rest(const moerun__syntax *macro,
         moerun__value_is(name, "caller") ? SYMBOL_CALLER : SYMBOL_KWARGS;
     MOERUN_REQUIRE((macro->operation & 1 << symbol) != 0, MOERUN_ERR_INVALID,
                    "the macro \"%.40s\" takes no argument \"%.*s\"",
-                   macro->name, (int)(name->text.count & 63), name->text.bytes);
+                   macro->name, moerun__shown_bytes(name), name->text.bytes);
   }
 done:
   return status;

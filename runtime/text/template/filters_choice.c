@@ -86,8 +86,7 @@ static moerun_status map_member(moerun__value *out, moerun__render *r,
     } else {
       MOERUN_REQUIRE(moerun__value_is(&named->name, "default"),
                      MOERUN_ERR_INVALID, "map takes no argument \"%.*s\"",
-                     (int)(named->name.text.count & 63),
-                     named->name.text.bytes);
+                     moerun__shown_bytes(&named->name), named->name.text.bytes);
       fallback = &named->value;
     }
   }

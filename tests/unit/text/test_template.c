@@ -149,8 +149,60 @@ static void refusals_name_the_line(void **state) {
   refuse("{% if n %}", MOERUN_ERR_FORMAT,
          "here: line 1: expected a tag of these: elif else endif; found the "
          "end");
+  refuse("{% macro m(a) %}{{ a }}{% endmacro %}\n{{ m(1, b=2) }}",
+         MOERUN_ERR_INVALID,
+         "here: line 2: the macro \"m\" takes no argument \"b\"");
+  refuse("{{ l|join(x=1) }}", MOERUN_ERR_INVALID,
+         "here: line 1: the filter \"join\" takes no argument \"x\"");
+  refuse("{{ 'a'.encode() }}", MOERUN_ERR_UNSUPPORTED,
+         "here: line 1: the method \"encode\" of a str is not known");
+  refuse("{{ n is odder }}", MOERUN_ERR_UNSUPPORTED,
+         "here: line 1: the test \"odder\" is not known");
+  refuse("{{ cycler(1) }}", MOERUN_ERR_UNSUPPORTED,
+         "here: line 1: the function \"cycler\" is not known");
+  refuse("{{ 'a' < n }}", MOERUN_ERR_INVALID,
+         "here: line 1: str and int have no order");
+  refuse("{{ 'a' + n }}", MOERUN_ERR_INVALID,
+         "here: line 1: \"+\" is not for str and int");
+  refuse("{{ 3000000000 * 5000000000 }}", MOERUN_ERR_UNSUPPORTED,
+         "here: line 1: an integer of more than 64 bits");
+  refuse("{{ '\u03a3'|lower }}", MOERUN_ERR_UNSUPPORTED,
+         "here: line 1: the case of the character U+03A3 is not known");
+  refuse("{% for i in l %}\n{% for a, b in l %}{% endfor %}{% endfor %}",
+         MOERUN_ERR_INVALID, "here: line 2: a int cannot be gone through");
+  refuse("{% break %}", MOERUN_ERR_FORMAT,
+         "here: line 1: \"break\" outside of a loop");
+  refuse("a\xff", MOERUN_ERR_FORMAT, "here: line 1: byte 1 is not valid UTF-8");
   refuse("{{ n + }}", MOERUN_ERR_FORMAT,
          "here: line 1: expected an expression, found \"}}\"");
+}
+
+/* Macros that call themselves, brackets in brackets and lists in lists end with a
+ * line instead of the stack. */
+static void depth_is_bounded(void **state) {
+  (void)state;
+  char brackets[2048] = "{{ ";
+  memset(brackets + 3, '(', 1000);
+  (void)snprintf(brackets + 1003, sizeof brackets - 1003, "1 }}");
+  refuse(brackets, MOERUN_ERR_UNSUPPORTED,
+         "here: line 1: more than 128 brackets are open");
+  (void)snprintf(brackets + 103, sizeof brackets - 103, "1");
+  memset(brackets + 104, ')', 100);
+  (void)snprintf(brackets + 204, sizeof brackets - 204, " }}");
+  refuse(brackets, MOERUN_ERR_UNSUPPORTED,
+         "here: line 1: more than 120 levels of nesting");
+  refuse("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+         MOERUN_ERR_UNSUPPORTED,
+         "here: line 1: calls and expressions are nested more than 1000 deep");
+  refuse("{% set s = namespace(a=[]) %}{% for i in range(2000) %}"
+         "{% set s.a = [s.a] %}{% endfor %}\n{{ s.a }}",
+         MOERUN_ERR_UNSUPPORTED,
+         "here: line 2: calls and expressions are nested more than 1000 deep");
+  refuse("{% set s = namespace(a=[1], b=[1]) %}{% for i in range(200) %}"
+         "{% set s.a = [s.a, s.a] %}{% set s.b = [s.b, s.b] %}{% endfor %}\n"
+         "{{ s.a == s.b }}",
+         MOERUN_ERR_UNSUPPORTED,
+         "here: line 2: the template takes too many steps to compare values");
 }
 
 static void limits_end_a_rendering(void **state) {
@@ -208,6 +260,7 @@ int main(void) {
       cmocka_unit_test(headers_and_trimmed_contents),
       cmocka_unit_test(language_as_jinja2),
       cmocka_unit_test(refusals_name_the_line),
+      cmocka_unit_test(depth_is_bounded),
       cmocka_unit_test(limits_end_a_rendering),
       cmocka_unit_test(failed_allocations_leave_nothing),
   };
