@@ -84,6 +84,46 @@ int moerun__is_word(int32_t c) {
          category == UTF8PROC_CATEGORY_PC || is_joiner || is_letter_in_a_circle;
 }
 
+int moerun__is_cased(int32_t c) {
+  const utf8proc_category_t category = utf8proc_category(c);
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LT;
+}
+
+int moerun__is_shown(int32_t c) {
+  const utf8proc_category_t category = utf8proc_category(c);
+  return c == ' ' ||
+         (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_SO);
+}
+
+/* utf8proc gives one character; SpecialCasing.txt has several for these. */
+static int has_several(int32_t c) {
+  static const int32_t several[][2] = {
+      {0xDF, 0xDF},     {0x130, 0x130},   {0x149, 0x149},   {0x1F0, 0x1F0},
+      {0x390, 0x390},   {0x3B0, 0x3B0},   {0x587, 0x587},   {0x1E96, 0x1E9A},
+      {0x1F50, 0x1F50}, {0x1F52, 0x1F52}, {0x1F54, 0x1F54}, {0x1F56, 0x1F56},
+      {0x1F80, 0x1FAF}, {0x1FB2, 0x1FB4}, {0x1FB6, 0x1FB7}, {0x1FBC, 0x1FBC},
+      {0x1FC2, 0x1FC4}, {0x1FC6, 0x1FC7}, {0x1FCC, 0x1FCC}, {0x1FD2, 0x1FD3},
+      {0x1FD6, 0x1FD7}, {0x1FE2, 0x1FE4}, {0x1FE6, 0x1FE7}, {0x1FF2, 0x1FF4},
+      {0x1FF6, 0x1FF7}, {0x1FFC, 0x1FFC}, {0xFB00, 0xFB06}, {0xFB13, 0xFB17}};
+  for (size_t i = 0; i < sizeof several / sizeof *several; i++) {
+    if (c >= several[i][0] && c <= several[i][1]) return 1;
+  }
+  return 0;
+}
+
+int32_t moerun__to_upper(int32_t c) {
+  return has_several(c) ? -1 : utf8proc_toupper(c);
+}
+
+int32_t moerun__to_lower(int32_t c) {
+  /* Of these, this one alone has several in lower case. */
+  return c == 0x130 ? -1 : utf8proc_tolower(c);
+}
+
+int32_t moerun__to_title(int32_t c) {
+  return has_several(c) ? -1 : utf8proc_totitle(c);
+}
+
 size_t moerun__white_space_behind(const char *text, size_t bytes) {
   size_t end = bytes;
   int length = 0;

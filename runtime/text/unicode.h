@@ -25,7 +25,15 @@ moerun_status moerun__expect_utf8(const char *text, size_t bytes,
 int moerun__is_white_space(int32_t c); /* White_Space */
 int moerun__is_numeric(int32_t c);     /* Nd, Nl, No */
 int moerun__is_punctuation(int32_t c); /* P*, and all symbols of ASCII */
-int moerun__is_word(int32_t c); /* letters, marks, decimal digits, joiners */
+int moerun__is_word(int32_t c);  /* letters, marks, decimal digits, joiners */
+int moerun__is_cased(int32_t c); /* Lu, Ll, Lt */
+int moerun__is_shown(int32_t c); /* no C*, no Z* but the blank */
+
+/* The character in another case, itself where it has none; -1 where it would be
+ * several characters. */
+int32_t moerun__to_upper(int32_t c);
+int32_t moerun__to_lower(int32_t c);
+int32_t moerun__to_title(int32_t c);
 
 /* Bytes of white space at the end, and at the start, of text[bytes]. */
 size_t moerun__white_space_behind(const char *text, size_t bytes);

@@ -222,6 +222,7 @@ static moerun_status run_loop(int *jump, moerun__render *r,
   moerun_status status = MOERUN_OK;
   moerun__scope *const around = r->scope;
   moerun__loop *loop = NULL;
+  int finished = 0; /* some body came to its end */
   MOERUN_TRY(moerun__pool_take(&r->pool, &loop, sizeof *loop));
   loop->syntax = node;
   loop->scope = around;
@@ -238,9 +239,11 @@ static moerun_status run_loop(int *jump, moerun__render *r,
     MOERUN_TRY(moerun__scope_set(r, SYMBOL_LOOP, &value));
     MOERUN_TRY(moerun__assign(r, node->a, &loop->items->at[i]));
     MOERUN_TRY(moerun__render_body(&inner, r, node->body));
+    finished |= inner == JUMP_NONE;
     if (inner == JUMP_BREAK) break;
   }
-  if (loop->items->count == 0 && node->other != NULL) {
+  /* As in Jinja, a loop whose bodies were all left early counts as empty. */
+  if (!finished && node->other != NULL) {
     MOERUN_TRY(moerun__render_body(jump, r, node->other));
   }
 done:
