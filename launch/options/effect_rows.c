@@ -50,6 +50,13 @@ static int generates(const facts *f) {
   return !scores(f);
 }
 
+/* Lines may ask, too. */
+static int asks_logprobs(const facts *f) {
+  return generates(f) && (reads_lines(f) || given(f, "tokens") ||
+                          moerun__config_bool(f->config, "logprobs") ||
+                          moerun__config_bool(f->config, "prompt_logprobs"));
+}
+
 /* With --score nothing is generated, which is said of it before. */
 static int samples(const facts *f) {
   return scores(f) || f->sampled > 0;
@@ -312,8 +319,11 @@ static const moerun__effect_row rows[] = {
     SAY("run", "overwrite", writes, NULL, "the run writes no file"),
     SAY("run profile",
         "max_new_tokens temperature top_p top_k min_p repetition_penalty "
-        "presence_penalty frequency_penalty generation_config seed",
+        "presence_penalty frequency_penalty generation_config logprobs "
+        "prompt_logprobs seed",
         generates, NULL, "nothing is generated with --score"),
+    REFUSE("run profile", "top_logprobs", asks_logprobs,
+           "expected --logprobs or --prompt-logprobs with it"),
     {"run profile", "top_p top_k min_p", MOERUN_EFFECT_REFUSE,
      MOERUN_EFFECT_REQUESTS, samples, NULL,
      "the likeliest token is taken at a temperature of 0: set --temperature, "

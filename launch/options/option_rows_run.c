@@ -130,6 +130,14 @@ static const moerun__config_row generation[] = {
     CHOICE_ROW("generation_config", "off", "off|on", RUNS,
                "Whether settings of sampling that nobody gives are those of "
                "the model's generation_config.json."),
+    BOOL_ROW("logprobs", RUNS,
+             "Write the log-probability of each generated token beside it, by "
+             "the model's own distribution: before penalties and temperature."),
+    BOOL_ROW("prompt_logprobs", RUNS,
+             "Write that of each token of the prompt but the first."),
+    INT_ROW("top_logprobs", "0", "tokens", 0, 20, RUNS,
+            "With either of these, so many of the likeliest tokens at each "
+            "place, too."),
     INT_ROW(
         "seed", "0", "", 0, INT_MAX_53, RUNS,
         "Seed of the random numbers that sampling and --capacity-metric hash "

@@ -21,6 +21,13 @@ moerun__sampling moerun__sampling_of(const moerun__config *config) {
   };
 }
 
+moerun__logprobs_asked moerun__logprobs_of(const moerun__config *config) {
+  return (moerun__logprobs_asked){
+      .generated = moerun__config_bool(config, "logprobs"),
+      .prompt = moerun__config_bool(config, "prompt_logprobs"),
+      .top = moerun__to_int(moerun__config_int(config, "top_logprobs"))};
+}
+
 static int is_open(const moerun__config *config, const char *key) {
   return moerun__config_origin_of(config, key) == MOERUN_CONFIG_DEFAULT;
 }

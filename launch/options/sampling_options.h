@@ -1,12 +1,14 @@
-/* How tokens are sampled for requests that do not say: options, and on request
+/* How tokens are sampled, and what is told of them, for requests that do not say:
+ * options, and on request
  * what the model's authors recommend. */
 #ifndef MOERUN_OPTIONS_SAMPLING_OPTIONS_H
 #define MOERUN_OPTIONS_SAMPLING_OPTIONS_H
 
 #include "runtime/base/config.h"
-#include "runtime/decoder/sample.h"
+#include "runtime/serve/engine.h"
 
 moerun__sampling moerun__sampling_of(const moerun__config *config);
+moerun__logprobs_asked moerun__logprobs_of(const moerun__config *config);
 
 /* With --generation-config on: settings that are neither typed nor in a variable
  * or a configuration file become those of generation_config.json in the folder of

@@ -20,7 +20,8 @@ static int longest_first(const void *a, const void *b) {
 moerun__cache_need moerun__cache_need_of(int32_t *positions, int64_t count,
                                          int32_t max_sequences,
                                          int32_t num_ranks) {
-  if (count == 0) return (moerun__cache_need){1, 1};
+  if (count == 0)
+    return (moerun__cache_need){.kv_tokens = 1, .max_positions = 1};
   const int64_t share = (count + num_ranks - 1) / num_ranks;
   const int64_t together = share < max_sequences ? share : max_sequences;
   int64_t tokens = 0;

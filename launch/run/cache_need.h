@@ -8,8 +8,10 @@
 #include "runtime/base/status.h"
 
 typedef struct moerun__cache_need {
-  int32_t kv_tokens;     /* of one rank; 0: max_sequences of the longest */
-  int32_t max_positions; /* of the longest request; 0: the model's */
+  int32_t kv_tokens;      /* of one rank; 0: max_sequences of the longest */
+  int32_t max_positions;  /* of the longest request; 0: the model's */
+  int32_t logprobs_width; /* log-probabilities of a token, kept beside the cache
+                             until a request ends; 0: none                  */
 } moerun__cache_need;
 
 /* Of `count` requests of positions[count] (prompt and generated tokens), which

@@ -278,7 +278,8 @@ static moerun_status generate(run *r) {
   const moerun__engine_options options = {
       .record_trace = r->is_profile,
       .prefill_chunk =
-          moerun__to_int(moerun__config_int(r->config, "prefill_chunk"))};
+          moerun__to_int(moerun__config_int(r->config, "prefill_chunk")),
+      .logprobs_width = r->left.need.logprobs_width};
   moerun__engine_callbacks callbacks = {.stop_requested = is_stop_requested};
   const double began = moerun__now();
   moerun__run_files_serve(&r->files, &callbacks, keeps(r));

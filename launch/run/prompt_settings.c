@@ -9,11 +9,11 @@
 
 #include <string.h>
 
-typedef enum kind { INT, LONG, REAL } kind;
+typedef enum kind { FLAG, INT, LONG, REAL } kind;
 
 typedef struct row {
   const char *key;
-  kind kind;  /* int32_t, uint64_t or double */
+  kind kind;  /* int32_t of 0 or 1, int32_t, uint64_t, double */
   size_t at;  /* of the member in a moerun__request */
   double low; /* a LONG has 0 to INT64_MAX */
   double high;
@@ -44,6 +44,12 @@ static const row rows[MOERUN_SETTINGS] = {
     [MOERUN_SETTING_FREQUENCY_PENALTY] = {"frequency_penalty", REAL,
                                           AT(sampling.frequency_penalty), -2, 2,
                                           0},
+    [MOERUN_SETTING_LOGPROBS] = {"logprobs", FLAG, AT(logprobs.generated), 0, 1,
+                                 0},
+    [MOERUN_SETTING_PROMPT_LOGPROBS] = {"prompt_logprobs", FLAG,
+                                        AT(logprobs.prompt), 0, 1, 0},
+    [MOERUN_SETTING_TOP_LOGPROBS] = {"top_logprobs", INT, AT(logprobs.top), 0,
+                                     20, 0},
 };
 
 const char *moerun__setting_key(moerun__prompt_setting setting) {
@@ -61,7 +67,7 @@ moerun__prompt_setting moerun__setting_of(const char *key) {
 /* ---- The member of a request --------------------------------------------------- */
 
 static size_t bytes_of(const row *r) {
-  return r->kind == INT ? sizeof(int32_t) : sizeof(double);
+  return r->kind <= INT ? sizeof(int32_t) : sizeof(double);
 }
 
 static void *member(moerun__request *request, const row *r) {
@@ -91,6 +97,20 @@ done:
   return status;
 }
 
+static moerun_status read_flag(void *out, const row *r, const json_t *object,
+                               const char *origin) {
+  moerun_status status = MOERUN_OK;
+  int32_t flag = 0;
+  int value = 0;
+  memcpy(&flag, out, sizeof flag);
+  const int fallback = flag;
+  MOERUN_TRY(moerun__json_bool(&value, object, r->key, &fallback, origin));
+  flag = value != 0;
+  memcpy(out, &flag, sizeof flag);
+done:
+  return status;
+}
+
 static moerun_status read_real(void *out, const row *r, const json_t *object,
                                const char *origin) {
   moerun_status status = MOERUN_OK;
@@ -105,20 +125,38 @@ done:
   return status;
 }
 
+/* Takes back what the request may not decide, and notes where that matters. */
+static void overrule(moerun__prompt *out, const moerun__request *given,
+                     unsigned fixed) {
+  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
+    const row *r = &rows[i];
+    void *mine = member(&out->request, r);
+    const void *holds = member_read(given, r);
+    if ((fixed >> i & 1U) == 0) continue;
+    if (memcmp(mine, holds, bytes_of(r)) != 0) out->overruled |= 1U << i;
+    memcpy(mine, holds, bytes_of(r));
+  }
+}
+
 moerun_status moerun__settings_read(moerun__prompt *out, const json_t *object,
                                     unsigned fixed, const char *origin) {
   moerun_status status = MOERUN_OK;
   const moerun__request given = out->request;
-  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
+  const moerun__logprobs_asked *asked = &out->request.logprobs;
+  for (int i = 0; i < MOERUN_SETTINGS; i++) {
     const row *r = &rows[i];
     void *mine = member(&out->request, r);
-    MOERUN_TRY(r->kind == REAL ? read_real(mine, r, object, origin)
-                               : read_integer(mine, r, object, origin));
-    if ((fixed >> i & 1U) == 0) continue;
-    const void *holds = member_read(&given, r);
-    if (memcmp(mine, holds, bytes_of(r)) != 0) out->overruled |= 1U << i;
-    memcpy(mine, holds, bytes_of(r));
+    MOERUN_TRY(r->kind == REAL   ? read_real(mine, r, object, origin)
+               : r->kind == FLAG ? read_flag(mine, r, object, origin)
+                                 : read_integer(mine, r, object, origin));
   }
+  MOERUN_REQUIRE(json_object_get(object, "top_logprobs") == NULL ||
+                     asked->top == 0 || asked->generated || asked->prompt,
+                 MOERUN_ERR_FORMAT,
+                 "%s: key \"top_logprobs\": expected \"logprobs\" or "
+                 "\"prompt_logprobs\" to be true beside it",
+                 origin);
+  overrule(out, &given, fixed);
   out->has_seed = json_object_get(object, "seed") != NULL &&
                   (fixed >> MOERUN_SETTING_SEED & 1U) == 0;
 done:
@@ -135,7 +173,7 @@ uint64_t moerun__settings_digest(uint64_t digest,
     uint64_t large = 0;
     double real = 0;
     const void *mine = member_read(request, r);
-    if (r->kind == INT) memcpy(&small, mine, sizeof small);
+    if (r->kind <= INT) memcpy(&small, mine, sizeof small);
     if (r->kind == LONG) memcpy(&large, mine, sizeof large);
     if (r->kind == REAL) memcpy(&real, mine, sizeof real);
     if (r->kind == REAL ? real == r->nothing : small == r->nothing) continue;
@@ -143,7 +181,7 @@ uint64_t moerun__settings_digest(uint64_t digest,
     digest = r->kind == REAL
                  ? moerun__digest_double(digest, real)
                  : moerun__digest_int(digest,
-                                      r->kind == INT ? small : (int64_t)large);
+                                      r->kind <= INT ? small : (int64_t)large);
   }
   return digest;
 }

@@ -73,7 +73,8 @@ void moerun__prompt_begin(moerun__prompt *prompt,
   prompt->tokens.count = 0;
   prompt->overruled = 0;
   prompt->request = (moerun__request){.max_new_tokens = options->max_new_tokens,
-                                      .sampling = options->sampling};
+                                      .sampling = options->sampling,
+                                      .logprobs = options->logprobs};
 }
 
 moerun_status moerun__prompt_put_bos(moerun__prompt *prompt, int32_t bos) {
@@ -174,6 +175,11 @@ static moerun_status check_limits(const moerun__prompts *prompts,
                  "max_position_embeddings), found %lld: a smaller --window has "
                  "room",
                  origin, o->max_positions, (long long)length);
+  MOERUN_REQUIRE(prompt->request.logprobs.top <= o->vocab_size,
+                 MOERUN_ERR_FORMAT,
+                 "%s: top_logprobs: expected at most the vocabulary's %d, "
+                 "found %d",
+                 origin, o->vocab_size, prompt->request.logprobs.top);
   MOERUN_REQUIRE(length + more <= o->max_positions, MOERUN_ERR_FORMAT,
                  "%s: expected at most %d tokens (the model's "
                  "max_position_embeddings), found %lld of the prompt and "
@@ -223,6 +229,8 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
     prompts->overruled[i] += prompt->overruled >> i & 1U;
   }
   prompts->sampled += prompt->request.sampling.temperature > 0;
+  const int32_t width = moerun__logprobs_width(&prompt->request.logprobs);
+  if (width > prompts->logprobs_width) prompts->logprobs_width = width;
   prompts->positions[prompts->count] =
       prompt->request.num_prompt + prompt->request.max_new_tokens;
   prompts->new_tokens[prompts->count] = prompt->request.max_new_tokens;
@@ -367,6 +375,10 @@ int64_t moerun__prompts_sampled(const moerun__prompts *prompts) {
 
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {
   return prompts->digest[index];
+}
+
+int32_t moerun__prompts_logprobs_width(const moerun__prompts *prompts) {
+  return prompts->logprobs_width;
 }
 
 int32_t moerun__prompts_positions(const moerun__prompts *prompts,

@@ -21,6 +21,9 @@ typedef enum moerun__prompt_setting {
   MOERUN_SETTING_REPETITION_PENALTY,
   MOERUN_SETTING_PRESENCE_PENALTY,
   MOERUN_SETTING_FREQUENCY_PENALTY,
+  MOERUN_SETTING_LOGPROBS,
+  MOERUN_SETTING_PROMPT_LOGPROBS,
+  MOERUN_SETTING_TOP_LOGPROBS,
   MOERUN_SETTINGS,
 } moerun__prompt_setting;
 
@@ -36,8 +39,9 @@ typedef struct moerun__prompt_options {
   int32_t vocab_size;     /* V: ids are 0 .. V-1                             */
   int32_t max_positions;  /* limit of prompt and generated tokens together */
   int32_t kv_tokens;      /* the same limit from the cache of a rank      */
-  int32_t max_new_tokens; /* this and the next hold for requests that do not
-                             say otherwise                               */
+  int32_t max_new_tokens; /* this and the next two hold for requests that do
+                             not say otherwise                           */
+  moerun__logprobs_asked logprobs;
   moerun__sampling sampling; /* each request has a stream of its own of its
                                 seed                                         */
   uint64_t run_digest; /* of all else that a request's output depends on */
@@ -102,6 +106,8 @@ int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
 /* Requests whose tokens are drawn: their temperature is above 0; none of
  * NULL. */
 int64_t moerun__prompts_sampled(const moerun__prompts *prompts);
+/* Log-probabilities of one token that any request asks for, at most. */
+int32_t moerun__prompts_logprobs_width(const moerun__prompts *prompts);
 /* Prompt and generated tokens of request `index` together, at most. */
 int32_t moerun__prompts_positions(const moerun__prompts *prompts,
                                   int64_t index);

@@ -29,6 +29,7 @@ struct moerun__prompts {
   int64_t count;
   int64_t num_bad;
   int64_t overruled[MOERUN_SETTINGS];
+  int32_t logprobs_width;    /* of a token, of any request at most */
   int64_t sampled;           /* requests with a temperature above 0 */
   size_t room;               /* of the next five */
   moerun__bad_prompt *bad;   /* [count] NULL, NULL: nothing is wrong */

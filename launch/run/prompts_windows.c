@@ -34,6 +34,7 @@ static moerun_status read_window(const moerun__prompts *prompts,
   }
   out->request.score_only = 1;
   out->request.max_new_tokens = 0;
+  out->request.logprobs = (moerun__logprobs_asked){0};
   out->request.sampling.temperature = 0;
   out->request.sampling.top_p = 1;
   out->request.sampling.seed = 0;

@@ -11,6 +11,9 @@
  * like one of this run, or it is somebody's only copy of something else. */
 #include "launch/run/result_line.h"
 
+#include "launch/run/result_logprobs.h"
+#include "runtime/base/memory.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +28,9 @@ void moerun__result_line_clear(moerun__result_line *line) {
   moerun__text_clear(&line->part);
   moerun__prompt_clear(&line->prompt);
   moerun__token_list_clear(&line->tokens);
+  moerun__free(line->logprob);
+  line->logprob = NULL;
+  line->logprob_room = 0;
 }
 
 /* ---- Printing --------------------------------------------------------------------- */
@@ -68,6 +74,7 @@ static moerun_status print_generated(moerun__result_line *line,
     MOERUN_TRY(moerun__text_json(text, line->part.bytes, line->part.count));
     MOERUN_TRY(moerun__text_append(text, ",", 1));
   }
+  MOERUN_TRY(moerun__logprobs_print(text, c));
   MOERUN_TRY(
       moerun__text_print(text, "\"finish\":\"%s\",",
                          c->finish == MOERUN_FINISH_EOS ? "eos" : "length"));
@@ -163,6 +170,8 @@ static moerun_status read_generated(moerun__completion *c,
   c->finish = ends < count ? MOERUN_FINISH_EOS : MOERUN_FINISH_LENGTH;
   c->num_tokens = count;
   c->token = tokens->id;
+  MOERUN_TRY(moerun__logprobs_read(c, &line->logprob, &line->logprob_room,
+                                   &line->prompt.request, object, origin));
 done:
   return status;
 }

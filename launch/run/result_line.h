@@ -17,6 +17,8 @@ typedef struct moerun__result_line {
   moerun__prompt prompt; /* and whose line it is, unless it is an error */
   moerun__text part;     /* scratch, and so are these */
   moerun__token_list tokens;
+  moerun__logprob *logprob; /* [logprob_room] */
+  size_t logprob_room;
 } moerun__result_line;
 
 void moerun__result_line_clear(moerun__result_line *line);

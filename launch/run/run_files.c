@@ -58,6 +58,7 @@ moerun_status moerun__run_files_open_input(moerun__run_files *f,
       .max_new_tokens = moerun__to_int(moerun__config_int(c, "max_new_tokens")),
       .sampling = moerun__sampling_of(c),
       .drops = moerun__config_double(c, "capacity") > 0,
+      .logprobs = moerun__logprobs_of(c),
       .reports_bad = !is_score &&
                      strcmp(moerun__config_text(c, "bad_lines"), "report") == 0,
       .fixed = moerun__input_fixed(c),

@@ -32,6 +32,7 @@ moerun_status moerun__work_left_of(moerun__work_left *out,
   out->work = work;
   out->need =
       moerun__cache_need_of(positions, work.requests, max_sequences, num_ranks);
+  out->need.logprobs_width = moerun__prompts_logprobs_width(prompts);
 done:
   moerun__free(positions);
   return status;

@@ -65,24 +65,33 @@ static int stays(const moerun__sampling *sampling, const float *p, int32_t V,
           next == p[heap[n]]);
 }
 
+static void heap_build(int32_t *heap, const float *p, int32_t V) {
+  for (int32_t i = 0; i < V; i++) {
+    heap[i] = i;
+  }
+  for (int32_t i = V / 2 - 1; i >= 0; i--) {
+    sift_down(heap, V, i, p);
+  }
+}
+
+/* Takes the first of the heap's n tokens off, to stand behind the other n - 1. */
+static int32_t heap_take(int32_t *heap, const float *p, int32_t n) {
+  const int32_t taken = heap[0];
+  heap[0] = heap[n - 1];
+  heap[n - 1] = taken;
+  sift_down(heap, n - 1, 0, p);
+  return taken;
+}
+
 /* Takes off the heap what stays, and returns how many those are; *mass is theirs,
  * and the first stands at heap[V - 1]. */
 static int32_t take_likely(double *mass, const moerun__sampling *sampling,
                            const float *p, int32_t V, int32_t *heap) {
   int32_t n = V;
   *mass = 0;
-  for (int32_t i = 0; i < V; i++) {
-    heap[i] = i;
-  }
-  for (int32_t i = V / 2 - 1; i >= 0; i--) {
-    sift_down(heap, n, i, p);
-  }
+  heap_build(heap, p, V);
   while (n > 0 && stays(sampling, p, V, heap, n, *mass)) {
-    const int32_t taken = heap[0];
-    *mass += (double)p[taken];
-    heap[0] = heap[n - 1];
-    heap[--n] = taken;
-    sift_down(heap, n, 0, p);
+    *mass += (double)p[heap_take(heap, p, n--)];
   }
   return V - n;
 }
@@ -172,11 +181,38 @@ int32_t moerun__sample(const moerun__kernels *kernels, float *logits, int32_t V,
              : sample_all(logits, V, uniform);
 }
 
+/* ---- Log-probabilities ---------------------------------------------------------------- */
+
+/* The logarithm of the probability of the best. That is 1 / sum of exp(logit -
+ * best), which never underflows. */
+static double log_best(const moerun__kernels *kernels, float *logits, int32_t V,
+                       int32_t best) {
+  kernels->softmax(logits, logits, V, 1.0F);
+  return moerun__exact_log((double)logits[best]);
+}
+
 double moerun__log_probability(const moerun__kernels *kernels, float *logits,
                                int32_t V, int32_t token) {
   const int32_t best = argmax(logits, V);
   const double below = (double)logits[token] - (double)logits[best];
-  /* p of the best is 1 / sum of exp(logit - best): never underflows. */
-  kernels->softmax(logits, logits, V, 1.0F);
-  return below + moerun__exact_log((double)logits[best]);
+  return below + log_best(kernels, logits, V, best);
+}
+
+void moerun__logprobs(moerun__logprob *out, int32_t count,
+                      const moerun__kernels *kernels, float *logits, int32_t V,
+                      int32_t token, int32_t *heap) {
+  const int32_t best = argmax(logits, V);
+  const double top = (double)logits[best];
+  out[0].token = token;
+  if (count > 1) heap_build(heap, logits, V);
+  for (int32_t i = 1; i < count; i++) {
+    out[i].token = heap_take(heap, logits, V - i + 1);
+  }
+  for (int32_t i = 0; i < count; i++) {
+    out[i].value = logits[out[i].token];
+  }
+  const double log_top = log_best(kernels, logits, V, best);
+  for (int32_t i = 0; i < count; i++) {
+    out[i].value = (float)((double)out[i].value - top + log_top);
+  }
 }

@@ -34,6 +34,20 @@ int32_t moerun__sample(const moerun__kernels *kernels, float *logits, int32_t V,
                        const moerun__sampling *sampling,
                        const moerun__history *history, int32_t *heap);
 
+/* Of one token at a position: its id, and the natural logarithm of its
+ * probability there. */
+typedef struct moerun__logprob {
+  int32_t token;
+  float value;
+} moerun__logprob;
+
+/* Of `token` in out[0], and of the likeliest ones in out[1 .. count - 1], likeliest
+ * first, equal ones by id: of softmax(logits), whatever is sampled. 1 <= count
+ * <= V + 1; logits[V] is overwritten; heap[V] is scratch. */
+void moerun__logprobs(moerun__logprob *out, int32_t count,
+                      const moerun__kernels *kernels, float *logits, int32_t V,
+                      int32_t token, int32_t *heap);
+
 /* Natural logarithm of softmax(logits)[token]; logits[V] is overwritten. */
 double moerun__log_probability(const moerun__kernels *kernels, float *logits,
                                int32_t V, int32_t token);

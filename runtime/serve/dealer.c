@@ -157,6 +157,13 @@ static moerun_status check_request(const moerun__dealer *dealer,
       "request %lld: expected to come with fewer than %d generated "
       "tokens, found %d",
       (long long)request->index, request->max_new_tokens, request->num_kept);
+  MOERUN_REQUIRE(moerun__logprobs_width(&request->logprobs) <=
+                     dealer->sequences->logprobs_width,
+                 MOERUN_ERR_INVALID,
+                 "request %lld: expected at most %d log-probabilities of a "
+                 "token, found %d",
+                 (long long)request->index, dealer->sequences->logprobs_width,
+                 moerun__logprobs_width(&request->logprobs));
 done:
   return status;
 }

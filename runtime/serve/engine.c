@@ -43,7 +43,7 @@ static void lay_out(moerun__engine *e, const moerun__model_config *config,
                                        (size_t)moerun__config_terms(config)
                                  : 0;
   moerun__sequences_lay_out(&e->sequences, kv->max_sequences, positions,
-                            trace_width, arena);
+                            trace_width, e->options.logprobs_width, arena);
   e->requests =
       moerun__arena_take(arena, moerun__request_box_bytes(&e->sequences), 1);
   if (!e->is_root) return;

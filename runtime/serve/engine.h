@@ -34,6 +34,20 @@ typedef enum moerun__finish {
   MOERUN_FINISH_NOT,        /* under way: what it has generated so far */
 } moerun__finish;
 
+/* Which log-probabilities a request asks for: of the model's distribution, before
+ * penalties, temperature and what is left out. */
+typedef struct moerun__logprobs_asked {
+  int32_t generated; /* 1: of each generated token                          */
+  int32_t prompt;    /* 1: of each token of the prompt but the first        */
+  int32_t top;       /* with any of these: and of so many of the likeliest  */
+} moerun__logprobs_asked;
+
+/* How many of a token that is. */
+static inline int32_t
+moerun__logprobs_width(const moerun__logprobs_asked *asked) {
+  return asked->generated || asked->prompt ? 1 + asked->top : 0;
+}
+
 typedef struct moerun__request {
   int64_t index;         /* place in the input, from 0 */
   int32_t num_prompt;    /* tokens, >= 1 */
@@ -46,6 +60,7 @@ typedef struct moerun__request {
   int32_t score_only; /* 1: only the log-probability of the prompt's tokens
                              1..num_prompt-1, each given those before it      */
   moerun__sampling sampling;
+  moerun__logprobs_asked logprobs; /* zeros with score_only */
   int32_t priority; /* class, 0 first, up to 255: a capacity drops experts of
                        high classes first                                    */
 } moerun__request;
@@ -62,10 +77,27 @@ typedef struct moerun__completion {
   int32_t broken;         /* MOERUN_BROKEN_… (broken.h) of the first position
                              where they were; 0: nowhere                     */
   int32_t broken_position;
-  int32_t num_traced;   /* rows fed to the model, 0 unless tracing */
+  int32_t logprobs_width;      /* as of the request; 0 of requests under way */
+  int32_t num_prompt_logprobs; /* num_prompt - 1, or 0 if nobody asked */
+  int32_t num_logprobs;        /* num_tokens, or 0 if nobody asked */
+  const moerun__logprob *logprob; /* [num_prompt_logprobs + num_logprobs]
+                                     [logprobs_width], the token itself first,
+                                     borrowed                                */
+  int32_t num_traced;             /* rows fed to the model, 0 unless tracing */
   const int16_t *trace; /* [num_traced][num_moe_layers][K] expert ids in gate
                               order, borrowed */
 } moerun__completion;
+
+/* Sets how many log-probabilities the finished completion of a request has, by
+ * num_tokens. */
+static inline void
+moerun__completion_count_logprobs(moerun__completion *completion,
+                                  const moerun__request *request) {
+  const moerun__logprobs_asked *asked = &request->logprobs;
+  completion->logprobs_width = moerun__logprobs_width(asked);
+  completion->num_prompt_logprobs = asked->prompt ? request->num_prompt - 1 : 0;
+  completion->num_logprobs = asked->generated ? completion->num_tokens : 0;
+}
 
 /* What rank 0 knows of the run at a step boundary. */
 typedef struct moerun__progress {
@@ -112,8 +144,9 @@ typedef struct moerun__engine_callbacks {
 
 typedef struct moerun__engine_options {
   int32_t record_trace;
-  int32_t prefill_chunk; /* most prompt rows of one sequence in a step; 0: as
+  int32_t prefill_chunk;  /* most prompt rows of one sequence in a step; 0: as
                             many as the session's max_tokens allow          */
+  int32_t logprobs_width; /* of any request at most; 0: none asks for them */
 } moerun__engine_options;
 
 typedef struct moerun__engine moerun__engine;

@@ -6,42 +6,60 @@
 #include <assert.h>
 #include <string.h>
 
-/* A completion's bytes at most: all positions generated, all traced. */
-static size_t completion_bytes(const moerun__sequences *sequences,
-                               int32_t num_tokens, int32_t num_traced) {
-  const size_t bytes =
-      sizeof(moerun__completion_part) + (size_t)num_tokens * sizeof(int32_t) +
-      (size_t)num_traced * sequences->trace_width * sizeof(int16_t);
+static size_t logprob_bytes(const moerun__completion *c) {
+  return ((size_t)c->num_prompt_logprobs + (size_t)c->num_logprobs) *
+         (size_t)c->logprobs_width * sizeof(moerun__logprob);
+}
+
+/* Bytes of a completion of these counts on the wire. */
+static size_t completion_bytes(const moerun__completion *c,
+                               size_t trace_width) {
+  const size_t bytes = sizeof(moerun__completion_part) +
+                       (size_t)c->num_tokens * sizeof(int32_t) +
+                       logprob_bytes(c) +
+                       (size_t)c->num_traced * trace_width * sizeof(int16_t);
   return (size_t)moerun__round_up((int64_t)bytes, MOERUN_WIRE_UNIT);
 }
 
+/* All positions are generated, and all traced. */
 size_t moerun__finished_box_bytes(const moerun__sequences *sequences) {
+  const moerun__completion largest = {.num_tokens = sequences->max_positions,
+                                      .num_traced = sequences->max_positions,
+                                      .num_logprobs = sequences->max_positions,
+                                      .logprobs_width =
+                                          sequences->logprobs_width};
   return (size_t)sequences->max_sequences *
-         completion_bytes(sequences, sequences->max_positions,
-                          sequences->max_positions);
+         completion_bytes(&largest, sequences->trace_width);
 }
 
 void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
                                int32_t max_positions, size_t trace_width,
-                               moerun__arena *arena) {
+                               int32_t logprobs_width, moerun__arena *arena) {
   const size_t count = (size_t)max_sequences;
   const size_t positions = (size_t)max_positions;
   out->max_sequences = max_sequences;
   out->max_positions = max_positions;
   out->trace_width = trace_width;
+  out->logprobs_width = logprobs_width;
   moerun__sequence *all =
       moerun__arena_take(arena, count, sizeof(moerun__sequence));
   out->sequence = all;
   out->order = moerun__arena_take(arena, count, sizeof(int32_t));
   for (size_t s = 0; s < count; s++) {
     int32_t *token = moerun__arena_take(arena, positions, sizeof(int32_t));
+    moerun__logprob *logprob = NULL;
     int16_t *trace = NULL;
+    if (logprobs_width > 0) {
+      logprob = moerun__arena_take(arena, positions * (size_t)logprobs_width,
+                                   sizeof *logprob);
+    }
     if (trace_width > 0) {
       trace =
           moerun__arena_take(arena, positions * trace_width, sizeof(int16_t));
     }
     if (all == NULL) continue;
     all[s].token = token;
+    all[s].logprob = logprob;
     all[s].trace = trace;
   }
   out->finished = moerun__arena_take(arena, moerun__finished_box_bytes(out), 1);
@@ -118,38 +136,70 @@ int32_t moerun__sequence_given(const moerun__sequence *sequence) {
   return sequence->request.num_prompt + sequence->request.num_kept;
 }
 
-/* Writes a sequence's completion behind `finished`. */
-static void write_completion(moerun__sequences *sequences,
-                             const moerun__sequence *sequence,
-                             moerun__finish finish, int32_t rank) {
-  moerun__completion_part part;
+moerun__logprob *moerun__sequence_logprob(const moerun__sequences *sequences,
+                                          const moerun__sequence *sequence,
+                                          int32_t position) {
+  return sequence->logprob +
+         (size_t)position * (size_t)sequences->logprobs_width;
+}
+
+/* Copies those of `count` positions, `width` of each; returns where they end. */
+static char *write_logprobs(char *out, const moerun__sequences *sequences,
+                            const moerun__sequence *sequence, int32_t first,
+                            int32_t count, int32_t width) {
+  const size_t bytes = (size_t)width * sizeof(moerun__logprob);
+  for (int32_t i = 0; i < count; i++, out += bytes) {
+    memcpy(out, moerun__sequence_logprob(sequences, sequence, first + i),
+           bytes);
+  }
+  return out;
+}
+
+/* A sequence's completion but for the pointers. */
+static moerun__completion completion_of(const moerun__sequence *sequence,
+                                        moerun__finish finish, int32_t rank) {
+  const moerun__request *request = &sequence->request;
   const int has_trace = sequence->trace != NULL && finish != MOERUN_FINISH_NOT;
-  memset(&part, 0, sizeof part);
-  part.completion = (moerun__completion){
-      .index = sequence->request.index,
+  moerun__completion c = {
+      .index = request->index,
       .rank = rank,
       .finish = finish,
-      .num_prompt = sequence->request.num_prompt,
-      .num_tokens = sequence->num_tokens - sequence->request.num_prompt,
+      .num_prompt = request->num_prompt,
+      .num_tokens = sequence->num_tokens - request->num_prompt,
       .log_probability = sequence->log_probability,
       .broken = sequence->broken,
       .broken_position = sequence->broken_position,
       .num_traced = has_trace ? sequence->num_fed : 0,
   };
-  const size_t token_bytes =
-      (size_t)part.completion.num_tokens * sizeof(int32_t);
-  const size_t trace_bytes = (size_t)part.completion.num_traced *
-                             sequences->trace_width * sizeof(int16_t);
-  part.bytes = (int64_t)completion_bytes(sequences, part.completion.num_tokens,
-                                         part.completion.num_traced);
-  char *out = sequences->finished + sequences->finished_bytes;
-  memcpy(out, &part, sizeof part);
-  memcpy(out + sizeof part, sequence->token + sequence->request.num_prompt,
-         token_bytes);
-  if (trace_bytes > 0) {
-    memcpy(out + sizeof part + token_bytes, sequence->trace, trace_bytes);
+  if (finish == MOERUN_FINISH_EOS || finish == MOERUN_FINISH_LENGTH) {
+    moerun__completion_count_logprobs(&c, request);
   }
+  return c;
+}
+
+/* Writes a sequence's completion behind `finished`. */
+static void write_completion(moerun__sequences *sequences,
+                             const moerun__sequence *sequence,
+                             moerun__finish finish, int32_t rank) {
+  moerun__completion_part part;
+  memset(&part, 0, sizeof part);
+  part.completion = completion_of(sequence, finish, rank);
+  const moerun__completion *c = &part.completion;
+  const size_t token_bytes = (size_t)c->num_tokens * sizeof(int32_t);
+  const size_t trace_bytes =
+      (size_t)c->num_traced * sequences->trace_width * sizeof(int16_t);
+  part.bytes = (int64_t)completion_bytes(c, sequences->trace_width);
+  char *out = sequences->finished + sequences->finished_bytes;
   sequences->finished_bytes += (size_t)part.bytes;
+  memcpy(out, &part, sizeof part);
+  out += sizeof part;
+  memcpy(out, sequence->token + c->num_prompt, token_bytes);
+  out += token_bytes;
+  out = write_logprobs(out, sequences, sequence, 1, c->num_prompt_logprobs,
+                       c->logprobs_width);
+  out = write_logprobs(out, sequences, sequence, c->num_prompt, c->num_logprobs,
+                       c->logprobs_width);
+  if (trace_bytes > 0) memcpy(out, sequence->trace, trace_bytes);
 }
 
 void moerun__sequence_finish(moerun__sequences *sequences, int32_t seat,
@@ -182,11 +232,11 @@ size_t moerun__completion_read(moerun__completion *completion, const char *part,
   memcpy(&head, part, sizeof head);
   *completion = head.completion;
   const char *tokens = part + sizeof head;
+  const char *logprobs =
+      tokens + (size_t)completion->num_tokens * sizeof(int32_t);
+  const char *trace = logprobs + logprob_bytes(completion);
   completion->token = (const int32_t *)tokens;
-  completion->trace =
-      trace_width == 0
-          ? NULL
-          : (const int16_t *)(tokens +
-                              (size_t)completion->num_tokens * sizeof(int32_t));
+  completion->logprob = (const moerun__logprob *)logprobs;
+  completion->trace = trace_width == 0 ? NULL : (const int16_t *)trace;
   return (size_t)head.bytes;
 }

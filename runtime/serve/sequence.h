@@ -16,7 +16,8 @@ typedef struct moerun__request_part {
   int64_t bytes;           /* of this part, prompt and padding included */
 } moerun__request_part;
 
-/* A completion on the wire, followed by token ids and trace ids, padded. */
+/* A completion on the wire, followed by token ids, log-probabilities and trace
+ * ids, padded. */
 typedef struct moerun__completion_part {
   moerun__completion completion; /* pointers not meaningful */
   int64_t bytes;
@@ -31,14 +32,17 @@ typedef struct moerun__sequence {
   double log_probability;
   int32_t broken; /* as in moerun__completion */
   int32_t broken_position;
-  double mark;    /* when it came, then when its first token did */
-  int16_t *trace; /* [max_positions][trace_width]; NULL: none */
+  double mark;              /* when it came, then when its first token did */
+  moerun__logprob *logprob; /* [max_positions][logprobs_width] of the token at
+                               each position; NULL: none                   */
+  int16_t *trace;           /* [max_positions][trace_width]; NULL: none */
 } moerun__sequence;
 
 typedef struct moerun__sequences {
-  int32_t max_sequences; /* seats */
-  int32_t max_positions; /* longest prompt + generation of one request */
-  size_t trace_width;    /* ids per fed row; 0: no trace is kept */
+  int32_t max_sequences;  /* seats */
+  int32_t max_positions;  /* longest prompt + generation of one request */
+  size_t trace_width;     /* ids per fed row; 0: no trace is kept */
+  int32_t logprobs_width; /* of a token at most; 0: none are kept */
   moerun__sequence *sequence;
   int32_t *order; /* [num_active] seats, oldest first */
   int32_t num_active;
@@ -51,7 +55,7 @@ typedef struct moerun__sequences {
  * these names. */
 void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
                                int32_t max_positions, size_t trace_width,
-                               moerun__arena *arena);
+                               int32_t logprobs_width, moerun__arena *arena);
 /* All seats become free. */
 void moerun__sequences_clear(moerun__sequences *sequences);
 
@@ -79,6 +83,10 @@ void moerun__sequence_finish(moerun__sequences *sequences, int32_t seat,
 void moerun__sequences_show(moerun__sequences *sequences, int32_t rank);
 /* Tokens that a sequence begins with: all that is fed before it generates. */
 int32_t moerun__sequence_given(const moerun__sequence *sequence);
+/* Where the log-probabilities of the token at `position` belong. */
+moerun__logprob *moerun__sequence_logprob(const moerun__sequences *sequences,
+                                          const moerun__sequence *sequence,
+                                          int32_t position);
 /* Reads a completion at `part`; pointers point into it. Returns its bytes. */
 size_t moerun__completion_read(moerun__completion *completion, const char *part,
                                size_t trace_width);

@@ -38,6 +38,9 @@ void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
   step->decoded = moerun__arena_take(arena, T, 1);
   step->logit_row = moerun__arena_take(arena, logits, sizeof(int32_t));
   step->logits = moerun__arena_take(arena, logits * V, sizeof(float));
+  step->copy = sequences->logprobs_width > 0
+                   ? moerun__arena_take(arena, V, sizeof(float))
+                   : NULL;
   step->heap = moerun__arena_take(arena, V, sizeof(int32_t));
   step->batch = (moerun_batch){.token = step->token,
                                .sequence = step->seat,
@@ -58,7 +61,31 @@ static int is_decoding(const moerun__sequence *sequence) {
   return sequence->num_tokens > moerun__sequence_given(sequence);
 }
 
-static void add_row(moerun__step *s, int32_t seat, int32_t wants_logits) {
+/* Whether the row at `position` has to say what follows: a token is sampled, or
+ * somebody asks how likely the one is that does. */
+static int wants_logits(const moerun__sequence *sequence, int32_t position) {
+  const moerun__request *request = &sequence->request;
+  const int32_t next = position + 1;
+  if (request->score_only || next == sequence->num_tokens) return 1;
+  return next < request->num_prompt ? request->logprobs.prompt
+                                    : request->logprobs.generated;
+}
+
+/* How many of the next `count` rows the logits that are left are enough for. */
+static int32_t rows_with_logits(const moerun__step *s,
+                                const moerun__sequence *sequence,
+                                int32_t count) {
+  int32_t left = s->max_logits - s->batch.num_logits;
+  int32_t rows = 0;
+  for (; rows < count; rows++) {
+    const int wants = wants_logits(sequence, sequence->num_fed + rows);
+    if (wants && left == 0) break;
+    left -= wants;
+  }
+  return rows;
+}
+
+static void add_row(moerun__step *s, int32_t seat) {
   moerun__sequence *sequence = &s->sequences->sequence[seat];
   moerun_batch *batch = &s->batch;
   const int32_t row = batch->num_tokens++;
@@ -68,30 +95,27 @@ static void add_row(moerun__step *s, int32_t seat, int32_t wants_logits) {
   s->priority[row] = (uint8_t)sequence->request.priority;
   s->decoded[row] = sequence->num_fed >= sequence->request.num_prompt;
   s->position[row] = sequence->num_fed++;
-  if (wants_logits) s->logit_row[batch->num_logits++] = row;
+  if (wants_logits(sequence, s->position[row]))
+    s->logit_row[batch->num_logits++] = row;
 }
 
 /* Rows of one sequence's prompt and of the tokens that it came with, as many as
  * the step has room for. */
 static void add_prompt(moerun__step *s, int32_t seat) {
   const moerun__sequence *sequence = &s->sequences->sequence[seat];
-  const int32_t score = sequence->request.score_only;
   int32_t count = tokens_to_feed(sequence) - sequence->num_fed;
   const int32_t rows = s->max_tokens - s->batch.num_tokens;
-  const int32_t logits = s->max_logits - s->batch.num_logits;
   if (count > rows) count = rows;
   if (s->prefill_chunk > 0 && count > s->prefill_chunk) {
     count = s->prefill_chunk;
   }
-  if (score && count > logits) count = logits;
-  if (!score && logits == 0 && count > 0) count--; /* never the last row */
+  count = rows_with_logits(s, sequence, count);
   if (count < tokens_to_feed(sequence) - sequence->num_fed) {
     count -= (sequence->num_fed + count) % s->window;
     if (count < 0) count = 0; /* begun with another window */
   }
   for (int32_t i = 0; i < count; i++) {
-    const int32_t last = sequence->num_fed + 1 == sequence->num_tokens;
-    add_row(s, seat, score || last);
+    add_row(s, seat);
   }
   s->prompt_rows += count;
 }
@@ -102,7 +126,7 @@ void moerun__step_build(moerun__step *s) {
   s->batch.num_logits = 0;
   for (int32_t i = 0; i < s->sequences->num_active; i++) {
     const int32_t seat = s->sequences->order[i];
-    if (is_decoding(&s->sequences->sequence[seat])) add_row(s, seat, 1);
+    if (is_decoding(&s->sequences->sequence[seat])) add_row(s, seat);
   }
   for (int32_t i = 0; i < s->sequences->num_active; i++) {
     const int32_t seat = s->sequences->order[i];
@@ -157,6 +181,16 @@ static void time_token(moerun_session *session, moerun__sequence *sequence,
   }
 }
 
+/* Of the token at `position`, by the logits of the row before it. */
+static void keep_logprobs(moerun__step *s, const moerun_session *session,
+                          const moerun__sequence *sequence, int32_t position,
+                          float *logits) {
+  moerun__logprobs(moerun__sequence_logprob(s->sequences, sequence, position),
+                   moerun__logprobs_width(&sequence->request.logprobs),
+                   session->kernels, logits, session->model->config.vocab_size,
+                   sequence->token[position], s->heap);
+}
+
 static void sample_row(moerun__step *s, moerun_session *session, int32_t seat,
                        float *logits) {
   const moerun__model_config *config = &session->model->config;
@@ -165,10 +199,18 @@ static void sample_row(moerun__step *s, moerun_session *session, int32_t seat,
   const int32_t before = sequence->num_tokens - request->num_prompt;
   const moerun__history history = {sequence->token, request->num_prompt,
                                    sequence->num_tokens};
+  const int keeps = request->logprobs.generated;
+  float *sampled = keeps ? s->copy : logits;
+  if (keeps) {
+    memcpy(sampled, logits, (size_t)config->vocab_size * sizeof *logits);
+  }
   const int32_t token =
-      moerun__sample(session->kernels, logits, config->vocab_size,
+      moerun__sample(session->kernels, sampled, config->vocab_size,
                      &request->sampling, &history, s->heap);
   sequence->token[sequence->num_tokens++] = token;
+  if (keeps) {
+    keep_logprobs(s, session, sequence, sequence->num_tokens - 1, logits);
+  }
   s->generated++;
   const int ends = moerun__config_is_eos(config, token);
   const int is_last = ends || before + 1 == request->max_new_tokens;
@@ -187,13 +229,15 @@ static void use_logits(moerun__step *s, moerun_session *session) {
     moerun__sequence *sequence = &s->sequences->sequence[s->seat[row]];
     float *logits = s->logits + (size_t)i * (size_t)V;
     if (sequence->broken != MOERUN_BROKEN_NOT) continue;
-    if (!sequence->request.score_only) {
+    const int32_t next = s->position[row] + 1;
+    if (sequence->request.score_only) {
+      sequence->log_probability += moerun__log_probability(
+          session->kernels, logits, V, sequence->token[next]);
+    } else if (next < sequence->num_tokens) {
+      keep_logprobs(s, session, sequence, next, logits);
+    } else {
       sample_row(s, session, s->seat[row], logits);
-      continue;
     }
-    const int32_t next = sequence->token[s->position[row] + 1];
-    sequence->log_probability +=
-        moerun__log_probability(session->kernels, logits, V, next);
   }
   for (int32_t i = s->sequences->num_active - 1; i >= 0; i--) {
     const int32_t seat = s->sequences->order[i];

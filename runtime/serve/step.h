@@ -21,6 +21,8 @@ typedef struct moerun__step {
   int32_t *logit_row; /* [max_logits] */
   int32_t max_logits;
   float *logits;       /* [max_logits][V] */
+  float *copy;         /* [V] logits that are sampled from; NULL: nobody asks
+                          for log-probabilities                             */
   int32_t *heap;       /* [V] */
   int64_t prompt_rows; /* of the batch */
   int64_t generated;   /* tokens sampled after it */

@@ -19,7 +19,7 @@ alone_and_together() {
     number=$((number + 1))
   done < "$1" > "$1.alone"
   same "$1.one" "$1.alone"
-  for ranks in 2 3 4; do
+  for ranks in 3 4; do
     succeed "$ranks" run --model "$model" --prompts "$1" --output "$1.many" \
       --overwrite --max-sequences "$ranks"
     same "$1.one" "$1.many"
@@ -43,6 +43,62 @@ done > ways
 alone_and_together ways
 [ "$(sed 's/.*"text"//; s/"finish".*//' ways.one | sort -u | wc -l)" = 10 ] ||
   complain "expected ten ways of sampling to give ten texts: $(cat ways.one)"
+
+# Log-probabilities: of what is generated, of prompts, with the likeliest ones.
+i=0
+for how in '"logprobs": true' '"prompt_logprobs": true' \
+  '"logprobs": true, "top_logprobs": 20, "temperature": 1.3, "top_k": 4' \
+  '"logprobs": true, "prompt_logprobs": true, "top_logprobs": 3' \
+  '"prompt_logprobs": true, "top_logprobs": 1, "repetition_penalty": 3' \
+  '"temperature": 0'; do
+  echo "{\"id\": $i, \"prompt\": \"In the beginning $i\", $how}"
+  i=$((i + 1))
+done > told
+alone_and_together told
+# Sampling changes none of them, and asking for them nothing else.
+only_text() {
+  sed 's/.*"text"://; s/,"\(prompt_\)*\(top_\)*logprobs":.*"finish"/,"finish"/
+    s/,"digest".*//' "$1"
+}
+sed 's/"\(prompt_\)*\(top_\)*logprobs": [a-z0-9]*\(, \)*//g; s/, }/}/' told > untold
+succeed 0 run --model "$model" --prompts untold --output untold.one
+only_text told.one > told.text
+only_text untold.one > untold.text
+same told.text untold.text
+# In the middle of requests, too: what is kept there has no log-probabilities.
+"$moerun" run --model "$model" --prompts told --output middle \
+  --max-new-tokens 400 --keep-every 0.001 --max-tokens 6 --max-sequences 6 \
+  --fault rank=0,sleep=2ms > out 2> err &
+step=$!
+tries=0
+while [ ! -e middle.unfinished ] && [ "$tries" -lt 6000 ]; do
+  sleep 0.01
+  tries=$((tries + 1))
+done
+kill -USR1 $step 2> no
+wait $step
+[ "$?" = 75 ] || complain "expected to stop in the middle: $(cat err)"
+[ -e middle.unfinished ] || complain "expected requests in the middle"
+succeed 3 run --model "$model" --prompts told --output middle \
+  --max-new-tokens 400 --resume
+succeed 0 run --model "$model" --prompts told --output whole \
+  --max-new-tokens 400
+same whole middle
+# A line with a number too many is refused.
+sed '1s/"logprobs":\[/"logprobs":[-1,/' told.one > longer
+on 0 run --model "$model" --prompts told --output longer --resume
+[ "$?" = 65 ] || complain "expected 65 for a number too many"
+# Those of a prompt are what --score sums.
+text='In the beginning God created the heaven and the earth.'
+printf %s "$text" > scored
+succeed 0 run --model "$model" --score scored --output score
+succeed 0 run --model "$model" --prompt "$text" --prompt-logprobs \
+  --max-new-tokens 1 --output prompt
+sum=$(sed 's/.*"prompt_logprobs":\[null,//; s/\].*//' prompt | tr , '\n' |
+  awk '{ s += $1 } END { printf "%.3f", s }')
+whole=$(sed 's/.*"log_probability":\([-0-9.]*\).*/\1/' score |
+  awk '{ printf "%.3f", $1 }')
+[ "$sum" = "$whole" ] || complain "expected a sum of $whole, found $sum"
 
 # The model's recommendation, on request alone, and for what nobody gives.
 mkdir recommends

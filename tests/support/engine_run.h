@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { RUN_REQUESTS = 12, RUN_TOKENS = 64, RUN_IDS = 256, RUN_TRACE = 4096 };
+enum { RUN_LOGPROBS = 512, RUN_WIDTH = 8 };
 
 typedef struct run_result {
   int seen;
@@ -18,6 +19,8 @@ typedef struct run_result {
   int32_t num_tokens;
   int32_t token[RUN_TOKENS];
   double log_probability;
+  int32_t num_logprobs;
+  moerun__logprob logprob[RUN_LOGPROBS];
   int32_t num_traced;
   int16_t trace[RUN_TRACE];
 } run_result;
@@ -71,6 +74,13 @@ static moerun_status run_finished(void *context,
   memcpy(result->token, done->token,
          (size_t)done->num_tokens * sizeof(int32_t));
   result->log_probability = done->log_probability;
+  result->num_logprobs =
+      (done->num_prompt_logprobs + done->num_logprobs) * done->logprobs_width;
+  assert_in_range(result->num_logprobs, 0, RUN_LOGPROBS);
+  if (result->num_logprobs > 0) {
+    memcpy(result->logprob, done->logprob,
+           (size_t)result->num_logprobs * sizeof *result->logprob);
+  }
   result->num_traced = done->num_traced;
   if (done->num_traced > 0) {
     memcpy(result->trace, done->trace,
@@ -98,7 +108,8 @@ static inline moerun_status run_requests(moerun_session *session,
                                          int32_t prefill_chunk,
                                          int record_trace, int *stopped) {
   const moerun__engine_options options = {.record_trace = record_trace,
-                                          .prefill_chunk = prefill_chunk};
+                                          .prefill_chunk = prefill_chunk,
+                                          .logprobs_width = RUN_WIDTH};
   const moerun__engine_callbacks callbacks = {.context = state,
                                               .next = run_next,
                                               .finished = run_finished,

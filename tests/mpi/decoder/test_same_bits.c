@@ -63,6 +63,9 @@ static void make_requests(int32_t V) {
         .sampling.presence_penalty = i % 5 == 2 ? 0.7 : 0.0,
         .sampling.frequency_penalty = i % 5 == 4 ? 0.4 : 0.0,
         .sampling.seed = (uint64_t)i * 17 + 3,
+        .logprobs = {.generated = !score && i % 3 != 0,
+                     .prompt = !score && i % 5 < 2,
+                     .top = i % 7},
     };
   }
 }
@@ -219,6 +222,9 @@ static int same_result(const run_result *a, const run_result *b,
              0 &&
          memcmp(&a->log_probability, &b->log_probability,
                 sizeof a->log_probability) == 0 &&
+         a->num_logprobs == b->num_logprobs &&
+         memcmp(a->logprob, b->logprob,
+                (size_t)a->num_logprobs * sizeof *a->logprob) == 0 &&
          (a->num_traced == 0 || b->num_traced == 0 ||
           (a->num_traced == b->num_traced &&
            memcmp(a->trace, b->trace,

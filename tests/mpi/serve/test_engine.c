@@ -484,7 +484,8 @@ static moerun_status gather_lie(moerun_comm *on, void *receive,
 static void completions_that_cannot_be_are_refused(void **state) {
   (void)state;
   const moerun__sequences largest = {.max_sequences = options.max_sequences,
-                                     .max_positions = options.kv_tokens};
+                                     .max_positions = options.kv_tokens,
+                                     .logprobs_width = RUN_WIDTH};
   const int64_t room = (int64_t)moerun__finished_box_bytes(&largest) / 8;
   const int64_t claims[] = {-1, room + 1, INT64_C(1) << 40};
   if (test_size() == 1) skip();

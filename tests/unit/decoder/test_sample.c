@@ -214,6 +214,28 @@ static void log_probability_is_the_softmax(void **state) {
   }
 }
 
+/* By the way that takes all of a vocabulary, with ties. */
+static void logprobs_are_the_likeliest_in_order(void **state) {
+  (void)state;
+  static const float logits[] = {1, 3, -2, 3, 0.5F, -120};
+  moerun__logprob found[7];
+  int32_t heap[6];
+  static const int32_t order[] = {1, 3, 0, 4, 2, 5};
+  for (int32_t count = 1; count <= 7; count++) {
+    float copy[6];
+    memcpy(copy, logits, sizeof copy);
+    moerun__logprobs(found, count, kernels(), copy, 6, 4, heap);
+    assert_int_equal(found[0].token, 4);
+    for (int32_t i = 0; i < count; i++) {
+      if (i > 0) assert_int_equal(found[i].token, order[i - 1]);
+      memcpy(copy, logits, sizeof copy);
+      const double exact =
+          moerun__log_probability(kernels(), copy, 6, found[i].token);
+      assert_true(found[i].value == (float)exact);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(greedy_takes_the_largest_then_the_lowest_id),
@@ -221,6 +243,7 @@ int main(void) {
       cmocka_unit_test(whole_distribution_has_its_frequencies),
       cmocka_unit_test(temperature_sharpens_and_flattens),
       cmocka_unit_test(a_draw_depends_on_seed_stream_and_index_only),
+      cmocka_unit_test(logprobs_are_the_likeliest_in_order),
       cmocka_unit_test(settings_leave_what_transformers_leaves),
       cmocka_unit_test(log_probability_is_the_softmax),
   };

@@ -13,7 +13,7 @@ enum {
   MOST_WORDS = 16,
   LINE = 512,
   VALUE = 32,
-  MOST_ROWS = 80,
+  MOST_ROWS = 128,
   MOST_KEYS = 32
 };
 
@@ -124,7 +124,8 @@ typedef struct example {
   "capacity_decode expanded keep_best"
 #define SETTINGS                                                               \
   "max_new_tokens temperature top_p top_k min_p repetition_penalty "           \
-  "presence_penalty frequency_penalty generation_config seed"
+  "presence_penalty frequency_penalty generation_config logprobs "             \
+  "prompt_logprobs seed"
 #define NO_OTHER "one rank hosts all experts"
 #define STAYS    "experts stay where they are"
 
@@ -152,6 +153,8 @@ static const example examples[] = {
      "2 0 run --model m --prompts p --metrics j"},
     {SETTINGS, "nothing is generated", "2 1 run --model m --score t",
      "2 1 run --model m --prompts p"},
+    {"top_logprobs", "expected --logprobs or", "2 0 run --model m --prompt p",
+     "2 0 run --model m --prompt p --logprobs"},
     {"top_p top_k min_p", "at a temperature of 0",
      "2 0 run --model m --prompts p", "2 1 run --model m --prompts p"},
     {"seed", "nothing is drawn", "2 0 run --model m --prompts p",
