@@ -13,7 +13,7 @@ enum { MAX_NESTED = 16, MAX_NAME = 40 };
 static const char space_set[] = "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}"
                                 "\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}"
                                 "\\x{205f}\\x{3000}";
-static const char word_set[] = "\\p{Alphabetic}\\p{M}\\p{N}\\p{Pc}";
+static const char word_set[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
 
 /* Names of properties and of POSIX's brackets, without blanks and signs. Names
  * of one or two letters are general categories; all others are scripts. */
@@ -33,9 +33,9 @@ static const property properties[] = {
     {"uppercaseletter", "\\p{Lu}"},
     {"lowercaseletter", "\\p{Ll}"},
     {"decimalnumber", "\\p{Nd}"},
-    {"alpha", "\\p{Alphabetic}\\p{M}"},
+    {"alpha", "\\p{Alphabetic}"},
     {"alphabetic", "\\p{Alphabetic}"},
-    {"alnum", "\\p{Alphabetic}\\p{M}\\p{Nd}"},
+    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
     {"ascii", "\\x{0}-\\x{7f}"},
     {"any", "\\x{0}-\\x{10ffff}"},
     {"cntrl", "\\p{Cc}"},
@@ -210,7 +210,7 @@ done:
   return status;
 }
 
-/* [:alpha:] and [:^alpha:]. */
+/* [:alpha:] and [:^alpha:]; [:punct:] has more than \p{punct}. */
 static moerun_status read_posix(moerun__regex_reader *r, operand *o) {
   moerun_status status = MOERUN_OK;
   moerun__text set = {0};
@@ -220,7 +220,8 @@ static moerun_status read_posix(moerun__regex_reader *r, operand *o) {
   char plain[MAX_NAME + 1] = "";
   const size_t length = end != NULL ? (size_t)(end - name) : MAX_NAME + 1;
   if (length <= MAX_NAME) memcpy(plain, name, length);
-  const char *found = set_of_property(plain);
+  const char *found =
+      strcmp(plain, "punct") == 0 ? "\\p{P}\\p{S}" : set_of_property(plain);
   MOERUN_REQUIRE(found != NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: the regular expression has \"[:%s:]\", which is not "
                  "supported",

@@ -64,11 +64,25 @@ done:
 
 /* ---- Escapes outside of classes ------------------------------------------------- */
 
+/* Oniguruma's \w has these six numbers outside of classes, and not within. */
+static const char further_words[] = "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+
+static moerun_status read_set(rewriter *r, moerun__text *set, int *is_negated,
+                              char letter) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__regex_set(&r->reader, set, is_negated, letter));
+  if (letter == 'w' || letter == 'W') {
+    MOERUN_TRY(moerun__text_print(set, "%s", further_words));
+  }
+done:
+  return status;
+}
+
 static moerun_status put_set(rewriter *r, char letter) {
   moerun_status status = MOERUN_OK;
   moerun__text set = {0};
   int is_negated = 0;
-  MOERUN_TRY(moerun__regex_set(&r->reader, &set, &is_negated, letter));
+  MOERUN_TRY(read_set(r, &set, &is_negated, letter));
   begin_atom(r);
   MOERUN_TRY(
       moerun__text_print(r->out, "[%s%s]", is_negated ? "^" : "", set.bytes));
@@ -81,7 +95,7 @@ static moerun_status put_border(rewriter *r, char letter) {
   moerun_status status = MOERUN_OK;
   moerun__text set = {0};
   int is_negated = 0;
-  MOERUN_TRY(moerun__regex_set(&r->reader, &set, &is_negated, 'w'));
+  MOERUN_TRY(read_set(r, &set, &is_negated, 'w'));
   const char *a = letter == 'b' ? "!" : "=";
   const char *b = letter == 'b' ? "=" : "!";
   const char *w = set.bytes;
@@ -102,7 +116,7 @@ static moerun_status rewrite_escape(rewriter *r) {
   } else if (letter == 'b' || letter == 'B') {
     r->reader.at += 2;
     MOERUN_TRY(put_border(r, letter));
-  } else if (letter != '\0' && strchr("AzZGRX", letter) != NULL) {
+  } else if (letter != '\0' && strchr("AzZGR", letter) != NULL) {
     begin_atom(r);
     MOERUN_TRY(moerun__text_append(r->out, r->reader.at, 2));
     r->reader.at += 2;

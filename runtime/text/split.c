@@ -297,10 +297,9 @@ static moerun_status read_white_space(moerun__split_step *step,
   return MOERUN_OK;
 }
 
-/* \w+|[^\w\s]+, where \w is that of Rust: without numbers that are no digits. */
-static const char words_of_rust[] =
-    "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]+|"
-    "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\s]+";
+/* \w+|[^\w\s]+, where \w is that of Rust, which has the two joiners. */
+#define RUST_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
+static const char words_of_rust[] = "[" RUST_WORD "]+|[^" RUST_WORD "\\s]+";
 
 static moerun_status read_words(moerun__split_step *step, const json_t *stage,
                                 const char *where) {

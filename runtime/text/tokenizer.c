@@ -28,6 +28,7 @@ enum { FILE_LIMIT = 64 << 20, CONFIG_LIMIT = 4 << 20 };
 enum {
   SKIPPED = 1, /* unless special tokens are kept */
   RESPELT = 2, /* it is spelt as its normalized content */
+  SHOWN = 4,   /* and no longer skipped */
 };
 
 /* Room that encoding works in. */
@@ -38,7 +39,7 @@ typedef struct room {
 
 struct moerun__tokenizer {
   moerun__vocabulary vocabulary;
-  char *special; /* [size of the vocabulary] SKIPPED, RESPELT */
+  char *special; /* [size of the vocabulary] SKIPPED, … */
   moerun__added_set added;
   moerun__normalizer normalizer;
   moerun__splitter splitter;
@@ -142,6 +143,17 @@ done:
   return status;
 }
 
+/* Decoding spells a token as it is looked for, and then skips it only where a
+ * special token's content is spelt alike, as the Hugging Face library does. */
+static void respell(moerun__tokenizer *t, const moerun__added_token *token) {
+  const int32_t same =
+      moerun__vocabulary_find(&t->vocabulary, token->content, token->bytes);
+  t->special[token->id] |= RESPELT;
+  if (same < 0 || (t->special[same] & SKIPPED) == 0) {
+    t->special[token->id] |= SHOWN;
+  }
+}
+
 /* What encoding needs; where[] is room for the name of a stage. */
 static moerun_status read_encoding(moerun__tokenizer *t,
                                    const moerun__token_file *file,
@@ -177,7 +189,7 @@ static moerun_status read_encoding(moerun__tokenizer *t,
   MOERUN_TRY(moerun__added_set_end(&t->added, &t->normalizer, origin));
   for (size_t i = 0; i < t->added.count; i++) {
     const moerun__added_token *token = &t->added.token[i];
-    if (token->is_changed) t->special[token->id] |= RESPELT;
+    if (token->is_changed) respell(t, token);
   }
   t->looks_at_characters =
       !t->splitter.is_bytewise || t->splitter.looks_at_characters ||
@@ -410,7 +422,9 @@ moerun_status moerun__tokenizer_decode(const moerun__tokenizer *t,
   for (size_t i = 0; i < count; i++) {
     size_t bytes = 0;
     if (id[i] < 0 || id[i] >= v->size) continue;
-    if ((t->special[id[i]] & SKIPPED) != 0 && !keeps_special) continue;
+    if ((t->special[id[i]] & (SKIPPED | SHOWN)) == SKIPPED && !keeps_special) {
+      continue;
+    }
     const char *spelling = (t->special[id[i]] & RESPELT) != 0
                                ? find_added(&t->added, id[i], &bytes)
                                : moerun__vocabulary_text(v, id[i], &bytes);
