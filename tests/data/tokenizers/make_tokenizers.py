@@ -16,6 +16,7 @@ import tokenizers
 import xxhash
 
 from sources import PUBLISHED
+from trained import LIKE
 
 FOLDER = pathlib.Path(__file__).parent
 BYTE = re.compile(r"^<0x([0-9A-F]{2})>$")
@@ -112,6 +113,11 @@ def digest(ids):
     return f"{xxhash.xxh3_64_intdigest(b''.join(id.to_bytes(4, 'little') for id in ids)):016x}"
 
 
+def rows(digests):
+    """Eight a string."""
+    return ["".join(digests[i:i + 8]) for i in range(0, len(digests), 8)]
+
+
 def answers(tokenizer, texts):
     """ids, and decodings without and with special tokens."""
     ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
@@ -136,18 +142,18 @@ def cases(tokenizer, texts, source):
         '"front": ' + json.dumps(front),
         '"behind": ' + json.dumps(behind),
         '"shown": {\n' + ",\n".join(f'"{i}": {json.dumps(ids[i])}' for i in range(0, len(texts), step)) + "}",
-        # Where a decoding is the text itself it is left out.
+        # A decoding that is the text itself is left out, and the second where it is the first.
         '"decoded": {\n' + ",\n".join(f'"{i}": {json.dumps(d)}' for i, d in enumerate(plain) if d != texts[i]) + "}",
         '"decoded_with_special": {\n' +
-        ",\n".join(f'"{i}": {json.dumps(d)}' for i, d in enumerate(whole) if d != texts[i]) + "}",
-        '"digests": [\n' + ",\n".join(f'"{digest(one)}"' for one in ids) + "]",
+        ",\n".join(f'"{i}": {json.dumps(d)}' for i, d in enumerate(whole) if d != plain[i]) + "}",
+        '"digests": [\n' + ",\n".join(f'"{row}"' for row in rows([digest(one) for one in ids])) + "]",
     ]
     return "{" + ",\n".join(lines) + "}\n"
 
 
 def check_against_own_library(name, source, tokenizer, texts):
     if source.encode is None:
-        print(f"  {name}: the package has this very tokenizer.json")
+        print(f"  {name}: {source.package}")
         return
     spellings = [t["content"] for t in source.tree["added_tokens"]]
     tried, different = 0, []
@@ -185,13 +191,13 @@ def main():
     options = parser.parse_args()
     strings = texts()
     print("tokenizers", tokenizers.__version__)
-    for name in options.names or sorted(PUBLISHED):
+    for name in options.names or sorted({**PUBLISHED, **LIKE}):
         if options.show is not None:
             tokenizer = load(json.loads((FOLDER / f"{name}.json").read_text()))
             encoding = tokenizer.encode(strings[options.show], add_special_tokens=False)
             print(name, repr(strings[options.show]), list(zip(encoding.ids, encoding.tokens)))
             continue
-        make(name, PUBLISHED[name](options.wheels), strings)
+        make(name, LIKE[name](strings) if name in LIKE else PUBLISHED[name](options.wheels), strings)
 
 
 if __name__ == "__main__":
