@@ -316,6 +316,16 @@ done:
   return status;
 }
 
+/* What stands behind the tokens of line->prompt. */
+static const char *after_tokens(const moerun__result_line *line) {
+  const moerun__request *request = &line->prompt.request;
+  if (line->tokenizer != NULL) return "],\"text\":\"";
+  if (request->logprobs.prompt && request->num_prompt > 1) {
+    return "],\"prompt_logprobs\":[null";
+  }
+  return request->logprobs.generated ? "],\"logprobs\":[" : "],\"finish\":\"";
+}
+
 /* Whether `count` bytes that say `index` may be its line. A request may have
  * been wrong and mended since, and its id have become legible by that. */
 static moerun_status may_be_line(int *out, moerun__result_line *line,
@@ -329,11 +339,10 @@ static moerun_status may_be_line(int *out, moerun__result_line *line,
   if (moerun__prompts_error(line->prompts, index, &id) == NULL) {
     MOERUN_TRY(print_head(line, index));
     id = line->prompt.id.bytes;
-    *out = line->prompt.request.score_only
-               ? continues(line, bytes, count, "0123456789+-.e", ",\"digest\"")
-               : continues(line, bytes, count, "0123456789,",
-                           line->tokenizer != NULL ? "],\"text\":\""
-                                                   : "],\"finish\":\"");
+    *out =
+        line->prompt.request.score_only
+            ? continues(line, bytes, count, "0123456789+-.e", ",\"digest\"")
+            : continues(line, bytes, count, "0123456789,", after_tokens(line));
   }
   MOERUN_TRY(may_be_error(out, line, index, id, bytes, count));
   MOERUN_TRY(may_be_error(out, line, index, place, bytes, count));

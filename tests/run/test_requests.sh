@@ -68,10 +68,10 @@ same told.text untold.text
 # In the middle of requests, too: what is kept there has no log-probabilities.
 "$moerun" run --model "$model" --prompts told --output middle \
   --max-new-tokens 400 --keep-every 0.001 --max-tokens 6 --max-sequences 6 \
-  --fault rank=0,sleep=2ms > out 2> err &
+  --fault rank=0,sleep=2000us > out 2> err &
 step=$!
 tries=0
-while [ ! -e middle.unfinished ] && [ "$tries" -lt 6000 ]; do
+while [ ! -e middle.unfinished ] && [ "$tries" -lt 3000 ]; do
   sleep 0.01
   tries=$((tries + 1))
 done

@@ -297,12 +297,123 @@ static void nothing_else_is_taken_off(void **state) {
   expect_refused(windows, line[3], 60, words);
 }
 
+/* ---- Log-probabilities -------------------------------------------------------------- */
+
+/* As the engine has them for "x" behind <bos>, asked for the prompt's one token and
+ * two generated ones, with the two likeliest at each. */
+static const moerun__logprob logprobs[] = {
+    {120, -0.1F}, {120, -0.1F}, {7, -3},      {9, -2.5F},    {1, -0.25F},
+    {9, -2.5F},   {7, 0},       {7, -1e-20F}, {271, -110.5F}};
+
+static moerun__prompts *asking(const char *asked) {
+  moerun__prompts *out = NULL;
+  char text[256];
+  char from[TEMP_PATH];
+  const moerun__prompt_options options = {.tokens_bos = -1,
+                                          .vocab_size = 272,
+                                          .max_positions = 64,
+                                          .kv_tokens = 64,
+                                          .max_new_tokens = MOST,
+                                          .sampling.top_p = 1};
+  (void)snprintf(text, sizeof text, "{\"tokens\":[256,120],%s}\n", asked);
+  (void)temp_path(from, &dir, "asking");
+  scratch_write(from, text);
+  assert_int_equal(moerun__prompts_open(&out, from, &options), MOERUN_OK);
+  return out;
+}
+
+static void log_probabilities_are_kept_and_torn(void **state) {
+  (void)state;
+  static const int32_t tokens[] = {9, 7};
+  static const struct {
+    const char *asked;
+    int32_t prompt, generated, width;
+    const char *words;
+  } cases[] = {
+      {"\"logprobs\":true,\"prompt_logprobs\":true,\"top_logprobs\":2", 1, 2, 3,
+       "\"prompt_logprobs\":[null,-0.100000001],\"prompt_top_logprobs\":[null,"
+       "[[120,-0.100000001],[7,-3]]],\"logprobs\":[-2.5,0],\"top_logprobs\":"
+       "[[[1,-0.25],[9,-2.5]],[[7,-9.99999968e-21],[271,-110.5]]],\"finish\""},
+      {"\"prompt_logprobs\":true", 1, 0, 1,
+       "7],\"prompt_logprobs\":[null,-0.100000001],\"finish\""},
+      {"\"logprobs\":true", 0, 2, 1,
+       "7],\"logprobs\":[-0.100000001,-0.100000001],\"finish\""},
+  };
+  moerun__tokenizer *kept = tokenizer;
+  tokenizer = NULL;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char text[BYTES];
+    moerun__prompts *of = asking(cases[i].asked);
+    const moerun__completion c = {.finish = MOERUN_FINISH_EOS,
+                                  .num_tokens = 2,
+                                  .token = tokens,
+                                  .logprobs_width = cases[i].width,
+                                  .num_prompt_logprobs = cases[i].prompt,
+                                  .num_logprobs = cases[i].generated,
+                                  .logprob = logprobs};
+    write_one(text, of, &c);
+    if (strstr(text, cases[i].words) == NULL) fail_msg("%s", text);
+    expect_kept(of, text, strlen(text), 1);
+    for (size_t cut = 1; cut < strlen(text); cut++) {
+      expect_kept(of, text, cut, 0);
+    }
+    moerun__prompts_destroy(of);
+  }
+  tokenizer = kept;
+}
+
+static void changed_log_probabilities_are_refused(void **state) {
+  (void)state;
+  static const int32_t tokens[] = {9, 7};
+  static const struct {
+    const char *from;
+    const char *to;
+    const char *words;
+  } changes[] = {
+      {"[null,-0.1", "[-1,-0.1", "expected null,-0.1"},
+      {"[null,-0.1", "[-0.1",
+       "\"prompt_logprobs\": expected 2 elements, found 1"},
+      {"[-2.5,0]", "[-2.5]", "key \"logprobs\": expected 2 elements, found 1"},
+      {"[-2.5,0]", "[-2.5,\"0\"]", "element 1: expected a number, found a str"},
+      {"[-2.5,0]", "[-2.5,1e60]", "element 1: expected a number"},
+      {"[-2.5,0]", "[-2.5,0.0]", "expected ],\"top_logprobs\""},
+      {"[[1,-0.25],[9,-2.5]]", "[[1,-0.25]]",
+       "element 0: expected a list of 2"},
+      {"[1,-0.25]", "[1.5,-0.25]", "element 0: expected ids with numbers"},
+      {"[1,-0.25]", "[1,-0.25,3]", "expected ],[9,-2.5]"},
+      {"[1,-0.25]", "7", "element 0: expected ids with numbers"},
+      {"\"top_logprobs\"", "\"top\"", "top_logprobs"},
+  };
+  char whole[BYTES];
+  char text[BYTES];
+  moerun__tokenizer *kept = tokenizer;
+  moerun__prompts *of =
+      asking("\"logprobs\":true,\"prompt_logprobs\":true,\"top_logprobs\":2");
+  const moerun__completion c = {.finish = MOERUN_FINISH_EOS,
+                                .num_tokens = 2,
+                                .token = tokens,
+                                .logprobs_width = 3,
+                                .num_prompt_logprobs = 1,
+                                .num_logprobs = 2,
+                                .logprob = logprobs};
+  tokenizer = NULL;
+  write_one(whole, of, &c);
+  for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+    change(text, whole, changes[i].from, changes[i].to);
+    expect_refused(of, text, strlen(text), changes[i].words);
+  }
+  tokenizer = kept;
+  moerun__prompts_destroy(of);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_kind_of_line_is_kept),
       cmocka_unit_test(a_changed_line_is_refused),
       cmocka_unit_test(a_torn_line_is_taken_off),
       cmocka_unit_test(nothing_else_is_taken_off),
+      cmocka_unit_test(log_probabilities_are_kept_and_torn),
+      cmocka_unit_test(changed_log_probabilities_are_refused),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
