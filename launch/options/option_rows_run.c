@@ -108,6 +108,9 @@ const moerun__config_group moerun__options_output = GROUP("Output", output);
 static const moerun__config_row generation[] = {
     INT_ROW("max_new_tokens", "128", "tokens", 1, 1048576, RUNS,
             "Most tokens that are generated for one prompt."),
+    INT_ROW("min_new_tokens", "0", "tokens", 0, 1048576, RUNS,
+            "Tokens of a completion before which no end-of-sequence token is "
+            "taken, however likely."),
     DOUBLE_ROW("temperature", "0", "", 0, 100, RUNS,
                "Temperature of sampling; 0 takes the likeliest token."),
     DOUBLE_ROW("top_p", "1", "", 1e-6, 1, RUNS,

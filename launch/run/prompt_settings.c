@@ -44,6 +44,8 @@ static const row rows[MOERUN_SETTINGS] = {
     [MOERUN_SETTING_FREQUENCY_PENALTY] = {"frequency_penalty", REAL,
                                           AT(sampling.frequency_penalty), -2, 2,
                                           0},
+    [MOERUN_SETTING_MIN_NEW_TOKENS] = {"min_new_tokens", INT,
+                                       AT(min_new_tokens), 0, 1048576, 0},
     [MOERUN_SETTING_LOGPROBS] = {"logprobs", FLAG, AT(logprobs.generated), 0, 1,
                                  0},
     [MOERUN_SETTING_PROMPT_LOGPROBS] = {"prompt_logprobs", FLAG,

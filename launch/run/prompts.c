@@ -73,6 +73,7 @@ void moerun__prompt_begin(moerun__prompt *prompt,
   prompt->tokens.count = 0;
   prompt->overruled = 0;
   prompt->request = (moerun__request){.max_new_tokens = options->max_new_tokens,
+                                      .min_new_tokens = options->min_new_tokens,
                                       .sampling = options->sampling,
                                       .logprobs = options->logprobs};
 }

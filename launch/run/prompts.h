@@ -21,6 +21,7 @@ typedef enum moerun__prompt_setting {
   MOERUN_SETTING_REPETITION_PENALTY,
   MOERUN_SETTING_PRESENCE_PENALTY,
   MOERUN_SETTING_FREQUENCY_PENALTY,
+  MOERUN_SETTING_MIN_NEW_TOKENS,
   MOERUN_SETTING_LOGPROBS,
   MOERUN_SETTING_PROMPT_LOGPROBS,
   MOERUN_SETTING_TOP_LOGPROBS,
@@ -39,8 +40,9 @@ typedef struct moerun__prompt_options {
   int32_t vocab_size;     /* V: ids are 0 .. V-1                             */
   int32_t max_positions;  /* limit of prompt and generated tokens together */
   int32_t kv_tokens;      /* the same limit from the cache of a rank      */
-  int32_t max_new_tokens; /* this and the next two hold for requests that do
-                             not say otherwise                           */
+  int32_t max_new_tokens; /* this and the next three hold for requests that
+                             do not say otherwise                        */
+  int32_t min_new_tokens;
   moerun__logprobs_asked logprobs;
   moerun__sampling sampling; /* each request has a stream of its own of its
                                 seed                                         */

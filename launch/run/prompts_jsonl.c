@@ -27,6 +27,7 @@ static const char *hint_of(const char *key) {
   } table[] = {
       {"max_tokens", "; here it is max_new_tokens"},
       {"max_completion_tokens", "; here it is max_new_tokens"},
+      {"min_tokens", "; here it is min_new_tokens"},
       {"max_length", "; here it is max_new_tokens, without the prompt's"},
       {"prompt_token_ids", "; here it is tokens"},
       {"input_ids", "; here it is tokens"},

@@ -56,6 +56,7 @@ moerun_status moerun__run_files_open_input(moerun__run_files *f,
                        ? moerun__to_int(whole_pages)
                        : INT32_MAX,
       .max_new_tokens = moerun__to_int(moerun__config_int(c, "max_new_tokens")),
+      .min_new_tokens = moerun__to_int(moerun__config_int(c, "min_new_tokens")),
       .sampling = moerun__sampling_of(c),
       .drops = moerun__config_double(c, "capacity") > 0,
       .logprobs = moerun__logprobs_of(c),

@@ -57,7 +57,8 @@ typedef struct moerun__request {
                              `next`                                          */
   int32_t
       max_new_tokens; /* 0 with score_only, else >= 1; num_kept among them */
-  int32_t score_only; /* 1: only the log-probability of the prompt's tokens
+  int32_t min_new_tokens; /* before so many no end-of-sequence token is taken */
+  int32_t score_only;     /* 1: only the log-probability of the prompt's tokens
                              1..num_prompt-1, each given those before it      */
   moerun__sampling sampling;
   moerun__logprobs_asked logprobs; /* zeros with score_only */

@@ -6,6 +6,7 @@
 #include "runtime/decoder/broken.h"
 #include "runtime/decoder/sample.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { SCORE_ROWS = 64 };
@@ -191,6 +192,13 @@ static void keep_logprobs(moerun__step *s, const moerun_session *session,
                    sequence->token[position], s->heap);
 }
 
+/* Before so many tokens as the request asks for, none ends it. */
+static void forbid_ends(float *logits, const moerun__model_config *config) {
+  for (int32_t i = 0; i < config->num_eos; i++) {
+    logits[config->eos_token[i]] = -INFINITY;
+  }
+}
+
 static void sample_row(moerun__step *s, moerun_session *session, int32_t seat,
                        float *logits) {
   const moerun__model_config *config = &session->model->config;
@@ -204,6 +212,7 @@ static void sample_row(moerun__step *s, moerun_session *session, int32_t seat,
   if (keeps) {
     memcpy(sampled, logits, (size_t)config->vocab_size * sizeof *logits);
   }
+  if (before < request->min_new_tokens) forbid_ends(sampled, config);
   const int32_t token =
       moerun__sample(session->kernels, sampled, config->vocab_size,
                      &request->sampling, &history, s->heap);

@@ -100,6 +100,21 @@ whole=$(sed 's/.*"log_probability":\([-0-9.]*\).*/\1/' score |
   awk '{ printf "%.3f", $1 }')
 [ "$sum" = "$whole" ] || complain "expected a sum of $whole, found $sum"
 
+# No end before so many tokens; at this temperature all tokens are as likely.
+for i in 0 1 2 3 4 5; do
+  echo "{\"id\": $i, \"prompt\": \"x\", \"temperature\": 100}"
+done > ending
+long="--max-new-tokens 300 --output out.jsonl --overwrite"
+# shellcheck disable=SC2086
+succeed 0 run --model "$model" --prompts ending $long
+grep -q '"finish":"eos"' out.jsonl || complain "expected an end before 300"
+# shellcheck disable=SC2086
+succeed 0 run --model "$model" --prompts ending $long --min-new-tokens 300 \
+  --logprobs
+grep -q '"finish":"eos"\|[[,]257[],]' out.jsonl &&
+  complain "expected no end before 300 tokens"
+grep -q 'inf' out.jsonl && complain "expected the model's own numbers"
+
 # The model's recommendation, on request alone, and for what nobody gives.
 mkdir recommends
 ln -s "$model"/*.safetensors "$model"/config.json "$model"/tokenizer.json \

@@ -302,6 +302,7 @@ static void digests_cover_what_matters(void **state) {
       "{\"prompt\":\"a\",\"top_p\":1}",
       "{\"prompt\":\"a\",\"seed\":4}",
       "{\"prompt\":\"a\",\"top_k\":4}",
+      "{\"prompt\":\"a\",\"min_new_tokens\":4}",
       "{\"prompt\":\"a\",\"logprobs\":true}",
       "{\"prompt\":\"a\",\"prompt_logprobs\":true}",
       "{\"prompt\":\"a\",\"min_p\":0.5}",

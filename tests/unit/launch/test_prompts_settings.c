@@ -37,7 +37,7 @@ static void fixed_settings_hold(void **state) {
       "{\"prompt\":\"a\",\"max_new_tokens\":2,\"temperature\":0,"
       "\"top_p\":1,\"seed\":9,\"top_k\":5,\"min_p\":0.25,"
       "\"repetition_penalty\":1.5,\"presence_penalty\":-2,"
-      "\"frequency_penalty\":2,\"logprobs\":true,"
+      "\"frequency_penalty\":2,\"min_new_tokens\":2,\"logprobs\":true,"
       "\"prompt_logprobs\":true,\"top_logprobs\":20}\n{\"prompt\":\"b\"}\n"
       "{\"prompt\":\"c\",\"max_new_tokens\":8,\"temperature\":0.5,"
       "\"top_p\":0.75,\"seed\":3,\"top_k\":0,\"min_p\":-0.0,"
@@ -61,12 +61,13 @@ static void fixed_settings_hold(void **state) {
     assert_true(s->repetition_penalty == (fixed & 64U ? 1 : 1.5));
     assert_true(s->presence_penalty == (fixed & 128U ? 0 : -2));
     assert_true(s->frequency_penalty == (fixed & 256U ? 0 : 2));
-    assert_int_equal(r->logprobs.generated, fixed & 512U ? 0 : 1);
-    assert_int_equal(r->logprobs.prompt, fixed & 1024U ? 0 : 1);
-    assert_int_equal(r->logprobs.top, fixed & 2048U ? 0 : 20);
+    assert_int_equal(r->min_new_tokens, fixed & 512U ? 0 : 2);
+    assert_int_equal(r->logprobs.generated, fixed & 1024U ? 0 : 1);
+    assert_int_equal(r->logprobs.prompt, fixed & 2048U ? 0 : 1);
+    assert_int_equal(r->logprobs.top, fixed & 4096U ? 0 : 20);
     assert_int_equal(moerun__prompts_logprobs_width(prompts),
-                     (fixed & 1536U) == 1536U ? 0
-                     : fixed & 2048U          ? 1
+                     (fixed & 3072U) == 3072U ? 0
+                     : fixed & 4096U          ? 1
                                               : 21);
     for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
       assert_int_equal(
