@@ -18,7 +18,6 @@ int64_t moerun__length(const moerun__value *value) {
   case VALUE_VIEW: return (int64_t)value->sequence->count;
   case VALUE_RANGE: return (int64_t)value->range->count;
   case VALUE_DICT: return (int64_t)value->dict->count;
-  case VALUE_LOOP: return (int64_t)value->loop->items->count;
   default: return -1;
   }
 }
@@ -377,7 +376,14 @@ done:
 /* ---- Loops and their like -------------------------------------------------------- */
 
 static moerun_status loop_member(moerun__value *out, int *found,
-                                 const moerun__loop *loop, const char *name) {
+                                 moerun__render *r, moerun__loop *loop,
+                                 const char *name) {
+  moerun_status status = MOERUN_OK;
+  if (strcmp(name, "length") == 0 || strncmp(name, "revindex", 8) == 0) {
+    MOERUN_TRY(moerun__loop_fill(r, loop, loop->all->count));
+  } else if (strcmp(name, "last") == 0 || strcmp(name, "nextitem") == 0) {
+    MOERUN_TRY(moerun__loop_fill(r, loop, loop->index + 2));
+  }
   const int64_t index = (int64_t)loop->index;
   const int64_t length = (int64_t)loop->items->count;
   const moerun__value *items = loop->items->at;
@@ -406,16 +412,16 @@ static moerun_status loop_member(moerun__value *out, int *found,
       *found = 1;
     }
   }
-  return MOERUN_OK;
+done:
+  return status;
 }
 
 moerun_status moerun__loop_member(moerun__value *out, int *found,
                                   moerun__render *r, const moerun__value *value,
                                   const char *name) {
-  (void)r;
   *found = 0;
   if (value->kind == VALUE_LOOP) {
-    return loop_member(out, found, value->loop, name);
+    return loop_member(out, found, r, value->loop, name);
   }
   if (value->kind == VALUE_MACRO && strcmp(name, "name") == 0) {
     const char *macro = value->macro->syntax->name;

@@ -332,10 +332,11 @@ moerun_status moerun__call_macro(moerun__value *out, moerun__render *r,
                                  const moerun__arguments *given) {
   moerun_status status = MOERUN_OK;
   moerun__scope *const before = r->scope;
+  int jump = 0;
   MOERUN_TRY(moerun__render_deeper(r));
   MOERUN_TRY(moerun__scope_open(r, macro->scope));
   MOERUN_TRY(set_parameters(r, macro->syntax, given));
-  MOERUN_TRY(moerun__capture(out, r, macro->syntax->body));
+  MOERUN_TRY(moerun__capture(out, &jump, r, macro->syntax->body));
 done:
   r->depth--;
   r->scope = before;

@@ -145,13 +145,12 @@ done:
 
 /* ---- Captured text ------------------------------------------------------------ */
 
-moerun_status moerun__capture(moerun__value *out, moerun__render *r,
+moerun_status moerun__capture(moerun__value *out, int *jump, moerun__render *r,
                               const moerun__syntax *body) {
   moerun__buffer text = {0};
   moerun__buffer *const before = r->out;
-  int jump = JUMP_NONE;
   r->out = &text;
-  const moerun_status status = moerun__render_body(&jump, r, body);
+  const moerun_status status = moerun__render_body(jump, r, body);
   r->out = before;
   *out = moerun__borrowed_text(text.bytes, text.count);
   return status;
@@ -175,13 +174,14 @@ done:
 }
 
 /* A body in a scope of its own, as text. */
-static moerun_status capture_scoped(moerun__value *out, moerun__render *r,
+static moerun_status capture_scoped(moerun__value *out, int *jump,
+                                    moerun__render *r,
                                     const moerun__syntax *node) {
   moerun_status status = MOERUN_OK;
   moerun__scope *const around = r->scope;
   MOERUN_TRY(moerun__scope_open(r, around));
-  MOERUN_TRY(moerun__capture(out, r, node->body));
-  MOERUN_TRY(filter_text(out, r, node->b));
+  MOERUN_TRY(moerun__capture(out, jump, r, node->body));
+  if (*jump == JUMP_NONE) MOERUN_TRY(filter_text(out, r, node->b));
 done:
   r->scope = around;
   return status;
@@ -189,30 +189,44 @@ done:
 
 /* ---- Loops ------------------------------------------------------------------------ */
 
-/* The items that the condition of the loop lets through. */
-static moerun_status chosen_items(const moerun__values **out, moerun__render *r,
-                                  const moerun__syntax *node,
-                                  const moerun__value *items) {
+moerun_status moerun__loop_fill(moerun__render *r, moerun__loop *loop,
+                                size_t count) {
   moerun_status status = MOERUN_OK;
-  moerun__scope *const around = r->scope;
-  const moerun__values *all = NULL;
-  moerun__value chosen;
-  MOERUN_TRY(moerun__elements(&all, r, items));
-  *out = all;
-  if (node->c == NULL) goto done;
-  MOERUN_TRY(moerun__values_make(&chosen, &r->pool, VALUE_LIST, 0));
-  MOERUN_TRY(moerun__scope_open(r, around));
-  for (size_t i = 0; i < all->count; i++) {
-    moerun__value condition;
-    MOERUN_TRY(moerun__assign(r, node->a, &all->at[i]));
-    MOERUN_TRY(moerun__evaluate(&condition, r, node->c));
+  moerun__scope *const scope = r->scope;
+  const moerun__syntax *node = loop->syntax;
+  if (loop->items->count >= count || loop->seen == loop->all->count) goto done;
+  MOERUN_TRY(moerun__scope_open(r, loop->scope));
+  while (loop->items->count < count && loop->seen < loop->all->count) {
+    const moerun__value *item = &loop->all->at[loop->seen++];
+    moerun__value condition = moerun__truth(1);
+    if (node->c != NULL) {
+      MOERUN_TRY(moerun__assign(r, node->a, item));
+      MOERUN_TRY(moerun__evaluate(&condition, r, node->c));
+    }
     if (moerun__is_true(&condition)) {
-      MOERUN_TRY(moerun__values_append(chosen.sequence, &r->pool, &all->at[i]));
+      MOERUN_TRY(moerun__values_append(loop->items, &r->pool, item));
     }
   }
-  *out = chosen.sequence;
 done:
-  r->scope = around;
+  r->scope = scope;
+  return status;
+}
+
+static moerun_status create_loop(moerun__loop **out, moerun__render *r,
+                                 const moerun__syntax *node,
+                                 const moerun__value *items, int depth) {
+  moerun_status status = MOERUN_OK;
+  moerun__loop *loop = NULL;
+  moerun__value chosen;
+  MOERUN_TRY(moerun__pool_take(&r->pool, &loop, sizeof *loop));
+  MOERUN_TRY(moerun__values_make(&chosen, &r->pool, VALUE_LIST, 0));
+  loop->syntax = node;
+  loop->scope = r->scope;
+  loop->depth = depth;
+  loop->items = chosen.sequence;
+  MOERUN_TRY(moerun__elements(&loop->all, r, items));
+  *out = loop;
+done:
   return status;
 }
 
@@ -223,15 +237,13 @@ static moerun_status run_loop(int *jump, moerun__render *r,
   moerun__scope *const around = r->scope;
   moerun__loop *loop = NULL;
   int finished = 0; /* some body came to its end */
-  MOERUN_TRY(moerun__pool_take(&r->pool, &loop, sizeof *loop));
-  loop->syntax = node;
-  loop->scope = around;
-  loop->depth = depth;
-  MOERUN_TRY(chosen_items(&loop->items, r, node, items));
+  MOERUN_TRY(create_loop(&loop, r, node, items, depth));
   const moerun__value value = {.kind = VALUE_LOOP, .loop = loop};
   MOERUN_TRY(moerun__scope_open(r, around));
-  for (size_t i = 0; i < loop->items->count; i++) {
+  for (size_t i = 0;; i++) {
     int inner = JUMP_NONE;
+    MOERUN_TRY(moerun__loop_fill(r, loop, i + 1));
+    if (loop->items->count == i) break;
     if (r->scope->kept) MOERUN_TRY(moerun__scope_open(r, around));
     r->scope->count = 0;
     loop->index = i;
@@ -244,6 +256,7 @@ static moerun_status run_loop(int *jump, moerun__render *r,
   }
   /* As in Jinja, a loop whose bodies were all left early counts as empty. */
   if (!finished && node->other != NULL) {
+    MOERUN_TRY(moerun__scope_open(r, around));
     MOERUN_TRY(moerun__render_body(jump, r, node->other));
   }
 done:
@@ -393,8 +406,9 @@ static moerun_status run_statement(int *jump, moerun__render *r,
     MOERUN_TRY(moerun__assign(r, node->a, &value));
     break;
   case SYNTAX_SET_BLOCK:
-    MOERUN_TRY(capture_scoped(&value, r, node));
-    MOERUN_TRY(moerun__assign(r, node->a, &value));
+    MOERUN_TRY(capture_scoped(&value, jump, r, node));
+    /* What leaves the loop leaves the block: nothing is set or written. */
+    if (*jump == JUMP_NONE) MOERUN_TRY(moerun__assign(r, node->a, &value));
     break;
   case SYNTAX_MACRO:
     MOERUN_TRY(define_macro(&value, r, node));
@@ -402,8 +416,8 @@ static moerun_status run_statement(int *jump, moerun__render *r,
     break;
   case SYNTAX_CALL_BLOCK: MOERUN_TRY(run_call_block(r, node)); break;
   case SYNTAX_FILTER_BLOCK:
-    MOERUN_TRY(capture_scoped(&value, r, node));
-    MOERUN_TRY(moerun__print(r->out, r, &value));
+    MOERUN_TRY(capture_scoped(&value, jump, r, node));
+    if (*jump == JUMP_NONE) MOERUN_TRY(moerun__print(r->out, r, &value));
     break;
   case SYNTAX_WITH:
   case SYNTAX_SCOPE: MOERUN_TRY(run_with(jump, r, node)); break;

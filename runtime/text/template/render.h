@@ -25,8 +25,10 @@ typedef struct moerun__macro {
 
 typedef struct moerun__loop {
   const moerun__syntax *syntax;
-  moerun__scope *scope; /* around the loop, for recursion */
-  const moerun__values *items;
+  moerun__scope *scope;      /* around the loop, for recursion */
+  const moerun__values *all; /* what is gone through */
+  size_t seen;               /* how many of them the condition has been asked */
+  moerun__values *items;     /* those that it let through so far */
   size_t index;
   int depth;
   moerun__value changed; /* what loop.changed was given last */
@@ -78,8 +80,12 @@ moerun_status moerun__call_macro(moerun__value *out, moerun__render *r,
 moerun_status moerun__call_loop(moerun__value *out, moerun__render *r,
                                 const moerun__loop *loop,
                                 const moerun__value *items);
-/* The text that a body writes. */
-moerun_status moerun__capture(moerun__value *out, moerun__render *r,
+/* Asks the condition of a loop until there are `count` items or no more: only
+ * when somebody wants to know, because a body may change what it depends on. */
+moerun_status moerun__loop_fill(moerun__render *r, moerun__loop *loop,
+                                size_t count);
+/* The text that a body writes; *jump is not 0 if the body left a loop. */
+moerun_status moerun__capture(moerun__value *out, int *jump, moerun__render *r,
                               const moerun__syntax *body);
 
 /* value.name and value[index]; what is not there is undefined, what is asked of

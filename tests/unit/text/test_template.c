@@ -128,7 +128,7 @@ static void language_as_jinja2(void **state) {
     moerun__text_clear(&out);
     moerun__template_destroy(template);
   }
-  assert_int_equal(json_array_size(cases), 152);
+  assert_int_equal(json_array_size(cases), 158);
   assert_int_equal(failures, 47);
   json_decref(file);
 }
