@@ -70,11 +70,10 @@ typedef enum moerun_status {
 #undef MOERUN_STATUS_ENUM
 } moerun_status;
 
-/* Constant text for a status; never NULL. */
+/* Never NULL. */
 MOERUN_API const char *moerun_status_string(moerun_status status);
 
-/* What failed last on this thread: one line with file, key, expected and
- * found. Empty if nothing failed yet; valid until the next failure. */
+/* What failed last on this thread, in a line that the next failure replaces. */
 MOERUN_API const char *moerun_last_error(void);
 
 /* ---- Objects: opaque, each freed by its _destroy, which accepts NULL ----- */
@@ -93,7 +92,7 @@ MOERUN_API void moerun_comm_destroy(moerun_comm *comm); /* [collective] */
 
 /* ---- Placement: pure, no communication ----------------------------------- */
 
-/* Contiguous blocks: expert e on rank e * R / E (a rank may host none). */
+/* Blocks: expert e on rank e * R / E (a rank may host none). */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_placement_create_block(moerun_placement **out, int32_t num_layers,
                               int32_t num_experts, int32_t num_ranks);
@@ -110,8 +109,7 @@ moerun_placement_load(moerun_placement **out, const char *path);
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_placement_save(const moerun_placement *placement, const char *path);
 MOERUN_API void moerun_placement_destroy(moerun_placement *placement);
-/* Its sizes, and the slot of an expert on a rank, or -1 where it is not: those
- * with a slot are the experts of a rank, and the hosts of an expert. */
+/* Its sizes, and the slot of an expert on a rank; -1: it is not there. */
 MOERUN_API int32_t moerun_placement_num_layers(const moerun_placement *of);
 MOERUN_API int32_t moerun_placement_num_experts(const moerun_placement *of);
 MOERUN_API int32_t moerun_placement_num_ranks(const moerun_placement *of);
@@ -119,8 +117,7 @@ MOERUN_API int32_t moerun_placement_slot(const moerun_placement *of,
                                          int32_t layer, int32_t expert,
                                          int32_t rank);
 
-/* What is known of the routing of all ranks, in one of three ways, and what is
- * wanted. */
+/* The routing of all ranks, known in one of three ways, and what is wanted. */
 typedef struct moerun_placement_problem {
   size_t struct_size;
   const char *trace_path; /* as `moerun profile` writes it; or               */
@@ -136,13 +133,12 @@ typedef struct moerun_placement_problem {
   const char *objective; /* NULL: "fanout"; not of counts                    */
   int32_t spare_slots;   /* experts of a layer on a rank beyond E / R        */
   double slack;          /* load of a rank beyond its share; 0: 0.05         */
-  double seconds;        /* the best that is found by then; 0: no limit.
-                            "exact" and "topo" may fail: ERR_UNSUPPORTED     */
+  double seconds; /* 0: no limit; "exact" and "topo" fail after it           */
   uint64_t seed;
 } moerun_placement_problem;
 
-/* May take long. placement/README.md has the methods and objectives. The same
- * problem without a limit of time has the same solution on all ranks. */
+/* placement/README.md has the methods and objectives. The same problem without a
+ * limit of time has the same solution on all ranks. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_placement_solve(
     moerun_placement **out, const moerun_placement_problem *problem);
 
@@ -199,8 +195,7 @@ typedef struct moerun_model_source {
                                moerun_expert_arrays *arrays);
   void *context;          /* for both functions                           */
   const char *gate_dtype; /* of the gate; NULL: "F32"                     */
-  int32_t renormalise; /* 1: the gate, a softmax, divides a row's K weights by
-                          their sum                                          */
+  int32_t renormalise;    /* 1: a row's K weights of the gate add up to 1 */
   /* rows[E][H]; NULL: no gates, for moerun_moe_forward_routed. */
   moerun_status (*load_gate)(void *context, int32_t layer, const void **rows);
 } moerun_model_source;
@@ -221,44 +216,37 @@ typedef enum moerun_wire {
 
 typedef enum moerun_compute {
   MOERUN_COMPUTE_FP32 = 0, /* activations are multiplied as they are        */
-  MOERUN_COMPUTE_BF16      /* rounded to BF16 before each product; sums stay
-                              fp32. Faster where processors multiply BF16   */
+  MOERUN_COMPUTE_BF16      /* rounded to BF16 first; sums stay fp32         */
 } moerun_compute;
 
 typedef enum moerun_balance {
-  MOERUN_BALANCE_AUTO = 0, /* ranks that would end last give rows to others,
-                              with weights where it pays: the same bits    */
-  MOERUN_BALANCE_OFF,      /* every row is computed where its expert is    */
-  MOERUN_BALANCE_SLICED    /* all ranks compute a part of every row, by the
-                              slices in slice_bytes; the same bits         */
+  MOERUN_BALANCE_AUTO = 0, /* slow or busy ranks give rows, with weights where
+                              it pays, to others: the same bits             */
+  MOERUN_BALANCE_OFF,      /* every row is computed where its expert is     */
+  MOERUN_BALANCE_SLICED    /* all ranks compute a part of each: the same bits */
 } moerun_balance;
 
 typedef struct moerun_session_options {
   size_t struct_size;
   int32_t max_tokens;    /* largest T of any step on any rank; required       */
-  int32_t max_sequences; /* sequences with a KV cache here; 0: none, as where
-                            there is no decoder                              */
+  int32_t max_sequences; /* sequences with a KV cache here; 0: none           */
   int32_t kv_tokens; /* KV positions here; 0: max_sequences * max_positions */
   moerun_wire wire;
   moerun_compute compute;
   int32_t chunks; /* parts of a step in flight at once, 1..8; 0: 1     */
   moerun_balance balance;
-  int64_t guest_bytes; /* memory here for experts that balancing brings, not
-                          touched until then; 0: what a quarter of the ranks,
-                          one at least, need if they are slow; below 0: none */
-  int64_t slice_bytes; /* memory here for slices of all experts, of as many
-                          layers as fit, for steps of few rows; below 0: of
-                          all layers; 0: none, but all with BALANCE_SLICED. On
-                          several ranks the width of experts has to be a
-                          multiple of 32 for slices (ERR_UNSUPPORTED)        */
+  int64_t guest_bytes; /* here, for experts that balancing brings; 0: what a
+                          quarter of the ranks need if slow; below 0: none   */
+  int64_t slice_bytes; /* here, for slices of all experts of as many layers as
+                          fit; below 0: of all; 0: none, but all where SLICED.
+                          Slices want F to be a multiple of 32               */
 } moerun_session_options;
 
 /* What moerun_session_create takes on this rank; 0: no such session can be. */
 MOERUN_API size_t moerun_session_bytes(const moerun_model *model,
                                        const moerun_session_options *options);
 
-/* [collective] The model is borrowed and must outlive the session; the options
- * are the same on all ranks. */
+/* [collective] The model is borrowed; all ranks give the same options. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status
 moerun_session_create(moerun_session **out, const moerun_model *model,
                       const moerun_session_options *options);
@@ -273,16 +261,15 @@ moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
                    const float *x, float *y);
 
 /* [collective] The same by the caller's own gate: ids[T][K], in a row distinct
- * experts or -1 for none (of nothing else: y is 0), and weights[T][K], finite,
- * not read beside -1.
- * Results are summed in this order; what the model's gate chose gives its bits.
- * A bad id or weight on one rank fails on all of them, and no row travels. */
+ * experts or -1 for none (all of it: y is 0), and weights[T][K], finite, not read
+ * beside -1. Terms are summed in this order; what the model's gate chose gives its
+ * bits. A bad id or weight on one rank fails on all, and no row travels. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_moe_forward_routed(
     moerun_session *session, int32_t layer, int32_t num_tokens, const float *x,
     const int32_t *ids, const float *weights, float *y);
 
 /* Rows of one step: a sequence's together, in ascending position from where its
- * cache ends; a row at position 0 starts it afresh. */
+ * cache ends; position 0 starts it afresh. */
 typedef struct moerun_batch {
   int32_t num_tokens;       /* T, 0..max_tokens                              */
   const int32_t *token;     /* [T] token id, 0..V-1                          */
@@ -314,8 +301,7 @@ typedef struct moerun_counters {
   int64_t messages;    /* of rows and results, to other ranks                */
   int64_t row_bytes;   /* in these messages                                  */
   int64_t other_bytes; /* of counts, weights and everything else             */
-  /* [num_moe_layers][E] of expert_rows, borrowed; sums over ranks: `counts`. */
-  const int64_t *rows_of_expert;
+  const int64_t *rows_of_expert; /* [num_moe_layers][E], borrowed            */
   double seconds[MOERUN_MAX_STAGES]; /* by moerun_stage_name */
 } moerun_counters;
 
