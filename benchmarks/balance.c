@@ -37,7 +37,7 @@ static const char usage[] =
     "  --series FILE  the steps of slow, one a line\n"
     "  --json FILE    the same numbers as JSON\n";
 
-/* ---- Options --------------------------------------------------------------- */
+/* ---- Options ------------------------------------------------------------- */
 
 static moerun_status parse_number(int64_t *out, const char *flag,
                                   const char *text, int64_t low, int64_t high) {
@@ -144,7 +144,7 @@ done:
   return status;
 }
 
-/* ---- Output ------------------------------------------------------------------ */
+/* ---- Output -------------------------------------------------------------- */
 
 moerun_status bench_list_begin(bench *b, const char *name) {
   if (b->comm->rank != 0) return MOERUN_OK;
@@ -232,7 +232,7 @@ done:
   return status;
 }
 
-/* ---- Main ---------------------------------------------------------------------- */
+/* ---- Main ---------------------------------------------------------------- */
 
 static moerun_status write_files(bench *b) {
   moerun_status status = MOERUN_OK;

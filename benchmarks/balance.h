@@ -35,7 +35,7 @@ typedef struct bench {
   moerun__text series; /* on rank 0 */
 } bench;
 
-/* ---- One layer (balance_layer.c) --------------------------------------------- */
+/* ---- One layer (balance_layer.c) ----------------------------------------- */
 
 typedef struct bench_layer {
   moerun_comm *comm;
@@ -74,7 +74,7 @@ moerun_status bench_layer_session(moerun_session **out, bench *b,
 moerun_status bench_layer_time(double *seconds, bench_layer *layer,
                                moerun_session *session, int32_t tokens);
 
-/* ---- Prompts for a real model (balance_prompts.c) -------------------------------- */
+/* ---- Prompts for a real model (balance_prompts.c) ------------------------ */
 
 enum { BENCH_PROMPTS = 2 }; /* of each rank, in one step */
 
@@ -116,7 +116,7 @@ moerun_status bench_prompts_time(double *seconds, bench_prompts *p,
                                  moerun_session *session, int32_t num_logits,
                                  float *logits);
 
-/* ---- What dropping costs (balance_lossy.c) --------------------------------------- */
+/* ---- What dropping costs (balance_lossy.c) ------------------------------- */
 
 /* Sums over rows that have a next token; in parts of 2^32. */
 typedef struct bench_quality {
@@ -145,13 +145,14 @@ typedef struct bench_lossy {
 } bench_lossy;
 
 /* [collective] Every batch of the text once. exact[batches][rows][V]: logits
- * without dropping, to compare found[rows][V] with; written if found is NULL. */
+ * without dropping, to compare found[rows][V] with; written if found is
+ * NULL. */
 moerun_status bench_read_text(bench_quality *quality, bench_lossy *lossy,
                               bench_prompts *p, moerun_session *session,
                               float *exact, float *found);
 double bench_percent(int64_t part, int64_t whole);
 
-/* ---- Clock and numbers ---------------------------------------------------------- */
+/* ---- Clock and numbers --------------------------------------------------- */
 
 /* [collective] */
 moerun_status bench_together(moerun_comm *comm);
@@ -164,7 +165,7 @@ double bench_mean(const double *seconds, int64_t n);
 /* Of the busiest rank over the mean, as counted in the session's last step. */
 double bench_peak(const moerun_session *session, int planned);
 
-/* ---- Output ----------------------------------------------------------------------- */
+/* ---- Output -------------------------------------------------------------- */
 
 /* On rank 0; the first of a list has no comma before it. */
 moerun_status bench_list_begin(bench *b, const char *name);
@@ -175,7 +176,7 @@ moerun_status bench_line(bench *b, const char *label, const char *const *names,
                          const double *values, int count);
 void bench_heading(const bench *b, const char *const *names, int count);
 
-/* ---- The cases ------------------------------------------------------------------------ */
+/* ---- The cases ----------------------------------------------------------- */
 
 moerun_status bench_skew(bench *b);
 moerun_status bench_balanced(bench *b);

@@ -1,8 +1,8 @@
 /* gamma: what a capacity costs in quality and gains in time, on a model and a
  * text. Quality and counts are of the whole text, batch by batch, against the
- * logits of a session without a capacity; then the two take turns with the first
- * batch. Drop, gate mass and rows do not depend on the machine. Balancing is
- * off, so that the rows of the busiest expert and rank are those that the
+ * logits of a session without a capacity; then the two take turns with the
+ * first batch. Drop, gate mass and rows do not depend on the machine. Balancing
+ * is off, so that the rows of the busiest expert and rank are those that the
  * capacity leaves. */
 #include "benchmarks/balance.h"
 
@@ -60,7 +60,7 @@ typedef struct sweep {
   double *seconds; /* [2][repetitions] */
 } sweep;
 
-/* ---- Settings ----------------------------------------------------------------- */
+/* ---- Settings ------------------------------------------------------------ */
 
 static const char *const names[] = {
     "gamma",  "drop_%",     "mass_%",  "added_%", "ppl_x",
@@ -126,7 +126,7 @@ done:
   return status;
 }
 
-/* ---- gamma ------------------------------------------------------------------------ */
+/* ---- gamma --------------------------------------------------------------- */
 
 static moerun_status create(sweep *s, bench *b) {
   moerun_status status = MOERUN_OK;

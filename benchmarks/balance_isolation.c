@@ -1,8 +1,8 @@
 /* isolation: what it costs that no request changes another's output. Without a
  * capacity nothing has to be done for it, since arithmetic never depends on
  * other rows; that is measured all the same, with sessions made as each setting
- * makes them. With a capacity each request and window has one of its own. Prefill
- * of the same prompts, all settings turn by turn. */
+ * makes them. With a capacity each request and window has one of its own.
+ * Prefill of the same prompts, all settings turn by turn. */
 #include "benchmarks/balance.h"
 
 #include "runtime/base/memory.h"

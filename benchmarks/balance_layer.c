@@ -19,7 +19,7 @@
 enum { LAYER = 0, PATH = 256, ROW_SEED = 11, NOISE_SEED = 12 };
 static const float noise = 0.2F; /* of the row's own size */
 
-/* ---- The model ----------------------------------------------------------------- */
+/* ---- The model ----------------------------------------------------------- */
 
 static moerun_status write_model(const char *path, const bench_options *o,
                                  int32_t num_experts) {
@@ -123,7 +123,7 @@ moerun_status bench_layer_session(moerun_session **out, bench *b,
   return moerun__session_create_with(out, layer->model, &options, &extra);
 }
 
-/* ---- Routing ------------------------------------------------------------------------ */
+/* ---- Routing ------------------------------------------------------------- */
 
 int32_t bench_draw(const bench_routing *routing, int32_t num_experts,
                    double uniform) {
@@ -155,7 +155,7 @@ void bench_layer_steer(bench_layer *layer, const bench_routing *routing) {
   }
 }
 
-/* ---- Time ----------------------------------------------------------------------------- */
+/* ---- Time ---------------------------------------------------------------- */
 
 moerun_status bench_layer_time(double *seconds, bench_layer *layer,
                                moerun_session *session, int32_t tokens) {

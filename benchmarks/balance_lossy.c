@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-/* ---- Quality ---------------------------------------------------------------- */
+/* ---- Quality ------------------------------------------------------------- */
 
 static const double unit = 4294967296.0; /* of sums that ranks add up */
 
@@ -72,7 +72,7 @@ done:
   return status;
 }
 
-/* ---- Loads -------------------------------------------------------------------- */
+/* ---- Loads --------------------------------------------------------------- */
 
 static moerun_status busiest(int64_t *rows, moerun_comm *comm) {
   *rows = -*rows;
@@ -124,7 +124,7 @@ double bench_percent(int64_t part, int64_t whole) {
   return whole > 0 ? 100 * (double)part / (double)whole : 0;
 }
 
-/* ---- The text ------------------------------------------------------------------- */
+/* ---- The text ------------------------------------------------------------ */
 
 moerun_status bench_read_text(bench_quality *quality, bench_lossy *lossy,
                               bench_prompts *p, moerun_session *session,

@@ -25,7 +25,7 @@ enum {
 static const int32_t rank_counts[] = {4, 8, 16, 32, 64};
 enum { COUNTS = sizeof rank_counts / sizeof *rank_counts };
 
-/* ---- Skew ------------------------------------------------------------------------ */
+/* ---- Skew ---------------------------------------------------------------- */
 
 typedef struct replay {
   moerun__speed rates;   /* seconds of calls and rows */

@@ -23,7 +23,7 @@ typedef struct skew {
   double *seconds; /* [TURNS][repetitions] */
 } skew;
 
-/* ---- What the cores can do -------------------------------------------------- */
+/* ---- What the cores can do ----------------------------------------------- */
 
 /* An even share of the rows through one expert, on this rank. */
 static void compute(skew *s) {
@@ -52,7 +52,7 @@ done:
   return status;
 }
 
-/* ---- skew --------------------------------------------------------------------- */
+/* ---- skew ---------------------------------------------------------------- */
 
 /* What one step with balancing moved, over all ranks. */
 typedef struct moved {
@@ -195,7 +195,7 @@ done:
   return status;
 }
 
-/* ---- balanced ------------------------------------------------------------------- */
+/* ---- balanced ------------------------------------------------------------ */
 
 static const char *const balanced_names[] = {
     "rows", "plain_ms", "auto_ms", "ratio", "min_ratio", "before", "moved"};

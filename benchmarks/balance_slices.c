@@ -1,7 +1,7 @@
 /* slices: steps of few rows, even routing: experts whole where they live, in
- * slices on all ranks, and whatever the plan takes for the sooner, turn by turn.
- * Every repetition has rows of its own, because which experts meet on a rank is
- * what this is about. */
+ * slices on all ranks, and whatever the plan takes for the sooner, turn by
+ * turn. Every repetition has rows of its own, because which experts meet on a
+ * rank is what this is about. */
 #include "benchmarks/balance.h"
 
 #include "runtime/base/memory.h"

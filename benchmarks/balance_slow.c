@@ -2,10 +2,10 @@
  * clock, so that nobody is told of it. Two sessions take turns step by step,
  * without balancing and with it; the routing is even and the same in all steps.
  *
- * Balancing is judged by the true optimum: all ranks end at once. It follows from
- * the times without balancing alone. Of a step of t0 seconds before the slowness
- * and t1 with it, (t1 - t0) / (factor - 1) are experts; these are shared by
- * speed, the rest stays. How plans are made has no part in it. */
+ * Balancing is judged by the true optimum: all ranks end at once. It follows
+ * from the times without balancing alone. Of a step of t0 seconds before the
+ * slowness and t1 with it, (t1 - t0) / (factor - 1) are experts; these are
+ * shared by speed, the rest stays. How plans are made has no part in it. */
 #include "benchmarks/balance.h"
 
 #include "runtime/base/memory.h"
@@ -43,7 +43,7 @@ typedef struct slow {
   double *sorted;  /* [steps] */
 } slow;
 
-/* ---- Series -------------------------------------------------------------------- */
+/* ---- Series -------------------------------------------------------------- */
 
 static moerun_status run_series(bench *b, slow *s) {
   moerun_status status = MOERUN_OK;
@@ -59,7 +59,7 @@ done:
   return status;
 }
 
-/* ---- The optimum ---------------------------------------------------------------- */
+/* ---- The optimum --------------------------------------------------------- */
 
 static int is_slow(const slow *s, int64_t step) {
   return moerun__faults_at(&s->faults, s->layer.comm->size - 1, step).compute >
@@ -93,7 +93,7 @@ static void find_optimum(double best[2], const slow *s, int64_t steps,
   best[1] += slow_optimum(experts * R, slow_by, R) - experts;
 }
 
-/* ---- Scenarios -------------------------------------------------------------------- */
+/* ---- Scenarios ----------------------------------------------------------- */
 
 static moerun_status write_series(bench *b, const slow *s, const char *name,
                                   const double best[2]) {

@@ -55,7 +55,7 @@ static const bench_case cases[] = {
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
 
-/* ---- A step -------------------------------------------------------------------- */
+/* ---- A step -------------------------------------------------------------- */
 
 /* This rank's rows of `count` tokens per sequence from position `first` on. */
 static moerun_status step(bench *b, int32_t sequences, int32_t count,
@@ -156,7 +156,7 @@ done:
   return status;
 }
 
-/* ---- The machine ------------------------------------------------------------------ */
+/* ---- The machine --------------------------------------------------------- */
 
 /* All ranks sum a buffer larger than any cache at once, best of five. */
 static moerun_status measure_bandwidth(bench *b) {
@@ -190,7 +190,7 @@ done:
   return status;
 }
 
-/* ---- Report ------------------------------------------------------------------------- */
+/* ---- Report -------------------------------------------------------------- */
 
 static const char *compute_name(const bench *b) {
   return b->compute == MOERUN_COMPUTE_BF16 ? "bf16" : "fp32";
@@ -260,7 +260,7 @@ done:
   return status;
 }
 
-/* ---- Main ---------------------------------------------------------------------------- */
+/* ---- Main ---------------------------------------------------------------- */
 
 static moerun_status set_up(bench *b, const char *path) {
   moerun_status status = MOERUN_OK;

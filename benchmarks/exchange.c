@@ -27,7 +27,7 @@ static const char usage[] =
     "  --json FILE  the same numbers as JSON\n"
     "BYTES may end in K, M or G.\n";
 
-/* ---- Options --------------------------------------------------------------- */
+/* ---- Options ------------------------------------------------------------- */
 
 static moerun_status parse_number(int64_t *out, const char *flag,
                                   const char *text, int64_t low, int64_t high) {
@@ -102,7 +102,7 @@ done:
   return status;
 }
 
-/* ---- One size -------------------------------------------------------------- */
+/* ---- One size ------------------------------------------------------------ */
 
 /* What `bytes` means in rows: at least one, none longer than asked for. */
 typedef struct shape {
@@ -226,7 +226,7 @@ done:
   return status;
 }
 
-/* ---- Report ---------------------------------------------------------------- */
+/* ---- Report -------------------------------------------------------------- */
 
 /* Bytes that one rank sends to others, over the median time. */
 static double bandwidth(const bench *b, const shape *s, const summary *time) {
@@ -315,7 +315,7 @@ done:
   return status;
 }
 
-/* ---- Main ------------------------------------------------------------------ */
+/* ---- Main ---------------------------------------------------------------- */
 
 static moerun_status create(bench *b, const options *o) {
   moerun_status status = MOERUN_OK;

@@ -44,8 +44,8 @@ void bench_summarise(summary *times, bench *b, const options *o);
 moerun_status bench_json_times(moerun__text *text, const char *name,
                                const summary *time);
 
-/* [collective] Times and prints what ranks tell each other before rows travel; on
- * rank 0 also as elements of an array of JSON. */
+/* [collective] Times and prints what ranks tell each other before rows travel;
+ * on rank 0 also as elements of an array of JSON. */
 moerun_status bench_tellings(bench *b, const options *o, moerun__text *json);
 
 #endif

@@ -1,7 +1,7 @@
-/* What ranks tell each other before the rows of a layer travel, by comm's `tell`
- * (recursive doubling: log2(R) messages, one after another), and beside it by one
- * MPI_Ialltoall of the same words, R - 1 messages at once, which every rank then
- * adds up itself. */
+/* What ranks tell each other before the rows of a layer travel, by comm's
+ * `tell` (recursive doubling: log2(R) messages, one after another), and beside
+ * it by one MPI_Ialltoall of the same words, R - 1 messages at once, which
+ * every rank then adds up itself. */
 #include "benchmarks/exchange.h"
 
 #include "runtime/base/memory.h"
@@ -10,7 +10,8 @@
 #include <string.h>
 
 /* As a layer tells it: one word of which the least counts, sums over ranks with
- * those over lower ranks, words of each rank by itself, and a count for each. */
+ * those over lower ranks, words of each rank by itself, and a count for
+ * each. */
 typedef struct telling {
   const char *name;
   int32_t sums;
@@ -166,7 +167,7 @@ done:
   return status;
 }
 
-/* ---- Report ------------------------------------------------------------------ */
+/* ---- Report -------------------------------------------------------------- */
 
 static void print_head(void) {
   (void)printf("# %12s %8s | %9s %9s %9s | %9s %9s %9s | %6s\n", "told",

@@ -83,7 +83,7 @@ typedef struct summary {
   double min, median; /* seconds */
 } summary;
 
-/* ---- Options --------------------------------------------------------------- */
+/* ---- Options ------------------------------------------------------------- */
 
 static moerun_status parse_number(long *out, const char *flag, const char *text,
                                   long low, long high) {
@@ -175,7 +175,7 @@ done:
   return status;
 }
 
-/* ---- The matrices of a shape ------------------------------------------------- */
+/* ---- The matrices of a shape --------------------------------------------- */
 
 /* Multiples of 1/64 within -1 .. 1, which every dtype holds exactly. */
 static void fill(float *out, size_t count, uint64_t seed) {
@@ -256,7 +256,7 @@ done:
   return status;
 }
 
-/* ---- One number of rows -------------------------------------------------------- */
+/* ---- One number of rows -------------------------------------------------- */
 
 static uint64_t sum_bytes(const void *memory, size_t bytes) {
   const uint64_t *p = memory;
@@ -334,7 +334,7 @@ static void time_rows(summary *times, bench *b, const options *o) {
   }
 }
 
-/* ---- Report ---------------------------------------------------------------------- */
+/* ---- Report -------------------------------------------------------------- */
 
 static double gigaflops(const bench *b, const summary *time) {
   return 2e-9 * b->M * b->shape->N * b->shape->D / time->median;
@@ -418,7 +418,7 @@ done:
   return status;
 }
 
-/* ---- Main ---------------------------------------------------------------------------- */
+/* ---- Main ---------------------------------------------------------------- */
 
 /* All numbers of rows with one shape; *count: products reported so far. */
 static moerun_status run_shape(const bench *common, const options *o,

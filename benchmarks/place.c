@@ -51,7 +51,7 @@ static const char usage[] =
     "  --seed N                                                        (0)\n"
     "  --json FILE        the same numbers as JSON\n";
 
-/* ---- Cases ----------------------------------------------------------------- */
+/* ---- Cases --------------------------------------------------------------- */
 
 typedef struct bench_case {
   const char *name;
@@ -122,7 +122,7 @@ static double now(void) {
   return moerun__now();
 }
 
-/* ---- Options --------------------------------------------------------------- */
+/* ---- Options ------------------------------------------------------------- */
 
 /* Whether `name` is one of "a,b,c"; all are in NULL. */
 static int is_listed(const char *list, const char *name) {
@@ -239,7 +239,7 @@ done:
   return status;
 }
 
-/* ---- One method ------------------------------------------------------------ */
+/* ---- One method ---------------------------------------------------------- */
 
 static moerun_status judge(row *r, const world *w,
                            const moerun_placement *placement) {
@@ -285,7 +285,7 @@ done:
   return status;
 }
 
-/* ---- Report ---------------------------------------------------------------- */
+/* ---- Report -------------------------------------------------------------- */
 
 static void print_head(const bench *b, const world *w) {
   (void)printf(
@@ -347,7 +347,7 @@ done:
   return status;
 }
 
-/* ---- One case -------------------------------------------------------------- */
+/* ---- One case ------------------------------------------------------------ */
 
 /* Of placements without spare slots; `cost`: of the best within the caps. */
 static moerun_status run_bound(bench *b, const world *w, double cost) {
@@ -433,7 +433,7 @@ done:
   return status;
 }
 
-/* ---- Main ------------------------------------------------------------------ */
+/* ---- Main ---------------------------------------------------------------- */
 
 static int is_array(const struct dirent *item) {
   const size_t length = strlen(item->d_name);

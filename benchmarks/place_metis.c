@@ -12,7 +12,7 @@
 #include <metis.h>
 #include <string.h>
 
-/* ---- The graph ------------------------------------------------------------- */
+/* ---- The graph ----------------------------------------------------------- */
 
 typedef struct graph {
   const moerun__problem *problem;
@@ -90,7 +90,7 @@ done:
   return status;
 }
 
-/* ---- Mending --------------------------------------------------------------- */
+/* ---- Mending ------------------------------------------------------------- */
 
 typedef struct mender {
   const moerun__problem *problem;
@@ -223,7 +223,7 @@ static void mend(mender *m) {
   } while (swap_one(m));
 }
 
-/* ---- The method ------------------------------------------------------------ */
+/* ---- The method ---------------------------------------------------------- */
 
 static moerun_status allocate(graph *g, mender *m) {
   moerun_status status = MOERUN_OK;

@@ -1,11 +1,11 @@
-/* moerun_bench_text: texts to ids and back, and how long a tokenizer.json takes to
- * read. text_peer.py runs it beside the Hugging Face library, by turns.
+/* moerun_bench_text: texts to ids and back, and how long a tokenizer.json takes
+ * to read. text_peer.py runs it beside the Hugging Face library, by turns.
  *
  * usage: moerun_bench_text TOKENIZER_FOLDER ROUNDS TEXT_FILE…
  *
- * A text is cut into documents at the first line end after each 4,096 bytes, and
- * each document is encoded by itself. The fastest round counts. One line of JSON
- * a text: bytes, ids, and seconds of processor time. */
+ * A text is cut into documents at the first line end after each 4,096 bytes,
+ * and each document is encoded by itself. The fastest round counts. One line of
+ * JSON a text: bytes, ids, and seconds of processor time. */
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/timer.h"

@@ -2,8 +2,9 @@
  * others then tell each other: it waits for their rows, and they wait for its
  * words. Nobody would get further, and after the limit each would name others.
  * So a rank whose bound news last asks all others once to come, and a rank that
- * waits long for anything else listens. If it should have told those news before,
- * it never will: it tells all others so, and all end with the same line.
+ * waits long for anything else listens. If it should have told those news
+ * before, it never will: it tells all others so, and all end with the same
+ * line.
  *
  * Collectives have the same numbers on all ranks. Nothing is sent, and nobody
  * listens, before a good part of the limit has passed. */
@@ -21,10 +22,10 @@ static const char what[] = "call of the ranks that are awaited";
 /* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): nobody waits for these:
  * older questions are passed over. */
 
-/* Asks those that have not been asked to these news yet. Who has not received an
- * earlier question is asked when it has, as long as this rank waits; a peer that
- * never receives is never asked again, and this rank's wait ends at its limit as
- * it would without questions. */
+/* Asks those that have not been asked to these news yet. Who has not received
+ * an earlier question is asked when it has, as long as this rank waits; a peer
+ * that never receives is never asked again, and this rank's wait ends at its
+ * limit as it would without questions. */
 static moerun_status ask(moerun__mpi_comm *self) {
   moerun_status status = MOERUN_OK;
   for (int32_t peer = 0; peer < self->base.size; peer++) {
@@ -100,8 +101,8 @@ static moerun_status fail(moerun__mpi_comm *self, int32_t rank) {
                                         "rank %d %s", rank, doubt));
 }
 
-/* Takes what has come; questions that this rank has answered, by taking part, do
- * not count. */
+/* Takes what has come; questions that this rank has answered, by taking part,
+ * do not count. */
 static moerun_status listen(moerun__mpi_comm *self) {
   moerun_status status = MOERUN_OK;
   for (;;) {

@@ -7,13 +7,13 @@
  * failure the comm starts nothing more (each call returns the first code at
  * once), and MPI may still write to the buffers of the call that failed.
  *
- * Rows, tails, offsets and words lie in memory that the host may read and write:
- * any of it, pinned memory and what buffer_create gives among it. Memory that only
- * a device may touch (memory_create in kernels/device.h) is none of these, and no
- * transport looks for it. The processor reads rows and tails of a plan, to pack
- * them; rows of a list are read and written by it or by the network. So whoever
- * has them written or read by a device waits for its queue before they are sent,
- * and before it gives them up to a receive. */
+ * Rows, tails, offsets and words lie in memory that the host may read and
+ * write: any of it, pinned memory and what buffer_create gives among it. Memory
+ * that only a device may touch (memory_create in kernels/device.h) is none of
+ * these, and no transport looks for it. The processor reads rows and tails of a
+ * plan, to pack them; rows of a list are read and written by it or by the
+ * network. So whoever has them written or read by a device waits for its queue
+ * before they are sent, and before it gives them up to a receive. */
 #ifndef MOERUN_COMM_H
 #define MOERUN_COMM_H
 
@@ -130,8 +130,8 @@ typedef struct moerun__news {
 
 /* After a time limit, or when messages were not what was agreed, all that can
  * fail does, at once and with the status and the line of that failure; only
- * destroys follow then. Memory that messages may still be under way to or from is
- * not given back. */
+ * destroys follow then. Memory that messages may still be under way to or from
+ * is not given back. */
 typedef struct moerun__comm_ops {
   const char *name; /* "self", "mpi" */
 
@@ -212,10 +212,10 @@ typedef struct moerun__comm_ops {
 
   /* Memory of the host for what is sent and received again and again: 64-byte
    * aligned, not cleared. A transport may have a shorter way for rows that lie
-   * here, such as memory that its peers see or that its network knows; any other
-   * rows it takes as well. Whoever has kernels of a device work there locks it for
-   * them (kernels/device.h). Local, like a transfer. Destroyed when no transfer
-   * uses it any more, and before its comm; accepts NULL. */
+   * here, such as memory that its peers see or that its network knows; any
+   * other rows it takes as well. Whoever has kernels of a device work there
+   * locks it for them (kernels/device.h). Local, like a transfer. Destroyed
+   * when no transfer uses it any more, and before its comm; accepts NULL. */
   moerun_status (*buffer_create)(void **out, moerun_comm *comm, size_t bytes);
   /* Bytes that it takes, for memory predictions: of the comm no more is read
    * than its size. */

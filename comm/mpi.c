@@ -41,7 +41,7 @@ struct moerun__transfer {
   int32_t *packed_offset; /* [R + 1] */
 };
 
-/* ---- Waiting and errors ---------------------------------------------------- */
+/* ---- Waiting and errors -------------------------------------------------- */
 
 moerun_status moerun__mpi_break(moerun__mpi_comm *self, moerun_status status) {
   if (self->broken == MOERUN_OK) {
@@ -122,7 +122,7 @@ moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
   return moerun__mpi_await(comm, request, timeout_s, what);
 }
 
-/* ---- Rows ------------------------------------------------------------------ */
+/* ---- Rows ---------------------------------------------------------------- */
 
 moerun_status moerun__mpi_row_type(MPI_Datatype *out, moerun__mpi_comm *self,
                                    size_t row_bytes) {
@@ -434,7 +434,7 @@ static size_t transfer_bytes(const moerun_comm *comm, size_t plan_bytes) {
          moerun__alloc_bytes(plan_bytes, 1);
 }
 
-/* ---- Create and destroy ---------------------------------------------------- */
+/* ---- Create and destroy -------------------------------------------------- */
 
 /* Messages of a broken comm may still be under way, to and from such memory. */
 static void buffer_destroy(moerun_comm *comm, void *buffer) {
@@ -452,7 +452,8 @@ static void destroy(moerun_comm *comm) {
         (void)MPI_Type_free(&self->row_types[i].type);
       }
     }
-    /* To free the comm is collective: after a failure the others may be gone. */
+    /* To free the comm is collective: after a failure the others may be
+     * gone. */
     moerun__mpi_questions_destroy(self->question, comm->size);
     self->question = NULL;
     if (self->broken == MOERUN_OK) (void)MPI_Comm_free(&self->comm);
@@ -515,7 +516,7 @@ done:
   return status;
 }
 
-/* *timeout_s: the default where the options are refused: until the others know. */
+/* *timeout_s: the default where the options are refused, until others know. */
 static moerun_status read_limit(double *timeout_s,
                                 const moerun_mpi_options *options) {
   moerun_status status = MOERUN_OK;

@@ -93,8 +93,8 @@ moerun_status moerun__mpi_usable(const moerun__mpi_comm *self);
  * the comm is NULL while there is none yet. */
 moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,
                                  const char *what);
-/* Until *request is complete, for timeout_s at most (negative: any time): a part
- * of the collective under way, or all of it. */
+/* Until *request is complete, for timeout_s at most (negative: any time): a
+ * part of the collective under way, or all of it. */
 moerun_status moerun__mpi_await(moerun__mpi_comm *comm, MPI_Request *request,
                                 double timeout_s, const char *what);
 moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,

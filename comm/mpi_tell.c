@@ -1,10 +1,10 @@
 /* What ranks tell each other, by recursive doubling: in round k ranks whose
- * numbers differ in bit k exchange what their groups of 2^k ranks know, and after
- * log2(R) rounds all know everything. One message carries it all: the least so
- * far, sums so far, the words of the ranks of the group, and of each rank how
- * many peers of the group have counts for it. The last are scattered and not
- * spread: a round tells them only of those ranks that the partner's half will
- * answer for, so that they are R - 1 words and not R log2(R).
+ * numbers differ in bit k exchange what their groups of 2^k ranks know, and
+ * after log2(R) rounds all know everything. One message carries it all: the
+ * least so far, sums so far, the words of the ranks of the group, and of each
+ * rank how many peers of the group have counts for it. The last are scattered
+ * and not spread: a round tells them only of those ranks that the partner's
+ * half will answer for, so that they are R - 1 words and not R log2(R).
  *
  * Where R is no power of two, the first ranks go by twos: the odd one of a pair
  * acts for both, so that the ranks of a group always are neighbours. That is
@@ -12,17 +12,18 @@
  * partner with a lower number is below this rank as a whole.
  *
  * Counts leave before the first round straight for the ranks that they are for,
- * and are taken after the last, when it is known how many come. A rank may be one
- * such exchange ahead of this one, and no more, since it needs this one's words
- * to get further: two tags by turns keep both apart.
+ * and are taken after the last, when it is known how many come. A rank may be
+ * one such exchange ahead of this one, and no more, since it needs this one's
+ * words to get further: two tags by turns keep both apart.
  *
  * Most words are small: rows of an expert in a step, ranks that have counts. So
  * they travel in as many groups of 7 bits as they need, signs folded in, behind
  * their number: a byte in place of four.
  *
- * A rank that is told another number of words than it expects tells nothing more
- * than that, in empty messages. What a rank knows in the end comes from all ranks,
- * so all of them hear of it, and none waits for one that has given up. */
+ * A rank that is told another number of words than it expects tells nothing
+ * more than that, in empty messages. What a rank knows in the end comes from
+ * all ranks, so all of them hear of it, and none waits for one that has given
+ * up. */
 #include "comm/mpi_comm.h"
 
 #include "runtime/base/number.h"
@@ -48,9 +49,9 @@ typedef struct teller {
   int32_t from;
 } teller;
 
-/* What a message tells beside what is the least and sums: senders to the ranks of
- * actors first_actor, first_actor + step, …, and words of ranks first_rank ..
- * last_rank - 1. */
+/* What a message tells beside what is the least and sums: senders to the ranks
+ * of actors first_actor, first_actor + step, …, and words of ranks first_rank
+ * .. last_rank - 1. */
 typedef struct extent {
   int32_t first_actor;
   int32_t step;
@@ -58,7 +59,7 @@ typedef struct extent {
   int32_t last_rank;
 } extent;
 
-/* ---- Ranks ------------------------------------------------------------------- */
+/* ---- Ranks --------------------------------------------------------------- */
 
 static int has_counts(const teller *t) {
   return t->news->count_width > 0;
@@ -82,7 +83,7 @@ static int32_t *words_of(const teller *t, int32_t rank) {
   return t->news->words + (size_t)rank * (size_t)t->news->width;
 }
 
-/* ---- Messages ---------------------------------------------------------------- */
+/* ---- Messages ------------------------------------------------------------ */
 
 static int32_t *put(int32_t *at, const int32_t *words, int32_t n) {
   if (n > 0) memcpy(at, words, (size_t)n * sizeof *at);
@@ -190,7 +191,8 @@ static int32_t pack_words(const teller *t, int32_t n) {
   return moerun__to_int(at - t->packed_out);
 }
 
-/* To t->in; returns how many, or -1 if these are no words or there is no room. */
+/* To t->in; returns how many, or -1 if these are no words or there is no
+ * room. */
 static int32_t unpack_words(const teller *t, int32_t bytes) {
   const unsigned char *end = t->packed_in + bytes;
   uint32_t n = 0;
@@ -272,7 +274,7 @@ done:
   return status;
 }
 
-/* ---- Rounds ------------------------------------------------------------------- */
+/* ---- Rounds -------------------------------------------------------------- */
 
 static moerun_status meet_partner(teller *t, int32_t actor, int32_t bit) {
   moerun_status status = MOERUN_OK;
@@ -349,7 +351,7 @@ done:
   return status;
 }
 
-/* ---- Counts ------------------------------------------------------------------- */
+/* ---- Counts -------------------------------------------------------------- */
 
 static int has_words(const int32_t *words, int32_t n) {
   for (int32_t i = 0; i < n; i++) {
@@ -416,11 +418,11 @@ done:
   return status;
 }
 
-/* ---- The whole ---------------------------------------------------------------- */
+/* ---- The whole ----------------------------------------------------------- */
 
 /* What this rank still waits for must not come into memory that is used for
- * something else by then. What it has sent stays where it is: scratch and counts
- * lie in memory of the transport. */
+ * something else by then. What it has sent stays where it is: scratch and
+ * counts lie in memory of the transport. */
 static void forget_receive(moerun__mpi_comm *self) {
   if (self->pending != MPI_REQUEST_NULL) {
     (void)MPI_Cancel(&self->pending);

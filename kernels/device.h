@@ -1,15 +1,15 @@
 /* Where kernels run: a device has memory of its own, copies and queues; the
  * processor is the device whose memory is the host's. The runtime waits for the
- * queue wherever it, or a message, reads what kernels have written, and takes what
- * only kernels use of a session from the device. Weights still come from the host
- * (model/weight_reader.c, expert.c, moe/slices.c and guests.c): a device's would be
- * packed on the host as today, and copied.
+ * queue wherever it, or a message, reads what kernels have written, and takes
+ * what only kernels use of a session from the device. Weights still come from
+ * the host (model/weight_reader.c, expert.c, moe/slices.c and guests.c): a
+ * device's would be packed on the host as today, and copied.
  *
  * Pointers to a device's memory may be counted with, not followed, on the host.
- * Pinned memory is the host's, as a device and a network like it; other memory of
- * the host kernels may use only once it is locked. What a program
- * gives to a step (rows, and where results go) is memory that the kernels of its
- * session can use. */
+ * Pinned memory is the host's, as a device and a network like it; other memory
+ * of the host kernels may use only once it is locked. What a program gives to a
+ * step (rows, and where results go) is memory that the kernels of its session
+ * can use. */
 #ifndef MOERUN_KERNELS_DEVICE_H
 #define MOERUN_KERNELS_DEVICE_H
 
@@ -34,8 +34,8 @@ struct moerun__device {
   /* The same of the host, that kernels, copies and messages may use. */
   moerun_status (*pinned_create)(void **out, size_t bytes);
   void (*pinned_destroy)(void *memory); /* or NULL */
-  /* Kernels and copies may use this memory of the host too, which something else
-   * has made (a transport), until it is unlocked, before it goes. */
+  /* Kernels and copies may use this memory of the host too, which something
+   * else has made (a transport), until it is unlocked, before it goes. */
   moerun_status (*lock)(void *memory, size_t bytes);
   void (*unlock)(void *memory); /* or NULL */
   /* Bytes that memory_create or pinned_create take, for memory predictions. */
@@ -43,13 +43,13 @@ struct moerun__device {
 
   moerun_status (*queue_create)(moerun__queue *out);
   void (*queue_destroy)(moerun__queue *queue);
-  /* Copies bytes from any memory to any; the host's must stay until the queue is
-   * there. */
+  /* Copies bytes from any memory to any; the host's must stay until the queue
+   * is there. */
   void (*copy)(moerun__queue *queue, void *to, const void *from, size_t bytes);
   /* Zeros. */
   void (*clear)(moerun__queue *queue, void *memory, size_t bytes);
-  /* All that was given to the queue has happened; else an error, which stays with
-   * the queue. */
+  /* All that was given to the queue has happened; else an error, which stays
+   * with the queue. */
   moerun_status (*wait)(moerun__queue *queue);
 };
 

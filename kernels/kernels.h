@@ -1,7 +1,7 @@
 /* The arithmetic of the decoder behind one ops table.
  *
- * That results are the same bits everywhere is kept here. Every set except "ref"
- * returns the same bits as every other, because each fixes one order of
+ * Results are the same bits everywhere because of what is here. Every set but
+ * "ref" returns the same bits as every other, because each fixes one order of
  * operations:
  *   - linear: one fused-multiply-add chain per output element, in ascending
  *     input order, starting from 0, over the widened weights; then its bias is
@@ -10,7 +10,8 @@
  *   - sums over a row (norms, softmax): 16 partial sums, element i into partial
  *     i mod 16 in ascending order, then the fixed tree
  *     for (w = 8; w > 0; w /= 2) for (i < w) p[i] += p[i + w].
- *   - exp and silu: one polynomial (kernels/cpu), fused multiply-adds spelt out.
+ *   - exp and silu: one polynomial (kernels/cpu), fused multiply-adds spelt
+ *     out.
  * "ref" is the oracle: obvious loops, double accumulation, libm.
  *
  * Letters beyond moerun.h: M rows, N outputs, D inputs. All functions are
@@ -28,14 +29,14 @@ enum {
   MOERUN_PAGE_POSITIONS = 16, /* positions per KV page                     */
 };
 
-/* ---- Packed weights: W[N][D] as panels of 32 outputs ----------------------- */
+/* ---- Packed weights: W[N][D] as panels of 32 outputs --------------------- */
 
 /* y = x W^T + bias. Panel p holds, for each block of inputs, the blocks of
  * `dtype` (base/dtype.h) of the outputs 32p..32p+31: for types of one element a
- * block, W[32p..32p+31][d] for d = 0..D-1. Where the type has factors beside its
- * blocks, those of the panel follow its blocks: [factors of a row][32] floats.
- * So a run of panels is a run of bytes, whatever the type. Outputs beyond N are
- * zero. Panels are 64-byte aligned for F32, BF16 and F16. */
+ * block, W[32p..32p+31][d] for d = 0..D-1. Where the type has factors beside
+ * its blocks, those of the panel follow its blocks: [factors of a row][32]
+ * floats. So a run of panels is a run of bytes, whatever the type. Outputs
+ * beyond N are zero. Panels are 64-byte aligned for F32, BF16 and F16. */
 typedef struct moerun__weight {
   const void *panels;
   moerun__dtype dtype;
@@ -62,12 +63,12 @@ void moerun__weight_pack_scales(void *panels, moerun__dtype dtype,
 /* out[D] = W[output][.], widened: an element times its factor, rounded once. */
 void moerun__weight_row(float *out, const moerun__weight *weight,
                         int32_t output);
-/* out[count][32] = the same of inputs first .. first + count - 1 and all outputs
- * of a panel; `first` is a multiple of MOERUN_MAX_BLOCK. */
+/* out[count][32] = the same of inputs first .. first + count - 1 and all
+ * outputs of a panel; `first` is a multiple of MOERUN_MAX_BLOCK. */
 void moerun__weight_panel(float *out, const moerun__weight *weight,
                           size_t panel, size_t first, size_t count);
 
-/* ---- Experts ----------------------------------------------------------------- */
+/* ---- Experts ------------------------------------------------------------- */
 
 /* How h follows from the first product. */
 typedef enum moerun__expert_kind {
@@ -82,7 +83,7 @@ typedef struct moerun__expert {
   moerun__weight down;
 } moerun__expert;
 
-/* ---- Attention over a paged KV cache --------------------------------------- */
+/* ---- Attention over a paged KV cache ------------------------------------- */
 
 typedef struct moerun__attention_shape {
   int32_t num_heads;
@@ -134,7 +135,7 @@ typedef struct moerun__attention_rows {
 size_t moerun__attention_scratch(const moerun__attention_shape *shape,
                                  int32_t positions);
 
-/* ---- The table --------------------------------------------------------------- */
+/* ---- The table ----------------------------------------------------------- */
 
 /* What the scores are of the logits. */
 typedef enum moerun__gate_score {
@@ -200,8 +201,8 @@ typedef struct moerun__ffn_room {
   float *scratch; /* of linear, for the most inputs of either product */
 } moerun__ffn_room;
 
-/* Rows offset[e] .. offset[e + 1] - 1 of x go through expert[e], e < num_experts;
- * strides in floats. y may be x. */
+/* Rows offset[e] .. offset[e + 1] - 1 of x go through expert[e], e <
+ * num_experts; strides in floats. y may be x. */
 typedef struct moerun__ffn {
   float *y; /* NULL: h[rows][columns] is what is asked for, in room.h, by the
                number of the row; all experts have as many columns then, and
@@ -222,12 +223,12 @@ typedef void moerun__linear(moerun__queue *queue, float *y, size_t y_stride,
 
 typedef struct moerun__kernels moerun__kernels;
 
-/* Operations are given to a queue, on memory of its device, pinned and locked, and
- * may be late. The structures that describe one, with the experts and offsets that
- * they name, are read when it is given; other arrays of the host (rows that are
- * wanted, weights of terms, pages) when it happens, and stay until then. Only
- * softmax is the host's alone, and happens at once: it is for what the host
- * decides by, such as tokens. */
+/* Operations are given to a queue, on memory of its device, pinned and locked,
+ * and may be late. The structures that describe one, with the experts and
+ * offsets that they name, are read when it is given; other arrays of the host
+ * (rows that are wanted, weights of terms, pages) when it happens, and stay
+ * until then. Only softmax is the host's alone, and happens at once: it is for
+ * what the host decides by, such as tokens. */
 struct moerun__kernels {
   const char *name; /* "ref", "portable", "avx2", "avx512", … */
 
@@ -236,13 +237,13 @@ struct moerun__kernels {
    *
    * Where the queue rounds, x is rounded to BF16 first, as 16-bit inference
    * does: processors that multiply BF16 pairs do it at twice the rate. Each
-   * output is the chain over the rounded row, with subnormal inputs, weights and
-   * partial sums taken as zero and, if D is odd, a last term 0 * 0: what those
-   * instructions compute, and the same bits in every set. */
+   * output is the chain over the rounded row, with subnormal inputs, weights
+   * and partial sums taken as zero and, if D is odd, a last term 0 * 0: what
+   * those instructions compute, and the same bits in every set. */
   moerun__linear *linear;
 
-  /* Experts: product, activation by the expert's kind, product. SWIGLU: h[M][F] =
-   * silu(g) * u where gate_up[M][2F] holds g then u per row. */
+  /* Experts: product, activation by the expert's kind, product. SWIGLU: h[M][F]
+   * = silu(g) * u where gate_up[M][2F] holds g then u per row. */
   void (*ffn)(moerun__queue *queue, const moerun__ffn *ffn);
 
   /* y[M][width] = x * 1/sqrt(mean(x^2) + eps) * scale[width]; x may be y. */

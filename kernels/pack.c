@@ -36,7 +36,7 @@ moerun__weight moerun__weight_at(const void *panels, moerun__dtype dtype,
                           .num_inputs = num_inputs};
 }
 
-/* ---- Packing ------------------------------------------------------------------- */
+/* ---- Packing ------------------------------------------------------------- */
 
 /* Where some rows go: lanes lane .. lane + count - 1 of a panel. */
 typedef struct lane_run {
@@ -106,7 +106,7 @@ void moerun__weight_pack_scales(void *panels, moerun__dtype dtype,
             moerun__dtype_scales(dtype, D), sizeof *scales);
 }
 
-/* ---- Widening -------------------------------------------------------------------- */
+/* ---- Widening ------------------------------------------------------------ */
 
 static const char *panel_of(const moerun__weight *weight, size_t panel) {
   return (const char *)weight->panels +
@@ -199,7 +199,7 @@ void moerun__weight_panel(float *out, const moerun__weight *weight,
   }
 }
 
-/* ---- The cache, and scratch --------------------------------------------------------- */
+/* ---- The cache, and scratch ---------------------------------------------- */
 
 void moerun__kv_store(const moerun__kv_view *view,
                       const moerun__attention_shape *shape, int32_t position,

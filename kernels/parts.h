@@ -1,6 +1,6 @@
-/* Whole operations from the small ones that they consist of, for sets of the host
- * that do no better: their operations are over when they return, and these lean
- * on it. A set of a device that is late brings its own. */
+/* Whole operations from the small ones that they consist of, for sets of the
+ * host that do no better: their operations are over when they return, and these
+ * lean on it. A set of a device that is late brings its own. */
 #ifndef MOERUN_KERNELS_PARTS_H
 #define MOERUN_KERNELS_PARTS_H
 
@@ -46,9 +46,9 @@ typedef void moerun__scatter(moerun__queue *queue,
                              const int32_t *index, const float *x, int32_t M,
                              int32_t H);
 
-/* Writes row by row, each with its ids behind it. The host reads ids and offsets
- * and writes ids at once, and `t` is gone when this returns: `scatter` must have
- * happened by then. */
+/* Writes row by row, each with its ids behind it. The host reads ids and
+ * offsets and writes ids at once, and `t` is gone when this returns: `scatter`
+ * must have happened by then. */
 static inline void moerun__dispatch_of_parts(moerun__scatter *scatter,
                                              moerun__queue *queue,
                                              const moerun__wire_rows *rows,

@@ -1,5 +1,5 @@
-/* Operations that move numbers or look at them, and compute none: all sets of the
- * processor have them alike. kernels.h says what they do. */
+/* Operations that move numbers or look at them, and compute none: all sets of
+ * the processor have them alike. kernels.h says what they do. */
 #ifndef MOERUN_KERNELS_PLAIN_H
 #define MOERUN_KERNELS_PLAIN_H
 

@@ -8,8 +8,8 @@
 #include "runtime/base/output.h"
 #include "runtime/base/status.h"
 
-/* What a failure means for the exit code; a subcommand moves it forward. Whether
- * a file could not be read or not be written is told by the status. */
+/* What a failure means for the exit code; a subcommand moves it forward.
+ * Whether a file could not be read or not be written is told by the status. */
 typedef enum moerun__phase {
   MOERUN_PHASE_USAGE = 0, /* ERR_INVALID: 2 (the start)                      */
   MOERUN_PHASE_FILES,     /* ERR_INVALID: 65, of what is in files or in their
@@ -24,9 +24,9 @@ typedef struct moerun__invocation {
   moerun_comm *comm;            /* borrowed; NULL for subcommands without MPI */
   moerun__phase phase;
   moerun__outputs outputs; /* files that appear when the subcommand is done */
-  int stopped; /* set when a signal ended the work early: exit code 75 */
-  int launched; /* processes that a launcher says it has started as one job, where
-                   MPI was not asked; 0: none says so */
+  int stopped;  /* set when a signal ended the work early: exit code 75 */
+  int launched; /* processes that a launcher says it has started as one job,
+                   where MPI was not asked; 0: none says so */
   int results_on_stdout; /* set where it carries what was asked for */
   int is_mute;           /* set where another process prints what is wrong */
 } moerun__invocation;

@@ -1,8 +1,8 @@
-/* What launchers tell processes without MPI. A subcommand that needs one process
- * does its work in the first of a job alone. And processes that were started as
- * one job may each be alone: with the mpiexec of another MPI, or with srun where
- * it does not serve this MPI, each has one rank and would do, and write, all of
- * the work. */
+/* What launchers tell processes without MPI. A subcommand that needs one
+ * process does its work in the first of a job alone. And processes that were
+ * started as one job may each be alone: with the mpiexec of another MPI, or
+ * with srun where it does not serve this MPI, each has one rank and would do,
+ * and write, all of the work. */
 #ifndef MOERUN_LAUNCH_LAUNCHER_H
 #define MOERUN_LAUNCH_LAUNCHER_H
 

@@ -4,9 +4,9 @@
  * Only rank 0 reads flags, variables and the configuration file; the others
  * get its values, because they may run where those are missing. At the end the
  * ranks agree on the gravest failure (failures before stops, then the larger
- * exit code, then the lower rank), and its rank alone prints. When communication
- * itself has failed there is nothing left to agree by, and MPI_Abort ends the
- * job. */
+ * exit code, then the lower rank), and its rank alone prints. When
+ * communication itself has failed there is nothing left to agree by, and
+ * MPI_Abort ends the job. */
 #include "launch/command.h"
 #include "launch/options/options.h"
 
@@ -67,9 +67,10 @@ static const subcommand *find_subcommand(const char *name) {
   return NULL;
 }
 
-/* ---- The end -------------------------------------------------------------------- */
+/* ---- The end ------------------------------------------------------------- */
 
-/* MOERUN_ERR_PEER is nobody's own failure: 0, the rank at fault has the code. */
+/* MOERUN_ERR_PEER is nobody's own failure: 0, the rank at fault has the
+ * code. */
 static int exit_code(moerun_status status,
                      const moerun__invocation *invocation) {
   const moerun__phase phase = invocation->phase;
@@ -111,8 +112,8 @@ static int is_reader_gone(void) {
 }
 
 /* What did not reach stdout is a failure; but where that was a table, help or
- * the like, a reader who has gone (`moerun info | head`) has seen enough. Results
- * are written by results.c, which does not let that pass. */
+ * the like, a reader who has gone (`moerun info | head`) has seen enough.
+ * Results are written by results.c, which does not let that pass. */
 static moerun_status flush_output(int has_results) {
   moerun_status status = MOERUN_OK;
   errno = 0;
@@ -156,7 +157,7 @@ static void begin_log(const moerun__config *config) {
   }
 }
 
-/* ---- One process ------------------------------------------------------------------ */
+/* ---- One process --------------------------------------------------------- */
 
 /* Whether this process does the work. Under a launcher the first one alone
  * does, so that it is done and printed once and two never write one file. */
@@ -203,7 +204,7 @@ done:
   return invocation.is_mute ? EXIT_SUCCESS : exit_code(status, &invocation);
 }
 
-/* ---- Many ranks ------------------------------------------------------------------- */
+/* ---- Many ranks ---------------------------------------------------------- */
 
 /* Processes that were started as one job with another MPI, or without its
  * launcher, each believe to be alone and would write the same files. */
@@ -395,7 +396,7 @@ done:;
   return code;
 }
 
-/* ---- Start ------------------------------------------------------------------------ */
+/* ---- Start --------------------------------------------------------------- */
 
 /* A number of the three that is closed would be given to the next file or to a
  * pipe of MPI, which then got what is written to stdout. Whatever is written to

@@ -1,6 +1,6 @@
-/* Subnormal numbers taken as zero, going in and coming out, while linear works on
- * rounded rows: what the instructions on pairs of BF16 do by themselves. Elsewhere than
- * on x86 the portable tile does it number by number. */
+/* Subnormal numbers taken as zero, going in and coming out, while linear works
+ * on rounded rows: what the instructions on pairs of BF16 do by themselves.
+ * Elsewhere than on x86 the portable tile does it number by number. */
 #ifndef MOERUN_KERNELS_FLUSH_H
 #define MOERUN_KERNELS_FLUSH_H
 

@@ -10,8 +10,8 @@
  * are cut into tiles changes nothing for a row.
  *
  * Tiles load F32, BF16 and F16. Of any other type a block of a panel is widened
- * to F32 first, and the tiles of up to MOERUN_LINEAR_ROWS rows go over that: the
- * same chain. */
+ * to F32 first, and the tiles of up to MOERUN_LINEAR_ROWS rows go over that:
+ * the same chain. */
 #ifndef MOERUN_KERNELS_LINEAR_H
 #define MOERUN_KERNELS_LINEAR_H
 
@@ -128,8 +128,8 @@ static void pack_block(float *packed, const float *x, size_t x_stride,
   }
 }
 
-/* All tiles of the block against `panels` panels from `panel` on, which begin at
- * `weights` with input k and are of a type that has a tile. */
+/* All tiles of the block against `panels` panels from `panel` on, which begin
+ * at `weights` with input k and are of a type that has a tile. */
 static void run_panels(const linear_block *block, const void *weights,
                        moerun__dtype dtype, size_t panel, size_t panels,
                        size_t k) {
@@ -231,7 +231,8 @@ static void add_bias(float *y, size_t y_stride, int32_t M,
   }
 }
 
-/* What pairs of BF16 leave as a last pair of an odd row: 0 * 0 makes -0 to +0. */
+/* What pairs of BF16 leave as a last pair of an odd row: 0 * 0 makes -0 to
+ * +0. */
 static void end_odd_rows(float *y, size_t y_stride, int32_t M,
                          const moerun__weight *weight) {
   const size_t odd = (size_t)weight->num_inputs % 2;
@@ -242,8 +243,9 @@ static void end_odd_rows(float *y, size_t y_stride, int32_t M,
   }
 }
 
-/* What few products have: rounded rows, a bias. Apart, so that the usual product
- * only passes its arguments on, which counts where one row meets many experts. */
+/* What few products have: rounded rows, a bias. Apart, so that the usual
+ * product only passes its arguments on, which counts where one row meets many
+ * experts. */
 NEVER_INLINE void linear_with_more(const moerun__queue *queue, float *y,
                                    size_t y_stride, const float *x,
                                    size_t x_stride, int32_t M,

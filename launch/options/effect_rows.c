@@ -20,7 +20,7 @@
 
 #include <string.h>
 
-/* ---- What was asked for -------------------------------------------------------- */
+/* ---- What was asked for -------------------------------------------------- */
 
 typedef moerun__effect_facts facts;
 
@@ -225,8 +225,8 @@ static int solves(const facts *f) {
   return !given(f, "placement");
 }
 
-/* A placement is judged by load caps, which spare slots change only where speeds
- * differ. */
+/* A placement is judged by load caps, which spare slots change only where
+ * speeds differ. */
 static int has_room_for_spare(const facts *f) {
   return solves(f) || given(f, "speeds") ||
          strstr(text_of(f, "topology"), "speed") != NULL;
@@ -270,7 +270,7 @@ static int has_caps(const facts *f) {
          (has_routing(f) && !is(f, "bound", "none"));
 }
 
-/* ---- The table ------------------------------------------------------------------ */
+/* ---- The table ----------------------------------------------------------- */
 
 #define ALWAYS(subcommands, keys)                                              \
   {                                                                            \

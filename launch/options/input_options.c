@@ -1,6 +1,7 @@
-/* What was typed as an option is meant now, and holds for every request: whoever
- * turns a knob should see something happen. A variable or a configuration file
- * may have been set long ago, and is for requests that do not say otherwise. */
+/* What was typed as an option is meant now, and holds for every request:
+ * whoever turns a knob should see something happen. A variable or a
+ * configuration file may have been set long ago, and is for requests that do
+ * not say otherwise. */
 #include "launch/options/input_options.h"
 
 #include "launch/run/prompt_settings.h"

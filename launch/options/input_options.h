@@ -16,8 +16,8 @@ void moerun__input_say_length(const moerun__config *config);
 /* The one input that was given: --prompt, --prompts, --tokens or --score. */
 moerun_status moerun__input_open(moerun__spool *input,
                                  const moerun__config *config);
-/* The tokenizer of the model; NULL if it has none. One that cannot be read is an
- * error where texts need it, and else a warning. */
+/* The tokenizer of the model; NULL if it has none. One that cannot be read is
+ * an error where texts need it, and else a warning. */
 moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
                                       const char *model_path, int is_needed);
 /* The settings that hold for every request, as bits: those typed as options. */

@@ -1,6 +1,6 @@
 /* Readers know their own format alone, and say which byte of another one is
- * wrong. What the file is shows in its first bytes: the name of its format, or a
- * key that no other file has. */
+ * wrong. What the file is shows in its first bytes: the name of its format, or
+ * a key that no other file has. */
 #include "launch/options/known_file.h"
 
 #include "launch/options/paths.h"

@@ -23,7 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- The table ----------------------------------------------------------------- */
+/* ---- The table ----------------------------------------------------------- */
 
 typedef enum use { READS, WRITES } use;
 
@@ -94,7 +94,7 @@ static int is_model_file(const char *name) {
   return 0;
 }
 
-/* ---- Which file a name is -------------------------------------------------------- */
+/* ---- Which file a name is ------------------------------------------------ */
 
 typedef enum kind {
   ANYONES, /* a terminal, /dev/null: any number of names may stand for it */
@@ -188,7 +188,7 @@ done:
   return status;
 }
 
-/* ---- What an option stands for --------------------------------------------------- */
+/* ---- What an option stands for ------------------------------------------- */
 
 static moerun_status add_beside(files *all, const path_row *row,
                                 const char *path, size_t stem,
@@ -289,7 +289,7 @@ static moerun_status add_stdout(files *all) {
   return add(all, &stdout_row, "", "/dev/stdout", strlen("/dev/stdout"));
 }
 
-/* ---- The rules ------------------------------------------------------------------- */
+/* ---- The rules ----------------------------------------------------------- */
 
 static int is_same(const file *a, const file *b) {
   if (a->kind != b->kind || a->kind == ANYONES) return 0;
@@ -374,8 +374,8 @@ static int is_replaced(const file *f, const moerun__config *config) {
          moerun__results_resume(config) && has_metrics(f);
 }
 
-/* What --resume reads is an input before it is an output: unfinished.c says what
- * is wrong with it. */
+/* What --resume reads is an input before it is an output: unfinished.c says
+ * what is wrong with it. */
 static int is_continued(const file *f, const moerun__config *config) {
   return f->target.exists && f->row->form == RESUMED &&
          moerun__results_resume(config) &&

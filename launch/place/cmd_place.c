@@ -60,7 +60,7 @@ static int given(const place *p, const char *key) {
   return text_of(p, key)[0] != '\0';
 }
 
-/* ---- Settings ---------------------------------------------------------------------- */
+/* ---- Settings ------------------------------------------------------------ */
 
 static moerun_status read_topology(place *p) {
   moerun_status status = MOERUN_OK;
@@ -102,7 +102,7 @@ done:
   return status;
 }
 
-/* ---- Input ------------------------------------------------------------------------- */
+/* ---- Input --------------------------------------------------------------- */
 
 static moerun_status load_trace(place *p, const char *key) {
   moerun_status status = MOERUN_OK;
@@ -166,7 +166,7 @@ done:
   return status;
 }
 
-/* ---- Solve ------------------------------------------------------------------------- */
+/* ---- Solve --------------------------------------------------------------- */
 
 static moerun_status create_problem(place *p) {
   moerun_status status = MOERUN_OK;
@@ -290,8 +290,9 @@ static int has_replicas(const moerun_placement *placement) {
   return placement->replica_offset[entries] > entries;
 }
 
-/* From the solve on a signal asks to make an end of it: a bound, or a solve beside
- * this one, that is not ready is done without, and what was found is written. */
+/* From the solve on a signal asks to make an end of it: a bound, or a solve
+ * beside this one, that is not ready is done without, and what was found is
+ * written. */
 static void let_stop(void) {
   moerun__signals_promise(MOERUN_PROMISE_PLACEMENT);
   moerun__signals_catch();
@@ -362,8 +363,9 @@ done:
   return status;
 }
 
-/* A bound is of placements within the caps and without replicas, of the sum that
- * a method saw: it can pass the cost of one by a rounding, never by more. */
+/* A bound is of placements within the caps and without replicas, of the sum
+ * that a method saw: it can pass the cost of one by a rounding, never by
+ * more. */
 static void conclude(const place *p, moerun__certificate *c) {
   if (has_replicas(p->placement) || p->facts.breaks_caps) {
     c->proven = 0;
@@ -428,7 +430,7 @@ done:
   return status;
 }
 
-/* ---- Output ------------------------------------------------------------------------ */
+/* ---- Output -------------------------------------------------------------- */
 
 static moerun_status write_json(const place *p, const moerun__text *text) {
   return moerun__outputs_put(&p->invocation->outputs, text_of(p, "json"),

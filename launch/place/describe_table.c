@@ -6,7 +6,7 @@
 
 enum { VERSION = 1 };
 
-/* ---- For people ------------------------------------------------------------------ */
+/* ---- For people ---------------------------------------------------------- */
 
 /* Nothing follows the last layer. */
 static void print_layer(FILE *stream, const moerun__layer_facts *layer,
@@ -81,7 +81,7 @@ void moerun__describe_print(FILE *stream, const char *name,
   print_caches(stream, description);
 }
 
-/* ---- As JSON ----------------------------------------------------------------------- */
+/* ---- As JSON ------------------------------------------------------------- */
 
 static moerun_status put_layer(moerun__text *out,
                                const moerun__layer_facts *layer) {

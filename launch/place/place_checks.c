@@ -1,5 +1,5 @@
-/* What `moerun place` was asked for and cannot do, said before it takes the time of
- * a solve. */
+/* What `moerun place` was asked for and cannot do, said before it takes the
+ * time of a solve. */
 #include "launch/place/place_checks.h"
 
 #include "launch/run/trace_file.h"

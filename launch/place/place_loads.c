@@ -71,8 +71,8 @@ done:
   return status;
 }
 
-/* The map that one runs today, of the same experts, judged as the system that it is
- * from shares loads: evenly over all slots, those on one rank too. */
+/* The map that one runs today, of the same experts, judged as the system that
+ * it is from shares loads: evenly over all slots, those on one rank too. */
 static moerun_status compare(loads *p, int32_t num_ranks) {
   moerun_status status = MOERUN_OK;
   const moerun__export_rows rows = {p->table->num_rows, p->table->row_of};

@@ -12,8 +12,8 @@ moerun_status moerun__place_loads(moerun__invocation *invocation,
                                   const moerun__topology *topology,
                                   const char *topology_line);
 
-/* The name of the method that `config` asks for: where nobody names one, --loads
- * are placed by eplb, which needs no more than them. */
+/* The name of the method that `config` asks for: where nobody names one,
+ * --loads are placed by eplb, which needs no more than them. */
 const char *moerun__place_method(const moerun__config *config);
 
 #endif

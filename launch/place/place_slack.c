@@ -1,7 +1,7 @@
-/* Caps on the load of ranks may forbid what costs the least traffic, and nothing
- * in a table of traffic shows it. The smallest slack with which blocks are
- * allowed follows from their loads; what the method makes of it is solved for
- * once more, because it may be better than blocks by then. */
+/* Caps on the load of ranks may forbid what costs the least traffic, and
+ * nothing in a table of traffic shows it. The smallest slack with which blocks
+ * are allowed follows from their loads; what the method makes of it is solved
+ * for once more, because it may be better than blocks by then. */
 #include "launch/place/place_slack.h"
 
 #include "runtime/base/memory.h"

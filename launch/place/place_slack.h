@@ -1,5 +1,5 @@
-/* What a larger --slack would buy where load caps make a placement cost more than
- * contiguous blocks, which break them. */
+/* What a larger --slack would buy where load caps make a placement cost more
+ * than contiguous blocks, which break them. */
 #ifndef MOERUN_PLACE_PLACE_SLACK_H
 #define MOERUN_PLACE_PLACE_SLACK_H
 

@@ -17,8 +17,8 @@ static const size_t file_limit = (size_t)1 << 28;
 #define LEAST 0.001
 #define MOST  1000.0
 
-/* Numbers with commas between, well written or not: a file of such a name can be
- * given as ./NAME. */
+/* Numbers with commas between, well written or not: a file of such a name can
+ * be given as ./NAME. */
 int moerun__place_speeds_are_list(const char *speeds) {
   return speeds[strspn(speeds, "0123456789.,+-eE ")] == '\0' &&
          strpbrk(speeds, "0123456789") != NULL;

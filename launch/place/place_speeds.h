@@ -1,4 +1,5 @@
-/* How fast the ranks of `moerun place` are: a list, or a run that measured it. */
+/* How fast the ranks of `moerun place` are: a list, or a run that measured
+ * it. */
 #ifndef MOERUN_PLACE_PLACE_SPEEDS_H
 #define MOERUN_PLACE_PLACE_SPEEDS_H
 

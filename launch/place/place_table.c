@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* ---- For people ------------------------------------------------------------------ */
+/* ---- For people ---------------------------------------------------------- */
 
 /* In the order of moerun__judgement_at. */
 static const char *const labels[] = {
@@ -89,8 +89,8 @@ static void print_compared(FILE *stream, const moerun__place_facts *facts) {
   print_beside(stream, facts, &other);
 }
 
-/* What the loads could be if the tokens of replicated experts were shared out for
- * that alone. */
+/* What the loads could be if the tokens of replicated experts were shared out
+ * for that alone. */
 static void print_even(FILE *stream, const moerun__place_facts *facts) {
   const int columns = facts->placement->certificate->has_held_out ? 2 : 1;
   static const char *const names[] = {"  replicas sharing evenly",
@@ -105,7 +105,8 @@ static void print_even(FILE *stream, const moerun__place_facts *facts) {
   }
 }
 
-/* "no bound" and why, "at least …: certified gap …", or "optimal" where it is proven. */
+/* "no bound" and why, "at least …: certified gap …", or "optimal" where it is
+ * proven. */
 static void print_verdict(FILE *stream, const moerun__place_facts *facts) {
   const moerun__certificate *c = facts->placement->certificate;
   moerun__table_line line = {0};
@@ -221,7 +222,7 @@ void moerun__place_print(FILE *stream, const moerun__place_facts *facts) {
   print_wider(stream, facts);
 }
 
-/* ---- As JSON ----------------------------------------------------------------------- */
+/* ---- As JSON ------------------------------------------------------------- */
 
 static moerun_status put_home(moerun__text *out,
                               const moerun__place_facts *facts,
@@ -378,7 +379,7 @@ done:
   return status;
 }
 
-/* ---- Methods ------------------------------------------------------------------------- */
+/* ---- Methods ------------------------------------------------------------- */
 
 void moerun__place_print_methods(FILE *stream) {
   const moerun__method *method = NULL;

@@ -6,13 +6,13 @@
 
 static const double mib = 1048576.0;
 
-/* ---- Derived numbers ----------------------------------------------------------- */
+/* ---- Derived numbers ----------------------------------------------------- */
 
 static double ratio(double a, double b) {
   return b > 0 ? a / b : 0;
 }
 
-/* ---- JSON ------------------------------------------------------------------------ */
+/* ---- JSON ---------------------------------------------------------------- */
 
 static moerun_status put_rows(moerun__text *out, const moerun__ledger *ledger,
                               const moerun__ledger_entry *e) {
@@ -202,16 +202,16 @@ done:
   return status;
 }
 
-/* ---- For people --------------------------------------------------------------------- */
+/* ---- For people ---------------------------------------------------------- */
 
 static void print_fact(FILE *stream, const char *label,
                        const moerun__table_line *line) {
   moerun__table_line_print(stream, label, MOERUN_TABLE_INDENT, line);
 }
 
-/* Why ranks waited although rows could have moved; means over such plans. Weights
- * that would take less than the wait are not sent either where they are for too
- * few rows, or where the layer would end no sooner with them. */
+/* Why ranks waited although rows could have moved; means over such plans.
+ * Weights that would take less than the wait are not sent either where they are
+ * for too few rows, or where the layer would end no sooner with them. */
 static void print_uneven(FILE *stream, const moerun__ledger *ledger,
                          const moerun__ledger_entry *total) {
   const int64_t dear = total->uneven - total->no_room;
@@ -282,7 +282,7 @@ void moerun__balance_print(FILE *stream, const moerun__report *report) {
   print_fact(stream, "idle", &line);
 }
 
-/* ---- Lossy routing ------------------------------------------------------------------ */
+/* ---- Lossy routing ------------------------------------------------------- */
 
 static moerun_status put_lossy(moerun__text *out,
                                const moerun__gate_counts *counts) {

@@ -57,7 +57,7 @@ typedef struct run {
   moerun__progress_bar bar;
 } run;
 
-/* ---- Settings ------------------------------------------------------------------------- */
+/* ---- Settings ------------------------------------------------------------ */
 
 static int given(const run *r, const char *key) {
   return moerun__config_text(r->config, key)[0] != '\0';
@@ -117,7 +117,7 @@ done:
   return status;
 }
 
-/* ---- Before the weights ----------------------------------------------------------------------- */
+/* ---- Before the weights -------------------------------------------------- */
 
 static int is_talkative(const run *r) {
   const char *level = moerun__config_text(r->config, "log_level");
@@ -156,7 +156,7 @@ done:
   return status;
 }
 
-/* ---- The work -------------------------------------------------------------------------------------- */
+/* ---- The work ------------------------------------------------------------ */
 
 static int is_stop_requested(void *context) {
   (void)context;

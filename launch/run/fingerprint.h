@@ -1,7 +1,7 @@
 /* Tells one model folder from another by all that is not weights, so that
- * results of different models are not mixed: config.json, generation_config.json
- * and tokenizer.json. Neither the folder's place nor its times count, so a copy on
- * another machine has the same one. */
+ * results of different models are not mixed: config.json,
+ * generation_config.json and tokenizer.json. Neither the folder's place nor its
+ * times count, so a copy on another machine has the same one. */
 #ifndef MOERUN_RUN_FINGERPRINT_H
 #define MOERUN_RUN_FINGERPRINT_H
 

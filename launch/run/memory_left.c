@@ -15,7 +15,7 @@
 static const double gib = 1073741824.0;
 enum { FILE_BYTES = 1 << 16 };
 
-/* ---- Small files of numbers ------------------------------------------------------- */
+/* ---- Small files of numbers ---------------------------------------------- */
 
 /* A file of /proc or /sys as a string; "" if it cannot be read. These say that
  * they have no bytes, so they are read until they end. */
@@ -56,7 +56,7 @@ static int64_t number_of(const char *text, const char *key) {
   return -1;
 }
 
-/* ---- What is left ------------------------------------------------------------------- */
+/* ---- What is left -------------------------------------------------------- */
 
 static void take_less(moerun__memory_left *out, int64_t bytes,
                       const char *source) {

@@ -13,7 +13,7 @@
 
 enum { VERSION = 1 };
 
-/* ---- Derived numbers ---------------------------------------------------------------- */
+/* ---- Derived numbers ----------------------------------------------------- */
 
 static double ratio(double a, double b) {
   return b > 0 ? a / b : 0;
@@ -52,7 +52,7 @@ void moerun__rows_of_ranks(int64_t *out, const moerun__report *report) {
   }
 }
 
-/* ---- Pieces --------------------------------------------------------------------------- */
+/* ---- Pieces -------------------------------------------------------------- */
 
 static moerun_status put_text(moerun__text *out, const char *key,
                               const char *value) {
@@ -107,7 +107,7 @@ done:
   return status;
 }
 
-/* ---- Parts ----------------------------------------------------------------------------- */
+/* ---- Parts --------------------------------------------------------------- */
 
 static moerun_status put_configuration(moerun__text *out,
                                        const moerun__config *config) {
@@ -363,7 +363,7 @@ done:
   return status;
 }
 
-/* ---- The whole -------------------------------------------------------------------------- */
+/* ---- The whole ----------------------------------------------------------- */
 
 moerun_status moerun__metrics_print(moerun__text *out,
                                     const moerun__run_facts *f) {

@@ -1,7 +1,7 @@
 /* Where more is promised than there is, Linux kills some process minutes later,
  * in the middle of loading, without a word. So the sum over the ranks of a node
- * is compared with what the node has before the first weight is read; and guests
- * and spare slots get what the rest of the prediction leaves. */
+ * is compared with what the node has before the first weight is read; and
+ * guests and spare slots get what the rest of the prediction leaves. */
 #include "launch/run/node_memory.h"
 
 #include "launch/run/memory_left.h"
@@ -13,7 +13,7 @@
 
 static const double gib = 1073741824.0;
 
-/* ---- What is left ---------------------------------------------------------------- */
+/* ---- What is left -------------------------------------------------------- */
 
 /* Of rank `rank`'s node, for each of its ranks. */
 static int64_t share_of_node(const moerun__prediction *ranks,
@@ -212,7 +212,7 @@ done:
   return status;
 }
 
-/* ---- The comparison ------------------------------------------------------------ */
+/* ---- The comparison ------------------------------------------------------ */
 
 moerun_status moerun__node_memory_compare(const moerun__node *node,
                                           const moerun__prediction *largest,

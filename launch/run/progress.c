@@ -2,11 +2,11 @@
  * the line follows a window that changes its size. The last column stays free:
  * some terminals wrap when it is filled.
  *
- * mpirun makes a pipe of a rank's stderr. launch/mpirun.sh knows the terminal at
- * the other end and names it (--progress-terminal); a rank on the same machine
- * can ask that for its width. Any other pipe or file gets plain lines, after 10
- * seconds and then after twice as long each time, so that the logs of long jobs
- * stay short.
+ * mpirun makes a pipe of a rank's stderr. launch/mpirun.sh knows the terminal
+ * at the other end and names it (--progress-terminal); a rank on the same
+ * machine can ask that for its width. Any other pipe or file gets plain lines,
+ * after 10 seconds and then after twice as long each time, so that the logs of
+ * long jobs stay short.
  *
  * Log lines take the redrawn line away first; it comes back with the next
  * redraw. */
@@ -30,8 +30,8 @@ static const double rarest_line_s = 300;
 static const double bytes_memory_s = 20;
 static const double settled_s = 0.5;
 
-/* For what has no bar at hand: the one that is open, and the same while it is on
- * the terminal. */
+/* For what has no bar at hand: the one that is open, and the same while it is
+ * on the terminal. */
 static moerun__progress_bar *opened;
 static moerun__progress_bar *volatile drawn;
 
@@ -51,7 +51,7 @@ void moerun__progress_wipe(void) {
   (void)written; /* there is nobody to tell */
 }
 
-/* ---- The terminal ------------------------------------------------------------------ */
+/* ---- The terminal -------------------------------------------------------- */
 
 static int is_pipe(int file) {
   struct stat found;
@@ -139,7 +139,7 @@ void moerun__progress_close(moerun__progress_bar *bar) {
   opened = NULL;
 }
 
-/* ---- Showing ------------------------------------------------------------------------ */
+/* ---- Showing ------------------------------------------------------------- */
 
 static int is_due(const moerun__progress_bar *bar, double now) {
   switch (bar->mode) {
@@ -175,7 +175,7 @@ static void add_bar(moerun__progress_line *line, int order,
   moerun__progress_add_bar(line, order, part, all);
 }
 
-/* ---- Phases --------------------------------------------------------------------------- */
+/* ---- Phases -------------------------------------------------------------- */
 
 static void begin_phase(moerun__progress_bar *bar, const char *phase) {
   const double now = bar->clock();
@@ -257,7 +257,7 @@ void moerun__progress_watch(void *bar, int64_t bytes, int64_t all) {
   moerun__progress_bytes(bar, bytes, all);
 }
 
-/* ---- Steps of a run --------------------------------------------------------------------- */
+/* ---- Steps of a run ------------------------------------------------------ */
 
 void moerun__progress_run(moerun__progress_bar *bar, int64_t total,
                           int64_t resumed, const moerun__work *work) {
@@ -274,7 +274,8 @@ void moerun__progress_ended(moerun__progress_bar *bar,
   moerun__estimate_ended(&bar->estimate, done->num_tokens, most, is_broken);
 }
 
-/* Rows per second; no digits that nobody reads, nothing before there are any. */
+/* Rows per second; no digits that nobody reads, nothing before there are
+ * any. */
 static void add_rate(moerun__progress_line *line, int order, const char *name,
                      int64_t rows, double seconds) {
   const double rate = seconds > 0 ? (double)rows / seconds : 0;
@@ -284,8 +285,8 @@ static void add_rate(moerun__progress_line *line, int order, const char *name,
 }
 
 /* How many requests' worth is done: those that are finished, and as soon as the
- * time left is known, that much of this run's requests as has passed of its time.
- * Requests of one length all end at the end. */
+ * time left is known, that much of this run's requests as has passed of its
+ * time. Requests of one length all end at the end. */
 static double done_of(const moerun__progress_bar *bar, int64_t finished,
                       double left, double now) {
   const double passed = now - bar->began;

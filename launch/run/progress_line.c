@@ -64,7 +64,7 @@ void moerun__progress_add_bytes(moerun__progress_line *line, int order,
                        is_large ? "GB" : "MB");
 }
 
-/* ---- To fit ----------------------------------------------------------------------- */
+/* ---- To fit -------------------------------------------------------------- */
 
 static const char *gap_after(const moerun__progress_field *field) {
   return field->is_bar ? " " : ", ";

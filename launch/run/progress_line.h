@@ -29,7 +29,8 @@ void moerun__progress_add(moerun__progress_line *line, int order,
 /* "[##......]": part of all is done. */
 void moerun__progress_add_bar(moerun__progress_line *line, int order,
                               double part, double all);
-/* "12:30 left", with hours and days where there are some; `bound`: "at most". */
+/* "12:30 left", with hours and days where there are some; `bound`: "at
+ * most". */
 void moerun__progress_add_left(moerun__progress_line *line, int order,
                                double seconds, int bound);
 /* "WHAT 1.2 of 12.3 GB" */

@@ -1,7 +1,8 @@
-/* A setting is a row here, one of moerun__prompt_setting, and an option of the same
- * key; what it means is with who uses the member of the request that the row
- * names. Digests leave out settings that ask for nothing, so that a setting which
- * is added one day does not make the results of before those of other requests. */
+/* A setting is a row here, one of moerun__prompt_setting, and an option of the
+ * same key; what it means is with who uses the member of the request that the
+ * row names. Digests leave out settings that ask for nothing, so that a setting
+ * which is added one day does not make the results of before those of other
+ * requests. */
 #include "launch/run/prompt_settings.h"
 
 #include "runtime/base/digest.h"
@@ -66,7 +67,7 @@ moerun__prompt_setting moerun__setting_of(const char *key) {
   return (moerun__prompt_setting)i;
 }
 
-/* ---- The member of a request --------------------------------------------------- */
+/* ---- The member of a request --------------------------------------------- */
 
 static size_t bytes_of(const row *r) {
   return r->kind <= INT ? sizeof(int32_t) : sizeof(double);
@@ -165,7 +166,7 @@ done:
   return status;
 }
 
-/* ---- Digests ------------------------------------------------------------------------ */
+/* ---- Digests ------------------------------------------------------------- */
 
 uint64_t moerun__settings_digest(uint64_t digest,
                                  const moerun__request *request) {

@@ -11,8 +11,9 @@ const char *moerun__setting_key(moerun__prompt_setting setting);
 /* The setting of that key; MOERUN_SETTINGS: there is none. */
 moerun__prompt_setting moerun__setting_of(const char *key);
 
-/* Gives the request the settings that the object has, but where a bit of `fixed`
- * has those of out->request hold: what differs there is noted in `overruled`. */
+/* Gives the request the settings that the object has, but where a bit of
+ * `fixed` has those of out->request hold: what differs there is noted in
+ * `overruled`. */
 moerun_status moerun__settings_read(moerun__prompt *out, const json_t *object,
                                     unsigned fixed, const char *origin);
 

@@ -1,7 +1,7 @@
-/* Where requests come from: a JSONL file of prompts, plain text by lines, token ids as .npy or
- * JSONL, or a text to be scored in windows. The whole input is checked when it
- * is opened; of each request only its place in the file and its digest stay in
- * memory, the rest is read again when it is handed out. */
+/* Where requests come from: a JSONL file of prompts, plain text by lines, token
+ * ids as .npy or JSONL, or a text to be scored in windows. The whole input is
+ * checked when it is opened; of each request only its place in the file and its
+ * digest stay in memory, the rest is read again when it is handed out. */
 #ifndef MOERUN_RUN_PROMPTS_H
 #define MOERUN_RUN_PROMPTS_H
 
@@ -72,10 +72,11 @@ void moerun__prompt_clear(moerun__prompt *prompt);
 
 /* One JSON object a line; blank lines do not count. Keys: "prompt" (a text) or
  * "tokens" (ids); optional "id" (string or integer, unique; default: the place
- * among the requests, from 0), and settings (prompt_settings.c). Without a seed of its own a request draws from the stream of the run's
- * seed that its id names, so that requests are independent and each depends on
- * itself alone; with one, from the seed's stream 0, whatever its id. With
- * `plain`, a line is the text of a prompt, without its line end. */
+ * among the requests, from 0), and settings (prompt_settings.c). Without a seed
+ * of its own a request draws from the stream of the run's seed that its id
+ * names, so that requests are independent and each depends on itself alone;
+ * with one, from the seed's stream 0, whatever its id. With `plain`, a line is
+ * the text of a prompt, without its line end. */
 moerun_status moerun__prompts_open(moerun__prompts **out, const char *path,
                                    const moerun__prompt_options *options);
 /* Ids only: a .npy file of integers (one dimension: one request; two: one
@@ -99,7 +100,8 @@ int64_t moerun__prompts_count(const moerun__prompts *prompts);
 int64_t moerun__prompts_num_bad(const moerun__prompts *prompts);
 /* After the end: the error that says how many those were, if any were. */
 moerun_status moerun__prompts_check(const moerun__prompts *prompts);
-/* What is wrong with request `index`, and *id, its id as JSON; NULL: nothing. */
+/* What is wrong with request `index`, and *id, its id as JSON; NULL:
+ * nothing. */
 const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
                                   const char **id);
 /* Requests whose own setting was another and does not hold. */

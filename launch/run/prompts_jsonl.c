@@ -1,5 +1,6 @@
 /* Requests from JSON lines, or from lines of plain text. Ids are compared by
- * hash first; only requests with equal hashes are read again to be told apart. */
+ * hash first; only requests with equal hashes are read again to be told
+ * apart. */
 #include "launch/run/prompts_input.h"
 
 #include "launch/lines.h"
@@ -17,7 +18,7 @@
 
 enum { BLOCK = 1 << 16, ORIGIN_BYTES = 512 };
 
-/* ---- One line ------------------------------------------------------------------ */
+/* ---- One line ------------------------------------------------------------ */
 
 /* What a key is called here that other programs have for it. */
 static const char *hint_of(const char *key) {
@@ -294,7 +295,7 @@ done:
 
 const moerun__prompts_input moerun__prompts_jsonl = {.read = read_line};
 
-/* ---- Unique ids ------------------------------------------------------------------ */
+/* ---- Unique ids ---------------------------------------------------------- */
 
 typedef struct id_place {
   uint64_t hash;
@@ -381,7 +382,7 @@ done:
   return status;
 }
 
-/* ---- The whole file ----------------------------------------------------------------- */
+/* ---- The whole file ------------------------------------------------------ */
 
 static int is_blank(const moerun__text *line) {
   for (size_t i = moerun__byte_order_mark(line->bytes, line->count);

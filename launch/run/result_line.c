@@ -3,9 +3,9 @@
  * what they yielded, so that a line which an editor or a script has changed
  * would be kept for ever; printing it again compares the id, the text, the
  * reason it ended for, the keys and the spacing at once, whatever is added to
- * lines one day. What no printing can tell is checked before: numbers of tokens,
- * their range, and where a sequence may end. Without a tokenizer nothing says
- * which tokens were generated but they themselves.
+ * lines one day. What no printing can tell is checked before: numbers of
+ * tokens, their range, and where a sequence may end. Without a tokenizer
+ * nothing says which tokens were generated but they themselves.
  *
  * The last line may be torn, and is then cut off the file: so it has to begin
  * like one of this run, or it is somebody's only copy of something else. */
@@ -33,7 +33,7 @@ void moerun__result_line_clear(moerun__result_line *line) {
   line->logprob_room = 0;
 }
 
-/* ---- Printing --------------------------------------------------------------------- */
+/* ---- Printing ------------------------------------------------------------ */
 
 static moerun_status print_start(moerun__result_line *line, int64_t index,
                                  const char *id) {
@@ -120,7 +120,7 @@ done:
   return status;
 }
 
-/* ---- A whole line ----------------------------------------------------------------- */
+/* ---- A whole line -------------------------------------------------------- */
 
 moerun_status moerun__result_tokens_read(moerun__token_list *out,
                                          const json_t *object, int32_t most,
@@ -283,7 +283,7 @@ done:
   return status;
 }
 
-/* ---- A torn line ------------------------------------------------------------------- */
+/* ---- A torn line --------------------------------------------------------- */
 
 /* Whether `bytes` and `wanted` are the same as far as both go. */
 static int agrees(const char *bytes, size_t count, const char *wanted,

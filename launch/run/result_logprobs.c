@@ -1,8 +1,8 @@
 /* "logprobs" has a number for each generated token, "top_logprobs" a list of
- * [id, number] for each, and the same with "prompt_" in front for the tokens of the
- * prompt, where the first, which nothing stands before, has null. A number is a
- * float with as many digits as tell it from all others, so that a line that is read
- * and printed again has the same bytes. */
+ * [id, number] for each, and the same with "prompt_" in front for the tokens of
+ * the prompt, where the first, which nothing stands before, has null. A number
+ * is a float with as many digits as tell it from all others, so that a line
+ * that is read and printed again has the same bytes. */
 #include "launch/run/result_logprobs.h"
 
 #include "runtime/base/memory.h"
@@ -35,7 +35,7 @@ static void sections_of(section out[SECTIONS], const moerun__completion *c,
                      c->num_logprobs, c->logprobs_width, c->token};
 }
 
-/* ---- Printing --------------------------------------------------------------------- */
+/* ---- Printing ------------------------------------------------------------ */
 
 static moerun_status print_top(moerun__text *out, const moerun__logprob *all,
                                int32_t width) {
@@ -89,7 +89,7 @@ done:
   return status;
 }
 
-/* ---- Reading ------------------------------------------------------------------------ */
+/* ---- Reading ------------------------------------------------------------- */
 
 static moerun_status read_number(float *out, const json_t *value,
                                  const char *key, size_t at,
@@ -106,7 +106,8 @@ done:
   return status;
 }
 
-/* The list of a key, which has to have `count` elements and perhaps one before. */
+/* The list of a key, which has to have `count` elements and perhaps one
+ * before. */
 static moerun_status read_list(json_t **out, const json_t *object,
                                const char *key, const section *s,
                                const char *origin) {

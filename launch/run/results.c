@@ -9,8 +9,8 @@
  * A line's digest says which request made it (prompt tokens, sampling, what the
  * model's small files say) and with which weights; results of other requests or
  * of other weights are refused, not mixed in. What is there is read before the
- * weights are, so that most mistakes cost no loading, and its weights are compared
- * when those of this run are known, before anything is written. */
+ * weights are, so that most mistakes cost no loading, and its weights are
+ * compared when those of this run are known, before anything is written. */
 #include "launch/run/results.h"
 
 #include "launch/lines.h"
@@ -58,7 +58,7 @@ struct moerun__results {
   moerun__result_line line; /* printed or read last */
 };
 
-/* ---- What is there ---------------------------------------------------------------- */
+/* ---- What is there ------------------------------------------------------- */
 
 static moerun_status take_line(moerun__results *results,
                                const moerun__lines *lines) {
@@ -214,7 +214,7 @@ done:
   return status;
 }
 
-/* ---- Appending --------------------------------------------------------------------- */
+/* ---- Appending ----------------------------------------------------------- */
 
 moerun_status moerun__results_begin(moerun__results *results,
                                     const uint64_t *weights) {
@@ -345,7 +345,7 @@ done:
   return status;
 }
 
-/* ---- The end ------------------------------------------------------------------------ */
+/* ---- The end ------------------------------------------------------------- */
 
 static int is_ordered(const moerun__results *results) {
   int64_t end = 0;

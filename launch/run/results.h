@@ -29,20 +29,20 @@ typedef struct moerun__results_options {
 /* Looks at what is there and changes nothing: an existing file without resume
  * or overwrite, results of other requests, lines that this run would not have
  * written, and a torn one that is not the start of such a line are errors. A
- * device or a pipe takes the lines as they come. prompts and tokenizer (NULL: no
- * "text" in the results) are borrowed. */
+ * device or a pipe takes the lines as they come. prompts and tokenizer (NULL:
+ * no "text" in the results) are borrowed. */
 moerun_status moerun__results_open(moerun__results **out,
                                    const moerun__prompts *prompts,
                                    const moerun__tokenizer *tokenizer,
                                    const moerun__results_options *options);
 /* Creates the file, or takes a torn last line off it; results of other weights
- * than those of this digest are an error before. NULL: no weights were read, and
- * no result will be appended. */
+ * than those of this digest are an error before. NULL: no weights were read,
+ * and no result will be appended. */
 moerun_status moerun__results_begin(moerun__results *results,
                                     const uint64_t *weights);
 /* Appends the line of a finished request. It is written at once, and brought to
- * disk at most twice a second; without a further line the last ones wait for the
- * end. A request that is broken has no line. */
+ * disk at most twice a second; without a further line the last ones wait for
+ * the end. A request that is broken has no line. */
 moerun_status moerun__results_append(moerun__results *results,
                                      const moerun__completion *completion);
 /* Appends what is wrong with request `index` in place of a result. --resume

@@ -29,7 +29,7 @@ void moerun__run_files_init(moerun__run_files *files,
       .bar = bar};
 }
 
-/* ---- Input ---------------------------------------------------------------------- */
+/* ---- Input --------------------------------------------------------------- */
 
 moerun_status moerun__run_files_open_input(moerun__run_files *f,
                                            const moerun__model_config *model,
@@ -83,7 +83,7 @@ done:
   return status;
 }
 
-/* ---- Output --------------------------------------------------------------------- */
+/* ---- Output -------------------------------------------------------------- */
 
 /* Whether lines of results go to stdout, by default or by its name. */
 static moerun_status find_results(moerun__run_files *f) {
@@ -174,7 +174,7 @@ done:
   return status;
 }
 
-/* ---- The engine's source and sink ---------------------------------------------------------------------- */
+/* ---- The engine's source and sink ---------------------------------------- */
 
 static moerun_status next_request(void *context, moerun__request *request,
                                   int *has) {
@@ -245,7 +245,7 @@ void moerun__run_files_serve(moerun__run_files *files,
   callbacks->unfinished_wanted = is_unfinished_wanted;
 }
 
-/* ---- The end ------------------------------------------------------------------------ */
+/* ---- The end ------------------------------------------------------------- */
 
 void moerun__run_files_clear(moerun__run_files *files) {
   moerun__trace_file_destroy(files->trace);

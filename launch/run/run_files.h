@@ -1,5 +1,5 @@
-/* The files of a run, which rank 0 alone has: prompts, and what they become. They
- * are the source and the sink of the engine. */
+/* The files of a run, which rank 0 alone has: prompts, and what they become.
+ * They are the source and the sink of the engine. */
 #ifndef MOERUN_RUN_RUN_FILES_H
 #define MOERUN_RUN_RUN_FILES_H
 
@@ -25,24 +25,25 @@ typedef struct moerun__run_files {
   int64_t next;
 } moerun__run_files;
 
-/* None is open yet. On other ranks they stay so, and all but `serve` and `clear` is
- * for rank 0. */
+/* None is open yet. On other ranks they stay so, and all but `serve` and
+ * `clear` is for rank 0. */
 void moerun__run_files_init(moerun__run_files *files,
                             moerun__invocation *invocation,
                             moerun__progress_bar *bar);
-/* Reads what is asked for, for this model (borrowed). `kernels`: the name of the set,
- * which results depend on. */
+/* Reads what is asked for, for this model (borrowed). `kernels`: the name of
+ * the set, which results depend on. */
 moerun_status moerun__run_files_open_input(moerun__run_files *files,
                                            const moerun__model_config *model,
                                            const char *kernels);
-/* Finds out whether the outputs can be written, and what --resume finds in them. */
+/* Finds out whether the outputs can be written, and what --resume finds in
+ * them. */
 moerun_status moerun__run_files_open_output(moerun__run_files *files);
-/* From here on files change. weights: the digest of the model's; NULL: no request is
- * left, and they were not read. */
+/* From here on files change. weights: the digest of the model's; NULL: no
+ * request is left, and they were not read. */
 moerun_status moerun__run_files_begin(moerun__run_files *files,
                                       const uint64_t *weights);
-/* The engine takes requests from the prompts and brings completions to the results,
- * and, where the run `keeps` them, requests under way. */
+/* The engine takes requests from the prompts and brings completions to the
+ * results, and, where the run `keeps` them, requests under way. */
 void moerun__run_files_serve(moerun__run_files *files,
                              moerun__engine_callbacks *callbacks, int keeps);
 /* All results are whole; the outputs appear with those of the invocation. */

@@ -3,10 +3,11 @@
  * reports them (MPI's stack trace, a sanitizer): those, SIGKILL and the end of
  * the machine are what can leave a temporary file.
  *
- * In a run the handlers stay until the process ends: schedulers and people send a signal
- * again while a stopped run is still writing what it has, and the default
- * action would then take the exit code 75 and the summary away. SIGINT alone
- * ends the program from the second on: whoever presses Ctrl-C twice means it. */
+ * In a run the handlers stay until the process ends: schedulers and people send
+ * a signal again while a stopped run is still writing what it has, and the
+ * default action would then take the exit code 75 and the summary away. SIGINT
+ * alone ends the program from the second on: whoever presses Ctrl-C twice means
+ * it. */
 #include "launch/run/signals.h"
 
 #include "launch/run/progress.h"
@@ -47,7 +48,8 @@ static void remove_and_end(int number) {
   (void)raise(number); /* takes effect when this handler returns */
 }
 
-/* A handler and not SIG_IGN, which whatever the program starts would inherit. */
+/* A handler and not SIG_IGN, which whatever the program starts would
+ * inherit. */
 static void let_write_fail(int number) {
   (void)number;
 }

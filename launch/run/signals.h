@@ -1,7 +1,7 @@
 /* Signals that end the program, and those that ask it to make an end: SIGTERM,
- * SIGUSR1 (Slurm's warning before the time limit), SIGHUP (the terminal is gone)
- * and SIGINT (Ctrl-C). Each sets a flag, which the ranks of a run tell each other
- * at the next step boundary, and the search for a bound looks at. */
+ * SIGUSR1 (Slurm's warning before the time limit), SIGHUP (the terminal is
+ * gone) and SIGINT (Ctrl-C). Each sets a flag, which the ranks of a run tell
+ * each other at the next step boundary, and the search for a bound looks at. */
 #ifndef MOERUN_RUN_SIGNALS_H
 #define MOERUN_RUN_SIGNALS_H
 
@@ -19,17 +19,18 @@ void moerun__signals_bear_limits(void);
 /* Catches those that ask for an end, until the process ends, and has
  * runtime/base/stop.h know of them. One that is ignored stays ignored, as
  * with nohup and in the background of a script. In a run to be called before
- * MPI_Init, which takes a while; until moerun__signals_answer, a second one ends the
- * process, so that nothing can hold it there. */
+ * MPI_Init, which takes a while; until moerun__signals_answer, a second one
+ * ends the process, so that nothing can hold it there. */
 void moerun__signals_catch(void);
 
-/* From now on the program looks at what has come. `speaks`: this process answers
- * the first of them on stderr, SIGTERM only where it is the only rank. */
+/* From now on the program looks at what has come. `speaks`: this process
+ * answers the first of them on stderr, SIGTERM only where it is the only
+ * rank. */
 void moerun__signals_answer(int speaks, int num_ranks);
 
 /* What the answer says: no step of the run has begun, the end keeps finished
- * requests, or the tokens of unfinished ones too; a placement is written without
- * what is still searched for; nothing takes long any more. */
+ * requests, or the tokens of unfinished ones too; a placement is written
+ * without what is still searched for; nothing takes long any more. */
 typedef enum moerun__promise {
   MOERUN_PROMISE_NOTHING,
   MOERUN_PROMISE_FINISHED,

@@ -2,8 +2,8 @@
  * to a file without a name as they come and are copied in order at the end.
  * Only three numbers per request stay in memory. The .npy gets its name before
  * the .json does, so that whoever finds the .json finds both. A trace of
- * nothing is not written: it would be refused where it is read, and stand in the
- * way of the next one. */
+ * nothing is not written: it would be refused where it is read, and stand in
+ * the way of the next one. */
 #include "launch/run/trace_file.h"
 
 #include "placement/trace/trace.h"
@@ -156,7 +156,7 @@ int64_t moerun__trace_file_count(const moerun__trace_file *trace) {
   return trace->num_recorded;
 }
 
-/* ---- The end ---------------------------------------------------------------------- */
+/* ---- The end ------------------------------------------------------------- */
 
 /* Copies the rows of one request behind the others of `file`. */
 static moerun_status copy_rows(int file, char *rows,

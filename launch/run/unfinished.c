@@ -4,9 +4,9 @@
  * however old it is; a line that is lost costs time and nothing else.
  *
  * The file is written whole under a name of its own and renamed. A fault of a
- * disk or an editor can damage it all the same: the checksum tells, and requests
- * whose lines are damaged begin anew. The first line says whose file it is, so
- * that nobody else's is ever replaced for having the name.
+ * disk or an editor can damage it all the same: the checksum tells, and
+ * requests whose lines are damaged begin anew. The first line says whose file
+ * it is, so that nobody else's is ever replaced for having the name.
  *
  * Only results matter in the end: where this file cannot be written, the run
  * goes on without. */
@@ -53,7 +53,7 @@ struct moerun__unfinished {
   moerun__prompt prompt;
 };
 
-/* ---- Lines ------------------------------------------------------------------------ */
+/* ---- Lines --------------------------------------------------------------- */
 
 static void print_check(char out[CHECK_BYTES], const char *line, size_t bytes) {
   const uint64_t digest =
@@ -94,7 +94,7 @@ done:
   return status;
 }
 
-/* ---- What is there ---------------------------------------------------------------- */
+/* ---- What is there ------------------------------------------------------- */
 
 static moerun_status set_part(moerun__unfinished *u, int64_t index,
                               const int32_t *token, int32_t count) {
@@ -141,8 +141,8 @@ done:
   return status;
 }
 
-/* Somebody else's file is left alone; of this program's any part may be gone, or,
- * after a crash of its node, be bytes of 0. */
+/* Somebody else's file is left alone; of this program's any part may be gone,
+ * or, after a crash of its node, be bytes of 0. */
 static moerun_status check_header(moerun__unfinished *u,
                                   const moerun__lines *lines) {
   moerun_status status = MOERUN_OK;
@@ -212,7 +212,7 @@ done:
   return status;
 }
 
-/* ---- A run ------------------------------------------------------------------------ */
+/* ---- A run --------------------------------------------------------------- */
 
 moerun_status moerun__unfinished_open(
     moerun__unfinished **out, const moerun__prompts *prompts,
@@ -336,7 +336,7 @@ void moerun__unfinished_drop(moerun__unfinished *unfinished, int64_t index) {
   unfinished->is_changed = 1;
 }
 
-/* ---- Saving ----------------------------------------------------------------------- */
+/* ---- Saving -------------------------------------------------------------- */
 
 int moerun__unfinished_ask(moerun__unfinished *unfinished) {
   const double now = moerun__now();

@@ -53,7 +53,8 @@ void moerun__unfinished_drop(moerun__unfinished *unfinished, int64_t index);
 int moerun__unfinished_ask(moerun__unfinished *unfinished);
 /* Writes the file anew. If that fails the run goes on: it is a warning. */
 void moerun__unfinished_save(moerun__unfinished *unfinished);
-/* Ends: saves what has changed if the run was stopped, else removes the file. */
+/* Ends: saves what has changed if the run was stopped, else removes the
+ * file. */
 void moerun__unfinished_end(moerun__unfinished *unfinished, int stopped);
 
 /* NULL: zeros. */

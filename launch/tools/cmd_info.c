@@ -18,7 +18,7 @@
 #include <mpi.h>
 #include <string.h>
 
-/* ---- Build -------------------------------------------------------------------- */
+/* ---- Build --------------------------------------------------------------- */
 
 void moerun__print_build(FILE *stream) {
   char library[MPI_MAX_LIBRARY_VERSION_STRING] = "";
@@ -35,7 +35,7 @@ void moerun__print_build(FILE *stream) {
   (void)fprintf(stream, "\nlinear programs: %s\n", moerun__program_solver());
 }
 
-/* ---- Model -------------------------------------------------------------------- */
+/* ---- Model --------------------------------------------------------------- */
 
 /* Parameters, in millions. */
 typedef struct parameter_count {
@@ -103,7 +103,7 @@ static void print_model(const char *path, const moerun__model_config *c) {
   (void)printf("  context       %d tokens\n", c->max_positions);
 }
 
-/* ---- Ranks -------------------------------------------------------------------- */
+/* ---- Ranks --------------------------------------------------------------- */
 
 /* Under a launcher the run in question is the one that it would start. */
 static int is_launched(const moerun__invocation *invocation) {

@@ -1,6 +1,6 @@
-/* `moerun tokenize` and `moerun detokenize`: texts to ids and back, a line of the
- * input at a time, so that files may be of any size. The ids are those that run
- * feeds a model for the text, with `--add-bos auto`. */
+/* `moerun tokenize` and `moerun detokenize`: texts to ids and back, a line of
+ * the input at a time, so that files may be of any size. The ids are those that
+ * run feeds a model for the text, with `--add-bos auto`. */
 #include "launch/command.h"
 #include "launch/options/effect.h"
 
@@ -28,7 +28,7 @@ typedef struct job {
 
 enum { WRITTEN_BYTES = 1 << 16 }; /* at once */
 
-/* ---- One line -------------------------------------------------------------------- */
+/* ---- One line ------------------------------------------------------------ */
 
 /* {"id": …, the id of the line, its index if it has none. */
 static moerun_status print_id(job *j, const json_t *value) {
@@ -61,7 +61,8 @@ done:
   return status;
 }
 
-/* As run has it: what begins with the first token in front gets none of them. */
+/* As run has it: what begins with the first token in front gets none of
+ * them. */
 static moerun_status encode(job *j, const char *text, size_t bytes) {
   moerun_status status = MOERUN_OK;
   const moerun__token_list *front = moerun__tokenizer_front(j->tokenizer);
@@ -138,7 +139,7 @@ done:
   return status;
 }
 
-/* ---- All lines ------------------------------------------------------------------- */
+/* ---- All lines ----------------------------------------------------------- */
 
 static int is_blank(const char *line, size_t bytes) {
   return bytes == 0 || strspn(line, " \t\r") == bytes;

@@ -109,8 +109,8 @@ static int64_t slots_of(const moerun_placement *placement, int32_t rank) {
   return slots;
 }
 
-/* To look at the routing, and a layer's experts a second time as they move; what
- * stands in spare slots beside that. */
+/* To look at the routing, and a layer's experts a second time as they move;
+ * what stands in spare slots beside that. */
 static void predict_replacer(moerun__prediction *predicted,
                              const moerun__config *config,
                              const moerun_model *model,
@@ -217,7 +217,7 @@ done:
   return status;
 }
 
-/* ---- Table -------------------------------------------------------------------- */
+/* ---- Table --------------------------------------------------------------- */
 
 typedef struct spread {
   double minimum;

@@ -2,8 +2,9 @@
  *
  * cut: all pairs less those kept on a rank. weighted: a pair on one rank saves
  * node_weight against one on its node, and that saves far_weight - node_weight
- * against one between nodes, so ranks and nodes are bounded each by itself. tail:
- * the busiest of the R (R - 1) links between ranks carries the mean at least.
+ * against one between nodes, so ranks and nodes are bounded each by itself.
+ * tail: the busiest of the R (R - 1) links between ranks carries the mean at
+ * least.
  *
  * fanout: all terms of tokens less those that find another one of their token
  * on their rank. */
@@ -28,7 +29,7 @@ typedef struct search {
   double best;
 } search;
 
-/* ---- Levels ----------------------------------------------------------------- */
+/* ---- Levels -------------------------------------------------------------- */
 
 static moerun_status add_level(search *s, int32_t ranks_per_part,
                                double saves) {
@@ -56,8 +57,9 @@ static moerun_status begin(search *s) {
     MOERUN_TRY(add_level(s, 1, 1));
     goto done;
   }
-  /* Nodes of different sizes are no equal parts, which a level is of: there every
-   * pair between ranks is taken to cost no more than one within a node. */
+  /* Nodes of different sizes are no equal parts, which a level is of: there
+   * every pair between ranks is taken to cost no more than one within a
+   * node. */
   const int has_nodes = topology->num_nodes > 1 && topology->ranks_per_node > 0;
   s->most = has_nodes ? p->far_weight : p->node_weight;
   if (p->node_weight > 0) MOERUN_TRY(add_level(s, 1, p->node_weight));
@@ -88,7 +90,7 @@ static double least_cost(const search *s) {
   return s->most - saved - 1e-12 * s->most;
 }
 
-/* ---- Search ----------------------------------------------------------------- */
+/* ---- Search -------------------------------------------------------------- */
 
 static int is_over(const search *s) {
   const moerun__bound_options *o = s->options;

@@ -1,8 +1,8 @@
 /* From a problem to its relaxation, and when to do what to it.
  *
  * Where E is not a multiple of R, blanks fill every part up to the same number
- * of items: they have no load and no pairs, and where counts differ by one no two of one layer
- * share a rank, so that they are met exactly. */
+ * of items: they have no load and no pairs, and where counts differ by one no
+ * two of one layer share a rank, so that they are met exactly. */
 #include "placement/bound/bound_level.h"
 
 #include <math.h>
@@ -27,7 +27,7 @@ enum {
 #define GROWTH_TO_WIDEN    5e-4 /* of the pairs kept, over a stage */
 #define GROWTH_TO_GO_ON    2e-5
 
-/* ---- Fill in ---------------------------------------------------------------- */
+/* ---- Fill in ------------------------------------------------------------- */
 
 /* Least scale that the shares of several ranks are compared in. */
 static int64_t part_cap(const moerun__problem *problem, int32_t layer,
@@ -156,7 +156,7 @@ void moerun__bound_level_clear(moerun__bound_level *level) {
   level->prices = NULL;
 }
 
-/* ---- Step ------------------------------------------------------------------- */
+/* ---- Step ---------------------------------------------------------------- */
 
 /* What placements keep is a whole number, so is its bound. */
 static moerun_status value(moerun__bound_level *level) {

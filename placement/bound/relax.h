@@ -11,10 +11,10 @@
  *
  * Only layers at most width - 1 apart are looked at: a matrix with a band of
  * blocks can be completed to a positive semidefinite one if each window of
- * `width` layers is (Grone et al., 1984), so one large condition becomes B small
- * ones that share entries. The alternating direction method of multipliers
- * solves that: each window is projected by its eigenvalues, each row by a
- * formula, and their averages meet in `pair`. */
+ * `width` layers is (Grone et al., 1984), so one large condition becomes B
+ * small ones that share entries. The alternating direction method of
+ * multipliers solves that: each window is projected by its eigenvalues, each
+ * row by a formula, and their averages meet in `pair`. */
 #ifndef MOERUN_BOUND_RELAX_H
 #define MOERUN_BOUND_RELAX_H
 
@@ -43,8 +43,9 @@ static inline double moerun__star_sign(const moerun__star *star, int32_t i) {
 }
 
 /* Arrays of pairs hold, for each distance d < m, the [L - d][n][n] pairs (item
- * of layer l, item of layer l + d), those of distance d from offset[d]; at d = 0
- * both (i, j) and (j, i). A link is such a pair of layers: link_offset[d] + l. */
+ * of layer l, item of layer l + d), those of distance d from offset[d]; at d =
+ * 0 both (i, j) and (j, i). A link is such a pair of layers: link_offset[d] +
+ * l. */
 typedef struct moerun__relax {
   int32_t num_layers; /* L */
   int32_t num_items;  /* n, of each layer */
@@ -106,7 +107,7 @@ moerun_status moerun__relax_separate(moerun__relax *relax, int32_t num_leaves,
  * stars and is only to be destroyed. width > 1. */
 moerun_status moerun__relax_widen(moerun__relax **out, moerun__relax *relax);
 
-/* ---- For these files alone ------------------------------------------------- */
+/* ---- For these files alone ----------------------------------------------- */
 
 /* What a copy of a pair in a star counts, where one in a row counts 1. */
 #define MOERUN_STAR_WEIGHT 0.5

@@ -1,7 +1,8 @@
 /* Which of the millions of stars are worth a copy: a few per cent of those that
  * the estimate breaks the most do the work of all. Stars of two leaves are the
  * triangle conditions; with three they are Grötschel and Wakabayashi's (1990)
- * next larger ones, which are looked for among the neighbours of each centre. */
+ * next larger ones, which are looked for among the neighbours of each
+ * centre. */
 #include "placement/bound/relax.h"
 
 #include "runtime/base/memory.h"
@@ -31,7 +32,7 @@ typedef struct search {
   int32_t num_leaves;
 } search;
 
-/* ---- Order ------------------------------------------------------------------ */
+/* ---- Order --------------------------------------------------------------- */
 
 static int by_key(const void *x, const void *y) {
   const moerun__star *a = x;
@@ -47,7 +48,7 @@ static int by_excess(const void *x, const void *y) {
   return a->key < b->key ? -1 : a->key > b->key;
 }
 
-/* ---- Find ------------------------------------------------------------------- */
+/* ---- Find ---------------------------------------------------------------- */
 
 /* Where the pair of rows p and q of window b is. */
 static uint32_t pair_at(const moerun__relax *relax, int32_t b, int32_t p,
@@ -137,7 +138,7 @@ static void search_triples(search *s, int32_t b, int32_t centre) {
   }
 }
 
-/* ---- Take up ---------------------------------------------------------------- */
+/* ---- Take up ------------------------------------------------------------- */
 
 double moerun__star_excess(const moerun__star *star, const double *pair) {
   double excess = -1;

@@ -1,10 +1,11 @@
 /* One iteration of the alternating direction method of multipliers. Each
- * condition projects its own copy of the pairs that it is about; then every pair
- * becomes the weighted mean of its copies, drawn by its worth and kept
+ * condition projects its own copy of the pairs that it is about; then every
+ * pair becomes the weighted mean of its copies, drawn by its worth and kept
  * nonnegative; then the duals take up what is left between copies and mean.
  *
  * A window's copy is the nearest matrix J / P + (positive semidefinite, every
- * row of every layer adding up to 0): its rows have the right sums by itself. */
+ * row of every layer adding up to 0): its rows have the right sums by
+ * itself. */
 #include "placement/bound/relax.h"
 
 #include "placement/bound/eigen.h"
@@ -14,7 +15,7 @@
 
 #define OVERSHOOT 1.6 /* over-relaxation; 1 is the plain method */
 
-/* ---- Windows ---------------------------------------------------------------- */
+/* ---- Windows ------------------------------------------------------------- */
 
 /* matrix = sum over the eigenvectors first .. last - 1 of |value| v v'. */
 static void rebuild(double *matrix, const double *value, const double *vector,
@@ -131,7 +132,7 @@ static void settle_windows(moerun__relax *relax) {
   }
 }
 
-/* ---- Loads ------------------------------------------------------------------ */
+/* ---- Loads --------------------------------------------------------------- */
 
 /* Rows of link (d, l), weighted by the loads of layer l + d. */
 static void step_rows(moerun__relax *relax, int32_t d, int32_t l) {
@@ -192,7 +193,7 @@ static void step_loads(moerun__relax *relax) {
   }
 }
 
-/* ---- Stars ------------------------------------------------------------------ */
+/* ---- Stars --------------------------------------------------------------- */
 
 static void step_stars(moerun__relax *relax) {
   for (size_t t = 0; t < relax->num_stars; t++) {
@@ -212,7 +213,7 @@ static void step_stars(moerun__relax *relax) {
   }
 }
 
-/* ---- Means ------------------------------------------------------------------ */
+/* ---- Means --------------------------------------------------------------- */
 
 static double mean_within(moerun__relax *relax, int32_t l) {
   const size_t n = (size_t)relax->num_items;

@@ -1,15 +1,15 @@
 /* The same relaxation with windows of one layer more, begun where the narrower
  * one stands. Each of its windows lies in two of the wider ones, at the ends in
- * one, and their duals share its dual evenly: what all windows charge for a pair
- * stays as it is, so the bound does not fall. */
+ * one, and their duals share its dual evenly: what all windows charge for a
+ * pair stays as it is, so the bound does not fall. */
 #include "placement/bound/relax.h"
 
 #include "runtime/base/memory.h"
 
 #include <string.h>
 
-/* pair[l][l + d] = sum over k of pair[l][k] pair[k][l + d] / c for layer l + 1's
- * items k: what it is where all parts are known. */
+/* pair[l][l + d] = sum over k of pair[l][k] pair[k][l + d] / c for layer l +
+ * 1's items k: what it is where all parts are known. */
 static void guess_far_pairs(moerun__relax *wide) {
   const size_t n = (size_t)wide->num_items;
   const int32_t d = wide->width - 1;

@@ -140,8 +140,8 @@ done:
   return status;
 }
 
-/* Holds a slow rank that is over `share` with as few experts as it may have: the
- * packing has left it the coldest. 0: there is none. */
+/* Holds a slow rank that is over `share` with as few experts as it may have:
+ * the packing has left it the coldest. 0: there is none. */
 static int hold_one(packed *by, const moerun__problem *problem, double share) {
   const double *speed = problem->topology->speed;
   for (int32_t r = 0; r < problem->num_ranks; r++) {
@@ -156,7 +156,8 @@ static int hold_one(packed *by, const moerun__problem *problem, double share) {
   return 0;
 }
 
-/* (1 + slack) times the mean per unit of speed of the ranks that are not held. */
+/* (1 + slack) times the mean per unit of speed of the ranks that are not
+ * held. */
 static double share_of(const packed *by, const moerun__problem *problem) {
   double total = 0;
   double speed = 0;
@@ -168,7 +169,8 @@ static double share_of(const packed *by, const moerun__problem *problem) {
 }
 
 /* cap[r] = max((1 + slack) * mean, LPT's fullest rank per unit of speed) *
- * speed[r]; slow ranks that are held to what LPT gives them count in neither. */
+ * speed[r]; slow ranks that are held to what LPT gives them count in
+ * neither. */
 static moerun_status set_caps(moerun__problem *problem, int32_t layer,
                               packed *by) {
   moerun_status status = MOERUN_OK;

@@ -6,8 +6,8 @@
  *
  * The busiest link of a boundary (MoETuner's objective, for which it takes an
  * integer program of R^4 rows) needs no more than that. A renaming keeps R
- * links inside ranks, no two of one group; the busiest of the others is least if
- * the heaviest links are kept as long as no two of them collide. Among all
+ * links inside ranks, no two of one group; the busiest of the others is least
+ * if the heaviest links are kept as long as no two of them collide. Among all
  * renamings that keep those, the one that keeps most is taken. */
 #include "placement/judge/relabel.h"
 

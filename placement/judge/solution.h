@@ -13,7 +13,7 @@ typedef struct moerun__method_options {
                             ceil(E / R); 0: none                            */
   int32_t slots;         /* of all ranks in each layer, every rank as many, all
                             of them filled; only with fills_slots; 0: as many as
-                            spare_slots says                                   */
+                            spare_slots says */
   int32_t expert_groups; /* eplb: of neighbouring experts that one node should
                             hold; 0: 1, so that nodes count for nothing       */
   int32_t polish;        /* rounds of annealing beyond the method's own; one is

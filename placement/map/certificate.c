@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- Names ----------------------------------------------------------------- */
+/* ---- Names --------------------------------------------------------------- */
 
 static const char *const objective_names[] = {
     [MOERUN_OBJECTIVE_FANOUT] = "fanout",
@@ -64,7 +64,7 @@ int moerun__judgement_at(const moerun__judgement *judgement, int i,
   return 1;
 }
 
-/* ---- Create ---------------------------------------------------------------- */
+/* ---- Create -------------------------------------------------------------- */
 
 moerun_status moerun__certificate_create(moerun__certificate **out,
                                          const char *topology,
@@ -100,7 +100,7 @@ double moerun__gap(double cost, double bound, double worst) {
   return worst > bound && cost > bound ? (cost - bound) / (worst - bound) : 0;
 }
 
-/* ---- Write ----------------------------------------------------------------- */
+/* ---- Write --------------------------------------------------------------- */
 
 moerun_status moerun__judgement_print(moerun__text *out, const char *name,
                                       const moerun__judgement *judgement) {
@@ -167,7 +167,7 @@ done:
   return status;
 }
 
-/* ---- Read ------------------------------------------------------------------ */
+/* ---- Read ---------------------------------------------------------------- */
 
 static moerun_status check_keys(const json_t *object, const char *const *known,
                                 size_t num_known, const char *origin) {

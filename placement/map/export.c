@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* ---- EPLB, SGLang ---------------------------------------------------------- */
+/* ---- EPLB, SGLang -------------------------------------------------------- */
 
 static moerun_status check_slots(const moerun_placement *placement) {
   moerun_status status = MOERUN_OK;
@@ -67,7 +67,7 @@ done:
   return status;
 }
 
-/* ---- ExFlow ---------------------------------------------------------------- */
+/* ---- ExFlow -------------------------------------------------------------- */
 
 static moerun_status print_csv(moerun__text *out,
                                const moerun_placement *placement,
@@ -91,7 +91,7 @@ done:
   return status;
 }
 
-/* ---- All ------------------------------------------------------------------- */
+/* ---- All ----------------------------------------------------------------- */
 
 typedef struct format {
   const char *prefix;

@@ -28,7 +28,8 @@ moerun_status moerun__placement_export(const moerun_placement *placement,
 int moerun__export_needs_rows(const char *target);
 /* Whether the format of `target` has as many experts on every rank. */
 int moerun__export_is_even(const char *target);
-/* The path in a target, or NULL where there is none or the format is unknown. */
+/* The path in a target, or NULL where there is none or the format is
+ * unknown. */
 const char *moerun__export_path(const char *target);
 /* Whether the format is known and a path given, before any work is done. */
 moerun_status moerun__export_check(const char *target);

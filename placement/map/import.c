@@ -19,7 +19,7 @@
 
 enum { FILE_LIMIT = 1 << 26 /* bytes */ };
 
-/* ---- Hosts ----------------------------------------------------------------------- */
+/* ---- Hosts --------------------------------------------------------------- */
 
 /* A row for each MoE layer, or for each layer of a model that is known. */
 moerun_status moerun__map_begin(moerun__map *map, int64_t num_rows) {
@@ -161,7 +161,7 @@ done:
   return status;
 }
 
-/* ---- What is known --------------------------------------------------------------- */
+/* ---- What is known ------------------------------------------------------- */
 
 typedef struct content {
   const char *text;
@@ -225,8 +225,9 @@ done:
 }
 
 /* [layers][slots], [layers][experts][most] or [layers][ranks][experts]. Where
- * there are as many ranks as experts, the last two can have the same sizes only if
- * an expert has a replica on every rank: it is taken for the last one then. */
+ * there are as many ranks as experts, the last two can have the same sizes only
+ * if an expert has a replica on every rank: it is taken for the last one
+ * then. */
 static moerun_status read_cube(moerun__map *map, const moerun__cube *cube) {
   const int32_t E = map->sizes.num_experts;
   if (cube->num_dims == 2) return moerun__map_read_slots(map, cube);
@@ -324,7 +325,7 @@ static const struct format {
     {"map", is_array_file, read_array},
 };
 
-/* ---- Reading ----------------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------- */
 
 /* What else the file may be: loads, or how many replicas each expert has. */
 static moerun_status refuse(const content *in, const char *origin) {

@@ -24,13 +24,13 @@ typedef struct moerun__import_sizes {
  *     vLLM's expert_map
  *   the experts of each device, in lists: vLLM's expert_map_path on Ascend
  *   Expert,Node: ExFlow's solutions
- * the first three as .npy, or as JSON: lists, by themselves or under such a name.
- * A map with as many layers as the model has decoder layers has those of dense
- * layers left out. What the sizes do not agree with is refused (ERR_SHAPE for
- * moerun's own files, else ERR_FORMAT). Replicas of an expert on one rank become
- * one. Where copies is NULL, a warning counts them. Else *copies is how many slots
- * of the map each entry of the placement's rank_of stands for, or NULL where all
- * are 1; freed with moerun__free. */
+ * the first three as .npy, or as JSON: lists, by themselves or under such a
+ * name. A map with as many layers as the model has decoder layers has those of
+ * dense layers left out. What the sizes do not agree with is refused (ERR_SHAPE
+ * for moerun's own files, else ERR_FORMAT). Replicas of an expert on one rank
+ * become one. Where copies is NULL, a warning counts them. Else *copies is how
+ * many slots of the map each entry of the placement's rank_of stands for, or
+ * NULL where all are 1; freed with moerun__free. */
 moerun_status moerun__placement_import(moerun_placement **out, int32_t **copies,
                                        const char *path,
                                        const moerun__import_sizes *sizes);

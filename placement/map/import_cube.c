@@ -14,7 +14,7 @@
 
 enum { WHERE = 96 };
 
-/* ---- Arrays ------------------------------------------------------------------------ */
+/* ---- Arrays -------------------------------------------------------------- */
 
 /* Allocates the elements of the shape. */
 static moerun_status begin(moerun__cube *cube, const char *name,
@@ -109,7 +109,7 @@ done:
   return status;
 }
 
-/* ---- Slots of all ranks ------------------------------------------------------------- */
+/* ---- Slots of all ranks -------------------------------------------------- */
 
 static moerun_status require_dims(const moerun__map *map,
                                   const moerun__cube *cube, int32_t num_dims,
@@ -207,7 +207,7 @@ done:
   return status;
 }
 
-/* ---- Slots of each rank -------------------------------------------------------------- */
+/* ---- Slots of each rank -------------------------------------------------- */
 
 moerun_status moerun__map_read_ranks(moerun__map *map,
                                      const moerun__cube *cube) {

@@ -19,7 +19,7 @@
 
 enum { WHERE = 96, ORIGIN = 4096 };
 
-/* ---- Devices ------------------------------------------------------------------------ */
+/* ---- Devices ------------------------------------------------------------- */
 
 /* seen[R]: 1 + the last layer that had a device of this id. */
 static moerun_status read_device(moerun__map *map, int32_t *seen,
@@ -71,8 +71,8 @@ done:
   return status;
 }
 
-/* *last: layer_id of the layers before. Rows are in the order of layers, whatever
- * they count from; a map in another order would be that of other layers. */
+/* *last: layer_id of the layers before. Rows are in the order of layers,
+ * whatever they count from; another order would be that of other layers. */
 static moerun_status read_layer(moerun__map *map, int64_t *last, int32_t **seen,
                                 const json_t *layer, int32_t row) {
   moerun_status status = MOERUN_OK;
@@ -129,7 +129,7 @@ done:
   return status;
 }
 
-/* ---- ExFlow ------------------------------------------------------------------------- */
+/* ---- ExFlow -------------------------------------------------------------- */
 
 /* Two numbers with a comma between and nothing else; 0: something else. */
 static int parse_pair(int64_t *pair, const char *line, size_t length) {

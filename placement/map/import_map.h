@@ -1,5 +1,5 @@
-/* What the readers of maps share (import.c): they gather hosts, the rest follows
- * from these. */
+/* What the readers of maps share (import.c): they gather hosts, the rest
+ * follows from these. */
 #ifndef MOERUN_MAP_IMPORT_MAP_H
 #define MOERUN_MAP_IMPORT_MAP_H
 

@@ -313,7 +313,7 @@ int32_t moerun__placement_max_slots(const moerun_placement *placement,
   return most;
 }
 
-/* ---- Choice between replicas ------------------------------------------------ */
+/* ---- Choice between replicas --------------------------------------------- */
 
 /* What one token's choice is made from; replica_of[K] is filled as it goes. */
 typedef struct choice {
@@ -398,7 +398,7 @@ void moerun__placement_choose(int32_t *replica_of_term,
   }
 }
 
-/* ---- Invariants ------------------------------------------------------------- */
+/* ---- Invariants ---------------------------------------------------------- */
 
 /* used[R] is scratch. */
 static moerun_status check_slots(const moerun_placement *placement, int32_t l,

@@ -22,7 +22,7 @@ enum {
   FILE_LIMIT = 1 << 26, /* bytes */
 };
 
-/* ---- Read ------------------------------------------------------------------ */
+/* ---- Read ---------------------------------------------------------------- */
 
 typedef struct reader {
   const char *origin;
@@ -269,7 +269,7 @@ done:
   return status;
 }
 
-/* ---- Write ----------------------------------------------------------------- */
+/* ---- Write --------------------------------------------------------------- */
 
 static moerun_status print_layer(moerun__text *text,
                                  const moerun_placement *placement,

@@ -6,17 +6,17 @@
  *     load per replica;
  *   3 replicas onto the node's ranks, heaviest first onto the lightest rank.
  *
- * Each with equal counts, ties to the lower index, and what is one a bin left in
- * its order. It balances loads on the assumption that replicas share evenly and
- * looks at no traffic. Three departures: counts may differ by one where they do
- * not divide, ranks may differ in speed, and a rank holds an expert once at most,
- * because a second replica beside the first takes no load off the rank. So an
- * expert has no more replicas than its node has ranks, and step 3 passes over
- * ranks that hold the expert already. Where only such ranks have room left,
- * another replica makes room: it moves to one of them, and of all that could,
- * the one does whose two ranks are the least full afterwards. There always is
- * one: a full rank holds more than one with room, and so an expert that the
- * other lacks. */
+ * Each with equal counts, ties to the lower index, and what is one a bin left
+ * in its order. It balances loads on the assumption that replicas share evenly
+ * and looks at no traffic. Three departures: counts may differ by one where
+ * they do not divide, ranks may differ in speed, and a rank holds an expert
+ * once at most, because a second replica beside the first takes no load off the
+ * rank. So an expert has no more replicas than its node has ranks, and step 3
+ * passes over ranks that hold the expert already. Where only such ranks have
+ * room left, another replica makes room: it moves to one of them, and of all
+ * that could, the one does whose two ranks are the least full afterwards. There
+ * always is one: a full rank holds more than one with room, and so an expert
+ * that the other lacks. */
 #include "placement/methods/eplb.h"
 
 #include "placement/judge/packing.h"
@@ -91,8 +91,8 @@ static void clear(balancer *b) {
   moerun__free(b->holds);
 }
 
-/* The order in which `count` weights are packed into bins; 0: one each, in their
- * order, so that bin_of is known. */
+/* The order in which `count` weights are packed into bins; 0: one each, in
+ * their order, so that bin_of is known. */
 static int needs_packing(balancer *b, int32_t count, const double *speed,
                          int32_t num_bins) {
   if (count != num_bins || speed != NULL) {
@@ -162,7 +162,7 @@ static void replicate(balancer *b, int32_t first, int32_t count, int32_t total,
   }
 }
 
-/* ---- Step 3 ---------------------------------------------------------------- */
+/* ---- Step 3 -------------------------------------------------------------- */
 
 /* The ranks of one node, while its replicas are packed onto them. */
 typedef struct shelf {
@@ -266,7 +266,7 @@ static void pack_apart(shelf *s, int32_t total) {
   }
 }
 
-/* ---- A layer --------------------------------------------------------------- */
+/* ---- A layer ------------------------------------------------------------- */
 
 /* Steps 2 and 3 of one node. */
 static void place_node(balancer *b, int32_t node, int32_t *expert_of,

@@ -3,11 +3,11 @@
  * parts; with several nodes by levels. The first two steps take milliseconds
  * and find the structure, which annealing from a random start would take most
  * of its time to find; annealing then leaves the local optimum they end in.
- * For fan-out: descent and annealing on the tokens' visits (visits.h), by levels
- * too. Nodes of different sizes are no equal parts, so there the ranks are split
- * at once, and their nodes are looked at when levels would be joined. Few layers
- * are searched several times (starts.h). Problems so small that they can be solved
- * exactly in that time are. */
+ * For fan-out: descent and annealing on the tokens' visits (visits.h), by
+ * levels too. Nodes of different sizes are no equal parts, so there the ranks
+ * are split at once, and their nodes are looked at when levels would be joined.
+ * Few layers are searched several times (starts.h). Problems so small that they
+ * can be solved exactly in that time are. */
 #include "placement/methods/methods.h"
 
 #include "placement/judge/relabel.h"
@@ -88,8 +88,8 @@ done:
 }
 
 /* All ranks at once with pairs by distance: what the first level could not know
- * of the caps of ranks comes back, and for the objective weighted what one level
- * took from the other. */
+ * of the caps of ranks comes back, and for the objective weighted what one
+ * level took from the other. */
 static moerun_status join_levels(int32_t *rank_of,
                                  const moerun__problem *problem,
                                  const moerun__method_options *options,
@@ -222,7 +222,8 @@ moerun_status moerun__solve_cd(moerun__solution *solution,
       moerun__deadline_after(for_search.clock, for_search.time_limit_s);
   const int is_exact = is_tiny(problem);
   if (is_exact) status = moerun__solve_exact(solution, problem, &for_search);
-  /* A proof that the time was too short for leaves what the search has by then. */
+  /* A proof that the time was too short for leaves what the search has by
+   * then. */
   if (!is_exact ||
       (status == MOERUN_ERR_UNSUPPORTED && moerun__deadline_passed(&half))) {
     status = moerun__starts_search(solution->rank_of, problem, &for_search,

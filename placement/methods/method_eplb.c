@@ -1,5 +1,5 @@
-/* The method eplb: every layer by moerun__eplb_layer, as many slots as were asked
- * for. */
+/* The method eplb: every layer by moerun__eplb_layer, as many slots as were
+ * asked for. */
 #include "placement/methods/eplb.h"
 #include "placement/methods/methods.h"
 

@@ -38,7 +38,7 @@ static double unit_of(const moerun__problem *problem) {
   return problem->objective == MOERUN_OBJECTIVE_TAIL ? R * R : 1;
 }
 
-/* ---- One expert a rank ------------------------------------------------------- */
+/* ---- One expert a rank --------------------------------------------------- */
 
 /* Every rank may hold every expert. */
 static int caps_are_loose(const moerun__problem *problem) {
@@ -144,7 +144,7 @@ done:
   return status;
 }
 
-/* ---- Viterbi ----------------------------------------------------------------- */
+/* ---- Viterbi ------------------------------------------------------------- */
 
 typedef struct viterbi {
   const moerun__problem *problem;
@@ -333,7 +333,7 @@ done:
   return status;
 }
 
-/* ---- Fan-out ----------------------------------------------------------------- */
+/* ---- Fan-out ------------------------------------------------------------- */
 
 /* tokens[2^E] of one layer by the set of experts that they take. */
 static void count_sets(int64_t *tokens, const moerun__trace *trace,

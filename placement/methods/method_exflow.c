@@ -1,18 +1,19 @@
 /* ExFlow (Yao et al. 2024, arXiv 2401.08383): the first expert of each token in
  * each layer, and ranks chosen so that it changes rank as seldom as possible
  * from layer to layer; equal counts of experts, loads are not looked at. By
- * bipartition: the ranks (the nodes first) are halved again and again, each time
- * by an integer program over the experts of the part, on the first 5000 tokens,
- * then 10000 and so on, always from the solution before.
+ * bipartition: the ranks (the nodes first) are halved again and again, each
+ * time by an integer program over the experts of the part, on the first 5000
+ * tokens, then 10000 and so on, always from the solution before.
  *
  * Where we depart from it. One column for a pair of experts in place of one for
  * a token and layer: the same optimum. All experts of a token where the trace
  * does not say which is the first. And the solver: Gurobi is told to spend
- * all of its time on heuristics; GLPK has none that finds anything here, and the
- * program's relaxation is worth nothing (0 with all x = 1/2). So what carries
- * the search are the subprograms that such heuristics solve, all layers but one
- * fixed, until none improves; the whole program follows, with that as its start,
- * where it is small enough for GLPK to get beyond the first relaxation. */
+ * all of its time on heuristics; GLPK has none that finds anything here, and
+ * the program's relaxation is worth nothing (0 with all x = 1/2). So what
+ * carries the search are the subprograms that such heuristics solve, all layers
+ * but one fixed, until none improves; the whole program follows, with that as
+ * its start, where it is small enough for GLPK to get beyond the first
+ * relaxation. */
 #include "placement/methods/methods.h"
 
 #include "placement/methods/program.h"
@@ -45,11 +46,11 @@ static size_t entry(const part *t, int32_t layer, int32_t e) {
   return (size_t)layer * (size_t)t->problem->num_experts + (size_t)e;
 }
 
-/* ---- Statistics -------------------------------------------------------------- */
+/* ---- Statistics ---------------------------------------------------------- */
 
 /* One token over the boundary after `layer`, if it is in the part before and
- * after. Its first expert stands for it, or all of them if it is not known which
- * that is. */
+ * after. Its first expert stands for it, or all of them if it is not known
+ * which that is. */
 static void count_token(const part *t, const int16_t *ids, int32_t layer) {
   const moerun__trace *trace = t->problem->trace;
   const int32_t K = trace->gate_order ? 1 : trace->num_terms;
@@ -82,7 +83,7 @@ static int64_t pairs_of(const part *t, int32_t layer, int32_t i, int32_t j) {
       ->pairs[entry(t, layer, i) * (size_t)t->problem->num_experts + (size_t)j];
 }
 
-/* ---- One layer --------------------------------------------------------------- */
+/* ---- One layer ----------------------------------------------------------- */
 
 /* What expert e saves on the right, the neighbouring layers being fixed; the
  * next one does not count where it is still to be solved. */
@@ -159,7 +160,7 @@ done:
   return status;
 }
 
-/* ---- All layers -------------------------------------------------------------- */
+/* ---- All layers ---------------------------------------------------------- */
 
 static int32_t count_columns(const part *t) {
   const size_t E = (size_t)t->problem->num_experts;
@@ -244,7 +245,7 @@ done:
   return status;
 }
 
-/* ---- Halves ------------------------------------------------------------------ */
+/* ---- Halves -------------------------------------------------------------- */
 
 /* Half of the nodes if there are several, else half of the ranks. */
 static int32_t left_ranks(const part *t) {

@@ -5,12 +5,12 @@
  * - cut, as in ExFlow (Yao et al. 2024, arXiv 2401.08383) but one column for a
  *   pair of experts in place of one for a token: z >= x[l][i][r] -
  *   x[l+1][j][r]. Without integers all z can be 0, so this bounds nothing.
- * - rlt (Sherali and Adams 1990): y[l][i][j][r] <= both of its x, and the rows of
- *   counts and loads of either layer multiplied by the x of the other. Larger,
- *   and with a bound that is of use.
+ * - rlt (Sherali and Adams 1990): y[l][i][j][r] <= both of its x, and the rows
+ *   of counts and loads of either layer multiplied by the x of the other.
+ *   Larger, and with a bound that is of use.
  *
- * Neither gets beyond some hundreds of columns. The use is a proof that does not
- * share a line with the other exact methods; cd's solution is the start, so
+ * Neither gets beyond some hundreds of columns. The use is a proof that does
+ * not share a line with the other exact methods; cd's solution is the start, so
  * that nothing worse is ever returned. */
 #include "placement/methods/ilp.h"
 #include "placement/methods/methods.h"
@@ -72,7 +72,7 @@ static int ranks_are_alike(const moerun__problem *p) {
   return 1;
 }
 
-/* ---- Rows -------------------------------------------------------------------- */
+/* ---- Rows ---------------------------------------------------------------- */
 
 static moerun_status add_expert_rows(const model *m, int32_t layer) {
   moerun_status status = MOERUN_OK;
@@ -197,7 +197,7 @@ done:
   return status;
 }
 
-/* ---- The model --------------------------------------------------------------- */
+/* ---- The model ----------------------------------------------------------- */
 
 static int64_t columns_needed(const moerun__problem *p, moerun__ilp_form form) {
   const int64_t E = p->num_experts;

@@ -1,5 +1,6 @@
 /* Even loads and nothing else: longest processing time first, within the
- * counts and by the speeds of ranks. What DeepSeek's EPLB does when there are no spare slots. */
+ * counts and by the speeds of ranks. What DeepSeek's EPLB does when there are
+ * no spare slots. */
 #include "placement/methods/methods.h"
 
 #include "placement/judge/packing.h"

@@ -1,5 +1,5 @@
-/* Blocks of a shuffled order (Fisher and Yates), another one in each layer: what
- * chance gives at equal counts, a cut of about 1 - 1/R. */
+/* Blocks of a shuffled order (Fisher and Yates), another one in each layer:
+ * what chance gives at equal counts, a cut of about 1 - 1/R. */
 #include "placement/methods/methods.h"
 
 #include "runtime/base/number.h"

@@ -1,17 +1,17 @@
 /* Topology-driven placement (2025, arXiv 2508.09229): expert e of layer l on
- * rank s costs its load times (distance from the layer's attention to s + from s
- * to where results are collected), with room for so many experts of a layer and
- * of all layers on a rank. The hosts being fixed, that is linear; the two kinds
- * of room are nested, which makes it a flow with whole vertices, so that a
- * linear program without integers is enough.
+ * rank s costs its load times (distance from the layer's attention to s + from
+ * s to where results are collected), with room for so many experts of a layer
+ * and of all layers on a rank. The hosts being fixed, that is linear; the two
+ * kinds of room are nested, which makes it a flow with whole vertices, so that
+ * a linear program without integers is enough.
  *
  * The paper's hosts come from its cluster. moerun has attention on every rank,
  * which would make all ranks alike: so the method assumes what the paper does,
  * layers spread over the ranks in blocks like the stages of a pipeline. Layer
  * l's attention is on rank floor(l * R / L) and its results are collected by
- * the host of layer l + 1, the last layer's by its own. Where E divides by R the
- * room of all layers follows from that of each, and each is a program of its
- * own. */
+ * the host of layer l + 1, the last layer's by its own. Where E divides by R
+ * the room of all layers follows from that of each, and each is a program of
+ * its own. */
 #include "placement/methods/methods.h"
 
 #include "placement/methods/program.h"

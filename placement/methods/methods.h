@@ -1,13 +1,13 @@
-/* One row a method: its solve function, in method_NAME.c, is declared from it, and the
- * table in methods.c is made of it. method.h says what these functions are given and
- * return. */
+/* One row a method: its solve function, in method_NAME.c, is declared from it,
+ * and the table in methods.c is made of it. method.h says what these functions
+ * are given and return. */
 #ifndef MOERUN_METHODS_METHODS_H
 #define MOERUN_METHODS_METHODS_H
 
 #include "placement/methods/method.h"
 
-/* X(name, summary, what is so of it: flags of moerun__method), in the order in which
- * `moerun place --method list` shows them. */
+/* X(name, summary, what is so of it: flags of moerun__method), in the order in
+ * which `moerun place --method list` shows them. */
 #define MOERUN_METHOD_MAP(X)                                                   \
   X(contiguous, "blocks of neighbouring experts; looks at no routing",         \
     .by_loads = 1, .ignores_speed = 1)                                         \

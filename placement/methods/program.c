@@ -1,12 +1,12 @@
 /* The one file that knows GLPK (Makhorin's GNU Linear Programming Kit). What it
  * takes care of:
  *
- * - GLPK ends the process on an internal error unless an error hook jumps out of
- *   it; after the jump the environment is good for nothing but being freed. So
- *   the GLPK object lives within one call, between setjmp and glp_free_env, and
- *   nothing of ours is allocated in between.
- * - It prints: errors even with the terminal off. A hook takes the text, and the
- *   first line of it becomes the message.
+ * - GLPK ends the process on an internal error unless an error hook jumps out
+ *   of it; after the jump the environment is good for nothing but being freed.
+ *   So the GLPK object lives within one call, between setjmp and glp_free_env,
+ *   and nothing of ours is allocated in between.
+ * - It prints: errors even with the terminal off. A hook takes the text, and
+ *   the first line of it becomes the message.
  * - glp_intopt with its presolver ignores the time limit in the first linear
  *   program. That one is solved here, and the integer search goes on from its
  *   basis.
@@ -52,7 +52,7 @@ struct moerun__program {
 
 enum { FIRST_ROOM = 64, MOST_ROOM = 1 << 26 };
 
-/* ---- Building ---------------------------------------------------------------- */
+/* ---- Building ------------------------------------------------------------ */
 
 /* The next size that `count` fits into. */
 static moerun_status room_for(int32_t *room, int32_t had, int64_t count) {
@@ -195,7 +195,7 @@ double moerun__program_value(const moerun__program *program, int32_t column) {
   return program->value[column];
 }
 
-/* ---- Solving ----------------------------------------------------------------- */
+/* ---- Solving ------------------------------------------------------------- */
 
 #ifdef MOERUN_GLPK
 

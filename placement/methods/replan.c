@@ -6,10 +6,10 @@
  * there, single swaps go on with the cost of moves counted in: most of what a
  * new solution saves can often be had for a few experts.
  *
- * Speeds are load caps to the solver, and to the placement that is there: before
- * its swaps, experts leave ranks that exceed them. And time counts: a layer ends
- * with the rank that is busy for longest, so what a change takes off that is
- * worth the bytes that could be sent meanwhile. */
+ * Speeds are load caps to the solver, and to the placement that is there:
+ * before its swaps, experts leave ranks that exceed them. And time counts: a
+ * layer ends with the rank that is busy for longest, so what a change takes off
+ * that is worth the bytes that could be sent meanwhile. */
 #include "placement/methods/replan.h"
 
 #include "placement/methods/method.h"
@@ -115,7 +115,7 @@ static void set_speeds(moerun__topology *topology, const double *speed) {
   }
 }
 
-/* ---- Swaps with the cost of moves ---------------------------------------------- */
+/* ---- Swaps with the cost of moves ---------------------------------------- */
 
 /* Bytes of weights that a swap makes come, less those that it lets stay. */
 static double toll_of(const replan *p, const moerun__visits *v, int32_t i,
@@ -243,7 +243,8 @@ done:
   return status;
 }
 
-/* rows[L] that keep the last rank of each layer busy, as rows of the fastest. */
+/* rows[L] that keep the last rank of each layer busy, as rows of the
+ * fastest. */
 static moerun_status count_busy(double *rows, replan *p,
                                 const moerun_placement *placement) {
   moerun_status status = MOERUN_OK;
@@ -301,7 +302,7 @@ done:
   return status;
 }
 
-/* ---- The decision -------------------------------------------------------------- */
+/* ---- The decision -------------------------------------------------------- */
 
 /* Bytes that rows of the fastest rank are worth in time. */
 static double worth_of(const replan *p, int32_t layer, double rows) {

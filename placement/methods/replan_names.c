@@ -1,6 +1,6 @@
 /* A solver knows parts, not ranks; a solution with its parts named by chance
- * would move nearly every expert. The parts of each layer are therefore given to
- * ranks by an assignment problem whose gains are exactly the two things that
+ * would move nearly every expert. The parts of each layer are therefore given
+ * to ranks by an assignment problem whose gains are exactly the two things that
  * depend on the names: weights that can stay where they are and rows that stay
  * at home. */
 #include "placement/methods/replan_names.h"
@@ -41,8 +41,8 @@ static void clear(names *n) {
   moerun__free(n->seen);
 }
 
-/* Rows that stay at home if part p is rank r, in bytes; with replicas, those that
- * can. */
+/* Rows that stay at home if part p is rank r, in bytes; with replicas, those
+ * that can. */
 static void add_rows_at_home(names *n, int32_t layer) {
   const moerun__naming *by = n->by;
   const moerun__trace *trace = by->trace;

@@ -13,8 +13,8 @@ typedef struct moerun__naming {
   double horizon;      /* times that the trace's rows are to come */
 } moerun__naming;
 
-/* What was solved, on the ranks where most weights can stay and most rows are at
- * home, in bytes. */
+/* What was solved, on the ranks where most weights can stay and most rows are
+ * at home, in bytes. */
 moerun_status moerun__replan_name(moerun_placement **out,
                                   const moerun__naming *naming);
 

@@ -1,8 +1,9 @@
 /* Tokens of hot experts over their replicas, as in MicroMoE (2025, arXiv
- * 2511.16947): minimise M with sum over replicas of y = load for each expert and
- * sum of y <= M * speed for each rank. The optimum has fractions, often halves.
- * Whole tokens come from a second program with the ranks' limits rounded up:
- * it is a transport problem with whole sides, whose vertices are whole. */
+ * 2511.16947): minimise M with sum over replicas of y = load for each expert
+ * and sum of y <= M * speed for each rank. The optimum has fractions, often
+ * halves. Whole tokens come from a second program with the ranks' limits
+ * rounded up: it is a transport problem with whole sides, whose vertices are
+ * whole. */
 #include "placement/methods/replica_split.h"
 
 #include "placement/methods/program.h"
@@ -157,8 +158,8 @@ static void count_loads(int64_t *load, const moerun__trace *trace,
   }
 }
 
-/* Largest over mean of rank load per unit of speed in one layer. rank_load[R] is
- * scratch. */
+/* Largest over mean of rank load per unit of speed in one layer. rank_load[R]
+ * is scratch. */
 static double balance_of(double *rank_load, const moerun_placement *placement,
                          int32_t layer, const int64_t *tokens,
                          const double *speed) {

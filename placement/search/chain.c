@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-/* ---- Making ------------------------------------------------------------------ */
+/* ---- Making -------------------------------------------------------------- */
 
 static moerun_status allocate(moerun__chain *chain) {
   moerun_status status = MOERUN_OK;
@@ -145,7 +145,7 @@ void moerun__chain_keep(moerun__split *split, const moerun__chain *chain) {
              sizeof *split->part_of);
 }
 
-/* ---- State ------------------------------------------------------------------- */
+/* ---- State --------------------------------------------------------------- */
 
 static void add_row(int32_t *to, const int32_t *row, int32_t n) {
   for (int32_t i = 0; i < n; i++) {
@@ -159,7 +159,8 @@ static void subtract_row(int32_t *from, const int32_t *row, int32_t n) {
   }
 }
 
-/* Rows of pair counts of an item with the layer `to`, a neighbour of `layer`. */
+/* Rows of pair counts of an item with the layer `to`, a neighbour of
+ * `layer`. */
 static const int32_t *pairs_with(const moerun__chain *chain, int32_t layer,
                                  int32_t item, int32_t to) {
   const size_t n = (size_t)chain->num_items;

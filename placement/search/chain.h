@@ -1,5 +1,5 @@
-/* The problem behind the objectives cut and weighted: layers in a row, and pairs
- * of items in neighbouring layers that like to be in the same part. */
+/* The problem behind the objectives cut and weighted: layers in a row, and
+ * pairs of items in neighbouring layers that like to be in the same part. */
 #ifndef MOERUN_SEARCH_CHAIN_H
 #define MOERUN_SEARCH_CHAIN_H
 
@@ -102,7 +102,7 @@ void moerun__chain_swap(moerun__chain *chain, int32_t layer, int32_t i,
 void moerun__chain_set_layer(moerun__chain *chain, int32_t layer,
                              const int32_t *part_of);
 
-/* ---- Searches; each leaves a state within the caps if it began with one ----- */
+/* ---- Searches; each leaves a state within the caps if it began in one ---- */
 
 /* From a state within the caps: each later layer by its pairs with the one
  * before; expert by expert, heaviest first, in the greedy form. Layers that the

@@ -18,7 +18,7 @@
 /* Gains with groups are not whole numbers; rounded to 1/64 they are. */
 #define GROUP_SCALE 64.0
 
-/* ---- Making ------------------------------------------------------------------ */
+/* ---- Making -------------------------------------------------------------- */
 
 moerun_status moerun__chain_layer_create(moerun__chain_layer **out,
                                          const moerun__chain *chain) {
@@ -59,7 +59,7 @@ void moerun__chain_layer_destroy(moerun__chain_layer *at) {
   moerun__free(at);
 }
 
-/* ---- Gains ------------------------------------------------------------------- */
+/* ---- Gains --------------------------------------------------------------- */
 
 static int is_blank(const moerun__chain_layer *at, int32_t item) {
   const size_t row = (size_t)at->layer * (size_t)at->chain->num_items;
@@ -141,7 +141,7 @@ int64_t moerun__chain_layer_kept(const moerun__chain_layer *at,
   return kept;
 }
 
-/* ---- Steps ------------------------------------------------------------------- */
+/* ---- Steps --------------------------------------------------------------- */
 
 void moerun__chain_layer_set(moerun__chain_layer *at, const int32_t *part_of) {
   const size_t P = (size_t)at->chain->num_parts;

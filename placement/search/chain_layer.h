@@ -1,4 +1,5 @@
-/* One layer of a chain with its neighbours fixed: linear gains, counts, caps. */
+/* One layer of a chain with its neighbours fixed: linear gains, counts,
+ * caps. */
 #ifndef MOERUN_SEARCH_CHAIN_LAYER_H
 #define MOERUN_SEARCH_CHAIN_LAYER_H
 

@@ -178,8 +178,8 @@ static void pull_of(double *pull, const resplit *r, int32_t layer,
   }
 }
 
-/* Worth of the free pairs if the state `from` of the layer before is followed by
- * one with all items in b. */
+/* Worth of the free pairs if the state `from` of the layer before is followed
+ * by one with all items in b. */
 static double worth_all_in_b(const resplit *r, int32_t layer, uint32_t from) {
   double worth = 0;
   for (int32_t i = 0; i < r->num_items; i++) {
@@ -294,7 +294,8 @@ moerun_status moerun__chain_resplit(moerun__chain *chain, uint64_t seed,
   r.num_items = 2 * r.num_free;
   MOERUN_TRY(allocate(&r));
   list_states(&r);
-  /* P + 1 has no factor in common with P * P: this visits every pair once in P * P steps. */
+  /* P + 1 has no factor in common with P * P: this visits every pair once in P
+   * * P steps. */
   const int64_t P = chain->num_parts;
   const int64_t steps = P * P;
   int64_t at = moerun__random_below(moerun__random_bits(&r.random), (int32_t)P);

@@ -35,7 +35,7 @@ static void finish(moerun__chain_layer *at) {
   moerun__chain_layer_climb(at);
 }
 
-/* ---- Relabelling ------------------------------------------------------------- */
+/* ---- Relabelling --------------------------------------------------------- */
 
 typedef struct relabelling {
   int64_t *pairs; /* [P][P] part of the later layer, part of the earlier one */
@@ -108,7 +108,7 @@ moerun_status moerun__chain_relabel(moerun__chain *chain,
   return relabel(chain, &changed, deadline);
 }
 
-/* ---- First placement --------------------------------------------------------- */
+/* ---- First placement ----------------------------------------------------- */
 
 static moerun_status
 place_forward(moerun__chain *chain,
@@ -141,7 +141,7 @@ moerun_status moerun__chain_greedy(moerun__chain *chain) {
   return place_forward(chain, moerun__chain_layer_greedy, &never);
 }
 
-/* ---- Descent ----------------------------------------------------------------- */
+/* ---- Descent ------------------------------------------------------------- */
 
 moerun_status moerun__chain_sweep(moerun__chain *chain,
                                   const moerun__deadline *deadline) {

@@ -12,7 +12,7 @@ enum {
   JUDGE_HOMES = 64, /* as in objective.c */
 };
 
-/* ---- Making ---------------------------------------------------------------- */
+/* ---- Making -------------------------------------------------------------- */
 
 /* For `given` replicas, or all slots full. */
 static moerun_status allocate(moerun__replicas *replicas, size_t given) {
@@ -107,7 +107,7 @@ void moerun__replicas_destroy(moerun__replicas *replicas) {
   moerun__free(replicas);
 }
 
-/* ---- Counting -------------------------------------------------------------- */
+/* ---- Counting ------------------------------------------------------------ */
 
 static const int16_t *terms_of(const moerun__trace *trace, int64_t token,
                                int32_t layer) {
@@ -304,7 +304,7 @@ void moerun__replicas_enter(moerun__replicas *replicas, int32_t layer) {
   (void)count_all(replicas, replicas->load, replicas->num_homes);
 }
 
-/* ---- Changes --------------------------------------------------------------- */
+/* ---- Changes ------------------------------------------------------------- */
 
 static size_t entry_of(const moerun__replicas *replicas, int32_t expert) {
   return (size_t)replicas->layer * (size_t)replicas->map.num_experts +
@@ -401,7 +401,7 @@ void moerun__replicas_estimate(moerun__replicas *replicas,
   }
 }
 
-/* ---- Solutions ------------------------------------------------------------- */
+/* ---- Solutions ----------------------------------------------------------- */
 
 moerun_status moerun__replicas_to_copies(moerun__solution *solution,
                                          const moerun__replicas *replicas) {

@@ -33,7 +33,7 @@ typedef struct filling {
   moerun__change change;
 } filling;
 
-/* ---- Keys ------------------------------------------------------------------ */
+/* ---- Keys ---------------------------------------------------------------- */
 
 /* Visits that end if every token that can goes to the copy instead. */
 static void set_visit_keys(filling *by, int32_t layer) {
@@ -87,7 +87,7 @@ static void set_keys(filling *by, int32_t layer) {
   }
 }
 
-/* ---- Copies ---------------------------------------------------------------- */
+/* ---- Copies -------------------------------------------------------------- */
 
 typedef struct copy {
   int32_t expert; /* -1: none */
@@ -177,7 +177,7 @@ static void try_copy(filling *by, const copy *best, double next) {
   moerun__replicas_add(by->replicas, &by->change, best->expert, best->rank);
 }
 
-/* ---- Layers ---------------------------------------------------------------- */
+/* ---- Layers -------------------------------------------------------------- */
 
 /* The heaviest copy on the rank, or -1. */
 static int32_t heaviest_copy(const filling *by, int32_t rank) {

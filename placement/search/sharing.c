@@ -1,8 +1,9 @@
 /* State of the fan-out problem of one layer with replicas. A change touches the
- * bases of up to three ranks: one or two whose slots change, and that of an expert
- * which stops or begins to be the only replica. Those bases are made anew from
- * the token sets of their experts, and the experts of several replicas that
- * have one on such a rank are counted anew; the rest stays as it is. */
+ * bases of up to three ranks: one or two whose slots change, and that of an
+ * expert which stops or begins to be the only replica. Those bases are made
+ * anew from the token sets of their experts, and the experts of several
+ * replicas that have one on such a rank are counted anew; the rest stays as it
+ * is. */
 #include "placement/search/sharing.h"
 
 #include "placement/search/token_set.h"
@@ -30,7 +31,7 @@ typedef struct moerun__sharing_trial {
   const uint64_t **bases; /* [R] scratch */
 } trial;
 
-/* ---- Making ---------------------------------------------------------------- */
+/* ---- Making -------------------------------------------------------------- */
 
 static moerun_status create_trial(trial **out, size_t E, size_t R, size_t room,
                                   size_t stride) {
@@ -114,7 +115,7 @@ void moerun__sharing_destroy(moerun__sharing *sharing) {
   moerun__free(sharing);
 }
 
-/* ---- Counting -------------------------------------------------------------- */
+/* ---- Counting ------------------------------------------------------------ */
 
 static const uint64_t *takes_of(const moerun__sharing *s, int32_t expert) {
   return s->visits->takes + (size_t)s->item_of[expert] * s->visits->stride;
@@ -187,7 +188,7 @@ static double count_expert(const moerun__sharing *s, double *share,
   return all - served + (n * served - hits) / R;
 }
 
-/* ---- State ----------------------------------------------------------------- */
+/* ---- State --------------------------------------------------------------- */
 
 static void host_on(moerun__sharing *s, int32_t expert, int32_t rank) {
   if (expert < 0) return;
@@ -271,7 +272,7 @@ static double penalty_of(const moerun__sharing *s, const double *load) {
          (double)s->visits->words / (double)s->problem->trace->num_tokens;
 }
 
-/* ---- Changes --------------------------------------------------------------- */
+/* ---- Changes ------------------------------------------------------------- */
 
 static int32_t *slot_a(const moerun__sharing *s, const moerun__slot_change *c) {
   return s->slot + (size_t)c->a * (size_t)s->room + (size_t)c->slot_a;

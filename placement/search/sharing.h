@@ -1,9 +1,10 @@
 /* The problem behind the objective fanout with replicas: one layer, ranks with
  * slots, each for a replica of an expert or empty. What a token visits is
- * estimated from sets of tokens: ranks that it visits for experts of one replica
- * are its base; an expert of several is served on one of these if it has a
- * replica there, else costs a visit more; and on its home, if that has one. What
- * two such experts of one token could share beyond the base is left out. */
+ * estimated from sets of tokens: ranks that it visits for experts of one
+ * replica are its base; an expert of several is served on one of these if it
+ * has a replica there, else costs a visit more; and on its home, if that has
+ * one. What two such experts of one token could share beyond the base is left
+ * out. */
 #ifndef MOERUN_SEARCH_SHARING_H
 #define MOERUN_SEARCH_SHARING_H
 

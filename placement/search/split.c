@@ -79,7 +79,7 @@ static void take_layer(moerun__split *split, int32_t layer,
   }
 }
 
-/* ---- Ranks ------------------------------------------------------------------- */
+/* ---- Ranks --------------------------------------------------------------- */
 
 static int32_t blanks_per_rank(const moerun__problem *problem) {
   return problem->most_slots - problem->fewest_slots;
@@ -133,7 +133,7 @@ done:
   return status;
 }
 
-/* ---- Nodes ------------------------------------------------------------------- */
+/* ---- Nodes --------------------------------------------------------------- */
 
 typedef struct levels {
   const moerun__problem *problem;

@@ -27,8 +27,8 @@ typedef moerun_status (*moerun__splitter)(moerun__split *split,
                                           const moerun__deadline *deadline);
 
 /* rank_of[L][E] by one splitter: into nodes first and each node into ranks then
- * if there are several nodes of as many ranks each, and more than one, else into
- * ranks. */
+ * if there are several nodes of as many ranks each, and more than one, else
+ * into ranks. */
 moerun_status moerun__place_by_levels(int32_t *rank_of,
                                       const moerun__problem *problem,
                                       const moerun__method_options *options,

@@ -130,8 +130,8 @@ void moerun__states_destroy(moerun__states *states) {
   moerun__free(states);
 }
 
-/* Sums of all splits of experts first .. end - 1, the first one's rank being the
- * most significant digit of the index; grown from the last expert on. */
+/* Sums of all splits of experts first .. end - 1, the first one's rank being
+ * the most significant digit of the index; grown from the last expert on. */
 static void tabulate(double *table, const moerun__states *states,
                      const double *gain, int32_t first, int32_t end) {
   const int32_t R = states->num_ranks;

@@ -2,8 +2,8 @@
  * columns of the link matrix before their layer and two rows of the one behind
  * it; what each expert brings with it is kept up to date, so that a proposal
  * costs a pass over both matrices. The busiest link alone gives a search no
- * direction as long as a swap does not touch it: so the mean of all links counts
- * as well, and the best state by the tail alone is what is returned. */
+ * direction as long as a swap does not touch it: so the mean of all links
+ * counts as well, and the best state by the tail alone is what is returned. */
 #include "placement/search/tail.h"
 
 #include "placement/search/cooling.h"
@@ -18,7 +18,7 @@ enum {
   MOST_LINKS = 1 << 25, /* looked at by them for a layer: R^2 each */
 };
 
-#define HEAT        0.05 /* share taken at the start of random swaps that lose */
+#define HEAT        0.05 /* share taken at the start of swaps that lose */
 #define MEAN_WEIGHT 0.3  /* of the mean link beside the busiest one */
 
 /* Letters: L layers, E experts, R ranks. */
@@ -53,7 +53,7 @@ static int64_t *link_of(const tail *t, int32_t boundary) {
   return t->link + (size_t)boundary * R * R;
 }
 
-/* ---- The state --------------------------------------------------------------- */
+/* ---- The state ----------------------------------------------------------- */
 
 static void derive_boundary(tail *t, int32_t boundary) {
   const size_t E = (size_t)t->problem->num_experts;
@@ -141,7 +141,7 @@ done:
   return status;
 }
 
-/* ---- Swaps ------------------------------------------------------------------- */
+/* ---- Swaps --------------------------------------------------------------- */
 
 /* most and sum of the boundary before (side 0) or behind (side 1) the layer,
  * where its rank a gives expert i for expert k of rank b. */
@@ -245,7 +245,7 @@ static void apply(tail *t, const swap *s) {
   t->rank_of[at + (size_t)s->k] = a;
 }
 
-/* ---- Annealing --------------------------------------------------------------- */
+/* ---- Annealing ----------------------------------------------------------- */
 
 /* 0: the two experts drawn are on one rank. */
 static int propose(swap *s, const tail *t, moerun__random *random) {

@@ -9,8 +9,8 @@
 moerun_status moerun__tail_count(int64_t *out, const moerun__problem *problem,
                                  const int32_t *rank_of);
 
-/* Improves rank_of[L][E], within the caps before and after, by swaps of experts;
- * the result is never worse. */
+/* Improves rank_of[L][E], within the caps before and after, by swaps of
+ * experts; the result is never worse. */
 moerun_status moerun__tail_search(int32_t *rank_of,
                                   const moerun__problem *problem,
                                   const moerun__method_options *options,

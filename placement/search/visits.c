@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-/* ---- Sets ------------------------------------------------------------------ */
+/* ---- Sets ---------------------------------------------------------------- */
 
 /* An item that takes the tokens of `set` joins a part. */
 static void join_part(uint64_t *absent, uint64_t *once, const uint64_t *set,
@@ -25,7 +25,7 @@ static void join_part(uint64_t *absent, uint64_t *once, const uint64_t *set,
   }
 }
 
-/* ---- Making ---------------------------------------------------------------- */
+/* ---- Making -------------------------------------------------------------- */
 
 moerun_status moerun__visits_create(moerun__visits **out,
                                     const moerun__problem *problem,
@@ -88,7 +88,8 @@ void moerun__visits_destroy(moerun__visits *visits) {
 }
 
 /* A step through the numbers 0 .. count - 1 that comes to each of them, and
- * evenly: near the golden section of the count, and without a common divisor. */
+ * evenly: near the golden section of the count, and without a common
+ * divisor. */
 static int64_t even_step(int64_t count) {
   int64_t step = (int64_t)(0.6180339887498949 * (double)count);
   for (step += step == 0;; step++) {
@@ -166,7 +167,7 @@ void moerun__visits_load(moerun__visits *visits, int32_t layer) {
   moerun__visits_look_at(visits, visits->all_words);
 }
 
-/* ---- State ----------------------------------------------------------------- */
+/* ---- State --------------------------------------------------------------- */
 
 static const uint64_t *takes_of(const moerun__visits *visits, int32_t item) {
   return visits->takes + (size_t)item * visits->stride;

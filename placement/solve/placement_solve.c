@@ -1,6 +1,6 @@
 /* moerun_placement_solve: what `moerun place` does before it judges, for
- * programs. The other rooms of placement/ have no clock; this one gives them the
- * system's. */
+ * programs. The other rooms of placement/ have no clock; this one gives them
+ * the system's. */
 #include "placement/methods/method.h"
 #include "runtime/base/file.h"
 #include "runtime/base/limits.h"

@@ -16,7 +16,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- Counts ---------------------------------------------------------------- */
+/* ---- Counts -------------------------------------------------------------- */
 
 typedef struct counter {
   const moerun__trace *trace;
@@ -106,7 +106,7 @@ static double distance(const counter *from, const int64_t *base,
   return weight > 0 ? sum / weight : 0;
 }
 
-/* ---- Layers ---------------------------------------------------------------- */
+/* ---- Layers -------------------------------------------------------------- */
 
 static void describe_load(moerun__layer_facts *out, const int64_t *load,
                           int32_t E) {
@@ -156,7 +156,7 @@ static void mean_of_layers(moerun__description *out) {
   }
 }
 
-/* ---- Blocks ---------------------------------------------------------------- */
+/* ---- Blocks -------------------------------------------------------------- */
 
 /* Ranks that a token visits if K of E experts are drawn at random and rank r
  * holds n of them: 1 - (choose K of the E - n others) / (choose K of E). */
@@ -241,7 +241,7 @@ done:
   return status;
 }
 
-/* ---- All ------------------------------------------------------------------- */
+/* ---- All ----------------------------------------------------------------- */
 
 moerun_status moerun__describe(moerun__description **out,
                                const moerun__trace *trace, int32_t num_ranks,

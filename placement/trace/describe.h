@@ -58,7 +58,8 @@ typedef struct moerun__description {
 } moerun__description;
 
 /* num_ranks: the R of the blocks; 0: 2, 4, 8, … 64 as far as E goes. Segments
- * are of segment_tokens tokens of one sequence, the last of each what is left. */
+ * are of segment_tokens tokens of one sequence, the last of each what is
+ * left. */
 moerun_status moerun__describe(moerun__description **out,
                                const moerun__trace *trace, int32_t num_ranks,
                                int32_t segment_tokens);

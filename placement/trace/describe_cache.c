@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Caches that change ---------------------------------------------------- */
+/* ---- Caches that change -------------------------------------------------- */
 
 moerun_status moerun__count_recent(int64_t *hits_by_size, const int16_t *access,
                                    int64_t count, int32_t num_experts) {
@@ -113,7 +113,7 @@ done:
   return status;
 }
 
-/* ---- Sets that stay -------------------------------------------------------- */
+/* ---- Sets that stay ------------------------------------------------------ */
 
 static int compare_descending(const void *a, const void *b) {
   const int64_t x = *(const int64_t *)a;
@@ -131,7 +131,7 @@ static void add_largest(int64_t *served, int64_t *counts, int32_t E) {
   }
 }
 
-/* ---- One layer ------------------------------------------------------------- */
+/* ---- One layer ----------------------------------------------------------- */
 
 typedef struct layer_caches {
   const moerun__trace *trace;
@@ -209,7 +209,7 @@ done:
   return status;
 }
 
-/* ---- All ------------------------------------------------------------------- */
+/* ---- All ----------------------------------------------------------------- */
 
 /* 1/8, 1/4, 3/8 … 7/8 of E, each once. */
 static void choose_sizes(moerun__description *out, int32_t E) {

@@ -28,7 +28,7 @@ typedef struct weights {
   double *value; /* [num_layers][E] sums over the steps */
 } weights;
 
-/* ---- Shape and values ------------------------------------------------------ */
+/* ---- Shape and values ---------------------------------------------------- */
 
 static moerun_status set_shape(weights *in, int64_t steps, int64_t layers,
                                int64_t experts) {
@@ -75,8 +75,8 @@ done:
   return status;
 }
 
-/* Whether layer l has loads; *is_whole becomes 0 where one is no whole number up
- * to 2^40. */
+/* Whether layer l has loads; *is_whole becomes 0 where one is no whole number
+ * up to 2^40. */
 static int has_loads(const weights *in, int32_t l, int *is_whole) {
   const double *value = in->value + (size_t)l * (size_t)in->num_experts;
   int found = 0;
@@ -140,7 +140,7 @@ void moerun__load_table_destroy(moerun__load_table *table) {
   moerun__free(table);
 }
 
-/* ---- JSON ------------------------------------------------------------------ */
+/* ---- JSON ---------------------------------------------------------------- */
 
 static moerun_status read_layer(weights *in, const json_t *layer, size_t step,
                                 size_t l) {
@@ -234,7 +234,7 @@ done:
   return status;
 }
 
-/* ---- .npy ------------------------------------------------------------------ */
+/* ---- .npy ---------------------------------------------------------------- */
 
 /* The floating-point number i of `raw`. */
 static double real_at(const void *raw, size_t i, moerun__npy_type type) {

@@ -16,10 +16,9 @@ typedef struct moerun__load_table {
 } moerun__load_table;
 
 /* .npy of numbers [layers][experts] or [steps][layers][experts], or JSON: lists
- * of such a shape, or an object with them as "logical_count" (SGLang) or "weight"
- * (EPLB). Steps are summed. Whole numbers up to
- * 2^40 are taken as they are; with others, each layer's are scaled by a power of
- * two and rounded. */
+ * of such a shape, or an object with them as "logical_count" (SGLang) or
+ * "weight" (EPLB). Steps are summed. Whole numbers up to 2^40 are taken as they
+ * are; with others, each layer's are scaled by a power of two and rounded. */
 moerun_status moerun__load_table_load(moerun__load_table **out,
                                       const char *path);
 moerun_status moerun__load_table_parse(moerun__load_table **out,

@@ -14,7 +14,7 @@ static size_t row_width(const moerun__trace *trace) {
   return (size_t)trace->num_layers * (size_t)trace->num_terms;
 }
 
-/* ---- Create ---------------------------------------------------------------- */
+/* ---- Create -------------------------------------------------------------- */
 
 moerun_status moerun__trace_create(moerun__trace **out, int64_t num_tokens,
                                    int32_t num_layers, int32_t num_experts,
@@ -100,7 +100,7 @@ void moerun__trace_find_experts(moerun__trace *trace) {
   trace->num_experts = largest + 1;
 }
 
-/* ---- Check ----------------------------------------------------------------- */
+/* ---- Check --------------------------------------------------------------- */
 
 moerun_status moerun__trace_check_sequences(const moerun__trace *trace,
                                             const char *origin) {
@@ -190,7 +190,7 @@ done:
   return status;
 }
 
-/* ---- Use ------------------------------------------------------------------- */
+/* ---- Use ----------------------------------------------------------------- */
 
 moerun_status moerun__trace_select(moerun__trace **out,
                                    const moerun__trace *trace, int64_t first,

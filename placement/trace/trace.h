@@ -56,19 +56,19 @@ moerun_status moerun__trace_check(const moerun__trace *trace,
 moerun_status moerun__trace_check_sequences(const moerun__trace *trace,
                                             const char *origin);
 
-/* What is no routing goes: tokens and layers whose rows have no id, or one id in
- * all terms; 255 where it is -1 in an unsigned byte; ids of shared experts beyond
- * num_experts, which every row has; terms that are empty then; and sequences
- * without tokens. A line is logged for each kind but layers. num_experts: what
- * the file or the caller says; 0: unknown, and E follows the largest id. Offsets
- * are checked first, ids are not (moerun__trace_check). ERR_FORMAT where nothing
- * is left. */
+/* What is no routing goes: tokens and layers whose rows have no id, or one id
+ * in all terms; 255 where it is -1 in an unsigned byte; ids of shared experts
+ * beyond num_experts, which every row has; terms that are empty then; and
+ * sequences without tokens. A line is logged for each kind but layers.
+ * num_experts: what the file or the caller says; 0: unknown, and E follows the
+ * largest id. Offsets are checked first, ids are not (moerun__trace_check).
+ * ERR_FORMAT where nothing is left. */
 moerun_status moerun__trace_leave_out_padding(moerun__trace *trace,
                                               int32_t num_experts,
                                               const char *origin);
 
-/* What -1 became in integers without a sign that are wide enough to have no such
- * expert; -1: nothing, and those of a byte may have one. */
+/* What -1 became in integers without a sign that are wide enough to have no
+ * such expert; -1: nothing, and those of a byte may have one. */
 int64_t moerun__trace_unsigned_none(moerun__npy_type type);
 
 /* The sequences number first, first + stride, … : (0, 2) for training, (1, 2)
@@ -88,7 +88,8 @@ uint64_t moerun__trace_digest(const moerun__trace *trace);
  * does not say; 0: largest id + 1. See placement/README.md. */
 moerun_status moerun__trace_load(moerun__trace **out, const char *path,
                                  int32_t num_experts);
-/* A line where it may be turned, for those who have no model to compare with. */
+/* A line where it may be turned, for those who have no model to compare
+ * with. */
 void moerun__trace_warn_if_turned(const moerun__trace *trace, const char *path);
 /* NAME.npy as int16 and NAME.json beside it, two of the outputs. */
 moerun_status moerun__trace_save(const moerun__trace *trace,

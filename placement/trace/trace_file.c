@@ -26,7 +26,7 @@ enum {
   ROUTED_LIMIT = 0x7fffffff,
 };
 
-/* ---- Sidecar --------------------------------------------------------------- */
+/* ---- Sidecar ------------------------------------------------------------- */
 
 typedef moerun_status (*sidecar_parser)(moerun__trace *trace, const char *text,
                                         size_t bytes, const char *origin);
@@ -72,7 +72,7 @@ done:
   return status;
 }
 
-/* ---- Array ----------------------------------------------------------------- */
+/* ---- Array --------------------------------------------------------------- */
 
 typedef struct array {
   const char *path;
@@ -293,7 +293,7 @@ done:
   return status;
 }
 
-/* ---- Save ------------------------------------------------------------------ */
+/* ---- Save ---------------------------------------------------------------- */
 
 static moerun_status save_array(const moerun__trace *trace,
                                 moerun__outputs *outputs, const char *path) {

@@ -48,10 +48,10 @@ static int row_has(const int16_t *row, int32_t num_terms, int32_t id) {
   return 0;
 }
 
-/* ---- Rows without routing ------------------------------------------------------ */
+/* ---- Rows without routing ------------------------------------------------ */
 
-/* Which tokens route at all; and which layers are not dense, where one id in all
- * terms has to be 0. */
+/* Which tokens route at all; and which layers are not dense, where one id in
+ * all terms has to be 0. */
 static void find_routed(const moerun__trace *trace, int *layer, int *token) {
   const int32_t L = trace->num_layers;
   for (int64_t row = 0; row < row_count(trace); row++) {
@@ -120,9 +120,10 @@ int64_t moerun__trace_unsigned_none(moerun__npy_type type) {
   return type == MOERUN_NPY_U32 ? INT64_C(0xffffffff) : -1;
 }
 
-/* ---- Ids that are no experts --------------------------------------------------- */
+/* ---- Ids that are no experts --------------------------------------------- */
 
-/* Every row has the id: in any term, or in term k where that is not negative. */
+/* Every row has the id: in any term, or in term k where that is not
+ * negative. */
 static int is_everywhere(const moerun__trace *trace, int32_t id, int32_t k) {
   for (int64_t row = 0; row < row_count(trace); row++) {
     const int16_t *at = row_at(trace, row);
@@ -160,8 +161,8 @@ static int is_byte_none(const moerun__trace *trace, int32_t num_experts) {
   return is_twice(trace, BYTE_NONE);
 }
 
-/* The id becomes none, and what is left of each row stands in front, in the same
- * order. Returns how many there were. */
+/* The id becomes none, and what is left of each row stands in front, in the
+ * same order. Returns how many there were. */
 static int64_t drop_id(moerun__trace *trace, int32_t id) {
   int64_t count = 0;
   for (int64_t row = 0; row < row_count(trace); row++) {
@@ -224,7 +225,7 @@ static void look_for_shared(moerun__trace *trace, int32_t num_experts,
            origin, first, first);
 }
 
-/* ---- Sequences without tokens -------------------------------------------------- */
+/* ---- Sequences without tokens -------------------------------------------- */
 
 static void leave_out_sequences(moerun__trace *trace, const char *origin) {
   int64_t kept = 0;
@@ -242,7 +243,7 @@ static void leave_out_sequences(moerun__trace *trace, const char *origin) {
            (long long)(before - kept), (long long)before);
 }
 
-/* ---- All ----------------------------------------------------------------------- */
+/* ---- All ----------------------------------------------------------------- */
 
 moerun_status moerun__trace_leave_out_padding(moerun__trace *trace,
                                               int32_t num_experts,

@@ -10,8 +10,8 @@
  * An array is [tokens][layers][terms], as vLLM returns it, or the base64 of an
  * .npy of that shape, as newer ones do, or of its little-endian integers, as
  * SGLang does; SGLang's has no shape, so the line must give it. A line is one
- * sequence, its prompt first, or, as a whole response, one for each choice. What
- * servers put in where they have recorded nothing is left out by
+ * sequence, its prompt first, or, as a whole response, one for each choice.
+ * What servers put in where they have recorded nothing is left out by
  * trace_padding.c. */
 #include "placement/trace/trace.h"
 
@@ -41,7 +41,7 @@ typedef struct reader {
   int64_t num_aborted; /* requests, which are no sequences */
 } reader;
 
-/* ---- One id ---------------------------------------------------------------- */
+/* ---- One id -------------------------------------------------------------- */
 
 static moerun_status append_id(reader *in, int64_t id) {
   moerun_status status = MOERUN_OK;
@@ -79,7 +79,7 @@ done:
   return status;
 }
 
-/* ---- Nested lists ---------------------------------------------------------- */
+/* ---- Nested lists -------------------------------------------------------- */
 
 static moerun_status require_list(const json_t *list, const char *what,
                                   const char *origin) {
@@ -122,7 +122,7 @@ done:
   return status;
 }
 
-/* ---- Base64 ---------------------------------------------------------------- */
+/* ---- Base64 -------------------------------------------------------------- */
 
 /* 0..63, or -1. */
 static int digit_of(char c) {
@@ -255,7 +255,7 @@ done:
   return status;
 }
 
-/* ---- Lines ----------------------------------------------------------------- */
+/* ---- Lines --------------------------------------------------------------- */
 
 static moerun_status read_shape(reader *in, const json_t *line) {
   moerun_status status = MOERUN_OK;
@@ -438,7 +438,8 @@ done:
   return status;
 }
 
-/* The routing of the prompt has to be in `beside`, where that of the answer is. */
+/* The routing of the prompt has to be in `beside`, where that of the answer
+ * is. */
 static moerun_status check_prompt(const json_t *line, const json_t *beside,
                                   const char *origin) {
   moerun_status status = MOERUN_OK;
@@ -525,7 +526,7 @@ done:
   return status;
 }
 
-/* ---- The trace ------------------------------------------------------------- */
+/* ---- The trace ----------------------------------------------------------- */
 
 moerun_status moerun__trace_parse_routed(moerun__trace **out, const char *text,
                                          size_t bytes, const char *origin,

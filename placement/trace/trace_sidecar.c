@@ -14,7 +14,7 @@
 
 enum { FORMAT_VERSION = 1 };
 
-/* ---- JSON ------------------------------------------------------------------ */
+/* ---- JSON ---------------------------------------------------------------- */
 
 /* Those that are described in README.md; the others are for people. */
 static const char *const known_keys[] = {
@@ -180,7 +180,7 @@ done:
   return status;
 }
 
-/* ---- TSV ------------------------------------------------------------------- */
+/* ---- TSV ----------------------------------------------------------------- */
 
 /* A decimal number of at most 18 digits that ends at `stop`; -1: none. */
 static int64_t parse_number(const char *text, const char *stop) {
@@ -193,7 +193,8 @@ static int64_t parse_number(const char *text, const char *stop) {
   return value;
 }
 
-/* `domain <tab> first <tab> length` in line[length]; both -1 where it is not. */
+/* `domain <tab> first <tab> length` in line[length]; both -1 where it is
+ * not. */
 static void parse_row(int64_t *first, int64_t *count, const char *line,
                       size_t length) {
   const char *end = line + length;
@@ -259,7 +260,7 @@ done:
   return status;
 }
 
-/* ---- Writing ------------------------------------------------------------------ */
+/* ---- Writing ------------------------------------------------------------- */
 
 moerun_status moerun__trace_print_json(moerun__text *out,
                                        const moerun__trace *trace,

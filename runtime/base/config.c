@@ -1,5 +1,5 @@
-/* The values of options. A value is kept as its text and, parsed once when it is
- * set, as a number. The options themselves are a schema that the program
+/* The values of options. A value is kept as its text and, parsed once when it
+ * is set, as a number. The options themselves are a schema that the program
  * hands over; config_load.c says where values come from. */
 #include "runtime/base/config_table.h"
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- The table -------------------------------------------------------------- */
+/* ---- The table ----------------------------------------------------------- */
 
 const moerun__config_row *
 moerun__config_row_at(const moerun__config_schema *schema, int i) {
@@ -66,7 +66,7 @@ int moerun__config_nearest(const moerun__config_schema *schema,
   return nearest;
 }
 
-/* ---- One value --------------------------------------------------------------- */
+/* ---- One value ----------------------------------------------------------- */
 
 enum { EXPECTED_BYTES = 128 };
 
@@ -246,7 +246,7 @@ void moerun__config_destroy(moerun__config *config) {
   moerun__free(config);
 }
 
-/* ---- Packed ------------------------------------------------------------------- */
+/* ---- Packed -------------------------------------------------------------- */
 
 /* Per row, in the order of the table: a digit for the origin, the text, NUL. */
 
@@ -300,7 +300,7 @@ done:
   return status;
 }
 
-/* ---- Use ------------------------------------------------------------------------ */
+/* ---- Use ----------------------------------------------------------------- */
 
 static const moerun__config_value *value_of(const moerun__config *config,
                                             const char *key) {

@@ -1,8 +1,9 @@
 /* Every option once: its key, type, default, unit, range and help stand in one
  * row of a schema (config_table.h), which feeds the configuration file, the
- * MOERUN_* variables, the --flags, --help and the page of all options. Precedence: flag >
- * environment > file > default. An unknown key and a value that does not parse or is out of
- * range are errors that say where the value came from. */
+ * MOERUN_* variables, the --flags, --help and the page of all options.
+ * Precedence: flag > environment > file > default. An unknown key and a value
+ * that does not parse or is out of range are errors that say where the value
+ * came from. */
 #ifndef MOERUN_BASE_CONFIG_H
 #define MOERUN_BASE_CONFIG_H
 
@@ -12,7 +13,8 @@
 
 typedef struct moerun__config moerun__config;
 
-/* All options that there are, and the subcommands that use them; config_table.h. */
+/* All options that there are, and the subcommands that use them;
+ * config_table.h. */
 typedef struct moerun__config_schema moerun__config_schema;
 
 typedef enum moerun__config_origin {
@@ -22,9 +24,9 @@ typedef enum moerun__config_origin {
   MOERUN_CONFIG_FLAG,
 } moerun__config_origin;
 
-/* The schema is borrowed. Values for `subcommand` from the arguments after it, `environment` (strings
- * NAME=value and a NULL at the end; a NULL pointer: this process's own) and
- * the file that --config or MOERUN_CONFIG names. */
+/* The schema is borrowed. Values for `subcommand` from the arguments after it,
+ * `environment` (strings NAME=value and a NULL at the end; a NULL pointer: this
+ * process's own) and the file that --config or MOERUN_CONFIG names. */
 moerun_status moerun__config_load(moerun__config **out,
                                   const moerun__config_schema *schema,
                                   const char *subcommand, int num_arguments,
@@ -58,7 +60,8 @@ const char *moerun__config_text(const moerun__config *config, const char *key);
 moerun__config_origin moerun__config_origin_of(const moerun__config *config,
                                                const char *key);
 
-/* Whether the subcommand has this option; the value of no other is asked for. */
+/* Whether the subcommand has this option; the value of no other is asked
+ * for. */
 int moerun__config_has(const moerun__config *config, const char *key);
 
 /* Whether the value is another than the default, wherever it comes from. */

@@ -18,7 +18,7 @@ extern char **environ;
 
 enum { NAME_BYTES = 64 };
 
-/* ---- Misspelt names ------------------------------------------------------------ */
+/* ---- Misspelt names ------------------------------------------------------ */
 
 /* What a message says behind a name that is no option. */
 enum { ADVICE_BYTES = 128 };
@@ -49,7 +49,7 @@ static void advise(char out[ADVICE_BYTES], const moerun__config_schema *schema,
   out[used] = '\0';
 }
 
-/* ---- File ------------------------------------------------------------------- */
+/* ---- File ---------------------------------------------------------------- */
 
 static int is_blank(char c) {
   return c == ' ' || c == '\t' || c == '\r';
@@ -163,7 +163,7 @@ done:
   return status;
 }
 
-/* ---- Environment ----------------------------------------------------------------- */
+/* ---- Environment --------------------------------------------------------- */
 
 static const char prefix[] = "MOERUN_";
 enum { PREFIX_LENGTH = sizeof prefix - 1 };
@@ -231,7 +231,7 @@ const char *moerun__config_environment(const char *name) {
   return find_in((const char *const *)environ, name);
 }
 
-/* ---- Flags ---------------------------------------------------------------------- */
+/* ---- Flags --------------------------------------------------------------- */
 
 typedef struct flag {
   int row;
@@ -332,8 +332,8 @@ done:
   return status;
 }
 
-/* A file whose name is empty was meant: a script's variable that was not set would
- * leave the option out in silence. An empty --config stands for no file,
+/* A file whose name is empty was meant: a script's variable that was not set
+ * would leave the option out in silence. An empty --config stands for no file,
  * whatever MOERUN_CONFIG names. */
 static moerun_status check_given(const moerun__config_row *row,
                                  const char *text, const char *name) {
@@ -379,7 +379,7 @@ done:
   return status;
 }
 
-/* ---- All of them ----------------------------------------------------------------- */
+/* ---- All of them --------------------------------------------------------- */
 
 static moerun_status check_required(const moerun__config *config) {
   moerun_status status = MOERUN_OK;

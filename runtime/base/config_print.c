@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* ---- What a value may be ------------------------------------------------------- */
+/* ---- What a value may be ------------------------------------------------- */
 
 enum { RANGE_BYTES = 256 };
 
@@ -49,7 +49,7 @@ static void print_help(char out[HELP_BYTES], const moerun__config_row *row) {
   (void)snprintf(out + used, (size_t)(HELP_BYTES - used), "%s", mark + 2);
 }
 
-/* ---- The page ------------------------------------------------------------------- */
+/* ---- The page ------------------------------------------------------------ */
 
 static const char page_begin[] =
     "# Options\n"
@@ -108,7 +108,7 @@ void moerun__config_print_page(FILE *stream,
   }
 }
 
-/* ---- --help ---------------------------------------------------------------------- */
+/* ---- --help -------------------------------------------------------------- */
 
 enum {
   TEXT_COLUMN = 28, /* where help texts begin */

@@ -71,7 +71,8 @@ moerun__config_row_at(const moerun__config_schema *schema, int i);
 /* Choice number i of the row and its length, NULL beyond the last. */
 const char *moerun__config_choice(const moerun__config_row *row, int i,
                                   size_t *length);
-/* All choices of the row, of which out[bytes] takes as much as it has room for. */
+/* All choices of the row, of which out[bytes] takes as much as it has room
+ * for. */
 void moerun__config_list_choices(char *out, size_t bytes,
                                  const moerun__config_row *row,
                                  const char *separator);

@@ -1,5 +1,5 @@
-/* FNV-1a, 64 bits: tells apart what should be equal on all ranks, and recognises
- * what was seen before; no defence against intent. Numbers count as
+/* FNV-1a, 64 bits: tells apart what should be equal on all ranks, and
+ * recognises what was seen before; no defence against intent. Numbers count as
  * little-endian bytes. */
 #ifndef MOERUN_BASE_DIGEST_H
 #define MOERUN_BASE_DIGEST_H

@@ -1,14 +1,14 @@
 /* The table of element types. Three stand here; others are appended. What is
  * done element by element in the hot loops of kernels is spelt out there once
- * more for these three: the table says what the bits mean, the loops say it fast,
- * and tests hold one to the other. */
+ * more for these three: the table says what the bits mean, the loops say it
+ * fast, and tests hold one to the other. */
 #include "runtime/base/dtype.h"
 
 #include <stdio.h>
 
 enum { NAME_BYTES = 8 };
 
-/* ---- F32 ----------------------------------------------------------------------- */
+/* ---- F32 ----------------------------------------------------------------- */
 
 static void widen_f32(float *out, const void *blocks, size_t num_blocks) {
   memcpy(out, blocks, num_blocks * sizeof *out);
@@ -34,7 +34,7 @@ static size_t first_unsound_f32(const void *blocks, size_t num_blocks) {
   return i;
 }
 
-/* ---- BF16 and F16 ---------------------------------------------------------------- */
+/* ---- BF16 and F16 -------------------------------------------------------- */
 
 static void widen_bf16(float *out, const void *blocks, size_t num_blocks) {
   const uint16_t *half = blocks;
@@ -87,7 +87,7 @@ static size_t first_unsound_f16(const void *blocks, size_t num_blocks) {
   return first_full_exponent(blocks, num_blocks, 0x7c00U);
 }
 
-/* ---- The table -------------------------------------------------------------------- */
+/* ---- The table ----------------------------------------------------------- */
 
 static const moerun__dtype_row *table[MOERUN_MAX_DTYPES] = {
     [MOERUN_DTYPE_F32] =

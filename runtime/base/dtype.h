@@ -1,6 +1,7 @@
 /* Element types of weights, rows and files: one row of a table each, and the
  * conversions of the types that processors know. Whoever stores, reads or sends
- * elements asks the table; a type that is not in it cannot be taken for another. */
+ * elements asks the table; a type that is not in it cannot be taken for
+ * another. */
 #ifndef MOERUN_BASE_DTYPE_H
 #define MOERUN_BASE_DTYPE_H
 
@@ -29,8 +30,8 @@ typedef struct moerun__dtype_row {
   const char *torch_name; /* as config.json spells it; NULL: it does not */
   int32_t block;          /* elements of a block; divides MOERUN_MAX_BLOCK */
   int32_t block_bytes;
-  int32_t scale_block; /* elements of a row that share a factor which is stored
-                          beside the blocks; divides MOERUN_MAX_BLOCK; 0: none */
+  int32_t scale_block; /* elements of a row that share a factor, beside the
+                          blocks; divides MOERUN_MAX_BLOCK; 0: none */
   /* out[num_blocks * block] = the blocks' elements, before any factor. */
   void (*widen)(float *out, const void *blocks, size_t num_blocks);
   /* Rounds values[num_blocks * block] to nearest; NULL: nothing is written in
@@ -58,12 +59,13 @@ const char *moerun__dtype_name(moerun__dtype dtype);
 size_t moerun__dtype_bytes(moerun__dtype dtype, size_t count);
 /* Factors of a row of `count` elements; 0: the type has none. */
 size_t moerun__dtype_scales(moerun__dtype dtype, size_t count);
-/* Elements first .. first + count - 1 of a row = values[count], rounded; `first`
- * begins a block, and the last block is filled up with zeros. The type's row has
- * `narrow`. */
+/* Elements first .. first + count - 1 of a row = values[count], rounded;
+ * `first` begins a block, and the last block is filled up with zeros. The
+ * type's row has `narrow`. */
 void moerun__narrow(void *row, moerun__dtype dtype, size_t first,
                     const float *values, size_t count);
-/* out[count] = elements first .. first + count - 1 of a row, before any factor. */
+/* out[count] = elements first .. first + count - 1 of a row, before any
+ * factor. */
 void moerun__widen(float *out, moerun__dtype dtype, const void *row,
                    size_t first, size_t count);
 /* The element with number i of a row, before any factor. */

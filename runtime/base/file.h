@@ -5,12 +5,13 @@
 
 #include "runtime/base/status.h"
 
-/* ERR_INVALID for a caller's path that is NULL or empty. what: whose it is, for the
- * message. */
+/* ERR_INVALID for a caller's path that is NULL or empty. what: whose it is, for
+ * the message. */
 moerun_status moerun__path_check(const char *path, const char *what);
 
-/* Opens a regular file for reading (and for writing if `writable`, whose failure
- * is that of an output). *bytes: its size; may be NULL. *out: -1 on failure. */
+/* Opens a regular file for reading (and for writing if `writable`, whose
+ * failure is that of an output). *bytes: its size; may be NULL. *out: -1 on
+ * failure. */
 moerun_status moerun__file_open(int *out, int64_t *bytes, const char *path,
                                 int writable);
 /* Reads a regular file of at most limit_bytes; *out is NUL-terminated beyond
@@ -28,8 +29,8 @@ int moerun__file_exists(const char *path);
  * file is taken for it. */
 int moerun__file_is_at(int file, const char *path);
 
-/* The name that an open file has now, as the system knows it, into out[bytes]; 0:
- * it has none any more, or none that is known or fits. */
+/* The name that an open file has now, as the system knows it, into out[bytes];
+ * 0: it has none any more, or none that is known or fits. */
 int moerun__file_name(char *out, size_t bytes, int file);
 
 /* Words for errno in a message (strerror is not thread-safe). */

@@ -1,8 +1,8 @@
-/* Whether numbers are sound: finite, and not so large that sums of their squares
- * are not, because a norm would make zeros of such a row. Nothing that a model
- * computes comes near. Told by the exponents: adding what the limit lacks to 256
- * carries into the sign's place for numbers that reach it. No branch in the
- * loop, so that it runs at the speed of the cache. */
+/* Whether numbers are sound: finite, and not so large that sums of their
+ * squares are not, because a norm would make zeros of such a row. Nothing that
+ * a model computes comes near. Told by the exponents: adding what the limit
+ * lacks to 256 carries into the sign's place for numbers that reach it. No
+ * branch in the loop, so that it runs at the speed of the cache. */
 #ifndef MOERUN_BASE_FINITE_H
 #define MOERUN_BASE_FINITE_H
 

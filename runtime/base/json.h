@@ -10,7 +10,8 @@
 
 #include <jansson.h>
 
-/* Text of `bytes` bytes, need not end in NUL. *out: json_decref by the caller. */
+/* Text of `bytes` bytes, need not end in NUL. *out: json_decref by the
+ * caller. */
 moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
                                  const char *origin);
 /* A file of at most limit_bytes. */
@@ -31,8 +32,8 @@ moerun_status moerun__json_bool(int *out, const json_t *object, const char *key,
 moerun_status moerun__json_text(const char **out, const json_t *object,
                                 const char *key, int required,
                                 const char *origin);
-/* A name of a file or a method: at most MOERUN_NAME_BYTES, so that it can stand in
- * messages and tables. */
+/* A name of a file or a method: at most MOERUN_NAME_BYTES, so that it can stand
+ * in messages and tables. */
 enum { MOERUN_NAME_BYTES = 255 };
 moerun_status moerun__json_name(const char **out, const json_t *object,
                                 const char *key, const char *origin);

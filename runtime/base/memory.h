@@ -12,7 +12,8 @@ enum { MOERUN_ALIGNMENT = 64 };
  * points to (`moerun__alloc(&p, n, sizeof *p)`); NULL there on failure. A
  * count of 0 gives a valid pointer. Freed with moerun__free. */
 moerun_status moerun__alloc(void *out_pointer, size_t count, size_t size);
-/* The same without clearing, for buffers of many MiB that are filled at once. */
+/* The same without clearing, for buffers of many MiB that are filled at
+ * once. */
 moerun_status moerun__alloc_unset(void *out_pointer, size_t count, size_t size);
 /* The same for weights, which are filled at once and read from end to end once
  * a step: large ones ask the system for huge pages. */

@@ -1,10 +1,10 @@
 /* The format (NEP 1): the six bytes \x93NUMPY, version, header length, then a
  * Python dictionary literal and the raw elements. The literal is parsed by a
  * small scanner that knows exactly the three keys; all lengths are checked
- * against the size of the file before anything is allocated or read. An array in
- * Fortran order is read as a whole when it is opened, because its elements stand
- * in the file in another order than callers ask for; of all others only the parts
- * asked for are read. */
+ * against the size of the file before anything is allocated or read. An array
+ * in Fortran order is read as a whole when it is opened, because its elements
+ * stand in the file in another order than callers ask for; of all others only
+ * the parts asked for are read. */
 #include "runtime/base/npy.h"
 
 #include "runtime/base/file.h"
@@ -69,7 +69,7 @@ int64_t moerun__npy_count(const moerun__npy_shape *shape) {
   return count;
 }
 
-/* ---- The dictionary ------------------------------------------------------------ */
+/* ---- The dictionary ------------------------------------------------------ */
 
 typedef struct scanner {
   const char *at; /* the text ends in NUL */
@@ -251,7 +251,7 @@ done:
   return status;
 }
 
-/* ---- Reader -------------------------------------------------------------------- */
+/* ---- Reader -------------------------------------------------------------- */
 
 /* As moerun__file_get, from wherever the array is. */
 static moerun_status get(size_t *got, void *out, size_t bytes,
@@ -508,7 +508,7 @@ void moerun__npy_close(moerun__npy_reader *reader) {
   moerun__free(reader);
 }
 
-/* ---- Writer -------------------------------------------------------------------- */
+/* ---- Writer -------------------------------------------------------------- */
 
 moerun_status moerun__npy_put_header(int file, const moerun__npy_shape *shape,
                                      const char *path) {

@@ -1,5 +1,6 @@
-/* Arrays as NumPy's .npy files, up to 4 dimensions. Files of either byte order and
- * of C or Fortran order are read; written are little-endian ones in C order. */
+/* Arrays as NumPy's .npy files, up to 4 dimensions. Files of either byte order
+ * and of C or Fortran order are read; written are little-endian ones in C
+ * order. */
 #ifndef MOERUN_BASE_NPY_H
 #define MOERUN_BASE_NPY_H
 
@@ -37,7 +38,7 @@ const char *moerun__npy_type_name(moerun__npy_type type);
 /* Elements of an array of this shape, which a reader has checked to fit. */
 int64_t moerun__npy_count(const moerun__npy_shape *shape);
 
-/* ---- Reader: header checked at open, elements read where they are asked ------ */
+/* ---- Reader: header checked at open, elements read when asked for -------- */
 
 typedef struct moerun__npy_reader moerun__npy_reader;
 
@@ -51,14 +52,14 @@ typedef enum moerun__npy_kind {
 moerun_status moerun__npy_open(moerun__npy_reader **out,
                                moerun__npy_shape *shape, const char *path,
                                moerun__npy_kind kind);
-/* The same of a whole file in memory, which is borrowed until the reader is closed;
- * `origin` stands for its path in messages. */
+/* The same of a whole file in memory, which is borrowed until the reader is
+ * closed; `origin` stands for its path in messages. */
 moerun_status moerun__npy_open_bytes(moerun__npy_reader **out,
                                      moerun__npy_shape *shape,
                                      const char *content, size_t bytes,
                                      const char *origin, moerun__npy_kind kind);
-/* Elements first .. first + count - 1 of the array flattened in C order, in this
- * machine's byte order. */
+/* Elements first .. first + count - 1 of the array flattened in C order, in
+ * this machine's byte order. */
 moerun_status moerun__npy_read(const moerun__npy_reader *reader, void *out,
                                int64_t first, int64_t count);
 /* The same of an integer type, widened; ERR_FORMAT for floating point and for
@@ -68,7 +69,7 @@ moerun_status moerun__npy_read_integers(const moerun__npy_reader *reader,
                                         int64_t count);
 void moerun__npy_close(moerun__npy_reader *reader);
 
-/* ---- Writer ------------------------------------------------------------------ */
+/* ---- Writer -------------------------------------------------------------- */
 
 /* Writes what stands in front of the elements, which the caller puts behind it
  * in C order. `path` is for messages. */

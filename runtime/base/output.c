@@ -26,7 +26,7 @@ enum {
   STICKY = 01000, /* S_ISVTX, which only X/Open's part of POSIX names */
 };
 
-/* ---- Targets ----------------------------------------------------------------- */
+/* ---- Targets ------------------------------------------------------------- */
 
 /* The stream that a name stands for, or -1. */
 static int stream_of(const char *path) {
@@ -197,7 +197,7 @@ done:
   return status;
 }
 
-/* ---- Outputs ------------------------------------------------------------------ */
+/* ---- Outputs ------------------------------------------------------------- */
 
 struct moerun__output {
   struct moerun__output *next;
@@ -315,7 +315,7 @@ done:
   return status;
 }
 
-/* ---- Names that others have taken -------------------------------------------- */
+/* ---- Names that others have taken ---------------------------------------- */
 
 /* What keeps `o` from its name, for a message; NULL: nothing does. */
 static const char *obstacle(const moerun__outputs *outputs, const output *o) {
@@ -362,7 +362,8 @@ done:
   return status;
 }
 
-/* Gives it a name that nothing has; 0: done. Some file systems have no links. */
+/* Gives it a name that nothing has; 0: done. Some file systems have no
+ * links. */
 static int take_name(const output *o) {
   if (link(o->temporary.path, o->target.path) == 0) {
     (void)unlink(o->temporary.path);

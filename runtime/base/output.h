@@ -40,7 +40,7 @@ moerun_status moerun__outputs_commit(moerun__outputs *outputs);
 /* Removes what was not committed. */
 void moerun__outputs_clear(moerun__outputs *outputs);
 
-/* ---- What the name of an output stands for -------------------------------------- */
+/* ---- What the name of an output stands for ------------------------------- */
 
 typedef struct moerun__target {
   char *path;    /* behind symbolic links; it need not exist */

@@ -1,4 +1,5 @@
-/* Whether a misspelt name was meant to be one that exists: for "did you mean". */
+/* Whether a misspelt name was meant to be one that exists: for "did you
+ * mean". */
 #ifndef MOERUN_BASE_SPELLING_H
 #define MOERUN_BASE_SPELLING_H
 

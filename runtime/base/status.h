@@ -1,7 +1,8 @@
 /* Error handling inside the library: every fallible function returns
  * moerun_status, the innermost failure writes one line to a thread-local
- * buffer, and outer layers add to it only what it could not know. Functions that use the two macros declare
- * `moerun_status status = MOERUN_OK;` and one `done:` label that frees. */
+ * buffer, and outer layers add to it only what it could not know. Functions
+ * that use the two macros declare `moerun_status status = MOERUN_OK;` and one
+ * `done:` label that frees. */
 #ifndef MOERUN_BASE_STATUS_H
 #define MOERUN_BASE_STATUS_H
 
@@ -13,9 +14,9 @@ moerun_status moerun__fail(moerun_status code, const char *file, int line,
                            const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The failure that is stored, with where it was in front ("WHERE: LINE"), or with
- * more behind it, as it is; a line that becomes too long loses the end of `where`
- * or of what was there. Returns `code`. */
+/* The failure that is stored, with where it was in front ("WHERE: LINE"), or
+ * with more behind it, as it is; a line that becomes too long loses the end of
+ * `where` or of what was there. Returns `code`. */
 moerun_status moerun__say_where(moerun_status code, const char *where);
 moerun_status moerun__say_more(moerun_status code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

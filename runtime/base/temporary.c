@@ -4,10 +4,10 @@
  * process's on another node included, the next one is tried.
  *
  * All temporaries of the process are in one list, behind a lock. Who holds it
- * holds back the signals of its own thread, so that a handler that waits for the
- * lock, on whichever thread the kernel runs it, never waits for itself; it finds
- * either no file or one that is in the list, and keeps the lock, because the
- * process ends. Folders come off last, because they are there before their
+ * holds back the signals of its own thread, so that a handler that waits for
+ * the lock, on whichever thread the kernel runs it, never waits for itself; it
+ * finds either no file or one that is in the list, and keeps the lock, because
+ * the process ends. Folders come off last, because they are there before their
  * files and new ones are put in front. */
 #include "runtime/base/temporary.h"
 
@@ -62,7 +62,7 @@ static void take_out(moerun__temporary *t) {
   }
 }
 
-/* ---- Names ------------------------------------------------------------------ */
+/* ---- Names --------------------------------------------------------------- */
 
 /* Differs between processes, times and calls; the caller holds the lock. */
 static unsigned draw(void) {
@@ -122,7 +122,7 @@ done:
   return status;
 }
 
-/* ---- One temporary ------------------------------------------------------------ */
+/* ---- One temporary ------------------------------------------------------- */
 
 moerun_status moerun__temporary_file(moerun__temporary *out, int *file,
                                      const char *path) {

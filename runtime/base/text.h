@@ -20,8 +20,8 @@ moerun_status moerun__text_print(moerun__text *text, const char *format, ...)
  * sequence become U+FFFD, as Unicode recommends. */
 moerun_status moerun__text_json(moerun__text *text, const char *bytes,
                                 size_t count);
-/* The shortest decimal number that reads back as `value`, for messages: a number
- * beyond a limit never prints as the limit. Returns out. */
+/* The shortest decimal number that reads back as `value`, for messages: a
+ * number beyond a limit never prints as the limit. Returns out. */
 enum { MOERUN_NUMBER_TEXT = 32 };
 const char *moerun__number_text(char out[MOERUN_NUMBER_TEXT], double value);
 /* Frees the bytes; the text is empty afterwards. */

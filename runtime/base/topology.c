@@ -1,10 +1,10 @@
 /* The cluster in one line: "2 nodes x 4 ranks, intra 40 GB/s 2 us, inter 3 GB/s
  * 8 us, speed 1 1 1 0.5 1 1 1 1". Everything after the first part may be left
  * out, "2 nodes x" too (one node), and so may the latencies. Nodes of different
- * sizes are added up, "2 nodes x 4 + 2 ranks" or "4 + 4 + 2 ranks". placement/README.md
- * has the grammar, and every refusal quotes it. Units are decimal:
- * 1 GB/s is 1e9 bytes a second. Speeds are scaled to a mean of 1, so that only
- * their ratios matter. */
+ * sizes are added up, "2 nodes x 4 + 2 ranks" or "4 + 4 + 2 ranks".
+ * placement/README.md has the grammar, and every refusal quotes it. Units are
+ * decimal: 1 GB/s is 1e9 bytes a second. Speeds are scaled to a mean of 1, so
+ * that only their ratios matter. */
 #include "runtime/base/topology.h"
 
 #include "runtime/base/limits.h"
@@ -86,8 +86,8 @@ static moerun_status read_count(int32_t *out, scanner *scan) {
   return MOERUN_OK;
 }
 
-/* Adds `count` nodes of `ranks` ranks each; before there is memory for them they
- * are counted alone. */
+/* Adds `count` nodes of `ranks` ranks each; before there is memory for them
+ * they are counted alone. */
 static moerun_status add_nodes(moerun__topology *topology, int32_t count,
                                int32_t ranks, const scanner *scan) {
   moerun_status status = MOERUN_OK;

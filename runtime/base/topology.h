@@ -5,8 +5,8 @@
 #include "runtime/base/status.h"
 
 /* The ranks and the nodes that they are on, neighbours together. Written as one
- * line, e.g. "2 nodes x 4 ranks, intra 40 GB/s 2 us, inter 3 GB/s 8 us, speed 1 1
- * 1 0.5 1 1 1 1"; everything after the first part may be left out. Nodes of
+ * line, e.g. "2 nodes x 4 ranks, intra 40 GB/s 2 us, inter 3 GB/s 8 us, speed 1
+ * 1 1 0.5 1 1 1 1"; everything after the first part may be left out. Nodes of
  * different sizes are added up: "4 + 4 + 2 ranks". */
 typedef struct moerun__topology {
   int32_t num_ranks; /* R */

@@ -1,8 +1,8 @@
-/* What a kind of attention computes (model/attention.h has what it reads from the
- * files). The decoder norms the rows, calls the kind, and adds what comes back:
- * projections, norms of heads, rotation, windows, and what lies in the cache
- * are the kind's alone. A kind is one file that fills a moerun__attention_kind
- * and these functions. All are local. */
+/* What a kind of attention computes (model/attention.h has what it reads from
+ * the files). The decoder norms the rows, calls the kind, and adds what comes
+ * back: projections, norms of heads, rotation, windows, and what lies in the
+ * cache are the kind's alone. A kind is one file that fills a
+ * moerun__attention_kind and these functions. All are local. */
 #ifndef MOERUN_DECODER_ATTENTION_H
 #define MOERUN_DECODER_ATTENTION_H
 
@@ -28,15 +28,15 @@ typedef struct moerun__attention_call {
   const moerun__attention_weight *weight; /* by part of the kind */
   moerun__kv_cache *cache;
   float *rows; /* [T][H] normed; what is to be added to the residual
-                                stream takes their place                        */
+                                stream takes their place */
   moerun__broken_rows noted; /* to tell of rows that lose their numbers */
   float *scratch;            /* as many floats as `scratch_floats` says */
 } moerun__attention_call;
 
 typedef struct moerun__attention_ops {
   /* Counts the kind's buffers into the arenas when their bases are NULL, and
-   * returns NULL; else hands them out, fills what never changes, and returns what
-   * the other functions get as `work`. */
+   * returns NULL; else hands them out, fills what never changes, and returns
+   * what the other functions get as `work`. */
   void *(*lay_out)(const moerun__attention_setting *setting,
                    moerun__arenas *arenas);
   /* Floats of scratch for a call, those of `linear` included. */

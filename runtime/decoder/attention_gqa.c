@@ -1,7 +1,7 @@
 /* Grouped-query attention with rotary positions, as modeling_qwen3_moe.py and
- * its like have it (arch_rows.c names them): q, k and v are one product; a bias,
- * norms of heads and a clamp follow where the model has them; then q and k are
- * rotated, and k and v go to the cache.
+ * its like have it (arch_rows.c names them): q, k and v are one product; a
+ * bias, norms of heads and a clamp follow where the model has them; then q and
+ * k are rotated, and k and v go to the cache.
  *
  * A page of the cache has the keys of its positions, then their values, each as
  * the kernels want them (kernels.h). */
@@ -9,7 +9,7 @@
 
 #include "runtime/base/exact_math.h"
 
-/* ---- What it reads ----------------------------------------------------------- */
+/* ---- What it reads ------------------------------------------------------- */
 
 enum { QKV = 0, OUT, Q_NORM, K_NORM, QKV_BIAS, NUM_PARTS };
 
@@ -78,7 +78,7 @@ static size_t position_floats(const moerun__model_config *config) {
   return 2 * kv_width(config);
 }
 
-/* ---- What it works in -------------------------------------------------------- */
+/* ---- What it works in ---------------------------------------------------- */
 
 typedef struct gqa {
   moerun__attention_setting setting;
@@ -145,7 +145,7 @@ static size_t scratch_floats(const moerun__attention_setting *setting) {
   return linear > scores ? linear : scores;
 }
 
-/* ---- A step ------------------------------------------------------------------- */
+/* ---- A step -------------------------------------------------------------- */
 
 /* The angles of the batch's positions. */
 static void begin(void *context, const moerun_batch *batch) {
@@ -163,7 +163,8 @@ static void begin(void *context, const moerun_batch *batch) {
   }
 }
 
-/* Each head's norm sees head_dim values of a row: rows of heads, head by head. */
+/* Each head's norm sees head_dim values of a row: rows of heads, head by
+ * head. */
 static void norm_heads(const gqa *work, float *first_head, int32_t num_heads,
                        const float *scale, int32_t T) {
   const moerun__model_config *config = work->setting.config;

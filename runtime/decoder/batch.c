@@ -1,7 +1,7 @@
-/* A caller's batch is checked as a whole before the cache changes, so that one that
- * this rank refuses leaves every sequence here as it was. Where another rank
- * refuses its own, or the cache is full, the rows that sequences have grown by are
- * taken back; a sequence that was begun anew is empty then. */
+/* A caller's batch is checked as a whole before the cache changes, so that one
+ * that this rank refuses leaves every sequence here as it was. Where another
+ * rank refuses its own, or the cache is full, the rows that sequences have
+ * grown by are taken back; a sequence that was begun anew is empty then. */
 #include "runtime/decoder/batch.h"
 
 #include <string.h>

@@ -15,8 +15,8 @@ typedef struct moerun__batch_limits {
 /* Rows from `first` on that belong to the same sequence. */
 int32_t moerun__batch_run(const moerun_batch *batch, int32_t first);
 
-/* ERR_OVERFLOW for more rows than max_tokens, ERR_INVALID for anything else that
- * moerun.h does not allow. */
+/* ERR_OVERFLOW for more rows than max_tokens, ERR_INVALID for anything else
+ * that moerun.h does not allow. */
 moerun_status moerun__batch_check(const moerun_batch *batch,
                                   const moerun__batch_limits *limits);
 
@@ -25,8 +25,8 @@ moerun_status moerun__batch_check(const moerun_batch *batch,
  * then. */
 moerun_status moerun__batch_extend(moerun__kv_cache *cache,
                                    const moerun_batch *batch);
-/* After a step that failed: sequences end where they did before, or at 0 if they
- * began in it. */
+/* After a step that failed: sequences end where they did before, or at 0 if
+ * they began in it. */
 void moerun__batch_take_back(moerun__kv_cache *cache,
                              const moerun_batch *batch);
 

@@ -1,5 +1,5 @@
-/* The first stage counts: what follows from broken numbers is broken as well and
- * says nothing about the cause. */
+/* The first stage counts: what follows from broken numbers is broken as well
+ * and says nothing about the cause. */
 #include "runtime/decoder/broken.h"
 
 void moerun__broken_mark(const moerun__broken_rows *rows, int32_t t) {

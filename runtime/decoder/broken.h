@@ -21,15 +21,15 @@ typedef struct moerun__broken_rows {
   int32_t stage;
 } moerun__broken_rows;
 
-/* Notes the stage for row t unless an earlier one is there, if one of x[width] is
- * no sound number. Given to the queue, as the next is. */
+/* Notes the stage for row t unless an earlier one is there, if one of x[width]
+ * is no sound number. Given to the queue, as the next is. */
 void moerun__broken_note(const moerun__broken_rows *rows, int32_t t,
                          const float *x, size_t width);
 /* The same for rows 0 .. T - 1 of x[T][width]. */
 void moerun__broken_note_rows(const moerun__broken_rows *rows, const float *x,
                               size_t width, int32_t T);
-/* Notes the stage for row t unless an earlier one is there; at once, so that the
- * queue has been waited for. */
+/* Notes the stage for row t unless an earlier one is there; at once, so that
+ * the queue has been waited for. */
 void moerun__broken_mark(const moerun__broken_rows *rows, int32_t t);
 
 #endif

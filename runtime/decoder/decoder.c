@@ -11,15 +11,16 @@
 
 #include <string.h>
 
-/* ---- Numbers that are not sound ------------------------------------------------------ */
+/* ---- Numbers that are not sound ------------------------------------------ */
 
 static moerun__broken_rows broken_at(moerun_session *session, int32_t stage) {
   return (moerun__broken_rows){session->kernels, &session->queue,
                                session->broken, stage};
 }
 
-/* What a layer gave, and what its gate (NULL: none) says of the rows. Of the last
- * layer only rows with logits matter: nothing else follows from the others. */
+/* What a layer gave, and what its gate (NULL: none) says of the rows. Of the
+ * last layer only rows with logits matter: nothing else follows from the
+ * others. */
 static void note_layer(moerun_session *session, int32_t layer,
                        const moerun_batch *batch, const uint8_t *marked) {
   const size_t H = (size_t)session->model->config.hidden_width;
@@ -39,7 +40,7 @@ static void note_layer(moerun_session *session, int32_t layer,
   moerun__broken_note_rows(&rows, session->x, H, T);
 }
 
-/* ---- Embedding ---------------------------------------------------------------- */
+/* ---- Embedding ----------------------------------------------------------- */
 
 static void embed(moerun_session *session, const moerun_batch *batch) {
   const size_t H = (size_t)session->model->config.hidden_width;
@@ -53,7 +54,7 @@ static void embed(moerun_session *session, const moerun_batch *batch) {
   moerun__broken_note_rows(&rows, session->x, H, T);
 }
 
-/* ---- Attention ---------------------------------------------------------------- */
+/* ---- Attention ----------------------------------------------------------- */
 
 /* h = norm(x), as the block that follows reads it. */
 static void norm(moerun_session *session, const float *scale, int32_t T) {
@@ -85,7 +86,7 @@ static void attention(moerun_session *session, int32_t layer_index,
   moerun__stage_end(&session->stats, MOERUN_STAGE_ATTENTION);
 }
 
-/* ---- Feed-forward ------------------------------------------------------------- */
+/* ---- Feed-forward -------------------------------------------------------- */
 
 static void dense_ffn(moerun_session *session, const moerun__layer *layer,
                       int32_t T) {
@@ -151,7 +152,7 @@ done:
   return status;
 }
 
-/* ---- Head ------------------------------------------------------------------------ */
+/* ---- Head ---------------------------------------------------------------- */
 
 static moerun_status head(moerun_session *session, const moerun_batch *batch,
                           float *logits) {

@@ -1,9 +1,9 @@
-/* Paged cache of what attention keeps of positions (keys and values, as a rule):
- * a page holds 16 positions of one sequence in every layer. Pages are taken as
- * positions come and given back by reset; the pool is sized up front.
+/* Paged cache of what attention keeps of positions (keys and values, as a
+ * rule): a page holds 16 positions of one sequence in every layer. Pages are
+ * taken as positions come and given back by reset; the pool is sized up front.
  *
- * A cache stands by itself: a session works on it, and another session, of other
- * sizes or on another communicator, goes on with what is in it. */
+ * A cache stands by itself: a session works on it, and another session, of
+ * other sizes or on another communicator, goes on with what is in it. */
 #ifndef MOERUN_DECODER_KV_CACHE_H
 #define MOERUN_DECODER_KV_CACHE_H
 
@@ -33,17 +33,17 @@ typedef struct moerun__kv_cache {
 /* Pages that `positions` positions take. */
 int32_t moerun__kv_pages(int64_t positions);
 
-/* Room for `positions` positions of `max_sequences` sequences together, as a model
- * of this configuration keeps them, and for `longest` positions of one sequence
- * as far as there is room for them. */
+/* Room for `positions` positions of `max_sequences` sequences together, as a
+ * model of this configuration keeps them, and for `longest` positions of one
+ * sequence as far as there is room for them. */
 moerun__kv_sizes moerun__kv_sizes_of(const moerun__model_config *config,
                                      int32_t max_sequences, int64_t positions,
                                      int64_t longest);
 /* Bytes of the pages alone. */
 size_t moerun__kv_bytes(const moerun__kv_sizes *sizes);
 
-/* All pages are free, and untouched until they are used, in memory of the device. The caller owns *out and
- * ends it with moerun__kv_destroy. */
+/* All pages are free, and untouched until they are used, in memory of the
+ * device. The caller owns *out and ends it with moerun__kv_destroy. */
 moerun_status moerun__kv_create(moerun__kv_cache **out,
                                 const moerun__device *device,
                                 const moerun__kv_sizes *sizes);

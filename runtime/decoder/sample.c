@@ -1,14 +1,15 @@
-/* In the order of vLLM (v1/sample/sampler.py): penalties (repetition over prompt
- * and completion, Keskar et al. 2019, arXiv 1909.05858; then frequency and
- * presence over the completion alone), the greedy choice or the temperature,
- * min_p (Nguyen et al. 2024, arXiv 2407.01082), top_k, and top_p of what those
- * have left (Holtzman et al. 2019, arXiv 1904.09751). transformers has min_p
- * last, which keeps more tokens where both min_p and top_p cut.
+/* In the order of vLLM (v1/sample/sampler.py): penalties (repetition over
+ * prompt and completion, Keskar et al. 2019, arXiv 1909.05858; then frequency
+ * and presence over the completion alone), the greedy choice or the
+ * temperature, min_p (Nguyen et al. 2024, arXiv 2407.01082), top_k, and top_p
+ * of what those have left (Holtzman et al. 2019, arXiv 1904.09751).
+ * transformers has min_p last, which keeps more tokens where both min_p and
+ * top_p cut.
  *
- * Tokens are taken off a heap one at a time, so the cost is O(V) plus a logarithm
- * per token kept, and the order (probability down, then id up) is total: nothing
- * depends on a library's sort. Tokens as likely as the last of top_k stay, as
- * they do elsewhere. Sums are in double, in that order. */
+ * Tokens are taken off a heap one at a time, so the cost is O(V) plus a
+ * logarithm per token kept, and the order (probability down, then id up) is
+ * total: nothing depends on a library's sort. Tokens as likely as the last of
+ * top_k stay, as they do elsewhere. Sums are in double, in that order. */
 #include "runtime/decoder/sample.h"
 
 #include "runtime/base/exact_math.h"
@@ -46,11 +47,11 @@ static void sift_down(int32_t *heap, int32_t n, int32_t at, const float *p) {
   }
 }
 
-/* ---- Among which -------------------------------------------------------------- */
+/* ---- Among which --------------------------------------------------------- */
 
-/* Whether the best of the heap's n tokens stays, beside those that have been taken
- * off it: they stand behind it, the last at heap[n]. Only top_p by itself stops
- * at a mass, which is then of all tokens. */
+/* Whether the best of the heap's n tokens stays, beside those that have been
+ * taken off it: they stand behind it, the last at heap[n]. Only top_p by itself
+ * stops at a mass, which is then of all tokens. */
 static int stays(const moerun__sampling *sampling, const float *p, int32_t V,
                  const int32_t *heap, int32_t n, double mass) {
   const float next = p[heap[0]];
@@ -74,7 +75,8 @@ static void heap_build(int32_t *heap, const float *p, int32_t V) {
   }
 }
 
-/* Takes the first of the heap's n tokens off, to stand behind the other n - 1. */
+/* Takes the first of the heap's n tokens off, to stand behind the other n -
+ * 1. */
 static int32_t heap_take(int32_t *heap, const float *p, int32_t n) {
   const int32_t taken = heap[0];
   heap[0] = heap[n - 1];
@@ -83,8 +85,8 @@ static int32_t heap_take(int32_t *heap, const float *p, int32_t n) {
   return taken;
 }
 
-/* Takes off the heap what stays, and returns how many those are; *mass is theirs,
- * and the first stands at heap[V - 1]. */
+/* Takes off the heap what stays, and returns how many those are; *mass is
+ * theirs, and the first stands at heap[V - 1]. */
 static int32_t take_likely(double *mass, const moerun__sampling *sampling,
                            const float *p, int32_t V, int32_t *heap) {
   int32_t n = V;
@@ -133,7 +135,7 @@ static int32_t sample_all(const float *p, int32_t V, double uniform) {
   return last;
 }
 
-/* ---- What was there before ------------------------------------------------------- */
+/* ---- What was there before ----------------------------------------------- */
 
 static int penalises(const moerun__sampling *sampling) {
   const double repetition = sampling->repetition_penalty;
@@ -163,7 +165,7 @@ static void penalise(float *logits, int32_t V, const moerun__sampling *sampling,
   }
 }
 
-/* ---- A token ------------------------------------------------------------------------ */
+/* ---- A token ------------------------------------------------------------- */
 
 int32_t moerun__sample(const moerun__kernels *kernels, float *logits, int32_t V,
                        const moerun__sampling *sampling,
@@ -181,7 +183,7 @@ int32_t moerun__sample(const moerun__kernels *kernels, float *logits, int32_t V,
              : sample_all(logits, V, uniform);
 }
 
-/* ---- Log-probabilities ---------------------------------------------------------------- */
+/* ---- Log-probabilities --------------------------------------------------- */
 
 /* The logarithm of the probability of the best. That is 1 / sum of exp(logit -
  * best), which never underflows. */

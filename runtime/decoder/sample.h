@@ -41,9 +41,9 @@ typedef struct moerun__logprob {
   float value;
 } moerun__logprob;
 
-/* Of `token` in out[0], and of the likeliest ones in out[1 .. count - 1], likeliest
- * first, equal ones by id: of softmax(logits), whatever is sampled. 1 <= count
- * <= V + 1; logits[V] is overwritten; heap[V] is scratch. */
+/* Of `token` in out[0], and of the likeliest ones in out[1 .. count - 1],
+ * likeliest first, equal ones by id: of softmax(logits), whatever is sampled. 1
+ * <= count <= V + 1; logits[V] is overwritten; heap[V] is scratch. */
 void moerun__logprobs(moerun__logprob *out, int32_t count,
                       const moerun__kernels *kernels, float *logits, int32_t V,
                       int32_t token, int32_t *heap);

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-/* ---- Options and layout ---------------------------------------------------- */
+/* ---- Options and layout -------------------------------------------------- */
 
 /* Most positions of a sequence. */
 static int32_t longest(const moerun__model_config *config,
@@ -205,7 +205,7 @@ static moerun_status complete_extra(moerun__session_extra *out,
   return moerun__kernels_find(&out->kernels, "auto");
 }
 
-/* ---- Create, predict, destroy ----------------------------------------------- */
+/* ---- Create, predict, destroy -------------------------------------------- */
 
 size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
                                const moerun_session_options *options,
@@ -311,8 +311,9 @@ static int are_for(const moerun__reserve *reserve,
          memory->traffic.used == sizes->traffic.used;
 }
 
-/* What was set aside is taken if it is for this comm and device and of the right
- * sizes. Else it is given back first, so that memory is not taken twice. */
+/* What was set aside is taken if it is for this comm and device and of the
+ * right sizes. Else it is given back first, so that memory is not taken
+ * twice. */
 static moerun_status take_memory(moerun_session *session,
                                  const moerun__arenas *sizes,
                                  moerun__reserve *reserve) {
@@ -440,7 +441,7 @@ void moerun_session_destroy(moerun_session *session) {
   moerun__free(session);
 }
 
-/* ---- Steps ---------------------------------------------------------------------- */
+/* ---- Steps --------------------------------------------------------------- */
 
 static moerun_status check_decoder(const moerun_session *session) {
   moerun_status status = MOERUN_OK;
@@ -486,7 +487,7 @@ done:
   return status;
 }
 
-/* ---- Statistics ------------------------------------------------------------- */
+/* ---- Statistics ---------------------------------------------------------- */
 
 moerun__stats *moerun__session_stats(moerun_session *session) {
   return &session->stats;

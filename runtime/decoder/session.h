@@ -81,8 +81,8 @@ moerun_status moerun__session_cache_create(
     moerun__kv_cache **out, const moerun__model_config *config,
     const moerun_session_options *options, const moerun__session_extra *extra);
 
-/* [collective] moerun_session_create with what the command has beyond; extra may
- * be NULL. ERR_SHAPE if the cache given is not one for this model. */
+/* [collective] moerun_session_create with what the command has beyond; extra
+ * may be NULL. ERR_SHAPE if the cache given is not one for this model. */
 moerun_status moerun__session_create_with(moerun_session **out,
                                           const moerun_model *model,
                                           const moerun_session_options *options,
@@ -98,8 +98,8 @@ moerun_status moerun__session_reserve(moerun__reserve *out,
 
 /* Bytes of a session of `model`, whose weights need not be loaded: config,
  * placement, comm and moe_only are enough. *out gets its sizes but no buffers:
- * enough for moerun__kv_bytes and moerun__engine_bytes. A cache of the session's
- * own counts. */
+ * enough for moerun__kv_bytes and moerun__engine_bytes. A cache of the
+ * session's own counts. */
 size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
                                const moerun_session_options *options,
                                const moerun__session_extra *extra);
@@ -110,15 +110,15 @@ size_t moerun__session_bytes_with(const moerun_model *model,
 
 /* The statistics of a session; borrowed. */
 moerun__stats *moerun__session_stats(moerun_session *session);
-/* What the comm has sent since the session was made or reset: all that goes over
- * it, and not what it took to make the session. */
+/* What the comm has sent since the session was made or reset: all that goes
+ * over it, and not what it took to make the session. */
 static inline moerun__comm_count
 moerun__session_sent(const moerun_session *session) {
   return moerun__comm_count_since(&session->model->comm->count,
                                   &session->count_before);
 }
-/* Everything back to zero (after a warm-up); what the comm has counted by then no
- * longer counts as the session's. */
+/* Everything back to zero (after a warm-up); what the comm has counted by then
+ * no longer counts as the session's. */
 void moerun__session_stats_reset(moerun_session *session);
 
 #endif

@@ -1,6 +1,6 @@
-/* Options are checked before anything is laid out, because sizes follow from them;
- * and compared over ranks, because a session of other sizes would wait for rows
- * that never come. */
+/* Options are checked before anything is laid out, because sizes follow from
+ * them; and compared over ranks, because a session of other sizes would wait
+ * for rows that never come. */
 #include "runtime/decoder/session_options.h"
 
 /* ---- What one rank can say ---- */

@@ -9,8 +9,8 @@ moerun_status moerun__session_check(const moerun_model *model,
                                     const moerun_session_options *options,
                                     const moerun__session_extra *extra);
 
-/* [collective] ERR_INVALID where ranks have other options, with the range of what
- * they have. */
+/* [collective] ERR_INVALID where ranks have other options, with the range of
+ * what they have. */
 moerun_status moerun__session_agree(const moerun_session *session);
 /* [collective] The same of when moving rows pays. */
 moerun_status moerun__session_agree_on_plan(const moerun_session *session);

@@ -2,8 +2,9 @@
  * model can be built are required here, although the Hugging Face classes fall
  * back to those of one release. What changes the arithmetic and is not
  * implemented is refused (rotary scaling, a window in force, a bias of the
- * output projection, quantisation, code of its own), never ignored. Every size is bounded so that
- * any product of three of them and an element's bytes fits 63 bits. */
+ * output projection, quantisation, code of its own), never ignored. Every size
+ * is bounded so that any product of three of them and an element's bytes fits
+ * 63 bits. */
 #include "runtime/model/arch.h"
 
 #include "runtime/base/json.h"
@@ -147,8 +148,8 @@ done:
   return status;
 }
 
-/* mlp_only_layers: their moe_layer becomes -1. Layers that the model has not may
- * be named, as in transformers. */
+/* mlp_only_layers: their moe_layer becomes -1. Layers that the model has not
+ * may be named, as in transformers. */
 static moerun_status mark_dense_layers(moerun__model_config *config,
                                        const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;

@@ -114,17 +114,17 @@ const moerun__arch *moerun__arch_find(const char *name);
 int moerun__arch_has_shared(const moerun__arch *arch);
 int moerun__arch_has_dense(const moerun__arch *arch);
 
-/* Name number i of all rows, or of those whose models may have that; NULL beyond
- * the last. */
+/* Name number i of all rows, or of those whose models may have that; NULL
+ * beyond the last. */
 const char *moerun__arch_name_at(int i);
 const char *moerun__arch_with_shared_at(int i);
 const char *moerun__arch_with_dense_at(int i);
 
-/* ---- Tensors of a checkpoint (arch_tensors.c) ------------------------------ */
+/* ---- Tensors of a checkpoint (arch_tensors.c) ---------------------------- */
 
-/* What a tensor is for; shapes as the file has them (row = one output). Those of
- * attention are what moerun__attention_gqa makes of them; other kinds may give
- * them other shapes, or have roles of their own. */
+/* What a tensor is for; shapes as the file has them (row = one output). Those
+ * of attention are what moerun__attention_gqa makes of them; other kinds may
+ * give them other shapes, or have roles of their own. */
 typedef enum moerun__role {
   MOERUN_ROLE_EMBEDDING = 0,  /* [V][H]                                     */
   MOERUN_ROLE_FINAL_NORM,     /* [H]                                        */
@@ -166,8 +166,8 @@ enum { MOERUN_MAX_DIMS = 3 }; /* of a tensor that a model uses */
 int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
                              const moerun__arch *arch, moerun__role role,
                              int32_t layer, int32_t expert, int variant);
-/* Fills shape[MOERUN_MAX_DIMS] and returns the number of dimensions, 0 for a role
- * that the kind of attention does not have. */
+/* Fills shape[MOERUN_MAX_DIMS] and returns the number of dimensions, 0 for a
+ * role that the kind of attention does not have. */
 int moerun__config_tensor_shape(int64_t *shape,
                                 const moerun__model_config *config,
                                 moerun__role role);

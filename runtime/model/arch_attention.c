@@ -1,6 +1,6 @@
-/* What config.json says of attention with heads and rotary positions, as most kinds
- * have it. Windows are not implemented, and refused where they are in force: a
- * kind that has them reads the keys itself. */
+/* What config.json says of attention with heads and rotary positions, as most
+ * kinds have it. Windows are not implemented, and refused where they are in
+ * force: a kind that has them reads the keys itself. */
 #include "runtime/base/json.h"
 #include "runtime/model/arch_row.h"
 #include "runtime/model/attention.h"

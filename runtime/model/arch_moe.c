@@ -65,8 +65,8 @@ done:
   return status;
 }
 
-/* None, one of a width of its own, or some of the experts' width, which are one of
- * the sum of their widths. */
+/* None, one of a width of its own, or some of the experts' width, which are one
+ * of the sum of their widths. */
 static moerun_status read_shared(moerun__model_config *config,
                                  const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;

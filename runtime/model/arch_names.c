@@ -1,5 +1,6 @@
-/* Rows by name, and names by what their models may have: the choices and the help
- * of `synth` are made of these, so that the table alone names an architecture. */
+/* Rows by name, and names by what their models may have: the choices and the
+ * help of `synth` are made of these, so that the table alone names an
+ * architecture. */
 #include "runtime/model/arch_row.h"
 
 #include <string.h>

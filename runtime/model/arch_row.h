@@ -20,7 +20,7 @@ struct moerun__arch {
   const char *qkv_bias_key;     /* a boolean, true when missing; NULL: false */
   const char *window_switch;    /* sliding_window counts only when this key is
                                   true; NULL: whenever it is set             */
-  int has_window_layers; /* it counts from layer max_window_layers on          */
+  int has_window_layers;        /* it counts from layer max_window_layers on */
   int types_decide_windows; /* layer_types alone, where it is there           */
   int ignores_attention_bias; /* whatever the key says, there are none        */
   int has_dense_layers;  /* mlp_only_layers and decoder_sparse_step name dense
@@ -55,7 +55,8 @@ struct moerun__arch {
 
 enum { MOERUN_MAX_CONFIG_BYTES = 4 << 20 }; /* of config.json and the like */
 
-/* A size in 1..high; a missing key means *fallback, or is an error without one. */
+/* A size in 1..high; a missing key means *fallback, or is an error without
+ * one. */
 moerun_status moerun__arch_read_size(int32_t *out, const json_t *root,
                                      const char *key, int64_t high,
                                      const int64_t *fallback,

@@ -1,11 +1,11 @@
-/* Names and shapes of a checkpoint's tensors. Those of attention are what its kind
- * says. The families agree on all other names outside the MoE block; there the
- * block's prefix and the names of projections
- * and shared experts come from the row. Two layouts of experts exist: the hub's, one tensor
- * per expert and projection, and the fused one that transformers 5 keeps in
- * memory and may save (Hugging Face conversion_mapping.py): gate_up_proj
- * [E][2F][H] and down_proj [E][H][F], for Mixtral under "mlp" instead of
- * "block_sparse_moe". A prefix may occur with either layout. */
+/* Names and shapes of a checkpoint's tensors. Those of attention are what its
+ * kind says. The families agree on all other names outside the MoE block; there
+ * the block's prefix and the names of projections and shared experts come from
+ * the row. Two layouts of experts exist: the hub's, one tensor per expert and
+ * projection, and the fused one that transformers 5 keeps in memory and may
+ * save (Hugging Face conversion_mapping.py): gate_up_proj [E][2F][H] and
+ * down_proj [E][H][F], for Mixtral under "mlp" instead of "block_sparse_moe". A
+ * prefix may occur with either layout. */
 #include "runtime/model/arch_row.h"
 #include "runtime/model/attention.h"
 #include "runtime/model/expert.h"

@@ -1,8 +1,8 @@
-/* A kind of attention, as far as the files of a model are concerned: the tensors
- * of a layer, how they make the layer's weights, and what a position takes in
- * the cache. Each kind is one file of decoder/, which fills one of these; a row
- * of arch_rows.c chooses it. Whatever reads, checks, counts or writes the
- * tensors of a layer goes by this description alone. */
+/* A kind of attention, as far as the files of a model are concerned: the
+ * tensors of a layer, how they make the layer's weights, and what a position
+ * takes in the cache. Each kind is one file of decoder/, which fills one of
+ * these; a row of arch_rows.c chooses it. Whatever reads, checks, counts or
+ * writes the tensors of a layer goes by this description alone. */
 #ifndef MOERUN_MODEL_ATTENTION_H
 #define MOERUN_MODEL_ATTENTION_H
 
@@ -38,10 +38,10 @@ typedef struct moerun__attention_kind {
   const moerun__attention_tensor *tensors; /* those of part 0, part 1, … */
   int32_t num_parts;                       /* 1 .. MOERUN_ATTENTION_WEIGHTS */
   const moerun__attention_part *parts;
-  /* Reads config.json into the members of *config that the kind goes by: those of
-   * these names, or own[]. Layers, widths outside attention and positions have
-   * been read. What the kind cannot compute is refused. `origin`: the file, for
-   * messages. */
+  /* Reads config.json into the members of *config that the kind goes by: those
+   * of these names, or own[]. Layers, widths outside attention and positions
+   * have been read. What the kind cannot compute is refused. `origin`: the
+   * file, for messages. */
   moerun_status (*read)(moerun__model_config *config, const json_t *root,
                         const char *origin);
   /* Whether a model of this configuration has a part. */
@@ -50,7 +50,8 @@ typedef struct moerun__attention_kind {
    * output) and returns the number of dimensions. */
   int (*shape)(int64_t *shape, const moerun__model_config *config,
                moerun__role role);
-  /* Floats that one position of one layer takes in the cache, a multiple of 2. */
+  /* Floats that one position of one layer takes in the cache, a multiple of
+   * 2. */
   size_t (*position_floats)(const moerun__model_config *config);
   const struct moerun__attention_ops *ops;
 } moerun__attention_kind;
@@ -62,8 +63,9 @@ typedef struct moerun__attention_weight {
   float *vector;
 } moerun__attention_weight;
 
-/* `read` of attention with heads and rotary positions (arch_attention.c), as far as
- * the row of the architecture says: heads, base, biases, clamp, and no windows. */
+/* `read` of attention with heads and rotary positions (arch_attention.c), as
+ * far as the row of the architecture says: heads, base, biases, clamp, and no
+ * windows. */
 moerun_status moerun__arch_read_attention(moerun__model_config *config,
                                           const json_t *root,
                                           const char *origin);

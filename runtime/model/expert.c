@@ -1,6 +1,6 @@
-/* Guests, slices, moves, placements and predictions all reckon with the bytes of
- * an expert. They must not differ by a byte, because blocks and messages are cut
- * by them; so shapes say what differs, and the sum is made in one place. */
+/* Guests, slices, moves, placements and predictions all reckon with the bytes
+ * of an expert. They must not differ by a byte, because blocks and messages are
+ * cut by them; so shapes say what differs, and the sum is made in one place. */
 #include "runtime/model/expert.h"
 
 #include "runtime/base/memory.h"
@@ -106,7 +106,7 @@ moerun__expert_run moerun__expert_run_at(const moerun__expert_shape *shape,
              : (moerun__expert_run){MOERUN_PIECE_DOWN, 0, shape->outputs};
 }
 
-/* ---- Lists -------------------------------------------------------------------- */
+/* ---- Lists --------------------------------------------------------------- */
 
 size_t moerun__experts_bytes(const moerun__expert_shape *shape, size_t count) {
   if (count == 0) return 0;

@@ -15,7 +15,8 @@ typedef enum moerun__expert_piece {
 } moerun__expert_piece;
 
 /* What an expert's bytes depend on. Of a slice of an expert gate_up computes
- * some columns of h, and down some columns of a result; of a whole expert, all. */
+ * some columns of h, and down some columns of a result; of a whole expert,
+ * all. */
 typedef struct moerun__expert_shape {
   moerun__expert_kind kind;
   moerun__dtype dtype[MOERUN_EXPERT_PIECES];
@@ -61,9 +62,9 @@ void moerun__experts_destroy(moerun__expert *experts);
 /* What that allocates. */
 size_t moerun__experts_bytes(const moerun__expert_shape *shape, size_t count);
 
-/* An expert's outputs in runs: each column of h takes one of every run before the
- * last, each column of a result one of the last. A slice of an expert takes of
- * every run a stretch that is contiguous in the whole. */
+/* An expert's outputs in runs: each column of h takes one of every run before
+ * the last, each column of a result one of the last. A slice of an expert takes
+ * of every run a stretch that is contiguous in the whole. */
 enum { MOERUN_EXPERT_MOST_RUNS = 3 };
 typedef struct moerun__expert_run {
   moerun__expert_piece piece;

@@ -1,5 +1,6 @@
-/* A model of a checkpoint: how many bytes it takes, its loading, and the agreement
- * of all ranks on the result. model_walk.h knows which tensors make which weight. */
+/* A model of a checkpoint: how many bytes it takes, its loading, and the
+ * agreement of all ranks on the result. model_walk.h knows which tensors make
+ * which weight. */
 #include "runtime/model/model.h"
 
 #include "runtime/base/file.h"
@@ -11,7 +12,7 @@
 
 #include <string.h>
 
-/* ---- Before any weight is read -------------------------------------------------------- */
+/* ---- Before any weight is read ------------------------------------------- */
 
 moerun_status moerun__model_placement_check(const moerun__model_config *config,
                                             const moerun_placement *placement,
@@ -88,7 +89,7 @@ done:
   return status;
 }
 
-/* ---- Loading -------------------------------------------------------------------------- */
+/* ---- Loading ------------------------------------------------------------- */
 
 static void warn_of_heads(const moerun_model *model, const char *path) {
   const moerun__weight *a = &model->embedding;
@@ -176,7 +177,7 @@ moerun_status moerun__model_load_watched(moerun_model **out, moerun_comm *comm,
   return load(out, comm, placement, path, 0, watch);
 }
 
-/* ---- What it is ---------------------------------------------------------------------- */
+/* ---- What it is ---------------------------------------------------------- */
 
 const moerun__layer *moerun__model_layer(const moerun_model *model,
                                          int32_t moe_layer) {

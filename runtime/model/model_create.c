@@ -1,10 +1,11 @@
-/* Models from the caller's memory: MoE layers alone, without files or a decoder.
+/* Models from the caller's memory: MoE layers alone, without files or a
+ * decoder.
  *
  * The caller is asked for each expert that the placement puts on this rank, in
  * slot order, and its arrays are packed at once. Frameworks keep experts in one
  * stacked array a layer, in one array each, or make them one by one from
- * elsewhere; a function serves all three, needs to know of no slots or replicas,
- * and never has more than one expert twice in memory.
+ * elsewhere; a function serves all three, needs to know of no slots or
+ * replicas, and never has more than one expert twice in memory.
  *
  * As with files, all ranks agree after every layer: a rank whose caller fails
  * stops all at once. */
@@ -31,7 +32,7 @@ typedef struct creation {
   moerun__weights_digest digest;
 } creation;
 
-/* ---- Sizes ---------------------------------------------------------------------- */
+/* ---- Sizes --------------------------------------------------------------- */
 
 static moerun_status check_size(int32_t value, int32_t high, const char *name) {
   moerun_status status = MOERUN_OK;
@@ -143,10 +144,10 @@ done:
   return status;
 }
 
-/* ---- Arrays ----------------------------------------------------------------------- */
+/* ---- Arrays -------------------------------------------------------------- */
 
-/* rows[num_rows][D] of the caller as outputs of the weight from `first` on. name:
- * of layer, expert and array, for messages and the digest. */
+/* rows[num_rows][D] of the caller as outputs of the weight from `first` on.
+ * name: of layer, expert and array, for messages and the digest. */
 static moerun_status pack(const moerun__weight *weight, int32_t first,
                           int32_t num_rows, const void *rows, uint64_t *digest,
                           const char *name) {
@@ -269,10 +270,10 @@ done:
   return status;
 }
 
-/* ---- The whole -------------------------------------------------------------------- */
+/* ---- The whole ----------------------------------------------------------- */
 
-/* [collective] A rank whose source says something else than that of rank 0 fails
- * with a line that names the member; the caller agrees on it. */
+/* [collective] A rank whose source says something else than that of rank 0
+ * fails with a line that names the member; the caller agrees on it. */
 static moerun_status same_source(const creation *c, moerun_comm *comm) {
   moerun_status status = MOERUN_OK;
   const moerun_model_source *source = c->source;
@@ -312,8 +313,8 @@ done:
   return status;
 }
 
-/* [collective] The weights of a layer that several ranks have. Where they differ,
- * they are the callers', not a file's. */
+/* [collective] The weights of a layer that several ranks have. Where they
+ * differ, they are the callers', not a file's. */
 static moerun_status compare_layer(creation *c, moerun_comm *comm, int32_t l) {
   moerun_status status = MOERUN_OK;
   char name[NAME_BYTES];

@@ -1,6 +1,6 @@
-/* One walk over the layers serves twice: first counting (names, types and shapes
- * are checked before the first large allocation, and the sum is the size that
- * moerun__model_size_load reports), then reading.
+/* One walk over the layers serves twice: first counting (names, types and
+ * shapes are checked before the first large allocation, and the sum is the size
+ * that moerun__model_size_load reports), then reading.
  *
  * Each rank holds all weights but the experts whole, and of the experts those
  * that the placement puts on it, in slot order. */
@@ -12,7 +12,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* ---- Attention, dense layers ------------------------------------------------------ */
+/* ---- Attention, dense layers --------------------------------------------- */
 
 /* A weight of its own from one or more roles, joined along the outputs. */
 static moerun_status visit_weight(moerun__weight *out,
@@ -112,8 +112,8 @@ done:
   return status;
 }
 
-/* One of an expert's weights, which has its panels; NULL when counting. `first`:
- * what those of the layer were shaped by. */
+/* One of an expert's weights, which has its panels; NULL when counting.
+ * `first`: what those of the layer were shaped by. */
 static moerun_status visit_piece(moerun__weight *weight,
                                  const moerun__weight_reader *reader,
                                  const moerun__tensor_parts *parts,
@@ -274,7 +274,7 @@ done:
   return status;
 }
 
-/* ---- All layers --------------------------------------------------------------------- */
+/* ---- All layers ---------------------------------------------------------- */
 
 /* [collective] with a comm. All ranks agree after every step: a rank that
  * fails stops all at once, and one that reads slowly keeps nobody waiting for
@@ -303,7 +303,7 @@ done:
   return status;
 }
 
-/* ---- One tensor or two -------------------------------------------------------------- */
+/* ---- One tensor or two --------------------------------------------------- */
 
 static int is_stored(const moerun__weight_reader *reader, moerun__role role) {
   char name[MOERUN_TENSOR_NAME];
@@ -328,7 +328,7 @@ static void resolve_head(moerun__model_walk *walk,
   }
 }
 
-/* ---- Open, read, clear ---------------------------------------------------------------- */
+/* ---- Open, read, clear --------------------------------------------------- */
 
 moerun_status moerun__model_walk_open(moerun__model_walk *walk,
                                       moerun__model_config *config,

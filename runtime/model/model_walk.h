@@ -24,9 +24,10 @@ typedef struct moerun__model_walk {
   moerun__reading reading;
 } moerun__model_walk;
 
-/* Opens the checkpoint at `path` (borrowed, as placement) and reads its config.json
- * into *config, which must last as long as the walk; checks all tensors that `rank`
- * would read, and counts their bytes. To be cleared after a failure, too. */
+/* Opens the checkpoint at `path` (borrowed, as placement) and reads its
+ * config.json into *config, which must last as long as the walk; checks all
+ * tensors that `rank` would read, and counts their bytes. To be cleared after a
+ * failure, too. */
 moerun_status moerun__model_walk_open(moerun__model_walk *walk,
                                       moerun__model_config *config,
                                       const char *path,
@@ -34,8 +35,8 @@ moerun_status moerun__model_walk_open(moerun__model_walk *walk,
                                       int32_t rank, int32_t moe_only);
 /* Takes MOERUN_STAGING_BYTES, which reading needs. */
 moerun_status moerun__model_walk_stage(moerun__model_walk *walk);
-/* [collective] Reads the weights of a staged walk into the model. watch: of the bytes
- * that this rank reads, or NULL. */
+/* [collective] Reads the weights of a staged walk into the model. watch: of the
+ * bytes that this rank reads, or NULL. */
 moerun_status moerun__model_walk_read(moerun_model *model,
                                       moerun__model_walk *walk,
                                       moerun_comm *comm,

@@ -1,7 +1,8 @@
-/* Ranks read the checkpoint each for itself. Where one of them sees other files,
- * loading would fail much later or, worse, not at all; so each compares what it
- * has read of headers and configuration with what rank 0 has, before the first
- * weight is read. Weights themselves: runtime/model/weights_digest.h. */
+/* Ranks read the checkpoint each for itself. Where one of them sees other
+ * files, loading would fail much later or, worse, not at all; so each compares
+ * what it has read of headers and configuration with what rank 0 has, before
+ * the first weight is read. Weights themselves:
+ * runtime/model/weights_digest.h. */
 #include "runtime/model/same_model.h"
 
 #include "runtime/base/digest.h"

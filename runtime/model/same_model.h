@@ -16,8 +16,8 @@ typedef struct moerun__model_identity {
   const char *path; /* of the checkpoint, or what it is made of, for messages */
 } moerun__model_identity;
 
-/* [collective] A rank that has read something else than rank 0 fails with a line
- * that says what; the caller agrees on it. */
+/* [collective] A rank that has read something else than rank 0 fails with a
+ * line that says what; the caller agrees on it. */
 moerun_status moerun__same_model(moerun_comm *comm,
                                  const moerun__model_identity *identity);
 

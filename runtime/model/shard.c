@@ -66,7 +66,7 @@ done:
   return status;
 }
 
-/* ---- One header ------------------------------------------------------------- */
+/* ---- One header ---------------------------------------------------------- */
 
 /* shape, and *elements = its product. */
 static moerun_status read_shape(moerun__tensor *tensor, int64_t *elements,
@@ -339,7 +339,7 @@ done:
   return status;
 }
 
-/* ---- The directory ------------------------------------------------------------ */
+/* ---- The directory ------------------------------------------------------- */
 
 static moerun_status join(char **out, const char *directory, const char *name) {
   moerun_status status = MOERUN_OK;
@@ -532,7 +532,7 @@ size_t moerun__shards_bytes(const moerun__shards *shards) {
   return bytes;
 }
 
-/* ---- Tensors -------------------------------------------------------------------- */
+/* ---- Tensors ------------------------------------------------------------- */
 
 const moerun__tensor *moerun__shards_find(const moerun__shards *shards,
                                           const char *name) {

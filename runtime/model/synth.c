@@ -8,8 +8,8 @@
  * Scales keep activations near 1 in any depth: rows of weights have standard
  * deviation 1/sqrt(inputs), so that their outputs have 1; embeddings have
  * r = 1/sqrt(H), so that logits have 1; what is added to the residual stream
- * (o, down, constant) has r / sqrt(2 layers) as outputs, so that the embedding stays
- * visible in the last layer.
+ * (o, down, constant) has r / sqrt(2 layers) as outputs, so that the embedding
+ * stays visible in the last layer.
  *
  * skew: every embedding gets the constant r added to its elements, so that all
  * hidden states share the direction (1, ..., 1): half of a normalised state's
@@ -75,7 +75,7 @@ typedef struct synth_writer {
   uint32_t table[SUMS]; /* each begins with the element for its sum */
 } synth_writer;
 
-/* ---- Elements ------------------------------------------------------------------ */
+/* ---- Elements ------------------------------------------------------------ */
 
 /* Numbers of Philox streams: role, layer (10 bits) and expert (15 bits). */
 static uint64_t stream_of(moerun__role role, int32_t layer, int32_t expert) {
@@ -251,7 +251,7 @@ done:
   return status;
 }
 
-/* ---- The list of tensors --------------------------------------------------------- */
+/* ---- The list of tensors ------------------------------------------------- */
 
 /* Counts the tensor, or also notes it where the list exists by now. */
 static moerun_status add_entry(synth_writer *writer, moerun__role role,
@@ -277,7 +277,8 @@ done:
   return status;
 }
 
-/* The tensors of attention whose roles are below `end` and not below `first`. */
+/* The tensors of attention whose roles are below `end` and not below
+ * `first`. */
 static moerun_status list_attention(synth_writer *writer, int32_t l,
                                     moerun__role first, int end) {
   moerun_status status = MOERUN_OK;
@@ -392,7 +393,7 @@ done:
   return status;
 }
 
-/* ---- Files ------------------------------------------------------------------------ */
+/* ---- Files --------------------------------------------------------------- */
 
 static void weight_file_name(char out[FILE_NAME], const synth_writer *writer,
                              int32_t f) {
@@ -428,7 +429,8 @@ done:
   return status;
 }
 
-/* Entries begin .. end - 1 as a header, padded to 8 bytes as the format asks. */
+/* Entries begin .. end - 1 as a header, padded to 8 bytes as the format
+ * asks. */
 static moerun_status print_header(moerun__text *out, const synth_writer *writer,
                                   size_t begin, size_t end) {
   moerun_status status = MOERUN_OK;
@@ -535,7 +537,7 @@ done:
   return status;
 }
 
-/* ---- All together -------------------------------------------------------------------- */
+/* ---- All together -------------------------------------------------------- */
 
 /* Sizes, the list of tensors, buffers; nothing on disk yet. */
 static moerun_status writer_begin(synth_writer *writer, moerun__text *config) {

@@ -1,14 +1,14 @@
 /* What is used is marked by the names that the loader looks for, in the
  * spelling that it takes; whatever is left is judged by its name:
  *
- *   in a decoder layer                      refused (a bias, a norm of q and k, a
- *                                           shared expert, experts beyond the
+ *   in a decoder layer                      refused (a bias, a norm of q and k,
+ *                                           a shared expert, experts beyond the
  *                                           last: with them the layer computes
  *                                           something else)
  *   in a layer beyond num_hidden_layers     refused, unless config.json has as
  *                                           many num_nextn_predict_layers
  *   the bias of a module that is used       refused
- *   rotary_emb.inv_freq, mtp.*              left out: the first is computed from
+ *   rotary_emb.inv_freq, mtp.*              left out: the first is computed of
  *                                           rope_theta, the second only
  *                                           predicts more tokens at once
  *   anything else (a value head, a scale)   left out with a warning, because it
@@ -29,7 +29,7 @@ typedef struct search {
   unsigned char *is_used; /* [tensors] */
 } search;
 
-/* ---- Marking ------------------------------------------------------------------- */
+/* ---- Marking ------------------------------------------------------------- */
 
 static size_t number_of(const search *s, const moerun__tensor *tensor) {
   return (size_t)(tensor - moerun__shards_at(s->reader->shards, 0));
@@ -107,7 +107,7 @@ static void mark_all(const search *s) {
   }
 }
 
-/* ---- Judging --------------------------------------------------------------------- */
+/* ---- Judging ------------------------------------------------------------- */
 
 typedef enum kind {
   KNOWN = 0, /* left out */

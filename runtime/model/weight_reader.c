@@ -22,7 +22,7 @@ done:
   return status;
 }
 
-/* ---- Finding tensors ----------------------------------------------------------- */
+/* ---- Finding tensors ----------------------------------------------------- */
 
 const moerun__tensor *moerun__reader_find(const moerun__weight_reader *reader,
                                           moerun__role role, int32_t layer,
@@ -177,7 +177,7 @@ done:
   return status;
 }
 
-/* ---- Reading rows ---------------------------------------------------------------- */
+/* ---- Reading rows -------------------------------------------------------- */
 
 /* Rows first_row .. first_row + count - 1 of the tensor into the staging
  * buffer; block by block they are digested and looked at while the processor's

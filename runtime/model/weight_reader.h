@@ -60,7 +60,8 @@ moerun_status moerun__reader_array(void *out_pointer,
                                    moerun__weight_reader *reader, size_t count,
                                    size_t size);
 
-/* The tensor of this role in whatever spelling the checkpoint has it, or NULL. */
+/* The tensor of this role in whatever spelling the checkpoint has it, or
+ * NULL. */
 const moerun__tensor *moerun__reader_find(const moerun__weight_reader *reader,
                                           moerun__role role, int32_t layer,
                                           int32_t expert);

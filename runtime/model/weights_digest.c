@@ -5,15 +5,15 @@
  * same). The sum needs no order, so each rank adds what it reads
  * when it reads it.
  *
- * An expert is read by the ranks that hold it and by no other. Those of one expert
- * compare all of it after each layer: its results would depend on which replica a
- * row goes to. The least and the greatest digest of all ranks are told, so that
- * every rank knows the verdict. Other weights of experts that one rank holds would
- * pass unseen where only sums are compared.
- * That is why all ranks also read the start of every expert's tensors: training
- * and merging change all elements of a tensor, and a copy of an older checkpoint
- * differs there. A file of which single elements were changed further back is
- * not told from its original by this comparison, but by the sum. */
+ * An expert is read by the ranks that hold it and by no other. Those of one
+ * expert compare all of it after each layer: its results would depend on which
+ * replica a row goes to. The least and the greatest digest of all ranks are
+ * told, so that every rank knows the verdict. Other weights of experts that one
+ * rank holds would pass unseen where only sums are compared. That is why all
+ * ranks also read the start of every expert's tensors: training and merging
+ * change all elements of a tensor, and a copy of an older checkpoint differs
+ * there. A file of which single elements were changed further back is not told
+ * from its original by this comparison, but by the sum. */
 #include "runtime/model/weights_digest.h"
 
 #include "runtime/base/digest.h"
@@ -28,9 +28,9 @@
 
 #include <string.h>
 
-/* The library's vector functions leave the upper halves of the registers in use,
- * and code for older instruction sets, which the portable kernels are, then runs
- * at a twentieth of its speed until the end of the process. */
+/* The library's vector functions leave the upper halves of the registers in
+ * use, and code for older instruction sets, which the portable kernels are,
+ * then runs at a twentieth of its speed until the end of the process. */
 #ifdef MOERUN_XXHASH_DISPATCH
 __attribute__((target("avx"))) static void clear_upper_halves(void) {
   _mm256_zeroupper();
@@ -65,10 +65,10 @@ done:
   return status;
 }
 
-/* ---- Replicas ------------------------------------------------------------------- */
+/* ---- Replicas ------------------------------------------------------------ */
 
-/* A digest is told as its halves, for the least, and as their complements, whose
- * least are those of the greatest. */
+/* A digest is told as its halves, for the least, and as their complements,
+ * whose least are those of the greatest. */
 enum { HALVES = 2, TOLD = 2 * HALVES };
 
 static void write_told(int32_t *told, uint64_t digest) {
@@ -148,7 +148,7 @@ done:
   return status;
 }
 
-/* ---- The whole -------------------------------------------------------------------- */
+/* ---- The whole ----------------------------------------------------------- */
 
 /* [collective] *sum of all ranks. */
 static moerun_status add_up(uint64_t *sum, moerun_comm *comm) {

@@ -1,10 +1,10 @@
-/* A row carries its own slots, so a rank needs to know no more than how many rows
- * of each chunk come from where, and that all ranks are well. With balancing
- * the ranks also add up what they want of each host, and each tells of itself
- * how fast it is; all of them make the same plan of it (plan/). Only if that moves
- * rows are they routed and counted a second time, after the ranks have added up
- * how many of the rows stay where they are. No rank ever learns what another
- * wants of each host. */
+/* A row carries its own slots, so a rank needs to know no more than how many
+ * rows of each chunk come from where, and that all ranks are well. With
+ * balancing the ranks also add up what they want of each host, and each tells
+ * of itself how fast it is; all of them make the same plan of it (plan/). Only
+ * if that moves rows are they routed and counted a second time, after the ranks
+ * have added up how many of the rows stay where they are. No rank ever learns
+ * what another wants of each host. */
 #include "runtime/moe/agree.h"
 
 #include "runtime/base/number.h"
@@ -23,8 +23,8 @@ enum {
   SUM_DEMAND,
 };
 
-/* What is the least of all ranks: the verdict, and, where callers name the layer,
- * two that are each other's complement if all ranks are in the same. */
+/* What is the least of all ranks: the verdict, and, where callers name the
+ * layer, two that are each other's complement if all ranks are in the same. */
 enum { LEAST_VERDICT, LEAST_LAYER, LEAST_NOT_LAYER, NUM_LEAST };
 
 /* Sums of halves fit for as many ranks as MOERUN_BALANCE_MOST_RANKS. */
@@ -34,7 +34,7 @@ enum { HALF_BITS = 15 };
 static const char other_plan[] =
     "has made another plan of the same counts: are all ranks of one build?";
 
-/* ---- Memory -------------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------- */
 
 /* Counts and scratch are sent from and received into as they are. */
 void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
@@ -71,7 +71,7 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
       moerun__arena_take(traffic, moerun__news_scratch(R, &most), ints);
 }
 
-/* ---- Routes and counts ---------------------------------------------------------- */
+/* ---- Routes and counts --------------------------------------------------- */
 
 /* Cuts T tokens into chunks and solves each chunk's route. */
 static void route_chunks(moerun__moe *moe, int32_t moe_layer, int32_t T) {
@@ -169,7 +169,7 @@ done:
   return status;
 }
 
-/* ---- Balance ------------------------------------------------------------------- */
+/* ---- Balance ------------------------------------------------------------- */
 
 /* Hosts of the layer are numbered from 0: first replica and their number. */
 static int32_t hosts_of(const moerun__moe *moe, int32_t moe_layer,
@@ -427,9 +427,9 @@ static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
   memcpy(sum + SUM_DEMAND, moe->balance.news.own, (size_t)hosts * sizeof *sum);
 }
 
-/* Layers have different numbers of hosts, and where callers name layers, ranks may
- * name different ones: they hear of that if all tell as many words. Returns how
- * many. */
+/* Layers have different numbers of hosts, and where callers name layers, ranks
+ * may name different ones: they hear of that if all tell as many words. Returns
+ * how many. */
 static int32_t pad_demand(moerun__moe *moe, int32_t hosts) {
   const int32_t most = moe->shape.max_hosts;
   memset(moe->balance.news.sum + SUM_DEMAND + hosts, 0,

@@ -4,7 +4,8 @@
 
 #include "runtime/moe/moe.h"
 
-/* Memory for plans and for what ranks tell each other; after the shape's sizes. */
+/* Memory for plans and for what ranks tell each other; after the shape's
+ * sizes. */
 void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
                            moerun__arena *traffic);
 

@@ -1,7 +1,7 @@
 /* A few milliseconds when a session is made: the fastest rank's rows, so that
  * speeds of all ranks are told against one number, and the slowest link. The
- * shortest of some runs is taken, because everything that disturbs a run makes it
- * longer. */
+ * shortest of some runs is taken, because everything that disturbs a run makes
+ * it longer. */
 #include "runtime/moe/calibrate.h"
 
 #include "runtime/base/timer.h"
@@ -204,8 +204,8 @@ done:
   return status;
 }
 
-/* As if reading an expert took as long as COUNTED_WEIGHTS rows, a slice its part
- * of that, and sharing rows as long as a row. */
+/* As if reading an expert took as long as COUNTED_WEIGHTS rows, a slice its
+ * part of that, and sharing rows as long as a row. */
 static void count_slices(moerun__moe *moe) {
   moerun__slice_costs *costs = &moe->balance.slice_costs;
   const double row = 1e9 * MOERUN_COUNTED_SECONDS;

@@ -9,8 +9,9 @@
  * measured. */
 #define MOERUN_COUNTED_SECONDS 1e-4
 
-/* [collective] Fills moe->balance.options, the same on all ranks: the fastest rank's
- * rows against the slowest link; fixed numbers where speeds are counted. */
+/* [collective] Fills moe->balance.options, the same on all ranks: the fastest
+ * rank's rows against the slowest link; fixed numbers where speeds are
+ * counted. */
 moerun_status moerun__calibrate(moerun__moe *moe);
 
 /* [collective] At the end of a layer: measures again how long weights take if

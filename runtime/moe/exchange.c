@@ -1,11 +1,11 @@
-/* What all ways of an exchange share: the memory of its chunks and the transfers
- * that they send by. */
+/* What all ways of an exchange share: the memory of its chunks and the
+ * transfers that they send by. */
 #include "runtime/moe/exchange.h"
 
 #include "runtime/base/number.h"
 #include "runtime/moe/moe.h"
 
-/* ---- Sizes ----------------------------------------------------------------- */
+/* ---- Sizes --------------------------------------------------------------- */
 
 static size_t padded(size_t bytes) {
   return (size_t)moerun__round_up((int64_t)bytes, 16);
@@ -36,7 +36,7 @@ size_t moerun__result_bytes(const moerun__model_config *config,
   return padded(moerun__elements_bytes(config, wire));
 }
 
-/* ---- Memory ---------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------- */
 
 static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
                           moerun__arena *arena, moerun__arena *traffic) {

@@ -1,6 +1,6 @@
 /* Rows of a layer on their way to experts, and their results on the way home:
- * their memory, and the ways that there are. All messages with rows of a way are
- * in the file of the way. */
+ * their memory, and the ways that there are. All messages with rows of a way
+ * are in the file of the way. */
 #ifndef MOERUN_MOE_EXCHANGE_H
 #define MOERUN_MOE_EXCHANGE_H
 
@@ -34,8 +34,9 @@ typedef struct moerun__wave_part {
   int32_t peer;
   int32_t first_row; /* number of the first among the wave's rows */
   int32_t count;
-  /* The W slots, of 16 bits, that row i wants begin at slots + i * stride_bytes;
-   * with `copy` at slots + copy[i] * stride_bytes, and copy[i] = -1: none. */
+  /* The W slots, of 16 bits, that row i wants begin at slots + i *
+   * stride_bytes; with `copy` at slots + copy[i] * stride_bytes, and copy[i] =
+   * -1: none. */
   const char *slots;
   size_t stride_bytes;
   const int32_t *copy;
@@ -61,20 +62,22 @@ typedef struct moerun__wave {
 
 typedef struct moerun__moe moerun__moe;
 
-/* A way for the rows of a layer, called in this order; ranks take part in all of
- * it together, and all in the same way. A new one is a file that fills this, its
- * name below, and whoever picks it: moe.c by the plan, or the maker of a session.
- * If its waves bring rows for whole experts, as moerun__wave has them, experts.c
- * computes them; else it brings an expert stage of its own, as slices do. */
+/* A way for the rows of a layer, called in this order; ranks take part in all
+ * of it together, and all in the same way. A new one is a file that fills this,
+ * its name below, and whoever picks it: moe.c by the plan, or the maker of a
+ * session. If its waves bring rows for whole experts, as moerun__wave has them,
+ * experts.c computes them; else it brings an expert stage of its own, as slices
+ * do. */
 typedef struct moerun__exchange_ops {
   const char *name;
-  /* An exchange counts what it sends and receives: rows_local, rows_out, rows_in,
-   * results_out and waves of report/counters.h. */
+  /* An exchange counts what it sends and receives: rows_local, rows_out,
+   * rows_in, results_out and waves of report/counters.h. */
 
   /* Beside the chunks, which every way has: what it keeps of a session, and
-   * buffers of its own, those with rows in `traffic`; moe->shape is complete, and
-   * the store laid out. Returns what its operations find as moe->exchange.work;
-   * NULL while the bases are NULL, when it only counts. NULL member: nothing. */
+   * buffers of its own, those with rows in `traffic`; moe->shape is complete,
+   * and the store laid out. Returns what its operations find as
+   * moe->exchange.work; NULL while the bases are NULL, when it only counts.
+   * NULL member: nothing. */
   void *(*lay_out)(moerun__moe *moe, moerun__arena *arena,
                    moerun__arena *traffic);
   /* Begins to send the rows x[T][H], as agreed, and to receive. x stays until
@@ -113,8 +116,8 @@ extern const moerun__exchange_ops moerun__exchange_sliced;
 size_t moerun__elements_bytes(const moerun__model_config *config,
                               moerun__dtype wire);
 size_t moerun__slots_bytes(int32_t width);
-/* What a copy of a token's row and what a result row take on the wire, and a row
- * with the slots of `width` terms. */
+/* What a copy of a token's row and what a result row take on the wire, and a
+ * row with the slots of `width` terms. */
 size_t moerun__copy_bytes(const moerun__model_config *config,
                           moerun__dtype wire);
 size_t moerun__result_bytes(const moerun__model_config *config,
@@ -122,8 +125,8 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 size_t moerun__row_bytes(const moerun__model_config *config, moerun__dtype wire,
                          int32_t width);
 
-/* The buffers of the chunks and those of the ways, those with rows in `traffic`;
- * moe->shape is complete, and the store laid out. */
+/* The buffers of the chunks and those of the ways, those with rows in
+ * `traffic`; moe->shape is complete, and the store laid out. */
 void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
                               moerun__arena *traffic);
 /* Bytes of what moerun__exchange_create creates. */

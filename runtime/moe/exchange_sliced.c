@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* ---- Memory ---------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------- */
 
 /* The buffers of a round, where there may be slices. They are the stage's of
  * slices as well, and so stand in moe->round. */
@@ -38,7 +38,7 @@ static void *lay_out(moerun__moe *moe, moerun__arena *arena,
   return NULL;
 }
 
-/* ---- Rows ------------------------------------------------------------------ */
+/* ---- Rows ---------------------------------------------------------------- */
 
 /* The part of ranks' tokens, numbered one rank after another, that is in
  * [first, first + MOERUN_SLICED_ROWS); own ones begin at own_token. */
@@ -135,7 +135,7 @@ moerun_status moerun__sliced_share_h(moerun__moe *moe, int32_t terms) {
   return share(moe, s->h, MOERUN_PANEL * sizeof(float), s->offset);
 }
 
-/* ---- Results ------------------------------------------------------------------- */
+/* ---- Results ------------------------------------------------------------- */
 
 /* Columns of this rank's terms come from every rank. */
 static moerun_status exchange_pieces(moerun__moe *moe) {
@@ -247,7 +247,7 @@ const moerun__exchange_ops moerun__exchange_sliced = {
     .finish = nothing,
 };
 
-/* ---- Bytes --------------------------------------------------------------------- */
+/* ---- Bytes --------------------------------------------------------------- */
 
 int64_t moerun__sliced_h_bytes(const moerun__moe *moe) {
   return moe->model->config.expert_width * (int64_t)sizeof *moe->round.h;

@@ -1,5 +1,5 @@
-/* Rows to the ranks of their experts: each once to a rank, with the slots wanted
- * there behind it, and a result home for every expert of it.
+/* Rows to the ranks of their experts: each once to a rank, with the slots
+ * wanted there behind it, and a result home for every expert of it.
  *
  * Memory is bounded for any skew: a rank receives in waves of peers whose rows
  * fit its buffer, and asks for the next wave when one is worked off. Senders
@@ -9,7 +9,7 @@
  * last. */
 #include "runtime/moe/moe.h"
 
-/* ---- Waves ------------------------------------------------------------------- */
+/* ---- Waves --------------------------------------------------------------- */
 
 /* Rows that peer p announced for chunk c. */
 static int32_t announced(const moerun__moe *moe, int32_t c, int32_t p) {
@@ -44,7 +44,7 @@ static moerun__row_list wave_rows(const moerun__moe *moe, int32_t c,
                             chunk->receive_offset, first, last};
 }
 
-/* ---- Rows out ---------------------------------------------------------------- */
+/* ---- Rows out ------------------------------------------------------------ */
 
 /* Rows of a chunk that go anywhere, as they are sent. */
 static void write_rows(moerun__moe *moe, moerun__moe_chunk *chunk,
@@ -114,10 +114,11 @@ done:
   return status;
 }
 
-/* ---- Rows in ----------------------------------------------------------------- */
+/* ---- Rows in ------------------------------------------------------------- */
 
-/* The rows of one peer: own ones where they are sent from, at the token's number,
- * with their slots in the route; others' behind them, as they were received. */
+/* The rows of one peer: own ones where they are sent from, at the token's
+ * number, with their slots in the route; others' behind them, as they were
+ * received. */
 static moerun__wave_part part_of(const moerun__moe *moe,
                                  const moerun__moe_chunk *chunk, int32_t peer) {
   const moerun__route *route = &chunk->route;
@@ -195,7 +196,7 @@ done:
   return status;
 }
 
-/* ---- Results ----------------------------------------------------------------- */
+/* ---- Results ------------------------------------------------------------- */
 
 static moerun_status reply(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;

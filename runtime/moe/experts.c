@@ -9,7 +9,7 @@
 /* The weights of a group that are read between two calls of the transport. */
 #define GROUP_BYTES ((size_t)8 << 20)
 
-/* ---- The rows of a wave, by slot ------------------------------------------------ */
+/* ---- The rows of a wave, by slot ----------------------------------------- */
 
 /* The slots that row i of the part wants; NULL: none. */
 static const char *slots_of(const moerun__wave_part *part, int32_t i) {
@@ -91,7 +91,7 @@ static void group_by_slot(moerun__moe *moe) {
   }
 }
 
-/* ---- Computing ------------------------------------------------------------------ */
+/* ---- Computing ----------------------------------------------------------- */
 
 void moerun__experts_note(moerun__moe *moe, int32_t experts, int32_t rows,
                           double part, double seconds) {
@@ -103,8 +103,8 @@ void moerun__experts_note(moerun__moe *moe, int32_t experts, int32_t rows,
   moe->step.busy_seconds += seconds;
 }
 
-/* Rows offset[0] .. offset[num_experts] - 1 of tile_x through experts to tile_y.
- * A failure of the device shows where its results are waited for. */
+/* Rows offset[0] .. offset[num_experts] - 1 of tile_x through experts to
+ * tile_y. A failure of the device shows where its results are waited for. */
 static void compute_tile(moerun__moe *moe, const moerun__expert *expert,
                          int32_t num_experts, const int32_t *offset) {
   const moerun__ffn ffn = moerun__moe_ffn(moe, expert, num_experts, offset);
@@ -142,7 +142,7 @@ void moerun__experts_sleep(moerun__moe *moe) {
   moe->step.busy_seconds += seconds;
 }
 
-/* ---- Slots in their turn ----------------------------------------------------- */
+/* ---- Slots in their turn ------------------------------------------------- */
 
 static moerun_status await_expert(const moerun__expert **out, moerun__moe *moe,
                                   const moerun__layer *layer, int32_t slot) {
@@ -156,7 +156,8 @@ done:
   return status;
 }
 
-/* Whether the expert, with rows first .. last - 1 of the lists, may join the group. */
+/* Whether the expert, with rows first .. last - 1 of the lists, may join the
+ * group. */
 static int may_join(const moerun__expert_group *group,
                     const moerun__expert *expert, int32_t first, int32_t last) {
   return group->count < MOERUN_MAX_GROUP &&
@@ -194,8 +195,8 @@ static void join(moerun__expert_group *group, const moerun__expert *expert,
   group->offset[i + 1] = last - group->first;
 }
 
-/* Waits only when all that is here has been computed and released: what is waited
- * for may need its room. */
+/* Waits only when all that is here has been computed and released: what is
+ * waited for may need its room. */
 moerun_status moerun__experts_run(moerun__moe *moe, const moerun__layer *layer,
                                   int32_t first, int32_t count,
                                   const int32_t *end, moerun__run_group *run) {
@@ -225,7 +226,7 @@ done:
   return status;
 }
 
-/* ---- Whole experts ----------------------------------------------------------- */
+/* ---- Whole experts ------------------------------------------------------- */
 
 /* Rows from where they lie to where their results are sent from, in tiles: only
  * one expert alone has more rows than a tile. */

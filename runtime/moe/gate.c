@@ -1,7 +1,7 @@
 /* With the scope global all ranks first add up what each wants of each expert,
  * then hand round the candidates of those that are wanted too much, gathered by
- * rank 0: only then does a rank know which of its own go. It is the price of that
- * scope. */
+ * rank 0: only then does a rank know which of its own go. It is the price of
+ * that scope. */
 #include "runtime/moe/gate.h"
 
 #include "runtime/base/finite.h"
@@ -74,7 +74,7 @@ int32_t moerun__gate_window(const moerun__gate_options *options) {
   return by_request ? options->capacity.window : 1;
 }
 
-/* ---- Buffers ------------------------------------------------------------------ */
+/* ---- Buffers ------------------------------------------------------------- */
 
 /* Sums of E + 1 words, or a word of each rank. */
 static void lay_out_words(moerun__gate *gate, moerun__arena *arena) {
@@ -153,7 +153,7 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
   if (has_capacity(&gate->options)) lay_out_capacity(gate, arena, max_slots);
 }
 
-/* ---- Capacity ------------------------------------------------------------------- */
+/* ---- Capacity ------------------------------------------------------------ */
 
 static moerun__capacity_rows rows_of(moerun__gate *gate,
                                      const moerun__layer *layer, int32_t T) {
@@ -273,7 +273,7 @@ static moerun_status apply_capacity(moerun__gate *gate,
   return MOERUN_OK;
 }
 
-/* ---- Counts --------------------------------------------------------------------------- */
+/* ---- Counts -------------------------------------------------------------- */
 
 void moerun__gate_counts_add(moerun__gate_counts *sum,
                              const moerun__gate_counts *part) {
@@ -308,7 +308,7 @@ void moerun__gate_counts_clear(moerun__gate *gate) {
          (size_t)gate->model->config.num_moe_layers * sizeof *gate->of_layer);
 }
 
-/* ---- The parts of a choice ---------------------------------------------------------- */
+/* ---- The parts of a choice ----------------------------------------------- */
 
 /* Takes out what is computed at home. */
 static moerun_status take_home(moerun__gate *gate, const moerun__layer *layer,
@@ -371,8 +371,8 @@ static void note_sound(moerun__gate *gate, int32_t T, size_t choices) {
   }
 }
 
-/* The choice of the model's gate; the host looks at the logits before the kernel
- * writes over them. */
+/* The choice of the model's gate; the host looks at the logits before the
+ * kernel writes over them. */
 static moerun_status ask_gate(moerun__gate *gate, const moerun__layer *layer,
                               int32_t T, const float *x, float *scratch) {
   moerun_status status = MOERUN_OK;
@@ -393,7 +393,7 @@ done:
   return status;
 }
 
-/* ---- A caller's choice ------------------------------------------------------------- */
+/* ---- A caller's choice --------------------------------------------------- */
 
 moerun_status moerun__given_choice_check(const moerun__gate *gate, int32_t T,
                                          const moerun__given_choice *given) {
@@ -438,7 +438,7 @@ static void adopt(moerun__gate *gate, int32_t T,
   memcpy(gate->weight, given->weight, count * sizeof *gate->weight);
 }
 
-/* ---- The whole -------------------------------------------------------------------- */
+/* ---- The whole ----------------------------------------------------------- */
 
 moerun_status moerun__gate_choose(moerun__gate *gate,
                                   const moerun__layer *layer, int32_t T,

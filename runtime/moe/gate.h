@@ -1,7 +1,7 @@
 /* Which experts each row takes: the model's gate, and after it what was asked
- * for beyond: fewer experts for tokens that need fewer, and at most so many rows
- * for an expert. Both change outputs, are off unless chosen, and know of placed
- * experts only: what is computed at home costs next to nothing. */
+ * for beyond: fewer experts for tokens that need fewer, and at most so many
+ * rows for an expert. Both change outputs, are off unless chosen, and know of
+ * placed experts only: what is computed at home costs next to nothing. */
 #ifndef MOERUN_MOE_GATE_H
 #define MOERUN_MOE_GATE_H
 
@@ -79,8 +79,8 @@ int moerun__gate_is_lossy(const moerun__gate_options *options);
  * together: 1 unless a capacity of the scope request is on. */
 int32_t moerun__gate_window(const moerun__gate_options *options);
 
-/* For steps of up to max_tokens rows. model, kernels and queue are borrowed, the
- * options are copied. */
+/* For steps of up to max_tokens rows. model, kernels and queue are borrowed,
+ * the options are copied. */
 void moerun__gate_init(moerun__gate *gate, const moerun_model *model,
                        const moerun__kernels *kernels, moerun__queue *queue,
                        const moerun__gate_options *options, int32_t max_tokens);
@@ -108,9 +108,10 @@ typedef struct moerun__given_choice {
 moerun_status moerun__given_choice_check(const moerun__gate *gate, int32_t T,
                                          const moerun__given_choice *given);
 
-/* Fills gate->ids, weight, chosen and unsound for x[T][H]; given: NULL, or what is
- * taken instead of the gate's choice. Local, but [collective] with a capacity of
- * the scope global; ranks that have `failed` take part with no rows then. */
+/* Fills gate->ids, weight, chosen and unsound for x[T][H]; given: NULL, or what
+ * is taken instead of the gate's choice. Local, but [collective] with a
+ * capacity of the scope global; ranks that have `failed` take part with no rows
+ * then. */
 moerun_status moerun__gate_choose(moerun__gate *gate,
                                   const moerun__layer *layer, int32_t T,
                                   const float *x,

@@ -21,7 +21,7 @@ static void bytes_range(size_t *least, size_t *most,
   }
 }
 
-/* ---- Memory ---------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------- */
 
 size_t moerun__guests_default(const moerun_placement *placement,
                               const moerun__expert_shape *expert) {
@@ -142,7 +142,7 @@ static void forget_layer(moerun__guests *guests) {
   guests->plan = NULL;
 }
 
-/* ---- Shapes ------------------------------------------------------------------- */
+/* ---- Shapes -------------------------------------------------------------- */
 
 /* [collective] The experts' shapes, known where there are any, everywhere. */
 static moerun_status open(void *self, double row_seconds) {
@@ -177,7 +177,7 @@ int64_t moerun__guests_expert_bytes(const moerun__guests *guests,
   return (int64_t)moerun__expert_bytes(&guests->shape[moe_layer]);
 }
 
-/* ---- Messages ------------------------------------------------------------------ */
+/* ---- Messages ------------------------------------------------------------ */
 
 static const moerun__expert_shape *shape_of(const moerun__guests *guests) {
   return &guests->shape[guests->layer->moe_layer];
@@ -228,7 +228,7 @@ static void shape_guest(moerun__guests *guests, int32_t guest,
       &guests->shape[moe_layer], guests->room + entry * guests->each_bytes);
 }
 
-/* ---- Sending on ------------------------------------------------------------- */
+/* ---- Sending on ---------------------------------------------------------- */
 
 /* *found: what must be over before the next piece of a send can leave: the
  * message that brings it here, or the one that last left in its place. NULL:
@@ -281,10 +281,10 @@ static const moerun__send *next_send(moerun__guests *guests, int32_t end) {
   return NULL;
 }
 
-/* Begins the sends before number `end` that leave here, in their order, until it
- * would have to wait for *obstacle; NULL: all have begun. What they wait for comes
- * of sends with lower numbers, so the lowest that has not begun anywhere can
- * always begin: no deadlock. */
+/* Begins the sends before number `end` that leave here, in their order, until
+ * it would have to wait for *obstacle; NULL: all have begun. What they wait for
+ * comes of sends with lower numbers, so the lowest that has not begun anywhere
+ * can always begin: no deadlock. */
 static moerun_status send_before(moerun__guests *guests, int32_t end,
                                  moerun__transfer **obstacle) {
   moerun_status status = MOERUN_OK;
@@ -305,10 +305,10 @@ static moerun_status forward(void *self, moerun__transfer **obstacle) {
   return send_before(guests, end, obstacle);
 }
 
-/* ---- A layer --------------------------------------------------------------------- */
+/* ---- A layer ------------------------------------------------------------- */
 
-/* All receives begin at once, so that no rank waits before it has asked for what
- * it is sent. */
+/* All receives begin at once, so that no rank waits before it has asked for
+ * what it is sent. */
 static moerun_status begin(void *self, const moerun__layer *layer,
                            const moerun__plan *plan) {
   moerun_status status = MOERUN_OK;
@@ -419,7 +419,7 @@ const moerun__tier_ops moerun__guests_ops = {
     .end = end,
 };
 
-/* ---- Passing round --------------------------------------------------------------- */
+/* ---- Passing round ------------------------------------------------------- */
 
 int moerun__guests_can_pass(const moerun__guests *guests) {
   return guests->table->per_rank >= 2;

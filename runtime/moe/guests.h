@@ -45,9 +45,9 @@ extern const moerun__tier_ops moerun__guests_ops;
 size_t moerun__guests_default(const moerun_placement *placement,
                               const moerun__expert_shape *expert);
 
-/* Guests whose weights have this much room, of which no more is taken than there
- * is use for. `table` is for most_guests of them on each rank, and is laid out
- * before the tier is. */
+/* Guests whose weights have this much room, of which no more is taken than
+ * there is use for. `table` is for most_guests of them on each rank, and is
+ * laid out before the tier is. */
 void moerun__guests_init(moerun__guests *guests, const moerun_model *model,
                          moerun__guest_table *table, size_t room_bytes);
 
@@ -65,8 +65,8 @@ static inline int32_t moerun__guests_expert(const moerun__guests *guests,
 /* Whether there is room to pass weights round, so that it can be timed. */
 int moerun__guests_can_pass(const moerun__guests *guests);
 /* [collective] As many bytes as the largest expert has from the rank before,
- * while as many leave for the rank behind. They come to the last guest, which no
- * layer owns and which nobody holds any more. */
+ * while as many leave for the rank behind. They come to the last guest, which
+ * no layer owns and which nobody holds any more. */
 moerun_status moerun__guests_pass(moerun__guests *guests);
 
 #endif

@@ -1,6 +1,6 @@
 /* Zero, copy and constant experts are those of MoE++ (arXiv 2410.07348, section
- * 3.2), null experts those of AdaMoE (arXiv 2406.13233, section 3.2). MoE++ also
- * adds the gate's logits of the layer before to this one's (its gating
+ * 3.2), null experts those of AdaMoE (arXiv 2406.13233, section 3.2). MoE++
+ * also adds the gate's logits of the layer before to this one's (its gating
  * residual): that is left out here.
  *
  * Only operations of the kernel table and single float operations touch the

@@ -1,13 +1,13 @@
-/* Follow one token: gate (ids and weights at home) -> agree (which ranks, how many
- * rows; with balancing a plan) -> exchange (its row goes once to each of those
- * ranks, with the slots wanted there) -> experts (rows grouped by slot, two
- * products) -> combine (W result rows come home and are summed in gate order). Then
- * what home.c keeps from dispatch is added, and last the outputs of shared
- * experts, which work while rows travel. Of the ways to exchange and compute,
- * each layer takes the one that its plan says.
+/* Follow one token: gate (ids and weights at home) -> agree (which ranks, how
+ * many rows; with balancing a plan) -> exchange (its row goes once to each of
+ * those ranks, with the slots wanted there) -> experts (rows grouped by slot,
+ * two products) -> combine (W result rows come home and are summed in gate
+ * order). Then what home.c keeps from dispatch is added, and last the outputs
+ * of shared experts, which work while rows travel. Of the ways to exchange and
+ * compute, each layer takes the one that its plan says.
  *
- * Own rows of whole experts never move: the stage reads them where they are sent from and
- * writes their results where combine reads. */
+ * Own rows of whole experts never move: the stage reads them where they are
+ * sent from and writes their results where combine reads. */
 #include "runtime/moe/agree.h"
 #include "runtime/moe/calibrate.h"
 #include "runtime/moe/experts.h"
@@ -18,7 +18,7 @@
 
 #include <string.h>
 
-/* ---- Buffers ---------------------------------------------------------------- */
+/* ---- Buffers ------------------------------------------------------------- */
 
 static int32_t chunk_copies(const moerun__moe *moe) {
   return moerun__route_max_copies(moe->shape.chunk_tokens, moe->gate.width,
@@ -134,8 +134,8 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
       device, moerun__linear_scratch(most_inputs(config)), sizeof(float));
 }
 
-/* Of one row through an expert here. That is the speed of reading weights, which
- * slices follow: few rows are what they are for. */
+/* Of one row through an expert here. That is the speed of reading weights,
+ * which slices follow: few rows are what they are for. */
 static double time_row(moerun__moe *moe) {
   double seconds = MOERUN_COUNTED_SECONDS;
   if (moe->faults == NULL || !moe->faults->counted) {
@@ -201,7 +201,7 @@ void moerun__moe_destroy_transfers(moerun__moe *moe) {
   moerun__exchange_destroy(moe);
 }
 
-/* ---- Shared experts ------------------------------------------------------------ */
+/* ---- Shared experts ------------------------------------------------------ */
 
 /* Every row goes through the shared experts while rows travel to others. */
 static moerun_status run_shared(moerun__moe *moe, const moerun__layer *layer,
@@ -218,7 +218,7 @@ done:
   return status;
 }
 
-/* ---- Combine and the whole ------------------------------------------------------ */
+/* ---- Combine and the whole ----------------------------------------------- */
 
 static moerun_status combine(moerun__moe *moe, int32_t c,
                              const moerun__layer *layer, const float *x,

@@ -1,5 +1,6 @@
 /* The lowest tier: what no other has is here, or nowhere. An expert without
- * panels is one whose weights are not in memory: a tier above has to bring them. */
+ * panels is one whose weights are not in memory: a tier above has to bring
+ * them. */
 #include "runtime/moe/own.h"
 
 static moerun__presence get(const void *self, const moerun__expert **out,

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-/* ---- Terms ----------------------------------------------------------------- */
+/* ---- Terms --------------------------------------------------------------- */
 
 /* Terms by rank, and of each expert how many; then their lists. */
 static moerun_status group_terms(moerun__moe *moe) {
@@ -50,10 +50,10 @@ done:
   return status;
 }
 
-/* ---- Experts ----------------------------------------------------------------- */
+/* ---- Experts ------------------------------------------------------------- */
 
-/* Terms first .. first + M - 1 by expert, those of some slices, or a tile of those
- * of one, and of so many in the round. */
+/* Terms first .. first + M - 1 by expert, those of some slices, or a tile of
+ * those of one, and of so many in the round. */
 typedef struct tile {
   const moerun__expert *slice;
   const int32_t *offset; /* [num_slices + 1] of their terms, from first on */
@@ -183,7 +183,8 @@ static moerun_status run_slices(moerun__moe *moe, const moerun__layer *layer,
                              moe->round.expert_offset + 1, run);
 }
 
-/* Every rank computes a part of every row: of R of an expert each counts one. */
+/* Every rank computes a part of every row: of R of an expert each counts
+ * one. */
 static void count_terms(moerun__moe *moe, int32_t moe_layer) {
   const moerun__slice_round *s = &moe->round;
   const int32_t E = moe->model->config.num_experts;

@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-/* The rows of a round through this rank's part of their experts. h goes round in
- * between, so all ranks come here in each round. */
+/* The rows of a round through this rank's part of their experts. h goes round
+ * in between, so all ranks come here in each round. */
 moerun_status moerun__sliced_compute(moerun__moe *moe,
                                      const moerun__layer *layer);
 

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- Shares ---------------------------------------------------------------- */
+/* ---- Shares -------------------------------------------------------------- */
 
 static int32_t panels_of(int32_t outputs) {
   return (outputs + MOERUN_PANEL - 1) / MOERUN_PANEL;
@@ -72,7 +72,7 @@ int32_t moerun__slices_most_outputs(const moerun__model_config *config,
   return (most < panels ? most : panels) * MOERUN_PANEL;
 }
 
-/* ---- Memory ---------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------- */
 
 int moerun__slices_are_on(const moerun__slices *slices) {
   return slices->room_bytes != 0 && slices->model->comm->size > 1;
@@ -140,7 +140,7 @@ static size_t open_bytes(const void *self, const moerun__expert_shape *whole) {
                               comm->rank, slices->room_bytes);
 }
 
-/* ---- Opening --------------------------------------------------------------- */
+/* ---- Opening ------------------------------------------------------------- */
 
 /* Shares follow a factor of 2 at most: a slower rank is better left out of the
  * step altogether, which is what balancing whole experts does. */
@@ -315,7 +315,7 @@ done:
   return status;
 }
 
-/* ---- The tier -------------------------------------------------------------- */
+/* ---- The tier ------------------------------------------------------------ */
 
 static moerun__presence get(const void *self, const moerun__expert **out,
                             const moerun__layer *layer, int32_t slot) {

@@ -36,8 +36,8 @@ typedef struct moerun__slices {
   moerun__transfer *in[MOERUN_EXPERT_MOST_RUNS];
 } moerun__slices;
 
-/* open cuts the layers that have room everywhere and sends every rank its slices,
- * larger ones to faster ranks: they are here from then on. */
+/* open cuts the layers that have room everywhere and sends every rank its
+ * slices, larger ones to faster ranks: they are here from then on. */
 extern const moerun__tier_ops moerun__slices_ops;
 
 /* The slot that a tier has this rank's slice of an expert in. */

@@ -4,15 +4,15 @@
  * slot is asked for once a wave: the tier that answered stays the one until the
  * slot's release. A tier without room is not there, so that nobody asks it.
  *
- * Experts whose weights are here are computed first, while those of others still
- * come. Each wanted slot is given exactly once a wave, whenever its weights
- * come: the turn is decided when it is wanted. */
+ * Experts whose weights are here are computed first, while those of others
+ * still come. Each wanted slot is given exactly once a wave, whenever its
+ * weights come: the turn is decided when it is wanted. */
 #include "runtime/moe/store.h"
 
 #include <assert.h>
 #include <string.h>
 
-/* ---- Memory ---------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------- */
 
 void moerun__store_init(moerun__store *store, const moerun_model *model,
                         int32_t max_slots, size_t guest_bytes,
@@ -125,7 +125,7 @@ void moerun__store_close(moerun__store *store) {
   }
 }
 
-/* ---- A layer --------------------------------------------------------------- */
+/* ---- A layer ------------------------------------------------------------- */
 
 moerun_status moerun__store_begin(moerun__store *store,
                                   const moerun__layer *layer,
@@ -203,7 +203,7 @@ done:
   return status;
 }
 
-/* ---- A wave ---------------------------------------------------------------- */
+/* ---- A wave -------------------------------------------------------------- */
 
 /* The tier that answers for the slot; NULL: none does. *out: the expert, NULL
  * while its weights come. */
@@ -330,7 +330,7 @@ int32_t moerun__store_expert(const moerun__store *store,
                                      slot - layer->num_slots);
 }
 
-/* ---- Slices ---------------------------------------------------------------- */
+/* ---- Slices -------------------------------------------------------------- */
 
 int moerun__store_has_slices(const moerun__store *store) {
   return moerun__slices_are_on(&store->slices);
@@ -344,7 +344,7 @@ const moerun__slice_shares *moerun__store_shares(const moerun__store *store) {
   return &store->slices.shares;
 }
 
-/* ---- For plans and reports ------------------------------------------------- */
+/* ---- For plans and reports ----------------------------------------------- */
 
 int moerun__store_can_pass(const moerun__store *store) {
   return moerun__guests_can_pass(&store->guests);

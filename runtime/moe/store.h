@@ -1,11 +1,12 @@
-/* The experts that this rank can compute with, whole or in slices, and their way
- * here. The expert stage asks for a slot and gets its expert, or learns that its
- * weights still come; where they are and how they come is a tier's matter.
+/* The experts that this rank can compute with, whole or in slices, and their
+ * way here. The expert stage asks for a slot and gets its expert, or learns
+ * that its weights still come; where they are and how they come is a tier's
+ * matter.
  *
  * Around a layer whose rows a plan moves: begin, forward now and then, end.
  * Around the rows of a wave: begin it, want every slot that has rows, then take
- * the slots and experts that next gives until there is no more, wait where there
- * is no expert yet, and release each. */
+ * the slots and experts that next gives until there is no more, wait where
+ * there is no expert yet, and release each. */
 #ifndef MOERUN_MOE_STORE_H
 #define MOERUN_MOE_STORE_H
 
@@ -51,8 +52,8 @@ typedef struct moerun__store {
 void moerun__store_init(moerun__store *store, const moerun_model *model,
                         int32_t max_slots, size_t guest_bytes,
                         int64_t slice_bytes);
-/* Whether all experts of this rank are in the model's own slots, from where they
- * can be sent to others: no tier has been added. */
+/* Whether all experts of this rank are in the model's own slots, from where
+ * they can be sent to others: no tier has been added. */
 int moerun__store_has_all_weights(const moerun__store *store);
 /* A tier that is asked before all others; before memory is laid out. */
 void moerun__store_add_tier(moerun__store *store, moerun__tier tier);
@@ -71,8 +72,8 @@ void moerun__store_close(moerun__store *store);
 
 /* ---- A layer ---- */
 
-/* `plan` moves rows of the layer: their weights come and leave from now on. Both
- * are borrowed until the end. */
+/* `plan` moves rows of the layer: their weights come and leave from now on.
+ * Both are borrowed until the end. */
 moerun_status moerun__store_begin(moerun__store *store,
                                   const moerun__layer *layer,
                                   const moerun__plan *plan);
@@ -104,13 +105,14 @@ static inline int32_t moerun__store_most_slots(const moerun__store *store) {
  * on: those of moerun__store_slots, or slices. */
 void moerun__store_begin_wave(moerun__store *store, int32_t first,
                               int32_t count);
-/* Rows for the slot are here. ERR_COMM: there is no expert in it. Once a wave. */
+/* Rows for the slot are here. ERR_COMM: there is no expert in it. Once a
+ * wave. */
 moerun_status moerun__store_want(moerun__store *store,
                                  const moerun__layer *layer, int32_t slot);
-/* The wanted slot whose turn it is: those whose weights are here in their order,
- * then those whose weights come in the order in which they do; MOERUN_NO_SLOT
- * after all. *out: its expert, borrowed until its release; NULL: it must be waited
- * for. */
+/* The wanted slot whose turn it is: those whose weights are here in their
+ * order, then those whose weights come in the order in which they do;
+ * MOERUN_NO_SLOT after all. *out: its expert, borrowed until its release; NULL:
+ * it must be waited for. */
 int32_t moerun__store_next(const moerun__expert **out, moerun__store *store,
                            const moerun__layer *layer);
 /* The expert of the slot that next has given without, once its weights have
@@ -122,8 +124,8 @@ moerun_status moerun__store_wait(const moerun__expert **out,
 moerun_status moerun__store_release(moerun__store *store,
                                     const moerun__layer *layer, int32_t slot);
 
-/* Between waves: the expert, borrowed until the next call; NULL: its weights are
- * not here. */
+/* Between waves: the expert, borrowed until the next call; NULL: its weights
+ * are not here. */
 const moerun__expert *moerun__store_get(const moerun__store *store,
                                         const moerun__layer *layer,
                                         int32_t slot);
@@ -143,8 +145,8 @@ const moerun__slice_shares *moerun__store_shares(const moerun__store *store);
 
 /* ---- For plans and reports ---- */
 
-/* Whether weights can be passed round, so that it can be timed; and the passing of
- * one expert's. [collective] */
+/* Whether weights can be passed round, so that it can be timed; and the passing
+ * of one expert's. [collective] */
 int moerun__store_can_pass(const moerun__store *store);
 moerun_status moerun__store_pass(moerun__store *store);
 

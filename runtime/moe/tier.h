@@ -33,8 +33,8 @@ typedef struct moerun__tier_ops {
 
   /* ---- A session is made, in this order, and goes ---- */
 
-  /* Takes memory from the arenas; while their bases are NULL it only counts, maybe
-   * for another session, and what the tier has stays as it is. */
+  /* Takes memory from the arenas; while their bases are NULL it only counts,
+   * maybe for another session, and what the tier has stays as it is. */
   void (*lay_out)(void *self, moerun__arenas *arenas);
   /* The model's placement is known, or has changed between two steps. */
   void (*adopt_placement)(void *self);

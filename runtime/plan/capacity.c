@@ -10,11 +10,11 @@
  * are decided by an order, not by comparing with the C-th value, which keeps
  * more than C; a rank takes C times its experts with C rounded before, so
  * that the level rank never drops more than the level expert; and there is
- * MOERUN_EXPANSION_FILL, a second round: the gate's choices have had theirs, and
- * a token that lost experts asks for as many others of those with room left.
- * No more rows are computed than without a capacity, and where the gate chooses
- * by score weights sum to no more than it gave; the paper fills every expert up
- * to C. */
+ * MOERUN_EXPANSION_FILL, a second round: the gate's choices have had theirs,
+ * and a token that lost experts asks for as many others of those with room
+ * left. No more rows are computed than without a capacity, and where the gate
+ * chooses by score weights sum to no more than it gave; the paper fills every
+ * expert up to C. */
 #include "runtime/plan/capacity.h"
 
 #include "runtime/plan/capacity_select.h"
@@ -110,7 +110,7 @@ void moerun__capacity_spread(int32_t *ids, float *weight, int32_t T, int32_t K,
   }
 }
 
-/* ---- Candidates ---------------------------------------------------------------- */
+/* ---- Candidates ---------------------------------------------------------- */
 
 static int32_t group_of(const moerun__capacity *capacity,
                         const moerun__capacity_rows *rows, int32_t expert) {
@@ -309,7 +309,7 @@ static void collect(moerun__capacity *capacity,
   }
 }
 
-/* ---- What is left ------------------------------------------------------------------ */
+/* ---- What is left -------------------------------------------------------- */
 
 static double number_or_0(float x) {
   return x == x ? (double)x : 0;
@@ -372,7 +372,7 @@ void moerun__capacity_finish(moerun__capacity *capacity,
   }
 }
 
-/* ---- Scopes --------------------------------------------------------------------------- */
+/* ---- Scopes -------------------------------------------------------------- */
 
 /* C of a window holds for its tokens alone. */
 static void apply_to(moerun__capacity *capacity,

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-/* ---- Total order ------------------------------------------------------------- */
+/* ---- Total order --------------------------------------------------------- */
 
 uint32_t moerun__score_order(float score) {
   uint32_t bits;
@@ -106,7 +106,7 @@ void moerun__capacity_sort(int32_t *items, int32_t n, moerun__before *before,
   }
 }
 
-/* ---- Selection ------------------------------------------------------------------- */
+/* ---- Selection ----------------------------------------------------------- */
 
 /* Record numbers by group; queue_offset[g] is then the end of group g. */
 static void queue_by_group(moerun__capacity *capacity,

@@ -1,10 +1,11 @@
-/* Who holds whose weights for a while. The same on all ranks, because it follows
- * from the plans, so that a weight is sent only where it is missing.
+/* Who holds whose weights for a while. The same on all ranks, because it
+ * follows from the plans, so that a weight is sent only where it is missing.
  *
  * Every layer has entries of its own, which other layers never take: a layer
  * that needed the same guests in every step would else lose them to the layers
- * after it before it was computed again. A few entries are shared by all layers,
- * so that there are guests where memory does not suffice for every layer. */
+ * after it before it was computed again. A few entries are shared by all
+ * layers, so that there are guests where memory does not suffice for every
+ * layer. */
 #ifndef MOERUN_PLAN_GUEST_TABLE_H
 #define MOERUN_PLAN_GUEST_TABLE_H
 

@@ -1,5 +1,5 @@
-/* Dwell and dead band of what placements follow; what a rank tells of itself has
- * its own already (speed.c). */
+/* Dwell and dead band of what placements follow; what a rank tells of itself
+ * has its own already (speed.c). */
 #include "runtime/plan/lasting.h"
 
 #include "runtime/plan/plan.h"

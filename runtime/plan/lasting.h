@@ -6,8 +6,8 @@
 
 #include "runtime/base/arena.h"
 
-/* Steps without a change after which placements are looked at: first, then after
- * twice as many each time, and last. */
+/* Steps without a change after which placements are looked at: first, then
+ * after twice as many each time, and last. */
 enum { MOERUN_LASTING_FIRST = 8, MOERUN_LASTING_LAST = 1024 };
 
 typedef struct moerun__lasting {
@@ -34,8 +34,8 @@ void moerun__lasting_see(moerun__lasting *lasting, int32_t rank, int32_t speed,
 /* After all ranks were seen. Returns 1 if what is followed has changed. */
 int moerun__lasting_conclude(moerun__lasting *lasting);
 
-/* In each step, with what all ranks told in it: speed[R]. Returns 1 where a look
- * is due: some rank is slow, or placements were made for one that was, and
+/* In each step, with what all ranks told in it: speed[R]. Returns 1 where a
+ * look is due: some rank is slow, or placements were made for one that was, and
  * nothing has changed for FIRST steps, for twice as many, and so on up to LAST.
  * What has lasted for n steps is taken to last for n more, so that moves which
  * do not repay at the first of these looks may at the next. */

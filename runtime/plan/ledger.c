@@ -6,7 +6,7 @@
 
 enum { KIND_UNKNOWN = -1, AS_ROUTED, MOVED, SLICED };
 
-/* ---- Memory ------------------------------------------------------------------ */
+/* ---- Memory -------------------------------------------------------------- */
 
 void moerun__ledger_lay_out(moerun__ledger *ledger, moerun__arena *arena,
                             int32_t num_layers, int32_t num_ranks,
@@ -47,7 +47,7 @@ void moerun__ledger_begin_step(moerun__ledger *ledger) {
          sizeof *ledger->steps);
 }
 
-/* ---- One plan ------------------------------------------------------------------ */
+/* ---- One plan ------------------------------------------------------------ */
 
 static void add_up(moerun__ledger_entry *sum,
                    const moerun__ledger_entry *part) {
@@ -177,7 +177,7 @@ static void see_kind(moerun__ledger_entry *entry, moerun__ledger *ledger,
   ledger->kind[layer] = kind;
 }
 
-/* ---- What ranks say afterwards -------------------------------------------------- */
+/* ---- What ranks say afterwards ------------------------------------------- */
 
 static void see_computed(moerun__ledger_entry *entry,
                          const moerun__ledger *ledger, const int32_t *told) {
@@ -243,7 +243,7 @@ void moerun__ledger_end(moerun__ledger *ledger, const int32_t *told) {
   ledger->layer = -1;
 }
 
-/* ---- Derived numbers --------------------------------------------------------------- */
+/* ---- Derived numbers ----------------------------------------------------- */
 
 moerun__ledger_entry moerun__ledger_total(const moerun__ledger *ledger) {
   moerun__ledger_entry total = {0};

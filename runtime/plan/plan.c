@@ -17,7 +17,7 @@
 
 #include <string.h>
 
-/* ---- Memory ---------------------------------------------------------------- */
+/* ---- Memory -------------------------------------------------------------- */
 
 /* Every move empties a host, ends an excess or fills a rank. */
 static int32_t most_moves(int32_t num_ranks, int32_t max_hosts) {
@@ -52,7 +52,7 @@ void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
   moerun__tree_lay_out(plan, arena, plan->num_ranks, plan->max_moves);
 }
 
-/* ---- Speeds and budgets ------------------------------------------------------ */
+/* ---- Speeds and budgets -------------------------------------------------- */
 
 int32_t moerun__plan_speed(int32_t behind) {
   /* 2^16 times 2^(i / 16) */
@@ -186,7 +186,7 @@ moerun__plan_peaks moerun__plan_peaks_of(const moerun__plan *plan) {
   return peaks;
 }
 
-/* ---- What it is worth ---------------------------------------------------------- */
+/* ---- What it is worth ---------------------------------------------------- */
 
 /* When the last rank ends, if a guest's rows wait for weights that are sent,
  * and those of its later guests for them; lost[r]: the rows that rank r could
@@ -219,7 +219,7 @@ static void drop(moerun__plan *plan) {
          (size_t)plan->num_ranks * sizeof *plan->load);
 }
 
-/* ---- The whole --------------------------------------------------------------------- */
+/* ---- The whole ----------------------------------------------------------- */
 
 enum {
   ATTEMPTS = 8, /* to find how much less ranks that wait shall have */
@@ -263,9 +263,9 @@ static int has_excess(const moerun__plan *plan, int64_t rows) {
   return 0;
 }
 
-/* Where ranks wait for weights, an even split is not what ends first: those that
- * lose more time shall get fewer rows. How much a rank loses depends on the
- * plan again, so reserves follow the losses by halves. */
+/* Where ranks wait for weights, an even split is not what ends first: those
+ * that lose more time shall get fewer rows. How much a rank loses depends on
+ * the plan again, so reserves follow the losses by halves. */
 static void consider_reserves(moerun__giver *s, int64_t total, choice *best) {
   moerun__plan *plan = s->plan;
   if (best->end == longest(plan, plan->load)) return; /* nobody waits */

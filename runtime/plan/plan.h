@@ -6,9 +6,9 @@
  * rank that holds or is sent a copy of its weights for a while, a guest. The
  * method is least-loaded expert parallelism (LLEP, arXiv 2601.17111) with time
  * in place of rows, so that slow ranks get less and ranks that wait for weights
- * too, and four repairs: a rank gives away its excess and no more; a crumb never
- * sends an expert; a rank gets each expert once; and a plan that would not end
- * sooner is dropped. */
+ * too, and four repairs: a rank gives away its excess and no more; a crumb
+ * never sends an expert; a rank gets each expert once; and a plan that would
+ * not end sooner is dropped. */
 #ifndef MOERUN_PLAN_PLAN_H
 #define MOERUN_PLAN_PLAN_H
 
@@ -38,8 +38,8 @@ typedef struct moerun__plan_options {
 } moerun__plan_options;
 
 /* What a plan is made of: all ranks know the same, but for `own` and `before`,
- * which only say what of the plan is this rank's (plan_split). Host h is replica
- * first_host + h of the placement: all of the layer's, in its order. */
+ * which only say what of the plan is this rank's (plan_split). Host h is
+ * replica first_host + h of the placement: all of the layer's, in its order. */
 typedef struct moerun__demand {
   int32_t layer;       /* MoE layer */
   int32_t num_ranks;   /* R */
@@ -150,24 +150,24 @@ int32_t moerun__plan_speed(int32_t behind);
 void moerun__plan_shares(int64_t *share, int64_t total, const int32_t *speed,
                          int32_t num_ranks);
 
-/* The plan for all ranks: moves, none if that is best, or `sliced` if slices are
- * offered and sooner than either. `guests` is brought up to date with what the
- * plan sends; per_rank may be 0. */
+/* The plan for all ranks: moves, none if that is best, or `sliced` if slices
+ * are offered and sooner than either. `guests` is brought up to date with what
+ * the plan sends; per_rank may be 0. */
 void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
                         const moerun__demand *demand,
                         const moerun__plan_options *options);
 
 /* After plan_solve with moves: how many rows stay on the rank that they are of,
- * for each rank to which a host's rows go. Writes this rank's into plan->staying
- * and 0 for all others, and returns how many words these are, on all ranks the
- * same: they are then to be summed over ranks. */
+ * for each rank to which a host's rows go. Writes this rank's into
+ * plan->staying and 0 for all others, and returns how many words these are, on
+ * all ranks the same: they are then to be summed over ranks. */
 int32_t moerun__plan_stay(moerun__plan *plan, const moerun__demand *demand,
                           int32_t rank);
 
 /* After that: where the rows of `rank` go. Those of host h are, in the order of
- * its tokens, the parts part_of[h] .. part_of[h + 1] - 1; no parts: all go to the
- * host. A source's rows go to its own rank first, so that moving them costs no
- * traffic. */
+ * its tokens, the parts part_of[h] .. part_of[h + 1] - 1; no parts: all go to
+ * the host. A source's rows go to its own rank first, so that moving them costs
+ * no traffic. */
 void moerun__plan_split(moerun__plan *plan, const moerun__demand *demand,
                         int32_t rank);
 

@@ -59,7 +59,7 @@ int64_t moerun__plan_fewest(const moerun__plan *plan, int32_t rank,
   return fewest > 1 ? fewest : 1;
 }
 
-/* ---- Who takes rows ------------------------------------------------------------ */
+/* ---- Who takes rows ------------------------------------------------------ */
 
 /* Whether another replica has moved rows to the expert's guest on the rank. */
 static int is_guest_by_now(const moerun__giver *s, int32_t rank) {
@@ -178,7 +178,8 @@ static void give_away(moerun__giver *s, int32_t host, moerun__way first_way,
   }
 }
 
-/* Hosts of ranks over their budgets, hottest first, ties to the lower number. */
+/* Hosts of ranks over their budgets, hottest first, ties to the lower
+ * number. */
 static int32_t order_hosts(moerun__plan *plan, const moerun__demand *demand) {
   int32_t count = 0;
   for (int32_t h = 0; h < demand->num_hosts; h++) {
@@ -229,7 +230,7 @@ void moerun__plan_give(moerun__giver *s) {
   sort_moves(plan);
 }
 
-/* ---- Guests ---------------------------------------------------------------------- */
+/* ---- Guests -------------------------------------------------------------- */
 
 void moerun__plan_seat_guests(moerun__plan *plan, moerun__guest_table *guests,
                               const moerun__demand *demand) {

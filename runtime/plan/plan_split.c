@@ -1,8 +1,8 @@
 /* Where the rows of one rank go, by a plan that is made: rows of a host are
  * numbered by (source rank, token), but for those that stay on their own ranks.
- * So a rank finds its own part from three sums: its own rows, those of the ranks
- * below it, and how many stay on each of the few ranks that the host's rows go
- * to. Nobody needs to know what each rank wants of each host. */
+ * So a rank finds its own part from three sums: its own rows, those of the
+ * ranks below it, and how many stay on each of the few ranks that the host's
+ * rows go to. Nobody needs to know what each rank wants of each host. */
 #include "runtime/plan/plan.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Two passes over the T * W gate choices: count, then place, as in a counting
- * sort. O(T W^2 + R) at most, nothing allocated; the order of everything follows
- * from (rank, token, j) alone, so that a route is the same wherever it is
- * made. */
+ * sort. O(T W^2 + R) at most, nothing allocated; the order of everything
+ * follows from (rank, token, j) alone, so that a route is the same wherever it
+ * is made. */
 #include "runtime/plan/route.h"
 
 #include <string.h>

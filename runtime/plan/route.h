@@ -9,8 +9,8 @@
  * experts (gate.h). A token's row goes once to each rank
  * that has experts for it, which is a copy, with the slots wanted there; each
  * (token, j) pair with an expert brings one result row back. A rank gets its
- * copies in the order of tokens, and results are ordered by (rank, token, j): so
- * both sides can number them alike. */
+ * copies in the order of tokens, and results are ordered by (rank, token, j):
+ * so both sides can number them alike. */
 typedef struct moerun__route {
   int32_t *to_offset;     /* [T + 1] copies of each token                     */
   int32_t *to;            /* [copies] rank of each, ascending within a token  */

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-/* Slices are taken if better by a twentieth and one exchange, the least of which
- * the time is certain. */
+/* Slices are taken if better by a twentieth and one exchange, the least of
+ * which the time is certain. */
 enum { MARGIN = 21, OF = 20 };
 
 int64_t moerun__slice_cost(const int64_t points[MOERUN_COST_POINTS],

@@ -1,7 +1,8 @@
-/* Whether a step of a layer is over sooner if every expert is computed in slices
- * by all ranks, or whole where it lives or the plan has moved its rows: a pure
- * function of integers that all ranks know. The idea of choosing the parallelism
- * step by step, without moving weights, is Tutel's (arXiv 2206.03382). */
+/* Whether a step of a layer is over sooner if every expert is computed in
+ * slices by all ranks, or whole where it lives or the plan has moved its rows:
+ * a pure function of integers that all ranks know. The idea of choosing the
+ * parallelism step by step, without moving weights, is Tutel's (arXiv
+ * 2206.03382). */
 #ifndef MOERUN_PLAN_SLICE_COSTS_H
 #define MOERUN_PLAN_SLICE_COSTS_H
 

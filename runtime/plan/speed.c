@@ -1,7 +1,7 @@
-/* Readings beyond the dead band are what counts. Two slower ones in a row are no
- * accident; the first two of all count only where they say less than half the
- * speed, because the first steps are slow everywhere. Sixteen faster ones of
- * twenty are no pause of whatever slowed the rank, though others may come
+/* Readings beyond the dead band are what counts. Two slower ones in a row are
+ * no accident; the first two of all count only where they say less than half
+ * the speed, because the first steps are slow everywhere. Sixteen faster ones
+ * of twenty are no pause of whatever slowed the rank, though others may come
  * between. Their mean is then applied, so nothing lags behind as a running
  * average would. */
 #include "runtime/plan/speed.h"
@@ -54,7 +54,8 @@ static double over_applied(const moerun__speed *speed, double logarithm) {
   return logarithm - (double)speed->applied / MOERUN_SPEED_OCTAVE;
 }
 
-/* Applies the mean of the recent readings that say faster, if they are enough. */
+/* Applies the mean of the recent readings that say faster, if they are
+ * enough. */
 static void recover(moerun__speed *speed) {
   int32_t fast = 0;
   double sum = 0;

@@ -20,7 +20,7 @@ void moerun__tree_lay_out(moerun__plan *plan, moerun__arena *arena,
   plan->trees = moerun__arena_take(arena, moves, sizeof *plan->trees);
 }
 
-/* ---- Trees before they grow ------------------------------------------------- */
+/* ---- Trees before they grow ---------------------------------------------- */
 
 static int takes_longer(const moerun__plan *plan, int32_t a, int32_t b) {
   const moerun__move *x = &plan->moves[a];
@@ -92,7 +92,7 @@ static int32_t plant(moerun__plan *plan, const moerun__demand *demand) {
   return count;
 }
 
-/* ---- Growth ------------------------------------------------------------------ */
+/* ---- Growth -------------------------------------------------------------- */
 
 /* Who sends the tree's expert next, and when; ties to the rank that came by it
  * last, so that those at the root are left to other experts. */

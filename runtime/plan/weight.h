@@ -16,15 +16,16 @@ typedef enum moerun__weight_rule {
 double moerun__weight_sum(const int32_t *ids, const float *weight, int32_t K);
 
 /* Gate weight over score for one token: what the score of an expert that
- * the gate did not choose is multiplied by to be a weight. 1 where weights are scores. */
+ * the gate did not choose is multiplied by to be a weight. 1 where weights are
+ * scores. */
 double moerun__weight_scale(const int32_t *ids, const float *weight,
                             const float *scores, int32_t K);
 
 /* Rewrites weight[W] of one token by the rule. In ids[W], -1 stands for no
  * expert; `sum` is that of the weights before the token lost or gained experts.
  * scores[E] is read by MOERUN_WEIGHT_NONE only. A sum of 0 cannot
- * be restored: the weights then stay. If nothing came or went, they stay bit for
- * bit: the sums are the same, and their ratio is 1. */
+ * be restored: the weights then stay. If nothing came or went, they stay bit
+ * for bit: the sums are the same, and their ratio is 1. */
 void moerun__weight_apply(float *weight, const int32_t *ids, int32_t W,
                           const float *scores, moerun__weight_rule rule,
                           double sum);

@@ -57,7 +57,7 @@ void moerun__width_cut(const moerun__width_rows *rows,
   }
 }
 
-/* ---- Limits by layer --------------------------------------------------------- */
+/* ---- Limits by layer ----------------------------------------------------- */
 
 enum { MOST = INT16_MAX, LAST_LAYER = INT16_MAX };
 

@@ -1,6 +1,6 @@
 /* What a session did on this rank since it was created: the one place where
- * each number of the metrics is defined, with runtime/plan/ledger.h. Counted always;
- * costs a clock reading per stage and layer, about 15 a layer. */
+ * each number of the metrics is defined, with runtime/plan/ledger.h. Counted
+ * always; costs a clock reading per stage and layer, about 15 a layer. */
 #ifndef MOERUN_REPORT_COUNTERS_H
 #define MOERUN_REPORT_COUNTERS_H
 
@@ -36,8 +36,9 @@ typedef enum moerun__stage {
       MOERUN_NUM_STAGES,
 } moerun__stage;
 
-/* The stages of an MoE layer follow each other above. Of each layer of each step
- * their times are kept, then those of all waits together and of the layer. */
+/* The stages of an MoE layer follow each other above. Of each layer of each
+ * step their times are kept, then those of all waits together and of the
+ * layer. */
 enum {
   MOERUN_FIRST_LAYER_STAGE = MOERUN_STAGE_GATE,
   MOERUN_NUM_LAYER_STAGES = MOERUN_STAGE_COMBINE + 1 - MOERUN_STAGE_GATE,

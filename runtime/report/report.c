@@ -1,5 +1,5 @@
-/* The statistics of all ranks in one message each. Numbers that all ranks know are
- * taken from rank 0 alone. */
+/* The statistics of all ranks in one message each. Numbers that all ranks know
+ * are taken from rank 0 alone. */
 #include "runtime/report/report.h"
 
 #include "runtime/base/memory.h"
@@ -18,7 +18,7 @@ double moerun__max_over_mean(const int64_t *counts, int32_t n) {
   return sum > 0 ? (double)most * (double)n / (double)sum : 1.0;
 }
 
-/* ---- Over the ranks ---------------------------------------------------------- */
+/* ---- Over the ranks ------------------------------------------------------ */
 
 /* What a rank sends, followed by expert_rows and the gate's counts by layer. */
 typedef struct rank_part {

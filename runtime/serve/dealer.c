@@ -56,7 +56,7 @@ void moerun__dealer_end(moerun__dealer *dealer) {
   dealer->step_seconds = moerun__now() - dealer->step_began;
 }
 
-/* ---- Completions ------------------------------------------------------------ */
+/* ---- Completions --------------------------------------------------------- */
 
 static moerun_status sink_all(moerun__dealer *dealer, const char *parts,
                               size_t bytes) {
@@ -134,7 +134,7 @@ static void count_step(moerun__dealer *dealer) {
   }
 }
 
-/* ---- Requests ----------------------------------------------------------------- */
+/* ---- Requests ------------------------------------------------------------ */
 
 static moerun_status check_request(const moerun__dealer *dealer,
                                    const moerun__request *request) {
@@ -255,11 +255,11 @@ static void move_dealt(moerun__dealer *dealer, int32_t dealt) {
   }
 }
 
-/* ---- A turn ----------------------------------------------------------------------- */
+/* ---- A turn -------------------------------------------------------------- */
 
 /* What all ranks do next, unless nothing is left to do. Requests under way are
- * asked for once before a stop, in a turn without a step: a failure to keep them
- * then still reaches ranks that wait for an answer. */
+ * asked for once before a stop, in a turn without a step: a failure to keep
+ * them then still reaches ranks that wait for an answer. */
 static moerun__command choose(moerun__dealer *dealer) {
   const moerun__engine_callbacks *callbacks = dealer->callbacks;
   const int can_show = callbacks->unfinished != NULL && !dealer->shows &&

@@ -74,8 +74,8 @@ void moerun__dealer_lay_out(moerun__dealer *dealer,
 /* No request was taken, nothing was done. */
 void moerun__dealer_clear(moerun__dealer *dealer);
 
-/* Counts, or hands out, what depends on the ranks that requests are dealt to; what
- * stood there is lost, and nothing of it is needed between steps. */
+/* Counts, or hands out, what depends on the ranks that requests are dealt to;
+ * what stood there is lost, and nothing of it is needed between steps. */
 void moerun__dealer_lay_out_ranks(moerun__dealer *dealer, moerun_comm *comm,
                                   moerun__arena *arena);
 /* Steps begin, with a transfer of that comm, and end for now: what lies between

@@ -1,5 +1,5 @@
-/* A rank's side: tell rank 0 the room and the finished, take new requests, run a
- * step (step.h) and the next boundary's word has what it did. */
+/* A rank's side: tell rank 0 the room and the finished, take new requests, run
+ * a step (step.h) and the next boundary's word has what it did. */
 #include "runtime/serve/engine.h"
 #include "runtime/decoder/session.h"
 #include "runtime/serve/dealer.h"
@@ -30,7 +30,7 @@ struct moerun__engine {
   moerun__step step;
 };
 
-/* ---- Buffers ---------------------------------------------------------------- */
+/* ---- Buffers ------------------------------------------------------------- */
 
 /* Counts, or hands out, what lasts as long as the engine. */
 static void lay_out(moerun__engine *e, const moerun__model_config *config,
@@ -75,7 +75,7 @@ size_t moerun__engine_bytes(const moerun_session *session,
          moerun__alloc_bytes(step.used, 1) + comm->ops->transfer_bytes(comm, 0);
 }
 
-/* ---- Talking to rank 0 ------------------------------------------------------- */
+/* ---- Talking to rank 0 --------------------------------------------------- */
 
 /* Own messages to (or from) rank 0. */
 static moerun__row_list root_message(moerun__engine *e, char *bytes,
@@ -182,7 +182,7 @@ static void note_balance(moerun__engine *e) {
   progress->dropped += step->dropped;
 }
 
-/* ---- Requests: create, destroy ------------------------------------------------- */
+/* ---- Requests: create, destroy ------------------------------------------- */
 
 static moerun_status create_local(moerun__engine **out,
                                   const moerun__model_config *config,
@@ -237,7 +237,7 @@ const moerun__progress *moerun__engine_progress(const moerun__engine *engine) {
   return &engine->dealer.progress;
 }
 
-/* ---- Steps ------------------------------------------------------------------------ */
+/* ---- Steps --------------------------------------------------------------- */
 
 static moerun_status check_session(const moerun__engine *e,
                                    const moerun_session *session) {

@@ -16,10 +16,10 @@
  * generated one by one, and draws are numbered by the tokens before them: it
  * goes on to what it would have become undisturbed.
  *
- * The engine has the requests and works on a cache that is no session's. So steps
- * may end at any boundary, the session may go, and another one of other options,
- * another placement or another communicator of the same processes goes on with
- * the same requests: to the same bits. */
+ * The engine has the requests and works on a cache that is no session's. So
+ * steps may end at any boundary, the session may go, and another one of other
+ * options, another placement or another communicator of the same processes goes
+ * on with the same requests: to the same bits. */
 #ifndef MOERUN_SERVE_ENGINE_H
 #define MOERUN_SERVE_ENGINE_H
 
@@ -34,8 +34,8 @@ typedef enum moerun__finish {
   MOERUN_FINISH_NOT,        /* under way: what it has generated so far */
 } moerun__finish;
 
-/* Which log-probabilities a request asks for: of the model's distribution, before
- * penalties, temperature and what is left out. */
+/* Which log-probabilities a request asks for: of the model's distribution,
+ * before penalties, temperature and what is left out. */
 typedef struct moerun__logprobs_asked {
   int32_t generated; /* 1: of each generated token                          */
   int32_t prompt;    /* 1: of each token of the prompt but the first        */
@@ -180,18 +180,18 @@ typedef enum moerun__engine_end {
                              which first reports what the last step finished */
 } moerun__engine_end;
 
-/* [collective] Steps until *end. The session's communicator has the processes of
- * the engine's, and its rank 0 is the same process. Allocates once, before its
- * first step, and gives that back. A request that can never fit is refused with
- * ERR_OVERFLOW before it runs. After a failure the engine can only be
+/* [collective] Steps until *end. The session's communicator has the processes
+ * of the engine's, and its rank 0 is the same process. Allocates once, before
+ * its first step, and gives that back. A request that can never fit is refused
+ * with ERR_OVERFLOW before it runs. After a failure the engine can only be
  * destroyed. */
 moerun_status moerun__engine_serve(moerun__engine_end *end,
                                    moerun__engine *engine,
                                    const moerun__engine_stretch *stretch);
 
 /* [collective] A whole run in one stretch: an engine on the session's cache is
- * created, serves, and is destroyed. *stopped: a stop was asked for; *progress: as
- * below. */
+ * created, serves, and is destroyed. *stopped: a stop was asked for; *progress:
+ * as below. */
 moerun_status moerun__engine_run(const moerun__engine_stretch *stretch,
                                  const moerun__engine_options *options,
                                  const moerun__engine_callbacks *callbacks,

@@ -91,7 +91,7 @@ static void copy_kept(const migration *m, const moerun__layer *layer,
   }
 }
 
-/* ---- Moves ---------------------------------------------------------------------- */
+/* ---- Moves --------------------------------------------------------------- */
 
 /* An expert's pieces one after the other, each as one row to or from `peer`. */
 static moerun_status pass(migration *m, int receives, int32_t peer,
@@ -151,7 +151,7 @@ done:
   return status;
 }
 
-/* ---- Layers ------------------------------------------------------------------------ */
+/* ---- Layers -------------------------------------------------------------- */
 
 static void adopt(moerun__layer *layer, new_layer *next) {
   moerun__experts_destroy(layer->experts);

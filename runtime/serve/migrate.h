@@ -6,9 +6,9 @@
 
 /* [collective] Between two steps: moves experts so that the model is placed by
  * `placement` (the same on all ranks), which is borrowed from now on in place
- * of the old one. No output changes in any bit. Layers that are placed as before
- * are not touched; at most one layer's experts are held twice meanwhile. The
- * session must be the model's only one and have room for the new slots
+ * of the old one. No output changes in any bit. Layers that are placed as
+ * before are not touched; at most one layer's experts are held twice meanwhile.
+ * The session must be the model's only one and have room for the new slots
  * (moerun__session_extra.max_slots). *moved: experts that came to this rank.
  * After ERR_SHAPE, ERR_INVALID and ERR_OVERFLOW nothing has changed; after
  * another error the model can only be destroyed. */

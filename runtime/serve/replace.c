@@ -1,16 +1,16 @@
 /* The loop from routing to placement within a run.
  *
- * Each rank keeps the routing of its latest rows. At a look all ranks get all of
- * it, by way of rank 0, and each decides for the layers number rank, rank + R,
- * …: it solves for the older half of every rank's rows and judges by the newer
- * one, so that what is predicted has been foretold, not learnt by heart
+ * Each rank keeps the routing of its latest rows. At a look all ranks get all
+ * of it, by way of rank 0, and each decides for the layers number rank, rank +
+ * R, …: it solves for the older half of every rank's rows and judges by the
+ * newer one, so that what is predicted has been foretold, not learnt by heart
  * (replace_decide.c). Ranks decide beside their steps (replace_solve.c); after
  * the first step in which all of them have, rank 0 puts the layers together and
  * broadcasts the outcome (replace_join.c). Then one layer that changes moves
  * after each step, so that no step waits for more than that.
  *
- * Not beside the steps, a look ends in the step that it began in: then the steps
- * in which experts move depend on no clock. */
+ * Not beside the steps, a look ends in the step that it began in: then the
+ * steps in which experts move depend on no clock. */
 #include "runtime/serve/replacer.h"
 
 #include "placement/methods/replan.h"
@@ -20,7 +20,7 @@
 
 #include <string.h>
 
-/* ---- Create ------------------------------------------------------------------- */
+/* ---- Create -------------------------------------------------------------- */
 
 int32_t moerun__replacer_slots(const moerun_placement *placement,
                                int32_t spare_slots) {
@@ -184,7 +184,7 @@ moerun__replace_count moerun__replacer_count(const moerun__replacer *r) {
   return r->count;
 }
 
-/* ---- What all ranks see ------------------------------------------------------------ */
+/* ---- What all ranks see -------------------------------------------------- */
 
 /* All ranks' rows on all ranks, as many as the fullest ring has. */
 static moerun_status gather(moerun__replacer *r) {
@@ -217,7 +217,7 @@ static void see_speeds(moerun__replacer *r) {
   r->is_quick = changes || r->options.every == 0;
 }
 
-/* ---- Moves --------------------------------------------------------------------------- */
+/* ---- Moves --------------------------------------------------------------- */
 
 /* Adopts a placement made here. That before the first move of a look is kept
  * until the next look has counted by it. */
@@ -293,7 +293,7 @@ done:
   return status;
 }
 
-/* ---- Looks ---------------------------------------------------------------------------- */
+/* ---- Looks --------------------------------------------------------------- */
 
 static moerun_status begin_look(moerun__replacer *r, int decides) {
   moerun_status status = MOERUN_OK;
@@ -338,8 +338,8 @@ static void keep_rows(moerun__replacer *r, int32_t T) {
   r->rows_calm += T;
 }
 
-/* Whether a look should begin after this step: the same on all ranks, since what
- * they were told of speeds is. */
+/* Whether a look should begin after this step: the same on all ranks, since
+ * what they were told of speeds is. */
 static int is_due(moerun__replacer *r) {
   const moerun__ledger *ledger = &r->session->moe.balance.ledger;
   r->steps++;
@@ -382,7 +382,8 @@ done:
 }
 
 /* A look under way decides no more; what the last move has saved is counted by
- * what it has seen, and layers that were to move and have not are taken back. */
+ * what it has seen, and layers that were to move and have not are taken
+ * back. */
 moerun_status moerun__replacer_end(moerun__replacer *r) {
   moerun_status status = MOERUN_OK;
   if (r->phase == MOERUN_REPLACER_DECIDES) {

@@ -24,10 +24,10 @@ typedef struct moerun__replace_options {
  *
  * Where the session balances and a rank's speed has differed from the others'
  * for a whole period of looks, load caps follow the speeds, and rows that the
- * slowest rank has less are worth bytes too: a layer's expert may be sent for so
- * many rows of the fastest rank's time (moerun__plan_options.min_rows) that it
- * takes off the layer until the next look. From then on they count, so that when
- * the speed comes back the same rule moves experts back. */
+ * slowest rank has less are worth bytes too: a layer's expert may be sent for
+ * so many rows of the fastest rank's time (moerun__plan_options.min_rows) that
+ * it takes off the layer until the next look. From then on they count, so that
+ * when the speed comes back the same rule moves experts back. */
 typedef struct moerun__replace_count {
   int64_t looks;
   int64_t moves; /* looks after which experts moved */
@@ -45,8 +45,8 @@ typedef struct moerun__replace_count {
 typedef struct moerun__replacer moerun__replacer;
 
 /* [collective] The session is of `model`, records its trace, and has room for
- * moerun__replacer_slots at least (moerun__session_extra). All are borrowed; the
- * replacer owns the placements it makes, so that it is destroyed after the
+ * moerun__replacer_slots at least (moerun__session_extra). All are borrowed;
+ * the replacer owns the placements it makes, so that it is destroyed after the
  * model. */
 moerun_status moerun__replacer_create(moerun__replacer **out,
                                       moerun_session *session,
@@ -75,8 +75,8 @@ int32_t moerun__replacer_spare(int32_t num_experts, int32_t num_ranks);
  * replicas, as many as it puts on any. */
 int32_t moerun__replacer_slots(const moerun_placement *placement,
                                int32_t spare_slots);
-/* Bytes that create allocates on `rank`; a look needs the solver's tables for the
- * rank's share of the layers on top. */
+/* Bytes that create allocates on `rank`; a look needs the solver's tables for
+ * the rank's share of the layers on top. */
 size_t moerun__replacer_bytes(const moerun__model_config *config,
                               const moerun_placement *placement, int32_t rank,
                               const moerun__replace_options *options);

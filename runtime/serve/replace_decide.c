@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- The routing of late ------------------------------------------------------- */
+/* ---- The routing of late ------------------------------------------------- */
 
 /* What is seen of a layer. */
 typedef struct view {
@@ -98,7 +98,7 @@ static void close_view(view *v) {
   moerun__trace_destroy(v->newer);
 }
 
-/* ---- What a rank decides ----------------------------------------------------------- */
+/* ---- What a rank decides ------------------------------------------------- */
 
 static moerun__replan_costs costs_of(const view *v) {
   const moerun__replacer *r = v->r;

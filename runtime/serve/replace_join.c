@@ -15,7 +15,7 @@ typedef struct verdict {
   moerun__replace_count count;
 } verdict;
 
-/* ---- On rank 0 ---------------------------------------------------------------- */
+/* ---- On rank 0 ----------------------------------------------------------- */
 
 /* The first status that is not OK, and the sums. */
 static moerun_status add_parts(const moerun__replacer *r,
@@ -94,7 +94,7 @@ done:
   return status;
 }
 
-/* ---- On all ranks -------------------------------------------------------------- */
+/* ---- On all ranks -------------------------------------------------------- */
 
 /* Rank 0's `next` everywhere. */
 static moerun_status receive_all(moerun__replacer *r, moerun_placement **next,

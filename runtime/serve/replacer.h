@@ -83,7 +83,8 @@ struct moerun__replacer {
                                      NULL: nothing moved                     */
 };
 
-/* A rank decides for the layers number rank, rank + R, …: how many there are. */
+/* A rank decides for the layers number rank, rank + R, …: how many there
+ * are. */
 int32_t moerun__replacer_layers(const moerun_placement *placement,
                                 int32_t rank);
 
@@ -101,9 +102,9 @@ static inline int32_t *moerun__replacer_hosted(const moerun__replacer *r,
          (size_t)(layer / r->model->comm->size) * r->layer_ints + 1;
 }
 
-/* Decides for one of this rank's layers from r->boxes: writes it into r->part if
- * it changes, and adds to *count what the last move has saved in it, and with
- * r->decides what the next one moves and saves. */
+/* Decides for one of this rank's layers from r->boxes: writes it into r->part
+ * if it changes, and adds to *count what the last move has saved in it, and
+ * with r->decides what the next one moves and saves. */
 moerun_status moerun__replacer_decide(moerun__replacer *r,
                                       moerun__replace_count *count,
                                       int32_t layer);

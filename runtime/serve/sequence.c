@@ -143,7 +143,8 @@ moerun__logprob *moerun__sequence_logprob(const moerun__sequences *sequences,
          (size_t)position * (size_t)sequences->logprobs_width;
 }
 
-/* Copies those of `count` positions, `width` of each; returns where they end. */
+/* Copies those of `count` positions, `width` of each; returns where they
+ * end. */
 static char *write_logprobs(char *out, const moerun__sequences *sequences,
                             const moerun__sequence *sequence, int32_t first,
                             int32_t count, int32_t width) {

@@ -51,8 +51,8 @@ typedef struct moerun__sequences {
   size_t finished_bytes;
 } moerun__sequences;
 
-/* Counts, or hands out, the buffers of so many seats; the sizes are the members of
- * these names. */
+/* Counts, or hands out, the buffers of so many seats; the sizes are the members
+ * of these names. */
 void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
                                int32_t max_positions, size_t trace_width,
                                int32_t logprobs_width, moerun__arena *arena);

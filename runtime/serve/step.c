@@ -1,5 +1,5 @@
-/* Decode rows come first, then prompt rows of the oldest sequences while the step
- * has room, so that a long prompt never holds up those who decode. */
+/* Decode rows come first, then prompt rows of the oldest sequences while the
+ * step has room, so that a long prompt never holds up those who decode. */
 #include "runtime/serve/step.h"
 
 #include "runtime/base/timer.h"
@@ -11,7 +11,7 @@
 
 enum { SCORE_ROWS = 64 };
 
-/* ---- Buffers ---------------------------------------------------------------- */
+/* ---- Buffers ------------------------------------------------------------- */
 
 static int32_t most_logits(const moerun_session *session, int32_t window) {
   int32_t most = window > SCORE_ROWS ? window : SCORE_ROWS;
@@ -49,7 +49,7 @@ void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
                                .logit_row = step->logit_row};
 }
 
-/* ---- The batch ------------------------------------------------------------------ */
+/* ---- The batch ----------------------------------------------------------- */
 
 /* Tokens of a sequence that the model has to see: a scored prompt's last token
  * predicts nothing. */
@@ -135,7 +135,7 @@ void moerun__step_build(moerun__step *s) {
   }
 }
 
-/* ---- After the step ----------------------------------------------------------------- */
+/* ---- After the step ------------------------------------------------------ */
 
 static void finish(moerun__step *s, moerun_session *session, int32_t seat,
                    moerun__finish reason) {

@@ -1,5 +1,5 @@
-/* One step of a rank: which rows of its sequences the model sees, and what becomes
- * of the logits that it answers with. */
+/* One step of a rank: which rows of its sequences the model sees, and what
+ * becomes of the logits that it answers with. */
 #ifndef MOERUN_SERVE_STEP_H
 #define MOERUN_SERVE_STEP_H
 
@@ -28,15 +28,16 @@ typedef struct moerun__step {
   int64_t generated;   /* tokens sampled after it */
 } moerun__step;
 
-/* Counts, or hands out, by the sizes of the session. The sequences are borrowed;
- * prefill_chunk is as in moerun__engine_options. */
+/* Counts, or hands out, by the sizes of the session. The sequences are
+ * borrowed; prefill_chunk is as in moerun__engine_options. */
 void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
                           moerun__sequences *sequences, int32_t prefill_chunk,
                           moerun__arena *arena);
 /* Fills the batch, which moerun_forward is to run. */
 void moerun__step_build(moerun__step *step);
-/* After the session ran it by moerun_forward: keeps traces, samples, scores, and ends the sequences that
- * are over: their completions are among those that sequences have finished. */
+/* After the session ran it by moerun_forward: keeps traces, samples, scores,
+ * and ends the sequences that are over: their completions are among those that
+ * sequences have finished. */
 void moerun__step_use(moerun__step *step, moerun_session *session);
 
 #endif

@@ -45,7 +45,7 @@ static void destroy(void *model) {
   moerun__free(b);
 }
 
-/* ---- Merges ---------------------------------------------------------------------- */
+/* ---- Merges -------------------------------------------------------------- */
 
 static moerun_status look_up(int32_t *id, const bpe *b, const char *token,
                              size_t bytes, size_t i, const char *where) {
@@ -89,7 +89,7 @@ done:
   return status;
 }
 
-/* ---- The model's members ------------------------------------------------------------ */
+/* ---- The model's members ------------------------------------------------- */
 
 static moerun_status expect_none(const json_t *json, const char *key,
                                  const char *where) {
@@ -166,7 +166,7 @@ done:
   return status;
 }
 
-/* ---- Words ----------------------------------------------------------------------- */
+/* ---- Words --------------------------------------------------------------- */
 
 /* The token of a whole word, -1: none. */
 static moerun_status find_whole(bpe *b, int32_t *id, const char *word,

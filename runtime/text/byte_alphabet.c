@@ -1,5 +1,5 @@
-/* Tables by byte and by code point: both ways are taken for every byte of a text
- * or of a completion. */
+/* Tables by byte and by code point: both ways are taken for every byte of a
+ * text or of a completion. */
 #include "runtime/text/byte_alphabet.h"
 
 static int stands_for_itself(int byte) {

@@ -1,6 +1,6 @@
-/* Which template a checkpoint means, and what it is given. A folder may have one
- * template or two, of which "tool_use" is for conversations with tools; files of
- * their own count before tokenizer_config.json. */
+/* Which template a checkpoint means, and what it is given. A folder may have
+ * one template or two, of which "tool_use" is for conversations with tools;
+ * files of their own count before tokenizer_config.json. */
 #include "runtime/text/chat_template.h"
 
 #include "runtime/base/file.h"
@@ -19,7 +19,7 @@ struct moerun__chat_template {
   char *origin;
 };
 
-/* ---- Reading ---------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------- */
 
 /* The texts of the special tokens that a template may name. */
 static moerun_status read_tokens(json_t *out, const json_t *config) {
@@ -50,7 +50,8 @@ done:
   return status;
 }
 
-/* One member of "chat_template", if it is a list: {"name": …, "template": …}. */
+/* One member of "chat_template", if it is a list: {"name": …, "template":
+ * …}. */
 static moerun_status read_named(moerun__chat_template *chat,
                                 const json_t *named, const char *origin) {
   moerun_status status = MOERUN_OK;
@@ -168,7 +169,7 @@ void moerun__chat_template_destroy(moerun__chat_template *chat) {
   moerun__free(chat);
 }
 
-/* ---- What a template is given --------------------------------------------------- */
+/* ---- What a template is given -------------------------------------------- */
 
 static moerun_status put(json_t *object, const char *key, json_t *value) {
   moerun_status status = MOERUN_OK;

@@ -1,6 +1,6 @@
 /* The chat templates of a checkpoint, found and applied as Hugging Face
- * transformers does. What a rendering says about the beginning of a text it says
- * itself: no token is to be put in front of it. */
+ * transformers does. What a rendering says about the beginning of a text it
+ * says itself: no token is to be put in front of it. */
 #ifndef MOERUN_TEXT_CHAT_TEMPLATE_H
 #define MOERUN_TEXT_CHAT_TEMPLATE_H
 
@@ -11,9 +11,10 @@
 
 typedef struct moerun__chat_template moerun__chat_template;
 
-/* From a checkpoint's folder: chat_template.jinja and chat_templates/tool_use.jinja
- * if either is there, else "chat_template" of tokenizer_config.json. *out is NULL
- * and the status MOERUN_OK if the folder has none. */
+/* From a checkpoint's folder: chat_template.jinja and
+ * chat_templates/tool_use.jinja if either is there, else "chat_template" of
+ * tokenizer_config.json. *out is NULL and the status MOERUN_OK if the folder
+ * has none. */
 moerun_status moerun__chat_template_load(moerun__chat_template **out,
                                          const char *model_dir);
 /* From the object of a tokenizer_config.json alone; `origin` names it in
@@ -34,8 +35,8 @@ typedef struct moerun__conversation {
 } moerun__conversation;
 
 /* Appends the text of a conversation to `out`, which is unchanged after a
- * failure; `clock` is the local time. Members of messages that are null are left
- * out, and reasoning is known by all of its names. Errors as those of
+ * failure; `clock` is the local time. Members of messages that are null are
+ * left out, and reasoning is known by all of its names. Errors as those of
  * moerun__template_render; they begin with the template's file and line. */
 moerun_status moerun__chat_template_apply(const moerun__chat_template *chat,
                                           moerun__text *out,

@@ -3,8 +3,8 @@
  *
  * Where bytes are no whole character, ByteFallback gives U+FFFD for each of
  * them, as the Hugging Face library does. ByteLevel gives the bytes themselves,
- * so that what is cut can be put together again; where they are written as JSON,
- * they become what the library has made of them here already. */
+ * so that what is cut can be put together again; where they are written as
+ * JSON, they become what the library has made of them here already. */
 #include "runtime/text/decode.h"
 
 #include "runtime/base/json.h"
@@ -39,7 +39,7 @@ struct moerun__decode_step {
   int is_last;     /* of all steps: bytes may stay what they are */
 };
 
-/* ---- Parts ---------------------------------------------------------------------- */
+/* ---- Parts --------------------------------------------------------------- */
 
 moerun_status moerun__parts_end(moerun__parts *parts) {
   moerun_status status = MOERUN_OK;
@@ -72,7 +72,7 @@ static moerun_status put(moerun__parts *out, const char *text, size_t bytes) {
   return moerun__text_append(&out->text, text, bytes);
 }
 
-/* ---- The kinds ------------------------------------------------------------------- */
+/* ---- The kinds ----------------------------------------------------------- */
 
 static moerun_status read_byte_level(moerun__decode_step *step,
                                      const json_t *stage, const char *where) {
@@ -342,7 +342,7 @@ static const kind kinds[] = {
     {"Strip", read_strip, run_strip},
 };
 
-/* ---- All of them ------------------------------------------------------------------- */
+/* ---- All of them --------------------------------------------------------- */
 
 static moerun_status read_stage(moerun__decoder *d, const json_t *stage,
                                 int depth, const char *where) {

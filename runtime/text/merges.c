@@ -1,9 +1,10 @@
 /* A word of few tokens is looked through for its best pair again and again. For
  * longer ones there is a heap (as the Hugging Face tokenizers library has it):
- * a text may be one piece of many MiB, where looking would be quadratic. Tokens form a doubly linked list over
- * the byte positions; the heap holds candidate pairs by (rank, position).
- * Entries are not removed when a merge makes them stale; a popped entry counts
- * only if its pair still stands there and still joins to the same token.
+ * a text may be one piece of many MiB, where looking would be quadratic. Tokens
+ * form a doubly linked list over the byte positions; the heap holds candidate
+ * pairs by (rank, position). Entries are not removed when a merge makes them
+ * stale; a popped entry counts only if its pair still stands there and still
+ * joins to the same token.
  *
  * Byte-pair encoding for subwords: Sennrich, Haddow, Birch 2016
  * (arXiv:1508.07909). */
@@ -102,7 +103,7 @@ void moerun__merges_destroy(moerun__merges *m) {
   moerun__free(m);
 }
 
-/* ---- Few tokens --------------------------------------------------------------- */
+/* ---- Few tokens ---------------------------------------------------------- */
 
 /* The pair that begins at each token but the last. */
 typedef struct pair {
@@ -140,7 +141,7 @@ static void apply_to_few(const moerun__merges *m, int32_t *id, int32_t *count) {
   *count = n;
 }
 
-/* ---- Many tokens -------------------------------------------------------------- */
+/* ---- Many tokens --------------------------------------------------------- */
 
 static int before(const candidate *a, const candidate *b) {
   return a->rank != b->rank ? a->rank < b->rank : a->position < b->position;

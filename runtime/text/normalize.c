@@ -43,7 +43,7 @@ struct moerun__normal_step {
   int strips_right;
 };
 
-/* ---- Normal forms -------------------------------------------------------------- */
+/* ---- Normal forms -------------------------------------------------------- */
 
 static moerun_status read_form(moerun__normal_step *step, const json_t *stage,
                                const char *where) {
@@ -127,7 +127,7 @@ done:
   return status;
 }
 
-/* ---- Other steps ----------------------------------------------------------------- */
+/* ---- Other steps --------------------------------------------------------- */
 
 static moerun_status read_content(moerun__normal_step *step,
                                   const json_t *stage, const char *key,
@@ -244,7 +244,7 @@ static const kind kinds[] = {
     {"Strip", read_strip, run_strip},
 };
 
-/* ---- All of them ------------------------------------------------------------------ */
+/* ---- All of them --------------------------------------------------------- */
 
 static moerun_status read_stage(moerun__normalizer *n, const json_t *stage,
                                 int depth, const char *where) {

@@ -24,7 +24,7 @@ done:
   return status;
 }
 
-/* ---- TemplateProcessing -------------------------------------------------------------- */
+/* ---- TemplateProcessing -------------------------------------------------- */
 
 /* The ids of the special token `name`, put at list[at ...]. */
 static moerun_status put_special(moerun__token_list *list, size_t *at,
@@ -80,7 +80,7 @@ done:
   return status;
 }
 
-/* ---- BERT's and RoBERTa's --------------------------------------------------------------- */
+/* ---- BERT's and RoBERTa's ------------------------------------------------ */
 
 /* ["text", id] of the key. */
 static moerun_status read_pair(const json_t **out, const json_t *stage,
@@ -106,7 +106,7 @@ done:
   return status;
 }
 
-/* ---- All of them ------------------------------------------------------------------------ */
+/* ---- All of them --------------------------------------------------------- */
 
 /* ByteLevel only trims offsets, which nobody asks for here. */
 static moerun_status read_byte_level(moerun__post *post, const json_t *stage,

@@ -1,6 +1,6 @@
-/* The Hugging Face library matches by Oniguruma. PCRE2 is in every distribution,
- * compiles to machine code and knows Unicode's properties; what the two read
- * differently is rewritten or refused (regex_rewrite.c).
+/* The Hugging Face library matches by Oniguruma. PCRE2 is in every
+ * distribution, compiles to machine code and knows Unicode's properties; what
+ * the two read differently is rewritten or refused (regex_rewrite.c).
  *
  * The library goes from match to match as follows, and so does this: the next
  * search starts at the end of the last match, and an empty match there does not

@@ -60,7 +60,7 @@ static const char *set_of_property(const char *name) {
   return NULL;
 }
 
-/* ---- Characters ------------------------------------------------------------------ */
+/* ---- Characters ---------------------------------------------------------- */
 
 moerun_status moerun__regex_put_character(moerun__text *out, int32_t c) {
   return moerun__text_print(out, c < 0x80 && isalnum(c) ? "%c" : "\\x{%x}",
@@ -125,7 +125,7 @@ done:
   return status;
 }
 
-/* ---- Sets ------------------------------------------------------------------------ */
+/* ---- Sets ---------------------------------------------------------------- */
 
 /* A property's members by its name, which goes up to `end`. */
 static moerun_status put_property(moerun__regex_reader *r, moerun__text *out,
@@ -181,7 +181,7 @@ done:
   return status;
 }
 
-/* ---- Classes --------------------------------------------------------------------- */
+/* ---- Classes ------------------------------------------------------------- */
 
 typedef struct operand {
   moerun__text members; /* in brackets */

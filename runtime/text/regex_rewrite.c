@@ -12,8 +12,8 @@
  * Every character that is neither a letter nor a digit is written by its
  * number, so that no sign is taken for an operator. What no known tokenizer has
  * (back references, calls, conditions, comments in extended syntax) is
- * refused. One difference stays: where case is ignored, Oniguruma lets "ss" meet
- * the letter that is both. */
+ * refused. One difference stays: where case is ignored, Oniguruma lets "ss"
+ * meet the letter that is both. */
 #include "runtime/text/regex.h"
 
 #include "runtime/text/regex_class.h"
@@ -62,7 +62,7 @@ done:
   return status;
 }
 
-/* ---- Escapes outside of classes ------------------------------------------------- */
+/* ---- Escapes outside of classes ------------------------------------------ */
 
 /* Oniguruma's \w has these six numbers outside of classes, and not within. */
 static const char further_words[] = "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
@@ -130,7 +130,7 @@ done:
   return status;
 }
 
-/* ---- Groups ----------------------------------------------------------------------- */
+/* ---- Groups -------------------------------------------------------------- */
 
 static moerun_status open_level(rewriter *r, const char *text) {
   moerun_status status = MOERUN_OK;
@@ -226,7 +226,7 @@ done:
   return status;
 }
 
-/* ---- Quantifiers -------------------------------------------------------------------- */
+/* ---- Quantifiers --------------------------------------------------------- */
 
 /* Length of {n}, {n,}, {n,m}, {,m} at `at`; 0: these are characters. */
 static size_t interval_length(const char *at) {
@@ -270,7 +270,7 @@ done:
   return status;
 }
 
-/* ---- All of it ---------------------------------------------------------------------- */
+/* ---- All of it ----------------------------------------------------------- */
 
 static moerun_status rewrite_next(rewriter *r) {
   moerun_status status = MOERUN_OK;

@@ -65,7 +65,7 @@ struct cutter {
   size_t held_end;
 };
 
-/* ---- Stretches to words ----------------------------------------------------------- */
+/* ---- Stretches to words -------------------------------------------------- */
 
 static moerun_status pass_on(const cutter *c, size_t start, size_t end) {
   moerun_status status = MOERUN_OK;
@@ -178,7 +178,7 @@ done:
   return status;
 }
 
-/* ---- Blanks in front -------------------------------------------------------------- */
+/* ---- Blanks in front ----------------------------------------------------- */
 
 /* The text with its blanks replaced and, where the step says so, one in front;
  * then it is cut by the step's pattern, if it has one. */
@@ -216,7 +216,7 @@ done:
   return status;
 }
 
-/* ---- What the kinds read ------------------------------------------------------------ */
+/* ---- What the kinds read ------------------------------------------------- */
 
 static moerun_status read_rule(rule *out, const json_t *stage,
                                const char *where) {
@@ -354,7 +354,7 @@ static const kind kinds[] = {
     {"WhitespaceSplit", read_white_space, cut_by_character},
 };
 
-/* ---- All of them -------------------------------------------------------------------- */
+/* ---- All of them --------------------------------------------------------- */
 
 static moerun_status read_stage(moerun__splitter *s, const json_t *stage,
                                 int depth, const char *where) {

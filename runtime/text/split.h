@@ -38,8 +38,8 @@ typedef struct moerun__split_room {
   moerun__text text[MOERUN_SPLIT_STEPS];
 } moerun__split_room;
 
-/* Gives the words of text[bytes] to the sink. is_start: nothing of the text that
- * is encoded stands before it. */
+/* Gives the words of text[bytes] to the sink. is_start: nothing of the text
+ * that is encoded stands before it. */
 moerun_status moerun__splitter_run(const moerun__splitter *splitter,
                                    moerun__split_room *room,
                                    const moerun__word_sink *sink,

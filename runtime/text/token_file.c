@@ -1,7 +1,7 @@
 /* A vocabulary of 200,000 tokens takes Jansson most of a second, as it makes an
- * object of each text. So the model's "vocab" and "merges" are read here, text by
- * text, and Jansson has what is left. Where anything is wrong, Jansson reads the
- * whole file, for its message. */
+ * object of each text. So the model's "vocab" and "merges" are read here, text
+ * by text, and Jansson has what is left. Where anything is wrong, Jansson reads
+ * the whole file, for its message. */
 #include "runtime/text/token_file.h"
 
 #include "runtime/base/foreign.h"
@@ -27,7 +27,7 @@ typedef struct reader {
   const char *from;  /* what is not in `rest` yet */
 } reader;
 
-/* ---- Signs ---------------------------------------------------------------------- */
+/* ---- Signs --------------------------------------------------------------- */
 
 static void skip_blanks(reader *r) {
   r->at += strspn(r->at, " \t\r\n");
@@ -77,7 +77,7 @@ static int ends_at_once(reader *r, char close) {
   return 1;
 }
 
-/* ---- Texts ------------------------------------------------------------------------ */
+/* ---- Texts --------------------------------------------------------------- */
 
 static int hex_of(const char *digits) {
   int value = 0;
@@ -105,7 +105,8 @@ static int32_t read_escaped(reader *r) {
   return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
 }
 
-/* What a backslash and the sign behind it stand for, into the pool; 0: nothing. */
+/* What a backslash and the sign behind it stand for, into the pool; 0:
+ * nothing. */
 static int put_escape(reader *r) {
   static const char letters[] = "\"\\/bfnrt";
   static const char meant[] = "\"\\/\b\f\n\r\t";
@@ -171,9 +172,10 @@ done:
   return status;
 }
 
-/* ---- Tokens ----------------------------------------------------------------------- */
+/* ---- Tokens -------------------------------------------------------------- */
 
-/* A whole number, or with `as_real` any; *is_number = 0: it is another value. */
+/* A whole number, or with `as_real` any; *is_number = 0: it is another
+ * value. */
 static void read_number(reader *r, moerun__file_token *token, int *is_number,
                         int as_real) {
   char *end = NULL;
@@ -257,7 +259,7 @@ done:
   return status;
 }
 
-/* ---- Merges ----------------------------------------------------------------------- */
+/* ---- Merges -------------------------------------------------------------- */
 
 /* "a b", with one blank in it. */
 static moerun_status read_joined(reader *r, moerun__file_merge *merge) {
@@ -328,7 +330,7 @@ done:
   return status;
 }
 
-/* ---- The file --------------------------------------------------------------------- */
+/* ---- The file ------------------------------------------------------------ */
 
 /* A key and its colon; *is: which of keys[count] it is, or -1. */
 static moerun_status read_key(reader *r, int *is, const char *const *keys,

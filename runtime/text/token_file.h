@@ -1,5 +1,5 @@
-/* A tokenizer.json, read: its tokens and merges, which are hundreds of thousands
- * of short texts, as arrays, and all else as JSON. */
+/* A tokenizer.json, read: its tokens and merges, which are hundreds of
+ * thousands of short texts, as arrays, and all else as JSON. */
 #ifndef MOERUN_TEXT_TOKEN_FILE_H
 #define MOERUN_TEXT_TOKEN_FILE_H
 

@@ -2,8 +2,8 @@
  *
  * A text is searched for added tokens that are not normalized; what is between
  * is normalized and searched for the others; what is between those is cut into
- * words, each of which the model makes into ids. Decoding joins the spellings of
- * the tokens by the decoder. */
+ * words, each of which the model makes into ids. Decoding joins the spellings
+ * of the tokens by the decoder. */
 #include "runtime/text/tokenizer.h"
 
 #include "runtime/base/file.h"
@@ -53,7 +53,7 @@ struct moerun__tokenizer {
   int add_bos_key;   /* its add_bos_token: 0, 1; -1: it is not there */
 };
 
-/* ---- Reading --------------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------- */
 
 static moerun_status read_added_token(moerun__tokenizer *t, const json_t *value,
                                       const char *origin) {
@@ -330,7 +330,7 @@ void moerun__tokenizer_destroy(moerun__tokenizer *t) {
   moerun__free(t);
 }
 
-/* ---- Encode ---------------------------------------------------------------------- */
+/* ---- Encode -------------------------------------------------------------- */
 
 /* One text on its way. */
 typedef struct encoding {
@@ -401,7 +401,7 @@ done:
   return status;
 }
 
-/* ---- Decode ---------------------------------------------------------------------- */
+/* ---- Decode -------------------------------------------------------------- */
 
 static const char *find_added(const moerun__added_set *added, int32_t id,
                               size_t *bytes) {
@@ -438,7 +438,7 @@ done:
   return status;
 }
 
-/* ---- What callers ask -------------------------------------------------------------- */
+/* ---- What callers ask ---------------------------------------------------- */
 
 const moerun__token_list *moerun__tokenizer_front(const moerun__tokenizer *t) {
   return &t->post.front;

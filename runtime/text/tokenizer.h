@@ -2,11 +2,11 @@
  * (normalize.h), pre-tokenizer (split.h), model (word_model.h), post-processor
  * (post.h) and decoder (decode.h), and added tokens, in the order in which the
  * Hugging Face library takes them. Each has a table of what it knows; what is
- * not known there is refused by name when a text is encoded, and ids are decoded
- * all the same.
+ * not known there is refused by name when a text is encoded, and ids are
+ * decoded all the same.
  *
- * One thread at a time may use a tokenizer: it has room to work in and remembers
- * words. */
+ * One thread at a time may use a tokenizer: it has room to work in and
+ * remembers words. */
 #ifndef MOERUN_TEXT_TOKENIZER_H
 #define MOERUN_TEXT_TOKENIZER_H
 
@@ -15,8 +15,8 @@
 
 typedef struct moerun__tokenizer moerun__tokenizer;
 
-/* model_dir/tokenizer.json, and what tokenizer_config.json says of the bos token
- * where that file exists. */
+/* model_dir/tokenizer.json, and what tokenizer_config.json says of the bos
+ * token where that file exists. */
 moerun_status moerun__tokenizer_load(moerun__tokenizer **out,
                                      const char *model_dir);
 /* Appends the name of a file in model_dir that is a tokenizer of another kind,
@@ -38,9 +38,9 @@ moerun_status moerun__tokenizer_encode(const moerun__tokenizer *tokenizer,
                                        const char *text, size_t bytes,
                                        const char *origin);
 /* Appends the bytes of id[count], which need not be UTF-8. Ids without a token
- * (padding of the vocabulary) have no bytes, and special tokens only if they are
- * kept. What a token is worth may depend on those before it, so ids that belong
- * together are decoded together. */
+ * (padding of the vocabulary) have no bytes, and special tokens only if they
+ * are kept. What a token is worth may depend on those before it, so ids that
+ * belong together are decoded together. */
 moerun_status moerun__tokenizer_decode(const moerun__tokenizer *tokenizer,
                                        moerun__text *out, const int32_t *id,
                                        size_t count, int keeps_special);

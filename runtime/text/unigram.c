@@ -1,12 +1,12 @@
-/* Unigram language model (Kudo 2018, arXiv:1804.10959): of all ways to cut a word
- * into tokens, the one whose scores have the largest sum, found by dynamic
- * programming over the ends of tokens (Viterbi). A character that no token of its
- * own stands for may be cut off at the lowest score less 10; neighbours of this
- * kind become one piece, which the vocabulary, the tokens of its bytes or the
- * unknown token stand for.
+/* Unigram language model (Kudo 2018, arXiv:1804.10959): of all ways to cut a
+ * word into tokens, the one whose scores have the largest sum, found by dynamic
+ * programming over the ends of tokens (Viterbi). A character that no token of
+ * its own stands for may be cut off at the lowest score less 10; neighbours of
+ * this kind become one piece, which the vocabulary, the tokens of its bytes or
+ * the unknown token stand for.
  *
- * Tokens that begin at a place are walked through in a trie, which is a table of
- * (node, byte) to node. */
+ * Tokens that begin at a place are walked through in a trie, which is a table
+ * of (node, byte) to node. */
 #include "runtime/text/word_model.h"
 
 #include "runtime/base/json.h"
@@ -58,7 +58,7 @@ static void destroy(void *model) {
   moerun__free(u);
 }
 
-/* ---- The trie ---------------------------------------------------------------------- */
+/* ---- The trie ------------------------------------------------------------ */
 
 static branch *find_branch(const unigram *u, int32_t from, uint8_t byte) {
   uint64_t x = ((uint64_t)(uint32_t)from << 8 | byte) * 0x9E3779B97F4A7C15U;
@@ -108,7 +108,7 @@ done:
   return status;
 }
 
-/* ---- Reading ----------------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------- */
 
 static moerun_status read_scores(unigram *u, const moerun__token_file *file) {
   moerun_status status = MOERUN_OK;
@@ -159,7 +159,7 @@ done:
   return status;
 }
 
-/* ---- Words ------------------------------------------------------------------------- */
+/* ---- Words --------------------------------------------------------------- */
 
 static void reach(ending *end, double score, size_t start, int32_t id) {
   if (end->start >= 0 && score <= end->score) return;

@@ -1,5 +1,5 @@
-/* A conversation of any bytes that are JSON is rendered by a template that looks
- * into everything it is given, or refused with a line. */
+/* A conversation of any bytes that are JSON is rendered by a template that
+ * looks into everything it is given, or refused with a line. */
 #include "runtime/base/json.h"
 #include "runtime/text/chat_template.h"
 #include "support/fuzz.h"

@@ -1,6 +1,6 @@
-/* A map of another system: what is accepted keeps all invariants and has the sizes
- * that were wanted. The first byte says how many ranks, and whether the model has
- * a dense layer. */
+/* A map of another system: what is accepted keeps all invariants and has the
+ * sizes that were wanted. The first byte says how many ranks, and whether the
+ * model has a dense layer. */
 #include "placement/map/import.h"
 #include "runtime/base/memory.h"
 #include "support/fuzz.h"

@@ -1,5 +1,5 @@
-/* A load table: what is accepted has loads in every layer, none below 0, and rows
- * that ascend. */
+/* A load table: what is accepted has loads in every layer, none below 0, and
+ * rows that ascend. */
 #include "placement/trace/load_table.h"
 #include "support/fuzz.h"
 

@@ -1,5 +1,5 @@
-/* A tokenizer.json of any bytes is read or refused with a line. With one that is
- * read, its own text is encoded and decoded, or refused with a line: the ids
+/* A tokenizer.json of any bytes is read or refused with a line. With one that
+ * is read, its own text is encoded and decoded, or refused with a line: the ids
  * have spellings, and a second try gives the same ones. */
 #include "runtime/text/tokenizer.h"
 #include "support/fuzz.h"

@@ -58,7 +58,7 @@ static void run(const sample *input) {
   fuzz_require(moerun__alloc_live() == live);
 }
 
-/* ---- Mutations ------------------------------------------------------------------ */
+/* ---- Mutations ----------------------------------------------------------- */
 
 /* What readers of numbers and of JSON trip over. */
 static const char *const words[] = {"0",
@@ -190,7 +190,7 @@ static void mutate(sample *out, const sample *files, size_t num_files,
   }
 }
 
-/* ---- The corpus ------------------------------------------------------------------- */
+/* ---- The corpus ---------------------------------------------------------- */
 
 static int load(sample *out, const char *path) {
   FILE *file = fopen(path, "rb");

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Files of at most 600 lines, functions (of tests excepted: tables of cases) of
 # at most 80, the top CMakeLists.txt of at most 200, the public header of at
-# most 320. Functions are found by
-# their braces in column 0, which clang-format guarantees.
+# most 320. Functions are found by their braces in column 0, which clang-format
+# guarantees. Lines of C have at most 80 characters: clang-format lets comments
+# pass.
 cd "${1:-.}" || exit 2
 folders=
 for folder in runtime placement comm kernels launch tests benchmarks; do
@@ -13,6 +14,11 @@ find CMakeLists.txt $folders -type f ! -path '*/build/*' \
   \( -name '*.[ch]' -o -name '*.sh' -o -name '*.py' -o -name CMakeLists.txt \) |
   LC_ALL=C sort | {
   files=$(cat)
+  status=0
+  # shellcheck disable=SC2086
+  LC_ALL=C.UTF-8 grep -nE '^.{81}' $(echo "$files" | grep '[.][ch]$') /dev/null |
+    sed 's/^\([^:]*:[0-9]*\):.*/\1: expected at most 80 columns, found more/' |
+    grep . && status=1
   # shellcheck disable=SC2086
   awk '
 function finish_file() {
@@ -35,5 +41,6 @@ name !~ /\.[ch]$/ || name ~ /^tests\// { next }
   begin = 0
 }
 END { finish_file(); exit failed }
-' $files
+' $files || status=1
+  exit $status
 }

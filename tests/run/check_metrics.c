@@ -1,6 +1,6 @@
 /* check_metrics FILE EXPERT_BYTES REQUESTS [NAME...]: that the numbers of a
- * metrics file agree with each other, as launch/README.md has it. Weights of one
- * expert take EXPERT_BYTES; so many requests generated; and the sums of the
+ * metrics file agree with each other, as launch/README.md has it. Weights of
+ * one expert take EXPERT_BYTES; so many requests generated; and the sums of the
  * named keys of `balance` are not 0, so that what is compared is something.
  * Prints what does not agree. */
 #include "runtime/base/json.h"
@@ -61,7 +61,7 @@ static double sum(const json_t *array) {
   return total;
 }
 
-/* ---- Balance ------------------------------------------------------------------- */
+/* ---- Balance ------------------------------------------------------------- */
 
 static const char *const sums[] = {
     "plans",         "moved",         "sliced",      "rows",
@@ -146,7 +146,7 @@ static void check_balance(const json_t *root, double expert_bytes) {
                number(root, "ranks") + number(balance, "speed_changes"));
 }
 
-/* ---- The rest -------------------------------------------------------------------- */
+/* ---- The rest ------------------------------------------------------------ */
 
 static void check_lossy(const json_t *root) {
   const json_t *lossy = json_object_get(root, "lossy");

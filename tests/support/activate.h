@@ -1,5 +1,6 @@
-/* The activation of an expert by itself. Sets offer it in `ffn` only; so each row
- * of gate_up becomes the weights of an expert with one input, which is 1. */
+/* The activation of an expert by itself. Sets offer it in `ffn` only; so each
+ * row of gate_up becomes the weights of an expert with one input, which is
+ * 1. */
 #ifndef MOERUN_TESTS_ACTIVATE_H
 #define MOERUN_TESTS_ACTIVATE_H
 

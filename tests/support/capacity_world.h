@@ -123,7 +123,8 @@ static inline int32_t world_width(const world *w) {
   return moerun__capacity_width(&w->options, w->K, w->num_extra);
 }
 
-/* The K largest scores of each token, ties to the lower id, in rows of that width. */
+/* The K largest scores of each token, ties to the lower id, in rows of that
+ * width. */
 static inline void world_gate(world *w) {
   const size_t width = (size_t)world_width(w);
   for (int32_t t = 0; t < w->T; t++) {

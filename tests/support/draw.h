@@ -29,7 +29,8 @@ static inline void draw_floats(draw *from, float *out, size_t count, double low,
   }
 }
 
-/* `count` elements of `dtype` (one in a block) in [-1, 1); F16 from a grid that it holds. */
+/* `count` elements of `dtype` (one in a block) in [-1, 1); F16 from a grid that
+ * it holds. */
 static inline void draw_elements(draw *from, void *out, size_t count,
                                  moerun__dtype dtype) {
   for (size_t i = 0; i < count; i++) {

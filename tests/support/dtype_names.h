@@ -1,5 +1,5 @@
-/* The names of the table of element types, as messages quote them: here alone in
- * the tests. */
+/* The names of the table of element types, as messages quote them: here alone
+ * in the tests. */
 #ifndef MOERUN_TESTS_DTYPE_NAMES_H
 #define MOERUN_TESTS_DTYPE_NAMES_H
 

@@ -11,8 +11,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* A file of tests/data/tokenizers, whose strings may have NUL; json_decref by the
- * caller. */
+/* A file of tests/data/tokenizers, whose strings may have NUL; json_decref by
+ * the caller. */
 static inline json_t *frozen_load(const char *name, const char *ending) {
   char path[512];
   json_error_t error;

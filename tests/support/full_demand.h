@@ -36,7 +36,7 @@ static inline void full_demand_show(full_demand *full, moerun__demand *demand,
   demand->before = full->before;
 }
 
-/* ---- The splitting of one who knows all -------------------------------------- */
+/* ---- The splitting of one who knows all ---------------------------------- */
 
 typedef struct full_destination {
   int32_t rank;
@@ -53,9 +53,9 @@ static inline int64_t full__least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-/* given[R][R]: rows of each source that go to each rank, of one host. First each
- * rank keeps what it may of its own; then sources and destinations are matched in
- * the order of ranks. */
+/* given[R][R]: rows of each source that go to each rank, of one host. First
+ * each rank keeps what it may of its own; then sources and destinations are
+ * matched in the order of ranks. */
 static inline void full_split(int64_t *given, const full_demand *full,
                               const moerun__plan *plan,
                               const moerun__demand *demand, int32_t host) {
@@ -91,9 +91,10 @@ static inline void full_split(int64_t *given, const full_demand *full,
   }
 }
 
-/* ---- The splitting of the ranks ---------------------------------------------- */
+/* ---- The splitting of the ranks ------------------------------------------ */
 
-/* Parts of one source and host: their sum, and what each call of plan_next says. */
+/* Parts of one source and host: their sum, and what each call of plan_next
+ * says. */
 static inline void full__check_parts(const full_demand *full,
                                      moerun__plan *plan, int32_t source,
                                      int32_t host, const int64_t *given) {

@@ -1,7 +1,7 @@
 /* An exchange that the program does not have, to show that the expert stage
- * computes whatever rows an exchange brings: all rows of a chunk go to all ranks,
- * in memory of its own; then comes one peer a wave, the last rank's rows first,
- * among them rows that want nothing here. */
+ * computes whatever rows an exchange brings: all rows of a chunk go to all
+ * ranks, in memory of its own; then comes one peer a wave, the last rank's rows
+ * first, among them rows that want nothing here. */
 #ifndef MOERUN_TESTS_GATHERED_EXCHANGE_H
 #define MOERUN_TESTS_GATHERED_EXCHANGE_H
 

@@ -1,7 +1,8 @@
 /* A device that nobody has, to show that the runtime keeps to what a device
  * promises. The host may not touch its memory: pages are locked but for the
- * device's own operations, and a stray access ends the test; rows of the host are
- * worked on where they are pinned or locked alone. And it is late with everything: nothing happens before the queue is waited for, or is full. What
+ * device's own operations, and a stray access ends the test; rows of the host
+ * are worked on where they are pinned or locked alone. And it is late with
+ * everything: nothing happens before the queue is waited for, or is full. What
  * memory holds at first is no number. */
 #ifndef MOERUN_TESTS_MADE_DEVICE_H
 #define MOERUN_TESTS_MADE_DEVICE_H
@@ -49,8 +50,8 @@ typedef enum made_what {
   MADE_KINDS,
 } made_what;
 
-/* An operation that is still to happen: its arguments, and copies of what must be
- * read when it is given (kernels.h). */
+/* An operation that is still to happen: its arguments, and copies of what must
+ * be read when it is given (kernels.h). */
 typedef struct made_operation {
   made_what what;
   float *to;
@@ -136,7 +137,8 @@ static inline void made_host_remove(void *memory) {
   }
 }
 
-/* Whether the host could read there; asks the system, which does not stumble. */
+/* Whether the host could read there; asks the system, which does not
+ * stumble. */
 static inline int made_is_readable(const void *p) {
   int pipe_of[2];
   if (pipe(pipe_of) != 0) abort();
@@ -227,7 +229,7 @@ static inline void made_give(moerun__queue *queue,
   made.late[made.num_late++] = *operation;
 }
 
-/* ---- The device ------------------------------------------------------------------ */
+/* ---- The device ---------------------------------------------------------- */
 
 static inline moerun_status made_memory_create(void **out, size_t bytes) {
   const size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -309,7 +311,7 @@ static const moerun__device made_device = {
     .wait = made_wait,
 };
 
-/* ---- Its kernels ------------------------------------------------------------------- */
+/* ---- Its kernels --------------------------------------------------------- */
 
 /* Expert by expert. */
 static inline void made_ffn(moerun__queue *queue, const moerun__ffn *ffn) {

@@ -1,6 +1,7 @@
 /* Two element types that nobody has, to show what the table of types carries:
- * M8, a byte for each element with a factor for 32 of them beside the bytes, and
- * M4, blocks of 32 elements of half a byte behind the factor that they share. */
+ * M8, a byte for each element with a factor for 32 of them beside the bytes,
+ * and M4, blocks of 32 elements of half a byte behind the factor that they
+ * share. */
 #ifndef MOERUN_TESTS_MADE_TYPES_H
 #define MOERUN_TESTS_MADE_TYPES_H
 

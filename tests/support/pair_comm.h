@@ -1,7 +1,7 @@
 /* A made-up transport over MPI: a row goes once to each pair of ranks (0 and 1,
- * 2 and 3, ...) whatever of them it names, and the rank that gets it hands it on
- * to the other. With a plan of rows, who packs and which way rows take is the
- * transport's affair: this one shows that nothing above it knows.
+ * 2 and 3, ...) whatever of them it names, and the rank that gets it hands it
+ * on to the other. With a plan of rows, who packs and which way rows take is
+ * the transport's affair: this one shows that nothing above it knows.
  *
  * exchange_begin does both hops and waits for them, so all ranks begin their
  * exchanges in the same order; rows then lie here until the waves ask for
@@ -53,7 +53,8 @@ typedef struct pair_head {
   int32_t wanted[2];
 } pair_head;
 
-/* The rank of a pair that gets the rows of `from`: both of it have their turn. */
+/* The rank of a pair that gets the rows of `from`: both of it have their
+ * turn. */
 static inline int32_t pair_relay(const moerun_comm *comm, int32_t from,
                                  int32_t pair) {
   const int32_t relay = 2 * pair + from % 2;
@@ -103,7 +104,7 @@ done:
   return status;
 }
 
-/* ---- First hop: once to each pair ------------------------------------------- */
+/* ---- First hop: once to each pair ---------------------------------------- */
 
 static inline size_t pair_row_bytes(const moerun__row_plan *of) {
   return sizeof(pair_head) + of->row_bytes + 2 * of->tail_bytes;
@@ -158,7 +159,7 @@ static inline char *pair_first_hop(const pair_comm *c,
   return out;
 }
 
-/* ---- Second hop: to the other of the pair ------------------------------------- */
+/* ---- Second hop: to the other of the pair -------------------------------- */
 
 /* Of came[count], those that rank `to` of the pair wants, as sender,
  * row and its tail. */
@@ -254,7 +255,7 @@ done:
   return status;
 }
 
-/* ---- Buffers ------------------------------------------------------------------- */
+/* ---- Buffers ------------------------------------------------------------- */
 
 static inline moerun_status pair_buffer_create(void **out, moerun_comm *comm,
                                                size_t bytes) {
@@ -306,7 +307,7 @@ static inline void pair_look_at_list(pair_comm *c, int32_t tag,
             (size_t)list->offset[list->last_peer] * list->row_bytes);
 }
 
-/* ---- Operations ---------------------------------------------------------------- */
+/* ---- Operations ---------------------------------------------------------- */
 
 /* What MPI sent is what this transport sent. */
 static inline moerun_status pair_counted(pair_comm *c, moerun_status status) {

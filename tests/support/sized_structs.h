@@ -1,5 +1,5 @@
-/* That every struct that may grow begins with its size, in C and in C++, and that
- * those that never grow are what they were. */
+/* That every struct that may grow begins with its size, in C and in C++, and
+ * that those that never grow are what they were. */
 #ifndef MOERUN_TESTS_SIZED_STRUCTS_H
 #define MOERUN_TESTS_SIZED_STRUCTS_H
 

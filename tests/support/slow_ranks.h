@@ -72,7 +72,7 @@ typedef struct slow_times {
 
 static const uint64_t slow_seed = 20261130;
 
-/* ---- The optimum ----------------------------------------------------------- */
+/* ---- The optimum --------------------------------------------------------- */
 
 /* All ranks end at once: total work over the sum of speeds. */
 static inline double slow_optimum(double rows, const double *slowness,
@@ -90,8 +90,8 @@ static inline int slow__most_first(const void *a, const void *b) {
   return (x < y) - (x > y);
 }
 
-/* No more experts can leave the slow ranks than others have memory for: of their
- * rows, those of the experts with fewest stay. */
+/* No more experts can leave the slow ranks than others have memory for: of
+ * their rows, those of the experts with fewest stay. */
 static inline double slow_optimum_held(const slow_ranks *w, double optimum) {
   int32_t rows[SLOW_MAX_EXPERTS];
   const int32_t fast = w->of.ranks - w->of.slow;
@@ -117,7 +117,7 @@ static inline int32_t slow_default_guests(int32_t ranks, int32_t experts) {
   return (own * slow + ranks - slow - 1) / (ranks - slow);
 }
 
-/* ---- Setting up ------------------------------------------------------------ */
+/* ---- Setting up ---------------------------------------------------------- */
 
 static inline void slow__lay_out(slow_ranks *w, moerun__arena *arena) {
   moerun__plan_lay_out(&w->plan, arena, w->of.ranks, w->of.experts);
@@ -170,7 +170,7 @@ static inline void slow_ranks_destroy(slow_ranks *w) {
   w->block = NULL;
 }
 
-/* ---- A step ---------------------------------------------------------------- */
+/* ---- A step -------------------------------------------------------------- */
 
 static inline double slow__later(double a, double b) {
   return a > b ? a : b;

@@ -137,8 +137,8 @@ typedef struct moerun_placement_problem {
   uint64_t seed;
 } moerun_placement_problem;
 
-/* placement/README.md has the methods and objectives. The same problem without a
- * limit of time has the same solution on all ranks. */
+/* placement/README.md has the methods and objectives. The same problem without
+ * a limit of time has the same solution on all ranks. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_placement_solve(
     moerun_placement **out, const moerun_placement_problem *problem);
 
@@ -200,8 +200,8 @@ typedef struct moerun_model_source {
   moerun_status (*load_gate)(void *context, int32_t layer, const void **rows);
 } moerun_model_source;
 
-/* [collective] If a function fails on any rank it ends. Layers count from 0, and
- * after each ranks wait for the last: time in functions counts for timeout_s. */
+/* [collective] If a function fails on any rank it ends. Layers count from 0,
+ * and ranks wait for each: time in functions counts for timeout_s. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_model_create(
     moerun_model **out, moerun_comm *comm, const moerun_placement *placement,
     const moerun_model_source *source);
@@ -261,9 +261,9 @@ moerun_moe_forward(moerun_session *session, int32_t layer, int32_t num_tokens,
                    const float *x, float *y);
 
 /* [collective] The same by the caller's own gate: ids[T][K], in a row distinct
- * experts or -1 for none (all of it: y is 0), and weights[T][K], finite, not read
- * beside -1. Terms are summed in this order; what the model's gate chose gives its
- * bits. A bad id or weight on one rank fails on all, and no row travels. */
+ * experts or -1 for none (all of it: y is 0), and weights[T][K], finite, not
+ * read beside -1. Terms are summed in this order; what the model's gate chose
+ * gives its bits. A bad id or weight on one rank fails on all. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_moe_forward_routed(
     moerun_session *session, int32_t layer, int32_t num_tokens, const float *x,
     const int32_t *ids, const float *weights, float *y);

@@ -28,7 +28,8 @@ typedef struct moerun_mpi_options {
 
 /* [collective] Works on a duplicate of `comm` with errors returned; the caller
  * has called MPI_Init or MPI_Init_thread and finalizes after the destroy.
- * options may be NULL. Only what is no communicator fails on this rank alone. */
+ * options may be NULL. Only what is no communicator fails on this rank
+ * alone. */
 MOERUN_MUST_CHECK MOERUN_API moerun_status moerun_comm_create_mpi(
     moerun_comm **out, MPI_Comm comm, const moerun_mpi_options *options);
 

@@ -32,7 +32,7 @@ done:
   return status;
 }
 
-/* ---- Iteration ---------------------------------------------------------------- */
+/* ---- Iteration ----------------------------------------------------------- */
 
 static moerun_status characters(moerun__values *out, moerun__render *r,
                                 const moerun__value *text) {
@@ -97,7 +97,7 @@ done:
   return status;
 }
 
-/* ---- Items ---------------------------------------------------------------------- */
+/* ---- Items --------------------------------------------------------------- */
 
 /* "dict object" and the like, for messages about what it lacks. */
 static const char *holder_of(const moerun__value *value) {
@@ -251,7 +251,7 @@ done:
   return status;
 }
 
-/* ---- Slices --------------------------------------------------------------------- */
+/* ---- Slices -------------------------------------------------------------- */
 
 typedef struct span {
   int64_t start;
@@ -373,7 +373,7 @@ done:
   return status;
 }
 
-/* ---- Loops and their like -------------------------------------------------------- */
+/* ---- Loops and their like ------------------------------------------------ */
 
 static moerun_status loop_member(moerun__value *out, int *found,
                                  moerun__render *r, moerun__loop *loop,

@@ -1,7 +1,7 @@
 /* What templates may call by name: filters, tests, functions, and methods of
  * texts and mappings. Each is a row of a table with the names of its
- * parameters, so that what is given too much, twice or not at all is told in one
- * place (arguments.c). */
+ * parameters, so that what is given too much, twice or not at all is told in
+ * one place (arguments.c). */
 #ifndef MOERUN_TEXT_TEMPLATE_BUILTIN_H
 #define MOERUN_TEXT_TEMPLATE_BUILTIN_H
 

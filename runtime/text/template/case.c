@@ -50,7 +50,7 @@ done:
   return status;
 }
 
-/* ---- Strip and replace ------------------------------------------------------------ */
+/* ---- Strip and replace --------------------------------------------------- */
 
 static int is_stripped(int32_t c, const moerun__value *characters) {
   if (characters->kind != VALUE_TEXT) return moerun__is_blank(c);

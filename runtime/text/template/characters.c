@@ -1,4 +1,5 @@
-/* Texts are valid UTF-8; Python counts, indexes and cuts them by code points. */
+/* Texts are valid UTF-8; Python counts, indexes and cuts them by code
+ * points. */
 #include "runtime/text/template/value.h"
 
 #include "runtime/text/unicode.h"

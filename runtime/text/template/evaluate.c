@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* ---- Names and literals --------------------------------------------------------- */
+/* ---- Names and literals -------------------------------------------------- */
 
 static moerun_status find_name(moerun__value *out, moerun__render *r,
                                const moerun__syntax *node) {
@@ -51,7 +51,7 @@ done:
   return status;
 }
 
-/* ---- Operators -------------------------------------------------------------------- */
+/* ---- Operators ----------------------------------------------------------- */
 
 static moerun_status join_texts(moerun__value *out, moerun__render *r,
                                 const moerun__syntax *node) {
@@ -149,7 +149,7 @@ done:
   return status;
 }
 
-/* ---- Calls ------------------------------------------------------------------------ */
+/* ---- Calls --------------------------------------------------------------- */
 
 static moerun_status add_named(moerun__value *names, moerun__value *values,
                                moerun__render *r, const moerun__value *name,
@@ -417,7 +417,7 @@ done:
   return status;
 }
 
-/* ---- All of them ------------------------------------------------------------------ */
+/* ---- All of them --------------------------------------------------------- */
 
 static moerun_status evaluate_two(moerun__value *out, moerun__render *r,
                                   const moerun__syntax *node) {

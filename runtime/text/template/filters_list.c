@@ -1,5 +1,5 @@
-/* Filters of lists and of whatever else can be gone through. Where Jinja gives a
- * generator, so do these: it has no length, is true, and is empty the second
+/* Filters of lists and of whatever else can be gone through. Where Jinja gives
+ * a generator, so do these: it has no length, is true, and is empty the second
  * time. */
 #include "runtime/text/template/render.h"
 
@@ -154,7 +154,7 @@ done:
   return status;
 }
 
-/* ---- Order --------------------------------------------------------------------------- */
+/* ---- Order --------------------------------------------------------------- */
 
 typedef struct sorting {
   moerun__render *r;
@@ -223,7 +223,8 @@ done:
   return status;
 }
 
-/* The items in the order of their keys; those of equal keys stay as they are. */
+/* The items in the order of their keys; those of equal keys stay as they
+ * are. */
 static moerun_status sorted(moerun__value *out, moerun__render *r,
                             const moerun__value *subject,
                             const moerun__value *member, int case_sensitive,
@@ -348,7 +349,7 @@ static moerun_status filter_max(moerun__value *out, moerun__render *r,
   return extreme(out, r, subject, a, -1);
 }
 
-/* ---- Parts ----------------------------------------------------------------------------- */
+/* ---- Parts --------------------------------------------------------------- */
 
 static moerun_status filter_batch(moerun__value *out, moerun__render *r,
                                   const moerun__value *subject,

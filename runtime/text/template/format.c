@@ -93,7 +93,7 @@ static int read_number(const char **at, const char *end) {
   return number;
 }
 
-/* ---- % ---------------------------------------------------------------------------------- */
+/* ---- % ------------------------------------------------------------------- */
 
 typedef struct percent {
   const moerun__value *value; /* what stands behind the % */
@@ -201,7 +201,7 @@ done:
   return status;
 }
 
-/* ---- {} --------------------------------------------------------------------------------- */
+/* ---- {} ------------------------------------------------------------------ */
 
 /* The argument that a field names: a number, a name, or the next one. */
 static moerun_status field_value(moerun__value *out,

@@ -1,5 +1,5 @@
-/* Functions that every template has: those of Jinja, and those that Hugging Face
- * transformers adds for chats. */
+/* Functions that every template has: those of Jinja, and those that Hugging
+ * Face transformers adds for chats. */
 #include "runtime/text/template/render.h"
 
 #include <string.h>
@@ -170,7 +170,7 @@ const moerun__builtin moerun__functions[] = {
     {"lipsum", NULL, "*", 0},
     {NULL, NULL, NULL, 0}};
 
-/* ---- Methods of loops ----------------------------------------------------------- */
+/* ---- Methods of loops ---------------------------------------------------- */
 
 static moerun_status loop_cycle(moerun__value *out, moerun__render *r,
                                 const moerun__value *subject,

@@ -138,7 +138,7 @@ done:
   return status;
 }
 
-/* ---- Raw blocks ----------------------------------------------------------- */
+/* ---- Raw blocks ---------------------------------------------------------- */
 
 /* Whether {% WORD %} stands at `at`; *next is behind it. */
 static int is_word_block(const lexer *l, const char *at, const char *word,
@@ -166,7 +166,7 @@ done:
   return status;
 }
 
-/* ---- Inside tags -------------------------------------------------------------- */
+/* ---- Inside tags --------------------------------------------------------- */
 
 static int is_name_byte(char c, int first) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
@@ -260,7 +260,8 @@ done:
   return status;
 }
 
-/* The code point of `digits` hexadecimal digits at `at`; -1: there are fewer. */
+/* The code point of `digits` hexadecimal digits at `at`; -1: there are
+ * fewer. */
 static int64_t read_hex(const char *at, const char *end, int digits) {
   int64_t value = 0;
   for (int i = 0; i < digits; i++) {
@@ -275,8 +276,8 @@ static int64_t read_hex(const char *at, const char *end, int digits) {
   return value;
 }
 
-/* One escape of a text literal at *at, behind its backslash. What is none stands
- * for itself. */
+/* One escape of a text literal at *at, behind its backslash. What is none
+ * stands for itself. */
 static moerun_status read_escape(char out[ESCAPE_BYTES], size_t *length,
                                  const char **at, const char *end) {
   static const char spelt[] = "abfnrtv\\'\"";

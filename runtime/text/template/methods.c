@@ -11,7 +11,7 @@
       const moerun__value *a, const moerun__arguments *given)
 #define UNUSED(x) (void)(x)
 
-/* ---- Case and ends ------------------------------------------------------------------ */
+/* ---- Case and ends ------------------------------------------------------- */
 
 METHOD(text_lower) {
   UNUSED(a);
@@ -154,7 +154,7 @@ done:
   return status;
 }
 
-/* ---- Split --------------------------------------------------------------------------- */
+/* ---- Split --------------------------------------------------------------- */
 
 static moerun_status append_part(moerun__value *out, moerun__render *r,
                                  const char *from, const char *to) {
@@ -352,7 +352,7 @@ done:
   return status;
 }
 
-/* ---- Find, join, format ----------------------------------------------------------- */
+/* ---- Find, join, format -------------------------------------------------- */
 
 static moerun_status find_text(int64_t *out, moerun__render *r,
                                const moerun__value *subject,

@@ -1,5 +1,5 @@
-/* Methods of mappings and lists. A row without a function is a method that would
- * change its value: a template may name it but not call it. */
+/* Methods of mappings and lists. A row without a function is a method that
+ * would change its value: a template may name it but not call it. */
 #include "runtime/text/template/render.h"
 
 #include <string.h>

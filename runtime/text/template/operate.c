@@ -33,7 +33,7 @@ static moerun_status no_operation(int operation, const moerun__value *a,
                       moerun__kind_name(b));
 }
 
-/* ---- Numbers ------------------------------------------------------------------------ */
+/* ---- Numbers ------------------------------------------------------------- */
 
 static int multiply_overflows(int64_t *out, int64_t a, int64_t b) {
   return __builtin_mul_overflow(a, b, out);
@@ -131,7 +131,7 @@ done:
   return status;
 }
 
-/* ---- Sequences ---------------------------------------------------------------------- */
+/* ---- Sequences ----------------------------------------------------------- */
 
 static moerun_status add_sequences(moerun__value *out, moerun__render *r,
                                    const moerun__value *a,
@@ -243,7 +243,7 @@ moerun_status moerun__operate(moerun__value *out, moerun__render *r,
   return no_operation(operation, a, b);
 }
 
-/* ---- Comparison ---------------------------------------------------------------------- */
+/* ---- Comparison ---------------------------------------------------------- */
 
 static int text_contains(const moerun__value *whole,
                          const moerun__value *part) {

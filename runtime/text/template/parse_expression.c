@@ -1,5 +1,5 @@
-/* Operators, by precedence as in Jinja, which is not Python's: "~" binds stronger
- * than "+", and "**" goes from left to right. */
+/* Operators, by precedence as in Jinja, which is not Python's: "~" binds
+ * stronger than "+", and "**" goes from left to right. */
 #include "runtime/text/template/parser.h"
 
 #include <stddef.h>

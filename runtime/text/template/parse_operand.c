@@ -1,5 +1,6 @@
 /* The operands of expressions: literals, names and brackets, with the members,
- * calls, filters and tests behind them, which bind stronger than any operator. */
+ * calls, filters and tests behind them, which bind stronger than any
+ * operator. */
 #include "runtime/text/template/parser.h"
 
 #include "runtime/text/template/builtin.h"
@@ -16,7 +17,7 @@ void moerun__syntax_append(moerun__syntax_list *list, moerun__syntax *node) {
   list->last = node;
 }
 
-/* ---- Literals, names and brackets -------------------------------------------- */
+/* ---- Literals, names and brackets ---------------------------------------- */
 
 static moerun_status constant(moerun__syntax **out, moerun__parser *p,
                               moerun__value value) {
@@ -174,7 +175,7 @@ done:
   return status;
 }
 
-/* ---- Members, calls, filters, tests ------------------------------------------ */
+/* ---- Members, calls, filters, tests -------------------------------------- */
 
 static moerun_status parse_argument(moerun__syntax **out, moerun__parser *p) {
   moerun_status status = MOERUN_OK;

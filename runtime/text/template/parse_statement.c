@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- Tokens --------------------------------------------------------------------- */
+/* ---- Tokens -------------------------------------------------------------- */
 
 moerun_status moerun__parser_node(moerun__syntax **out, moerun__parser *p,
                                   moerun__syntax_kind kind) {
@@ -115,7 +115,7 @@ static moerun_status end_block(moerun__parser *p) {
   return MOERUN_OK;
 }
 
-/* ---- Bodies ----------------------------------------------------------------------- */
+/* ---- Bodies -------------------------------------------------------------- */
 
 static moerun_status parse_tag(moerun__syntax **out, moerun__parser *p);
 
@@ -204,7 +204,7 @@ static moerun_status parse_called_body(moerun__syntax *node, moerun__parser *p,
   return status;
 }
 
-/* ---- Targets ---------------------------------------------------------------------- */
+/* ---- Targets ------------------------------------------------------------- */
 
 static moerun_status parse_target_name(moerun__syntax **out, moerun__parser *p,
                                        int members) {
@@ -259,7 +259,7 @@ done:
   return status;
 }
 
-/* ---- Tags ------------------------------------------------------------------------- */
+/* ---- Tags ---------------------------------------------------------------- */
 
 /* From "if" or "elif" to its end; each elif is an if in the other branch. */
 static moerun_status parse_if(moerun__syntax *node, moerun__parser *p) {

@@ -1,5 +1,5 @@
-/* Blocks double up to 1 MiB, so that a short template takes a few KiB and a long
- * conversation few calls. */
+/* Blocks double up to 1 MiB, so that a short template takes a few KiB and a
+ * long conversation few calls. */
 #include "runtime/text/template/pool.h"
 
 #include "runtime/base/memory.h"

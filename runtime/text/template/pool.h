@@ -1,6 +1,7 @@
 /* Memory of a template or of one rendering: it is handed out piece by piece and
- * freed as a whole. Values of a template are small, many, and never changed once
- * they are made, so nothing is freed in between; the limit bounds them all. */
+ * freed as a whole. Values of a template are small, many, and never changed
+ * once they are made, so nothing is freed in between; the limit bounds them
+ * all. */
 #ifndef MOERUN_TEXT_TEMPLATE_POOL_H
 #define MOERUN_TEXT_TEMPLATE_POOL_H
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Numbers -------------------------------------------------------------------- */
+/* ---- Numbers ------------------------------------------------------------- */
 
 /* The fewest digits that read back as the number, as d.ddde±xx. */
 static int shortest_digits(char digits[24], int *exponent, double real) {
@@ -75,7 +75,7 @@ static moerun_status print_number(moerun__buffer *out, moerun__render *r,
   return print_plain(out, r, spelt);
 }
 
-/* ---- repr --------------------------------------------------------------------------- */
+/* ---- repr ---------------------------------------------------------------- */
 
 static void escape_character(char out[16], int32_t c, char quote) {
   const char *spelt = c == '\n'    ? "\\n"
@@ -232,7 +232,7 @@ done:
   return status;
 }
 
-/* ---- JSON ----------------------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------- */
 
 static moerun_status json_escape(moerun__buffer *out, moerun__render *r,
                                  int32_t c) {

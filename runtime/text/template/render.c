@@ -1,6 +1,6 @@
 /* Statements. A body writes to the buffer at hand; break and continue come back
- * as jumps. Each run of a loop's body has a scope of its own, as in Jinja: what is
- * set in it is gone in the next one, and never seen behind the loop. */
+ * as jumps. Each run of a loop's body has a scope of its own, as in Jinja: what
+ * is set in it is gone in the next one, and never seen behind the loop. */
 #include "runtime/text/template/render.h"
 
 #include <string.h>
@@ -40,7 +40,7 @@ done:
   return status;
 }
 
-/* ---- Scopes ----------------------------------------------------------------- */
+/* ---- Scopes -------------------------------------------------------------- */
 
 moerun_status moerun__scope_open(moerun__render *r, moerun__scope *around) {
   moerun_status status = MOERUN_OK;
@@ -143,7 +143,7 @@ done:
   return status;
 }
 
-/* ---- Captured text ------------------------------------------------------------ */
+/* ---- Captured text ------------------------------------------------------- */
 
 moerun_status moerun__capture(moerun__value *out, int *jump, moerun__render *r,
                               const moerun__syntax *body) {
@@ -187,7 +187,7 @@ done:
   return status;
 }
 
-/* ---- Loops ------------------------------------------------------------------------ */
+/* ---- Loops --------------------------------------------------------------- */
 
 moerun_status moerun__loop_fill(moerun__render *r, moerun__loop *loop,
                                 size_t count) {
@@ -286,7 +286,7 @@ done:
   return status;
 }
 
-/* ---- Macros ----------------------------------------------------------------------- */
+/* ---- Macros -------------------------------------------------------------- */
 
 /* A macro of this scope, which stays as it is from now on. */
 static moerun_status define_macro(moerun__value *out, moerun__render *r,
@@ -330,7 +330,7 @@ done:
   return status;
 }
 
-/* ---- Statements --------------------------------------------------------------------- */
+/* ---- Statements ---------------------------------------------------------- */
 
 static moerun_status run_print(moerun__render *r, const moerun__syntax *node) {
   moerun_status status = MOERUN_OK;

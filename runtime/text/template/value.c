@@ -1,5 +1,6 @@
 /* What values are made of and how they compare. A mapping is a list of pairs in
- * the order of insertion: those of messages and tools have a handful of keys. */
+ * the order of insertion: those of messages and tools have a handful of
+ * keys. */
 #include "runtime/text/template/value.h"
 
 #include <math.h>
@@ -182,7 +183,7 @@ moerun_status moerun__dict_set(moerun__dict *dict, moerun__pool *pool,
   return MOERUN_OK;
 }
 
-/* ---- JSON ------------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------- */
 
 static moerun_status from_json(moerun__value *out, moerun__pool *pool,
                                const json_t *json, int depth) {
@@ -233,7 +234,7 @@ moerun_status moerun__json_value(moerun__value *out, moerun__pool *pool,
   return from_json(out, pool, json, 0);
 }
 
-/* ---- Comparison -------------------------------------------------------------- */
+/* ---- Comparison ---------------------------------------------------------- */
 
 static int numbers_order(int *unordered, const moerun__value *a,
                          const moerun__value *b) {

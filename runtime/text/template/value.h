@@ -1,6 +1,6 @@
-/* Values of a template, with Python's meaning: what a variable, an operand or an
- * argument may be. Values are copied freely; what they point to lies in a pool
- * and is never changed, but for namespaces, iterators and loops. */
+/* Values of a template, with Python's meaning: what a variable, an operand or
+ * an argument may be. Values are copied freely; what they point to lies in a
+ * pool and is never changed, but for namespaces, iterators and loops. */
 #ifndef MOERUN_TEXT_TEMPLATE_VALUE_H
 #define MOERUN_TEXT_TEMPLATE_VALUE_H
 

@@ -1,7 +1,8 @@
-/* Questions to ranks that do not receive them: a message that asks is not written
- * to again before it has gone, whoever is asked meanwhile, and who has passed by
- * bound news is found all the same. Every question is sent here as one that stays
- * under way until its receiver takes it, which an MPI may do with any message. */
+/* Questions to ranks that do not receive them: a message that asks is not
+ * written to again before it has gone, whoever is asked meanwhile, and who has
+ * passed by bound news is found all the same. Every question is sent here as
+ * one that stays under way until its receiver takes it, which an MPI may do
+ * with any message. */
 #include "support/comm_rows.h"
 
 #include "comm/mpi_comm.h"

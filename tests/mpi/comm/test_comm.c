@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-/* ---- The comm under test --------------------------------------------------- */
+/* ---- The comm under test ------------------------------------------------- */
 
 static moerun_comm *comm;
 static moerun__transfer *out[3];
@@ -48,7 +48,7 @@ static int close_comm(void **state) {
   return moerun__alloc_live() == 0 ? 0 : -1;
 }
 
-/* ---- Rows ------------------------------------------------------------------ */
+/* ---- Rows ---------------------------------------------------------------- */
 
 static void rank_and_size_are_those_of_mpi(void **state) {
   (void)state;
@@ -257,9 +257,10 @@ static void lists_out_of_range_are_refused(void **state) {
   rows_destroy(&x);
 }
 
-/* ---- Collectives ----------------------------------------------------------- */
+/* ---- Collectives --------------------------------------------------------- */
 
-/* More than one piece in the end; that size only where memory is not multiplied. */
+/* More than one piece in the end; that size only where memory is not
+ * multiplied. */
 static void gather_scatter_broadcast(void **state) {
   (void)state;
   const int R = test_size();
@@ -366,7 +367,7 @@ static void rows_lie_in_buffers(void **state) {
   assert_all_ranks(moerun__alloc_live_bytes() == before);
 }
 
-/* ---- What only MPI can get wrong ------------------------------------------- */
+/* ---- What only MPI can get wrong ----------------------------------------- */
 
 static void set_up_calls_survive_a_failed_allocation(void **state) {
   (void)state;

@@ -103,8 +103,8 @@ static void a_late_collective_is_named(void **state) {
   moerun_comm_destroy(other);
 }
 
-/* Words of the late rank come when the others have given up, and find nobody: what
- * was memory to hear them in is somebody else's by then. */
+/* Words of the late rank come when the others have given up, and find nobody:
+ * what was memory to hear them in is somebody else's by then. */
 static void late_words_touch_nothing(void **state) {
   (void)state;
   const int late = test_rank() == test_size() - 1;
@@ -228,7 +228,8 @@ static void a_collective_ends_at_its_limit(void **state) {
   moerun_comm_destroy(other);
 }
 
-/* Tells rank 0 when this rank has looked far more often than its limit allows. */
+/* Tells rank 0 when this rank has looked far more often than its limit
+ * allows. */
 enum { LOOKS_OF_TWO_LIMITS = 2 * (200 + 200 + 200 + 210) };
 static void tell_root(void) {
   (void)MPI_Send(NULL, 0, MPI_BYTE, 0, 0, MPI_COMM_WORLD);
@@ -247,8 +248,8 @@ static void be_away(double seconds) {
   }
 }
 
-/* The last rank comes to bound news long after it was asked to, which counts for
- * nothing when it then waits as long for rows itself. */
+/* The last rank comes to bound news long after it was asked to, which counts
+ * for nothing when it then waits as long for rows itself. */
 static void who_comes_late_is_not_astray(void **state) {
   (void)state;
   const moerun_mpi_options options = {.struct_size = sizeof options,
@@ -352,8 +353,8 @@ static void work_of_rank_0_alone_has_no_limit(void **state) {
   moerun_comm_destroy(other);
 }
 
-/* Options that are refused on one rank are refused at once on all; the next call
- * is another one. */
+/* Options that are refused on one rank are refused at once on all; the next
+ * call is another one. */
 static void bad_options_are_told_to_all(void **state) {
   (void)state;
   const int mine = test_rank() == test_size() - 1;

@@ -1,5 +1,5 @@
-/* What guests and spare slots get of a node whose ranks are all of the job's, and
- * what the predictions say then. */
+/* What guests and spare slots get of a node whose ranks are all of the job's,
+ * and what the predictions say then. */
 #include "launch/options/options.h"
 #include "launch/run/node_memory.h"
 #include "support/mpi_test.h"

@@ -7,7 +7,7 @@
 
 #include <moerun/moerun_mpi.h>
 
-/* ---- The comm under test --------------------------------------------------- */
+/* ---- The comm under test ------------------------------------------------- */
 
 enum { TRANSFERS = 3 };
 
@@ -73,7 +73,7 @@ static moerun_status begin(int i, const plan_rows *x, int last_peer) {
                                    &in);
 }
 
-/* ---- Rows ------------------------------------------------------------------ */
+/* ---- Rows ---------------------------------------------------------------- */
 
 static void rows_and_tails_arrive_bit_for_bit(void **state) {
   (void)state;
@@ -169,7 +169,7 @@ static void an_exchange_allocates_nothing(void **state) {
   plan_rows_destroy(&x);
 }
 
-/* ---- Counts ---------------------------------------------------------------- */
+/* ---- Counts -------------------------------------------------------------- */
 
 /* A row counts once for each other rank that it goes to. */
 static void copies_are_counted(void **state) {
@@ -227,7 +227,7 @@ static void rows_leave_once_for_a_pair(void **state) {
   assert_all_ranks(test_size() < 3 || saved > 0);
 }
 
-/* ---- Plans that cannot be --------------------------------------------------- */
+/* ---- Plans that cannot be ------------------------------------------------ */
 
 /* Nothing of it has begun: the rows from all ranks are not waited for. */
 static moerun_status refuse(const moerun__row_plan *out, const char *text) {

@@ -35,7 +35,7 @@ static int close_comm(void **state) {
   return moerun__alloc_live() == 0 ? 0 : -1;
 }
 
-/* ---- What is said ---------------------------------------------------------- */
+/* ---- What is said -------------------------------------------------------- */
 
 /* One rank's news and their memory. */
 typedef struct rig {
@@ -141,7 +141,7 @@ static int nothing_is_written_beyond(const rig *x) {
          x->count_in[R * (size_t)news->count_width] == untouched;
 }
 
-/* ---- Tests ----------------------------------------------------------------- */
+/* ---- Tests --------------------------------------------------------------- */
 
 /* No rank waits for others between turns: fast ones are a turn ahead. */
 static void all_is_heard_turn_after_turn(void **state) {
@@ -159,7 +159,8 @@ static void all_is_heard_turn_after_turn(void **state) {
   assert_all_ranks(moerun__alloc_calls() == calls);
 }
 
-/* Bytes of a number in groups of 7 bits, and of a word: its sign takes a bit. */
+/* Bytes of a number in groups of 7 bits, and of a word: its sign takes a
+ * bit. */
 static int64_t number_bytes(int64_t number) {
   int64_t bytes = 1;
   for (; number >= 128; number /= 128) {
@@ -173,8 +174,8 @@ static int64_t word_bytes(int64_t word) {
 }
 
 /* What a message of this rank tells: the least and sums of the ranks first ..
- * last - 1 and their words, and how many of them have counts for each rank whose
- * actor is `answers` in the bits of `mask`. */
+ * last - 1 and their words, and how many of them have counts for each rank
+ * whose actor is `answers` in the bits of `mask`. */
 typedef struct message {
   int first;
   int last;

@@ -1,11 +1,12 @@
-/* A kind of attention that the library does not know, added by a row of the table
- * of architectures, goes through config.json, loading, cache and decoder. It has a
- * key and two tensors of its own and no keys beside values, no softmax and no rotation:
+/* A kind of attention that the library does not know, added by a row of the
+ * table of architectures, goes through config.json, loading, cache and decoder.
+ * It has a key and two tensors of its own and no keys beside values, no softmax
+ * and no rotation:
  *
  *   out_t = O (1 / (t + 1)) sum over s <= t of (q_t . m_s) m_s
  *
- * This file takes the place of arch_rows.c in the test. The reference computes the
- * whole decoder in double, with loops. */
+ * This file takes the place of arch_rows.c in the test. The reference computes
+ * the whole decoder in double, with loops. */
 #include "runtime/base/memory.h"
 #include "runtime/decoder/attention.h"
 #include "runtime/decoder/session.h"
@@ -17,7 +18,7 @@
 
 enum { TOKENS = 37, SEQUENCES = 2, WIDTH = 12 };
 
-/* ---- The kind ----------------------------------------------------------------- */
+/* ---- The kind ------------------------------------------------------------ */
 
 enum { ASKED = MOERUN_ROLE_OWN, KEPT };
 enum { INPUT = 0, OUTPUT, NUM_PARTS };
@@ -154,7 +155,7 @@ static const moerun__attention_kind kind = {
     .ops = &ops,
 };
 
-/* ---- Its architecture ---------------------------------------------------------- */
+/* ---- Its architecture ---------------------------------------------------- */
 
 static const moerun__arch row = {
     .name = "made_up",
@@ -180,7 +181,7 @@ const moerun__arch *moerun__arch_at(int i) {
   return i == 0 ? &row : NULL;
 }
 
-/* ---- The reference -------------------------------------------------------------- */
+/* ---- The reference ------------------------------------------------------- */
 
 /* y[N] = W x */
 static void multiply(double *y, const moerun__weight *weight, const double *x) {
@@ -234,7 +235,8 @@ static void add_experts(double *y, const moerun__layer *layer,
   }
 }
 
-/* x[H] += attention's output at position t; both[s] of those before is there. */
+/* x[H] += attention's output at position t; both[s] of those before is
+ * there. */
 static void add_memory(double *x, double (*both)[2 * WIDTH],
                        const moerun__layer *layer, int t) {
   double h[H];
@@ -279,7 +281,7 @@ static void compute(double *logits, const moerun_model *model,
   }
 }
 
-/* ---- The tests ------------------------------------------------------------------ */
+/* ---- The tests ----------------------------------------------------------- */
 
 static world w;
 static moerun_model *model;
@@ -389,7 +391,8 @@ static void cuts_do_not_matter(void **state) {
   free(in_pieces);
 }
 
-/* The kind's cache and buffers are in the prediction, its weights in the model's. */
+/* The kind's cache and buffers are in the prediction, its weights in the
+ * model's. */
 static void memory_is_predicted(void **state) {
   (void)state;
   moerun__model_size size;

@@ -97,7 +97,7 @@ static void unload(fixture *f) {
   free(f->experts);
 }
 
-/* ---- One sequence in one step ------------------------------------------------- */
+/* ---- One sequence in one step -------------------------------------------- */
 
 static int compare_sequence(const fixture *f, int64_t s, int32_t T,
                             const float *logits) {
@@ -202,7 +202,7 @@ static void demo_model_matches_transformers(void **state) {
   unload(&f);
 }
 
-/* ---- Greedy continuation -------------------------------------------------------- */
+/* ---- Greedy continuation ------------------------------------------------- */
 
 static int32_t largest(const float *logits, int32_t V) {
   int32_t best = 0;

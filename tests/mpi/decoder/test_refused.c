@@ -1,5 +1,5 @@
-/* What a caller forgets on one rank is refused there by a line that names it, the
- * other ranks hear of it, and the session goes on. */
+/* What a caller forgets on one rank is refused there by a line that names it,
+ * the other ranks hear of it, and the session goes on. */
 #include "support/mpi_test.h"
 
 #include <moerun/moerun_mpi.h>
@@ -40,7 +40,7 @@ static int tear_down(void **state) {
   return 0;
 }
 
-/* ---- Models ----------------------------------------------------------------------- */
+/* ---- Models -------------------------------------------------------------- */
 
 static void models_want_a_path_and_a_placement(void **state) {
   (void)state;
@@ -100,7 +100,7 @@ static void sources_and_their_placements_are_there(void **state) {
   assert_null(found);
 }
 
-/* ---- Sessions ---------------------------------------------------------------------- */
+/* ---- Sessions ------------------------------------------------------------ */
 
 static void sessions_want_options(void **state) {
   (void)state;
@@ -155,7 +155,7 @@ static void sizes_without_effect_are_refused(void **state) {
   moerun_model_destroy(layers);
 }
 
-/* ---- Steps ------------------------------------------------------------------------- */
+/* ---- Steps --------------------------------------------------------------- */
 
 static void arrays_of_a_batch_are_there(void **state) {
   (void)state;

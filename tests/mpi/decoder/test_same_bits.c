@@ -4,11 +4,11 @@
  *
  * The expected results come from one rank, one request at a time, the portable
  * kernels. Each case then draws a world from the seed: the first R of the eight
- * ranks, over MPI or over pairs of ranks, run a random selection of the requests
- * in random order; tokens, scores
- * (log-probabilities, all 64 bits) and traced expert ids must be equal. Half of
- * the requests go on after a part of their tokens, as after a stop.
- * MOERUN_TEST_CASES sets the number of cases, MOERUN_TEST_SEED the seed. */
+ * ranks, over MPI or over pairs of ranks, run a random selection of the
+ * requests in random order; tokens, scores (log-probabilities, all 64 bits) and
+ * traced expert ids must be equal. Half of the requests go on after a part of
+ * their tokens, as after a stop. MOERUN_TEST_CASES sets the number of cases,
+ * MOERUN_TEST_SEED the seed. */
 #include "comm/comm.h"
 #include "runtime/base/rng.h"
 #include "support/engine_run.h"
@@ -36,7 +36,7 @@ static int32_t pick(const int32_t *from, int32_t n) {
   return from[draw(n)];
 }
 
-/* ---- Requests ------------------------------------------------------------------- */
+/* ---- Requests ------------------------------------------------------------ */
 
 static int32_t prompts[RUN_REQUESTS][40];
 static moerun__request requests[RUN_REQUESTS];
@@ -75,7 +75,7 @@ static int64_t rows_moved;
 static int64_t weights_sent;
 static int64_t lists_in_buffers; /* of the transport of pairs */
 
-/* ---- Worlds --------------------------------------------------------------------- */
+/* ---- Worlds -------------------------------------------------------------- */
 
 typedef struct world {
   int32_t R;
@@ -204,7 +204,7 @@ done:
   return status;
 }
 
-/* ---- The property ----------------------------------------------------------------- */
+/* ---- The property -------------------------------------------------------- */
 
 typedef struct subject {
   moerun_model_shape shape;

@@ -311,8 +311,8 @@ static moerun_status four_rows(rig *r, int32_t first, int32_t token,
   return moerun_forward(r->session, &batch, logits);
 }
 
-/* Healthy ranks do not know that another one's batch is bad until its rows are in
- * their cache: they are taken back, and the step can be made again. */
+/* Healthy ranks do not know that another one's batch is bad until its rows are
+ * in their cache: they are taken back, and the step can be made again. */
 static void a_step_that_failed_can_be_repeated(void **state) {
   (void)state;
   rig r;

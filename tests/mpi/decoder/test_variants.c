@@ -27,7 +27,7 @@ typedef struct variant {
   double log_probability;
 } variant;
 
-/* ---- A model folder of this rank's own ------------------------------------------- */
+/* ---- A model folder of this rank's own ----------------------------------- */
 
 static void link_weights(const temp_dir *dir, const char *fixture) {
   DIR *list = opendir(fixture);
@@ -117,7 +117,7 @@ static void keep_head_only(const temp_dir *dir) {
   }
 }
 
-/* ---- What moerun says ---------------------------------------------------------------- */
+/* ---- What moerun says ---------------------------------------------------- */
 
 /* The fixture's second sequence; returns its length. */
 static int32_t load_tokens(int32_t token[MAX_TOKENS], const char *fixture) {

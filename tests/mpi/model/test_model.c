@@ -7,7 +7,7 @@
 #include "runtime/model/weight_reader.h"
 #include "support/model_world.h"
 
-/* ---- What the packed weights must hold ------------------------------------------ */
+/* ---- What the packed weights must hold ----------------------------------- */
 
 /* Output `output` of the weight is row `row` of the tensor. */
 static int is_row(const moerun__weight *weight, int32_t output,
@@ -117,7 +117,8 @@ static int shared_holds(const moerun_model *model, const moerun__layer *layer,
          (config->shared_width > 0) == (layer->shared.gate_up.panels != NULL);
 }
 
-/* A part of attention against the tensors that its kind names, in this order. */
+/* A part of attention against the tensors that its kind names, in this
+ * order. */
 static int attention_part_holds(const moerun__attention_weight *weight,
                                 const moerun__attention_kind *kind,
                                 const moerun__attention_part *part,
@@ -254,7 +255,7 @@ static int model_holds(const moerun_model *model, const char *path) {
   return ok;
 }
 
-/* ---- Tests ------------------------------------------------------------------------ */
+/* ---- Tests --------------------------------------------------------------- */
 
 /* What was told of bytes. */
 typedef struct heard {

@@ -157,7 +157,7 @@ static void fill(float *x, size_t count) {
   }
 }
 
-/* ---- Bits and bytes --------------------------------------------------------------- */
+/* ---- Bits and bytes ------------------------------------------------------ */
 
 static void forward_alike(const caller *c, const moerun_model *created,
                           moerun_balance balance) {
@@ -297,7 +297,7 @@ static void without_gates_rows_are_routed_by_the_caller(void **state) {
   close_caller(&c);
 }
 
-/* ---- What is wrong with a source ---------------------------------------------------- */
+/* ---- What is wrong with a source ----------------------------------------- */
 
 /* The rank at fault fails with `code` and a line with `text`, the others with
  * MOERUN_ERR_PEER; nothing is left behind. */
@@ -437,7 +437,8 @@ static void placements_for_other_ranks_are_refused(void **state) {
   close_caller(&c);
 }
 
-/* A type whose factors would need an array of their own is none for a source. */
+/* A type whose factors would need an array of their own is none for a
+ * source. */
 static void types_with_factors_are_refused(void **state) {
   (void)state;
   caller c;

@@ -111,8 +111,8 @@ static int change_config(const char *path, const char *key, json_t *value) {
   return ok;
 }
 
-/* That this rank looks at first in layer 0: its own, or where it has none that of
- * whose shape it has to know for those which may come. */
+/* That this rank looks at first in layer 0: its own, or where it has none that
+ * of whose shape it has to know for those which may come. */
 static int32_t first_expert(const world *w) {
   int32_t experts[EXPERTS];
   const int32_t count =

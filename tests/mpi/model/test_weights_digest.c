@@ -1,6 +1,6 @@
 /* The digest of a model's weights: the same on any number of ranks and with any
- * placement, another if one byte of any tensor is another, and told at once where
- * one rank reads what rank 0 does not. */
+ * placement, another if one byte of any tensor is another, and told at once
+ * where one rank reads what rank 0 does not. */
 #include "runtime/model/shard.h"
 #include "runtime/model/weights_digest.h"
 #include "support/model_world.h"
@@ -9,8 +9,8 @@
 
 enum { LINE = 1024, MOST_RANKS = 8 };
 
-/* Changes the lowest bit of the byte at `at` of the tensor, from the end if it is
- * negative, in this rank's copy: no element becomes infinite by that. */
+/* Changes the lowest bit of the byte at `at` of the tensor, from the end if it
+ * is negative, in this rank's copy: no element becomes infinite by that. */
 static int flip(const char *path, const char *name, int64_t at) {
   moerun__shards *shards = NULL;
   unsigned char byte = 0;
@@ -194,9 +194,9 @@ static void stale_copies_are_named(void **state) {
   }
 }
 
-/* Every expert on all ranks, and the last byte but one of one of them is another
- * one in one copy, behind what all ranks compare of all experts: all ranks say
- * so. */
+/* Every expert on all ranks, and the last byte but one of one of them is
+ * another one in one copy, behind what all ranks compare of all experts: all
+ * ranks say so. */
 static void stale_replicas_are_named(void **state) {
   (void)state;
   const int last = test_size() - 1;
@@ -228,8 +228,8 @@ static void stale_replicas_are_named(void **state) {
   }
 }
 
-/* Of tensors that the model does not use only names, types and shapes are known;
- * they count all the same. */
+/* Of tensors that the model does not use only names, types and shapes are
+ * known; they count all the same. */
 static void names_count(void **state) {
   (void)state;
   const moerun__weights_digest none = {0};

@@ -140,8 +140,8 @@ static void guests_stay(void **state) {
   tear_down(&r);
 }
 
-/* Two readings are skipped, two are slow: after them the slow rank has its share
- * by speed, to the row; and when it is over, its share of before. */
+/* Two readings are skipped, two are slow: after them the slow rank has its
+ * share by speed, to the row; and when it is over, its share of before. */
 static void a_slow_rank_gets_its_share(void **state) {
   (void)state;
   const int R = test_size();
@@ -294,8 +294,8 @@ static void counted_numbers_are_fixed(void **state) {
   tear_down(&r);
 }
 
-/* After 1, 2, 4 layers that weights seem too dear for, and so on; what they cost
- * only falls. */
+/* After 1, 2, 4 layers that weights seem too dear for, and so on; what they
+ * cost only falls. */
 static void weights_are_measured_ever_more_rarely(void **state) {
   (void)state;
   rig r;

@@ -73,8 +73,8 @@ static int32_t rounds_of(int32_t R) {
 }
 
 /* Each message begins with the number of its words, and says that all are well
- * and, in two words, in which layer; R - 1 words say how many ranks have counts for
- * each. Counts go to the last rank alone. */
+ * and, in two words, in which layer; R - 1 words say how many ranks have counts
+ * for each. Counts go to the last rank alone. */
 static void rows_are_counted_to_those_that_get_some(void **state) {
   (void)state;
   const int R = test_size();

@@ -1,7 +1,8 @@
-/* Whole decoders on a device whose memory the host cannot touch and that is late
- * with everything (support/made_device.h): the same bits as on the host, from the
- * embedding to the logits, and in one layer that a program calls. With balancing
- * the weights stay on the host, because messages are sent from them. */
+/* Whole decoders on a device whose memory the host cannot touch and that is
+ * late with everything (support/made_device.h): the same bits as on the host,
+ * from the embedding to the logits, and in one layer that a program calls. With
+ * balancing the weights stay on the host, because messages are sent from
+ * them. */
 #include "runtime/decoder/session.h"
 #include "support/draw.h"
 #include "support/made_device.h"
@@ -9,7 +10,7 @@
 
 enum { T = 60, FIRST = 40, STEPS = 5, SEQUENCES = 2, MAX_MOVED = 512 };
 
-/* ---- Weights there and back -------------------------------------------------------- */
+/* ---- Weights there and back ---------------------------------------------- */
 
 typedef struct moved {
   const void *from;
@@ -95,7 +96,7 @@ static void put_back(void) {
   num_moved = 0;
 }
 
-/* ---- Steps -------------------------------------------------------------------------- */
+/* ---- Steps --------------------------------------------------------------- */
 
 typedef struct outcome {
   float logits[STEPS][SEQUENCES][VOCAB];
@@ -208,7 +209,7 @@ static void compare(moerun_model *model,
                    made.num_done[MADE_ATTENTION] == SEQUENCES * LAYERS * STEPS);
 }
 
-/* ---- Models --------------------------------------------------------------------------- */
+/* ---- Models -------------------------------------------------------------- */
 
 static const moerun__synth_options models[] = {
     {.arch = "qwen3_moe", .num_home = {1, 1, 1, 2}},
@@ -217,8 +218,8 @@ static const moerun__synth_options models[] = {
     {.arch = "dots1", .num_dense = 1, .dense_width = 56},
 };
 
-/* The same of all kinds of models; whatever a step reads too early is no number or
- * that of another step. */
+/* The same of all kinds of models; whatever a step reads too early is no number
+ * or that of another step. */
 static void decoders_are_on_a_device(void **state) {
   (void)state;
   for (size_t m = 0; m < sizeof models / sizeof *models; m++) {

@@ -1,6 +1,6 @@
 /* What comes from another rank is checked before it is used: a slot that does
- * not exist, a plan that differs. The rank that sees it says what it saw, and no
- * rank goes on; every wait of these comms ends after a few seconds. */
+ * not exist, a plan that differs. The rank that sees it says what it saw, and
+ * no rank goes on; every wait of these comms ends after a few seconds. */
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
 #include "support/mpi_test.h"
@@ -142,7 +142,7 @@ static void more_experts_of_a_row_than_there_are_are_refused(void **state) {
   tear_down(&r);
 }
 
-/* ---- What is told is changed on its way ------------------------------------------ */
+/* ---- What is told is changed on its way ---------------------------------- */
 
 static const moerun__comm_ops *honest;
 static void (*change)(moerun__moe *moe, const moerun__news *news);
@@ -237,9 +237,10 @@ static void counts_after_moving_are_checked(void **state) {
   tear_down(&r);
 }
 
-/* ---- Plans ------------------------------------------------------------------------ */
+/* ---- Plans --------------------------------------------------------------- */
 
-/* The last rank gives away no more than it must, the others reckon otherwise. */
+/* The last rank gives away no more than it must, the others reckon
+ * otherwise. */
 static void plans_that_differ_are_noticed(void **state) {
   (void)state;
   rig r;
@@ -278,8 +279,8 @@ static void a_plan_of_as_many_moves_is_named(void **state) {
   }
 }
 
-/* A step is refused on all ranks, and not for the limit, if `rank` makes another
- * plan. */
+/* A step is refused on all ranks, and not for the limit, if `rank` makes
+ * another plan. */
 static void refuse_other_plan_of(int rank, void (*alter)(moerun__balance *)) {
   rig r;
   set_up(&r, MOERUN_BALANCE_AUTO);

@@ -1,5 +1,5 @@
-/* Another exchange under the same expert stage: a layer takes whatever brings its
- * rows, with guests as without, and no bit of it changes. */
+/* Another exchange under the same expert stage: a layer takes whatever brings
+ * its rows, with guests as without, and no bit of it changes. */
 #include "runtime/decoder/session.h"
 #include "support/draw.h"
 #include "support/gathered_exchange.h"

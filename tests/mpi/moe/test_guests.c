@@ -125,7 +125,7 @@ static int32_t log2_up(int32_t n) {
   return log;
 }
 
-/* ---- Counts -------------------------------------------------------------------- */
+/* ---- Counts -------------------------------------------------------------- */
 
 /* What rank 0 reports of the balanced session. */
 static void assert_report(rig *r, int64_t rows_moved, int64_t weights) {
@@ -139,8 +139,9 @@ static void assert_report(rig *r, int64_t rows_moved, int64_t weights) {
   moerun__report_destroy(report);
 }
 
-/* All rows want expert 0: rank r has it from turn ceil(log2(r + 1)) on and sends
- * it in every turn after that; in the last one only if somebody wants it. */
+/* All rows want expert 0: rank r has it from turn ceil(log2(r + 1)) on and
+ * sends it in every turn after that; in the last one only if somebody wants
+ * it. */
 static void one_hot_expert(void **state) {
   (void)state;
   const int32_t R = test_size();
@@ -216,8 +217,8 @@ static void many_hot_experts(void **state) {
   tear_down(&r);
 }
 
-/* Half of the ranks have no rows of their own and take up to three times an even
- * share, which does not fit their buffers at once. */
+/* Half of the ranks have no rows of their own and take up to three times an
+ * even share, which does not fit their buffers at once. */
 static void in_waves(void **state) {
   (void)state;
   const int32_t R = test_size();
@@ -236,7 +237,7 @@ static void in_waves(void **state) {
   tear_down(&r);
 }
 
-/* ---- Any order --------------------------------------------------------------------- */
+/* ---- Any order ----------------------------------------------------------- */
 
 static uint64_t seed = 20261122;
 static uint64_t counter;
@@ -292,7 +293,7 @@ static void random_steps(void **state) {
   assert_true(forwarded > (test_size() < 4 ? -1 : 10));
 }
 
-/* ---- The model ------------------------------------------------------------------------ */
+/* ---- The model ----------------------------------------------------------- */
 
 static moerun_status make_model(void) {
   int made = test_rank() != 0 || temp_dir_create(&folder);

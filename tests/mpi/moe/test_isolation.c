@@ -1,9 +1,9 @@
 /* With isolation a request's output is a function of the request alone even
  * where experts are dropped: alone on one rank, or among any others, in any
- * order, on any number of ranks, whatever is balanced, and after a stop: some go
- * on after a part of their tokens. The control: the same
- * worlds without isolation do change outputs, so the test could fail.
- * MOERUN_TEST_SEED sets the seed. */
+ * order, on any number of ranks, whatever is balanced, and after a stop: some
+ * go on after a part of their tokens. The control: the same worlds without
+ * isolation do change outputs, so the test could fail. MOERUN_TEST_SEED sets
+ * the seed. */
 #include "runtime/base/rng.h"
 #include "support/engine_run.h"
 #include "support/mpi_test.h"
@@ -197,8 +197,9 @@ static void something_changes_without(void **state) {
   }
 }
 
-/* Scope global: two rounds of exchanges for a fill, with ranks that have no rows
- * and ranks that lost nothing; all see the same experts over their capacity. */
+/* Scope global: two rounds of exchanges for a fill, with ranks that have no
+ * rows and ranks that lost nothing; all see the same experts over their
+ * capacity. */
 static void ranks_expand_together(void **state) {
   (void)state;
   static run_result found[RUN_REQUESTS];

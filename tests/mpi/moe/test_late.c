@@ -1,8 +1,8 @@
-/* Experts whose weights are not in memory. A made-up tier of a session has memory
- * and transfers of its own: as it opens, weights go to the next rank, come back
- * and go to a file. It reads them once rows for them are here, has room for one
- * at a time, and brings them in an order of its own. Neither the store nor the
- * expert stage knows of it, and every bit is the same. */
+/* Experts whose weights are not in memory. A made-up tier of a session has
+ * memory and transfers of its own: as it opens, weights go to the next rank,
+ * come back and go to a file. It reads them once rows for them are here, has
+ * room for one at a time, and brings them in an order of its own. Neither the
+ * store nor the expert stage knows of it, and every bit is the same. */
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
@@ -18,7 +18,7 @@ static moerun_comm *comm;
 
 enum { T = 24, H = 64, LAYER = 1, STEPS = 4, MOST_SLOTS = 32 };
 
-/* ---- The tier -------------------------------------------------------------------- */
+/* ---- The tier ------------------------------------------------------------ */
 
 enum { ROUND_TRIP = 2 }; /* transfers: what leaves, what comes */
 
@@ -99,8 +99,8 @@ static int32_t slots_of(const late *t, int32_t rank) {
   return placement->slot_count[l * placement->num_ranks + rank];
 }
 
-/* The expert that leaves goes to one peer, and one comes from the other, if these
- * have one in the slot. */
+/* The expert that leaves goes to one peer, and one comes from the other, if
+ * these have one in the slot. */
 static moerun_status pass(const late *t, int leaving, int32_t to,
                           int32_t owner_to, int32_t from, int32_t owner_from,
                           int32_t slot) {
@@ -134,8 +134,8 @@ done:
   return status;
 }
 
-/* The pieces of an expert to `block`, one behind the other; what was their memory
- * holds nothing. */
+/* The pieces of an expert to `block`, one behind the other; what was their
+ * memory holds nothing. */
 static void take_away(const late *t, moerun__expert *expert, char *block) {
   for (int p = 0; p < MOERUN_EXPERT_PIECES; p++) {
     const moerun__expert_piece piece = (moerun__expert_piece)p;
@@ -262,7 +262,7 @@ static void late_destroy(late *t) {
   (void)fclose(t->file);
 }
 
-/* ---- Steps ------------------------------------------------------------------------ */
+/* ---- Steps --------------------------------------------------------------- */
 
 typedef struct rig {
   moerun_placement *placement;
@@ -278,7 +278,8 @@ static void load(rig *r) {
   assert_all_ok(moerun_model_load(&r->model, comm, r->placement, MODEL, NULL));
 }
 
-/* A session of what is loaded; what it takes is predicted. Returns the bytes. */
+/* A session of what is loaded; what it takes is predicted. Returns the
+ * bytes. */
 static size_t open_session(rig *r, int32_t chunks, late *tier) {
   const moerun_session_options options = {.struct_size = sizeof options,
                                           .max_tokens = T,

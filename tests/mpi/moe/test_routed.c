@@ -208,8 +208,8 @@ static void any_choice_has_the_bits_of_one_rank(void **state) {
 }
 
 /* One expert of weight 1 and nothing else: its output; of weight -1, minus it;
- * no expert at all: zeros. What stands beside -1 is not read, also where experts
- * at home and null experts are looked for. */
+ * no expert at all: zeros. What stands beside -1 is not read, also where
+ * experts at home and null experts are looked for. */
 static void missing_ids_are_nothing(void **state) {
   (void)state;
   static const float not_a_number = 0.0F;
@@ -237,7 +237,7 @@ static void missing_ids_are_nothing(void **state) {
   }
 }
 
-/* ---- What is no choice ------------------------------------------------------------ */
+/* ---- What is no choice --------------------------------------------------- */
 
 typedef enum fault {
   TWICE,
@@ -305,8 +305,8 @@ static void a_bad_choice_fails_everywhere(void **state) {
   tear_down(&r);
 }
 
-/* Each rank's call is right by itself; rows of one layer must not come to experts
- * of another, whether they have as many replicas or not. */
+/* Each rank's call is right by itself; rows of one layer must not come to
+ * experts of another, whether they have as many replicas or not. */
 static void layers_that_differ_are_refused(void **state) {
   (void)state;
   for (size_t k = 0; k < 4; k++) {
@@ -332,8 +332,8 @@ static void layers_that_differ_are_refused(void **state) {
   }
 }
 
-/* Where a rule takes experts away, it would have to know their scores. Ranks that
- * cut together refuse together. */
+/* Where a rule takes experts away, it would have to know their scores. Ranks
+ * that cut together refuse together. */
 static void lossy_sessions_refuse(void **state) {
   (void)state;
   rig r;

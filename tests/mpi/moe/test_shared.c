@@ -51,7 +51,7 @@ static void tear_down(rig *r) {
   free(r->y);
 }
 
-/* ---- The sum ---------------------------------------------------------------------- */
+/* ---- The sum ------------------------------------------------------------- */
 
 /* y[T][H] += the shared experts' share, all rows at once. */
 static void add_shared(const rig *r, int32_t T, float *y) {
@@ -144,7 +144,7 @@ static void memory_is_known(void **state) {
   }
 }
 
-/* ---- Drops under a gate with sigmoid scores ------------------------------------------ */
+/* ---- Drops under a gate with sigmoid scores ------------------------------ */
 
 /* Sigmoid of the gate's logits. */
 static void score_rows(const rig *r, int32_t T, float *scores) {

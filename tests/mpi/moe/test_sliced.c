@@ -91,7 +91,7 @@ static int64_t sliced_layers(const moerun_session *session) {
   return sum;
 }
 
-/* ---- Tests ----------------------------------------------------------------- */
+/* ---- Tests --------------------------------------------------------------- */
 
 /* Rank r shares (r * 2) mod 3 rows, so that some have none. */
 static void rows_are_shared(void **state) {
@@ -166,7 +166,8 @@ static void many_rounds(void **state) {
   moerun_session_destroy(sliced);
 }
 
-/* One row more than whole rounds have, which is the last rank's; and none more. */
+/* One row more than whole rounds have, which is the last rank's; and none
+ * more. */
 static void a_last_round_may_have_one_row(void **state) {
   (void)state;
   static float want[MOST * H];

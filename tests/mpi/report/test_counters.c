@@ -1,5 +1,5 @@
-/* What a program is told of its session: every row is somewhere, bytes are those
- * of the rows, and counts of experts make a placement. */
+/* What a program is told of its session: every row is somewhere, bytes are
+ * those of the rows, and counts of experts make a placement. */
 #include "runtime/base/rng.h"
 #include "runtime/moe/agree.h"
 #include "runtime/report/report.h"
@@ -157,8 +157,8 @@ static void sessions_count_for_themselves(void **state) {
   tear_down(&first);
 }
 
-/* A report of all ranks says the same as their counters, and as little of what was
- * sent before the session. */
+/* A report of all ranks says the same as their counters, and as little of what
+ * was sent before the session. */
 static void the_report_counts_the_same(void **state) {
   (void)state;
   rig first;

@@ -1,5 +1,6 @@
 /* The engine's dealing and endings: every request once, work spread over the
- * ranks, stops, requests under way, failing sources, requests that never fit. */
+ * ranks, stops, requests under way, failing sources, requests that never
+ * fit. */
 #include "runtime/base/memory.h"
 #include "runtime/serve/dealer.h"
 #include "support/engine_run.h"
@@ -45,7 +46,7 @@ static int on_root(int verdict) {
   return test_rank() != 0 || verdict;
 }
 
-/* ---- Every request once, and again in the same session ------------------------- */
+/* ---- Every request once, and again in the same session ------------------- */
 
 static int all_seen(void) {
   for (int32_t i = 0; i < RUN_REQUESTS; i++) {
@@ -108,7 +109,7 @@ static void engine_bytes_are_those_taken(void **state) {
   moerun_session_destroy(session);
 }
 
-/* ---- Stop ---------------------------------------------------------------------------- */
+/* ---- Stop ---------------------------------------------------------------- */
 
 /* Only the last rank is asked to stop; all end together, and what finished
  * before stays reported. */
@@ -154,7 +155,7 @@ static void finished_ones_survive_a_stop(void **state) {
   moerun_session_destroy(session);
 }
 
-/* ---- Requests under way ----------------------------------------------------------------- */
+/* ---- Requests under way -------------------------------------------------- */
 
 typedef struct parts {
   run_state run;
@@ -361,7 +362,7 @@ static void a_request_with_all_its_tokens_is_refused(void **state) {
   moerun_session_destroy(session);
 }
 
-/* ---- Failures -------------------------------------------------------------------------- */
+/* ---- Failures ------------------------------------------------------------ */
 
 static moerun_status next_fails(void *context, moerun__request *request,
                                 int *has) {
@@ -428,7 +429,7 @@ static void more_sequences_than_rows_are_refused(void **state) {
   moerun_session_destroy(session);
 }
 
-/* ---- Spread ----------------------------------------------------------------------------- */
+/* ---- Spread -------------------------------------------------------------- */
 
 static int32_t ran_on[RUN_REQUESTS];
 
@@ -464,7 +465,7 @@ static void requests_go_to_all_ranks(void **state) {
   moerun_session_destroy(session);
 }
 
-/* ---- Words of other ranks ------------------------------------------------------------- */
+/* ---- Words of other ranks ------------------------------------------------ */
 
 static const moerun__comm_ops *true_ops;
 static int64_t claimed;
@@ -512,8 +513,8 @@ static void completions_that_cannot_be_are_refused(void **state) {
   }
 }
 
-/* A rank that comes late to a step misses the sleep in its first layer, but none
- * of those before the counts of the others. */
+/* A rank that comes late to a step misses the sleep in its first layer, but
+ * none of those before the counts of the others. */
 static void a_token_takes_as_long_as_its_step(void **state) {
   (void)state;
   static const double step_s = (3 - 1) * 0.01; /* of 3 layers */

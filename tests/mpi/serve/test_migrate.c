@@ -1,7 +1,7 @@
-/* The same bits across a change of placement: a sequence that is being continued
- * yields the same bits whether or not experts move between its steps; only what
- * a rank lacks is moved, the memory count stays exact, and what does not fit is
- * refused on all ranks with nothing changed. */
+/* The same bits across a change of placement: a sequence that is being
+ * continued yields the same bits whether or not experts move between its steps;
+ * only what a rank lacks is moved, the memory count stays exact, and what does
+ * not fit is refused on all ranks with nothing changed. */
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"
 #include "runtime/serve/migrate.h"

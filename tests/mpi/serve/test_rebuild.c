@@ -1,6 +1,7 @@
-/* Sessions go and others come while requests are under way: of other sizes, with
- * another placement, on another communicator of the same processes. What requests
- * become is what they become in a session that stays, to the last bit. */
+/* Sessions go and others come while requests are under way: of other sizes,
+ * with another placement, on another communicator of the same processes. What
+ * requests become is what they become in a session that stays, to the last
+ * bit. */
 #include "runtime/base/memory.h"
 #include "support/engine_run.h"
 #include "support/mpi_test.h"
@@ -74,7 +75,7 @@ static void close_rig(rig *r) {
 
 static const life quiet = {0, 0, ROWS, 1, MOERUN_BALANCE_OFF, 0};
 
-/* ---- Requests ------------------------------------------------------------------ */
+/* ---- Requests ------------------------------------------------------------ */
 
 static int32_t prompt[PROMPT];
 static moerun__request requests[RUN_REQUESTS];
@@ -126,8 +127,8 @@ static moerun__kv_cache *make_cache(const moerun__model_config *config) {
 static const moerun__engine_options traced = {.record_trace = 1,
                                               .prefill_chunk = 7};
 
-/* Serves all requests in these lives, of which the last goes to the end, and keeps
- * what they have become in `found`. */
+/* Serves all requests in these lives, of which the last goes to the end, and
+ * keeps what they have become in `found`. */
 static void serve_in(const life *lives, int count) {
   moerun__model_config config;
   moerun__engine *engine = NULL;
@@ -194,7 +195,7 @@ static void requests_outlive_sessions(void **state) {
   assert_all_ranks(memcmp(want, found, sizeof want) == 0);
 }
 
-/* ---- Fewer ranks ---------------------------------------------------------------- */
+/* ---- Fewer ranks --------------------------------------------------------- */
 
 typedef struct leaving {
   run_state run;
@@ -257,8 +258,8 @@ done:
   return status;
 }
 
-/* A rank leaves, and its cache with it: its requests go on elsewhere by the tokens
- * that they have, from which the cache is computed again. */
+/* A rank leaves, and its cache with it: its requests go on elsewhere by the
+ * tokens that they have, from which the cache is computed again. */
 static void requests_go_on_without_a_rank(void **state) {
   (void)state;
   static leaving l;
@@ -311,10 +312,10 @@ static void requests_go_on_without_a_rank(void **state) {
   assert_all_ranks(same);
 }
 
-/* ---- Logits --------------------------------------------------------------------- */
+/* ---- Logits -------------------------------------------------------------- */
 
-/* Step number s of two sequences: 5 rows of one, and from the third step on 2 of
- * the other. */
+/* Step number s of two sequences: 5 rows of one, and from the third step on 2
+ * of the other. */
 static moerun_status one_step(float *logits, moerun_session *session, int s) {
   int32_t token[7];
   int32_t sequence[7];
@@ -359,7 +360,7 @@ static void logits_do_not_notice(void **state) {
   close_rig(&stays);
 }
 
-/* ---- Memory, and what cannot go on ------------------------------------------------ */
+/* ---- Memory, and what cannot go on --------------------------------------- */
 
 static void the_cache_counts_once(void **state) {
   (void)state;

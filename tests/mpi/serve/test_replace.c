@@ -182,7 +182,7 @@ static int can_gain(void) {
   return test_size() > 1 && test_size() < EXPERTS;
 }
 
-/* ---- Steps ---------------------------------------------------------------------- */
+/* ---- Steps --------------------------------------------------------------- */
 
 static void follow_bytes(int has_replicas) {
   rig still;
@@ -265,8 +265,8 @@ static void replicas_move_too(void **state) {
   follow_bytes(1);
 }
 
-/* The latest quarter of the rows is known, and counts for all of them, also where
- * it has foretold too much. */
+/* The latest quarter of the rows is known, and counts for all of them, also
+ * where it has foretold too much. */
 static void a_window_stands_for_all_rows(void **state) {
   (void)state;
   rig r;
@@ -337,7 +337,7 @@ static void any_number_of_rows_is_looked_at(void **state) {
   free(logits);
 }
 
-/* ---- Beside the steps ------------------------------------------------------------ */
+/* ---- Beside the steps ---------------------------------------------------- */
 
 static int32_t layers_that_differ(const moerun_placement *a,
                                   const moerun_placement *b) {
@@ -444,7 +444,7 @@ static void a_run_may_end_at_any_time(void **state) {
   free(logits);
 }
 
-/* ---- The engine ----------------------------------------------------------------- */
+/* ---- The engine ---------------------------------------------------------- */
 
 static int32_t prompts[RUN_REQUESTS][PROMPT];
 static moerun__request requests[RUN_REQUESTS];
@@ -502,7 +502,7 @@ static void an_engine_run_keeps_its_outputs(void **state) {
   }
 }
 
-/* ---- Refusals --------------------------------------------------------------------- */
+/* ---- Refusals ------------------------------------------------------------ */
 
 /* One rank lacks memory to decide: it says so, and all end. */
 static void a_look_that_fails_on_one_rank_fails_on_all(void **state) {

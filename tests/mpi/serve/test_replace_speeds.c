@@ -1,6 +1,6 @@
-/* Placements that follow slow ranks: a rank that stays slow loses experts at the
- * second look, gets them back when it is fast again, and no output changes. All
- * in counts, of faults whose clock is counted. */
+/* Placements that follow slow ranks: a rank that stays slow loses experts at
+ * the second look, gets them back when it is fast again, and no output changes.
+ * All in counts, of faults whose clock is counted. */
 #include "runtime/base/rng.h"
 #include "runtime/serve/replacer.h"
 #include "support/model_world.h"
@@ -168,9 +168,9 @@ static void run(period *p, int32_t periods, rig *r) {
   tear_down(&still);
 }
 
-/* Slow from the start: seen at the first look, followed at the second. Fast again
- * from step 24 on: believed 16 readings later, seen at the look after that, the
- * seventh, and followed at the eighth. */
+/* Slow from the start: seen at the first look, followed at the second. Fast
+ * again from step 24 on: believed 16 readings later, seen at the look after
+ * that, the seventh, and followed at the eighth. */
 static void experts_leave_a_slow_rank_and_return(void **state) {
   (void)state;
   enum { PERIODS = 10, LEFT = 2, RETURNED = 8 };

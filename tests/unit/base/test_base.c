@@ -258,7 +258,8 @@ static void sound_numbers_are_told_from_others(void **state) {
   }
 }
 
-/* Vectors published with the reference implementation (Random123, kat_vectors). */
+/* Vectors published with the reference implementation (Random123,
+ * kat_vectors). */
 static void philox_matches_published_vectors(void **state) {
   (void)state;
   uint32_t r[4];

@@ -160,7 +160,8 @@ static void arrays_are_told_from_pointers(void **state) {
   temp_dir_remove(&dir);
 }
 
-/* The first bytes of a shard are a length, which may begin as other files do. */
+/* The first bytes of a shard are a length, which may begin as other files
+ * do. */
 static void lengths_are_told_from_other_files(void **state) {
   (void)state;
   static const char header[] =

@@ -101,7 +101,7 @@ static void numpy_floats_are_read_as_they_are(void **state) {
   moerun__npy_close(reader);
 }
 
-/* ---- Hostile files ------------------------------------------------------------- */
+/* ---- Hostile files ------------------------------------------------------- */
 
 static void expect_refusal(const char *path, const char *words) {
   moerun__npy_reader *reader = NULL;
@@ -259,7 +259,7 @@ static void the_types_that_are_wanted_are_named(void **state) {
   moerun__npy_close(reader);
 }
 
-/* ---- Writer -------------------------------------------------------------------- */
+/* ---- Writer -------------------------------------------------------------- */
 
 static void rows_come_back(void **state) {
   (void)state;

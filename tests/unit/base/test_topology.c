@@ -1,5 +1,5 @@
-/* The line that says what a cluster is: what is read, and where the finger points
- * when it cannot be. */
+/* The line that says what a cluster is: what is read, and where the finger
+ * points when it cannot be. */
 #include "runtime/base/topology.h"
 #include "support/cmocka.h"
 

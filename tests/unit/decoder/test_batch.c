@@ -1,5 +1,5 @@
-/* What a step's rows must be: each rule is broken by a batch of its own, and says
- * what it expected; a cache without room says of what. */
+/* What a step's rows must be: each rule is broken by a batch of its own, and
+ * says what it expected; a cache without room says of what. */
 #include "runtime/decoder/batch.h"
 #include "support/scratch.h"
 

@@ -9,7 +9,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Found once: to ask the processor what it has takes long on virtual machines. */
+/* Found once: to ask the processor what it has takes long on virtual
+ * machines. */
 static const moerun__kernels *kernels(void) {
   static const moerun__kernels *k = NULL;
   if (k == NULL) assert_int_equal(moerun__kernels_find(&k, "auto"), MOERUN_OK);
@@ -116,7 +117,7 @@ static void a_draw_depends_on_seed_stream_and_index_only(void **state) {
   assert_true(differs_by_index > 25);
 }
 
-/* ---- What transformers leaves ---------------------------------------------------- */
+/* ---- What transformers leaves -------------------------------------------- */
 
 enum { V = 24, MOST_TOKENS = 16, SEEDS = 400 };
 

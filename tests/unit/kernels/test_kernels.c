@@ -1,6 +1,6 @@
 /* Every set against every other bit for bit, and against the oracle within
- * the tolerances; the properties of the small operations. Attention and the gate
- * have files of their own. */
+ * the tolerances; the properties of the small operations. Attention and the
+ * gate have files of their own. */
 #include "kernels/cpu/lanes.h"
 #include "kernels/kernels.h"
 #include "runtime/base/memory.h"
@@ -20,7 +20,7 @@ static float *floats(size_t count) {
   return p;
 }
 
-/* ---- linear ------------------------------------------------------------------ */
+/* ---- linear -------------------------------------------------------------- */
 
 typedef struct linear_case {
   moerun__weight weight;
@@ -163,7 +163,7 @@ static void linear_agrees_beyond_blocks(void **state) {
   }
 }
 
-/* ---- exp and silu -------------------------------------------------------------- */
+/* ---- exp and silu -------------------------------------------------------- */
 
 enum { PATTERN_STEP = 1021 };
 
@@ -230,7 +230,7 @@ static void silu_agrees_for_all_floats(void **state) {
   moerun__free(h);
 }
 
-/* ---- Row operations ------------------------------------------------------------ */
+/* ---- Row operations ------------------------------------------------------ */
 
 /* Runs one operation on all sets: outputs of sets 1 .. must be the same bits,
  * and near that of the oracle. `operate` fills out[count]. */
@@ -393,7 +393,7 @@ static void softmax_of_infinities(void **state) {
   }
 }
 
-/* ---- Wire rows --------------------------------------------------------------------- */
+/* ---- Wire rows ----------------------------------------------------------- */
 
 enum { WIRE_ROWS = 5, WIRE_WIDTH = 37, WIRE_ALL = 7 };
 
@@ -499,7 +499,7 @@ static void combine_sums_in_gate_order(void **state) {
   }
 }
 
-/* ---- The table ------------------------------------------------------------------------ */
+/* ---- The table ----------------------------------------------------------- */
 
 static void sets_are_found_by_name(void **state) {
   (void)state;

@@ -60,7 +60,8 @@ static void attention_case_destroy(attention_case *c) {
   moerun__free(c->view.values);
 }
 
-/* Fills the whole cache with `garbage` and deals pages in an order of its own. */
+/* Fills the whole cache with `garbage` and deals pages in an order of its
+ * own. */
 static void forget(attention_case *c, float garbage, int32_t first_page) {
   for (size_t i = 0; i < (MAX_PAGES + SPARE_PAGES) * c->view.page_stride; i++) {
     c->view.keys[i] = garbage;

@@ -1,7 +1,8 @@
-/* linear of rounded rows: every set but ref computes the chain of the header link by link
- * (checked here with fmaf and subnormals flushed by hand), on numbers of
- * ordinary size, on tiny ones whose products and sums are subnormal, and for
- * every number of rows and odd numbers of inputs; ref is within tolerance. */
+/* linear of rounded rows: every set but ref computes the chain of the header
+ * link by link (checked here with fmaf and subnormals flushed by hand), on
+ * numbers of ordinary size, on tiny ones whose products and sums are subnormal,
+ * and for every number of rows and odd numbers of inputs; ref is within
+ * tolerance. */
 #include "kernels/kernels.h"
 #include "support/draw.h"
 #include "support/queues.h"

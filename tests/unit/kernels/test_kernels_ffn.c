@@ -1,5 +1,5 @@
-/* The whole operations of a layer: experts over groups of rows, and rows as they
- * are sent, against the small operations that they are made of. */
+/* The whole operations of a layer: experts over groups of rows, and rows as
+ * they are sent, against the small operations that they are made of. */
 #include "runtime/base/memory.h"
 #include "support/activate.h"
 #include "support/draw.h"
@@ -149,7 +149,8 @@ static void experts_are_two_products(void **state) {
   }
 }
 
-/* h alone, of all rows by their numbers, for those who compute columns of it. */
+/* h alone, of all rows by their numbers, for those who compute columns of
+ * it. */
 static void half_an_expert_is_h(void **state) {
   (void)state;
   static ffn_case c;
@@ -177,7 +178,7 @@ static void half_an_expert_is_h(void **state) {
   destroy(&c);
 }
 
-/* ---- Rows as they are sent ------------------------------------------------------- */
+/* ---- Rows as they are sent ----------------------------------------------- */
 
 enum { SENT = 5, IDS = 3, STRIDE = H * 4 + 16 };
 

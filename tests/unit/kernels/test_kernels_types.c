@@ -1,6 +1,6 @@
 /* Weights of made-up types (support/made_types.h): what every set computes with
- * them has the bits of the same weights widened to F32. And weights with a bias,
- * and rows on the wire of a type that no loop knows. */
+ * them has the bits of the same weights widened to F32. And weights with a
+ * bias, and rows on the wire of a type that no loop knows. */
 #include "runtime/base/memory.h"
 #include "support/draw.h"
 #include "support/kernel_sets.h"

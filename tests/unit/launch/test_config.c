@@ -322,7 +322,8 @@ static void every_allocation_may_fail(void **state) {
 
 /* The table: keys in [a-z_], each row used somewhere, rows of one key by
  * different subcommands and of one type, defaults that parse (create would
- * fail), a sentence of help with no cell that would break the Markdown table. */
+ * fail), a sentence of help with no cell that would break the Markdown
+ * table. */
 static void table_is_sound(void **state) {
   (void)state;
   moerun__config *config = NULL;

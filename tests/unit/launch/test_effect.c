@@ -21,7 +21,7 @@ static const char *const no_variables[] = {NULL};
 static const moerun__model_config model = {
     .num_moe_layers = 4, .num_experts = 8, .experts_per_token = 4};
 
-/* ---- One option ----------------------------------------------------------------- */
+/* ---- One option ---------------------------------------------------------- */
 
 /* A value that is neither the default nor asks for nothing. */
 static void choose(char out[VALUE], const moerun__config_row *row) {
@@ -51,8 +51,8 @@ static void choose(char out[VALUE], const moerun__config_row *row) {
   }
 }
 
-/* `line` is how many ranks and sampled requests there are, a subcommand, and its
- * options; the variables of `environment` are added. */
+/* `line` is how many ranks and sampled requests there are, a subcommand, and
+ * its options; the variables of `environment` are added. */
 static moerun_status check(const char *line, const char *const *environment) {
   char words[LINE];
   const char *word[MOST_WORDS] = {NULL};
@@ -84,7 +84,7 @@ static moerun_status check(const char *line, const char *const *environment) {
   return status;
 }
 
-/* ---- All options ---------------------------------------------------------------- */
+/* ---- All options --------------------------------------------------------- */
 
 static void every_option_is_decided(void **state) {
   (void)state;
@@ -108,7 +108,7 @@ static void every_option_is_decided(void **state) {
   }
 }
 
-/* ---- Every row ------------------------------------------------------------------ */
+/* ---- Every row ----------------------------------------------------------- */
 
 /* The options `keys` without effect in the run `idle`, and with one in `busy`;
  * what the line says. */
@@ -397,7 +397,7 @@ static void every_row_refuses_or_says(void **state) {
   }
 }
 
-/* ---- What does not count ---------------------------------------------------------- */
+/* ---- What does not count ------------------------------------------------- */
 
 static void defaults_and_nothing_asked_for_pass(void **state) {
   (void)state;
@@ -421,8 +421,8 @@ static void defaults_and_nothing_asked_for_pass(void **state) {
   }
 }
 
-/* With twice the even share each of 8 experts has room for all tokens, which are
- * 4 experts each. */
+/* With twice the even share each of 8 experts has room for all tokens, which
+ * are 4 experts each. */
 static void a_capacity_for_all_tokens_is_said(void **state) {
   (void)state;
   assert_int_equal(check("2 0 info --model m --capacity 1.999", no_variables),

@@ -279,7 +279,8 @@ static void little_that_is_known_gives_way_to_more(void **state) {
   p.decode_seconds = 4;
   moerun__estimate_step(&e, &p, 4);
   const double after = moerun__estimate_left(&e, 4);
-  /* 0.01 s a token, then 0.0067; smoothed over a second, of which two are gone. */
+  /* 0.01 s a token, then 0.0067; smoothed over a second, of which two are
+   * gone. */
   assert_in_range((uintmax_t)before, 950, 1050);
   assert_in_range((uintmax_t)after, 650, 760);
 }

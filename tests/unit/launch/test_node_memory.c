@@ -109,7 +109,7 @@ static void a_full_group_has_nothing_left(void **state) {
   expect_left(0, "/sys/fs/cgroup/a/memory.max");
 }
 
-/* ---- The comparison ---------------------------------------------------------------- */
+/* ---- The comparison ------------------------------------------------------ */
 
 static void ranks_of_a_node_are_compared_together(void **state) {
   (void)state;

@@ -52,8 +52,8 @@ static moerun__place_slack find(const char *cluster, double slack,
   return found;
 }
 
-/* Rank 0 has 80 of 128 rows where its share is 32, or 25.6 where another rank is
- * twice as fast: 1.5 and 2.125 times as many too many. */
+/* Rank 0 has 80 of 128 rows where its share is 32, or 25.6 where another rank
+ * is twice as fast: 1.5 and 2.125 times as many too many. */
 static void it_is_what_blocks_exceed_a_share_by(void **state) {
   (void)state;
   moerun__place_slack found = find("4 ranks", 0.05, "cd", 2);

@@ -1,5 +1,5 @@
-/* What `place` prints of a placement and writes as JSON, of facts made by hand in
- * which no two numbers are alike. */
+/* What `place` prints of a placement and writes as JSON, of facts made by hand
+ * in which no two numbers are alike. */
 #include "launch/place/place_table.h"
 #include "runtime/base/json.h"
 #include "support/json_number.h"

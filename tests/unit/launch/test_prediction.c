@@ -164,7 +164,8 @@ static void the_reserve_is_what_a_session_takes(void **state) {
   assert_int_equal(session->kv.num_pages, 6);
   assert_int_equal(session->kv.max_pages, 3);
   moerun_session_destroy(session);
-  /* One of another size is no use, and gone before the session takes its own. */
+  /* One of another size is no use, and gone before the session takes its
+   * own. */
   moerun__arenas *sizes = &reserve.memory;
   size_t *size[] = {&sizes->host.used, &sizes->traffic.used,
                     &sizes->device.used};
@@ -227,8 +228,8 @@ static moerun__expert_shape demo_expert(void) {
   return expert;
 }
 
-/* Experts of slow ranks may move by default: room for those of one rank in every
- * eight, which the others share. */
+/* Experts of slow ranks may move by default: room for those of one rank in
+ * every eight, which the others share. */
 static void spare_slots_are_for_slow_ranks(void **state) {
   (void)state;
   static const char *const asked[] = {"--chunks=1", "--spare-slots=3",

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- The line ------------------------------------------------------------------- */
+/* ---- The line ------------------------------------------------------------ */
 
 static const moerun__progress steps = {.prompt_tokens = 40000,
                                        .generated_tokens = 5000,
@@ -163,7 +163,7 @@ static void rates_have_no_digits_that_nobody_reads(void **state) {
   expect_step(&step, "900/1000, prefill 100/s, decode 100/s");
 }
 
-/* ---- When it is shown -------------------------------------------------------------- */
+/* ---- When it is shown ---------------------------------------------------- */
 
 static double time_s;
 

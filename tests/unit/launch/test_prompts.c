@@ -95,7 +95,7 @@ static void there_is_one_bos(void **state) {
   moerun__prompts_destroy(prompts);
 }
 
-/* ---- Refusals ------------------------------------------------------------------- */
+/* ---- Refusals ------------------------------------------------------------ */
 
 typedef struct refusal {
   const char *text;
@@ -280,7 +280,7 @@ static void long_files_are_cut_right(void **state) {
   moerun__prompts_destroy(prompts);
 }
 
-/* ---- Digests ---------------------------------------------------------------------- */
+/* ---- Digests ------------------------------------------------------------- */
 
 static uint64_t digest_of(const char *line,
                           const moerun__prompt_options *options) {
@@ -316,7 +316,8 @@ static void digests_cover_what_matters(void **state) {
   for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
     assert_true(digest != digest_of(others[i], &options));
   }
-  /* The same request, written differently. A seed of its own has other draws. */
+  /* The same request, written differently. A seed of its own has other
+   * draws. */
   assert_true(digest == digest_of("\n{ \"id\": 0,\"tokens\": "
                                   "[256,97],\"max_new_tokens\": 8 }",
                                   &options));
@@ -327,7 +328,7 @@ static void digests_cover_what_matters(void **state) {
   assert_true(digest != digest_of("{\"prompt\":\"a\"}", &options));
 }
 
-/* ---- Arrays and windows -------------------------------------------------------------- */
+/* ---- Arrays and windows -------------------------------------------------- */
 
 static void rows_become_requests(void **state) {
   (void)state;

@@ -4,8 +4,8 @@
 
 enum { DRAWN = 8192, CELLS = 64, SIDE = 8 };
 
-/* Draw number `number` of a request, in 0 .. CELLS - 1, all equally likely, as the
- * sampler has it. */
+/* Draw number `number` of a request, in 0 .. CELLS - 1, all equally likely, as
+ * the sampler has it. */
 static int32_t draw(const moerun__request *request, int32_t number) {
   static const float logits[CELLS] = {0};
   float copy[CELLS];

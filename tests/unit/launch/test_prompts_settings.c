@@ -1,4 +1,5 @@
-/* Lines of plain text, and settings of the run that hold whatever a line says. */
+/* Lines of plain text, and settings of the run that hold whatever a line
+ * says. */
 #include "support/prompts_rig.h"
 
 static void plain_lines_are_prompts(void **state) {
@@ -28,8 +29,8 @@ static void plain_lines_are_prompts(void **state) {
   expect_words("stdin:1: key \"prompt\": a text needs the model's tokenizer");
 }
 
-/* Each setting by itself and all of two: what is fixed holds, and counts where it
- * differs. The second line has none, the third the run's. */
+/* Each setting by itself and all of two: what is fixed holds, and counts where
+ * it differs. The second line has none, the third the run's. */
 static void fixed_settings_hold(void **state) {
   (void)state;
   scratch_write(

@@ -297,10 +297,10 @@ static void nothing_else_is_taken_off(void **state) {
   expect_refused(windows, line[3], 60, words);
 }
 
-/* ---- Log-probabilities -------------------------------------------------------------- */
+/* ---- Log-probabilities --------------------------------------------------- */
 
-/* As the engine has them for "x" behind <bos>, asked for the prompt's one token and
- * two generated ones, with the two likeliest at each. */
+/* As the engine has them for "x" behind <bos>, asked for the prompt's one token
+ * and two generated ones, with the two likeliest at each. */
 static const moerun__logprob logprobs[] = {
     {120, -0.1F}, {120, -0.1F}, {7, -3},      {9, -2.5F},    {1, -0.25F},
     {9, -2.5F},   {7, 0},       {7, -1e-20F}, {271, -110.5F}};

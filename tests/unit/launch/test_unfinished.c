@@ -144,7 +144,7 @@ static void expect_content(const char *wanted) {
   moerun__free(text);
 }
 
-/* ---- A run after another ------------------------------------------------------------- */
+/* ---- A run after another ------------------------------------------------- */
 
 static void what_was_kept_is_there_again(void **state) {
   (void)state;
@@ -260,7 +260,7 @@ static void requests_that_are_finished_stay_so(void **state) {
   moerun__results_destroy(more);
 }
 
-/* ---- Damage -------------------------------------------------------------------------- */
+/* ---- Damage -------------------------------------------------------------- */
 
 static int32_t going_on_with(const char *text, size_t bytes) {
   warnings_begin();
@@ -322,7 +322,7 @@ static void a_changed_byte_gives_no_other_tokens(void **state) {
   moerun__free(text);
 }
 
-/* ---- Others' ------------------------------------------------------------------------- */
+/* ---- Others' ------------------------------------------------------------- */
 
 static void expect_refusal(const char *content, const char *words) {
   moerun__unfinished *u = NULL;
@@ -346,7 +346,7 @@ static void anothers_file_is_left_alone(void **state) {
                  "move this file away, or --overwrite replaces it");
   expect_refusal("{\"format\":\"moerun-unfinished\",\"version\":1}x\n",
                  "move this file away, or --overwrite replaces it");
-  /* A part of the first line is this program's only where the file ends in it. */
+  /* A part of the first line is this program's only where the file ends. */
   expect_refusal("{\n", "move this file away, or --overwrite replaces it");
   expect_refusal("{\n  \"my\": \"settings\"\n}\n",
                  "move this file away, or --overwrite replaces it");
@@ -442,7 +442,7 @@ static void other_requests_and_weights_are_refused(void **state) {
   moerun__unfinished_destroy(u);
 }
 
-/* ---- Where it is ---------------------------------------------------------------------- */
+/* ---- Where it is --------------------------------------------------------- */
 
 static void pipes_and_devices_keep_nothing(void **state) {
   (void)state;
@@ -550,7 +550,7 @@ static void nothing_new_is_not_written(void **state) {
   assert_true(before.st_ino == after.st_ino);
 }
 
-/* What a request has generated that is wrong by now, as its line has changed. */
+/* What a request has generated that is wrong, as its line has changed. */
 static void requests_that_are_wrong_now_keep_nothing(void **state) {
   (void)state;
   moerun__prompt_options options = settings();

@@ -1,5 +1,5 @@
-/* An expert's bytes: the same by its shape, by its weights, by the memory that a
- * list of experts takes, and by the slices of all ranks together. */
+/* An expert's bytes: the same by its shape, by its weights, by the memory that
+ * a list of experts takes, and by the slices of all ranks together. */
 #include "runtime/base/memory.h"
 #include "runtime/model/expert.h"
 #include "support/cmocka.h"

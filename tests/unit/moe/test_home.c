@@ -146,7 +146,7 @@ static void scores_replace_weights(void **state) {
   close_bench(&b);
 }
 
-/* ---- Random rows ------------------------------------------------------------- */
+/* ---- Random rows --------------------------------------------------------- */
 
 static void draw_rows(int32_t *ids, float *weight) {
   draw from = {77, 0};

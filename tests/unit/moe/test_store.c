@@ -329,7 +329,7 @@ static void tiers_without_room_are_not_asked(void **state) {
   }
 }
 
-/* ---- A session is made and goes ----------------------------------------------- */
+/* ---- A session is made and goes ------------------------------------------ */
 
 /* Writes down what is asked of it in `log`, which it shares with others. */
 typedef struct asked {

@@ -32,7 +32,7 @@ static int remove_folder(void **state) {
   return 0;
 }
 
-/* ---- Gap ------------------------------------------------------------------- */
+/* ---- Gap ----------------------------------------------------------------- */
 
 /* The cost when nothing is near: what a gap is a part of. */
 static void the_worst_is_by_objective(void **state) {
@@ -72,7 +72,7 @@ static void objectives_have_names(void **state) {
                       "weighted");
 }
 
-/* ---- The file -------------------------------------------------------------- */
+/* ---- The file ------------------------------------------------------------ */
 
 #define JUDGEMENT                                                              \
   "{\"fanout\": 3, \"remote\": 2, \"returned\": 4, \"node_fanout\": 1.5, "     \
@@ -223,7 +223,7 @@ static void failed_allocations_leave_nothing_behind(void **state) {
   }
 }
 
-/* ---- Export ---------------------------------------------------------------- */
+/* ---- Export -------------------------------------------------------------- */
 
 static moerun_placement *shuffled(draw *from, int32_t L, int32_t E, int32_t R) {
   moerun_placement *placement = NULL;
@@ -335,7 +335,8 @@ static void maps_may_hold_replicas(void **state) {
   moerun_placement_destroy(placement);
 }
 
-/* Dense layers have rows too: before, between and after those that are placed. */
+/* Dense layers have rows too: before, between and after those that are
+ * placed. */
 static void maps_may_have_rows_of_dense_layers(void **state) {
   (void)state;
   static const int32_t rank_of[] = {1, 0, 0, 1, 1, 0, 1, 0};

@@ -91,8 +91,8 @@ static void by_hand(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* Tokens that are alike where they are near each other: chance is looked for half
- * of the trace away, where each goes with each as often. */
+/* Tokens that are alike where they are near each other: chance is looked for
+ * half of the trace away, where each goes with each as often. */
 static void neighbours_are_no_chance(void **state) {
   (void)state;
   static const int16_t of_token[] = {0, 0, 1, 1, 0, 0, 1, 1,
@@ -166,7 +166,7 @@ static void terms_that_are_none_do_not_count(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* ---- Caches ---------------------------------------------------------------- */
+/* ---- Caches -------------------------------------------------------------- */
 
 /* Most hits of access[i..count) with the set `cache` (a bit per expert), every
  * choice of what gives way tried. */

@@ -29,9 +29,9 @@ static int remove_folder(void **state) {
   return 0;
 }
 
-/* ---- Placements ------------------------------------------------------------------ */
+/* ---- Placements ---------------------------------------------------------- */
 
-/* L layers of E experts on R ranks with S slots each, no expert twice on one. */
+/* L layers of E experts on R ranks with S slots each, no expert there twice. */
 typedef struct world {
   int32_t L;
   int32_t E;
@@ -133,7 +133,7 @@ static void comes_back(const world *w, const moerun__export_rows *rows,
   moerun_placement_destroy(placement);
 }
 
-/* ---- Exports ---------------------------------------------------------------------- */
+/* ---- Exports ------------------------------------------------------------- */
 
 static void export_to(const world *w, const char *format,
                       const moerun__export_rows *rows) {
@@ -172,7 +172,7 @@ static void exports_come_back(void **state) {
   }
 }
 
-/* ---- Arrays and lists ---------------------------------------------------------------- */
+/* ---- Arrays and lists ---------------------------------------------------- */
 
 /* The array at `value` as lists, under a name or by itself. */
 static void write_lists(const char *name, const moerun__npy_shape *shape,
@@ -325,7 +325,7 @@ static void experts_of_devices(void **state) {
   }
 }
 
-/* ---- What is no placement --------------------------------------------------------- */
+/* ---- What is no placement ------------------------------------------------ */
 
 static moerun_status import_text(moerun_placement **out, const char *text,
                                  const moerun__import_sizes *sizes) {

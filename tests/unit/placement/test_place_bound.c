@@ -154,7 +154,8 @@ static void a_sum_just_below_a_whole_number_is_that_number(void **state) {
   place_world_destroy(&w);
 }
 
-/* Loose caps, and still no more than a few per cent of what is kept are lost. */
+/* Loose caps, and still no more than a few per cent of what is kept are
+ * lost. */
 static void bounds_are_close_to_the_optimum(void **state) {
   (void)state;
   for (uint64_t seed = 0; seed < 6; seed++) {
@@ -350,7 +351,7 @@ static void failed_allocations_leave_nothing_behind(void **state) {
   }
 }
 
-/* ---- Eigenvalues ------------------------------------------------------------- */
+/* ---- Eigenvalues --------------------------------------------------------- */
 
 enum { MOST_ROWS = 40 };
 

@@ -8,7 +8,7 @@
 
 enum { SEED = 47 };
 
-/* ---- Transport -------------------------------------------------------------- */
+/* ---- Transport ----------------------------------------------------------- */
 
 /* Largest sum over all ways to put rows row .. rows-1 into the room left. */
 static int64_t best_sum(const int64_t *gain, int32_t row, int32_t rows,
@@ -70,7 +70,7 @@ static void forbidden_columns_stay_empty(void **state) {
   assert_memory_equal(column_of, ((int32_t[]){1, 0, 2}), sizeof column_of);
 }
 
-/* ---- Proven optima ---------------------------------------------------------- */
+/* ---- Proven optima ------------------------------------------------------- */
 
 /* Every placement of 4 experts on 2 ranks in 3 layers. */
 static double brute_force(const place_world *w) {
@@ -94,7 +94,8 @@ static double tick(void) {
   return ticks++;
 }
 
-/* Rows that there was no time for have no column; with enough it is the same. */
+/* Rows that there was no time for have no column; with enough it is the
+ * same. */
 static void transports_keep_to_their_time(void **state) {
   (void)state;
   static const int64_t gain[] = {5, 9, 1, 8, 7, 2, 3, 3, 3};
@@ -210,8 +211,8 @@ static void large_problems_have_no_exact_solution(void **state) {
   place_world_destroy(&w);
 }
 
-/* With no time at all a chain stays as it is, after a look at the clock for each
- * search. */
+/* With no time at all a chain stays as it is, after a look at the clock for
+ * each search. */
 static void leaves_all_without_time(moerun__chain *chain) {
   const moerun__deadline passed = {tick, 0};
   const double kept = moerun__chain_kept(chain);
@@ -278,7 +279,7 @@ static void descent_is_near_the_optimum(void **state) {
   assert_true(sum / 20 < 0.003);
 }
 
-/* ---- Searches --------------------------------------------------------------- */
+/* ---- Searches ------------------------------------------------------------ */
 
 static const synthetic middle = {.tokens = 1500,
                                  .layers = 5,

@@ -157,7 +157,8 @@ static double fullest(const int64_t *load, const int32_t *expert_of,
 }
 
 /* A plain packing, by the definition: each time the heaviest replica that is
- * left, onto the lightest rank that has room and lacks the expert. 0: none has. */
+ * left, onto the lightest rank that has room and lacks the expert. 0: none
+ * has. */
 static double pack_plainly(const int64_t *load, int32_t E, int32_t R,
                            int32_t slots) {
   int32_t copies[MOST_EXPERTS];
@@ -205,8 +206,8 @@ static double pack_plainly(const int64_t *load, int32_t E, int32_t R,
   return most;
 }
 
-/* Skewed loads, as routing has them: no fuller than a plain packing, but for what
- * the order of equal weights does. */
+/* Skewed loads, as routing has them: no fuller than a plain packing, but for
+ * what the order of equal weights does. */
 static void loads_are_as_even_as_a_plain_packing(void **state) {
   (void)state;
   static const int32_t shapes[][3] = {{48, 6, 1}, {40, 8, 2}, {24, 12, 1}};
@@ -261,8 +262,8 @@ static void the_last_replica_finds_room(void **state) {
 }
 
 /* Twice as fast, twice the load: of equal experts, by counts alone. */
-/* The second replica of expert 2 finds room on rank 0 alone, where the first is:
- * experts 0, 1 and 3 could make room on rank 1, all for the same loads. */
+/* The second replica of expert 2 finds room on rank 0 alone, where the first
+ * is: experts 0, 1 and 3 could make room on rank 1, all for the same loads. */
 static void ties_go_to_the_lower_index(void **state) {
   (void)state;
   static const int64_t load[] = {1, 1, 2, 1, 2};
@@ -308,8 +309,8 @@ static const synthetic skewed = {.tokens = 800,
                                  .seed = SEED,
                                  .sample = SEED};
 
-/* Any number of slots, as many on each rank; other numbers and other methods are
- * told what is expected. */
+/* Any number of slots, as many on each rank; other numbers and other methods
+ * are told what is expected. */
 static void slots_in_all_are_filled(void **state) {
   (void)state;
   place_world w;

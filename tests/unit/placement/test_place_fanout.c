@@ -1,6 +1,6 @@
-/* The objective fanout: the state of the search against plain recounts, and what
- * the search makes of it. Token sets are read back through item_of, whose rows
- * are checked against the trace. */
+/* The objective fanout: the state of the search against plain recounts, and
+ * what the search makes of it. Token sets are read back through item_of, whose
+ * rows are checked against the trace. */
 #include "placement/search/visits.h"
 #include "support/draw.h"
 #include "support/place_world.h"
@@ -31,7 +31,7 @@ static moerun__split *flat_split(const place_world *w) {
   return split;
 }
 
-/* ---- State ------------------------------------------------------------------ */
+/* ---- State --------------------------------------------------------------- */
 
 /* Visits of the tokens looked at, and the tables, by counting. */
 static int64_t recount(const moerun__visits *v) {
@@ -167,7 +167,7 @@ static void token_sets_are_those_of_the_trace(void **state) {
   }
 }
 
-/* ---- Search ----------------------------------------------------------------- */
+/* ---- Search -------------------------------------------------------------- */
 
 /* Every token here takes two experts or more, so that the state counts all. */
 static void the_value_is_the_judges(void **state) {

@@ -11,7 +11,7 @@
 
 enum { SEED = 61 };
 
-/* ---- The whole problem ------------------------------------------------------- */
+/* ---- The whole problem --------------------------------------------------- */
 
 static const synthetic tiny = {.tokens = 300,
                                .layers = 3,
@@ -22,7 +22,8 @@ static const synthetic tiny = {.tokens = 300,
                                .seed = SEED,
                                .sample = SEED};
 
-/* The least judged value over all sequences of splits, within the caps or not. */
+/* The least judged value over all sequences of splits, within the caps or
+ * not. */
 static double least_of_all(const place_world *w, int within_caps) {
   moerun__states *states = NULL;
   assert_int_equal(moerun__states_create(&states, w->problem), MOERUN_OK);
@@ -124,7 +125,7 @@ static void ilp_keeps_its_start(void **state) {
   place_world_destroy(&w);
 }
 
-/* ---- Published methods ------------------------------------------------------- */
+/* ---- Published methods --------------------------------------------------- */
 
 static void the_same_seed_gives_the_same(void **state) {
   (void)needs_glpk(state);
@@ -274,8 +275,8 @@ static void one_expert_a_rank_is_assignment(void **state) {
   place_world_destroy(&w);
 }
 
-/* MoETuner's second stage as it is printed: u >= pairs * (y + y' - 1) for groups
- * on two ranks, the sum of u least. Columns: y[3][R][R], then u[2]. */
+/* MoETuner's second stage as it is printed: u >= pairs * (y + y' - 1) for
+ * groups on two ranks, the sum of u least. Columns: y[3][R][R], then u[2]. */
 static double least_tail(const int64_t *pairs) {
   enum { R = 3, NAMES = 3 * R * R };
   int32_t u = 0;

@@ -1,5 +1,6 @@
-/* A build without GLPK, from placement/methods/program.c compiled that way and linked in
- * place of the library's: the methods that need it say so, the others work. */
+/* A build without GLPK, from placement/methods/program.c compiled that way and
+ * linked in place of the library's: the methods that need it say so, the others
+ * work. */
 #include "placement/methods/program.h"
 #include "support/place_world.h"
 

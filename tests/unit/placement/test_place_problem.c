@@ -8,7 +8,7 @@
 
 enum { SEED = 31 };
 
-/* ---- Packing ---------------------------------------------------------------- */
+/* ---- Packing ------------------------------------------------------------- */
 
 static void packing_keeps_counts_and_speeds(void **state) {
   (void)state;
@@ -56,7 +56,7 @@ static void packing_keeps_counts_and_speeds(void **state) {
   assert_memory_equal(bin_of, ((int32_t[]){0, 1, 1, 0, 0, 1}), sizeof bin_of);
 }
 
-/* ---- Problem ---------------------------------------------------------------- */
+/* ---- Problem ------------------------------------------------------------- */
 
 static const synthetic small = {.tokens = 300,
                                 .sequence_tokens = 50,
@@ -192,7 +192,7 @@ static void bad_problems_are_refused(void **state) {
   place_world_destroy(&w);
 }
 
-/* ---- Judge ------------------------------------------------------------------ */
+/* ---- Judge --------------------------------------------------------------- */
 
 /* Every expert on one to three ranks. */
 static moerun_placement *random_placement(draw *from, int32_t L, int32_t E,
@@ -326,8 +326,8 @@ static void the_judge_agrees_with_a_second_one(void **state) {
   compare_judges("3 + 1 + 2 ranks");
 }
 
-/* 2 ranks, 2 layers, 4 experts, 2 tokens with K = 2; experts 0 and 1 are on rank
- * 0. Token 0: {0, 1} then {0, 2}; token 1: {0, 2} then {2, 3}. */
+/* 2 ranks, 2 layers, 4 experts, 2 tokens with K = 2; experts 0 and 1 are on
+ * rank 0. Token 0: {0, 1} then {0, 2}; token 1: {0, 2} then {2, 3}. */
 static void a_judgement_by_hand(void **state) {
   (void)state;
   int16_t ids[] = {0, 1, 0, 2, 0, 2, 2, 3};
@@ -373,7 +373,7 @@ static void a_judgement_by_hand(void **state) {
   moerun__topology_destroy(topology);
 }
 
-/* ---- Methods ---------------------------------------------------------------- */
+/* ---- Methods ------------------------------------------------------------- */
 
 static void simple_methods_place(void **state) {
   (void)state;

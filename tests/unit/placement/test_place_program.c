@@ -1,5 +1,5 @@
-/* Programs and whatever can go wrong in one, and the problems that are a program
- * and nothing else: transport, and tokens over replicas. */
+/* Programs and whatever can go wrong in one, and the problems that are a
+ * program and nothing else: transport, and tokens over replicas. */
 #include "placement/judge/assignment.h"
 #include "placement/methods/program.h"
 #include "placement/methods/replica_split.h"
@@ -11,7 +11,7 @@
 
 enum { SEED = 61 };
 
-/* ---- Programs ---------------------------------------------------------------- */
+/* ---- Programs ------------------------------------------------------------ */
 
 static void add_row(moerun__program *p, double low, double high,
                     const double *weight, int32_t count) {
@@ -48,9 +48,9 @@ static void programs_are_solved(void **state) {
 
 enum { SPLIT_COLUMNS = 30, SPLIT_ROWS = 3 };
 
-/* Market split (Cornuejols and Dawande 1998): which half of the columns has half
- * of the weight in every row? The cost is what is over or short. With fractions
- * it is 0, which says nothing about the integers. */
+/* Market split (Cornuejols and Dawande 1998): which half of the columns has
+ * half of the weight in every row? The cost is what is over or short. With
+ * fractions it is 0, which says nothing about the integers. */
 static moerun__program *market_split(double *start) {
   draw from = {SEED, 9};
   int32_t slack = 0;
@@ -150,10 +150,10 @@ static void failed_allocations_are_reported(void **state) {
   assert_in_range(failures, 8, 20);
 }
 
-/* ---- Transport --------------------------------------------------------------- */
+/* ---- Transport ----------------------------------------------------------- */
 
-/* The linear program of moerun__transport: its vertices are whole, and its value
- * is that of the assignment. Few different gains, so that ties abound. */
+/* The linear program of moerun__transport: its vertices are whole, and its
+ * value is that of the assignment. Few different gains, so that ties abound. */
 static void transport_is_a_linear_program(void **state) {
   (void)needs_glpk(state);
   enum { ROWS = 12, COLUMNS = 4 };
@@ -200,7 +200,7 @@ static void transport_is_a_linear_program(void **state) {
   }
 }
 
-/* ---- Replicas ---------------------------------------------------------------- */
+/* ---- Replicas ------------------------------------------------------------ */
 
 enum { REPLICA_EXPERTS = 10, MOST_REPLICA_RANKS = 6 };
 

@@ -57,7 +57,7 @@ static double judged_sum(const place_world *w,
   return moerun__judged(problem, &j) * count * problem->num_ranks;
 }
 
-/* ---- Counting --------------------------------------------------------------- */
+/* ---- Counting ------------------------------------------------------------ */
 
 static void predicted_changes_are_judged_changes(void **state) {
   (void)state;
@@ -290,7 +290,7 @@ static void estimates_are_exact_for_one_expert(void **state) {
   sharing_world_destroy(&w);
 }
 
-/* ---- Placements ------------------------------------------------------------- */
+/* ---- Placements ---------------------------------------------------------- */
 
 /* By the rule alone: loads of all homes within the caps, slots within the
  * room. */

@@ -1,6 +1,6 @@
-/* Ranks of different speeds: loads follow them within the caps, slots where there
- * is room for it; small problems against all placements there are; and equal
- * speeds are no speeds. */
+/* Ranks of different speeds: loads follow them within the caps, slots where
+ * there is room for it; small problems against all placements there are; and
+ * equal speeds are no speeds. */
 #include "placement/bound/bound.h"
 #include "placement/search/replicas.h"
 #include "support/draw.h"
@@ -19,7 +19,7 @@ static const synthetic middle = {.tokens = 1500,
                                  .seed = SEED,
                                  .sample = SEED};
 
-/* ---- All placements ---------------------------------------------------------- */
+/* ---- All placements ------------------------------------------------------ */
 
 /* Caps and counts of one layer with expert e on rank code / R^e mod R. */
 static int is_allowed(const moerun__problem *p, int32_t layer, int32_t code,
@@ -104,7 +104,7 @@ static void small_problems_are_solved_at_best(void **state) {
   }
 }
 
-/* ---- Loads and counts -------------------------------------------------------- */
+/* ---- Loads and counts ---------------------------------------------------- */
 
 typedef struct sums {
   int64_t load[8];
@@ -124,8 +124,8 @@ static sums sum_layer(const moerun__problem *p, const moerun_placement *q,
   return s;
 }
 
-/* With room a slow rank has its share by speed, nearly to the slack; without, as
- * many experts as the others, and the fast ones share what that leaves. */
+/* With room a slow rank has its share by speed, nearly to the slack; without,
+ * as many experts as the others, and the fast ones share what that leaves. */
 static void loads_follow_speeds(void **state) {
   (void)state;
   static const char *const methods[] = {"lpt", "greedy", "chain", "cd"};

@@ -1,13 +1,13 @@
-/* The best of several starts, by the judge: a search that is made up returns what
- * is planned for each of them. */
+/* The best of several starts, by the judge: a search that is made up returns
+ * what is planned for each of them. */
 #include "placement/methods/starts.h"
 #include "placement/search/visits.h"
 #include "support/place_world.h"
 
 enum { MOST = 16 };
 
-/* What the made-up search was called with, and what it returns: experts moved by
- * shift[call] places against blocks. */
+/* What the made-up search was called with, and what it returns: experts moved
+ * by shift[call] places against blocks. */
 static struct {
   int32_t calls;
   uint64_t seed[MOST];
@@ -30,8 +30,8 @@ static moerun_status made_up(int32_t *rank_of, const moerun__problem *problem,
 }
 
 /* Every token of 8 experts takes a pair 2g, 2g + 1 in all layers: on 4 ranks
- * blocks and shifts by 2 have a fan-out of 1, odd shifts one of 2. `hot`: of all
- * tokens half take pair 0, which no even load allows. */
+ * blocks and shifts by 2 have a fan-out of 1, odd shifts one of 2. `hot`: of
+ * all tokens half take pair 0, which no even load allows. */
 static void make_pairs(place_world *w, int32_t num_layers, int hot,
                        const char *topology) {
   const moerun__problem_options options = {0};

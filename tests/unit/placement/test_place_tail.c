@@ -79,7 +79,8 @@ static double least_of_all(const place_world *w) {
   return least;
 }
 
-/* Groups of two experts; one expert a rank or none; ranks that are not alike. */
+/* Groups of two experts; one expert a rank or none; ranks that are not
+ * alike. */
 static void optima_are_found(void **state) {
   (void)state;
   static const char *const topologies[] = {

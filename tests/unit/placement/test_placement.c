@@ -13,7 +13,7 @@
 
 enum { SEED = 20, CASES = 200 };
 
-/* ---- Random placements ----------------------------------------------------- */
+/* ---- Random placements --------------------------------------------------- */
 
 static uint64_t draws; /* counter of the generator */
 
@@ -225,7 +225,7 @@ static void check_finds_what_is_broken(void **state) {
   moerun_placement_destroy(p);
 }
 
-/* ---- Files ----------------------------------------------------------------- */
+/* ---- Files --------------------------------------------------------------- */
 
 static char path[64];
 
@@ -445,7 +445,7 @@ static void torn_files_are_refused(void **state) {
   }
 }
 
-/* ---- Failed allocations ---------------------------------------------------- */
+/* ---- Failed allocations -------------------------------------------------- */
 
 static long json_countdown = -1;
 static long json_live;

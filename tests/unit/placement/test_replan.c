@@ -39,8 +39,8 @@ static moerun_placement *make_blocks(void) {
   return p;
 }
 
-/* Blocks, and one expert of a layer on the last rank too; in the middle layer if
- * `everywhere`. */
+/* Blocks, and one expert of a layer on the last rank too; in the middle layer
+ * if `everywhere`. */
 static moerun_placement *make_replicas(int everywhere) {
   moerun_placement *p = NULL;
   int32_t offset[LAYERS * EXPERTS + 1];
@@ -336,12 +336,12 @@ static void spare_slots_are_filled(void **state) {
   synthetic_free(&train);
 }
 
-/* ---- Speeds ------------------------------------------------------------------- */
+/* ---- Speeds -------------------------------------------------------------- */
 
 static const double slow_last[RANKS] = {1, 1, 0.25};
 
-/* Rows of the fastest rank until the last one is done, all layers; *on_slow: rows
- * of the slow rank. */
+/* Rows of the fastest rank until the last one is done, all layers; *on_slow:
+ * rows of the slow rank. */
 static double busy(const moerun_placement *p, const moerun__trace *trace,
                    int64_t *on_slow) {
   moerun__topology *topology = NULL;
@@ -462,7 +462,8 @@ static void time_repays_at_its_price(void **state) {
   synthetic_free(&judge);
 }
 
-/* Placed for a slow rank that is slow no more: loads alone bring experts back. */
+/* Placed for a slow rank that is slow no more: loads alone bring experts
+ * back. */
 static void experts_come_back(void **state) {
   (void)state;
   moerun__trace train = make_trace(1);

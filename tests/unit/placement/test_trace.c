@@ -45,7 +45,7 @@ static int empty_folder(void **state) {
   return 0;
 }
 
-/* ---- Arrays ---------------------------------------------------------------- */
+/* ---- Arrays -------------------------------------------------------------- */
 
 static void write_array(const char *path, moerun__npy_type type,
                         int32_t num_dims, const int64_t *dim,
@@ -159,7 +159,7 @@ static void the_stride_of_ids_may_be_open(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* ---- Sidecars -------------------------------------------------------------- */
+/* ---- Sidecars ------------------------------------------------------------ */
 
 static const char good_json[] =
     "{\"format\":\"moerun-trace\",\"version\":1,\"model\":\"m\","
@@ -255,7 +255,7 @@ static void saved_traces_come_back_equal(void **state) {
   assert_int_equal(temp_dir_count(folder.path), 2); /* no temporary file */
 }
 
-/* ---- Halves ---------------------------------------------------------------- */
+/* ---- Halves -------------------------------------------------------------- */
 
 static void halves_are_whole_sequences(void **state) {
   (void)state;
@@ -291,7 +291,7 @@ static void halves_are_whole_sequences(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* ---- Hostile files --------------------------------------------------------- */
+/* ---- Hostile files ------------------------------------------------------- */
 
 typedef struct bad_array {
   moerun__npy_type type;
@@ -545,7 +545,7 @@ static void missing_files_are_named(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* ---- Failed allocations ---------------------------------------------------- */
+/* ---- Failed allocations -------------------------------------------------- */
 
 static void failed_allocations_leave_nothing_behind(void **state) {
   (void)state;

@@ -125,7 +125,7 @@ static void dense_layers_are_left_out(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* ---- Whole responses ---------------------------------------------------------- */
+/* ---- Whole responses ----------------------------------------------------- */
 
 static void assert_sequences(const moerun__trace *trace, int64_t count,
                              const int64_t *offset) {
@@ -147,8 +147,7 @@ static void each_choice_is_a_sequence(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* Of one prompt each has the same, which was computed once; of several, its own.
- */
+/* Of one prompt each has the same, computed once; of several, its own. */
 static void choices_may_have_prompts(void **state) {
   (void)state;
   moerun__trace *trace = parse("{\"choices\": [{\"finish_reason\": \"abort\","
@@ -232,7 +231,7 @@ static void aborted_requests_are_passed_over(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* ---- Padding -------------------------------------------------------------------- */
+/* ---- Padding ------------------------------------------------------------- */
 
 static void tokens_without_routing_are_left_out_and_counted(void **state) {
   (void)state;
@@ -254,7 +253,8 @@ static void tokens_without_routing_are_left_out_and_counted(void **state) {
   moerun__trace_destroy(trace);
 }
 
-/* One term is a choice, even of expert 0, and so are ids that differ anywhere. */
+/* One term is a choice, even of expert 0, and so are ids that differ
+ * anywhere. */
 static void what_a_gate_can_choose_is_kept(void **state) {
   (void)state;
   moerun__trace *trace =

@@ -1,4 +1,5 @@
-/* Arrays whose layers may come first: no sizes say so, but few tokens look so. */
+/* Arrays whose layers may come first: no sizes say so, but few tokens look
+ * so. */
 #include "placement/trace/trace.h"
 #include "runtime/base/file.h"
 #include "support/cmocka.h"

@@ -3,7 +3,7 @@
  * rows, other numbers of experts. */
 #include "support/capacity_world.h"
 
-/* ---- The rules a second time --------------------------------------------------- */
+/* ---- The rules a second time --------------------------------------------- */
 
 typedef struct candidate {
   int32_t t;
@@ -286,7 +286,7 @@ static void any_options_follow_the_rules(void **state) {
   world_destroy(w);
 }
 
-/* ---- Against itself ---------------------------------------------------------------- */
+/* ---- Against itself ------------------------------------------------------ */
 
 /* to's token t is from's token row[t], its expert e from's new_id[e]. */
 static void rearrange(world *to, const world *from, const int32_t *row,

@@ -1,5 +1,6 @@
-/* Tokens on several ranks: the scope global decides as if one rank had them all,
- * from the records that matter alone, and the scope source drops no less. */
+/* Tokens on several ranks: the scope global decides as if one rank had them
+ * all, from the records that matter alone, and the scope source drops no
+ * less. */
 #include "runtime/plan/capacity_select.h"
 #include "support/capacity_world.h"
 
@@ -51,7 +52,8 @@ static int64_t check_sent(const moerun__capacity *capacity) {
 }
 
 /* One round of what the caller does with MPI; ranks stand in the order of
- * `order`. Returns how many candidates of groups over capacity stayed at home. */
+ * `order`. Returns how many candidates of groups over capacity stayed at
+ * home. */
 static int64_t apply_round(ranks *all, const int32_t *order) {
   int64_t total[WORLD_E + 1] = {0};
   int64_t first[RANKS];

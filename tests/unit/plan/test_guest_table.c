@@ -132,7 +132,7 @@ static void replicas_share_a_guest(void **state) {
   moerun__free(block);
 }
 
-/* ---- How many --------------------------------------------------------------- */
+/* ---- How many ------------------------------------------------------------ */
 
 /* What a quarter of the ranks give away, shared by the others, and two more. */
 static void a_quarter_of_ranks_may_be_slow(void **state) {

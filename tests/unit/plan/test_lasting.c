@@ -42,7 +42,8 @@ static void only_what_lasts_is_followed(void **state) {
   assert_true(lasting.relative[2] == 0.5);
 }
 
-/* As it was at each look, but not between: a rank that flaps is not followed. */
+/* As it was at each look, but not between: a rank that flaps is not
+ * followed. */
 static void what_comes_and_goes_is_not(void **state) {
   (void)state;
   moerun__lasting lasting;

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-/* ---- Histograms ---------------------------------------------------------------- */
+/* ---- Histograms ---------------------------------------------------------- */
 
 static void a_quantile_is_a_quarter_above_at_most(void **state) {
   (void)state;
@@ -51,7 +51,7 @@ static void quantiles_are_by_rank(void **state) {
   assert_true(moerun__histogram_quantile(&h, 1) >= 1);
 }
 
-/* ---- The ledger ------------------------------------------------------------------ */
+/* ---- The ledger ---------------------------------------------------------- */
 
 enum { R = 3, E = 4, LAYERS = 2 };
 

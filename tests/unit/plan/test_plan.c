@@ -67,7 +67,7 @@ static int32_t *rows_at(world *w, int32_t source, int32_t host) {
   return &w->full.rows[source][host];
 }
 
-/* ---- Vectors ----------------------------------------------------------------- */
+/* ---- Vectors ------------------------------------------------------------- */
 
 /* 4 ranks of 2 experts; all rows come from rank 0. */
 static void set_up_vector(world *w, const int32_t load[8]) {
@@ -275,7 +275,7 @@ static void slow_rank_gets_less(void **state) {
   moerun__free(w.block);
 }
 
-/* ---- Properties -------------------------------------------------------------- */
+/* ---- Properties ---------------------------------------------------------- */
 
 static uint64_t seed = 20261122;
 static uint64_t counter;
@@ -519,7 +519,8 @@ static void equal_speeds_change_nothing(void **state) {
 }
 
 /* The names of experts mean nothing: with those of each rank in another order
- * the same rows move (no two loads are equal, so no tie is broken by number). */
+ * the same rows move (no two loads are equal, so no tie is broken by
+ * number). */
 static void experts_may_be_renamed(void **state) {
   (void)state;
   world w;

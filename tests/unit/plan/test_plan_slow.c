@@ -1,6 +1,6 @@
 /* Slow ranks with few and many experts, step after step, against the true
- * optimum (support/slow_ranks.h), which knows nothing of how plans are made; and
- * plans for slow ranks by hand. */
+ * optimum (support/slow_ranks.h), which knows nothing of how plans are made;
+ * and plans for slow ranks by hand. */
 #include "support/slow_ranks.h"
 
 #include "support/cmocka.h"

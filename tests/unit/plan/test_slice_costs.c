@@ -90,7 +90,8 @@ static void times_lie_between_points(void **state) {
   }
 }
 
-/* Both experts of rank 1: whole 2 x 1001 one after another, sliced a quarter. */
+/* Both experts of rank 1: whole 2 x 1001 one after another, sliced a
+ * quarter. */
 static void neighbours_are_sliced(void **state) {
   (void)state;
   static const int32_t load[E] = {0, 0, 1, 1, 0, 0, 0, 0};

@@ -169,7 +169,8 @@ static void plain_slowness_is_believed_at_once(void **state) {
   assert_int_equal(speed.changes, 1);
 }
 
-/* What two readings said is mended by eight that agree, if by a step or more. */
+/* What two readings said is mended by eight that agree, if by a step or
+ * more. */
 static void slowness_is_mended(void **state) {
   (void)state;
   moerun__speed speed;
@@ -204,8 +205,8 @@ static void half_a_step_is_not_mended(void **state) {
   assert_int_equal(speed.changes, 1);
 }
 
-/* Of a rank that counts as slow nothing is heard; one that does not is asked for
- * nothing. */
+/* Of a rank that counts as slow nothing is heard; one that does not is asked
+ * for nothing. */
 static void only_slow_ranks_starve(void **state) {
   (void)state;
   moerun__speed fast;
@@ -235,7 +236,7 @@ static void a_stopped_rank_is_clamped(void **state) {
   assert_int_equal(speed.applied, -MOERUN_SLOWEST);
 }
 
-/* ---- Four ranks --------------------------------------------------------------- */
+/* ---- Four ranks ---------------------------------------------------------- */
 
 typedef struct outcome {
   double mean;        /* step time over that of the split by true speeds */
@@ -320,7 +321,7 @@ static void drift_is_followed(void **state) {
   assert_true(out.changes > 5 && out.changes < 20);
 }
 
-/* ---- Faults --------------------------------------------------------------------- */
+/* ---- Faults -------------------------------------------------------------- */
 
 static void faults_are_parsed(void **state) {
   (void)state;

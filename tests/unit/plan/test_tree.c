@@ -78,7 +78,7 @@ static int32_t to_of(int32_t send) {
   return w.plan.moves[w.plan.sends[send].move].rank;
 }
 
-/* ---- Vectors ----------------------------------------------------------------- */
+/* ---- Vectors ------------------------------------------------------------- */
 
 static void assert_send(int32_t i, int32_t from, int32_t to, int32_t turn) {
   assert_int_equal(w.plan.sends[i].from, from);
@@ -195,7 +195,7 @@ static void replicas_are_roots(void **state) {
   moerun__free(w.block);
 }
 
-/* ---- Properties -------------------------------------------------------------- */
+/* ---- Properties ---------------------------------------------------------- */
 
 static uint64_t seed = 20261122;
 static uint64_t counter;
@@ -332,7 +332,7 @@ static void random_worlds(void **state) {
   assert_true(sends > 10000 && forwarded > 3000 && from_holders > 100);
 }
 
-/* ---- The first step with a hot expert ----------------------------------------------- */
+/* ---- The first step with a hot expert ------------------------------------ */
 
 static int32_t log2_up(int32_t n) {
   int32_t log = 0;
@@ -399,8 +399,8 @@ static void a_hot_expert_is_everywhere_soon(void **state) {
   }
 }
 
-/* Per mille of the ideal in the first step, with links as measured (12 rows) and
- * four times slower: as reached now, rounded down to tens. */
+/* Per mille of the ideal in the first step, with links as measured (12 rows)
+ * and four times slower: as reached now, rounded down to tens. */
 static void the_first_step_is_near_the_ideal(void **state) {
   (void)state;
   static const struct {

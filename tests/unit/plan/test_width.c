@@ -128,7 +128,7 @@ static void each_token_by_itself(void **state) {
   assert_true(removed > T);
 }
 
-/* ---- Limits by layer --------------------------------------------------------- */
+/* ---- Limits by layer ----------------------------------------------------- */
 
 static void limits_of_texts(void **state) {
   (void)state;

@@ -1,6 +1,7 @@
 /* Published chat templates, and some made in the manner of others, over
- * conversations of all kinds: what Hugging Face transformers renders is rendered,
- * and what fails there fails here. Then, where a checkpoint's template is found. */
+ * conversations of all kinds: what Hugging Face transformers renders is
+ * rendered, and what fails there fails here. Then, where a checkpoint's
+ * template is found. */
 #include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
@@ -56,7 +57,8 @@ static moerun__chat_template *chat_of(const char *name) {
   return chat;
 }
 
-/* Everything of a line of conversations.json but what has a member of its own. */
+/* Everything of a line of conversations.json but what has a member of its
+ * own. */
 static moerun_status apply(const moerun__chat_template *chat, moerun__text *out,
                            const json_t *line) {
   json_t *more = json_copy((json_t *)line);
@@ -140,7 +142,7 @@ static void renders_as_transformers(void **state) {
   json_decref(file);
 }
 
-/* ---- Where a template is found --------------------------------------------------- */
+/* ---- Where a template is found ------------------------------------------- */
 
 static void write_text(const temp_dir *dir, const char *name,
                        const char *text) {

@@ -1,7 +1,8 @@
 /* Single stages of a tokenizer.json, and flags of added tokens, each in a
  * tokenizer of its own over one of four small models, against what the Hugging
- * Face library makes of 300 texts with it: tests/data/tokenizers/make_each_stage.py.
- * That program prints the library's answer to a text:
+ * Face library makes of 300 texts with it:
+ * tests/data/tokenizers/make_each_stage.py. That program prints the library's
+ * answer to a text:
  *
  *   venv/bin/python make_each_stage.py NAME TEXT */
 #include "support/frozen_texts.h"

@@ -94,7 +94,7 @@ static void stages_answer_as_the_library(void **state) {
   assert_int_equal(differences, 0);
 }
 
-/* ---- Regular expressions ------------------------------------------------------- */
+/* ---- Regular expressions ------------------------------------------------- */
 
 static void regular_expressions_are_said_to_pcre2(void **state) {
   (void)state;
@@ -172,7 +172,7 @@ static void a_match_takes_so_many_steps(void **state) {
   moerun__pattern_destroy(pattern);
 }
 
-/* ---- Files that ask for too much or too little -------------------------------------- */
+/* ---- Files that ask for too much or too little --------------------------- */
 
 #define VOCAB                                                                  \
   "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}}"
@@ -260,8 +260,8 @@ static void texts_grow_within_a_limit(void **state) {
   }
 }
 
-/* Stages give back what they have taken, whichever allocation fails. Where PCRE2
- * has no memory to compile to machine code, it does without. */
+/* Stages give back what they have taken, whichever allocation fails. Where
+ * PCRE2 has no memory to compile to machine code, it does without. */
 static void allocations_fail_cleanly(void **state) {
   (void)state;
   static const char text[] =

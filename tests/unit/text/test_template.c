@@ -1,5 +1,5 @@
-/* Chat templates: rendering by the language's rules, limits, and what is refused
- * with which line. */
+/* Chat templates: rendering by the language's rules, limits, and what is
+ * refused with which line. */
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/text/template/template.h"
@@ -89,8 +89,8 @@ static void headers_and_trimmed_contents(void **state) {
          "Hi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
 }
 
-/* Everything that jinja2 makes of small templates; what is an error there is one
- * here. */
+/* Everything that jinja2 makes of small templates; what is an error there is
+ * one here. */
 static void language_as_jinja2(void **state) {
   (void)state;
   json_t *file = NULL;
@@ -177,8 +177,8 @@ static void refusals_name_the_line(void **state) {
          "here: line 1: expected an expression, found \"}}\"");
 }
 
-/* Macros that call themselves, brackets in brackets and lists in lists end with a
- * line instead of the stack. */
+/* Macros that call themselves, brackets in brackets and lists in lists end with
+ * a line instead of the stack. */
 static void depth_is_bounded(void **state) {
   (void)state;
   char brackets[2048] = "{{ ";

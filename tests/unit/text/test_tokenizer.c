@@ -184,7 +184,7 @@ static void merges_like_the_definition(void **state) {
   }
 }
 
-/* ---- Hostile files ------------------------------------------------------------ */
+/* ---- Hostile files ------------------------------------------------------- */
 
 #define HEAD                                                                   \
   "{\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\","            \

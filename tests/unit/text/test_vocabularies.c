@@ -1,15 +1,16 @@
-/* Tokenizers of published families against what the Hugging Face library made of
- * 2,400 texts with them: ids, decodings with and without special tokens, and what
- * is put in front. tests/data/tokenizers/README.md says how the files were made,
- * and how to print the ids of any of these texts.
+/* Tokenizers of published families against what the Hugging Face library made
+ * of 2,400 texts with them: ids, decodings with and without special tokens, and
+ * what is put in front. tests/data/tokenizers/README.md says how the files were
+ * made, and how to print the ids of any of these texts.
  *
  * A text that is answered otherwise is printed with the family's name and its
- * number; the ids are printed where the files have those of the library in full. */
+ * number; the ids are printed where the files have those of the library in
+ * full. */
 #include "support/frozen_texts.h"
 
 enum { MAX_PRINTED = 8 };
 
-/* ---- Families ---------------------------------------------------------------------- */
+/* ---- Families ------------------------------------------------------------ */
 
 static const char *const families[] = {
     "claude2",     "deepseek",     "deepseek_v2_like",
@@ -23,7 +24,7 @@ static const char *const families[] = {
 
 enum { NUM_FAMILIES = sizeof families / sizeof families[0] };
 
-/* ---- What was frozen --------------------------------------------------------------- */
+/* ---- What was frozen ----------------------------------------------------- */
 
 typedef struct family {
   const char *name;
@@ -54,7 +55,7 @@ static const json_t *frozen(const family *f, const char *table, size_t i) {
   return json_object_get(json_object_get(f->cases, table), key);
 }
 
-/* ---- Comparing --------------------------------------------------------------------- */
+/* ---- Comparing ----------------------------------------------------------- */
 
 /* Counts a difference; whether it is to be printed. */
 static int begin_difference(family *f, size_t i, const char *what) {
@@ -137,7 +138,7 @@ static void compare_list(const moerun__token_list *found, const json_t *cases,
   }
 }
 
-/* ---- Tests ------------------------------------------------------------------------- */
+/* ---- Tests --------------------------------------------------------------- */
 
 static void answer_as_the_library(void **state) {
   (void)state;
