@@ -6,6 +6,7 @@
 #define MOERUN_RUN_PROMPTS_H
 
 #include "runtime/serve/engine.h"
+#include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
 
 typedef struct moerun__prompts moerun__prompts;
@@ -30,6 +31,9 @@ typedef enum moerun__prompt_setting {
 
 typedef struct moerun__prompt_options {
   const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */
+  const moerun__chat_template *chat;  /* borrowed; NULL: there is none, or */
+  const char *no_chat;                /* borrowed: why it cannot be used   */
+  struct tm chat_clock;      /* the local time that templates are told   */
   int32_t text_bos;          /* token in front of texts, -1: none; never a
                              second one                                      */
   const int32_t *text_front; /* [num_front] between it and the text */
@@ -70,8 +74,9 @@ typedef struct moerun__prompt {
 
 void moerun__prompt_clear(moerun__prompt *prompt);
 
-/* One JSON object a line; blank lines do not count. Keys: "prompt" (a text) or
- * "tokens" (ids); optional "id" (string or integer, unique; default: the place
+/* One JSON object a line; blank lines do not count. Keys: "prompt" (a text),
+ * "messages" (a conversation, with what templates take beside it) or "tokens"
+ * (ids); optional "id" (string or integer, unique; default: the place
  * among the requests, from 0), and settings (prompt_settings.c). Without a seed
  * of its own a request draws from the stream of the run's seed that its id
  * names, so that requests are independent and each depends on itself alone;

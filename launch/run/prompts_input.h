@@ -67,6 +67,11 @@ moerun_status moerun__prompt_put_bos(moerun__prompt *prompt, int32_t bos);
 /* The same with all tokens that belong around a text. */
 moerun_status moerun__prompt_put_around(moerun__prompt *prompt,
                                         const moerun__prompt_options *options);
+/* The prompt of a conversation, by the keys of its line. */
+moerun_status moerun__prompt_read_messages(moerun__prompt *out,
+                                           const json_t *object,
+                                           const moerun__prompts *prompts,
+                                           const char *origin);
 /* Defaults for a request, before its own settings are read. */
 void moerun__prompt_begin(moerun__prompt *prompt,
                           const moerun__prompt_options *options);

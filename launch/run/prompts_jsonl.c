@@ -34,8 +34,6 @@ static const char *hint_of(const char *key) {
       {"input_ids", "; here it is tokens"},
       {"token_ids", "; here it is tokens"},
       {"text", "; here it is prompt"},
-      {"messages", "; chat templates are not applied here: give the text that "
-                   "the template makes as prompt"},
   };
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     if (strcmp(table[i].key, key) == 0) return table[i].hint;
@@ -44,7 +42,15 @@ static const char *hint_of(const char *key) {
 }
 
 /* Keys of a line that are no settings. */
-static const char *const plain_keys[] = {"id", "prompt", "tokens", "priority"};
+static const char *const plain_keys[] = {"id",
+                                         "prompt",
+                                         "tokens",
+                                         "messages",
+                                         "tools",
+                                         "documents",
+                                         "priority",
+                                         "add_generation_prompt",
+                                         "chat_template_kwargs"};
 
 static int is_known(const char *key) {
   size_t i = 0;
@@ -56,10 +62,10 @@ static int is_known(const char *key) {
          moerun__setting_of(key) < MOERUN_SETTINGS;
 }
 
-/* "id, prompt, tokens, …, seed or priority" */
+/* "id, prompt, tokens, messages, …, seed or priority" */
 static moerun_status print_keys(moerun__text *out) {
   moerun_status status = MOERUN_OK;
-  MOERUN_TRY(moerun__text_print(out, "id, prompt, tokens"));
+  MOERUN_TRY(moerun__text_print(out, "id, prompt, tokens, messages"));
   for (int i = 0; i < MOERUN_SETTINGS; i++) {
     MOERUN_TRY(moerun__text_print(
         out, ", %s", moerun__setting_key((moerun__prompt_setting)i)));
@@ -223,6 +229,28 @@ static moerun_status advise_line(moerun_status status,
                           "such as {\"prompt\": \"a text\"}");
 }
 
+/* One of the ways to give a prompt, and what belongs to it alone. */
+static moerun_status check_given(const json_t *object, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  static const char *const of_messages[] = {
+      "tools", "documents", "add_generation_prompt", "chat_template_kwargs"};
+  const int has_messages = json_object_get(object, "messages") != NULL;
+  const int given = has_messages + (json_object_get(object, "prompt") != NULL) +
+                    (json_object_get(object, "tokens") != NULL);
+  MOERUN_REQUIRE(given == 1, MOERUN_ERR_FORMAT,
+                 "%s: expected one of \"prompt\", \"messages\" and "
+                 "\"tokens\", found %s",
+                 origin, given > 1 ? "several" : "none");
+  for (size_t i = 0; i < sizeof of_messages / sizeof *of_messages; i++) {
+    MOERUN_REQUIRE(
+        has_messages || json_object_get(object, of_messages[i]) == NULL,
+        MOERUN_ERR_FORMAT, "%s: key \"%s\": expected beside \"messages\" alone",
+        origin, of_messages[i]);
+  }
+done:
+  return status;
+}
+
 /* The request that `line` describes. */
 static moerun_status read_object(moerun__prompt *out,
                                  const moerun__prompts *prompts,
@@ -248,19 +276,19 @@ static moerun_status read_object(moerun__prompt *out,
   MOERUN_TRY(read_id(out, object, index, origin)); /* named if another key is
                                                       wrong */
   MOERUN_TRY(check_keys(object, origin));
-  const int has_text = json_object_get(object, "prompt") != NULL;
-  const int has_tokens = json_object_get(object, "tokens") != NULL;
-  MOERUN_REQUIRE(has_text != has_tokens, MOERUN_ERR_FORMAT,
-                 "%s: expected either \"prompt\" or \"tokens\", found %s",
-                 origin, has_text ? "both" : "neither");
+  MOERUN_TRY(check_given(object, origin));
   MOERUN_TRY(
       moerun__settings_read(out, object, prompts->options.fixed, origin));
   MOERUN_TRY(moerun__json_int(&priority, object, "priority", 0, UINT8_MAX,
                               &no_priority, origin));
   out->request.priority = moerun__to_int(priority);
-  MOERUN_TRY(
-      has_text ? read_text(out, object, prompts, origin)
-               : read_tokens(out, object, prompts->options.tokens_bos, origin));
+  if (json_object_get(object, "messages") != NULL) {
+    MOERUN_TRY(moerun__prompt_read_messages(out, object, prompts, origin));
+  } else if (json_object_get(object, "prompt") != NULL) {
+    MOERUN_TRY(read_text(out, object, prompts, origin));
+  } else {
+    MOERUN_TRY(read_tokens(out, object, prompts->options.tokens_bos, origin));
+  }
 done:
   json_decref(object);
   return status;

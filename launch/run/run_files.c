@@ -10,6 +10,7 @@
 #include "runtime/base/number.h"
 
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static int given(const moerun__run_files *f, const char *key) {
@@ -30,6 +31,22 @@ void moerun__run_files_init(moerun__run_files *files,
 }
 
 /* ---- Input --------------------------------------------------------------- */
+
+/* A template that cannot be used is of no matter to prompts that are texts. */
+static moerun_status open_chat(moerun__run_files *f,
+                               moerun__prompt_options *options) {
+  moerun_status status = moerun__chat_template_load(&f->chat, f->model_path);
+  if (status == MOERUN_ERR_NOMEM) goto done;
+  if (status != MOERUN_OK) {
+    status = moerun__text_print(&f->no_chat, "%s", moerun_last_error());
+    options->no_chat = f->no_chat.bytes;
+  }
+  options->chat = f->chat;
+  const time_t now = time(NULL);
+  (void)localtime_r(&now, &options->chat_clock);
+done:
+  return status;
+}
 
 moerun_status moerun__run_files_open_input(moerun__run_files *f,
                                            const moerun__model_config *model,
@@ -65,6 +82,7 @@ moerun_status moerun__run_files_open_input(moerun__run_files *f,
       .fixed = moerun__input_fixed(c),
       .plain = given(f, "prompts") && moerun__config_bool(c, "lines"),
       .name = f->input.name.bytes};
+  if (has_text && !is_score) MOERUN_TRY(open_chat(f, &options));
   MOERUN_TRY(moerun__generation_config_apply(&options.sampling, c));
   MOERUN_TRY(moerun__bos_choose(&options, c, f->model_path, f->model->bos_token,
                                 has_text));
@@ -254,5 +272,7 @@ void moerun__run_files_clear(moerun__run_files *files) {
   moerun__prompts_destroy(files->prompts);
   moerun__spool_clear(&files->input);
   moerun__tokenizer_destroy(files->tokenizer);
+  moerun__chat_template_destroy(files->chat);
+  moerun__text_clear(&files->no_chat);
   moerun__prompt_clear(&files->prompt);
 }

@@ -15,6 +15,8 @@ typedef struct moerun__run_files {
   const moerun__model_config *model;
   moerun__progress_bar *bar;
   moerun__tokenizer *tokenizer;
+  moerun__chat_template *chat; /* NULL: none */
+  moerun__text no_chat;        /* why there is none that could be used */
   moerun__spool input;
   moerun__prompts *prompts;
   moerun__results *results;
