@@ -29,11 +29,16 @@ typedef enum moerun__prompt_setting {
   MOERUN_SETTINGS,
 } moerun__prompt_setting;
 
+/* What conversations are written by. */
+typedef struct moerun__prompt_chat {
+  const moerun__chat_template *by; /* borrowed; NULL: there is none, or */
+  const char *refused;             /* borrowed: why it cannot be used   */
+  struct tm clock;                 /* the local time that templates are told */
+} moerun__prompt_chat;
+
 typedef struct moerun__prompt_options {
   const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */
-  const moerun__chat_template *chat;  /* borrowed; NULL: there is none, or */
-  const char *no_chat;                /* borrowed: why it cannot be used   */
-  struct tm chat_clock;      /* the local time that templates are told   */
+  moerun__prompt_chat chat;  /* for conversations                            */
   int32_t text_bos;          /* token in front of texts, -1: none; never a
                              second one                                      */
   const int32_t *text_front; /* [num_front] between it and the text */

@@ -12,11 +12,12 @@ static moerun_status check_chat(const moerun__prompt_options *o,
                  "%s: key \"messages\": a text needs the model's "
                  "tokenizer.json, which is not there",
                  origin);
-  MOERUN_REQUIRE(o->chat != NULL || o->no_chat == NULL, MOERUN_ERR_UNSUPPORTED,
+  MOERUN_REQUIRE(o->chat.by != NULL || o->chat.refused == NULL,
+                 MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"messages\": the model's chat template cannot be "
                  "used: %s",
-                 origin, o->no_chat);
-  MOERUN_REQUIRE(o->chat != NULL, MOERUN_ERR_UNSUPPORTED,
+                 origin, o->chat.refused);
+  MOERUN_REQUIRE(o->chat.by != NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"messages\": the model has no chat template "
                  "(chat_template.jinja, or in tokenizer_config.json): give the "
                  "text as \"prompt\"",
@@ -70,8 +71,8 @@ moerun_status moerun__prompt_read_messages(moerun__prompt *out,
                  origin);
   MOERUN_TRY(check_chat(o, origin));
   MOERUN_TRY(read_conversation(&conversation, object, origin));
-  status = moerun__chat_template_apply(o->chat, &text, &conversation,
-                                       &o->chat_clock);
+  status = moerun__chat_template_apply(o->chat.by, &text, &conversation,
+                                       &o->chat.clock);
   if (status != MOERUN_OK) {
     status = moerun__say_where(status, origin);
     goto done;

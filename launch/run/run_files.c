@@ -33,17 +33,15 @@ void moerun__run_files_init(moerun__run_files *files,
 /* ---- Input --------------------------------------------------------------- */
 
 /* A template that cannot be used is of no matter to prompts that are texts. */
-static moerun_status open_chat(moerun__run_files *f,
-                               moerun__prompt_options *options) {
+static moerun_status open_chat(moerun__prompt_chat *out, moerun__run_files *f) {
   moerun_status status = moerun__chat_template_load(&f->chat, f->model_path);
+  const time_t now = time(NULL);
   if (status == MOERUN_ERR_NOMEM) goto done;
   if (status != MOERUN_OK) {
     status = moerun__text_print(&f->no_chat, "%s", moerun_last_error());
-    options->no_chat = f->no_chat.bytes;
   }
-  options->chat = f->chat;
-  const time_t now = time(NULL);
-  (void)localtime_r(&now, &options->chat_clock);
+  *out = (moerun__prompt_chat){.by = f->chat, .refused = f->no_chat.bytes};
+  (void)localtime_r(&now, &out->clock);
 done:
   return status;
 }
@@ -82,7 +80,7 @@ moerun_status moerun__run_files_open_input(moerun__run_files *f,
       .fixed = moerun__input_fixed(c),
       .plain = given(f, "prompts") && moerun__config_bool(c, "lines"),
       .name = f->input.name.bytes};
-  if (has_text && !is_score) MOERUN_TRY(open_chat(f, &options));
+  if (has_text && !is_score) MOERUN_TRY(open_chat(&options.chat, f));
   MOERUN_TRY(moerun__generation_config_apply(&options.sampling, c));
   MOERUN_TRY(moerun__bos_choose(&options, c, f->model_path, f->model->bos_token,
                                 has_text));
