@@ -163,7 +163,7 @@ def check_against_own_library(name, source, tokenizer, texts):
         tried += 1
         if source.encode(text) != tokenizer.encode(text, add_special_tokens=False).ids:
             different.append(text)
-    print(f"  {name}: as {source.library} in {tried - len(different)} of {tried} texts", [d[:40] for d in different[:6]])
+    print(f"  {name}: as {source.original} in {tried - len(different)} of {tried} texts", [d[:40] for d in different[:6]])
 
 
 def make(name, source, strings):

@@ -39,11 +39,11 @@ class Source:
     """tree: the tokenizer.json. encode: ids as the family's own library has them, of
     texts without added tokens where it does not look for these, or None."""
 
-    def __init__(self, tree, package, encode=None, library="", parses_added=True):
+    def __init__(self, tree, package, encode=None, original="", parses_added=True):
         self.tree = tree
         self.package = package
         self.encode = encode
-        self.library = library
+        self.original = original
         self.parses_added = parses_added
 
 
@@ -215,7 +215,7 @@ def tekken(folder):
             file.write_text(json.dumps(config))
             own = Tekkenizer.from_file(file)
         source.encode = lambda text: own.encode(text, bos=False, eos=False)
-        source.library = package(folder, "mistral_common")
+        source.original = package(folder, "mistral_common")
         source.parses_added = False
     finally:
         sys.path.pop(0)
@@ -280,7 +280,7 @@ def gpt2(folder):
     # The first 256 ids are bytes, and further ones are in the order of merges.
     own = tiktoken.Encoding("x", pat_str=GPT2_WORDS, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 50256})
     source.encode = lambda text: own.encode(text, allowed_special="all")
-    source.library = "tiktoken " + tiktoken.__version__
+    source.original = "tiktoken " + tiktoken.__version__
     return source
 
 
@@ -322,7 +322,7 @@ def mixtral(member, is_legacy):
         import sentencepiece
 
         source.encode = lambda text: own.encode(text)
-        source.library = "sentencepiece " + sentencepiece.__version__
+        source.original = "sentencepiece " + sentencepiece.__version__
         source.parses_added = False
         return source
     return build
