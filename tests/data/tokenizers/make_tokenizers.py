@@ -11,11 +11,13 @@ import argparse
 import json
 import pathlib
 import re
+import subprocess
+import tempfile
 
 import tokenizers
 import xxhash
 
-from sources import PUBLISHED
+from sources import NOT_FROZEN, PUBLISHED
 from trained import LIKE
 
 FOLDER = pathlib.Path(__file__).parent
@@ -183,15 +185,36 @@ def make(name, source, strings):
           f"{len(model.get('merges', []))} merges; {len(content.encode())} + {len(frozen)} bytes", flush=True)
 
 
+def try_whole(name, source, strings, program):
+    """The whole vocabulary, which is nowhere frozen, against the program, which takes no NUL."""
+    strings = [text for text in strings if "\0" not in text]
+    wanted = answers(load(source.tree), strings)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "tokenizer.json").write_text(json.dumps(source.tree, ensure_ascii=False))
+        lines = "".join(json.dumps(dict(prompt=text)) + "\n" for text in strings)
+        ran = subprocess.run([program, "tokenize", "--model", folder, "--bare", "--prompts", "-"],
+                             input=lines, stdout=subprocess.PIPE, text=True, check=True)
+    found = [json.loads(line)["tokens"] for line in ran.stdout.splitlines()]
+    different = [i for i, (a, b) in enumerate(zip(wanted, found, strict=True)) if a != b]
+    print(f"  {name}: {len(source.tree['model']['vocab'])} tokens, the same ids in {len(strings) - len(different)} of "
+          f"{len(strings)} texts", different[:6], flush=True)
+    return not different
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("wheels", help="the folder that pip download wrote wheels into")
     parser.add_argument("names", nargs="*", help="those to make; all if there are none")
     parser.add_argument("--show", type=int, help="only print the ids of this text")
+    parser.add_argument("--against", metavar="MOERUN", help="make nothing: try the whole vocabularies against this program")
     options = parser.parse_args()
     strings = texts()
     print("tokenizers", tokenizers.__version__)
-    for name in options.names or sorted({**PUBLISHED, **LIKE}):
+    if options.against is not None:
+        same = [try_whole(name, PUBLISHED[name](options.wheels), strings, options.against)
+                for name in options.names or sorted(PUBLISHED)]
+        raise SystemExit(0 if all(same) else 1)
+    for name in options.names or sorted({**PUBLISHED, **LIKE}.keys() - NOT_FROZEN):
         if options.show is not None:
             tokenizer = load(json.loads((FOLDER / f"{name}.json").read_text()))
             encoding = tokenizer.encode(strings[options.show], add_special_tokens=False)

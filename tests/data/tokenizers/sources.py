@@ -346,3 +346,5 @@ PUBLISHED = {
     "qwen36": qwen36,
     "tekken": tekken,
 }
+
+NOT_FROZEN = {"llama3", "llama4"}  # their licence must travel with every copy: tried by --against alone

@@ -7,7 +7,7 @@ import json
 import tokenizers
 from tokenizers import trainers
 
-from sources import Source, added, bpe, byte_level, numbered, sequence, split, template, tree
+from sources import CL100K, O200K, Source, added, bpe, byte_level, numbered, sequence, split, template, tree
 
 FALLBACK = [f"<0x{b:02X}>" for b in range(256)]
 BLANK_BACK = dict(type="Replace", pattern=dict(String="▁"), content=" ")
@@ -111,6 +111,25 @@ def granite_like(strings):
     return tree(model, tokens, None, pre, byte_level(True), byte_level(True))
 
 
+def llama_like(strings, regex, *specials):
+    """Words of the vocabulary are taken whole; one token in front, by a sequence of processors."""
+    model = bytes_trained(strings, 3000, sequence(split(regex), byte_level()), [])
+    model["ignore_merges"] = True
+    tokens = behind(model["vocab"], *specials)
+    post = dict(type="Sequence", processors=[byte_level(True), template([(specials[0], tokens[0]["id"])])])
+    return tree(model, tokens, None, sequence(split(regex), byte_level()), post, byte_level())
+
+
+def llama3_like(strings):
+    return llama_like(strings, CL100K, "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+                      "<|eom_id|>", "<|eot_id|>", "<|python_tag|>")
+
+
+def llama4_like(strings):
+    return llama_like(strings, O200K, "<|begin_of_text|>", "<|end_of_text|>", "<|header_start|>", "<|header_end|>", "<|eom|>",
+                      "<|eot|>")
+
+
 def unigram_like(strings):
     normalizer = dict(type="Sequence", normalizers=[
         dict(type="NFKC"), dict(type="Replace", pattern=dict(Regex=" {2,}"), content=" ")])
@@ -135,4 +154,4 @@ def like(build):
 
 
 LIKE = {build.__name__: like(build) for build in
-        (gemma_like, phi3_like, deepseek_v2_like, granite_like, unigram_like, unigram_bytes_like)}
+        (gemma_like, phi3_like, deepseek_v2_like, granite_like, llama3_like, llama4_like, unigram_like, unigram_bytes_like)}

@@ -16,7 +16,7 @@ static const char *const families[] = {
     "claude2",     "deepseek",     "deepseek_v2_like",
     "gemma_like",  "glm4",         "gpt2",
     "gpt_oss",     "granite_like", "kimi_k2",
-    "llama3",      "llama4",       "mixtral_v1",
+    "llama3_like", "llama4_like",  "mixtral_v1",
     "mixtral_v3",  "olmo2",        "olmoe",
     "phi3_like",   "phi4",         "qwen3",
     "qwen36",      "tekken",       "unigram_bytes_like",
