@@ -15,5 +15,6 @@ set_tests_properties(api.setup PROPERTIES LABELS api TIMEOUT 60)
 add_test(NAME api.mpirun
   COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/api/test_mpirun.sh ${PROJECT_SOURCE_DIR}
     $<TARGET_FILE:moerun_cli> ${CMAKE_CURRENT_BINARY_DIR}/mpirun)
-set_tests_properties(api.mpirun PROPERTIES LABELS api PROCESSORS 2 TIMEOUT 300
+# Mostly waits for launchers that end: one processor.
+set_tests_properties(api.mpirun PROPERTIES LABELS api TIMEOUT 300
   SKIP_RETURN_CODE 77)

@@ -14,4 +14,5 @@ endfunction()
 moerun_e2e_test(config config.sh 60)
 moerun_e2e_test(kill kill.sh 420 6)
 moerun_e2e_test(hostile hostile.sh 180)
+set_tests_properties(e2e.hostile PROPERTIES PROCESSORS 1) # it mostly waits
 moerun_e2e_test(memory memory.sh 120 300)

@@ -12,6 +12,8 @@ foreach(name IN ITEMS run info refusals input requests outputs place home memory
   set_tests_properties(run.${name} PROPERTIES LABELS "run;np3" PROCESSORS 2
     TIMEOUT 240 ENVIRONMENT "${mpi_test_env}")
 endforeach()
+# These mostly wait, for launchers that end and for time limits.
+set_tests_properties(run.lost run.refusals PROPERTIES PROCESSORS 1)
 set_tests_properties(run.metrics PROPERTIES ENVIRONMENT
   "${mpi_test_env};CHECK_METRICS=$<TARGET_FILE:check_metrics>")
 # Those that change weights in a file.
