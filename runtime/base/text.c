@@ -83,6 +83,20 @@ int moerun__utf8_length(const char *bytes, size_t count) {
   return length;
 }
 
+/* Three bytes at most are the start of a character, and the first of them alone
+ * is none that continues one. */
+size_t moerun__whole_characters(const char *bytes, size_t count) {
+  for (size_t back = 1; back <= 3 && back <= count; back++) {
+    const unsigned char first = (unsigned char)bytes[count - back];
+    if ((first & 0xC0U) == 0x80) continue;
+    const int length = moerun__utf8_length(bytes + count - back, back);
+    const int is_cut =
+        first >= 0xC2 && first <= 0xF4 && length < 0 && (size_t)-length == back;
+    return is_cut ? count - back : count;
+  }
+  return count;
+}
+
 /* The text of one character below 0x20, '"' or '\\'. */
 static moerun_status append_escape(moerun__text *text, char c) {
   static const char plain[] = "\"\\\b\f\n\r\t";

@@ -35,5 +35,8 @@ int moerun__name_ends_in(const char *name, size_t length, const char *ending);
 /* Length 1..4 of the valid UTF-8 sequence at the start of bytes[count], or
  * minus the length of the invalid part to be replaced. count >= 1. */
 int moerun__utf8_length(const char *bytes, size_t count);
+/* How many of bytes[count] are in front of the start of a character that has
+ * not ended, if they end in one. */
+size_t moerun__whole_characters(const char *bytes, size_t count);
 
 #endif

@@ -413,28 +413,37 @@ static const char *find_added(const moerun__added_set *added, int32_t id,
   return added->token[i].content;
 }
 
+const char *moerun__tokenizer_spelling(const moerun__tokenizer *t, int32_t id,
+                                       int keeps_special, size_t *bytes) {
+  const moerun__vocabulary *v = &t->vocabulary;
+  if (id < 0 || id >= v->size) return NULL;
+  const int is_skipped = (t->special[id] & (SKIPPED | SHOWN)) == SKIPPED;
+  if (is_skipped && !keeps_special) return NULL;
+  return (t->special[id] & RESPELT) != 0
+             ? find_added(&t->added, id, bytes)
+             : moerun__vocabulary_text(v, id, bytes);
+}
+
+const moerun__decoder *moerun__tokenizer_decoder(const moerun__tokenizer *t) {
+  return &t->decoder;
+}
+
 moerun_status moerun__tokenizer_decode(const moerun__tokenizer *t,
                                        moerun__text *out, const int32_t *id,
                                        size_t count, int keeps_special) {
   moerun_status status = MOERUN_OK;
-  moerun__parts parts = {0};
-  const moerun__vocabulary *v = &t->vocabulary;
+  moerun__decoding decoding = {0};
+  MOERUN_TRY(moerun__decoding_begin(&decoding, &t->decoder));
   for (size_t i = 0; i < count; i++) {
     size_t bytes = 0;
-    if (id[i] < 0 || id[i] >= v->size) continue;
-    if ((t->special[id[i]] & (SKIPPED | SHOWN)) == SKIPPED && !keeps_special) {
-      continue;
-    }
-    const char *spelling = (t->special[id[i]] & RESPELT) != 0
-                               ? find_added(&t->added, id[i], &bytes)
-                               : moerun__vocabulary_text(v, id[i], &bytes);
+    const char *spelling =
+        moerun__tokenizer_spelling(t, id[i], keeps_special, &bytes);
     if (spelling == NULL) continue;
-    MOERUN_TRY(moerun__text_append(&parts.text, spelling, bytes));
-    MOERUN_TRY(moerun__parts_end(&parts));
+    MOERUN_TRY(moerun__decoding_put(&decoding, out, spelling, bytes));
   }
-  MOERUN_TRY(moerun__decoder_run(&t->decoder, out, &parts));
+  MOERUN_TRY(moerun__decoding_end(&decoding, out));
 done:
-  moerun__parts_clear(&parts);
+  moerun__decoding_clear(&decoding);
   return status;
 }
 

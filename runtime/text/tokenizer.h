@@ -45,6 +45,14 @@ moerun_status moerun__tokenizer_decode(const moerun__tokenizer *tokenizer,
                                        moerun__text *out, const int32_t *id,
                                        size_t count, int keeps_special);
 
+/* What decoding begins with: how a token is spelt for the decoder, *bytes
+ * bytes; NULL if it has no part in a text. */
+const char *moerun__tokenizer_spelling(const moerun__tokenizer *tokenizer,
+                                       int32_t id, int keeps_special,
+                                       size_t *bytes);
+const struct moerun__decoder *
+moerun__tokenizer_decoder(const moerun__tokenizer *tokenizer);
+
 /* The tokens that the file's post-processor puts in front of a text and behind
  * it, as the Hugging Face library does; borrowed. */
 const moerun__token_list *

@@ -1,11 +1,30 @@
 /* A tokenizer.json of any bytes is read or refused with a line. With one that
  * is read, its own text is encoded and decoded, or refused with a line: the ids
- * have spellings, and a second try gives the same ones. */
-#include "runtime/text/tokenizer.h"
+ * have spellings, a second try gives the same ones, and one by one they give
+ * the text that all of them do. */
+#include "runtime/text/detokenizer.h"
 #include "support/fuzz.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+static void stream(const moerun__tokenizer *tokenizer,
+                   const moerun__token_list *ids, const moerun__text *whole) {
+  moerun__detokenizer d = {0};
+  moerun__text joined = {0};
+  moerun_status status = moerun__detokenizer_begin(&d, tokenizer);
+  for (size_t i = 0; status == MOERUN_OK && i < ids->count; i++) {
+    status = moerun__detokenizer_put(&d, &joined, ids->id[i]);
+  }
+  if (status == MOERUN_OK) status = moerun__detokenizer_end(&d, &joined);
+  if (status != MOERUN_OK || joined.count != whole->count ||
+      (whole->count > 0 &&
+       memcmp(joined.bytes, whole->bytes, whole->count) != 0)) {
+    abort();
+  }
+  moerun__text_clear(&joined);
+  moerun__detokenizer_clear(&d);
+}
 
 static void encode_and_decode(const moerun__tokenizer *tokenizer,
                               const char *text, size_t size) {
@@ -27,9 +46,10 @@ static void encode_and_decode(const moerun__tokenizer *tokenizer,
   } else if (moerun_last_error()[0] == '\0') {
     abort();
   }
-  if (moerun__tokenizer_decode(tokenizer, &back, ids.id, ids.count, 0) !=
-          MOERUN_OK &&
-      moerun_last_error()[0] == '\0') {
+  if (moerun__tokenizer_decode(tokenizer, &back, ids.id, ids.count, 0) ==
+      MOERUN_OK) {
+    stream(tokenizer, &ids, &back);
+  } else if (moerun_last_error()[0] == '\0') {
     abort();
   }
   moerun__text_clear(&back);

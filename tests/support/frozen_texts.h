@@ -2,7 +2,7 @@
 #ifndef MOERUN_TESTS_FROZEN_TEXTS_H
 #define MOERUN_TESTS_FROZEN_TEXTS_H
 
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/detokenizer.h"
 #include "support/cmocka.h"
 
 #include <jansson.h>
@@ -59,6 +59,63 @@ static inline void frozen_append_lossy(moerun__text *out, const char *bytes,
   }
 }
 
+/* Whether a character, or what is to be mended as one, ends at `at`. */
+static inline int frozen_is_end(const moerun__text *text, size_t at) {
+  size_t end = 0;
+  while (end < at) {
+    const int length =
+        moerun__utf8_length(text->bytes + end, text->count - end);
+    end += (size_t)(length > 0 ? length : -length);
+  }
+  return end == at;
+}
+
+/* Checks that the ids one by one give `whole`, a piece at a time: each as if
+ * the text ended with it, too, wherever a copy is asked. Returns the bytes that
+ * came before the end. */
+static inline size_t frozen_check_stream(const moerun__tokenizer *tokenizer,
+                                         const moerun__token_list *ids,
+                                         const moerun__text *whole) {
+  moerun__detokenizer stream = {0};
+  moerun__detokenizer ended = {0};
+  moerun__text joined = {0};
+  moerun__text part = {0};
+  moerun__text so_far = {0};
+  assert_int_equal(moerun__detokenizer_begin(&stream, tokenizer), MOERUN_OK);
+  for (size_t k = 0; k < ids->count; k++) {
+    assert_int_equal(moerun__detokenizer_put(&stream, &joined, ids->id[k]),
+                     MOERUN_OK);
+    assert_true(joined.count <= whole->count);
+    assert_true(frozen_is_end(whole, joined.count));
+    if (k % 5 != 2) continue;
+    part.count = 0;
+    so_far.count = 0;
+    assert_int_equal(moerun__text_append(&part, joined.bytes, joined.count),
+                     MOERUN_OK);
+    assert_int_equal(moerun__detokenizer_copy(&ended, &stream), MOERUN_OK);
+    assert_int_equal(moerun__detokenizer_end(&ended, &part), MOERUN_OK);
+    assert_int_equal(
+        moerun__tokenizer_decode(tokenizer, &so_far, ids->id, k + 1, 0),
+        MOERUN_OK);
+    assert_int_equal(part.count, so_far.count);
+    if (part.count > 0) {
+      assert_memory_equal(part.bytes, so_far.bytes, part.count);
+    }
+  }
+  const size_t before = joined.count;
+  assert_int_equal(moerun__detokenizer_end(&stream, &joined), MOERUN_OK);
+  assert_int_equal(joined.count, whole->count);
+  if (whole->count > 0) {
+    assert_memory_equal(joined.bytes, whole->bytes, whole->count);
+  }
+  moerun__detokenizer_clear(&stream);
+  moerun__detokenizer_clear(&ended);
+  moerun__text_clear(&joined);
+  moerun__text_clear(&part);
+  moerun__text_clear(&so_far);
+  return before;
+}
+
 /* Decodes ids and appends what the library would give. */
 static inline void frozen_decode(const moerun__tokenizer *tokenizer,
                                  moerun__text *out,
@@ -68,6 +125,7 @@ static inline void frozen_decode(const moerun__tokenizer *tokenizer,
   assert_int_equal(moerun__tokenizer_decode(tokenizer, &bytes, ids->id,
                                             ids->count, keeps_special),
                    MOERUN_OK);
+  if (!keeps_special) (void)frozen_check_stream(tokenizer, ids, &bytes);
   frozen_append_lossy(out, bytes.bytes, bytes.count);
   moerun__text_clear(&bytes);
 }

@@ -3,8 +3,8 @@
  * makes a stage refuse. */
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
+#include "runtime/text/detokenizer.h"
 #include "runtime/text/regex.h"
-#include "runtime/text/tokenizer.h"
 #include "support/cmocka.h"
 
 #include <stdio.h>
@@ -305,6 +305,85 @@ static void allocations_fail_cleanly(void **state) {
   assert_in_range(failures, 40, 149);
 }
 
+/* What a decoder makes of each id, with | in front of what comes at the end. */
+static const char held_vocab[] =
+    "{\"a\": 0, \"_\": 1, \"<0xC3>\": 2, \"<0xA9>\": 3, \"__b\": 4, "
+    "\"\u00c3\": 5, \"\u00a9\": 6}";
+static const struct {
+  const char *decoder;
+  int32_t ids[5];
+  const char *pieces;
+} held_cases[] = {
+    {"null", {0, 1, 0, 4, 0}, "a, _, a, __b, a,|"},
+    /* A character that is cut. */
+    {"{\"type\": \"ByteLevel\"}",
+     {0, 5, 6, 5, 0},
+     "a,,\xc3\xa9,,\xc3"
+     "a,|"},
+    {"{\"type\": \"ByteLevel\"}", {0, 5, 6, 0, 5}, "a,,\xc3\xa9,a,,|\xc3"},
+    /* Bytes of a run are all marks if one is none. */
+    {"{\"type\": \"ByteFallback\"}",
+     {2, 3, 0, 2, 0},
+     ",,\xc3\xa9"
+     "a,,\xef\xbf\xbd"
+     "a,|"},
+    {"{\"type\": \"ByteFallback\"}", {0, 0, 0, 2, 3}, "a,a,a,,,|\xc3\xa9"},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Fuse\"}, "
+     "{\"type\": \"Strip\", \"content\": \"_\", \"start\": 2, \"stop\": 0}]}",
+     {1, 4, 1, 1, 0},
+     ",_b,_,_,a,|"},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Fuse\"}, "
+     "{\"type\": \"Strip\", \"content\": \"_\", \"start\": 0, \"stop\": 2}]}",
+     {1, 4, 1, 1, 1},
+     ",__,_,b,_,|"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"_\"}",
+     {1, 0, 4, 1, 0},
+     ",a,  b, ,a,|"},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Fuse\"}, "
+     "{\"type\": \"Metaspace\", \"replacement\": \"__\", "
+     "\"prepend_scheme\": \"never\"}]}",
+     {0, 1, 1, 1, 0},
+     "a,, ,,_a,|"},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Fuse\"}, "
+     "{\"type\": \"Replace\", \"pattern\": {\"String\": \"aa\"}, "
+     "\"content\": \"c\"}]}",
+     {0, 0, 1, 0, 0},
+     ",,,,,|c_c"},
+};
+
+/* What each stage holds back, and no more. */
+static void stages_hold_back_what_may_change(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof held_cases / sizeof *held_cases; i++) {
+    moerun__text file = {0};
+    moerun__text found = {0};
+    moerun__tokenizer *t = NULL;
+    moerun__detokenizer stream = {0};
+    assert_int_equal(
+        moerun__text_print(&file,
+                           "{\"decoder\": %s, \"model\": {\"type\": \"BPE\", "
+                           "\"vocab\": %s, \"merges\": []}}",
+                           held_cases[i].decoder, held_vocab),
+        MOERUN_OK);
+    assert_int_equal(moerun__tokenizer_parse(&t, file.bytes, file.count, "t"),
+                     MOERUN_OK);
+    assert_int_equal(moerun__detokenizer_begin(&stream, t), MOERUN_OK);
+    for (int k = 0; k < 5; k++) {
+      assert_int_equal(
+          moerun__detokenizer_put(&stream, &found, held_cases[i].ids[k]),
+          MOERUN_OK);
+      assert_int_equal(moerun__text_append(&found, ",", 1), MOERUN_OK);
+    }
+    assert_int_equal(moerun__text_append(&found, "|", 1), MOERUN_OK);
+    assert_int_equal(moerun__detokenizer_end(&stream, &found), MOERUN_OK);
+    assert_string_equal(found.bytes, held_cases[i].pieces);
+    moerun__detokenizer_clear(&stream);
+    moerun__tokenizer_destroy(t);
+    moerun__text_clear(&found);
+    moerun__text_clear(&file);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(stages_answer_as_the_library),
@@ -313,6 +392,7 @@ int main(void) {
       cmocka_unit_test(stages_refuse_by_name),
       cmocka_unit_test(texts_grow_within_a_limit),
       cmocka_unit_test(allocations_fail_cleanly),
+      cmocka_unit_test(stages_hold_back_what_may_change),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
