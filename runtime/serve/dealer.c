@@ -120,6 +120,7 @@ static void count_step(moerun__dealer *dealer) {
   progress->active = 0;
   for (int32_t r = 0; r < dealer->comm->size; r++) {
     prompt_rows += dealer->word[r].prompt_rows;
+    progress->reused_tokens += dealer->word[r].reused;
     generated += dealer->word[r].generated;
     progress->active += dealer->word[r].active;
   }

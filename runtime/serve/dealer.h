@@ -14,6 +14,7 @@ typedef struct moerun__rank_word {
   int32_t free_pages;     /* not promised to any sequence     */
   int64_t finished_units; /* 8-byte units of completions      */
   int64_t prompt_rows;    /* fed in the last step             */
+  int64_t reused;         /* prompt tokens that needed no row */
   int64_t generated;      /* tokens sampled in the last step  */
 } moerun__rank_word;
 

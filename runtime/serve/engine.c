@@ -19,6 +19,7 @@ struct moerun__engine {
   moerun__sequences sequences;
   moerun__dealer dealer; /* rank 0 only */
   int is_root;
+  int32_t numbers; /* what the last session computed with (numbers_of) */
   moerun__rank_word word;
   char *requests; /* new requests of a step, on the wire */
   /* As long as there is a session. */
@@ -55,8 +56,7 @@ static void lay_out_step(moerun__engine *e, const moerun_session *session,
                          moerun__arena *arena) {
   const size_t R = (size_t)session->model->comm->size;
   e->unit_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
-  moerun__step_lay_out(&e->step, session, &e->sequences,
-                       e->options.prefill_chunk, arena);
+  moerun__step_lay_out(&e->step, session, &e->sequences, &e->options, arena);
   if (e->is_root) {
     moerun__dealer_lay_out_ranks(&e->dealer, session->model->comm, arena);
   }
@@ -157,6 +157,7 @@ static moerun_status take_turn(moerun__engine *e, moerun__command *command) {
   }
   e->sequences.finished_bytes = 0;
   e->word.prompt_rows = 0;
+  e->word.reused = 0;
   e->word.generated = 0;
   moerun__stage_end(&e->session->stats, MOERUN_STAGE_CONTROL);
 done:
@@ -208,6 +209,7 @@ static moerun_status create_local(moerun__engine **out,
   lay_out(e, config, &cache->sizes, &arena);
   moerun__sequences_clear(&e->sequences);
   if (is_root) moerun__dealer_clear(&e->dealer);
+  e->numbers = -1; /* what was left by others is no longer known */
   *out = e;
 done:
   return status;
@@ -268,6 +270,15 @@ done:
   return status;
 }
 
+/* Sessions with the same compute the same numbers, of the same model; those
+ * with a lossy gate are taken for different from all others. */
+static int32_t numbers_of(const moerun_session *session) {
+  return moerun__gate_is_lossy(&session->moe.gate.options)
+             ? -1
+             : 2 * (int32_t)session->options.wire +
+                   (int32_t)session->options.compute;
+}
+
 /* Takes a session up, on this rank. */
 static moerun_status attach(moerun__engine *e, moerun_session *session) {
   moerun_status status = MOERUN_OK;
@@ -276,6 +287,9 @@ static moerun_status attach(moerun__engine *e, moerun_session *session) {
   e->session = session;
   e->comm = comm;
   MOERUN_TRY(check_session(e, session));
+  const int32_t numbers = numbers_of(session);
+  if (numbers < 0 || numbers != e->numbers) moerun__kv_forget(e->cache);
+  e->numbers = numbers;
   lay_out_step(e, session, &arena);
   /* Kernels write the logits. */
   MOERUN_TRY(session->device->pinned_create(&e->block, arena.used));
@@ -307,6 +321,7 @@ static moerun_status run_step(moerun__engine *e,
   MOERUN_TRY(moerun_forward(e->session, &e->step.batch, e->step.logits));
   moerun__step_use(&e->step, e->session);
   e->word.prompt_rows = e->step.prompt_rows;
+  e->word.reused = e->step.reused;
   e->word.generated = e->step.generated;
   note_balance(e);
   if (replacer != NULL) {

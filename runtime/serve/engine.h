@@ -16,6 +16,10 @@
  * generated one by one, and draws are numbered by the tokens before them: it
  * goes on to what it would have become undisturbed.
  *
+ * A request that begins as another one did, on the same rank, goes on from the
+ * pages of the cache that hold what they have in common (reuse.h): the bits
+ * that it would compute itself.
+ *
  * The engine has the requests and works on a cache that is no session's. So
  * steps may end at any boundary, the session may go, and another one of other
  * options, another placement or another communicator of the same processes goes
@@ -105,6 +109,8 @@ typedef struct moerun__progress {
   int64_t steps;
   int64_t prompt_tokens; /* rows fed so far, all ranks: of prompts, and of the
                             tokens that requests came with                  */
+  int64_t reused_tokens; /* that would be among those, but were in the cache of
+                            their rank already                              */
   int64_t generated_tokens;
   int64_t finished;       /* requests */
   int64_t active;         /* requests on ranks now */
@@ -145,9 +151,13 @@ typedef struct moerun__engine_callbacks {
 
 typedef struct moerun__engine_options {
   int32_t record_trace;
-  int32_t prefill_chunk;  /* most prompt rows of one sequence in a step; 0: as
+  int32_t prefill_chunk;   /* most prompt rows of one sequence in a step; 0: as
                             many as the session's max_tokens allow          */
-  int32_t logprobs_width; /* of any request at most; 0: none asks for them */
+  int32_t logprobs_width;  /* of any request at most; 0: none asks for them */
+  int32_t shares_prefixes; /* 1: what requests begin with in common is fed once
+                              on a rank, where no row has to be fed for other
+                              reasons: for a trace, a score, log-probabilities
+                              of the prompt, or a capacity                   */
 } moerun__engine_options;
 
 typedef struct moerun__engine moerun__engine;

@@ -1,10 +1,12 @@
 /* Decode rows come first, then prompt rows of the oldest sequences while the
- * step has room, so that a long prompt never holds up those who decode. */
+ * step has room, so that a long prompt never holds up those who decode. What
+ * others have fed is not fed again. */
 #include "runtime/serve/step.h"
 
 #include "runtime/base/timer.h"
 #include "runtime/decoder/broken.h"
 #include "runtime/decoder/sample.h"
+#include "runtime/serve/reuse.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,13 +22,23 @@ static int32_t most_logits(const moerun_session *session, int32_t window) {
                                             : session->options.max_tokens;
 }
 
+/* A trace has every row, and under a capacity a row's result is not its own. */
+static int may_share(const moerun_session *session,
+                     const moerun__sequences *sequences,
+                     const moerun__engine_options *options) {
+  return options->shares_prefixes && sequences->trace_width == 0 &&
+         session->moe.gate.options.capacity.gamma == 0;
+}
+
 void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
-                          moerun__sequences *sequences, int32_t prefill_chunk,
+                          moerun__sequences *sequences,
+                          const moerun__engine_options *options,
                           moerun__arena *arena) {
   const size_t T = (size_t)session->options.max_tokens;
   const size_t V = (size_t)session->model->config.vocab_size;
   step->sequences = sequences;
-  step->prefill_chunk = prefill_chunk;
+  step->cache = may_share(session, sequences, options) ? session->cache : NULL;
+  step->prefill_chunk = options->prefill_chunk;
   step->max_tokens = session->options.max_tokens;
   step->window = moerun__gate_window(&session->moe.gate.options);
   step->max_logits = most_logits(session, step->window);
@@ -50,13 +62,6 @@ void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
 }
 
 /* ---- The batch ----------------------------------------------------------- */
-
-/* Tokens of a sequence that the model has to see: a scored prompt's last token
- * predicts nothing. */
-static int32_t tokens_to_feed(const moerun__sequence *sequence) {
-  return sequence->request.score_only ? sequence->num_tokens - 1
-                                      : sequence->num_tokens;
-}
 
 static int is_decoding(const moerun__sequence *sequence) {
   return sequence->num_tokens > moerun__sequence_given(sequence);
@@ -104,14 +109,14 @@ static void add_row(moerun__step *s, int32_t seat) {
  * the step has room for. */
 static void add_prompt(moerun__step *s, int32_t seat) {
   const moerun__sequence *sequence = &s->sequences->sequence[seat];
-  int32_t count = tokens_to_feed(sequence) - sequence->num_fed;
+  int32_t count = moerun__sequence_to_feed(sequence) - sequence->num_fed;
   const int32_t rows = s->max_tokens - s->batch.num_tokens;
   if (count > rows) count = rows;
   if (s->prefill_chunk > 0 && count > s->prefill_chunk) {
     count = s->prefill_chunk;
   }
   count = rows_with_logits(s, sequence, count);
-  if (count < tokens_to_feed(sequence) - sequence->num_fed) {
+  if (count < moerun__sequence_to_feed(sequence) - sequence->num_fed) {
     count -= (sequence->num_fed + count) % s->window;
     if (count < 0) count = 0; /* begun with another window */
   }
@@ -123,6 +128,7 @@ static void add_prompt(moerun__step *s, int32_t seat) {
 
 void moerun__step_build(moerun__step *s) {
   s->prompt_rows = 0;
+  s->reused = 0;
   s->batch.num_tokens = 0;
   s->batch.num_logits = 0;
   for (int32_t i = 0; i < s->sequences->num_active; i++) {
@@ -131,7 +137,12 @@ void moerun__step_build(moerun__step *s) {
   }
   for (int32_t i = 0; i < s->sequences->num_active; i++) {
     const int32_t seat = s->sequences->order[i];
-    if (!is_decoding(&s->sequences->sequence[seat])) add_prompt(s, seat);
+    if (is_decoding(&s->sequences->sequence[seat])) continue;
+    if (s->cache != NULL) {
+      s->reused += moerun__reuse_take(s->cache, s->sequences, seat);
+      if (moerun__reuse_waits(s->cache, s->sequences, i)) continue;
+    }
+    add_prompt(s, seat);
   }
 }
 
@@ -163,6 +174,15 @@ static void note_broken(moerun__step *s, moerun_session *session) {
     }
     sequence->broken = session->broken[t];
     sequence->broken_position = s->position[t];
+  }
+}
+
+/* Before any sequence ends, and gives its pages back. */
+static void leave_pages(moerun__step *s) {
+  for (int32_t i = 0; s->cache != NULL && i < s->sequences->num_active; i++) {
+    const int32_t seat = s->sequences->order[i];
+    if (s->sequences->sequence[seat].broken != MOERUN_BROKEN_NOT) continue;
+    moerun__reuse_leave(s->cache, s->sequences, seat);
   }
 }
 
@@ -254,7 +274,7 @@ static void use_logits(moerun__step *s, moerun_session *session) {
     if (sequence->broken != MOERUN_BROKEN_NOT) {
       finish(s, session, seat, MOERUN_FINISH_BROKEN);
     } else if (sequence->request.score_only &&
-               sequence->num_fed == tokens_to_feed(sequence)) {
+               sequence->num_fed == moerun__sequence_to_feed(sequence)) {
       finish(s, session, seat, MOERUN_FINISH_SCORED);
     }
   }
@@ -265,5 +285,6 @@ void moerun__step_use(moerun__step *s, moerun_session *session) {
   s->generated = 0;
   keep_trace(s, session);
   note_broken(s, session);
+  leave_pages(s);
   use_logits(s, session);
 }

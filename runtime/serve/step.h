@@ -8,6 +8,8 @@
 
 typedef struct moerun__step {
   moerun__sequences *sequences; /* borrowed */
+  moerun__kv_cache *cache;      /* borrowed; NULL: what sequences begin with in
+                                   common is fed by each (reuse.h)          */
   int32_t prefill_chunk;
   int32_t max_tokens;
   int32_t window; /* prompts are cut at multiples of it; 1: anywhere */
@@ -25,19 +27,21 @@ typedef struct moerun__step {
                           for log-probabilities                             */
   int32_t *heap;       /* [V] */
   int64_t prompt_rows; /* of the batch */
+  int64_t reused;      /* positions that need no rows, as others had them */
   int64_t generated;   /* tokens sampled after it */
 } moerun__step;
 
 /* Counts, or hands out, by the sizes of the session. The sequences are
- * borrowed; prefill_chunk is as in moerun__engine_options. */
+ * borrowed. */
 void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
-                          moerun__sequences *sequences, int32_t prefill_chunk,
+                          moerun__sequences *sequences,
+                          const moerun__engine_options *options,
                           moerun__arena *arena);
 /* Fills the batch, which moerun_forward is to run. */
 void moerun__step_build(moerun__step *step);
-/* After the session ran it by moerun_forward: keeps traces, samples, scores,
- * and ends the sequences that are over: their completions are among those that
- * sequences have finished. */
+/* After the session ran it by moerun_forward: keeps traces and pages, samples,
+ * scores, and ends the sequences that are over: their completions are among
+ * those that sequences have finished. */
 void moerun__step_use(moerun__step *step, moerun_session *session);
 
 #endif

@@ -126,10 +126,13 @@ static moerun__kv_cache *make_cache(const moerun__model_config *config) {
 
 static const moerun__engine_options traced = {.record_trace = 1,
                                               .prefill_chunk = 7};
+static const moerun__engine_options sharing = {.prefill_chunk = 7,
+                                               .shares_prefixes = 1};
 
 /* Serves all requests in these lives, of which the last goes to the end, and
  * keeps what they have become in `found`. */
-static void serve_in(const life *lives, int count) {
+static void serve_in(const life *lives, int count,
+                     const moerun__engine_options *how) {
   moerun__model_config config;
   moerun__engine *engine = NULL;
   moerun__engine_end end = MOERUN_ENGINE_DONE;
@@ -145,7 +148,7 @@ static void serve_in(const life *lives, int count) {
     if (i == 0) {
       run = all_into(found, &r);
       assert_all_ok(moerun__engine_create(&engine, &r.model->config, cache,
-                                          r.comm, &traced, &callbacks));
+                                          r.comm, how, &callbacks));
     }
     const moerun__engine_stretch stretch = {.session = r.session,
                                             .most_steps = lives[i].steps};
@@ -161,6 +164,9 @@ static void serve_in(const life *lives, int count) {
   assert_all_ranks(test_rank() != 0 || (progress->finished == RUN_REQUESTS &&
                                         progress->prefill_seconds >= 0 &&
                                         progress->decode_seconds >= 0));
+  /* All prompts begin alike: any two of a rank have a page in common. */
+  assert_all_ranks(test_rank() != 0 ||
+                   (progress->reused_tokens > 0) == how->shares_prefixes);
   assert_all_ranks(cache->num_free == cache->sizes.num_pages);
   moerun__engine_destroy(engine);
   moerun__kv_destroy(cache);
@@ -169,6 +175,18 @@ static void serve_in(const life *lives, int count) {
 static int all_done(void) {
   for (int32_t i = 0; test_rank() == 0 && i < RUN_REQUESTS; i++) {
     if (want[i].seen != 1 || want[i].num_traced < 3) return 0;
+  }
+  return 1;
+}
+
+/* Nothing is recorded where pages are shared. */
+static int same_but_for_traces(void) {
+  static run_result result;
+  for (int32_t i = 0; test_rank() == 0 && i < RUN_REQUESTS; i++) {
+    result = want[i];
+    result.num_traced = 0;
+    memset(result.trace, 0, sizeof result.trace);
+    if (memcmp(&result, &found[i], sizeof result) != 0) return 0;
   }
   return 1;
 }
@@ -186,13 +204,15 @@ static void requests_outlive_sessions(void **state) {
   const life rest = {.tokens = 16, .chunks = 4};
   const life alike[] = {again, again, again, rest};
   const life other[] = {wide, moved, turned, both, again, moved, rest};
-  serve_in(&quiet, 1);
+  serve_in(&quiet, 1, &traced);
   memcpy(want, found, sizeof want);
   assert_all_ranks(all_done());
-  serve_in(alike, sizeof alike / sizeof *alike);
+  serve_in(alike, sizeof alike / sizeof *alike, &traced);
   assert_all_ranks(memcmp(want, found, sizeof want) == 0);
-  serve_in(other, sizeof other / sizeof *other);
+  serve_in(other, sizeof other / sizeof *other, &traced);
   assert_all_ranks(memcmp(want, found, sizeof want) == 0);
+  serve_in(other, sizeof other / sizeof *other, &sharing);
+  assert_all_ranks(same_but_for_traces());
 }
 
 /* ---- Fewer ranks --------------------------------------------------------- */
