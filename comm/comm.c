@@ -35,19 +35,41 @@ void moerun_comm_destroy(moerun_comm *comm) {
   if (comm != NULL) comm->ops->destroy(comm);
 }
 
-moerun_status moerun__host_buffer_create(void **out, moerun_comm *comm,
-                                         size_t bytes) {
-  (void)comm;
-  return moerun__alloc_unset(out, bytes, 1);
+moerun_status moerun__memory_check(const moerun_comm *comm,
+                                   moerun__memory memory) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(
+      memory == MOERUN_MEMORY_HOST ||
+          (memory == MOERUN_MEMORY_DEVICE && comm->ops->device != NULL),
+      MOERUN_ERR_INVALID,
+      "rows: expected memory of the host, which is what transport "
+      "%s carries, found that of a device",
+      comm->ops->name);
+done:
+  return status;
 }
 
-size_t moerun__host_buffer_bytes(const moerun_comm *comm, size_t bytes) {
+moerun_status moerun__host_buffer_create(void **out, moerun_comm *comm,
+                                         size_t bytes, moerun__memory memory) {
+  moerun_status status = MOERUN_OK;
+  *out = NULL;
+  MOERUN_TRY(moerun__memory_check(comm, memory));
+  MOERUN_TRY(moerun__alloc_unset(out, bytes, 1));
+done:
+  return status;
+}
+
+size_t moerun__host_buffer_bytes(const moerun_comm *comm, size_t bytes,
+                                 moerun__memory memory) {
   (void)comm;
+  (void)memory;
   return moerun__alloc_bytes(bytes, 1);
 }
 
-void moerun__host_buffer_destroy(moerun_comm *comm, void *buffer) {
+void moerun__host_buffer_destroy(moerun_comm *comm, void *buffer,
+                                 moerun__memory memory) {
   (void)comm;
+  (void)memory;
   moerun__free(buffer);
 }
 
@@ -66,6 +88,7 @@ moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,
                  MOERUN_ERR_INVALID,
                  "rows: expected peers within 0 to %d, found %d to %d",
                  comm->size, list->first_peer, list->last_peer);
+  MOERUN_TRY(moerun__memory_check(comm, list->memory));
 done:
   return status;
 }

@@ -7,13 +7,16 @@
  * failure the comm starts nothing more (each call returns the first code at
  * once), and MPI may still write to the buffers of the call that failed.
  *
- * Rows, tails, offsets and words lie in memory that the host may read and
- * write: any of it, pinned memory and what buffer_create gives among it. Memory
- * that only a device may touch (memory_create in kernels/device.h) is none of
- * these, and no transport looks for it. The processor reads rows and tails of a
- * plan, to pack them; rows of a list are read and written by it or by the
- * network. So whoever has them written or read by a device waits for its queue
- * before they are sent, and before it gives them up to a receive. */
+ * Whose memory rows lie in, each list and plan says. Every transport carries
+ * rows of the host's memory: any of it, pinned memory and what buffer_create
+ * gives among it. One that names a device carries rows of that device's memory
+ * too, and may have them read and written by the device or by the network. The
+ * host follows no pointer into that memory (kernels/device.h). Tails, offsets
+ * and words, and the rows of share_rows, are the host's everywhere.
+ *
+ * A transport knows no queue: whoever has rows written or read by a device
+ * waits for its queue before they are sent, and before it gives them up to a
+ * receive. */
 #ifndef MOERUN_COMM_H
 #define MOERUN_COMM_H
 
@@ -29,6 +32,12 @@ enum {
   MOERUN_TAG_END = 32,
 };
 
+/* Whose memory rows lie in. */
+typedef enum moerun__memory {
+  MOERUN_MEMORY_HOST = 0,
+  MOERUN_MEMORY_DEVICE, /* of the device that the transport names */
+} moerun__memory;
+
 /* The messages of one exchange, both directions: to each peer one at most, and
  * from each. Created once, begun and ended many times. */
 typedef struct moerun__transfer moerun__transfer;
@@ -43,6 +52,7 @@ typedef struct moerun__row_list {
   const int32_t *offset; /* [R + 1] */
   int32_t first_peer;
   int32_t last_peer;
+  moerun__memory memory; /* of `rows` */
 } moerun__row_list;
 
 /* Rows that may go to several ranks each, and what each of these gets behind
@@ -61,6 +71,7 @@ typedef struct moerun__row_plan {
   const void *tails; /* [to_offset[num_rows]][tail_bytes] */
   size_t tail_bytes;
   size_t wire_bytes;
+  moerun__memory memory; /* of `rows` */
 } moerun__row_plan;
 
 /* Sent to other ranks since the comm was created: rows, bytes and messages of
@@ -134,6 +145,9 @@ typedef struct moerun__news {
  * is not given back. */
 typedef struct moerun__comm_ops {
   const char *name; /* "self", "mpi" */
+  /* The name of the device (kernels/device.h) whose memory rows may lie in;
+   * NULL: in the host's alone. */
+  const char *device;
 
   /* Split phase. Rows, plans and offsets stay untouched until the wait for
    * their direction has returned. A send completes without the peer having
@@ -210,17 +224,21 @@ typedef struct moerun__comm_ops {
   size_t (*transfer_bytes)(const moerun_comm *comm, size_t plan_bytes);
   void (*transfer_destroy)(moerun__transfer *transfer);
 
-  /* Memory of the host for what is sent and received again and again: 64-byte
-   * aligned, not cleared. A transport may have a shorter way for rows that lie
-   * here, such as memory that its peers see or that its network knows; any
-   * other rows it takes as well. Whoever has kernels of a device work there
+  /* Memory for what is sent and received again and again: 64-byte aligned, not
+   * cleared. A transport may have a shorter way for rows that lie here, such as
+   * memory that its peers see or that its network knows; any other rows of this
+   * memory it takes as well. Whoever has kernels of a device work in the host's
    * locks it for them (kernels/device.h). Local, like a transfer. Destroyed
    * when no transfer uses it any more, and before its comm; accepts NULL. */
-  moerun_status (*buffer_create)(void **out, moerun_comm *comm, size_t bytes);
+  moerun_status (*buffer_create)(void **out, moerun_comm *comm, size_t bytes,
+                                 moerun__memory memory);
   /* Bytes that it takes, for memory predictions: of the comm no more is read
    * than its size. */
-  size_t (*buffer_bytes)(const moerun_comm *comm, size_t bytes);
-  void (*buffer_destroy)(moerun_comm *comm, void *buffer);
+  size_t (*buffer_bytes)(const moerun_comm *comm, size_t bytes,
+                         moerun__memory memory);
+  /* `memory`: as it was created. */
+  void (*buffer_destroy)(moerun_comm *comm, void *buffer,
+                         moerun__memory memory);
 
   void (*destroy)(moerun_comm *comm);
 } moerun__comm_ops;
@@ -281,11 +299,18 @@ extern const moerun__comm_ops moerun__mpi_ops;
 /* Buffers of a transport that has no way of its own for them: memory of the
  * host like any other. */
 moerun_status moerun__host_buffer_create(void **out, moerun_comm *comm,
-                                         size_t bytes);
-size_t moerun__host_buffer_bytes(const moerun_comm *comm, size_t bytes);
-void moerun__host_buffer_destroy(moerun_comm *comm, void *buffer);
+                                         size_t bytes, moerun__memory memory);
+size_t moerun__host_buffer_bytes(const moerun_comm *comm, size_t bytes,
+                                 moerun__memory memory);
+void moerun__host_buffer_destroy(moerun_comm *comm, void *buffer,
+                                 moerun__memory memory);
 
-/* Tag, row size and peers within their ranges. */
+/* ERR_INVALID: this transport carries no rows of this memory. The checks of a
+ * list and of a plan ask this too, and so comes before anything begins. */
+moerun_status moerun__memory_check(const moerun_comm *comm,
+                                   moerun__memory memory);
+
+/* Tag, row size and peers within their ranges, memory that is carried. */
 moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,
                                      const moerun__row_list *list);
 

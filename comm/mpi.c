@@ -41,7 +41,7 @@ struct moerun__transfer {
   int32_t *packed_offset; /* [R + 1] */
 };
 
-/* ---- Waiting and errors -------------------------------------------------- */
+/* ---- Errors -------------------------------------------------------------- */
 
 moerun_status moerun__mpi_break(moerun__mpi_comm *self, moerun_status status) {
   if (self->broken == MOERUN_OK) {
@@ -68,58 +68,6 @@ moerun_status moerun__mpi_result(moerun__mpi_comm *self, int code,
       moerun__fail(MOERUN_ERR_COMM, __FILE__, __LINE__,
                    "MPI failed during %s: %s", what, text);
   return self != NULL ? moerun__mpi_break(self, status) : status;
-}
-
-static moerun_status fail_collective(moerun__mpi_comm *comm,
-                                     MPI_Request *request, double timeout_s,
-                                     const char *what, int *done) {
-  moerun_status status = MOERUN_OK;
-  moerun__peer_names missing;
-  *done = 0;
-  MOERUN_REQUIRE(comm != NULL, MOERUN_ERR_TIMEOUT,
-                 "%s: not all ranks answered within %g s", what, timeout_s);
-  MOERUN_TRY(moerun__mpi_call_roll(&missing, comm, request, done));
-  if (*done) goto done;
-  MOERUN_REQUIRE(missing.count == 0, MOERUN_ERR_TIMEOUT,
-                 "%s: no answer within %g s from rank %s", what, timeout_s,
-                 missing.text);
-  MOERUN_REQUIRE(0, MOERUN_ERR_TIMEOUT,
-                 "%s: not over within %g s, though all ranks take part", what,
-                 timeout_s);
-done:
-  if (status == MOERUN_ERR_TIMEOUT && comm != NULL) {
-    (void)moerun__mpi_break(comm, status);
-  }
-  return status;
-}
-
-moerun_status moerun__mpi_await(moerun__mpi_comm *comm, MPI_Request *request,
-                                double timeout_s, const char *what) {
-  moerun_status status = MOERUN_OK;
-  moerun__patience waited = {0};
-  MPI_Status received;
-  int done = 0;
-  while (!done) {
-    MOERUN_TRY(moerun__mpi_result(
-        comm,
-        MPI_Test(request, &done, comm != NULL ? &comm->received : &received),
-        what));
-    if (done) break;
-    const int is_over = moerun__patience_is_over(&waited, timeout_s);
-    if (comm != NULL && timeout_s >= 0) {
-      MOERUN_TRY(moerun__mpi_look_astray(comm, &waited, 1));
-    }
-    if (!is_over) continue;
-    MOERUN_TRY(fail_collective(comm, request, timeout_s, what, &done));
-  }
-done:
-  return status;
-}
-
-moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
-                                 double timeout_s, const char *what) {
-  if (comm != NULL) comm->collectives++;
-  return moerun__mpi_await(comm, request, timeout_s, what);
 }
 
 /* ---- Rows ---------------------------------------------------------------- */
@@ -248,8 +196,9 @@ static moerun_status exchange_begin(moerun__transfer *transfer, int32_t tag,
                                     transfer->plan_bytes, comm, out));
   MOERUN_TRY(begin(&transfer->in, tag, in));
   moerun__row_plan_pack(transfer->packed, transfer->packed_offset, comm, out);
-  const moerun__row_list list = {transfer->packed, out->wire_bytes,
-                                 transfer->packed_offset, 0, comm->size};
+  const moerun__row_list list = {
+      transfer->packed, out->wire_bytes,   transfer->packed_offset, 0,
+      comm->size,       MOERUN_MEMORY_HOST};
   MOERUN_TRY(begin(&transfer->out, tag, &list));
 done:
   return status;
@@ -437,9 +386,11 @@ static size_t transfer_bytes(const moerun_comm *comm, size_t plan_bytes) {
 /* ---- Create and destroy -------------------------------------------------- */
 
 /* Messages of a broken comm may still be under way, to and from such memory. */
-static void buffer_destroy(moerun_comm *comm, void *buffer) {
+static void buffer_destroy(moerun_comm *comm, void *buffer,
+                           moerun__memory memory) {
   const moerun__mpi_comm *self = (const moerun__mpi_comm *)comm;
-  if (self->broken == MOERUN_OK) moerun__free(buffer);
+  if (self->broken != MOERUN_OK) return;
+  moerun__host_buffer_destroy(comm, buffer, memory);
 }
 
 static void destroy(moerun_comm *comm) {

@@ -6,6 +6,62 @@
 
 enum { PIECE_BYTES = 1 << 22 }; /* most bytes per rank in one collective */
 
+/* ---- Waiting ------------------------------------------------------------- */
+
+static moerun_status fail_collective(moerun__mpi_comm *comm,
+                                     MPI_Request *request, double timeout_s,
+                                     const char *what, int *done) {
+  moerun_status status = MOERUN_OK;
+  moerun__peer_names missing;
+  *done = 0;
+  MOERUN_REQUIRE(comm != NULL, MOERUN_ERR_TIMEOUT,
+                 "%s: not all ranks answered within %g s", what, timeout_s);
+  MOERUN_TRY(moerun__mpi_call_roll(&missing, comm, request, done));
+  if (*done) goto done;
+  MOERUN_REQUIRE(missing.count == 0, MOERUN_ERR_TIMEOUT,
+                 "%s: no answer within %g s from rank %s", what, timeout_s,
+                 missing.text);
+  MOERUN_REQUIRE(0, MOERUN_ERR_TIMEOUT,
+                 "%s: not over within %g s, though all ranks take part", what,
+                 timeout_s);
+done:
+  if (status == MOERUN_ERR_TIMEOUT && comm != NULL) {
+    (void)moerun__mpi_break(comm, status);
+  }
+  return status;
+}
+
+moerun_status moerun__mpi_await(moerun__mpi_comm *comm, MPI_Request *request,
+                                double timeout_s, const char *what) {
+  moerun_status status = MOERUN_OK;
+  moerun__patience waited = {0};
+  MPI_Status received;
+  int done = 0;
+  while (!done) {
+    MOERUN_TRY(moerun__mpi_result(
+        comm,
+        MPI_Test(request, &done, comm != NULL ? &comm->received : &received),
+        what));
+    if (done) break;
+    const int is_over = moerun__patience_is_over(&waited, timeout_s);
+    if (comm != NULL && timeout_s >= 0) {
+      MOERUN_TRY(moerun__mpi_look_astray(comm, &waited, 1));
+    }
+    if (!is_over) continue;
+    MOERUN_TRY(fail_collective(comm, request, timeout_s, what, &done));
+  }
+done:
+  return status;
+}
+
+moerun_status moerun__mpi_finish(moerun__mpi_comm *comm, MPI_Request *request,
+                                 double timeout_s, const char *what) {
+  if (comm != NULL) comm->collectives++;
+  return moerun__mpi_await(comm, request, timeout_s, what);
+}
+
+/* ---- Collectives --------------------------------------------------------- */
+
 /* NOLINTBEGIN(clang-analyzer-optin.mpi.MPI-Checker): the checker does not know
  * that MPI_Test in moerun__mpi_finish() completes a request. */
 

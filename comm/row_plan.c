@@ -47,6 +47,7 @@ moerun_status moerun__row_plan_count(int32_t *offset, size_t room_bytes,
                  MOERUN_ERR_INVALID,
                  "rows: expected %zu bytes and %zu behind them within %zu",
                  plan->row_bytes, plan->tail_bytes, plan->wire_bytes);
+  MOERUN_TRY(moerun__memory_check(comm, plan->memory));
   MOERUN_TRY(count_rows(offset, comm, plan));
   const int64_t count = counts_to_cursors(offset, comm->size);
   MOERUN_REQUIRE((size_t)count * plan->wire_bytes <= room_bytes,

@@ -40,7 +40,8 @@ static moerun_status exchange_begin(moerun__transfer *transfer, int32_t tag,
   int32_t offset[2];
   MOERUN_TRY(moerun__row_plan_count(offset, 0, transfer->comm, out));
   MOERUN_TRY(receive_begin(transfer, tag, in));
-  const moerun__row_list none = {NULL, out->wire_bytes, offset, 0, 1};
+  const moerun__row_list none = {NULL, out->wire_bytes,   offset, 0,
+                                 1,    MOERUN_MEMORY_HOST};
   MOERUN_TRY(send_begin(transfer, tag, &none));
 done:
   return status;

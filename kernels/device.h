@@ -6,6 +6,8 @@
  * device's would be packed on the host as today, and copied.
  *
  * Pointers to a device's memory may be counted with, not followed, on the host.
+ * Rows of experts lie there too if the transport carries them (comm/comm.h): it
+ * names the device by the name that stands here.
  * Pinned memory is the host's, as a device and a network like it; other memory
  * of the host kernels may use only once it is locked. What a program gives to a
  * step (rows, and where results go) is memory that the kernels of its session
@@ -16,6 +18,16 @@
 #include "runtime/base/status.h"
 
 typedef struct moerun__device moerun__device;
+
+/* `bytes` of each of `count` rows; strides in bytes. */
+typedef struct moerun__copies {
+  void *to;
+  size_t to_stride;
+  const void *from;
+  size_t from_stride;
+  size_t bytes;
+  int32_t count;
+} moerun__copies;
 
 /* What is given to a queue happens in this order; the host knows that it has
  * happened after `wait`. */
@@ -46,6 +58,8 @@ struct moerun__device {
   /* Copies bytes from any memory to any; the host's must stay until the queue
    * is there. */
   void (*copy)(moerun__queue *queue, void *to, const void *from, size_t bytes);
+  /* The same of a part of each of some rows; read when it is given. */
+  void (*copy_rows)(moerun__queue *queue, const moerun__copies *copies);
   /* Zeros. */
   void (*clear)(moerun__queue *queue, void *memory, size_t bytes);
   /* All that was given to the queue has happened; else an error, which stays

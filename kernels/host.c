@@ -39,6 +39,17 @@ static void copy(moerun__queue *queue, void *to, const void *from,
   memcpy(to, from, bytes);
 }
 
+static void copy_rows(moerun__queue *queue, const moerun__copies *copies) {
+  char *to = copies->to;
+  const char *from = copies->from;
+  (void)queue;
+  for (int32_t i = 0; i < copies->count; i++) {
+    memcpy(to, from, copies->bytes);
+    to += copies->to_stride;
+    from += copies->from_stride;
+  }
+}
+
 static void clear(moerun__queue *queue, void *memory, size_t bytes) {
   (void)queue;
   memset(memory, 0, bytes);
@@ -61,6 +72,7 @@ const moerun__device moerun__host = {
     .queue_create = queue_create,
     .queue_destroy = queue_destroy,
     .copy = copy,
+    .copy_rows = copy_rows,
     .clear = clear,
     .wait = wait_for,
 };

@@ -23,6 +23,8 @@ static inline void *moerun__arena_take(moerun__arena *arena, size_t count,
 typedef struct moerun__arenas {
   moerun__arena host;    /* the host, and kernels where the host looks after */
   moerun__arena traffic; /* both, and messages */
+  moerun__arena rows;    /* kernels and messages: the host looks there only if
+                            the session's rows lie in its memory            */
   moerun__arena device;  /* kernels alone: the host cannot look there */
 } moerun__arenas;
 

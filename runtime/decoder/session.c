@@ -81,6 +81,14 @@ static moerun_session_options choose(const moerun_model *model,
   return chosen;
 }
 
+/* Rows lie where the kernels are if the transport can carry them there. */
+static moerun__memory memory_of_rows(const moerun_session *session) {
+  const char *carried = session->model->comm->ops->device;
+  return carried != NULL && strcmp(carried, session->device->name) == 0
+             ? MOERUN_MEMORY_DEVICE
+             : MOERUN_MEMORY_HOST;
+}
+
 /* When balancing pays, as far as it is said. */
 static moerun__plan_options plan_of(const moerun__session_extra *extra) {
   return extra->plan != NULL
@@ -107,6 +115,7 @@ static moerun__moe_setting moe_setting(moerun_session *session,
       .exchange = extra->exchange,
       .wire = options->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16
                                                 : MOERUN_DTYPE_F32,
+      .memory = memory_of_rows(session),
       .max_tokens = options->max_tokens,
       .num_chunks = options->chunks,
       .slots_wanted = extra->max_slots,
@@ -222,7 +231,8 @@ size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
   return moerun__alloc_bytes(1, sizeof *out) +
          device->memory_bytes(sizes.host.used) +
          device->memory_bytes(sizes.device.used) +
-         comm->ops->buffer_bytes(comm, sizes.traffic.used) +
+         comm->ops->buffer_bytes(comm, sizes.traffic.used, MOERUN_MEMORY_HOST) +
+         comm->ops->buffer_bytes(comm, sizes.rows.used, out->moe.shape.memory) +
          (owns_cache ? moerun__kv_create_bytes(device, &out->kv) : 0) +
          moerun__moe_transfer_bytes(&out->moe);
 }
@@ -249,16 +259,40 @@ size_t moerun_session_bytes(const moerun_model *model,
   return are_sound ? moerun__session_bytes_with(model, &own, NULL) : 0;
 }
 
+/* Back to the transport. */
+static void give_buffer(const moerun__reserve *reserve, moerun__arena *arena,
+                        moerun__memory memory) {
+  if (memory == MOERUN_MEMORY_HOST) reserve->device->unlock(arena->base);
+  reserve->comm->ops->buffer_destroy(reserve->comm, arena->base, memory);
+  arena->base = NULL;
+}
+
 void moerun__reserve_clear(moerun__reserve *reserve) {
   moerun__arenas *memory = &reserve->memory;
   if (reserve->comm == NULL) return;
   reserve->device->pinned_destroy(memory->host.base);
   reserve->device->memory_destroy(memory->device.base);
-  reserve->device->unlock(memory->traffic.base);
-  reserve->comm->ops->buffer_destroy(reserve->comm, memory->traffic.base);
   memory->host.base = NULL;
   memory->device.base = NULL;
-  memory->traffic.base = NULL;
+  give_buffer(reserve, &memory->traffic, MOERUN_MEMORY_HOST);
+  give_buffer(reserve, &memory->rows, reserve->rows);
+}
+
+/* The transport's, which kernels may use: the host's is locked for them. */
+static moerun_status take_buffer(const moerun__reserve *reserve,
+                                 moerun__arena *arena, moerun__memory memory) {
+  moerun_status status = MOERUN_OK;
+  const moerun__comm_ops *ops = reserve->comm->ops;
+  void *buffer = NULL;
+  MOERUN_TRY(ops->buffer_create(&buffer, reserve->comm, arena->used, memory));
+  if (memory == MOERUN_MEMORY_HOST) {
+    MOERUN_TRY(reserve->device->lock(buffer, arena->used));
+  }
+  arena->base = buffer;
+  buffer = NULL;
+done:
+  ops->buffer_destroy(reserve->comm, buffer, memory);
+  return status;
 }
 
 /* Not cleared: pages stay untouched until they are used. */
@@ -266,19 +300,14 @@ static moerun_status take(moerun__reserve *out, const moerun__arenas *sizes) {
   moerun_status status = MOERUN_OK;
   void *host = NULL;
   void *device = NULL;
-  void *traffic = NULL;
   out->memory = *sizes;
   MOERUN_TRY(out->device->pinned_create(&host, sizes->host.used));
   out->memory.host.base = host;
   MOERUN_TRY(out->device->memory_create(&device, sizes->device.used));
   out->memory.device.base = device;
-  MOERUN_TRY(
-      out->comm->ops->buffer_create(&traffic, out->comm, sizes->traffic.used));
-  MOERUN_TRY(out->device->lock(traffic, sizes->traffic.used));
-  out->memory.traffic.base = traffic;
-  traffic = NULL;
+  MOERUN_TRY(take_buffer(out, &out->memory.traffic, MOERUN_MEMORY_HOST));
+  MOERUN_TRY(take_buffer(out, &out->memory.rows, out->rows));
 done:
-  out->comm->ops->buffer_destroy(out->comm, traffic);
   return status;
 }
 
@@ -296,6 +325,7 @@ moerun_status moerun__session_reserve(moerun__reserve *out,
   lay_out(&session, &sizes);
   out->device = session.device;
   out->comm = model->comm;
+  out->rows = session.moe.shape.memory;
   MOERUN_TRY(take(out, &sizes));
 done:
   return status;
@@ -306,9 +336,11 @@ static int are_for(const moerun__reserve *reserve,
   const moerun__arenas *memory = &reserve->memory;
   return reserve->comm == session->model->comm &&
          reserve->device == session->device &&
+         reserve->rows == session->moe.shape.memory &&
          memory->host.used == sizes->host.used &&
          memory->device.used == sizes->device.used &&
-         memory->traffic.used == sizes->traffic.used;
+         memory->traffic.used == sizes->traffic.used &&
+         memory->rows.used == sizes->rows.used;
 }
 
 /* What was set aside is taken if it is for this comm and device and of the
@@ -319,7 +351,8 @@ static moerun_status take_memory(moerun_session *session,
                                  moerun__reserve *reserve) {
   moerun_status status = MOERUN_OK;
   moerun__reserve own = {.device = session->device,
-                         .comm = session->model->comm};
+                         .comm = session->model->comm,
+                         .rows = session->moe.shape.memory};
   moerun__reserve *from = reserve != NULL ? reserve : &own;
   if (!are_for(from, session, sizes)) {
     moerun__reserve_clear(from);
@@ -389,6 +422,7 @@ static moerun_status create_local(moerun_session **out,
   moerun__arenas from = session->memory;
   from.host.used = 0;
   from.traffic.used = 0;
+  from.rows.used = 0;
   from.device.used = 0;
   lay_out(session, &from);
   moerun__session_stats_reset(session);
@@ -433,7 +467,7 @@ void moerun_session_destroy(moerun_session *session) {
   moerun__moe_destroy_transfers(&session->moe);
   moerun__kv_destroy(session->own_cache);
   moerun__reserve memory = {session->memory, session->device,
-                            session->model->comm};
+                            session->model->comm, session->moe.shape.memory};
   moerun__reserve_clear(&memory);
   if (session->queue.device != NULL) {
     session->device->queue_destroy(&session->queue);

@@ -41,7 +41,8 @@ struct moerun_session {
 typedef struct moerun__reserve {
   moerun__arenas memory; /* bases NULL: none, or a session has taken it */
   const moerun__device *device; /* borrowed: `host` and `device` are its */
-  moerun_comm *comm;            /* borrowed: `traffic` is its            */
+  moerun_comm *comm;            /* borrowed: `traffic` and `rows` are its */
+  moerun__memory rows;          /* whose memory `rows` is                */
 } moerun__reserve;
 
 /* What no session took; before the comm goes. */

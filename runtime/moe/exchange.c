@@ -39,7 +39,8 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 /* ---- Memory -------------------------------------------------------------- */
 
 static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
-                          moerun__arena *arena, moerun__arena *traffic) {
+                          moerun__arenas *arenas) {
+  moerun__arena *arena = &arenas->host;
   const size_t R = (size_t)moe->model->comm->size;
   const int32_t W = moe->gate.width;
   const size_t own = (size_t)moe->shape.chunk_tokens;
@@ -48,26 +49,26 @@ static void lay_out_chunk(moerun__moe *moe, moerun__moe_chunk *chunk,
   moerun__route_lay_out(&chunk->route, arena, moe->shape.chunk_tokens, W,
                         moe->model->comm->size);
   chunk->rows =
-      moerun__arena_take(traffic, own + capacity, moe->shape.row_bytes);
+      moerun__arena_take(&arenas->rows, own + capacity, moe->shape.row_bytes);
   chunk->results = moerun__arena_take(
-      traffic, home_results + capacity * (size_t)moe->shape.terms,
+      &arenas->rows, home_results + capacity * (size_t)moe->shape.terms,
       moe->shape.result_bytes);
   chunk->receive_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   chunk->reply_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
 }
 
-void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
-                              moerun__arena *traffic) {
+void moerun__exchange_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    lay_out_chunk(moe, &moe->exchange.chunk[c], arena, traffic);
+    lay_out_chunk(moe, &moe->exchange.chunk[c], arenas);
   }
-  moe->exchange.wave.part = moerun__arena_take(
-      arena, (size_t)moe->model->comm->size, sizeof *moe->exchange.wave.part);
+  moe->exchange.wave.part =
+      moerun__arena_take(&arenas->host, (size_t)moe->model->comm->size,
+                         sizeof *moe->exchange.wave.part);
   const moerun__exchange_ops *whole = moe->exchange.whole;
   if (whole->lay_out != NULL) {
-    moe->exchange.work = whole->lay_out(moe, arena, traffic);
+    moe->exchange.work = whole->lay_out(moe, arenas);
   }
-  (void)moerun__exchange_sliced.lay_out(moe, arena, traffic);
+  (void)moerun__exchange_sliced.lay_out(moe, arenas);
 }
 
 /* Copies that leave this rank, the largest chunk's. */

@@ -19,7 +19,8 @@ typedef struct moerun__moe_chunk {
   int32_t num_tokens;
   moerun__route route;
   /* [chunk_tokens own, as they are sent | received][row_bytes]: own rows at
-   * the token's number, if they go anywhere; their slots are in the route. */
+   * the token's number, if they go anywhere; their slots are in the route. In
+   * memory as moe->shape has it, like the results. */
   char *rows;
   char *results;           /* [T * W home | for others][result_bytes] */
   int32_t *receive_offset; /* [R + 1] rows from each rank behind the own; own
@@ -34,7 +35,7 @@ typedef struct moerun__wave_part {
   int32_t peer;
   int32_t first_row; /* number of the first among the wave's rows */
   int32_t count;
-  /* The W slots, of 16 bits, that row i wants begin at slots + i *
+  /* The host's. The W slots, of 16 bits, that row i wants begin at slots + i *
    * stride_bytes; with `copy` at slots + copy[i] * stride_bytes, and copy[i] =
    * -1: none. */
   const char *slots;
@@ -74,12 +75,10 @@ typedef struct moerun__exchange_ops {
    * rows_in, results_out and waves of report/counters.h. */
 
   /* Beside the chunks, which every way has: what it keeps of a session, and
-   * buffers of its own, those with rows in `traffic`; moe->shape is complete,
-   * and the store laid out. Returns what its operations find as
-   * moe->exchange.work; NULL while the bases are NULL, when it only counts.
-   * NULL member: nothing. */
-  void *(*lay_out)(moerun__moe *moe, moerun__arena *arena,
-                   moerun__arena *traffic);
+   * buffers of its own; moe->shape is complete, and the store laid out. Returns
+   * what its operations find as moe->exchange.work; NULL while the bases are
+   * NULL, when it only counts. NULL member: nothing. */
+  void *(*lay_out)(moerun__moe *moe, moerun__arenas *arenas);
   /* Begins to send the rows x[T][H], as agreed, and to receive. x stays until
    * finish. */
   moerun_status (*begin)(moerun__moe *moe, const float *x);
@@ -125,10 +124,9 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 size_t moerun__row_bytes(const moerun__model_config *config, moerun__dtype wire,
                          int32_t width);
 
-/* The buffers of the chunks and those of the ways, those with rows in
- * `traffic`; moe->shape is complete, and the store laid out. */
-void moerun__exchange_lay_out(moerun__moe *moe, moerun__arena *arena,
-                              moerun__arena *traffic);
+/* The buffers of the chunks and those of the ways; moe->shape is complete, and
+ * the store laid out. */
+void moerun__exchange_lay_out(moerun__moe *moe, moerun__arenas *arenas);
 /* Bytes of what moerun__exchange_create creates. */
 size_t moerun__exchange_bytes(const moerun__moe *moe);
 moerun_status moerun__exchange_create(moerun__moe *moe);

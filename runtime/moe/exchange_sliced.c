@@ -5,14 +5,13 @@
 #include "runtime/base/number.h"
 #include "runtime/moe/sliced.h"
 
-#include <string.h>
-
 /* ---- Memory -------------------------------------------------------------- */
 
 /* The buffers of a round, where there may be slices. They are the stage's of
  * slices as well, and so stand in moe->round. */
-static void *lay_out(moerun__moe *moe, moerun__arena *arena,
-                     moerun__arena *traffic) {
+static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
+  moerun__arena *arena = &arenas->host;
+  moerun__arena *traffic = &arenas->traffic;
   const moerun__model_config *config = &moe->model->config;
   moerun__slice_round *s = &moe->round;
   const size_t R = (size_t)moe->model->comm->size;
@@ -151,10 +150,10 @@ static moerun_status exchange_pieces(moerun__moe *moe) {
     s->offset[r + 1] =
         s->offset[r] + (moerun__slice_y(shares, r) > 0 ? own : 0);
   }
-  const moerun__row_list in = {s->home_pieces, s->piece_bytes, s->offset, 0,
-                               comm->size};
-  const moerun__row_list out = {s->pieces, s->piece_bytes, s->term_offset, 0,
-                                comm->size};
+  const moerun__row_list in = {s->home_pieces, s->piece_bytes,    s->offset, 0,
+                               comm->size,     MOERUN_MEMORY_HOST};
+  const moerun__row_list out = {s->pieces, s->piece_bytes, s->term_offset,
+                                0,         comm->size,     MOERUN_MEMORY_HOST};
   MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE, &in));
   if (moerun__slice_y(shares, comm->rank) > 0) {
     MOERUN_TRY(comm->ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE, &out));
@@ -166,7 +165,8 @@ done:
   return status;
 }
 
-/* A result row from its columns; `term` counts this rank's. */
+/* A result row from its columns, by the queue, for it may lie in the device's
+ * memory; `term` counts this rank's. */
 static void assemble(const moerun__moe *moe, char *result, int32_t term) {
   const moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
@@ -180,8 +180,9 @@ static void assemble(const moerun__moe *moe, char *result, int32_t term) {
             : s->home_pieces + (size_t)(s->offset[r] + term) * s->piece_bytes;
     if (y == 0) continue;
     const size_t before = (size_t)shares->y_panel[r] * MOERUN_PANEL;
-    memcpy(result + moerun__dtype_bytes(wire, before), piece,
-           moerun__dtype_bytes(wire, y));
+    moe->queue->device->copy(moe->queue,
+                             result + moerun__dtype_bytes(wire, before), piece,
+                             moerun__dtype_bytes(wire, y));
   }
 }
 
@@ -218,6 +219,7 @@ static moerun_status reply(moerun__moe *moe) {
   MOERUN_TRY(exchange_pieces(moe));
   moe->stats->slice_bytes += comm->count.row_bytes - sent;
   place_results(moe);
+  MOERUN_TRY(moe->queue->device->wait(moe->queue)); /* pieces come again */
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
 done:
   return status;

@@ -9,6 +9,17 @@
  * last. */
 #include "runtime/moe/moe.h"
 
+/* ---- Memory -------------------------------------------------------------- */
+
+/* The slots that came with the rows of a wave, int16_t[receive_capacity][W],
+ * where the rows lie in memory in which the host cannot read them; else
+ * NULL. */
+static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
+  if (moe->shape.memory == MOERUN_MEMORY_HOST) return NULL;
+  return moerun__arena_take(&arenas->host, (size_t)moe->shape.receive_capacity,
+                            moerun__slots_bytes(moe->gate.width));
+}
+
 /* ---- Waves --------------------------------------------------------------- */
 
 /* Rows that peer p announced for chunk c. */
@@ -40,8 +51,9 @@ static moerun__row_list wave_rows(const moerun__moe *moe, int32_t c,
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   char *received =
       chunk->rows + (size_t)moe->shape.chunk_tokens * moe->shape.row_bytes;
-  return (moerun__row_list){received, moe->shape.row_bytes,
-                            chunk->receive_offset, first, last};
+  return (moerun__row_list){
+      received, moe->shape.row_bytes, chunk->receive_offset, first,
+      last,     moe->shape.memory};
 }
 
 /* ---- Rows out ------------------------------------------------------------ */
@@ -68,8 +80,9 @@ static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,
   const moerun__comm_ops *ops = moe->model->comm->ops;
   const moerun__route *route = &chunk->route;
   const int32_t R = moe->model->comm->size;
-  const moerun__row_list home = {chunk->results, moe->shape.result_bytes,
-                                 route->result_offset, 0, R};
+  const moerun__row_list home = {
+      chunk->results,   moe->shape.result_bytes, route->result_offset, 0, R,
+      moe->shape.memory};
   const moerun__row_list in = wave_rows(moe, c, 0, size_wave(moe, c, 0));
   const moerun__row_plan out = {.rows = chunk->rows,
                                 .stride_bytes = moe->shape.row_bytes,
@@ -80,7 +93,8 @@ static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,
                                 .tails = route->slots,
                                 .tail_bytes =
                                     moerun__slots_bytes(moe->gate.width),
-                                .wire_bytes = moe->shape.row_bytes};
+                                .wire_bytes = moe->shape.row_bytes,
+                                .memory = moe->shape.memory};
   write_rows(moe, chunk, x);
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
   MOERUN_TRY(
@@ -131,14 +145,41 @@ static moerun__wave_part part_of(const moerun__moe *moe,
                                .copy = route->own_copy,
                                .first_result = route->result_offset[peer]};
   }
-  const int32_t first = moe->shape.chunk_tokens + chunk->receive_offset[peer];
-  return (moerun__wave_part){
-      .peer = peer,
-      .first_row = first,
-      .count = chunk->receive_offset[peer + 1] - chunk->receive_offset[peer],
-      .slots = chunk->rows + (size_t)first * moe->shape.row_bytes +
-               moe->shape.slots_at,
-      .stride_bytes = moe->shape.row_bytes};
+  const int32_t first = chunk->receive_offset[peer];
+  const size_t slots_bytes = moerun__slots_bytes(moe->gate.width);
+  const char *fetched = moe->exchange.work;
+  moerun__wave_part part = {.peer = peer,
+                            .first_row = moe->shape.chunk_tokens + first,
+                            .count = chunk->receive_offset[peer + 1] - first};
+  if (fetched != NULL) {
+    part.slots = fetched + (size_t)first * slots_bytes;
+    part.stride_bytes = slots_bytes;
+  } else {
+    part.slots = chunk->rows + (size_t)part.first_row * moe->shape.row_bytes +
+                 moe->shape.slots_at;
+    part.stride_bytes = moe->shape.row_bytes;
+  }
+  return part;
+}
+
+/* The slots of the first `count` rows received, once they are here. */
+static moerun_status fetch_slots(moerun__moe *moe, int32_t count) {
+  moerun_status status = MOERUN_OK;
+  const size_t slots_bytes = moerun__slots_bytes(moe->gate.width);
+  const moerun__copies slots = {.to = moe->exchange.work,
+                                .to_stride = slots_bytes,
+                                .from = moe->exchange.wave.rows +
+                                        (size_t)moe->shape.chunk_tokens *
+                                            moe->shape.row_bytes +
+                                        moe->shape.slots_at,
+                                .from_stride = moe->shape.row_bytes,
+                                .bytes = slots_bytes,
+                                .count = count};
+  if (moe->shape.memory == MOERUN_MEMORY_HOST) goto done;
+  moe->queue->device->copy_rows(moe->queue, &slots);
+  MOERUN_TRY(moe->queue->device->wait(moe->queue));
+done:
+  return status;
 }
 
 /* The wave of peers from `first` on. */
@@ -176,8 +217,10 @@ static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
     MOERUN_TRY(ops->receive_begin(chunk->dispatch,
                                   MOERUN_TAG_DISPATCH + wave->chunk, &in));
   }
+  const int32_t received = chunk->receive_offset[wave->next_peer];
   MOERUN_TRY(moerun__store_forward_until(&moe->store, chunk->dispatch));
-  moe->stats->rows_in += chunk->receive_offset[wave->next_peer];
+  MOERUN_TRY(fetch_slots(moe, received));
+  moe->stats->rows_in += received;
   moe->stats->waves++;
   moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
 done:
@@ -213,9 +256,13 @@ static moerun_status reply(moerun__moe *moe) {
     if (part->peer != moe->model->comm->rank) results += part->num_results;
     chunk->reply_offset[part->peer + 1] = results;
   }
-  const moerun__row_list out = {
-      wave->results + (size_t)wave->first_reply * moe->shape.result_bytes,
-      moe->shape.result_bytes, chunk->reply_offset, first, wave->next_peer};
+  const moerun__row_list out = {wave->results + (size_t)wave->first_reply *
+                                                    moe->shape.result_bytes,
+                                moe->shape.result_bytes,
+                                chunk->reply_offset,
+                                first,
+                                wave->next_peer,
+                                moe->shape.memory};
   MOERUN_TRY(
       ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE + wave->chunk, &out));
   moe->stats->results_out += results;
@@ -247,6 +294,7 @@ done:
 
 const moerun__exchange_ops moerun__exchange_whole = {
     .name = "whole",
+    .lay_out = lay_out,
     .begin = begin,
     .next_wave = next_wave,
     .progress = progress,

@@ -191,7 +191,8 @@ static moerun__row_list one_row(const moerun__guests *guests, int32_t message,
   int32_t *offset = guests->offset + (size_t)message * (R + 1);
   memset(offset, 0, (R + 1) * sizeof *offset);
   offset[peer + 1] = 1;
-  return (moerun__row_list){(void *)panels, bytes, offset, peer, peer + 1};
+  return (moerun__row_list){(void *)panels, bytes,    offset,
+                            peer,           peer + 1, MOERUN_MEMORY_HOST};
 }
 
 /* The next piece of number `at` among those that come, from `peer`. */

@@ -64,6 +64,7 @@ void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting) {
                        .faults = setting->faults,
                        .shape = {.wire = setting->wire,
                                  .max_tokens = setting->max_tokens,
+                                 .memory = setting->memory,
                                  .num_chunks = setting->num_chunks,
                                  .slots_wanted = setting->slots_wanted},
                        .exchange = {.whole = setting->exchange},
@@ -111,7 +112,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   /* Room for the rows of an even load, and for all rows of any one peer. */
   moe->shape.receive_capacity =
       R > 1 && moe->shape.terms > 0 ? chunk_copies(moe) : 0;
-  moerun__exchange_lay_out(moe, arena, traffic);
+  moerun__exchange_lay_out(moe, arenas);
   moerun__agree_lay_out(moe, arena, traffic);
   const size_t pairs =
       ((size_t)moe->shape.chunk_tokens + (size_t)moe->shape.receive_capacity) *

@@ -17,6 +17,7 @@ enum {
 /* The sizes of a layer on this rank. */
 typedef struct moerun__moe_shape {
   moerun__dtype wire;
+  moerun__memory memory; /* of the rows and results of whole experts */
   int32_t max_tokens;
   int32_t num_chunks;
   int32_t chunk_tokens;     /* ceil(max_tokens / num_chunks) */
@@ -106,6 +107,7 @@ typedef struct moerun__moe_setting {
   moerun__gate_options gate;
   const moerun__exchange_ops *exchange; /* for whole experts */
   moerun__dtype wire;
+  moerun__memory memory; /* of rows and results: one that the comm carries */
   int32_t max_tokens;
   int32_t num_chunks;
   int32_t slots_wanted;  /* room for so many experts of a layer here at least */

@@ -126,10 +126,13 @@ static void gather_h(moerun__moe *moe, const tile *of) {
     const size_t f = (size_t)moerun__slice_h(shares, r);
     const float *from =
         s->h + column * (size_t)of->terms + (size_t)of->first * f;
-    for (size_t i = 0; i < (size_t)of->M; i++) {
-      moe->queue->device->copy(moe->queue, moe->work.tile_h + i * F + column,
-                               from + i * f, f * sizeof *from);
-    }
+    const moerun__copies rows = {.to = moe->work.tile_h + column,
+                                 .to_stride = F * sizeof *from,
+                                 .from = from,
+                                 .from_stride = f * sizeof *from,
+                                 .bytes = f * sizeof *from,
+                                 .count = of->M};
+    moe->queue->device->copy_rows(moe->queue, &rows);
   }
 }
 

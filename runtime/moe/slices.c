@@ -243,8 +243,9 @@ static run run_of(const moerun__slices *slices, int32_t l, int32_t e, int which,
 
 static moerun_status send(moerun__slices *slices, const run *of, int which) {
   moerun_comm *comm = slices->model->comm;
-  const moerun__row_list list = {(void *)of->panels, of->panel_bytes, of->first,
-                                 0, comm->size};
+  const moerun__row_list list = {(void *)of->panels, of->panel_bytes,
+                                 of->first,          0,
+                                 comm->size,         MOERUN_MEMORY_HOST};
   const size_t first = (size_t)of->first[comm->rank];
   const size_t count = (size_t)of->first[comm->rank + 1] - first;
   memcpy(of->share, of->panels + first * of->panel_bytes,
@@ -259,8 +260,8 @@ static moerun_status receive(moerun__slices *slices, const run *of, int which,
   int32_t *offset = slices->offset + (size_t)which * ((size_t)comm->size + 1);
   offset[from] = 0;
   offset[from + 1] = of->first[comm->rank + 1] - of->first[comm->rank];
-  const moerun__row_list list = {of->share, of->panel_bytes, offset, from,
-                                 from + 1};
+  const moerun__row_list list = {of->share, of->panel_bytes,   offset, from,
+                                 from + 1,  MOERUN_MEMORY_HOST};
   return comm->ops->receive_begin(slices->in[which], MOERUN_TAG_EXPERTS + which,
                                   &list);
 }

@@ -91,8 +91,9 @@ static moerun_status receive_finished(moerun__dealer *dealer, int32_t rank) {
   memset(dealer->unit_offset, 0,
          ((size_t)dealer->comm->size + 1) * sizeof(int32_t));
   dealer->unit_offset[rank + 1] = moerun__to_int(units);
-  const moerun__row_list in = {dealer->received, MOERUN_WIRE_UNIT,
-                               dealer->unit_offset, rank, rank + 1};
+  const moerun__row_list in = {
+      dealer->received, MOERUN_WIRE_UNIT,  dealer->unit_offset, rank,
+      rank + 1,         MOERUN_MEMORY_HOST};
   MOERUN_TRY(ops->receive_begin(dealer->transfer, MOERUN_TAG_CONTROL, &in));
   MOERUN_TRY(ops->wait(dealer->transfer));
   MOERUN_TRY(
@@ -324,8 +325,9 @@ moerun_status moerun__dealer_send(moerun__dealer *dealer) {
     dealer->unit_offset[r] =
         moerun__to_int((int64_t)(dealer->outbox_at[r] / MOERUN_WIRE_UNIT));
   }
-  const moerun__row_list out = {dealer->outbox, MOERUN_WIRE_UNIT,
-                                dealer->unit_offset, 0, R};
+  const moerun__row_list out = {
+      dealer->outbox,    MOERUN_WIRE_UNIT, dealer->unit_offset, 0, R,
+      MOERUN_MEMORY_HOST};
   MOERUN_TRY(dealer->comm->ops->send_begin(dealer->transfer, MOERUN_TAG_CONTROL,
                                            &out));
   MOERUN_TRY(dealer->comm->ops->wait(dealer->transfer));

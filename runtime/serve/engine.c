@@ -82,7 +82,8 @@ static moerun__row_list root_message(moerun__engine *e, char *bytes,
                                      int64_t units) {
   memset(e->unit_offset, 0, ((size_t)e->comm->size + 1) * sizeof(int32_t));
   e->unit_offset[1] = moerun__to_int(units);
-  return (moerun__row_list){bytes, MOERUN_WIRE_UNIT, e->unit_offset, 0, 1};
+  return (moerun__row_list){bytes, MOERUN_WIRE_UNIT,  e->unit_offset, 0,
+                            1,     MOERUN_MEMORY_HOST};
 }
 
 static moerun_status send_finished(moerun__engine *e) {

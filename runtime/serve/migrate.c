@@ -105,7 +105,11 @@ static moerun_status pass(migration *m, int receives, int32_t peer,
     const moerun__expert_piece piece = (moerun__expert_piece)i;
     const moerun__row_list list = {
         (void *)moerun__expert_weight(expert, piece)->panels,
-        moerun__expert_piece_bytes(shape, piece), m->offset, peer, peer + 1};
+        moerun__expert_piece_bytes(shape, piece),
+        m->offset,
+        peer,
+        peer + 1,
+        MOERUN_MEMORY_HOST};
     MOERUN_TRY(receives
                    ? ops->receive_begin(m->transfer, MOERUN_TAG_EXPERTS, &list)
                    : ops->send_begin(m->transfer, MOERUN_TAG_EXPERTS, &list));

@@ -20,8 +20,9 @@ typedef struct gathered_exchange {
   int32_t *scratch;
 } gathered_exchange;
 
-static inline void *gathered_lay_out(moerun__moe *moe, moerun__arena *arena,
-                                     moerun__arena *traffic) {
+static inline void *gathered_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
+  moerun__arena *arena = &arenas->host;
+  moerun__arena *traffic = &arenas->traffic;
   const size_t R = (size_t)moe->model->comm->size;
   const size_t W = (size_t)moe->gate.width;
   const size_t T = (size_t)moe->shape.chunk_tokens;
@@ -50,8 +51,9 @@ static inline moerun_status gathered_begin(moerun__moe *moe, const float *x) {
   moe->exchange.wave.next_peer = -1;
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-    const moerun__row_list home = {chunk->results, moe->shape.result_bytes,
-                                   chunk->route.result_offset, 0, comm->size};
+    const moerun__row_list home = {
+        chunk->results, moe->shape.result_bytes, chunk->route.result_offset, 0,
+        comm->size,     moe->shape.memory};
     moe->stats->rows_local += chunk->num_tokens;
     moe->stats->rows_out += (int64_t)chunk->num_tokens * (comm->size - 1);
     MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE + c,
@@ -165,8 +167,9 @@ static inline moerun_status gathered_reply(moerun__moe *moe) {
   if (part->peer == comm->rank) goto done;
   g->reply[part->peer] = 0;
   g->reply[part->peer + 1] = part->num_results;
-  const moerun__row_list out = {g->results, moe->shape.result_bytes, g->reply,
-                                part->peer, part->peer + 1};
+  const moerun__row_list out = {g->results,     moe->shape.result_bytes,
+                                g->reply,       part->peer,
+                                part->peer + 1, MOERUN_MEMORY_HOST};
   MOERUN_TRY(comm->ops->send_begin(chunk->combine,
                                    MOERUN_TAG_COMBINE + wave->chunk, &out));
   moe->stats->results_out += part->num_results;

@@ -29,6 +29,7 @@ typedef struct made_region {
 
 typedef enum made_what {
   MADE_COPY,
+  MADE_COPY_ROWS,
   MADE_CLEAR,
   MADE_LINEAR,
   MADE_FFN,
@@ -67,6 +68,7 @@ typedef struct made_operation {
   int32_t K;
   int32_t width;
   float number; /* eps, limit */
+  moerun__copies copies;
   moerun__weight weight;
   moerun__wire_rows rows;
   moerun__dispatch dispatch;
@@ -153,6 +155,7 @@ static inline void made_move(moerun__queue *queue, const made_operation *o) {
   const moerun__kernels *k = made.base;
   switch (o->what) {
   case MADE_COPY: memcpy(o->to, o->from, o->from_stride); break;
+  case MADE_COPY_ROWS: moerun__host.copy_rows(queue, &o->copies); break;
   case MADE_CLEAR: memset(o->to, 0, o->from_stride); break;
   case MADE_GATHER:
     k->gather(queue, o->to, &o->rows, o->index, o->M, o->width);
@@ -288,6 +291,12 @@ static inline void made_copy(moerun__queue *queue, void *to, const void *from,
   made_give(queue, &copy);
 }
 
+static inline void made_copy_rows(moerun__queue *queue,
+                                  const moerun__copies *copies) {
+  const made_operation o = {.what = MADE_COPY_ROWS, .copies = *copies};
+  made_give(queue, &o);
+}
+
 static inline void made_clear(moerun__queue *queue, void *memory,
                               size_t bytes) {
   const made_operation clear = {
@@ -307,6 +316,7 @@ static const moerun__device made_device = {
     .queue_create = made_queue_create,
     .queue_destroy = made_queue_destroy,
     .copy = made_copy,
+    .copy_rows = made_copy_rows,
     .clear = made_clear,
     .wait = made_wait,
 };

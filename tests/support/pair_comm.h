@@ -93,8 +93,10 @@ static inline moerun_status pair_pass(moerun__transfer *x, char **in,
   const int32_t own = mpi->rank;
   memcpy(*in + (size_t)in_offset[own] * bytes,
          out + (size_t)out_offset[own] * bytes, (size_t)counts[own] * bytes);
-  const moerun__row_list to = {(void *)out, bytes, out_offset, 0, mpi->size};
-  const moerun__row_list from = {*in, bytes, in_offset, 0, mpi->size};
+  const moerun__row_list to = {(void *)out, bytes,     out_offset,
+                               0,           mpi->size, MOERUN_MEMORY_HOST};
+  const moerun__row_list from = {*in, bytes,     in_offset,
+                                 0,   mpi->size, MOERUN_MEMORY_HOST};
   MOERUN_TRY(mpi->ops->receive_begin(x->mpi, PAIR_TAG, &from));
   MOERUN_TRY(mpi->ops->send_begin(x->mpi, PAIR_TAG, &to));
   MOERUN_TRY(mpi->ops->wait(x->mpi));
@@ -258,11 +260,13 @@ done:
 /* ---- Buffers ------------------------------------------------------------- */
 
 static inline moerun_status pair_buffer_create(void **out, moerun_comm *comm,
-                                               size_t bytes) {
+                                               size_t bytes,
+                                               moerun__memory memory) {
   moerun_status status = MOERUN_OK;
   pair_comm *c = (pair_comm *)comm;
   pair_buffer *buffer = NULL;
   *out = NULL;
+  MOERUN_TRY(moerun__memory_check(comm, memory));
   MOERUN_TRY(moerun__alloc_unset(&buffer, PAIR_BUFFER_HEAD + bytes, 1));
   *buffer = (pair_buffer){c->buffers, bytes};
   c->buffers = buffer;
@@ -271,14 +275,18 @@ done:
   return status;
 }
 
-static inline size_t pair_buffer_bytes(const moerun_comm *comm, size_t bytes) {
+static inline size_t pair_buffer_bytes(const moerun_comm *comm, size_t bytes,
+                                       moerun__memory memory) {
   (void)comm;
+  (void)memory;
   return moerun__alloc_bytes(PAIR_BUFFER_HEAD + bytes, 1);
 }
 
-static inline void pair_buffer_destroy(moerun_comm *comm, void *memory) {
-  if (memory == NULL) return;
-  pair_buffer *buffer = (void *)((char *)memory - PAIR_BUFFER_HEAD);
+static inline void pair_buffer_destroy(moerun_comm *comm, void *bytes,
+                                       moerun__memory memory) {
+  (void)memory;
+  if (bytes == NULL) return;
+  pair_buffer *buffer = (void *)((char *)bytes - PAIR_BUFFER_HEAD);
   pair_buffer **at = &((pair_comm *)comm)->buffers;
   while (*at != buffer) {
     at = &(*at)->next;

@@ -251,6 +251,12 @@ static void lists_out_of_range_are_refused(void **state) {
   bad.last_peer = test_size() + 1;
   assert_all_ranks(says(comm->ops->receive_begin(in[0], 0, &bad),
                         MOERUN_ERR_INVALID, "expected peers within 0 to"));
+  bad = good;
+  bad.memory = MOERUN_MEMORY_DEVICE;
+  assert_all_ranks(says(comm->ops->send_begin(out[0], 0, &bad),
+                        MOERUN_ERR_INVALID, "found that of a device"));
+  assert_all_ranks(says(comm->ops->receive_begin(in[0], 0, &bad),
+                        MOERUN_ERR_INVALID, "expected memory of the host"));
   assert_all_ok(comm->ops->send_begin(out[0], 0, &good));
   assert_all_ok(comm->ops->wait(out[0]));
   assert_all_ok(comm->ops->wait(out[0])); /* nothing in flight */
@@ -350,20 +356,25 @@ static void rows_lie_in_buffers(void **state) {
   const size_t before = moerun__alloc_live_bytes();
   void *made = NULL;
   void *other = NULL;
-  assert_all_ok(comm->ops->buffer_create(&made, comm, bytes));
+  assert_all_ok(
+      comm->ops->buffer_create(&made, comm, bytes, MOERUN_MEMORY_HOST));
   assert_all_ranks(moerun__alloc_live_bytes() - before ==
-                   comm->ops->buffer_bytes(comm, bytes));
-  assert_all_ok(comm->ops->buffer_create(&other, comm, 0));
+                   comm->ops->buffer_bytes(comm, bytes, MOERUN_MEMORY_HOST));
+  assert_all_ok(comm->ops->buffer_create(&other, comm, 0, MOERUN_MEMORY_HOST));
   assert_all_ranks(moerun__alloc_live_bytes() - before ==
-                   comm->ops->buffer_bytes(comm, bytes) +
-                       comm->ops->buffer_bytes(comm, 0));
+                   comm->ops->buffer_bytes(comm, bytes, MOERUN_MEMORY_HOST) +
+                       comm->ops->buffer_bytes(comm, 0, MOERUN_MEMORY_HOST));
   assert_all_ranks(made != other && (uintptr_t)made % MOERUN_ALIGNMENT == 0);
   memset((char *)made + test_rank() * ROW, 'a' + test_rank(), ROW);
   assert_all_ok(comm->ops->share_rows(comm, made, ROW, offset));
   assert_all_ranks(memcmp(made, expected, bytes) == 0);
-  comm->ops->buffer_destroy(comm, made);
-  comm->ops->buffer_destroy(comm, other);
-  comm->ops->buffer_destroy(comm, NULL);
+  comm->ops->buffer_destroy(comm, made, MOERUN_MEMORY_HOST);
+  comm->ops->buffer_destroy(comm, other, MOERUN_MEMORY_HOST);
+  comm->ops->buffer_destroy(comm, NULL, MOERUN_MEMORY_HOST);
+  assert_all_ranks(
+      says(comm->ops->buffer_create(&made, comm, bytes, MOERUN_MEMORY_DEVICE),
+           MOERUN_ERR_INVALID, comm->ops->name));
+  assert_all_ranks(made == NULL);
   assert_all_ranks(moerun__alloc_live_bytes() == before);
 }
 

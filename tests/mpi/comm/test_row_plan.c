@@ -236,7 +236,8 @@ static moerun_status refuse(const moerun__row_plan *out, const char *text) {
   for (int r = 0; r <= test_size(); r++) {
     one_each[r] = r;
   }
-  const moerun__row_list in = {room, 64, one_each, 0, test_size()};
+  const moerun__row_list in = {room, 64,          one_each,
+                               0,    test_size(), MOERUN_MEMORY_HOST};
   const moerun_status status =
       comm->ops->exchange_begin(transfer[0], MOERUN_TAG_DISPATCH, out, &in);
   assert_all_ranks(says(status, MOERUN_ERR_INVALID, text));
@@ -266,6 +267,9 @@ static void plans_that_cannot_be_are_refused(void **state) {
   assert_all_ok(refuse(&bad, "found -1 after -1"));
   bad.row_bytes = 49;
   assert_all_ok(refuse(&bad, "expected 49 bytes and 16 behind them within"));
+  bad.row_bytes = 48;
+  bad.memory = MOERUN_MEMORY_DEVICE;
+  assert_all_ok(refuse(&bad, "found that of a device"));
 }
 
 /* A plan larger than the transfer was made for is not packed. */
@@ -283,7 +287,8 @@ static void plans_that_do_not_fit_are_refused(void **state) {
                                 .to_offset = to_offset,
                                 .to = both,
                                 .wire_bytes = 64};
-  const moerun__row_list in = {NULL, 64, none, 0, test_size()};
+  const moerun__row_list in = {NULL, 64,          none,
+                               0,    test_size(), MOERUN_MEMORY_HOST};
   moerun__transfer *small = NULL;
   assert_all_ok(comm->ops->transfer_create(&small, comm, 127));
   assert_all_ranks(says(

@@ -90,7 +90,11 @@ static moerun__row_list one_expert(const late *t, int way, int32_t peer,
   memset(offset, 0, (R + 1) * sizeof *offset);
   offset[peer + 1] = is_there;
   return (moerun__row_list){t->travels + (size_t)way * late_bytes(t),
-                            late_bytes(t), offset, peer, peer + 1};
+                            late_bytes(t),
+                            offset,
+                            peer,
+                            peer + 1,
+                            MOERUN_MEMORY_HOST};
 }
 
 static int32_t slots_of(const late *t, int32_t rank) {

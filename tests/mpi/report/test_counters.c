@@ -206,8 +206,10 @@ static void send_control(void) {
   for (int32_t r = 0; r < test_size(); r++) {
     offset[r + 1] = r + 1;
   }
-  const moerun__row_list in = {from, CONTROL, offset, 0, test_size()};
-  const moerun__row_list out = {to, CONTROL, offset, 0, test_size()};
+  const moerun__row_list in = {from, CONTROL,     offset,
+                               0,    test_size(), MOERUN_MEMORY_HOST};
+  const moerun__row_list out = {to, CONTROL,     offset,
+                                0,  test_size(), MOERUN_MEMORY_HOST};
   assert_all_ok(comm->ops->transfer_create(&transfer, comm, 0));
   assert_all_ok(comm->ops->receive_begin(transfer, MOERUN_TAG_CONTROL, &in));
   assert_all_ok(comm->ops->send_begin(transfer, MOERUN_TAG_CONTROL, &out));

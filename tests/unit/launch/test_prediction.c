@@ -167,9 +167,9 @@ static void the_reserve_is_what_a_session_takes(void **state) {
   /* One of another size is no use, and gone before the session takes its
    * own. */
   moerun__arenas *sizes = &reserve.memory;
-  size_t *size[] = {&sizes->host.used, &sizes->traffic.used,
+  size_t *size[] = {&sizes->host.used, &sizes->traffic.used, &sizes->rows.used,
                     &sizes->device.used};
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 4; i++) {
     assert_int_equal(
         moerun__session_reserve(&reserve, &unread, &options, &extra),
         MOERUN_OK);
@@ -179,6 +179,7 @@ static void the_reserve_is_what_a_session_takes(void **state) {
         MOERUN_OK);
     assert_null(sizes->host.base);
     assert_null(sizes->traffic.base);
+    assert_null(sizes->rows.base);
     assert_null(sizes->device.base);
     moerun_session_destroy(session);
   }
