@@ -302,7 +302,7 @@ static const moerun__effect_row rows[] = {
     REFUSE("run profile", "window", scores,
            "it is the length of the pieces that the text of --score is cut "
            "into, which is not given"),
-    REFUSE("run profile", "bad_lines", generates,
+    REFUSE("run profile", "on_error", generates,
            "the text of --score has no lines: expected --prompts or --tokens"),
     REFUSE("run", "resume", has_results,
            "expected --output with it, which holds the results to go on with"),

@@ -113,6 +113,26 @@ unsigned moerun__input_fixed(const moerun__config *config) {
   return fixed;
 }
 
+unsigned moerun__input_open_settings(const moerun__config *config) {
+  unsigned open = 0;
+  const int by_model =
+      strcmp(moerun__config_text(config, "generation_config"), "on") == 0;
+  for (unsigned i = 0; i < MOERUN_SETTINGS && !by_model; i++) {
+    const moerun__config_origin origin = moerun__config_origin_of(
+        config, moerun__setting_key((moerun__prompt_setting)i));
+    if (origin == MOERUN_CONFIG_DEFAULT) open |= 1U << i;
+  }
+  return open;
+}
+
+moerun__on_error moerun__input_on_error(const moerun__config *config) {
+  const char *word = moerun__config_text(config, "on_error");
+  const int is_score = moerun__config_text(config, "score")[0] != '\0';
+  return is_score || strcmp(word, "stop") == 0 ? MOERUN_ON_ERROR_STOP
+         : strcmp(word, "line") == 0           ? MOERUN_ON_ERROR_LINE
+                                               : MOERUN_ON_ERROR_AUTO;
+}
+
 void moerun__input_say_overruled(const moerun__prompts *prompts,
                                  const moerun__spool *input,
                                  const moerun__config *config) {

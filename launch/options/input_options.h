@@ -22,7 +22,13 @@ moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
                                       const char *model_path, int is_needed);
 /* The settings that hold for every request, as bits: those typed as options. */
 unsigned moerun__input_fixed(const moerun__config *config);
-/* A warning for each of them that takes the place of a request's own. */
+/* The settings that nobody gives, neither an option, a variable, a
+ * configuration file nor the model's authors. */
+unsigned moerun__input_open_settings(const moerun__config *config);
+/* --on-error; the windows of --score are no lines. */
+moerun__on_error moerun__input_on_error(const moerun__config *config);
+/* A warning for each of those that are fixed that takes the place of a
+ * request's own. */
 void moerun__input_say_overruled(const moerun__prompts *prompts,
                                  const moerun__spool *input,
                                  const moerun__config *config);

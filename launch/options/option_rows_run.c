@@ -12,7 +12,8 @@ static const moerun__config_row input[] = {
              "Text of one prompt, in place of a file of prompts."),
     TEXT_ROW("prompts", "file", RUNS, 0,
              "JSONL file of the prompts: each line is an object with "
-             "\"prompt\". It may be a pipe, and - is stdin, here and for "
+             "\"prompt\" or \"messages\", or all are those of a batch file of "
+             "OpenAI's API. It may be a pipe, and - is stdin, here and for "
              "--tokens and --score."),
     BOOL_ROW("lines", RUNS | TOKENIZE,
              "Take each line of --prompts as the text of a prompt, as it "
@@ -38,10 +39,11 @@ static const moerun__config_row input[] = {
                "Whether a begin-of-sequence token is put before each prompt. "
                "auto puts it before texts if tokenizer.json's post_processor "
                "does; there is never a second one."),
-    CHOICE_ROW("bad_lines", "stop", "stop|report", RUNS,
-               "What a request that is wrong does: stop ends the run before "
-               "it begins, report runs the others, writes what is wrong in "
-               "place of its result and ends with exit code 65."),
+    CHOICE_ROW("on_error", "auto", "auto|stop|line", RUNS,
+               "What a line that is wrong does: stop ends the run before it "
+               "begins, line runs the others, writes what is wrong in place of "
+               "its result and ends with exit code 65; auto is line for a "
+               "batch file, else stop."),
     TEXT_ROW("trace", "file", PLACE, 0,
              "Recorded routing: the .npy that `moerun profile` wrote, with "
              "the .json beside it, or a file of another tool."),

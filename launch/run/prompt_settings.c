@@ -81,8 +81,8 @@ static const void *member_read(const moerun__request *request, const row *r) {
   return (const char *)request + r->at;
 }
 
-static moerun_status read_integer(void *out, const row *r, const json_t *object,
-                                  const char *origin) {
+static moerun_status read_integer(void *out, const row *r, const char *key,
+                                  const json_t *object, const char *origin) {
   moerun_status status = MOERUN_OK;
   int32_t small = 0;
   uint64_t large = 0;
@@ -90,7 +90,7 @@ static moerun_status read_integer(void *out, const row *r, const json_t *object,
   memcpy(&small, out, sizeof small);
   if (r->kind == LONG) memcpy(&large, out, sizeof large);
   const int64_t fallback = r->kind == LONG ? (int64_t)large : small;
-  MOERUN_TRY(moerun__json_int(&value, object, r->key, (int64_t)r->low,
+  MOERUN_TRY(moerun__json_int(&value, object, key, (int64_t)r->low,
                               r->kind == LONG ? INT64_MAX : (int64_t)r->high,
                               &fallback, origin));
   small = r->kind == LONG ? 0 : moerun__to_int(value);
@@ -100,27 +100,27 @@ done:
   return status;
 }
 
-static moerun_status read_flag(void *out, const row *r, const json_t *object,
+static moerun_status read_flag(void *out, const char *key, const json_t *object,
                                const char *origin) {
   moerun_status status = MOERUN_OK;
   int32_t flag = 0;
   int value = 0;
   memcpy(&flag, out, sizeof flag);
   const int fallback = flag;
-  MOERUN_TRY(moerun__json_bool(&value, object, r->key, &fallback, origin));
+  MOERUN_TRY(moerun__json_bool(&value, object, key, &fallback, origin));
   flag = value != 0;
   memcpy(out, &flag, sizeof flag);
 done:
   return status;
 }
 
-static moerun_status read_real(void *out, const row *r, const json_t *object,
-                               const char *origin) {
+static moerun_status read_real(void *out, const row *r, const char *key,
+                               const json_t *object, const char *origin) {
   moerun_status status = MOERUN_OK;
   double value = 0;
   memcpy(&value, out, sizeof value);
   const double fallback = value;
-  MOERUN_TRY(moerun__json_double(&value, object, r->key, r->low, r->high,
+  MOERUN_TRY(moerun__json_double(&value, object, key, r->low, r->high,
                                  &fallback, origin));
   value += 0.0; /* -0 is 0 */
   memcpy(out, &value, sizeof value);
@@ -128,9 +128,8 @@ done:
   return status;
 }
 
-/* Takes back what the request may not decide, and notes where that matters. */
-static void overrule(moerun__prompt *out, const moerun__request *given,
-                     unsigned fixed) {
+void moerun__settings_overrule(moerun__prompt *out,
+                               const moerun__request *given, unsigned fixed) {
   for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
     const row *r = &rows[i];
     void *mine = member(&out->request, r);
@@ -142,6 +141,7 @@ static void overrule(moerun__prompt *out, const moerun__request *given,
 }
 
 moerun_status moerun__settings_read(moerun__prompt *out, const json_t *object,
+                                    const moerun__setting_names *names,
                                     unsigned fixed, const char *origin) {
   moerun_status status = MOERUN_OK;
   const moerun__request given = out->request;
@@ -149,9 +149,11 @@ moerun_status moerun__settings_read(moerun__prompt *out, const json_t *object,
   for (int i = 0; i < MOERUN_SETTINGS; i++) {
     const row *r = &rows[i];
     void *mine = member(&out->request, r);
-    MOERUN_TRY(r->kind == REAL   ? read_real(mine, r, object, origin)
-               : r->kind == FLAG ? read_flag(mine, r, object, origin)
-                                 : read_integer(mine, r, object, origin));
+    const char *key = names != NULL ? names->key[i] : r->key;
+    if (key == NULL) continue;
+    MOERUN_TRY(r->kind == REAL   ? read_real(mine, r, key, object, origin)
+               : r->kind == FLAG ? read_flag(mine, key, object, origin)
+                                 : read_integer(mine, r, key, object, origin));
   }
   MOERUN_REQUIRE(json_object_get(object, "top_logprobs") == NULL ||
                      asked->top == 0 || asked->generated || asked->prompt,
@@ -159,7 +161,7 @@ moerun_status moerun__settings_read(moerun__prompt *out, const json_t *object,
                  "%s: key \"top_logprobs\": expected \"logprobs\" or "
                  "\"prompt_logprobs\" to be true beside it",
                  origin);
-  overrule(out, &given, fixed);
+  moerun__settings_overrule(out, &given, fixed);
   out->has_seed = json_object_get(object, "seed") != NULL &&
                   (fixed >> MOERUN_SETTING_SEED & 1U) == 0;
 done:

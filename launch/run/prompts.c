@@ -27,6 +27,7 @@ moerun_status moerun__prompts_create(moerun__prompts **out, const char *path,
   MOERUN_TRY(moerun__alloc(&prompts, 1, sizeof *prompts));
   prompts->input = input;
   prompts->options = *options;
+  prompts->reports_bad = options->on_error == MOERUN_ON_ERROR_LINE;
   prompts->file = -1;
   MOERUN_TRY(moerun__copy_text(&prompts->path, path));
   MOERUN_TRY(moerun__copy_text(&prompts->name,
@@ -55,12 +56,15 @@ void moerun__prompts_destroy(moerun__prompts *prompts) {
   moerun__free(prompts->digest);
   moerun__free(prompts->positions);
   moerun__free(prompts->new_tokens);
+  moerun__free(prompts->place);
   moerun__free(prompts);
 }
 
 void moerun__prompt_clear(moerun__prompt *prompt) {
   moerun__text_clear(&prompt->id);
   moerun__text_clear(&prompt->line);
+  moerun__text_clear(&prompt->batch.model);
+  moerun__text_clear(&prompt->batch.text);
   moerun__token_list_clear(&prompt->tokens);
   memset(prompt, 0, sizeof *prompt);
 }
@@ -72,6 +76,13 @@ void moerun__prompt_begin(moerun__prompt *prompt,
   prompt->has_seed = 0;
   prompt->tokens.count = 0;
   prompt->overruled = 0;
+  prompt->place = (moerun__prompt_place){.parts = 1};
+  prompt->samples = 1;
+  prompt->batch.is_chat = 0;
+  prompt->batch.echoes = 0;
+  prompt->batch.is_echo = 0;
+  prompt->batch.model.count = 0;
+  prompt->batch.text.count = 0;
   prompt->request = (moerun__request){.max_new_tokens = options->max_new_tokens,
                                       .min_new_tokens = options->min_new_tokens,
                                       .sampling = options->sampling,
@@ -122,6 +133,7 @@ static uint64_t stream_of_id(const moerun__prompt *prompt) {
 static uint64_t digest_of(const moerun__prompts *prompts,
                           const moerun__prompt *prompt) {
   const moerun__request *r = &prompt->request;
+  const moerun__prompt_batch *b = &prompt->batch;
   moerun__request effective = *r;
   if (!(r->sampling.temperature > 0)) {
     effective.sampling.top_p = 1;
@@ -141,7 +153,20 @@ static uint64_t digest_of(const moerun__prompts *prompts,
   d = moerun__digest_int(d, r->score_only);
   if (priority > 0) d = moerun__digest_int(d, priority);
   d = moerun__settings_digest(d, &effective);
-  return moerun__digest_int(d, (int64_t)effective.sampling.stream);
+  d = moerun__digest_int(d, (int64_t)effective.sampling.stream);
+  if (prompt->place.part > 0) d = moerun__digest_int(d, prompt->place.part);
+  if (!moerun__prompts_are_batch(prompts)) return d;
+  d = moerun__digest_int(d, 2 * b->echoes + b->is_echo);
+  d = moerun__digest_int(d, b->is_chat);
+  d = moerun__digest_span(d, b->text.bytes, b->text.count);
+  return moerun__digest_span(d, b->model.bytes, b->model.count);
+}
+
+/* The stream of a request: the first sample's, and one apart for each other. */
+static uint64_t stream_of(const moerun__prompt *prompt) {
+  const int32_t sample = prompt->place.part % prompt->samples;
+  const uint64_t first = prompt->has_seed ? 0 : stream_of_id(prompt);
+  return sample == 0 ? first : moerun__digest_int(first, sample);
 }
 
 /* The request's fields that follow from its tokens. */
@@ -150,7 +175,7 @@ static void complete(moerun__prompt *prompt, const moerun__prompts *prompts,
   prompt->request.index = index;
   prompt->request.num_prompt = moerun__to_int((int64_t)prompt->tokens.count);
   prompt->request.prompt = prompt->tokens.id;
-  prompt->request.sampling.stream = prompt->has_seed ? 0 : stream_of_id(prompt);
+  prompt->request.sampling.stream = stream_of(prompt);
   prompt->digest = digest_of(prompts, prompt);
 }
 
@@ -208,6 +233,8 @@ static moerun_status reserve(moerun__prompts *prompts, size_t count) {
       moerun__resize(&prompts->digest, old, room, sizeof *prompts->digest));
   MOERUN_TRY(moerun__resize(&prompts->bad, old, room, sizeof *prompts->bad));
   memset(prompts->bad + old, 0, (room - old) * sizeof *prompts->bad);
+  MOERUN_TRY(
+      moerun__resize(&prompts->place, old, room, sizeof *prompts->place));
   MOERUN_TRY(moerun__resize(&prompts->positions, old, room,
                             sizeof *prompts->positions));
   MOERUN_TRY(moerun__resize(&prompts->new_tokens, old, room,
@@ -221,17 +248,21 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
                                   moerun__prompt *prompt, int64_t offset,
                                   const char *origin) {
   moerun_status status = MOERUN_OK;
+  moerun__prompts_sums *sums = &prompts->sums;
   MOERUN_TRY(check_limits(prompts, prompt, origin));
   MOERUN_TRY(reserve(prompts, (size_t)prompts->count + 1));
   complete(prompt, prompts, prompts->count);
   prompts->offset[prompts->count] = offset;
   prompts->digest[prompts->count] = prompt->digest;
-  for (unsigned i = 0; i < MOERUN_SETTINGS; i++) {
-    prompts->overruled[i] += prompt->overruled >> i & 1U;
+  for (unsigned i = 0; i < MOERUN_SETTINGS && prompt->place.part == 0; i++) {
+    sums->overruled[i] += prompt->overruled >> i & 1U;
   }
-  prompts->sampled += prompt->request.sampling.temperature > 0;
+  sums->sampled += prompt->request.sampling.temperature > 0;
   const int32_t width = moerun__logprobs_width(&prompt->request.logprobs);
-  if (width > prompts->logprobs_width) prompts->logprobs_width = width;
+  if (width > sums->logprobs_width) sums->logprobs_width = width;
+  prompts->num_lines += prompt->place.part == 0;
+  prompts->place[prompts->count] = prompt->place;
+  prompts->place[prompts->count].line = prompts->num_lines - 1;
   prompts->positions[prompts->count] =
       prompt->request.num_prompt + prompt->request.max_new_tokens;
   prompts->new_tokens[prompts->count] = prompt->request.max_new_tokens;
@@ -245,7 +276,7 @@ moerun_status moerun__prompts_settle_at(moerun__prompts *prompts, int64_t index,
   moerun__bad_prompt *bad = &prompts->bad[index];
   const int is_wrong =
       status == MOERUN_ERR_FORMAT || status == MOERUN_ERR_UNSUPPORTED;
-  if (!is_wrong || !prompts->options.reports_bad) return status;
+  if (!is_wrong || !prompts->reports_bad) return status;
   MOERUN_TRY(moerun__copy_text(&bad->reason, moerun_last_error()));
   MOERUN_TRY(moerun__copy_text(&bad->id, id));
   prompts->num_bad++;
@@ -259,11 +290,14 @@ moerun_status moerun__prompts_settle(moerun__prompts *prompts,
   const int64_t index = prompts->count;
   char place[32];
   if (status == MOERUN_OK) return status;
-  (void)snprintf(place, sizeof place, "%lld", (long long)index);
+  (void)snprintf(place, sizeof place, "%lld", (long long)prompts->num_lines);
   const moerun_status reserved = reserve(prompts, (size_t)index + 1);
   if (reserved != MOERUN_OK) return reserved;
+  const char *none = moerun__prompts_are_batch(prompts) ? "null" : place;
   MOERUN_TRY(moerun__prompts_settle_at(
-      prompts, index, prompt->id.count > 0 ? prompt->id.bytes : place, status));
+      prompts, index, prompt->id.count > 0 ? prompt->id.bytes : none, status));
+  prompts->place[index] =
+      (moerun__prompt_place){.line = prompts->num_lines++, .parts = 1};
   prompts->offset[index] = offset;
   prompts->digest[index] = 0;
   prompts->positions[index] = 0;
@@ -342,6 +376,32 @@ int64_t moerun__prompts_count(const moerun__prompts *prompts) {
   return prompts->count;
 }
 
+moerun__prompt_place moerun__prompts_place(const moerun__prompts *prompts,
+                                           int64_t index) {
+  return prompts->place[index];
+}
+
+int64_t moerun__prompts_find(const moerun__prompts *prompts, int64_t line,
+                             int32_t part) {
+  int64_t low = 0;
+  int64_t high = prompts->count - 1;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    const moerun__prompt_place *p = &prompts->place[middle];
+    if (p->line < line || (p->line == line && p->part < part)) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  const moerun__prompt_place *found = &prompts->place[low];
+  return found->line == line && found->part == part ? low : -1;
+}
+
+int moerun__prompts_are_batch(const moerun__prompts *prompts) {
+  return prompts->input == &moerun__prompts_batch;
+}
+
 int64_t moerun__prompts_num_bad(const moerun__prompts *prompts) {
   return prompts->num_bad;
 }
@@ -367,11 +427,11 @@ const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,
 
 int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
                                   moerun__prompt_setting setting) {
-  return prompts->overruled[setting];
+  return prompts->sums.overruled[setting];
 }
 
 int64_t moerun__prompts_sampled(const moerun__prompts *prompts) {
-  return prompts != NULL ? prompts->sampled : 0;
+  return prompts != NULL ? prompts->sums.sampled : 0;
 }
 
 uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {
@@ -379,7 +439,7 @@ uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {
 }
 
 int32_t moerun__prompts_logprobs_width(const moerun__prompts *prompts) {
-  return prompts->logprobs_width;
+  return prompts->sums.logprobs_width;
 }
 
 int32_t moerun__prompts_positions(const moerun__prompts *prompts,
@@ -407,6 +467,7 @@ moerun_status moerun__prompts_read(const moerun__prompts *prompts,
   (void)snprintf(origin, sizeof origin, "%s: request %lld", prompts->name,
                  (long long)index);
   moerun__prompt_begin(out, &prompts->options);
+  out->place = prompts->place[index];
   status = prompts->input->read(prompts, out, index, origin);
   if (status == MOERUN_OK) complete(out, prompts, index);
   /* What was right before is wrong now, or is another request. */

@@ -36,6 +36,13 @@ typedef struct moerun__prompt_chat {
   struct tm clock;                 /* the local time that templates are told */
 } moerun__prompt_chat;
 
+/* What becomes of the others where a request is wrong. */
+typedef enum moerun__on_error {
+  MOERUN_ON_ERROR_AUTO = 0, /* as LINE in a batch file, else as STOP          */
+  MOERUN_ON_ERROR_STOP,     /* it ends the reading                            */
+  MOERUN_ON_ERROR_LINE,     /* it takes its place with the reason             */
+} moerun__on_error;
+
 typedef struct moerun__prompt_options {
   const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */
   moerun__prompt_chat chat;  /* for conversations                            */
@@ -57,20 +64,41 @@ typedef struct moerun__prompt_options {
                                 seed                                         */
   uint64_t run_digest; /* of all else that a request's output depends on */
   int drops;           /* 1: by capacity, so that priorities count         */
-  int reports_bad;     /* 1: a request that is wrong takes its place with the
-                      reason; 0: it ends the reading                      */
-  unsigned fixed;      /* moerun__prompt_setting bits: what holds for requests
+  moerun__on_error on_error;
+  unsigned fixed;   /* moerun__prompt_setting bits: what holds for requests
                           that say otherwise, too                       */
-  int plain;           /* a line is a text, not an object               */
-  const char *name;    /* of the input in messages; NULL: its path      */
+  unsigned open;    /* such bits: what nobody gives, so that the requests of
+                          a batch file have the API's own defaults      */
+  int plain;        /* a line is a text, not an object               */
+  const char *name; /* of the input in messages; NULL: its path      */
 } moerun__prompt_options;
+
+/* What a line of a batch file says of its answer. */
+typedef struct moerun__prompt_batch {
+  int is_chat;        /* /v1/chat/completions, not /v1/completions */
+  int echoes;         /* the prompt stands in front of what is generated */
+  int is_echo;        /* and nothing that is generated does */
+  moerun__text model; /* as JSON; empty: it names none */
+  moerun__text text;  /* of the prompt, if it was given as a text */
+} moerun__prompt_batch;
+
+/* Where a request stands in its line: a line may ask for several samples, and
+ * in a batch file have several prompts; each is a request. */
+typedef struct moerun__prompt_place {
+  int64_t line;  /* among the lines with requests, from 0 */
+  int32_t part;  /* among the requests of the line, from 0 */
+  int32_t parts; /* how many those are; 1 of a line that is wrong */
+} moerun__prompt_place;
 
 /* One request with its buffers; all zero at first, used again and again. */
 typedef struct moerun__prompt {
   moerun__request request; /* its tokens lie in `tokens` */
-  moerun__text id;         /* as JSON: a string or an integer */
-  int has_id;              /* of its own, not its number       */
-  int has_seed;            /* its own, not that of the options */
+  moerun__prompt_place place;
+  int32_t samples; /* of each prompt of the line: this is part % samples */
+  moerun__prompt_batch batch; /* of a batch file alone */
+  moerun__text id;            /* as JSON: a string or an integer */
+  int has_id;                 /* of its own, not its number       */
+  int has_seed;               /* its own, not that of the options */
   uint64_t digest;
   unsigned overruled; /* bits of settings that `fixed` took from it */
   moerun__token_list tokens;
@@ -82,10 +110,13 @@ void moerun__prompt_clear(moerun__prompt *prompt);
 /* One JSON object a line; blank lines do not count. Keys: "prompt" (a text),
  * "messages" (a conversation, with what templates take beside it) or "tokens"
  * (ids); optional "id" (string or integer, unique; default: the place
- * among the requests, from 0), and settings (prompt_settings.c). Without a seed
+ * among the lines, from 0), "n" (samples), and settings (prompt_settings.c). A
+ * file whose first object has "custom_id", or "url" and "body", is a batch file
+ * (prompts_batch.c). Without a seed
  * of its own a request draws from the stream of the run's seed that its id
  * names, so that requests are independent and each depends on itself alone;
- * with one, from the seed's stream 0, whatever its id. With `plain`, a line is
+ * with one, from the seed's stream 0, whatever its id. Further samples have
+ * streams that follow from those and their number. With `plain`, a line is
  * the text of a prompt, without its line end. */
 moerun_status moerun__prompts_open(moerun__prompts **out, const char *path,
                                    const moerun__prompt_options *options);
@@ -106,7 +137,14 @@ moerun_status moerun__prompts_is_array(int *out, const char *path);
 void moerun__prompts_destroy(moerun__prompts *prompts);
 
 int64_t moerun__prompts_count(const moerun__prompts *prompts);
-/* How many requests are wrong, if that is reported. They are not read. */
+moerun__prompt_place moerun__prompts_place(const moerun__prompts *prompts,
+                                           int64_t index);
+/* The request at this part of this line; -1: there is none. */
+int64_t moerun__prompts_find(const moerun__prompts *prompts, int64_t line,
+                             int32_t part);
+/* Whether it is a batch file, whose results are of its form. */
+int moerun__prompts_are_batch(const moerun__prompts *prompts);
+/* How many lines are wrong, if that is reported. They are not read. */
 int64_t moerun__prompts_num_bad(const moerun__prompts *prompts);
 /* After the end: the error that says how many those were, if any were. */
 moerun_status moerun__prompts_check(const moerun__prompts *prompts);

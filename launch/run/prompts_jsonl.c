@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 1 << 16, ORIGIN_BYTES = 512 };
+enum { BLOCK = 1 << 16, ORIGIN_BYTES = 512, MOST_SAMPLES = 128 };
 
 /* ---- One line ------------------------------------------------------------ */
 
@@ -34,6 +34,9 @@ static const char *hint_of(const char *key) {
       {"input_ids", "; here it is tokens"},
       {"token_ids", "; here it is tokens"},
       {"text", "; here it is prompt"},
+      {"custom_id", "; here it is id (a file whose first line has custom_id "
+                    "is a batch file, all of it)"},
+      {"best_of", "; n samples are there, and none is the best"},
   };
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     if (strcmp(table[i].key, key) == 0) return table[i].hint;
@@ -49,6 +52,7 @@ static const char *const plain_keys[] = {"id",
                                          "tools",
                                          "documents",
                                          "priority",
+                                         "n",
                                          "add_generation_prompt",
                                          "chat_template_kwargs"};
 
@@ -70,7 +74,7 @@ static moerun_status print_keys(moerun__text *out) {
     MOERUN_TRY(moerun__text_print(
         out, ", %s", moerun__setting_key((moerun__prompt_setting)i)));
   }
-  MOERUN_TRY(moerun__text_print(out, " or priority"));
+  MOERUN_TRY(moerun__text_print(out, ", n or priority"));
 done:
   return status;
 }
@@ -93,7 +97,7 @@ done:
 }
 
 static moerun_status read_id(moerun__prompt *out, const json_t *object,
-                             int64_t index, const char *origin) {
+                             const char *origin) {
   moerun_status status = MOERUN_OK;
   const json_t *id = json_object_get(object, "id");
   out->has_id = id != NULL;
@@ -107,7 +111,30 @@ static moerun_status read_id(moerun__prompt *out, const json_t *object,
                  origin, moerun__json_kind(id));
   MOERUN_TRY(moerun__text_print(&out->id, "%lld",
                                 id != NULL ? (long long)json_integer_value(id)
-                                           : (long long)index));
+                                           : (long long)out->place.line));
+done:
+  return status;
+}
+
+moerun_status moerun__prompt_put_ids(moerun__prompt *out, const json_t *tokens,
+                                     int32_t bos, const char *key,
+                                     const char *origin) {
+  moerun_status status = MOERUN_OK;
+  for (size_t i = 0; i < json_array_size(tokens); i++) {
+    const json_t *id = json_array_get(tokens, i);
+    MOERUN_REQUIRE(json_is_integer(id), MOERUN_ERR_FORMAT,
+                   "%s: key \"%s\", element %zu: expected a token id, "
+                   "found %s",
+                   origin, key, i, moerun__json_kind(id));
+    const int64_t value = json_integer_value(id);
+    MOERUN_REQUIRE(value >= 0 && value <= INT32_MAX, MOERUN_ERR_FORMAT,
+                   "%s: key \"%s\", element %zu: expected a token id, "
+                   "found %lld",
+                   origin, key, i, (long long)value);
+    MOERUN_TRY(moerun__token_list_append(&out->tokens, moerun__to_int(value)));
+  }
+  /* No ids are a mistake; an empty text may stand for its BOS alone. */
+  if (out->tokens.count > 0) MOERUN_TRY(moerun__prompt_put_bos(out, bos));
 done:
   return status;
 }
@@ -117,28 +144,28 @@ static moerun_status read_tokens(moerun__prompt *out, const json_t *object,
   moerun_status status = MOERUN_OK;
   json_t *tokens = NULL;
   MOERUN_TRY(moerun__json_array(&tokens, object, "tokens", origin));
-  for (size_t i = 0; i < json_array_size(tokens); i++) {
-    const json_t *id = json_array_get(tokens, i);
-    MOERUN_REQUIRE(json_is_integer(id), MOERUN_ERR_FORMAT,
-                   "%s: key \"tokens\", element %zu: expected a token id, "
-                   "found %s",
-                   origin, i, moerun__json_kind(id));
-    const int64_t value = json_integer_value(id);
-    MOERUN_REQUIRE(value >= 0 && value <= INT32_MAX, MOERUN_ERR_FORMAT,
-                   "%s: key \"tokens\", element %zu: expected a token id, "
-                   "found %lld",
-                   origin, i, (long long)value);
-    MOERUN_TRY(moerun__token_list_append(&out->tokens, moerun__to_int(value)));
-  }
-  /* No ids are a mistake; an empty text may stand for its BOS alone. */
-  if (out->tokens.count > 0) MOERUN_TRY(moerun__prompt_put_bos(out, bos));
+  MOERUN_TRY(moerun__prompt_put_ids(out, tokens, bos, "tokens", origin));
 done:
   return status;
 }
 
-static moerun_status encode(moerun__prompt *out, const char *text, size_t bytes,
-                            const moerun__prompts *prompts,
-                            const char *origin) {
+moerun_status moerun__prompt_read_samples(moerun__prompt *out,
+                                          const json_t *object,
+                                          const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const int64_t one = 1;
+  int64_t samples = 0;
+  MOERUN_TRY(
+      moerun__json_int(&samples, object, "n", 1, MOST_SAMPLES, &one, origin));
+  out->samples = moerun__to_int(samples);
+done:
+  return status;
+}
+
+moerun_status moerun__prompt_encode(moerun__prompt *out, const char *text,
+                                    size_t bytes,
+                                    const moerun__prompts *prompts,
+                                    const char *origin) {
   moerun_status status = MOERUN_OK;
   const moerun__prompt_options *o = &prompts->options;
   MOERUN_REQUIRE(o->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
@@ -168,7 +195,7 @@ static moerun_status read_text(moerun__prompt *out, const json_t *object,
                  "%s: key \"prompt\": expected \"tokens\" in a file of token "
                  "ids; --prompts takes texts",
                  origin);
-  MOERUN_TRY(encode(out, text, strlen(text), prompts, origin));
+  MOERUN_TRY(moerun__prompt_encode(out, text, strlen(text), prompts, origin));
 done:
   return status;
 }
@@ -177,14 +204,14 @@ done:
  * return of a DOS line end. */
 static moerun_status read_plain(moerun__prompt *out,
                                 const moerun__prompts *prompts,
-                                const moerun__text *line, int64_t index,
-                                const char *origin) {
+                                const moerun__text *line, const char *origin) {
   moerun_status status = MOERUN_OK;
   const size_t mark = moerun__byte_order_mark(line->bytes, line->count);
   size_t bytes = line->count - mark;
   if (bytes > 0 && line->bytes[line->count - 1] == '\r') bytes--;
-  MOERUN_TRY(moerun__text_print(&out->id, "%lld", (long long)index));
-  MOERUN_TRY(encode(out, line->bytes + mark, bytes, prompts, origin));
+  MOERUN_TRY(moerun__text_print(&out->id, "%lld", (long long)out->place.line));
+  MOERUN_TRY(
+      moerun__prompt_encode(out, line->bytes + mark, bytes, prompts, origin));
 done:
   return status;
 }
@@ -254,14 +281,13 @@ done:
 /* The request that `line` describes. */
 static moerun_status read_object(moerun__prompt *out,
                                  const moerun__prompts *prompts,
-                                 const moerun__text *line, int64_t index,
-                                 const char *origin) {
+                                 const moerun__text *line, const char *origin) {
   moerun_status status = MOERUN_OK;
   json_t *object = NULL;
   const int64_t no_priority = 0;
   int64_t priority = 0;
   if (prompts->options.plain) {
-    return read_plain(out, prompts, line, index, origin);
+    return read_plain(out, prompts, line, origin);
   }
   MOERUN_TRY(check_form(line, prompts->ids_only, origin));
   MOERUN_TRY(advise_line(
@@ -273,12 +299,14 @@ static moerun_status read_object(moerun__prompt *out,
                  prompts->ids_only || json_is_integer(json_array_get(object, 0))
                      ? "tokens\": [1, 2, 3]"
                      : "prompt\": \"a text\"");
-  MOERUN_TRY(read_id(out, object, index, origin)); /* named if another key is
+  MOERUN_TRY(read_id(out, object, origin)); /* named if another key is
                                                       wrong */
   MOERUN_TRY(check_keys(object, origin));
   MOERUN_TRY(check_given(object, origin));
   MOERUN_TRY(
-      moerun__settings_read(out, object, prompts->options.fixed, origin));
+      moerun__settings_read(out, object, NULL, prompts->options.fixed, origin));
+  MOERUN_TRY(moerun__prompt_read_samples(out, object, origin));
+  out->place.parts = out->samples;
   MOERUN_TRY(moerun__json_int(&priority, object, "priority", 0, UINT8_MAX,
                               &no_priority, origin));
   out->request.priority = moerun__to_int(priority);
@@ -294,17 +322,19 @@ done:
   return status;
 }
 
-static moerun_status read_line(const moerun__prompts *prompts,
-                               moerun__prompt *out, int64_t index,
-                               const char *origin) {
+moerun_status moerun__prompts_read_line(const moerun__prompts *prompts,
+                                        moerun__prompt *out, int64_t index,
+                                        const char *origin) {
   moerun_status status = MOERUN_OK;
   char block[BLOCK];
+  const moerun__prompt_place *place = &prompts->place[index];
+  const int64_t line_end = prompts->offset[index - place->part + place->parts];
   int64_t at = prompts->offset[index];
   const char *end = NULL;
   out->line.count = 0;
-  while (end == NULL && at < prompts->offset[index + 1]) {
+  while (end == NULL && at < line_end) {
     size_t got = 0;
-    const int64_t left = prompts->offset[index + 1] - at;
+    const int64_t left = line_end - at;
     MOERUN_TRY(moerun__file_get(&got, block,
                                 left < BLOCK ? (size_t)left : BLOCK,
                                 prompts->file, at, prompts->name));
@@ -316,12 +346,13 @@ static moerun_status read_line(const moerun__prompts *prompts,
                                    end != NULL ? (size_t)(end - block) : got));
     at += (int64_t)got;
   }
-  MOERUN_TRY(read_object(out, prompts, &out->line, index, origin));
+  MOERUN_TRY(prompts->input->parse(out, prompts, &out->line, origin));
 done:
   return status;
 }
 
-const moerun__prompts_input moerun__prompts_jsonl = {.read = read_line};
+const moerun__prompts_input moerun__prompts_jsonl = {
+    .read = moerun__prompts_read_line, .parse = read_object, .id_key = "id"};
 
 /* ---- Unique ids ---------------------------------------------------------- */
 
@@ -342,7 +373,7 @@ typedef struct scan {
   size_t room;
 } scan;
 
-static moerun_status remember_id(scan *s) {
+static moerun_status remember_id(scan *s, int64_t index) {
   moerun_status status = MOERUN_OK;
   const moerun__text *id = &s->prompt.id;
   const size_t at = s->num_places;
@@ -353,7 +384,7 @@ static moerun_status remember_id(scan *s) {
   }
   s->place[at] = (id_place){
       .hash = moerun__digest_span(MOERUN_DIGEST_START, id->bytes, id->count),
-      .index = s->prompts->count - 1,
+      .index = index,
       .line = s->line};
   s->num_places++;
 done:
@@ -383,13 +414,38 @@ static moerun_status compare_ids(const scan *s, const id_place *a,
                  s->prompts->name, (long long)b->line, other->id.bytes,
                  (long long)a->line);
   MOERUN_REQUIRE(!is_same, MOERUN_ERR_FORMAT,
-                 "%s:%lld: id %s stands in line %lld already", s->prompts->name,
-                 (long long)b->line, other->id.bytes, (long long)a->line);
+                 "%s:%lld: %s %s stands in line %lld already", s->prompts->name,
+                 (long long)b->line, s->prompts->input->id_key, other->id.bytes,
+                 (long long)a->line);
 done:
   return status;
 }
 
-/* Of several requests with one id the first is right. */
+/* A line that turned out to be wrong is one request, whatever it asked for. */
+static void drop_parts(moerun__prompts *prompts) {
+  int64_t to = 0;
+  int64_t next = 0;
+  for (int64_t i = 0; i < prompts->count; i = next) {
+    moerun__prompt_place *place = &prompts->place[i];
+    const int is_bad = prompts->bad[i].reason != NULL;
+    const int32_t kept = is_bad ? 1 : place->parts;
+    next = i + place->parts;
+    if (is_bad) place->parts = 1;
+    for (int32_t k = 0; k < kept && to < i; k++) {
+      prompts->bad[to + k] = prompts->bad[i + k];
+      prompts->place[to + k] = prompts->place[i + k];
+      prompts->offset[to + k] = prompts->offset[i + k];
+      prompts->digest[to + k] = prompts->digest[i + k];
+      prompts->positions[to + k] = prompts->positions[i + k];
+      prompts->new_tokens[to + k] = prompts->new_tokens[i + k];
+    }
+    to += kept;
+  }
+  prompts->offset[to] = prompts->offset[prompts->count];
+  prompts->count = to;
+}
+
+/* Of several lines with one id the first is right. */
 static moerun_status check_unique(scan *s) {
   moerun_status status = MOERUN_OK;
   moerun__prompt other = {0};
@@ -405,6 +461,7 @@ static moerun_status check_unique(scan *s) {
     MOERUN_TRY(moerun__prompts_settle_at(s->prompts, b->index, other.id.bytes,
                                          compare_ids(s, a, b, &other)));
   }
+  drop_parts(s->prompts);
 done:
   moerun__prompt_clear(&other);
   return status;
@@ -422,18 +479,53 @@ static int is_blank(const moerun__text *line) {
   return 1;
 }
 
-/* Reads the request in s->text, which begins at `offset`. */
-static moerun_status read_request(scan *s, int64_t offset) {
+/* Reads the requests of s->text, which begins at `offset`: all or none. */
+static moerun_status read_requests(scan *s, int64_t offset) {
   moerun_status status = MOERUN_OK;
   char origin[ORIGIN_BYTES];
   moerun__prompts *prompts = s->prompts;
+  const moerun__prompts_sums sums = prompts->sums;
+  const int64_t line = prompts->num_lines;
+  const int64_t first = prompts->count;
+  int32_t parts = 1;
   (void)snprintf(origin, sizeof origin, "%s:%lld", prompts->name,
                  (long long)s->line);
-  moerun__prompt_begin(&s->prompt, &prompts->options);
-  MOERUN_TRY(read_object(&s->prompt, prompts, s->text, prompts->count, origin));
-  MOERUN_TRY(moerun__prompts_add(prompts, &s->prompt, offset, origin));
-  MOERUN_TRY(remember_id(s));
+  for (int32_t part = 0; part < parts; part++) {
+    moerun__prompt_begin(&s->prompt, &prompts->options);
+    s->prompt.place.line = line;
+    s->prompt.place.part = part;
+    MOERUN_TRY(prompts->input->parse(&s->prompt, prompts, s->text, origin));
+    parts = s->prompt.place.parts;
+    MOERUN_TRY(moerun__prompts_add(prompts, &s->prompt, offset, origin));
+  }
+  MOERUN_TRY(remember_id(s, first));
 done:
+  if (status != MOERUN_OK) {
+    prompts->sums = sums;
+    prompts->count = first;
+    prompts->num_lines = line;
+  }
+  return status;
+}
+
+/* Finds out which form the file is of, by its first object. */
+static moerun_status choose_input(moerun__prompts *prompts) {
+  moerun_status status = MOERUN_OK;
+  moerun__lines lines = {0};
+  int has = 0;
+  int is_object = 0;
+  if (prompts->ids_only || prompts->options.plain) goto done;
+  MOERUN_TRY(moerun__lines_begin(&lines, prompts->file, prompts->name));
+  MOERUN_TRY(moerun__lines_next(&lines, &has));
+  while (has && !is_object) {
+    const int is_batch = moerun__prompts_is_batch_line(&is_object, &lines.line);
+    if (is_batch) prompts->input = &moerun__prompts_batch;
+    MOERUN_TRY(moerun__lines_next(&lines, &has));
+  }
+  prompts->reports_bad |= prompts->input == &moerun__prompts_batch &&
+                          prompts->options.on_error == MOERUN_ON_ERROR_AUTO;
+done:
+  moerun__lines_clear(&lines);
   return status;
 }
 
@@ -443,6 +535,7 @@ moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
   moerun__lines lines = {0};
   int has = 0;
   MOERUN_TRY(moerun__file_open(&prompts->file, NULL, prompts->path, 0));
+  MOERUN_TRY(choose_input(prompts));
   MOERUN_TRY(moerun__lines_begin(&lines, prompts->file, prompts->name));
   MOERUN_TRY(moerun__lines_next(&lines, &has));
   while (has) {
@@ -450,7 +543,7 @@ moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
     s.text = &lines.line;
     if (!is_blank(&lines.line)) {
       MOERUN_TRY(moerun__prompts_settle(prompts, &s.prompt, lines.offset,
-                                        read_request(&s, lines.offset)));
+                                        read_requests(&s, lines.offset)));
     }
     MOERUN_TRY(moerun__lines_next(&lines, &has));
   }

@@ -31,15 +31,26 @@ void moerun__result_line_clear(moerun__result_line *line) {
   moerun__free(line->logprob);
   line->logprob = NULL;
   line->logprob_room = 0;
+  moerun__free(line->digest);
+  line->digest = NULL;
 }
 
 /* ---- Printing ------------------------------------------------------------ */
 
+/* A request that is one of several samples says which. */
 static moerun_status print_start(moerun__result_line *line, int64_t index,
                                  const char *id) {
+  moerun_status status = MOERUN_OK;
+  const moerun__prompt_place place =
+      moerun__prompts_place(line->prompts, index);
   line->text.count = 0;
-  return moerun__text_print(&line->text, "%s%lld,\"id\":%s,", start,
-                            (long long)index, id);
+  MOERUN_TRY(moerun__text_print(&line->text, "%s%lld,\"id\":%s,", start,
+                                (long long)place.line, id));
+  if (place.parts > 1) {
+    MOERUN_TRY(moerun__text_print(&line->text, "\"sample\":%d,", place.part));
+  }
+done:
+  return status;
 }
 
 /* Up to where the first generated token, or the log-probability, stands. */
@@ -94,8 +105,8 @@ done:
   return status;
 }
 
-moerun_status moerun__result_line_print(moerun__result_line *line,
-                                        const moerun__completion *completion) {
+static moerun_status print_result(moerun__result_line *line,
+                                  const moerun__completion *completion) {
   moerun_status status = MOERUN_OK;
   const moerun__prompt *prompt = &line->prompt;
   MOERUN_TRY(print_head(line, completion->index));
@@ -108,9 +119,8 @@ done:
   return status;
 }
 
-moerun_status moerun__result_line_print_error(moerun__result_line *line,
-                                              int64_t index, const char *id,
-                                              const char *reason) {
+static moerun_status print_error(moerun__result_line *line, int64_t index,
+                                 const char *id, const char *reason) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(print_start(line, index, id));
   MOERUN_TRY(moerun__text_print(&line->text, "\"error\":"));
@@ -232,7 +242,7 @@ static moerun_status read_result(moerun__result_found *out,
   } else {
     MOERUN_TRY(read_generated(&c, line, object, origin));
   }
-  MOERUN_TRY(moerun__result_line_print(line, &c));
+  MOERUN_TRY(print_result(line, &c));
 done:
   return status;
 }
@@ -251,30 +261,35 @@ static moerun_status read_error(moerun__result_line *line, int64_t index,
                                      json_string_length(id))
                  : moerun__text_print(&line->part, "%lld",
                                       (long long)json_integer_value(id)));
-  MOERUN_TRY(
-      moerun__result_line_print_error(line, index, line->part.bytes, reason));
+  MOERUN_TRY(print_error(line, index, line->part.bytes, reason));
 done:
   return status;
 }
 
-moerun_status moerun__result_line_read(moerun__result_found *out,
-                                       moerun__result_line *line,
-                                       const moerun__lines *lines) {
+static moerun_status read_line(moerun__result_found *out,
+                               moerun__result_line *line,
+                               const moerun__lines *lines, const char *origin) {
   moerun_status status = MOERUN_OK;
-  char origin[ORIGIN_BYTES];
   json_t *object = NULL;
-  const int64_t last = moerun__prompts_count(line->prompts) - 1;
-  *out = (moerun__result_found){0};
-  (void)snprintf(origin, sizeof origin, "%s:%lld", lines->path,
-                 (long long)lines->number);
+  const int64_t count = moerun__prompts_count(line->prompts);
+  const int64_t last = moerun__prompts_place(line->prompts, count - 1).line;
+  const int64_t first = 0;
+  int64_t number = 0;
+  int64_t sample = 0;
   MOERUN_TRY(moerun__json_parse(&object, lines->line.bytes, lines->line.count,
                                 origin));
   MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
                  "%s: expected a JSON object, found %s", origin,
                  moerun__json_kind(object));
-  MOERUN_TRY(
-      moerun__json_int(&out->index, object, "index", 0, last, NULL, origin));
+  MOERUN_TRY(moerun__json_int(&number, object, "index", 0, last, NULL, origin));
+  MOERUN_TRY(moerun__json_int(&sample, object, "sample", 0, INT32_MAX, &first,
+                              origin));
   out->is_error = json_object_get(object, "error") != NULL;
+  out->index = moerun__prompts_find(line->prompts, number, (int32_t)sample);
+  MOERUN_REQUIRE(out->index >= 0, MOERUN_ERR_FORMAT,
+                 "%s: cannot resume: request %lld of this run has no sample "
+                 "%lld: %s",
+                 origin, (long long)number, (long long)sample, to_do);
   MOERUN_TRY(out->is_error ? read_error(line, out->index, object, origin)
                            : read_result(out, line, object, origin));
   MOERUN_TRY(compare(line, lines, origin));
@@ -350,29 +365,88 @@ done:
   return status;
 }
 
+/* The request that `count` bytes may be the start of a line of: one of those
+ * of the line whose number they say, or none that they tell. */
+static moerun_status may_be_ours(int *is_ours, int64_t *index,
+                                 moerun__result_line *line, const char *bytes,
+                                 size_t count) {
+  moerun_status status = MOERUN_OK;
+  const size_t length = sizeof start - 1;
+  size_t at = length;
+  int64_t number = 0;
+  *is_ours = count == 0 || agrees(bytes, count, start, length);
+  while (at < count && at < length + LONGEST_INDEX && bytes[at] >= '0' &&
+         bytes[at] <= '9') {
+    number = 10 * number + (bytes[at++] - '0');
+  }
+  const int64_t last = moerun__prompts_count(line->prompts) - 1;
+  *is_ours =
+      *is_ours && number <= moerun__prompts_place(line->prompts, last).line;
+  if (!*is_ours || at >= count) goto done;
+  *is_ours = 0;
+  const int64_t first = moerun__prompts_find(line->prompts, number, 0);
+  if (first < 0) goto done;
+  const int32_t parts = moerun__prompts_place(line->prompts, first).parts;
+  for (int32_t part = 0; part < parts && !*is_ours; part++) {
+    MOERUN_TRY(may_be_line(is_ours, line, first + part, bytes, count));
+    *index = first + part;
+  }
+done:
+  return status;
+}
+
+static const moerun__result_form own = {.print = print_result,
+                                        .print_error = print_error,
+                                        .read = read_line,
+                                        .may_be = may_be_ours};
+
+/* ---- Of either form ------------------------------------------------------ */
+
+static const moerun__result_form *form_of(const moerun__result_line *line) {
+  return moerun__prompts_are_batch(line->prompts) ? &moerun__result_batch
+                                                  : &own;
+}
+
+int32_t moerun__result_line_parts(const moerun__result_line *line,
+                                  int64_t index) {
+  return form_of(line) == &own
+             ? 1
+             : moerun__prompts_place(line->prompts, index).parts;
+}
+
+moerun_status moerun__result_line_print(moerun__result_line *line,
+                                        const moerun__completion *all) {
+  return form_of(line)->print(line, all);
+}
+
+moerun_status moerun__result_line_print_error(moerun__result_line *line,
+                                              int64_t index, const char *id,
+                                              const char *reason) {
+  return form_of(line)->print_error(line, index, id, reason);
+}
+
+moerun_status moerun__result_line_read(moerun__result_found *out,
+                                       moerun__result_line *line,
+                                       const moerun__lines *lines) {
+  char origin[ORIGIN_BYTES];
+  *out = (moerun__result_found){0};
+  (void)snprintf(origin, sizeof origin, "%s:%lld", lines->path,
+                 (long long)lines->number);
+  return form_of(line)->read(out, line, lines, origin);
+}
+
 moerun_status moerun__result_line_check_torn(int64_t *index,
                                              moerun__result_line *line,
                                              const moerun__lines *lines) {
   moerun_status status = MOERUN_OK;
   const char *bytes = lines->line.bytes;
-  const size_t length = sizeof start - 1;
   size_t count = lines->line.count;
-  size_t at = length;
-  int64_t number = 0;
+  int is_ours = 0;
   *index = -1;
   while (count > 0 && bytes[count - 1] == '\0') {
     count--;
   }
-  int is_ours = count == 0 || agrees(bytes, count, start, length);
-  while (at < count && at < length + LONGEST_INDEX && bytes[at] >= '0' &&
-         bytes[at] <= '9') {
-    number = 10 * number + (bytes[at++] - '0');
-  }
-  is_ours = is_ours && number < moerun__prompts_count(line->prompts);
-  if (is_ours && at < count) {
-    MOERUN_TRY(may_be_line(&is_ours, line, number, bytes, count));
-    *index = number;
-  }
+  MOERUN_TRY(form_of(line)->may_be(&is_ours, index, line, bytes, count));
   MOERUN_REQUIRE(
       is_ours, MOERUN_ERR_FORMAT,
       "%s:%lld: cannot resume: expected a line end, or the start of "

@@ -1,5 +1,7 @@
 /* One line of the file of results: how it is printed, and whether a line that
- * is there already is what this run would have printed. Rank 0 only. */
+ * is there already is what this run would have printed. A form of lines is a
+ * moerun__result_form: this program's own, a line for each request, and that of
+ * batch files, a line for all requests of a line. Rank 0 only. */
 #ifndef MOERUN_RUN_RESULT_LINE_H
 #define MOERUN_RUN_RESULT_LINE_H
 
@@ -19,21 +21,27 @@ typedef struct moerun__result_line {
   moerun__token_list tokens;
   moerun__logprob *logprob; /* [logprob_room] */
   size_t logprob_room;
+  struct moerun__batch_digest *digest; /* of lines of a batch file, in order;
+                                          NULL: not needed yet */
+  size_t num_digests;
 } moerun__result_line;
 
 void moerun__result_line_clear(moerun__result_line *line);
 
-/* Prints into line->text the result of a request, and what is wrong with
- * request `index`, whose id is JSON. */
+/* How many requests from `index` on have one line, if it is the first. */
+int32_t moerun__result_line_parts(const moerun__result_line *line,
+                                  int64_t index);
+/* Prints into line->text the result of the requests that have one line, and
+ * what is wrong with request `index`, whose id is JSON. */
 moerun_status moerun__result_line_print(moerun__result_line *line,
-                                        const moerun__completion *completion);
+                                        const moerun__completion *all);
 moerun_status moerun__result_line_print_error(moerun__result_line *line,
                                               int64_t index, const char *id,
                                               const char *reason);
 
 /* What a line that was there holds. */
 typedef struct moerun__result_found {
-  int64_t index;
+  int64_t index;          /* of the first request that it is of */
   int is_error;           /* what was wrong with the request, and no result */
   int64_t scored_tokens;  /* 0 unless it was scored */
   double log_probability; /* and so is this */
@@ -50,6 +58,22 @@ moerun_status moerun__result_line_read(moerun__result_found *out,
 moerun_status moerun__result_line_check_torn(int64_t *index,
                                              moerun__result_line *line,
                                              const moerun__lines *lines);
+
+/* What one form of lines does; the functions above do it by the input's. */
+typedef struct moerun__result_form {
+  moerun_status (*print)(moerun__result_line *line,
+                         const moerun__completion *all);
+  moerun_status (*print_error)(moerun__result_line *line, int64_t index,
+                               const char *id, const char *reason);
+  moerun_status (*read)(moerun__result_found *out, moerun__result_line *line,
+                        const moerun__lines *lines, const char *origin);
+  /* Whether bytes[count], no NUL at their end, may be the start of a line. */
+  moerun_status (*may_be)(int *is_ours, int64_t *index,
+                          moerun__result_line *line, const char *bytes,
+                          size_t count);
+} moerun__result_form;
+
+extern const moerun__result_form moerun__result_batch;
 
 /* Reads the key "tokens" of an object: 1 to `most` ids of the vocabulary. */
 moerun_status moerun__result_tokens_read(moerun__token_list *out,

@@ -14,6 +14,7 @@
 #include "launch/run/results.h"
 
 #include "launch/lines.h"
+#include "launch/run/result_group.h"
 #include "runtime/base/file.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
@@ -49,14 +50,27 @@ struct moerun__results {
   int64_t torn;                   /* bytes behind them that are cut off */
   int resumes;                    /* with what is there */
   int64_t num_requests;
-  int64_t count;        /* finished */
-  place *place;         /* [num_requests] */
-  moerun__score *score; /* [num_requests] */
+  int64_t count;                 /* finished */
+  place *place;                  /* [num_requests] */
+  moerun__score *score;          /* [num_requests] */
+  moerun__result_groups *groups; /* of those that wait for others of their
+                                    line */
   int64_t num_broken;
   moerun__completion broken; /* the first of them in the input */
   double last_sync;
   moerun__result_line line; /* printed or read last */
 };
+
+/* Notes where the line of requests from `index` on stands: the others than the
+ * first are nothing behind it. */
+static void set_places(moerun__results *results, int64_t index, place at) {
+  const int32_t parts = moerun__result_line_parts(&results->line, index);
+  results->place[index] = at;
+  for (int32_t i = 1; i < parts; i++) {
+    results->place[index + i] = (place){.offset = at.offset + at.length};
+  }
+  results->count += parts;
+}
 
 /* ---- What is there ------------------------------------------------------- */
 
@@ -71,9 +85,9 @@ static moerun_status take_line(moerun__results *results,
                  lines->path, (long long)lines->number, (long long)found.index);
   results->score[found.index] = (moerun__score){
       .tokens = found.scored_tokens, .log_probability = found.log_probability};
-  results->place[found.index] =
-      (place){.offset = lines->offset, .length = lines->end - lines->offset};
-  results->count++;
+  set_places(
+      results, found.index,
+      (place){.offset = lines->offset, .length = lines->end - lines->offset});
 done:
   return status;
 }
@@ -173,6 +187,7 @@ moerun_status moerun__results_open(moerun__results **out,
   for (size_t i = 0; i < count; i++) {
     results->place[i].offset = -1;
   }
+  MOERUN_TRY(moerun__result_groups_create(&results->groups, prompts));
   if (options->path != NULL) MOERUN_TRY(open_file(results, options));
   *out = results;
   results = NULL;
@@ -195,6 +210,7 @@ void moerun__results_destroy(moerun__results *results) {
   moerun__free(results->path);
   moerun__free(results->place);
   moerun__free(results->score);
+  moerun__result_groups_destroy(results->groups);
   moerun__free(results);
 }
 
@@ -298,15 +314,14 @@ static void note_broken(moerun__results *results,
   if (is_first) results->broken = *completion;
 }
 
-/* Writes the line as that of request `index`. */
+/* Writes the line as that of the requests from `index` on. */
 static moerun_status add_line(moerun__results *results, int64_t index) {
   moerun_status status = MOERUN_OK;
   const int64_t length = (int64_t)results->line.text.count;
   MOERUN_TRY(write_line(results));
   moerun__temporary_forget(&results->empty);
-  results->place[index] = (place){.offset = results->end, .length = length};
+  set_places(results, index, (place){.offset = results->end, .length = length});
   results->end += length;
-  results->count++;
 done:
   return status;
 }
@@ -315,16 +330,21 @@ moerun_status moerun__results_append(moerun__results *results,
                                      const moerun__completion *completion) {
   moerun_status status = MOERUN_OK;
   const int64_t index = completion->index;
+  const moerun__completion *all = completion;
   MOERUN_REQUIRE(index >= 0 && index < results->num_requests &&
-                     !moerun__results_has(results, index),
+                     !moerun__results_has(results, index) &&
+                     !moerun__results_waits(results, index),
                  MOERUN_ERR_INVALID,
                  "a result of request %lld was not expected", (long long)index);
   if (completion->finish == MOERUN_FINISH_BROKEN) {
     note_broken(results, completion);
     goto done;
   }
-  MOERUN_TRY(moerun__result_line_print(&results->line, completion));
-  MOERUN_TRY(add_line(results, index));
+  MOERUN_TRY(moerun__result_groups_put(&all, results->groups, completion));
+  if (all == NULL) goto done; /* the line waits for others */
+  MOERUN_TRY(moerun__result_line_print(&results->line, all));
+  MOERUN_TRY(add_line(results, all->index));
+  moerun__result_groups_drop(results->groups, all->index);
   if (moerun__prompts_are_scored(results->prompts)) {
     results->score[index] =
         (moerun__score){.tokens = results->line.prompt.request.num_prompt - 1,
@@ -458,6 +478,10 @@ done:
 
 int moerun__results_has(const moerun__results *results, int64_t index) {
   return results->place[index].offset >= 0;
+}
+
+int moerun__results_waits(const moerun__results *results, int64_t index) {
+  return moerun__result_groups_has(results->groups, index);
 }
 
 int64_t moerun__results_count(const moerun__results *results) {

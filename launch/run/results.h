@@ -40,7 +40,8 @@ moerun_status moerun__results_open(moerun__results **out,
  * and no result will be appended. */
 moerun_status moerun__results_begin(moerun__results *results,
                                     const uint64_t *weights);
-/* Appends the line of a finished request. It is written at once, and brought to
+/* Appends the line of a finished request; in a batch file, once all requests of
+ * the line are finished. It is written at once, and brought to
  * disk at most twice a second; without a further line the last ones wait for
  * the end. A request that is broken has no line. */
 moerun_status moerun__results_append(moerun__results *results,
@@ -62,6 +63,10 @@ void moerun__results_destroy(moerun__results *results);
 /* Whether the file has the result of request `index`, and how many it has. */
 int moerun__results_has(const moerun__results *results, int64_t index);
 int64_t moerun__results_count(const moerun__results *results);
+
+/* Whether request `index` is finished and waits for others of its line: that is
+ * in memory alone. */
+int moerun__results_waits(const moerun__results *results, int64_t index);
 
 /* Sums over all scored windows that the file has, in input order. */
 typedef struct moerun__score {

@@ -75,9 +75,9 @@ moerun_status moerun__run_files_open_input(moerun__run_files *f,
       .sampling = moerun__sampling_of(c),
       .drops = moerun__config_double(c, "capacity") > 0,
       .logprobs = moerun__logprobs_of(c),
-      .reports_bad = !is_score &&
-                     strcmp(moerun__config_text(c, "bad_lines"), "report") == 0,
+      .on_error = moerun__input_on_error(c),
       .fixed = moerun__input_fixed(c),
+      .open = moerun__input_open_settings(c),
       .plain = given(f, "prompts") && moerun__config_bool(c, "lines"),
       .name = f->input.name.bytes};
   if (has_text && !is_score) MOERUN_TRY(open_chat(&options.chat, f));
@@ -210,6 +210,30 @@ done:
   return status;
 }
 
+/* What becomes of the tokens that are kept of a request. One that waits for
+ * others of its line is kept as if its last token were to come: a run that goes
+ * on generates that anew, and its end. */
+static moerun_status keep_finished(const moerun__run_files *f,
+                                   const moerun__completion *completion) {
+  moerun_status status = MOERUN_OK;
+  const int64_t index = completion->index;
+  const moerun__prompt_place place = moerun__prompts_place(f->prompts, index);
+  if (!moerun__results_waits(f->results, index)) {
+    for (int32_t i = 0; i < place.parts; i++) {
+      const int64_t other = index - place.part + i;
+      if (other == index || moerun__results_has(f->results, other)) {
+        moerun__unfinished_drop(f->unfinished, other);
+      }
+    }
+  } else if (f->keeps && completion->num_tokens > 1) {
+    moerun__completion part = *completion;
+    part.num_tokens--;
+    MOERUN_TRY(moerun__unfinished_put(f->unfinished, &part));
+  }
+done:
+  return status;
+}
+
 static moerun_status take_completion(void *context,
                                      const moerun__completion *completion) {
   moerun_status status = MOERUN_OK;
@@ -219,7 +243,7 @@ static moerun_status take_completion(void *context,
       moerun__prompts_new_tokens(f->prompts, completion->index));
   if (f->invocation->results_on_stdout) moerun__progress_hide(f->bar);
   MOERUN_TRY(moerun__results_append(f->results, completion));
-  moerun__unfinished_drop(f->unfinished, completion->index);
+  MOERUN_TRY(keep_finished(f, completion));
   if (f->trace != NULL && completion->finish != MOERUN_FINISH_BROKEN) {
     MOERUN_TRY(moerun__trace_file_append(f->trace, completion));
   }
@@ -255,6 +279,7 @@ void moerun__run_files_serve(moerun__run_files *files,
   callbacks->next = next_request;
   callbacks->finished = take_completion;
   callbacks->progress = show_progress;
+  files->keeps = keeps;
   if (!keeps) return;
   callbacks->unfinished = take_unfinished;
   callbacks->unfinished_end = save_unfinished;

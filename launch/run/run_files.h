@@ -25,6 +25,7 @@ typedef struct moerun__run_files {
   moerun__prompt prompt;          /* handed out last */
   int64_t resumed;                /* requests that had a result at the start */
   int64_t next;
+  int keeps; /* what unfinished requests have generated */
 } moerun__run_files;
 
 /* None is open yet. On other ranks they stay so, and all but `serve` and

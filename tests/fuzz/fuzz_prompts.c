@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { VOCABULARY = 272, POSITIONS = 200, PATH_BYTES = 64 };
@@ -31,7 +32,9 @@ static void check_requests(const moerun__prompts *prompts) {
     if (moerun__prompts_read(prompts, &prompt, i) != MOERUN_OK) abort();
     const moerun__request *r = &prompt.request;
     if (r->index != i || r->num_prompt < 1 ||
-        r->num_prompt + r->max_new_tokens > POSITIONS || prompt.id.count == 0) {
+        r->num_prompt + r->max_new_tokens > POSITIONS || prompt.id.count == 0 ||
+        moerun__prompts_find(prompts, prompt.place.line, prompt.place.part) !=
+            i) {
       abort();
     }
     for (int32_t t = 0; t < r->num_prompt; t++) {
@@ -42,11 +45,15 @@ static void check_requests(const moerun__prompts *prompts) {
 }
 
 static moerun_status read_results(const moerun__prompt_options *options,
-                                  const char *text, size_t size) {
-  static const char request[] = "{\"tokens\":[1]}\n{\"tokens\":[2]}\n";
+                                  const char *text, size_t size, int is_batch) {
+  static const char own[] = "{\"tokens\":[1]}\n{\"tokens\":[2]}\n";
+  static const char batch[] =
+      "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":"
+      "\"/v1/completions\",\"body\":{\"prompt\":\"a\",\"n\":2}}\n";
+  const char *request = is_batch ? batch : own;
   moerun__prompts *prompts = NULL;
   moerun__results *results = NULL;
-  write_file(request, sizeof request - 1);
+  write_file(request, strlen(request));
   if (moerun__prompts_open(&prompts, path, options) != MOERUN_OK) abort();
   write_file(text, size);
   const moerun__results_options resume = {.path = path, .resume = 1};
@@ -85,15 +92,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   if (size == 0) return 0;
   moerun__tokenizer *tokenizer = make_tokenizer();
   (void)snprintf(path, sizeof path, "/tmp/moerun_fuzz_%ld", (long)getpid());
-  const moerun__prompt_options options = {.tokenizer = tokenizer,
-                                          .text_bos = 256,
-                                          .tokens_bos = -1,
-                                          .vocab_size = VOCABULARY,
-                                          .max_positions = POSITIONS,
-                                          .kv_tokens = POSITIONS,
-                                          .max_new_tokens = 8,
-                                          .sampling.top_p = 1,
-                                          .reports_bad = bytes[0] / 4 % 2};
+  const moerun__prompt_options options = {
+      .tokenizer = tokenizer,
+      .text_bos = 256,
+      .tokens_bos = -1,
+      .vocab_size = VOCABULARY,
+      .max_positions = POSITIONS,
+      .kv_tokens = POSITIONS,
+      .max_new_tokens = 8,
+      .sampling.top_p = 1,
+      .on_error =
+          bytes[0] / 4 % 2 ? MOERUN_ON_ERROR_LINE : MOERUN_ON_ERROR_STOP};
   const char *text = (const char *)bytes + 1;
   moerun__prompts *prompts = NULL;
   moerun_status status = MOERUN_OK;
@@ -104,7 +113,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   case 2:
     status = moerun__prompts_open_score(&prompts, path, 5, &options);
     break;
-  default: status = read_results(&options, text, size - 1); break;
+  default:
+    status = read_results(&options, text, size - 1, bytes[0] / 8 % 2);
+    break;
   }
   if (prompts != NULL) check_requests(prompts);
   if (status != MOERUN_OK &&

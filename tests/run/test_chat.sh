@@ -54,7 +54,7 @@ same found wanted
 # What is wrong with one conversation is said of it, and the others are run.
 echo '{"id": "d", "messages": [{"role": "robot", "content": "z"}]}' >> talks
 refuse 'talks:4: chat/chat_template.jinja: line 3: the chat template says: no robot'
-on 0 run --model chat --prompts talks --bad-lines report --output found \
+on 0 run --model chat --prompts talks --on-error line --output found \
   --overwrite
 head -n 3 found > first
 same first wanted

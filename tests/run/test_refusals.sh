@@ -50,8 +50,8 @@ refuse 65 'good:1: key "prompt": expected "tokens" in a file of token ids; --pro
 printf '{"prompt": "a"}\n{"prompt": "b", "id": 0}\n' > bad
 refuse 65 'bad:2: id 0 is the number of line 1, which has no id of its own' \
   run --prompts bad --output output --overwrite
-refuse 2 '--bad-lines report has no effect here: the text of --score has no lines' \
-  run --score good --bad-lines report
+refuse 2 '--on-error line has no effect here: the text of --score has no lines' \
+  run --score good --on-error line
 refuse 2 'found --prompts and --tokens' run --prompts good --tokens good
 refuse 2 'expected one of --resume and --overwrite, found both' \
   run --prompts good --output output --resume --overwrite

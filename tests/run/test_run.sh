@@ -86,8 +86,8 @@ grep -q 'has bos_token_id 256, the tokenizer.s bos token is 257, which' err ||
 { prompts 5 | sed '2s/"prompt"/"promt"/; 4s/number/number\\u0000/'; } > wrong
 for ranks in 0 3; do
   on $ranks run --model "$model" --prompts wrong --output w$ranks \
-    --bad-lines report --metrics m --overwrite
-  [ $? = 65 ] || complain "--bad-lines report: expected 65"
+    --on-error line --metrics m --overwrite
+  [ $? = 65 ] || complain "--on-error line: expected 65"
   grep -qF '2 of 5 requests were wrong and have "error" in place' err ||
     complain "expected a line on wrong requests"
   grep -q '"total": 5, "resumed": 0, "finished": 3, "bad": 2' m ||
@@ -101,7 +101,7 @@ same w0 w3
 grep -q '"error":"wrong:2: unknown key \\"promt\\": ' w0 || complain "no reason"
 head -n 2 w0 > part
 on 3 run --model "$model" --prompts wrong --output part --resume \
-  --bad-lines report
+  --on-error line
 [ $? = 65 ] || complain "--resume with bad lines: expected 65"
 same part w0
 prompts 5 > wrong # mended, and resumed without the option

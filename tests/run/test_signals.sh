@@ -109,7 +109,7 @@ succeed 0 profile --model "$model" --prompts short $files
 
 # So does one whose requests are all wrong, but for what is wrong with them.
 echo '{"prompt": 5}' > wrong
-on 0 profile --model "$model" --prompts wrong --bad-lines report \
+on 0 profile --model "$model" --prompts wrong --on-error line \
   --trace none.npy --output none.jsonl && complain 'wrong requests: exit code 0'
 [ -s none.jsonl ] || complain 'wrong requests: no line says what is wrong'
 [ ! -e none.npy ] && [ ! -e none.json ] || complain 'wrong requests: a trace'

@@ -135,7 +135,7 @@ static const example examples[] = {
      "2 0 run --model m --prompts p"},
     {"window", "the text of --score", "2 0 run --model m --prompts p",
      "2 0 run --model m --score t"},
-    {"bad_lines", "has no lines", "2 0 run --model m --score t",
+    {"on_error", "has no lines", "2 0 run --model m --score t",
      "2 0 run --model m --tokens t"},
     {"resume", "expected --output", "2 0 run --model m --prompts p",
      "2 0 run --model m --prompts p --output o"},

@@ -22,7 +22,7 @@ static void bad_lines_are_reported(void **state) {
   moerun__prompt prompt = {0};
   const char *id = NULL;
   const size_t live = moerun__alloc_live();
-  options.reports_bad = 1;
+  options.on_error = MOERUN_ON_ERROR_LINE;
   scratch_write(path,
                 "{\"prompt\":\"a\"}\n\nnonsense\n"
                 "{\"id\":\"long\",\"prompt\":\"a\",\"max_new_tokens\":64}\n"
@@ -65,7 +65,7 @@ static void bad_rows_are_reported(void **state) {
   const moerun__npy_shape rows = {MOERUN_NPY_I32, 2, {3, 2}};
   moerun__prompt_options options = defaults();
   moerun__prompts *prompts = NULL;
-  options.reports_bad = 1;
+  options.on_error = MOERUN_ON_ERROR_LINE;
   npy_file_write(path, &rows, id);
   assert_int_equal(moerun__prompts_open_tokens(&prompts, path, &options),
                    MOERUN_OK);

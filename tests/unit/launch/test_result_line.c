@@ -61,7 +61,7 @@ static int set_up(void **state) {
                                     .kv_tokens = 64,
                                     .max_new_tokens = MOST,
                                     .sampling.top_p = 1,
-                                    .reports_bad = 1};
+                                    .on_error = MOERUN_ON_ERROR_LINE};
   if (!temp_dir_create(&dir) ||
       moerun__tokenizer_load(&tokenizer, demo_model) != MOERUN_OK) {
     return -1;

@@ -559,7 +559,7 @@ static void requests_that_are_wrong_now_keep_nothing(void **state) {
   moerun__prompts *changed = NULL;
   moerun__unfinished *u = NULL;
   char name[TEMP_PATH];
-  options.reports_bad = 1;
+  options.on_error = MOERUN_ON_ERROR_LINE;
   save_all();
   scratch_write(temp_path(name, &dir, "changed"),
                 "{\"tokens\":[1]}\n{\"tokens\":[2,-3]}\n"
