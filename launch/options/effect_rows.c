@@ -67,6 +67,11 @@ static int draws(const facts *f) {
                         is(f, "capacity_metric", "hash"));
 }
 
+/* Else each row has to answer, or its result is not its own. */
+static int shares_prefixes(const facts *f) {
+  return generates(f) && moerun__config_double(f->config, "capacity") <= 0;
+}
+
 static int chunk_fits(const facts *f) {
   return moerun__config_int(f->config, "prefill_chunk") <=
          moerun__config_int(f->config, "max_tokens");
@@ -357,6 +362,9 @@ static const moerun__effect_row rows[] = {
         "no rows travel: one rank hosts all experts"),
     SAY("run profile", "prefill_chunk", chunk_fits, NULL,
         "a step has no more than --max-tokens rows of a rank"),
+    SAY("run", "prefix_cache", shares_prefixes, NULL,
+        "every row of a prompt is computed: with --score each has to answer, "
+        "and with --capacity what becomes of one depends on others"),
     SAY("run profile info",
         "replace_every replace_window spare_slots slice_memory", has_others,
         "0", "one rank hosts all experts, and there is no other"),

@@ -175,6 +175,10 @@ static const moerun__config_row memory[] = {
             "itself."),
     INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, RUNS,
             "Most rows of one prompt in a step; 0 means max_tokens."),
+    CHOICE_ROW("prefix_cache", "on", "on|off", RUN,
+               "Whether what prompts begin with in common is computed once on "
+               "a rank, by whole pages of 16 tokens, as long as there is room "
+               "in its KV cache. Results are the same."),
 };
 const moerun__config_group moerun__options_memory = GROUP("Memory", memory);
 

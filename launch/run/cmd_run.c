@@ -279,7 +279,10 @@ static moerun_status generate(run *r) {
       .record_trace = r->is_profile,
       .prefill_chunk =
           moerun__to_int(moerun__config_int(r->config, "prefill_chunk")),
-      .logprobs_width = r->left.need.logprobs_width};
+      .logprobs_width = r->left.need.logprobs_width,
+      .shares_prefixes =
+          !r->is_profile &&
+          strcmp(moerun__config_text(r->config, "prefix_cache"), "on") == 0};
   moerun__engine_callbacks callbacks = {.stop_requested = is_stop_requested};
   const double began = moerun__now();
   moerun__run_files_serve(&r->files, &callbacks, keeps(r));

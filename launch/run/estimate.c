@@ -1,9 +1,10 @@
 /* An estimate by finished requests jumps when a wave of them ends, one by the
  * last seconds when prefill and decode steps alternate. So this one counts
  * tokens, and knows two kinds of steps: those that feed rows of prompts, and
- * pure decode steps. A row of a prompt takes so many seconds, and brings so
- * many generated tokens with it, as in recent steps of the first kind; what
- * else is to be generated takes as long as in recent steps of the second.
+ * pure decode steps. A token of a prompt, fed or taken from another request,
+ * takes so many seconds, and brings so many generated tokens with it, as in
+ * recent steps of the first kind; what else is to be generated takes as long as
+ * in recent steps of the second.
  *
  * How much will be generated: a request may end before its last token. Each
  * token is taken to be the last with the same chance h, estimated as requests
@@ -35,6 +36,11 @@ void moerun__estimate_ended(moerun__estimate *estimate, int32_t generated,
   estimate->spared += most - generated;
 }
 
+/* Tokens of prompts that need no row any more: fed, or taken from others. */
+static double prompts_done(const moerun__progress *p) {
+  return (double)(p->prompt_tokens + p->reused_tokens);
+}
+
 static void remember(moerun__recent *recent, const moerun__recent *more) {
   const double kept = exp(-more->seconds / memory_s);
   recent->seconds = recent->seconds * kept + more->seconds;
@@ -61,7 +67,7 @@ static double new_tokens_left(const moerun__estimate *e) {
  * has not been seen yet. */
 static double seconds_left(const moerun__estimate *e) {
   const moerun__progress *p = &e->seen;
-  double prompt = (double)(e->all.prompt_tokens - p->prompt_tokens);
+  double prompt = (double)e->all.prompt_tokens - prompts_done(p);
   double others = new_tokens_left(e);
   double seconds = 0;
   if (p->finished >= e->all.requests) return 0;
@@ -101,7 +107,7 @@ void moerun__estimate_step(moerun__estimate *e, const moerun__progress *p,
       (double)(p->generated_tokens - before->generated_tokens);
   const moerun__recent prefill = {
       .seconds = p->prefill_seconds - before->prefill_seconds,
-      .prompt_tokens = (double)(p->prompt_tokens - before->prompt_tokens),
+      .prompt_tokens = prompts_done(p) - prompts_done(before),
       .new_tokens = generated - decoded};
   const moerun__recent decode = {.seconds =
                                      p->decode_seconds - before->decode_seconds,

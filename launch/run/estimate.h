@@ -8,7 +8,7 @@
 /* What requests need that are left to run. */
 typedef struct moerun__work {
   int64_t requests;
-  int64_t prompt_tokens; /* rows of prompts to be fed */
+  int64_t prompt_tokens; /* of prompts, to be fed or taken from others */
   int64_t new_tokens;    /* to be generated, at most */
 } moerun__work;
 

@@ -163,12 +163,14 @@ static moerun_status put_outcome(moerun__text *out,
       (long long)kept->requests));
   MOERUN_TRY(moerun__text_print(
       out,
-      ",\n  \"tokens\": {\"prompt\": %lld, \"generated\": %lld, "
-      "\"generated_in_decode_steps\": %lld, \"kept_before\": %lld, "
+      ",\n  \"tokens\": {\"prompt\": %lld, \"prompt_reused\": %lld, "
+      "\"generated\": %lld, \"generated_in_decode_steps\": %lld, "
+      "\"kept_before\": %lld, "
       "\"kept\": %lld},\n  \"steps\": %lld",
-      (long long)p->prompt_tokens, (long long)p->generated_tokens,
-      (long long)p->decode_tokens, (long long)kept->tokens_before,
-      (long long)kept->tokens, (long long)p->steps));
+      (long long)p->prompt_tokens, (long long)p->reused_tokens,
+      (long long)p->generated_tokens, (long long)p->decode_tokens,
+      (long long)kept->tokens_before, (long long)kept->tokens,
+      (long long)p->steps));
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n  \"seconds\": {\"load\": %.6f, \"run\": %.6f, \"prefill_steps\": "

@@ -99,6 +99,16 @@ static void print_speed(FILE *stream, const moerun__run_facts *f) {
                          "%.1f tokens/s (%lld tokens; steps with prompt rows)",
                          moerun__prefill_rate(f), (long long)p->prompt_tokens);
   print_fact(stream, "prefill", &line);
+  if (p->reused_tokens > 0) {
+    line = (moerun__table_line){0};
+    moerun__table_line_add(
+        &line,
+        "%lld tokens of prompts were in the cache, %.1f %% of all prompts",
+        (long long)p->reused_tokens,
+        100.0 * (double)p->reused_tokens /
+            (double)(p->reused_tokens + p->prompt_tokens));
+    print_fact(stream, "prefix cache", &line);
+  }
   if (p->decode_tokens == 0) return;
   line = (moerun__table_line){0};
   moerun__table_line_add(&line, "%.1f tokens/s (%lld tokens; the other steps)",

@@ -1,7 +1,9 @@
 /* Requests go in input order to the rank with the most free sequences, as long
  * as their cache pages fit there; the first that fits nowhere holds up those
- * behind it, so that none starves. What a request yields does not depend on
- * where it runs, so dealing may follow the load freely. */
+ * behind it, so that none starves. One that begins as another did goes where
+ * that went, while this rank has less than an even share of all that are under
+ * way or wait: so no rank ever has more than without. What a request yields
+ * does not depend on where it runs, so dealing may follow the load freely. */
 #include "runtime/serve/dealer.h"
 
 #include "runtime/base/number.h"
@@ -38,17 +40,20 @@ void moerun__dealer_clear(moerun__dealer *dealer) {
 }
 
 void moerun__dealer_lay_out_ranks(moerun__dealer *dealer, moerun_comm *comm,
-                                  moerun__arena *arena) {
+                                  int looks_alike, moerun__arena *arena) {
   const size_t R = (size_t)comm->size;
   dealer->comm = comm;
   dealer->word = moerun__arena_take(arena, R, sizeof *dealer->word);
   dealer->answer = moerun__arena_take(arena, R, sizeof *dealer->answer);
   dealer->unit_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   dealer->outbox_at = moerun__arena_take(arena, R + 1, sizeof(size_t));
+  dealer->looks_alike = looks_alike && R > 1;
+  if (R > 1) moerun__alike_lay_out(&dealer->alike, arena);
 }
 
 void moerun__dealer_begin(moerun__dealer *dealer, moerun__transfer *transfer) {
   dealer->transfer = transfer;
+  if (dealer->looks_alike) moerun__alike_clear(&dealer->alike);
   dealer->step_began = moerun__now() - dealer->step_seconds;
 }
 
@@ -200,12 +205,17 @@ done:
   return status;
 }
 
+static int has_room(const moerun__dealer *dealer, int32_t rank, int32_t pages) {
+  const moerun__rank_word *word = &dealer->word[rank];
+  return word->free_sequences > 0 && word->free_pages >= pages;
+}
+
 /* The rank with the most free sequences that has the pages; -1: none. */
 static int32_t roomiest(const moerun__dealer *dealer, int32_t pages) {
   int32_t best = -1;
   for (int32_t r = 0; r < dealer->comm->size; r++) {
     const moerun__rank_word *word = &dealer->word[r];
-    if (word->free_sequences == 0 || word->free_pages < pages) continue;
+    if (!has_room(dealer, r, pages)) continue;
     if (best < 0 || word->free_sequences > dealer->word[best].free_sequences) {
       best = r;
     }
@@ -213,12 +223,43 @@ static int32_t roomiest(const moerun__dealer *dealer, int32_t pages) {
   return best;
 }
 
+static int32_t occupied(const moerun__dealer *dealer, int32_t rank) {
+  return dealer->sequences->max_sequences - dealer->word[rank].free_sequences;
+}
+
+/* Of all requests that are under way or wait; the same before and after any of
+ * them is dealt. */
+static int32_t even_share(const moerun__dealer *dealer) {
+  const int32_t R = dealer->comm->size;
+  int32_t sum = dealer->num_staged;
+  for (int32_t r = 0; r < R; r++) {
+    sum += occupied(dealer, r);
+  }
+  return (sum + R - 1) / R;
+}
+
+/* The rank that a request goes to, or -1. */
+static int32_t choose_rank(moerun__dealer *dealer, const moerun__staged *staged,
+                           int32_t share) {
+  moerun__request request;
+  if (!dealer->looks_alike) return roomiest(dealer, staged->pages);
+  (void)moerun__request_read(&request, dealer->inbox + staged->at);
+  int32_t rank = moerun__alike_rank(&dealer->alike, &request);
+  if (rank < 0 || occupied(dealer, rank) >= share ||
+      !has_room(dealer, rank, staged->pages)) {
+    rank = roomiest(dealer, staged->pages);
+  }
+  if (rank >= 0) moerun__alike_dealt(&dealer->alike, &request, rank);
+  return rank;
+}
+
 /* Deals from the front of the inbox; returns how many were dealt. */
 static int32_t deal(moerun__dealer *dealer) {
   int32_t dealt = 0;
+  const int32_t share = even_share(dealer);
   for (; dealt < dealer->num_staged; dealt++) {
     moerun__staged *staged = &dealer->staged[dealt];
-    staged->rank = roomiest(dealer, staged->pages);
+    staged->rank = choose_rank(dealer, staged, share);
     if (staged->rank < 0) break;
     dealer->word[staged->rank].free_sequences--;
     dealer->word[staged->rank].free_pages -= staged->pages;

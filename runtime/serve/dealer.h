@@ -4,6 +4,7 @@
 #define MOERUN_SERVE_DEALER_H
 
 #include "comm/comm.h"
+#include "runtime/serve/alike.h"
 #include "runtime/serve/sequence.h"
 
 /* Rank -> 0 at a step boundary. */
@@ -65,6 +66,8 @@ typedef struct moerun__dealer {
   moerun__root_word *answer;  /* [R] */
   int32_t *unit_offset;       /* [R + 1] scratch of messages */
   size_t *outbox_at;          /* [R + 1] */
+  moerun__alike alike;        /* only with several */
+  int looks_alike;            /* 1: dealt by it, too */
 } moerun__dealer;
 
 /* Counts, or hands out, what lasts as long as the requests. */
@@ -76,9 +79,10 @@ void moerun__dealer_lay_out(moerun__dealer *dealer,
 void moerun__dealer_clear(moerun__dealer *dealer);
 
 /* Counts, or hands out, what depends on the ranks that requests are dealt to;
- * what stood there is lost, and nothing of it is needed between steps. */
+ * what stood there is lost, and nothing of it is needed between steps.
+ * looks_alike: it matters which requests a rank has had before. */
 void moerun__dealer_lay_out_ranks(moerun__dealer *dealer, moerun_comm *comm,
-                                  moerun__arena *arena);
+                                  int looks_alike, moerun__arena *arena);
 /* Steps begin, with a transfer of that comm, and end for now: what lies between
  * an end and a begin is no part of any step's time. */
 void moerun__dealer_begin(moerun__dealer *dealer, moerun__transfer *transfer);

@@ -58,7 +58,8 @@ static void lay_out_step(moerun__engine *e, const moerun_session *session,
   e->unit_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   moerun__step_lay_out(&e->step, session, &e->sequences, &e->options, arena);
   if (e->is_root) {
-    moerun__dealer_lay_out_ranks(&e->dealer, session->model->comm, arena);
+    moerun__dealer_lay_out_ranks(&e->dealer, session->model->comm,
+                                 e->step.cache != NULL, arena);
   }
 }
 

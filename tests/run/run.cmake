@@ -3,7 +3,7 @@ moerun_test_target(check_metrics run/check_metrics.c moerun_base)
 foreach(name IN ITEMS run info refusals input requests outputs place home memory shared
                       readme
                       signals sliced slow suspend metrics once progress tokenize chat batch
-                      unfinished pipes lost)
+                      unfinished pipes lost prefix)
   add_test(NAME run.${name}
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/run/test_${name}.sh
       $<TARGET_FILE:moerun_cli> ${PROJECT_SOURCE_DIR}/launch/demo

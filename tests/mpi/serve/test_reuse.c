@@ -159,17 +159,22 @@ static void mixes_are_the_same(void **state) {
 enum { QUESTIONS = 40, DOCUMENT = 12 * PAGE, ASKED = 7, ROOM = 8 * 256 };
 
 typedef struct crowd {
+  int32_t questions;
+  int32_t documents; /* asked of in turn */
+  int32_t asked;     /* tokens of a question behind its document */
   int32_t handed_out;
   int32_t token[DOCUMENT + ASKED];
-  int32_t asked; /* tokens of a question behind the document */
   int32_t per_rank[64];
 } crowd;
 
 static moerun_status next_question(void *context, moerun__request *request,
                                    int *has) {
   crowd *c = context;
-  *has = c->handed_out < QUESTIONS;
+  *has = c->handed_out < c->questions;
   if (!*has) return MOERUN_OK;
+  for (int32_t t = 0; t < DOCUMENT; t++) {
+    c->token[t] = (7 * t + c->handed_out % c->documents) % VOCABULARY;
+  }
   for (int32_t t = 0; t < c->asked; t++) {
     c->token[DOCUMENT + t] = (c->handed_out + 3 * t) % VOCABULARY;
   }
@@ -200,10 +205,7 @@ static void a_document_is_fed_once(void **state) {
     const moerun__engine_callbacks callbacks = {
         .context = &c, .next = next_question, .finished = count_rank};
     moerun_session *session = open_session(50, ROOM);
-    c = (crowd){.asked = asked};
-    for (int32_t t = 0; t < DOCUMENT; t++) {
-      c.token[t] = 7 * t % VOCABULARY;
-    }
+    c = (crowd){.questions = QUESTIONS, .documents = 1, .asked = asked};
     assert_all_ok(run_engine(session, &how, &callbacks, &progress, &stopped));
     for (int32_t r = 0; r < test_size(); r++) {
       ranks += c.per_rank[r] > 0;
@@ -215,6 +217,28 @@ static void a_document_is_fed_once(void **state) {
                 progress.reused_tokens == (QUESTIONS - ranks) * once));
     moerun_session_destroy(session);
   }
+}
+
+/* As many documents as ranks, asked of in turn: each is fed on one rank, and
+ * all ranks have as much to do. */
+static void a_document_goes_to_one_rank(void **state) {
+  (void)state;
+  static crowd c;
+  moerun__progress progress;
+  int stopped = 1;
+  const int32_t R = test_size();
+  const moerun__engine_options how = {.shares_prefixes = 1};
+  const moerun__engine_callbacks callbacks = {
+      .context = &c, .next = next_question, .finished = count_rank};
+  moerun_session *session = open_session(50, ROOM);
+  c = (crowd){.questions = SEATS * R, .documents = R, .asked = ASKED};
+  assert_all_ok(run_engine(session, &how, &callbacks, &progress, &stopped));
+  assert_all_ranks(
+      on_root(progress.prompt_tokens == R * (DOCUMENT + SEATS * ASKED)));
+  for (int32_t r = 0; r < R; r++) {
+    assert_all_ranks(on_root(c.per_rank[r] == SEATS));
+  }
+  moerun_session_destroy(session);
 }
 
 /* ---- Where every row is fed ---------------------------------------------- */
@@ -231,7 +255,7 @@ static void run_counted(moerun__progress *progress,
                                           .kv_tokens = ROOM};
   const moerun__engine_callbacks callbacks = {
       .context = &c, .next = next_question, .finished = count_rank};
-  c = (crowd){.asked = ASKED, .handed_out = QUESTIONS - 3};
+  c = (crowd){.questions = 3, .documents = 1, .asked = ASKED};
   assert_all_ok(moerun__session_create_with(&session, model, &options, extra));
   assert_all_ok(run_engine(session, how, &callbacks, progress, &stopped));
   moerun_session_destroy(session);
@@ -256,6 +280,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(mixes_are_the_same),
       cmocka_unit_test(a_document_is_fed_once),
+      cmocka_unit_test(a_document_goes_to_one_rank),
       cmocka_unit_test(traces_and_capacities_feed_all),
   };
   moerun_model_shape shape = {.struct_size = sizeof shape};

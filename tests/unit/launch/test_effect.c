@@ -184,6 +184,11 @@ static const example examples[] = {
     {"prefill_chunk", "no more than --max-tokens rows",
      "2 0 run --model m --prompts p",
      "2 0 run --model m --prompts p --max-tokens 1048576"},
+    {"prefix_cache", "every row of a prompt", "2 0 run --model m --score t",
+     "2 0 run --model m --prompts p"},
+    {"prefix_cache", "every row of a prompt",
+     "2 0 run --model m --prompts p --capacity 1",
+     "2 0 run --model m --prompts p"},
     {"replace_every replace_window spare_slots balance slice_memory "
      "guest_memory",
      NO_OTHER, "1 0 info --model m", "2 0 info --model m"},

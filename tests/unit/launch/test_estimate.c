@@ -214,6 +214,20 @@ static void nothing_is_said_before_it_is_known(void **state) {
   assert_true(moerun__estimate_is_bound(&e));
 }
 
+/* What requests take from others is done, too: 60 tokens in 10 s. */
+static void reused_tokens_are_done(void **state) {
+  (void)state;
+  moerun__estimate e;
+  const moerun__work work = {4, 100, 0};
+  const moerun__progress p = {.prompt_tokens = 20,
+                              .reused_tokens = 40,
+                              .prefill_seconds = 10,
+                              .finished = 2};
+  moerun__estimate_begin(&e, &work);
+  moerun__estimate_step(&e, &p, 10);
+  assert_true(fabs(moerun__estimate_left(&e, 10) - 10 * 40.0 / 60) < 1e-9);
+}
+
 /* Texts to be scored: nothing is generated, and nothing is a bound. */
 static void scoring_is_no_bound(void **state) {
   (void)state;
@@ -292,6 +306,7 @@ int main(void) {
       cmocka_unit_test(requests_that_end_early_are_expected),
       cmocka_unit_test(it_follows_a_change_of_speed),
       cmocka_unit_test(nothing_is_said_before_it_is_known),
+      cmocka_unit_test(reused_tokens_are_done),
       cmocka_unit_test(scoring_is_no_bound),
       cmocka_unit_test(what_early_ends_have_spared_is_not_left),
       cmocka_unit_test(little_that_is_known_gives_way_to_more),
