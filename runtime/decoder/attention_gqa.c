@@ -88,9 +88,9 @@ typedef struct gqa {
   size_t v;        /* where v starts */
   float *qkv;      /* [T][width] */
   float *mixed;    /* [T][k] attention's output before the product with OUT */
-  float *cosine;   /* [T][head_dim / 2] */
-  float *sine;     /* [T][head_dim / 2] */
-  double *inverse; /* [head_dim / 2] frequencies of the rotation */
+  float *cosine;   /* [T][rotary_dim / 2] */
+  float *sine;     /* [T][rotary_dim / 2] */
+  double *inverse; /* [rotary_dim / 2] frequencies of the rotation */
 } gqa;
 
 static moerun__attention_shape
@@ -104,7 +104,7 @@ static void *lay_out(const moerun__attention_setting *setting,
                      moerun__arenas *arenas) {
   const moerun__model_config *config = setting->config;
   const size_t T = (size_t)setting->max_tokens;
-  const size_t half = (size_t)config->head_dim / 2;
+  const size_t half = (size_t)config->rotary_dim / 2;
   const size_t q = q_width(config);
   const size_t kv = kv_width(config);
   const size_t width = q + 2 * kv;
@@ -128,8 +128,8 @@ static void *lay_out(const moerun__attention_setting *setting,
                 .sine = sine,
                 .inverse = inverse};
   for (size_t i = 0; i < half; i++) {
-    inverse[i] = moerun__exact_pow(config->rope_theta,
-                                   -2.0 * (double)i / (double)config->head_dim);
+    inverse[i] = moerun__exact_pow(
+        config->rope_theta, -2.0 * (double)i / (double)config->rotary_dim);
   }
   return work;
 }
@@ -150,7 +150,7 @@ static size_t scratch_floats(const moerun__attention_setting *setting) {
 /* The angles of the batch's positions. */
 static void begin(void *context, const moerun_batch *batch) {
   gqa *work = context;
-  const size_t half = (size_t)work->shape.head_dim / 2;
+  const size_t half = (size_t)work->setting.config->rotary_dim / 2;
   for (size_t t = 0; t < (size_t)batch->num_tokens; t++) {
     for (size_t i = 0; i < half; i++) {
       double s = 0;
@@ -201,14 +201,18 @@ static void norm_qk(const gqa *work, const moerun__attention_weight *weight,
   }
 }
 
-static void rotate(const gqa *work, int32_t T) {
-  const moerun__attention_shape *shape = &work->shape;
-  const moerun__kernels *kernels = work->setting.kernels;
-  kernels->rope(work->setting.queue, work->qkv, work->width, work->cosine,
-                work->sine, T, shape->num_heads, shape->head_dim);
-  kernels->rope(work->setting.queue, work->qkv + work->k, work->width,
-                work->cosine, work->sine, T, shape->num_kv_heads,
-                shape->head_dim);
+/* A row of whole heads at once, or the first part of each head. */
+static void rotate_heads(const gqa *work, float *first_head, int32_t num_heads,
+                         int32_t T) {
+  const moerun__model_config *config = work->setting.config;
+  const int32_t width = config->head_dim;
+  const int whole = config->rotary_dim == width;
+  const int32_t at_once = whole ? num_heads : 1;
+  for (int32_t head = 0; head < num_heads; head += at_once) {
+    work->setting.kernels->rope(
+        work->setting.queue, first_head + (size_t)head * (size_t)width,
+        work->width, work->cosine, work->sine, T, at_once, config->rotary_dim);
+  }
 }
 
 /* `count` rows of one sequence, from row t of the batch on. */
@@ -257,7 +261,8 @@ static void forward(void *context, const moerun__attention_call *call) {
                                 (size_t)T * work->width,
                                 (float)config->clip_qkv);
   }
-  rotate(work, T);
+  rotate_heads(work, work->qkv, config->num_heads, T);
+  rotate_heads(work, work->qkv + work->k, config->num_kv_heads, T);
   for (int32_t t = 0; t < T;) {
     const int32_t count = moerun__batch_run(call->batch, t);
     attend(work, call, t, count);

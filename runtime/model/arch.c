@@ -139,77 +139,19 @@ static moerun_status refuse_others(const moerun__arch *arch, const json_t *root,
                  "%s: key \"attention_bias\": expected false (a bias of the "
                  "output projection is not implemented), found true",
                  origin);
+  bias = 0;
+  if (arch->bias_switch != NULL) {
+    MOERUN_TRY(moerun__json_bool(&bias, root, arch->bias_switch, &no, origin));
+  }
+  MOERUN_REQUIRE(!bias, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"%s\": expected false (biases of feed-forward "
+                 "blocks are not implemented), found true",
+                 origin, arch->bias_switch);
   MOERUN_REQUIRE(quantised == NULL || json_is_null(quantised),
                  MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"quantization_config\": expected null (weights in "
                  "%s), found %s",
                  origin, dtypes, moerun__json_kind(quantised));
-done:
-  return status;
-}
-
-/* mlp_only_layers: their moe_layer becomes -1. Layers that the model has not
- * may be named, as in transformers. */
-static moerun_status mark_dense_layers(moerun__model_config *config,
-                                       const json_t *root, const char *origin) {
-  moerun_status status = MOERUN_OK;
-  static const char key[] = "mlp_only_layers";
-  const json_t *list = json_object_get(root, key);
-  if (list == NULL || json_is_null(list)) goto done;
-  MOERUN_REQUIRE(json_is_array(list), MOERUN_ERR_FORMAT,
-                 "%s: key \"%s\": expected an array, found %s", origin, key,
-                 moerun__json_kind(list));
-  for (size_t i = 0; i < json_array_size(list); i++) {
-    const json_t *item = json_array_get(list, i);
-    MOERUN_REQUIRE(json_is_integer(item), MOERUN_ERR_FORMAT,
-                   "%s: key \"%s\": element %zu: expected an integer, found %s",
-                   origin, key, i, moerun__json_kind(item));
-    const json_int_t layer = json_integer_value(item);
-    if (layer >= 0 && layer < config->num_layers) config->moe_layer[layer] = -1;
-  }
-done:
-  return status;
-}
-
-/* moe_layer[]: a layer is dense when mlp_only_layers names it,
- * decoder_sparse_step skips it or first_k_dense_replace covers it. */
-static moerun_status read_layers(moerun__model_config *config,
-                                 const json_t *root, const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const int64_t one = 1;
-  const int64_t none = 0;
-  int64_t step = 1;
-  int64_t leading = 0;
-  MOERUN_TRY(moerun__alloc(&config->moe_layer, (size_t)config->num_layers,
-                           sizeof *config->moe_layer));
-  if (config->arch->has_dense_layers) {
-    MOERUN_TRY(moerun__json_int(&step, root, "decoder_sparse_step", 1,
-                                INT32_MAX, &one, origin));
-    MOERUN_TRY(mark_dense_layers(config, root, origin));
-  }
-  if (config->arch->has_leading_dense) {
-    MOERUN_TRY(moerun__json_int(&leading, root, "first_k_dense_replace", 0,
-                                INT32_MAX, &none, origin));
-  }
-  for (int32_t l = 0; l < config->num_layers; l++) {
-    if ((l + 1) % step != 0 || l < leading) config->moe_layer[l] = -1;
-    if (config->moe_layer[l] == 0) {
-      config->moe_layer[l] = config->num_moe_layers++;
-    }
-  }
-  MOERUN_REQUIRE(config->num_moe_layers > 0, MOERUN_ERR_UNSUPPORTED,
-                 "%s: %s leave none of the %d layers with experts, and models "
-                 "without any are not run",
-                 origin,
-                 config->arch->has_leading_dense
-                     ? "first_k_dense_replace layers"
-                     : "mlp_only_layers and decoder_sparse_step",
-                 config->num_layers);
-  if (config->num_moe_layers < config->num_layers) {
-    MOERUN_TRY(moerun__arch_read_size(&config->dense_width, root,
-                                      "intermediate_size", MOERUN_MAX_WIDTH,
-                                      NULL, origin));
-  }
 done:
   return status;
 }
@@ -267,7 +209,7 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
   MOERUN_TRY(moerun__json_bool(&out->tied_head, root, "tie_word_embeddings",
                                &no, origin));
   MOERUN_TRY(moerun__arch_read_moe(out, root, origin));
-  MOERUN_TRY(read_layers(out, root, origin));
+  MOERUN_TRY(moerun__arch_read_layers(out, root, origin));
   MOERUN_TRY(moerun__arch_read_tokens(out, root, origin));
 done:
   if (status != MOERUN_OK) moerun__model_config_clear(out);

@@ -55,6 +55,7 @@ typedef struct moerun__model_config {
   int32_t num_heads;
   int32_t num_kv_heads;
   int32_t head_dim;
+  int32_t rotary_dim;  /* of each head, its first elements are rotated */
   int32_t num_experts; /* E, the placed ones */
   int32_t num_home[MOERUN_HOME_KINDS];
   int32_t experts_per_token;  /* K */

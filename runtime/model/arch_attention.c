@@ -29,9 +29,11 @@ static moerun_status read_heads(moerun__model_config *config,
                  "%d attention heads, found %d",
                  origin, config->num_heads, config->num_kv_heads);
 
-  const int64_t per_head = H / config->num_heads;
   const json_t *explicit_dim = json_object_get(root, "head_dim");
-  const int derived = explicit_dim == NULL || json_is_null(explicit_dim);
+  const int derived = arch->default_head_dim == 0 &&
+                      (explicit_dim == NULL || json_is_null(explicit_dim));
+  const int64_t per_head = arch->default_head_dim != 0 ? arch->default_head_dim
+                                                       : H / config->num_heads;
   MOERUN_REQUIRE(!derived || H % config->num_heads == 0, MOERUN_ERR_FORMAT,
                  "%s: key \"hidden_size\": expected a multiple of the %d "
                  "attention heads (there is no head_dim), found %d",
@@ -125,14 +127,20 @@ moerun_status moerun__arch_read_attention(moerun__model_config *config,
   moerun_status status = MOERUN_OK;
   const moerun__arch *arch = config->arch;
   const double no_clip = 0.0;
-  const int yes = 1;
-  config->qk_norm = arch->qk_norm;
+  const int no = 0;
+  int has_qk_norm = 1;
+  if (arch->qk_norm_key != NULL) {
+    MOERUN_TRY(
+        moerun__json_bool(&has_qk_norm, root, arch->qk_norm_key, &no, origin));
+  }
+  config->qk_norm = has_qk_norm ? arch->qk_norm : MOERUN_QK_NORM_NONE;
   MOERUN_TRY(read_heads(config, root, origin));
   MOERUN_TRY(moerun__arch_read_rope(config, root, origin));
   MOERUN_TRY(require_full_attention(config, root, origin));
   if (arch->qkv_bias_key != NULL) {
     MOERUN_TRY(moerun__json_bool(&config->has_qkv_bias, root,
-                                 arch->qkv_bias_key, &yes, origin));
+                                 arch->qkv_bias_key, &arch->default_qkv_bias,
+                                 origin));
   }
   if (arch->has_clip_qkv) {
     MOERUN_TRY(moerun__json_double(&config->clip_qkv, root, "clip_qkv", 1e-30,

@@ -46,17 +46,17 @@ static moerun_status read_gate_rule(moerun__model_config *config,
   moerun_status status = MOERUN_OK;
   const moerun__arch *arch = config->arch;
   moerun__gate_rule *rule = &config->gate_rule;
-  const int no = 0;
-  const double one = 1.0;
+  const double usual = arch->default_scale > 0.0 ? arch->default_scale : 1.0;
   double scale = 1.0;
   *rule = (moerun__gate_rule){.score = arch->gate_score, .renormalise = 1};
   if (arch->renormalise_key != NULL) {
     MOERUN_TRY(moerun__json_bool(&rule->renormalise, root,
-                                 arch->renormalise_key, &no, origin));
+                                 arch->renormalise_key,
+                                 &arch->default_renormalised, origin));
   }
   if (arch->scale_key != NULL) {
     MOERUN_TRY(moerun__json_double(&scale, root, arch->scale_key, 1e-6, 1e6,
-                                   &one, origin));
+                                   &usual, origin));
   }
   rule->scale = (float)scale;
   config->has_choice_bias = arch->has_choice_bias;

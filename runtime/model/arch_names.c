@@ -18,7 +18,7 @@ int moerun__arch_has_shared(const moerun__arch *arch) {
 }
 
 int moerun__arch_has_dense(const moerun__arch *arch) {
-  return arch->has_dense_layers || arch->has_leading_dense;
+  return arch->dense != MOERUN_DENSE_NONE;
 }
 
 /* Name number i of the rows that have it. */

@@ -2,10 +2,11 @@
  * other keys (transformers 4), in rope_scaling or in rope_parameters
  * (transformers 5). As in transformers 5 (modeling_rope_utils.py), rope_scaling
  * stands in for rope_parameters where it is there and not empty, and a base
- * inside the one that counts wins over one outside. Whatever else may stand in
+ * inside the one that counts wins over one outside; so it is with the part of a
+ * head that is rotated, where the family has one. Whatever else may stand in
  * them and changes the arithmetic is refused: scaling (but by 1), a part of the
- * head, which only scaled positions of these families look at, and parameters
- * by kind of layer, whose base would otherwise be missed. */
+ * head in other families, of which only scaled positions look at it, and
+ * parameters by kind of layer, whose base would otherwise be missed. */
 #include "runtime/base/json.h"
 #include "runtime/base/text.h"
 #include "runtime/model/arch_row.h"
@@ -86,6 +87,38 @@ done:
   return status;
 }
 
+/* The part of each head that is rotated: what the object that counts says, then
+ * what stands beside it, then the family's. */
+static moerun_status read_part(moerun__model_config *config, const json_t *root,
+                               const json_t *inside, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  static const char key[] = "partial_rotary_factor";
+  const moerun__arch *arch = config->arch;
+  double part = arch->default_rotary > 0.0 ? arch->default_rotary : 1.0;
+  int32_t width = 0;
+  config->rotary_dim = config->head_dim;
+  if (!arch->has_part_rotary) goto done;
+  if (arch->rotary_dim_key != NULL) {
+    const int64_t whole = config->head_dim;
+    MOERUN_TRY(moerun__arch_read_size(&width, root, arch->rotary_dim_key, whole,
+                                      &whole, origin));
+    part = (double)width / (double)config->head_dim;
+  }
+  MOERUN_TRY(moerun__json_double(&part, root, key, 0.0, 1.0, &part, origin));
+  if (inside != NULL) {
+    MOERUN_TRY(
+        moerun__json_double(&part, inside, key, 0.0, 1.0, &part, origin));
+  }
+  config->rotary_dim = (int32_t)(config->head_dim * part);
+  MOERUN_REQUIRE(config->rotary_dim >= 2 && config->rotary_dim % 2 == 0,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"%s\": expected an even part of the head width %d, "
+                 "found %d",
+                 origin, key, config->head_dim, config->rotary_dim);
+done:
+  return status;
+}
+
 moerun_status moerun__arch_read_rope(moerun__model_config *config,
                                      const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
@@ -108,6 +141,7 @@ moerun_status moerun__arch_read_rope(moerun__model_config *config,
                                    most_theta, &theta, origin));
   }
   config->rope_theta = theta;
+  MOERUN_TRY(read_part(config, root, inside, origin));
 done:
   return status;
 }

@@ -5,31 +5,52 @@
 
 #include "runtime/model/arch.h"
 
+/* Which layers have no experts. */
+typedef enum moerun__dense_rule {
+  MOERUN_DENSE_NONE = 0, /* all have                                         */
+  MOERUN_DENSE_LISTED,   /* mlp_only_layers, decoder_sparse_step             */
+  MOERUN_DENSE_LEADING,  /* the first first_k_dense_replace                  */
+  MOERUN_DENSE_TYPES,    /* by mlp_layer_types; without it the first         */
+  MOERUN_DENSE_RULES,
+} moerun__dense_rule;
+
+/* How a checkpoint spells the tensors of an MoE block. */
+typedef struct moerun__arch_spelling {
+  const char *block; /* behind "model.layers.N."; NULL: no such spelling */
+  const char *gate;  /* within the block; NULL: "gate"                 */
+  const char *choice_bias; /* NULL: "gate.e_score_correction_bias"           */
+  const char *shared;      /* the shared experts; NULL: there are none       */
+} moerun__arch_spelling;
+
 struct moerun__arch {
   const char *name;       /* model_type in config.json */
   const char *class_name; /* its entry in "architectures" */
 
   /* Keys. */
   const char *experts_key;
-  const char *width_key;       /* F                                          */
-  const char *renormalise_key; /* NULL: the K weights are always renormalised;
-                                  else a boolean, false when missing         */
-  const char *scale_key; /* of the gate weights, 1 when missing; NULL: 1 */
+  const char *width_key;        /* F                                          */
+  const char *renormalise_key;  /* NULL: the K weights are always renormalised;
+                                  else a boolean                             */
+  const char *scale_key;        /* of the gate weights; NULL: 1              */
   const char *shared_width_key; /* width of the shared expert; NULL: none    */
   const char *shared_count_key; /* or the number of those of width F         */
-  const char *qkv_bias_key;     /* a boolean, true when missing; NULL: false */
+  const char *qkv_bias_key;     /* a boolean; NULL: false                    */
+  const char *qk_norm_key;      /* a boolean, false when missing; NULL: true */
+  const char *bias_switch;      /* biases of feed-forward blocks, which are not
+                                   implemented; NULL: no such key            */
+  const char *rotary_dim_key;   /* the part of a head that is rotated, where
+                                   partial_rotary_factor is not there        */
   const char *window_switch;    /* sliding_window counts only when this key is
                                   true; NULL: whenever it is set             */
   int has_window_layers;        /* it counts from layer max_window_layers on */
   int types_decide_windows; /* layer_types alone, where it is there           */
-  int ignores_attention_bias; /* whatever the key says, there are none        */
-  int has_dense_layers;  /* mlp_only_layers and decoder_sparse_step name dense
-                            layers, of width intermediate_size               */
-  int has_leading_dense; /* the first first_k_dense_replace are dense, of width
-                            intermediate_size                                */
-  int has_groups;        /* n_group, topk_group */
+  int ignores_attention_bias; /* whatever the key says, the product behind the
+                                 heads has none                              */
+  moerun__dense_rule dense;   /* these are of width intermediate_size        */
+  int has_groups;             /* n_group, topk_group */
   int has_clip_qkv;
-  int has_head_dim; /* 0: head_dim is always H / heads */
+  int has_head_dim;    /* 0: head_dim is always H / heads */
+  int has_part_rotary; /* partial_rotary_factor counts */
 
   /* What a missing key means in this family. */
   int64_t default_kv_heads; /* 0: as many as heads */
@@ -39,6 +60,12 @@ struct moerun__arch {
   double default_eps;
   int64_t default_bos; /* -1: none; also ignored when outside V */
   int64_t default_eos;
+  int64_t default_head_dim; /* 0: H / heads */
+  int64_t default_leading;  /* first_k_dense_replace */
+  int default_qkv_bias;     /* qkv_bias_key */
+  int default_renormalised; /* renormalise_key */
+  double default_scale;     /* scale_key; 0: 1 */
+  double default_rotary;    /* partial_rotary_factor; 0: 1 */
   int usually_renormalised; /* what released models set renormalise_key to */
   double usual_scale;       /* and scale_key */
 
@@ -48,9 +75,8 @@ struct moerun__arch {
   moerun__gate_score gate_score;
   int has_choice_bias;
   int shared_is_weighted;
-  const char *shared_name;   /* within the MoE block */
-  const char *moe_prefix[2]; /* hub spelling first; NULL: no second one */
-  const char *projection[3]; /* gate, up, down of an expert */
+  moerun__arch_spelling spelling[2]; /* the hub's first */
+  const char *projection[3];         /* gate, up, down of an expert */
 };
 
 enum { MOERUN_MAX_CONFIG_BYTES = 4 << 20 }; /* of config.json and the like */
@@ -71,7 +97,12 @@ moerun_status moerun__arch_read_home(moerun__model_config *config,
 moerun_status moerun__arch_read_moe(moerun__model_config *config,
                                     const json_t *root, const char *origin);
 
-/* rope_theta (arch_rope.c); every other rule of rotary positions is refused. */
+/* moe_layer, num_moe_layers and dense_width (arch_layers.c). */
+moerun_status moerun__arch_read_layers(moerun__model_config *config,
+                                       const json_t *root, const char *origin);
+
+/* rope_theta and rotary_dim (arch_rope.c), once head_dim is known; every other
+ * rule of rotary positions is refused. */
 moerun_status moerun__arch_read_rope(moerun__model_config *config,
                                      const json_t *root, const char *origin);
 

@@ -21,6 +21,10 @@ static const char *const common_suffix[] = {
     [MOERUN_ROLE_DENSE_DOWN] = "mlp.down_proj",
 };
 
+static const char *or_usual(const char *name, const char *usual) {
+  return name != NULL ? name : usual;
+}
+
 int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
                              const moerun__arch *arch, moerun__role role,
                              int32_t layer, int32_t expert, int variant) {
@@ -34,25 +38,26 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
     return 1;
   }
   const int num_variants =
-      role >= MOERUN_ROLE_GATE && arch->moe_prefix[1] != NULL ? 2 : 1;
+      role >= MOERUN_ROLE_GATE && arch->spelling[1].block != NULL ? 2 : 1;
   if (variant >= num_variants) return 0;
-  const char *prefix = arch->moe_prefix[variant];
+  const moerun__arch_spelling *spelling = &arch->spelling[variant];
+  const char *prefix = spelling->block;
   switch (role) {
   case MOERUN_ROLE_CHOICE_BIAS:
-    (void)snprintf(out, BYTES,
-                   "model.layers.%d.%s.gate.e_score_correction_bias", layer,
-                   prefix);
+    (void)snprintf(
+        out, BYTES, "model.layers.%d.%s.%s", layer, prefix,
+        or_usual(spelling->choice_bias, "gate.e_score_correction_bias"));
     break;
   case MOERUN_ROLE_SHARED_GATE:
   case MOERUN_ROLE_SHARED_UP:
   case MOERUN_ROLE_SHARED_DOWN:
     (void)snprintf(out, BYTES, "model.layers.%d.%s.%s.%s.weight", layer, prefix,
-                   arch->shared_name,
+                   spelling->shared,
                    arch->projection[role - MOERUN_ROLE_SHARED_GATE]);
     break;
   case MOERUN_ROLE_SHARED_WEIGHT:
     (void)snprintf(out, BYTES, "model.layers.%d.%s.%s_gate.weight", layer,
-                   prefix, arch->shared_name);
+                   prefix, spelling->shared);
     break;
   case MOERUN_ROLE_EMBEDDING:
     (void)snprintf(out, BYTES, "model.embed_tokens.weight");
@@ -62,7 +67,8 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
     break;
   case MOERUN_ROLE_HEAD: (void)snprintf(out, BYTES, "lm_head.weight"); break;
   case MOERUN_ROLE_GATE:
-    (void)snprintf(out, BYTES, "model.layers.%d.%s.gate.weight", layer, prefix);
+    (void)snprintf(out, BYTES, "model.layers.%d.%s.%s.weight", layer, prefix,
+                   or_usual(spelling->gate, "gate"));
     break;
   case MOERUN_ROLE_EXPERT_GATE:
   case MOERUN_ROLE_EXPERT_UP:

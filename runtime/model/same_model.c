@@ -22,6 +22,7 @@ static uint64_t config_digest(const moerun__model_identity *identity) {
                            c->num_heads,
                            c->num_kv_heads,
                            c->head_dim,
+                           c->rotary_dim,
                            c->num_experts,
                            c->expert_width,
                            c->dense_width,

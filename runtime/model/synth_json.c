@@ -32,9 +32,18 @@ static moerun_status print_dense(moerun__text *out, const moerun__arch *arch,
   MOERUN_TRY(moerun__text_print(out, "  \"intermediate_size\": %lld,\n",
                                 o->dense_width != 0 ? (long long)o->dense_width
                                                     : (long long)usual));
-  if (arch->has_leading_dense) {
+  if (arch->dense == MOERUN_DENSE_LEADING) {
     MOERUN_TRY(moerun__text_print(out, "  \"first_k_dense_replace\": %d,\n",
                                   o->num_dense));
+    goto done;
+  }
+  if (arch->dense == MOERUN_DENSE_TYPES) {
+    MOERUN_TRY(moerun__text_print(out, "  \"mlp_layer_types\": ["));
+    for (int32_t l = 0; l < o->num_layers; l++) {
+      MOERUN_TRY(moerun__text_print(out, "%s\"%s\"", l > 0 ? ", " : "",
+                                    l < o->num_dense ? "dense" : "sparse"));
+    }
+    MOERUN_TRY(moerun__text_print(out, "],\n"));
     goto done;
   }
   MOERUN_TRY(moerun__text_print(
@@ -54,7 +63,7 @@ static moerun_status print_gate(moerun__text *out, const moerun__arch *arch) {
                                   boolean(arch->usually_renormalised)));
   }
   if (arch->scale_key != NULL) {
-    MOERUN_TRY(moerun__text_print(out, "  \"%s\": %g,\n", arch->scale_key,
+    MOERUN_TRY(moerun__text_print(out, "  \"%s\": %.3f,\n", arch->scale_key,
                                   arch->usual_scale));
   }
   if (arch->has_groups) {
@@ -89,6 +98,12 @@ static int has_heads(const moerun__arch *arch) {
          moerun__attention_find(arch->attention, MOERUN_ROLE_Q) != NULL;
 }
 
+/* Whether the key of the biases, which is there, is this one. */
+static int has_attention_bias(const moerun__arch *arch) {
+  return arch != NULL && arch->qkv_bias_key != NULL &&
+         strcmp(arch->qkv_bias_key, "attention_bias") == 0;
+}
+
 /* The keys in which the architectures differ. */
 static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
                                   const moerun__synth_options *o) {
@@ -101,6 +116,9 @@ static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
   if (arch->qkv_bias_key != NULL) {
     MOERUN_TRY(
         moerun__text_print(out, "  \"%s\": true,\n", arch->qkv_bias_key));
+  }
+  if (arch->qk_norm_key != NULL) {
+    MOERUN_TRY(moerun__text_print(out, "  \"%s\": true,\n", arch->qk_norm_key));
   }
   if (arch->window_switch != NULL) {
     MOERUN_TRY(
@@ -137,10 +155,11 @@ moerun_status moerun__synth_config(moerun__text *out,
   }
   MOERUN_TRY(moerun__text_print(
       out,
-      "  \"attention_bias\": false,\n  \"attention_dropout\": 0.0,\n"
+      "%s  \"attention_dropout\": 0.0,\n"
       "  \"hidden_act\": \"silu\",\n  \"hidden_size\": %d,\n"
       "  \"initializer_range\": 0.02,\n  \"max_position_embeddings\": %d,\n"
       "  \"model_type\": ",
+      has_attention_bias(arch) ? "" : "  \"attention_bias\": false,\n",
       o->hidden_width, o->max_positions != 0 ? o->max_positions : 4096));
   MOERUN_TRY(moerun__text_json(out, o->arch, strlen(o->arch)));
   if (has_heads(arch)) {

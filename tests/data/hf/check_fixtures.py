@@ -101,6 +101,10 @@ class Reading:
     qkv_bias: bool
     # Where mistakes are made on purpose:
     default_eps: float = 1e-5
+    rotary: int = 0               # of each head
+    gate: str = "gate"
+    choice_bias_name: str | None = None
+    rotary_end: bool = False      # the last elements of each head instead
     rotate_pairs: bool = False    # (2i, 2i+1) instead of (i, i + d/2)
     norm_after_rotation: bool = False
     clip_before_norm: bool = False
@@ -123,42 +127,68 @@ def read_config(folder, tensors):
     kind = config["model_type"]
     heads = config["num_attention_heads"]
     # Checkpoints of old have rope_theta, transformers 5 writes rope_parameters
-    # and (for all three) num_local_experts.
+    # and num_local_experts.
     rope = config.get("rope_parameters") or config
     count = next(config[key] for key in (
         "num_local_experts", "num_experts", "n_routed_experts")
         if key in config)
     layers = config["num_hidden_layers"]
-    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    head_dim = config.get("head_dim") or (
+        128 if kind == "solar_open" else config["hidden_size"] // heads)
+    part = 1.0
+    if kind == "glm4_moe":
+        part = config.get("partial_rotary_factor", 0.5)
+    if kind == "minimax_m2":
+        part = config.get("rotary_dim", head_dim) / head_dim
+    part = rope.get("partial_rotary_factor", part)
     step, dense = config.get("decoder_sparse_step", 1), config.get(
         "mlp_only_layers", [])
     fused = any(".experts.gate_up_proj" in name for name in tensors)
     leading = config.get("first_k_dense_replace", 0)
-    published_mixtral = kind == "mixtral" and not fused
+    mixtral = kind in ("mixtral", "minimax_m2") and not fused
+    types = config.get("mlp_layer_types") or (
+        ["dense"] * (kind == "hy_v3") + ["sparse"] * layers)
+    biased = kind in ("dots1", "solar_open", "hy_v3", "glm4_moe", "minimax_m2")
+    by_block = kind in ("hy_v3", "minimax_m2")
     return Reading(
         layers=layers, hidden=config["hidden_size"], heads=heads,
         head_dim=head_dim,
         kv_heads=config["num_key_value_heads"],
         k=config["num_experts_per_tok"], experts=count,
         eps=config["rms_norm_eps"], theta=rope["rope_theta"],
-        renormalise=kind == "mixtral" or config["norm_topk_prob"],
+        renormalise=config.get("norm_topk_prob", kind in (
+            "mixtral", "hy_v3", "minimax_m2", "solar_open")),
         clip=config.get("clip_qkv"),
-        qk_norm={"qwen3_moe": "head", "dots1": "head",
-                 "olmoe": "row"}.get(kind),
+        qk_norm={"qwen3_moe": "head", "dots1": "head", "olmoe": "row",
+                 "hy_v3": "head", "minimax_m2": "row"}.get(
+                     kind, "head" if config.get("use_qk_norm") else None),
         moe_layers=[layer not in dense and (layer + 1) % step == 0
-                    and layer >= leading for layer in range(layers)],
-        moe_block="block_sparse_moe." if published_mixtral else "mlp.",
-        expert_names=(("w1", "w3", "w2") if published_mixtral
+                    and layer >= leading and types[layer] == "sparse"
+                    for layer in range(layers)],
+        moe_block="block_sparse_moe." if mixtral else "mlp.",
+        expert_names=(("w1", "w3", "w2") if mixtral
                       else ("gate_proj", "up_proj", "down_proj")),
         scale=head_dim ** -0.5,
-        sigmoid=kind == "dots1",
-        weight_scale=config.get("routed_scaling_factor", 1.0),
+        sigmoid=biased,
+        weight_scale=config.get("routed_scaling_factor",
+                                config.get("router_scaling_factor",
+                                           2.826 if kind == "hy_v3" else 1.0)),
+        rotary=int(head_dim * part),
+        gate="router.gate" if kind == "hy_v3" and not fused else "gate",
+        choice_bias_name=(
+            None if not biased else "expert_bias"
+            if kind == "hy_v3" and not fused else "e_score_correction_bias"
+            if by_block else "gate.e_score_correction_bias"),
         groups=config.get("n_group", 1),
         best_groups=config.get("topk_group", 1),
-        shared={"qwen2_moe": "shared_expert",
-                "dots1": "shared_experts"}.get(kind),
-        qkv_bias=config.get("qkv_bias", kind == "qwen2_moe"),
-        default_eps=1e-5 if kind in ("mixtral", "olmoe") else 1e-6)
+        shared={"qwen2_moe": "shared_expert", "dots1": "shared_experts",
+                "solar_open": "shared_experts", "glm4_moe": "shared_experts",
+                "hy_v3": "shared_experts" if fused else "shared_mlp"}.get(kind),
+        qkv_bias=config.get("qkv_bias", kind == "qwen2_moe" or (
+            kind in ("solar_open", "glm4_moe")
+            and config.get("attention_bias", False))),
+        default_eps=1e-5 if kind in ("mixtral", "olmoe", "solar_open", "hy_v3",
+                                     "glm4_moe") else 1e-6)
 
 
 # ---- The forward pass --------------------------------------------------------
@@ -188,6 +218,15 @@ class Forward:
 
     def rotate(self, x):
         """x [T][heads][head_dim]"""
+        first, last = np.split(x, [x.shape[-1] - self.reading.rotary
+                                   if self.reading.rotary_end
+                                   else self.reading.rotary], axis=-1)
+        if self.reading.rotary_end:
+            return np.concatenate((first, self.rotate_all(last)), axis=-1)
+        return np.concatenate((self.rotate_all(first), last), axis=-1)
+
+    def rotate_all(self, x):
+        """x [T][heads][width]"""
         length, _, width = x.shape
         frequency = self.reading.theta ** (-np.arange(0, width, 2) / width)
         angle = np.outer(np.arange(length), frequency)[:, None, :]
@@ -285,13 +324,12 @@ class Forward:
     def route(self, x, block):
         """ids [T][k] and weights [T][k], best first, ties to the lower id"""
         r = self.reading
-        logits = x @ self.tensors[block + "gate.weight"].T
+        logits = x @ self.tensors[f"{block}{r.gate}.weight"].T
         score = (sigmoid(logits) if r.sigmoid != r.wrong_score
                  else softmax(logits))
         choice = score
-        if r.sigmoid and r.choice_bias:
-            choice = score + self.tensors[
-                block + "gate.e_score_correction_bias"]
+        if r.choice_bias_name and r.choice_bias:
+            choice = score + self.tensors[block + r.choice_bias_name]
         if r.groups > r.best_groups:
             choice = self.close_groups(choice)
         seen = choice if r.sigmoid else logits
@@ -356,6 +394,10 @@ class Forward:
 MISTAKES = {
     "default theta": lambda r: {"theta": 1e4} if r.theta != 1e4 else {
         "theta": 1e6},
+    "whole heads rotated": lambda r: {"rotary": r.head_dim} if (
+        r.rotary != r.head_dim) else None,
+    "ends of heads rotated": lambda r: {"rotary_end": True} if (
+        r.rotary != r.head_dim) else None,
     "default eps": lambda r: {"eps": r.default_eps} if (
         r.eps != r.default_eps) else None,
     "rotary pairs": lambda r: {"rotate_pairs": True},
@@ -427,18 +469,20 @@ def check_mistakes(name, reading, tensors, tokens, right):
 
 
 def check_greedy(folder, tokens, reading, tensors):
-    failures = []
+    failures, name = [], folder.name
+    if not (folder / "greedy.npy").exists():
+        return failures
     greedy, margins = (np.load(folder / f"{name}.npy")
                        for name in ("greedy", "greedy_margin"))
-    for s, row in enumerate(tokens):
+    for s, row in enumerate(tokens[:len(greedy)]):
         prompt = row[row >= 0]
         logits = Forward(reading, tensors).run(
             np.concatenate((prompt, greedy[s][:-1])))[len(prompt) - 1:]
         best = np.sort(logits, axis=-1)
         if (logits.argmax(axis=-1) != greedy[s]).any():
-            failures.append(f"demo: greedy continuation {s} differs")
+            failures.append(f"{name}: greedy continuation {s} differs")
         if np.abs(best[:, -1] - best[:, -2] - margins[s]).max() > 1e-3:
-            failures.append(f"demo: greedy margins {s} differ")
+            failures.append(f"{name}: greedy margins {s} differ")
     return failures
 
 
@@ -475,8 +519,8 @@ def check(name):
     blind, (effect, mistake) = check_mistakes(name, reading, tensors, longest,
                                               right)
     # The demo model is for its own logits; not all mistakes show in it.
-    failures += check_greedy(folder, tokens, reading, tensors) if (
-        name == "demo") else blind
+    failures += check_greedy(folder, tokens, reading, tensors)
+    failures += [] if name == "demo" else blind
     print(f"{name}: {tokens.shape[0]} sequences, error {error:.1e}, gate "
           f"margin {margin:.1e}, logits +-{np.abs(logits).max():.1f}, least visible "
           f"mistake '{mistake}' {effect:.1e}")

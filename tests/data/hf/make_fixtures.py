@@ -25,6 +25,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
+from models import FAMILIES, FIXTURES, SWIGLU
+
 HERE = pathlib.Path(__file__).resolve().parent
 DEMO_MODEL = HERE.parents[2] / "launch/demo/model"
 
@@ -33,144 +35,8 @@ DEMO_MODEL = HERE.parents[2] / "launch/demo/model"
 MIN_GATE_MARGIN = 1e-3
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
-# ---- What is made ------------------------------------------------------------
-
-QWEN3_MOE = {
-    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
-    "attention_bias": False, "decoder_sparse_step": 1, "hidden_act": "silu",
-    "max_position_embeddings": 64, "mlp_only_layers": [],
-    "rms_norm_eps": 1e-6, "rope_scaling": None, "rope_theta": 1000000.0,
-    "sliding_window": None, "tie_word_embeddings": False,
-    "use_sliding_window": False, "bos_token_id": 1, "eos_token_id": 2}
-MIXTRAL = {
-    "architectures": ["MixtralForCausalLM"], "model_type": "mixtral",
-    "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
-    "hidden_act": "silu", "max_position_embeddings": 64,
-    "rms_norm_eps": 1e-5, "rope_theta": 1000000.0, "sliding_window": None,
-    "tie_word_embeddings": False}
-OLMOE = {
-    "architectures": ["OlmoeForCausalLM"], "model_type": "olmoe",
-    "attention_bias": False, "clip_qkv": None, "hidden_act": "silu",
-    "max_position_embeddings": 64, "pad_token_id": 1, "eos_token_id": 2,
-    "rms_norm_eps": 1e-5, "rope_scaling": None, "rope_theta": 10000.0,
-    "tie_word_embeddings": False}
-QWEN2_MOE = {
-    "architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe",
-    "attention_dropout": 0.0, "decoder_sparse_step": 1, "hidden_act": "silu",
-    "max_position_embeddings": 64, "max_window_layers": 1,
-    "mlp_only_layers": [], "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
-    "sliding_window": 4, "tie_word_embeddings": False,
-    "use_sliding_window": False, "bos_token_id": 1, "eos_token_id": 2}
-DOTS1 = {
-    "architectures": ["Dots1ForCausalLM"], "model_type": "dots1",
-    "attention_bias": False, "hidden_act": "silu",
-    "max_position_embeddings": 64, "n_group": 1, "topk_group": 1,
-    "rms_norm_eps": 1e-6, "rope_scaling": None, "rope_theta": 1000000.0,
-    "routed_scaling_factor": 2.5, "sliding_window": None,
-    "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2}
-
-# config: on top of the architecture's; lengths: of the sequences; embedding:
-# standard deviation of its rows (small ones make rms_norm_eps matter).
-FIXTURES = {
-    # The plain case: heads * head_dim = 96 is not the hidden width.
-    "qwen3_moe": dict(
-        base=QWEN3_MOE, dtype="F32", lengths=(17, 41, 1), config=dict(
-            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, head_dim=24, num_experts=8,
-            num_experts_per_tok=3, moe_intermediate_size=12,
-            intermediate_size=40, norm_topk_prob=True, vocab_size=96)),
-    # A dense layer between two MoE layers, tied head, no renormalisation,
-    # unusual eps and theta, files in three shards.
-    "qwen3_moe_dense": dict(
-        base=QWEN3_MOE, dtype="F32", lengths=(13, 33, 1), shards=3,
-        embedding=0.1, config=dict(
-            hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
-            num_key_value_heads=1, head_dim=20, num_experts=8,
-            num_experts_per_tok=2, moe_intermediate_size=8,
-            intermediate_size=36, mlp_only_layers=[1], norm_topk_prob=False,
-            tie_word_embeddings=True, rms_norm_eps=3e-3, rope_theta=500.0,
-            vocab_size=96)),
-    # MoE in every second layer only, ten experts, odd vocabulary.
-    "qwen3_moe_bf16": dict(
-        base=QWEN3_MOE, dtype="BF16", lengths=(17, 41, 1), config=dict(
-            hidden_size=64, num_hidden_layers=3, num_attention_heads=6,
-            num_key_value_heads=3, head_dim=16, num_experts=10,
-            num_experts_per_tok=4, moe_intermediate_size=20,
-            intermediate_size=28, decoder_sparse_step=2, norm_topk_prob=True,
-            vocab_size=97)),
-    # Experts of a layer in two stacked tensors and config.json in the form
-    # that transformers 5 gives them.
-    "qwen3_moe_fused": dict(
-        base=QWEN3_MOE, dtype="BF16", lengths=(9, 19), fused=True, config=dict(
-            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, head_dim=12, num_experts=8,
-            num_experts_per_tok=2, moe_intermediate_size=8,
-            intermediate_size=16, norm_topk_prob=False, vocab_size=80)),
-    "mixtral": dict(
-        base=MIXTRAL, dtype="F32", lengths=(17, 41, 1), config=dict(
-            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2,
-            intermediate_size=12, vocab_size=96)),
-    # Odd numbers everywhere: three heads on one key/value head, head_dim given
-    # and not hidden / heads, six experts.
-    "mixtral_bf16": dict(
-        base=MIXTRAL, dtype="BF16", lengths=(17, 41, 1), embedding=0.2,
-        config=dict(
-            hidden_size=64, num_hidden_layers=3, num_attention_heads=3,
-            num_key_value_heads=1, head_dim=22, num_local_experts=6,
-            num_experts_per_tok=3, intermediate_size=20, rms_norm_eps=4e-3,
-            rope_theta=300.0, vocab_size=97)),
-    # The same in transformers' own form: prefix, router and experts renamed.
-    "mixtral_fused": dict(
-        base=MIXTRAL, dtype="BF16", lengths=(9, 19), fused=True, config=dict(
-            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2,
-            intermediate_size=8, vocab_size=80)),
-    # As many key/value heads as heads; q, k and v clipped after the norm.
-    "olmoe": dict(
-        base=OLMOE, dtype="F32", lengths=(17, 41, 1), config=dict(
-            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=4, num_experts=8, num_experts_per_tok=3,
-            intermediate_size=10, norm_topk_prob=False, clip_qkv=0.9,
-            vocab_size=96)),
-    # Fewer key/value heads, renormalised weights.
-    "olmoe_gqa_f16": dict(
-        base=OLMOE, dtype="F16", lengths=(17, 41, 1), config=dict(
-            hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
-            num_key_value_heads=2, num_experts=8, num_experts_per_tok=2,
-            intermediate_size=14, norm_topk_prob=True, vocab_size=96)),
-    # A shared expert of an odd width, a dense layer, biases of q, k and v.
-    "qwen2_moe": dict(
-        base=QWEN2_MOE, dtype="F32", lengths=(17, 41, 1), config=dict(
-            hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
-            num_key_value_heads=2, num_experts=8, num_experts_per_tok=3,
-            moe_intermediate_size=8, shared_expert_intermediate_size=27,
-            intermediate_size=36, mlp_only_layers=[0], norm_topk_prob=False,
-            vocab_size=96)),
-    "qwen2_moe_fused": dict(
-        base=QWEN2_MOE, dtype="BF16", lengths=(9, 19), fused=True, config=dict(
-            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=4, num_experts=8, num_experts_per_tok=2,
-            moe_intermediate_size=8, shared_expert_intermediate_size=16,
-            intermediate_size=16, norm_topk_prob=True, vocab_size=80)),
-    # Two shared experts; chosen by biased scores, weighed by plain ones.
-    "dots1": dict(
-        base=DOTS1, dtype="F32", lengths=(17, 41, 1), embedding=0.2,
-        config=dict(
-            hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
-            num_key_value_heads=2, head_dim=24, rms_norm_eps=3e-3, n_routed_experts=8,
-            n_shared_experts=2, num_experts_per_tok=3, moe_intermediate_size=8,
-            intermediate_size=36, first_k_dense_replace=1,
-            norm_topk_prob=True, vocab_size=96)),
-    # The choice is limited to two of four groups; no renormalisation.
-    "dots1_fused": dict(
-        base=DOTS1, dtype="BF16", lengths=(9, 19), fused=True, config=dict(
-            hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, n_routed_experts=12, n_shared_experts=1,
-            num_experts_per_tok=4, moe_intermediate_size=8, n_group=4,
-            topk_group=2, intermediate_size=16, norm_topk_prob=False,
-            vocab_size=80)),
-}
+NEW_TOKENS = 32  # of the greedy continuations
+MIN_LOGIT_MARGIN = 0.01
 
 # Prompts of the demo model, one of them with bytes beyond ASCII.
 DEMO_PROMPTS = (
@@ -210,26 +76,33 @@ def draw_attention(draw, config, prefix):
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     kv_heads = config["num_key_value_heads"]
     head_dim = config.get("head_dim", hidden // heads)
+    if config["model_type"] == "solar_open":
+        head_dim = config.get("head_dim", 128)
     tensors = {
         prefix + "q_proj.weight": draw.linear(heads * head_dim, hidden, 1.5),
         prefix + "k_proj.weight": draw.linear(kv_heads * head_dim, hidden, 1.5),
         prefix + "v_proj.weight": draw.linear(kv_heads * head_dim, hidden),
         prefix + "o_proj.weight": draw.linear(hidden, heads * head_dim)}
-    if config["model_type"] == "qwen2_moe":
+    family = FAMILIES[config["model_type"]]
+    if family["qkv_bias"](config):
         for name, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
             tensors[f"{prefix}{name}_proj.bias"] = 0.7 * (
                 draw.rng.standard_normal(rows * head_dim))
-    if config["model_type"] in ("qwen3_moe", "dots1"):  # per head
+    qk_norm = family["qk_norm"]
+    if qk_norm == "head" or config.get(qk_norm):  # per head
         tensors[prefix + "q_norm.weight"] = draw.norm(head_dim) * 1.5
         tensors[prefix + "k_norm.weight"] = draw.norm(head_dim) * 1.5
-    if config["model_type"] == "olmoe":  # over the whole row
+    if qk_norm == "row":  # over the whole row
         tensors[prefix + "q_norm.weight"] = draw.norm(heads * head_dim) * 1.5
         tensors[prefix + "k_norm.weight"] = draw.norm(kv_heads * head_dim) * 1.5
     return tensors
 
 
 def is_dense(config, layer):
-    """The rules of Qwen's and of dots1; the others have none of the keys."""
+    """The rules of all families; the others have none of the keys."""
+    if config["model_type"] == "hy_v3":
+        return config.get("mlp_layer_types", ["dense"] + ["sparse"] * layer)[
+            layer] == "dense"
     return (layer in config.get("mlp_only_layers", [])
             or (layer + 1) % config.get("decoder_sparse_step", 1) != 0
             or layer < config.get("first_k_dense_replace", 0))
@@ -237,35 +110,31 @@ def is_dense(config, layer):
 
 def draw_shared(draw, config, block):
     """What beside its experts an MoE block has."""
-    hidden, kind = config["hidden_size"], config["model_type"]
-    names = ("gate_proj", "up_proj", "down_proj")
-    if kind == "qwen2_moe":
+    hidden, family = config["hidden_size"], FAMILIES[config["model_type"]]
+    tensors = {}
+    if config["model_type"] == "qwen2_moe":
         return draw_ffn(draw, hidden, config["shared_expert_intermediate_size"],
-                        block + "shared_expert.", names) | {
+                        block + "shared_expert.", SWIGLU) | {
             block + "shared_expert_gate.weight": draw.linear(1, hidden, 1.5)}
-    if kind == "dots1":
-        width = config["n_shared_experts"] * config["moe_intermediate_size"]
-        return draw_ffn(draw, hidden, width, block + "shared_experts.",
-                        names) | {
-            block + "gate.e_score_correction_bias":
-                0.3 * draw.rng.standard_normal(config["n_routed_experts"])}
-    return {}
+    if family["shared"]:
+        name, number = family["shared"]
+        width = config[number] * config[family["width"]]
+        tensors = draw_ffn(draw, hidden, width, block + name, family["names"])
+    if family["bias"]:
+        tensors[block + family["bias"]] = (
+            0.3 * draw.rng.standard_normal(config[family["count"]]))
+    return tensors
 
 
 def draw_experts(draw, config, prefix):
-    hidden = config["hidden_size"]
-    mixtral = config["model_type"] == "mixtral"
-    experts = config[{"mixtral": "num_local_experts",
-                      "dots1": "n_routed_experts"}.get(
-                          config["model_type"], "num_experts")]
-    width = config.get("moe_intermediate_size", config["intermediate_size"])
-    block = prefix + ("block_sparse_moe." if mixtral else "mlp.")
-    names = (("w1", "w3", "w2") if mixtral
-             else ("gate_proj", "up_proj", "down_proj"))
-    tensors = {block + "gate.weight": draw.linear(experts, hidden, gain=2.0)}
+    hidden, family = config["hidden_size"], FAMILIES[config["model_type"]]
+    experts, width = config[family["count"]], config[family["width"]]
+    block = prefix + family["block"]
+    tensors = {f"{block}{family['gate']}.weight":
+               draw.linear(experts, hidden, gain=2.0)}
     for expert in range(experts):
         tensors |= draw_ffn(draw, hidden, width, f"{block}experts.{expert}.",
-                            names)
+                            family["names"])
     return tensors | draw_shared(draw, config, block)
 
 
@@ -387,13 +256,15 @@ class Oracle:
     def keep_routing(self, module, inputs, output):
         logits, _, ids = output
         bias = getattr(module, "e_score_correction_bias", None)
+        if bias is None and len(inputs) > 1:  # that of the block
+            bias = inputs[1]
         if bias is None:
             self.margins.append(smallest_gap(logits.double(), ids.shape[-1]))
             self.experts.append(ids)
             return
         score = logits.double().sigmoid()
         choice = score + bias.double()
-        if module.topk_group < module.num_group:
+        if getattr(module, "topk_group", 1) < getattr(module, "num_group", 1):
             grouped = choice.unflatten(-1, (module.num_group, -1))
             sums = grouped.topk(2, dim=-1).values.sum(dim=-1)
             self.margins.append(smallest_gap(sums, module.topk_group))
@@ -453,6 +324,19 @@ def save_arrays(folder, arrays):
         np.save(folder / f"{name}.npy", array)
 
 
+def add_greedy(oracle, arrays):
+    """Adds the continuation of the first sequence; returns its smallest gate
+    margin, 0 where two tokens are too close."""
+    prompt = [token for token in arrays["tokens"][0] if token >= 0]
+    greedy = oracle.continue_greedily(prompt, NEW_TOKENS)
+    logits, _, _, margin = oracle.run([*prompt, *greedy[:-1]])
+    best = np.sort(logits[len(prompt) - 1:], axis=-1)[:, -2:]
+    closest = (best[:, 1] - best[:, 0]).min()
+    arrays["greedy"] = greedy[None]
+    arrays["greedy_margin"] = (best[:, 1] - best[:, 0])[None]
+    return margin if closest >= MIN_LOGIT_MARGIN else 0.0
+
+
 def make_random(name):
     spec, folder = FIXTURES[name], HERE / name
     vocabulary = spec["config"]["vocab_size"]
@@ -463,9 +347,11 @@ def make_random(name):
         tokens = draw_tokens(seed, spec["lengths"], vocabulary)
         oracle = Oracle(folder)
         arrays, margin = run_all(oracle, tokens)
+        if margin >= MIN_GATE_MARGIN and spec.get("greedy"):
+            margin = min(margin, add_greedy(oracle, arrays))
         if margin >= MIN_GATE_MARGIN:
             break
-    if spec["base"] is DOTS1:
+    if FAMILIES[spec["base"]["model_type"]]["bias"]:
         changed = oracle.num_changed / oracle.num_routed
         print(f"{name}: {changed:.0%} of rows have other experts than by score")
         assert changed > 0.25

@@ -169,7 +169,7 @@ static const moerun__arch row = {
     .default_bos = -1,
     .default_eos = -1,
     .attention = &kind,
-    .moe_prefix = {"moe", NULL},
+    .spelling = {{.block = "moe"}},
     .projection = {"gate", "up", "down"},
 };
 

@@ -1,0 +1,225 @@
+/* config.json of families that differ from others in their rows of the table:
+ * what a missing key means, what each key does, spellings of tensors, and what
+ * is refused. The facts are of transformers 5.24. */
+#include "support/config_text.h"
+
+#include <stdio.h>
+
+#define SIZES                                                                  \
+  "\"hidden_size\": 64, \"num_hidden_layers\": 4, "                            \
+  "\"num_attention_heads\": 16, \"vocab_size\": 300, "                         \
+  "\"num_experts_per_tok\": 3, "
+
+/* Only what has no default. */
+static const char solar_open[] =
+    "{\"model_type\": \"solar_open\", " SIZES
+    "\"n_routed_experts\": 12, \"n_shared_experts\": 2, "
+    "\"moe_intermediate_size\": 24}";
+static const char hy_v3[] =
+    "{\"model_type\": \"hy_v3\", " SIZES
+    "\"num_experts\": 12, \"num_shared_experts\": 2, "
+    "\"moe_intermediate_size\": 24, \"intermediate_size\": 48}";
+static const char glm4_moe[] =
+    "{\"model_type\": \"glm4_moe\", " SIZES
+    "\"n_routed_experts\": 12, \"n_shared_experts\": 2, "
+    "\"moe_intermediate_size\": 24, \"intermediate_size\": 48}";
+static const char minimax_m2[] =
+    "{\"model_type\": \"minimax_m2\", " SIZES
+    "\"num_local_experts\": 12, \"intermediate_size\": 24}";
+
+/* What a configuration comes to. */
+typedef struct facts {
+  const char *base;
+  const char *change;
+  int32_t kv_heads;
+  int32_t head_dim;
+  int32_t rotary_dim;
+  int32_t positions;
+  double theta;
+  double eps;
+  moerun__qk_norm qk_norm;
+  int has_qkv_bias;
+  moerun__gate_rule rule; /* without groups */
+  int has_choice_bias;
+  int32_t shared_width;
+  const char *layers; /* d: dense, s: with experts */
+} facts;
+
+static void check_layers(const moerun__model_config *c, const char *layers) {
+  for (int32_t l = 0; l < c->num_layers; l++) {
+    assert_int_equal(c->moe_layer[l] >= 0, layers[l] == 's');
+  }
+}
+
+static void check_facts(const facts *f) {
+  moerun__model_config c;
+  if (read_changed(&c, f->base, f->change) != MOERUN_OK) {
+    fail_msg("%s: %s", f->change, moerun_last_error());
+  }
+  assert_int_equal(c.num_kv_heads, f->kv_heads);
+  assert_int_equal(c.head_dim, f->head_dim);
+  assert_int_equal(c.rotary_dim, f->rotary_dim);
+  assert_int_equal(c.max_positions, f->positions);
+  assert_true(c.rope_theta == f->theta);
+  assert_true(c.norm_eps == f->eps);
+  assert_int_equal(c.qk_norm, f->qk_norm);
+  assert_int_equal(c.has_qkv_bias, f->has_qkv_bias);
+  assert_int_equal(c.gate_rule.score, f->rule.score);
+  assert_int_equal(c.gate_rule.renormalise, f->rule.renormalise);
+  assert_true(c.gate_rule.scale == f->rule.scale);
+  assert_int_equal(c.has_choice_bias, f->has_choice_bias);
+  assert_int_equal(c.shared_width, f->shared_width);
+  check_layers(&c, f->layers);
+  moerun__model_config_clear(&c);
+}
+
+#define SIGMOID(is_renormalised, by)                                           \
+  {                                                                            \
+    .score = MOERUN_SCORE_SIGMOID, .renormalise = (is_renormalised),           \
+    .scale = (by)                                                              \
+  }
+
+static void keys_have_their_meaning(void **state) {
+  (void)state;
+  static const facts cases[] = {
+      {solar_open, "{}", 8, 128, 128, 131072, 1e6, 1e-5, MOERUN_QK_NORM_NONE, 0,
+       SIGMOID(1, 1), 1, 48, "ssss"},
+      {solar_open,
+       "{\"attention_bias\": true, \"norm_topk_prob\": false, "
+       "\"routed_scaling_factor\": 2.5, \"head_dim\": 10, "
+       "\"partial_rotary_factor\": 0.5, \"first_k_dense_replace\": 1}",
+       8, 10, 10, 131072, 1e6, 1e-5, MOERUN_QK_NORM_NONE, 1, SIGMOID(0, 2.5F),
+       1, 48, "ssss"},
+      {hy_v3, "{}", 8, 128, 128, 131072, 11158840.0, 1e-5, MOERUN_QK_NORM_HEAD,
+       0, SIGMOID(1, 2.826F), 1, 48, "dsss"},
+      {hy_v3,
+       "{\"norm_topk_prob\": false, \"routed_scaling_factor\": 9, "
+       "\"router_scaling_factor\": 1, \"num_shared_experts\": 0, "
+       "\"mlp_layer_types\": [\"sparse\", \"dense\", \"dense\", \"sparse\", "
+       "\"sparse\"]}",
+       8, 128, 128, 131072, 11158840.0, 1e-5, MOERUN_QK_NORM_HEAD, 0,
+       SIGMOID(1, 1), 1, 0, "sdds"},
+      {glm4_moe, "{\"num_attention_heads\": 8}", 8, 8, 4, 131072, 1e4, 1e-5,
+       MOERUN_QK_NORM_NONE, 0, SIGMOID(1, 1), 1, 48, "dsss"},
+      {glm4_moe,
+       "{\"head_dim\": 24, \"partial_rotary_factor\": 0.25, "
+       "\"attention_bias\": true, \"use_qk_norm\": true, "
+       "\"first_k_dense_replace\": 0}",
+       8, 24, 6, 131072, 1e4, 1e-5, MOERUN_QK_NORM_HEAD, 1, SIGMOID(1, 1), 1,
+       48, "ssss"},
+      {glm4_moe, /* what stands inside wins; an odd product is cut */
+       "{\"head_dim\": 10, \"partial_rotary_factor\": 1, "
+       "\"rope_parameters\": {\"rope_theta\": 777, "
+       "\"partial_rotary_factor\": 0.29}}",
+       8, 10, 2, 131072, 777, 1e-5, MOERUN_QK_NORM_NONE, 0, SIGMOID(1, 1), 1,
+       48, "dsss"},
+      {minimax_m2, "{}", 8, 128, 128, 196608, 5e6, 1e-6, MOERUN_QK_NORM_WHOLE,
+       0, SIGMOID(1, 1), 1, 0, "ssss"},
+      {minimax_m2,
+       "{\"rotary_dim\": 64, \"use_qk_norm\": false, "
+       "\"attention_bias\": true, \"norm_topk_prob\": false}",
+       8, 128, 64, 196608, 5e6, 1e-6, MOERUN_QK_NORM_WHOLE, 0, SIGMOID(1, 1), 1,
+       0, "ssss"},
+      {minimax_m2, "{\"rotary_dim\": 64, \"partial_rotary_factor\": 0.25}", 8,
+       128, 32, 196608, 5e6, 1e-6, MOERUN_QK_NORM_WHOLE, 0, SIGMOID(1, 1), 1, 0,
+       "ssss"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    check_facts(&cases[i]);
+  }
+}
+
+static const refusal refusals[] = {
+    {hy_v3, "{\"attention_bias\": true}",
+     "c: key \"attention_bias\": expected false (a bias of the output "
+     "projection is not implemented), found true"},
+    {hy_v3, "{\"mlp_bias\": true}",
+     "c: key \"mlp_bias\": expected false (biases of feed-forward blocks are "
+     "not implemented), found true"},
+    {hy_v3, "{\"mlp_layer_types\": [\"dense\", \"sparse\", \"sparse\"]}",
+     "c: key \"mlp_layer_types\": expected the types of 4 layers, found 3"},
+    {hy_v3, "{\"mlp_layer_types\": \"dense\"}",
+     "c: key \"mlp_layer_types\": expected an array, found a string"},
+    {hy_v3,
+     "{\"mlp_layer_types\": [\"dense\", \"sparse\", \"moe\", \"dense\"]}",
+     "c: key \"mlp_layer_types\": element 2: expected \"dense\" or \"sparse\", "
+     "found \"moe\""},
+    {hy_v3, "{\"mlp_layer_types\": [\"dense\", 1, \"dense\", \"dense\"]}",
+     "c: key \"mlp_layer_types\": element 1: expected \"dense\" or \"sparse\", "
+     "found \"no string\""},
+    {hy_v3, "{\"num_hidden_layers\": 1}",
+     "c: mlp_layer_types leave none of the 1 layers with experts, and models "
+     "without any are not run"},
+    {glm4_moe, "{\"num_attention_heads\": 8, \"partial_rotary_factor\": 0.4}",
+     "c: key \"partial_rotary_factor\": expected an even part of the head "
+     "width 8, found 3"},
+    {glm4_moe, "{\"head_dim\": 10, \"partial_rotary_factor\": 0}",
+     "c: key \"partial_rotary_factor\": expected an even part of the head "
+     "width 10, found 0"},
+    {glm4_moe, "{\"head_dim\": 10, \"partial_rotary_factor\": 1.5}",
+     "c: key \"partial_rotary_factor\": expected 0 to 1, found 1.5"},
+    {glm4_moe, "{\"use_qk_norm\": 1}",
+     "c: key \"use_qk_norm\": expected true or false, found an integer"},
+    {minimax_m2, "{\"rotary_dim\": 130}",
+     "c: key \"rotary_dim\": expected 1 to 128, found 130"},
+    {solar_open, "{\"sliding_window\": 64}",
+     "c: key \"sliding_window\": expected null (windows are not implemented), "
+     "found 64"},
+};
+
+static void refusals_name_key_expected_and_found(void **state) {
+  (void)state;
+  check_refusals(refusals, sizeof refusals / sizeof *refusals);
+}
+
+/* The hub's spellings, then those of transformers in memory. */
+static void tensors_have_their_names(void **state) {
+  (void)state;
+  static const struct {
+    const char *base;
+    moerun__role role;
+    const char *names[2]; /* behind "model.layers.2." */
+  } cases[] = {
+      {solar_open,
+       MOERUN_ROLE_CHOICE_BIAS,
+       {"mlp.gate.e_score_correction_bias", NULL}},
+      {hy_v3, MOERUN_ROLE_GATE, {"mlp.router.gate.weight", "mlp.gate.weight"}},
+      {hy_v3,
+       MOERUN_ROLE_CHOICE_BIAS,
+       {"mlp.expert_bias", "mlp.e_score_correction_bias"}},
+      {hy_v3,
+       MOERUN_ROLE_SHARED_UP,
+       {"mlp.shared_mlp.up_proj.weight", "mlp.shared_experts.up_proj.weight"}},
+      {minimax_m2,
+       MOERUN_ROLE_CHOICE_BIAS,
+       {"block_sparse_moe.e_score_correction_bias",
+        "mlp.e_score_correction_bias"}},
+      {minimax_m2,
+       MOERUN_ROLE_EXPERT_UP,
+       {"block_sparse_moe.experts.5.w3.weight", "mlp.experts.5.w3.weight"}},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    moerun__model_config c;
+    char name[MOERUN_TENSOR_NAME];
+    char want[MOERUN_TENSOR_NAME];
+    assert_int_equal(read_changed(&c, cases[i].base, "{}"), MOERUN_OK);
+    for (int v = 0; v < 2; v++) {
+      const int has = cases[i].names[v] != NULL;
+      assert_int_equal(
+          moerun__arch_tensor_name(name, c.arch, cases[i].role, 2, 5, v), has);
+      (void)snprintf(want, sizeof want, "model.layers.2.%s",
+                     has ? cases[i].names[v] : "");
+      assert_string_equal(name, has ? want : "");
+    }
+    moerun__model_config_clear(&c);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(keys_have_their_meaning),
+      cmocka_unit_test(refusals_name_key_expected_and_found),
+      cmocka_unit_test(tensors_have_their_names),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
