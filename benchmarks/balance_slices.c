@@ -47,7 +47,7 @@ static void count_reads(reads *sum, const moerun_session *session) {
 }
 
 static int64_t layers_sliced(const moerun_session *session) {
-  return session->moe.balance.ledger.layers[0].sliced;
+  return session->moe.balance.ledger.layers[0].way[1].plans;
 }
 
 /* `rows` of all ranks together, the first of them on rank 0. */

@@ -14,18 +14,45 @@ static double ratio(double a, double b) {
 
 /* ---- JSON ---------------------------------------------------------------- */
 
+/* Plans by the way that they chose, but for whole experts. */
+static moerun_status put_ways(moerun__text *out, const moerun__way_table *ways,
+                              const moerun__ledger_entry *e) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__text_print(out, "\"plans\": %lld, \"moved\": %lld, ",
+                                (long long)e->plans, (long long)e->moved));
+  for (int32_t w = 1; w < ways->count; w++) {
+    MOERUN_TRY(moerun__text_print(out, "\"%s\": %lld, ", ways->way[w]->name,
+                                  (long long)e->way[w].plans));
+  }
+done:
+  return status;
+}
+
+/* What ranks sent for each way of which that is foretold. */
+static moerun_status put_way_bytes(moerun__text *out,
+                                   const moerun__way_table *ways,
+                                   const moerun__ledger_entry *e) {
+  moerun_status status = MOERUN_OK;
+  for (int32_t w = 1; w < ways->count; w++) {
+    const char *key = ways->way[w]->bytes_key;
+    if (key == NULL) continue;
+    MOERUN_TRY(moerun__text_print(out, ", \"%s\": %lld", key,
+                                  (long long)e->way[w].bytes));
+  }
+done:
+  return status;
+}
+
 static moerun_status put_rows(moerun__text *out, const moerun__ledger *ledger,
                               const moerun__ledger_entry *e) {
   const int32_t R = ledger->num_ranks;
   return moerun__text_print(
       out,
-      "\"plans\": %lld, \"moved\": %lld, \"sliced\": %lld, \"rows\": %lld, "
-      "\"rows_computed\": %lld, \"unplanned_rows\": %lld, "
+      "\"rows\": %lld, \"rows_computed\": %lld, \"unplanned_rows\": %lld, "
       "\"expert_max_over_mean\": %.6g, \"empty_experts\": %lld, "
       "\"rank_max_over_mean\": {\"routed\": %.6g, \"planned\": %.6g, "
       "\"computed\": %.6g}, \"rank_deviation_over_mean\": {\"routed\": %.6g, "
       "\"planned\": %.6g}",
-      (long long)e->plans, (long long)e->moved, (long long)e->sliced,
       (long long)e->rows, (long long)e->rows_told, (long long)e->unplanned,
       moerun__peak_over_mean(e->peak_expert, e->rows, ledger->num_experts),
       (long long)e->empty, moerun__peak_over_mean(e->peak_routed, e->rows, R),
@@ -49,15 +76,20 @@ static moerun_status put_times(moerun__text *out, const moerun__ledger *ledger,
 }
 
 static moerun_status put_changes(moerun__text *out,
+                                 const moerun__way_table *ways,
                                  const moerun__ledger_entry *e) {
-  return moerun__text_print(
+  moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__text_print(
       out,
-      ", \"rows_moved\": %lld, \"weights_sent\": %lld, \"weight_bytes\": "
-      "%lld, \"slice_bytes\": %lld, \"plan_changes\": %lld, "
-      "\"speed_changes\": %lld",
+      ", \"rows_moved\": %lld, \"weights_sent\": %lld, \"weight_bytes\": %lld",
       (long long)e->rows_moved, (long long)e->weights_sent,
-      (long long)e->weight_bytes, (long long)e->slice_bytes,
-      (long long)e->kind_changes, (long long)e->speed_changes);
+      (long long)e->weight_bytes));
+  MOERUN_TRY(put_way_bytes(out, ways, e));
+  MOERUN_TRY(moerun__text_print(
+      out, ", \"plan_changes\": %lld, \"speed_changes\": %lld",
+      (long long)e->kind_changes, (long long)e->speed_changes));
+done:
+  return status;
 }
 
 /* Milliseconds of rows of the fastest rank. */
@@ -94,9 +126,10 @@ static moerun_status put_entry(moerun__text *out, const moerun__report *report,
                                const moerun__ledger_entry *e) {
   moerun_status status = MOERUN_OK;
   const moerun__ledger *ledger = report->ledger;
+  MOERUN_TRY(put_ways(out, report->ways, e));
   MOERUN_TRY(put_rows(out, ledger, e));
   MOERUN_TRY(put_times(out, ledger, e));
-  MOERUN_TRY(put_changes(out, e));
+  MOERUN_TRY(put_changes(out, report->ways, e));
   MOERUN_TRY(put_uneven(out, ledger, e));
   if (report->is_lossy) MOERUN_TRY(put_drops(out, e));
 done:
@@ -185,14 +218,20 @@ moerun_status moerun__balance_json(moerun__text *out,
   const moerun__ledger *ledger = report->ledger;
   if (ledger == NULL) goto done;
   const moerun__ledger_entry total = moerun__ledger_total(ledger);
+  moerun__ledger_entry said = {0};
+  for (int32_t w = 0; w < MOERUN_MOST_WAYS; w++) {
+    said.way[w].bytes = report->way_bytes[w];
+  }
   MOERUN_TRY(moerun__text_print(out, ",\n  \"balance\": {"));
   MOERUN_TRY(put_entry(out, report, &total));
   MOERUN_TRY(moerun__text_print(
       out,
       ",\n    \"said_by_ranks\": {\"rows_moved\": %lld, \"weights_sent\": "
-      "%lld, \"weight_bytes\": %lld, \"slice_bytes\": %lld}",
+      "%lld, \"weight_bytes\": %lld",
       (long long)report->rows_moved, (long long)report->weights_sent,
-      (long long)report->weight_bytes, (long long)report->slice_bytes));
+      (long long)report->weight_bytes));
+  MOERUN_TRY(put_way_bytes(out, report->ways, &said));
+  MOERUN_TRY(moerun__text_print(out, "}"));
   MOERUN_TRY(put_ranks(out, report));
   MOERUN_TRY(put_speeds(out, ledger));
   MOERUN_TRY(put_layers(out, report));
@@ -239,6 +278,24 @@ static void print_uneven(FILE *stream, const moerun__ledger *ledger,
   print_fact(stream, "uneven", &line);
 }
 
+/* A line for each way that any layer went but whole experts. */
+static void print_ways(FILE *stream, const moerun__way_table *ways,
+                       const moerun__ledger_entry *total) {
+  for (int32_t w = 1; w < ways->count; w++) {
+    const moerun__way *way = ways->way[w];
+    moerun__table_line line = {0};
+    if (total->way[w].plans == 0) continue;
+    moerun__table_line_add(&line, "%s in %lld of %lld layers", way->did,
+                           (long long)total->way[w].plans,
+                           (long long)total->plans);
+    if (way->bytes != NULL) {
+      moerun__table_line_add(&line, "; %.2f MiB sent for that",
+                             (double)total->way[w].bytes / mib);
+    }
+    print_fact(stream, way->name, &line);
+  }
+}
+
 void moerun__balance_print(FILE *stream, const moerun__report *report) {
   const moerun__ledger *ledger = report->ledger;
   if (ledger == NULL) return;
@@ -261,15 +318,7 @@ void moerun__balance_print(FILE *stream, const moerun__report *report) {
       (double)total.weight_bytes / mib, (long long)total.moved,
       (long long)total.plans);
   print_fact(stream, "balance", &line);
-  if (total.sliced > 0) {
-    line = (moerun__table_line){0};
-    moerun__table_line_add(&line,
-                           "all ranks computed a part of each expert in %lld "
-                           "of %lld layers; %.2f MiB sent for that",
-                           (long long)total.sliced, (long long)total.plans,
-                           (double)total.slice_bytes / mib);
-    print_fact(stream, "sliced", &line);
-  }
+  print_ways(stream, report->ways, &total);
   print_uneven(stream, ledger, &total);
   line = (moerun__table_line){0};
   moerun__table_line_add(

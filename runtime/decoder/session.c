@@ -112,7 +112,7 @@ static moerun__moe_setting moe_setting(moerun_session *session,
       .faults = extra->faults,
       .tier = extra->tier,
       .gate = extra->gate,
-      .exchange = extra->exchange,
+      .ways = extra->ways,
       .wire = options->wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16
                                                 : MOERUN_DTYPE_F32,
       .memory = memory_of_rows(session),
@@ -205,11 +205,11 @@ static void lay_out(moerun_session *session, moerun__arenas *arenas) {
 
 static const moerun__session_extra no_extra;
 
-/* `extra` with the kernels and the exchange filled in. */
+/* `extra` with the kernels and the ways filled in. */
 static moerun_status complete_extra(moerun__session_extra *out,
                                     const moerun__session_extra *extra) {
   *out = extra != NULL ? *extra : no_extra;
-  if (out->exchange == NULL) out->exchange = &moerun__exchange_whole;
+  if (out->ways == NULL) out->ways = &moerun__ways_known;
   if (out->kernels != NULL) return MOERUN_OK;
   return moerun__kernels_find(&out->kernels, "auto");
 }

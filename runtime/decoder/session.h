@@ -69,11 +69,11 @@ typedef struct moerun__session_extra {
   const moerun__expert_shape *expert; /* the largest of the model, which guests
                                          have room for unless guest_bytes says
                                          how much; NULL: one in fp32          */
-  const moerun__tier *tier;  /* of experts, asked before all others; self is
+  const moerun__tier *tier;      /* of experts, asked before all others; self is
                                borrowed; NULL: none                          */
-  moerun__gate_options gate; /* lossy; zeros: off */
-  const moerun__exchange_ops *exchange; /* how rows reach whole experts; NULL:
-                                           moerun__exchange_whole             */
+  moerun__gate_options gate;     /* lossy; zeros: off */
+  const moerun__way_table *ways; /* that a layer may go, borrowed; NULL:
+                                    moerun__ways_known                        */
 } moerun__session_extra;
 
 /* A cache with room for what the options and extra ask: the one that a session

@@ -11,16 +11,15 @@
 
 #include <string.h>
 
-/* What ranks add up; behind it the rows for each host. What may not fit 32 bits
- * is added up in two halves. */
+/* What ranks add up; behind it the words of the ways but whole experts, then
+ * the rows for each host. What may not fit 32 bits is added up in two
+ * halves. */
 enum {
   SUM_OFFERED, /* as in moerun__told_sums */
   SUM_DROPPED,
   SUM_MASS, /* low half, high half */
   SUM_MASS_DROPPED = SUM_MASS + 2,
-  SUM_HOLDERS =
-      SUM_MASS_DROPPED + 2, /* terms of ranks with slices of results */
-  SUM_DEMAND,
+  SUM_WAYS = SUM_MASS_DROPPED + 2,
 };
 
 /* What is the least of all ranks: the verdict, and, where callers name the
@@ -33,6 +32,14 @@ enum { HALF_BITS = 15 };
 /* What it means if ranks that know the same do not go on together. */
 static const char other_plan[] =
     "has made another plan of the same counts: are all ranks of one build?";
+
+static int32_t sum_of_way(int32_t way) {
+  return SUM_WAYS + way - 1;
+}
+
+static int32_t sum_of_demand(const moerun__moe *moe) {
+  return sum_of_way(moe->ways.table->count);
+}
 
 /* ---- Memory -------------------------------------------------------------- */
 
@@ -49,22 +56,22 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
   x->count_out = moerun__arena_take(traffic, counts, ints);
   x->count_in = moerun__arena_take(arena, counts, ints);
   if (moe->balance.is_on) {
-    const size_t hosts = (size_t)moe->shape.max_hosts;
+    const size_t sums =
+        (size_t)sum_of_demand(moe) + (size_t)moe->shape.max_hosts;
     moerun__plan_lay_out(&moe->balance.plan, arena, R, moe->shape.max_hosts);
     moerun__ledger_lay_out(&moe->balance.ledger, arena,
                            moe->model->config.num_moe_layers, R,
                            moe->model->config.num_experts);
-    most.num_sums = SUM_DEMAND + moe->shape.max_hosts;
+    most.num_sums = moerun__to_int((int64_t)sums);
     if (most.num_sums < 2 * moe->balance.plan.max_moves) {
       most.num_sums = 2 * moe->balance.plan.max_moves;
     }
     most.width = MOERUN_TOLD_WORDS;
     news->told = moerun__arena_take(arena, (size_t)R * MOERUN_TOLD_WORDS, ints);
-    news->sum = moerun__arena_take(arena, SUM_DEMAND + hosts, ints);
-    news->before = moerun__arena_take(arena, SUM_DEMAND + hosts, ints);
-    news->own = moerun__arena_take(arena, hosts, ints);
+    news->sum = moerun__arena_take(arena, sums, ints);
+    news->before = moerun__arena_take(arena, sums, ints);
+    news->own = moerun__arena_take(arena, (size_t)moe->shape.max_hosts, ints);
     news->speed = moerun__arena_take(arena, (size_t)R, ints);
-    news->time = moerun__arena_take(arena, (size_t)R, sizeof *news->time);
   }
   x->room = moerun__news_room(R, &most);
   x->scratch =
@@ -202,6 +209,7 @@ static int32_t count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
 static moerun__demand demand_of(const moerun__moe *moe, int32_t moe_layer,
                                 int32_t first, int32_t hosts) {
   const moerun_placement *placement = moe->model->placement;
+  const int32_t at = sum_of_demand(moe);
   return (moerun__demand){.layer = moe_layer,
                           .num_ranks = placement->num_ranks,
                           .num_hosts = hosts,
@@ -212,9 +220,9 @@ static moerun__demand demand_of(const moerun__moe *moe, int32_t moe_layer,
                                                 (size_t)placement->num_experts,
                           .rank_of = placement->rank_of + first,
                           .slot_of = placement->slot_of + first,
-                          .rows = moe->balance.news.sum + SUM_DEMAND,
+                          .rows = moe->balance.news.sum + at,
                           .own = moe->balance.news.own,
-                          .before = moe->balance.news.before + SUM_DEMAND,
+                          .before = moe->balance.news.before + at,
                           .speed = moe->balance.news.speed};
 }
 
@@ -252,13 +260,16 @@ static void write_halves(int32_t *sum, int32_t value) {
   sum[1] = value >> HALF_BITS;
 }
 
-static int64_t sliced_bytes(const moerun__moe *moe,
-                            const moerun__demand *demand) {
+/* Foretold of the way that the plan has chosen. */
+static int64_t way_bytes(const moerun__moe *moe, const moerun__demand *demand) {
+  const int32_t w = moe->balance.plan.way;
+  const moerun__way *way = moe->ways.table->way[w];
   int64_t terms = 0;
+  if (way->bytes == NULL) return 0;
   for (int32_t h = 0; h < demand->num_hosts; h++) {
     terms += demand->rows[h];
   }
-  return moerun__sliced_bytes(moe, terms, moe->balance.news.sum[SUM_HOLDERS]);
+  return way->bytes(moe, terms, moe->balance.news.sum[sum_of_way(w)]);
 }
 
 static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
@@ -269,7 +280,7 @@ static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
                                   halves_at(sum + SUM_MASS_DROPPED)};
   const moerun__plan_bytes bytes = {
       moerun__store_expert_bytes(&moe->store, demand->layer),
-      plan->sliced ? sliced_bytes(moe, demand) : 0};
+      way_bytes(moe, demand)};
   moerun__ledger_add(&moe->balance.ledger, plan, demand, moe->balance.news.told,
                      &sums, &bytes);
   for (int32_t m = 0; m < plan->num_moves; m++) {
@@ -301,18 +312,19 @@ done:
   return status;
 }
 
-/* What slices would take of a step of so many rows. */
-static moerun__slice_offer offer_of(moerun__moe *moe, int64_t rows) {
-  return (moerun__slice_offer){
-      .costs = &moe->balance.slice_costs,
-      .always = moe->balance.always_slices,
-      .speed = moerun__store_shares(&moe->store)->speed,
-      .rows = rows,
-      .rounds = (rows + MOERUN_SLICED_ROWS - 1) / MOERUN_SLICED_ROWS,
-      .row_bytes = (int64_t)moe->shape.row_bytes,
-      .h_bytes = moerun__sliced_h_bytes(moe),
-      .result_bytes = (int64_t)moe->shape.result_bytes,
-      .time = moe->balance.news.time};
+/* What the ways but whole experts offer for the layer; returns how many do. */
+static int32_t collect_offers(moerun__way_offer *offers, moerun__moe *moe,
+                              int32_t moe_layer, int64_t rows) {
+  int32_t count = 0;
+  for (int32_t w = 1; w < moe->ways.table->count; w++) {
+    const moerun__way *way = moe->ways.table->way[w];
+    if (!way->offer(moe->ways.stage_work[w], &offers[count], moe, moe_layer,
+                    rows)) {
+      continue;
+    }
+    offers[count++].way = w;
+  }
+  return count;
 }
 
 /* The least digest of all plans and the greatest are not the same. */
@@ -372,12 +384,11 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   moerun_status status = MOERUN_OK;
   moerun__plan *plan = &moe->balance.plan;
   moerun__demand demand = demand_of(moe, layer->moe_layer, first, hosts);
+  moerun__way_offer offers[MOERUN_MOST_WAYS];
   int64_t rows = 0;
   MOERUN_TRY(read_told(&rows, moe));
-  const moerun__slice_offer offer = offer_of(moe, rows);
-  if (layer->moe_layer < moerun__store_sliced_layers(&moe->store)) {
-    demand.slices = &offer;
-  }
+  demand.offers = offers;
+  demand.num_offers = collect_offers(offers, moe, layer->moe_layer, rows);
   moerun__plan_solve(plan, moerun__store_guest_table(&moe->store), &demand,
                      &moe->balance.options);
   count_plan(moe, &demand);
@@ -406,14 +417,20 @@ static int32_t mass_of(double mass) {
   return units < INT32_MAX ? (int32_t)units : INT32_MAX;
 }
 
+/* The words of the ways. */
+static void write_words(moerun__moe *moe, int32_t terms) {
+  for (int32_t w = 1; w < moe->ways.table->count; w++) {
+    const moerun__way *way = moe->ways.table->way[w];
+    moe->balance.news.sum[sum_of_way(w)] =
+        way->word != NULL ? way->word(moe, terms) : 0;
+  }
+}
+
 /* What this rank tells of itself, and its part of the sums. */
 static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
                        int32_t terms) {
   const moerun__capacity_counts *c = &moe->gate.now.capacity;
   const int32_t rank = moe->model->comm->rank;
-  const int holds =
-      moerun__store_sliced_layers(&moe->store) > 0 &&
-      moerun__slice_y(moerun__store_shares(&moe->store), rank) > 0;
   int32_t *told = moe->balance.news.told + (size_t)rank * MOERUN_TOLD_WORDS;
   int32_t *sum = moe->balance.news.sum;
   told[MOERUN_TOLD_SPEED] = moe->balance.speed.applied;
@@ -423,8 +440,9 @@ static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
   sum[SUM_DROPPED] = moerun__to_int(c->dropped);
   write_halves(sum + SUM_MASS, mass_of(c->mass));
   write_halves(sum + SUM_MASS_DROPPED, mass_of(c->mass_dropped));
-  sum[SUM_HOLDERS] = holds ? terms : 0;
-  memcpy(sum + SUM_DEMAND, moe->balance.news.own, (size_t)hosts * sizeof *sum);
+  write_words(moe, terms);
+  memcpy(sum + sum_of_demand(moe), moe->balance.news.own,
+         (size_t)hosts * sizeof *sum);
 }
 
 /* Layers have different numbers of hosts, and where callers name layers, ranks
@@ -432,9 +450,10 @@ static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
  * how many. */
 static int32_t pad_demand(moerun__moe *moe, int32_t hosts) {
   const int32_t most = moe->shape.max_hosts;
-  memset(moe->balance.news.sum + SUM_DEMAND + hosts, 0,
+  const int32_t at = sum_of_demand(moe);
+  memset(moe->balance.news.sum + at + hosts, 0,
          (size_t)(most - hosts) * sizeof(int32_t));
-  return SUM_DEMAND + most;
+  return at + most;
 }
 
 moerun_status moerun__agree_on_rows(moerun__moe *moe,
@@ -454,7 +473,7 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
   if (moe->balance.is_on) {
     const int32_t terms = count_demand(moe, first, hosts);
     write_told(moe, T, hosts, terms);
-    news.num_sums = SUM_DEMAND + hosts;
+    news.num_sums = sum_of_demand(moe) + hosts;
     if (moe->step.names_layer) news.num_sums = pad_demand(moe, hosts);
     news.sum = moe->balance.news.sum;
     news.before = moe->balance.news.before;

@@ -11,7 +11,7 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
 
 /* [collective] Routes and counts T tokens of which the gate has chosen the
  * experts, balanced or not: afterwards every rank knows the rows that come to
- * it, or plan.sliced that all do a part of everything. `failed` ranks have no
+ * it, and by plan.way which way the layer goes. `failed` ranks have no
  * rows; the others then return MOERUN_ERR_PEER. */
 moerun_status moerun__agree_on_rows(moerun__moe *moe,
                                     const moerun__layer *layer, int32_t T,

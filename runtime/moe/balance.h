@@ -25,7 +25,6 @@ typedef struct moerun__balance_news {
   int32_t *before; /* [P and a few] of the ranks below this one together */
   int32_t *own;    /* [P] rows of this rank for each host, as routed */
   int32_t *speed;  /* [R] as in moerun__demand */
-  int64_t *time;   /* [R] scratch of the plan */
 } moerun__balance_news;
 
 typedef struct moerun__balance {

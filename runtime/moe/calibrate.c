@@ -5,6 +5,7 @@
 #include "runtime/moe/calibrate.h"
 
 #include "runtime/base/timer.h"
+#include "runtime/moe/exchange_sliced.h"
 
 #include <math.h>
 #include <string.h>
@@ -123,26 +124,11 @@ static moerun_status longest(double *most, moerun_comm *comm, double seconds) {
   return status;
 }
 
-/* The shortest of some exchanges of `bytes` bytes, all ranks together. */
-static moerun_status time_share(double *best, moerun__moe *moe, size_t bytes) {
+/* On the rank that takes longest. */
+static moerun_status time_share(double *most, moerun__moe *moe, size_t bytes) {
   moerun_status status = MOERUN_OK;
-  enum { ROW = 64 };
-  moerun__slice_round *round = &moe->round;
-  moerun_comm *comm = moe->model->comm;
-  const int64_t rows = (int64_t)(bytes / ROW);
-  for (int32_t r = 0; r <= comm->size; r++) {
-    round->offset[r] = (int32_t)(rows * r / comm->size);
-  }
-  memset(round->rows, 0, bytes);
-  for (int run = 0; run < SHORT_RUNS; run++) {
-    int64_t all_are_here = 0;
-    MOERUN_TRY(comm->ops->minimum(comm, &all_are_here));
-    const double began = moerun__now();
-    MOERUN_TRY(comm->ops->share_rows(comm, round->rows, ROW, round->offset));
-    const double seconds = moerun__now() - began;
-    if (run == 0 || seconds < *best) *best = seconds;
-  }
-  MOERUN_TRY(longest(best, comm, *best));
+  MOERUN_TRY(moerun__sliced_time_share(most, moe, bytes));
+  MOERUN_TRY(longest(most, moe->model->comm, *most));
 done:
   return status;
 }
@@ -217,6 +203,14 @@ static void count_slices(moerun__moe *moe) {
   costs->spread = (int64_t)row;
 }
 
+moerun_status moerun__calibrate_slices(moerun__moe *moe, double weights,
+                                       int is_counted) {
+  if (moerun__store_sliced_layers(&moe->store) == 0) return MOERUN_OK;
+  if (!is_counted) return time_slices(moe, weights);
+  count_slices(moe);
+  return MOERUN_OK;
+}
+
 /* In rows of the fastest rank; what nobody has asked for. */
 static void price_weights(moerun__moe *moe, double weights) {
   moerun__plan_options *options = &moe->balance.options;
@@ -248,11 +242,11 @@ moerun_status moerun__calibrate(moerun__moe *moe) {
   set_default(&options->threshold_held, THRESHOLD_HELD);
   set_default(&options->slack, SLACK);
   set_default(&options->min_rows_held, FEWEST_ROWS_HELD);
-  if (moerun__store_sliced_layers(&moe->store) == 0) goto done;
-  if (counted) {
-    count_slices(moe);
-  } else {
-    MOERUN_TRY(time_slices(moe, weights));
+  for (int32_t w = 0; w < moe->ways.table->count; w++) {
+    const moerun__way *way = moe->ways.table->way[w];
+    if (way->measure == NULL) continue;
+    moerun__ways_take(moe, w);
+    MOERUN_TRY(way->measure(moe, weights, counted));
   }
 done:
   return status;

@@ -20,6 +20,11 @@ moerun_status moerun__calibrate(moerun__moe *moe);
  * busy is too long; the shortest counts. */
 moerun_status moerun__calibrate_again(moerun__moe *moe);
 
+/* [collective] After that: moe->balance.slice_costs, as a way measures; with
+ * fixed numbers where speeds are counted. */
+moerun_status moerun__calibrate_slices(moerun__moe *moe, double weights,
+                                       int is_counted);
+
 /* Seconds of one row through an expert of this rank; 0: it has none. */
 double moerun__calibrate_row(moerun__moe *moe);
 

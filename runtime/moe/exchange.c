@@ -1,5 +1,5 @@
-/* What all ways of an exchange share: the memory of its chunks and the
- * transfers that they send by. */
+/* What all exchanges share: the memory of the chunks and the transfers that
+ * they send by. */
 #include "runtime/moe/exchange.h"
 
 #include "runtime/base/number.h"
@@ -64,11 +64,6 @@ void moerun__exchange_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moe->exchange.wave.part =
       moerun__arena_take(&arenas->host, (size_t)moe->model->comm->size,
                          sizeof *moe->exchange.wave.part);
-  const moerun__exchange_ops *whole = moe->exchange.whole;
-  if (whole->lay_out != NULL) {
-    moe->exchange.work = whole->lay_out(moe, arenas);
-  }
-  (void)moerun__exchange_sliced.lay_out(moe, arenas);
 }
 
 /* Copies that leave this rank, the largest chunk's. */

@@ -41,8 +41,9 @@ typedef struct moerun__wave_part {
   const char *slots;
   size_t stride_bytes;
   const int32_t *copy;
-  /* Own results are home at once: the exchange says from which number on. The
-   * expert stage numbers those for others, and says how many there are. */
+  /* Own results of whole experts are home at once: the exchange says from
+   * which number on. The expert stage numbers all others, and says how many
+   * there are. */
   int32_t first_result;
   int32_t num_results;
 } moerun__wave_part;
@@ -51,8 +52,10 @@ typedef struct moerun__wave_part {
  * results lie, and the expert stage knows no more of it than this. */
 typedef struct moerun__wave {
   int32_t chunk;
-  char *rows;    /* [..][row_bytes] */
-  char *results; /* [..][result_bytes] */
+  char *rows;          /* [..][row_bytes] */
+  char *results;       /* [..][result_bytes] */
+  size_t result_bytes; /* of a result, or of what is computed of it here */
+  int32_t number;      /* of the layer's waves, from 0: moe.c counts them */
   /* Number of the first result for others: they follow one another from there
    * on, by part, row and place in gate order. */
   int32_t first_reply;
@@ -63,12 +66,11 @@ typedef struct moerun__wave {
 
 typedef struct moerun__moe moerun__moe;
 
-/* A way for the rows of a layer, called in this order; ranks take part in all
+/* How the rows of a layer travel, called in this order; ranks take part in all
  * of it together, and all in the same way. A new one is a file that fills this,
- * its name below, and whoever picks it: moe.c by the plan, or the maker of a
- * session. If its waves bring rows for whole experts, as moerun__wave has them,
- * experts.c computes them; else it brings an expert stage of its own, as slices
- * do. */
+ * its name below and a row of moe/way.h that has it. If its waves bring rows
+ * for whole experts, as moerun__wave has them, experts.c computes them; else
+ * the row has an expert stage of its own, as slices do. */
 typedef struct moerun__exchange_ops {
   const char *name;
   /* An exchange counts what it sends and receives: rows_local, rows_out,
@@ -90,6 +92,11 @@ typedef struct moerun__exchange_ops {
   moerun_status (*progress)(moerun__moe *moe);
   /* Sends the results of these rows home. */
   moerun_status (*reply)(moerun__moe *moe);
+  /* [collective] In the middle of a stage's work: rows[offset[R]][row_bytes],
+   * those of this rank filled, become all ranks' everywhere. NULL: no stage
+   * asks it. */
+  moerun_status (*share)(moerun__moe *moe, void *rows, size_t row_bytes,
+                         const int32_t *offset);
   /* Until all results of chunk c are home, in the chunk. */
   moerun_status (*collect)(moerun__moe *moe, int32_t c);
   /* Until chunk c's buffers are free for the next layer. */
@@ -97,9 +104,8 @@ typedef struct moerun__exchange_ops {
 } moerun__exchange_ops;
 
 typedef struct moerun__exchange {
-  const moerun__exchange_ops *whole; /* of layers that are not sliced */
-  const moerun__exchange_ops *now;   /* of the layer under way        */
-  void *work;                        /* what `whole` keeps            */
+  const moerun__exchange_ops *now; /* of the layer under way, see moe/way.h */
+  void *work;                      /* what it keeps                         */
   moerun__moe_chunk chunk[MOERUN_MAX_CHUNKS];
   moerun__wave wave;
   int32_t *count_out; /* [R][chunks] rows of each chunk for each rank */
@@ -124,8 +130,7 @@ size_t moerun__result_bytes(const moerun__model_config *config,
 size_t moerun__row_bytes(const moerun__model_config *config, moerun__dtype wire,
                          int32_t width);
 
-/* The buffers of the chunks and those of the ways; moe->shape is complete, and
- * the store laid out. */
+/* The buffers of the chunks; moe->shape is complete, and the store laid out. */
 void moerun__exchange_lay_out(moerun__moe *moe, moerun__arenas *arenas);
 /* Bytes of what moerun__exchange_create creates. */
 size_t moerun__exchange_bytes(const moerun__moe *moe);

@@ -1,40 +1,58 @@
 /* Rows of all ranks to all ranks, in rounds, which bound the memory for any
- * step: a round's rows with the experts that they want behind them; then h, of
- * which each rank has computed its columns; then, home, the columns of each
- * result. */
+ * step: a round's rows with the experts that they want behind them, a wave of
+ * one part for each rank; then whatever the stage shares; then, home, the
+ * columns of each result. */
+#include "runtime/moe/exchange_sliced.h"
+
 #include "runtime/base/number.h"
-#include "runtime/moe/sliced.h"
+#include "runtime/base/timer.h"
+#include "runtime/moe/moe.h"
+
+#include <string.h>
 
 /* ---- Memory -------------------------------------------------------------- */
 
-/* The buffers of a round, where there may be slices. They are the stage's of
- * slices as well, and so stand in moe->round. */
+/* A round of a step in slices. Its rows are a range of all ranks' tokens; a
+ * term is a row and one of its experts, numbered as (row, place in gate
+ * order). */
+typedef struct sliced_round {
+  int64_t next_row;     /* of all tokens, where the next round begins */
+  int32_t own_token;    /* this rank's first in the round */
+  int32_t *row_offset;  /* [R + 1] the round's rows of each rank */
+  int32_t *term_offset; /* [R + 1] the round's terms of each rank */
+  int32_t *home_offset; /* [R + 1] own terms from each rank, at home */
+  char *rows;           /* [MOERUN_SLICED_ROWS], as they are dispatched */
+  char *pieces;      /* [terms][piece_bytes] this rank's columns of results */
+  char *home_pieces; /* [R][own terms][piece_bytes] the columns of all ranks
+                           for the results of own terms                       */
+} sliced_round;
+
+size_t moerun__sliced_piece_bytes(const moerun__moe *moe) {
+  return moerun__dtype_bytes(moe->shape.wire,
+                             (size_t)moerun__slices_most_outputs(
+                                 &moe->model->config, moe->model->comm->size));
+}
+
+/* The buffers of a round, where there may be slices. */
 static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moerun__arena *arena = &arenas->host;
   moerun__arena *traffic = &arenas->traffic;
-  const moerun__model_config *config = &moe->model->config;
-  moerun__slice_round *s = &moe->round;
   const size_t R = (size_t)moe->model->comm->size;
   const size_t terms = MOERUN_SLICED_ROWS * (size_t)moe->gate.width;
+  const size_t piece = moerun__sliced_piece_bytes(moe);
   const size_t ints = sizeof(int32_t);
   if (!moerun__store_has_slices(&moe->store)) return NULL;
-  s->offset = moerun__arena_take(arena, R + 1, ints);
-  s->row_offset = moerun__arena_take(arena, R + 1, ints);
-  s->term_offset = moerun__arena_take(arena, R + 1, ints);
-  s->expert_offset =
-      moerun__arena_take(arena, (size_t)config->num_experts + 1, ints);
-  s->row_of = moerun__arena_take(arena, terms, ints);
-  s->term_of = moerun__arena_take(arena, terms, ints);
-  s->rows =
-      moerun__arena_take(traffic, MOERUN_SLICED_ROWS, moe->shape.row_bytes);
-  s->h =
-      moerun__arena_take(traffic, terms, (size_t)moerun__sliced_h_bytes(moe));
-  s->piece_bytes = moerun__dtype_bytes(
-      moe->shape.wire,
-      (size_t)moerun__slices_most_outputs(config, moe->model->comm->size));
-  s->pieces = moerun__arena_take(traffic, terms, s->piece_bytes);
-  s->home_pieces = moerun__arena_take(traffic, terms * R, s->piece_bytes);
-  return NULL;
+  sliced_round *s = moerun__arena_take(arena, 1, sizeof *s);
+  const sliced_round taken = {
+      .row_offset = moerun__arena_take(arena, R + 1, ints),
+      .term_offset = moerun__arena_take(arena, R + 1, ints),
+      .home_offset = moerun__arena_take(arena, R + 1, ints),
+      .rows =
+          moerun__arena_take(traffic, MOERUN_SLICED_ROWS, moe->shape.row_bytes),
+      .pieces = moerun__arena_take(traffic, terms, piece),
+      .home_pieces = moerun__arena_take(traffic, terms * R, piece)};
+  if (s != NULL) *s = taken;
+  return s;
 }
 
 /* ---- Rows ---------------------------------------------------------------- */
@@ -42,7 +60,7 @@ static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
 /* The part of ranks' tokens, numbered one rank after another, that is in
  * [first, first + MOERUN_SLICED_ROWS); own ones begin at own_token. */
 static void cut_round(moerun__moe *moe, int64_t first) {
-  moerun__slice_round *s = &moe->round;
+  sliced_round *s = moe->exchange.work;
   const int64_t last = first + MOERUN_SLICED_ROWS;
   int64_t begin = 0; /* of the rank's tokens */
   s->row_offset[0] = 0;
@@ -60,7 +78,7 @@ static void cut_round(moerun__moe *moe, int64_t first) {
 
 /* Own rows, with the experts that they want behind them. */
 static void pack(moerun__moe *moe, const float *x) {
-  moerun__slice_round *s = &moe->round;
+  const sliced_round *s = moe->exchange.work;
   const size_t token = (size_t)s->own_token;
   const int32_t H = moe->model->config.hidden_width;
   const int32_t W = moe->gate.width;
@@ -79,32 +97,52 @@ static void pack(moerun__moe *moe, const float *x) {
 }
 
 static moerun_status begin(moerun__moe *moe, const float *x) {
+  sliced_round *s = moe->exchange.work;
   const moerun_comm *comm = moe->model->comm;
   const int64_t own = moerun__balance_tokens(&moe->balance, comm->rank);
   (void)x; /* rows leave round by round */
   moe->stats->rows_local += own;
   moe->stats->rows_out += own * (comm->size - 1);
   moe->exchange.wave.chunk = 0;
-  moe->round.next_row = 0;
+  s->next_row = 0;
   return MOERUN_OK;
 }
 
-/* Rows of row_bytes to all, own ones filled; counted as bytes of slices. */
 static moerun_status share(moerun__moe *moe, void *rows, size_t row_bytes,
                            const int32_t *offset) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
-  const int64_t sent = comm->count.row_bytes;
   MOERUN_TRY(comm->ops->share_rows(comm, rows, row_bytes, offset));
-  moe->stats->slice_bytes += comm->count.row_bytes - sent;
   moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
 done:
   return status;
 }
 
+/* All ranks' rows of the round, in a part for each, and this rank's columns of
+ * their results. */
+static void make_wave(moerun__moe *moe) {
+  const sliced_round *s = moe->exchange.work;
+  moerun__wave *wave = &moe->exchange.wave;
+  wave->rows = s->rows;
+  wave->results = s->pieces;
+  wave->result_bytes = moerun__sliced_piece_bytes(moe);
+  wave->first_reply = 0;
+  wave->num_parts = moe->model->comm->size;
+  for (int32_t r = 0; r < wave->num_parts; r++) {
+    const int32_t first = s->row_offset[r];
+    wave->part[r] = (moerun__wave_part){
+        .peer = r,
+        .first_row = first,
+        .count = s->row_offset[r + 1] - first,
+        .slots = s->rows + (size_t)first * moe->shape.row_bytes +
+                 moe->shape.slots_at,
+        .stride_bytes = moe->shape.row_bytes};
+  }
+}
+
 static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
   moerun_status status = MOERUN_OK;
-  moerun__slice_round *s = &moe->round;
+  sliced_round *s = moe->exchange.work;
   int64_t rows = 0;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     rows += moerun__balance_tokens(&moe->balance, r);
@@ -121,43 +159,46 @@ static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
   moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
   MOERUN_TRY(share(moe, s->rows, moe->shape.row_bytes, s->row_offset));
+  make_wave(moe);
 done:
   return status;
 }
 
-moerun_status moerun__sliced_share_h(moerun__moe *moe, int32_t terms) {
-  moerun__slice_round *s = &moe->round;
-  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
-  for (int32_t r = 0; r <= moe->model->comm->size; r++) {
-    s->offset[r] = shares->h_panel[r] * terms;
-  }
-  return share(moe, s->h, MOERUN_PANEL * sizeof(float), s->offset);
-}
-
 /* ---- Results ------------------------------------------------------------- */
+
+/* Own terms come home from every rank that has columns of results. */
+static void count_pieces(moerun__moe *moe) {
+  sliced_round *s = moe->exchange.work;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
+  const moerun__wave *wave = &moe->exchange.wave;
+  const int32_t own = wave->part[moe->model->comm->rank].num_results;
+  s->term_offset[0] = 0;
+  s->home_offset[0] = 0;
+  for (int32_t r = 0; r < wave->num_parts; r++) {
+    s->term_offset[r + 1] = s->term_offset[r] + wave->part[r].num_results;
+    s->home_offset[r + 1] =
+        s->home_offset[r] + (moerun__slice_y(shares, r) > 0 ? own : 0);
+  }
+}
 
 /* Columns of this rank's terms come from every rank. */
 static moerun_status exchange_pieces(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__slice_round *s = &moe->round;
+  const sliced_round *s = moe->exchange.work;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
-  moerun__moe_chunk *chunk = &moe->exchange.chunk[0];
-  moerun_comm *comm = moe->model->comm;
-  const int32_t own =
-      s->term_offset[comm->rank + 1] - s->term_offset[comm->rank];
-  s->offset[0] = 0;
-  for (int32_t r = 0; r < comm->size; r++) {
-    s->offset[r + 1] =
-        s->offset[r] + (moerun__slice_y(shares, r) > 0 ? own : 0);
-  }
-  const moerun__row_list in = {s->home_pieces, s->piece_bytes,    s->offset, 0,
-                               comm->size,     MOERUN_MEMORY_HOST};
-  const moerun__row_list out = {s->pieces, s->piece_bytes, s->term_offset,
-                                0,         comm->size,     MOERUN_MEMORY_HOST};
+  const moerun__moe_chunk *chunk = &moe->exchange.chunk[0];
+  const moerun_comm *comm = moe->model->comm;
+  const size_t piece = moerun__sliced_piece_bytes(moe);
+  const moerun__row_list in = {
+      s->home_pieces, piece, s->home_offset, 0, comm->size, MOERUN_MEMORY_HOST};
+  const moerun__row_list out = {s->pieces, piece,      s->term_offset,
+                                0,         comm->size, MOERUN_MEMORY_HOST};
   MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE, &in));
   if (moerun__slice_y(shares, comm->rank) > 0) {
     MOERUN_TRY(comm->ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE, &out));
-    moe->stats->results_out += s->term_offset[comm->size] - own;
+    moe->stats->results_out +=
+        s->term_offset[comm->size] -
+        (s->term_offset[comm->rank + 1] - s->term_offset[comm->rank]);
   }
   MOERUN_TRY(comm->ops->wait(chunk->combine));
   moerun__stage_end(moe->stats, MOERUN_STAGE_RESULTS_WAIT);
@@ -168,16 +209,17 @@ done:
 /* A result row from its columns, by the queue, for it may lie in the device's
  * memory; `term` counts this rank's. */
 static void assemble(const moerun__moe *moe, char *result, int32_t term) {
-  const moerun__slice_round *s = &moe->round;
+  const sliced_round *s = moe->exchange.work;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
+  const size_t piece_bytes = moe->exchange.wave.result_bytes;
   const int32_t rank = moe->model->comm->rank;
   const moerun__dtype wire = moe->shape.wire;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     const size_t y = (size_t)moerun__slice_y(shares, r);
     const char *piece =
         r == rank
-            ? s->pieces + (size_t)(s->term_offset[r] + term) * s->piece_bytes
-            : s->home_pieces + (size_t)(s->offset[r] + term) * s->piece_bytes;
+            ? s->pieces + (size_t)(s->term_offset[r] + term) * piece_bytes
+            : s->home_pieces + (size_t)(s->home_offset[r] + term) * piece_bytes;
     if (y == 0) continue;
     const size_t before = (size_t)shares->y_panel[r] * MOERUN_PANEL;
     moe->queue->device->copy(moe->queue,
@@ -186,9 +228,20 @@ static void assemble(const moerun__moe *moe, char *result, int32_t term) {
   }
 }
 
+/* Whether row `row` of the round wants no expert as number j. */
+static int wants_none(const moerun__moe *moe, int32_t row, int32_t j) {
+  const sliced_round *s = moe->exchange.work;
+  int16_t id = 0;
+  memcpy(&id,
+         s->rows + (size_t)row * moe->shape.row_bytes + moe->shape.slots_at +
+             (size_t)j * sizeof id,
+         sizeof id);
+  return id < 0;
+}
+
 /* The results of the round's own tokens, where combine looks for them. */
 static void place_results(moerun__moe *moe) {
-  const moerun__slice_round *s = &moe->round;
+  const sliced_round *s = moe->exchange.work;
   int32_t token = s->own_token;
   const int32_t rank = moe->model->comm->rank;
   const int32_t W = moe->gate.width;
@@ -202,7 +255,7 @@ static void place_results(moerun__moe *moe) {
     moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     const int32_t first = (token - chunk->first_token) * W;
     for (int32_t j = first; j < first + W; j++) {
-      const int is_none = moerun__sliced_id(moe, i, j - first) < 0;
+      const int is_none = wants_none(moe, i, j - first);
       chunk->route.result_of[j] = is_none ? -1 : j;
       if (is_none) continue;
       assemble(moe, chunk->results + (size_t)j * moe->shape.result_bytes,
@@ -214,10 +267,8 @@ static void place_results(moerun__moe *moe) {
 
 static moerun_status reply(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  const moerun_comm *comm = moe->model->comm;
-  const int64_t sent = comm->count.row_bytes;
+  count_pieces(moe);
   MOERUN_TRY(exchange_pieces(moe));
-  moe->stats->slice_bytes += comm->count.row_bytes - sent;
   place_results(moe);
   MOERUN_TRY(moe->queue->device->wait(moe->queue)); /* pieces come again */
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
@@ -245,29 +296,32 @@ const moerun__exchange_ops moerun__exchange_sliced = {
     .next_wave = next_wave,
     .progress = no_progress,
     .reply = reply,
+    .share = share,
     .collect = nothing,
     .finish = nothing,
 };
 
-/* ---- Bytes --------------------------------------------------------------- */
+/* ---- Time ---------------------------------------------------------------- */
 
-int64_t moerun__sliced_h_bytes(const moerun__moe *moe) {
-  return moe->model->config.expert_width * (int64_t)sizeof *moe->round.h;
-}
-
-int64_t moerun__sliced_bytes(const moerun__moe *moe, int64_t terms,
-                             int64_t terms_of_holders) {
-  const moerun__slice_round *s = &moe->round;
-  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
-  const int32_t R = moe->model->comm->size;
-  const int64_t h_bytes = moerun__sliced_h_bytes(moe);
-  int64_t holders = 0; /* of columns of results */
-  int64_t tokens = 0;
-  for (int32_t r = 0; r < R; r++) {
-    holders += moerun__slice_y(shares, r) > 0;
-    tokens += moerun__balance_tokens(&moe->balance, r);
+moerun_status moerun__sliced_time_share(double *best, moerun__moe *moe,
+                                        size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  enum { ROW = 64, RUNS = 9 };
+  const sliced_round *s = moe->exchange.work;
+  moerun_comm *comm = moe->model->comm;
+  const int64_t rows = (int64_t)(bytes / ROW);
+  for (int32_t r = 0; r <= comm->size; r++) {
+    s->row_offset[r] = (int32_t)(rows * r / comm->size);
   }
-  /* Nobody sends itself pieces of its own terms. */
-  return (R - 1) * (tokens * (int64_t)moe->shape.row_bytes + terms * h_bytes) +
-         (holders * terms - terms_of_holders) * (int64_t)s->piece_bytes;
+  memset(s->rows, 0, bytes);
+  for (int run = 0; run < RUNS; run++) {
+    int64_t all_are_here = 0;
+    MOERUN_TRY(comm->ops->minimum(comm, &all_are_here));
+    const double began = moerun__now();
+    MOERUN_TRY(comm->ops->share_rows(comm, s->rows, ROW, s->row_offset));
+    const double seconds = moerun__now() - began;
+    if (run == 0 || seconds < *best) *best = seconds;
+  }
+done:
+  return status;
 }

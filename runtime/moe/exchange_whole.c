@@ -189,6 +189,7 @@ static void make_wave(moerun__moe *moe, int32_t first) {
   wave->next_peer = size_wave(moe, wave->chunk, first);
   wave->rows = chunk->rows;
   wave->results = chunk->results;
+  wave->result_bytes = moe->shape.result_bytes;
   wave->first_reply = chunk->route.result_offset[moe->model->comm->size];
   wave->num_parts = 0;
   for (int32_t p = first; p < wave->next_peer; p++) {

@@ -11,6 +11,28 @@
 
 /* ---- The rows of a wave, by slot ----------------------------------------- */
 
+/* The stage's own. */
+typedef struct lists {
+  int32_t *slot_offset;  /* [own slots + guests + 1] */
+  int32_t *row_index;    /* rows of a wave, by slot */
+  int32_t *result_index; /* and their results */
+} lists;
+
+static void *lay_out(const moerun__moe *moe, moerun__arenas *arenas) {
+  moerun__arena *arena = &arenas->host;
+  const size_t slots = (size_t)moerun__store_most_slots(&moe->store);
+  const size_t pairs =
+      ((size_t)moe->shape.chunk_tokens + (size_t)moe->shape.receive_capacity) *
+      (size_t)moe->shape.terms;
+  lists *l = moerun__arena_take(arena, 1, sizeof *l);
+  const lists taken = {
+      .slot_offset = moerun__arena_take(arena, slots + 1, sizeof(int32_t)),
+      .row_index = moerun__arena_take(arena, pairs, sizeof(int32_t)),
+      .result_index = moerun__arena_take(arena, pairs, sizeof(int32_t))};
+  if (l != NULL) *l = taken;
+  return l;
+}
+
 /* The slots that row i of the part wants; NULL: none. */
 static const char *slots_of(const moerun__wave_part *part, int32_t i) {
   const int32_t at = part->copy != NULL ? part->copy[i] : i;
@@ -21,6 +43,7 @@ static const char *slots_of(const moerun__wave_part *part, int32_t i) {
 static moerun_status count_part(moerun__moe *moe, moerun__wave_part *part,
                                 int32_t num_slots) {
   moerun_status status = MOERUN_OK;
+  const lists *l = moe->stage.work;
   const int32_t W = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
   part->num_results = 0;
@@ -35,7 +58,7 @@ static moerun_status count_part(moerun__moe *moe, moerun__wave_part *part,
       MOERUN_REQUIRE(slots[j] < num_slots, MOERUN_ERR_COMM,
                      "rank %d asked for expert slot %d: expected below %d",
                      part->peer, slots[j], num_slots);
-      moe->work.slot_offset[slots[j] + 1]++;
+      l->slot_offset[slots[j] + 1]++;
     }
     /* What the lists of this rank have room for. */
     MOERUN_REQUIRE(terms <= moe->shape.terms, MOERUN_ERR_COMM,
@@ -51,9 +74,10 @@ done:
 /* Pass 1: rows per slot, and where the results of each part begin. */
 static moerun_status count_slots(moerun__moe *moe, int32_t num_slots) {
   moerun_status status = MOERUN_OK;
+  const lists *l = moe->stage.work;
   moerun__wave *wave = &moe->exchange.wave;
   int32_t reply = wave->first_reply;
-  memset(moe->work.slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
+  memset(l->slot_offset, 0, ((size_t)num_slots + 1) * sizeof(int32_t));
   for (int32_t p = 0; p < wave->num_parts; p++) {
     moerun__wave_part *part = &wave->part[p];
     MOERUN_TRY(count_part(moe, part, num_slots));
@@ -62,7 +86,7 @@ static moerun_status count_slots(moerun__moe *moe, int32_t num_slots) {
     reply += part->num_results;
   }
   for (int32_t s = 0; s < num_slots; s++) {
-    moe->work.slot_offset[s + 1] += moe->work.slot_offset[s];
+    l->slot_offset[s + 1] += l->slot_offset[s];
   }
 done:
   return status;
@@ -71,6 +95,7 @@ done:
 /* Pass 2: the rows and result rows of each slot, grouped. Afterwards
  * slot_offset[s] is the end of slot s. */
 static void group_by_slot(moerun__moe *moe) {
+  const lists *l = moe->stage.work;
   const moerun__wave *wave = &moe->exchange.wave;
   const int32_t W = moe->gate.width;
   int16_t slots[MOERUN_MAX_TERMS];
@@ -83,9 +108,9 @@ static void group_by_slot(moerun__moe *moe) {
       memcpy(slots, wanted, (size_t)W * sizeof *slots);
       for (int32_t j = 0; j < W; j++) {
         if (slots[j] < 0) continue;
-        const int32_t at = moe->work.slot_offset[slots[j]]++;
-        moe->work.row_index[at] = part->first_row + i;
-        moe->work.result_index[at] = result++;
+        const int32_t at = l->slot_offset[slots[j]]++;
+        l->row_index[at] = part->first_row + i;
+        l->result_index[at] = result++;
       }
     }
   }
@@ -233,6 +258,7 @@ done:
 static moerun_status run_rows(moerun__moe *moe, const moerun__layer *layer,
                               const moerun__expert_group *group) {
   moerun_status status = MOERUN_OK;
+  const lists *l = moe->stage.work;
   const moerun__kernels *k = moe->kernels;
   const moerun__wave *wave = &moe->exchange.wave;
   const int32_t H = moe->model->config.hidden_width;
@@ -240,19 +266,18 @@ static moerun_status run_rows(moerun__moe *moe, const moerun__layer *layer,
   const moerun__wire_rows rows =
       moerun__moe_rows(moe, wave->rows, moe->shape.row_bytes);
   const moerun__wire_rows results =
-      moerun__moe_rows(moe, wave->results, moe->shape.result_bytes);
+      moerun__moe_rows(moe, wave->results, wave->result_bytes);
   int64_t *expert_rows =
       moe->stats->expert_rows +
       (size_t)layer->moe_layer * (size_t)moe->model->config.num_experts;
   for (int32_t i = group->first; i < last; i += MOERUN_FFN_TILE) {
     const int32_t M = last - i < MOERUN_FFN_TILE ? last - i : MOERUN_FFN_TILE;
     const int32_t alone[] = {0, M};
-    k->gather(moe->queue, moe->work.tile_x, &rows, moe->work.row_index + i, M,
-              H);
+    k->gather(moe->queue, moe->work.tile_x, &rows, l->row_index + i, M, H);
     compute_tile(moe, group->expert, group->count,
                  group->count == 1 ? alone : group->offset);
-    k->scatter(moe->queue, &results, moe->work.result_index + i,
-               moe->work.tile_y, M, H);
+    k->scatter(moe->queue, &results, l->result_index + i, moe->work.tile_y, M,
+               H);
     MOERUN_TRY(moerun__store_forward(&moe->store));
   }
   for (int32_t i = 0; i < group->count; i++) {
@@ -267,20 +292,20 @@ done:
 
 static moerun_status run_wave(moerun__moe *moe, const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
+  const lists *l = moe->stage.work;
   const int32_t slots = moerun__store_slots(&moe->store, layer);
   MOERUN_TRY(count_slots(moe, slots));
   group_by_slot(moe);
   moerun__experts_sleep(moe);
-  MOERUN_TRY(moerun__experts_run(moe, layer, 0, slots, moe->work.slot_offset,
-                                 run_rows));
+  MOERUN_TRY(
+      moerun__experts_run(moe, layer, 0, slots, l->slot_offset, run_rows));
   MOERUN_TRY(moe->queue->device->wait(moe->queue)); /* results are where they
                                                        leave from */
 done:
   return status;
 }
 
-moerun_status moerun__experts_compute(moerun__moe *moe,
-                                      const moerun__layer *layer) {
+static moerun_status compute(moerun__moe *moe, const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
   moerun__cpu_begin(moe->stats);
   MOERUN_TRY(run_wave(moe, layer));
@@ -289,3 +314,9 @@ moerun_status moerun__experts_compute(moerun__moe *moe,
 done:
   return status;
 }
+
+const moerun__expert_stage moerun__stage_whole = {
+    .name = "whole",
+    .lay_out = lay_out,
+    .compute = compute,
+};

@@ -34,10 +34,8 @@ moerun_status moerun__experts_run(moerun__moe *moe, const moerun__layer *layer,
                                   int32_t first, int32_t count,
                                   const int32_t *end, moerun__run_group *run);
 
-/* The rows of the wave through their experts: its results, and of each part how
- * many there are. */
-moerun_status moerun__experts_compute(moerun__moe *moe,
-                                      const moerun__layer *layer);
+/* Whole experts, of whatever rows an exchange brings for slots. */
+extern const moerun__expert_stage moerun__stage_whole;
 
 /* `part` of the work of so many experts, with so many rows together, took so
  * long: for what this rank tells of its speed. */

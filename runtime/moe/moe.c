@@ -11,7 +11,6 @@
 #include "runtime/moe/agree.h"
 #include "runtime/moe/calibrate.h"
 #include "runtime/moe/experts.h"
-#include "runtime/moe/sliced.h"
 
 #include "runtime/base/number.h"
 #include "runtime/base/timer.h"
@@ -67,7 +66,7 @@ void moerun__moe_init(moerun__moe *moe, const moerun__moe_setting *setting) {
                                  .memory = setting->memory,
                                  .num_chunks = setting->num_chunks,
                                  .slots_wanted = setting->slots_wanted},
-                       .exchange = {.whole = setting->exchange},
+                       .ways = {.table = setting->ways},
                        .balance = {.is_on = setting->is_balanced,
                                    .always_slices = setting->always_slices,
                                    .options = setting->plan,
@@ -113,14 +112,8 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moe->shape.receive_capacity =
       R > 1 && moe->shape.terms > 0 ? chunk_copies(moe) : 0;
   moerun__exchange_lay_out(moe, arenas);
+  moerun__ways_lay_out(moe, arenas);
   moerun__agree_lay_out(moe, arena, traffic);
-  const size_t pairs =
-      ((size_t)moe->shape.chunk_tokens + (size_t)moe->shape.receive_capacity) *
-      (size_t)moe->shape.terms;
-  moe->work.slot_offset =
-      moerun__arena_take(arena, (size_t)slots + 1, sizeof(int32_t));
-  moe->work.row_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
-  moe->work.result_index = moerun__arena_take(arena, pairs, sizeof(int32_t));
   moerun__shared_lay_out(&moe->shared, device, moe->shape.max_tokens,
                          MOERUN_FFN_TILE);
   const size_t tile = MOERUN_FFN_TILE;
@@ -243,29 +236,40 @@ done:
   return status;
 }
 
-/* The ways of a layer: how rows come to experts, and who computes with them. */
-typedef struct way {
-  const moerun__exchange_ops *exchange;
-  moerun_status (*compute)(moerun__moe *moe, const moerun__layer *layer);
-} way;
-
-static way way_of(const moerun__moe *moe) {
-  const way whole = {moe->exchange.whole, moerun__experts_compute};
-  const way sliced = {&moerun__exchange_sliced, moerun__sliced_compute};
-  return moe->balance.is_on && moe->balance.plan.sliced ? sliced : whole;
+static int32_t way_of(const moerun__moe *moe) {
+  return moe->balance.is_on ? moe->balance.plan.way : MOERUN_WAY_WHOLE;
 }
 
-static moerun_status run_experts(moerun__moe *moe, const way *by,
-                                 const moerun__layer *layer, const float *x) {
+static moerun_status run_experts(moerun__moe *moe, const moerun__layer *layer,
+                                 const float *x) {
   moerun_status status = MOERUN_OK;
-  for (;;) {
+  const moerun__exchange_ops *exchange = moe->exchange.now;
+  for (int32_t number = 0;; number++) {
     int more = 0;
-    MOERUN_TRY(by->exchange->next_wave(moe, x, &more));
+    MOERUN_TRY(exchange->next_wave(moe, x, &more));
     if (!more) break;
-    MOERUN_TRY(by->compute(moe, layer));
-    MOERUN_TRY(by->exchange->reply(moe));
+    moe->exchange.wave.number = number;
+    MOERUN_TRY(moe->stage.now->compute(moe, layer));
+    MOERUN_TRY(exchange->reply(moe));
   }
   MOERUN_TRY(moerun__store_forward_all(&moe->store));
+done:
+  return status;
+}
+
+/* From rows to summed results, the way that has been taken. */
+static moerun_status go(moerun__moe *moe, const moerun__layer *layer, int32_t T,
+                        const float *x, float *y) {
+  moerun_status status = MOERUN_OK;
+  const moerun__exchange_ops *exchange = moe->exchange.now;
+  MOERUN_TRY(exchange->begin(moe, x));
+  MOERUN_TRY(run_shared(moe, layer, T, x));
+  MOERUN_TRY(run_experts(moe, layer, x));
+  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
+    MOERUN_TRY(exchange->collect(moe, c));
+    MOERUN_TRY(combine(moe, c, layer, x, y));
+    MOERUN_TRY(exchange->finish(moe, c));
+  }
 done:
   return status;
 }
@@ -281,15 +285,12 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
   moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
   MOERUN_TRY(moerun__agree_on_rows(moe, layer, T, failed));
   moe->stats->home_rows += T;
-  const way by = way_of(moe);
-  moe->exchange.now = by.exchange;
-  MOERUN_TRY(by.exchange->begin(moe, x));
-  MOERUN_TRY(run_shared(moe, layer, T, x));
-  MOERUN_TRY(run_experts(moe, &by, layer, x));
-  for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    MOERUN_TRY(by.exchange->collect(moe, c));
-    MOERUN_TRY(combine(moe, c, layer, x, y));
-    MOERUN_TRY(by.exchange->finish(moe, c));
+  moerun__ways_take(moe, way_of(moe));
+  const int64_t sent = moe->model->comm->count.row_bytes;
+  MOERUN_TRY(go(moe, layer, T, x, y));
+  if (moe->ways.now != MOERUN_WAY_WHOLE) {
+    moe->stats->way_bytes[moe->ways.now] +=
+        moe->model->comm->count.row_bytes - sent;
   }
   MOERUN_TRY(moerun__store_end(&moe->store));
   if (moe->balance.calibration.repeats)

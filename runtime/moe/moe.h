@@ -3,12 +3,11 @@
 #define MOERUN_MOE_MOE_H
 
 #include "runtime/moe/balance.h"
-#include "runtime/moe/exchange_sliced.h"
 #include "runtime/moe/gate.h"
 #include "runtime/moe/shared.h"
 #include "runtime/moe/store.h"
+#include "runtime/moe/way.h"
 #include "runtime/plan/fault.h"
-#include "runtime/report/counters.h"
 
 enum {
   MOERUN_FFN_TILE = 256, /* rows of one expert computed at a time */
@@ -39,11 +38,9 @@ typedef struct moerun__moe_step {
   int64_t computed_rows; /* by this rank's experts in this layer */
 } moerun__moe_step;
 
-/* What the expert stage works in; rows and scratch are the device's. */
+/* What experts are computed in, the device's; one caller after another has
+ * it. */
 typedef struct moerun__moe_work {
-  int32_t *slot_offset; /* [own slots + guests + 1] */
-  int32_t *row_index;   /* rows of a wave, by slot */
-  int32_t *result_index;
   float *tile_x;       /* [tile][H]  */
   float *tile_gate_up; /* [tile][outputs of gate_up] */
   float *tile_h;       /* [tile][F]  */
@@ -61,7 +58,8 @@ struct moerun__moe {
   moerun__moe_step step;
   moerun__gate gate;
   moerun__exchange exchange;
-  moerun__slice_round round;
+  moerun__current_stage stage;
+  moerun__ways ways;
   moerun__store store;
   moerun__balance balance;
   moerun__shared shared;
@@ -105,7 +103,7 @@ typedef struct moerun__moe_setting {
   const moerun__faults *faults; /* NULL: none */
   const moerun__tier *tier; /* of experts, before the store's own; NULL: none */
   moerun__gate_options gate;
-  const moerun__exchange_ops *exchange; /* for whole experts */
+  const moerun__way_table *ways;
   moerun__dtype wire;
   moerun__memory memory; /* of rows and results: one that the comm carries */
   int32_t max_tokens;

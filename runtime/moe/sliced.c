@@ -1,53 +1,117 @@
-/* A round: all ranks have all rows, grouped by expert everywhere alike; each
+/* A wave: all ranks have all rows, grouped by expert everywhere alike; each
  * computes its columns of h, h goes round, and each computes its columns of the
  * results. */
 #include "runtime/moe/sliced.h"
 
 #include "runtime/base/timer.h"
+#include "runtime/moe/exchange_sliced.h"
 #include "runtime/moe/experts.h"
 
 #include <string.h>
 
+/* ---- Memory -------------------------------------------------------------- */
+
+/* The stage's own. A term is a row of the wave and one of its experts, numbered
+ * as (row, place in gate order). */
+typedef struct sliced_terms {
+  int32_t *expert_offset; /* [E + 1] terms by expert               */
+  int32_t *row_of;        /* [terms] by expert: row */
+  int32_t *term_of;       /* [terms] by expert: term */
+  int32_t *h_offset;      /* [R + 1] panels of h of each rank */
+  float *h;               /* [R][terms][f of the rank], by expert */
+  moerun__slice_offer offer;
+} sliced_terms;
+
+moerun__slice_offer *moerun__sliced_offer_room(void *work) {
+  return work != NULL ? &((sliced_terms *)work)->offer : NULL;
+}
+
+int64_t moerun__sliced_h_bytes(const moerun__moe *moe) {
+  return moe->model->config.expert_width * (int64_t)sizeof(float);
+}
+
+/* Nothing where there are no slices. */
+static void *lay_out(const moerun__moe *moe, moerun__arenas *arenas) {
+  const size_t R = (size_t)moe->model->comm->size;
+  const size_t E = (size_t)moe->model->config.num_experts;
+  const size_t terms = MOERUN_SLICED_ROWS * (size_t)moe->gate.width;
+  const size_t ints = sizeof(int32_t);
+  moerun__arena *arena = &arenas->host;
+  if (!moerun__store_has_slices(&moe->store)) return NULL;
+  sliced_terms *s = moerun__arena_take(arena, 1, sizeof *s);
+  const sliced_terms taken = {
+      .expert_offset = moerun__arena_take(arena, E + 1, ints),
+      .row_of = moerun__arena_take(arena, terms, ints),
+      .term_of = moerun__arena_take(arena, terms, ints),
+      .h_offset = moerun__arena_take(arena, R + 1, ints),
+      .h = moerun__arena_take(&arenas->traffic, terms,
+                              (size_t)moerun__sliced_h_bytes(moe)),
+      .offer.time = moerun__arena_take(arena, R, sizeof(int64_t))};
+  if (s != NULL) *s = taken;
+  return s;
+}
+
 /* ---- Terms --------------------------------------------------------------- */
 
-/* Terms by rank, and of each expert how many; then their lists. */
-static moerun_status group_terms(moerun__moe *moe) {
+/* The expert that row i of the part wants as number j; -1: none. */
+static int32_t expert_of(const moerun__wave_part *part, int32_t i, int32_t j) {
+  int16_t id = 0;
+  memcpy(&id,
+         part->slots + (size_t)i * part->stride_bytes + (size_t)j * sizeof id,
+         sizeof id);
+  return id;
+}
+
+/* Terms of each part, and of each expert how many. */
+static moerun_status count_terms(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  moerun__slice_round *s = &moe->round;
-  const int32_t R = moe->model->comm->size;
+  const sliced_terms *s = moe->stage.work;
+  moerun__wave *wave = &moe->exchange.wave;
   const int32_t E = moe->model->config.num_experts;
   const int32_t W = moe->gate.width;
   int32_t term = 0;
   memset(s->expert_offset, 0, ((size_t)E + 1) * sizeof(int32_t));
-  s->term_offset[0] = 0;
-  for (int32_t r = 0; r < R; r++) {
-    for (int32_t i = s->row_offset[r] * W; i < s->row_offset[r + 1] * W; i++) {
-      const int32_t id = moerun__sliced_id(moe, i / W, i % W);
+  for (int32_t p = 0; p < wave->num_parts; p++) {
+    moerun__wave_part *part = &wave->part[p];
+    part->first_result = term;
+    for (int32_t i = 0; i < part->count * W; i++) {
+      const int32_t id = expert_of(part, i / W, i % W);
       MOERUN_REQUIRE(id >= -1 && id < E, MOERUN_ERR_COMM,
-                     "rank %d asked for expert %d: expected below %d", r, id,
-                     E);
+                     "rank %d asked for expert %d: expected below %d",
+                     part->peer, id, E);
       if (id < 0) continue;
       s->expert_offset[id + 1]++;
       term++;
     }
-    s->term_offset[r + 1] = term;
+    part->num_results = term - part->first_result;
   }
   for (int32_t e = 0; e < E; e++) {
     s->expert_offset[e + 1] += s->expert_offset[e];
   }
-  term = 0;
-  for (int32_t i = 0; i < s->row_offset[R] * W; i++) {
-    const int32_t id = moerun__sliced_id(moe, i / W, i % W);
-    if (id < 0) continue;
-    const int32_t at = s->expert_offset[id]++;
-    s->row_of[at] = i / W;
-    s->term_of[at] = term++;
+done:
+  return status;
+}
+
+/* Then their lists. */
+static void group_terms(moerun__moe *moe) {
+  const sliced_terms *s = moe->stage.work;
+  const moerun__wave *wave = &moe->exchange.wave;
+  const int32_t E = moe->model->config.num_experts;
+  const int32_t W = moe->gate.width;
+  int32_t term = 0;
+  for (int32_t p = 0; p < wave->num_parts; p++) {
+    const moerun__wave_part *part = &wave->part[p];
+    for (int32_t i = 0; i < part->count * W; i++) {
+      const int32_t id = expert_of(part, i / W, i % W);
+      if (id < 0) continue;
+      const int32_t at = s->expert_offset[id]++;
+      s->row_of[at] = part->first_row + i / W;
+      s->term_of[at] = term++;
+    }
   }
   /* Each offset has become that of the next expert. */
   memmove(s->expert_offset + 1, s->expert_offset, (size_t)E * sizeof(int32_t));
   s->expert_offset[0] = 0;
-done:
-  return status;
 }
 
 /* ---- Experts ------------------------------------------------------------- */
@@ -63,15 +127,16 @@ typedef struct tile {
   int32_t terms;
 } tile;
 
-typedef void compute(moerun__moe *moe, const tile *of);
+typedef void compute_tile(moerun__moe *moe, const tile *of);
 
 static int32_t terms_of(const moerun__moe *moe) {
-  return moe->round.expert_offset[moe->model->config.num_experts];
+  const sliced_terms *s = moe->stage.work;
+  return s->expert_offset[moe->model->config.num_experts];
 }
 
 /* The terms of a group, tile by tile: only a slice alone has more than one. */
 static void for_tiles(moerun__moe *moe, const moerun__expert_group *group,
-                      compute *run) {
+                      compute_tile *run) {
   const int32_t last = group->first + moerun__group_rows(group);
   int32_t alone[] = {0, 0};
   tile of = {.slice = group->expert,
@@ -88,14 +153,14 @@ static void for_tiles(moerun__moe *moe, const moerun__expert_group *group,
 
 /* This rank's columns of h for a tile. */
 static void compute_h(moerun__moe *moe, const tile *of) {
-  moerun__slice_round *s = &moe->round;
+  const sliced_terms *s = moe->stage.work;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const moerun__kernels *k = moe->kernels;
   const int32_t rank = moe->model->comm->rank;
   const int32_t H = moe->model->config.hidden_width;
   const int32_t f = moerun__slice_h(shares, rank);
   const moerun__wire_rows rows =
-      moerun__moe_rows(moe, s->rows, moe->shape.row_bytes);
+      moerun__moe_rows(moe, moe->exchange.wave.rows, moe->shape.row_bytes);
   float *h = s->h +
              (size_t)shares->h_panel[rank] * MOERUN_PANEL * (size_t)of->terms +
              (size_t)of->first * (size_t)f;
@@ -118,7 +183,7 @@ static void compute_h(moerun__moe *moe, const tile *of) {
 
 /* Rows of h, of which every rank has computed some columns. */
 static void gather_h(moerun__moe *moe, const tile *of) {
-  const moerun__slice_round *s = &moe->round;
+  const sliced_terms *s = moe->stage.work;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const size_t F = (size_t)moe->model->config.expert_width;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
@@ -138,12 +203,13 @@ static void gather_h(moerun__moe *moe, const tile *of) {
 
 /* This rank's columns of the results of a tile. */
 static void compute_y(moerun__moe *moe, const tile *of) {
-  moerun__slice_round *s = &moe->round;
+  const sliced_terms *s = moe->stage.work;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t y = moerun__slice_y(shares, moe->model->comm->rank);
   const int32_t F = moe->model->config.expert_width;
+  const moerun__wave *wave = &moe->exchange.wave;
   const moerun__wire_rows pieces =
-      moerun__moe_rows(moe, s->pieces, s->piece_bytes);
+      moerun__moe_rows(moe, wave->results, wave->result_bytes);
   gather_h(moe, of);
   const double began = moerun__now();
   for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
@@ -181,15 +247,16 @@ static moerun_status run_y(moerun__moe *moe, const moerun__layer *layer,
  * between. */
 static moerun_status run_slices(moerun__moe *moe, const moerun__layer *layer,
                                 moerun__run_group *run) {
+  const sliced_terms *s = moe->stage.work;
   return moerun__experts_run(moe, layer, moerun__slice_slot(0),
                              moe->model->config.num_experts,
-                             moe->round.expert_offset + 1, run);
+                             s->expert_offset + 1, run);
 }
 
 /* Every rank computes a part of every row: of R of an expert each counts
  * one. */
-static void count_terms(moerun__moe *moe, int32_t moe_layer) {
-  const moerun__slice_round *s = &moe->round;
+static void count_rows(moerun__moe *moe, int32_t moe_layer) {
+  const sliced_terms *s = moe->stage.work;
   const int32_t E = moe->model->config.num_experts;
   const int32_t R = moe->model->comm->size;
   const int32_t rank = moe->model->comm->rank;
@@ -202,30 +269,46 @@ static void count_terms(moerun__moe *moe, int32_t moe_layer) {
   }
 }
 
-moerun_status moerun__sliced_compute(moerun__moe *moe,
-                                     const moerun__layer *layer) {
+/* Columns of h of all ranks to all ranks. */
+static moerun_status share_h(moerun__moe *moe) {
+  const sliced_terms *s = moe->stage.work;
+  const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
+  for (int32_t r = 0; r <= moe->model->comm->size; r++) {
+    s->h_offset[r] = shares->h_panel[r] * terms_of(moe);
+  }
+  return moe->exchange.now->share(moe, s->h, MOERUN_PANEL * sizeof(float),
+                                  s->h_offset);
+}
+
+static moerun_status run_wave(moerun__moe *moe, const moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
-  moerun__slice_round *s = &moe->round;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t rank = moe->model->comm->rank;
   moerun__cpu_begin(moe->stats);
-  if (s->next_row == MOERUN_SLICED_ROWS) moerun__experts_sleep(moe);
-  MOERUN_TRY(group_terms(moe));
+  if (moe->exchange.wave.number == 0) moerun__experts_sleep(moe);
+  MOERUN_TRY(count_terms(moe));
+  group_terms(moe);
   if (moerun__slice_h(shares, rank) > 0) {
     MOERUN_TRY(run_slices(moe, layer, run_h));
   }
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
-  MOERUN_TRY(moerun__sliced_share_h(moe, terms_of(moe)));
+  MOERUN_TRY(share_h(moe));
   moerun__cpu_begin(moe->stats);
   if (moerun__slice_y(shares, rank) > 0) {
     MOERUN_TRY(run_slices(moe, layer, run_y));
   }
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
-  count_terms(moe, layer->moe_layer);
+  count_rows(moe, layer->moe_layer);
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);
   moerun__cpu_end(moe->stats);
 done:
   return status;
 }
+
+const moerun__expert_stage moerun__stage_sliced = {
+    .name = "sliced",
+    .lay_out = lay_out,
+    .compute = run_wave,
+};

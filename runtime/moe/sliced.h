@@ -1,25 +1,20 @@
-/* The layer in slices: every rank a part of every expert. */
+/* The expert stage in slices: every rank a part of every expert. */
 #ifndef MOERUN_MOE_SLICED_H
 #define MOERUN_MOE_SLICED_H
 
 #include "runtime/moe/moe.h"
+#include "runtime/plan/slice_costs.h"
 
-#include <string.h>
+/* Waves bring the rows of all ranks everywhere, with the experts that they want
+ * in the place of slots, and go on with this rank's columns of their results.
+ * In between inner activations go round by the exchange's `share`, so all ranks
+ * come here in each wave. */
+extern const moerun__expert_stage moerun__stage_sliced;
 
-/* The rows of a round through this rank's part of their experts. h goes round
- * in between, so all ranks come here in each round. */
-moerun_status moerun__sliced_compute(moerun__moe *moe,
-                                     const moerun__layer *layer);
+/* What a plan is offered of a layer, in the stage's memory; `work`: its own. */
+moerun__slice_offer *moerun__sliced_offer_room(void *work);
 
-/* The expert that row `row` of the round wants as number j; -1: none. */
-static inline int32_t moerun__sliced_id(const moerun__moe *moe, int32_t row,
-                                        int32_t j) {
-  int16_t id = 0;
-  memcpy(&id,
-         moe->round.rows + (size_t)row * moe->shape.row_bytes +
-             moe->shape.slots_at + (size_t)j * sizeof id,
-         sizeof id);
-  return id;
-}
+/* Of h of one row through one expert, the inner activations. */
+int64_t moerun__sliced_h_bytes(const moerun__moe *moe);
 
 #endif

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KIND_UNKNOWN = -1, AS_ROUTED, MOVED, SLICED };
+/* Behind the last, the other ways by their numbers. */
+enum { KIND_UNKNOWN = -1, AS_ROUTED, MOVED };
 
 /* ---- Memory -------------------------------------------------------------- */
 
@@ -53,7 +54,10 @@ static void add_up(moerun__ledger_entry *sum,
                    const moerun__ledger_entry *part) {
   sum->plans += part->plans;
   sum->moved += part->moved;
-  sum->sliced += part->sliced;
+  for (int32_t w = 0; w < MOERUN_MOST_WAYS; w++) {
+    sum->way[w].plans += part->way[w].plans;
+    sum->way[w].bytes += part->way[w].bytes;
+  }
   sum->rows += part->rows;
   sum->peak_expert += part->peak_expert;
   sum->empty += part->empty;
@@ -69,7 +73,6 @@ static void add_up(moerun__ledger_entry *sum,
   sum->rows_moved += part->rows_moved;
   sum->weights_sent += part->weights_sent;
   sum->weight_bytes += part->weight_bytes;
-  sum->slice_bytes += part->slice_bytes;
   sum->uneven += part->uneven;
   sum->no_room += part->no_room;
   sum->waiting_rows += part->waiting_rows;
@@ -131,7 +134,8 @@ static void see_plan(moerun__ledger_entry *entry, const moerun__plan *plan,
   const moerun__plan_peaks peaks = moerun__plan_peaks_of(plan);
   entry->plans = 1;
   entry->moved = plan->num_moves > 0;
-  entry->sliced = plan->sliced;
+  entry->way[plan->way] =
+      (moerun__way_count){1, plan->way != MOERUN_WAY_WHOLE ? bytes->way : 0};
   entry->rows = peaks.total;
   entry->peak_routed = peaks.rows_before;
   entry->peak_planned = peaks.rows_after;
@@ -147,7 +151,6 @@ static void see_plan(moerun__ledger_entry *entry, const moerun__plan *plan,
   see_obstacle(entry, &plan->obstacle);
   entry->weights_sent = plan->num_sends;
   entry->weight_bytes = plan->num_sends * bytes->expert;
-  entry->slice_bytes = plan->sliced ? bytes->slices : 0;
 }
 
 /* Words of this layer. The first time a speed is told is not a change. */
@@ -171,7 +174,7 @@ static void see_words(moerun__ledger_entry *entry, moerun__ledger *ledger,
 static void see_kind(moerun__ledger_entry *entry, moerun__ledger *ledger,
                      const moerun__plan *plan, int32_t layer) {
   int32_t kind = plan->num_moves > 0 ? MOVED : AS_ROUTED;
-  if (plan->sliced) kind = SLICED;
+  if (plan->way != MOERUN_WAY_WHOLE) kind = MOVED + plan->way;
   entry->kind_changes =
       ledger->kind[layer] != KIND_UNKNOWN && ledger->kind[layer] != kind;
   ledger->kind[layer] = kind;
@@ -187,10 +190,10 @@ static void see_computed(moerun__ledger_entry *entry,
     entry->rows_told += rows;
     if (rows > entry->peak_told) entry->peak_told = rows;
     planned += ledger->planned[r];
-    if (ledger->sliced) continue;
+    if (ledger->is_spread) continue;
     entry->unplanned += llabs(rows - ledger->planned[r]);
   }
-  if (ledger->sliced) entry->unplanned = llabs(entry->rows_told - planned);
+  if (ledger->is_spread) entry->unplanned = llabs(entry->rows_told - planned);
 }
 
 /* Of the layer before; the first layer of a step tells of the last one of the
@@ -222,7 +225,7 @@ void moerun__ledger_add(moerun__ledger *ledger, const moerun__plan *plan,
   if (ledger->layer >= 0) add_told(ledger, told);
   ledger->layer = demand->layer;
   ledger->step = ledger->num_steps - 1;
-  ledger->sliced = plan->sliced;
+  ledger->is_spread = plan->is_spread;
   memcpy(ledger->planned, plan->load,
          (size_t)ledger->num_ranks * sizeof *ledger->planned);
   see_experts(&entry, plan, demand);

@@ -29,12 +29,18 @@ typedef struct moerun__told_sums {
   int64_t mass_dropped;
 } moerun__told_sums;
 
+/* Plans that chose one way, and what all ranks together send for it: 0 for
+ * whole experts. */
+typedef struct moerun__way_count {
+  int64_t plans;
+  int64_t bytes;
+} moerun__way_count;
+
 /* Sums over the layers of a step, or over the steps of a layer. Busy is the
  * wall-clock time of the expert stage without waits. */
 typedef struct moerun__ledger_entry {
   int64_t plans;       /* that were looked at */
   int64_t moved;       /* of them such that moved rows */
-  int64_t sliced;      /* and such that sliced the experts */
   int64_t rows;        /* of all ranks */
   int64_t peak_expert; /* rows of the expert with most */
   int64_t empty;       /* experts without rows */
@@ -50,7 +56,6 @@ typedef struct moerun__ledger_entry {
   int64_t rows_moved;   /* to other ranks than they were routed to */
   int64_t weights_sent; /* experts whose weights were sent for that */
   int64_t weight_bytes; /* of them */
-  int64_t slice_bytes;  /* rows, inner activations and results of slices */
   int64_t uneven;       /* plans in which ranks wait all the same */
   int64_t no_room;      /* of them such that lack memory for guests; in the
                            others no weights were sent                      */
@@ -59,8 +64,8 @@ typedef struct moerun__ledger_entry {
   int64_t room_rows;    /* of that what is waited for want of memory        */
   int64_t price_rows;   /* where there is memory, what the weights would take
                            that the last rank lacks                         */
-  int64_t kind_changes; /* rows as routed, moved or sliced: not as the layer
-                            was in the step before                          */
+  int64_t kind_changes; /* rows as routed or moved, or another way: not as
+                            the layer was in the step before                */
   int64_t speed_changes; /* ranks that told another speed than the last time */
   int64_t offered;       /* as in moerun__told_sums */
   int64_t dropped;
@@ -69,6 +74,7 @@ typedef struct moerun__ledger_entry {
   int64_t busy_most_us; /* of the rank that was busy for longest */
   int64_t busy_sum_us;  /* of all ranks */
   int32_t last;         /* rank that was busy for longest most recently */
+  moerun__way_count way[MOERUN_MOST_WAYS]; /* by number of the way */
 } moerun__ledger_entry;
 
 /* A rank's speed from this step on, as it told it. */
@@ -93,15 +99,16 @@ typedef struct moerun__ledger {
   int32_t *speed;                /* [R] told last */
   int32_t *kind;                 /* [num_layers] of the last plan */
   int64_t *planned;              /* [R] rows of the plan that is told of next */
-  int32_t sliced; /* whether it slices: then rows are shares of time */
-  int32_t layer;  /* its layer; -1: none */
-  int64_t step;   /* and its step */
+  int32_t is_spread;             /* whether its rows are shares of time */
+  int32_t layer;                 /* its layer; -1: none */
+  int64_t step;                  /* and its step */
 } moerun__ledger;
 
 /* What plans send, in bytes. */
 typedef struct moerun__plan_bytes {
   int64_t expert; /* weights of one expert of the layer */
-  int64_t slices; /* between ranks, by all, if the plan slices */
+  int64_t way;    /* between ranks, by all, if it goes another way than by
+                     whole experts                                        */
 } moerun__plan_bytes;
 
 void moerun__ledger_lay_out(moerun__ledger *ledger, moerun__arena *arena,

@@ -10,7 +10,6 @@
  * more, so its next plan reckons with 1 / (n + 1) of it. Until the weights are
  * sent, no more is lost by waiting than sending them would have cost twice. */
 #include "runtime/plan/plan_give.h"
-#include "runtime/plan/slice_costs.h"
 #include "runtime/plan/tree.h"
 
 #include "runtime/base/digest.h"
@@ -230,7 +229,7 @@ enum {
 /* The plan that ends first of those that have been made. */
 typedef struct choice {
   int64_t end; /* when its last rank does */
-  moerun__way last_way;
+  moerun__access last_access;
   int64_t slack; /* the reserves are in plan->best */
 } choice;
 
@@ -247,7 +246,7 @@ static void consider(moerun__giver *s, int64_t total, int64_t slack,
   moerun__plan *plan = s->plan;
   const int64_t end = make_moves(s, total, slack);
   if (end >= best->end) return;
-  *best = (choice){end, s->last_way, slack};
+  *best = (choice){end, s->last_access, slack};
   memcpy(plan->best, plan->reserve,
          (size_t)plan->num_ranks * sizeof *plan->best);
 }
@@ -301,7 +300,7 @@ static void see_obstacle(moerun__giver *s, int64_t total, int64_t end) {
   s->options.min_rows = 1;
   s->options.min_rows_held = 1;
   s->options.weight_rows = 0;
-  s->last_way = MOERUN_WAY_IS_SENT;
+  s->last_access = MOERUN_ACCESS_IS_SENT;
   memset(plan->reserve, 0, (size_t)plan->num_ranks * sizeof *plan->reserve);
   const int64_t free_end = make_moves(s, total, options.slack);
   s->options = options;
@@ -320,7 +319,7 @@ static void settle(moerun__giver *s, int64_t total, const choice *best) {
   moerun__plan *plan = s->plan;
   memcpy(plan->reserve, plan->best,
          (size_t)plan->num_ranks * sizeof *plan->best);
-  s->last_way = best->last_way;
+  s->last_access = best->last_access;
   if (best->end < longest(plan, plan->before)) {
     (void)make_moves(s, total, best->slack);
   } else {
@@ -349,7 +348,7 @@ static void balance(moerun__plan *plan, moerun__guest_table *guests,
                      .demand = demand,
                      .full_price = *options,
                      .options = options_now(options, *patience),
-                     .last_way = MOERUN_WAY_HOLDS};
+                     .last_access = MOERUN_ACCESS_HOLDS};
   const int32_t least = options->threshold_held < options->threshold
                             ? options->threshold_held
                             : options->threshold;
@@ -362,7 +361,7 @@ static void balance(moerun__plan *plan, moerun__guest_table *guests,
   moerun__plan_see_holders(&s);
   consider(&s, total, options->slack, &best);
   if (sends && has_excess(plan, s.options.min_rows)) {
-    s.last_way = MOERUN_WAY_IS_SENT;
+    s.last_access = MOERUN_ACCESS_IS_SENT;
     consider(&s, total, options->slack, &best);
     if (plan->num_sends > 0) consider_reserves(&s, total, &best);
   }
@@ -377,18 +376,32 @@ static void balance(moerun__plan *plan, moerun__guest_table *guests,
   settle(&s, total, &best);
 }
 
-/* All ranks do a part of everything. */
-static void slice(moerun__plan *plan, int64_t total) {
+/* Another way than whole experts, if one is sooner. */
+static void choose_way(moerun__plan *plan, const moerun__demand *demand,
+                       int64_t total) {
+  const moerun__way_offer *best = NULL;
+  int64_t most = 0;
+  for (int32_t i = 0; i < demand->num_offers; i++) {
+    const moerun__way_offer *offer = &demand->offers[i];
+    const int64_t gain = offer->gain(offer->self, plan, demand);
+    if (gain <= most) continue;
+    most = gain;
+    best = offer;
+  }
+  if (best == NULL) return;
   drop(plan);
   plan->obstacle = (moerun__plan_obstacle){0};
-  plan->sliced = 1;
+  plan->way = best->way;
+  plan->is_spread = best->is_spread;
+  if (!best->is_spread) return;
   moerun__plan_shares(plan->load, total, plan->speed, plan->num_ranks);
 }
 
 void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
                         const moerun__demand *demand,
                         const moerun__plan_options *options) {
-  plan->sliced = 0;
+  plan->way = MOERUN_WAY_WHOLE;
+  plan->is_spread = 0;
   plan->num_moves = 0;
   plan->num_sends = 0;
   plan->obstacle = (moerun__plan_obstacle){0};
@@ -398,10 +411,7 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
   set_budgets(plan, total, options->slack);
   if (total == 0) return;
   balance(plan, guests, demand, options, total);
-  if (demand->slices != NULL &&
-      moerun__slices_pay(demand->slices, plan, demand)) {
-    slice(plan, total);
-  }
+  choose_way(plan, demand, total);
   if (plan->num_moves > 0) moerun__plan_seat_guests(plan, guests, demand);
 }
 

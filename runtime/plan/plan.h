@@ -15,14 +15,17 @@
 #include "runtime/plan/guest_table.h"
 
 enum {
+  MOERUN_WAY_WHOLE = 0, /* whole experts, as routed or with rows moved */
+  MOERUN_MOST_WAYS = 4, /* that a layer may go: the table of moe/way.h */
+};
+
+enum {
   MOERUN_SPEED_OCTAVE = 16, /* steps of speed from one power of 2 to the next */
   MOERUN_SLOWEST = 80,      /* steps behind the fastest rank that count */
   MOERUN_SPEED_NOISE = 2,   /* steps behind the fastest rank that do not */
   MOERUN_SPEED_BITS = 16,
   MOERUN_SPEED_ONE = 1 << MOERUN_SPEED_BITS, /* of the fastest rank, in plans */
 };
-
-typedef struct moerun__slice_offer moerun__slice_offer; /* slice_costs.h */
 
 typedef struct moerun__plan_options {
   int32_t threshold; /* plan if the slowest rank would take this over the mean
@@ -37,10 +40,27 @@ typedef struct moerun__plan_options {
                             expert's weights are sent                    */
 } moerun__plan_options;
 
+typedef struct moerun__plan moerun__plan;
+typedef struct moerun__demand moerun__demand;
+
+/* Another way than whole experts, for one layer of a step. */
+typedef struct moerun__way_offer {
+  int32_t way;       /* its number, above MOERUN_WAY_WHOLE */
+  int32_t is_spread; /* 1: all ranks compute a part of every row, as much as
+                        their speeds say; 0: rows are computed where they are
+                        routed                                              */
+  /* Nanoseconds by which the layer is over sooner than by the plan so far, as
+   * far as that is certain; below 1: not, INT64_MAX: take it in any case. A
+   * pure function of what all ranks know. */
+  int64_t (*gain)(const void *self, moerun__plan *plan,
+                  const moerun__demand *demand);
+  const void *self; /* borrowed */
+} moerun__way_offer;
+
 /* What a plan is made of: all ranks know the same, but for `own` and `before`,
  * which only say what of the plan is this rank's (plan_split). Host h is
  * replica first_host + h of the placement: all of the layer's, in its order. */
-typedef struct moerun__demand {
+struct moerun__demand {
   int32_t layer;       /* MoE layer */
   int32_t num_ranks;   /* R */
   int32_t num_hosts;   /* P */
@@ -55,8 +75,9 @@ typedef struct moerun__demand {
   const int32_t *before;  /* [P] and those of the ranks below it */
   const int32_t *speed; /* [R] logarithm of the rank's speed in sixteenths of a
                              factor of 2                                     */
-  const moerun__slice_offer *slices; /* NULL: the layer has none */
-} moerun__demand;
+  const moerun__way_offer *offers; /* [num_offers] by number of the way */
+  int32_t num_offers;
+};
 
 /* `rows` rows of a host go to `rank`. */
 typedef struct moerun__move {
@@ -107,10 +128,12 @@ typedef struct moerun__plan_obstacle {
                            make an end of that                              */
 } moerun__plan_obstacle;
 
-typedef struct moerun__plan {
+struct moerun__plan {
   int32_t num_ranks;
   int32_t max_moves;
-  int32_t sliced; /* 1: no moves, all ranks compute a part of every row */
+  int32_t way;       /* number of the way that the layer goes; only
+                        MOERUN_WAY_WHOLE has moves                          */
+  int32_t is_spread; /* 1: all ranks compute a part of every row */
   int32_t num_moves;
   moerun__move *moves; /* [max_moves] by host, then rank */
   int64_t *before;     /* [R] rows of each rank as routed */
@@ -137,7 +160,7 @@ typedef struct moerun__plan {
   int32_t *places;  /* [max_moves] scratch: moves, by tree */
   int32_t *turn;    /* [max_moves] scratch: in which the weights come */
   moerun__tree *trees; /* [max_moves] scratch */
-} moerun__plan;
+};
 
 void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
                           int32_t num_ranks, int32_t max_hosts);
@@ -150,9 +173,9 @@ int32_t moerun__plan_speed(int32_t behind);
 void moerun__plan_shares(int64_t *share, int64_t total, const int32_t *speed,
                          int32_t num_ranks);
 
-/* The plan for all ranks: moves, none if that is best, or `sliced` if slices
- * are offered and sooner than either. `guests` is brought up to date with what
- * the plan sends; per_rank may be 0. */
+/* The plan for all ranks: moves, none if that is best, or of the ways offered
+ * the one that gains most on either, of equals the first. `guests` is brought
+ * up to date with what the plan sends; per_rank may be 0. */
 void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
                         const moerun__demand *demand,
                         const moerun__plan_options *options);

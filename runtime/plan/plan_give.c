@@ -75,25 +75,25 @@ static int is_guest_by_now(const moerun__giver *s, int32_t rank) {
   return 0;
 }
 
-static moerun__way way_to(const moerun__giver *s, int32_t rank) {
+static moerun__access access_of(const moerun__giver *s, int32_t rank) {
   const moerun__demand *demand = s->demand;
-  if (host_on(demand, s->expert, rank) >= 0) return MOERUN_WAY_HOSTS;
-  if (is_guest_by_now(s, rank)) return MOERUN_WAY_HOLDS;
-  if (s->plan->guests[rank] >= s->guests->per_layer) return MOERUN_WAY_NONE;
+  if (host_on(demand, s->expert, rank) >= 0) return MOERUN_ACCESS_HOSTS;
+  if (is_guest_by_now(s, rank)) return MOERUN_ACCESS_HOLDS;
+  if (s->plan->guests[rank] >= s->guests->per_layer) return MOERUN_ACCESS_NONE;
   if (s->plan->holders[s->expert] > 0 &&
       moerun__guest_table_find(s->guests, rank, demand->layer,
                                key_of(demand, s->expert)) != MOERUN_NO_GUEST) {
-    return MOERUN_WAY_HOLDS;
+    return MOERUN_ACCESS_HOLDS;
   }
-  return MOERUN_WAY_IS_SENT;
+  return MOERUN_ACCESS_IS_SENT;
 }
 
-/* Whether any rank but the host's own may come by the weights in this way. */
-static int may_have(const moerun__giver *s, moerun__way way) {
+/* Whether any rank but the host's own may have this access to the weights. */
+static int may_have(const moerun__giver *s, moerun__access access) {
   const int32_t *offset = s->demand->host_of_expert + s->expert;
   const int has_replicas = offset[1] - offset[0] > 1;
-  if (way == MOERUN_WAY_HOSTS) return has_replicas;
-  if (way == MOERUN_WAY_HOLDS) {
+  if (access == MOERUN_ACCESS_HOSTS) return has_replicas;
+  if (access == MOERUN_ACCESS_HOLDS) {
     return has_replicas || s->plan->holders[s->expert] > 0;
   }
   return 1;
@@ -107,8 +107,8 @@ static int has_move(const moerun__giver *s, int32_t rank) {
 }
 
 /* The rank that would end first of those that have room for enough rows and
- * come by the weights in this way; -1: none. */
-static int32_t first_to_end(const moerun__giver *s, moerun__way way,
+ * have this access to the weights; -1: none. */
+static int32_t first_to_end(const moerun__giver *s, moerun__access access,
                             int64_t movable, int64_t least) {
   const moerun__plan *plan = s->plan;
   int32_t best = -1;
@@ -120,43 +120,45 @@ static int32_t first_to_end(const moerun__giver *s, moerun__way way,
       continue;
     }
     if (r == s->demand->rank_of[s->host] || has_move(s, r)) continue;
-    if (way_to(s, r) == way) best = r;
+    if (access_of(s, r) == access) best = r;
   }
   return best;
 }
 
 static void add_move(const moerun__giver *s, int32_t rank, int64_t rows,
-                     moerun__way way) {
+                     moerun__access access) {
   moerun__plan *plan = s->plan;
   const int32_t host = host_on(s->demand, s->expert, rank);
-  plan->guests[rank] += way != MOERUN_WAY_HOSTS && !is_guest_by_now(s, rank);
-  plan->moves[plan->num_moves++] =
-      (moerun__move){.host = s->host,
-                     .rank = rank,
-                     .rows = (int32_t)rows,
-                     .slot = way == MOERUN_WAY_HOSTS ? s->demand->slot_of[host]
-                                                     : MOERUN_NO_GUEST,
-                     .guest = MOERUN_NO_GUEST,
-                     .sends = way == MOERUN_WAY_IS_SENT};
+  plan->guests[rank] +=
+      access != MOERUN_ACCESS_HOSTS && !is_guest_by_now(s, rank);
+  plan->moves[plan->num_moves++] = (moerun__move){
+      .host = s->host,
+      .rank = rank,
+      .rows = (int32_t)rows,
+      .slot = access == MOERUN_ACCESS_HOSTS ? s->demand->slot_of[host]
+                                            : MOERUN_NO_GUEST,
+      .guest = MOERUN_NO_GUEST,
+      .sends = access == MOERUN_ACCESS_IS_SENT};
   plan->load[rank] += rows;
   plan->load[s->demand->rank_of[s->host]] -= rows;
   plan->kept[s->host] -= rows;
 }
 
-/* Fewest rows of the host that may move in this way. What counts is the time
+/* Fewest rows of the host that may move by this access. What counts is the time
  * that the host's rank is relieved of: of a rank that is four times slower a
  * fourth of the rows are worth as much. */
-static int64_t fewest_rows(const moerun__giver *s, moerun__way way) {
-  const int64_t rows = way == MOERUN_WAY_IS_SENT ? s->options.min_rows
-                                                 : s->options.min_rows_held;
+static int64_t fewest_rows(const moerun__giver *s, moerun__access access) {
+  const int64_t rows = access == MOERUN_ACCESS_IS_SENT
+                           ? s->options.min_rows
+                           : s->options.min_rows_held;
   return moerun__plan_fewest(s->plan, s->demand->rank_of[s->host], rows);
 }
 
 /* Rows of one host to others, as long as its rank has too many. A rank that has
- * had rows of the host in an earlier way has no room for more, or the host has
- * no more for it: the moves of this call are all that has_move must see. */
-static void give_away(moerun__giver *s, int32_t host, moerun__way first_way,
-                      moerun__way last_way) {
+ * had rows of the host by an earlier access has no room for more, or the host
+ * has no more for it: the moves of this call are all that has_move must see. */
+static void give_away(moerun__giver *s, int32_t host, moerun__access first,
+                      moerun__access last) {
   moerun__plan *plan = s->plan;
   const int32_t rank = s->demand->rank_of[host];
   const int64_t excess = plan->load[rank] - plan->budget[rank];
@@ -165,14 +167,14 @@ static void give_away(moerun__giver *s, int32_t host, moerun__way first_way,
   s->host = host;
   s->expert = expert_of(s->demand, host);
   s->first_move = plan->num_moves;
-  for (moerun__way way = first_way; way <= last_way; way++) {
-    const int64_t least = fewest_rows(s, way);
-    while (movable >= least && may_have(s, way)) {
-      const int32_t to = first_to_end(s, way, movable, least);
+  for (moerun__access access = first; access <= last; access++) {
+    const int64_t least = fewest_rows(s, access);
+    while (movable >= least && may_have(s, access)) {
+      const int32_t to = first_to_end(s, access, movable, least);
       if (to < 0) break;
       const int64_t room = plan->budget[to] - plan->load[to];
       const int64_t rows = room < movable ? room : movable;
-      add_move(s, to, rows, way);
+      add_move(s, to, rows, access);
       movable -= rows;
     }
   }
@@ -222,10 +224,11 @@ void moerun__plan_give(moerun__giver *s) {
   memset(plan->guests, 0, R * sizeof *plan->guests);
   const int32_t count = order_hosts(plan, s->demand);
   for (int32_t i = 0; i < count; i++) {
-    give_away(s, plan->order[i], MOERUN_WAY_HOSTS, MOERUN_WAY_HOLDS);
+    give_away(s, plan->order[i], MOERUN_ACCESS_HOSTS, MOERUN_ACCESS_HOLDS);
   }
-  for (int32_t i = 0; i < count && s->last_way == MOERUN_WAY_IS_SENT; i++) {
-    give_away(s, plan->order[i], MOERUN_WAY_HOLDS, MOERUN_WAY_IS_SENT);
+  for (int32_t i = 0; i < count && s->last_access == MOERUN_ACCESS_IS_SENT;
+       i++) {
+    give_away(s, plan->order[i], MOERUN_ACCESS_HOLDS, MOERUN_ACCESS_IS_SENT);
   }
   sort_moves(plan);
 }

@@ -5,12 +5,12 @@
 #include "runtime/plan/plan.h"
 
 /* How a rank comes by an expert's weights. */
-typedef enum moerun__way {
-  MOERUN_WAY_HOSTS,   /* the rank has the expert */
-  MOERUN_WAY_HOLDS,   /* it has it as a guest */
-  MOERUN_WAY_IS_SENT, /* it would be sent it */
-  MOERUN_WAY_NONE,    /* it has no room for it */
-} moerun__way;
+typedef enum moerun__access {
+  MOERUN_ACCESS_HOSTS,   /* the rank has the expert */
+  MOERUN_ACCESS_HOLDS,   /* it has it as a guest */
+  MOERUN_ACCESS_IS_SENT, /* it would be sent it */
+  MOERUN_ACCESS_NONE,    /* it has no room for it */
+} moerun__access;
 
 /* What a solve looks at all the time. */
 typedef struct moerun__giver {
@@ -19,8 +19,8 @@ typedef struct moerun__giver {
   const moerun__demand *demand;
   moerun__plan_options full_price; /* as asked for */
   moerun__plan_options options;    /* what the plan reckons with */
-  moerun__way last_way; /* IS_SENT, or HOLDS where sending does not pay */
-  int32_t host;         /* that gives rows away */
+  moerun__access last_access; /* IS_SENT, or HOLDS where sending does not pay */
+  int32_t host;               /* that gives rows away */
   int32_t expert;
   int32_t first_move; /* of this host */
 } moerun__giver;

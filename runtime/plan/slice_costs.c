@@ -90,10 +90,12 @@ int64_t moerun__sliced_time(const moerun__slice_offer *offer,
          kib(bytes) * costs->spread_kib;
 }
 
-int moerun__slices_pay(const moerun__slice_offer *offer, moerun__plan *plan,
-                       const moerun__demand *demand) {
-  if (offer->always) return 1;
-  const int64_t sliced = moerun__sliced_time(offer, plan, demand);
-  return (sliced + offer->costs->spread) * MARGIN <
-         moerun__whole_time(offer, plan, demand) * OF;
+int64_t moerun__slices_gain(const void *offer, moerun__plan *plan,
+                            const moerun__demand *demand) {
+  const moerun__slice_offer *slices = offer;
+  if (slices->always) return INT64_MAX;
+  const int64_t sliced = moerun__sliced_time(slices, plan, demand);
+  const int64_t gain = moerun__whole_time(slices, plan, demand) * OF -
+                       (sliced + slices->costs->spread) * MARGIN;
+  return gain > 0 ? (gain + OF - 1) / OF : 0;
 }

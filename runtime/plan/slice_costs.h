@@ -46,8 +46,9 @@ int64_t moerun__sliced_time(const moerun__slice_offer *offer,
                             const moerun__plan *plan,
                             const moerun__demand *demand);
 
-/* Whether slices are the better by more than measurements err. */
-int moerun__slices_pay(const moerun__slice_offer *offer, moerun__plan *plan,
-                       const moerun__demand *demand);
+/* How much sooner slices are beyond what measurements err, as
+ * moerun__way_offer has it; `offer`: a moerun__slice_offer. */
+int64_t moerun__slices_gain(const void *offer, moerun__plan *plan,
+                            const moerun__demand *demand);
 
 #endif

@@ -45,21 +45,23 @@ enum {
   MOERUN_LAYER_WAITS = MOERUN_NUM_LAYER_STAGES,
   MOERUN_LAYER_WHOLE,
   MOERUN_NUM_LAYER_TIMES,
-  MOERUN_CPU_EVERY = 32, /* steps: a reading of processor time takes long */
+  MOERUN_COUNTED_WAYS = 4, /* MOERUN_MOST_WAYS: moe/way.h compares them */
+  MOERUN_CPU_EVERY = 32,   /* steps: a reading of processor time takes long */
 };
 
 typedef struct moerun__stats {
-  int64_t steps;        /* calls of moerun_forward or moerun_moe_forward     */
-  int64_t home_rows;    /* rows of this rank's own tokens, per MoE layer sum */
-  int64_t rows_out;     /* copies sent to other ranks                        */
-  int64_t rows_in;      /* copies received from other ranks                  */
-  int64_t rows_local;   /* copies that stayed                                */
-  int64_t results_out;  /* result rows, or slices' columns of them, sent home
+  int64_t steps;       /* calls of moerun_forward or moerun_moe_forward     */
+  int64_t home_rows;   /* rows of this rank's own tokens, per MoE layer sum */
+  int64_t rows_out;    /* copies sent to other ranks                        */
+  int64_t rows_in;     /* copies received from other ranks                  */
+  int64_t rows_local;  /* copies that stayed                                */
+  int64_t results_out; /* result rows, or slices' columns of them, sent home
                            to other ranks                                   */
-  int64_t waves;        /* times a receive buffer was filled and worked off  */
-  int64_t rows_moved;   /* rows that this rank's experts gave to other ranks */
-  int64_t weights_out;  /* experts whose weights this rank sent for that     */
-  int64_t slice_bytes;  /* that this rank sent of sliced layers */
+  int64_t waves;       /* times a receive buffer was filled and worked off  */
+  int64_t rows_moved;  /* rows that this rank's experts gave to other ranks */
+  int64_t weights_out; /* experts whose weights this rank sent for that     */
+  /* Sent by this rank in layers that went each way but by whole experts. */
+  int64_t way_bytes[MOERUN_COUNTED_WAYS];
   int64_t *expert_rows; /* [num_moe_layers][E] rows this rank's experts
                            computed; experts elsewhere stay 0              */
   double seconds[MOERUN_NUM_STAGES];

@@ -79,7 +79,9 @@ static void report_add(moerun__report *report, int32_t rank,
   report->rows_moved += part->stats.rows_moved;
   report->weights_sent += part->stats.weights_out;
   report->weight_bytes += part->weight_bytes;
-  report->slice_bytes += part->stats.slice_bytes;
+  for (int w = 0; w < MOERUN_COUNTED_WAYS; w++) {
+    report->way_bytes[w] += part->stats.way_bytes[w];
+  }
   report->speed[rank] = exp2((double)part->speed / MOERUN_SPEED_OCTAVE);
   report->rows_out += part->stats.rows_out;
   report->rows_local += part->stats.rows_local;
@@ -118,6 +120,7 @@ static moerun_status report_create(moerun__report **out,
   moerun__report *report = NULL;
   MOERUN_TRY(moerun__alloc(&report, 1, sizeof *report));
   *out = report;
+  report->ways = session->moe.ways.table;
   report->num_ranks = session->model->comm->size;
   report->num_moe_layers = config->num_moe_layers;
   report->num_experts = config->num_experts;

@@ -37,7 +37,7 @@ typedef struct moerun__report {
   int64_t rows_moved;
   int64_t weights_sent;
   int64_t weight_bytes;
-  int64_t slice_bytes;
+  int64_t way_bytes[MOERUN_COUNTED_WAYS];
   moerun__quantiles *layer_time; /* [NUM_LAYER_TIMES][R] seconds of one layer */
   double *wall_over_cpu;         /* [R] of the stage experts; 0: not seen */
   moerun__histogram first_token;
@@ -46,7 +46,8 @@ typedef struct moerun__report {
                     the start                                              */
   moerun__gate_counts gate; /* sums, but for capacity.over of rank 0 */
   moerun__gate_counts *gate_of_layer; /* [num_moe_layers] the same */
-  int32_t is_lossy;             /* 1: a capacity or fewer experts were chosen */
+  int32_t is_lossy; /* 1: a capacity or fewer experts were chosen */
+  const moerun__way_table *ways; /* of the session, borrowed */
   const moerun__ledger *ledger; /* of the session, borrowed; NULL: no balance */
 } moerun__report;
 

@@ -1,11 +1,12 @@
 /* An exchange that the program does not have, to show that the expert stage
- * computes whatever rows an exchange brings: all rows of a chunk go to all
+ * computes whatever rows an exchange brings, and the way of a layer that has
+ * it: all rows of a chunk go to all
  * ranks, in memory of its own; then comes one peer a wave, the last rank's rows
  * first, among them rows that want nothing here. */
 #ifndef MOERUN_TESTS_GATHERED_EXCHANGE_H
 #define MOERUN_TESTS_GATHERED_EXCHANGE_H
 
-#include "runtime/moe/moe.h"
+#include "runtime/moe/experts.h"
 
 #include <string.h>
 
@@ -136,6 +137,7 @@ static inline moerun_status gathered_next_wave(moerun__moe *moe, const float *x,
   const int32_t first = g->offset[peer];
   wave->rows = g->rows;
   wave->results = peer == comm->rank ? chunk->results : g->results;
+  wave->result_bytes = moe->shape.result_bytes;
   wave->first_reply = 0;
   wave->num_parts = 1;
   wave->part[0] = (moerun__wave_part){
@@ -196,5 +198,14 @@ static const moerun__exchange_ops gathered_ops = {
     .collect = gathered_collect,
     .finish = gathered_finish,
 };
+
+/* In the place of whole experts as they come. */
+static const moerun__way gathered_whole = {
+    .name = "gathered",
+    .exchange = &gathered_ops,
+    .stage = &moerun__stage_whole,
+};
+static const moerun__way_table gathered_ways = {
+    .way = {&gathered_whole, &moerun__way_sliced}, .count = 2};
 
 #endif

@@ -1,5 +1,6 @@
 /* Another exchange under the same expert stage: a layer takes whatever brings
- * its rows, with guests as without, and no bit of it changes. */
+ * its rows, with guests as without, and no bit of it changes. And a third way
+ * beside whole experts and slices, which the plan of a layer chooses. */
 #include "runtime/decoder/session.h"
 #include "support/draw.h"
 #include "support/gathered_exchange.h"
@@ -17,19 +18,21 @@ typedef struct setting {
   int32_t chunks;
   moerun_wire wire;
   moerun_balance balance;
+  int64_t slice_bytes;
 } setting;
 
 static moerun_session *open_session(const moerun_model *model,
                                     const setting *of,
-                                    const moerun__exchange_ops *exchange) {
+                                    const moerun__way_table *ways) {
   moerun_session *session = NULL;
   const moerun_session_options options = {.struct_size = sizeof options,
                                           .max_tokens = T,
                                           .chunks = of->chunks,
                                           .wire = of->wire,
-                                          .balance = of->balance};
+                                          .balance = of->balance,
+                                          .slice_bytes = of->slice_bytes};
   const moerun__session_extra extra = {
-      .plan = &eager, .faults = &slow, .exchange = exchange};
+      .plan = &eager, .faults = &slow, .ways = ways};
   assert_all_ok(moerun__session_create_with(&session, model, &options, &extra));
   return session;
 }
@@ -42,9 +45,9 @@ static int32_t tokens_of(int step) {
 
 static void compare(const moerun_model *model, const setting *of, draw *from) {
   moerun_session *whole = open_session(model, of, NULL);
-  moerun_session *other = open_session(model, of, &gathered_ops);
+  moerun_session *other = open_session(model, of, &gathered_ways);
   /* A third comes and goes, and a fourth is asked for its size. */
-  moerun_session_destroy(open_session(model, of, &gathered_ops));
+  moerun_session_destroy(open_session(model, of, &gathered_ways));
   const size_t counts = (size_t)LAYERS * EXPERTS * sizeof(int64_t);
   int64_t rows = 0;
   for (int step = 0; step < STEPS; step++) {
@@ -75,9 +78,9 @@ static void compare(const moerun_model *model, const setting *of, draw *from) {
 
 static void another_exchange_gives_the_same_bits(void **state) {
   static const setting settings[] = {
-      {1, MOERUN_WIRE_FP32, MOERUN_BALANCE_OFF},
-      {3, MOERUN_WIRE_BF16, MOERUN_BALANCE_OFF},
-      {2, MOERUN_WIRE_FP32, MOERUN_BALANCE_AUTO},
+      {1, MOERUN_WIRE_FP32, MOERUN_BALANCE_OFF, 0},
+      {3, MOERUN_WIRE_BF16, MOERUN_BALANCE_OFF, 0},
+      {2, MOERUN_WIRE_FP32, MOERUN_BALANCE_AUTO, 0},
   };
   world w;
   moerun_model *model = NULL;
@@ -95,9 +98,157 @@ static void another_exchange_gives_the_same_bits(void **state) {
   close_world(&w);
 }
 
+/* ---- Three ways, mixed --------------------------------------------------- */
+
+enum { SLICED = 1, THIRD = 2, WAYS = 3, TURNS = 12 };
+
+/* The way that the next layer is to take; all ranks know it. */
+static int32_t turn;
+
+/* What the third way was asked last. */
+static int64_t terms_told;
+static int64_t bytes_foretold;
+
+static int64_t gain_in_turn(const void *self, moerun__plan *plan,
+                            const moerun__demand *demand) {
+  (void)plan;
+  (void)demand;
+  return *(const int32_t *)self == turn ? 7 : -7;
+}
+
+static int offer_slices(void *work, moerun__way_offer *out, moerun__moe *moe,
+                        int32_t moe_layer, int64_t rows) {
+  static const int32_t self = SLICED;
+  if (!moerun__way_sliced.offer(work, out, moe, moe_layer, rows)) return 0;
+  out->gain = gain_in_turn;
+  out->self = &self;
+  return 1;
+}
+
+/* The stage is that of whole experts, and so is its work. */
+static int offer_third(void *work, moerun__way_offer *out, moerun__moe *moe,
+                       int32_t moe_layer, int64_t rows) {
+  static const int32_t self = THIRD;
+  (void)moe_layer;
+  (void)rows;
+  assert_true(work != NULL && work == moe->ways.stage_work[MOERUN_WAY_WHOLE]);
+  *out = (moerun__way_offer){.gain = gain_in_turn, .self = &self};
+  return 1;
+}
+
+static int32_t word_of_third(const moerun__moe *moe, int32_t terms) {
+  (void)moe;
+  return terms + 1;
+}
+
+/* Made up, of what is there to foretell with. */
+static int64_t bytes_of_third(const moerun__moe *moe, int64_t terms,
+                              int64_t sum) {
+  terms_told = terms;
+  bytes_foretold = sum;
+  (void)moe;
+  return sum;
+}
+
+/* Rows of each layer and step as one way has them, by the plan. */
+static void three_ways(const moerun_model *model, const setting *of,
+                       draw *from) {
+  static moerun__way sliced;
+  static const moerun__way third = {.name = "third",
+                                    .exchange = &gathered_ops,
+                                    .stage = &moerun__stage_whole,
+                                    .did = "all rows went everywhere",
+                                    .bytes_key = "third_bytes",
+                                    .word = word_of_third,
+                                    .offer = offer_third,
+                                    .bytes = bytes_of_third};
+  static const moerun__way_table table = {
+      .way = {&moerun__way_whole, &sliced, &third}, .count = WAYS};
+  sliced = moerun__way_sliced;
+  sliced.offer = offer_slices;
+  setting plain = *of;
+  plain.balance = MOERUN_BALANCE_OFF;
+  plain.slice_bytes = 0;
+  moerun_session *whole = open_session(model, &plain, NULL);
+  moerun_session *mixed = open_session(model, of, &table);
+  int64_t taken[LAYERS][WAYS] = {{0}};
+  int64_t foretold = 0;
+  for (int step = 0; step < TURNS; step++) {
+    for (int32_t layer = 0; layer < LAYERS; layer++) {
+      float x[T * H];
+      float expected[T * H];
+      float found[T * H];
+      const int32_t tokens = tokens_of(step % 5);
+      draw_floats(from, x, (size_t)T * H, -1, 1);
+      /* Every order of two ways after one another, in the same layer and from
+       * one layer to the next. */
+      turn = (step + layer * (step / WAYS)) % WAYS;
+      assert_all_ok(moerun_moe_forward(whole, layer, tokens, x, expected));
+      assert_all_ok(moerun_moe_forward(mixed, layer, tokens, x, found));
+      assert_all_ranks(
+          memcmp(found, expected, (size_t)tokens * H * sizeof *x) == 0);
+      const int32_t way = test_size() > 1 ? turn : MOERUN_WAY_WHOLE;
+      taken[layer][way]++;
+      assert_all_ranks(mixed->moe.ways.now == way);
+      assert_all_ranks(mixed->moe.exchange.now == table.way[way]->exchange &&
+                       mixed->moe.stage.now == table.way[way]->stage);
+      if (way != THIRD) continue;
+      assert_all_ranks(bytes_foretold == terms_told + test_size());
+      foretold += bytes_foretold;
+    }
+  }
+  const moerun__ledger *ledger = &mixed->moe.balance.ledger;
+  for (int32_t l = 0; test_size() > 1 && l < LAYERS; l++) {
+    const moerun__ledger_entry *entry = &ledger->layers[l];
+    for (int32_t w = 0; w < WAYS; w++) {
+      assert_all_ranks(entry->way[w].plans == taken[l][w]);
+      assert_all_ranks(taken[l][w] > 0);
+    }
+    assert_all_ranks(entry->way[MOERUN_WAY_WHOLE].bytes == 0);
+    /* Also that rows were computed where they were planned. */
+    assert_all_ranks(entry->plans == TURNS && entry->unplanned == 0);
+  }
+  if (test_size() > 1) {
+    const moerun__ledger_entry total = moerun__ledger_total(ledger);
+    int64_t sent[WAYS] = {0};
+    for (int w = 0; w < WAYS; w++) {
+      (void)MPI_Allreduce(&mixed->stats.way_bytes[w], &sent[w], 1, MPI_INT64_T,
+                          MPI_SUM, MPI_COMM_WORLD);
+    }
+    assert_all_ranks(sent[MOERUN_WAY_WHOLE] == 0);
+    assert_all_ranks(sent[SLICED] > 0 &&
+                     sent[SLICED] == total.way[SLICED].bytes);
+    assert_all_ranks(sent[THIRD] > 0 && total.way[THIRD].bytes == foretold);
+  }
+  moerun_session_destroy(whole);
+  moerun_session_destroy(mixed);
+}
+
+static void a_third_way_is_chosen_by_the_plan(void **state) {
+  static const setting settings[] = {
+      {1, MOERUN_WIRE_FP32, MOERUN_BALANCE_AUTO, -1},
+      {3, MOERUN_WIRE_BF16, MOERUN_BALANCE_AUTO, -1},
+  };
+  world w;
+  moerun_model *model = NULL;
+  draw from = {61, (uint64_t)(1000 * test_rank())};
+  (void)state;
+  assert_all_ok(moerun__faults_parse(&slow, "rank=0,compute=3x,clock=counted"));
+  moerun__synth_options shape = small;
+  shape.arch = "qwen3_moe";
+  shape.expert_width = 3 * MOERUN_PANEL; /* can be cut */
+  open_world(&w, shape);
+  assert_all_ok(moerun_model_load(&model, w.comm, w.placement, w.path, NULL));
+  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+    three_ways(model, &settings[i], &from);
+  }
+  moerun_model_destroy(model);
+  close_world(&w);
+}
+
 /* By a clock that counts calls of experts and no rows. */
 static void each_expert_of_a_group_is_a_call(void **state) {
-  static const setting plain = {1, MOERUN_WIRE_FP32, MOERUN_BALANCE_OFF};
+  static const setting plain = {1, MOERUN_WIRE_FP32, MOERUN_BALANCE_OFF, 0};
   world w;
   moerun_model *model = NULL;
   float x[T * H] = {0};
@@ -129,6 +280,7 @@ static void each_expert_of_a_group_is_a_call(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(another_exchange_gives_the_same_bits),
+      cmocka_unit_test(a_third_way_is_chosen_by_the_plan),
       cmocka_unit_test(each_expert_of_a_group_is_a_call),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;

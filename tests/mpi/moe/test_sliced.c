@@ -5,6 +5,7 @@
 #include "runtime/base/rng.h"
 #include "runtime/decoder/session.h"
 #include "runtime/model/synth.h"
+#include "runtime/moe/exchange_sliced.h"
 #include "runtime/report/report.h"
 #include "support/comm_rows.h"
 #include "support/mpi_test.h"
@@ -15,6 +16,7 @@
 #include <string.h>
 
 enum { LAYERS = 2, EXPERTS = 5, K = 2, H = 72, F = 96, MOST = 160 };
+enum { SLICED = 1 }; /* number of the way */
 
 static temp_dir dir;
 static char path[TEMP_PATH];
@@ -86,7 +88,7 @@ static int64_t sum_over_ranks(int64_t value) {
 static int64_t sliced_layers(const moerun_session *session) {
   int64_t sum = 0;
   for (int32_t l = 0; test_size() > 1 && l < LAYERS; l++) {
-    sum += session->moe.balance.ledger.layers[l].sliced;
+    sum += session->moe.balance.ledger.layers[l].way[SLICED].plans;
   }
   return sum;
 }
@@ -259,14 +261,14 @@ static void bytes_of_slices_are_counted(void **state) {
                    session->stats.rows_out == (R - 1) * own &&
                    session->stats.rows_in == all - own &&
                    session->stats.waves >= STEPS * LAYERS);
-  assert_all_ranks(session->stats.slice_bytes == sent);
+  assert_all_ranks(session->stats.way_bytes[SLICED] == sent);
   const moerun__ledger_entry total =
       moerun__ledger_total(&session->moe.balance.ledger);
   const int64_t sum = sum_over_ranks(sent);
-  assert_all_ranks(total.slice_bytes == sum);
+  assert_all_ranks(total.way[SLICED].bytes == sum);
   moerun__report *report = NULL;
   assert_all_ok(moerun__report_collect(&report, session, 1));
-  assert_all_ranks(report == NULL || report->slice_bytes == sum);
+  assert_all_ranks(report == NULL || report->way_bytes[SLICED] == sum);
   moerun__report_destroy(report);
   moerun_session_destroy(session);
 }
@@ -308,12 +310,12 @@ static void the_cheaper_way_is_taken(void **state) {
   static float y[MOST * H];
   moerun_session *session = open_session(&options, &costs, NULL);
   run(session, 0, test_rank() == 0, y, 1);
-  assert_all_ranks(session->moe.balance.plan.sliced == 1);
+  assert_all_ranks(session->moe.balance.plan.way == SLICED);
   moerun_session_destroy(session);
   costs.spread = 100000;
   session = open_session(&options, &costs, NULL);
   run(session, 0, test_rank() == 0, y, 1);
-  assert_all_ranks(session->moe.balance.plan.sliced == 0);
+  assert_all_ranks(session->moe.balance.plan.way == MOERUN_WAY_WHOLE);
   moerun_session_destroy(session);
 }
 

@@ -12,7 +12,7 @@ enum { R = 4, E = 8, LAYERS = 2, MORE = 3 };
 static moerun__ledger_entry layers[LAYERS] = {
     {.plans = 60,
      .moved = 11,
-     .sliced = 5,
+     .way = {{46, 0}, {5, 5 << 20}, {9, 77}},
      .rows = 4000,
      .peak_expert = 1500,
      .empty = 7,
@@ -28,7 +28,6 @@ static moerun__ledger_entry layers[LAYERS] = {
      .rows_moved = 700,
      .weights_sent = 12,
      .weight_bytes = 3 << 20,
-     .slice_bytes = 5 << 20,
      .uneven = 4,
      .no_room = 1,
      .waiting_rows = 80,
@@ -73,13 +72,18 @@ static moerun__ledger ledger = {.num_layers = LAYERS,
                                 .changes = changes};
 static moerun__gate_counts of_layer[LAYERS] = {{.capacity = {.tokens = 1}},
                                                {.capacity = {.tokens = 2}}};
+/* The third has bytes that nobody foretells. */
+static const moerun__way made = {.name = "made", .did = "ranks made it up"};
+static const moerun__way_table ways = {
+    .way = {&moerun__way_whole, &moerun__way_sliced, &made}, .count = 3};
 static moerun__report report = {.num_ranks = R,
                                 .num_moe_layers = LAYERS,
                                 .num_experts = E,
                                 .rows_moved = 701,
                                 .weights_sent = 13,
                                 .weight_bytes = 14,
-                                .slice_bytes = 15,
+                                .way_bytes = {16, 15, 17},
+                                .ways = &ways,
                                 .speed = speed,
                                 .gate = {.capacity = {.tokens = 400,
                                                       .candidates = 800,
@@ -126,6 +130,7 @@ static const wanted totals[] = {
     {"plans", 80},
     {"moved", 11},
     {"sliced", 5},
+    {"made", 9},
     {"rows", 5000},
     {"rows_computed", 5000},
     {"unplanned_rows", 9},
@@ -258,6 +263,7 @@ static void the_table_says_the_same(void **state) {
       "sliced           all ranks computed a part of each expert in 5 of 80 "
       "layers;\n"
       "                 5.00 MiB sent for that\n"
+      "made             ranks made it up in 9 of 80 layers\n"
       "uneven           4 of 80 layers; in 3 no weights were sent, waiting "
       "takes 2 ms,\n"
       "                 weights would take 8 ms; in 1 there was no room for "

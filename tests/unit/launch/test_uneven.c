@@ -73,7 +73,8 @@ static void add(rig *r, int32_t layer, int32_t rows0, int32_t rows1,
 
 /* The line of the table, with single spaces. */
 static void assert_line(const rig *r, const char *want) {
-  const moerun__report report = {.num_ranks = R, .ledger = &r->ledger};
+  const moerun__report report = {
+      .num_ranks = R, .ways = &moerun__ways_known, .ledger = &r->ledger};
   char text[4096];
   char line[4096] = "";
   FILE *stream = tmpfile();
@@ -107,8 +108,10 @@ static void assert_line(const rig *r, const char *want) {
 /* The sums over all layers come first. */
 static void assert_json(const rig *r, const char *want) {
   double speed[R] = {1, 1};
-  const moerun__report report = {
-      .num_ranks = R, .speed = speed, .ledger = &r->ledger};
+  const moerun__report report = {.num_ranks = R,
+                                 .speed = speed,
+                                 .ways = &moerun__ways_known,
+                                 .ledger = &r->ledger};
   moerun__text out = {0};
   assert_int_equal(moerun__balance_json(&out, &report), MOERUN_OK);
   const char *from = strstr(out.bytes, "\"uneven\"");

@@ -149,7 +149,9 @@ static void loads_are_those_of_the_plan(void **state) {
   assert_int_equal(step->rows_moved, 40);
   assert_int_equal(step->weights_sent, 2);
   assert_int_equal(step->weight_bytes, 2000);
-  assert_int_equal(step->slice_bytes, 0);
+  assert_int_equal(step->way[1].bytes, 0);
+  assert_int_equal(step->way[MOERUN_WAY_WHOLE].bytes, 0);
+  assert_int_equal(step->way[MOERUN_WAY_WHOLE].plans, step->plans);
   const moerun__ledger_entry total = moerun__ledger_total(&r.ledger);
   assert_int_equal(total.rows, step->rows);
   assert_int_equal(total.weight_bytes, step->weight_bytes);
@@ -229,8 +231,8 @@ static void what_ranks_tell_is_of_the_layer_before(void **state) {
   moerun__free(r.block);
 }
 
-/* Who computes which part of a sliced layer was not planned; how much is. */
-static void slices_are_planned_in_sum(void **state) {
+/* Who computes which part of every row was not planned; how much is. */
+static void spread_rows_are_planned_in_sum(void **state) {
   (void)state;
   static const int32_t told[R] = {27, 18, 18}; /* 20 each were planned */
   rig r;
@@ -238,7 +240,8 @@ static void slices_are_planned_in_sum(void **state) {
   set_up(&r, &guests);
   moerun__ledger_begin_step(&r.ledger);
   add(&r, &guests, 0, even, no_time);
-  r.plan.sliced = 1;
+  r.plan.way = 2;
+  r.plan.is_spread = 1;
   const moerun__demand demand = demand_of(&r, 1);
   for (int32_t i = 0; i < R; i++) {
     r.told[i][MOERUN_TOLD_ROWS] = 20;
@@ -249,11 +252,19 @@ static void slices_are_planned_in_sum(void **state) {
   }
   moerun__ledger_end(&r.ledger, r.told[0]);
   const moerun__ledger_entry *layer = &r.ledger.layers[1];
-  assert_int_equal(layer->sliced, 1);
-  assert_int_equal(layer->slice_bytes, bytes.slices);
+  assert_int_equal(layer->way[2].plans, 1);
+  assert_int_equal(layer->way[2].bytes, bytes.way);
+  assert_int_equal(layer->way[MOERUN_WAY_WHOLE].plans, 0);
   assert_int_equal(layer->rows_told, 63);
   assert_int_equal(layer->unplanned, 3);
   assert_int_equal(r.ledger.layers[0].unplanned, 0);
+  /* Ways one after another: the same is no change, another is one. */
+  static const int32_t ways[] = {2, 3, MOERUN_WAY_WHOLE, 1, 1};
+  for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+    r.plan.way = ways[i];
+    moerun__ledger_add(&r.ledger, &r.plan, &demand, r.told[0], &r.sums, &bytes);
+  }
+  assert_int_equal(layer->kind_changes, 3);
   moerun__free(r.block);
 }
 
@@ -325,7 +336,7 @@ int main(void) {
       cmocka_unit_test(loads_are_those_of_the_plan),
       cmocka_unit_test(obstacles_are_summed),
       cmocka_unit_test(what_ranks_tell_is_of_the_layer_before),
-      cmocka_unit_test(slices_are_planned_in_sum),
+      cmocka_unit_test(spread_rows_are_planned_in_sum),
       cmocka_unit_test(experts_without_rows_are_counted),
       cmocka_unit_test(changes_are_counted),
       cmocka_unit_test(drops_of_layers_are_summed),

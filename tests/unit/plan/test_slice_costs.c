@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { R = 4, E = 8 };
+enum { R = 4, E = 8, SLICED = 1 };
 
 typedef struct world {
   moerun__demand demand;
@@ -16,6 +16,8 @@ typedef struct world {
   moerun__plan_options options;
   moerun__slice_costs costs;
   moerun__slice_offer offer;
+  moerun__way_offer ways[3];
+  int64_t gain[2]; /* of two ways that are made up */
   int32_t host_of_expert[E + 1];
   int32_t rank_of[E];
   int32_t slot_of[E];
@@ -29,6 +31,13 @@ typedef struct world {
 static void lay_out(world *w, moerun__arena *arena) {
   moerun__plan_lay_out(&w->plan, arena, R, E);
   moerun__guest_table_lay_out(&w->guests, arena, R, 1, 2);
+}
+
+static int64_t made_gain(const void *self, moerun__plan *plan,
+                         const moerun__demand *demand) {
+  (void)plan;
+  (void)demand;
+  return *(const int64_t *)self;
 }
 
 /* Rank 0 wants load[e] rows of expert e. */
@@ -50,6 +59,14 @@ static void set_up(world *w, const int32_t load[E]) {
   }
   w->offer = (moerun__slice_offer){
       .costs = &w->costs, .speed = w->speed, .rounds = 1, .time = w->time};
+  w->ways[0] = (moerun__way_offer){.way = SLICED,
+                                   .is_spread = 1,
+                                   .gain = moerun__slices_gain,
+                                   .self = &w->offer};
+  for (int i = 0; i < 2; i++) {
+    w->ways[1 + i] =
+        (moerun__way_offer){.way = 2 + i, .gain = made_gain, &w->gain[i]};
+  }
   w->demand = (moerun__demand){.num_ranks = R,
                                .num_hosts = E,
                                .num_experts = E,
@@ -58,7 +75,8 @@ static void set_up(world *w, const int32_t load[E]) {
                                .slot_of = w->slot_of,
                                .rows = w->rows,
                                .speed = w->speeds,
-                               .slices = &w->offer};
+                               .offers = w->ways,
+                               .num_offers = 1};
   w->options = (moerun__plan_options){.threshold = 1000,
                                       .threshold_held = 1000,
                                       .slack = 1000,
@@ -100,7 +118,7 @@ static void neighbours_are_sliced(void **state) {
   solve(&w);
   assert_int_equal(moerun__whole_time(&w.offer, &w.plan, &w.demand), 2002);
   assert_int_equal(moerun__sliced_time(&w.offer, &w.plan, &w.demand), 500);
-  assert_int_equal(w.plan.sliced, 1);
+  assert_int_equal(w.plan.way, SLICED);
   assert_int_equal(w.plan.num_moves, 0);
   int64_t load_sum = 0;
   for (int r = 0; r < R; r++) {
@@ -120,10 +138,10 @@ static void even_steps_stay_whole(void **state) {
   solve(&w);
   assert_int_equal(moerun__whole_time(&w.offer, &w.plan, &w.demand), 1001);
   assert_int_equal(moerun__sliced_time(&w.offer, &w.plan, &w.demand), 1000);
-  assert_int_equal(w.plan.sliced, 0);
+  assert_int_equal(w.plan.way, MOERUN_WAY_WHOLE);
   w.offer.always = 1;
   solve(&w);
-  assert_int_equal(w.plan.sliced, 1);
+  assert_int_equal(w.plan.way, SLICED);
   tear_down(&w);
 }
 
@@ -144,10 +162,10 @@ static void sharing_is_paid_for(void **state) {
                    2002 + 2 * 300 + 10);
   assert_int_equal(moerun__sliced_time(&w.offer, &w.plan, &w.demand),
                    500 + 3 * 300 + (1 + 2 * 2 + 1) * 10);
-  assert_int_equal(w.plan.sliced, 1);
+  assert_int_equal(w.plan.way, SLICED);
   w.offer.rounds = 2;
   solve(&w);
-  assert_int_equal(w.plan.sliced, 0);
+  assert_int_equal(w.plan.way, MOERUN_WAY_WHOLE);
   tear_down(&w);
 }
 
@@ -162,7 +180,7 @@ static void moves_are_compared_too(void **state) {
   w.options.min_rows_held = 1;
   w.costs.slice[6] = 1064; /* cut, and no faster for it */
   solve(&w);
-  assert_int_equal(w.plan.sliced, 0);
+  assert_int_equal(w.plan.way, MOERUN_WAY_WHOLE);
   assert_int_equal(w.plan.num_moves, 1);
   const moerun__move *move = &w.plan.moves[0];
   assert_int_equal(move->host, 2);
@@ -171,7 +189,7 @@ static void moves_are_compared_too(void **state) {
   assert_int_equal(whole, 1000 + 64 - move->rows + 1000 + 64);
   w.costs.slice[6] = 1064 / R;
   solve(&w);
-  assert_int_equal(w.plan.sliced, 1);
+  assert_int_equal(w.plan.way, SLICED);
   assert_int_equal(w.plan.num_moves, 0);
   assert_int_equal(w.guests.plans, 1); /* the plan that was not taken left no
                                           trace */
@@ -188,10 +206,42 @@ static void slow_ranks_count(void **state) {
   solve(&w);
   assert_int_equal(moerun__whole_time(&w.offer, &w.plan, &w.demand), 2002);
   assert_int_equal(moerun__sliced_time(&w.offer, &w.plan, &w.demand), 2000);
-  assert_int_equal(w.plan.sliced, 0);
+  assert_int_equal(w.plan.way, MOERUN_WAY_WHOLE);
   w.speed[3] = MOERUN_SPEED_ONE / 4; /* they are made for it */
   solve(&w);
-  assert_int_equal(w.plan.sliced, 1);
+  assert_int_equal(w.plan.way, SLICED);
+  tear_down(&w);
+}
+
+/* Of several ways; a way that is not spread leaves rows where they are
+ * routed. */
+static void the_way_that_gains_most_is_taken(void **state) {
+  (void)state;
+  static const int32_t load[E] = {0, 0, 1, 1, 0, 0, 0, 0};
+  static const struct {
+    int64_t gain[2];
+    int32_t way; /* slices gain 2002 - 500 * 21 / 20 = 1477 */
+  } cases[] = {{{0, 0}, SLICED},      {{-1, 1477}, SLICED}, {{1478, 0}, 2},
+               {{1478, 1479}, 3},     {{1479, 1479}, 2},    {{0, INT64_MAX}, 3},
+               {{1476, 1476}, SLICED}};
+  world w;
+  set_up(&w, load);
+  w.demand.num_offers = 3;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    memcpy(w.gain, cases[i].gain, sizeof w.gain);
+    solve(&w);
+    assert_int_equal(w.plan.way, cases[i].way);
+    assert_int_equal(w.plan.is_spread, cases[i].way == SLICED);
+    assert_int_equal(w.plan.load[1], cases[i].way == SLICED ? 1 : 2);
+  }
+  w.offer.always = 1; /* ties go to the lower number */
+  w.gain[1] = INT64_MAX;
+  solve(&w);
+  assert_int_equal(w.plan.way, SLICED);
+  w.demand.num_offers = 0;
+  solve(&w);
+  assert_int_equal(w.plan.way, MOERUN_WAY_WHOLE);
+  assert_int_equal(w.plan.is_spread, 0);
   tear_down(&w);
 }
 
@@ -203,6 +253,7 @@ int main(void) {
       cmocka_unit_test(sharing_is_paid_for),
       cmocka_unit_test(moves_are_compared_too),
       cmocka_unit_test(slow_ranks_count),
+      cmocka_unit_test(the_way_that_gains_most_is_taken),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
