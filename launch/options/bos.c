@@ -49,9 +49,7 @@ moerun_status moerun__bos_choose(moerun__prompt_options *options,
     options->text_bos = front;
     options->text_front = front >= 0 ? list->id + 1 : NULL;
     options->num_front = front >= 0 ? list->count - 1 : 0;
-    list = moerun__tokenizer_behind(options->tokenizer);
-    options->text_behind = list->id;
-    options->num_behind = list->count;
+    options->text_behind = moerun__tokenizer_behind(options->tokenizer);
     if (key >= 0 && key != (front >= 0)) {
       LOG_ROOT(MOERUN_LOG_WARN,
                "%s: tokenizer_config.json has add_bos_token %s, but the "

@@ -323,7 +323,7 @@ static const moerun__effect_row rows[] = {
         "a request yields depends on those beside it"),
     SAY("run", "overwrite", writes, NULL, "the run writes no file"),
     SAY("run profile",
-        "max_new_tokens min_new_tokens temperature top_p top_k min_p "
+        "max_new_tokens min_new_tokens stop temperature top_p top_k min_p "
         "repetition_penalty "
         "presence_penalty frequency_penalty generation_config logprobs "
         "prompt_logprobs seed",

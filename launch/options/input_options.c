@@ -46,6 +46,13 @@ moerun_status moerun__input_check(const moerun__config *config) {
                  count > 1  ? found
                  : is_empty ? "an empty one"
                             : "none");
+  const size_t stop_bytes = strlen(moerun__config_text(config, "stop"));
+  MOERUN_REQUIRE(
+      stop_bytes <= MOERUN_MOST_STOP_TEXT &&
+          (stop_bytes > 0 ||
+           moerun__config_origin_of(config, "stop") == MOERUN_CONFIG_DEFAULT),
+      MOERUN_ERR_INVALID, "--stop: expected 1 to %d bytes, found %zu",
+      MOERUN_MOST_STOP_TEXT, stop_bytes);
 done:
   return status;
 }

@@ -113,6 +113,9 @@ static const moerun__config_row generation[] = {
     INT_ROW("min_new_tokens", "0", "tokens", 0, 1048576, RUNS,
             "Tokens of a completion before which no end-of-sequence token is "
             "taken, however likely."),
+    TEXT_ROW("stop", "text", RUNS, 0,
+             "Text at which every completion ends; it is not part of the "
+             "completion's text. \"stop\" of a line of --prompts has more."),
     DOUBLE_ROW("temperature", "0", "", 0, 100, RUNS,
                "Temperature of sampling; 0 takes the likeliest token."),
     DOUBLE_ROW("top_p", "1", "", 1e-6, 1, RUNS,

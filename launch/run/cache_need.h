@@ -12,6 +12,8 @@ typedef struct moerun__cache_need {
   int32_t max_positions;  /* of the longest request; 0: the model's */
   int32_t logprobs_width; /* log-probabilities of a token, kept beside the cache
                              until a request ends; 0: none                  */
+  int32_t stop_bytes;     /* of a request's stops, kept there, too */
+  int32_t has_stop_texts; /* 1: all ranks look for them */
 } moerun__cache_need;
 
 /* Of `count` requests of positions[count] (prompt and generated tokens), which

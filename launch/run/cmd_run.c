@@ -41,7 +41,8 @@ typedef struct run {
   const moerun__kernels *kernels;
   moerun__faults faults;
   moerun_placement *placement;
-  moerun__work_left left; /* the work: rank 0 only */
+  moerun__work_left left;       /* the work: rank 0 only */
+  moerun__tokenizer *tokenizer; /* other ranks: to look for stops; or NULL */
   moerun__kv_cache *cache;
   moerun__reserve reserve; /* what the session will take */
   moerun_model *model;
@@ -179,6 +180,14 @@ done:
   return status;
 }
 
+/* Every rank looks for the stops of its requests. */
+static moerun_status load_tokenizer(run *r) {
+  const int needs =
+      moerun_comm_rank(r->comm) != 0 && r->left.need.has_stop_texts;
+  return needs ? moerun__tokenizer_load(&r->tokenizer, r->model_path)
+               : MOERUN_OK;
+}
+
 /* The cache and the buffers of steps, before the first weight is read. */
 static moerun_status reserve(run *r, const moerun_session_options *options,
                              moerun__session_extra *extra) {
@@ -224,6 +233,7 @@ static moerun_status load(run *r) {
   }
   if (moerun_comm_rank(r->comm) == 0) print_prediction(r);
   MOERUN_TRY(moerun__node_memory_check(r->comm, r->config, r->predicted));
+  MOERUN_TRY(moerun__comm_agree(r->comm, load_tokenizer(r)));
   moerun__progress_phase(&r->bar, "taking memory");
   MOERUN_TRY(moerun__comm_agree(r->comm, reserve(r, &options, &extra)));
   moerun__progress_phase(&r->bar, moerun_comm_size(r->comm) > 1 ? "rank 0 loads"
@@ -282,7 +292,11 @@ static moerun_status generate(run *r) {
       .logprobs_width = r->left.need.logprobs_width,
       .shares_prefixes =
           !r->is_profile &&
-          strcmp(moerun__config_text(r->config, "prefix_cache"), "on") == 0};
+          strcmp(moerun__config_text(r->config, "prefix_cache"), "on") == 0,
+      .stop_bytes = r->left.need.stop_bytes,
+      .tokenizer = r->left.need.has_stop_texts && moerun_comm_rank(r->comm) == 0
+                       ? r->files.tokenizer
+                       : r->tokenizer};
   moerun__engine_callbacks callbacks = {.stop_requested = is_stop_requested};
   const double began = moerun__now();
   moerun__run_files_serve(&r->files, &callbacks, keeps(r));
@@ -372,6 +386,7 @@ static void destroy(run *r) {
   moerun_placement_destroy(r->placement);
   moerun__report_destroy(r->report);
   moerun__run_files_clear(&r->files);
+  moerun__tokenizer_destroy(r->tokenizer);
   moerun__free(r->predicted);
   moerun__reserve_clear(&r->reserve);
   moerun__model_config_clear(&r->model_config);

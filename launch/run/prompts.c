@@ -8,6 +8,7 @@
 #include "launch/run/prompts_input.h"
 
 #include "launch/run/prompt_settings.h"
+#include "launch/run/prompt_stops.h"
 #include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
@@ -66,6 +67,8 @@ void moerun__prompt_clear(moerun__prompt *prompt) {
   moerun__text_clear(&prompt->batch.model);
   moerun__text_clear(&prompt->batch.text);
   moerun__token_list_clear(&prompt->tokens);
+  moerun__token_list_clear(&prompt->stop_tokens);
+  moerun__text_clear(&prompt->stop_text);
   memset(prompt, 0, sizeof *prompt);
 }
 
@@ -75,6 +78,8 @@ void moerun__prompt_begin(moerun__prompt *prompt,
   prompt->has_id = 0;
   prompt->has_seed = 0;
   prompt->tokens.count = 0;
+  prompt->stop_tokens.count = 0;
+  prompt->stop_text.count = 0;
   prompt->overruled = 0;
   prompt->place = (moerun__prompt_place){.parts = 1};
   prompt->samples = 1;
@@ -107,15 +112,16 @@ moerun_status moerun__prompt_put_around(moerun__prompt *prompt,
   moerun__token_list *tokens = &prompt->tokens;
   const size_t count = tokens->count;
   const int has_bos = count > 0 && tokens->id[0] == o->text_bos;
-  MOERUN_TRY(moerun__token_list_reserve(tokens, o->num_front + o->num_behind));
+  const size_t behind = o->text_behind != NULL ? o->text_behind->count : 0;
+  MOERUN_TRY(moerun__token_list_reserve(tokens, o->num_front + behind));
   if (!has_bos && o->num_front > 0) {
     memmove(tokens->id + o->num_front, tokens->id, count * sizeof *tokens->id);
     memcpy(tokens->id, o->text_front, o->num_front * sizeof *tokens->id);
     tokens->count += o->num_front;
   }
   if (!has_bos) MOERUN_TRY(moerun__prompt_put_bos(prompt, o->text_bos));
-  for (size_t i = 0; i < o->num_behind; i++) {
-    MOERUN_TRY(moerun__token_list_append(tokens, o->text_behind[i]));
+  for (size_t i = 0; i < behind; i++) {
+    MOERUN_TRY(moerun__token_list_append(tokens, o->text_behind->id[i]));
   }
 done:
   return status;
@@ -153,6 +159,7 @@ static uint64_t digest_of(const moerun__prompts *prompts,
   d = moerun__digest_int(d, r->score_only);
   if (priority > 0) d = moerun__digest_int(d, priority);
   d = moerun__settings_digest(d, &effective);
+  d = moerun__stops_digest(d, &r->stops);
   d = moerun__digest_int(d, (int64_t)effective.sampling.stream);
   if (prompt->place.part > 0) d = moerun__digest_int(d, prompt->place.part);
   if (!moerun__prompts_are_batch(prompts)) return d;
@@ -250,6 +257,7 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
   moerun_status status = MOERUN_OK;
   moerun__prompts_sums *sums = &prompts->sums;
   MOERUN_TRY(check_limits(prompts, prompt, origin));
+  MOERUN_TRY(moerun__prompt_end_stops(prompt, &prompts->options, origin));
   MOERUN_TRY(reserve(prompts, (size_t)prompts->count + 1));
   complete(prompt, prompts, prompts->count);
   prompts->offset[prompts->count] = offset;
@@ -263,6 +271,10 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
   prompts->num_lines += prompt->place.part == 0;
   prompts->place[prompts->count] = prompt->place;
   prompts->place[prompts->count].line = prompts->num_lines - 1;
+  const moerun__stops *stops = &prompt->request.stops;
+  const int32_t stop_bytes = moerun__stops_bytes(stops);
+  if (stop_bytes > sums->stop_bytes) sums->stop_bytes = stop_bytes;
+  sums->has_stop_texts |= stops->num_texts > 0;
   prompts->positions[prompts->count] =
       prompt->request.num_prompt + prompt->request.max_new_tokens;
   prompts->new_tokens[prompts->count] = prompt->request.max_new_tokens;
@@ -438,6 +450,14 @@ uint64_t moerun__prompts_digest(const moerun__prompts *prompts, int64_t index) {
   return prompts->digest[index];
 }
 
+int32_t moerun__prompts_stop_bytes(const moerun__prompts *prompts) {
+  return prompts->sums.stop_bytes;
+}
+
+int moerun__prompts_have_stop_texts(const moerun__prompts *prompts) {
+  return prompts->sums.has_stop_texts;
+}
+
 int32_t moerun__prompts_logprobs_width(const moerun__prompts *prompts) {
   return prompts->sums.logprobs_width;
 }
@@ -469,6 +489,9 @@ moerun_status moerun__prompts_read(const moerun__prompts *prompts,
   moerun__prompt_begin(out, &prompts->options);
   out->place = prompts->place[index];
   status = prompts->input->read(prompts, out, index, origin);
+  if (status == MOERUN_OK) {
+    status = moerun__prompt_end_stops(out, &prompts->options, origin);
+  }
   if (status == MOERUN_OK) complete(out, prompts, index);
   /* What was right before is wrong now, or is another request. */
   const int is_other = status == MOERUN_OK

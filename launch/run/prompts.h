@@ -50,8 +50,8 @@ typedef struct moerun__prompt_options {
                              second one                                      */
   const int32_t *text_front; /* [num_front] between it and the text */
   size_t num_front;
-  const int32_t *text_behind; /* [num_behind] behind texts */
-  size_t num_behind;
+  const moerun__token_list *text_behind; /* borrowed: those behind texts; NULL:
+                                            none                             */
   int32_t tokens_bos;     /* the same as text_bos, for given ids             */
   int32_t vocab_size;     /* V: ids are 0 .. V-1                             */
   int32_t max_positions;  /* limit of prompt and generated tokens together */
@@ -60,6 +60,7 @@ typedef struct moerun__prompt_options {
                              do not say otherwise                        */
   int32_t min_new_tokens;
   moerun__logprobs_asked logprobs;
+  const char *stop;          /* borrowed: a text that ends all; NULL: none */
   moerun__sampling sampling; /* each request has a stream of its own of its
                                 seed                                         */
   uint64_t run_digest; /* of all else that a request's output depends on */
@@ -102,6 +103,8 @@ typedef struct moerun__prompt {
   uint64_t digest;
   unsigned overruled; /* bits of settings that `fixed` took from it */
   moerun__token_list tokens;
+  moerun__token_list stop_tokens; /* as the stops of the request have them */
+  moerun__text stop_text;
   moerun__text line;
 } moerun__prompt;
 
@@ -158,6 +161,9 @@ int64_t moerun__prompts_overruled(const moerun__prompts *prompts,
 /* Requests whose tokens are drawn: their temperature is above 0; none of
  * NULL. */
 int64_t moerun__prompts_sampled(const moerun__prompts *prompts);
+/* Of any request's stops at most, and whether any is a text. */
+int32_t moerun__prompts_stop_bytes(const moerun__prompts *prompts);
+int moerun__prompts_have_stop_texts(const moerun__prompts *prompts);
 /* Log-probabilities of one token that any request asks for, at most. */
 int32_t moerun__prompts_logprobs_width(const moerun__prompts *prompts);
 /* Prompt and generated tokens of request `index` together, at most. */

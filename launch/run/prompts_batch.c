@@ -6,6 +6,7 @@
 #include "launch/run/prompts_input.h"
 
 #include "launch/run/prompt_settings.h"
+#include "launch/run/prompt_stops.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
@@ -38,6 +39,8 @@ static const key_row keys[] = {
     {"add_generation_prompt", CHAT, READ, {NULL}},
     {"chat_template_kwargs", CHAT, READ, {NULL}},
     {"n", TEXT | CHAT, READ, {NULL}},
+    {"stop", TEXT | CHAT, READ, {NULL}},
+    {"stop_token_ids", TEXT | CHAT, READ, {NULL}},
     {"echo", TEXT, READ, {NULL}},
     {"logprobs", TEXT, READ, {NULL}},
     {"max_completion_tokens", CHAT, READ, {NULL}},
@@ -277,6 +280,7 @@ static moerun_status read_settings(moerun__prompt *out, json_t *body,
     r->logprobs.generated = 0;
   }
   MOERUN_TRY(moerun__prompt_read_samples(out, body, origin));
+  MOERUN_TRY(moerun__prompt_read_stops(out, body, origin));
   MOERUN_REQUIRE(model == NULL || json_is_string(model), MOERUN_ERR_FORMAT,
                  "%s: body: key \"model\": expected a string, found %s", origin,
                  moerun__json_kind(model));

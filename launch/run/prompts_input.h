@@ -31,6 +31,8 @@ typedef struct moerun__bad_prompt {
 typedef struct moerun__prompts_sums {
   int64_t overruled[MOERUN_SETTINGS];
   int32_t logprobs_width; /* of a token, of any request at most */
+  int32_t stop_bytes;     /* of any request's stops at most */
+  int has_stop_texts;     /* of any request */
   int64_t sampled;        /* requests with a temperature above 0 */
 } moerun__prompts_sums;
 

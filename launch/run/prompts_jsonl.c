@@ -5,6 +5,7 @@
 
 #include "launch/lines.h"
 #include "launch/run/prompt_settings.h"
+#include "launch/run/prompt_stops.h"
 #include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/foreign.h"
@@ -53,6 +54,8 @@ static const char *const plain_keys[] = {"id",
                                          "documents",
                                          "priority",
                                          "n",
+                                         "stop",
+                                         "stop_token_ids",
                                          "add_generation_prompt",
                                          "chat_template_kwargs"};
 
@@ -74,7 +77,7 @@ static moerun_status print_keys(moerun__text *out) {
     MOERUN_TRY(moerun__text_print(
         out, ", %s", moerun__setting_key((moerun__prompt_setting)i)));
   }
-  MOERUN_TRY(moerun__text_print(out, ", n or priority"));
+  MOERUN_TRY(moerun__text_print(out, ", stop, stop_token_ids, n or priority"));
 done:
   return status;
 }
@@ -307,6 +310,7 @@ static moerun_status read_object(moerun__prompt *out,
       moerun__settings_read(out, object, NULL, prompts->options.fixed, origin));
   MOERUN_TRY(moerun__prompt_read_samples(out, object, origin));
   out->place.parts = out->samples;
+  MOERUN_TRY(moerun__prompt_read_stops(out, object, origin));
   MOERUN_TRY(moerun__json_int(&priority, object, "priority", 0, UINT8_MAX,
                               &no_priority, origin));
   out->request.priority = moerun__to_int(priority);

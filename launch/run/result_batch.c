@@ -104,8 +104,7 @@ static moerun_status print_answer(moerun__result_line *line,
                                         (size_t)c->num_prompt, 0));
   }
   if (!b->is_echo) {
-    MOERUN_TRY(moerun__tokenizer_decode(line->tokenizer, part, c->token,
-                                        (size_t)c->num_tokens, 0));
+    MOERUN_TRY(moerun__result_text(line, c));
   }
   MOERUN_TRY(moerun__text_json(&line->text, part->bytes, part->count));
 done:

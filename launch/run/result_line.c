@@ -26,6 +26,7 @@ static const char to_do[] =
 void moerun__result_line_clear(moerun__result_line *line) {
   moerun__text_clear(&line->text);
   moerun__text_clear(&line->part);
+  moerun__stop_watch_clear(&line->watch);
   moerun__prompt_clear(&line->prompt);
   moerun__token_list_clear(&line->tokens);
   moerun__free(line->logprob);
@@ -69,6 +70,61 @@ done:
   return status;
 }
 
+/* Where the generated tokens end by the stops of line->prompt: *count of them;
+ * more than there are: nowhere. */
+static moerun_status watch_stops(int32_t *count, moerun__result_line *line,
+                                 const int32_t *token, int32_t num_tokens) {
+  moerun_status status = MOERUN_OK;
+  const moerun__request *request = &line->prompt.request;
+  int ends = 0;
+  int32_t i = 0;
+  *count = num_tokens + 1;
+  if (moerun__stops_bytes(&request->stops) == 0) goto done;
+  MOERUN_TRY(moerun__stop_watch_begin(
+      &line->watch, &request->stops, request->min_new_tokens, line->tokenizer));
+  for (; i < num_tokens && !ends; i++) {
+    MOERUN_TRY(moerun__stop_watch_put(&line->watch, &ends, token[i]));
+  }
+  if (ends) *count = i;
+done:
+  return status;
+}
+
+moerun_status moerun__result_text(moerun__result_line *line,
+                                  const moerun__completion *c) {
+  moerun_status status = MOERUN_OK;
+  const moerun__text *text = &line->watch.text;
+  int32_t count = 0;
+  if (c->finish != MOERUN_FINISH_STOP) {
+    return moerun__tokenizer_decode(line->tokenizer, &line->part, c->token,
+                                    (size_t)c->num_tokens, 0);
+  }
+  MOERUN_TRY(watch_stops(&count, line, c->token, c->num_tokens));
+  if (text->count == 0) goto done;
+  MOERUN_TRY(moerun__text_append(&line->part, text->bytes, text->count));
+done:
+  return status;
+}
+
+static moerun_status print_text(moerun__result_line *line,
+                                const moerun__completion *c) {
+  moerun_status status = MOERUN_OK;
+  line->part.count = 0;
+  MOERUN_TRY(moerun__result_text(line, c));
+  MOERUN_TRY(moerun__text_print(&line->text, "\"text\":"));
+  MOERUN_TRY(
+      moerun__text_json(&line->text, line->part.bytes, line->part.count));
+  MOERUN_TRY(moerun__text_append(&line->text, ",", 1));
+done:
+  return status;
+}
+
+static const char *finish_name(moerun__finish finish) {
+  return finish == MOERUN_FINISH_EOS    ? "eos"
+         : finish == MOERUN_FINISH_STOP ? "stop"
+                                        : "length";
+}
+
 static moerun_status print_generated(moerun__result_line *line,
                                      const moerun__completion *c) {
   moerun_status status = MOERUN_OK;
@@ -77,18 +133,10 @@ static moerun_status print_generated(moerun__result_line *line,
     MOERUN_TRY(moerun__text_print(text, i == 0 ? "%d" : ",%d", c->token[i]));
   }
   MOERUN_TRY(moerun__text_append(text, "],", 2));
-  if (line->tokenizer != NULL) {
-    line->part.count = 0;
-    MOERUN_TRY(moerun__tokenizer_decode(line->tokenizer, &line->part, c->token,
-                                        (size_t)c->num_tokens, 0));
-    MOERUN_TRY(moerun__text_print(text, "\"text\":"));
-    MOERUN_TRY(moerun__text_json(text, line->part.bytes, line->part.count));
-    MOERUN_TRY(moerun__text_append(text, ",", 1));
-  }
+  if (line->tokenizer != NULL) MOERUN_TRY(print_text(line, c));
   MOERUN_TRY(moerun__logprobs_print(text, c));
   MOERUN_TRY(
-      moerun__text_print(text, "\"finish\":\"%s\",",
-                         c->finish == MOERUN_FINISH_EOS ? "eos" : "length"));
+      moerun__text_print(text, "\"finish\":\"%s\",", finish_name(c->finish)));
 done:
   return status;
 }
@@ -165,6 +213,7 @@ static moerun_status read_generated(moerun__completion *c,
   moerun__token_list *tokens = &line->tokens;
   const int32_t most = line->prompt.request.max_new_tokens;
   int32_t ends = 0;
+  int32_t stops = 0;
   MOERUN_TRY(moerun__result_tokens_read(tokens, object, most,
                                         line->model->vocab_size, origin));
   const int32_t count = (int32_t)tokens->count;
@@ -172,12 +221,17 @@ static moerun_status read_generated(moerun__completion *c,
          !moerun__config_is_eos(line->model, tokens->id[ends])) {
     ends++;
   }
-  MOERUN_REQUIRE(ends == count ? count == most : ends == count - 1,
-                 MOERUN_ERR_FORMAT,
+  /* A stop in front of the last token would have ended it there. */
+  MOERUN_TRY(watch_stops(&stops, line, tokens->id, ends));
+  const int is_stopped = ends == count && stops == count;
+  const int is_ended = ends == count - 1 || (ends == count && count == most);
+  MOERUN_REQUIRE(is_stopped || (is_ended && stops > ends), MOERUN_ERR_FORMAT,
                  "%s: cannot resume: tokens: expected %d, or fewer of which "
                  "the last alone ends a sequence, found %d: %s",
                  origin, most, count, to_do);
-  c->finish = ends < count ? MOERUN_FINISH_EOS : MOERUN_FINISH_LENGTH;
+  c->finish = is_stopped     ? MOERUN_FINISH_STOP
+              : ends < count ? MOERUN_FINISH_EOS
+                             : MOERUN_FINISH_LENGTH;
   c->num_tokens = count;
   c->token = tokens->id;
   MOERUN_TRY(moerun__logprobs_read(c, &line->logprob, &line->logprob_room,

@@ -18,6 +18,7 @@ typedef struct moerun__result_line {
   moerun__text text;     /* what was printed last, its newline included */
   moerun__prompt prompt; /* and whose line it is, unless it is an error */
   moerun__text part;     /* scratch, and so are these */
+  moerun__stop_watch watch;
   moerun__token_list tokens;
   moerun__logprob *logprob; /* [logprob_room] */
   size_t logprob_room;
@@ -74,6 +75,11 @@ typedef struct moerun__result_form {
 } moerun__result_form;
 
 extern const moerun__result_form moerun__result_batch;
+
+/* Appends the text of a completion of line->prompt to line->part, in front of
+ * the stop that ended it; line->tokenizer is there. */
+moerun_status moerun__result_text(moerun__result_line *line,
+                                  const moerun__completion *completion);
 
 /* Reads the key "tokens" of an object: 1 to `most` ids of the vocabulary. */
 moerun_status moerun__result_tokens_read(moerun__token_list *out,

@@ -33,6 +33,8 @@ moerun_status moerun__work_left_of(moerun__work_left *out,
   out->need =
       moerun__cache_need_of(positions, work.requests, max_sequences, num_ranks);
   out->need.logprobs_width = moerun__prompts_logprobs_width(prompts);
+  out->need.stop_bytes = moerun__prompts_stop_bytes(prompts);
+  out->need.has_stop_texts = moerun__prompts_have_stop_texts(prompts);
 done:
   moerun__free(positions);
   return status;

@@ -180,9 +180,10 @@ moerun_status moerun__predict(moerun__prediction **out,
       moerun__session_options_of(config, need);
   moerun__session_extra extra =
       moerun__session_extra_of(config, placement, need, how);
-  const moerun__engine_options engine = {
-      .record_trace = (how & MOERUN_RUN_RECORDS) != 0,
-      .logprobs_width = need->logprobs_width};
+  const moerun__engine_options engine = {.record_trace =
+                                             (how & MOERUN_RUN_RECORDS) != 0,
+                                         .logprobs_width = need->logprobs_width,
+                                         .stop_bytes = need->stop_bytes};
   *out = NULL;
   MOERUN_TRY(moerun__model_config_load(&model.config, path));
   MOERUN_TRY(moerun__gate_options_fit(config, model.config.num_moe_layers));

@@ -15,12 +15,13 @@
 void moerun__dealer_lay_out(moerun__dealer *dealer,
                             const moerun__engine_callbacks *callbacks,
                             const moerun__sequences *sequences,
-                            moerun__arena *arena) {
+                            int has_tokenizer, moerun__arena *arena) {
   dealer->callbacks = callbacks;
+  dealer->has_tokenizer = has_tokenizer;
   dealer->sequences = sequences;
   dealer->box_bytes = moerun__request_box_bytes(dealer->sequences);
   dealer->max_staged =
-      (int32_t)(dealer->box_bytes / moerun__request_part_bytes(1));
+      (int32_t)(dealer->box_bytes / moerun__request_part_bytes(1, 0));
   dealer->inbox = moerun__arena_take(arena, dealer->box_bytes, 1);
   dealer->outbox = moerun__arena_take(arena, dealer->box_bytes, 1);
   dealer->staged = moerun__arena_take(arena, (size_t)dealer->max_staged,
@@ -171,6 +172,16 @@ static moerun_status check_request(const moerun__dealer *dealer,
                  "token, found %d",
                  (long long)request->index, dealer->sequences->logprobs_width,
                  moerun__logprobs_width(&request->logprobs));
+  MOERUN_REQUIRE(moerun__stops_bytes(&request->stops) <=
+                     dealer->sequences->stop_bytes,
+                 MOERUN_ERR_INVALID,
+                 "request %lld: expected stops of at most %d bytes, found %d",
+                 (long long)request->index, dealer->sequences->stop_bytes,
+                 moerun__stops_bytes(&request->stops));
+  MOERUN_REQUIRE(request->stops.num_texts == 0 || dealer->has_tokenizer,
+                 MOERUN_ERR_INVALID,
+                 "request %lld: stop texts need a tokenizer",
+                 (long long)request->index);
 done:
   return status;
 }
@@ -179,8 +190,8 @@ done:
  * many can wait there. */
 static moerun_status fill_inbox(moerun__dealer *dealer, int64_t most) {
   moerun_status status = MOERUN_OK;
-  const size_t largest =
-      moerun__request_part_bytes(dealer->sequences->max_positions);
+  const size_t largest = moerun__request_part_bytes(
+      dealer->sequences->max_positions, dealer->sequences->stop_bytes);
   while (!dealer->source_dry && dealer->num_staged < most &&
          dealer->num_staged < dealer->max_staged &&
          dealer->inbox_used + largest <= dealer->box_bytes) {
@@ -196,7 +207,8 @@ static moerun_status fill_inbox(moerun__dealer *dealer, int64_t most) {
     moerun__staged *staged = &dealer->staged[dealer->num_staged++];
     staged->at = dealer->inbox_used;
     staged->bytes =
-        moerun__request_part_bytes(request.num_prompt + request.num_kept);
+        moerun__request_part_bytes(request.num_prompt + request.num_kept,
+                                   moerun__stops_bytes(&request.stops));
     staged->pages = moerun__request_pages(&request);
     moerun__request_write(dealer->inbox + staged->at, &request);
     dealer->inbox_used += staged->bytes;

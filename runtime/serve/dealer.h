@@ -45,6 +45,7 @@ typedef struct moerun__staged {
 typedef struct moerun__dealer {
   const moerun__engine_callbacks *callbacks; /* borrowed, as sequences */
   const moerun__sequences *sequences; /* of this rank: all are sized alike */
+  int has_tokenizer;                  /* stops may be texts */
   size_t box_bytes;                   /* of inbox and outbox */
   char *inbox;            /* requests taken from the source, not yet dealt */
   char *outbox;           /* requests by rank */
@@ -74,7 +75,7 @@ typedef struct moerun__dealer {
 void moerun__dealer_lay_out(moerun__dealer *dealer,
                             const moerun__engine_callbacks *callbacks,
                             const moerun__sequences *sequences,
-                            moerun__arena *arena);
+                            int has_tokenizer, moerun__arena *arena);
 /* No request was taken, nothing was done. */
 void moerun__dealer_clear(moerun__dealer *dealer);
 

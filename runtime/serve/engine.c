@@ -44,11 +44,12 @@ static void lay_out(moerun__engine *e, const moerun__model_config *config,
                                        (size_t)moerun__config_terms(config)
                                  : 0;
   moerun__sequences_lay_out(&e->sequences, kv->max_sequences, positions,
-                            trace_width, e->options.logprobs_width, arena);
+                            trace_width, &e->options, arena);
   e->requests =
       moerun__arena_take(arena, moerun__request_box_bytes(&e->sequences), 1);
   if (!e->is_root) return;
-  moerun__dealer_lay_out(&e->dealer, &e->callbacks, &e->sequences, arena);
+  moerun__dealer_lay_out(&e->dealer, &e->callbacks, &e->sequences,
+                         e->options.tokenizer != NULL, arena);
 }
 
 /* Counts, or hands out, what the session's steps need. */
@@ -209,7 +210,7 @@ static moerun_status create_local(moerun__engine **out,
   e->cache = cache;
   e->is_root = is_root;
   lay_out(e, config, &cache->sizes, &arena);
-  moerun__sequences_clear(&e->sequences);
+  moerun__sequences_begin(&e->sequences);
   if (is_root) moerun__dealer_clear(&e->dealer);
   e->numbers = -1; /* what was left by others is no longer known */
   *out = e;
@@ -234,6 +235,8 @@ moerun_status moerun__engine_create(moerun__engine **out,
 }
 
 void moerun__engine_destroy(moerun__engine *engine) {
+  if (engine == NULL) return;
+  moerun__sequences_end(&engine->sequences);
   moerun__free(engine);
 }
 
@@ -321,7 +324,7 @@ static moerun_status run_step(moerun__engine *e,
   moerun_status status = MOERUN_OK;
   moerun__step_build(&e->step);
   MOERUN_TRY(moerun_forward(e->session, &e->step.batch, e->step.logits));
-  moerun__step_use(&e->step, e->session);
+  MOERUN_TRY(moerun__step_use(&e->step, e->session));
   e->word.prompt_rows = e->step.prompt_rows;
   e->word.reused = e->step.reused;
   e->word.generated = e->step.generated;

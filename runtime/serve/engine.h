@@ -29,10 +29,12 @@
 
 #include "runtime/decoder/kv_cache.h"
 #include "runtime/decoder/sample.h"
+#include "runtime/serve/stops.h"
 
 typedef enum moerun__finish {
   MOERUN_FINISH_LENGTH = 0, /* max_new_tokens were generated        */
   MOERUN_FINISH_EOS,        /* an end-of-sequence token was sampled */
+  MOERUN_FINISH_STOP,       /* one of its own stops was generated   */
   MOERUN_FINISH_SCORED,     /* score_only: no token was generated   */
   MOERUN_FINISH_BROKEN,     /* its numbers were infinite or NaN     */
   MOERUN_FINISH_NOT,        /* under way: what it has generated so far */
@@ -61,10 +63,13 @@ typedef struct moerun__request {
                              `next`                                          */
   int32_t
       max_new_tokens; /* 0 with score_only, else >= 1; num_kept among them */
-  int32_t min_new_tokens; /* before so many no end-of-sequence token is taken */
-  int32_t score_only;     /* 1: only the log-probability of the prompt's tokens
+  int32_t
+      min_new_tokens; /* before so many no end-of-sequence token and no token
+                             of its stops is taken, and no stop text counts */
+  int32_t score_only; /* 1: only the log-probability of the prompt's tokens
                              1..num_prompt-1, each given those before it      */
   moerun__sampling sampling;
+  moerun__stops stops;             /* none with score_only */
   moerun__logprobs_asked logprobs; /* zeros with score_only */
   int32_t priority; /* class, 0 first, up to 255: a capacity drops experts of
                        high classes first                                    */
@@ -75,7 +80,7 @@ typedef struct moerun__completion {
   int32_t rank; /* that ran it */
   moerun__finish finish;
   int32_t num_prompt;
-  int32_t num_tokens;     /* generated, an end-of-sequence token and what the
+  int32_t num_tokens;     /* generated, the tokens that ended it and what the
                              request came with included                      */
   const int32_t *token;   /* [num_tokens], borrowed */
   double log_probability; /* score_only: sum, natural logarithm */
@@ -158,6 +163,9 @@ typedef struct moerun__engine_options {
                               on a rank, where no row has to be fed for other
                               reasons: for a trace, a score, log-probabilities
                               of the prompt, or a capacity                   */
+  int32_t stop_bytes;      /* of any request's stops; 0: none has any */
+  const moerun__tokenizer *tokenizer; /* borrowed: the same on all ranks, where
+                                         stops are texts; else NULL          */
 } moerun__engine_options;
 
 typedef struct moerun__engine moerun__engine;

@@ -34,13 +34,17 @@ size_t moerun__finished_box_bytes(const moerun__sequences *sequences) {
 
 void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
                                int32_t max_positions, size_t trace_width,
-                               int32_t logprobs_width, moerun__arena *arena) {
+                               const moerun__engine_options *options,
+                               moerun__arena *arena) {
+  const int32_t logprobs_width = options->logprobs_width;
+  const size_t stop_bytes = (size_t)options->stop_bytes;
   const size_t count = (size_t)max_sequences;
   const size_t positions = (size_t)max_positions;
   out->max_sequences = max_sequences;
   out->max_positions = max_positions;
   out->trace_width = trace_width;
   out->logprobs_width = logprobs_width;
+  out->stop_bytes = options->stop_bytes;
   moerun__sequence *all =
       moerun__arena_take(arena, count, sizeof(moerun__sequence));
   out->sequence = all;
@@ -49,6 +53,8 @@ void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
     int32_t *token = moerun__arena_take(arena, positions, sizeof(int32_t));
     moerun__logprob *logprob = NULL;
     int16_t *trace = NULL;
+    char *stop = NULL;
+    if (stop_bytes > 0) stop = moerun__arena_take(arena, stop_bytes, 1);
     if (logprobs_width > 0) {
       logprob = moerun__arena_take(arena, positions * (size_t)logprobs_width,
                                    sizeof *logprob);
@@ -61,17 +67,26 @@ void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
     all[s].token = token;
     all[s].logprob = logprob;
     all[s].trace = trace;
+    all[s].stop = stop;
   }
   out->finished = moerun__arena_take(arena, moerun__finished_box_bytes(out), 1);
 }
 
-void moerun__sequences_clear(moerun__sequences *sequences) {
+void moerun__sequences_begin(moerun__sequences *sequences) {
   for (int32_t s = 0; s < sequences->max_sequences; s++) {
-    sequences->sequence[s].active = 0;
+    moerun__sequence *sequence = &sequences->sequence[s];
+    sequence->active = 0;
+    memset(&sequence->watch, 0, sizeof sequence->watch);
   }
   sequences->num_active = 0;
   sequences->promised_pages = 0;
   sequences->finished_bytes = 0;
+}
+
+void moerun__sequences_end(moerun__sequences *sequences) {
+  for (int32_t s = 0; s < sequences->max_sequences; s++) {
+    moerun__stop_watch_clear(&sequences->sequence[s].watch);
+  }
 }
 
 int32_t moerun__request_pages(const moerun__request *request) {
@@ -79,15 +94,31 @@ int32_t moerun__request_pages(const moerun__request *request) {
                           request->max_new_tokens);
 }
 
-size_t moerun__request_part_bytes(int32_t num_ids) {
-  const size_t bytes =
-      sizeof(moerun__request_part) + (size_t)num_ids * sizeof(int32_t);
+size_t moerun__request_part_bytes(int32_t num_ids, int32_t stop_bytes) {
+  const size_t bytes = sizeof(moerun__request_part) +
+                       (size_t)num_ids * sizeof(int32_t) + (size_t)stop_bytes;
   return (size_t)moerun__round_up((int64_t)bytes, MOERUN_WIRE_UNIT);
 }
 
 size_t moerun__request_box_bytes(const moerun__sequences *sequences) {
-  const size_t longest = moerun__request_part_bytes(sequences->max_positions);
+  const size_t longest = moerun__request_part_bytes(sequences->max_positions,
+                                                    sequences->stop_bytes);
   return longest > 1 << 20 ? longest : 1 << 20;
+}
+
+/* Copies a request's stops to `out`, which is aligned as ids are. */
+static void write_stops(char *out, const moerun__stops *stops) {
+  const size_t ids = (size_t)stops->num_tokens * sizeof(int32_t);
+  if (ids > 0) memcpy(out, stops->token, ids);
+  if (stops->text_bytes > 0) {
+    memcpy(out + ids, stops->text, (size_t)stops->text_bytes);
+  }
+}
+
+/* Where they are, once they were copied. */
+static void point_stops(moerun__stops *stops, const char *at) {
+  stops->token = (const int32_t *)at;
+  stops->text = at + (size_t)stops->num_tokens * sizeof(int32_t);
 }
 
 void moerun__request_write(char *out, const moerun__request *request) {
@@ -96,9 +127,14 @@ void moerun__request_write(char *out, const moerun__request *request) {
   memset(&part, 0, sizeof part);
   part.request = *request;
   part.request.prompt = NULL;
-  part.bytes = (int64_t)moerun__request_part_bytes(num_ids);
+  part.request.stops.token = NULL;
+  part.request.stops.text = NULL;
+  part.bytes = (int64_t)moerun__request_part_bytes(
+      num_ids, moerun__stops_bytes(&request->stops));
   memcpy(out, &part, sizeof part);
-  memcpy(out + sizeof part, request->prompt, (size_t)num_ids * sizeof(int32_t));
+  out += sizeof part;
+  memcpy(out, request->prompt, (size_t)num_ids * sizeof(int32_t));
+  write_stops(out + (size_t)num_ids * sizeof(int32_t), &request->stops);
 }
 
 size_t moerun__request_read(moerun__request *request, const char *part) {
@@ -106,6 +142,9 @@ size_t moerun__request_read(moerun__request *request, const char *part) {
   memcpy(&head, part, sizeof head);
   *request = head.request;
   request->prompt = (const int32_t *)(part + sizeof head);
+  point_stops(&request->stops,
+              (const char *)(request->prompt + request->num_prompt +
+                             request->num_kept));
   return (size_t)head.bytes;
 }
 
@@ -120,6 +159,11 @@ int32_t moerun__sequence_start(moerun__sequences *sequences,
   sequence->active = 1;
   sequence->request = *request;
   sequence->request.prompt = sequence->token;
+  if (moerun__stops_bytes(&request->stops) > 0) {
+    write_stops(sequence->stop, &request->stops);
+    point_stops(&sequence->request.stops, sequence->stop);
+  }
+  sequence->is_watched = 0;
   sequence->num_tokens = moerun__sequence_given(sequence);
   sequence->num_fed = 0;
   sequence->log_probability = 0;
@@ -172,7 +216,8 @@ static moerun__completion completion_of(const moerun__sequence *sequence,
       .broken_position = sequence->broken_position,
       .num_traced = has_trace ? sequence->num_fed : 0,
   };
-  if (finish == MOERUN_FINISH_EOS || finish == MOERUN_FINISH_LENGTH) {
+  if (finish == MOERUN_FINISH_EOS || finish == MOERUN_FINISH_STOP ||
+      finish == MOERUN_FINISH_LENGTH) {
     moerun__completion_count_logprobs(&c, request);
   }
   return c;

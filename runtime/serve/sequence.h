@@ -10,10 +10,10 @@
 enum { MOERUN_WIRE_UNIT = 8 }; /* bytes */
 
 /* A request on the wire, followed by the ids of its prompt and those that it
- * comes with, padded. */
+ * comes with, and its stops, padded. */
 typedef struct moerun__request_part {
-  moerun__request request; /* prompt pointer not meaningful */
-  int64_t bytes;           /* of this part, prompt and padding included */
+  moerun__request request; /* pointers not meaningful */
+  int64_t bytes;           /* of this part, padding included */
 } moerun__request_part;
 
 /* A completion on the wire, followed by token ids, log-probabilities and trace
@@ -25,10 +25,13 @@ typedef struct moerun__completion_part {
 
 typedef struct moerun__sequence {
   int32_t active;
-  moerun__request request; /* prompt points into `token` */
-  int32_t num_tokens;      /* prompt and generated so far */
-  int32_t num_fed;         /* of them already in the cache */
-  int32_t *token;          /* [max_positions] */
+  moerun__request request;  /* prompt points into `token`, stops into `stop` */
+  int32_t num_tokens;       /* prompt and generated so far */
+  int32_t num_fed;          /* of them already in the cache */
+  int32_t *token;           /* [max_positions] */
+  char *stop;               /* [stop_bytes] */
+  moerun__stop_watch watch; /* that it has watched from its start */
+  int32_t is_watched;       /* 0: not yet */
   double log_probability;
   int32_t broken; /* as in moerun__completion */
   int32_t broken_position;
@@ -43,6 +46,7 @@ typedef struct moerun__sequences {
   int32_t max_positions;  /* longest prompt + generation of one request */
   size_t trace_width;     /* ids per fed row; 0: no trace is kept */
   int32_t logprobs_width; /* of a token at most; 0: none are kept */
+  int32_t stop_bytes;     /* of a request at most */
   moerun__sequence *sequence;
   int32_t *order; /* [num_active] seats, oldest first */
   int32_t num_active;
@@ -55,21 +59,24 @@ typedef struct moerun__sequences {
  * of these names. */
 void moerun__sequences_lay_out(moerun__sequences *out, int32_t max_sequences,
                                int32_t max_positions, size_t trace_width,
-                               int32_t logprobs_width, moerun__arena *arena);
-/* All seats become free. */
-void moerun__sequences_clear(moerun__sequences *sequences);
+                               const moerun__engine_options *options,
+                               moerun__arena *arena);
+/* All seats are free, and nothing else was theirs; the end of that. */
+void moerun__sequences_begin(moerun__sequences *sequences);
+void moerun__sequences_end(moerun__sequences *sequences);
 
 /* Pages of the cache that a request takes at most. */
 int32_t moerun__request_pages(const moerun__request *request);
-/* num_ids: of the prompt, and those that the request comes with. */
-size_t moerun__request_part_bytes(int32_t num_ids);
+/* num_ids: of the prompt, and those that the request comes with; stop_bytes: of
+ * its stops. */
+size_t moerun__request_part_bytes(int32_t num_ids, int32_t stop_bytes);
 /* Room for the requests of one step: 1 MiB, or the longest request. */
 size_t moerun__request_box_bytes(const moerun__sequences *sequences);
 /* Most bytes of the completions of one step of one rank. */
 size_t moerun__finished_box_bytes(const moerun__sequences *sequences);
 /* Writes a request to `out`, which has moerun__request_part_bytes. */
 void moerun__request_write(char *out, const moerun__request *request);
-/* Reads one at `part`; request->prompt points into it. Returns its bytes. */
+/* Reads one at `part`, which its pointers point into. Returns its bytes. */
 size_t moerun__request_read(moerun__request *request, const char *part);
 
 /* Takes a request into a free seat; returns the seat. */

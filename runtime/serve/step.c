@@ -39,6 +39,7 @@ void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
   step->sequences = sequences;
   step->cache = may_share(session, sequences, options) ? session->cache : NULL;
   step->prefill_chunk = options->prefill_chunk;
+  step->tokenizer = options->tokenizer;
   step->max_tokens = session->options.max_tokens;
   step->window = moerun__gate_window(&session->moe.gate.options);
   step->max_logits = most_logits(session, step->window);
@@ -213,14 +214,42 @@ static void keep_logprobs(moerun__step *s, const moerun_session *session,
 }
 
 /* Before so many tokens as the request asks for, none ends it. */
-static void forbid_ends(float *logits, const moerun__model_config *config) {
+static void forbid_ends(float *logits, const moerun__model_config *config,
+                        const moerun__stops *stops) {
   for (int32_t i = 0; i < config->num_eos; i++) {
     logits[config->eos_token[i]] = -INFINITY;
   }
+  for (int32_t i = 0; i < stops->num_tokens; i++) {
+    logits[stops->token[i]] = -INFINITY;
+  }
 }
 
-static void sample_row(moerun__step *s, moerun_session *session, int32_t seat,
-                       float *logits) {
+/* Whether the last token ends the sequence by its own stops. Those that it came
+ * with are watched first: a stop may have begun in them. */
+static moerun_status watch(moerun__step *s, int *ends,
+                           moerun__sequence *sequence) {
+  moerun_status status = MOERUN_OK;
+  const moerun__request *request = &sequence->request;
+  moerun__stop_watch *w = &sequence->watch;
+  *ends = 0;
+  if (moerun__stops_bytes(&request->stops) == 0) goto done;
+  if (!sequence->is_watched) {
+    MOERUN_TRY(moerun__stop_watch_begin(
+        w, &request->stops, request->min_new_tokens,
+        request->stops.num_texts > 0 ? s->tokenizer : NULL));
+    sequence->is_watched = 1;
+  }
+  while (request->num_prompt + w->num_tokens < sequence->num_tokens) {
+    const int32_t at = request->num_prompt + w->num_tokens;
+    MOERUN_TRY(moerun__stop_watch_put(w, ends, sequence->token[at]));
+  }
+done:
+  return status;
+}
+
+static moerun_status sample_row(moerun__step *s, moerun_session *session,
+                                int32_t seat, float *logits) {
+  moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &session->model->config;
   moerun__sequence *sequence = &s->sequences->sequence[seat];
   const moerun__request *request = &sequence->request;
@@ -232,7 +261,9 @@ static void sample_row(moerun__step *s, moerun_session *session, int32_t seat,
   if (keeps) {
     memcpy(sampled, logits, (size_t)config->vocab_size * sizeof *logits);
   }
-  if (before < request->min_new_tokens) forbid_ends(sampled, config);
+  if (before < request->min_new_tokens) {
+    forbid_ends(sampled, config, &request->stops);
+  }
   const int32_t token =
       moerun__sample(session->kernels, sampled, config->vocab_size,
                      &request->sampling, &history, s->heap);
@@ -242,16 +273,21 @@ static void sample_row(moerun__step *s, moerun_session *session, int32_t seat,
   }
   s->generated++;
   const int ends = moerun__config_is_eos(config, token);
-  const int is_last = ends || before + 1 == request->max_new_tokens;
+  int stops = 0;
+  if (!ends) MOERUN_TRY(watch(s, &stops, sequence));
+  const int is_last = ends || stops || before + 1 == request->max_new_tokens;
   time_token(session, sequence, before + 1 - request->num_kept, is_last);
   if (ends) {
     finish(s, session, seat, MOERUN_FINISH_EOS);
   } else if (is_last) {
-    finish(s, session, seat, MOERUN_FINISH_LENGTH);
+    finish(s, session, seat, stops ? MOERUN_FINISH_STOP : MOERUN_FINISH_LENGTH);
   }
+done:
+  return status;
 }
 
-static void use_logits(moerun__step *s, moerun_session *session) {
+static moerun_status use_logits(moerun__step *s, moerun_session *session) {
+  moerun_status status = MOERUN_OK;
   const int32_t V = session->model->config.vocab_size;
   for (int32_t i = 0; i < s->batch.num_logits; i++) {
     const int32_t row = s->logit_row[i];
@@ -265,7 +301,7 @@ static void use_logits(moerun__step *s, moerun_session *session) {
     } else if (next < sequence->num_tokens) {
       keep_logprobs(s, session, sequence, next, logits);
     } else {
-      sample_row(s, session, s->seat[row], logits);
+      MOERUN_TRY(sample_row(s, session, s->seat[row], logits));
     }
   }
   for (int32_t i = s->sequences->num_active - 1; i >= 0; i--) {
@@ -279,12 +315,14 @@ static void use_logits(moerun__step *s, moerun_session *session) {
     }
   }
   moerun__stage_end(&session->stats, MOERUN_STAGE_SAMPLE);
+done:
+  return status;
 }
 
-void moerun__step_use(moerun__step *s, moerun_session *session) {
+moerun_status moerun__step_use(moerun__step *s, moerun_session *session) {
   s->generated = 0;
   keep_trace(s, session);
   note_broken(s, session);
   leave_pages(s);
-  use_logits(s, session);
+  return use_logits(s, session);
 }

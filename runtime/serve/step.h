@@ -10,6 +10,7 @@ typedef struct moerun__step {
   moerun__sequences *sequences; /* borrowed */
   moerun__kv_cache *cache;      /* borrowed; NULL: what sequences begin with in
                                    common is fed by each (reuse.h)          */
+  const moerun__tokenizer *tokenizer; /* borrowed; NULL: no stop is a text */
   int32_t prefill_chunk;
   int32_t max_tokens;
   int32_t window; /* prompts are cut at multiples of it; 1: anywhere */
@@ -41,7 +42,8 @@ void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
 void moerun__step_build(moerun__step *step);
 /* After the session ran it by moerun_forward: keeps traces and pages, samples,
  * scores, and ends the sequences that are over: their completions are among
- * those that sequences have finished. */
-void moerun__step_use(moerun__step *step, moerun_session *session);
+ * those that sequences have finished. Allocates for the text that stops are
+ * looked for in. */
+moerun_status moerun__step_use(moerun__step *step, moerun_session *session);
 
 #endif

@@ -16,7 +16,7 @@ cat > lines <<END
 {"custom_id": "talk", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 30, "n": 3, "logprobs": true, "top_logprobs": 2}}
 {"custom_id": "many", $text {"prompt": ["And God said", "In the", [65, 66]], "max_tokens": 20, "n": 2, "logprobs": 2, "echo": true}}
 {"custom_id": "wrong", $text {"prompt": "x", "stream": true}}
-{"custom_id": "one", $text {"prompt": "And God said, Let", "temperature": 0.9, "seed": 3, "max_tokens": 24}}
+{"custom_id": "one", $text {"prompt": "And God said, Let", "temperature": 0.9, "seed": 3, "max_tokens": 24, "stop": [" the", "x"]}}
 {"custom_id": "one", $text {"prompt": "again"}}
 nonsense
 {"custom_id": "prompt", $text {"prompt": "And God said", "max_tokens": 0, "echo": true, "logprobs": 0}}

@@ -66,21 +66,27 @@ only_text told.one > told.text
 only_text untold.one > untold.text
 same told.text untold.text
 # In the middle of requests, too: what is kept there has no log-probabilities.
-"$moerun" run --model "$model" --prompts told --output middle \
-  --max-new-tokens 400 --keep-every 0.001 --max-tokens 6 --max-sequences 6 \
-  --fault rank=0,sleep=2000us > out 2> err &
-step=$!
-tries=0
-while [ ! -e middle.unfinished ] && [ "$tries" -lt 3000 ]; do
-  sleep 0.01
-  tries=$((tries + 1))
-done
-kill -USR1 $step 2> no
-wait $step
-[ "$?" = 75 ] || complain "expected to stop in the middle: $(cat err)"
-[ -e middle.unfinished ] || complain "expected requests in the middle"
-succeed 3 run --model "$model" --prompts told --output middle \
-  --max-new-tokens 400 --resume
+# middle FILE TOKENS MAX-NEW-TOKENS: into `middle`, stopped once and gone on with.
+middle() {
+  rm -f middle middle.unfinished
+  "$moerun" run --model "$model" --prompts "$1" --output middle \
+    --max-new-tokens "$3" --keep-every 0.001 --max-tokens 7 --max-sequences 7 \
+    --fault rank=0,sleep=2000us > out 2> err &
+  step=$!
+  tries=0
+  while ! grep -q "tokens\":\[\([0-9]*,\)\{$2\}" middle.unfinished 2> no &&
+    [ "$tries" -lt 3000 ]; do
+    sleep 0.01
+    tries=$((tries + 1))
+  done
+  kill -USR1 $step 2> no
+  wait $step
+  [ "$?" = 75 ] || complain "expected to stop in the middle: $(cat err)"
+  [ -e middle.unfinished ] || complain "expected requests in the middle"
+  succeed 3 run --model "$model" --prompts "$1" --output middle \
+    --max-new-tokens "$3" --resume
+}
+middle told 0 400
 succeed 0 run --model "$model" --prompts told --output whole \
   --max-new-tokens 400
 same whole middle
@@ -114,6 +120,42 @@ succeed 0 run --model "$model" --prompts ending $long --min-new-tokens 300 \
 grep -q '"finish":"eos"\|[[,]257[],]' out.jsonl &&
   complain "expected no end before 300 tokens"
 grep -q 'inf' out.jsonl && complain "expected the model's own numbers"
+
+# Stops: across borders of tokens, of which this vocabulary has one a byte.
+i=0
+for how in '"stop": "the"' '"stop": ["xyz", " G", ". "]' '"stop": "nowhere"' \
+  '"stop": "e", "min_new_tokens": 12' '"stop_token_ids": [101, 32]' \
+  '"stop_token_ids": [257], "stop": "é"' '"logprobs": true, "stop": "he "'; do
+  echo "{\"id\": $i, \"prompt\": \"And God said, Let\", \"seed\": $i," \
+    "\"temperature\": 0.7, $how}"
+  i=$((i + 1))
+done > stops
+alone_and_together stops
+[ "$(grep -c '"finish":"stop"' stops.one)" -ge 4 ] ||
+  complain "expected stops: $(cat stops.one)"
+sed 's/"stop\(_token_ids\)*": \("[^"]*"\|\[[^]]*\]\)/"priority": 0/g' stops |
+  sed 's/"priority": 0, "priority"/"priority"/' > unstopped
+succeed 0 run --model "$model" --prompts unstopped --output unstopped.one
+for line in 1 2 7; do
+  stopped=$(sed -n "${line}s/.*\"text\":\"\(.*\)\",\"\(logprobs\|finish\).*/\1/p" \
+    stops.one)
+  grep -qF -- "\"text\":\"$stopped" unstopped.one ||
+    complain "expected '$stopped' to begin a text of: $(cat unstopped.one)"
+done
+echo '{"id": 0, "prompt": "And God said, Let", "seed": 0, "temperature": 0.7}' > single
+succeed 0 run --model "$model" --prompts single --stop the --output typed.one
+sed 1q stops.one > first
+same typed.one first
+on 0 run --model "$model" --prompts single --output typed.one --resume --stop th
+[ "$?" = 65 ] || complain "expected 65 for a result of another stop"
+on 0 run --model "$model" --prompts single --stop ''
+[ "$?" = 2 ] || complain "expected 2 for an empty stop"
+# In the middle, where a stop may have begun in what is kept.
+sed 's/"min_new_tokens": 12/"min_new_tokens": 60/; s/"the"/"zzz"/' stops > long
+middle long 9 90
+succeed 0 run --model "$model" --prompts long --output whole \
+  --max-new-tokens 90 --overwrite
+same whole middle
 
 # The model's recommendation, on request alone, and for what nobody gives.
 mkdir recommends

@@ -95,7 +95,8 @@ static void engine_bytes_are_those_taken(void **state) {
   const moerun__session_extra extra = {.record_trace = 1};
   assert_all_ok(moerun__session_create_with(&session, model, &options, &extra));
   for (int trace = 0; trace < 2; trace++) {
-    const moerun__engine_options how = {.record_trace = trace};
+    const moerun__engine_options how = {.record_trace = trace,
+                                        .stop_bytes = 99 * trace};
     const moerun__engine_callbacks callbacks = {.next = dry_source,
                                                 .finished = run_finished,
                                                 .stop_requested = see_alive};

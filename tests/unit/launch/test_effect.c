@@ -123,7 +123,7 @@ typedef struct example {
   "capacity_scope capacity_level capacity_metric capacity_window "             \
   "capacity_decode expanded keep_best"
 #define SETTINGS                                                               \
-  "max_new_tokens min_new_tokens temperature top_p top_k min_p "               \
+  "max_new_tokens min_new_tokens stop temperature top_p top_k min_p "          \
   "repetition_penalty "                                                        \
   "presence_penalty frequency_penalty generation_config logprobs "             \
   "prompt_logprobs seed"

@@ -13,7 +13,7 @@
 #include "support/temp_dir.h"
 
 static const char *const no_variables[] = {NULL};
-static const moerun__cache_need whole = {.logprobs_width = 6};
+static const moerun__cache_need whole = {.logprobs_width = 6, .stop_bytes = 40};
 
 static moerun__config *make_config(const char *first, const char *second) {
   const char *const arguments[] = {"--model", MOERUN_DEMO_MODEL, first, second};
@@ -34,7 +34,7 @@ static void predicted_bytes_are_allocated(void **state) {
   moerun__prediction *predicted = NULL;
   const moerun_session_options options =
       moerun__session_options_of(config, &whole);
-  const moerun__engine_options engine = {.logprobs_width = 6};
+  const moerun__engine_options engine = {.logprobs_width = 6, .stop_bytes = 40};
   assert_int_equal(moerun_comm_create_self(&comm), MOERUN_OK);
   assert_int_equal(moerun__placement_for(&placement, config, 1), MOERUN_OK);
   assert_int_equal(moerun__predict(&predicted, config, placement, &whole, 0),

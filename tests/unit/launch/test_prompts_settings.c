@@ -80,10 +80,73 @@ static void fixed_settings_hold(void **state) {
   }
 }
 
+/* Stops of a line and that of the option, and what is wrong with them. */
+static void stops_are_read(void **state) {
+  (void)state;
+  static const struct {
+    const char *keys;
+    const char *words;
+  } wrong[] = {
+      {"\"stop\":\"\"", ":1: key \"stop\": expected 1 to 256 bytes, found 0"},
+      {"\"stop\":[\"a\",\"\"]", "expected 1 to 256 bytes, found 0"},
+      {"\"stop\":7", "expected a string or an array of strings, found"},
+      {"\"stop\":[\"a\",7]", "\"stop\", element 1: expected a string, found"},
+      {"\"stop\":[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\","
+       "\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]",
+       "key \"stop\": expected at most 16 texts, found more"},
+      {"\"stop_token_ids\":1", "\"stop_token_ids\": expected an array"},
+      {"\"stop_token_ids\":[1,\"a\"]", "element 1: expected a token id"},
+      {"\"stop_token_ids\":[1,272]",
+       "\"stop_token_ids\", element 1: expected an id of 0 to 271, found 272"},
+  };
+  moerun__prompt_options options = defaults();
+  moerun__prompts *prompts = NULL;
+  moerun__prompt prompt = {0};
+  char line[512];
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    (void)snprintf(line, sizeof line, "{\"prompt\":\"a\",%s}\n", wrong[i].keys);
+    scratch_write(path, line);
+    assert_int_equal(moerun__prompts_open(&prompts, path, &options),
+                     MOERUN_ERR_FORMAT);
+    expect_words(wrong[i].words);
+  }
+  scratch_write(path, "{\"tokens\":[5],\"stop\":[\"x\",\"yz\"],"
+                      "\"stop_token_ids\":[9,0]}\n{\"tokens\":[6]}\n"
+                      "{\"tokens\":[6],\"stop\":null}\n");
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
+  const uint64_t without = moerun__prompts_digest(prompts, 1);
+  assert_int_equal(moerun__prompts_stop_bytes(prompts), 2 * 4 + 2 + 3);
+  moerun__prompts_destroy(prompts);
+  options.stop = "\n";
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
+  assert_true(moerun__prompts_have_stop_texts(prompts));
+  assert_int_equal(moerun__prompts_stop_bytes(prompts), 2 * 4 + 2 + 3 + 2);
+  assert_true(moerun__prompts_digest(prompts, 1) != without);
+  assert_int_equal(moerun__prompts_read(prompts, &prompt, 0), MOERUN_OK);
+  const moerun__stops *stops = &prompt.request.stops;
+  assert_int_equal(stops->num_texts, 3);
+  assert_memory_equal(stops->text, "x\0yz\0\n", 8);
+  assert_int_equal(stops->num_tokens, 2);
+  assert_true(stops->token[0] == 9 && stops->token[1] == 0);
+  assert_int_equal(moerun__prompts_read(prompts, &prompt, 2), MOERUN_OK);
+  assert_int_equal(prompt.request.stops.num_texts, 1);
+  moerun__prompts_destroy(prompts);
+  options.tokenizer = NULL;
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options),
+                   MOERUN_ERR_UNSUPPORTED);
+  expect_words(":1: --stop: a text needs the model's tokenizer.json");
+  options.stop = NULL;
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options),
+                   MOERUN_ERR_UNSUPPORTED);
+  expect_words(":1: key \"stop\": a text needs the model's tokenizer.json");
+  moerun__prompt_clear(&prompt);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(plain_lines_are_prompts),
       cmocka_unit_test(fixed_settings_hold),
+      cmocka_unit_test(stops_are_read),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

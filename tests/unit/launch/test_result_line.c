@@ -309,7 +309,8 @@ static moerun__prompts *asking(const char *asked) {
   moerun__prompts *out = NULL;
   char text[256];
   char from[TEMP_PATH];
-  const moerun__prompt_options options = {.tokens_bos = -1,
+  const moerun__prompt_options options = {.tokenizer = tokenizer,
+                                          .tokens_bos = -1,
                                           .vocab_size = 272,
                                           .max_positions = 64,
                                           .kv_tokens = 64,
@@ -406,6 +407,44 @@ static void changed_log_probabilities_are_refused(void **state) {
   moerun__prompts_destroy(of);
 }
 
+/* ---- Stops --------------------------------------------------------------- */
+
+/* Behind "stop": "hi" a text ends in front of it, and tokens with it; a line
+ * that ends earlier or later is none of this run. */
+static void stops_are_found_again(void **state) {
+  (void)state;
+  static const int32_t tokens[] = {97, 104, 105, 257};
+  static const struct {
+    int32_t count;
+    moerun__finish finish;
+    const char *words;
+  } cases[] = {
+      {3, MOERUN_FINISH_STOP,
+       "[97,104,105],\"text\":\"a\",\"finish\":\"stop\","},
+      {2, MOERUN_FINISH_STOP, NULL},
+      {4, MOERUN_FINISH_EOS, NULL},
+      {1, MOERUN_FINISH_STOP,
+       "[97],\"text\":\"\",\"finish\":\"stop\",\"digest\""},
+      {2, MOERUN_FINISH_EOS, NULL},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char text[BYTES];
+    moerun__prompts *of =
+        asking(i < 3 ? "\"stop\":[\"hi\"]" : "\"stop_token_ids\":[97]");
+    const moerun__completion c = {.finish = cases[i].finish,
+                                  .num_tokens = cases[i].count,
+                                  .token = tokens};
+    write_one(text, of, &c);
+    if (cases[i].words == NULL) {
+      expect_refused(of, text, strlen(text), "the last alone ends a sequence");
+    } else {
+      if (strstr(text, cases[i].words) == NULL) fail_msg("%s", text);
+      expect_kept(of, text, strlen(text), 1);
+    }
+    moerun__prompts_destroy(of);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_kind_of_line_is_kept),
@@ -414,6 +453,7 @@ int main(void) {
       cmocka_unit_test(nothing_else_is_taken_off),
       cmocka_unit_test(log_probabilities_are_kept_and_torn),
       cmocka_unit_test(changed_log_probabilities_are_refused),
+      cmocka_unit_test(stops_are_found_again),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
