@@ -309,6 +309,7 @@ static const moerun__effect_row rows[] = {
            "into, which is not given"),
     REFUSE("run profile", "on_error", generates,
            "the text of --score has no lines: expected --prompts or --tokens"),
+    REFUSE("run", "stream", generates, "nothing is generated with --score"),
     REFUSE("run", "resume", has_results,
            "expected --output with it, which holds the results to go on with"),
     REFUSE("run", "keep_every", has_results,

@@ -68,6 +68,10 @@ const moerun__config_group moerun__options_input = GROUP("Input", input);
 static const moerun__config_row output[] = {
     TEXT_ROW("output", "path", RUNS, 0,
              "JSONL file of the results. Without it they go to stdout."),
+    BOOL_ROW("stream", RUN,
+             "Write texts to stdout as they are generated: that of one prompt "
+             "plainly, those of several in pieces, an object a line. Results "
+             "go to --output alone."),
     TEXT_ROW("output", "path", TEXTS, 0,
              "JSONL file of the ids or texts. Without it they go to stdout."),
     TEXT_ROW("output", "path", SYNTH, SYNTH, "Folder of the new model."),

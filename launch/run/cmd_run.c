@@ -281,6 +281,10 @@ static int keeps(const run *r) {
          moerun__gate_options_isolate(r->config);
 }
 
+static int streams(const run *r) {
+  return !r->is_profile && moerun__config_bool(r->config, "stream");
+}
+
 /* [collective] */
 static moerun_status generate(run *r) {
   moerun_status status = MOERUN_OK;
@@ -293,6 +297,7 @@ static moerun_status generate(run *r) {
       .shares_prefixes =
           !r->is_profile &&
           strcmp(moerun__config_text(r->config, "prefix_cache"), "on") == 0,
+      .streams = streams(r),
       .stop_bytes = r->left.need.stop_bytes,
       .tokenizer = r->left.need.has_stop_texts && moerun_comm_rank(r->comm) == 0
                        ? r->files.tokenizer
@@ -300,6 +305,8 @@ static moerun_status generate(run *r) {
   moerun__engine_callbacks callbacks = {.stop_requested = is_stop_requested};
   const double began = moerun__now();
   moerun__run_files_serve(&r->files, &callbacks, keeps(r));
+  /* It would be in the middle of what is shown. */
+  if (streams(r)) moerun__progress_close(&r->bar);
   if (moerun_comm_rank(r->comm) == 0) {
     moerun__progress_run(&r->bar, moerun__prompts_count(r->files.prompts),
                          moerun__results_count(r->files.results),

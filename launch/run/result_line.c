@@ -119,7 +119,7 @@ done:
   return status;
 }
 
-static const char *finish_name(moerun__finish finish) {
+const char *moerun__finish_name(moerun__finish finish) {
   return finish == MOERUN_FINISH_EOS    ? "eos"
          : finish == MOERUN_FINISH_STOP ? "stop"
                                         : "length";
@@ -135,8 +135,8 @@ static moerun_status print_generated(moerun__result_line *line,
   MOERUN_TRY(moerun__text_append(text, "],", 2));
   if (line->tokenizer != NULL) MOERUN_TRY(print_text(line, c));
   MOERUN_TRY(moerun__logprobs_print(text, c));
-  MOERUN_TRY(
-      moerun__text_print(text, "\"finish\":\"%s\",", finish_name(c->finish)));
+  MOERUN_TRY(moerun__text_print(text, "\"finish\":\"%s\",",
+                                moerun__finish_name(c->finish)));
 done:
   return status;
 }

@@ -81,6 +81,9 @@ extern const moerun__result_form moerun__result_batch;
 moerun_status moerun__result_text(moerun__result_line *line,
                                   const moerun__completion *completion);
 
+/* "length", "eos" or "stop". */
+const char *moerun__finish_name(moerun__finish finish);
+
 /* Reads the key "tokens" of an object: 1 to `most` ids of the vocabulary. */
 moerun_status moerun__result_tokens_read(moerun__token_list *out,
                                          const json_t *object, int32_t most,

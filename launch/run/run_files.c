@@ -102,6 +102,27 @@ done:
 
 /* ---- Output -------------------------------------------------------------- */
 
+static int streams(const moerun__run_files *f) {
+  return !is_profile(f) && moerun__config_bool(f->invocation->config, "stream");
+}
+
+/* The texts on stdout; the table of the run must not be among them. */
+static moerun_status open_stream(moerun__run_files *f) {
+  moerun_status status = MOERUN_OK;
+  if (!streams(f)) goto done;
+  MOERUN_REQUIRE(f->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
+                 "--stream: texts need the model's tokenizer.json, which is "
+                 "not there");
+  MOERUN_REQUIRE(!moerun__prompts_are_batch(f->prompts), MOERUN_ERR_UNSUPPORTED,
+                 "--stream: %s: answers to a batch file come as a whole",
+                 f->input.name.bytes);
+  MOERUN_TRY(moerun__stream_create(&f->stream, f->prompts, f->tokenizer,
+                                   f->unfinished));
+  f->invocation->results_on_stdout = 1;
+done:
+  return status;
+}
+
 /* Whether lines of results go to stdout, by default or by its name. */
 static moerun_status find_results(moerun__run_files *f) {
   moerun_status status = MOERUN_OK;
@@ -112,6 +133,9 @@ static moerun_status find_results(moerun__run_files *f) {
   MOERUN_TRY(moerun__target_find(
       &target, moerun__config_text(f->invocation->config, "output")));
   *on_stdout = target.stream == STDOUT_FILENO;
+  MOERUN_REQUIRE(!streams(f) || !*on_stdout, MOERUN_ERR_INVALID,
+                 "--stream: stdout carries the text already: expected another "
+                 "--output, or none");
 done:
   moerun__target_clear(&target);
   return status;
@@ -126,7 +150,7 @@ moerun_status moerun__run_files_open_output(moerun__run_files *f) {
   const int resumes = moerun__results_resume(c) && given(f, "output");
   const moerun__results_options options = {
       .path = is_file ? moerun__config_text(c, "output") : NULL,
-      .stream = on_stdout ? stdout : NULL,
+      .stream = on_stdout && !streams(f) ? stdout : NULL,
       .model = f->model,
       .resume = moerun__results_resume(c),
       .overwrite = moerun__config_bool(c, "overwrite"),
@@ -151,6 +175,7 @@ moerun_status moerun__run_files_open_output(moerun__run_files *f) {
                                        &beside));
   }
   f->resumed = moerun__results_count(f->results);
+  MOERUN_TRY(open_stream(f));
 done:
   return status;
 }
@@ -243,6 +268,7 @@ static moerun_status take_completion(void *context,
       f->bar, completion,
       moerun__prompts_new_tokens(f->prompts, completion->index));
   if (f->invocation->results_on_stdout) moerun__progress_hide(f->bar);
+  if (f->stream != NULL) MOERUN_TRY(moerun__stream_end(f->stream, completion));
   MOERUN_TRY(moerun__results_append(f->results, completion));
   MOERUN_TRY(keep_finished(f, completion));
   if (f->trace != NULL && completion->finish != MOERUN_FINISH_BROKEN) {
@@ -256,6 +282,11 @@ static moerun_status take_unfinished(void *context,
                                      const moerun__completion *part) {
   const moerun__run_files *f = context;
   return moerun__unfinished_put(f->unfinished, part);
+}
+
+static moerun_status take_token(void *context, const moerun__completion *next) {
+  const moerun__run_files *f = context;
+  return moerun__stream_token(f->stream, next);
 }
 
 static moerun_status save_unfinished(void *context) {
@@ -280,6 +311,7 @@ void moerun__run_files_serve(moerun__run_files *files,
   callbacks->next = next_request;
   callbacks->finished = take_completion;
   callbacks->progress = show_progress;
+  callbacks->streamed = take_token;
   files->keeps = keeps;
   if (!keeps) return;
   callbacks->unfinished = take_unfinished;
@@ -291,6 +323,7 @@ void moerun__run_files_serve(moerun__run_files *files,
 
 void moerun__run_files_clear(moerun__run_files *files) {
   moerun__trace_file_destroy(files->trace);
+  moerun__stream_destroy(files->stream);
   moerun__unfinished_destroy(files->unfinished);
   moerun__results_destroy(files->results);
   moerun__prompts_destroy(files->prompts);

@@ -6,6 +6,7 @@
 #include "launch/command.h"
 #include "launch/run/progress.h"
 #include "launch/run/spool.h"
+#include "launch/run/stream.h"
 #include "launch/run/trace_file.h"
 #include "launch/run/unfinished.h"
 
@@ -21,6 +22,7 @@ typedef struct moerun__run_files {
   moerun__prompts *prompts;
   moerun__results *results;
   moerun__unfinished *unfinished; /* NULL: there is no --resume */
+  moerun__stream *stream;         /* NULL: texts come with results alone */
   moerun__trace_file *trace;      /* NULL: nothing is recorded */
   moerun__prompt prompt;          /* handed out last */
   int64_t resumed;                /* requests that had a result at the start */

@@ -76,6 +76,11 @@ static moerun_status sink_all(moerun__dealer *dealer, const char *parts,
           dealer->callbacks->unfinished(dealer->callbacks->context, &done));
       continue;
     }
+    if (done.finish == MOERUN_FINISH_NEXT) {
+      MOERUN_TRY(
+          dealer->callbacks->streamed(dealer->callbacks->context, &done));
+      continue;
+    }
     MOERUN_TRY(dealer->callbacks->finished(dealer->callbacks->context, &done));
     dealer->progress.finished++;
   }

@@ -38,6 +38,7 @@ typedef enum moerun__finish {
   MOERUN_FINISH_SCORED,     /* score_only: no token was generated   */
   MOERUN_FINISH_BROKEN,     /* its numbers were infinite or NaN     */
   MOERUN_FINISH_NOT,        /* under way: what it has generated so far */
+  MOERUN_FINISH_NEXT,       /* under way: its next token               */
 } moerun__finish;
 
 /* Which log-probabilities a request asks for: of the model's distribution,
@@ -138,6 +139,9 @@ typedef struct moerun__engine_callbacks {
   moerun_status (*next)(void *context, moerun__request *request, int *has);
   /* Rank 0: keeps what it needs before it returns. */
   moerun_status (*finished)(void *context, const moerun__completion *done);
+  /* Rank 0, where the engine streams: a token of a request that goes on, of the
+   * last step; keeps what it needs before it returns. */
+  moerun_status (*streamed)(void *context, const moerun__completion *next);
   /* Rank 0, each step; may be NULL. */
   void (*progress)(void *context, const moerun__progress *progress);
   /* Any rank: non-zero asks all to stop at the step boundary; may be NULL. */
@@ -163,6 +167,7 @@ typedef struct moerun__engine_options {
                               on a rank, where no row has to be fed for other
                               reasons: for a trace, a score, log-probabilities
                               of the prompt, or a capacity                   */
+  int32_t streams;         /* 1: each token comes to rank 0 after its step */
   int32_t stop_bytes;      /* of any request's stops; 0: none has any */
   const moerun__tokenizer *tokenizer; /* borrowed: the same on all ranks, where
                                          stops are texts; else NULL          */

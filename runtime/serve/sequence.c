@@ -204,13 +204,16 @@ static char *write_logprobs(char *out, const moerun__sequences *sequences,
 static moerun__completion completion_of(const moerun__sequence *sequence,
                                         moerun__finish finish, int32_t rank) {
   const moerun__request *request = &sequence->request;
-  const int has_trace = sequence->trace != NULL && finish != MOERUN_FINISH_NOT;
+  const int is_under_way =
+      finish == MOERUN_FINISH_NOT || finish == MOERUN_FINISH_NEXT;
+  const int has_trace = sequence->trace != NULL && !is_under_way;
+  const int32_t generated = sequence->num_tokens - request->num_prompt;
   moerun__completion c = {
       .index = request->index,
       .rank = rank,
       .finish = finish,
       .num_prompt = request->num_prompt,
-      .num_tokens = sequence->num_tokens - request->num_prompt,
+      .num_tokens = finish == MOERUN_FINISH_NEXT ? 1 : generated,
       .log_probability = sequence->log_probability,
       .broken = sequence->broken,
       .broken_position = sequence->broken_position,
@@ -239,7 +242,8 @@ static void write_completion(moerun__sequences *sequences,
   sequences->finished_bytes += (size_t)part.bytes;
   memcpy(out, &part, sizeof part);
   out += sizeof part;
-  memcpy(out, sequence->token + c->num_prompt, token_bytes);
+  memcpy(out, sequence->token + sequence->num_tokens - c->num_tokens,
+         token_bytes);
   out += token_bytes;
   out = write_logprobs(out, sequences, sequence, 1, c->num_prompt_logprobs,
                        c->logprobs_width);
@@ -261,6 +265,12 @@ void moerun__sequence_finish(moerun__sequences *sequences, int32_t seat,
   sequences->num_active--;
   memmove(sequences->order + at, sequences->order + at + 1,
           (size_t)(sequences->num_active - at) * sizeof(int32_t));
+}
+
+void moerun__sequence_tell(moerun__sequences *sequences, int32_t seat,
+                           int32_t rank) {
+  write_completion(sequences, &sequences->sequence[seat], MOERUN_FINISH_NEXT,
+                   rank);
 }
 
 void moerun__sequences_show(moerun__sequences *sequences, int32_t rank) {

@@ -85,6 +85,9 @@ int32_t moerun__sequence_start(moerun__sequences *sequences,
 /* Ends a sequence: writes its completion behind `finished`, frees the seat. */
 void moerun__sequence_finish(moerun__sequences *sequences, int32_t seat,
                              moerun__finish finish, int32_t rank);
+/* Writes the last token of a sequence that goes on behind `finished`. */
+void moerun__sequence_tell(moerun__sequences *sequences, int32_t seat,
+                           int32_t rank);
 /* Writes what the sequences that have generated something in this run have so
  * far behind `finished`, without traces; they go on. */
 void moerun__sequences_show(moerun__sequences *sequences, int32_t rank);

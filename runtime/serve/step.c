@@ -40,6 +40,7 @@ void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
   step->cache = may_share(session, sequences, options) ? session->cache : NULL;
   step->prefill_chunk = options->prefill_chunk;
   step->tokenizer = options->tokenizer;
+  step->streams = options->streams;
   step->max_tokens = session->options.max_tokens;
   step->window = moerun__gate_window(&session->moe.gate.options);
   step->max_logits = most_logits(session, step->window);
@@ -281,6 +282,8 @@ static moerun_status sample_row(moerun__step *s, moerun_session *session,
     finish(s, session, seat, MOERUN_FINISH_EOS);
   } else if (is_last) {
     finish(s, session, seat, stops ? MOERUN_FINISH_STOP : MOERUN_FINISH_LENGTH);
+  } else if (s->streams) {
+    moerun__sequence_tell(s->sequences, seat, session->model->comm->rank);
   }
 done:
   return status;

@@ -11,6 +11,7 @@ typedef struct moerun__step {
   moerun__kv_cache *cache;      /* borrowed; NULL: what sequences begin with in
                                    common is fed by each (reuse.h)          */
   const moerun__tokenizer *tokenizer; /* borrowed; NULL: no stop is a text */
+  int32_t streams;
   int32_t prefill_chunk;
   int32_t max_tokens;
   int32_t window; /* prompts are cut at multiples of it; 1: anywhere */

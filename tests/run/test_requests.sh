@@ -157,6 +157,30 @@ succeed 0 run --model "$model" --prompts long --output whole \
   --max-new-tokens 90 --overwrite
 same whole middle
 
+# Texts as they come: pieces joined are the texts, and results are what they are.
+succeed 3 run --model "$model" --prompts stops --stream --output streamed
+same stops.one streamed
+for i in 0 1 2 3 4 5 6; do
+  grep "^{\"index\":$i," out > pieces
+  sed 's/^[^:]*:[^:]*:[^:]*:"//; s/","finish":"[a-z]*"}$//; s/"}$//' pieces |
+    tr -d '\n' > joined
+  sed -n "s/^{\"index\":$i,.*\"text\":\"//; t found
+    d; :found
+    s/\",\"\(logprobs\|finish\)\".*//p" stops.one | tr -d '\n' > wanted
+  same joined wanted
+  [ "$(grep -c finish pieces)" = 1 ] || complain "expected one end: $(cat pieces)"
+done
+[ "$(wc -l < out)" -gt 60 ] || complain "expected pieces: $(cat out)"
+succeed 2 run --model "$model" --prompts single --stop the --stream
+printf ' in \n' > wanted
+same out wanted
+on 0 run --model "$model" --prompts single --stream \
+  --output /dev/stdout
+[ "$?" = 65 ] || complain "expected 65 for two kinds of output on stdout"
+"$moerun" run --model "$model" --prompts single --stream --max-new-tokens 900 \
+  2> err | head -c 5 > short
+[ "$(wc -c < short)" = 5 ] || complain "expected a text to begin"
+
 # The model's recommendation, on request alone, and for what nobody gives.
 mkdir recommends
 ln -s "$model"/*.safetensors "$model"/config.json "$model"/tokenizer.json \

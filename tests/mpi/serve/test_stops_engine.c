@@ -43,6 +43,21 @@ static moerun__tokenizer *make_tokenizer(int32_t vocab_size) {
   return status == MOERUN_OK ? t : NULL;
 }
 
+/* What has come token by token, on rank 0. */
+static int32_t streamed[RUN_REQUESTS][NEW_TOKENS];
+static int32_t num_streamed[RUN_REQUESTS];
+
+static moerun_status take_token(void *context, const moerun__completion *next) {
+  const run_state *state = context;
+  const int64_t i = next->index;
+  if (next->num_tokens != 1 || next->num_traced != 0 || state->result[i].seen ||
+      num_streamed[i] >= NEW_TOKENS) {
+    return MOERUN_ERR_INVALID;
+  }
+  streamed[i][num_streamed[i]++] = next->token[0];
+  return MOERUN_OK;
+}
+
 /* [collective] Runs all with `kept` of what they generate. */
 static void run_all(run_result *out, const run_result *before, int32_t kept) {
   run_state run = {.request = requests,
@@ -50,12 +65,15 @@ static void run_all(run_result *out, const run_result *before, int32_t kept) {
                    .count = RUN_REQUESTS,
                    .result = out,
                    .before = before};
-  const moerun__engine_options how = {.stop_bytes = STOP_BYTES,
-                                      .tokenizer = tokenizer};
-  const moerun__engine_callbacks callbacks = {
-      .context = &run, .next = run_next, .finished = run_finished};
+  const moerun__engine_options how = {
+      .streams = kept % 2, .stop_bytes = STOP_BYTES, .tokenizer = tokenizer};
+  const moerun__engine_callbacks callbacks = {.context = &run,
+                                              .next = run_next,
+                                              .streamed = take_token,
+                                              .finished = run_finished};
   moerun__progress progress;
   int stopped = 1;
+  memset(num_streamed, 0, sizeof num_streamed);
   memset(out, 0, RUN_REQUESTS * sizeof *out);
   for (int32_t i = 0; before != NULL && i < RUN_REQUESTS; i++) {
     const int32_t most = before[i].num_tokens - 1;
@@ -143,6 +161,13 @@ static void stops_end_requests_wherever_they_run(void **state) {
     run_all(results, first, kept);
     for (int32_t i = 0; test_rank() == 0 && i < RUN_REQUESTS; i++) {
       assert_true(is_same(&results[i], &first[i]));
+      const int32_t all = results[i].num_tokens;
+      const int32_t began = kept < all - 1 ? kept : all - 1;
+      /* All but the last, with which its completion came. */
+      const int32_t came = kept % 2 == 1 ? all - 1 - began : 0;
+      assert_int_equal(num_streamed[i], came);
+      assert_memory_equal(streamed[i], results[i].token + began,
+                          (size_t)came * sizeof(int32_t));
     }
   }
 }

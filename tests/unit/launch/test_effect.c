@@ -137,6 +137,8 @@ static const example examples[] = {
      "2 0 run --model m --score t"},
     {"on_error", "has no lines", "2 0 run --model m --score t",
      "2 0 run --model m --tokens t"},
+    {"stream", "nothing is generated", "2 0 run --model m --score t",
+     "2 0 run --model m --tokens t"},
     {"resume", "expected --output", "2 0 run --model m --prompts p",
      "2 0 run --model m --prompts p --output o"},
     {"keep_every", "beside which", "2 0 run --model m --prompts p",
