@@ -36,6 +36,9 @@ typedef struct moerun__invocation {
  * after which main.c aborts the job). */
 moerun_status moerun__cmd_run(moerun__invocation *invocation);
 
+/* [collective] */
+moerun_status moerun__cmd_chat(moerun__invocation *invocation);
+
 moerun_status moerun__cmd_info(moerun__invocation *invocation);
 moerun_status moerun__cmd_synth(moerun__invocation *invocation);
 moerun_status moerun__cmd_place(moerun__invocation *invocation);

@@ -46,6 +46,17 @@ static const help_page pages[] = {
      "      --add-bos yes --trace trace.npy\n"
      "  moerun profile --model launch/demo/model --trace text.npy \\\n"
      "      --add-bos yes --score launch/demo/text.txt\n"},
+    {"chat", "talk with a model, at a terminal or through a pipe",
+     "moerun chat --model FOLDER [--system TEXT] [options]",
+     "Answers line by line, by the model's chat template, and remembers what "
+     "was\nsaid; the answer is written as it is generated. A conversation has "
+     "up to\n--kv-tokens tokens, 4096 unless that says otherwise. Ctrl-C ends "
+     "an answer; at\nthe prompt it ends the conversation, as /exit and the end "
+     "of stdin do; /reset\nforgets what was said. On several ranks rank 0 "
+     "reads "
+     "stdin.\n",
+     "  moerun chat --model FOLDER --temperature 0.7\n"
+     "  echo \"Who are you?\" | moerun chat --model FOLDER\n"},
     {"place",
      "solve a placement from recorded routing, and say what it is worth",
      "moerun place --trace FILE [--topology LINE] [--output FILE] [options]",

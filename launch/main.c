@@ -52,6 +52,7 @@ typedef struct subcommand {
 static const subcommand subcommands[] = {
     {"run", 1, 0, moerun__cmd_run},
     {"profile", 1, 0, moerun__cmd_run},
+    {"chat", 1, 0, moerun__cmd_chat},
     {"place", 0, 1, moerun__cmd_place},
     {"info", 0, 0, moerun__cmd_info},
     {"synth", 0, 1, moerun__cmd_synth},

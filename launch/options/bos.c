@@ -47,8 +47,7 @@ moerun_status moerun__bos_choose(moerun__prompt_options *options,
     const int32_t front = list->count > 0 ? list->id[0] : -1;
     const int key = moerun__tokenizer_add_bos_key(options->tokenizer);
     options->text_bos = front;
-    options->text_front = front >= 0 ? list->id + 1 : NULL;
-    options->num_front = front >= 0 ? list->count - 1 : 0;
+    options->text_front = front >= 0 ? list : NULL;
     options->text_behind = moerun__tokenizer_behind(options->tokenizer);
     if (key >= 0 && key != (front >= 0)) {
       LOG_ROOT(MOERUN_LOG_WARN,

@@ -294,9 +294,9 @@ static int has_caps(const facts *f) {
   }
 
 static const moerun__effect_row rows[] = {
-    ALWAYS("run profile info synth place tokenize detokenize",
+    ALWAYS("run profile chat info synth place tokenize detokenize",
            "config log_level allow_singletons"),
-    ALWAYS("run profile synth place", "progress progress_terminal"),
+    ALWAYS("run profile chat synth place", "progress progress_terminal"),
 
     /* run and profile */
     ALWAYS("run profile",
@@ -331,12 +331,12 @@ static const moerun__effect_row rows[] = {
         generates, NULL, "nothing is generated with --score"),
     REFUSE("run profile", "top_logprobs", asks_logprobs,
            "expected --logprobs or --prompt-logprobs with it"),
-    {"run profile", "top_p top_k min_p", MOERUN_EFFECT_REFUSE,
+    {"run profile chat", "top_p top_k min_p", MOERUN_EFFECT_REFUSE,
      MOERUN_EFFECT_REQUESTS, samples, NULL,
      "the likeliest token is taken at a temperature of 0: set --temperature, "
      "too, or leave it out"},
-    {"run profile", "seed", MOERUN_EFFECT_SAY, MOERUN_EFFECT_REQUESTS, draws,
-     NULL,
+    {"run profile chat", "seed", MOERUN_EFFECT_SAY, MOERUN_EFFECT_REQUESTS,
+     draws, NULL,
      "nothing is drawn: no request has a temperature above 0, and no capacity "
      "is by the metric hash"},
 
@@ -359,76 +359,76 @@ static const moerun__effect_row rows[] = {
     ALWAYS("run profile",
            "max_tokens max_sequences kv_tokens memory_check node_memory "
            "placement wire compute kernels transport timeout_s fault"),
-    SAY("run profile info", "chunks", has_others, NULL,
+    SAY("run profile chat info", "chunks", has_others, NULL,
         "no rows travel: one rank hosts all experts"),
-    SAY("run profile", "prefill_chunk", chunk_fits, NULL,
+    SAY("run profile chat", "prefill_chunk", chunk_fits, NULL,
         "a step has no more than --max-tokens rows of a rank"),
     SAY("run", "prefix_cache", shares_prefixes, NULL,
         "every row of a prompt is computed: with --score each has to answer, "
         "and with --capacity what becomes of one depends on others"),
-    SAY("run profile info",
+    SAY("run profile chat info",
         "replace_every replace_window spare_slots slice_memory", has_others,
         "0", "one rank hosts all experts, and there is no other"),
-    SAY("run profile info", "balance", has_others, "off",
+    SAY("run profile chat info", "balance", has_others, "off",
         "one rank hosts all experts, and there is no other"),
-    SAY("run profile info", "guest_memory", has_others, "-1",
+    SAY("run profile chat info", "guest_memory", has_others, "-1",
         "one rank hosts all experts, and there is no other"),
-    SAY("run profile", "balance_threshold balance_rows", has_others, NULL,
+    SAY("run profile chat", "balance_threshold balance_rows", has_others, NULL,
         "one rank hosts all experts, and there is no other"),
-    {"run profile info", "spare_slots", MOERUN_EFFECT_REFUSE,
+    {"run profile chat info", "spare_slots", MOERUN_EFFECT_REFUSE,
      MOERUN_EFFECT_OPTIONS, replaces, "0",
      "experts stay where they are: set --replace-every to a number of steps, "
      "or to -1 with --balance auto and no --capacity"},
-    REFUSE("run profile info", "replace_window", replaces,
+    REFUSE("run profile chat info", "replace_window", replaces,
            "experts stay where they are: set --replace-every to a number of "
            "steps, or to -1 with --balance auto and no --capacity"),
-    SAY("run profile info", "guest_memory", balances, "-1",
+    SAY("run profile chat info", "guest_memory", balances, "-1",
         "--balance off moves no rows to other ranks"),
-    SAY("run profile info", "slice_memory", balances, NULL,
+    SAY("run profile chat info", "slice_memory", balances, NULL,
         "--balance off slices no experts"),
-    SAY("run profile", "balance_threshold balance_rows", balances, NULL,
+    SAY("run profile chat", "balance_threshold balance_rows", balances, NULL,
         "--balance off moves no rows to other ranks"),
-    SAY("run profile info", "guest_memory", moves_rows, "-1",
+    SAY("run profile chat info", "guest_memory", moves_rows, "-1",
         "--balance sliced slices every layer"),
-    SAY("run profile", "balance_threshold balance_rows", moves_rows, NULL,
+    SAY("run profile chat", "balance_threshold balance_rows", moves_rows, NULL,
         "--balance sliced slices every layer"),
-    SAY("run profile", "balance_rows", sends_weights, NULL,
+    SAY("run profile chat", "balance_rows", sends_weights, NULL,
         "--guest-memory -1 leaves no room for weights that are sent"),
 
     /* Lossy routing */
-    SAY("run profile info", "capacity", drops_if_at_all, "0",
+    SAY("run profile chat info", "capacity", drops_if_at_all, "0",
         "one rank has room for all rows together: set --capacity-level expert, "
         "or a capacity below 1"),
-    {"run profile info", "capacity", MOERUN_EFFECT_SAY, MOERUN_EFFECT_MODEL,
-     leaves_any_out, "0",
+    {"run profile chat info", "capacity", MOERUN_EFFECT_SAY,
+     MOERUN_EFFECT_MODEL, leaves_any_out, "0",
      "every expert has room for all tokens: set it below the number of experts "
      "over those of a token"},
-    SAY("run profile info", "isolation", drops, "off",
+    SAY("run profile chat info", "isolation", drops, "off",
         "without --capacity no request changes another's output anyway"),
-    REFUSE("run profile info",
+    REFUSE("run profile chat info",
            "capacity_scope capacity_level capacity_metric capacity_window "
            "capacity_decode expanded keep_best",
            drops,
            "expected --capacity with it: without one nothing is dropped"),
-    SAY("run profile info", "capacity_scope", has_others, "request",
+    SAY("run profile chat info", "capacity_scope", has_others, "request",
         "the tokens of one rank are those of all ranks"),
-    REFUSE("run profile info", "capacity_window", drops_by_request,
+    REFUSE("run profile chat info", "capacity_window", drops_by_request,
            "expected --capacity-scope request or --isolation with it, which "
            "decide within windows of a request"),
-    SAY("run profile", "capacity_decode", generates, NULL,
+    SAY("run profile chat", "capacity_decode", generates, NULL,
         "nothing is generated with --score"),
-    REFUSE("run profile info", "expanded_most", expands,
+    REFUSE("run profile chat info", "expanded_most", expands,
            "expected --expanded with it: without one no token asks for other "
            "experts"),
-    REFUSE("run profile info", "drop_weights", loses_experts,
+    REFUSE("run profile chat info", "drop_weights", loses_experts,
            "expected --capacity, --gate-top-k or --gate-top-p with it: without "
            "one "
            "no token loses experts"),
-    {"run profile info", "gate_top_k", MOERUN_EFFECT_REFUSE,
+    {"run profile chat info", "gate_top_k", MOERUN_EFFECT_REFUSE,
      MOERUN_EFFECT_MODEL, narrows, NULL,
      "the model takes no more experts for a token anyway; it is no limit of "
      "the tokens that are sampled from (--top-k is)"},
-    ALWAYS("run profile info", "gate_top_p"),
+    ALWAYS("run profile chat info", "gate_top_p"),
 
     /* place */
     ALWAYS("place", "describe json ranks"),
@@ -468,6 +468,14 @@ static const moerun__effect_row rows[] = {
     REFUSE("place", "wire", has_rows_of_model,
            "expected --model with it: without one traffic is given in rows"),
     SAY("place", "overwrite", place_writes, NULL, "no file is written"),
+
+    /* chat */
+    ALWAYS("chat",
+           "model system max_tokens max_sequences kv_tokens memory_check "
+           "node_memory placement wire compute kernels transport timeout_s "
+           "max_new_tokens min_new_tokens stop temperature "
+           "repetition_penalty presence_penalty frequency_penalty "
+           "generation_config"),
 
     /* tokenize and detokenize */
     ALWAYS("tokenize", "model prompts lines bare output overwrite"),

@@ -46,6 +46,13 @@ moerun_status moerun__input_check(const moerun__config *config) {
                  count > 1  ? found
                  : is_empty ? "an empty one"
                             : "none");
+  MOERUN_TRY(moerun__input_check_stop(config));
+done:
+  return status;
+}
+
+moerun_status moerun__input_check_stop(const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
   const size_t stop_bytes = strlen(moerun__config_text(config, "stop"));
   MOERUN_REQUIRE(
       stop_bytes <= MOERUN_MOST_STOP_TEXT &&

@@ -9,6 +9,9 @@
 /* ERR_INVALID unless one of the options that give requests is there. */
 moerun_status moerun__input_check(const moerun__config *config);
 
+/* ERR_INVALID for a --stop that is empty or too long. */
+moerun_status moerun__input_check_stop(const moerun__config *config);
+
 /* Warns who gave one prompt and --max-tokens without --max-new-tokens, and may
  * have meant the length of the completion, as other programs call it. */
 void moerun__input_say_length(const moerun__config *config);

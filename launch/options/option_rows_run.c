@@ -3,13 +3,16 @@
 #include "launch/options/option_rows.h"
 
 static const moerun__config_row input[] = {
-    TEXT_ROW("model", "folder", SIZED, RUNS,
+    TEXT_ROW("model", "folder", SIZED, WORKS,
              "Folder of a Hugging Face checkpoint: config.json and "
              "safetensors."),
     TEXT_ROW("model", "folder", TEXTS, TEXTS,
              "Folder with the model's tokenizer.json."),
     TEXT_ROW("prompt", "text", RUNS, 0,
              "Text of one prompt, in place of a file of prompts."),
+    TEXT_ROW("system", "text", CHAT, 0,
+             "What the model is told before the conversation, as its template "
+             "writes the message of a system."),
     TEXT_ROW("prompts", "file", RUNS, 0,
              "JSONL file of the prompts: each line is an object with "
              "\"prompt\" or \"messages\", or all are those of a batch file of "
@@ -101,45 +104,45 @@ static const moerun__config_row output[] = {
     TEXT_ROW("convert", "file", PLACE, 0,
              "Write the trace that was read as this .npy, with a .json "
              "beside it."),
-    CHOICE_ROW("progress", "auto", "auto|on|off", RUNS | PLACE | SYNTH,
+    CHOICE_ROW("progress", "auto", "auto|on|off", WORKS | PLACE | SYNTH,
                "Progress on stderr: on redraws one line in place, as wide as "
                "the terminal; auto does so on a terminal, and elsewhere writes "
                "a line after 10 s and then ever more rarely."),
-    TEXT_ROW("progress_terminal", "terminal", RUNS | PLACE | SYNTH, 0,
+    TEXT_ROW("progress_terminal", "terminal", WORKS | PLACE | SYNTH, 0,
              "Terminal, such as /dev/pts/3, that stderr ends at although it is "
              "a pipe. launch/mpirun.sh says which."),
 };
 const moerun__config_group moerun__options_output = GROUP("Output", output);
 
 static const moerun__config_row generation[] = {
-    INT_ROW("max_new_tokens", "128", "tokens", 1, 1048576, RUNS,
+    INT_ROW("max_new_tokens", "128", "tokens", 1, 1048576, WORKS,
             "Most tokens that are generated for one prompt."),
-    INT_ROW("min_new_tokens", "0", "tokens", 0, 1048576, RUNS,
+    INT_ROW("min_new_tokens", "0", "tokens", 0, 1048576, WORKS,
             "Tokens of a completion before which no end-of-sequence token is "
             "taken, however likely."),
-    TEXT_ROW("stop", "text", RUNS, 0,
+    TEXT_ROW("stop", "text", WORKS, 0,
              "Text at which every completion ends; it is not part of the "
              "completion's text. \"stop\" of a line of --prompts has more."),
-    DOUBLE_ROW("temperature", "0", "", 0, 100, RUNS,
+    DOUBLE_ROW("temperature", "0", "", 0, 100, WORKS,
                "Temperature of sampling; 0 takes the likeliest token."),
-    DOUBLE_ROW("top_p", "1", "", 1e-6, 1, RUNS,
+    DOUBLE_ROW("top_p", "1", "", 1e-6, 1, WORKS,
                "Sample among the likeliest tokens that together have this "
                "probability."),
-    INT_ROW("top_k", "0", "tokens", 0, INT_MAX_32, RUNS,
+    INT_ROW("top_k", "0", "tokens", 0, INT_MAX_32, WORKS,
             "Sample among so many of the likeliest tokens; 0 means all."),
-    DOUBLE_ROW("min_p", "0", "", 0, 1, RUNS,
+    DOUBLE_ROW("min_p", "0", "", 0, 1, WORKS,
                "Sample among tokens that have at least this part of the "
                "likeliest one's probability."),
-    DOUBLE_ROW("repetition_penalty", "1", "", 0.01, 100, RUNS,
+    DOUBLE_ROW("repetition_penalty", "1", "", 0.01, 100, WORKS,
                "Logits of tokens that the prompt or the completion has are "
                "divided by this where they are positive, and multiplied where "
                "negative."),
-    DOUBLE_ROW("presence_penalty", "0", "", -2, 2, RUNS,
+    DOUBLE_ROW("presence_penalty", "0", "", -2, 2, WORKS,
                "Taken from the logit of each token that the completion has."),
-    DOUBLE_ROW("frequency_penalty", "0", "", -2, 2, RUNS,
+    DOUBLE_ROW("frequency_penalty", "0", "", -2, 2, WORKS,
                "Taken from the logit of a token once for each time that the "
                "completion has it."),
-    CHOICE_ROW("generation_config", "off", "off|on", RUNS,
+    CHOICE_ROW("generation_config", "off", "off|on", WORKS,
                "Whether settings of sampling that nobody gives are those of "
                "the model's generation_config.json."),
     BOOL_ROW("logprobs", RUNS,
@@ -151,7 +154,7 @@ static const moerun__config_row generation[] = {
             "With either of these, so many of the likeliest tokens at each "
             "place, too."),
     INT_ROW(
-        "seed", "0", "", 0, INT_MAX_53, RUNS,
+        "seed", "0", "", 0, INT_MAX_53, WORKS,
         "Seed of the random numbers that sampling and --capacity-metric hash "
         "draw."),
 };
@@ -172,7 +175,7 @@ static const moerun__config_row memory[] = {
         "kv_tokens", "0", "tokens", 0, INT_MAX_32, SIZED,
         "Room of one rank's KV cache; 0 has room for what the requests need "
         "at once (info assumes max_sequences of 2048 tokens)."),
-    CHOICE_ROW("memory_check", "on", "on|off", RUNS,
+    CHOICE_ROW("memory_check", "on", "on|off", WORKS,
                "Whether a run ends before it loads anything if the ranks of a "
                "node would take more memory than the node has left; off only "
                "warns."),
@@ -180,7 +183,7 @@ static const moerun__config_row memory[] = {
             "Memory that the ranks of one node may take together; 0 means what "
             "the system and its control groups leave, for info where it runs "
             "itself."),
-    INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, RUNS,
+    INT_ROW("prefill_chunk", "0", "tokens", 0, 1048576, WORKS,
             "Most rows of one prompt in a step; 0 means max_tokens."),
     CHOICE_ROW("prefix_cache", "on", "on|off", RUN,
                "Whether what prompts begin with in common is computed once on "
@@ -234,10 +237,10 @@ static const moerun__config_row balance[] = {
             "layers as there is room for; -1 means all layers; 0 means none, "
             "or all with --balance sliced. Only experts whose width is a "
             "multiple of 32 can be cut."),
-    DOUBLE_ROW("balance_threshold", "1.3", "", 1, 1000, RUNS,
+    DOUBLE_ROW("balance_threshold", "1.3", "", 1, 1000, WORKS,
                "Balance a layer in which the slowest rank would take this "
                "many times the mean."),
-    INT_ROW("balance_rows", "0", "rows", 0, INT_MAX_32, RUNS,
+    INT_ROW("balance_rows", "0", "rows", 0, INT_MAX_32, WORKS,
             "Fewest rows, by the time of the fastest rank, for which an "
             "expert's weights are sent; 0 finds it by measuring."),
 };
@@ -308,13 +311,13 @@ static const moerun__config_row machine[] = {
     INT_ROW("chunks", "1", "", 1, 8, SIZED,
             "Parts of a step that are in flight at once."),
     CHOICE_ROW("kernels", "auto", "auto|portable|avx2|avx512|avx512_bf16|ref",
-               RUNS,
+               WORKS,
                "Instruction set of the arithmetic. All but ref give the same "
                "bits."),
-    CHOICE_ROW("transport", "auto", "auto|self|mpi", RUNS,
+    CHOICE_ROW("transport", "auto", "auto|self|mpi", WORKS,
                "How rows travel. auto: by MPI, or inside the process (self) "
                "if there is one rank."),
-    DOUBLE_ROW("timeout_s", "120", "s", 0, 1e9, RUNS,
+    DOUBLE_ROW("timeout_s", "120", "s", 0, 1e9, WORKS,
                "Longest wait for another rank before the run ends; 0 waits "
                "for ever. Rank 0 may take any time where it works alone: it "
                "reads requests, and completes outputs at the end."),

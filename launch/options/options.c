@@ -5,8 +5,9 @@
 #include "launch/options/option_rows.h"
 
 /* In the order of the bits RUN, PROFILE, ... of option_rows.h. */
-static const char *const subcommands[] = {
-    "run", "profile", "info", "synth", "place", "tokenize", "detokenize", NULL};
+static const char *const subcommands[] = {"run",        "profile", "info",
+                                          "synth",      "place",   "tokenize",
+                                          "detokenize", "chat",    NULL};
 
 /* In the order of --help; NULL is the end. */
 static const moerun__config_group *const groups[] = {

@@ -48,10 +48,10 @@ typedef struct path_row {
 } path_row;
 
 static const path_row rows[] = {
-    {"run profile info synth place tokenize detokenize", "config", READS,
+    {"run profile chat info synth place tokenize detokenize", "config", READS,
      PLAIN},
-    {"run profile info place tokenize detokenize", "model", READS, MODEL},
-    {"run profile info place", "placement", READS, PLAIN},
+    {"run profile chat info place tokenize detokenize", "model", READS, MODEL},
+    {"run profile chat info place", "placement", READS, PLAIN},
     {"run profile tokenize", "prompts", READS, PLAIN},
     {"run profile detokenize", "tokens", READS, PLAIN},
     {"run profile", "score", READS, PLAIN},

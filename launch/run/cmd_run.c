@@ -16,47 +16,17 @@
 #include "launch/run/memory_left.h"
 #include "launch/run/metrics.h"
 #include "launch/run/node_memory.h"
-#include "launch/run/run_files.h"
+#include "launch/run/run.h"
 #include "launch/run/signals.h"
-#include "launch/run/work_left.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/base/stop.h"
 #include "runtime/base/timer.h"
-#include "runtime/decoder/session.h"
-#include "runtime/serve/replace.h"
 
-#include <math.h>
 #include <string.h>
 
-typedef struct run {
-  moerun__invocation *invocation;
-  const moerun__config *config;
-  moerun_comm *comm;
-  const char *model_path;
-  int is_profile;
-  unsigned how; /* MOERUN_RUN_* */
-  moerun__model_config model_config;
-  const moerun__kernels *kernels;
-  moerun__faults faults;
-  moerun_placement *placement;
-  moerun__work_left left;       /* the work: rank 0 only */
-  moerun__tokenizer *tokenizer; /* other ranks: to look for stops; or NULL */
-  moerun__kv_cache *cache;
-  moerun__reserve reserve; /* what the session will take */
-  moerun_model *model;
-  moerun_session *session;
-  moerun__replacer *replacer; /* NULL: experts stay where they are */
-  moerun__progress progress;
-  moerun__report *report;
-  double load_seconds;
-  double run_seconds;
-  /* Rank 0 only. */
-  moerun__run_files files;
-  moerun__prediction *predicted; /* [R] */
-  moerun__progress_bar bar;
-} run;
+typedef moerun__run run;
 
 /* ---- Settings ------------------------------------------------------------ */
 
@@ -120,18 +90,6 @@ done:
 
 /* ---- Before the weights -------------------------------------------------- */
 
-static int is_talkative(const run *r) {
-  const char *level = moerun__config_text(r->config, "log_level");
-  return strcmp(level, "info") == 0 || strcmp(level, "debug") == 0;
-}
-
-static void print_prediction(run *r) {
-  if (!is_talkative(r)) return;
-  moerun__progress_hide(&r->bar);
-  (void)fprintf(stderr, "moerun: memory of a rank, predicted\n");
-  moerun__prediction_print(stderr, r->predicted, moerun_comm_size(r->comm));
-}
-
 /* Local to a rank; what is wrong with the input is found here. */
 static moerun_status plan(run *r) {
   moerun_status status = MOERUN_OK;
@@ -176,86 +134,6 @@ static moerun_status find_work(run *r, int *has) {
   MOERUN_TRY(
       r->comm->ops->broadcast(r->comm, &r->left.need, sizeof r->left.need));
   *has = left > 0;
-done:
-  return status;
-}
-
-/* Every rank looks for the stops of its requests. */
-static moerun_status load_tokenizer(run *r) {
-  const int needs =
-      moerun_comm_rank(r->comm) != 0 && r->left.need.has_stop_texts;
-  return needs ? moerun__tokenizer_load(&r->tokenizer, r->model_path)
-               : MOERUN_OK;
-}
-
-/* The cache and the buffers of steps, before the first weight is read. */
-static moerun_status reserve(run *r, const moerun_session_options *options,
-                             moerun__session_extra *extra) {
-  const moerun_model unread = {
-      .comm = r->comm, .placement = r->placement, .config = r->model_config};
-  moerun_status status =
-      moerun__session_cache_create(&r->cache, &r->model_config, options, extra);
-  extra->cache = r->cache;
-  extra->reserve = &r->reserve;
-  if (status == MOERUN_OK) {
-    status = moerun__session_reserve(&r->reserve, &unread, options, extra);
-  }
-  return moerun__memory_advise(
-      status,
-      "smaller --max-sequences, --kv-tokens and --max-tokens need less");
-}
-
-/* [collective] */
-static moerun_status load(run *r) {
-  moerun_status status = MOERUN_OK;
-  const double began = moerun__now();
-  const moerun__byte_watch watch = {&r->bar, moerun__progress_watch};
-  moerun_session_options options =
-      moerun__session_options_of(r->config, &r->left.need);
-  moerun__replace_options replace =
-      moerun__replace_options_of(r->config, r->placement);
-  moerun__settled settled;
-  MOERUN_TRY(moerun__memory_settle(&settled, &r->predicted, r->config,
-                                   r->placement, &r->left.need, r->how,
-                                   r->comm));
-  options.guest_bytes = settled.guest_bytes;
-  replace.spare_slots = settled.spare_slots;
-  moerun__session_extra extra = moerun__session_extra_of(
-      r->config, r->placement, &r->left.need, settled.how);
-  extra.kernels = r->kernels;
-  extra.threshold = (int32_t)lround(
-      1000 * moerun__config_double(r->config, "balance_threshold"));
-  extra.min_rows =
-      moerun__to_int(moerun__config_int(r->config, "balance_rows"));
-  extra.faults = r->faults.count > 0 ? &r->faults : NULL;
-  if (settled.replaces) {
-    extra.max_slots = moerun__replacer_slots(r->placement, replace.spare_slots);
-  }
-  if (moerun_comm_rank(r->comm) == 0) print_prediction(r);
-  MOERUN_TRY(moerun__node_memory_check(r->comm, r->config, r->predicted));
-  MOERUN_TRY(moerun__comm_agree(r->comm, load_tokenizer(r)));
-  moerun__progress_phase(&r->bar, "taking memory");
-  MOERUN_TRY(moerun__comm_agree(r->comm, reserve(r, &options, &extra)));
-  moerun__progress_phase(&r->bar, moerun_comm_size(r->comm) > 1 ? "rank 0 loads"
-                                                                : "loading");
-  MOERUN_TRY(moerun__memory_advise(
-      moerun__model_load_watched(&r->model, r->comm, r->placement,
-                                 r->model_path, &watch),
-      "on more ranks each holds fewer experts"));
-  moerun__progress_phase(&r->bar, "measuring how fast ranks are");
-  MOERUN_TRY(moerun__memory_advise(
-      moerun__session_create_with(&r->session, r->model, &options, &extra),
-      "smaller --guest-memory and --slice-memory need less"));
-  if (settled.replaces) {
-    /* Two runs with counted speeds move experts after the same steps. */
-    replace.is_beside = !r->faults.counted;
-    MOERUN_TRY(moerun__memory_advise(
-        moerun__replacer_create(&r->replacer, r->session, r->model, &replace),
-        "smaller --spare-slots and --replace-window need less"));
-  }
-  MOERUN_TRY(moerun__comm_agree(
-      r->comm, moerun__stop_check(r->model_path, "the run was prepared")));
-  r->load_seconds = moerun__now() - began;
 done:
   return status;
 }
@@ -361,7 +239,7 @@ static moerun_status report(const run *r) {
       .scored_bytes = moerun__prompts_scored_bytes(r->files.prompts)};
   /* The table must not be among results, and is as loud as the log there. */
   const int on_stdout = r->invocation->results_on_stdout;
-  if (!on_stdout || is_talkative(r)) {
+  if (!on_stdout || moerun__run_is_talkative(r)) {
     MOERUN_TRY(moerun__summary_print(on_stdout ? stderr : stdout, &facts));
   }
   const int is_in_vain =
@@ -384,35 +262,17 @@ static moerun_status judge_input(const run *r) {
   return judges ? moerun__prompts_check(r->files.prompts) : MOERUN_OK;
 }
 
-static void destroy(run *r) {
-  moerun__progress_close(&r->bar);
-  moerun_session_destroy(r->session);
-  moerun__kv_destroy(r->cache);
-  moerun_model_destroy(r->model);
-  moerun__replacer_destroy(r->replacer);
-  moerun_placement_destroy(r->placement);
-  moerun__report_destroy(r->report);
-  moerun__run_files_clear(&r->files);
-  moerun__tokenizer_destroy(r->tokenizer);
-  moerun__free(r->predicted);
-  moerun__reserve_clear(&r->reserve);
-  moerun__model_config_clear(&r->model_config);
-}
-
 moerun_status moerun__cmd_run(moerun__invocation *invocation) {
   moerun_status status = MOERUN_OK;
   int has_work = 0;
-  run r = {.invocation = invocation,
-           .config = invocation->config,
-           .comm = invocation->comm,
-           .model_path = moerun__config_text(invocation->config, "model"),
-           .is_profile = strcmp(invocation->subcommand, "profile") == 0};
+  run r;
+  moerun__run_init(&r, invocation);
+  r.is_profile = strcmp(invocation->subcommand, "profile") == 0;
   if (r.is_profile) r.how = MOERUN_RUN_RECORDS;
-  moerun__run_files_init(&r.files, invocation, &r.bar);
   if (moerun_comm_rank(r.comm) == 0) moerun__progress_start(&r.bar, r.config);
   MOERUN_TRY(moerun__comm_agree_after_root(r.comm, plan(&r)));
   MOERUN_TRY(find_work(&r, &has_work));
-  if (has_work) MOERUN_TRY(load(&r));
+  if (has_work) MOERUN_TRY(moerun__run_load(&r));
   MOERUN_TRY(moerun__comm_agree_after_root(r.comm, begin(&r)));
   if (has_work) MOERUN_TRY(generate(&r));
   MOERUN_TRY(moerun__comm_agree_after_root(r.comm, end(&r)));
@@ -423,6 +283,6 @@ moerun_status moerun__cmd_run(moerun__invocation *invocation) {
   MOERUN_TRY(moerun__comm_agree_after_root(r.comm, report(&r)));
   MOERUN_TRY(moerun__comm_agree_after_root(r.comm, judge_input(&r)));
 done:
-  destroy(&r);
+  moerun__run_clear(&r);
   return status;
 }

@@ -112,12 +112,13 @@ moerun_status moerun__prompt_put_around(moerun__prompt *prompt,
   moerun__token_list *tokens = &prompt->tokens;
   const size_t count = tokens->count;
   const int has_bos = count > 0 && tokens->id[0] == o->text_bos;
+  const size_t front = o->text_front != NULL ? o->text_front->count - 1 : 0;
   const size_t behind = o->text_behind != NULL ? o->text_behind->count : 0;
-  MOERUN_TRY(moerun__token_list_reserve(tokens, o->num_front + behind));
-  if (!has_bos && o->num_front > 0) {
-    memmove(tokens->id + o->num_front, tokens->id, count * sizeof *tokens->id);
-    memcpy(tokens->id, o->text_front, o->num_front * sizeof *tokens->id);
-    tokens->count += o->num_front;
+  MOERUN_TRY(moerun__token_list_reserve(tokens, front + behind));
+  if (!has_bos && front > 0) {
+    memmove(tokens->id + front, tokens->id, count * sizeof *tokens->id);
+    memcpy(tokens->id, o->text_front->id + 1, front * sizeof *tokens->id);
+    tokens->count += front;
   }
   if (!has_bos) MOERUN_TRY(moerun__prompt_put_bos(prompt, o->text_bos));
   for (size_t i = 0; i < behind; i++) {

@@ -45,11 +45,11 @@ typedef enum moerun__on_error {
 
 typedef struct moerun__prompt_options {
   const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */
-  moerun__prompt_chat chat;  /* for conversations                            */
-  int32_t text_bos;          /* token in front of texts, -1: none; never a
+  moerun__prompt_chat chat; /* for conversations                            */
+  int32_t text_bos;         /* token in front of texts, -1: none; never a
                              second one                                      */
-  const int32_t *text_front; /* [num_front] between it and the text */
-  size_t num_front;
+  const moerun__token_list *text_front;  /* borrowed: it and those between it
+                                            and the text; NULL: none between */
   const moerun__token_list *text_behind; /* borrowed: those behind texts; NULL:
                                             none                             */
   int32_t tokens_bos;     /* the same as text_bos, for given ids             */

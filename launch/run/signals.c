@@ -101,6 +101,8 @@ static void answer(int is_ctrl_c) {
                               "\n"},
       [MOERUN_PROMISE_PLACEMENT] = {"moerun: asked to stop: " PLACED "\n",
                                     "moerun: Ctrl-C: " PLACED AGAIN "\n"},
+      [MOERUN_PROMISE_ANSWER] =
+          {"moerun: asked to stop: the answer ends here\n", ""},
       [MOERUN_PROMISE_OVER] = {
           "moerun: asked to stop: the work is done, and what it gave is "
           "written\n",
@@ -161,4 +163,13 @@ void moerun__signals_answer(int speaks, int num_ranks) {
 
 int moerun__signals_ask_to_stop(void) {
   return stop_signal != 0;
+}
+
+int moerun__signals_take_interrupt(void) {
+  struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
+  if (stop_signal != SIGINT) return 0;
+  (void)sigemptyset(&action.sa_mask);
+  stop_signal = 0;
+  (void)sigaction(SIGINT, &action, NULL);
+  return 1;
 }

@@ -36,6 +36,7 @@ typedef enum moerun__promise {
   MOERUN_PROMISE_FINISHED,
   MOERUN_PROMISE_ALL,
   MOERUN_PROMISE_PLACEMENT,
+  MOERUN_PROMISE_ANSWER, /* chat: what is generated now ends */
   MOERUN_PROMISE_OVER
 } moerun__promise;
 void moerun__signals_promise(moerun__promise promise);
@@ -46,5 +47,7 @@ void moerun__signals_last_words(const char *words);
 
 /* Whether one has come. */
 int moerun__signals_ask_to_stop(void);
+/* Whether that was Ctrl-C, which is forgotten then: the next is the first. */
+int moerun__signals_take_interrupt(void);
 
 #endif

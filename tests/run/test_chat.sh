@@ -23,6 +23,9 @@ cat > talks <<'END'
 {"id": "a", "messages": [{"role": "user", "content": "Who <eos> made"}]}
 END
 refuse 'talks:1: key "messages": the model has no chat template'
+on 0 chat --model chat < talks
+[ "$?" = 65 ] && grep -q 'the model has no chat template' err ||
+  complain "expected 65 without a chat template: $(cat err)"
 
 cat > chat/chat_template.jinja <<'END'
 {% if tools %}{{ tools[0].name }}{% endif %}
@@ -70,6 +73,75 @@ for line in '"prompt": "a", "tools": []' '"messages": []' '"messages": 3' \
     *) refuse 'expected one of "prompt", "messages" and "tokens"' ;;
   esac
 done
+
+# Line by line: what run makes of the same messages, and what was said counts.
+newline='
+'
+how="--max-new-tokens 24 --seed 3 --temperature 0.7"
+answer() {
+  echo "{\"id\": 0, \"messages\": [$1]}" > asked
+  # shellcheck disable=SC2086
+  succeed 0 run --model chat --prompts asked $how --stop "$newline" \
+    --output answered --overwrite
+  sed 's/.*"text":"\(.*\)","finish".*/\1/' answered
+}
+system='{"role": "system", "content": "Be kind"}'
+first='{"role": "user", "content": "Who made"}'
+reply=$(answer "$system, $first")
+then="{\"role\": \"assistant\", \"content\": \"$reply\"}"
+{
+  echo "$reply"
+  answer "$system, $first, $then, {\"role\": \"user\", \"content\": \"y\"}"
+  answer "$system, {\"role\": \"user\", \"content\": \"y\"}"
+} > heard
+printf 'Who made\n\ny\n/reset\ny\n/exit\nnever\n' > said
+for ranks in 0 3; do
+  # shellcheck disable=SC2086
+  succeed "$ranks" chat --model chat $how --stop "$newline" --system 'Be kind' \
+    < said
+  same out heard
+done
+# What has no room is said to have none, and the next line is answered.
+{
+  awk 'BEGIN { for (i = 0; i < 3000; i++) printf "x" }'
+  printf '\n/reset\ny'
+} > said
+# shellcheck disable=SC2086
+succeed 0 chat --model chat $how --stop "$newline" --system 'Be kind' < said
+sed -n 3p heard > third
+same out third
+tr -s '\n ' '  ' < err | grep -q 'chat:1: expected at most .* /reset forgets' ||
+  complain "expected a line about /reset: $(cat err)"
+# Ctrl-C ends an answer, and at the prompt the conversation.
+mkfifo talk
+env --default-signal=INT "$moerun" chat --model chat --max-new-tokens 900 \
+  < talk > out 2> err &
+step=$!
+exec 3> talk
+# grows BYTES: waits until so many are there.
+grows() {
+  tries=0
+  while [ "$(wc -c < out)" -lt "$1" ] && [ "$tries" -lt 3000 ]; do
+    sleep 0.01
+    tries=$((tries + 1))
+  done
+  [ "$(wc -c < out)" -ge "$1" ] || complain "expected more: $(cat out err)"
+}
+echo 'And God said' >&3
+grows 9
+kill -s INT $step
+printf '/reset\nIn the' >&3
+sleep 0.3
+cut=$(wc -c < out)
+[ "$cut" -lt 800 ] || complain "expected an answer that ends: $cut bytes"
+echo >&3
+grows $((cut + 9))
+kill -s INT $step
+sleep 0.3
+kill -s INT $step 2> no
+exec 3>&-
+wait $step
+[ "$?" = 0 ] || complain "expected a good end: $(cat err)"
 
 # A template that cannot be read is of no matter to texts.
 echo '{% nonsense %}' > chat/chat_template.jinja
