@@ -137,7 +137,9 @@ void moerun__step_build(moerun__step *s) {
     const int32_t seat = s->sequences->order[i];
     if (is_decoding(&s->sequences->sequence[seat])) add_row(s, seat);
   }
-  for (int32_t i = 0; i < s->sequences->num_active; i++) {
+  for (int32_t i = 0;
+       i < s->sequences->num_active && s->batch.num_tokens < s->max_tokens;
+       i++) {
     const int32_t seat = s->sequences->order[i];
     if (is_decoding(&s->sequences->sequence[seat])) continue;
     if (s->cache != NULL) {

@@ -92,4 +92,27 @@ for ranks in 0 2; do
   ends 'the output of decoder layer 1' $ranks run --model gate --tokens ids
 done
 
+# Prompts that begin alike: what one finds broken is not what another goes on
+# from. In the part that they have in common, and behind it.
+begins='And the man said unto him, Behold, I am thy servant, '
+for ends in and but 'for all that'; do
+  echo "{\"prompt\": \"$begins$ends\", \"max_new_tokens\": 4}"
+  echo "{\"prompt\": \"Die Datei wird von dem Programm gelesen, weil $ends\"}"
+done > alike
+for broken in 1.29 4.9; do
+  break_model "alike.$broken" "$model" \
+    "model.layers.${broken%.*}.mlp.experts.${broken#*.}.up_proj.weight" bit 64
+  for shares in on off; do
+    ends 'request 0 (id 0): at position ' 0 run --add-bos yes \
+      --model "alike.$broken" --prompts alike --max-new-tokens 4 \
+      --output alike.$shares --overwrite --prefix-cache $shares
+    mv said said.$shares
+  done
+  same said.on said.off
+  bare alike.on > found
+  bare alike.off > wanted
+  same found wanted
+done
+[ -s wanted ] || complain 'expected some requests to have a result'
+
 exit "$failures"
