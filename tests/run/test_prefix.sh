@@ -60,6 +60,12 @@ run="run --model $model --tokens few --max-tokens 64 --metrics m --overwrite"
   succeed 2 run --model $model --tokens few --max-tokens 64 --output shared \
     --resume
   same alone shared
+  # Samples of one prompt, of which 96 of 100 tokens are whole pages.
+  questions 97 1 | sed 's/}$/, "n": 5, "temperature": 1}/' > five
+  succeed 0 run --model $model --tokens five --metrics m --overwrite \
+    --output samples
+  [ "$(counted prompt) $(wc -l < samples)" = "$((96 + 5 * 4)) 5" ] ||
+    complain "expected 5 samples by 116 rows: $(grep '"tokens"' m)"
   # A trace has all rows.
   succeed 0 profile --model $model --tokens few --metrics m --overwrite \
     --output shared --trace t.npy
