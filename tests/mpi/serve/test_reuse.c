@@ -6,9 +6,9 @@
 
 #include <moerun/moerun_mpi.h>
 
-#define MODEL MOERUN_DEMO_MODEL
+#define MODEL MOERUN_TEST_DATA "/hf/mixtral_bf16"
 
-enum { PAGE = MOERUN_PAGE_POSITIONS, SEATS = 4, VOCABULARY = 90, LONGEST = 84 };
+enum { PAGE = MOERUN_PAGE_POSITIONS, SEATS = 4, VOCABULARY = 90, LONGEST = 48 };
 
 static moerun_comm *comm;
 static moerun_placement *placement;
@@ -60,7 +60,7 @@ static void draw_requests(draw *from) {
     order[i] = i;
     requests[i] = (moerun__request){.index = i,
                                     .prompt = prompt[i],
-                                    .max_new_tokens = draw_int(from, 1, 20),
+                                    .max_new_tokens = draw_int(from, 1, 16),
                                     .sampling.temperature = i % 2 ? 0.9 : 0,
                                     .sampling.top_p = 0.95,
                                     .sampling.seed = 5,
@@ -130,8 +130,8 @@ static void mixes_are_the_same(void **state) {
     moerun__progress alone;
     moerun__progress shared;
     run_state before;
-    /* From room for hardly more than one request to room for all. */
-    const int32_t positions = draw_int(&from, 1, 2) == 1 ? 112 : 448;
+    /* Room for one request, or for hardly all. */
+    const int32_t positions = draw_int(&from, 1, 2) == 1 ? 64 : 192;
     moerun_session *session =
         open_session(draw_int(&from, SEATS, 60), positions);
     moerun__engine_options how = {.prefill_chunk =
@@ -156,7 +156,7 @@ static void mixes_are_the_same(void **state) {
 
 /* ---- Rows are counted ---------------------------------------------------- */
 
-enum { QUESTIONS = 40, DOCUMENT = 12 * PAGE, ASKED = 7, ROOM = 8 * 256 };
+enum { QUESTIONS = 24, DOCUMENT = 3 * PAGE, ASKED = 7, ROOM = SEATS * 64 };
 
 typedef struct crowd {
   int32_t questions;
