@@ -1,7 +1,7 @@
-/* Rank 0 deals a request to the rank with the fewest sequences, so with N
- * requests on R ranks none ever has more than ceil(N / R), nor more than
- * max_sequences. The cache has room for that many of the longest ones, in whole
- * pages, whichever of them meet. */
+/* Rank 0 deals a request to the rank with the fewest sequences, or to one with
+ * less than an even share, so with N requests on R ranks none ever has more
+ * than ceil(N / R), nor more than max_sequences. The cache has room for that
+ * many of the longest ones, in whole pages, whichever of them meet. */
 #include "launch/run/cache_need.h"
 
 #include "runtime/base/number.h"
