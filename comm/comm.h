@@ -149,23 +149,37 @@ typedef struct moerun__comm_ops {
    * NULL: in the host's alone. */
   const char *device;
 
+  /* 1: it begins both directions of an exchange together and in full, and one
+   * exchange behind the other: what that asks for stands below. */
+  int32_t begins_at_once;
+
   /* Split phase. Rows, plans and offsets stay untouched until the wait for
    * their direction has returned. A send completes without the peer having
    * asked only for small messages, so begin to receive before waiting on
    * sends.
    *
-   * Both directions of an exchange begin together: `out` packed and sent, and
-   * the rows of the first peers received. Neither does where `out` cannot
-   * be. */
+   * By their tags there are two sorts of messages. Those of an exchange
+   * (MOERUN_TAG_DISPATCH, _COMBINE) belong together: every rank begins both
+   * directions, in one transfer, even where it has no rows for one, and all
+   * ranks begin their exchanges in the same order. All others are single, for
+   * only their two ends know of them, and begin them at different points: they
+   * go on by themselves, whatever has been begun before.
+   *
+   * Where begins_at_once is 1, the receives of an exchange are held back until
+   * its sends are given. Each direction is given once, with all of its peers,
+   * and nobody waits for the receives before. Single messages then take a way
+   * on which no exchange is before them. Where it is 0, receives begin when
+   * they are given, and peers may have their turn in waves. */
+
+  /* Both directions of an exchange: `out` packed and sent, and the rows of all
+   * peers, or of the first, received. Neither begins where `out` cannot be. */
   moerun_status (*exchange_begin)(moerun__transfer *transfer, int32_t tag,
                                   const moerun__row_plan *out,
                                   const moerun__row_list *in);
-  /* One direction by itself: messages without an answer; the next peers of an
-   * exchange, when the rows from (or to) those before have been waited for; or
-   * an exchange whose rows to send are not there yet. A transport that must
-   * start both directions together may hold the receives back until rows are
-   * sent in the same transfer, or waited for. Rows are sent from where they
-   * lie. */
+  /* One direction: a single message to each of some peers or from them; an
+   * exchange whose rows leave from where they lie, receives first, even long
+   * before there is something to send; and the next peers of a wave, when the
+   * rows from (or to) those before have been waited for. */
   moerun_status (*send_begin)(moerun__transfer *transfer, int32_t tag,
                               const moerun__row_list *list);
   moerun_status (*receive_begin)(moerun__transfer *transfer, int32_t tag,

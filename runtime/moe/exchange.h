@@ -70,7 +70,9 @@ typedef struct moerun__moe moerun__moe;
  * of it together, and all in the same way. A new one is a file that fills this,
  * its name below and a row of moe/way.h that has it. If its waves bring rows
  * for whole experts, as moerun__wave has them, experts.c computes them; else
- * the row has an expert stage of its own, as slices do. */
+ * the row has an expert stage of its own, as slices do. Each exchange that it
+ * begins has both directions, and, as comm/comm.h has it, no waves where the
+ * transport begins at once. */
 typedef struct moerun__exchange_ops {
   const char *name;
   /* An exchange counts what it sends and receives: rows_local, rows_out,

@@ -189,13 +189,15 @@ static moerun_status exchange_pieces(moerun__moe *moe) {
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[0];
   const moerun_comm *comm = moe->model->comm;
   const size_t piece = moerun__sliced_piece_bytes(moe);
+  const int holds = moerun__slice_y(shares, comm->rank) > 0;
   const moerun__row_list in = {
       s->home_pieces, piece, s->home_offset, 0, comm->size, MOERUN_MEMORY_HOST};
-  const moerun__row_list out = {s->pieces, piece,      s->term_offset,
-                                0,         comm->size, MOERUN_MEMORY_HOST};
+  const moerun__row_list out = {
+      s->pieces,         piece, s->term_offset, 0, holds ? comm->size : 0,
+      MOERUN_MEMORY_HOST};
   MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE, &in));
-  if (moerun__slice_y(shares, comm->rank) > 0) {
-    MOERUN_TRY(comm->ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE, &out));
+  MOERUN_TRY(comm->ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE, &out));
+  if (holds) {
     moe->stats->results_out +=
         s->term_offset[comm->size] -
         (s->term_offset[comm->rank + 1] - s->term_offset[comm->rank]);

@@ -6,7 +6,9 @@
  * need no buffer beyond their own copies, which the transport keeps, because a
  * rendezvous message waits for its receive. No deadlock: every rank begins to
  * receive its result rows before it waits for anything, and waits for its sends
- * last. */
+ * last. Over a transport that begins an exchange at once there is room for all
+ * rows, and so one wave; all ranks begin the exchanges of rows by chunk, and
+ * then those of results by chunk. */
 #include "runtime/moe/moe.h"
 
 /* ---- Memory -------------------------------------------------------------- */

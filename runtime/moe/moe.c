@@ -24,6 +24,15 @@ static int32_t chunk_copies(const moerun__moe *moe) {
                                   moe->model->comm->size);
 }
 
+/* Room for the rows of an even load, and for all rows of any one peer; where
+ * an exchange has no waves, for all rows that there can be. */
+static int32_t receive_capacity(const moerun__moe *moe) {
+  const moerun_comm *comm = moe->model->comm;
+  if (comm->size == 1 || moe->shape.terms == 0) return 0;
+  if (!comm->ops->begins_at_once) return chunk_copies(moe);
+  return (comm->size - 1) * moe->shape.chunk_tokens;
+}
+
 /* Of any rank and layer: what rows may carry is the same everywhere. */
 int32_t moerun__moe_most_slots(const moerun_model *model,
                                int32_t slots_wanted) {
@@ -91,7 +100,6 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moerun__arena *traffic = &arenas->traffic;
   moerun__arena *device = &arenas->device;
   const moerun__model_config *config = &moe->model->config;
-  const int32_t R = moe->model->comm->size;
   const size_t H = (size_t)config->hidden_width;
   const size_t F = (size_t)config->expert_width;
   moerun__gate_lay_out(
@@ -108,9 +116,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moe->shape.chunk_tokens =
       (moe->shape.max_tokens + moe->shape.num_chunks - 1) /
       moe->shape.num_chunks;
-  /* Room for the rows of an even load, and for all rows of any one peer. */
-  moe->shape.receive_capacity =
-      R > 1 && moe->shape.terms > 0 ? chunk_copies(moe) : 0;
+  moe->shape.receive_capacity = receive_capacity(moe);
   moerun__exchange_lay_out(moe, arenas);
   moerun__ways_lay_out(moe, arenas);
   moerun__agree_lay_out(moe, arena, traffic);

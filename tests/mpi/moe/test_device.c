@@ -1,11 +1,13 @@
 /* Whole decoders on a device whose memory the host cannot touch and that is
  * late with everything (support/made_device.h): the same bits as on the host,
- * from the embedding to the logits, and in one layer that a program calls. With
- * balancing the weights stay on the host, because messages are sent from
- * them. */
+ * from the embedding to the logits, and in one layer that a program calls. Over
+ * MPI rows travel from the host's memory, which is locked for the device; over
+ * a transport that carries the device's memory (support/group_comm.h) the host
+ * touches none of them. With balancing the weights stay on the host, because
+ * messages are sent from them. */
 #include "runtime/decoder/session.h"
 #include "support/draw.h"
-#include "support/made_device.h"
+#include "support/group_comm.h"
 #include "support/model_world.h"
 
 enum { T = 60, FIRST = 40, STEPS = 5, SEQUENCES = 2, MAX_MOVED = 512 };
@@ -172,6 +174,16 @@ static void run_host(moerun_model *model,
   moerun_session_destroy(session);
 }
 
+/* Rows and results of whole experts, and nothing but pieces of slices lies
+ * elsewhere: of each chunk of a layer a plan and three lists. */
+static void check_rows(const group_comm *group, const moerun_model *model,
+                       const moerun_session_options *options) {
+  const int64_t layers = (int64_t)model->config.num_moe_layers * STEPS + 1;
+  if (options->balance == MOERUN_BALANCE_SLICED && test_size() > 1) return;
+  assert_all_ranks(group->device_rows == 4 * layers * options->chunks &&
+                   group->host_rows == 0);
+}
+
 static void run_made(moerun_model *model,
                      const moerun_session_options *options) {
   static const moerun__plan_options eager = {
@@ -188,6 +200,8 @@ static void run_made(moerun_model *model,
                    !made_is_readable(session->cache->floats) &&
                    !made_is_readable(session->moe.work.tile_x) &&
                    made_is_readable(session->broken));
+  assert_all_ranks(made_is_readable(session->moe.exchange.chunk[0].rows) ==
+                   (model->comm->ops->device == NULL));
   run_steps(&found, session);
   assert_all_ranks(made.num_late == 0);
   run_layer(&found, session);
@@ -196,17 +210,28 @@ static void run_made(moerun_model *model,
 
 static void compare(moerun_model *model,
                     const moerun_session_options *options) {
+  moerun_comm *mpi = model->comm;
+  moerun_comm *group = NULL;
   moerun__queue queue;
   run_host(model, options);
-  assert_int_equal(made_device.queue_create(&queue), MOERUN_OK);
-  if (options->balance == MOERUN_BALANCE_OFF) move_model(&queue, model);
-  run_made(model, options);
-  put_back();
-  made_device.queue_destroy(&queue);
-  assert_all_ranks(memcmp(&found, &expected, sizeof found) == 0);
-  assert_all_ranks(made.num_regions == 0 && made.num_host == 0);
-  assert_all_ranks(made.num_done[MADE_EMBED] == STEPS &&
-                   made.num_done[MADE_ATTENTION] == SEQUENCES * LAYERS * STEPS);
+  assert_all_ok(group_comm_create(&group));
+  moerun_comm *const comms[] = {mpi, group};
+  for (int i = 0; i < 2; i++) {
+    model->comm = comms[i];
+    assert_int_equal(made_device.queue_create(&queue), MOERUN_OK);
+    if (options->balance == MOERUN_BALANCE_OFF) move_model(&queue, model);
+    run_made(model, options);
+    put_back();
+    made_device.queue_destroy(&queue);
+    assert_all_ranks(memcmp(&found, &expected, sizeof found) == 0);
+    assert_all_ranks(made.num_regions == 0 && made.num_host == 0);
+    assert_all_ranks(made.num_done[MADE_EMBED] == STEPS &&
+                     made.num_done[MADE_ATTENTION] ==
+                         SEQUENCES * LAYERS * STEPS);
+  }
+  check_rows((const group_comm *)group, model, options);
+  model->comm = mpi;
+  moerun_comm_destroy(group);
 }
 
 /* ---- Models -------------------------------------------------------------- */
