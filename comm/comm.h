@@ -12,7 +12,7 @@
  * gives among it. One that names a device carries rows of that device's memory
  * too, and may have them read and written by the device or by the network. The
  * host follows no pointer into that memory (kernels/device.h). Tails, offsets
- * and words, and the rows of share_rows, are the host's everywhere.
+ * and words are the host's everywhere.
  *
  * A transport knows no queue: whoever has rows written or read by a device
  * waits for its queue before they are sent, and before it gives them up to a
@@ -202,11 +202,10 @@ typedef struct moerun__comm_ops {
    * else is merged on the way, in messages to some log2(R) ranks, and small
    * words are small there. Arrays do not overlap. */
   moerun_status (*tell)(moerun_comm *comm, const moerun__news *news);
-  /* [collective] rows[offset[R]] of row_bytes each: every rank has filled its
-   * own, offset[rank] .. offset[rank + 1] - 1, and gets all others'. The
-   * offsets are the same everywhere. */
-  moerun_status (*share_rows)(moerun_comm *comm, void *rows, size_t row_bytes,
-                              const int32_t *offset);
+  /* [collective] The list is of all ranks: every one has filled its own rows,
+   * offset[rank] .. offset[rank + 1] - 1, and gets all others'. The offsets are
+   * the same everywhere. */
+  moerun_status (*share_rows)(moerun_comm *comm, const moerun__row_list *list);
   /* [collective] *value = the minimum over ranks. */
   moerun_status (*minimum)(moerun_comm *comm, int64_t *value);
   /* [collective] receive[R][bytes] on rank 0 (NULL elsewhere). */

@@ -38,10 +38,9 @@ moerun_status moerun__mpi_await(moerun__mpi_comm *comm, MPI_Request *request,
   MPI_Status received;
   int done = 0;
   while (!done) {
-    MOERUN_TRY(moerun__mpi_result(
-        comm,
-        MPI_Test(request, &done, comm != NULL ? &comm->received : &received),
-        what));
+    const int code =
+        MPI_Test(request, &done, comm != NULL ? &comm->received : &received);
+    if (code != MPI_SUCCESS) MOERUN_TRY(moerun__mpi_result(comm, code, what));
     if (done) break;
     const int is_over = moerun__patience_is_over(&waited, timeout_s);
     if (comm != NULL && timeout_s >= 0) {
@@ -72,12 +71,15 @@ static moerun_status collective(moerun__mpi_comm *self, int code,
   return moerun__mpi_finish(self, &self->pending, self->timeout_s, what);
 }
 
-moerun_status moerun__mpi_share_rows(moerun_comm *comm, void *rows,
-                                     size_t row_bytes, const int32_t *offset) {
+moerun_status moerun__mpi_share_rows(moerun_comm *comm,
+                                     const moerun__row_list *list) {
   moerun__mpi_comm *self = (moerun__mpi_comm *)comm;
   moerun_status status = moerun__mpi_usable(self);
+  const int32_t *offset = list->offset;
   MPI_Datatype row = MPI_DATATYPE_NULL;
-  if (status != MOERUN_OK || offset[comm->size] == 0) goto done;
+  if (status != MOERUN_OK) goto done;
+  MOERUN_TRY(moerun__memory_check(comm, list->memory));
+  if (offset[comm->size] == 0) goto done;
   for (int32_t r = 0; r < comm->size; r++) {
     self->share_count[r] = offset[r + 1] - offset[r];
   }
@@ -86,14 +88,14 @@ moerun_status moerun__mpi_share_rows(moerun_comm *comm, void *rows,
         (int64_t)(comm->size - 1) * self->share_count[comm->rank];
     comm->count.messages += comm->size - 1;
     comm->count.rows += sent;
-    comm->count.row_bytes += sent * (int64_t)row_bytes;
+    comm->count.row_bytes += sent * (int64_t)list->row_bytes;
   }
-  MOERUN_TRY(moerun__mpi_row_type(&row, self, row_bytes));
-  MOERUN_TRY(
-      collective(self,
-                 MPI_Iallgatherv(MPI_IN_PLACE, 0, row, rows, self->share_count,
-                                 offset, row, self->comm, &self->pending),
-                 "sharing of rows"));
+  MOERUN_TRY(moerun__mpi_row_type(&row, self, list->row_bytes));
+  MOERUN_TRY(collective(self,
+                        MPI_Iallgatherv(MPI_IN_PLACE, 0, row, list->rows,
+                                        self->share_count, offset, row,
+                                        self->comm, &self->pending),
+                        "sharing of rows"));
 done:
   return status;
 }

@@ -105,8 +105,8 @@ moerun_status moerun__mpi_row_type(MPI_Datatype *out, moerun__mpi_comm *self,
 
 /* Of moerun__comm_ops. */
 moerun_status moerun__mpi_tell(moerun_comm *comm, const moerun__news *news);
-moerun_status moerun__mpi_share_rows(moerun_comm *comm, void *rows,
-                                     size_t row_bytes, const int32_t *offset);
+moerun_status moerun__mpi_share_rows(moerun_comm *comm,
+                                     const moerun__row_list *list);
 moerun_status moerun__mpi_minimum(moerun_comm *comm, int64_t *value);
 moerun_status moerun__mpi_gather(moerun_comm *comm, void *receive,
                                  const void *send, size_t bytes);

@@ -95,13 +95,9 @@ static moerun_status minimum(moerun_comm *comm, int64_t *value) {
   return MOERUN_OK;
 }
 
-static moerun_status share_rows(moerun_comm *comm, void *rows, size_t row_bytes,
-                                const int32_t *offset) {
-  (void)comm;
-  (void)rows;
-  (void)row_bytes;
-  (void)offset;
-  return MOERUN_OK;
+static moerun_status share_rows(moerun_comm *comm,
+                                const moerun__row_list *list) {
+  return moerun__memory_check(comm, list->memory);
 }
 
 /* gather and scatter alike: the only part is the own one. */

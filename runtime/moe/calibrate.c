@@ -8,7 +8,6 @@
 #include "runtime/moe/exchange_sliced.h"
 
 #include <math.h>
-#include <string.h>
 
 /* What takes longer is disturbed for a small part of it. */
 #define LONG_SECONDS 0.05

@@ -94,9 +94,9 @@ typedef struct moerun__exchange_ops {
   moerun_status (*progress)(moerun__moe *moe);
   /* Sends the results of these rows home. */
   moerun_status (*reply)(moerun__moe *moe);
-  /* [collective] In the middle of a stage's work: rows[offset[R]][row_bytes],
-   * those of this rank filled, become all ranks' everywhere. NULL: no stage
-   * asks it. */
+  /* [collective] In the middle of a stage's work: rows[offset[R]][row_bytes] in
+   * memory as moe->shape has it, those of this rank filled, become all ranks'
+   * everywhere. NULL: no stage asks it. */
   moerun_status (*share)(moerun__moe *moe, void *rows, size_t row_bytes,
                          const int32_t *offset);
   /* Until all results of chunk c are home, in the chunk. */

@@ -21,7 +21,9 @@ typedef struct sliced_round {
   int32_t *row_offset;  /* [R + 1] the round's rows of each rank */
   int32_t *term_offset; /* [R + 1] the round's terms of each rank */
   int32_t *home_offset; /* [R + 1] own terms from each rank, at home */
-  char *rows;           /* [MOERUN_SLICED_ROWS], as they are dispatched */
+  char *ids; /* [MOERUN_SLICED_ROWS][W] of 16 bits, of the rows: the host's */
+  /* In memory as moe->shape has it. */
+  char *rows;        /* [MOERUN_SLICED_ROWS], as they are dispatched */
   char *pieces;      /* [terms][piece_bytes] this rank's columns of results */
   char *home_pieces; /* [R][own terms][piece_bytes] the columns of all ranks
                            for the results of own terms                       */
@@ -36,7 +38,7 @@ size_t moerun__sliced_piece_bytes(const moerun__moe *moe) {
 /* The buffers of a round, where there may be slices. */
 static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moerun__arena *arena = &arenas->host;
-  moerun__arena *traffic = &arenas->traffic;
+  moerun__arena *travels = &arenas->rows;
   const size_t R = (size_t)moe->model->comm->size;
   const size_t terms = MOERUN_SLICED_ROWS * (size_t)moe->gate.width;
   const size_t piece = moerun__sliced_piece_bytes(moe);
@@ -47,10 +49,12 @@ static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
       .row_offset = moerun__arena_take(arena, R + 1, ints),
       .term_offset = moerun__arena_take(arena, R + 1, ints),
       .home_offset = moerun__arena_take(arena, R + 1, ints),
+      .ids = moerun__arena_take(arena, MOERUN_SLICED_ROWS,
+                                moerun__slots_bytes(moe->gate.width)),
       .rows =
-          moerun__arena_take(traffic, MOERUN_SLICED_ROWS, moe->shape.row_bytes),
-      .pieces = moerun__arena_take(traffic, terms, piece),
-      .home_pieces = moerun__arena_take(traffic, terms * R, piece)};
+          moerun__arena_take(travels, MOERUN_SLICED_ROWS, moe->shape.row_bytes),
+      .pieces = moerun__arena_take(travels, terms, piece),
+      .home_pieces = moerun__arena_take(travels, terms * R, piece)};
   if (s != NULL) *s = taken;
   return s;
 }
@@ -112,10 +116,26 @@ static moerun_status share(moerun__moe *moe, void *rows, size_t row_bytes,
                            const int32_t *offset) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
-  MOERUN_TRY(comm->ops->share_rows(comm, rows, row_bytes, offset));
+  const moerun__row_list list = {rows, row_bytes,  offset,
+                                 0,    comm->size, moe->shape.memory};
+  MOERUN_TRY(comm->ops->share_rows(comm, &list));
   moerun__stage_end(moe->stats, MOERUN_STAGE_ROWS_WAIT);
 done:
   return status;
+}
+
+/* The experts that the rows of the round want, to where the host reads them. */
+static moerun_status fetch_ids(moerun__moe *moe) {
+  const sliced_round *s = moe->exchange.work;
+  const size_t bytes = moerun__slots_bytes(moe->gate.width);
+  const moerun__copies ids = {.to = s->ids,
+                              .to_stride = bytes,
+                              .from = s->rows + moe->shape.slots_at,
+                              .from_stride = moe->shape.row_bytes,
+                              .bytes = bytes,
+                              .count = s->row_offset[moe->model->comm->size]};
+  moe->queue->device->copy_rows(moe->queue, &ids);
+  return moe->queue->device->wait(moe->queue);
 }
 
 /* All ranks' rows of the round, in a part for each, and this rank's columns of
@@ -123,6 +143,7 @@ done:
 static void make_wave(moerun__moe *moe) {
   const sliced_round *s = moe->exchange.work;
   moerun__wave *wave = &moe->exchange.wave;
+  const size_t slots_bytes = moerun__slots_bytes(moe->gate.width);
   wave->rows = s->rows;
   wave->results = s->pieces;
   wave->result_bytes = moerun__sliced_piece_bytes(moe);
@@ -130,13 +151,12 @@ static void make_wave(moerun__moe *moe) {
   wave->num_parts = moe->model->comm->size;
   for (int32_t r = 0; r < wave->num_parts; r++) {
     const int32_t first = s->row_offset[r];
-    wave->part[r] = (moerun__wave_part){
-        .peer = r,
-        .first_row = first,
-        .count = s->row_offset[r + 1] - first,
-        .slots = s->rows + (size_t)first * moe->shape.row_bytes +
-                 moe->shape.slots_at,
-        .stride_bytes = moe->shape.row_bytes};
+    wave->part[r] =
+        (moerun__wave_part){.peer = r,
+                            .first_row = first,
+                            .count = s->row_offset[r + 1] - first,
+                            .slots = s->ids + (size_t)first * slots_bytes,
+                            .stride_bytes = slots_bytes};
   }
 }
 
@@ -159,6 +179,7 @@ static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
   moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
   MOERUN_TRY(share(moe, s->rows, moe->shape.row_bytes, s->row_offset));
+  MOERUN_TRY(fetch_ids(moe));
   make_wave(moe);
 done:
   return status;
@@ -191,10 +212,10 @@ static moerun_status exchange_pieces(moerun__moe *moe) {
   const size_t piece = moerun__sliced_piece_bytes(moe);
   const int holds = moerun__slice_y(shares, comm->rank) > 0;
   const moerun__row_list in = {
-      s->home_pieces, piece, s->home_offset, 0, comm->size, MOERUN_MEMORY_HOST};
+      s->home_pieces, piece, s->home_offset, 0, comm->size, moe->shape.memory};
   const moerun__row_list out = {
-      s->pieces,         piece, s->term_offset, 0, holds ? comm->size : 0,
-      MOERUN_MEMORY_HOST};
+      s->pieces,        piece, s->term_offset, 0, holds ? comm->size : 0,
+      moe->shape.memory};
   MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE, &in));
   MOERUN_TRY(comm->ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE, &out));
   if (holds) {
@@ -235,7 +256,7 @@ static int wants_none(const moerun__moe *moe, int32_t row, int32_t j) {
   const sliced_round *s = moe->exchange.work;
   int16_t id = 0;
   memcpy(&id,
-         s->rows + (size_t)row * moe->shape.row_bytes + moe->shape.slots_at +
+         s->ids + (size_t)row * moerun__slots_bytes(moe->gate.width) +
              (size_t)j * sizeof id,
          sizeof id);
   return id < 0;
@@ -315,12 +336,15 @@ moerun_status moerun__sliced_time_share(double *best, moerun__moe *moe,
   for (int32_t r = 0; r <= comm->size; r++) {
     s->row_offset[r] = (int32_t)(rows * r / comm->size);
   }
-  memset(s->rows, 0, bytes);
+  const moerun__row_list list = {s->rows, ROW,        s->row_offset,
+                                 0,       comm->size, moe->shape.memory};
+  moe->queue->device->clear(moe->queue, s->rows, bytes);
+  MOERUN_TRY(moe->queue->device->wait(moe->queue));
   for (int run = 0; run < RUNS; run++) {
     int64_t all_are_here = 0;
     MOERUN_TRY(comm->ops->minimum(comm, &all_are_here));
     const double began = moerun__now();
-    MOERUN_TRY(comm->ops->share_rows(comm, s->rows, ROW, s->row_offset));
+    MOERUN_TRY(comm->ops->share_rows(comm, &list));
     const double seconds = moerun__now() - began;
     if (run == 0 || seconds < *best) *best = seconds;
   }

@@ -16,7 +16,7 @@ enum {
 /* The sizes of a layer on this rank. */
 typedef struct moerun__moe_shape {
   moerun__dtype wire;
-  moerun__memory memory; /* of the rows and results of whole experts */
+  moerun__memory memory; /* of rows and results on their way */
   int32_t max_tokens;
   int32_t num_chunks;
   int32_t chunk_tokens;     /* ceil(max_tokens / num_chunks) */

@@ -44,7 +44,7 @@ static void *lay_out(const moerun__moe *moe, moerun__arenas *arenas) {
       .row_of = moerun__arena_take(arena, terms, ints),
       .term_of = moerun__arena_take(arena, terms, ints),
       .h_offset = moerun__arena_take(arena, R + 1, ints),
-      .h = moerun__arena_take(&arenas->traffic, terms,
+      .h = moerun__arena_take(&arenas->rows, terms,
                               (size_t)moerun__sliced_h_bytes(moe)),
       .offer.time = moerun__arena_take(arena, R, sizeof(int64_t))};
   if (s != NULL) *s = taken;

@@ -104,9 +104,13 @@ static inline moerun_status gathered_gather(moerun__moe *moe, const float *x,
   for (int32_t i = 0; i < chunk->num_tokens * W; i++) {
     g->ranks[own * (size_t)W + (size_t)i] = (int16_t)chunk->route.rank_of[i];
   }
-  MOERUN_TRY(comm->ops->share_rows(comm, g->rows, row_bytes, g->offset));
-  MOERUN_TRY(comm->ops->share_rows(comm, g->ranks, (size_t)W * sizeof(int16_t),
-                                   g->offset));
+  const moerun__row_list all = {g->rows, row_bytes,  g->offset,
+                                0,       comm->size, MOERUN_MEMORY_HOST};
+  const moerun__row_list ranks = {g->ranks,   (size_t)W * sizeof(int16_t),
+                                  g->offset,  0,
+                                  comm->size, MOERUN_MEMORY_HOST};
+  MOERUN_TRY(comm->ops->share_rows(comm, &all));
+  MOERUN_TRY(comm->ops->share_rows(comm, &ranks));
   for (int32_t i = 0; i < g->offset[comm->size] * W; i++) {
     int16_t slot;
     memcpy(&slot,

@@ -389,10 +389,24 @@ static inline moerun_status group_tell(moerun_comm *comm,
   GROUP_COLLECTIVE(comm, tell(mpi, news));
 }
 
-static inline moerun_status group_share_rows(moerun_comm *comm, void *shared,
-                                             size_t row_bytes,
-                                             const int32_t *offset) {
-  GROUP_COLLECTIVE(comm, share_rows(mpi, shared, row_bytes, offset));
+static inline moerun_status group_share_rows(moerun_comm *comm,
+                                             const moerun__row_list *list) {
+  moerun_status status = MOERUN_OK;
+  group_comm *c = (group_comm *)comm;
+  moerun__row_list shared = *list;
+  char *fetched = NULL;
+  const size_t bytes = group_list_bytes(list);
+  MOERUN_TRY(group_look(c, list->memory, list->rows, bytes));
+  if (list->memory == MOERUN_MEMORY_DEVICE) {
+    fetched = group_fetch(list->rows, bytes);
+    shared.rows = fetched;
+    shared.memory = MOERUN_MEMORY_HOST;
+  }
+  MOERUN_TRY(c->mpi->ops->share_rows(c->mpi, &shared));
+  if (fetched != NULL) made_carry(list->rows, fetched, bytes);
+done:
+  free(fetched);
+  return group_result(c, status);
 }
 
 static inline moerun_status group_minimum(moerun_comm *comm, int64_t *value) {

@@ -139,12 +139,23 @@ static inline void made_host_remove(void *memory) {
   }
 }
 
+/* The block of the device in which p lies, if any. */
+static inline void made_protect(const void *p, int protection) {
+  for (int r = 0; r < made.num_regions; r++) {
+    const made_region *region = &made.region[r];
+    if (!made_is_among(region, 1, p)) continue;
+    if (mprotect(region->memory, region->bytes, protection) != 0) abort();
+  }
+}
+
 /* What a network does that knows the device's memory: it copies there, or from
  * there, past the host. */
 static inline void made_carry(void *to, const void *from, size_t bytes) {
-  made_lock(PROT_READ | PROT_WRITE);
+  made_protect(to, PROT_READ | PROT_WRITE);
+  made_protect(from, PROT_READ | PROT_WRITE);
   memcpy(to, from, bytes);
-  made_lock(PROT_NONE);
+  made_protect(to, PROT_NONE);
+  made_protect(from, PROT_NONE);
 }
 
 /* Whether the host could read there; asks the system, which does not

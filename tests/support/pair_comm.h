@@ -414,11 +414,11 @@ static inline moerun_status pair_tell(moerun_comm *comm,
   PAIR_COLLECTIVE(comm, tell(mpi, news));
 }
 
-static inline moerun_status pair_share_rows(moerun_comm *comm, void *shared,
-                                            size_t row_bytes,
-                                            const int32_t *offset) {
-  pair_look((pair_comm *)comm, shared, (size_t)offset[comm->size] * row_bytes);
-  PAIR_COLLECTIVE(comm, share_rows(mpi, shared, row_bytes, offset));
+static inline moerun_status pair_share_rows(moerun_comm *comm,
+                                            const moerun__row_list *list) {
+  pair_look((pair_comm *)comm, list->rows,
+            (size_t)list->offset[comm->size] * list->row_bytes);
+  PAIR_COLLECTIVE(comm, share_rows(mpi, list));
 }
 
 static inline moerun_status pair_minimum(moerun_comm *comm, int64_t *value) {

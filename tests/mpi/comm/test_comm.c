@@ -366,7 +366,12 @@ static void rows_lie_in_buffers(void **state) {
                        comm->ops->buffer_bytes(comm, 0, MOERUN_MEMORY_HOST));
   assert_all_ranks(made != other && (uintptr_t)made % MOERUN_ALIGNMENT == 0);
   memset((char *)made + test_rank() * ROW, 'a' + test_rank(), ROW);
-  assert_all_ok(comm->ops->share_rows(comm, made, ROW, offset));
+  moerun__row_list list = {made, ROW,         offset,
+                           0,    test_size(), MOERUN_MEMORY_HOST};
+  assert_all_ok(comm->ops->share_rows(comm, &list));
+  list.memory = MOERUN_MEMORY_DEVICE;
+  assert_all_ranks(says(comm->ops->share_rows(comm, &list), MOERUN_ERR_INVALID,
+                        "found that of a device"));
   assert_all_ranks(memcmp(made, expected, bytes) == 0);
   comm->ops->buffer_destroy(comm, made, MOERUN_MEMORY_HOST);
   comm->ops->buffer_destroy(comm, other, MOERUN_MEMORY_HOST);

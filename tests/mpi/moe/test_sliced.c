@@ -111,7 +111,9 @@ static void rows_are_shared(void **state) {
   for (size_t i = 0; i < (size_t)own * ROW; i++) {
     shared[(size_t)first * ROW + i] = letter(test_rank(), i);
   }
-  assert_all_ok(comm->ops->share_rows(comm, shared, ROW, offset));
+  const moerun__row_list list = {shared, ROW,         offset,
+                                 0,      test_size(), MOERUN_MEMORY_HOST};
+  assert_all_ok(comm->ops->share_rows(comm, &list));
   int ok = 1;
   for (int r = 0; r < R; r++) {
     ok = ok && holds(shared + (size_t)offset[r] * ROW,
