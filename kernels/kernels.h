@@ -56,7 +56,10 @@ moerun__weight moerun__weight_at(const void *panels, moerun__dtype dtype,
  * that were zeroed before. */
 void moerun__weight_pack(void *panels, moerun__dtype dtype, int32_t num_inputs,
                          int32_t first_output, int32_t count, const void *rows);
-/* Packs the factors of as many outputs, scales[count][factors of a row]. */
+/* Packs the factors of as many outputs, scales[count][factors of a row]. No
+ * reader of files calls it yet: none of the types that files have today has
+ * factors beside its elements, but kernels compute with such types, and tests
+ * of every kernel pack them. */
 void moerun__weight_pack_scales(void *panels, moerun__dtype dtype,
                                 int32_t num_inputs, int32_t first_output,
                                 int32_t count, const float *scales);

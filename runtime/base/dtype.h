@@ -48,9 +48,10 @@ const moerun__dtype_row *moerun__dtype_at(moerun__dtype dtype);
 int moerun__dtype_find(moerun__dtype *out, const char *name);
 /* All names, for messages: "F32, BF16 or F16". */
 void moerun__dtype_names(char out[MOERUN_DTYPE_NAMES]);
-/* Appends a row, which is borrowed; for types of a program's own, before any
- * model is read. ERR_INVALID for a row that breaks what is said above, or whose
- * name is taken. */
+/* Appends a row, which is borrowed, before any model is read. No type of the
+ * program comes in this way: it is for tests, which show by types of their own
+ * that whatever is particular to a type stands in its row. ERR_INVALID for a
+ * row that breaks what is said above, or whose name is taken. */
 moerun_status moerun__dtype_add(moerun__dtype *out,
                                 const moerun__dtype_row *row);
 

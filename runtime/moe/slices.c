@@ -34,9 +34,11 @@ static void cut(int32_t *first, int64_t *share, int32_t panels,
   }
 }
 
-/* Of `panels` equal shares, the outputs of a rank's: as moerun__plan_shares. */
-static int32_t even_share(int32_t panels, int32_t num_ranks, int32_t rank) {
-  return (panels / num_ranks + (rank < panels % num_ranks)) * MOERUN_PANEL;
+/* The outputs of a rank's share where all ranks are equally fast. */
+static int32_t even_share(int32_t outputs, int32_t num_ranks, int32_t rank) {
+  const int64_t panels =
+      moerun__plan_even_share(panels_of(outputs), num_ranks, rank);
+  return moerun__to_int(panels * MOERUN_PANEL);
 }
 
 /* Adds the slices of one layer's experts to *bytes if they have room. */
@@ -55,8 +57,8 @@ size_t moerun__slices_bytes(const moerun__model_config *config,
                             int64_t room_bytes) {
   if (room_bytes == 0 || num_ranks == 1) return 0;
   const moerun__expert_shape slice = moerun__expert_slice(
-      whole, even_share(panels_of(config->expert_width), num_ranks, rank),
-      even_share(panels_of(config->hidden_width), num_ranks, rank));
+      whole, even_share(config->expert_width, num_ranks, rank),
+      even_share(config->hidden_width, num_ranks, rank));
   size_t bytes = 0;
   for (int32_t l = 0; l < config->num_moe_layers; l++) {
     if (!add_layer(&bytes, config, &slice, room_bytes)) break;

@@ -91,6 +91,11 @@ void moerun__plan_shares(int64_t *share, int64_t total, const int32_t *speed,
   }
 }
 
+int64_t moerun__plan_even_share(int64_t total, int32_t num_ranks,
+                                int32_t rank) {
+  return total / num_ranks + (rank < total % num_ranks);
+}
+
 static int64_t count_loads(moerun__plan *plan, const moerun__demand *demand) {
   int64_t total = 0;
   memset(plan->load, 0, (size_t)demand->num_ranks * sizeof *plan->load);

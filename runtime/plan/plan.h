@@ -172,6 +172,8 @@ int32_t moerun__plan_speed(int32_t behind);
  * to the total: largest remainders, ties to the lower rank. */
 void moerun__plan_shares(int64_t *share, int64_t total, const int32_t *speed,
                          int32_t num_ranks);
+/* That of one rank where all speeds are equal. */
+int64_t moerun__plan_even_share(int64_t total, int32_t num_ranks, int32_t rank);
 
 /* The plan for all ranks: moves, none if that is best, or of the ways offered
  * the one that gains most on either, of equals the first. `guests` is brought

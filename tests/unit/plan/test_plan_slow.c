@@ -200,6 +200,12 @@ static void speeds_and_shares(void **state) {
   assert_int_equal(share[1], 3);
   assert_int_equal(share[2], 2);
   assert_int_equal(share[3], 2);
+  for (int64_t total = 0; total < 10; total++) {
+    moerun__plan_shares(share, total, (const int32_t[]){3, 3, 3, 3}, 4);
+    for (int32_t r = 0; r < 4; r++) {
+      assert_int_equal(moerun__plan_even_share(total, 4, r), share[r]);
+    }
+  }
   moerun__plan_shares(share, 7, (const int32_t[]){4, 2, 1, 1}, 4);
   assert_int_equal(share[0], 3); /* 3.5, 1.75, 0.875, 0.875 */
   assert_int_equal(share[1], 2);
