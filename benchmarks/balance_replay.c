@@ -146,9 +146,9 @@ static double end_of(replay *r, int32_t R) {
   memset(r->busy, 0, sizeof r->busy);
   send_weights(r);
   for (int32_t h = 0; h < EXPERTS; h++) {
-    int64_t kept = plan->host_rows[h];
+    int64_t kept = plan->replica_rows[h];
     for (int32_t m = 0; m < plan->num_moves; m++) {
-      if (plan->moves[m].host == h) kept -= plan->moves[m].rows;
+      if (plan->moves[m].replica == h) kept -= plan->moves[m].rows;
     }
     r->busy[r->placement->rank_of[h]] += call(r, kept);
   }
@@ -174,9 +174,9 @@ static moerun_status replay_routing(bench *b, replay *r,
   double end[3]; /* plain, weights sent, weights there */
   draw(r, b, routing, R);
   moerun__demand demand = {.num_ranks = R,
-                           .num_hosts = EXPERTS,
+                           .num_replicas = EXPERTS,
                            .num_experts = EXPERTS,
-                           .host_of_expert = r->placement->replica_offset,
+                           .replica_of_expert = r->placement->replica_offset,
                            .rank_of = r->placement->rank_of,
                            .slot_of = r->placement->slot_of,
                            .rows = r->rows,

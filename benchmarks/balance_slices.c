@@ -37,7 +37,8 @@ static void count_reads(reads *sum, const moerun_session *session) {
   for (int32_t r = 0; r < R; r++) {
     int64_t count = 0;
     for (int32_t h = 0; h < placement->num_experts; h++) {
-      count += placement->rank_of[h] == r && moe->balance.plan.host_rows[h] > 0;
+      count +=
+          placement->rank_of[h] == r && moe->balance.plan.replica_rows[h] > 0;
     }
     if (count > most) most = count;
     all += count;

@@ -1,10 +1,10 @@
 /* A row carries its own slots, so a rank needs to know no more than how many
  * rows of each chunk come from where, and that all ranks are well. With
- * balancing the ranks also add up what they want of each host, and each tells
- * of itself how fast it is; all of them make the same plan of it (plan/). Only
- * if that moves rows are they routed and counted a second time, after the ranks
- * have added up how many of the rows stay where they are. No rank ever learns
- * what another wants of each host. */
+ * balancing the ranks also add up what they want of each replica, and each
+ * tells of itself how fast it is; all of them make the same plan of it (plan/).
+ * Only if that moves rows are they routed and counted a second time, after the
+ * ranks have added up how many of the rows stay where they are. No rank ever
+ * learns what another wants of each replica. */
 #include "runtime/moe/agree.h"
 
 #include "runtime/base/number.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* What ranks add up; behind it the words of the ways but whole experts, then
- * the rows for each host. What may not fit 32 bits is added up in two
+ * the rows for each replica. What may not fit 32 bits is added up in two
  * halves. */
 enum {
   SUM_OFFERED, /* as in moerun__told_sums */
@@ -57,8 +57,8 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
   x->count_in = moerun__arena_take(arena, counts, ints);
   if (moe->balance.is_on) {
     const size_t sums =
-        (size_t)sum_of_demand(moe) + (size_t)moe->shape.max_hosts;
-    moerun__plan_lay_out(&moe->balance.plan, arena, R, moe->shape.max_hosts);
+        (size_t)sum_of_demand(moe) + (size_t)moe->shape.max_replicas;
+    moerun__plan_lay_out(&moe->balance.plan, arena, R, moe->shape.max_replicas);
     moerun__ledger_lay_out(&moe->balance.ledger, arena,
                            moe->model->config.num_moe_layers, R,
                            moe->model->config.num_experts);
@@ -70,7 +70,8 @@ void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
     news->told = moerun__arena_take(arena, (size_t)R * MOERUN_TOLD_WORDS, ints);
     news->sum = moerun__arena_take(arena, sums, ints);
     news->before = moerun__arena_take(arena, sums, ints);
-    news->own = moerun__arena_take(arena, (size_t)moe->shape.max_hosts, ints);
+    news->own =
+        moerun__arena_take(arena, (size_t)moe->shape.max_replicas, ints);
     news->speed = moerun__arena_take(arena, (size_t)R, ints);
   }
   x->room = moerun__news_room(R, &most);
@@ -178,9 +179,9 @@ done:
 
 /* ---- Balance ------------------------------------------------------------- */
 
-/* Hosts of the layer are numbered from 0: first replica and their number. */
-static int32_t hosts_of(const moerun__moe *moe, int32_t moe_layer,
-                        int32_t *first) {
+/* Replicas of the layer are numbered from 0: first replica and their number. */
+static int32_t replicas_of(const moerun__moe *moe, int32_t moe_layer,
+                           int32_t *first) {
   const moerun_placement *placement = moe->model->placement;
   const size_t E = (size_t)placement->num_experts;
   const int32_t *offset = placement->replica_offset + (size_t)moe_layer * E;
@@ -188,18 +189,18 @@ static int32_t hosts_of(const moerun__moe *moe, int32_t moe_layer,
   return offset[E] - offset[0];
 }
 
-/* Rows of this rank for each host, as routed; returns how many in all. */
-static int32_t count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
+/* Rows of this rank for each replica, as routed; returns how many in all. */
+static int32_t count_demand(moerun__moe *moe, int32_t first, int32_t replicas) {
   const int32_t W = moe->gate.width;
   int32_t *own = moe->balance.news.own;
   int32_t terms = 0;
-  memset(own, 0, (size_t)hosts * sizeof *own);
+  memset(own, 0, (size_t)replicas * sizeof *own);
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     for (int32_t i = 0; i < chunk->num_tokens * W; i++) {
-      const int32_t host = chunk->route.host_of[i];
-      if (host < 0) continue;
-      own[host - first]++;
+      const int32_t replica = chunk->route.replica_of[i];
+      if (replica < 0) continue;
+      own[replica - first]++;
       terms++;
     }
   }
@@ -207,26 +208,26 @@ static int32_t count_demand(moerun__moe *moe, int32_t first, int32_t hosts) {
 }
 
 static moerun__demand demand_of(const moerun__moe *moe, int32_t moe_layer,
-                                int32_t first, int32_t hosts) {
+                                int32_t first, int32_t replicas) {
   const moerun_placement *placement = moe->model->placement;
   const int32_t at = sum_of_demand(moe);
-  return (moerun__demand){.layer = moe_layer,
-                          .num_ranks = placement->num_ranks,
-                          .num_hosts = hosts,
-                          .num_experts = placement->num_experts,
-                          .first_host = first,
-                          .host_of_expert = placement->replica_offset +
-                                            (size_t)moe_layer *
-                                                (size_t)placement->num_experts,
-                          .rank_of = placement->rank_of + first,
-                          .slot_of = placement->slot_of + first,
-                          .rows = moe->balance.news.sum + at,
-                          .own = moe->balance.news.own,
-                          .before = moe->balance.news.before + at,
-                          .speed = moe->balance.news.speed};
+  return (moerun__demand){
+      .layer = moe_layer,
+      .num_ranks = placement->num_ranks,
+      .num_replicas = replicas,
+      .num_experts = placement->num_experts,
+      .first_replica = first,
+      .replica_of_expert = placement->replica_offset +
+                           (size_t)moe_layer * (size_t)placement->num_experts,
+      .rank_of = placement->rank_of + first,
+      .slot_of = placement->slot_of + first,
+      .rows = moe->balance.news.sum + at,
+      .own = moe->balance.news.own,
+      .before = moe->balance.news.before + at,
+      .speed = moe->balance.news.speed};
 }
 
-/* Gives every term whose host's rows are moved its place in the plan, and
+/* Gives every term whose replica's rows are moved its place in the plan, and
  * routes again. */
 static void redirect(moerun__moe *moe, int32_t moe_layer, int32_t first) {
   const moerun_placement *placement = moe->model->placement;
@@ -237,9 +238,9 @@ static void redirect(moerun__moe *moe, int32_t moe_layer, int32_t first) {
     moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
     moerun__route *route = &chunk->route;
     for (int32_t i = 0; i < chunk->num_tokens * W; i++) {
-      if (route->host_of[i] < 0) continue;
+      if (route->replica_of[i] < 0) continue;
       const moerun__part *part =
-          moerun__plan_next(&moe->balance.plan, route->host_of[i] - first);
+          moerun__plan_next(&moe->balance.plan, route->replica_of[i] - first);
       if (part == NULL) continue;
       route->rank_of[i] = part->rank;
       route->slot_of[i] = part->guest == MOERUN_NO_GUEST
@@ -266,7 +267,7 @@ static int64_t way_bytes(const moerun__moe *moe, const moerun__demand *demand) {
   const moerun__way *way = moe->ways.table->way[w];
   int64_t terms = 0;
   if (way->bytes == NULL) return 0;
-  for (int32_t h = 0; h < demand->num_hosts; h++) {
+  for (int32_t h = 0; h < demand->num_replicas; h++) {
     terms += demand->rows[h];
   }
   return way->bytes(moe, terms, moe->balance.news.sum[sum_of_way(w)]);
@@ -285,7 +286,7 @@ static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
                      &sums, &bytes);
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
-    if (demand->rank_of[move->host] != moe->model->comm->rank) continue;
+    if (demand->rank_of[move->replica] != moe->model->comm->rank) continue;
     moe->stats->rows_moved += move->rows;
   }
   for (int32_t i = 0; i < plan->num_sends; i++) {
@@ -380,10 +381,10 @@ done:
 }
 
 static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
-                             int32_t first, int32_t hosts) {
+                             int32_t first, int32_t replicas) {
   moerun_status status = MOERUN_OK;
   moerun__plan *plan = &moe->balance.plan;
-  moerun__demand demand = demand_of(moe, layer->moe_layer, first, hosts);
+  moerun__demand demand = demand_of(moe, layer->moe_layer, first, replicas);
   moerun__way_offer offers[MOERUN_MOST_WAYS];
   int64_t rows = 0;
   MOERUN_TRY(read_told(&rows, moe));
@@ -427,7 +428,7 @@ static void write_words(moerun__moe *moe, int32_t terms) {
 }
 
 /* What this rank tells of itself, and its part of the sums. */
-static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
+static void write_told(moerun__moe *moe, int32_t T, int32_t replicas,
                        int32_t terms) {
   const moerun__capacity_counts *c = &moe->gate.now.capacity;
   const int32_t rank = moe->model->comm->rank;
@@ -442,17 +443,17 @@ static void write_told(moerun__moe *moe, int32_t T, int32_t hosts,
   write_halves(sum + SUM_MASS_DROPPED, mass_of(c->mass_dropped));
   write_words(moe, terms);
   memcpy(sum + sum_of_demand(moe), moe->balance.news.own,
-         (size_t)hosts * sizeof *sum);
+         (size_t)replicas * sizeof *sum);
 }
 
-/* Layers have different numbers of hosts, and where callers name layers, ranks
- * may name different ones: they hear of that if all tell as many words. Returns
- * how many. */
-static int32_t pad_demand(moerun__moe *moe, int32_t hosts) {
-  const int32_t most = moe->shape.max_hosts;
+/* Layers have different numbers of replicas, and where callers name layers,
+ * ranks may name different ones: they hear of that if all tell as many words.
+ * Returns how many. */
+static int32_t pad_demand(moerun__moe *moe, int32_t replicas) {
+  const int32_t most = moe->shape.max_replicas;
   const int32_t at = sum_of_demand(moe);
-  memset(moe->balance.news.sum + at + hosts, 0,
-         (size_t)(most - hosts) * sizeof(int32_t));
+  memset(moe->balance.news.sum + at + replicas, 0,
+         (size_t)(most - replicas) * sizeof(int32_t));
   return at + most;
 }
 
@@ -462,7 +463,7 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
   int32_t first = 0;
-  const int32_t hosts = hosts_of(moe, layer->moe_layer, &first);
+  const int32_t replicas = replicas_of(moe, layer->moe_layer, &first);
   const int32_t index = moerun__to_int(layer - moe->model->layers);
   int32_t least[NUM_LEAST] = {verdict_of(comm, failed), index, ~index};
   moerun__news news = {.num_least = moe->step.names_layer ? NUM_LEAST
@@ -471,10 +472,10 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
   if (failed != MOERUN_OK) T = 0;
   route_chunks(moe, layer->moe_layer, T);
   if (moe->balance.is_on) {
-    const int32_t terms = count_demand(moe, first, hosts);
-    write_told(moe, T, hosts, terms);
-    news.num_sums = sum_of_demand(moe) + hosts;
-    if (moe->step.names_layer) news.num_sums = pad_demand(moe, hosts);
+    const int32_t terms = count_demand(moe, first, replicas);
+    write_told(moe, T, replicas, terms);
+    news.num_sums = sum_of_demand(moe) + replicas;
+    if (moe->step.names_layer) news.num_sums = pad_demand(moe, replicas);
     news.sum = moe->balance.news.sum;
     news.before = moe->balance.news.before;
     news.width = MOERUN_TOLD_WORDS;
@@ -489,7 +490,7 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
   MOERUN_TRY(heed_verdict(comm, least[LEAST_VERDICT]));
   MOERUN_TRY(check_layer(least, index));
   MOERUN_TRY(check_counts(moe));
-  if (moe->balance.is_on) MOERUN_TRY(balance(moe, layer, first, hosts));
+  if (moe->balance.is_on) MOERUN_TRY(balance(moe, layer, first, replicas));
 done:
   return status;
 }

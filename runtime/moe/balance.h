@@ -23,7 +23,7 @@ typedef struct moerun__balance_news {
   int32_t *told;   /* [R][MOERUN_TOLD_WORDS] of each rank by itself */
   int32_t *sum;    /* [P and a few] of all ranks together */
   int32_t *before; /* [P and a few] of the ranks below this one together */
-  int32_t *own;    /* [P] rows of this rank for each host, as routed */
+  int32_t *own;    /* [P] rows of this rank for each replica, as routed */
   int32_t *speed;  /* [R] as in moerun__demand */
 } moerun__balance_news;
 

@@ -41,7 +41,7 @@ int32_t moerun__moe_most_slots(const moerun_model *model,
 }
 
 /* Of any layer, with room for placements to come. */
-static int32_t most_hosts(const moerun__moe *moe) {
+static int32_t most_replicas(const moerun__moe *moe) {
   const moerun_placement *placement = moe->model->placement;
   const int32_t E = placement->num_experts;
   int64_t most = 0;
@@ -109,7 +109,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moe->shape.row_bytes =
       moerun__row_bytes(config, moe->shape.wire, moe->gate.width);
   moe->shape.result_bytes = moerun__result_bytes(config, moe->shape.wire);
-  moe->shape.max_hosts = most_hosts(moe);
+  moe->shape.max_replicas = most_replicas(moe);
   moerun__store_lay_out(&moe->store, arenas);
   const int32_t slots = moerun__store_most_slots(&moe->store);
   moe->shape.terms = slots < moe->gate.width ? slots : moe->gate.width;

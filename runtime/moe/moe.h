@@ -23,7 +23,7 @@ typedef struct moerun__moe_shape {
   int32_t receive_capacity; /* rows received at once, per chunk */
   int32_t slots_wanted;     /* room for placements to come */
   int32_t max_slots;        /* largest L of this rank over layers, or that */
-  int32_t max_hosts;        /* most replicas of a layer, all ranks together */
+  int32_t max_replicas;     /* most replicas of a layer, all ranks together */
   int32_t terms;       /* most terms of a row served here: min(W, L + guests) */
   size_t slots_at;     /* bytes of a row's H wire elements */
   size_t row_bytes;    /* those, W int16 slots, padded to 16 */

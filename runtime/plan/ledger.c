@@ -105,12 +105,13 @@ static double deviation(const int64_t *rows, int32_t n, int64_t total) {
 
 static void see_experts(moerun__ledger_entry *entry, const moerun__plan *plan,
                         const moerun__demand *demand) {
-  int32_t host = 0;
+  int32_t replica = 0;
   for (int32_t e = 0; e < demand->num_experts; e++) {
-    const int32_t end = demand->host_of_expert[e + 1] - demand->first_host;
+    const int32_t end =
+        demand->replica_of_expert[e + 1] - demand->first_replica;
     int64_t rows = 0;
-    for (; host < end; host++) {
-      rows += plan->host_rows[host];
+    for (; replica < end; replica++) {
+      rows += plan->replica_rows[replica];
     }
     if (rows > entry->peak_expert) entry->peak_expert = rows;
     entry->empty += rows == 0;

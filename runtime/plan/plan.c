@@ -18,17 +18,17 @@
 
 /* ---- Memory -------------------------------------------------------------- */
 
-/* Every move empties a host, ends an excess or fills a rank. */
-static int32_t most_moves(int32_t num_ranks, int32_t max_hosts) {
-  return max_hosts + 2 * num_ranks;
+/* Every move empties a replica, ends an excess or fills a rank. */
+static int32_t most_moves(int32_t num_ranks, int32_t max_replicas) {
+  return max_replicas + 2 * num_ranks;
 }
 
 void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
-                          int32_t num_ranks, int32_t max_hosts) {
+                          int32_t num_ranks, int32_t max_replicas) {
   const size_t R = (size_t)num_ranks;
-  const size_t P = (size_t)max_hosts;
+  const size_t P = (size_t)max_replicas;
   plan->num_ranks = num_ranks;
-  plan->max_moves = most_moves(num_ranks, max_hosts);
+  plan->max_moves = most_moves(num_ranks, max_replicas);
   const size_t moves = (size_t)plan->max_moves;
   plan->moves = moerun__arena_take(arena, moves, sizeof *plan->moves);
   plan->before = moerun__arena_take(arena, R, sizeof *plan->before);
@@ -39,7 +39,7 @@ void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
   plan->parts = moerun__arena_take(arena, 2 * moves, sizeof *plan->parts);
   plan->part_of = moerun__arena_take(arena, P + 1, sizeof *plan->part_of);
   plan->next_part = moerun__arena_take(arena, P, sizeof *plan->next_part);
-  plan->host_rows = moerun__arena_take(arena, P, sizeof *plan->host_rows);
+  plan->replica_rows = moerun__arena_take(arena, P, sizeof *plan->replica_rows);
   plan->kept = moerun__arena_take(arena, P, sizeof *plan->kept);
   plan->holders = moerun__arena_take(arena, P, sizeof *plan->holders);
   plan->order = moerun__arena_take(arena, P > R ? P : R, sizeof *plan->order);
@@ -99,10 +99,10 @@ int64_t moerun__plan_even_share(int64_t total, int32_t num_ranks,
 static int64_t count_loads(moerun__plan *plan, const moerun__demand *demand) {
   int64_t total = 0;
   memset(plan->load, 0, (size_t)demand->num_ranks * sizeof *plan->load);
-  for (int32_t h = 0; h < demand->num_hosts; h++) {
-    plan->host_rows[h] = demand->rows[h];
-    plan->load[demand->rank_of[h]] += plan->host_rows[h];
-    total += plan->host_rows[h];
+  for (int32_t h = 0; h < demand->num_replicas; h++) {
+    plan->replica_rows[h] = demand->rows[h];
+    plan->load[demand->rank_of[h]] += plan->replica_rows[h];
+    total += plan->replica_rows[h];
   }
   memcpy(plan->before, plan->load,
          (size_t)demand->num_ranks * sizeof *plan->load);
@@ -281,8 +281,9 @@ static void consider_reserves(moerun__giver *s, int64_t total, choice *best) {
   }
 }
 
-/* Where what is left of a host is worth weights but fits no rank's budget, all
- * ranks may end a little later: by a thirty-second, a sixteenth, and so on. */
+/* Where what is left of a replica is worth weights but fits no rank's budget,
+ * all ranks may end a little later: by a thirty-second, a sixteenth, and so
+ * on. */
 static void consider_widening(moerun__giver *s, int64_t total, choice *best) {
   moerun__plan *plan = s->plan;
   const int64_t goal = even_time(plan, total) / 1000 * s->options.slack;
@@ -424,7 +425,8 @@ uint32_t moerun__plan_digest(const moerun__plan *plan) {
   uint64_t digest = MOERUN_DIGEST_START;
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
-    const int32_t words[] = {move->host, move->rank, move->rows, move->guest};
+    const int32_t words[] = {move->replica, move->rank, move->rows,
+                             move->guest};
     digest = moerun__digest_ints(digest, words, 4);
   }
   for (int32_t i = 0; i < plan->num_sends; i++) {

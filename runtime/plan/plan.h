@@ -2,13 +2,13 @@
  * of integers that every rank knows, so that all come to the same plan.
  *
  * Only where work is done changes, never its result. What is moved are rows of
- * one host (a replica of an expert): to another host of the expert, or to a
- * rank that holds or is sent a copy of its weights for a while, a guest. The
- * method is least-loaded expert parallelism (LLEP, arXiv 2601.17111) with time
- * in place of rows, so that slow ranks get less and ranks that wait for weights
- * too, and four repairs: a rank gives away its excess and no more; a crumb
- * never sends an expert; a rank gets each expert once; and a plan that would
- * not end sooner is dropped. */
+ * one replica of an expert: to another replica of it, or to a rank that holds
+ * or is sent a copy of its weights for a while, a guest. The method is
+ * least-loaded expert parallelism (LLEP, arXiv 2601.17111) with time in place
+ * of rows, so that slow ranks get less and ranks that wait for weights too, and
+ * four repairs: a rank gives away its excess and no more; a crumb never sends
+ * an expert; a rank gets each expert once; and a plan that would not end sooner
+ * is dropped. */
 #ifndef MOERUN_PLAN_PLAN_H
 #define MOERUN_PLAN_PLAN_H
 
@@ -58,19 +58,20 @@ typedef struct moerun__way_offer {
 } moerun__way_offer;
 
 /* What a plan is made of: all ranks know the same, but for `own` and `before`,
- * which only say what of the plan is this rank's (plan_split). Host h is
- * replica first_host + h of the placement: all of the layer's, in its order. */
+ * which only say what of the plan is this rank's (plan_split). Replica h is
+ * replica first_replica + h of the placement: all of the layer's, in its
+ * order. */
 struct moerun__demand {
-  int32_t layer;       /* MoE layer */
-  int32_t num_ranks;   /* R */
-  int32_t num_hosts;   /* P */
-  int32_t num_experts; /* E */
-  int32_t first_host;
-  const int32_t
-      *host_of_expert;    /* [E + 1] first host of each, plus first_host */
+  int32_t layer;        /* MoE layer */
+  int32_t num_ranks;    /* R */
+  int32_t num_replicas; /* P */
+  int32_t num_experts;  /* E */
+  int32_t first_replica;
+  const int32_t *
+      replica_of_expert; /* [E + 1] first replica of each, plus first_replica */
   const int32_t *rank_of; /* [P] ascending for each expert */
   const int32_t *slot_of; /* [P] */
-  const int32_t *rows;    /* [P] of all ranks for each host */
+  const int32_t *rows;    /* [P] of all ranks for each replica */
   const int32_t *own;     /* [P] of them those of this rank */
   const int32_t *before;  /* [P] and those of the ranks below it */
   const int32_t *speed; /* [R] logarithm of the rank's speed in sixteenths of a
@@ -79,9 +80,9 @@ struct moerun__demand {
   int32_t num_offers;
 };
 
-/* `rows` rows of a host go to `rank`. */
+/* `rows` rows of a replica go to `rank`. */
 typedef struct moerun__move {
-  int32_t host;
+  int32_t replica;
   int32_t rank;
   int32_t rows;
   int32_t slot;  /* among the rank's own slots; guest: MOERUN_NO_GUEST */
@@ -102,14 +103,15 @@ typedef struct moerun__send {
 
 /* Moves of one expert whose weights are there or are sent: see tree.h. */
 typedef struct moerun__tree {
-  int32_t first_host; /* of the expert */
-  int32_t last_host;
+  int32_t first_replica; /* of the expert */
+  int32_t last_replica;
   int32_t first; /* of plan->places */
   int32_t next;  /* to be sent the weights */
   int32_t last;
 } moerun__tree;
 
-/* Where rows of one source and one host go: `rows` of them to (rank, slot). */
+/* Where rows of one source and one replica go: `rows` of them to (rank,
+ * slot). */
 typedef struct moerun__part {
   int32_t rank;
   int32_t slot;
@@ -135,20 +137,20 @@ struct moerun__plan {
                         MOERUN_WAY_WHOLE has moves                          */
   int32_t is_spread; /* 1: all ranks compute a part of every row */
   int32_t num_moves;
-  moerun__move *moves; /* [max_moves] by host, then rank */
+  moerun__move *moves; /* [max_moves] by replica, then rank */
   int64_t *before;     /* [R] rows of each rank as routed */
   int64_t *load;       /* [R] and as planned */
   int64_t *budget;     /* [R] */
   int32_t *speed;      /* [R] of MOERUN_SPEED_ONE */
   int32_t num_sends;
-  moerun__send *sends; /* [max_moves] by turn on each rank */
-  int32_t *staying;    /* [2 * max_moves] see plan_stay */
-  moerun__part *parts; /* [2 * max_moves] of this rank, see plan_split */
-  int32_t *part_of;    /* [P + 1] first part of each host */
-  int32_t *next_part;  /* [P] */
-  int64_t *host_rows;  /* [P] rows of each host, as routed */
-  int64_t *kept;       /* [P] scratch: of them that it has not given away */
-  int32_t *holders;    /* [P] scratch: of expert e, ranks that hold it */
+  moerun__send *sends;   /* [max_moves] by turn on each rank */
+  int32_t *staying;      /* [2 * max_moves] see plan_stay */
+  moerun__part *parts;   /* [2 * max_moves] of this rank, see plan_split */
+  int32_t *part_of;      /* [P + 1] first part of each replica */
+  int32_t *next_part;    /* [P] */
+  int64_t *replica_rows; /* [P] rows of each replica, as routed */
+  int64_t *kept;         /* [P] scratch: of them that it has not given away */
+  int32_t *holders;      /* [P] scratch: of expert e, ranks that hold it */
   moerun__plan_obstacle obstacle;
   int32_t *order;   /* [max(P, R)] scratch */
   int32_t *guests;  /* [R] scratch: guests this plan uses */
@@ -163,7 +165,7 @@ struct moerun__plan {
 };
 
 void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
-                          int32_t num_ranks, int32_t max_hosts);
+                          int32_t num_ranks, int32_t max_replicas);
 
 /* Relative speed of a rank `behind` steps behind the fastest. */
 int32_t moerun__plan_speed(int32_t behind);
@@ -183,22 +185,22 @@ void moerun__plan_solve(moerun__plan *plan, moerun__guest_table *guests,
                         const moerun__plan_options *options);
 
 /* After plan_solve with moves: how many rows stay on the rank that they are of,
- * for each rank to which a host's rows go. Writes this rank's into
+ * for each rank to which a replica's rows go. Writes this rank's into
  * plan->staying and 0 for all others, and returns how many words these are, on
  * all ranks the same: they are then to be summed over ranks. */
 int32_t moerun__plan_stay(moerun__plan *plan, const moerun__demand *demand,
                           int32_t rank);
 
-/* After that: where the rows of `rank` go. Those of host h are, in the order of
- * its tokens, the parts part_of[h] .. part_of[h + 1] - 1; no parts: all go to
- * the host. A source's rows go to its own rank first, so that moving them costs
- * no traffic. */
+/* After that: where the rows of `rank` go. Those of replica h are, in the order
+ * of its tokens, the parts part_of[h] .. part_of[h + 1] - 1; no parts: all go
+ * to the replica. A source's rows go to its own rank first, so that moving them
+ * costs no traffic. */
 void moerun__plan_split(moerun__plan *plan, const moerun__demand *demand,
                         int32_t rank);
 
-/* After plan_split, once for each row of a host in the order of tokens: where
- * it goes, or NULL if the host's rows are not moved. Borrowed. */
-const moerun__part *moerun__plan_next(moerun__plan *plan, int32_t host);
+/* After plan_split, once for each row of a replica in the order of tokens:
+ * where it goes, or NULL if the replica's rows are not moved. Borrowed. */
+const moerun__part *moerun__plan_next(moerun__plan *plan, int32_t replica);
 
 /* Rows of the busiest rank, as routed and as planned; and the time of the rank
  * that ends last over that of ranks which all end at once, in thousandths. */

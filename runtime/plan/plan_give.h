@@ -20,9 +20,9 @@ typedef struct moerun__giver {
   moerun__plan_options full_price; /* as asked for */
   moerun__plan_options options;    /* what the plan reckons with */
   moerun__access last_access; /* IS_SENT, or HOLDS where sending does not pay */
-  int32_t host;               /* that gives rows away */
+  int32_t replica;            /* that gives rows away */
   int32_t expert;
-  int32_t first_move; /* of this host */
+  int32_t first_move; /* of this replica */
 } moerun__giver;
 
 /* plan->holders: on how many ranks each expert of the layer is a guest. */

@@ -24,7 +24,7 @@ void moerun__route_lay_out(moerun__route *route, moerun__arena *arena,
   route->own_copy = moerun__arena_take(arena, tokens, sizeof(int32_t));
   route->result_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   route->result_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
-  route->host_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
+  route->replica_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
   route->rank_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
   route->slot_of = moerun__arena_take(arena, pairs, sizeof(int32_t));
   route->copy_of_rank = moerun__arena_take(arena, R, sizeof(int32_t));
@@ -46,13 +46,14 @@ void moerun__route_choose(moerun__route *route,
                           int32_t home, const int32_t *ids, int32_t T,
                           int32_t W) {
   for (int32_t t = 0; t < T; t++) {
-    moerun__placement_choose(route->host_of + (size_t)t * (size_t)W, placement,
-                             layer, home, ids + (size_t)t * (size_t)W, W);
+    moerun__placement_choose(route->replica_of + (size_t)t * (size_t)W,
+                             placement, layer, home,
+                             ids + (size_t)t * (size_t)W, W);
   }
   for (int32_t i = 0; i < T * W; i++) {
-    const int32_t host = route->host_of[i];
-    route->rank_of[i] = host < 0 ? -1 : placement->rank_of[host];
-    route->slot_of[i] = host < 0 ? -1 : placement->slot_of[host];
+    const int32_t replica = route->replica_of[i];
+    route->rank_of[i] = replica < 0 ? -1 : placement->rank_of[replica];
+    route->slot_of[i] = replica < 0 ? -1 : placement->slot_of[replica];
   }
 }
 

@@ -19,7 +19,7 @@ typedef struct moerun__route {
   int32_t *own_copy;      /* [T] the copy to the own rank; -1: none           */
   int32_t *result_offset; /* [R + 1] result rows from each rank               */
   int32_t *result_of;     /* [T][W] index of the result row; -1: none         */
-  int32_t *host_of;       /* [T][W] replica of the placement; -1: none        */
+  int32_t *replica_of;    /* [T][W] replica of the placement; -1: none        */
   int32_t *rank_of;       /* [T][W] rank that serves a term, and its slot     */
   int32_t *slot_of;       /* [T][W] there                                     */
   int32_t *copy_of_rank;  /* [R] scratch                                      */
@@ -31,15 +31,16 @@ int32_t moerun__route_max_copies(int32_t tokens, int32_t W, int32_t num_ranks);
 void moerun__route_lay_out(moerun__route *route, moerun__arena *arena,
                            int32_t max_tokens, int32_t W, int32_t num_ranks);
 
-/* First step, host_of, rank_of and slot_of: ids[T][W] are distinct expert ids
- * per token, or -1 for none; of an expert's replicas moerun__placement_choose
- * picks one. Balancing may then change rank_of and slot_of. */
+/* First step, replica_of, rank_of and slot_of: ids[T][W] are distinct expert
+ * ids per token, or -1 for none; of an expert's replicas
+ * moerun__placement_choose picks one. Balancing may then change rank_of and
+ * slot_of. */
 void moerun__route_choose(moerun__route *route,
                           const moerun_placement *placement, int32_t layer,
                           int32_t home, const int32_t *ids, int32_t T,
                           int32_t W);
 
-/* Second step: the rows, from host_of, rank_of and slot_of. */
+/* Second step: the rows, from replica_of, rank_of and slot_of. */
 void moerun__route_solve(moerun__route *route, int32_t num_ranks, int32_t home,
                          int32_t T, int32_t W);
 

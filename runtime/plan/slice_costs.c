@@ -28,8 +28,8 @@ static int64_t kib(int64_t bytes) {
 static int64_t terms_of(const moerun__plan *plan,
                         const moerun__demand *demand) {
   int64_t terms = 0;
-  for (int32_t h = 0; h < demand->num_hosts; h++) {
-    terms += plan->host_rows[h];
+  for (int32_t h = 0; h < demand->num_replicas; h++) {
+    terms += plan->replica_rows[h];
   }
   return terms;
 }
@@ -40,16 +40,16 @@ int64_t moerun__whole_time(const moerun__slice_offer *offer, moerun__plan *plan,
   int32_t *moved = plan->order;
   int64_t most = 0;
   memset(offer->time, 0, (size_t)plan->num_ranks * sizeof *offer->time);
-  memset(moved, 0, (size_t)demand->num_hosts * sizeof *moved);
+  memset(moved, 0, (size_t)demand->num_replicas * sizeof *moved);
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
-    moved[move->host] += move->rows;
+    moved[move->replica] += move->rows;
     offer->time[move->rank] += moerun__slice_cost(costs->whole, move->rows) +
                                (move->sends ? costs->weights : 0);
   }
-  for (int32_t h = 0; h < demand->num_hosts; h++) {
+  for (int32_t h = 0; h < demand->num_replicas; h++) {
     offer->time[demand->rank_of[h]] +=
-        moerun__slice_cost(costs->whole, plan->host_rows[h] - moved[h]);
+        moerun__slice_cost(costs->whole, plan->replica_rows[h] - moved[h]);
   }
   for (int32_t r = 0; r < plan->num_ranks; r++) {
     const int64_t time = offer->time[r] * MOERUN_SPEED_ONE / plan->speed[r];
@@ -69,11 +69,12 @@ int64_t moerun__sliced_time(const moerun__slice_offer *offer,
   int64_t time = 0;
   int64_t slowest = MOERUN_SPEED_ONE; /* over what its slices are made for */
   for (int32_t e = 0; e < demand->num_experts; e++) {
-    const int32_t first = demand->host_of_expert[e] - demand->first_host;
-    const int32_t last = demand->host_of_expert[e + 1] - demand->first_host;
+    const int32_t first = demand->replica_of_expert[e] - demand->first_replica;
+    const int32_t last =
+        demand->replica_of_expert[e + 1] - demand->first_replica;
     int64_t rows = 0;
     for (int32_t h = first; h < last; h++) {
-      rows += plan->host_rows[h];
+      rows += plan->replica_rows[h];
     }
     time += moerun__slice_cost(costs->slice, rows);
   }

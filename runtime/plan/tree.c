@@ -1,7 +1,7 @@
 /* Experts take turns. In each turn the next rank that wants the expert, those
  * with the longest work first, is sent it by the rank that can begin first: one
  * that hosts it, that holds it since an earlier plan or that has been sent it
- * by this one. With one expert and one host that grows a binomial tree, the
+ * by this one. With one expert and one replica that grows a binomial tree, the
  * fastest there is where a rank sends one message at a time; with many, ranks
  * whose links are busy with one expert leave the others to those that have
  * them. */
@@ -76,15 +76,15 @@ static int32_t plant(moerun__plan *plan, const moerun__demand *demand) {
   int32_t place = 0;
   int32_t m = 0;
   for (int32_t e = 0; e < demand->num_experts && m < plan->num_moves; e++) {
-    const int32_t last_host =
-        demand->host_of_expert[e + 1] - demand->first_host;
+    const int32_t last_replica =
+        demand->replica_of_expert[e + 1] - demand->first_replica;
     const int32_t first = m;
-    while (m < plan->num_moves && plan->moves[m].host < last_host) {
+    while (m < plan->num_moves && plan->moves[m].replica < last_replica) {
       m++;
     }
     moerun__tree *tree = &plan->trees[count];
-    *tree = (moerun__tree){demand->host_of_expert[e] - demand->first_host,
-                           last_host, place, place, place};
+    *tree = (moerun__tree){demand->replica_of_expert[e] - demand->first_replica,
+                           last_replica, place, place, place};
     place_guests(plan, tree, first, m);
     place = tree->last;
     count += tree->last > tree->next;
@@ -111,7 +111,7 @@ static moerun__send next_send(const moerun__plan *plan,
                           .from_move = m,
                           .turn = start};
   }
-  for (int32_t h = tree->first_host; h < tree->last_host; h++) {
+  for (int32_t h = tree->first_replica; h < tree->last_replica; h++) {
     const int32_t rank = demand->rank_of[h];
     if (plan->link[rank] >= best.turn) continue;
     best = (moerun__send){.from = rank,

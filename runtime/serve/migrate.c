@@ -224,10 +224,10 @@ static moerun_status check(const moerun_session *session,
                  "placement: expected at most %d experts of a layer on rank "
                  "%d, found %d",
                  session->moe.shape.max_slots, model->comm->rank, slots);
-  MOERUN_REQUIRE(most_replicas(to) <= session->moe.shape.max_hosts,
+  MOERUN_REQUIRE(most_replicas(to) <= session->moe.shape.max_replicas,
                  MOERUN_ERR_OVERFLOW,
                  "placement: expected at most %d replicas in a layer, found %d",
-                 session->moe.shape.max_hosts, most_replicas(to));
+                 session->moe.shape.max_replicas, most_replicas(to));
 done:
   return status;
 }

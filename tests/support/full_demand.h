@@ -1,5 +1,6 @@
-/* What every rank wants of every host, which no rank knows: sums and parts that
- * ranks make of it, and the splitting of rows as one sees it who knows all. */
+/* What every rank wants of every replica, which no rank knows: sums and parts
+ * that ranks make of it, and the splitting of rows as one sees it who knows
+ * all. */
 #ifndef MOERUN_TESTS_FULL_DEMAND_H
 #define MOERUN_TESTS_FULL_DEMAND_H
 
@@ -11,20 +12,20 @@
 
 enum {
   FULL_RANKS = 64,
-  FULL_HOSTS = 1024,
-  FULL_STAY = 2 * (FULL_HOSTS + 2 * FULL_RANKS),
+  FULL_REPLICAS = 1024,
+  FULL_STAY = 2 * (FULL_REPLICAS + 2 * FULL_RANKS),
 };
 
 typedef struct full_demand {
-  int32_t rows[FULL_RANKS][FULL_HOSTS]; /* of each source for each host */
-  int32_t total[FULL_HOSTS];
-  int32_t before[FULL_HOSTS]; /* of the sources below the one looked at */
+  int32_t rows[FULL_RANKS][FULL_REPLICAS]; /* of each source for each replica */
+  int32_t total[FULL_REPLICAS];
+  int32_t before[FULL_REPLICAS]; /* of the sources below the one looked at */
 } full_demand;
 
 /* What `rank` knows of it. */
 static inline void full_demand_show(full_demand *full, moerun__demand *demand,
                                     int32_t rank) {
-  for (int32_t h = 0; h < demand->num_hosts; h++) {
+  for (int32_t h = 0; h < demand->num_replicas; h++) {
     full->total[h] = 0;
     for (int32_t s = 0; s < demand->num_ranks; s++) {
       if (s == rank) full->before[h] = full->total[h];
@@ -53,19 +54,19 @@ static inline int64_t full__least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-/* given[R][R]: rows of each source that go to each rank, of one host. First
+/* given[R][R]: rows of each source that go to each rank, of one replica. First
  * each rank keeps what it may of its own; then sources and destinations are
  * matched in the order of ranks. */
 static inline void full_split(int64_t *given, const full_demand *full,
                               const moerun__plan *plan,
-                              const moerun__demand *demand, int32_t host) {
+                              const moerun__demand *demand, int32_t replica) {
   const int32_t R = demand->num_ranks;
   full_destination to[FULL_RANKS];
   int32_t count = 1;
   int32_t d = 0;
-  to[0] = (full_destination){demand->rank_of[host], full->total[host]};
+  to[0] = (full_destination){demand->rank_of[replica], full->total[replica]};
   for (int32_t m = 0; m < plan->num_moves; m++) {
-    if (plan->moves[m].host != host) continue;
+    if (plan->moves[m].replica != replica) continue;
     assert_true(count < FULL_RANKS);
     to[0].open -= plan->moves[m].rows;
     to[count++] = (full_destination){plan->moves[m].rank, plan->moves[m].rows};
@@ -74,12 +75,12 @@ static inline void full_split(int64_t *given, const full_demand *full,
   memset(given, 0, (size_t)R * (size_t)R * sizeof *given);
   for (int32_t i = 0; i < count; i++) {
     const int32_t r = to[i].rank;
-    const int64_t stays = full__least(full->rows[r][host], to[i].open);
+    const int64_t stays = full__least(full->rows[r][replica], to[i].open);
     given[r * R + r] = stays;
     to[i].open -= stays;
   }
   for (int32_t s = 0; s < R; s++) {
-    int64_t left = full->rows[s][host] - given[s * R + s];
+    int64_t left = full->rows[s][replica] - given[s * R + s];
     while (left > 0) {
       const int64_t rows = full__least(left, to[d].open);
       given[s * R + to[d].rank] += rows;
@@ -93,13 +94,13 @@ static inline void full_split(int64_t *given, const full_demand *full,
 
 /* ---- The splitting of the ranks ------------------------------------------ */
 
-/* Parts of one source and host: their sum, and what each call of plan_next
+/* Parts of one source and replica: their sum, and what each call of plan_next
  * says. */
 static inline void full__check_parts(const full_demand *full,
                                      moerun__plan *plan, int32_t source,
-                                     int32_t host, const int64_t *given) {
-  const int32_t first = plan->part_of[host];
-  const int32_t last = plan->part_of[host + 1];
+                                     int32_t replica, const int64_t *given) {
+  const int32_t first = plan->part_of[replica];
+  const int32_t last = plan->part_of[replica + 1];
   int64_t sum = 0;
   for (int32_t p = first; p < last; p++) {
     const moerun__part *part = &plan->parts[p];
@@ -111,17 +112,17 @@ static inline void full__check_parts(const full_demand *full,
     assert_int_equal(rows, given[source * plan->num_ranks + part->rank]);
     sum += part->rows;
   }
-  assert_int_equal(sum, full->rows[source][host]);
+  assert_int_equal(sum, full->rows[source][replica]);
   for (int64_t i = 0; i < sum; i++) {
-    const moerun__part *part = moerun__plan_next(plan, host);
+    const moerun__part *part = moerun__plan_next(plan, replica);
     assert_true(part >= plan->parts + first);
     assert_true(part < plan->parts + last);
   }
 }
 
-static inline int full__moves(const moerun__plan *plan, int32_t host) {
+static inline int full__moves(const moerun__plan *plan, int32_t replica) {
   for (int32_t m = 0; m < plan->num_moves; m++) {
-    if (plan->moves[m].host == host) return 1;
+    if (plan->moves[m].replica == replica) return 1;
   }
   return 0;
 }
@@ -145,7 +146,7 @@ static inline void split_check(full_demand *full, moerun__plan *plan,
     full_demand_show(full, demand, s);
     memcpy(plan->staying, stay, (size_t)n * sizeof *stay);
     moerun__plan_split(plan, demand, s);
-    for (int32_t h = 0; h < demand->num_hosts; h++) {
+    for (int32_t h = 0; h < demand->num_replicas; h++) {
       if (!full__moves(plan, h)) {
         assert_null(moerun__plan_next(plan, h));
         continue;

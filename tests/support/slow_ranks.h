@@ -47,7 +47,7 @@ typedef struct slow_ranks {
   moerun__plan_options options;
   moerun__speed speed[SLOW_MAX_RANKS];
   int32_t step;
-  int32_t host_of_expert[SLOW_MAX_EXPERTS + 1];
+  int32_t replica_of_expert[SLOW_MAX_EXPERTS + 1];
   int32_t rank_of[SLOW_MAX_EXPERTS];
   int32_t slot_of[SLOW_MAX_EXPERTS];
   int32_t rows[SLOW_MAX_EXPERTS];
@@ -134,7 +134,7 @@ static inline moerun_status slow_ranks_create(slow_ranks *w,
   memset(w, 0, sizeof *w);
   w->of = *of;
   for (int32_t e = 0; e < of->experts; e++) {
-    w->host_of_expert[e + 1] = e + 1;
+    w->replica_of_expert[e + 1] = e + 1;
     w->rank_of[e] = e * of->ranks / of->experts;
     w->slot_of[e] =
         e > 0 && w->rank_of[e] == w->rank_of[e - 1] ? w->slot_of[e - 1] + 1 : 0;
@@ -143,9 +143,9 @@ static inline moerun_status slow_ranks_create(slow_ranks *w,
     moerun__speed_expect(&w->speed[r], 1e-4, 1e-2, 100);
   }
   w->demand = (moerun__demand){.num_ranks = of->ranks,
-                               .num_hosts = of->experts,
+                               .num_replicas = of->experts,
                                .num_experts = of->experts,
-                               .host_of_expert = w->host_of_expert,
+                               .replica_of_expert = w->replica_of_expert,
                                .rank_of = w->rank_of,
                                .slot_of = w->slot_of,
                                .rows = w->rows,
@@ -204,7 +204,7 @@ static inline double slow__end_of(slow_ranks *w) {
   }
   for (int32_t m = 0; m < plan->num_moves; m++) {
     const moerun__move *move = &plan->moves[m];
-    const int32_t from = w->rank_of[move->host];
+    const int32_t from = w->rank_of[move->replica];
     w->busy[from] -= move->rows * w->slowness[from];
     if (move->sends) continue;
     w->busy[move->rank] += move->rows * w->slowness[move->rank];

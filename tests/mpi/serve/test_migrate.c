@@ -231,7 +231,7 @@ static void more_replicas_than_there_are_lists_for_are_refused(void **state) {
                                         test_size(), rank_of));
   assert_all_ok(moerun_model_load(&r.model, comm, r.placement, model, NULL));
   assert_all_ok(moerun_session_create(&r.session, r.model, &options));
-  assert_all_ranks(r.session->moe.shape.max_hosts == E);
+  assert_all_ranks(r.session->moe.shape.max_replicas == E);
   int32_t n = 0;
   for (int32_t i = 0; i < count; i++) {
     offset[i] = n;

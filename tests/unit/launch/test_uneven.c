@@ -44,7 +44,7 @@ static void set_up(rig *r, int32_t guests) {
 /* Expert e is rank e's; rank 1 is so many sixteenths of an octave behind. */
 static void add(rig *r, int32_t layer, int32_t rows0, int32_t rows1,
                 int32_t behind) {
-  static const int32_t host_of_expert[E + 1] = {0, 1, 2};
+  static const int32_t replica_of_expert[E + 1] = {0, 1, 2};
   static const int32_t rank_of[E] = {0, 1};
   static const int32_t slot_of[E] = {0, 0};
   static const moerun__plan_options options = {.threshold = 1300,
@@ -60,9 +60,9 @@ static void add(rig *r, int32_t layer, int32_t rows0, int32_t rows1,
   r->told[1][MOERUN_TOLD_SPEED] = -behind;
   const moerun__demand demand = {.layer = layer,
                                  .num_ranks = R,
-                                 .num_hosts = E,
+                                 .num_replicas = E,
                                  .num_experts = E,
-                                 .host_of_expert = host_of_expert,
+                                 .replica_of_expert = replica_of_expert,
                                  .rank_of = rank_of,
                                  .slot_of = slot_of,
                                  .rows = rows,

@@ -96,15 +96,15 @@ static void the_one_unused_for_longest_gives_way(void **state) {
 static void replicas_share_a_guest(void **state) {
   (void)state;
   enum { P = 4 };
-  static const int32_t host_of_expert[] = {0, 2, 3, P};
+  static const int32_t replica_of_expert[] = {0, 2, 3, P};
   static const int32_t rank_of[P] = {0, 1, 1, 2};
   static const int32_t slot_of[P] = {0, 0, 1, 0};
   static const int32_t rows[P] = {450, 200, 400, 0};
   static const int32_t speed[R];
   const moerun__demand demand = {.num_ranks = R,
-                                 .num_hosts = P,
+                                 .num_replicas = P,
                                  .num_experts = 3,
-                                 .host_of_expert = host_of_expert,
+                                 .replica_of_expert = replica_of_expert,
                                  .rank_of = rank_of,
                                  .slot_of = slot_of,
                                  .rows = rows,

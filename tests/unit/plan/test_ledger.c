@@ -65,7 +65,7 @@ typedef struct rig {
   moerun__told_sums sums;
 } rig;
 
-static const int32_t host_of_expert[E + 1] = {0, 1, 2, 3, 4};
+static const int32_t replica_of_expert[E + 1] = {0, 1, 2, 3, 4};
 static const int32_t rank_of[E] = {0, 0, 1, 2};
 static const int32_t slot_of[E] = {0, 1, 0, 0};
 static const moerun__plan_options options = {.threshold = 1100,
@@ -95,9 +95,9 @@ static void set_up(rig *r, moerun__guest_table *guests) {
 static moerun__demand demand_of(rig *r, int32_t layer) {
   return (moerun__demand){.layer = layer,
                           .num_ranks = R,
-                          .num_hosts = E,
+                          .num_replicas = E,
                           .num_experts = E,
-                          .host_of_expert = host_of_expert,
+                          .replica_of_expert = replica_of_expert,
                           .rank_of = rank_of,
                           .slot_of = slot_of,
                           .rows = r->rows,

@@ -24,7 +24,7 @@ typedef struct world {
   moerun__plan plan;
   moerun__guest_table guests;
   moerun__plan_options options;
-  int32_t host_of_expert[MAX_E + 1];
+  int32_t replica_of_expert[MAX_E + 1];
   int32_t rank_of[MAX_P];
   int32_t slot_of[MAX_P];
   full_demand full;
@@ -34,18 +34,18 @@ typedef struct world {
 
 static void lay_out(world *w, moerun__arena *arena, int32_t per_rank) {
   moerun__plan_lay_out(&w->plan, arena, w->demand.num_ranks,
-                       w->demand.num_hosts);
+                       w->demand.num_replicas);
   moerun__guest_table_lay_out(&w->guests, arena, w->demand.num_ranks, LAYERS,
                               per_rank);
 }
 
-/* Hosts and rows are filled in before. */
+/* Replicas and rows are filled in before. */
 static void set_up(world *w, int32_t R, int32_t E, int32_t per_rank) {
   moerun__arena arena = {NULL, 0};
   w->demand = (moerun__demand){.num_ranks = R,
-                               .num_hosts = w->host_of_expert[E],
+                               .num_replicas = w->replica_of_expert[E],
                                .num_experts = E,
-                               .host_of_expert = w->host_of_expert,
+                               .replica_of_expert = w->replica_of_expert,
                                .rank_of = w->rank_of,
                                .slot_of = w->slot_of,
                                .speed = w->speed};
@@ -63,8 +63,8 @@ static void solve(world *w) {
   moerun__plan_solve(&w->plan, &w->guests, &w->demand, &w->options);
 }
 
-static int32_t *rows_at(world *w, int32_t source, int32_t host) {
-  return &w->full.rows[source][host];
+static int32_t *rows_at(world *w, int32_t source, int32_t replica) {
+  return &w->full.rows[source][replica];
 }
 
 /* ---- Vectors ------------------------------------------------------------- */
@@ -73,7 +73,7 @@ static int32_t *rows_at(world *w, int32_t source, int32_t host) {
 static void set_up_vector(world *w, const int32_t load[8]) {
   memset(w, 0, sizeof *w);
   for (int32_t e = 0; e <= 8; e++) {
-    w->host_of_expert[e] = e;
+    w->replica_of_expert[e] = e;
     w->rank_of[e] = e / 2;
     w->slot_of[e] = e % 2;
     if (e < 8) *rows_at(w, 0, e) = load[e];
@@ -89,9 +89,9 @@ static void assert_loads(const world *w, const int64_t want[4]) {
   }
 }
 
-static void assert_move(const world *w, int m, int32_t host, int32_t rank,
+static void assert_move(const world *w, int m, int32_t replica, int32_t rank,
                         int32_t rows) {
-  assert_int_equal(w->plan.moves[m].host, host);
+  assert_int_equal(w->plan.moves[m].replica, replica);
   assert_int_equal(w->plan.moves[m].rank, rank);
   assert_int_equal(w->plan.moves[m].rows, rows);
   assert_int_equal(w->plan.moves[m].sends, 1);
@@ -290,23 +290,23 @@ static void draw_world(world *w) {
   const int32_t R = 1 + draw(MAX_R);
   const int32_t E = 1 + draw(MAX_E);
   int32_t slots[MAX_R] = {0};
-  int32_t host = 0;
+  int32_t replica = 0;
   for (int32_t e = 0; e < E; e++) {
     const int32_t first = draw(R);
     const int32_t replicas = draw(4) == 0 ? 1 + draw(R) : 1;
     const int32_t heat = draw(4) == 0 ? 400 : 20;
-    w->host_of_expert[e] = host;
+    w->replica_of_expert[e] = replica;
     for (int32_t r = 0; r < R; r++) {
       if ((r - first + R) % R >= replicas) continue;
-      w->rank_of[host] = r;
-      w->slot_of[host] = slots[r]++;
+      w->rank_of[replica] = r;
+      w->slot_of[replica] = slots[r]++;
       for (int32_t s = 0; s < R; s++) {
-        *rows_at(w, s, host) = draw(3) == 0 ? 0 : draw(heat);
+        *rows_at(w, s, replica) = draw(3) == 0 ? 0 : draw(heat);
       }
-      host++;
+      replica++;
     }
   }
-  w->host_of_expert[E] = host;
+  w->replica_of_expert[E] = replica;
   const int equal = draw(3) == 0;
   for (int32_t r = 0; r < R; r++) {
     w->speed[r] = equal ? 7 : draw(60);
@@ -319,18 +319,18 @@ static void draw_world(world *w) {
   w->options.weight_rows = draw(100);
 }
 
-static int32_t expert_at(const world *w, int32_t host) {
+static int32_t expert_at(const world *w, int32_t replica) {
   int32_t e = 0;
-  while (w->host_of_expert[e + 1] <= host) {
+  while (w->replica_of_expert[e + 1] <= replica) {
     e++;
   }
   return e;
 }
 
-static int64_t host_rows(world *w, int32_t host) {
+static int64_t replica_rows(world *w, int32_t replica) {
   int64_t rows = 0;
   for (int32_t s = 0; s < w->demand.num_ranks; s++) {
-    rows += *rows_at(w, s, host);
+    rows += *rows_at(w, s, replica);
   }
   return rows;
 }
@@ -341,7 +341,7 @@ static int is_repeated(const world *w, int32_t m) {
   for (int32_t n = 0; n < m; n++) {
     const moerun__move *other = &w->plan.moves[n];
     if (other->rank == move->rank &&
-        expert_at(w, other->host) == expert_at(w, move->host)) {
+        expert_at(w, other->replica) == expert_at(w, move->replica)) {
       return 1;
     }
   }
@@ -367,13 +367,14 @@ static void check_moves(world *w, int32_t patience) {
   int32_t used[MAX_R] = {0};
   for (int32_t m = 0; m < w->plan.num_moves; m++) {
     const moerun__move *move = &w->plan.moves[m];
-    const int32_t e = expert_at(w, move->host);
-    assert_int_not_equal(move->rank, w->rank_of[move->host]);
-    if (m > 0 && move[-1].host == move->host) {
+    const int32_t e = expert_at(w, move->replica);
+    assert_int_not_equal(move->rank, w->rank_of[move->replica]);
+    if (m > 0 && move[-1].replica == move->replica) {
       assert_true(move[-1].rank < move->rank);
     }
     int32_t at = -1;
-    for (int32_t h = w->host_of_expert[e]; h < w->host_of_expert[e + 1]; h++) {
+    for (int32_t h = w->replica_of_expert[e]; h < w->replica_of_expert[e + 1];
+         h++) {
       if (w->rank_of[h] == move->rank) at = h;
     }
     assert_int_equal(move->slot, at < 0 ? MOERUN_NO_GUEST : w->slot_of[at]);
@@ -381,7 +382,7 @@ static void check_moves(world *w, int32_t patience) {
     const int32_t least =
         move->sends ? least_sent(w, patience) : w->options.min_rows_held;
     assert_true(move->rows >= 1);
-    assert_true(move->rows >= as_long_as(w, w->rank_of[move->host], least));
+    assert_true(move->rows >= as_long_as(w, w->rank_of[move->replica], least));
     if (at >= 0) continue;
     used[move->rank] += !is_repeated(w, m);
     assert_true(move->guest < w->guests.per_layer);
@@ -434,11 +435,11 @@ static void check_loads(world *w) {
   int64_t load[MAX_R] = {0};
   double before = 0;
   double after = 0;
-  for (int32_t h = 0; h < w->demand.num_hosts; h++) {
-    load[w->rank_of[h]] += host_rows(w, h);
+  for (int32_t h = 0; h < w->demand.num_replicas; h++) {
+    load[w->rank_of[h]] += replica_rows(w, h);
   }
   for (int32_t m = 0; m < w->plan.num_moves; m++) {
-    load[w->rank_of[w->plan.moves[m].host]] -= w->plan.moves[m].rows;
+    load[w->rank_of[w->plan.moves[m].replica]] -= w->plan.moves[m].rows;
     load[w->plan.moves[m].rank] += w->plan.moves[m].rows;
   }
   for (int32_t r = 0; r < R; r++) {

@@ -148,9 +148,9 @@ static void solve_vector(slow_ranks *w, const int32_t rows[8],
   moerun__plan_solve(&w->plan, &w->guests, &w->demand, &w->options);
 }
 
-static void assert_move(const slow_ranks *w, int m, int32_t host, int32_t rank,
-                        int32_t rows) {
-  assert_int_equal(w->plan.moves[m].host, host);
+static void assert_move(const slow_ranks *w, int m, int32_t replica,
+                        int32_t rank, int32_t rows) {
+  assert_int_equal(w->plan.moves[m].replica, replica);
   assert_int_equal(w->plan.moves[m].rank, rank);
   assert_int_equal(w->plan.moves[m].rows, rows);
   assert_int_equal(w->plan.moves[m].sends, 1);

@@ -18,7 +18,7 @@ typedef struct world {
   moerun__slice_offer offer;
   moerun__way_offer ways[3];
   int64_t gain[2]; /* of two ways that are made up */
-  int32_t host_of_expert[E + 1];
+  int32_t replica_of_expert[E + 1];
   int32_t rank_of[E];
   int32_t slot_of[E];
   int32_t rows[E];
@@ -45,7 +45,7 @@ static void set_up(world *w, const int32_t load[E]) {
   moerun__arena arena = {NULL, 0};
   memset(w, 0, sizeof *w);
   for (int32_t e = 0; e < E; e++) {
-    w->host_of_expert[e + 1] = e + 1;
+    w->replica_of_expert[e + 1] = e + 1;
     w->rank_of[e] = e / 2;
     w->slot_of[e] = e % 2;
     w->rows[e] = load[e];
@@ -68,9 +68,9 @@ static void set_up(world *w, const int32_t load[E]) {
         (moerun__way_offer){.way = 2 + i, .gain = made_gain, &w->gain[i]};
   }
   w->demand = (moerun__demand){.num_ranks = R,
-                               .num_hosts = E,
+                               .num_replicas = E,
                                .num_experts = E,
-                               .host_of_expert = w->host_of_expert,
+                               .replica_of_expert = w->replica_of_expert,
                                .rank_of = w->rank_of,
                                .slot_of = w->slot_of,
                                .rows = w->rows,
@@ -183,7 +183,7 @@ static void moves_are_compared_too(void **state) {
   assert_int_equal(w.plan.way, MOERUN_WAY_WHOLE);
   assert_int_equal(w.plan.num_moves, 1);
   const moerun__move *move = &w.plan.moves[0];
-  assert_int_equal(move->host, 2);
+  assert_int_equal(move->replica, 2);
   assert_int_equal(move->rank, 0);
   const int64_t whole = moerun__whole_time(&w.offer, &w.plan, &w.demand);
   assert_int_equal(whole, 1000 + 64 - move->rows + 1000 + 64);

@@ -19,7 +19,7 @@ typedef struct world {
   moerun__plan plan;
   moerun__guest_table guests;
   moerun__plan_options options;
-  int32_t host_of_expert[MAX_E + 1];
+  int32_t replica_of_expert[MAX_E + 1];
   int32_t rank_of[MAX_P];
   int32_t slot_of[MAX_P];
   full_demand full;
@@ -30,18 +30,19 @@ typedef struct world {
 static world w; /* large */
 
 static void lay_out(moerun__arena *arena, int32_t per_rank) {
-  moerun__plan_lay_out(&w.plan, arena, w.demand.num_ranks, w.demand.num_hosts);
+  moerun__plan_lay_out(&w.plan, arena, w.demand.num_ranks,
+                       w.demand.num_replicas);
   moerun__guest_table_lay_out(&w.guests, arena, w.demand.num_ranks, 1,
                               per_rank);
 }
 
-/* Hosts are filled in before. */
+/* Replicas are filled in before. */
 static void set_up(int32_t R, int32_t E, int32_t per_rank) {
   moerun__arena arena = {NULL, 0};
   w.demand = (moerun__demand){.num_ranks = R,
-                              .num_hosts = w.host_of_expert[E],
+                              .num_replicas = w.replica_of_expert[E],
                               .num_experts = E,
-                              .host_of_expert = w.host_of_expert,
+                              .replica_of_expert = w.replica_of_expert,
                               .rank_of = w.rank_of,
                               .slot_of = w.slot_of,
                               .speed = w.speed};
@@ -58,15 +59,15 @@ static void set_up(int32_t R, int32_t E, int32_t per_rank) {
 static void set_up_blocks(int32_t R, int32_t E, int32_t per_rank) {
   memset(&w, 0, sizeof w);
   for (int32_t e = 0; e < E; e++) {
-    w.host_of_expert[e + 1] = e + 1;
+    w.replica_of_expert[e + 1] = e + 1;
     w.rank_of[e] = e / (E / R);
     w.slot_of[e] = e % (E / R);
   }
   set_up(R, E, per_rank);
 }
 
-static int32_t *rows_at(int32_t source, int32_t host) {
-  return &w.full.rows[source][host];
+static int32_t *rows_at(int32_t source, int32_t replica) {
+  return &w.full.rows[source][replica];
 }
 
 static void solve(void) {
@@ -86,7 +87,7 @@ static void assert_send(int32_t i, int32_t from, int32_t to, int32_t turn) {
   assert_int_equal(w.plan.sends[i].turn, turn);
 }
 
-/* One helper is sent the weights by the host: no tree. */
+/* One helper is sent the weights by the expert's rank: no tree. */
 static void one_way(void **state) {
   (void)state;
   set_up_blocks(2, 2, 1);
@@ -163,7 +164,7 @@ static void two_hot_experts_take_turns(void **state) {
   assert_send(3, 4, 3, 3);
   assert_send(4, 2, 3, 4);
   for (int32_t i = 0; i < 5; i++) {
-    assert_int_equal(w.plan.moves[w.plan.sends[i].move].host, i % 2);
+    assert_int_equal(w.plan.moves[w.plan.sends[i].move].replica, i % 2);
   }
   moerun__free(w.block);
 }
@@ -173,7 +174,7 @@ static void two_hot_experts_take_turns(void **state) {
 static void replicas_are_roots(void **state) {
   (void)state;
   memset(&w, 0, sizeof w);
-  w.host_of_expert[1] = 2; /* the only expert, on ranks 0 and 1 of 6 */
+  w.replica_of_expert[1] = 2; /* the only expert, on ranks 0 and 1 of 6 */
   w.rank_of[1] = 1;
   set_up(6, 1, 1);
   *rows_at(0, 0) = 300;
@@ -210,31 +211,31 @@ static void draw_world(void) {
   const int32_t R = 1 + draw(MAX_R);
   const int32_t E = 1 + draw(32);
   int32_t slots[MAX_R] = {0};
-  int32_t host = 0;
+  int32_t replica = 0;
   for (int32_t e = 0; e < E; e++) {
     const int32_t first = draw(R);
     const int32_t replicas = draw(4) == 0 ? 1 + draw(R < 4 ? R : 4) : 1;
     const int32_t heat = draw(6) == 0 ? 400 : 4;
-    w.host_of_expert[e] = host;
+    w.replica_of_expert[e] = replica;
     for (int32_t r = 0; r < R; r++) {
       if ((r - first + R) % R >= replicas) continue;
-      w.rank_of[host] = r;
-      w.slot_of[host] = slots[r]++;
-      *rows_at(draw(R), host) = draw(heat);
-      *rows_at(draw(R), host) = draw(heat);
-      host++;
+      w.rank_of[replica] = r;
+      w.slot_of[replica] = slots[r]++;
+      *rows_at(draw(R), replica) = draw(heat);
+      *rows_at(draw(R), replica) = draw(heat);
+      replica++;
     }
   }
-  w.host_of_expert[E] = host;
+  w.replica_of_expert[E] = replica;
   set_up(R, E, 1 + draw(4));
   for (int32_t r = 0; r < R; r++) {
     w.speed[r] = draw(3) == 0 ? draw(60) : 60;
   }
 }
 
-static int32_t expert_of(int32_t host) {
+static int32_t expert_of(int32_t replica) {
   int32_t e = 0;
-  while (w.host_of_expert[e + 1] <= host) {
+  while (w.replica_of_expert[e + 1] <= replica) {
     e++;
   }
   return e;
@@ -243,9 +244,10 @@ static int32_t expert_of(int32_t host) {
 /* The turn in which the sender has the weights. */
 static int32_t turn_of_source(int32_t i) {
   const moerun__send *send = &w.plan.sends[i];
-  const int32_t e = expert_of(w.plan.moves[send->move].host);
+  const int32_t e = expert_of(w.plan.moves[send->move].replica);
   if (send->from_move < 0) {
-    for (int32_t h = w.host_of_expert[e]; h < w.host_of_expert[e + 1]; h++) {
+    for (int32_t h = w.replica_of_expert[e]; h < w.replica_of_expert[e + 1];
+         h++) {
       if (w.rank_of[h] == send->from && w.slot_of[h] == send->from_slot) {
         return 0;
       }
@@ -253,7 +255,7 @@ static int32_t turn_of_source(int32_t i) {
     fail_msg("rank %d sends an expert that it does not host", send->from);
   }
   const moerun__move *move = &w.plan.moves[send->from_move];
-  assert_int_equal(expert_of(move->host), e);
+  assert_int_equal(expert_of(move->replica), e);
   assert_int_equal(move->rank, send->from);
   assert_true(move->guest >= 0);
   for (int32_t j = 0; j < i; j++) { /* it was sent it before */
@@ -294,7 +296,7 @@ static void check_guests(void) {
     for (int32_t n = 0; n < m; n++) {
       const moerun__move *b = &w.plan.moves[n];
       if (b->rank != a->rank || b->slot != MOERUN_NO_GUEST) continue;
-      const int same = expert_of(a->host) == expert_of(b->host);
+      const int same = expert_of(a->replica) == expert_of(b->replica);
       assert_true((a->guest == b->guest) == same);
       if (same) assert_true(a->sends + b->sends <= 1);
     }
@@ -320,7 +322,7 @@ static void random_worlds(void **state) {
         from_holders += m >= 0 && !w.plan.moves[m].sends;
       }
       for (int k = 0; k < 4; k++) { /* load moves on */
-        *rows_at(draw(w.demand.num_ranks), draw(w.demand.num_hosts)) =
+        *rows_at(draw(w.demand.num_ranks), draw(w.demand.num_replicas)) =
             draw(400);
       }
     }
