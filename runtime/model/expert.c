@@ -94,16 +94,16 @@ moerun__expert moerun__expert_at(const moerun__expert_shape *shape,
   return expert_of(shape, block, (const char *)block + first);
 }
 
-int moerun__expert_num_runs(const moerun__expert_shape *shape) {
+int moerun__expert_num_bands(const moerun__expert_shape *shape) {
   return outputs_of_column[shape->kind] + 1;
 }
 
-moerun__expert_run moerun__expert_run_at(const moerun__expert_shape *shape,
-                                         int i) {
+moerun__expert_band moerun__expert_band_at(const moerun__expert_shape *shape,
+                                           int i) {
   return i < outputs_of_column[shape->kind]
-             ? (moerun__expert_run){MOERUN_PIECE_GATE_UP, i * shape->columns,
-                                    shape->columns}
-             : (moerun__expert_run){MOERUN_PIECE_DOWN, 0, shape->outputs};
+             ? (moerun__expert_band){MOERUN_PIECE_GATE_UP, i * shape->columns,
+                                     shape->columns}
+             : (moerun__expert_band){MOERUN_PIECE_DOWN, 0, shape->outputs};
 }
 
 /* ---- Lists --------------------------------------------------------------- */

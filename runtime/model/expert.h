@@ -62,19 +62,19 @@ void moerun__experts_destroy(moerun__expert *experts);
 /* What that allocates. */
 size_t moerun__experts_bytes(const moerun__expert_shape *shape, size_t count);
 
-/* An expert's outputs in runs: each column of h takes one of every run before
+/* An expert's outputs in bands: each column of h takes one of every band before
  * the last, each column of a result one of the last. A slice of an expert takes
- * of every run a stretch that is contiguous in the whole. */
-enum { MOERUN_EXPERT_MOST_RUNS = 3 };
-typedef struct moerun__expert_run {
+ * of every band a stretch that is contiguous in the whole. */
+enum { MOERUN_EXPERT_MOST_BANDS = 3 };
+typedef struct moerun__expert_band {
   moerun__expert_piece piece;
   int32_t first; /* output of the piece with which it begins */
   int32_t count; /* outputs */
-} moerun__expert_run;
+} moerun__expert_band;
 
-int moerun__expert_num_runs(const moerun__expert_shape *shape);
-moerun__expert_run moerun__expert_run_at(const moerun__expert_shape *shape,
-                                         int i);
+int moerun__expert_num_bands(const moerun__expert_shape *shape);
+moerun__expert_band moerun__expert_band_at(const moerun__expert_shape *shape,
+                                           int i);
 
 static inline const moerun__weight *
 moerun__expert_weight(const moerun__expert *expert,

@@ -239,13 +239,13 @@ static void redirect(moerun__moe *moe, int32_t moe_layer, int32_t first) {
     moerun__route *route = &chunk->route;
     for (int32_t i = 0; i < chunk->num_tokens * W; i++) {
       if (route->replica_of[i] < 0) continue;
-      const moerun__part *part =
+      const moerun__portion *portion =
           moerun__plan_next(&moe->balance.plan, route->replica_of[i] - first);
-      if (part == NULL) continue;
-      route->rank_of[i] = part->rank;
-      route->slot_of[i] = part->guest == MOERUN_NO_GUEST
-                              ? part->slot
-                              : slot_count[part->rank] + part->guest;
+      if (portion == NULL) continue;
+      route->rank_of[i] = portion->rank;
+      route->slot_of[i] = portion->guest == MOERUN_NO_GUEST
+                              ? portion->slot
+                              : slot_count[portion->rank] + portion->guest;
     }
     moerun__route_solve(route, placement->num_ranks, moe->model->comm->rank,
                         chunk->num_tokens, W);

@@ -1,6 +1,6 @@
 /* A few milliseconds when a session is made: the fastest rank's rows, so that
  * speeds of all ranks are told against one number, and the slowest link. The
- * shortest of some runs is taken, because everything that disturbs a run makes
+ * shortest of some tries is taken, because everything that disturbs one makes
  * it longer. */
 #include "runtime/moe/calibrate.h"
 
@@ -13,9 +13,9 @@
 #define LONG_SECONDS 0.05
 
 enum {
-  RUNS = 3,         /* of what moves weights or takes long, at least */
-  MOST_RUNS = 12,   /* of what moves weights */
-  SHORT_RUNS = 9,   /* of what may be over in microseconds */
+  TRIES = 3,        /* of what moves weights or takes long, at least */
+  MOST_TRIES = 12,  /* of what moves weights */
+  SHORT_TRIES = 9,  /* of what may be over in microseconds */
   THRESHOLD = 1300, /* lambda of the LLEP paper */
   THRESHOLD_HELD = 1100,
   SLACK = 1000,
@@ -67,7 +67,7 @@ static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
                 MOERUN_FFN_TILE * H * sizeof *moe->work.tile_x);
   device->clear(moe->queue, moe->work.tile_h,
                 MOERUN_FFN_TILE * F * sizeof *moe->work.tile_h);
-  for (int run = 0; run < SHORT_RUNS; run++) {
+  for (int try = 0; try < SHORT_TRIES; try++) {
     const moerun__expert *e = nth(moe, moe->balance.timed++);
     if (e == NULL) break;
     const moerun__ffn ffn = moerun__moe_ffn(moe, e, 1, offset);
@@ -75,8 +75,8 @@ static double time_rows(moerun__moe *moe, pick *nth, int32_t M) {
     moe->kernels->ffn(moe->queue, &ffn);
     if (device->wait(moe->queue) != MOERUN_OK) break;
     const double seconds = moerun__now() - began;
-    if (run == 0 || seconds < best) best = seconds;
-    if (best > LONG_SECONDS && run + 1 >= RUNS) break;
+    if (try == 0 || seconds < best) best = seconds;
+    if (best > LONG_SECONDS && try + 1 >= TRIES) break;
     if (best > 10 * LONG_SECONDS) break;
   }
   return best;
@@ -93,8 +93,8 @@ static moerun_status time_weights(double *best, moerun__moe *moe) {
   moerun_comm *comm = moe->model->comm;
   double second = INFINITY;
   *best = INFINITY;
-  for (int run = 0; run < MOST_RUNS; run++) {
-    int64_t agree = run >= RUNS && second < 1.2 * *best;
+  for (int try = 0; try < MOST_TRIES; try++) {
+    int64_t agree = try >= TRIES && second < 1.2 * *best;
     MOERUN_TRY(comm->ops->minimum(comm, &agree)); /* and all are here */
     if (agree) break;
     const double began = moerun__now();

@@ -119,12 +119,12 @@ static void group_by_slot(moerun__moe *moe) {
 /* ---- Computing ----------------------------------------------------------- */
 
 void moerun__experts_note(moerun__moe *moe, int32_t experts, int32_t rows,
-                          double part, double seconds) {
+                          double fraction, double seconds) {
   if (moe->faults != NULL && moe->faults->counted) {
-    seconds = moe->step.slowness.compute * part *
+    seconds = moe->step.slowness.compute * fraction *
               moerun__speed_expected(&moe->balance.speed, experts, rows);
   }
-  moerun__speed_add(&moe->balance.speed, experts, rows, part, seconds);
+  moerun__speed_add(&moe->balance.speed, experts, rows, fraction, seconds);
   moe->step.busy_seconds += seconds;
 }
 
@@ -134,7 +134,7 @@ static void compute_tile(moerun__moe *moe, const moerun__expert *expert,
                          int32_t num_experts, const int32_t *offset) {
   const moerun__ffn ffn = moerun__moe_ffn(moe, expert, num_experts, offset);
   const double began = moerun__now();
-  for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
+  for (int32_t times = 0; times < moe->step.slowness.compute; times++) {
     moe->kernels->ffn(moe->queue, &ffn);
   }
   (void)moe->queue->device->wait(moe->queue);

@@ -37,10 +37,10 @@ moerun_status moerun__experts_run(moerun__moe *moe, const moerun__layer *layer,
 /* Whole experts, of whatever rows an exchange brings for slots. */
 extern const moerun__expert_stage moerun__stage_whole;
 
-/* `part` of the work of so many experts, with so many rows together, took so
- * long: for what this rank tells of its speed. */
+/* `fraction` of the work of so many experts, with so many rows together, took
+ * so long: for what this rank tells of its speed. */
 void moerun__experts_note(moerun__moe *moe, int32_t experts, int32_t rows,
-                          double part, double seconds);
+                          double fraction, double seconds);
 /* Some rows of zeros through an expert of this rank, for a reading of its
  * speed. */
 void moerun__experts_probe(moerun__moe *moe);

@@ -170,15 +170,16 @@ static void compute_h(moerun__moe *moe, const tile *of) {
   k->gather(moe->queue, moe->work.tile_x, &rows, s->row_of + of->first, of->M,
             H);
   const double began = moerun__now();
-  for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
+  for (int32_t times = 0; times < moe->step.slowness.compute; times++) {
     k->ffn(moe->queue, &ffn);
   }
   (void)moe->queue->device->wait(moe->queue);
   const moerun__model_config *config = &moe->model->config;
-  const double part =
+  const double fraction =
       (double)moerun__gate_up_outputs(config, f) * H /
       (double)moerun__expert_elements(config, config->expert_width);
-  moerun__experts_note(moe, of->num_slices, of->M, part, moerun__now() - began);
+  moerun__experts_note(moe, of->num_slices, of->M, fraction,
+                       moerun__now() - began);
 }
 
 /* Rows of h, of which every rank has computed some columns. */
@@ -208,11 +209,11 @@ static void compute_y(moerun__moe *moe, const tile *of) {
   const int32_t y = moerun__slice_y(shares, moe->model->comm->rank);
   const int32_t F = moe->model->config.expert_width;
   const moerun__wave *wave = &moe->exchange.wave;
-  const moerun__wire_rows pieces =
+  const moerun__wire_rows columns =
       moerun__moe_rows(moe, wave->results, wave->result_bytes);
   gather_h(moe, of);
   const double began = moerun__now();
-  for (int32_t run = 0; run < moe->step.slowness.compute; run++) {
+  for (int32_t times = 0; times < moe->step.slowness.compute; times++) {
     for (int32_t i = 0; i < of->num_slices; i++) {
       const size_t first = (size_t)of->offset[i];
       moe->kernels->linear(moe->queue, moe->work.tile_y + first * (size_t)y,
@@ -222,10 +223,11 @@ static void compute_y(moerun__moe *moe, const tile *of) {
     }
   }
   (void)moe->queue->device->wait(moe->queue);
-  const double part =
+  const double fraction =
       (double)y * F / (double)moerun__expert_elements(&moe->model->config, F);
-  moerun__experts_note(moe, of->num_slices, of->M, part, moerun__now() - began);
-  moe->kernels->scatter(moe->queue, &pieces, s->term_of + of->first,
+  moerun__experts_note(moe, of->num_slices, of->M, fraction,
+                       moerun__now() - began);
+  moe->kernels->scatter(moe->queue, &columns, s->term_of + of->first,
                         moe->work.tile_y, of->M, y);
 }
 

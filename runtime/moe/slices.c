@@ -1,5 +1,5 @@
-/* Shares are whole panels, so a slice of a packed weight is a run of its bytes:
- * it is sent as it lies and multiplied as it comes. */
+/* Shares are whole panels, so a slice of a packed weight is a stretch of its
+ * bytes: it is sent as it lies and multiplied as it comes. */
 #include "runtime/moe/slices.h"
 
 #include "runtime/base/number.h"
@@ -103,7 +103,7 @@ static void lay_out(void *self, moerun__arenas *arenas) {
   slices->scratch =
       moerun__arena_take(arena, moerun__news_scratch((int32_t)R, &news), ints);
   slices->offset =
-      moerun__arena_take(arena, MOERUN_EXPERT_MOST_RUNS * (R + 1), ints);
+      moerun__arena_take(arena, MOERUN_EXPERT_MOST_BANDS * (R + 1), ints);
   slices->shape = moerun__arena_take(arena, (size_t)config->num_moe_layers,
                                      sizeof *slices->shape);
   slices->expert = moerun__arena_take(arena, experts, sizeof *slices->expert);
@@ -111,14 +111,14 @@ static void lay_out(void *self, moerun__arenas *arenas) {
 
 static int32_t num_transfers(const void *self) {
   (void)self;
-  return 2 * MOERUN_EXPERT_MOST_RUNS;
+  return 2 * MOERUN_EXPERT_MOST_BANDS;
 }
 
 static moerun_status create_transfers(void *self) {
   moerun_status status = MOERUN_OK;
   moerun__slices *slices = self;
   moerun_comm *comm = slices->model->comm;
-  for (int i = 0; i < MOERUN_EXPERT_MOST_RUNS; i++) {
+  for (int i = 0; i < MOERUN_EXPERT_MOST_BANDS; i++) {
     MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm, 0));
     MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm, 0));
   }
@@ -128,7 +128,7 @@ done:
 
 static void close(void *self) {
   moerun__slices *slices = self;
-  for (int i = 0; i < MOERUN_EXPERT_MOST_RUNS; i++) {
+  for (int i = 0; i < MOERUN_EXPERT_MOST_BANDS; i++) {
     slices->model->comm->ops->transfer_destroy(slices->out[i]);
     slices->model->comm->ops->transfer_destroy(slices->in[i]);
   }
@@ -203,47 +203,47 @@ static void place_slices(moerun__slices *slices) {
   }
 }
 
-/* A run of a whole expert's panels, and where this rank's share of it lies. */
-typedef struct run {
+/* A band of a whole expert's panels, and where this rank's share of it lies. */
+typedef struct band {
   const char *panels; /* NULL where the expert is not hosted */
   char *share;
   size_t panel_bytes;
   const int32_t *first; /* [R + 1] */
-} run;
+} band;
 
-/* Where the run begins in an expert of that shape. */
-static char *run_in(const moerun__expert *expert,
-                    const moerun__expert_shape *shape, int which,
-                    size_t panel_bytes) {
-  const moerun__expert_run at = moerun__expert_run_at(shape, which);
+/* Where the band begins in an expert of that shape. */
+static char *band_in(const moerun__expert *expert,
+                     const moerun__expert_shape *shape, int which,
+                     size_t panel_bytes) {
+  const moerun__expert_band at = moerun__expert_band_at(shape, which);
   return (char *)moerun__expert_weight(expert, at.piece)->panels +
          (size_t)(at.first / MOERUN_PANEL) * panel_bytes;
 }
 
-/* Run number `which` of expert e. */
-static run run_of(const moerun__slices *slices, int32_t l, int32_t e, int which,
-                  int32_t slot) {
+/* Band number `which` of expert e. */
+static band band_of(const moerun__slices *slices, int32_t l, int32_t e,
+                    int which, int32_t slot) {
   const moerun__layer *layer = moerun__model_layer(slices->model, l);
   const moerun__model_config *config = &slices->model->config;
   const moerun__expert *slice =
       &slices->expert[(size_t)l * (size_t)config->num_experts + (size_t)e];
   const moerun__expert_shape *shape = &slices->shape[l];
-  const moerun__expert_run at = moerun__expert_run_at(shape, which);
+  const moerun__expert_band at = moerun__expert_band_at(shape, which);
   const moerun__weight *share = moerun__expert_weight(slice, at.piece);
   const size_t panel_bytes =
       moerun__weight_bytes(share->dtype, MOERUN_PANEL, share->num_inputs);
-  run out = {.share = run_in(slice, shape, which, panel_bytes),
-             .panel_bytes = panel_bytes,
-             .first = at.piece == MOERUN_PIECE_DOWN ? slices->shares.y_panel
-                                                    : slices->shares.h_panel};
+  band out = {.share = band_in(slice, shape, which, panel_bytes),
+              .panel_bytes = panel_bytes,
+              .first = at.piece == MOERUN_PIECE_DOWN ? slices->shares.y_panel
+                                                     : slices->shares.h_panel};
   if (slot < 0) return out;
   const moerun__expert_shape whole =
       moerun__expert_slice(shape, config->expert_width, config->hidden_width);
-  out.panels = run_in(&layer->experts[slot], &whole, which, panel_bytes);
+  out.panels = band_in(&layer->experts[slot], &whole, which, panel_bytes);
   return out;
 }
 
-static moerun_status send(moerun__slices *slices, const run *of, int which) {
+static moerun_status send(moerun__slices *slices, const band *of, int which) {
   moerun_comm *comm = slices->model->comm;
   const moerun__row_list list = {(void *)of->panels, of->panel_bytes,
                                  of->first,          0,
@@ -256,7 +256,7 @@ static moerun_status send(moerun__slices *slices, const run *of, int which) {
                                &list);
 }
 
-static moerun_status receive(moerun__slices *slices, const run *of, int which,
+static moerun_status receive(moerun__slices *slices, const band *of, int which,
                              int32_t from) {
   moerun_comm *comm = slices->model->comm;
   int32_t *offset = slices->offset + (size_t)which * ((size_t)comm->size + 1);
@@ -274,19 +274,19 @@ static moerun_status hand_out(moerun__slices *slices, int32_t l, int32_t e) {
   moerun_status status = MOERUN_OK;
   const moerun_placement *placement = slices->model->placement;
   moerun_comm *comm = slices->model->comm;
-  const int32_t host =
+  const int32_t replica =
       placement->replica_offset[(size_t)l * (size_t)placement->num_experts +
                                 (size_t)e];
-  const int32_t from = placement->rank_of[host];
+  const int32_t from = placement->rank_of[replica];
   const int is_own = from == comm->rank;
-  const int runs = moerun__expert_num_runs(&slices->shape[l]);
-  for (int which = 0; which < runs; which++) {
-    const run of =
-        run_of(slices, l, e, which, is_own ? placement->slot_of[host] : -1);
+  const int bands = moerun__expert_num_bands(&slices->shape[l]);
+  for (int which = 0; which < bands; which++) {
+    const band of =
+        band_of(slices, l, e, which, is_own ? placement->slot_of[replica] : -1);
     MOERUN_TRY(is_own ? send(slices, &of, which)
                       : receive(slices, &of, which, from));
   }
-  for (int which = 0; which < runs; which++) {
+  for (int which = 0; which < bands; which++) {
     MOERUN_TRY(
         comm->ops->wait(is_own ? slices->out[which] : slices->in[which]));
   }

@@ -31,9 +31,9 @@ typedef struct moerun__slices {
   int64_t *share;              /* [R] scratch */
   int32_t *words;              /* [R] what ranks tell of themselves */
   int32_t *scratch;            /* to tell it */
-  int32_t *offset;             /* [MOERUN_EXPERT_MOST_RUNS][R + 1] scratch */
-  moerun__transfer *out[MOERUN_EXPERT_MOST_RUNS];
-  moerun__transfer *in[MOERUN_EXPERT_MOST_RUNS];
+  int32_t *offset;             /* [MOERUN_EXPERT_MOST_BANDS][R + 1] scratch */
+  moerun__transfer *out[MOERUN_EXPERT_MOST_BANDS];
+  moerun__transfer *in[MOERUN_EXPERT_MOST_BANDS];
 } moerun__slices;
 
 /* open cuts the layers that have room everywhere and sends every rank its

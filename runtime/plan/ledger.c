@@ -51,42 +51,42 @@ void moerun__ledger_begin_step(moerun__ledger *ledger) {
 /* ---- One plan ------------------------------------------------------------ */
 
 static void add_up(moerun__ledger_entry *sum,
-                   const moerun__ledger_entry *part) {
-  sum->plans += part->plans;
-  sum->moved += part->moved;
+                   const moerun__ledger_entry *more) {
+  sum->plans += more->plans;
+  sum->moved += more->moved;
   for (int32_t w = 0; w < MOERUN_MOST_WAYS; w++) {
-    sum->way[w].plans += part->way[w].plans;
-    sum->way[w].bytes += part->way[w].bytes;
+    sum->way[w].plans += more->way[w].plans;
+    sum->way[w].bytes += more->way[w].bytes;
   }
-  sum->rows += part->rows;
-  sum->peak_expert += part->peak_expert;
-  sum->empty += part->empty;
-  sum->peak_routed += part->peak_routed;
-  sum->peak_planned += part->peak_planned;
-  sum->deviation_routed += part->deviation_routed;
-  sum->deviation_planned += part->deviation_planned;
-  sum->rows_told += part->rows_told;
-  sum->peak_told += part->peak_told;
-  sum->unplanned += part->unplanned;
-  sum->time_routed += part->time_routed;
-  sum->time_planned += part->time_planned;
-  sum->rows_moved += part->rows_moved;
-  sum->weights_sent += part->weights_sent;
-  sum->weight_bytes += part->weight_bytes;
-  sum->uneven += part->uneven;
-  sum->no_room += part->no_room;
-  sum->waiting_rows += part->waiting_rows;
-  sum->room_rows += part->room_rows;
-  sum->price_rows += part->price_rows;
-  sum->kind_changes += part->kind_changes;
-  sum->speed_changes += part->speed_changes;
-  sum->offered += part->offered;
-  sum->dropped += part->dropped;
-  sum->mass += part->mass;
-  sum->mass_dropped += part->mass_dropped;
-  sum->busy_most_us += part->busy_most_us;
-  sum->busy_sum_us += part->busy_sum_us;
-  sum->last = part->last;
+  sum->rows += more->rows;
+  sum->peak_expert += more->peak_expert;
+  sum->empty += more->empty;
+  sum->peak_routed += more->peak_routed;
+  sum->peak_planned += more->peak_planned;
+  sum->deviation_routed += more->deviation_routed;
+  sum->deviation_planned += more->deviation_planned;
+  sum->rows_told += more->rows_told;
+  sum->peak_told += more->peak_told;
+  sum->unplanned += more->unplanned;
+  sum->time_routed += more->time_routed;
+  sum->time_planned += more->time_planned;
+  sum->rows_moved += more->rows_moved;
+  sum->weights_sent += more->weights_sent;
+  sum->weight_bytes += more->weight_bytes;
+  sum->uneven += more->uneven;
+  sum->no_room += more->no_room;
+  sum->waiting_rows += more->waiting_rows;
+  sum->room_rows += more->room_rows;
+  sum->price_rows += more->price_rows;
+  sum->kind_changes += more->kind_changes;
+  sum->speed_changes += more->speed_changes;
+  sum->offered += more->offered;
+  sum->dropped += more->dropped;
+  sum->mass += more->mass;
+  sum->mass_dropped += more->mass_dropped;
+  sum->busy_most_us += more->busy_most_us;
+  sum->busy_sum_us += more->busy_sum_us;
+  sum->last = more->last;
 }
 
 static int32_t word(const int32_t *told, int32_t rank, int32_t which) {

@@ -36,9 +36,9 @@ void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
   plan->budget = moerun__arena_take(arena, R, sizeof *plan->budget);
   plan->speed = moerun__arena_take(arena, R, sizeof *plan->speed);
   plan->staying = moerun__arena_take(arena, 2 * moves, sizeof *plan->staying);
-  plan->parts = moerun__arena_take(arena, 2 * moves, sizeof *plan->parts);
-  plan->part_of = moerun__arena_take(arena, P + 1, sizeof *plan->part_of);
-  plan->next_part = moerun__arena_take(arena, P, sizeof *plan->next_part);
+  plan->portions = moerun__arena_take(arena, 2 * moves, sizeof *plan->portions);
+  plan->portion_of = moerun__arena_take(arena, P + 1, sizeof *plan->portion_of);
+  plan->next_portion = moerun__arena_take(arena, P, sizeof *plan->next_portion);
   plan->replica_rows = moerun__arena_take(arena, P, sizeof *plan->replica_rows);
   plan->kept = moerun__arena_take(arena, P, sizeof *plan->kept);
   plan->holders = moerun__arena_take(arena, P, sizeof *plan->holders);

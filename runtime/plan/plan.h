@@ -112,12 +112,12 @@ typedef struct moerun__tree {
 
 /* Where rows of one source and one replica go: `rows` of them to (rank,
  * slot). */
-typedef struct moerun__part {
+typedef struct moerun__portion {
   int32_t rank;
   int32_t slot;
   int32_t guest;
   int32_t rows;
-} moerun__part;
+} moerun__portion;
 
 /* Why ranks wait although there is a plan: rows of the fastest rank's time.
  * All 0 where the plan ends evenly. */
@@ -143,14 +143,14 @@ struct moerun__plan {
   int64_t *budget;     /* [R] */
   int32_t *speed;      /* [R] of MOERUN_SPEED_ONE */
   int32_t num_sends;
-  moerun__send *sends;   /* [max_moves] by turn on each rank */
-  int32_t *staying;      /* [2 * max_moves] see plan_stay */
-  moerun__part *parts;   /* [2 * max_moves] of this rank, see plan_split */
-  int32_t *part_of;      /* [P + 1] first part of each replica */
-  int32_t *next_part;    /* [P] */
-  int64_t *replica_rows; /* [P] rows of each replica, as routed */
-  int64_t *kept;         /* [P] scratch: of them that it has not given away */
-  int32_t *holders;      /* [P] scratch: of expert e, ranks that hold it */
+  moerun__send *sends;       /* [max_moves] by turn on each rank */
+  int32_t *staying;          /* [2 * max_moves] see plan_stay */
+  moerun__portion *portions; /* [2 * max_moves] of this rank, see plan_split */
+  int32_t *portion_of;       /* [P + 1] first portion of each replica */
+  int32_t *next_portion;     /* [P] */
+  int64_t *replica_rows;     /* [P] rows of each replica, as routed */
+  int64_t *kept;    /* [P] scratch: of them that it has not given away */
+  int32_t *holders; /* [P] scratch: of expert e, ranks that hold it */
   moerun__plan_obstacle obstacle;
   int32_t *order;   /* [max(P, R)] scratch */
   int32_t *guests;  /* [R] scratch: guests this plan uses */
@@ -192,15 +192,15 @@ int32_t moerun__plan_stay(moerun__plan *plan, const moerun__demand *demand,
                           int32_t rank);
 
 /* After that: where the rows of `rank` go. Those of replica h are, in the order
- * of its tokens, the parts part_of[h] .. part_of[h + 1] - 1; no parts: all go
- * to the replica. A source's rows go to its own rank first, so that moving them
- * costs no traffic. */
+ * of its tokens, the portions portion_of[h] .. portion_of[h + 1] - 1; no
+ * portions: all go to the replica. A source's rows go to its own rank first, so
+ * that moving them costs no traffic. */
 void moerun__plan_split(moerun__plan *plan, const moerun__demand *demand,
                         int32_t rank);
 
 /* After plan_split, once for each row of a replica in the order of tokens:
  * where it goes, or NULL if the replica's rows are not moved. Borrowed. */
-const moerun__part *moerun__plan_next(moerun__plan *plan, int32_t replica);
+const moerun__portion *moerun__plan_next(moerun__plan *plan, int32_t replica);
 
 /* Rows of the busiest rank, as routed and as planned; and the time of the rank
  * that ends last over that of ranks which all end at once, in thousandths. */

@@ -78,14 +78,15 @@ int32_t moerun__plan_stay(moerun__plan *plan, const moerun__demand *demand,
 static void add_part(moerun__plan *plan, int32_t *next, const destination *to,
                      int64_t rows) {
   if (rows == 0) return;
-  plan->parts[(*next)++] =
-      (moerun__part){to->rank, to->slot, to->guest, (int32_t)rows};
+  plan->portions[(*next)++] =
+      (moerun__portion){to->rank, to->slot, to->guest, (int32_t)rows};
 }
 
 /* First the rows that stay on their own ranks; then sources and what is left of
  * destinations are matched in the order of ranks. */
-static void split_host(moerun__plan *plan, const moerun__demand *demand,
-                       int32_t rank, const moved_replica *of, int32_t *next) {
+static void split_replica(moerun__plan *plan, const moerun__demand *demand,
+                          int32_t rank, const moved_replica *of,
+                          int32_t *next) {
   int64_t before = demand->before[of->replica]; /* that do not stay */
   int64_t left = demand->own[of->replica];
   for (int32_t i = 0; i <= of->count; i++) {
@@ -111,25 +112,25 @@ void moerun__plan_split(moerun__plan *plan, const moerun__demand *demand,
   moved_replica of;
   int32_t move = 0;
   int32_t place = 0;
-  int32_t part = 0;
+  int32_t portion = 0;
   int32_t replica = 0;
   while (next_moved(&of, plan, &move, &place)) {
     for (; replica <= of.replica; replica++) {
-      plan->part_of[replica] = part;
+      plan->portion_of[replica] = portion;
     }
-    split_host(plan, demand, rank, &of, &part);
+    split_replica(plan, demand, rank, &of, &portion);
   }
   for (; replica <= demand->num_replicas; replica++) {
-    plan->part_of[replica] = part;
+    plan->portion_of[replica] = portion;
   }
-  memcpy(plan->next_part, plan->part_of,
-         (size_t)demand->num_replicas * sizeof *plan->next_part);
+  memcpy(plan->next_portion, plan->portion_of,
+         (size_t)demand->num_replicas * sizeof *plan->next_portion);
 }
 
-const moerun__part *moerun__plan_next(moerun__plan *plan, int32_t replica) {
-  if (plan->part_of[replica] == plan->part_of[replica + 1]) return NULL;
-  moerun__part *part = &plan->parts[plan->next_part[replica]];
-  part->rows--;
-  plan->next_part[replica] += part->rows == 0;
-  return part;
+const moerun__portion *moerun__plan_next(moerun__plan *plan, int32_t replica) {
+  if (plan->portion_of[replica] == plan->portion_of[replica + 1]) return NULL;
+  moerun__portion *portion = &plan->portions[plan->next_portion[replica]];
+  portion->rows--;
+  plan->next_portion[replica] += portion->rows == 0;
+  return portion;
 }

@@ -34,8 +34,8 @@ double moerun__speed_expected(const moerun__speed *speed, int32_t experts,
 }
 
 void moerun__speed_add(moerun__speed *speed, int32_t experts, int64_t rows,
-                       double part, double seconds) {
-  speed->expected += part * moerun__speed_expected(speed, experts, rows);
+                       double fraction, double seconds) {
+  speed->expected += fraction * moerun__speed_expected(speed, experts, rows);
   speed->rows += rows;
   speed->seconds += seconds;
 }

@@ -45,10 +45,10 @@ typedef struct moerun__speed {
  * 0 means that they are unknown, and the speed is never read then. */
 void moerun__speed_expect(moerun__speed *speed, double one_row, double many,
                           int32_t rows);
-/* `part` of the work of so many experts with `rows` rows together was done in
- * so long. */
+/* `fraction` of the work of so many experts with `rows` rows together was done
+ * in so long. */
 void moerun__speed_add(moerun__speed *speed, int32_t experts, int64_t rows,
-                       double part, double seconds);
+                       double fraction, double seconds);
 /* Seconds that so many rows of so many experts should take. */
 double moerun__speed_expected(const moerun__speed *speed, int32_t experts,
                               int64_t rows);

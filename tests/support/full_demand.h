@@ -94,29 +94,30 @@ static inline void full_split(int64_t *given, const full_demand *full,
 
 /* ---- The splitting of the ranks ------------------------------------------ */
 
-/* Parts of one source and replica: their sum, and what each call of plan_next
- * says. */
+/* Portions of one source and replica: their sum, and what each call of
+ * plan_next says. */
 static inline void full__check_parts(const full_demand *full,
                                      moerun__plan *plan, int32_t source,
                                      int32_t replica, const int64_t *given) {
-  const int32_t first = plan->part_of[replica];
-  const int32_t last = plan->part_of[replica + 1];
+  const int32_t first = plan->portion_of[replica];
+  const int32_t last = plan->portion_of[replica + 1];
   int64_t sum = 0;
   for (int32_t p = first; p < last; p++) {
-    const moerun__part *part = &plan->parts[p];
+    const moerun__portion *portion = &plan->portions[p];
     int64_t rows = 0;
     for (int32_t q = first; q < last; q++) {
-      rows += plan->parts[q].rank == part->rank ? plan->parts[q].rows : 0;
+      rows +=
+          plan->portions[q].rank == portion->rank ? plan->portions[q].rows : 0;
     }
-    assert_true(part->rows > 0);
-    assert_int_equal(rows, given[source * plan->num_ranks + part->rank]);
-    sum += part->rows;
+    assert_true(portion->rows > 0);
+    assert_int_equal(rows, given[source * plan->num_ranks + portion->rank]);
+    sum += portion->rows;
   }
   assert_int_equal(sum, full->rows[source][replica]);
   for (int64_t i = 0; i < sum; i++) {
-    const moerun__part *part = moerun__plan_next(plan, replica);
-    assert_true(part >= plan->parts + first);
-    assert_true(part < plan->parts + last);
+    const moerun__portion *portion = moerun__plan_next(plan, replica);
+    assert_true(portion >= plan->portions + first);
+    assert_true(portion < plan->portions + last);
   }
 }
 

@@ -110,21 +110,22 @@ static void slices_are_the_whole(void **state) {
   }
 }
 
-/* Runs follow one another through both pieces and leave nothing out. */
-static void runs_are_the_whole(void **state) {
+/* Bands follow one another through both pieces and leave nothing out. */
+static void bands_are_the_whole(void **state) {
   (void)state;
   const moerun__expert_shape whole =
       shape_of(&all_sizes[1], MOERUN_DTYPE_F32, MOERUN_DTYPE_F32);
   const moerun__expert expert = moerun__expert_at(&whole, "");
   int32_t next[MOERUN_EXPERT_PIECES] = {0};
-  const int runs = moerun__expert_num_runs(&whole);
-  assert_in_range(runs, 1, MOERUN_EXPERT_MOST_RUNS);
-  for (int i = 0; i < runs; i++) {
-    const moerun__expert_run run = moerun__expert_run_at(&whole, i);
-    assert_int_equal(run.piece == MOERUN_PIECE_DOWN, i == runs - 1);
-    assert_int_equal(run.first, next[run.piece]);
-    assert_int_equal(run.count, i == runs - 1 ? whole.outputs : whole.columns);
-    next[run.piece] += run.count;
+  const int bands = moerun__expert_num_bands(&whole);
+  assert_in_range(bands, 1, MOERUN_EXPERT_MOST_BANDS);
+  for (int i = 0; i < bands; i++) {
+    const moerun__expert_band band = moerun__expert_band_at(&whole, i);
+    assert_int_equal(band.piece == MOERUN_PIECE_DOWN, i == bands - 1);
+    assert_int_equal(band.first, next[band.piece]);
+    assert_int_equal(band.count,
+                     i == bands - 1 ? whole.outputs : whole.columns);
+    next[band.piece] += band.count;
   }
   assert_int_equal(next[MOERUN_PIECE_GATE_UP], expert.gate_up.num_outputs);
   assert_int_equal(next[MOERUN_PIECE_DOWN], expert.down.num_outputs);
@@ -151,7 +152,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bytes_are_said_once),
       cmocka_unit_test(slices_are_the_whole),
-      cmocka_unit_test(runs_are_the_whole),
+      cmocka_unit_test(bands_are_the_whole),
       cmocka_unit_test(a_list_comes_whole_or_not),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
