@@ -92,9 +92,10 @@ static const help_page pages[] = {
      "      --experts 64 --experts-per-token 8 --expert-width 128\n"},
     {"tokenize", "turn texts into token ids",
      "moerun tokenize --model FOLDER --prompts FILE [--output FILE] [options]",
-     "Writes the ids that run feeds a model for each text, one JSON object a "
-     "line,\nwhich run --tokens reads again. It needs the model's "
-     "tokenizer.json alone.\n",
+     "Writes the ids that run feeds a model for each text or conversation, one "
+     "JSON\nobject a line, which run --tokens reads again. It needs the "
+     "model's\n"
+     "tokenizer.json, and its chat template for conversations.\n",
      "  moerun tokenize --model launch/demo/model \\\n"
      "      --prompts launch/demo/prompts.jsonl\n"
      "  echo \"Let there be light\" | moerun tokenize \\\n"

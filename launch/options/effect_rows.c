@@ -478,7 +478,7 @@ static const moerun__effect_row rows[] = {
            "generation_config"),
 
     /* tokenize and detokenize */
-    ALWAYS("tokenize", "model prompts lines bare output overwrite"),
+    ALWAYS("tokenize", "model prompts lines bare text output overwrite"),
     ALWAYS("detokenize", "model tokens keep_special output overwrite"),
 
     /* synth */

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The text of --prompt, as a line of the file that it stands for. */
@@ -114,6 +115,21 @@ moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
 done:
   moerun__text_clear(&path);
   moerun__text_clear(&other);
+  return status;
+}
+
+moerun_status moerun__input_chat(moerun__prompt_chat *out,
+                                 moerun__chat_template **by, moerun__text *why,
+                                 const char *model_path) {
+  moerun_status status = moerun__chat_template_load(by, model_path);
+  const time_t now = time(NULL);
+  if (status == MOERUN_ERR_NOMEM) goto done;
+  if (status != MOERUN_OK) {
+    status = moerun__text_print(why, "%s", moerun_last_error());
+  }
+  *out = (moerun__prompt_chat){.by = *by, .refused = why->bytes};
+  (void)localtime_r(&now, &out->clock);
+done:
   return status;
 }
 

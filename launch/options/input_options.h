@@ -23,6 +23,12 @@ moerun_status moerun__input_open(moerun__spool *input,
  * an error where texts need it, and else a warning. */
 moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
                                       const char *model_path, int is_needed);
+/* What conversations are written by: *by, if the model has a template, and *why
+ * it cannot be used, which is of no matter to prompts that are texts. The
+ * caller destroys both, after *out. */
+moerun_status moerun__input_chat(moerun__prompt_chat *out,
+                                 moerun__chat_template **by, moerun__text *why,
+                                 const char *model_path);
 /* The settings that hold for every request, as bits: those typed as options. */
 unsigned moerun__input_fixed(const moerun__config *config);
 /* The settings that nobody gives, neither an option, a variable, a

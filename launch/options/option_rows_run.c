@@ -24,14 +24,17 @@ static const moerun__config_row input[] = {
     TEXT_ROW("tokens", "file", RUNS, 0,
              "Token ids to use in place of prompts, as .npy or JSONL."),
     TEXT_ROW("prompts", "file", TOKENIZE, TOKENIZE,
-             "JSONL file of the texts: each line is an object with \"prompt\"; "
-             "- is stdin."),
+             "JSONL file of the texts: each line is an object with \"prompt\" "
+             "or \"messages\", or one of a batch file; - is stdin."),
     TEXT_ROW("tokens", "file", DETOKENIZE, DETOKENIZE,
              "JSONL file of the token ids: each line is an object with "
              "\"tokens\", such as a result of run, or an array; - is stdin."),
     BOOL_ROW("bare", TOKENIZE,
              "Leave out the tokens that tokenizer.json's post_processor puts "
              "in front of a text and behind it."),
+    BOOL_ROW("text", TOKENIZE,
+             "Write each text beside its ids: of a conversation what the "
+             "model's chat template makes of it."),
     BOOL_ROW("keep_special", DETOKENIZE,
              "Write special tokens, too, as they are spelt."),
     TEXT_ROW("score", "file", RUNS, 0,

@@ -5,6 +5,7 @@
 #ifndef MOERUN_RUN_PROMPTS_H
 #define MOERUN_RUN_PROMPTS_H
 
+#include "runtime/base/json.h"
 #include "runtime/serve/engine.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
@@ -42,6 +43,12 @@ typedef enum moerun__on_error {
   MOERUN_ON_ERROR_STOP,     /* it ends the reading                            */
   MOERUN_ON_ERROR_LINE,     /* it takes its place with the reason             */
 } moerun__on_error;
+
+/* Appends the text of a conversation: of "messages" and what templates take
+ * beside it, keys of the object. */
+moerun_status moerun__messages_render(moerun__text *out, const json_t *object,
+                                      const moerun__prompt_chat *chat,
+                                      const char *origin);
 
 typedef struct moerun__prompt_options {
   const moerun__tokenizer *tokenizer; /* borrowed; NULL: ids only        */

@@ -5,19 +5,15 @@
 
 #include "runtime/base/json.h"
 
-static moerun_status check_chat(const moerun__prompt_options *o,
+static moerun_status check_chat(const moerun__prompt_chat *chat,
                                 const char *origin) {
   moerun_status status = MOERUN_OK;
-  MOERUN_REQUIRE(o->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"messages\": a text needs the model's "
-                 "tokenizer.json, which is not there",
-                 origin);
-  MOERUN_REQUIRE(o->chat.by != NULL || o->chat.refused == NULL,
+  MOERUN_REQUIRE(chat->by != NULL || chat->refused == NULL,
                  MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"messages\": the model's chat template cannot be "
                  "used: %s",
-                 origin, o->chat.refused);
-  MOERUN_REQUIRE(o->chat.by != NULL, MOERUN_ERR_UNSUPPORTED,
+                 origin, chat->refused);
+  MOERUN_REQUIRE(chat->by != NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"messages\": the model has no chat template "
                  "(chat_template.jinja, or in tokenizer_config.json): give the "
                  "text as \"prompt\"",
@@ -57,26 +53,36 @@ done:
   return status;
 }
 
+moerun_status moerun__messages_render(moerun__text *out, const json_t *object,
+                                      const moerun__prompt_chat *chat,
+                                      const char *origin) {
+  moerun_status status = MOERUN_OK;
+  moerun__conversation conversation;
+  MOERUN_TRY(check_chat(chat, origin));
+  MOERUN_TRY(read_conversation(&conversation, object, origin));
+  status =
+      moerun__chat_template_apply(chat->by, out, &conversation, &chat->clock);
+  if (status != MOERUN_OK) status = moerun__say_where(status, origin);
+done:
+  return status;
+}
+
 moerun_status moerun__prompt_read_messages(moerun__prompt *out,
                                            const json_t *object,
                                            const moerun__prompts *prompts,
                                            const char *origin) {
   moerun_status status = MOERUN_OK;
   const moerun__prompt_options *o = &prompts->options;
-  moerun__conversation conversation;
   moerun__text text = {0};
   MOERUN_REQUIRE(!prompts->ids_only, MOERUN_ERR_FORMAT,
                  "%s: key \"messages\": expected \"tokens\" in a file of token "
                  "ids; --prompts takes conversations",
                  origin);
-  MOERUN_TRY(check_chat(o, origin));
-  MOERUN_TRY(read_conversation(&conversation, object, origin));
-  status = moerun__chat_template_apply(o->chat.by, &text, &conversation,
-                                       &o->chat.clock);
-  if (status != MOERUN_OK) {
-    status = moerun__say_where(status, origin);
-    goto done;
-  }
+  MOERUN_REQUIRE(o->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
+                 "%s: key \"messages\": a text needs the model's "
+                 "tokenizer.json, which is not there",
+                 origin);
+  MOERUN_TRY(moerun__messages_render(&text, object, &o->chat, origin));
   MOERUN_TRY(moerun__tokenizer_encode(o->tokenizer, &out->tokens, text.bytes,
                                       text.count, origin));
 done:

@@ -129,9 +129,7 @@ static moerun_status print_generated(moerun__result_line *line,
                                      const moerun__completion *c) {
   moerun_status status = MOERUN_OK;
   moerun__text *text = &line->text;
-  for (int32_t i = 0; i < c->num_tokens; i++) {
-    MOERUN_TRY(moerun__text_print(text, i == 0 ? "%d" : ",%d", c->token[i]));
-  }
+  MOERUN_TRY(moerun__text_integers(text, c->token, (size_t)c->num_tokens));
   MOERUN_TRY(moerun__text_append(text, "],", 2));
   if (line->tokenizer != NULL) MOERUN_TRY(print_text(line, c));
   MOERUN_TRY(moerun__logprobs_print(text, c));

@@ -10,7 +10,6 @@
 #include "runtime/base/number.h"
 
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static int given(const moerun__run_files *f, const char *key) {
@@ -31,20 +30,6 @@ void moerun__run_files_init(moerun__run_files *files,
 }
 
 /* ---- Input --------------------------------------------------------------- */
-
-/* A template that cannot be used is of no matter to prompts that are texts. */
-static moerun_status open_chat(moerun__prompt_chat *out, moerun__run_files *f) {
-  moerun_status status = moerun__chat_template_load(&f->chat, f->model_path);
-  const time_t now = time(NULL);
-  if (status == MOERUN_ERR_NOMEM) goto done;
-  if (status != MOERUN_OK) {
-    status = moerun__text_print(&f->no_chat, "%s", moerun_last_error());
-  }
-  *out = (moerun__prompt_chat){.by = f->chat, .refused = f->no_chat.bytes};
-  (void)localtime_r(&now, &out->clock);
-done:
-  return status;
-}
 
 moerun_status moerun__run_files_open_input(moerun__run_files *f,
                                            const moerun__model_config *model,
@@ -81,7 +66,9 @@ moerun_status moerun__run_files_open_input(moerun__run_files *f,
       .open = moerun__input_open_settings(c),
       .plain = given(f, "prompts") && moerun__config_bool(c, "lines"),
       .name = f->input.name.bytes};
-  if (has_text && !is_score) MOERUN_TRY(open_chat(&options.chat, f));
+  if (has_text && !is_score)
+    MOERUN_TRY(moerun__input_chat(&options.chat, &f->chat, &f->no_chat,
+                                  f->model_path));
   MOERUN_TRY(moerun__generation_config_apply(&options.sampling, c));
   MOERUN_TRY(moerun__bos_choose(&options, c, f->model_path, f->model->bos_token,
                                 has_text));

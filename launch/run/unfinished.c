@@ -81,9 +81,7 @@ static moerun_status print_line(moerun__text *out, const moerun__unfinished *u,
   const size_t begin = out->count;
   MOERUN_TRY(moerun__text_print(out, "{\"index\":%lld,\"tokens\":[",
                                 (long long)index));
-  for (int32_t i = 0; i < p->count; i++) {
-    MOERUN_TRY(moerun__text_print(out, i == 0 ? "%d" : ",%d", p->token[i]));
-  }
+  MOERUN_TRY(moerun__text_integers(out, p->token, (size_t)p->count));
   MOERUN_TRY(moerun__text_print(
       out, "],\"digest\":\"%016llx%s\"",
       (unsigned long long)moerun__prompts_digest(u->prompts, index),

@@ -1,8 +1,10 @@
 /* `moerun tokenize` and `moerun detokenize`: texts to ids and back, a line of
  * the input at a time, so that files may be of any size. The ids are those that
- * run feeds a model for the text, with `--add-bos auto`. */
+ * run feeds a model for the text, with `--add-bos auto`, or for a conversation;
+ * of a batch file, too, as far as its lines have one prompt that is a text. */
 #include "launch/command.h"
 #include "launch/options/effect.h"
+#include "launch/options/input_options.h"
 
 #include "launch/lines.h"
 #include "launch/run/spool.h"
@@ -19,21 +21,36 @@ typedef struct job {
   int is_back;    /* detokenize */
   int is_plain;   /* lines are texts as they stand */
   int is_special; /* with the tokens around a text; with special tokens */
-  int64_t index;  /* of the line among those that count */
+  int is_shown;   /* tokenize: the text beside its ids */
+  moerun__prompt_chat chat;
+  int64_t index; /* of the line among those that count */
   moerun__text origin;
   moerun__token_list ids;
   moerun__text text; /* decoded */
   moerun__text out;  /* lines to be written */
+  int file;          /* where to */
+  const char *name;  /* and its name, borrowed */
 } job;
 
-enum { WRITTEN_BYTES = 1 << 16 }; /* at once */
+enum { WRITTEN_BYTES = 1 << 16, PART_IDS = 1 << 13 }; /* at once */
 
 /* ---- One line ------------------------------------------------------------ */
+
+/* Writes what there is, if it is much or `all` of it. */
+static moerun_status flush(job *j, int all) {
+  moerun_status status = MOERUN_OK;
+  if (!all && j->out.count < WRITTEN_BYTES) goto done;
+  MOERUN_TRY(moerun__file_put(j->file, j->out.bytes, j->out.count, j->name));
+  j->out.count = 0;
+done:
+  return status;
+}
 
 /* {"id": …, the id of the line, its index if it has none. */
 static moerun_status print_id(job *j, const json_t *value) {
   moerun_status status = MOERUN_OK;
   const json_t *id = json_object_get(value, "id");
+  if (id == NULL) id = json_object_get(value, "custom_id");
   MOERUN_REQUIRE(id == NULL || json_is_null(id) || json_is_string(id) ||
                      json_is_integer(id),
                  MOERUN_ERR_FORMAT,
@@ -52,38 +69,71 @@ done:
   return status;
 }
 
-static moerun_status put_list(job *j, const moerun__token_list *list) {
+/* As run has it: what begins with the first token in front gets none of
+ * them. */
+static moerun_status put_around(moerun__token_list *ids,
+                                const moerun__tokenizer *tokenizer) {
   moerun_status status = MOERUN_OK;
-  for (size_t i = 0; i < list->count; i++) {
-    MOERUN_TRY(moerun__token_list_append(&j->ids, list->id[i]));
+  const moerun__token_list *front = moerun__tokenizer_front(tokenizer);
+  const moerun__token_list *behind = moerun__tokenizer_behind(tokenizer);
+  const int has_front =
+      front->count > 0 && ids->count > 0 && ids->id[0] == front->id[0];
+  MOERUN_TRY(moerun__token_list_reserve(ids, front->count + behind->count));
+  if (!has_front && front->count > 0) {
+    memmove(ids->id + front->count, ids->id, ids->count * sizeof *ids->id);
+    memcpy(ids->id, front->id, front->count * sizeof *ids->id);
+    ids->count += front->count;
+  }
+  for (size_t i = 0; i < behind->count; i++) {
+    MOERUN_TRY(moerun__token_list_append(ids, behind->id[i]));
   }
 done:
   return status;
 }
 
-/* As run has it: what begins with the first token in front gets none of
- * them. */
-static moerun_status encode(job *j, const char *text, size_t bytes) {
+/* A line with one text may be of many MB: its ids are written in parts. */
+static moerun_status print_ids(job *j) {
   moerun_status status = MOERUN_OK;
-  const moerun__token_list *front = moerun__tokenizer_front(j->tokenizer);
-  moerun__token_list ids = {0};
-  j->ids.count = 0;
-  MOERUN_TRY(moerun__tokenizer_encode(j->tokenizer, &ids, text, bytes,
-                                      j->origin.bytes));
-  const int has_front =
-      front->count > 0 && ids.count > 0 && ids.id[0] == front->id[0];
-  if (j->is_special && !has_front) MOERUN_TRY(put_list(j, front));
-  MOERUN_TRY(put_list(j, &ids));
-  if (j->is_special) {
-    MOERUN_TRY(put_list(j, moerun__tokenizer_behind(j->tokenizer)));
-  }
+  const moerun__token_list *ids = &j->ids;
   MOERUN_TRY(moerun__text_print(&j->out, ",\"tokens\":["));
-  for (size_t i = 0; i < j->ids.count; i++) {
-    MOERUN_TRY(moerun__text_print(&j->out, i > 0 ? ",%d" : "%d", j->ids.id[i]));
+  for (size_t i = 0; i < ids->count; i += PART_IDS) {
+    const size_t left = ids->count - i;
+    if (i > 0) MOERUN_TRY(moerun__text_append(&j->out, ",", 1));
+    MOERUN_TRY(moerun__text_integers(&j->out, ids->id + i,
+                                     left < PART_IDS ? left : PART_IDS));
+    MOERUN_TRY(flush(j, 0));
   }
   MOERUN_TRY(moerun__text_print(&j->out, "]}\n"));
 done:
-  moerun__token_list_clear(&ids);
+  return status;
+}
+
+/* Its template has put around a conversation what belongs there. */
+static moerun_status encode(job *j, const char *text, size_t bytes,
+                            int is_whole) {
+  moerun_status status = MOERUN_OK;
+  j->ids.count = 0;
+  MOERUN_TRY(moerun__tokenizer_encode(j->tokenizer, &j->ids, text, bytes,
+                                      j->origin.bytes));
+  if (j->is_special && !is_whole) {
+    MOERUN_TRY(put_around(&j->ids, j->tokenizer));
+  }
+  if (j->is_shown) {
+    MOERUN_TRY(moerun__text_print(&j->out, ",\"text\":"));
+    MOERUN_TRY(moerun__text_json(&j->out, text, bytes));
+  }
+  MOERUN_TRY(print_ids(j));
+done:
+  return status;
+}
+
+static moerun_status encode_messages(job *j, const json_t *object) {
+  moerun_status status = MOERUN_OK;
+  j->text.count = 0;
+  MOERUN_TRY(
+      moerun__messages_render(&j->text, object, &j->chat, j->origin.bytes));
+  MOERUN_TRY(encode(j, j->text.bytes, j->text.count, 1));
+done:
   return status;
 }
 
@@ -120,19 +170,24 @@ static moerun_status convert_json(job *j, const char *line, size_t bytes) {
   moerun_status status = MOERUN_OK;
   json_t *root = NULL;
   MOERUN_TRY(moerun__json_parse(&root, line, bytes, j->origin.bytes));
-  const json_t *value = root;
-  if (json_is_object(root)) {
-    value = json_object_get(root, j->is_back ? "tokens" : "prompt");
+  const json_t *body = json_object_get(root, "body");
+  const json_t *asked = !j->is_back && json_is_object(body) ? body : root;
+  const json_t *value = asked;
+  if (json_is_object(asked)) {
+    value = json_object_get(asked, j->is_back ? "tokens" : "prompt");
   }
   MOERUN_TRY(print_id(j, root));
   if (j->is_back) {
     MOERUN_TRY(decode(j, value));
+  } else if (json_object_get(asked, "messages") != NULL) {
+    MOERUN_TRY(encode_messages(j, asked));
   } else {
     MOERUN_REQUIRE(json_is_string(value), MOERUN_ERR_FORMAT,
                    "%s: key \"prompt\": expected a string, found %s; with "
                    "--lines each line is a text as it stands",
                    j->origin.bytes, moerun__json_kind(value));
-    MOERUN_TRY(encode(j, json_string_value(value), json_string_length(value)));
+    MOERUN_TRY(
+        encode(j, json_string_value(value), json_string_length(value), 0));
   }
 done:
   json_decref(root);
@@ -145,8 +200,7 @@ static int is_blank(const char *line, size_t bytes) {
   return bytes == 0 || strspn(line, " \t\r") == bytes;
 }
 
-static moerun_status convert(job *j, const char *input, int output,
-                             const char *output_name) {
+static moerun_status convert(job *j, const char *input) {
   moerun_status status = MOERUN_OK;
   moerun__spool spool = {.file = -1};
   moerun__lines lines = {0};
@@ -171,17 +225,14 @@ static moerun_status convert(job *j, const char *input, int output,
                                   (long long)lines.number));
     if (j->is_plain) {
       MOERUN_TRY(print_id(j, NULL));
-      MOERUN_TRY(encode(j, line, bytes));
+      MOERUN_TRY(encode(j, line, bytes, 0));
     } else {
       MOERUN_TRY(convert_json(j, line, bytes));
     }
     j->index++;
-    if (j->out.count < WRITTEN_BYTES) continue;
-    MOERUN_TRY(
-        moerun__file_put(output, j->out.bytes, j->out.count, output_name));
-    j->out.count = 0;
+    MOERUN_TRY(flush(j, 0));
   }
-  MOERUN_TRY(moerun__file_put(output, j->out.bytes, j->out.count, output_name));
+  MOERUN_TRY(flush(j, 1));
 done:
   moerun__lines_clear(&lines);
   if (file >= 0) (void)close(file);
@@ -195,8 +246,11 @@ moerun_status moerun__cmd_tokenize(moerun__invocation *invocation) {
   const int is_back = strcmp(invocation->subcommand, "detokenize") == 0;
   const char *model = moerun__config_text(config, "model");
   const char *path = moerun__config_text(config, "output");
-  int output = STDOUT_FILENO;
-  job j = {.is_back = is_back};
+  moerun__chat_template *chat = NULL;
+  moerun__text no_chat = {0};
+  job j = {.is_back = is_back,
+           .file = STDOUT_FILENO,
+           .name = path[0] != '\0' ? path : "stdout"};
   const moerun__effect_facts effects = {.subcommand = invocation->subcommand,
                                         .config = config};
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
@@ -204,16 +258,21 @@ moerun_status moerun__cmd_tokenize(moerun__invocation *invocation) {
   j.is_plain = !is_back && moerun__config_bool(config, "lines");
   j.is_special = is_back ? moerun__config_bool(config, "keep_special")
                          : !moerun__config_bool(config, "bare");
+  j.is_shown = !is_back && moerun__config_bool(config, "text");
   MOERUN_TRY(moerun__tokenizer_load(&j.tokenizer, model));
+  if (!is_back && !j.is_plain) {
+    MOERUN_TRY(moerun__input_chat(&j.chat, &chat, &no_chat, model));
+  }
   invocation->results_on_stdout = path[0] == '\0';
   if (path[0] != '\0') {
-    MOERUN_TRY(moerun__outputs_begin(&invocation->outputs, &output, path));
+    MOERUN_TRY(moerun__outputs_begin(&invocation->outputs, &j.file, path));
   }
   MOERUN_TRY(
-      convert(&j, moerun__config_text(config, is_back ? "tokens" : "prompts"),
-              output, path[0] != '\0' ? path : "stdout"));
+      convert(&j, moerun__config_text(config, is_back ? "tokens" : "prompts")));
 done:
   moerun__tokenizer_destroy(j.tokenizer);
+  moerun__chat_template_destroy(chat);
+  moerun__text_clear(&no_chat);
   moerun__text_clear(&j.origin);
   moerun__token_list_clear(&j.ids);
   moerun__text_clear(&j.text);

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { INTEGER_BYTES = 12 }; /* ",-2147483648" */
+
 static moerun_status reserve(moerun__text *text, size_t more) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(more < SIZE_MAX / 4 && text->count < SIZE_MAX / 4,
@@ -51,6 +53,28 @@ moerun_status moerun__text_print(moerun__text *text, const char *format, ...) {
                   arguments);
   va_end(arguments);
   text->count += (size_t)length;
+done:
+  return status;
+}
+
+/* Files of ids have millions of these, which vsnprintf takes long for. */
+moerun_status moerun__text_integers(moerun__text *text, const int32_t *value,
+                                    size_t count) {
+  moerun_status status = MOERUN_OK;
+  for (size_t i = 0; i < count; i++) {
+    char digits[INTEGER_BYTES];
+    char *at = digits + sizeof digits;
+    const int64_t wide = value[i];
+    uint64_t left = (uint64_t)(wide < 0 ? -wide : wide);
+    do {
+      *--at = (char)('0' + left % 10);
+      left /= 10;
+    } while (left > 0);
+    if (wide < 0) *--at = '-';
+    if (i > 0) *--at = ',';
+    MOERUN_TRY(
+        moerun__text_append(text, at, (size_t)(digits + sizeof digits - at)));
+  }
 done:
   return status;
 }

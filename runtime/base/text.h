@@ -5,6 +5,8 @@
 
 #include "runtime/base/status.h"
 
+#include <stdint.h>
+
 /* All zero: empty. bytes[count] is NUL once something was appended. */
 typedef struct moerun__text {
   char *bytes;
@@ -16,6 +18,9 @@ moerun_status moerun__text_append(moerun__text *text, const char *bytes,
                                   size_t count);
 moerun_status moerun__text_print(moerun__text *text, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Appends integers with a comma between two, as a JSON array has them. */
+moerun_status moerun__text_integers(moerun__text *text, const int32_t *value,
+                                    size_t count);
 /* Appends a quoted JSON string. NUL and each maximal part of an invalid UTF-8
  * sequence become U+FFFD, as Unicode recommends. */
 moerun_status moerun__text_json(moerun__text *text, const char *bytes,

@@ -54,6 +54,27 @@ head -c 100 wanted > found
 succeed 0 run --model chat --prompts talks --output found --resume
 same found wanted
 
+# tokenize writes what is fed, and with --text as which text.
+echo '{"custom_id": "d", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "z"}]}}' \
+  > batch
+cat talks batch > all
+succeed 0 tokenize --model chat --prompts all --text
+sed 's/"tokens".*//' out > shown
+cat > wanted_text <<'END'
+{"id":"a","text":"<user> Who <eos> made\n<answer>",
+{"id":"b","text":"<system> é\n<user> x\n",
+{"id":"c","text":"T<user> y\n<answer> well",
+{"id":"d","text":"<user> z\n<answer>",
+END
+same shown wanted_text
+grep -q '"tokens":\[60,117,115,101,114,62,32,87,104,111,32,257,32,' out ||
+  complain "expected <eos> as one token: $(cat out)"
+head -n 3 out | sed 's/"text":"[^"]*",//; s/\("id":"c"\)/"temperature":0.7,\1/' > ids
+succeed 0 run --model chat --tokens ids --output found --overwrite
+sed 's/,"digest".*//' found > short
+sed 's/,"digest".*//' wanted | cmp - short ||
+  complain "expected the same of ids: $(cat short)"
+
 # What is wrong with one conversation is said of it, and the others are run.
 echo '{"id": "d", "messages": [{"role": "robot", "content": "z"}]}' >> talks
 refuse 'talks:4: chat/chat_template.jinja: line 3: the chat template says: no robot'

@@ -162,8 +162,29 @@ static void words_are_wrapped(void **state) {
   assert_int_equal(next, sizeof lines / sizeof *lines);
 }
 
+static void integers_are_those_of_printf(void **state) {
+  (void)state;
+  static const int32_t values[] = {0,  -1,        9,         10,        -10,
+                                   99, INT32_MAX, INT32_MIN, 123456789, 7};
+  const size_t count = sizeof values / sizeof *values;
+  moerun__text text = {0};
+  moerun__text wanted = {0};
+  assert_int_equal(moerun__text_integers(&text, values, 0), MOERUN_OK);
+  assert_int_equal(text.count, 0);
+  for (size_t i = 0; i < count; i++) {
+    assert_int_equal(
+        moerun__text_print(&wanted, i == 0 ? "%d" : ",%d", values[i]),
+        MOERUN_OK);
+  }
+  assert_int_equal(moerun__text_integers(&text, values, count), MOERUN_OK);
+  assert_string_equal(text.bytes, wanted.bytes);
+  moerun__text_clear(&text);
+  moerun__text_clear(&wanted);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(integers_are_those_of_printf),
       cmocka_unit_test(bytes_become_valid_json),
       cmocka_unit_test(any_bytes_parse_back),
       cmocka_unit_test(slips_of_the_pen_are_near),
