@@ -81,19 +81,33 @@ moerun_status moerun__alloc_streamed(void *out_pointer, size_t count,
   return allocate(out_pointer, count, size, STREAMED);
 }
 
+/* `after` takes the place of what *pointer points to. */
+static void move_to(void *pointer, void *after, size_t bytes) {
+  void *before = NULL;
+  memcpy(&before, pointer, sizeof before);
+  if (before != NULL) memcpy(after, before, bytes);
+  moerun__free(before);
+  memcpy(pointer, &after, sizeof after);
+}
+
 moerun_status moerun__resize(void *pointer, size_t old_count, size_t new_count,
                              size_t size) {
   moerun_status status = MOERUN_OK;
-  void *before = NULL;
   void *after = NULL;
-  memcpy(&before, pointer, sizeof before);
   MOERUN_TRY(moerun__alloc(&after, new_count, size));
-  if (before != NULL) {
-    const size_t kept = old_count < new_count ? old_count : new_count;
-    memcpy(after, before, kept * size);
-    moerun__free(before);
-  }
-  memcpy(pointer, &after, sizeof after);
+  move_to(pointer, after,
+          size * (old_count < new_count ? old_count : new_count));
+done:
+  return status;
+}
+
+moerun_status moerun__resize_unset(void *pointer, size_t old_count,
+                                   size_t new_count, size_t size) {
+  moerun_status status = MOERUN_OK;
+  void *after = NULL;
+  MOERUN_TRY(moerun__alloc_unset(&after, new_count, size));
+  move_to(pointer, after,
+          size * (old_count < new_count ? old_count : new_count));
 done:
   return status;
 }

@@ -23,6 +23,10 @@ moerun_status moerun__alloc_streamed(void *out_pointer, size_t count,
  * are kept. On failure *pointer is unchanged. Set-up and readers only. */
 moerun_status moerun__resize(void *pointer, size_t old_count, size_t new_count,
                              size_t size);
+/* The same without clearing what is new, so that room which nothing comes to
+ * takes no memory. */
+moerun_status moerun__resize_unset(void *pointer, size_t old_count,
+                                   size_t new_count, size_t size);
 void moerun__free(void *memory);
 
 /* A copy of text as a string of its own. */

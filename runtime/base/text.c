@@ -22,7 +22,7 @@ static moerun_status reserve(moerun__text *text, size_t more) {
   const size_t needed = text->count + more + 1;
   if (needed > text->room) {
     const size_t room = needed < 64 ? 64 : needed + needed / 2;
-    MOERUN_TRY(moerun__resize(&text->bytes, text->room, room, 1));
+    MOERUN_TRY(moerun__resize_unset(&text->bytes, text->room, room, 1));
     text->room = room;
   }
 done:

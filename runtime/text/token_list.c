@@ -11,7 +11,8 @@ moerun_status moerun__token_list_reserve(moerun__token_list *list,
   if (list->room - list->count >= more && list->id != NULL) goto done;
   const size_t needed = list->count + more;
   const size_t room = needed < 64 ? 64 : needed + needed / 2;
-  MOERUN_TRY(moerun__resize(&list->id, list->room, room, sizeof *list->id));
+  MOERUN_TRY(
+      moerun__resize_unset(&list->id, list->room, room, sizeof *list->id));
   list->room = room;
 done:
   return status;

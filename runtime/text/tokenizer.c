@@ -22,7 +22,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FILE_LIMIT = 64 << 20, CONFIG_LIMIT = 4 << 20 };
+enum {
+  FILE_LIMIT = 64 << 20,
+  CONFIG_LIMIT = 4 << 20,
+  ROOM_KEPT = 1 << 20, /* bytes of a text whose room is kept for the next */
+};
 
 /* What decoding does with a token. */
 enum {
@@ -398,6 +402,11 @@ moerun_status moerun__tokenizer_encode(const moerun__tokenizer *t,
     if (token != NULL) MOERUN_TRY(moerun__token_list_append(out, token->id));
   } while (token != NULL);
 done:
+  /* A long text has copies there, and a run goes on for hours behind it. */
+  if (bytes > ROOM_KEPT) {
+    moerun__normal_room_clear(&t->room->normal);
+    moerun__split_room_clear(&t->room->split);
+  }
   return status;
 }
 
