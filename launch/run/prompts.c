@@ -258,7 +258,10 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
   moerun_status status = MOERUN_OK;
   moerun__prompts_sums *sums = &prompts->sums;
   MOERUN_TRY(check_limits(prompts, prompt, origin));
-  MOERUN_TRY(moerun__prompt_end_stops(prompt, &prompts->options, origin));
+  if (prompt->place.part % prompt->samples ==
+      0) { /* else it was ended before */
+    MOERUN_TRY(moerun__prompt_end_stops(prompt, &prompts->options, origin));
+  }
   MOERUN_TRY(reserve(prompts, (size_t)prompts->count + 1));
   complete(prompt, prompts, prompts->count);
   prompts->offset[prompts->count] = offset;
@@ -481,10 +484,28 @@ int64_t moerun__prompts_scored_bytes(const moerun__prompts *prompts) {
   return prompts->scored_bytes;
 }
 
+/* Whether `out` has the sample before request `index`, of the same prompt:
+ * reading a long prompt takes its time. Behind its tokens may stand others. */
+static int has_sample_before(const moerun__prompts *prompts,
+                             const moerun__prompt *out, int64_t index) {
+  const moerun__prompt_place *place = &prompts->place[index];
+  return place->part > 0 && out->samples > 1 &&
+         place->part % out->samples > 0 &&
+         out->digest == prompts->digest[index - 1] &&
+         out->place.line == place->line && out->place.part + 1 == place->part;
+}
+
 moerun_status moerun__prompts_read(const moerun__prompts *prompts,
                                    moerun__prompt *out, int64_t index) {
   moerun_status status = MOERUN_OK;
   char origin[512];
+  if (has_sample_before(prompts, out, index)) {
+    out->place = prompts->place[index];
+    out->tokens.count = (size_t)out->request.num_prompt;
+    out->request.num_kept = 0;
+    complete(out, prompts, index);
+    return status;
+  }
   (void)snprintf(origin, sizeof origin, "%s: request %lld", prompts->name,
                  (long long)index);
   moerun__prompt_begin(out, &prompts->options);

@@ -7,6 +7,7 @@
 
 #include "launch/run/prompt_settings.h"
 #include "launch/run/prompt_stops.h"
+#include "runtime/base/foreign.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 
@@ -165,10 +166,10 @@ done:
 /* ---- The line ------------------------------------------------------------ */
 
 int moerun__prompts_is_batch_line(int *is_object, const moerun__text *line) {
-  const int flags = JSON_DISABLE_EOF_CHECK;
-  json_t *object = line->count > 0
-                       ? json_loadb(line->bytes, line->count, flags, NULL)
-                       : NULL;
+  const size_t mark = moerun__byte_order_mark(line->bytes, line->count);
+  json_t *object = line->count > mark ? json_loadb(line->bytes + mark,
+                                                   line->count - mark, 0, NULL)
+                                      : NULL;
   const int has_both = json_object_get(object, "url") != NULL &&
                        json_object_get(object, "body") != NULL;
   const int is_batch = has_both || json_object_get(object, "custom_id") != NULL;

@@ -495,11 +495,14 @@ static moerun_status read_requests(scan *s, int64_t offset) {
   (void)snprintf(origin, sizeof origin, "%s:%lld", prompts->name,
                  (long long)s->line);
   for (int32_t part = 0; part < parts; part++) {
-    moerun__prompt_begin(&s->prompt, &prompts->options);
+    const int is_same = part > 0 && part % s->prompt.samples > 0;
+    if (!is_same) moerun__prompt_begin(&s->prompt, &prompts->options);
     s->prompt.place.line = line;
     s->prompt.place.part = part;
-    MOERUN_TRY(prompts->input->parse(&s->prompt, prompts, s->text, origin));
-    parts = s->prompt.place.parts;
+    if (!is_same) {
+      MOERUN_TRY(prompts->input->parse(&s->prompt, prompts, s->text, origin));
+      parts = s->prompt.place.parts;
+    }
     MOERUN_TRY(moerun__prompts_add(prompts, &s->prompt, offset, origin));
   }
   MOERUN_TRY(remember_id(s, first));

@@ -151,7 +151,8 @@ static void wrong_lines_are_told_of(void **state) {
     moerun__prompts *of = NULL;
     const char *id = NULL;
     (void)snprintf(text, sizeof text,
-                   "{\"custom_id\":\"a\"," TEXT "{\"prompt\":[\"x\",\"y\"]}}\n"
+                   "\xEF\xBB\xBF{\"custom_id\":\"a\"," TEXT
+                   "{\"prompt\":[\"x\",\"y\"]}}\n"
                    "{\"custom_id\":\"b\",%s}\n"
                    "{\"custom_id\":\"a\"," TEXT "{\"prompt\":[\"x\",\"y\"]}}\n"
                    "{\"custom_id\":7," TEXT "{\"prompt\":\"x\"}}\n"
@@ -413,17 +414,18 @@ static void changed_answers_are_refused(void **state) {
 static void samples_have_lines_and_draws_of_their_own(void **state) {
   (void)state;
   static const char file[] =
-      "{\"id\":\"a\",\"prompt\":\"x\",\"temperature\":1}\n"
+      "\xEF\xBB\xBF{\"id\":\"a\",\"prompt\":\"x\",\"temperature\":1}\n"
       "{\"id\":\"b\",\"prompt\":\"x\",\"temperature\":1,\"n\":3}\n"
       "{\"prompt\":\"y\",\"n\":1}\n";
   static const int32_t tokens[] = {'h', 257};
-  const moerun__prompt_options options = defaults();
+  moerun__prompt_options options = defaults();
   moerun__prompts *of = NULL;
   moerun__prompt p = {0};
   moerun__results *results = NULL;
   char *text = NULL;
   size_t bytes = 0;
   uint64_t stream[5];
+  options.stop = "zz"; /* once for each */
   char in[TEMP_PATH];
   scratch_write(temp_path(in, &dir, "in"), file);
   assert_int_equal(moerun__prompts_open(&of, in, &options), MOERUN_OK);
@@ -438,6 +440,19 @@ static void samples_have_lines_and_draws_of_their_own(void **state) {
     }
   }
   assert_string_equal(p.id.bytes, "2");
+  /* A sample whose prompt was read just before, and had tokens put behind it,
+   * is as if it were read alone. */
+  assert_int_equal(moerun__prompts_read(of, &p, 1), MOERUN_OK);
+  for (int i = 2; i < 4; i++) {
+    assert_int_equal(moerun__token_list_append(&p.tokens, 7), MOERUN_OK);
+    p.request.num_kept = 1;
+    assert_int_equal(moerun__prompts_read(of, &p, i), MOERUN_OK);
+    assert_int_equal(p.tokens.count, 1);
+    assert_int_equal(p.request.num_kept, 0);
+    assert_int_equal(p.request.index, i);
+    assert_true(p.request.sampling.stream == stream[i]);
+    assert_true(p.digest == moerun__prompts_digest(of, i));
+  }
   const moerun__results_options fresh = {.path = path, .overwrite = 1};
   const moerun__results_options resume = {
       .path = path, .model = &model, .resume = 1};
