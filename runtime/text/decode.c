@@ -18,13 +18,14 @@
 #include "runtime/base/memory.h"
 #include "runtime/text/byte_alphabet.h"
 #include "runtime/text/regex.h"
+#include "runtime/text/stages.h"
 #include "runtime/text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* No text becomes longer by more than this factor and number of bytes. */
-enum { MAX_STEPS = 32, MAX_NESTED = 8, MAX_GROWTH = 64, MAX_MORE = 1 << 16 };
+enum { MAX_STEPS = 32, MAX_GROWTH = 64, MAX_MORE = 1 << 16 };
 
 /* What a kind does with step i of a text. */
 typedef struct kind {
@@ -426,31 +427,22 @@ static const kind blanks = {"null", read_nothing, keep, end_blanks_part,
 
 /* ---- All of them --------------------------------------------------------- */
 
-static moerun_status read_stage(moerun__decoder *d, const json_t *stage,
-                                int depth, const char *where) {
-  moerun_status status = MOERUN_OK;
-  const char *type = NULL;
-  json_t *steps = NULL;
-  MOERUN_TRY(moerun__json_text(&type, stage, "type", 1, where));
-  if (strcmp(type, "Sequence") == 0 && depth < MAX_NESTED) {
-    MOERUN_TRY(moerun__json_array(&steps, stage, "decoders", where));
-    for (size_t i = 0; i < json_array_size(steps); i++) {
-      MOERUN_TRY(read_stage(d, json_array_get(steps, i), depth + 1, where));
-    }
-    goto done;
-  }
-  const kind *found = NULL;
-  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-    if (strcmp(kinds[k].type, type) == 0) found = &kinds[k];
-  }
-  MOERUN_REQUIRE(found != NULL && d->count < MAX_STEPS, MOERUN_ERR_UNSUPPORTED,
-                 "%s of type \"%s\" is not supported", where, type);
+static moerun_status take_stage(void *self, const void *found,
+                                const json_t *stage, const char *where) {
+  moerun__decoder *d = self;
   moerun__decode_step *step = &d->step[d->count++];
   step->kind = found;
-  MOERUN_TRY(found->read(step, stage, where));
-done:
-  return status;
+  return step->kind->read(step, stage, where);
 }
+
+static const moerun__stage_kinds stages = {.list = "decoders",
+                                           .kind = kinds,
+                                           .count =
+                                               sizeof kinds / sizeof *kinds,
+                                           .size = sizeof *kinds,
+                                           .most = MAX_STEPS,
+                                           .instead = "",
+                                           .take = take_stage};
 
 moerun_status moerun__decoder_read(moerun__decoder *d, const json_t *value,
                                    const char *where) {
@@ -459,7 +451,7 @@ moerun_status moerun__decoder_read(moerun__decoder *d, const json_t *value,
   if (value == NULL || json_is_null(value)) {
     d->step[d->count++].kind = &blanks;
   } else {
-    MOERUN_TRY(read_stage(d, value, 0, where));
+    MOERUN_TRY(moerun__stages_read(d, &stages, value, where));
   }
   if (d->count > 0) d->step[d->count - 1].is_last = 1;
 done:

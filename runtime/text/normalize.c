@@ -9,13 +9,14 @@
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/text/regex.h"
+#include "runtime/text/stages.h"
 #include "runtime/text/unicode.h"
 
 #include <string.h>
 #include <utf8proc.h>
 
 /* No text becomes longer by more than this factor and number of bytes. */
-enum { MAX_STEPS = 64, MAX_NESTED = 8, MAX_GROWTH = 64, MAX_MORE = 1 << 16 };
+enum { MAX_STEPS = 64, MAX_GROWTH = 64, MAX_MORE = 1 << 16 };
 
 /* What a step may write: `out` is empty before. */
 typedef struct span {
@@ -246,40 +247,29 @@ static const kind kinds[] = {
 
 /* ---- All of them --------------------------------------------------------- */
 
-static moerun_status read_stage(moerun__normalizer *n, const json_t *stage,
-                                int depth, const char *where) {
-  moerun_status status = MOERUN_OK;
-  const char *type = NULL;
-  json_t *steps = NULL;
-  MOERUN_TRY(moerun__json_text(&type, stage, "type", 1, where));
-  if (strcmp(type, "Sequence") == 0 && depth < MAX_NESTED) {
-    MOERUN_TRY(moerun__json_array(&steps, stage, "normalizers", where));
-    for (size_t i = 0; i < json_array_size(steps); i++) {
-      MOERUN_TRY(read_stage(n, json_array_get(steps, i), depth + 1, where));
-    }
-    goto done;
-  }
-  const kind *found = NULL;
-  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-    if (strcmp(kinds[k].type, type) == 0) found = &kinds[k];
-  }
-  MOERUN_REQUIRE(found != NULL && n->count < MAX_STEPS, MOERUN_ERR_UNSUPPORTED,
-                 "%s of type \"%s\" is not supported: give token ids instead "
-                 "of text",
-                 where, type);
+static moerun_status take_stage(void *self, const void *found,
+                                const json_t *stage, const char *where) {
+  moerun__normalizer *n = self;
   moerun__normal_step *step = &n->step[n->count++];
   step->kind = found;
-  MOERUN_TRY(found->read(step, stage, where));
-done:
-  return status;
+  return step->kind->read(step, stage, where);
 }
+
+static const moerun__stage_kinds stages = {
+    .list = "normalizers",
+    .kind = kinds,
+    .count = sizeof kinds / sizeof *kinds,
+    .size = sizeof *kinds,
+    .most = MAX_STEPS,
+    .instead = ": give token ids instead of text",
+    .take = take_stage};
 
 moerun_status moerun__normalizer_read(moerun__normalizer *n,
                                       const json_t *value, const char *where) {
   moerun_status status = MOERUN_OK;
   if (value == NULL || json_is_null(value)) goto done;
   MOERUN_TRY(moerun__alloc(&n->step, MAX_STEPS, sizeof *n->step));
-  MOERUN_TRY(read_stage(n, value, 0, where));
+  MOERUN_TRY(moerun__stages_read(n, &stages, value, where));
 done:
   return status;
 }

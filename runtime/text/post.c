@@ -3,10 +3,11 @@
 #include "runtime/text/post.h"
 
 #include "runtime/base/json.h"
+#include "runtime/text/stages.h"
 
 #include <string.h>
 
-enum { MAX_NESTED = 8, MAX_TOKENS = 64 };
+enum { MAX_TOKENS = 64 };
 
 static moerun_status put(moerun__token_list *list, size_t at,
                          const json_t *value, const char *where) {
@@ -130,37 +131,24 @@ static const kind kinds[] = {
     {"TemplateProcessing", read_template},
 };
 
-static moerun_status read_stage(moerun__post *post, const json_t *stage,
-                                int depth, const char *where) {
-  moerun_status status = MOERUN_OK;
-  const char *type = NULL;
-  json_t *steps = NULL;
-  MOERUN_TRY(moerun__json_text(&type, stage, "type", 1, where));
-  if (strcmp(type, "Sequence") == 0 && depth < MAX_NESTED) {
-    MOERUN_TRY(moerun__json_array(&steps, stage, "processors", where));
-    for (size_t i = 0; i < json_array_size(steps); i++) {
-      MOERUN_TRY(read_stage(post, json_array_get(steps, i), depth + 1, where));
-    }
-    goto done;
-  }
-  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-    if (strcmp(kinds[k].type, type) == 0) {
-      MOERUN_TRY(kinds[k].read(post, stage, where));
-      goto done;
-    }
-  }
-  MOERUN_REQUIRE(0, MOERUN_ERR_UNSUPPORTED,
-                 "%s of type \"%s\" is not supported: give token ids instead "
-                 "of text",
-                 where, type);
-done:
-  return status;
+static moerun_status take_stage(void *self, const void *found,
+                                const json_t *stage, const char *where) {
+  const kind *of = found;
+  return of->read(self, stage, where);
 }
+
+static const moerun__stage_kinds stages = {
+    .list = "processors",
+    .kind = kinds,
+    .count = sizeof kinds / sizeof *kinds,
+    .size = sizeof *kinds,
+    .most = SIZE_MAX,
+    .instead = ": give token ids instead of text",
+    .take = take_stage};
 
 moerun_status moerun__post_read(moerun__post *post, const json_t *value,
                                 const char *where) {
-  if (value == NULL || json_is_null(value)) return MOERUN_OK;
-  return read_stage(post, value, 0, where);
+  return moerun__stages_read(post, &stages, value, where);
 }
 
 void moerun__post_clear(moerun__post *post) {

@@ -10,11 +10,10 @@
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/text/regex.h"
+#include "runtime/text/stages.h"
 #include "runtime/text/unicode.h"
 
 #include <string.h>
-
-enum { MAX_NESTED = 8 };
 
 typedef enum rule {
   ISOLATED,
@@ -356,36 +355,19 @@ static const kind kinds[] = {
 
 /* ---- All of them --------------------------------------------------------- */
 
-static moerun_status read_stage(moerun__splitter *s, const json_t *stage,
-                                int depth, const char *where) {
+static moerun_status take_stage(void *self, const void *found,
+                                const json_t *stage, const char *where) {
   moerun_status status = MOERUN_OK;
-  const char *type = NULL;
-  json_t *steps = NULL;
-  MOERUN_TRY(moerun__json_text(&type, stage, "type", 1, where));
-  if (strcmp(type, "Sequence") == 0 && depth < MAX_NESTED) {
-    MOERUN_TRY(moerun__json_array(&steps, stage, "pretokenizers", where));
-    for (size_t i = 0; i < json_array_size(steps); i++) {
-      MOERUN_TRY(read_stage(s, json_array_get(steps, i), depth + 1, where));
-    }
-    goto done;
-  }
-  const kind *found = NULL;
-  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-    if (strcmp(kinds[k].type, type) == 0) found = &kinds[k];
-  }
-  MOERUN_REQUIRE(found != NULL && s->count < MOERUN_SPLIT_STEPS,
-                 MOERUN_ERR_UNSUPPORTED,
-                 "%s of type \"%s\" is not supported: give token ids instead "
-                 "of text",
-                 where, type);
+  moerun__splitter *s = self;
+  const kind *of = found;
   MOERUN_REQUIRE(!s->is_bytewise, MOERUN_ERR_UNSUPPORTED,
                  "%s of type \"%s\" behind one of type \"ByteLevel\" is not "
                  "supported: give token ids instead of text",
-                 where, type);
+                 where, of->type);
   moerun__split_step *step = &s->step[s->count++];
-  step->kind = found;
-  MOERUN_TRY(found->read(step, stage, where));
-  s->is_bytewise = strcmp(type, "ByteLevel") == 0;
+  step->kind = of;
+  MOERUN_TRY(of->read(step, stage, where));
+  s->is_bytewise = strcmp(of->type, "ByteLevel") == 0;
   if (step->pattern != NULL || step->is_sought != NULL) {
     s->looks_at_characters = 1;
   }
@@ -393,12 +375,21 @@ done:
   return status;
 }
 
+static const moerun__stage_kinds stages = {
+    .list = "pretokenizers",
+    .kind = kinds,
+    .count = sizeof kinds / sizeof *kinds,
+    .size = sizeof *kinds,
+    .most = MOERUN_SPLIT_STEPS,
+    .instead = ": give token ids instead of text",
+    .take = take_stage};
+
 moerun_status moerun__splitter_read(moerun__splitter *s, const json_t *value,
                                     const char *where) {
   moerun_status status = MOERUN_OK;
   if (value == NULL || json_is_null(value)) goto done;
   MOERUN_TRY(moerun__alloc(&s->step, MOERUN_SPLIT_STEPS, sizeof *s->step));
-  MOERUN_TRY(read_stage(s, value, 0, where));
+  MOERUN_TRY(moerun__stages_read(s, &stages, value, where));
 done:
   return status;
 }
