@@ -38,20 +38,24 @@ void moerun__result_line_clear(moerun__result_line *line) {
 
 /* ---- Printing ------------------------------------------------------------ */
 
-/* A request that is one of several samples says which. */
-static moerun_status print_start(moerun__result_line *line, int64_t index,
-                                 const char *id) {
+moerun_status moerun__result_start(moerun__text *out,
+                                   const moerun__prompts *prompts,
+                                   int64_t index, const char *id) {
   moerun_status status = MOERUN_OK;
-  const moerun__prompt_place place =
-      moerun__prompts_place(line->prompts, index);
-  line->text.count = 0;
-  MOERUN_TRY(moerun__text_print(&line->text, "%s%lld,\"id\":%s,", start,
+  const moerun__prompt_place place = moerun__prompts_place(prompts, index);
+  MOERUN_TRY(moerun__text_print(out, "%s%lld,\"id\":%s,", start,
                                 (long long)place.line, id));
   if (place.parts > 1) {
-    MOERUN_TRY(moerun__text_print(&line->text, "\"sample\":%d,", place.part));
+    MOERUN_TRY(moerun__text_print(out, "\"sample\":%d,", place.part));
   }
 done:
   return status;
+}
+
+static moerun_status print_start(moerun__result_line *line, int64_t index,
+                                 const char *id) {
+  line->text.count = 0;
+  return moerun__result_start(&line->text, line->prompts, index, id);
 }
 
 /* Up to where the first generated token, or the log-probability, stands. */

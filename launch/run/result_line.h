@@ -76,6 +76,11 @@ typedef struct moerun__result_form {
 
 extern const moerun__result_form moerun__result_batch;
 
+/* Appends how lines of this program's own form begin: the place of the line in
+ * the input, the id, and which sample it is, if there are several. */
+moerun_status moerun__result_start(moerun__text *out,
+                                   const moerun__prompts *prompts,
+                                   int64_t index, const char *id);
 /* Appends the text of a completion of line->prompt to line->part, in front of
  * the stop that ended it; line->tokenizer is there. */
 moerun_status moerun__result_text(moerun__result_line *line,

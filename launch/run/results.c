@@ -468,9 +468,9 @@ moerun_status moerun__results_check(moerun__results *results) {
                  "a finite number, or beyond 3.6e16: the model's weights are "
                  "broken or overflow; %lld of %lld requests have "
                  "no result for that",
-                 (long long)c->index, results->line.prompt.id.bytes,
-                 c->broken_position, c->num_prompt, where,
-                 (long long)results->num_broken,
+                 (long long)results->line.prompt.place.line,
+                 results->line.prompt.id.bytes, c->broken_position,
+                 c->num_prompt, where, (long long)results->num_broken,
                  (long long)results->num_requests);
 done:
   return status;

@@ -129,9 +129,9 @@ static moerun_status write_piece(moerun__stream *stream, const flow *f,
     MOERUN_TRY(print_plain(piece, text, bytes));
     if (finish != NULL) MOERUN_TRY(moerun__text_append(piece, "\n", 1));
   } else {
-    MOERUN_TRY(moerun__text_print(piece, "{\"index\":%lld,\"id\":%s,\"text\":",
-                                  (long long)f->prompt.request.index,
-                                  f->prompt.id.bytes));
+    MOERUN_TRY(moerun__result_start(
+        piece, stream->prompts, f->prompt.request.index, f->prompt.id.bytes));
+    MOERUN_TRY(moerun__text_print(piece, "\"text\":"));
     MOERUN_TRY(moerun__text_json(piece, text, bytes));
     if (finish != NULL) {
       MOERUN_TRY(moerun__text_print(piece, ",\"finish\":\"%s\"", finish));

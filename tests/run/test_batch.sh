@@ -84,6 +84,16 @@ head -c 400 samples > found
 succeed 0 run --model chat --prompts own --output found --resume
 same samples found
 
+# Pieces of a stream say which sample they are of, and are its text together.
+succeed 2 run --model chat --prompts own --stream
+for sample in 0 1 2; do
+  grep "^{\"index\":0,\"id\":\"one\",\"sample\":$sample," out |
+    sed 's/.*"text":"//; s/"[,}].*//' | tr -d '\n' > joined
+  grep "\"sample\":$sample," samples |
+    sed 's/.*"text":"//; s/","finish.*//' | tr -d '\n' > wanted
+  same joined wanted
+done
+
 # Without --on-error line the first wrong line ends the run.
 on 0 run --model chat --prompts lines --output none --on-error stop
 [ "$?" = 65 ] || complain "expected 65 for the first wrong line"
