@@ -36,7 +36,7 @@ batch 0 whole --max-sequences 2
 batch 3 found --max-tokens 16 --max-sequences 4
 same whole found
 head -c $(($(wc -c < whole) / 2)) whole > found
-batch 2 found --resume
+batch 0 found --resume
 same whole found
 
 # From the middle of a line: samples that are finished wait for the others.
@@ -85,7 +85,7 @@ succeed 0 run --model chat --prompts own --output found --resume
 same samples found
 
 # Pieces of a stream say which sample they are of, and are its text together.
-succeed 2 run --model chat --prompts own --stream
+succeed 0 run --model chat --prompts own --stream
 for sample in 0 1 2; do
   grep "^{\"index\":0,\"id\":\"one\",\"sample\":$sample," out |
     sed 's/.*"text":"//; s/"[,}].*//' | tr -d '\n' > joined
