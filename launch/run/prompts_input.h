@@ -89,7 +89,7 @@ moerun_status moerun__prompt_encode(moerun__prompt *out, const char *text,
                                     const moerun__prompts *prompts,
                                     const char *origin);
 /* The ids of an array, which stands under `key`. */
-moerun_status moerun__prompt_put_ids(moerun__prompt *out, const json_t *array,
+moerun_status moerun__prompt_put_ids(moerun__prompt *out, const json_t *tokens,
                                      int32_t bos, const char *key,
                                      const char *origin);
 /* Sets how many samples "n" asks for. */

@@ -142,11 +142,12 @@ static moerun_status print_usage(moerun__result_line *line,
     if (i % line->prompt.samples == 0) prompt += all[i].num_prompt;
     if (!line->prompt.batch.is_echo) generated += all[i].num_tokens;
   }
+  const int64_t total = prompt + generated;
   return moerun__text_print(&line->text,
                             "\"usage\":{\"prompt_tokens\":%lld,"
                             "\"completion_tokens\":%lld,\"total_tokens\":%lld}",
                             (long long)prompt, (long long)generated,
-                            (long long)(prompt + generated));
+                            (long long)total);
 }
 
 static moerun_status print_answers(moerun__result_line *line,

@@ -37,8 +37,10 @@ done:
 
 /* The copies of a completion. */
 static void clear(moerun__completion *c) {
-  int32_t *token = (int32_t *)(uintptr_t)c->token;
-  moerun__logprob *logprob = (moerun__logprob *)(uintptr_t)c->logprob;
+  void *token = NULL; /* made here, where they were not const */
+  void *logprob = NULL;
+  memcpy(&token, &c->token, sizeof token);
+  memcpy(&logprob, &c->logprob, sizeof logprob);
   moerun__free(token);
   moerun__free(logprob);
   *c = (moerun__completion){.index = -1};

@@ -66,9 +66,10 @@ moerun_status moerun__run_files_open_input(moerun__run_files *f,
       .open = moerun__input_open_settings(c),
       .plain = given(f, "prompts") && moerun__config_bool(c, "lines"),
       .name = f->input.name.bytes};
-  if (has_text && !is_score)
+  if (has_text && !is_score) {
     MOERUN_TRY(moerun__input_chat(&options.chat, &f->chat, &f->no_chat,
                                   f->model_path));
+  }
   MOERUN_TRY(moerun__generation_config_apply(&options.sampling, c));
   MOERUN_TRY(moerun__bos_choose(&options, c, f->model_path, f->model->bos_token,
                                 has_text));
