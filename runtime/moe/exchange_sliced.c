@@ -23,13 +23,13 @@ typedef struct sliced_round {
   int32_t *home_offset; /* [R + 1] own terms from each rank, at home */
   char *ids; /* [MOERUN_SLICED_ROWS][W] of 16 bits, of the rows: the host's */
   /* In memory as moe->shape has it. */
-  char *rows;        /* [MOERUN_SLICED_ROWS], as they are dispatched */
-  char *pieces;      /* [terms][piece_bytes] this rank's columns of results */
-  char *home_pieces; /* [R][own terms][piece_bytes] the columns of all ranks
+  char *rows;         /* [MOERUN_SLICED_ROWS], as they are dispatched */
+  char *columns;      /* [terms][column_bytes] this rank's columns of results */
+  char *home_columns; /* [R][own terms][column_bytes] the columns of all ranks
                            for the results of own terms                       */
 } sliced_round;
 
-size_t moerun__sliced_piece_bytes(const moerun__moe *moe) {
+size_t moerun__sliced_columns_bytes(const moerun__moe *moe) {
   return moerun__dtype_bytes(moe->shape.wire,
                              (size_t)moerun__slices_most_outputs(
                                  &moe->model->config, moe->model->comm->size));
@@ -41,7 +41,7 @@ static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   moerun__arena *travels = &arenas->rows;
   const size_t R = (size_t)moe->model->comm->size;
   const size_t terms = MOERUN_SLICED_ROWS * (size_t)moe->gate.width;
-  const size_t piece = moerun__sliced_piece_bytes(moe);
+  const size_t bytes = moerun__sliced_columns_bytes(moe);
   const size_t ints = sizeof(int32_t);
   if (!moerun__store_has_slices(&moe->store)) return NULL;
   sliced_round *s = moerun__arena_take(arena, 1, sizeof *s);
@@ -53,8 +53,8 @@ static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
                                 moerun__slots_bytes(moe->gate.width)),
       .rows =
           moerun__arena_take(travels, MOERUN_SLICED_ROWS, moe->shape.row_bytes),
-      .pieces = moerun__arena_take(travels, terms, piece),
-      .home_pieces = moerun__arena_take(travels, terms * R, piece)};
+      .columns = moerun__arena_take(travels, terms, bytes),
+      .home_columns = moerun__arena_take(travels, terms * R, bytes)};
   if (s != NULL) *s = taken;
   return s;
 }
@@ -145,8 +145,8 @@ static void make_wave(moerun__moe *moe) {
   moerun__wave *wave = &moe->exchange.wave;
   const size_t slots_bytes = moerun__slots_bytes(moe->gate.width);
   wave->rows = s->rows;
-  wave->results = s->pieces;
-  wave->result_bytes = moerun__sliced_piece_bytes(moe);
+  wave->results = s->columns;
+  wave->result_bytes = moerun__sliced_columns_bytes(moe);
   wave->first_reply = 0;
   wave->num_parts = moe->model->comm->size;
   for (int32_t r = 0; r < wave->num_parts; r++) {
@@ -188,7 +188,7 @@ done:
 /* ---- Results ------------------------------------------------------------- */
 
 /* Own terms come home from every rank that has columns of results. */
-static void count_pieces(moerun__moe *moe) {
+static void count_columns(moerun__moe *moe) {
   sliced_round *s = moe->exchange.work;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const moerun__wave *wave = &moe->exchange.wave;
@@ -203,18 +203,18 @@ static void count_pieces(moerun__moe *moe) {
 }
 
 /* Columns of this rank's terms come from every rank. */
-static moerun_status exchange_pieces(moerun__moe *moe) {
+static moerun_status exchange_columns(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
   const sliced_round *s = moe->exchange.work;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[0];
   const moerun_comm *comm = moe->model->comm;
-  const size_t piece = moerun__sliced_piece_bytes(moe);
+  const size_t bytes = moerun__sliced_columns_bytes(moe);
   const int holds = moerun__slice_y(shares, comm->rank) > 0;
   const moerun__row_list in = {
-      s->home_pieces, piece, s->home_offset, 0, comm->size, moe->shape.memory};
+      s->home_columns, bytes, s->home_offset, 0, comm->size, moe->shape.memory};
   const moerun__row_list out = {
-      s->pieces,        piece, s->term_offset, 0, holds ? comm->size : 0,
+      s->columns,       bytes, s->term_offset, 0, holds ? comm->size : 0,
       moe->shape.memory};
   MOERUN_TRY(comm->ops->receive_begin(chunk->combine, MOERUN_TAG_COMBINE, &in));
   MOERUN_TRY(comm->ops->send_begin(chunk->combine, MOERUN_TAG_COMBINE, &out));
@@ -234,20 +234,21 @@ done:
 static void assemble(const moerun__moe *moe, char *result, int32_t term) {
   const sliced_round *s = moe->exchange.work;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
-  const size_t piece_bytes = moe->exchange.wave.result_bytes;
+  const size_t column_bytes = moe->exchange.wave.result_bytes;
   const int32_t rank = moe->model->comm->rank;
   const moerun__dtype wire = moe->shape.wire;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     const size_t y = (size_t)moerun__slice_y(shares, r);
-    const char *piece =
+    const char *columns =
         r == rank
-            ? s->pieces + (size_t)(s->term_offset[r] + term) * piece_bytes
-            : s->home_pieces + (size_t)(s->home_offset[r] + term) * piece_bytes;
+            ? s->columns + (size_t)(s->term_offset[r] + term) * column_bytes
+            : s->home_columns +
+                  (size_t)(s->home_offset[r] + term) * column_bytes;
     if (y == 0) continue;
     const size_t before = (size_t)shares->y_panel[r] * MOERUN_PANEL;
     moe->queue->device->copy(moe->queue,
-                             result + moerun__dtype_bytes(wire, before), piece,
-                             moerun__dtype_bytes(wire, y));
+                             result + moerun__dtype_bytes(wire, before),
+                             columns, moerun__dtype_bytes(wire, y));
   }
 }
 
@@ -290,10 +291,10 @@ static void place_results(moerun__moe *moe) {
 
 static moerun_status reply(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  count_pieces(moe);
-  MOERUN_TRY(exchange_pieces(moe));
+  count_columns(moe);
+  MOERUN_TRY(exchange_columns(moe));
   place_results(moe);
-  MOERUN_TRY(moe->queue->device->wait(moe->queue)); /* pieces come again */
+  MOERUN_TRY(moe->queue->device->wait(moe->queue)); /* columns come again */
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
 done:
   return status;

@@ -10,7 +10,7 @@ enum {
 
 /* Of this rank's columns of a result as they travel: as many as any rank may
  * have. */
-size_t moerun__sliced_piece_bytes(const moerun__moe *moe);
+size_t moerun__sliced_columns_bytes(const moerun__moe *moe);
 
 /* [collective] *best: seconds of this rank's shortest of some exchanges of
  * `bytes` bytes, of all ranks together, to all ranks; no more than the rows of

@@ -4,8 +4,8 @@
 #include "runtime/moe/exchange_sliced.h"
 #include "runtime/moe/sliced.h"
 
-/* Terms of ranks that hold slices of results: nobody sends itself pieces of its
- * own. */
+/* Terms of ranks that hold slices of results: nobody sends itself columns of
+ * its own. */
 static int32_t word(const moerun__moe *moe, int32_t terms) {
   const int holds = moerun__store_sliced_layers(&moe->store) > 0 &&
                     moerun__slice_y(moerun__store_shares(&moe->store),
@@ -46,7 +46,7 @@ static int64_t bytes(const moerun__moe *moe, int64_t terms,
   return (R - 1) * (tokens * (int64_t)moe->shape.row_bytes +
                     terms * moerun__sliced_h_bytes(moe)) +
          (holders * terms - terms_of_holders) *
-             (int64_t)moerun__sliced_piece_bytes(moe);
+             (int64_t)moerun__sliced_columns_bytes(moe);
 }
 
 const moerun__way moerun__way_sliced = {
