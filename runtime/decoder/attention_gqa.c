@@ -26,11 +26,11 @@ static const moerun__attention_tensor tensors[] = {
 };
 
 static const moerun__attention_part parts[NUM_PARTS] = {
-    [QKV] = {MOERUN_ATTENTION_MATRIX, 0, 3},
-    [OUT] = {MOERUN_ATTENTION_MATRIX, 3, 1},
-    [Q_NORM] = {MOERUN_ATTENTION_NORM, 4, 1},
-    [K_NORM] = {MOERUN_ATTENTION_NORM, 5, 1},
-    [QKV_BIAS] = {MOERUN_ATTENTION_BIAS, 6, 3},
+    [QKV] = {MOERUN_ATTENTION_MATRIX, 0, 3, MOERUN_ROLE_QKV},
+    [OUT] = {MOERUN_ATTENTION_MATRIX, 3, 1, MOERUN_ROLE_EMBEDDING},
+    [Q_NORM] = {MOERUN_ATTENTION_NORM, 4, 1, MOERUN_ROLE_EMBEDDING},
+    [K_NORM] = {MOERUN_ATTENTION_NORM, 5, 1, MOERUN_ROLE_EMBEDDING},
+    [QKV_BIAS] = {MOERUN_ATTENTION_BIAS, 6, 3, MOERUN_ROLE_QKV_BIAS},
 };
 
 static int has(const moerun__model_config *config, int32_t part) {
@@ -68,6 +68,8 @@ static int shape_of(int64_t *shape, const moerun__model_config *config,
   case MOERUN_ROLE_Q_BIAS: shape[0] = q; return 1;
   case MOERUN_ROLE_K_BIAS:
   case MOERUN_ROLE_V_BIAS: shape[0] = kv; return 1;
+  case MOERUN_ROLE_QKV: shape[0] = q + 2 * kv; break;
+  case MOERUN_ROLE_QKV_BIAS: shape[0] = q + 2 * kv; return 1;
   default: shape[0] = kv; break; /* k, v */
   }
   shape[1] = role == MOERUN_ROLE_O ? q : H;
@@ -97,7 +99,9 @@ static moerun__attention_shape
 kernel_shape(const moerun__model_config *config) {
   return (moerun__attention_shape){
       config->num_heads, config->num_kv_heads, config->head_dim,
-      (float)moerun__exact_pow((double)config->head_dim, -0.5)};
+      config->attention_scale > 0.0
+          ? (float)config->attention_scale
+          : (float)moerun__exact_pow((double)config->head_dim, -0.5)};
 }
 
 static void *lay_out(const moerun__attention_setting *setting,

@@ -40,14 +40,74 @@ static void note_layer(moerun_session *session, int32_t layer,
   moerun__broken_note_rows(&rows, session->x, H, T);
 }
 
+/* ---- Rows ---------------------------------------------------------------- */
+
+/* The factors of rows, or NULL: 1. */
+static const float *scales_of(const moerun_session *session,
+                              moerun__row_scale scale) {
+  if (session->scales == NULL) return NULL;
+  return session->scales + (size_t)scale * (size_t)session->options.max_tokens;
+}
+
+/* to[T][H] = from times the scale, once rounded. */
+static void scale_rows(moerun_session *session, float *to, const float *from,
+                       moerun__row_scale scale, int32_t T) {
+  const size_t H = (size_t)session->model->config.hidden_width;
+  moerun__queue *queue = &session->queue;
+  queue->device->clear(queue, to, (size_t)T * H * sizeof *to);
+  session->kernels->add_rows(queue, to, from, scales_of(session, scale), T,
+                             (int32_t)H);
+}
+
+static moerun__norm norm_by(const moerun_session *session, const float *scale) {
+  const moerun__model_config *config = &session->model->config;
+  return (moerun__norm){scale, config->hidden_width, (float)config->norm_eps};
+}
+
+/* h = norm(x), or x, as the block that follows reads it. */
+static void norm(moerun_session *session, const float *scale, int32_t T) {
+  const size_t H = (size_t)session->model->config.hidden_width;
+  const moerun__norm by = norm_by(session, scale);
+  moerun__queue *queue = &session->queue;
+  if (scale == NULL) {
+    queue->device->copy(queue, session->h, session->x,
+                        (size_t)T * H * sizeof *session->h);
+  } else {
+    session->kernels->rmsnorm(queue, session->h, H, session->x, H, T, &by);
+  }
+}
+
+/* Adds to x what a block gave, rows[T][H], which may change here; after: the
+ * norm of it, or NULL. */
+static void add_block(moerun_session *session, float *rows, const float *after,
+                      int32_t T) {
+  const size_t H = (size_t)session->model->config.hidden_width;
+  const moerun__kernels *kernels = session->kernels;
+  moerun__queue *queue = &session->queue;
+  const float *scales = scales_of(session, MOERUN_SCALE_RESIDUAL);
+  if (after != NULL) {
+    const moerun__norm by = norm_by(session, after);
+    kernels->rmsnorm(queue, rows, H, rows, H, T, &by);
+  }
+  if (scales != NULL) {
+    kernels->add_rows(queue, session->x, rows, scales, T, (int32_t)H);
+  } else {
+    kernels->add(queue, session->x, rows, (size_t)T * H);
+  }
+}
+
 /* ---- Embedding ----------------------------------------------------------- */
 
 static void embed(moerun_session *session, const moerun_batch *batch) {
   const size_t H = (size_t)session->model->config.hidden_width;
   const int32_t T = batch->num_tokens;
   const moerun__broken_rows rows = broken_at(session, MOERUN_BROKEN_EMBEDDING);
-  session->kernels->embed(&session->queue, session->x, H,
+  const int scaled = session->scales != NULL;
+  session->kernels->embed(&session->queue, scaled ? session->h : session->x, H,
                           &session->model->embedding, batch->token, T);
+  if (scaled) {
+    scale_rows(session, session->x, session->h, MOERUN_SCALE_EMBEDDING, T);
+  }
   session->model->config.attention->ops->begin(session->attention, batch);
   moerun__stage_end(&session->stats, MOERUN_STAGE_EMBED);
   memset(session->broken, 0, (size_t)T * sizeof *session->broken);
@@ -56,20 +116,10 @@ static void embed(moerun_session *session, const moerun_batch *batch) {
 
 /* ---- Attention ----------------------------------------------------------- */
 
-/* h = norm(x), as the block that follows reads it. */
-static void norm(moerun_session *session, const float *scale, int32_t T) {
-  const moerun__model_config *config = &session->model->config;
-  const size_t H = (size_t)config->hidden_width;
-  session->kernels->rmsnorm(
-      &session->queue, session->h, H, session->x, H, T,
-      &(moerun__norm){scale, (int32_t)H, (float)config->norm_eps});
-}
-
 static void attention(moerun_session *session, int32_t layer_index,
                       const moerun_batch *batch) {
   const moerun__model_config *config = &session->model->config;
   const moerun__layer *layer = &session->model->layers[layer_index];
-  const size_t H = (size_t)config->hidden_width;
   const int32_t T = batch->num_tokens;
   const moerun__attention_call call = {
       .batch = batch,
@@ -82,7 +132,7 @@ static void attention(moerun_session *session, int32_t layer_index,
   };
   norm(session, layer->attention_norm, T);
   config->attention->ops->forward(session->attention, &call);
-  session->kernels->add(&session->queue, session->x, session->h, (size_t)T * H);
+  add_block(session, session->h, layer->attention_after, T);
   moerun__stage_end(&session->stats, MOERUN_STAGE_ATTENTION);
 }
 
@@ -109,7 +159,7 @@ static void dense_ffn(moerun_session *session, const moerun__layer *layer,
                session->scratch},
   };
   kernels->ffn(&session->queue, &ffn);
-  kernels->add(&session->queue, session->x, session->h, (size_t)T * H);
+  add_block(session, session->h, layer->ffn_after, T);
   moerun__stage_end(&session->stats, MOERUN_STAGE_DENSE);
 }
 
@@ -137,13 +187,11 @@ static moerun_status moe_block(moerun_session *session, int32_t layer_index,
                                moerun_status failed) {
   moerun_status status = MOERUN_OK;
   const int32_t T = batch->num_tokens;
-  const moerun__model_config *config = &session->model->config;
   const moerun__layer *layer = &session->model->layers[layer_index];
-  const size_t H = (size_t)config->hidden_width;
   if (failed == MOERUN_OK) norm(session, layer->ffn_norm, T);
   MOERUN_TRY(moerun__moe_forward(&session->moe, layer_index, T, session->h,
                                  NULL, session->y, failed));
-  session->kernels->add(&session->queue, session->x, session->y, (size_t)T * H);
+  add_block(session, session->y, layer->ffn_after, T);
   note_layer(session, layer_index, batch, session->moe.gate.unsound);
   if (session->trace != NULL) keep_trace(session, layer->moe_layer, T);
   moerun__stage_end(&session->stats, MOERUN_STAGE_COMBINE);
@@ -161,14 +209,19 @@ static moerun_status head(moerun_session *session, const moerun_batch *batch,
   const size_t H = (size_t)model->config.hidden_width;
   const size_t V = (size_t)model->config.vocab_size;
   const moerun__broken_rows rows = broken_at(session, MOERUN_BROKEN_HEAD);
+  const moerun__norm by = norm_by(session, model->final_norm);
+  float *normed = session->h;
   for (int32_t i = 0; i < batch->num_logits; i++) {
-    session->kernels->rmsnorm(&session->queue, session->h + (size_t)i * H, H,
+    session->kernels->rmsnorm(&session->queue, normed + (size_t)i * H, H,
                               session->x + (size_t)batch->logit_row[i] * H, H,
-                              1,
-                              &(moerun__norm){model->final_norm, (int32_t)H,
-                                              (float)model->config.norm_eps});
+                              1, &by);
   }
-  session->kernels->linear(&session->queue, logits, V, session->h, H,
+  if (session->scales != NULL) {
+    normed = session->y;
+    scale_rows(session, normed, session->h, MOERUN_SCALE_HEAD,
+               batch->num_logits);
+  }
+  session->kernels->linear(&session->queue, logits, V, normed, H,
                            batch->num_logits, &model->head, session->scratch);
   for (int32_t i = 0; i < batch->num_logits; i++) {
     moerun__broken_note(&rows, batch->logit_row[i], logits + (size_t)i * V, V);

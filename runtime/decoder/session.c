@@ -150,6 +150,26 @@ static void init(moerun_session *session, const moerun_model *model,
   moerun__moe_init(&session->moe, &setting);
 }
 
+/* Factors of rows; a model that has none of them takes nothing. */
+static void lay_out_scales(moerun_session *session, moerun__arena *arena) {
+  const moerun__model_config *config = &session->model->config;
+  const size_t T = (size_t)session->options.max_tokens;
+  const double factor[MOERUN_SCALES] = {
+      [MOERUN_SCALE_EMBEDDING] = config->embedding_scale,
+      [MOERUN_SCALE_RESIDUAL] = config->residual_scale,
+      [MOERUN_SCALE_HEAD] = 1.0 / config->logit_divisor,
+  };
+  int has_any = 0;
+  for (int i = 0; i < MOERUN_SCALES; i++) {
+    has_any |= factor[i] != 1.0;
+  }
+  if (!has_any) return;
+  session->scales = moerun__arena_take(arena, MOERUN_SCALES * T, sizeof(float));
+  for (size_t i = 0; session->scales != NULL && i < MOERUN_SCALES * T; i++) {
+    session->scales[i] = (float)factor[i / T];
+  }
+}
+
 /* What only the decoder needs. */
 static void lay_out_decoder(moerun_session *session, moerun__arenas *arenas) {
   moerun__arena *host = &arenas->host;
@@ -170,6 +190,7 @@ static void lay_out_decoder(moerun_session *session, moerun__arenas *arenas) {
   session->x = moerun__arena_take(device, T * H, sizeof(float));
   session->h = moerun__arena_take(device, T * H, sizeof(float));
   session->y = moerun__arena_take(device, T * H, sizeof(float));
+  lay_out_scales(session, host);
   session->attention = attention->lay_out(&setting, arenas);
   session->seen =
       moerun__arena_take(host, (size_t)session->kv.max_sequences, 1);

@@ -7,6 +7,14 @@
 #include "runtime/moe/moe.h"
 #include "runtime/report/counters.h"
 
+/* What rows are multiplied by. */
+typedef enum moerun__row_scale {
+  MOERUN_SCALE_EMBEDDING = 0,
+  MOERUN_SCALE_RESIDUAL, /* what a block adds */
+  MOERUN_SCALE_HEAD,     /* what the head reads */
+  MOERUN_SCALES,
+} moerun__row_scale;
+
 struct moerun_session {
   const moerun_model *model; /* borrowed */
   const moerun__kernels *kernels;
@@ -28,8 +36,10 @@ struct moerun_session {
                             floats here are */
   float *h;        /* [T][H] normed input of a block, or its output */
   float *y;        /* [T][H] output of the MoE layer */
-  float *dense;    /* [tile] outputs of gate_up, then h; dense layers only */
-  void *attention; /* what the kind of attention works in */
+  float *scales; /* [MOERUN_SCALES][T] factors, the same of all rows; NULL: the
+                          model has none                                    */
+  float *dense;  /* [tile] outputs of gate_up, then h; dense layers only */
+  void *attention;       /* what the kind of attention works in */
   moerun__row_tags tags; /* of the batch to come, set by the engine: for
                                 a capacity; zeros: sequences are requests   */
   char *seen;            /* [max_sequences] scratch of the batch check */

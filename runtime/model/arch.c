@@ -75,16 +75,23 @@ static moerun_status read_experts(moerun__model_config *config,
                    keys[i], config->num_experts, key, found);
   }
   MOERUN_TRY(moerun__arch_read_home(config, root, origin));
-  MOERUN_TRY(moerun__arch_read_size(
-      &config->experts_per_token, root, "num_experts_per_tok",
-      moerun__config_choices(config), NULL, origin));
+  const char *top_k = config->arch->top_k_key != NULL ? config->arch->top_k_key
+                                                      : "num_experts_per_tok";
+  MOERUN_TRY(moerun__arch_read_size(&config->experts_per_token, root, top_k,
+                                    moerun__config_choices(config), NULL,
+                                    origin));
   MOERUN_REQUIRE(config->experts_per_token <= MOERUN_MAX_TERMS,
                  MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"num_experts_per_tok\": expected at most %d experts "
-                 "of a token, found %d",
-                 origin, MOERUN_MAX_TERMS, config->experts_per_token);
+                 "%s: key \"%s\": expected at most %d experts of a token, "
+                 "found %d",
+                 origin, top_k, MOERUN_MAX_TERMS, config->experts_per_token);
 done:
   return status;
+}
+
+static int is_class(const moerun__arch *arch, const char *name) {
+  return strcmp(name, arch->class_name) == 0 ||
+         (arch->other_class != NULL && strcmp(name, arch->other_class) == 0);
 }
 
 /* A checkpoint that was written for other code than the family's own, which
@@ -108,8 +115,7 @@ static moerun_status refuse_other_classes(const moerun__arch *arch,
                  origin, moerun__json_kind(classes));
   for (size_t i = 0; i < json_array_size(classes); i++) {
     const char *name = json_string_value(json_array_get(classes, i));
-    MOERUN_REQUIRE(name != NULL && strcmp(name, arch->class_name) == 0,
-                   MOERUN_ERR_UNSUPPORTED,
+    MOERUN_REQUIRE(name != NULL && is_class(arch, name), MOERUN_ERR_UNSUPPORTED,
                    "%s: key \"architectures\": expected \"%s\" for "
                    "model_type \"%s\", found \"%s\"",
                    origin, arch->class_name, arch->name,
@@ -187,23 +193,67 @@ done:
   return status;
 }
 
-moerun_status moerun__model_config_parse(moerun__model_config *out,
-                                         const json_t *root,
-                                         const char *origin) {
+/* What the row's functions read: the object with its aliases as the keys that
+ * they stand for. To be released by the caller. */
+static moerun_status resolve_aliases(json_t **out, const moerun__arch *arch,
+                                     const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
-  const int no = 0;
-  memset(out, 0, sizeof *out);
-  MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
-                 "%s: expected a JSON object, found %s", origin,
-                 moerun__json_kind(root));
-  MOERUN_TRY(find_row(&out->arch, root, origin));
+  json_t *copy = json_copy((json_t *)(uintptr_t)root);
+  *out = copy;
+  MOERUN_REQUIRE(copy != NULL, MOERUN_ERR_NOMEM, "%s: out of memory", origin);
+  for (size_t i = 0; i < sizeof arch->alias / sizeof *arch->alias; i++) {
+    const char *key = arch->alias[i].key;
+    const char *alias = arch->alias[i].alias;
+    json_t *value = alias != NULL ? json_object_get(copy, alias) : NULL;
+    const json_t *same = value != NULL ? json_object_get(copy, key) : NULL;
+    if (value == NULL) continue;
+    MOERUN_REQUIRE(same == NULL || json_equal(same, value), MOERUN_ERR_FORMAT,
+                   "%s: key \"%s\": expected the value of \"%s\", which it is "
+                   "another name of, found another",
+                   origin, alias, key);
+    MOERUN_REQUIRE(json_object_set(copy, key, value) == 0, MOERUN_ERR_NOMEM,
+                   "%s: out of memory", origin);
+  }
+done:
+  return status;
+}
+
+/* What rows are multiplied by on their way, and logits divided. */
+static moerun_status read_multipliers(moerun__model_config *config,
+                                      const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const struct {
+    double *out;
+    const char *key;
+  } keys[] = {
+      {&config->embedding_scale, "embedding_multiplier"},
+      {&config->residual_scale, "residual_multiplier"},
+      {&config->logit_divisor, "logits_scaling"},
+  };
+  const double one = 1.0;
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+    *keys[i].out = 1.0;
+    if (!config->arch->has_multipliers) continue;
+    MOERUN_TRY(moerun__json_double(keys[i].out, root, keys[i].key, 1e-6, 1e6,
+                                   &one, origin));
+  }
+done:
+  return status;
+}
+
+static moerun_status read_all(moerun__model_config *out, const json_t *root,
+                              const char *origin) {
+  moerun_status status = MOERUN_OK;
   const moerun__arch *arch = out->arch;
+  const int no = 0;
   out->attention = arch->attention;
+  out->norms_after = arch->norms_after;
   MOERUN_TRY(refuse_other_classes(arch, root, origin));
   MOERUN_TRY(refuse_others(arch, root, origin));
   MOERUN_TRY(read_sizes(out, root, origin));
   MOERUN_TRY(read_experts(out, root, origin));
   MOERUN_TRY(arch->attention->read(out, root, origin));
+  MOERUN_TRY(read_multipliers(out, root, origin));
   MOERUN_TRY(moerun__json_double(&out->norm_eps, root, "rms_norm_eps", 1e-30,
                                  1.0, &arch->default_eps, origin));
   MOERUN_TRY(moerun__json_bool(&out->tied_head, root, "tie_word_embeddings",
@@ -212,6 +262,23 @@ moerun_status moerun__model_config_parse(moerun__model_config *out,
   MOERUN_TRY(moerun__arch_read_layers(out, root, origin));
   MOERUN_TRY(moerun__arch_read_tokens(out, root, origin));
 done:
+  return status;
+}
+
+moerun_status moerun__model_config_parse(moerun__model_config *out,
+                                         const json_t *root,
+                                         const char *origin) {
+  moerun_status status = MOERUN_OK;
+  json_t *resolved = NULL;
+  memset(out, 0, sizeof *out);
+  MOERUN_REQUIRE(json_is_object(root), MOERUN_ERR_FORMAT,
+                 "%s: expected a JSON object, found %s", origin,
+                 moerun__json_kind(root));
+  MOERUN_TRY(find_row(&out->arch, root, origin));
+  MOERUN_TRY(resolve_aliases(&resolved, out->arch, root, origin));
+  MOERUN_TRY(read_all(out, resolved, origin));
+done:
+  json_decref(resolved);
   if (status != MOERUN_OK) moerun__model_config_clear(out);
   return status;
 }

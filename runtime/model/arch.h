@@ -72,6 +72,11 @@ typedef struct moerun__model_config {
   double clip_qkv; /* 0: none; else q, k, v are clamped to +- this */
   moerun__qk_norm qk_norm;
   int32_t has_qkv_bias;
+  int32_t norms_after;    /* 1: a block's output is normed, not its input */
+  double embedding_scale; /* 1: rows of the embedding as they are */
+  double residual_scale;  /* of what a block adds; 1: as it is */
+  double attention_scale; /* of scores; 0: 1 / sqrt(head_dim) */
+  double logit_divisor;
   int32_t own[MOERUN_OWN_SIZES]; /* what a kind of attention reads for itself */
   moerun__gate_rule gate_rule;
   int32_t has_choice_bias; /* of the gate's choice, see kernels.h */
@@ -127,37 +132,43 @@ const char *moerun__arch_with_dense_at(int i);
  * of attention are what moerun__attention_gqa makes of them; other kinds may
  * give them other shapes, or have roles of their own. */
 typedef enum moerun__role {
-  MOERUN_ROLE_EMBEDDING = 0,  /* [V][H]                                     */
-  MOERUN_ROLE_FINAL_NORM,     /* [H]                                        */
-  MOERUN_ROLE_HEAD,           /* [V][H]                                     */
-  MOERUN_ROLE_ATTENTION_NORM, /* [H]; from here on one per layer            */
-  MOERUN_ROLE_Q,              /* [heads * head_dim][H]                      */
-  MOERUN_ROLE_K,              /* [kv_heads * head_dim][H]                   */
-  MOERUN_ROLE_V,              /* [kv_heads * head_dim][H]                   */
-  MOERUN_ROLE_O,              /* [H][heads * head_dim]                      */
-  MOERUN_ROLE_Q_NORM,         /* [head_dim] or [heads * head_dim]           */
-  MOERUN_ROLE_K_NORM,         /* [head_dim] or [kv_heads * head_dim]        */
-  MOERUN_ROLE_FFN_NORM,       /* [H]                                        */
-  MOERUN_ROLE_DENSE_GATE,     /* [dense_width][H]                           */
-  MOERUN_ROLE_DENSE_UP,       /* [dense_width][H]                           */
-  MOERUN_ROLE_DENSE_DOWN,     /* [H][dense_width]                           */
-  MOERUN_ROLE_GATE,           /* [choices][H]                               */
-  MOERUN_ROLE_EXPERT_GATE,    /* [F][H], one per expert                     */
-  MOERUN_ROLE_EXPERT_UP,      /* [F][H], one per expert                     */
-  MOERUN_ROLE_EXPERT_DOWN,    /* [H][F], one per expert                     */
-  MOERUN_ROLE_FUSED_GATE_UP,  /* [E][2F][H]: F gate rows, then F up rows    */
-  MOERUN_ROLE_FUSED_DOWN,     /* [E][H][F]                                  */
-  MOERUN_ROLE_CONSTANT_MIX,   /* [2][H], one per constant expert            */
-  MOERUN_ROLE_CONSTANT,       /* [H], one per constant expert               */
-  MOERUN_ROLE_Q_BIAS,         /* [heads * head_dim]                         */
-  MOERUN_ROLE_K_BIAS,         /* [kv_heads * head_dim]                      */
-  MOERUN_ROLE_V_BIAS,         /* [kv_heads * head_dim]                      */
-  MOERUN_ROLE_CHOICE_BIAS,    /* [E], home experts too                      */
-  MOERUN_ROLE_SHARED_GATE,    /* [shared_width][H]                          */
-  MOERUN_ROLE_SHARED_UP,      /* [shared_width][H]                          */
-  MOERUN_ROLE_SHARED_DOWN,    /* [H][shared_width]                          */
-  MOERUN_ROLE_SHARED_WEIGHT,  /* [1][H]                                     */
-  MOERUN_ROLE_OWN = 64,       /* from here on what a kind of attention names */
+  MOERUN_ROLE_EMBEDDING = 0,   /* [V][H]                                     */
+  MOERUN_ROLE_FINAL_NORM,      /* [H]                                        */
+  MOERUN_ROLE_HEAD,            /* [V][H]                                     */
+  MOERUN_ROLE_ATTENTION_NORM,  /* [H]; from here on one per layer            */
+  MOERUN_ROLE_Q,               /* [heads * head_dim][H]                      */
+  MOERUN_ROLE_K,               /* [kv_heads * head_dim][H]                   */
+  MOERUN_ROLE_V,               /* [kv_heads * head_dim][H]                   */
+  MOERUN_ROLE_O,               /* [H][heads * head_dim]                      */
+  MOERUN_ROLE_Q_NORM,          /* [head_dim] or [heads * head_dim]           */
+  MOERUN_ROLE_K_NORM,          /* [head_dim] or [kv_heads * head_dim]        */
+  MOERUN_ROLE_FFN_NORM,        /* [H]                                        */
+  MOERUN_ROLE_DENSE_GATE,      /* [dense_width][H]                           */
+  MOERUN_ROLE_DENSE_UP,        /* [dense_width][H]                           */
+  MOERUN_ROLE_DENSE_DOWN,      /* [H][dense_width]                           */
+  MOERUN_ROLE_GATE,            /* [choices][H]                               */
+  MOERUN_ROLE_EXPERT_GATE,     /* [F][H], one per expert                     */
+  MOERUN_ROLE_EXPERT_UP,       /* [F][H], one per expert                     */
+  MOERUN_ROLE_EXPERT_DOWN,     /* [H][F], one per expert                     */
+  MOERUN_ROLE_FUSED_GATE_UP,   /* [E][2F][H]: F gate rows, then F up rows; or
+                                 transposed, [E][H][2F]                     */
+  MOERUN_ROLE_FUSED_DOWN,      /* [E][H][F]; or [E][F][H]                    */
+  MOERUN_ROLE_CONSTANT_MIX,    /* [2][H], one per constant expert            */
+  MOERUN_ROLE_CONSTANT,        /* [H], one per constant expert               */
+  MOERUN_ROLE_Q_BIAS,          /* [heads * head_dim]                         */
+  MOERUN_ROLE_K_BIAS,          /* [kv_heads * head_dim]                      */
+  MOERUN_ROLE_V_BIAS,          /* [kv_heads * head_dim]                      */
+  MOERUN_ROLE_CHOICE_BIAS,     /* [E], home experts too                      */
+  MOERUN_ROLE_SHARED_GATE,     /* [shared_width][H]                          */
+  MOERUN_ROLE_SHARED_UP,       /* [shared_width][H]                          */
+  MOERUN_ROLE_SHARED_DOWN,     /* [H][shared_width]                          */
+  MOERUN_ROLE_SHARED_WEIGHT,   /* [1][H]                                     */
+  MOERUN_ROLE_ATTENTION_AFTER, /* [H]: norm of what attention gave        */
+  MOERUN_ROLE_FFN_AFTER,       /* [H]: of what the other block gave       */
+  MOERUN_ROLE_SHARED_GATE_UP,  /* [2 * shared_width][H]: gate, then up    */
+  MOERUN_ROLE_QKV,      /* [(heads + 2 * kv_heads) * head_dim][H]: q, k, v  */
+  MOERUN_ROLE_QKV_BIAS, /* [(heads + 2 * kv_heads) * head_dim]              */
+  MOERUN_ROLE_OWN = 64, /* from here on what a kind of attention names */
 } moerun__role;
 
 enum { MOERUN_MAX_DIMS = 3 }; /* of a tensor that a model uses */
@@ -167,6 +178,16 @@ enum { MOERUN_MAX_DIMS = 3 }; /* of a tensor that a model uses */
 int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
                              const moerun__arch *arch, moerun__role role,
                              int32_t layer, int32_t expert, int variant);
+/* Whether the family's checkpoints may have a tensor of this role. */
+int moerun__arch_spells(const moerun__arch *arch, moerun__role role);
+/* Whether the layers of such a model have this norm: ATTENTION_NORM, FFN_NORM,
+ * ATTENTION_AFTER or FFN_AFTER. */
+int moerun__config_has_norm(const moerun__model_config *config,
+                            moerun__role role);
+/* Whether an expert's fused tensors lie [inputs][outputs], and whether the
+ * family's published checkpoints have no others. */
+int moerun__arch_is_transposed(const moerun__arch *arch);
+int moerun__arch_is_fused(const moerun__arch *arch);
 /* Fills shape[MOERUN_MAX_DIMS] and returns the number of dimensions, 0 for a
  * role that the kind of attention does not have. */
 int moerun__config_tensor_shape(int64_t *shape,

@@ -127,11 +127,10 @@ moerun_status moerun__arch_read_attention(moerun__model_config *config,
   moerun_status status = MOERUN_OK;
   const moerun__arch *arch = config->arch;
   const double no_clip = 0.0;
-  const int no = 0;
   int has_qk_norm = 1;
   if (arch->qk_norm_key != NULL) {
-    MOERUN_TRY(
-        moerun__json_bool(&has_qk_norm, root, arch->qk_norm_key, &no, origin));
+    MOERUN_TRY(moerun__json_bool(&has_qk_norm, root, arch->qk_norm_key,
+                                 &arch->default_qk_norm, origin));
   }
   config->qk_norm = has_qk_norm ? arch->qk_norm : MOERUN_QK_NORM_NONE;
   MOERUN_TRY(read_heads(config, root, origin));
@@ -141,6 +140,12 @@ moerun_status moerun__arch_read_attention(moerun__model_config *config,
     MOERUN_TRY(moerun__json_bool(&config->has_qkv_bias, root,
                                  arch->qkv_bias_key, &arch->default_qkv_bias,
                                  origin));
+  }
+  if (arch->has_multipliers) {
+    const double one = 1.0;
+    MOERUN_TRY(moerun__json_double(&config->attention_scale, root,
+                                   "attention_multiplier", 1e-30, 1e30, &one,
+                                   origin));
   }
   if (arch->has_clip_qkv) {
     MOERUN_TRY(moerun__json_double(&config->clip_qkv, root, "clip_qkv", 1e-30,

@@ -73,8 +73,9 @@ static moerun_status read_shared(moerun__model_config *config,
   const moerun__arch *arch = config->arch;
   int64_t width = 0;
   if (arch->shared_width_key != NULL) {
-    MOERUN_TRY(moerun__json_int(&width, root, arch->shared_width_key, 1,
-                                MOERUN_MAX_WIDTH, NULL, origin));
+    MOERUN_TRY(moerun__json_int(&width, root, arch->shared_width_key,
+                                arch->may_lack_shared ? 0 : 1, MOERUN_MAX_WIDTH,
+                                NULL, origin));
   } else if (arch->shared_count_key != NULL) {
     MOERUN_TRY(moerun__json_int(&width, root, arch->shared_count_key, 0,
                                 MOERUN_MAX_WIDTH / config->expert_width, NULL,

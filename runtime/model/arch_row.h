@@ -14,20 +14,37 @@ typedef enum moerun__dense_rule {
   MOERUN_DENSE_RULES,
 } moerun__dense_rule;
 
-/* How a checkpoint spells the tensors of an MoE block. */
+/* How a checkpoint spells its tensors; NULL: as usual. */
 typedef struct moerun__arch_spelling {
-  const char *block; /* behind "model.layers.N."; NULL: no such spelling */
-  const char *gate;  /* within the block; NULL: "gate"                 */
-  const char *choice_bias; /* NULL: "gate.e_score_correction_bias"           */
-  const char *shared;      /* the shared experts; NULL: there are none       */
+  const char *block;       /* the MoE block, behind "model.layers.N."; NULL:
+                              there is no such spelling                      */
+  const char *gate;        /* within the block: "gate"                       */
+  const char *choice_bias; /* "gate.e_score_correction_bias"                 */
+  const char *fused[2];    /* "experts.gate_up_proj", "experts.down_proj"    */
+  const char *shared;      /* behind "model.layers.N."; NULL: there are none */
+  const char *shared_fused[2]; /* gate and up as one, down; NULL: the names of
+                                  the projections                            */
+  const char *embedding; /* "model.embed_tokens"                           */
+  const struct moerun__attention_tensor
+      *attention; /* up to one without a suffix; what is not among them is as
+                     the kind of attention has it                            */
 } moerun__arch_spelling;
 
+/* Another name of a key. */
+typedef struct moerun__key_alias {
+  const char *alias;
+  const char *key;
+} moerun__key_alias;
+
 struct moerun__arch {
-  const char *name;       /* model_type in config.json */
-  const char *class_name; /* its entry in "architectures" */
+  const char *name;        /* model_type in config.json */
+  const char *class_name;  /* its entry in "architectures" */
+  const char *other_class; /* one that computes the same; NULL: none */
 
   /* Keys. */
+  moerun__key_alias alias[3]; /* up to one without a name */
   const char *experts_key;
+  const char *top_k_key;        /* K; NULL: num_experts_per_tok */
   const char *width_key;        /* F                                          */
   const char *renormalise_key;  /* NULL: the K weights are always renormalised;
                                   else a boolean                             */
@@ -35,7 +52,7 @@ struct moerun__arch {
   const char *shared_width_key; /* width of the shared expert; NULL: none    */
   const char *shared_count_key; /* or the number of those of width F         */
   const char *qkv_bias_key;     /* a boolean; NULL: false                    */
-  const char *qk_norm_key;      /* a boolean, false when missing; NULL: true */
+  const char *qk_norm_key;      /* a boolean; NULL: true                     */
   const char *bias_switch;      /* biases of feed-forward blocks, which are not
                                    implemented; NULL: no such key            */
   const char *rotary_dim_key;   /* the part of a head that is rotated, where
@@ -49,6 +66,8 @@ struct moerun__arch {
   moerun__dense_rule dense;   /* these are of width intermediate_size        */
   int has_groups;             /* n_group, topk_group */
   int has_clip_qkv;
+  int has_multipliers; /* of embedding, residual, attention, logits */
+  int may_lack_shared; /* shared_width_key may be 0 */
   int has_head_dim;    /* 0: head_dim is always H / heads */
   int has_part_rotary; /* partial_rotary_factor counts */
 
@@ -63,6 +82,7 @@ struct moerun__arch {
   int64_t default_head_dim; /* 0: H / heads */
   int64_t default_leading;  /* first_k_dense_replace */
   int default_qkv_bias;     /* qkv_bias_key */
+  int default_qk_norm;      /* qk_norm_key */
   int default_renormalised; /* renormalise_key */
   double default_scale;     /* scale_key; 0: 1 */
   double default_rotary;    /* partial_rotary_factor; 0: 1 */
@@ -75,6 +95,9 @@ struct moerun__arch {
   moerun__gate_score gate_score;
   int has_choice_bias;
   int shared_is_weighted;
+  int norms_after;
+  int experts_fused;      /* published checkpoints have fused experts */
+  int experts_transposed; /* fused experts lie [inputs][outputs] */
   moerun__arch_spelling spelling[2]; /* the hub's first */
   const char *projection[3];         /* gate, up, down of an expert */
 };

@@ -19,27 +19,78 @@ static const char *const common_suffix[] = {
     [MOERUN_ROLE_DENSE_GATE] = "mlp.gate_proj",
     [MOERUN_ROLE_DENSE_UP] = "mlp.up_proj",
     [MOERUN_ROLE_DENSE_DOWN] = "mlp.down_proj",
+    [MOERUN_ROLE_ATTENTION_AFTER] = "post_attention_layernorm",
+    [MOERUN_ROLE_FFN_AFTER] = "post_feedforward_layernorm",
 };
 
 static const char *or_usual(const char *name, const char *usual) {
   return name != NULL ? name : usual;
 }
 
+/* What this spelling of the family calls a tensor of attention, or NULL. */
+static const char *spelt(const moerun__arch_spelling *spelling,
+                         moerun__role role) {
+  const moerun__attention_tensor *tensor = spelling->attention;
+  while (tensor != NULL && tensor->suffix != NULL && tensor->role != role) {
+    tensor++;
+  }
+  return tensor != NULL ? tensor->suffix : NULL;
+}
+
+/* Suffix of a tensor of attention; NULL beyond the last spelling, and for other
+ * tensors. The family's own spelling comes before that of the kind. */
+static const char *attention_suffix(const moerun__arch *arch, moerun__role role,
+                                    int variant) {
+  const moerun__attention_tensor *usual =
+      moerun__attention_find(arch->attention, role);
+  const char *own = spelt(&arch->spelling[0], role);
+  if (own != NULL && variant == 0) return own;
+  if (variant > (own != NULL)) return NULL;
+  return usual != NULL ? usual->suffix : NULL;
+}
+
+static int is_of_attention(const moerun__arch *arch, moerun__role role) {
+  return role == MOERUN_ROLE_QKV || role == MOERUN_ROLE_QKV_BIAS ||
+         moerun__attention_find(arch->attention, role) != NULL;
+}
+
+/* Whether the family's second spelling may be another one for this role. */
+static int has_variants(const moerun__arch *arch, moerun__role role) {
+  return arch->spelling[1].block != NULL &&
+         (role >= MOERUN_ROLE_GATE || (role == MOERUN_ROLE_EMBEDDING &&
+                                       arch->spelling[0].embedding != NULL));
+}
+
+/* A projection of the shared experts; 0: there is none of this role. */
+static int shared_name(char out[MOERUN_TENSOR_NAME], const moerun__arch *arch,
+                       moerun__role role, int32_t layer,
+                       const moerun__arch_spelling *spelling) {
+  const char *name = NULL;
+  switch (role) {
+  case MOERUN_ROLE_SHARED_GATE_UP: name = spelling->shared_fused[0]; break;
+  case MOERUN_ROLE_SHARED_DOWN:
+    name = or_usual(spelling->shared_fused[1], arch->projection[2]);
+    break;
+  default: name = arch->projection[role - MOERUN_ROLE_SHARED_GATE]; break;
+  }
+  if (name == NULL) return 0;
+  (void)snprintf(out, MOERUN_TENSOR_NAME, "model.layers.%d.%s.%s.weight", layer,
+                 spelling->shared, name);
+  return 1;
+}
+
 int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
                              const moerun__arch *arch, moerun__role role,
                              int32_t layer, int32_t expert, int variant) {
   enum { BYTES = MOERUN_TENSOR_NAME };
-  const moerun__attention_tensor *tensor =
-      moerun__attention_find(arch->attention, role);
   out[0] = '\0';
-  if (tensor != NULL) {
-    if (variant > 0) return 0;
-    (void)snprintf(out, BYTES, "model.layers.%d.%s", layer, tensor->suffix);
+  if (is_of_attention(arch, role)) {
+    const char *suffix = attention_suffix(arch, role, variant);
+    if (suffix == NULL) return 0;
+    (void)snprintf(out, BYTES, "model.layers.%d.%s", layer, suffix);
     return 1;
   }
-  const int num_variants =
-      role >= MOERUN_ROLE_GATE && arch->spelling[1].block != NULL ? 2 : 1;
-  if (variant >= num_variants) return 0;
+  if (variant > has_variants(arch, role)) return 0;
   const moerun__arch_spelling *spelling = &arch->spelling[variant];
   const char *prefix = spelling->block;
   switch (role) {
@@ -48,19 +99,18 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
         out, BYTES, "model.layers.%d.%s.%s", layer, prefix,
         or_usual(spelling->choice_bias, "gate.e_score_correction_bias"));
     break;
+  case MOERUN_ROLE_SHARED_GATE_UP:
   case MOERUN_ROLE_SHARED_GATE:
   case MOERUN_ROLE_SHARED_UP:
   case MOERUN_ROLE_SHARED_DOWN:
-    (void)snprintf(out, BYTES, "model.layers.%d.%s.%s.%s.weight", layer, prefix,
-                   spelling->shared,
-                   arch->projection[role - MOERUN_ROLE_SHARED_GATE]);
-    break;
+    return shared_name(out, arch, role, layer, spelling);
   case MOERUN_ROLE_SHARED_WEIGHT:
-    (void)snprintf(out, BYTES, "model.layers.%d.%s.%s_gate.weight", layer,
-                   prefix, spelling->shared);
+    (void)snprintf(out, BYTES, "model.layers.%d.%s_gate.weight", layer,
+                   spelling->shared);
     break;
   case MOERUN_ROLE_EMBEDDING:
-    (void)snprintf(out, BYTES, "model.embed_tokens.weight");
+    (void)snprintf(out, BYTES, "%s.weight",
+                   or_usual(spelling->embedding, "model.embed_tokens"));
     break;
   case MOERUN_ROLE_FINAL_NORM:
     (void)snprintf(out, BYTES, "model.norm.weight");
@@ -78,12 +128,12 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
                    arch->projection[role - MOERUN_ROLE_EXPERT_GATE]);
     break;
   case MOERUN_ROLE_FUSED_GATE_UP:
-    (void)snprintf(out, BYTES, "model.layers.%d.%s.experts.gate_up_proj", layer,
-                   prefix);
+    (void)snprintf(out, BYTES, "model.layers.%d.%s.%s", layer, prefix,
+                   or_usual(spelling->fused[0], "experts.gate_up_proj"));
     break;
   case MOERUN_ROLE_FUSED_DOWN:
-    (void)snprintf(out, BYTES, "model.layers.%d.%s.experts.down_proj", layer,
-                   prefix);
+    (void)snprintf(out, BYTES, "model.layers.%d.%s.%s", layer, prefix,
+                   or_usual(spelling->fused[1], "experts.down_proj"));
     break;
   case MOERUN_ROLE_CONSTANT_MIX:
     (void)snprintf(out, BYTES,
@@ -95,12 +145,35 @@ int moerun__arch_tensor_name(char out[MOERUN_TENSOR_NAME],
                    layer, prefix, expert);
     break;
   default:
-    if (role > MOERUN_ROLE_DENSE_DOWN || common_suffix[role] == NULL) return 0;
+    if ((size_t)role >= sizeof common_suffix / sizeof *common_suffix ||
+        common_suffix[role] == NULL) {
+      return 0;
+    }
     (void)snprintf(out, BYTES, "model.layers.%d.%s.weight", layer,
                    common_suffix[role]);
     break;
   }
   return 1;
+}
+
+int moerun__arch_spells(const moerun__arch *arch, moerun__role role) {
+  char name[MOERUN_TENSOR_NAME];
+  return moerun__arch_tensor_name(name, arch, role, 0, 0, 0);
+}
+
+int moerun__config_has_norm(const moerun__model_config *config,
+                            moerun__role role) {
+  const int after =
+      role == MOERUN_ROLE_ATTENTION_AFTER || role == MOERUN_ROLE_FFN_AFTER;
+  return after == (config->norms_after != 0);
+}
+
+int moerun__arch_is_transposed(const moerun__arch *arch) {
+  return arch->experts_transposed;
+}
+
+int moerun__arch_is_fused(const moerun__arch *arch) {
+  return arch->experts_fused;
 }
 
 int moerun__config_tensor_shape(int64_t *shape,
@@ -112,7 +185,11 @@ int moerun__config_tensor_shape(int64_t *shape,
   const int64_t V = config->vocab_size;
   const int64_t dense = config->dense_width;
   const int64_t shared = config->shared_width;
-  if (moerun__attention_find(config->attention, role) != NULL) {
+  const int64_t gate_up = moerun__gate_up_outputs(config, config->expert_width);
+  const int transposed =
+      config->arch != NULL && config->arch->experts_transposed;
+  if (role == MOERUN_ROLE_QKV || role == MOERUN_ROLE_QKV_BIAS ||
+      moerun__attention_find(config->attention, role) != NULL) {
     return config->attention->shape(shape, config, role);
   }
   const struct {
@@ -131,9 +208,11 @@ int moerun__config_tensor_shape(int64_t *shape,
       [MOERUN_ROLE_EXPERT_GATE] = {2, {F, H}},
       [MOERUN_ROLE_EXPERT_UP] = {2, {F, H}},
       [MOERUN_ROLE_EXPERT_DOWN] = {2, {H, F}},
-      [MOERUN_ROLE_FUSED_GATE_UP] =
-          {3, {E, moerun__gate_up_outputs(config, config->expert_width), H}},
-      [MOERUN_ROLE_FUSED_DOWN] = {3, {E, H, F}},
+      [MOERUN_ROLE_FUSED_GATE_UP] = {3,
+                                     {E, transposed ? H : gate_up,
+                                      transposed ? gate_up : H}},
+      [MOERUN_ROLE_FUSED_DOWN] = {3,
+                                  {E, transposed ? F : H, transposed ? H : F}},
       [MOERUN_ROLE_CONSTANT_MIX] = {2, {2, H}},
       [MOERUN_ROLE_CONSTANT] = {1, {H}},
       [MOERUN_ROLE_CHOICE_BIAS] = {1, {moerun__config_choices(config)}},
@@ -141,6 +220,10 @@ int moerun__config_tensor_shape(int64_t *shape,
       [MOERUN_ROLE_SHARED_UP] = {2, {shared, H}},
       [MOERUN_ROLE_SHARED_DOWN] = {2, {H, shared}},
       [MOERUN_ROLE_SHARED_WEIGHT] = {2, {1, H}},
+      [MOERUN_ROLE_SHARED_GATE_UP] =
+          {2, {moerun__gate_up_outputs(config, config->shared_width), H}},
+      [MOERUN_ROLE_ATTENTION_AFTER] = {1, {H}},
+      [MOERUN_ROLE_FFN_AFTER] = {1, {H}},
   };
   const size_t row =
       (size_t)role < sizeof table / sizeof *table

@@ -29,6 +29,8 @@ typedef struct moerun__attention_part {
   moerun__attention_form form;
   int32_t first;
   int32_t count;
+  moerun__role joined; /* of a tensor that has them all, where a family spells
+                          one; EMBEDDING: there is none */
 } moerun__attention_part;
 
 struct moerun__attention_ops; /* decoder/attention.h */

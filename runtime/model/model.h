@@ -12,10 +12,12 @@
 
 /* A decoder layer. */
 typedef struct moerun__layer {
-  float *attention_norm;                                        /* [H] */
+  float *attention_norm;  /* [H]; NULL: the block reads the rows as they are */
+  float *attention_after; /* [H] norm of what attention gave; NULL: none     */
   moerun__attention_weight attention[MOERUN_ATTENTION_WEIGHTS]; /* as the kind
                                                           numbers its parts */
-  float *ffn_norm;                                              /* [H] */
+  float *ffn_norm;       /* [H]; as attention_norm                          */
+  float *ffn_after;      /* [H]; as attention_after                         */
   int32_t moe_layer;     /* index among the MoE layers; -1: dense FFN      */
   moerun__weight gate;   /* MoE: an output for each choice                 */
   float *choice_bias;    /* MoE: [choices] or NULL                         */

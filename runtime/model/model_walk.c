@@ -35,34 +35,45 @@ static moerun_status visit_attention_part(moerun__attention_weight *out,
                                           int32_t l,
                                           const moerun__attention_part *part) {
   moerun_status status = MOERUN_OK;
-  moerun__role roles[MOERUN_MAX_PARTS];
+  moerun__role roles[MOERUN_MAX_PARTS] = {part->joined};
   assert(part->count <= MOERUN_MAX_PARTS);
-  for (int32_t i = 0; i < part->count; i++) {
+  const int is_joined = part->joined != MOERUN_ROLE_EMBEDDING &&
+                        moerun__reader_find(reader, part->joined, l, 0) != NULL;
+  const int32_t count = is_joined ? 1 : part->count;
+  for (int32_t i = 0; !is_joined && i < count; i++) {
     roles[i] = reader->config->attention->tensors[part->first + i].role;
   }
   if (part->form == MOERUN_ATTENTION_MATRIX) {
-    MOERUN_TRY(visit_weight(&out->matrix, reader, l, part->count, roles));
+    MOERUN_TRY(visit_weight(&out->matrix, reader, l, count, roles));
   } else {
-    MOERUN_TRY(
-        moerun__reader_join(&out->vector, reader, l, part->count, roles));
+    MOERUN_TRY(moerun__reader_join(&out->vector, reader, l, count, roles));
   }
 done:
   return status;
+}
+
+/* One of a layer's norms, if the model has it. */
+static moerun_status visit_norm(float **out, moerun__weight_reader *reader,
+                                moerun__role role, int32_t l) {
+  if (!moerun__config_has_norm(reader->config, role)) return MOERUN_OK;
+  return moerun__reader_norm(out, reader, role, l);
 }
 
 static moerun_status visit_attention(moerun__layer *layer,
                                      moerun__weight_reader *reader, int32_t l) {
   moerun_status status = MOERUN_OK;
   const moerun__attention_kind *kind = reader->config->attention;
-  MOERUN_TRY(moerun__reader_norm(&layer->attention_norm, reader,
-                                 MOERUN_ROLE_ATTENTION_NORM, l));
+  MOERUN_TRY(visit_norm(&layer->attention_norm, reader,
+                        MOERUN_ROLE_ATTENTION_NORM, l));
+  MOERUN_TRY(visit_norm(&layer->attention_after, reader,
+                        MOERUN_ROLE_ATTENTION_AFTER, l));
   for (int32_t p = 0; p < kind->num_parts; p++) {
     if (!kind->has(reader->config, p)) continue;
     MOERUN_TRY(
         visit_attention_part(&layer->attention[p], reader, l, &kind->parts[p]));
   }
-  MOERUN_TRY(
-      moerun__reader_norm(&layer->ffn_norm, reader, MOERUN_ROLE_FFN_NORM, l));
+  MOERUN_TRY(visit_norm(&layer->ffn_norm, reader, MOERUN_ROLE_FFN_NORM, l));
+  MOERUN_TRY(visit_norm(&layer->ffn_after, reader, MOERUN_ROLE_FFN_AFTER, l));
 done:
   return status;
 }
@@ -209,6 +220,7 @@ static moerun_status visit_gate(moerun__layer *layer,
   static const moerun__role bias[] = {MOERUN_ROLE_CHOICE_BIAS};
   static const moerun__role gate_up[] = {MOERUN_ROLE_SHARED_GATE,
                                          MOERUN_ROLE_SHARED_UP};
+  static const moerun__role fused[] = {MOERUN_ROLE_SHARED_GATE_UP};
   static const moerun__role down[] = {MOERUN_ROLE_SHARED_DOWN};
   static const moerun__role weight[] = {MOERUN_ROLE_SHARED_WEIGHT};
   MOERUN_TRY(visit_weight(&layer->gate, reader, l, 1, gate));
@@ -216,7 +228,10 @@ static moerun_status visit_gate(moerun__layer *layer,
     MOERUN_TRY(moerun__reader_join(&layer->choice_bias, reader, l, 1, bias));
   }
   if (config->shared_width == 0) goto done;
-  MOERUN_TRY(visit_weight(&layer->shared.gate_up, reader, l, 2, gate_up));
+  const int is_fused =
+      moerun__arch_spells(config->arch, MOERUN_ROLE_SHARED_GATE_UP);
+  MOERUN_TRY(visit_weight(&layer->shared.gate_up, reader, l, is_fused ? 1 : 2,
+                          is_fused ? fused : gate_up));
   MOERUN_TRY(visit_weight(&layer->shared.down, reader, l, 1, down));
   layer->shared.columns = config->shared_width;
   if (config->shared_is_weighted) {
@@ -306,9 +321,7 @@ done:
 /* ---- One tensor or two --------------------------------------------------- */
 
 static int is_stored(const moerun__weight_reader *reader, moerun__role role) {
-  char name[MOERUN_TENSOR_NAME];
-  (void)moerun__arch_tensor_name(name, reader->config->arch, role, 0, 0, 0);
-  return moerun__shards_find(reader->shards, name) != NULL;
+  return moerun__reader_find(reader, role, 0, 0) != NULL;
 }
 
 /* What tie_word_embeddings means beside what is stored, as in transformers 5:

@@ -36,8 +36,10 @@ static uint64_t config_digest(const moerun__model_identity *identity) {
                            c->gate_rule.best_groups,
                            c->shared_width,
                            c->has_qkv_bias};
-  const double real[] = {c->norm_eps, c->rope_theta, c->clip_qkv,
-                         (double)c->gate_rule.scale};
+  const double real[] = {c->norm_eps,       c->rope_theta,
+                         c->clip_qkv,       c->embedding_scale,
+                         c->residual_scale, c->attention_scale,
+                         c->logit_divisor,  (double)c->gate_rule.scale};
   uint64_t digest = MOERUN_DIGEST_START;
   if (c->arch != NULL) {
     digest = moerun__digest_text(digest, moerun__arch_name(c->arch));

@@ -34,8 +34,8 @@
 #include "runtime/model/shard.h"
 #include "runtime/model/synth_folder.h"
 #include "runtime/model/synth_json.h"
+#include "runtime/model/synth_list.h"
 
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,27 +48,15 @@ enum {
   FILE_NAME = 64,
 };
 static const int64_t default_shard_bytes = 5000000000;
-static const int64_t most_bytes = (int64_t)1 << 50;
 static const double vector_noise = 0.05; /* of norms round 1, biases round 0 */
 static const double inverse_gumbel_deviation = 0.7796968012336761;
-
-/* One tensor of the files to be written, in order. */
-typedef struct synth_entry {
-  moerun__role role;
-  int32_t layer;
-  int32_t expert;
-  int32_t file;
-  int64_t bytes;
-} synth_entry;
 
 typedef struct synth_writer {
   const moerun__synth_options *options;
   moerun__model_config config;
   moerun__synth_folder folder;
-  size_t num_entries;
-  synth_entry *entries; /* NULL while they are counted */
+  moerun__synth_list list;
   int32_t num_files;
-  int64_t total_bytes;
   int64_t put_bytes;    /* of them that are written */
   uint32_t *words;      /* [RUN] */
   void *elements;       /* [RUN] of options->dtype */
@@ -132,7 +120,7 @@ static moerun_status put_elements(synth_writer *writer, int32_t count,
                               writer->folder.label.bytes));
   writer->put_bytes += (int64_t)bytes;
   moerun__byte_watch_tell(writer->options->files.watch, writer->put_bytes,
-                          writer->total_bytes);
+                          writer->list.total_bytes);
 done:
   return status;
 }
@@ -152,7 +140,10 @@ static moerun_status put_tensor(synth_writer *writer, moerun__role role,
   const moerun__model_config *config = &writer->config;
   int64_t shape[MOERUN_MAX_DIMS];
   const int num_dims = moerun__config_tensor_shape(shape, config, role);
-  const int64_t count = num_dims == 1 ? shape[0] : shape[0] * shape[1];
+  /* Of a transposed tensor of all experts it is one of them. */
+  const int64_t count = num_dims == 1   ? shape[0]
+                        : num_dims == 2 ? shape[0] * shape[1]
+                                        : shape[1] * shape[2];
   const double residual = 1.0 / sqrt((double)config->hidden_width);
   const int is_bias =
       is_attention_bias(config, role) || role == MOERUN_ROLE_CHOICE_BIAS;
@@ -166,7 +157,7 @@ static moerun_status put_tensor(synth_writer *writer, moerun__role role,
     mean = 0.0;
     deviation = residual / sqrt(2.0 * config->num_layers);
   } else if (role == MOERUN_ROLE_O || role == MOERUN_ROLE_EXPERT_DOWN ||
-             role == MOERUN_ROLE_DENSE_DOWN ||
+             role == MOERUN_ROLE_DENSE_DOWN || role == MOERUN_ROLE_FUSED_DOWN ||
              role == MOERUN_ROLE_SHARED_DOWN) {
     deviation *= residual / sqrt(2.0 * config->num_layers);
   }
@@ -225,149 +216,61 @@ done:
   return status;
 }
 
-static moerun_status put_entry(synth_writer *writer, const synth_entry *entry,
-                               int file) {
+/* Tensors that are put as those which they hold, one behind the other. */
+static const struct {
+  moerun__role role;
+  int num_parts;
+  moerun__role parts[3];
+} joined[] = {
+    {MOERUN_ROLE_FUSED_GATE_UP,
+     2,
+     {MOERUN_ROLE_EXPERT_GATE, MOERUN_ROLE_EXPERT_UP}},
+    {MOERUN_ROLE_FUSED_DOWN, 1, {MOERUN_ROLE_EXPERT_DOWN}},
+    {MOERUN_ROLE_SHARED_GATE_UP,
+     2,
+     {MOERUN_ROLE_SHARED_GATE, MOERUN_ROLE_SHARED_UP}},
+    {MOERUN_ROLE_QKV, 3, {MOERUN_ROLE_Q, MOERUN_ROLE_K, MOERUN_ROLE_V}},
+    {MOERUN_ROLE_QKV_BIAS,
+     3,
+     {MOERUN_ROLE_Q_BIAS, MOERUN_ROLE_K_BIAS, MOERUN_ROLE_V_BIAS}},
+};
+
+static moerun_status put_joined(synth_writer *writer, moerun__role role,
+                                int32_t l, int32_t expert, int file) {
   moerun_status status = MOERUN_OK;
-  const int32_t E = writer->config.num_experts;
+  for (size_t i = 0; i < sizeof joined / sizeof *joined; i++) {
+    if (joined[i].role != role) continue;
+    for (int p = 0; p < joined[i].num_parts; p++) {
+      MOERUN_TRY(put_tensor(writer, joined[i].parts[p], l, expert, file));
+    }
+    goto done;
+  }
+  MOERUN_TRY(put_tensor(writer, role, l, expert, file));
+done:
+  return status;
+}
+
+static moerun_status put_entry(synth_writer *writer,
+                               const moerun__synth_entry *entry, int file) {
+  moerun_status status = MOERUN_OK;
   const int32_t l = entry->layer;
-  switch (entry->role) {
-  case MOERUN_ROLE_GATE: MOERUN_TRY(put_gate(writer, l, file)); break;
-  case MOERUN_ROLE_FUSED_GATE_UP:
-    for (int32_t e = 0; e < E; e++) {
-      MOERUN_TRY(put_tensor(writer, MOERUN_ROLE_EXPERT_GATE, l, e, file));
-      MOERUN_TRY(put_tensor(writer, MOERUN_ROLE_EXPERT_UP, l, e, file));
-    }
-    break;
-  case MOERUN_ROLE_FUSED_DOWN:
-    for (int32_t e = 0; e < E; e++) {
-      MOERUN_TRY(put_tensor(writer, MOERUN_ROLE_EXPERT_DOWN, l, e, file));
-    }
-    break;
-  default:
-    MOERUN_TRY(put_tensor(writer, entry->role, l, entry->expert, file));
-    break;
+  const int is_fused = entry->role == MOERUN_ROLE_FUSED_GATE_UP ||
+                       entry->role == MOERUN_ROLE_FUSED_DOWN;
+  const int32_t E = is_fused ? writer->config.num_experts : 1;
+  if (entry->role == MOERUN_ROLE_GATE) {
+    MOERUN_TRY(put_gate(writer, l, file));
+    goto done;
+  }
+  for (int32_t e = entry->expert; e < entry->expert + E; e++) {
+    MOERUN_TRY((is_fused && moerun__arch_is_transposed(writer->config.arch)
+                    ? put_tensor
+                    : put_joined)(writer, entry->role, l, e, file));
   }
 done:
   return status;
 }
 
-/* ---- The list of tensors ------------------------------------------------- */
-
-/* Counts the tensor, or also notes it where the list exists by now. */
-static moerun_status add_entry(synth_writer *writer, moerun__role role,
-                               int32_t layer, int32_t expert) {
-  moerun_status status = MOERUN_OK;
-  int64_t shape[MOERUN_MAX_DIMS];
-  const int num_dims =
-      moerun__config_tensor_shape(shape, &writer->config, role);
-  int64_t bytes = (int64_t)moerun__dtype_bytes(writer->options->dtype, 1);
-  for (int d = 0; d < num_dims; d++) {
-    bytes *= shape[d];
-  }
-  writer->total_bytes += bytes;
-  MOERUN_REQUIRE(writer->total_bytes <= most_bytes, MOERUN_ERR_INVALID,
-                 "synth: expected at most %lld bytes of weights, found more",
-                 (long long)most_bytes);
-  if (writer->entries != NULL) {
-    writer->entries[writer->num_entries] =
-        (synth_entry){role, layer, expert, 0, bytes};
-  }
-  writer->num_entries++;
-done:
-  return status;
-}
-
-/* The tensors of attention whose roles are below `end` and not below
- * `first`. */
-static moerun_status list_attention(synth_writer *writer, int32_t l,
-                                    moerun__role first, int end) {
-  moerun_status status = MOERUN_OK;
-  const moerun__attention_tensor *tensor = NULL;
-  for (int32_t i = 0;
-       (tensor = moerun__attention_at(&writer->config, i)) != NULL; i++) {
-    if (tensor->role < first || (int)tensor->role >= end) continue;
-    MOERUN_TRY(add_entry(writer, tensor->role, l, 0));
-  }
-done:
-  return status;
-}
-
-/* What some architectures have beside the rest of a layer. */
-static moerun_status list_extras(synth_writer *writer, int32_t l) {
-  moerun_status status = MOERUN_OK;
-  const moerun__model_config *config = &writer->config;
-  const int moe = config->moe_layer[l] >= 0;
-  const int shared = moe && config->shared_width > 0;
-  const struct {
-    moerun__role first;
-    moerun__role last;
-    int wanted;
-  } extras[] = {
-      {MOERUN_ROLE_CHOICE_BIAS, MOERUN_ROLE_CHOICE_BIAS,
-       moe && config->has_choice_bias},
-      {MOERUN_ROLE_SHARED_GATE, MOERUN_ROLE_SHARED_DOWN, shared},
-      {MOERUN_ROLE_SHARED_WEIGHT, MOERUN_ROLE_SHARED_WEIGHT,
-       shared && config->shared_is_weighted},
-  };
-  for (size_t i = 0; i < sizeof extras / sizeof *extras; i++) {
-    for (int r = extras[i].first; extras[i].wanted && r <= (int)extras[i].last;
-         r++) {
-      MOERUN_TRY(add_entry(writer, (moerun__role)r, l, 0));
-    }
-  }
-done:
-  return status;
-}
-
-static moerun_status list_layer(synth_writer *writer, int32_t l) {
-  moerun_status status = MOERUN_OK;
-  const moerun__model_config *config = &writer->config;
-  static const moerun__role fused[] = {MOERUN_ROLE_FUSED_GATE_UP,
-                                       MOERUN_ROLE_FUSED_DOWN};
-  const int moe = config->moe_layer[l] >= 0;
-  MOERUN_TRY(add_entry(writer, MOERUN_ROLE_ATTENTION_NORM, l, 0));
-  MOERUN_TRY(list_attention(writer, l, MOERUN_ROLE_ATTENTION_NORM,
-                            MOERUN_ROLE_FFN_NORM));
-  MOERUN_TRY(add_entry(writer, MOERUN_ROLE_FFN_NORM, l, 0));
-  for (int r = MOERUN_ROLE_DENSE_GATE; r <= MOERUN_ROLE_GATE; r++) {
-    if ((r == MOERUN_ROLE_GATE) != moe) continue;
-    MOERUN_TRY(add_entry(writer, (moerun__role)r, l, 0));
-  }
-  MOERUN_TRY(list_attention(writer, l, MOERUN_ROLE_FFN_NORM, INT_MAX));
-  MOERUN_TRY(list_extras(writer, l));
-  if (!moe) goto done;
-  for (int32_t e = 0; e < config->num_home[MOERUN_HOME_CONSTANT]; e++) {
-    MOERUN_TRY(add_entry(writer, MOERUN_ROLE_CONSTANT_MIX, l, e));
-    MOERUN_TRY(add_entry(writer, MOERUN_ROLE_CONSTANT, l, e));
-  }
-  for (int i = 0; writer->options->fused && i < 2; i++) {
-    MOERUN_TRY(add_entry(writer, fused[i], l, 0));
-  }
-  if (writer->options->fused) goto done;
-  for (int32_t e = 0; e < config->num_experts; e++) {
-    for (int r = MOERUN_ROLE_EXPERT_GATE; r <= MOERUN_ROLE_EXPERT_DOWN; r++) {
-      MOERUN_TRY(add_entry(writer, (moerun__role)r, l, e));
-    }
-  }
-done:
-  return status;
-}
-
-static moerun_status list_model(synth_writer *writer) {
-  moerun_status status = MOERUN_OK;
-  writer->num_entries = 0;
-  writer->total_bytes = 0;
-  MOERUN_TRY(add_entry(writer, MOERUN_ROLE_EMBEDDING, 0, 0));
-  for (int32_t l = 0; l < writer->config.num_layers; l++) {
-    MOERUN_TRY(list_layer(writer, l));
-  }
-  MOERUN_TRY(add_entry(writer, MOERUN_ROLE_FINAL_NORM, 0, 0));
-  if (!writer->config.tied_head) {
-    MOERUN_TRY(add_entry(writer, MOERUN_ROLE_HEAD, 0, 0));
-  }
-done:
-  return status;
-}
+/* ---- Files of tensors ---------------------------------------------------- */
 
 /* Fills files in order, each up to the limit or with one tensor. */
 static moerun_status deal_files(synth_writer *writer) {
@@ -377,8 +280,8 @@ static moerun_status deal_files(synth_writer *writer) {
                             : default_shard_bytes;
   int64_t used = 0;
   writer->num_files = 1;
-  for (size_t i = 0; i < writer->num_entries; i++) {
-    synth_entry *entry = &writer->entries[i];
+  for (size_t i = 0; i < writer->list.num_entries; i++) {
+    moerun__synth_entry *entry = &writer->list.entries[i];
     if (used > 0 && entry->bytes > limit - used) {
       writer->num_files++;
       used = 0;
@@ -437,7 +340,7 @@ static moerun_status print_header(moerun__text *out, const synth_writer *writer,
   int64_t offset = 0;
   MOERUN_TRY(moerun__text_print(out, "{\"__metadata__\":{\"format\":\"pt\"}"));
   for (size_t i = begin; i < end; i++) {
-    const synth_entry *entry = &writer->entries[i];
+    const moerun__synth_entry *entry = &writer->list.entries[i];
     char name[MOERUN_TENSOR_NAME];
     int64_t shape[MOERUN_MAX_DIMS];
     const int num_dims =
@@ -479,7 +382,7 @@ static moerun_status write_weights(synth_writer *writer, int32_t f,
   MOERUN_TRY(moerun__file_put(file, length, sizeof length, label));
   MOERUN_TRY(moerun__file_put(file, header.bytes, header.count, label));
   for (size_t i = begin; i < end; i++) {
-    MOERUN_TRY(put_entry(writer, &writer->entries[i], file));
+    MOERUN_TRY(put_entry(writer, &writer->list.entries[i], file));
   }
   MOERUN_TRY(close_file(&file, label));
 done:
@@ -493,9 +396,9 @@ static moerun_status write_index(synth_writer *writer) {
   moerun__text text = {0};
   MOERUN_TRY(moerun__text_print(
       &text, "{\n  \"metadata\": {\"total_size\": %lld},\n  \"weight_map\": {",
-      (long long)writer->total_bytes));
-  for (size_t i = 0; i < writer->num_entries; i++) {
-    const synth_entry *entry = &writer->entries[i];
+      (long long)writer->list.total_bytes));
+  for (size_t i = 0; i < writer->list.num_entries; i++) {
+    const moerun__synth_entry *entry = &writer->list.entries[i];
     char name[MOERUN_TENSOR_NAME];
     char base[FILE_NAME];
     (void)moerun__arch_tensor_name(name, writer->config.arch, entry->role,
@@ -525,7 +428,8 @@ static moerun_status write_files(synth_writer *writer, moerun__text *config) {
   size_t begin = 0;
   for (int32_t f = 0; f < writer->num_files; f++) {
     size_t end = begin;
-    while (end < writer->num_entries && writer->entries[end].file == f) {
+    while (end < writer->list.num_entries &&
+           writer->list.entries[end].file == f) {
       end++;
     }
     MOERUN_TRY(write_weights(writer, f, begin, end));
@@ -554,10 +458,14 @@ static moerun_status writer_begin(synth_writer *writer, moerun__text *config) {
   MOERUN_TRY(moerun__synth_config(config, options));
   MOERUN_TRY(moerun__json_parse(&root, config->bytes, config->count, "synth"));
   MOERUN_TRY(moerun__model_config_parse(&writer->config, root, "synth"));
-  MOERUN_TRY(list_model(writer));
-  MOERUN_TRY(moerun__alloc(&writer->entries, writer->num_entries,
-                           sizeof *writer->entries));
-  MOERUN_TRY(list_model(writer));
+  writer->list = (moerun__synth_list){
+      .config = &writer->config,
+      .fused = options->fused,
+      .element_bytes = (int64_t)moerun__dtype_bytes(options->dtype, 1)};
+  MOERUN_TRY(moerun__synth_list_make(&writer->list));
+  MOERUN_TRY(moerun__alloc(&writer->list.entries, writer->list.num_entries,
+                           sizeof *writer->list.entries));
+  MOERUN_TRY(moerun__synth_list_make(&writer->list));
   MOERUN_TRY(deal_files(writer));
   MOERUN_TRY(moerun__alloc_unset(&writer->words, RUN, sizeof *writer->words));
   MOERUN_TRY(moerun__alloc_unset(&writer->elements, RUN,
@@ -574,14 +482,14 @@ moerun_status moerun__synth_write(const moerun__synth_options *options) {
   MOERUN_TRY(writer_begin(&writer, &config));
   MOERUN_TRY(moerun__synth_folder_begin(&writer.folder, options->path,
                                         options->files.overwrite,
-                                        writer.total_bytes));
+                                        writer.list.total_bytes));
   MOERUN_TRY(write_files(&writer, &config));
   MOERUN_TRY(moerun__synth_folder_end(&writer.folder));
 done:
   moerun__synth_folder_clear(&writer.folder);
   moerun__text_clear(&config);
   moerun__model_config_clear(&writer.config);
-  moerun__free(writer.entries);
+  moerun__free(writer.list.entries);
   moerun__free(writer.words);
   moerun__free(writer.elements);
   return status;

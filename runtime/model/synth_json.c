@@ -98,6 +98,21 @@ static int has_heads(const moerun__arch *arch) {
          moerun__attention_find(arch->attention, MOERUN_ROLE_Q) != NULL;
 }
 
+static const char *top_k_key(const moerun__arch *arch) {
+  return arch != NULL && arch->top_k_key != NULL ? arch->top_k_key
+                                                 : "num_experts_per_tok";
+}
+
+/* As published models of the families with multipliers have them. */
+static moerun_status print_multipliers(moerun__text *out,
+                                       const moerun__arch *arch) {
+  if (!arch->has_multipliers) return MOERUN_OK;
+  return moerun__text_print(out, "  \"attention_multiplier\": 0.125,\n"
+                                 "  \"embedding_multiplier\": 12.0,\n"
+                                 "  \"logits_scaling\": 6.0,\n"
+                                 "  \"residual_multiplier\": 0.22,\n");
+}
+
 /* Whether the key of the biases, which is there, is this one. */
 static int has_attention_bias(const moerun__arch *arch) {
   return arch != NULL && arch->qkv_bias_key != NULL &&
@@ -112,6 +127,7 @@ static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
                                 arch->experts_key, o->num_experts,
                                 arch->width_key, o->expert_width));
   MOERUN_TRY(print_gate(out, arch));
+  MOERUN_TRY(print_multipliers(out, arch));
   MOERUN_TRY(print_shared(out, arch, o));
   if (arch->qkv_bias_key != NULL) {
     MOERUN_TRY(
@@ -167,9 +183,10 @@ moerun_status moerun__synth_config(moerun__text *out,
                                   o->heads.num_heads));
   }
   MOERUN_TRY(moerun__text_print(out,
-                                ",\n  \"num_experts_per_tok\": %d,\n"
+                                ",\n  \"%s\": %d,\n"
                                 "  \"num_hidden_layers\": %d,\n",
-                                o->experts_per_token, o->num_layers));
+                                top_k_key(arch), o->experts_per_token,
+                                o->num_layers));
   if (has_heads(arch)) {
     MOERUN_TRY(moerun__text_print(out, "  \"num_key_value_heads\": %d,\n",
                                   o->heads.num_kv_heads != 0
@@ -185,12 +202,15 @@ moerun_status moerun__synth_config(moerun__text *out,
       boolean(o->tied_head), moerun__dtype_at(o->dtype)->torch_name,
       o->vocab_size));
   if (o->vocab_size >= MOERUN_SYNTH_TOKENS) {
-    MOERUN_TRY(moerun__text_print(
-        out, "  \"bos_token_id\": %d,\n  \"eos_token_id\": %d\n}\n",
-        MOERUN_SYNTH_BOS, MOERUN_SYNTH_EOS));
+    MOERUN_TRY(
+        moerun__text_print(out,
+                           "  \"bos_token_id\": %d,\n  \"eos_token_id\": %d,\n"
+                           "  \"pad_token_id\": null\n}\n",
+                           MOERUN_SYNTH_BOS, MOERUN_SYNTH_EOS));
   } else {
-    MOERUN_TRY(moerun__text_print(
-        out, "  \"bos_token_id\": null,\n  \"eos_token_id\": null\n}\n"));
+    MOERUN_TRY(moerun__text_print(out, "  \"bos_token_id\": null,\n"
+                                       "  \"eos_token_id\": null,\n"
+                                       "  \"pad_token_id\": null\n}\n"));
   }
 done:
   return status;

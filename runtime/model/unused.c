@@ -57,8 +57,18 @@ static void mark_attention(const search *s, int32_t layer) {
   for (int32_t i = 0; (tensor = moerun__attention_at(config, i)) != NULL; i++) {
     (void)mark(s, tensor->role, layer, 0);
   }
-  (void)mark(s, MOERUN_ROLE_ATTENTION_NORM, layer, 0);
-  (void)mark(s, MOERUN_ROLE_FFN_NORM, layer, 0);
+  for (int32_t p = 0; p < config->attention->num_parts; p++) {
+    const moerun__role joined = config->attention->parts[p].joined;
+    if (joined == MOERUN_ROLE_EMBEDDING) continue;
+    if (config->attention->has(config, p)) (void)mark(s, joined, layer, 0);
+  }
+  static const moerun__role norms[] = {
+      MOERUN_ROLE_ATTENTION_NORM, MOERUN_ROLE_FFN_NORM,
+      MOERUN_ROLE_ATTENTION_AFTER, MOERUN_ROLE_FFN_AFTER};
+  for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
+    if (!moerun__config_has_norm(config, norms[i])) continue;
+    (void)mark(s, norms[i], layer, 0);
+  }
 }
 
 /* One that is missing ends the search: its layer is not loaded. */
@@ -83,6 +93,7 @@ static void mark_block(const search *s, int32_t layer) {
   if (config->has_choice_bias) (void)mark(s, MOERUN_ROLE_CHOICE_BIAS, layer, 0);
   if (config->shared_width > 0) {
     mark_range(s, MOERUN_ROLE_SHARED_GATE, MOERUN_ROLE_SHARED_DOWN, layer);
+    (void)mark(s, MOERUN_ROLE_SHARED_GATE_UP, layer, 0);
   }
   if (config->shared_width > 0 && config->shared_is_weighted) {
     (void)mark(s, MOERUN_ROLE_SHARED_WEIGHT, layer, 0);

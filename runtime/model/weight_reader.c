@@ -105,11 +105,12 @@ done:
   return status;
 }
 
-/* Appends num_rows rows of the tensor, which has the shape of `role`. */
+/* Appends `expert` of the tensor, which has the shape of `role`: all of it, or
+ * one of those that are fused. */
 static moerun_status append(moerun__tensor_parts *parts,
                             const moerun__weight_reader *reader,
                             moerun__role role, const moerun__tensor *tensor,
-                            int64_t first_row, int32_t num_rows) {
+                            int32_t expert) {
   moerun_status status = MOERUN_OK;
   int64_t shape[MOERUN_MAX_DIMS];
   moerun__dtype dtype = MOERUN_DTYPE_F32;
@@ -122,12 +123,23 @@ static moerun_status append(moerun__tensor_parts *parts,
                  "in memory), found %s",
                  moerun__shards_file(reader->shards, tensor), tensor->name,
                  first->dtype, first->name, tensor->dtype);
-  parts->part[parts->num_parts] =
-      (moerun__tensor_part){tensor, first_row, num_rows};
+  const int is_fused = num_dims == 3;
+  const int is_transposed =
+      is_fused && moerun__arch_is_transposed(reader->config->arch);
+  const int64_t *one = is_fused ? shape + 1 : shape; /* of an expert */
+  MOERUN_REQUIRE(!is_transposed || moerun__dtype_at(dtype)->block == 1,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: tensor \"%s\": expected a type of single elements in "
+                 "transposed experts, found %s",
+                 moerun__shards_file(reader->shards, tensor), tensor->name,
+                 tensor->dtype);
+  const int32_t num_outputs = moerun__to_int(one[is_transposed ? 1 : 0]);
+  parts->part[parts->num_parts] = (moerun__tensor_part){
+      tensor, is_fused ? expert * one[0] : 0, num_outputs, is_transposed};
   parts->num_parts++;
   parts->dtype = dtype;
-  parts->num_outputs += num_rows;
-  parts->num_inputs = moerun__to_int(shape[num_dims - 1]);
+  parts->num_outputs += num_outputs;
+  parts->num_inputs = moerun__to_int(one[is_transposed ? 0 : 1]);
 done:
   return status;
 }
@@ -137,11 +149,9 @@ moerun_status moerun__reader_add(moerun__tensor_parts *parts,
                                  moerun__role role, int32_t layer,
                                  int32_t expert) {
   moerun_status status = MOERUN_OK;
-  int64_t shape[MOERUN_MAX_DIMS];
   const moerun__tensor *tensor = NULL;
-  (void)moerun__config_tensor_shape(shape, reader->config, role);
   MOERUN_TRY(require(&tensor, reader, role, layer, expert));
-  MOERUN_TRY(append(parts, reader, role, tensor, 0, moerun__to_int(shape[0])));
+  MOERUN_TRY(append(parts, reader, role, tensor, expert));
 done:
   return status;
 }
@@ -151,20 +161,16 @@ moerun_status moerun__reader_expert(moerun__tensor_parts *gate_up,
                                     const moerun__weight_reader *reader,
                                     int32_t layer, int32_t expert) {
   moerun_status status = MOERUN_OK;
-  const int32_t H = reader->config->hidden_width;
-  const int32_t rows = moerun__to_int(
-      moerun__gate_up_outputs(reader->config, reader->config->expert_width));
-  const moerun__tensor *fused =
-      moerun__reader_find(reader, MOERUN_ROLE_FUSED_GATE_UP, layer, 0);
-  const moerun__tensor *fused_down = NULL;
+  const int is_fused =
+      moerun__arch_is_fused(reader->config->arch) ||
+      moerun__reader_find(reader, MOERUN_ROLE_FUSED_GATE_UP, layer, 0) != NULL;
   memset(gate_up, 0, sizeof *gate_up);
   memset(down, 0, sizeof *down);
-  if (fused != NULL) {
-    MOERUN_TRY(append(gate_up, reader, MOERUN_ROLE_FUSED_GATE_UP, fused,
-                      (int64_t)expert * rows, rows));
-    MOERUN_TRY(require(&fused_down, reader, MOERUN_ROLE_FUSED_DOWN, layer, 0));
-    MOERUN_TRY(append(down, reader, MOERUN_ROLE_FUSED_DOWN, fused_down,
-                      (int64_t)expert * H, H));
+  if (is_fused) {
+    MOERUN_TRY(moerun__reader_add(gate_up, reader, MOERUN_ROLE_FUSED_GATE_UP,
+                                  layer, expert));
+    MOERUN_TRY(moerun__reader_add(down, reader, MOERUN_ROLE_FUSED_DOWN, layer,
+                                  expert));
   } else {
     MOERUN_TRY(moerun__reader_add(gate_up, reader, MOERUN_ROLE_EXPERT_GATE,
                                   layer, expert));
@@ -179,49 +185,61 @@ done:
 
 /* ---- Reading rows -------------------------------------------------------- */
 
-/* Rows first_row .. first_row + count - 1 of the tensor into the staging
- * buffer; block by block they are digested and looked at while the processor's
- * cache has them. */
-static moerun_status read_rows(const moerun__weight_reader *reader,
-                               const moerun__tensor *tensor,
-                               moerun__dtype dtype, int32_t width,
-                               int64_t first_row, int32_t count) {
+/* Bytes `first` .. first + bytes - 1 of the tensor, whose rows take row_bytes,
+ * to `staging`; block by block they are digested and looked at while the
+ * processor's cache has them. */
+static moerun_status read_bytes(char *staging,
+                                const moerun__weight_reader *reader,
+                                const moerun__tensor *tensor,
+                                moerun__dtype dtype, int64_t row_bytes,
+                                int64_t first, int64_t bytes) {
   moerun_status status = MOERUN_OK;
   const moerun__dtype_row *type = moerun__dtype_at(dtype);
-  const int64_t row_bytes = (int64_t)moerun__dtype_bytes(dtype, (size_t)width);
-  const int64_t row_blocks = row_bytes / type->block_bytes;
-  const int64_t bytes = count * row_bytes;
+  const int64_t width_stored = row_bytes / type->block_bytes * type->block;
   /* Whole blocks. */
   const int64_t most =
       MOERUN_BLOCK_BYTES - MOERUN_BLOCK_BYTES % type->block_bytes;
-  const char *staging = reader->staging;
-  MOERUN_TRY(moerun__stop_check(reader->path, "its weights were read"));
-  MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards, tensor,
-                                 first_row * row_bytes, bytes));
+  MOERUN_TRY(
+      moerun__shards_read(staging, reader->shards, tensor, first, bytes));
   for (int64_t at = 0; at < bytes; at += most) {
     const int64_t left = bytes - at;
     const size_t block = (size_t)(left < most ? left : most);
     if (reader->digest != NULL) {
-      moerun__digest_piece(reader->digest, tensor->name,
-                           first_row * row_bytes + at, staging + at, block);
+      moerun__digest_piece(reader->digest, tensor->name, first + at,
+                           staging + at, block);
     }
     const size_t blocks = block / (size_t)type->block_bytes;
     const size_t sound = blocks * (size_t)type->block;
     const size_t bad = type->first_unsound != NULL
                            ? type->first_unsound(staging + at, blocks)
                            : sound;
-    const int64_t element = at / type->block_bytes * type->block + (int64_t)bad;
-    const int64_t width_stored = row_blocks * type->block;
+    const int64_t element =
+        (first + at) / type->block_bytes * type->block + (int64_t)bad;
     MOERUN_REQUIRE(bad == sound, MOERUN_ERR_FORMAT,
                    "%s: tensor \"%s\": row %lld, column %lld: expected a "
                    "finite number, found NaN or infinity",
                    moerun__shards_file(reader->shards, tensor), tensor->name,
-                   (long long)(first_row + element / width_stored),
+                   (long long)(element / width_stored),
                    (long long)(element % width_stored));
   }
   reader->reading->done += bytes;
   moerun__byte_watch_tell(reader->reading->watch, reader->reading->done,
                           reader->reading->all);
+done:
+  return status;
+}
+
+/* Rows first_row .. first_row + count - 1 of the tensor into the staging
+ * buffer. */
+static moerun_status read_rows(const moerun__weight_reader *reader,
+                               const moerun__tensor *tensor,
+                               moerun__dtype dtype, int32_t width,
+                               int64_t first_row, int32_t count) {
+  moerun_status status = MOERUN_OK;
+  const int64_t row_bytes = (int64_t)moerun__dtype_bytes(dtype, (size_t)width);
+  MOERUN_TRY(moerun__stop_check(reader->path, "its weights were read"));
+  MOERUN_TRY(read_bytes(reader->staging, reader, tensor, dtype, row_bytes,
+                        first_row * row_bytes, count * row_bytes));
 done:
   return status;
 }
@@ -237,8 +255,10 @@ moerun_status moerun__reader_sample(uint64_t *sum,
   const int64_t row_bytes = row_bytes_of(parts);
   for (int32_t i = 0; i < parts->num_parts && !reader->counting; i++) {
     const moerun__tensor_part *part = &parts->part[i];
-    const int64_t at = part->first_row * row_bytes;
     const int64_t all = part->num_rows * row_bytes;
+    const int64_t at = part->is_transposed
+                           ? part->first_row / parts->num_inputs * all
+                           : part->first_row * row_bytes;
     const int64_t count = all < MOERUN_SAMPLE_BYTES ? all : MOERUN_SAMPLE_BYTES;
     MOERUN_TRY(moerun__stop_check(reader->path, "its weights were compared"));
     MOERUN_TRY(moerun__shards_read(reader->staging, reader->shards,
@@ -283,6 +303,49 @@ done:
   return status;
 }
 
+/* to[columns][rows] = from[rows][columns], elements of so many bytes. */
+static void transpose(char *to, const char *from, int32_t rows, int32_t columns,
+                      size_t bytes) {
+  for (int32_t c = 0; c < columns; c++) {
+    for (int32_t r = 0; r < rows; r++) {
+      memcpy(to + ((size_t)c * (size_t)rows + (size_t)r) * bytes,
+             from + ((size_t)r * (size_t)columns + (size_t)c) * bytes, bytes);
+    }
+  }
+}
+
+/* A strip of outputs at a time: read, input by input, to one half of the
+ * staging buffer, and turned round into the other. */
+static moerun_status pack_transposed(char *panels, int32_t first_output,
+                                     const moerun__weight_reader *reader,
+                                     const moerun__tensor_parts *parts,
+                                     const moerun__tensor_part *part) {
+  moerun_status status = MOERUN_OK;
+  const int32_t D = parts->num_inputs;
+  const int64_t element = (int64_t)moerun__dtype_bytes(parts->dtype, 1);
+  const int64_t stored = part->num_rows * element; /* of an input */
+  char *strip = reader->staging;
+  char *rows = strip + MOERUN_STAGING_BYTES / 2;
+  const int32_t most =
+      moerun__to_int(MOERUN_STAGING_BYTES / 2 / row_bytes_of(parts));
+  for (int32_t at = 0; at < part->num_rows; at += most) {
+    const int32_t left = part->num_rows - at;
+    const int32_t count = left < most ? left : most;
+    MOERUN_TRY(moerun__stop_check(reader->path, "its weights were read"));
+    for (int32_t d = 0; d < D; d++) {
+      MOERUN_TRY(read_bytes(strip + d * count * element, reader, part->tensor,
+                            parts->dtype, stored,
+                            (part->first_row + d) * stored + at * element,
+                            count * element));
+    }
+    transpose(rows, strip, D, count, (size_t)element);
+    moerun__weight_pack(panels, parts->dtype, D, first_output + at, count,
+                        rows);
+  }
+done:
+  return status;
+}
+
 void moerun__clear_last_panel(const moerun__weight *weight) {
   const int32_t N = weight->num_outputs;
   const int32_t D = weight->num_inputs;
@@ -308,7 +371,9 @@ moerun_status moerun__reader_pack(moerun__weight *out,
   moerun__clear_last_panel(out);
   int32_t output = 0;
   for (int32_t i = 0; i < parts->num_parts; i++) {
-    MOERUN_TRY(pack_part(panels, output, reader, parts, &parts->part[i]));
+    const moerun__tensor_part *part = &parts->part[i];
+    MOERUN_TRY((part->is_transposed ? pack_transposed : pack_part)(
+        panels, output, reader, parts, part));
     output += parts->part[i].num_rows;
   }
 done:

@@ -38,11 +38,13 @@ typedef struct moerun__weight_reader {
   uint64_t *digest;
 } moerun__weight_reader;
 
-/* Rows of a tensor. */
+/* Rows of a tensor, each of one output; or, of a transposed one, columns, in as
+ * many rows as there are inputs. */
 typedef struct moerun__tensor_part {
   const moerun__tensor *tensor;
   int64_t first_row; /* counted over all leading dimensions */
-  int32_t num_rows;
+  int32_t num_rows;  /* outputs */
+  int32_t is_transposed;
 } moerun__tensor_part;
 
 /* The parts that make one weight, in the order of its outputs; all of one

@@ -21,6 +21,8 @@ import sys
 
 import numpy as np
 
+from tensors import read_tensors, split_tensors
+
 HERE = pathlib.Path(__file__).resolve().parent
 DEMO_MODEL = HERE.parents[2] / "launch/demo/model"
 
@@ -29,46 +31,6 @@ MIN_EFFECT = 1e-2  # a hundred times what the C tests allow
 # Difference of the logarithms of two gate scores; of two biased ones, or sums
 # of two, where there is a bias.
 MIN_MARGIN = 1e-4
-
-# ---- Files -------------------------------------------------------------------
-
-
-def bfloat16(raw):
-    return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
-
-
-DECODE = {"F32": lambda raw: np.frombuffer(raw, "<f4"),
-          "F16": lambda raw: np.frombuffer(raw, "<f2"),
-          "BF16": bfloat16}
-
-
-def read_safetensors(path):
-    raw = path.read_bytes()
-    header_end = 8 + int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8:header_end])
-    tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = (header_end + offset for offset in entry["data_offsets"])
-        values = DECODE[entry["dtype"]](raw[begin:end])
-        tensors[name] = values.astype(np.float64).reshape(entry["shape"])
-    return tensors
-
-
-def read_tensors(folder):
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return read_safetensors(folder / "model.safetensors")
-    weight_map = json.loads(index.read_text())["weight_map"]
-    tensors = {}
-    for file in sorted(set(weight_map.values())):
-        shard = read_safetensors(folder / file)
-        assert all(weight_map[name] == file for name in shard)
-        tensors |= shard
-    assert tensors.keys() == weight_map.keys()
-    return tensors
-
 
 # ---- What config.json means --------------------------------------------------
 
@@ -103,6 +65,11 @@ class Reading:
     default_eps: float = 1e-5
     rotary: int = 0               # of each head
     gate: str = "gate"
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_divisor: float = 1.0
+    norms: tuple = ("input_layernorm", "post_attention_layernorm")
+    norms_after: bool = False     # of what blocks give, not of what they read
     choice_bias_name: str | None = None
     rotary_end: bool = False      # the last elements of each head instead
     rotate_pairs: bool = False    # (2i, 2i+1) instead of (i, i + d/2)
@@ -122,15 +89,15 @@ class Reading:
     norm_before_experts: bool = True
 
 
-def read_config(folder, tensors):
-    config = json.loads((folder / "config.json").read_text())
+def read_config(config, tensors):
     kind = config["model_type"]
     heads = config["num_attention_heads"]
     # Checkpoints of old have rope_theta, transformers 5 writes rope_parameters
     # and num_local_experts.
     rope = config.get("rope_parameters") or config
     count = next(config[key] for key in (
-        "num_local_experts", "num_experts", "n_routed_experts")
+        "num_local_experts", "num_experts", "n_routed_experts",
+        "moe_num_experts")
         if key in config)
     layers = config["num_hidden_layers"]
     head_dim = config.get("head_dim") or (
@@ -148,33 +115,47 @@ def read_config(folder, tensors):
     mixtral = kind in ("mixtral", "minimax_m2") and not fused
     types = config.get("mlp_layer_types") or (
         ["dense"] * (kind == "hy_v3") + ["sparse"] * layers)
-    biased = kind in ("dots1", "solar_open", "hy_v3", "glm4_moe", "minimax_m2")
+    biased = kind in ("dots1", "solar_open", "hy_v3", "glm4_moe", "minimax_m2",
+                      "sarvam_moe")
+    granite = kind.startswith("granitemoe")
+    after = kind == "flex_olmo"
     by_block = kind in ("hy_v3", "minimax_m2")
     return Reading(
         layers=layers, hidden=config["hidden_size"], heads=heads,
         head_dim=head_dim,
         kv_heads=config["num_key_value_heads"],
-        k=config["num_experts_per_tok"], experts=count,
+        k=config.get("moe_topk") or config["num_experts_per_tok"], experts=count,
         eps=config["rms_norm_eps"], theta=rope["rope_theta"],
         renormalise=config.get("norm_topk_prob", kind in (
-            "mixtral", "hy_v3", "minimax_m2", "solar_open")),
+            "mixtral", "hy_v3", "minimax_m2", "solar_open", "sarvam_moe",
+            "aria_text") or granite),
         clip=config.get("clip_qkv"),
         qk_norm={"qwen3_moe": "head", "dots1": "head", "olmoe": "row",
-                 "hy_v3": "head", "minimax_m2": "row"}.get(
+                 "hy_v3": "head", "minimax_m2": "row", "sarvam_moe": "head",
+                 "flex_olmo": "row"}.get(
                      kind, "head" if config.get("use_qk_norm") else None),
         moe_layers=[layer not in dense and (layer + 1) % step == 0
                     and layer >= leading and types[layer] == "sparse"
                     for layer in range(layers)],
-        moe_block="block_sparse_moe." if mixtral else "mlp.",
+        moe_block="block_sparse_moe." if mixtral or granite else "mlp.",
         expert_names=(("w1", "w3", "w2") if mixtral
                       else ("gate_proj", "up_proj", "down_proj")),
-        scale=head_dim ** -0.5,
+        scale=(config.get("attention_multiplier", 1.0) if granite
+               else head_dim ** -0.5),
+        embedding_scale=config.get("embedding_multiplier", 1.0),
+        residual_scale=config.get("residual_multiplier", 1.0),
+        logit_divisor=config.get("logits_scaling", 1.0),
+        norms=(("post_attention_layernorm", "post_feedforward_layernorm")
+               if after else ("input_layernorm", "post_attention_layernorm")),
+        norms_after=after,
         sigmoid=biased,
         weight_scale=config.get("routed_scaling_factor",
                                 config.get("router_scaling_factor",
-                                           2.826 if kind == "hy_v3" else 1.0)),
+                                           {"hy_v3": 2.826, "sarvam_moe": 2.5
+                                            }.get(kind, 1.0))),
         rotary=int(head_dim * part),
-        gate="router.gate" if kind == "hy_v3" and not fused else "gate",
+        gate=("router.gate" if kind == "hy_v3" and not fused
+              else "router" if granite or kind == "aria_text" else "gate"),
         choice_bias_name=(
             None if not biased else "expert_bias"
             if kind == "hy_v3" and not fused else "e_score_correction_bias"
@@ -183,10 +164,15 @@ def read_config(folder, tensors):
         best_groups=config.get("topk_group", 1),
         shared={"qwen2_moe": "shared_expert", "dots1": "shared_experts",
                 "solar_open": "shared_experts", "glm4_moe": "shared_experts",
+                "sarvam_moe": "shared_experts", "aria_text": "shared_experts",
+                "granitemoeshared": (
+                    "shared_mlp" if config.get("shared_intermediate_size")
+                    else None),
                 "hy_v3": "shared_experts" if fused else "shared_mlp"}.get(kind),
         qkv_bias=config.get("qkv_bias", kind == "qwen2_moe" or (
             kind in ("solar_open", "glm4_moe")
-            and config.get("attention_bias", False))),
+            and config.get("attention_bias", False))
+            or config.get("use_qkv_bias", False)),
         default_eps=1e-5 if kind in ("mixtral", "olmoe", "solar_open", "hy_v3",
                                      "glm4_moe") else 1e-6)
 
@@ -368,24 +354,34 @@ class Forward:
                              * self.expert(x[row], at + r.moe_block, e))
         return out + self.shared(x, at + r.moe_block) if r.shared else out
 
+    def around(self, x, name, with_norm, block):
+        """A block's output, with the norm where the family has it."""
+        if not with_norm:
+            return block(x)
+        if self.reading.norms_after:
+            return self.norm(block(x), name)
+        return block(self.norm(x, name))
+
     def run(self, tokens):
         """logits [T][V]"""
+        r = self.reading
         x = self.tensors["model.embed_tokens.weight"][tokens]
+        x = x * r.embedding_scale
         self.hidden.append(x)
-        for layer in range(self.reading.layers):
+        for layer in range(r.layers):
             at = f"model.layers.{layer}."
-            x = x + self.attention(self.norm(x, at + "input_layernorm.weight"),
-                                   at + "self_attn.")
-            y = x
-            if self.reading.norm_before_experts:
-                y = self.norm(x, at + "post_attention_layernorm.weight")
-            x = x + self.ffn(y, at, layer)
+            x = x + r.residual_scale * self.around(
+                x, at + r.norms[0] + ".weight", True,
+                lambda y: self.attention(y, at + "self_attn."))
+            x = x + r.residual_scale * self.around(
+                x, at + r.norms[1] + ".weight", r.norm_before_experts,
+                lambda y: self.ffn(y, at, layer))
             self.hidden.append(x)
         self.experts = np.stack(self.experts, axis=1)
         self.hidden = np.stack(self.hidden, axis=1)
         head = self.tensors.get("lm_head.weight",
                                 self.tensors["model.embed_tokens.weight"])
-        return self.norm(x, "model.norm.weight") @ head.T
+        return self.norm(x, "model.norm.weight") @ head.T / r.logit_divisor
 
 
 # ---- Known misreadings -------------------------------------------------------
@@ -394,6 +390,16 @@ class Forward:
 MISTAKES = {
     "default theta": lambda r: {"theta": 1e4} if r.theta != 1e4 else {
         "theta": 1e6},
+    "no embedding scale": lambda r: {"embedding_scale": 1.0} if (
+        r.embedding_scale != 1) else None,
+    "no residual scale": lambda r: {"residual_scale": 1.0} if (
+        r.residual_scale != 1) else None,
+    "logits as they are": lambda r: {"logit_divisor": 1.0} if (
+        r.logit_divisor != 1) else None,
+    "scale by head width": lambda r: {"scale": r.head_dim ** -0.5} if (
+        r.scale != r.head_dim ** -0.5) else None,
+    "norms before for after": lambda r: {"norms_after": False} if (
+        r.norms_after) else None,
     "whole heads rotated": lambda r: {"rotary": r.head_dim} if (
         r.rotary != r.head_dim) else None,
     "ends of heads rotated": lambda r: {"rotary_end": True} if (
@@ -401,14 +407,15 @@ MISTAKES = {
     "default eps": lambda r: {"eps": r.default_eps} if (
         r.eps != r.default_eps) else None,
     "rotary pairs": lambda r: {"rotate_pairs": True},
-    "no scale": lambda r: {"scale": 1.0},
+    "no scale": lambda r: {"scale": 1.0} if r.scale != 1 else None,
     "scale of hidden/heads": lambda r: {
         "scale": (r.hidden / r.heads) ** -0.5} if (
             r.hidden != r.heads * r.head_dim) else None,
     "no causal mask": lambda r: {"causal": False},
     "kv head h % kv_heads": lambda r: {"interleaved_kv": True} if (
         1 < r.kv_heads < r.heads) else None,
-    "other renormalisation": lambda r: {"renormalise": not r.renormalise},
+    "other renormalisation": lambda r: {"renormalise": not r.renormalise} if (
+        not r.norms_after) else None,  # which makes up for it
     "sigmoid for softmax": lambda r: {"wrong_score": True} if (
         not r.sigmoid) else None,
     "softmax for sigmoid": lambda r: {"wrong_score": True} if (
@@ -489,8 +496,10 @@ def check_greedy(folder, tokens, reading, tensors):
 def check(name):
     folder = HERE / name
     model_folder = DEMO_MODEL if name == "demo" else folder
-    tensors = read_tensors(model_folder)
-    reading = read_config(model_folder, tensors)
+    config = json.loads((model_folder / "config.json").read_text())
+    tensors = split_tensors(config["model_type"], config,
+                            read_tensors(model_folder))
+    reading = read_config(config, tensors)
     tokens, logits, experts = (np.load(folder / f"{array}.npy")
                                for array in ("tokens", "logits", "experts"))
     failures, error, margin = [], 0.0, np.inf

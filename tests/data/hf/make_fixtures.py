@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from models import FAMILIES, FIXTURES, SWIGLU
+from models import FAMILIES, FIXTURES, LAYOUTS, SWIGLU
 
 HERE = pathlib.Path(__file__).resolve().parent
 DEMO_MODEL = HERE.parents[2] / "launch/demo/model"
@@ -84,7 +84,7 @@ def draw_attention(draw, config, prefix):
         prefix + "v_proj.weight": draw.linear(kv_heads * head_dim, hidden),
         prefix + "o_proj.weight": draw.linear(hidden, heads * head_dim)}
     family = FAMILIES[config["model_type"]]
-    if family["qkv_bias"](config):
+    if family["qkv_bias"](config) or config.get("use_qkv_bias"):
         for name, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
             tensors[f"{prefix}{name}_proj.bias"] = 0.7 * (
                 draw.rng.standard_normal(rows * head_dim))
@@ -108,6 +108,13 @@ def is_dense(config, layer):
             or layer < config.get("first_k_dense_replace", 0))
 
 
+def count_of(config):
+    """Of experts; sarvam_moe has two names for it, as for the shared ones."""
+    if config["model_type"] == "sarvam_moe":
+        return config["num_experts"]
+    return config[FAMILIES[config["model_type"]]["count"]]
+
+
 def draw_shared(draw, config, block):
     """What beside its experts an MoE block has."""
     hidden, family = config["hidden_size"], FAMILIES[config["model_type"]]
@@ -116,19 +123,22 @@ def draw_shared(draw, config, block):
         return draw_ffn(draw, hidden, config["shared_expert_intermediate_size"],
                         block + "shared_expert.", SWIGLU) | {
             block + "shared_expert_gate.weight": draw.linear(1, hidden, 1.5)}
-    if family["shared"]:
+    if family["shared"] and config.get("shared_intermediate_size") != 0:
         name, number = family["shared"]
-        width = config[number] * config[family["width"]]
+        if config["model_type"] == "sarvam_moe":
+            number = "num_shared_experts"
+        width = (config[number] * config[family["width"]] if number
+                 else config["shared_intermediate_size"])
         tensors = draw_ffn(draw, hidden, width, block + name, family["names"])
     if family["bias"]:
         tensors[block + family["bias"]] = (
-            0.3 * draw.rng.standard_normal(config[family["count"]]))
+            0.3 * draw.rng.standard_normal(count_of(config)))
     return tensors
 
 
 def draw_experts(draw, config, prefix):
     hidden, family = config["hidden_size"], FAMILIES[config["model_type"]]
-    experts, width = config[family["count"]], config[family["width"]]
+    experts, width = count_of(config), config[family["width"]]
     block = prefix + family["block"]
     tensors = {f"{block}{family['gate']}.weight":
                draw.linear(experts, hidden, gain=2.0)}
@@ -160,6 +170,7 @@ def draw_model(seed, config, embedding_deviation):
             tensors |= draw_experts(draw, config, at)
     if not config["tie_word_embeddings"]:
         tensors["lm_head.weight"] = draw.linear(vocabulary, hidden, gain=2.5)
+    LAYOUTS.get(config["model_type"], lambda tensors: None)(tensors)
     return tensors
 
 
@@ -219,6 +230,8 @@ def rewrite_fused(folder, dtype):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     tensors = {name: tensor.contiguous()
                for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del tensors["lm_head.weight"]
     assert any(name.endswith("experts.gate_up_proj") for name in tensors)
     write_tensors(folder, tensors, 1)
     model.config.save_pretrained(folder)
@@ -249,7 +262,9 @@ class Oracle:
         for layer in self.model.model.layers:
             layer.register_forward_hook(
                 lambda module, inputs, output: self.hidden.append(output))
-            gate = getattr(layer.mlp, "gate", None)
+            block = getattr(layer, "mlp", None) or layer.block_sparse_moe
+            gate = getattr(block, "gate", None) or getattr(block, "router",
+                                                           None)
             if gate is not None:
                 gate.register_forward_hook(self.keep_routing)
 
@@ -285,7 +300,9 @@ class Oracle:
         [T][layers + 1][H] (first the embedding), smallest gate margin"""
         self.margins, self.experts = [], []
         ids = torch.tensor([list(tokens)])
-        self.hidden = [self.model.model.embed_tokens(ids)]
+        self.hidden = [
+            self.model.model.embed_tokens(ids)
+            * getattr(self.model.config, "embedding_multiplier", 1.0)]
         logits = self.model(ids, use_cache=False).logits[0]
         experts = torch.stack(self.experts, dim=1)
         hidden = torch.stack([h[0] for h in self.hidden], dim=1)

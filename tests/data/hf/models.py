@@ -1,5 +1,9 @@
 """The models of this folder: what make_fixtures.py makes, family by family."""
 
+import itertools
+
+import numpy as np
+
 QWEN3_MOE = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
     "attention_bias": False, "decoder_sparse_step": 1, "hidden_act": "silu",
@@ -49,7 +53,26 @@ MINIMAX_M2 = GATED | {
     "architectures": ["MiniMaxM2ForCausalLM"], "model_type": "minimax_m2",
     "rms_norm_eps": 1e-6}
 
-# What the functions below go by: keys of the number of experts and of their
+GRANITE = {
+    "hidden_act": "silu", "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-6, "rope_scaling": None, "rope_theta": 10000.0,
+    "attention_bias": False, "tie_word_embeddings": False, "bos_token_id": 1,
+    "eos_token_id": None}
+GRANITEMOE = GRANITE | {
+    "architectures": ["GraniteMoeForCausalLM"], "model_type": "granitemoe"}
+GRANITEMOESHARED = GRANITE | {
+    "architectures": ["GraniteMoeSharedForCausalLM"],
+    "model_type": "granitemoeshared"}
+SARVAM_MOE = GATED | {
+    "architectures": ["SarvamMoEForCausalLM"], "model_type": "sarvam_moe",
+    "rms_norm_eps": 1e-6}
+ARIA_TEXT = GRANITE | {
+    "architectures": ["AriaTextForCausalLM"], "model_type": "aria_text"}
+FLEX_OLMO = GRANITE | {
+    "architectures": ["FlexOlmoForCausalLM"], "model_type": "flex_olmo",
+    "pad_token_id": None}
+
+# What make_fixtures.py goes by: keys of the number of experts and of their
 # width, the name of the MoE block, its projections, the gate and the bias of its
 # choice, shared experts (name, number), biases of q, k and v.
 SWIGLU = ("gate_proj", "up_proj", "down_proj")
@@ -79,7 +102,88 @@ FAMILIES = {
         block="block_sparse_moe.", names=("w1", "w3", "w2"), shared=None,
         bias="e_score_correction_bias", qk_norm="row",
         qkv_bias=lambda config: False),
+    "granitemoe": PLAIN | dict(count="num_local_experts",
+                               block="block_sparse_moe.", gate="router.layer"),
+    "granitemoeshared": PLAIN | dict(
+        count="num_local_experts", block="block_sparse_moe.",
+        gate="router.layer", shared=("shared_mlp.", None)),
+    "sarvam_moe": ROUTED | dict(qk_norm="head", bias="gate.expert_bias"),
+    "aria_text": PLAIN | dict(
+        count="moe_num_experts", gate="router",
+        shared=("shared_experts.", "moe_num_shared_experts")),
+    "flex_olmo": PLAIN | dict(qk_norm="row"),
 }
+
+
+# ---- Layouts -----------------------------------------------------------------
+
+
+def join_experts(tensors, block, transposed, names):
+    """Experts of all blocks (behind the layer) as two tensors each."""
+    for layer in itertools.count():
+        at = f"model.layers.{layer}.{block}"
+        if at + "experts.0.up_proj.weight" not in tensors:
+            return
+        parts = {name: [] for name in SWIGLU}
+        for expert in itertools.count():
+            if f"{at}experts.{expert}.up_proj.weight" not in tensors:
+                break
+            for name in SWIGLU:
+                parts[name].append(
+                    tensors.pop(f"{at}experts.{expert}.{name}.weight"))
+        gate, up, down = (np.stack(parts[name]) for name in SWIGLU)
+        for name, joined in zip(names, (np.concatenate((gate, up), 1), down)):
+            tensors[at + name] = (
+                np.ascontiguousarray(joined.swapaxes(1, 2)) if transposed
+                else joined)
+
+
+def rename(tensors, old, new):
+    for name in [name for name in tensors if old in name]:
+        tensors[name.replace(old, new)] = tensors.pop(name)
+
+
+def as_granite(tensors):
+    join_experts(tensors, "block_sparse_moe.", False,
+                 ("input_linear.weight", "output_linear.weight"))
+    rename(tensors, "block_sparse_moe.shared_mlp.", "shared_mlp.")
+    rename(tensors, "shared_mlp.down_proj", "shared_mlp.output_linear")
+    for name in [n for n in tensors if n.endswith("shared_mlp.up_proj.weight")]:
+        gate = tensors.pop(name.replace("up_proj", "gate_proj"))
+        tensors[name.replace("up_proj", "input_linear")] = np.concatenate(
+            (gate, tensors.pop(name)))
+
+
+def as_sarvam(tensors):
+    for ending in ("weight", "bias"):
+        for name in [n for n in tensors if n.endswith("q_proj." + ending)]:
+            tensors[name.replace("q_proj", "query_key_value")] = np.concatenate(
+                [tensors.pop(name.replace("q_proj", f"{which}_proj"))
+                 for which in "qkv"])
+    rename(tensors, "model.embed_tokens", "model.word_embeddings")
+    rename(tensors, "self_attn.o_proj", "self_attn.dense")
+    rename(tensors, "self_attn.q_norm", "self_attn.query_layernorm")
+    rename(tensors, "self_attn.k_norm", "self_attn.key_layernorm")
+    rename(tensors, ".self_attn.", ".attention.")
+
+
+def as_flex_olmo(tensors):
+    rename(tensors, "post_attention_layernorm", "post_feedforward_layernorm")
+    rename(tensors, "input_layernorm", "post_attention_layernorm")
+
+
+# What changes the names and shapes that the families share to their own.
+LAYOUTS = {
+    "granitemoe": as_granite,
+    "granitemoeshared": as_granite,
+    "sarvam_moe": as_sarvam,
+    "aria_text": lambda tensors: join_experts(
+        tensors, "mlp.", True, ("experts.fc1.weight", "experts.fc2.weight")),
+    "flex_olmo": as_flex_olmo,
+}
+
+# ---- The models --------------------------------------------------------------
+
 
 # config: on top of the architecture's; lengths: of the sequences; embedding:
 # standard deviation of its rows (small ones make rms_norm_eps matter); greedy: the
@@ -254,4 +358,83 @@ FIXTURES = {
             num_key_value_heads=4, head_dim=10, rotary_dim=10,
             num_local_experts=8, num_experts_per_tok=2, intermediate_size=8,
             vocab_size=80)),
+    # Four multipliers; a head width that its keys do not lead to.
+    "granitemoe": dict(
+        base=GRANITEMOE, dtype="BF16", lengths=(17, 29, 1), greedy=True,
+        embedding=0.05, config=dict(
+            hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, num_local_experts=7, num_experts_per_tok=3,
+            intermediate_size=11, embedding_multiplier=5.5,
+            attention_multiplier=0.17, residual_multiplier=0.6,
+            logits_scaling=1.7, rms_norm_eps=3e-3, vocab_size=83)),
+    # Tied, only some of the multipliers; the others are 1.
+    "granitemoe_fused": dict(
+        base=GRANITEMOE, dtype="BF16", lengths=(9, 19), fused=True, greedy=True,
+        embedding=0.3, config=dict(
+            hidden_size=40, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=4, num_local_experts=8, num_experts_per_tok=2,
+            intermediate_size=8, embedding_multiplier=3.0,
+            tie_word_embeddings=True, vocab_size=80)),
+    "granitemoeshared": dict(
+        base=GRANITEMOESHARED, dtype="BF16", lengths=(17, 29, 1), greedy=True,
+        embedding=0.05, config=dict(
+            hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=1, num_local_experts=6, num_experts_per_tok=2,
+            intermediate_size=9, shared_intermediate_size=13,
+            embedding_multiplier=5.5, attention_multiplier=0.17,
+            residual_multiplier=0.6, logits_scaling=1.7, rms_norm_eps=3e-3,
+            vocab_size=83)),
+    # None shared.
+    "granitemoeshared_fused": dict(
+        base=GRANITEMOESHARED, dtype="BF16", lengths=(9, 19), fused=True,
+        greedy=True, config=dict(
+            hidden_size=40, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2,
+            intermediate_size=8, shared_intermediate_size=0,
+            attention_multiplier=0.25, vocab_size=80)),
+    # q, k and v in one tensor of unequal parts, with biases.
+    "sarvam_moe": dict(
+        base=SARVAM_MOE, dtype="BF16", lengths=(17, 29, 1), greedy=True,
+        embedding=0.2, config=dict(
+            hidden_size=48, num_hidden_layers=3, num_attention_heads=6,
+            num_key_value_heads=2, head_dim=14, num_experts=8,
+            num_shared_experts=1, num_experts_per_tok=3,
+            moe_intermediate_size=9, intermediate_size=26,
+            first_k_dense_replace=1, n_group=4, topk_group=2,
+            use_qkv_bias=True, norm_topk_prob=True, rms_norm_eps=3e-3,
+            routed_scaling_factor=1.9, vocab_size=83)),
+    "sarvam_moe_fused": dict(
+        base=SARVAM_MOE, dtype="BF16", lengths=(9, 19), fused=True, greedy=True,
+        config=dict(
+            hidden_size=40, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, head_dim=16, num_experts=8,
+            num_shared_experts=2, num_experts_per_tok=2,
+            moe_intermediate_size=8, intermediate_size=24, vocab_size=80)),
+    # Experts lie transposed; two shared ones.
+    "aria_text": dict(
+        base=ARIA_TEXT, dtype="BF16", lengths=(17, 29, 1), greedy=True,
+        embedding=0.2, config=dict(
+            hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=18, moe_num_experts=7, moe_topk=3,
+            moe_num_shared_experts=2, intermediate_size=9, rms_norm_eps=3e-3,
+            vocab_size=83)),
+    "aria_text_fused": dict(
+        base=ARIA_TEXT, dtype="BF16", lengths=(9, 19), fused=True, greedy=True,
+        config=dict(
+            hidden_size=40, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=4, moe_num_experts=8, moe_topk=2,
+            moe_num_shared_experts=1, intermediate_size=8, vocab_size=80)),
+    # Norms behind the blocks alone.
+    "flex_olmo": dict(
+        base=FLEX_OLMO, dtype="BF16", lengths=(17, 29, 1), greedy=True,
+        embedding=0.5, config=dict(
+            hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, num_experts=7, num_experts_per_tok=3,
+            intermediate_size=9, rms_norm_eps=3e-3, vocab_size=83)),
+    "flex_olmo_fused": dict(
+        base=FLEX_OLMO, dtype="BF16", lengths=(9, 19), fused=True, greedy=True,
+        config=dict(
+            hidden_size=40, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=4, num_experts=8, num_experts_per_tok=2,
+            intermediate_size=8, norm_topk_prob=True, vocab_size=80)),
 }

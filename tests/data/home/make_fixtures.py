@@ -219,7 +219,8 @@ class Forward(hf.Forward):
 def compute(folder, config, tokens, mistake=None):
     """logits, experts, counts and the smallest gate margin"""
     tensors = hf.read_tensors(folder)
-    reading = hf.read_config(folder, tensors)
+    reading = hf.read_config(
+        json.loads((folder / "config.json").read_text()), tensors)
     moe_layers = sum(reading.moe_layers)
     logits = np.zeros((*tokens.shape, config["vocab_size"]))
     experts = np.full((*tokens.shape, moe_layers,

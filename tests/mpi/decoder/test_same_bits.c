@@ -18,12 +18,13 @@
 #include <moerun/moerun_mpi.h>
 #include <stdio.h>
 
-enum { NUM_MODELS = 8 };
+enum { NUM_MODELS = 10 };
 
 static const char *const models[NUM_MODELS] = {
-    "hf/qwen3_moe_bf16",  "hf/mixtral_bf16", "hf/olmoe_gqa_f16",
-    "hf/qwen3_moe_dense", "hf/qwen2_moe",    "hf/dots1_fused",
-    "home/renormalised",  "home/plain"};
+    "hf/qwen3_moe_bf16",  "hf/mixtral_bf16",     "hf/olmoe_gqa_f16",
+    "hf/qwen3_moe_dense", "hf/qwen2_moe",        "hf/dots1_fused",
+    "hf/glm4_moe",        "hf/granitemoeshared", "home/renormalised",
+    "home/plain"};
 
 static uint64_t seed = 20240229;
 static uint64_t counter;

@@ -27,6 +27,22 @@ static const char minimax_m2[] =
     "{\"model_type\": \"minimax_m2\", " SIZES
     "\"num_local_experts\": 12, \"intermediate_size\": 24}";
 
+static const char granitemoeshared[] =
+    "{\"model_type\": \"granitemoeshared\", " SIZES
+    "\"num_local_experts\": 12, \"intermediate_size\": 24, "
+    "\"shared_intermediate_size\": 20}";
+static const char sarvam_moe[] =
+    "{\"model_type\": \"sarvam_moe\", " SIZES
+    "\"num_experts\": 12, \"num_shared_experts\": 2, "
+    "\"moe_intermediate_size\": 24, \"intermediate_size\": 48}";
+static const char aria_text[] =
+    "{\"model_type\": \"aria_text\", " SIZES
+    "\"moe_num_experts\": 12, \"moe_topk\": 4, "
+    "\"moe_num_shared_experts\": 2, \"intermediate_size\": 24}";
+static const char flex_olmo[] =
+    "{\"model_type\": \"flex_olmo\", " SIZES
+    "\"num_experts\": 12, \"intermediate_size\": 24}";
+
 /* What a configuration comes to. */
 typedef struct facts {
   const char *base;
@@ -73,6 +89,8 @@ static void check_facts(const facts *f) {
   moerun__model_config_clear(&c);
 }
 
+#define SOFTMAX(is_renormalised)                                               \
+  { .renormalise = (is_renormalised), .scale = 1 }
 #define SIGMOID(is_renormalised, by)                                           \
   {                                                                            \
     .score = MOERUN_SCORE_SIGMOID, .renormalise = (is_renormalised),           \
@@ -123,10 +141,54 @@ static void keys_have_their_meaning(void **state) {
       {minimax_m2, "{\"rotary_dim\": 64, \"partial_rotary_factor\": 0.25}", 8,
        128, 32, 196608, 5e6, 1e-6, MOERUN_QK_NORM_WHOLE, 0, SIGMOID(1, 1), 1, 0,
        "ssss"},
+      {granitemoeshared, "{}", 16, 4, 4, 2048, 1e4, 1e-6, MOERUN_QK_NORM_NONE,
+       0, SOFTMAX(1), 0, 20, "ssss"},
+      {granitemoeshared,
+       "{\"shared_intermediate_size\": 0, \"num_key_value_heads\": 2, "
+       "\"norm_topk_prob\": false}",
+       2, 4, 4, 2048, 1e4, 1e-6, MOERUN_QK_NORM_NONE, 0, SOFTMAX(1), 0, 0,
+       "ssss"},
+      {sarvam_moe, "{}", 4, 64, 64, 131072, 8e6, 1e-6, MOERUN_QK_NORM_HEAD, 0,
+       SIGMOID(1, 2.5F), 1, 48, "dsss"},
+      {sarvam_moe,
+       "{\"use_qk_norm\": false, \"use_qkv_bias\": true, "
+       "\"-num_experts\": 0, \"n_routed_experts\": 12, "
+       "\"n_shared_experts\": 2, \"partial_rotary_factor\": 0.5}",
+       4, 64, 32, 131072, 8e6, 1e-6, MOERUN_QK_NORM_NONE, 1, SIGMOID(1, 2.5F),
+       1, 48, "dsss"},
+      {aria_text, "{}", 16, 4, 4, 2048, 1e4, 1e-6, MOERUN_QK_NORM_NONE, 0,
+       SOFTMAX(1), 0, 48, "ssss"},
+      {flex_olmo, "{}", 16, 4, 4, 4096, 5e5, 1e-6, MOERUN_QK_NORM_WHOLE, 0,
+       SOFTMAX(0), 0, 0, "ssss"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     check_facts(&cases[i]);
   }
+}
+
+/* Only where the family has them. */
+static void multipliers_are_read(void **state) {
+  (void)state;
+  static const char keys[] =
+      "{\"embedding_multiplier\": 12, \"residual_multiplier\": 0.22, "
+      "\"attention_multiplier\": 0.0078125, \"logits_scaling\": 6}";
+  moerun__model_config c;
+  assert_int_equal(read_changed(&c, granitemoeshared, keys), MOERUN_OK);
+  assert_true(c.embedding_scale == 12 && c.residual_scale == 0.22);
+  assert_true(c.attention_scale == 0.0078125 && c.logit_divisor == 6);
+  moerun__model_config_clear(&c);
+  assert_int_equal(read_changed(&c, granitemoeshared, "{}"), MOERUN_OK);
+  assert_true(c.embedding_scale == 1 && c.residual_scale == 1);
+  assert_true(c.attention_scale == 1 && c.logit_divisor == 1);
+  moerun__model_config_clear(&c);
+  assert_int_equal(read_changed(&c, flex_olmo, keys), MOERUN_OK);
+  assert_true(c.embedding_scale == 1 && c.residual_scale == 1);
+  assert_true(c.attention_scale == 0 && c.logit_divisor == 1);
+  assert_int_equal(c.norms_after, 1);
+  moerun__model_config_clear(&c);
+  assert_int_equal(read_changed(&c, aria_text, "{}"), MOERUN_OK);
+  assert_int_equal(c.experts_per_token, 4);
+  moerun__model_config_clear(&c);
 }
 
 static const refusal refusals[] = {
@@ -162,6 +224,22 @@ static const refusal refusals[] = {
      "c: key \"use_qk_norm\": expected true or false, found an integer"},
     {minimax_m2, "{\"rotary_dim\": 130}",
      "c: key \"rotary_dim\": expected 1 to 128, found 130"},
+    {sarvam_moe, "{\"n_shared_experts\": 1}",
+     "c: key \"num_shared_experts\": expected the value of "
+     "\"n_shared_experts\", which it is another name of, found another"},
+    {sarvam_moe, "{\"architectures\": [\"Glm4MoeModel\"]}",
+     "c: key \"architectures\": expected \"SarvamMoEForCausalLM\" for "
+     "model_type \"sarvam_moe\", found \"Glm4MoeModel\""},
+    {granitemoeshared, "{\"logits_scaling\": 0}",
+     "c: key \"logits_scaling\": expected 1e-06 to 1e+06, found 0"},
+    {granitemoeshared, "{\"attention_bias\": true}",
+     "c: key \"attention_bias\": expected false (a bias of the output "
+     "projection is not implemented), found true"},
+    {aria_text, "{\"moe_topk\": 13}",
+     "c: key \"moe_topk\": expected 1 to 12, found 13"},
+    {aria_text, "{\"mlp_bias\": true}",
+     "c: key \"mlp_bias\": expected false (biases of feed-forward blocks are "
+     "not implemented), found true"},
     {solar_open, "{\"sliding_window\": 64}",
      "c: key \"sliding_window\": expected null (windows are not implemented), "
      "found 64"},
@@ -190,6 +268,28 @@ static void tensors_have_their_names(void **state) {
       {hy_v3,
        MOERUN_ROLE_SHARED_UP,
        {"mlp.shared_mlp.up_proj.weight", "mlp.shared_experts.up_proj.weight"}},
+      {granitemoeshared,
+       MOERUN_ROLE_FUSED_DOWN,
+       {"block_sparse_moe.output_linear.weight",
+        "block_sparse_moe.experts.down_proj"}},
+      {granitemoeshared,
+       MOERUN_ROLE_SHARED_GATE_UP,
+       {"shared_mlp.input_linear.weight", "shared_mlp.input_linear.weight"}},
+      {granitemoeshared, MOERUN_ROLE_QKV, {NULL, NULL}},
+      {sarvam_moe, MOERUN_ROLE_QKV, {"attention.query_key_value.weight", NULL}},
+      {sarvam_moe, MOERUN_ROLE_Q, {"self_attn.q_proj.weight", NULL}},
+      {sarvam_moe,
+       MOERUN_ROLE_O,
+       {"attention.dense.weight", "self_attn.o_proj.weight"}},
+      {aria_text,
+       MOERUN_ROLE_FUSED_GATE_UP,
+       {"mlp.experts.fc1.weight", "mlp.experts.gate_up_proj"}},
+      {flex_olmo,
+       MOERUN_ROLE_FFN_AFTER,
+       {"post_feedforward_layernorm.weight", NULL}},
+      {flex_olmo,
+       MOERUN_ROLE_ATTENTION_AFTER,
+       {"post_attention_layernorm.weight", NULL}},
       {minimax_m2,
        MOERUN_ROLE_CHOICE_BIAS,
        {"block_sparse_moe.e_score_correction_bias",
@@ -218,6 +318,7 @@ static void tensors_have_their_names(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(keys_have_their_meaning),
+      cmocka_unit_test(multipliers_are_read),
       cmocka_unit_test(refusals_name_key_expected_and_found),
       cmocka_unit_test(tensors_have_their_names),
   };
