@@ -8,6 +8,7 @@
 #include "runtime/decoder/attention.h"
 
 #include "runtime/base/exact_math.h"
+#include "runtime/model/rope_kinds.h"
 
 /* ---- What it reads ------------------------------------------------------- */
 
@@ -132,8 +133,7 @@ static void *lay_out(const moerun__attention_setting *setting,
                 .sine = sine,
                 .inverse = inverse};
   for (size_t i = 0; i < half; i++) {
-    inverse[i] = moerun__exact_pow(
-        config->rope_theta, -2.0 * (double)i / (double)config->rotary_dim);
+    inverse[i] = moerun__rope_frequency(config, (int32_t)i);
   }
   return work;
 }
@@ -155,14 +155,15 @@ static size_t scratch_floats(const moerun__attention_setting *setting) {
 static void begin(void *context, const moerun_batch *batch) {
   gqa *work = context;
   const size_t half = (size_t)work->setting.config->rotary_dim / 2;
+  const double amplitude = work->setting.config->rope.amplitude;
   for (size_t t = 0; t < (size_t)batch->num_tokens; t++) {
     for (size_t i = 0; i < half; i++) {
       double s = 0;
       double c = 0;
       moerun__exact_sincos((double)batch->position[t] * work->inverse[i], &s,
                            &c);
-      work->sine[t * half + i] = (float)s;
-      work->cosine[t * half + i] = (float)c;
+      work->sine[t * half + i] = (float)(s * amplitude);
+      work->cosine[t * half + i] = (float)(c * amplitude);
     }
   }
 }

@@ -333,5 +333,6 @@ moerun_status moerun__model_name(moerun__text *out, const char *path) {
 
 void moerun__model_config_clear(moerun__model_config *config) {
   moerun__free(config->moe_layer);
+  moerun__free(config->rope.each);
   memset(config, 0, sizeof *config);
 }

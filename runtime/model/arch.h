@@ -47,6 +47,20 @@ enum { MOERUN_MAX_TERMS = 64 };
 /* Their two mixing rows each fill one packed panel. */
 enum { MOERUN_MAX_CONSTANTS = MOERUN_PANEL / 2 };
 
+typedef struct moerun__rope_kind moerun__rope_kind; /* rope_kinds.h */
+
+/* How rotary positions are scaled; what a rule does not have is 0. */
+typedef struct moerun__rope {
+  const moerun__rope_kind *kind; /* NULL: they are not */
+  double factor;
+  double amplitude; /* of sines and cosines */
+  double original;  /* positions of the training's context */
+  double low;
+  double high;
+  int32_t truncate;
+  double *each; /* [rotary_dim / 2] or NULL; freed with the configuration */
+} moerun__rope;
+
 typedef struct moerun__model_config {
   const moerun__arch *arch;
   const struct moerun__attention_kind *attention; /* attention.h */
@@ -69,6 +83,7 @@ typedef struct moerun__model_config {
                                     predict more tokens at once, left out   */
   double norm_eps;
   double rope_theta;
+  moerun__rope rope;
   double clip_qkv; /* 0: none; else q, k, v are clamped to +- this */
   moerun__qk_norm qk_norm;
   int32_t has_qkv_bias;

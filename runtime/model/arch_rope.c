@@ -4,12 +4,13 @@
  * stands in for rope_parameters where it is there and not empty, and a base
  * inside the one that counts wins over one outside; so it is with the part of a
  * head that is rotated, where the family has one. Whatever else may stand in
- * them and changes the arithmetic is refused: scaling (but by 1), a part of the
- * head in other families, of which only scaled positions look at it, and
- * parameters by kind of layer, whose base would otherwise be missed. */
+ * them and changes the arithmetic is refused: a part of the head in other
+ * families, of which only scaled positions look at it, and parameters by kind
+ * of layer, whose base would otherwise be missed. */
 #include "runtime/base/json.h"
 #include "runtime/base/text.h"
 #include "runtime/model/arch_row.h"
+#include "runtime/model/rope_kinds.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -48,41 +49,31 @@ done:
   return status;
 }
 
-/* *out: the object at `key`, if it is there and its rule is the plain one;
- * *is_linear: by the name of the one that scales, here by 1. */
-static moerun_status read_plain(json_t **out, int *is_linear,
-                                const json_t *root, const char *key,
-                                const char *origin) {
+/* *out: the object at `key`, if it is there and not empty; *name: of its rule,
+ * or NULL. */
+static moerun_status read_object(json_t **out, const char **name,
+                                 const json_t *root, const char *key,
+                                 const char *origin) {
   moerun_status status = MOERUN_OK;
   json_t *rope = json_object_get(root, key);
   const char *type = NULL;
-  char what[64];
-  *out = NULL;
   if (rope == NULL || json_is_null(rope)) goto done;
   MOERUN_REQUIRE(json_is_object(rope), MOERUN_ERR_FORMAT,
                  "%s: key \"%s\": expected an object or null, found %s", origin,
                  key, moerun__json_kind(rope));
+  if (json_object_size(rope) == 0) goto done;
   MOERUN_TRY(refuse_kinds(rope, key, origin));
   MOERUN_TRY(moerun__json_text(&type, rope, "rope_type", 0, origin));
   if (type == NULL) { /* the key's older name */
     MOERUN_TRY(moerun__json_text(&type, rope, "type", 0, origin));
   }
-  /* Without a type only the base may stand here (transformers 5). */
-  const json_t *factor = json_object_get(rope, "factor");
-  const int linear = type != NULL && strcmp(type, "linear") == 0 &&
-                     json_number_value(factor) == 1.0;
-  const int plain =
-      type != NULL ? linear || strcmp(type, "default") == 0 : factor == NULL;
-  MOERUN_REQUIRE(plain, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"%s\": expected rope_type \"default\" or null "
-                 "(rotary scaling is not implemented), found \"%s\"",
-                 origin, key, type != NULL ? type : "a factor without a type");
-  if (linear) {
-    *is_linear = 1;
-    (void)snprintf(what, sizeof what, "key \"%s\": partial_rotary_factor", key);
-    MOERUN_TRY(require_whole_head(rope, what, origin));
-  }
-  if (json_object_size(rope) > 0) *out = rope;
+  MOERUN_REQUIRE(type != NULL || json_object_get(rope, "factor") == NULL,
+                 MOERUN_ERR_FORMAT,
+                 "%s: key \"%s\": expected a rope_type, found a factor without "
+                 "one",
+                 origin, key);
+  *out = rope;
+  *name = type;
 done:
   return status;
 }
@@ -123,25 +114,25 @@ moerun_status moerun__arch_read_rope(moerun__model_config *config,
                                      const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
   double theta = config->arch->default_theta;
-  json_t *scaling = NULL;
-  json_t *parameters = NULL;
-  int is_linear = 0;
-  MOERUN_TRY(read_plain(&scaling, &is_linear, root, "rope_scaling", origin));
-  MOERUN_TRY(
-      read_plain(&parameters, &is_linear, root, "rope_parameters", origin));
-  if (is_linear) {
-    MOERUN_TRY(
-        require_whole_head(root, "key \"partial_rotary_factor\"", origin));
-  }
+  json_t *inside = NULL;
+  const char *name = NULL;
+  MOERUN_TRY(read_object(&inside, &name, root, "rope_parameters", origin));
+  MOERUN_TRY(read_object(&inside, &name, root, "rope_scaling", origin));
   MOERUN_TRY(moerun__json_double(&theta, root, "rope_theta", least_theta,
                                  most_theta, &theta, origin));
-  const json_t *inside = scaling != NULL ? scaling : parameters;
   if (inside != NULL) {
     MOERUN_TRY(moerun__json_double(&theta, inside, "rope_theta", least_theta,
                                    most_theta, &theta, origin));
   }
   config->rope_theta = theta;
   MOERUN_TRY(read_part(config, root, inside, origin));
+  MOERUN_TRY(moerun__rope_kind_read(config, name, inside, root, origin));
+  if (config->rope.kind != NULL && !config->arch->has_part_rotary) {
+    MOERUN_TRY(
+        require_whole_head(root, "key \"partial_rotary_factor\"", origin));
+    MOERUN_TRY(require_whole_head(
+        inside, "partial_rotary_factor of the rotary positions", origin));
+  }
 done:
   return status;
 }

@@ -6,6 +6,7 @@
 #include "runtime/model/same_model.h"
 
 #include "runtime/base/digest.h"
+#include "runtime/model/rope_kinds.h"
 
 #include <string.h>
 
@@ -43,6 +44,9 @@ static uint64_t config_digest(const moerun__model_identity *identity) {
   uint64_t digest = MOERUN_DIGEST_START;
   if (c->arch != NULL) {
     digest = moerun__digest_text(digest, moerun__arch_name(c->arch));
+  }
+  if (c->rope.kind != NULL) {
+    digest = moerun__digest_text(digest, moerun__rope_kind_name(c->rope.kind));
   }
   for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
     digest = moerun__digest_int(digest, whole[i]);

@@ -234,6 +234,84 @@ static void rope_base_stands_in_three_places(void **state) {
   }
 }
 
+/* Each rule, with keys that are missing, null and set; the context of the
+ * training beside the rule, which wins. Of transformers 5.24. */
+static void rotary_positions_are_scaled(void **state) {
+  (void)state;
+  static const variant variants[] = {
+      {"qwen3_moe",
+       "{\"rope_theta\": 777, \"rope_scaling\": {\"type\": "
+       "\"linear\", \"factor\": 2.5}}",
+       -300.23118},
+      {"qwen3_moe",
+       "{\"rope_theta\": 777, \"rope_scaling\": {\"rope_type\": "
+       "\"dynamic\", \"factor\": 4}}",
+       -282.01566},
+      {"qwen3_moe",
+       "{\"rope_theta\": 777, \"rope_scaling\": {\"rope_type\": "
+       "\"yarn\", \"factor\": 4.0, "
+       "\"original_max_position_embeddings\": 16}}",
+       -295.25857},
+      {"qwen3_moe",
+       "{\"rope_parameters\": {\"rope_type\": \"yarn\", "
+       "\"rope_theta\": 50, \"factor\": 3.0, "
+       "\"original_max_position_embeddings\": 20, \"beta_fast\": 8, "
+       "\"beta_slow\": 2, \"truncate\": false}}",
+       -279.51413},
+      {"qwen3_moe",
+       "{\"rope_parameters\": {\"rope_type\": \"yarn\", "
+       "\"rope_theta\": 50, \"factor\": 40.0, "
+       "\"original_max_position_embeddings\": 32, \"mscale\": 1.0, "
+       "\"mscale_all_dim\": 0.5}}",
+       -290.91326},
+      {"qwen3_moe",
+       "{\"rope_parameters\": {\"rope_type\": \"yarn\", "
+       "\"rope_theta\": 50, \"factor\": 4.0, \"attention_factor\": "
+       "0.8}, \"original_max_position_embeddings\": 24}",
+       -282.77299},
+      {"qwen3_moe",
+       "{\"rope_parameters\": {\"rope_type\": \"yarn\", "
+       "\"rope_theta\": 50, \"factor\": null, "
+       "\"original_max_position_embeddings\": 16}}",
+       -297.07565},
+      {"olmoe",
+       "{\"rope_theta\": 50, \"rope_scaling\": {\"rope_type\": "
+       "\"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
+       "\"high_freq_factor\": 4.0, "
+       "\"original_max_position_embeddings\": 32}}",
+       -336.96304},
+      {"qwen3_moe",
+       "{\"rope_parameters\": {\"rope_type\": \"longrope\", "
+       "\"rope_theta\": 777, \"short_factor\": [0.9, 1.1, 1.3, 1.5, "
+       "1.7, 1.9, 2.1, 2.3, 2.5, 2.7, 2.9, 3.1], \"long_factor\": "
+       "[9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, "
+       "9.0], \"original_max_position_embeddings\": 48}}",
+       -295.44961},
+      {"qwen3_moe",
+       "{\"rope_parameters\": {\"rope_type\": \"longrope\", "
+       "\"rope_theta\": 777, \"short_factor\": [0.9, 1.1, 1.3, 1.5, "
+       "1.7, 1.9, 2.1, 2.3, 2.5, 2.7, 2.9, 3.1], \"long_factor\": "
+       "[9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, "
+       "9.0], \"factor\": 5.0, \"attention_factor\": 1.3}, "
+       "\"original_max_position_embeddings\": 48}",
+       -295.51267},
+      {"glm4_moe",
+       "{\"rope_parameters\": {\"rope_type\": \"yarn\", "
+       "\"rope_theta\": 777, \"factor\": 4.0, "
+       "\"original_max_position_embeddings\": 16, "
+       "\"partial_rotary_factor\": 0.5}}",
+       -204.42215},
+      {"solar_open",
+       "{\"rope_parameters\": {\"rope_type\": \"yarn\", "
+       "\"rope_theta\": 777, \"factor\": 2.0, "
+       "\"original_max_position_embeddings\": 64}}",
+       -205.31390},
+  };
+  for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+    check(&variants[i], NULL);
+  }
+}
+
 /* The head was trained on and the flag left as it was. */
 static void stored_heads_win_over_the_flag(void **state) {
   (void)state;
@@ -312,6 +390,7 @@ static void quantised_weights_are_named(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(rope_base_stands_in_three_places),
+      cmocka_unit_test(rotary_positions_are_scaled),
       cmocka_unit_test(stored_heads_win_over_the_flag),
       cmocka_unit_test(either_name_is_enough_where_tied),
       cmocka_unit_test(quantised_weights_are_named),

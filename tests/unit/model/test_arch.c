@@ -247,35 +247,17 @@ static const refusal refusals[] = {
     {olmoe, "{\"head_dim\": 16}",
      "c: key \"head_dim\": expected hidden_size / num_attention_heads = 8 for "
      "olmoe, found 16"},
-    {qwen3, "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}}",
-     "c: key \"rope_scaling\": expected rope_type \"default\" or null (rotary "
-     "scaling is not implemented), found \"yarn\""},
-    {qwen3, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}",
-     "c: key \"rope_scaling\": expected rope_type \"default\" or null (rotary "
-     "scaling is not implemented), found \"linear\""},
-    {qwen3, "{\"rope_scaling\": {\"factor\": 4}}",
-     "c: key \"rope_scaling\": expected rope_type \"default\" or null (rotary "
-     "scaling is not implemented), found \"a factor without a type\""},
     {qwen3, "{\"rope_scaling\": 4}",
      "c: key \"rope_scaling\": expected an object or null, found an integer"},
-    {qwen3, "{\"rope_parameters\": {\"rope_type\": \"llama3\"}}",
-     "c: key \"rope_parameters\": expected rope_type \"default\" or null "
-     "(rotary scaling is not implemented), found \"llama3\""},
     {qwen3,
      "{\"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 1, "
      "\"partial_rotary_factor\": 0.5}}",
-     "c: key \"rope_parameters\": partial_rotary_factor: expected 1, found "
+     "c: partial_rotary_factor of the rotary positions: expected 1, found "
      "0.5"},
     {qwen3,
      "{\"partial_rotary_factor\": 0.25, \"rope_scaling\": {\"type\": "
      "\"linear\", \"factor\": 1.0}}",
      "c: key \"partial_rotary_factor\": expected 1, found 0.25"},
-    {qwen3, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
-     "c: key \"rope_scaling\": expected rope_type \"default\" or null "
-     "(rotary scaling is not implemented), found \"linear\""},
-    {qwen3, "{\"rope_scaling\": {\"type\": \"linear\"}}",
-     "c: key \"rope_scaling\": expected rope_type \"default\" or null "
-     "(rotary scaling is not implemented), found \"linear\""},
     {qwen3,
      "{\"sliding_window\": 16, \"use_sliding_window\": true, "
      "\"layer_types\": [\"full_attention\"]}", /* which it does not look at */

@@ -1,8 +1,11 @@
 /* config.json of families that differ from others in their rows of the table:
  * what a missing key means, what each key does, spellings of tensors, and what
  * is refused. The facts are of transformers 5.24. */
+#include "runtime/model/rope_kinds.h"
 #include "support/config_text.h"
+#include "support/warnings.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #define SIZES                                                                  \
@@ -166,6 +169,54 @@ static void keys_have_their_meaning(void **state) {
   }
 }
 
+/* Frequencies against the formulas, and the contexts that follow. */
+static void scaled_positions_are_read(void **state) {
+  (void)state;
+  moerun__model_config c;
+  assert_int_equal(
+      read_changed(&c, solar_open,
+                   "{\"head_dim\": 8, \"rope_theta\": 16, "
+                   "\"max_position_embeddings\": 40960, \"rope_scaling\": "
+                   "{\"rope_type\": \"yarn\", \"factor\": 4, "
+                   "\"original_max_position_embeddings\": 32768}}"),
+      MOERUN_OK);
+  assert_int_equal(c.max_positions, 131072);
+  assert_true(fabs(c.rope.amplitude - (0.1 * log(4.0) + 1)) < 1e-14);
+  /* From 7.33 to 12.3 of eight: cut to 7. */
+  assert_true(fabs(moerun__rope_frequency(&c, 3) - 0.125) < 1e-14);
+  moerun__model_config_clear(&c);
+  assert_int_equal(read_changed(&c, solar_open,
+                                "{\"head_dim\": 8, \"rope_theta\": 1e8, "
+                                "\"rope_scaling\": {\"rope_type\": \"llama3\", "
+                                "\"factor\": 8, \"low_freq_factor\": 1, "
+                                "\"high_freq_factor\": 4, "
+                                "\"original_max_position_embeddings\": 1000}}"),
+                   MOERUN_OK);
+  assert_true(moerun__rope_frequency(&c, 0) == 1.0);
+  const double turns = 1000 * 0.01 / 6.283185307179586;
+  const double smooth = (turns - 1) / 3;
+  assert_true(fabs(moerun__rope_frequency(&c, 1) -
+                   0.01 * ((1 - smooth) / 8 + smooth)) < 1e-16);
+  assert_true(fabs(moerun__rope_frequency(&c, 2) - 1e-4 / 8) < 1e-18);
+  assert_int_equal(c.max_positions, 131072);
+  moerun__model_config_clear(&c);
+  warnings_begin();
+  assert_int_equal(
+      read_changed(&c, solar_open,
+                   "{\"head_dim\": 4, \"rope_theta\": 100, "
+                   "\"rope_scaling\": {\"rope_type\": \"longrope\", "
+                   "\"short_factor\": [2, 4], "
+                   "\"original_max_position_embeddings\": 4096}}"),
+      MOERUN_OK);
+  assert_int_equal(c.max_positions, 4096);
+  assert_true(fabs(moerun__rope_frequency(&c, 1) - 0.025) < 1e-15);
+  assert_string_equal(warnings_text,
+                      "c: longrope: contexts end at the 4096 tokens of the "
+                      "short factors\n");
+  warnings_end();
+  moerun__model_config_clear(&c);
+}
+
 /* Only where the family has them. */
 static void multipliers_are_read(void **state) {
   (void)state;
@@ -240,6 +291,35 @@ static const refusal refusals[] = {
     {aria_text, "{\"mlp_bias\": true}",
      "c: key \"mlp_bias\": expected false (biases of feed-forward blocks are "
      "not implemented), found true"},
+    {solar_open, "{\"rope_scaling\": {\"factor\": 4}}",
+     "c: key \"rope_scaling\": expected a rope_type, found a factor without "
+     "one"},
+    {solar_open, "{\"rope_scaling\": {\"rope_type\": \"su\"}}",
+     "c: rope_type: expected one of default, linear, dynamic, llama3, yarn, "
+     "longrope, found \"su\""},
+    {solar_open, "{\"rope_scaling\": {\"type\": \"linear\"}}",
+     "c: key \"factor\" of the rotary positions: expected a number, found "
+     "nothing"},
+    {solar_open, "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 0.5}}",
+     "c: key \"factor\": expected 1 to 1e+06, found 0.5"},
+    {solar_open,
+     "{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, "
+     "\"low_freq_factor\": 4, \"high_freq_factor\": 4}}",
+     "c: key \"high_freq_factor\": expected more than low_freq_factor"},
+    {solar_open,
+     "{\"rope_theta\": 1, \"rope_scaling\": {\"type\": \"yarn\", "
+     "\"factor\": 8}}",
+     "c: key \"rope_theta\": expected more than 1 with yarn"},
+    {solar_open,
+     "{\"head_dim\": 8, \"rope_scaling\": {\"type\": \"longrope\", "
+     "\"short_factor\": [1, 2, 3]}}",
+     "c: key \"short_factor\" of the rotary positions: expected an array of 4 "
+     "numbers"},
+    {solar_open,
+     "{\"head_dim\": 8, \"rope_scaling\": {\"type\": \"longrope\", "
+     "\"short_factor\": [1, 2, 0, 3]}}",
+     "c: key \"short_factor\" of the rotary positions: element 2: expected a "
+     "number of at least 0.1"},
     {solar_open, "{\"sliding_window\": 64}",
      "c: key \"sliding_window\": expected null (windows are not implemented), "
      "found 64"},
@@ -318,6 +398,7 @@ static void tensors_have_their_names(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(keys_have_their_meaning),
+      cmocka_unit_test(scaled_positions_are_read),
       cmocka_unit_test(multipliers_are_read),
       cmocka_unit_test(refusals_name_key_expected_and_found),
       cmocka_unit_test(tensors_have_their_names),
