@@ -245,7 +245,6 @@ static moerun_status read_all(moerun__model_config *out, const json_t *root,
                               const char *origin) {
   moerun_status status = MOERUN_OK;
   const moerun__arch *arch = out->arch;
-  const int no = 0;
   out->attention = arch->attention;
   out->norms_after = arch->norms_after;
   MOERUN_TRY(refuse_other_classes(arch, root, origin));
@@ -257,7 +256,7 @@ static moerun_status read_all(moerun__model_config *out, const json_t *root,
   MOERUN_TRY(moerun__json_double(&out->norm_eps, root, "rms_norm_eps", 1e-30,
                                  1.0, &arch->default_eps, origin));
   MOERUN_TRY(moerun__json_bool(&out->tied_head, root, "tie_word_embeddings",
-                               &no, origin));
+                               &arch->default_tied, origin));
   MOERUN_TRY(moerun__arch_read_moe(out, root, origin));
   MOERUN_TRY(moerun__arch_read_layers(out, root, origin));
   MOERUN_TRY(moerun__arch_read_tokens(out, root, origin));

@@ -203,6 +203,9 @@ int moerun__config_has_norm(const moerun__model_config *config,
  * family's published checkpoints have no others. */
 int moerun__arch_is_transposed(const moerun__arch *arch);
 int moerun__arch_is_fused(const moerun__arch *arch);
+/* Whether neighbours of a head are rotated together: rows of q and k are then
+ * read so that they are elements of its halves, which no score can tell. */
+int moerun__arch_rotates_pairs(const moerun__arch *arch);
 /* Fills shape[MOERUN_MAX_DIMS] and returns the number of dimensions, 0 for a
  * role that the kind of attention does not have. */
 int moerun__config_tensor_shape(int64_t *shape,

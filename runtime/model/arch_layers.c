@@ -91,6 +91,31 @@ done:
   return status;
 }
 
+/* moe_layer_start_index, moe_layer_end_index (-1: the last layer),
+ * moe_layer_interval. */
+static moerun_status mark_range(moerun__model_config *config,
+                                const json_t *root, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  const int64_t one = 1;
+  const int64_t last = -1;
+  int64_t start = 0;
+  int64_t end = 0;
+  int64_t interval = 0;
+  MOERUN_TRY(moerun__json_int(&start, root, "moe_layer_start_index", 0,
+                              INT32_MAX, &one, origin));
+  MOERUN_TRY(moerun__json_int(&end, root, "moe_layer_end_index", -1, INT32_MAX,
+                              &last, origin));
+  MOERUN_TRY(moerun__json_int(&interval, root, "moe_layer_interval", 1,
+                              INT32_MAX, &one, origin));
+  if (end == -1) end = config->num_layers - 1;
+  for (int32_t l = 0; l < config->num_layers; l++) {
+    const int has_experts = (l + 1) % interval == 0 && l >= start && l <= end;
+    if (!has_experts) config->moe_layer[l] = -1;
+  }
+done:
+  return status;
+}
+
 /* ---- Numbers ------------------------------------------------------------- */
 
 moerun_status moerun__arch_read_layers(moerun__model_config *config,
@@ -106,6 +131,9 @@ moerun_status moerun__arch_read_layers(moerun__model_config *config,
       [MOERUN_DENSE_LEADING] = {mark_leading,
                                 "first_k_dense_replace layers leave"},
       [MOERUN_DENSE_TYPES] = {mark_types, "mlp_layer_types leave"},
+      [MOERUN_DENSE_RANGE] = {mark_range,
+                              "moe_layer_start_index, moe_layer_end_index and "
+                              "moe_layer_interval leave"},
   };
   const moerun__dense_rule rule = config->arch->dense;
   MOERUN_TRY(moerun__alloc(&config->moe_layer, (size_t)config->num_layers,

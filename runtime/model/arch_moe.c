@@ -59,6 +59,13 @@ static moerun_status read_gate_rule(moerun__model_config *config,
                                    &usual, origin));
   }
   rule->scale = (float)scale;
+  if (arch->least_sum_key != NULL) {
+    /* No sum of weights that is one in fp32 is as small. */
+    const double none = 0.0;
+    double least = 0.0;
+    MOERUN_TRY(moerun__json_double(&least, root, arch->least_sum_key, 0.0,
+                                   1e-12, &none, origin));
+  }
   config->has_choice_bias = arch->has_choice_bias;
   if (arch->has_groups) MOERUN_TRY(read_groups(config, root, origin));
 done:

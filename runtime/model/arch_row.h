@@ -11,6 +11,8 @@ typedef enum moerun__dense_rule {
   MOERUN_DENSE_LISTED,   /* mlp_only_layers, decoder_sparse_step             */
   MOERUN_DENSE_LEADING,  /* the first first_k_dense_replace                  */
   MOERUN_DENSE_TYPES,    /* by mlp_layer_types; without it the first         */
+  MOERUN_DENSE_RANGE,    /* but every moe_layer_interval-th one between
+                            moe_layer_start_index and moe_layer_end_index    */
   MOERUN_DENSE_RULES,
 } moerun__dense_rule;
 
@@ -65,6 +67,8 @@ struct moerun__arch {
                                  heads has none                              */
   moerun__dense_rule dense;   /* these are of width intermediate_size        */
   int has_groups;             /* n_group, topk_group */
+  const char *least_sum_key;  /* the least that gate weights are divided by;
+                                NULL: 0 */
   int has_clip_qkv;
   int has_multipliers; /* of embedding, residual, attention, logits */
   int may_lack_shared; /* shared_width_key may be 0 */
@@ -83,6 +87,7 @@ struct moerun__arch {
   int64_t default_leading;  /* first_k_dense_replace */
   int default_qkv_bias;     /* qkv_bias_key */
   int default_qk_norm;      /* qk_norm_key */
+  int default_tied;         /* tie_word_embeddings */
   int default_renormalised; /* renormalise_key */
   double default_scale;     /* scale_key; 0: 1 */
   double default_rotary;    /* partial_rotary_factor; 0: 1 */
@@ -95,6 +100,8 @@ struct moerun__arch {
   moerun__gate_score gate_score;
   int has_choice_bias;
   int shared_is_weighted;
+  int choice_bias_is_row; /* its shape is [1][E] */
+  int rotates_pairs;      /* neighbours of a head, not elements of its halves */
   int norms_after;
   int experts_fused;      /* published checkpoints have fused experts */
   int experts_transposed; /* fused experts lie [inputs][outputs] */

@@ -172,6 +172,10 @@ int moerun__arch_is_transposed(const moerun__arch *arch) {
   return arch->experts_transposed;
 }
 
+int moerun__arch_rotates_pairs(const moerun__arch *arch) {
+  return arch->rotates_pairs;
+}
+
 int moerun__arch_is_fused(const moerun__arch *arch) {
   return arch->experts_fused;
 }
@@ -184,6 +188,8 @@ int moerun__config_tensor_shape(int64_t *shape,
   const int64_t F = config->expert_width;
   const int64_t V = config->vocab_size;
   const int64_t dense = config->dense_width;
+  const int64_t choices = moerun__config_choices(config);
+  const int is_row = config->arch != NULL && config->arch->choice_bias_is_row;
   const int64_t shared = config->shared_width;
   const int64_t gate_up = moerun__gate_up_outputs(config, config->expert_width);
   const int transposed =
@@ -204,7 +210,7 @@ int moerun__config_tensor_shape(int64_t *shape,
       [MOERUN_ROLE_DENSE_GATE] = {2, {dense, H}},
       [MOERUN_ROLE_DENSE_UP] = {2, {dense, H}},
       [MOERUN_ROLE_DENSE_DOWN] = {2, {H, dense}},
-      [MOERUN_ROLE_GATE] = {2, {moerun__config_choices(config), H}},
+      [MOERUN_ROLE_GATE] = {2, {choices, H}},
       [MOERUN_ROLE_EXPERT_GATE] = {2, {F, H}},
       [MOERUN_ROLE_EXPERT_UP] = {2, {F, H}},
       [MOERUN_ROLE_EXPERT_DOWN] = {2, {H, F}},
@@ -215,7 +221,9 @@ int moerun__config_tensor_shape(int64_t *shape,
                                   {E, transposed ? F : H, transposed ? H : F}},
       [MOERUN_ROLE_CONSTANT_MIX] = {2, {2, H}},
       [MOERUN_ROLE_CONSTANT] = {1, {H}},
-      [MOERUN_ROLE_CHOICE_BIAS] = {1, {moerun__config_choices(config)}},
+      [MOERUN_ROLE_CHOICE_BIAS] = {is_row ? 2 : 1,
+                                   {is_row ? 1 : choices,
+                                    is_row ? choices : 0}},
       [MOERUN_ROLE_SHARED_GATE] = {2, {shared, H}},
       [MOERUN_ROLE_SHARED_UP] = {2, {shared, H}},
       [MOERUN_ROLE_SHARED_DOWN] = {2, {H, shared}},

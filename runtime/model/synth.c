@@ -149,7 +149,7 @@ static moerun_status put_tensor(synth_writer *writer, moerun__role role,
       is_attention_bias(config, role) || role == MOERUN_ROLE_CHOICE_BIAS;
   double mean = num_dims == 1 && !is_bias ? 1.0 : 0.0;
   double deviation =
-      num_dims == 1 ? vector_noise : 1.0 / sqrt((double)shape[1]);
+      num_dims == 1 || is_bias ? vector_noise : 1.0 / sqrt((double)shape[1]);
   if (role == MOERUN_ROLE_EMBEDDING) {
     deviation = residual;
     mean = writer->options->skew > 0.0 ? residual : 0.0;

@@ -37,6 +37,14 @@ static moerun_status print_dense(moerun__text *out, const moerun__arch *arch,
                                   o->num_dense));
     goto done;
   }
+  if (arch->dense == MOERUN_DENSE_RANGE) {
+    MOERUN_TRY(moerun__text_print(out,
+                                  "  \"moe_layer_start_index\": %d,\n"
+                                  "  \"moe_layer_end_index\": -1,\n"
+                                  "  \"moe_layer_interval\": 1,\n",
+                                  o->num_dense));
+    goto done;
+  }
   if (arch->dense == MOERUN_DENSE_TYPES) {
     MOERUN_TRY(moerun__text_print(out, "  \"mlp_layer_types\": ["));
     for (int32_t l = 0; l < o->num_layers; l++) {

@@ -134,8 +134,11 @@ static moerun_status append(moerun__tensor_parts *parts,
                  moerun__shards_file(reader->shards, tensor), tensor->name,
                  tensor->dtype);
   const int32_t num_outputs = moerun__to_int(one[is_transposed ? 1 : 0]);
-  parts->part[parts->num_parts] = (moerun__tensor_part){
-      tensor, is_fused ? expert * one[0] : 0, num_outputs, is_transposed};
+  const int has_pairs = (role == MOERUN_ROLE_Q || role == MOERUN_ROLE_K) &&
+                        moerun__arch_rotates_pairs(reader->config->arch);
+  parts->part[parts->num_parts] =
+      (moerun__tensor_part){tensor, is_fused ? expert * one[0] : 0, num_outputs,
+                            is_transposed, has_pairs};
   parts->num_parts++;
   parts->dtype = dtype;
   parts->num_outputs += num_outputs;
@@ -284,6 +287,24 @@ done:
   return status;
 }
 
+/* Rows `row` .. of heads from the staging buffer: of each head's rotated part
+ * the even ones come first, then the odd ones. */
+static void pack_pairs(char *panels, int32_t first_output,
+                       const moerun__weight_reader *reader,
+                       const moerun__tensor_parts *parts, int32_t row,
+                       int32_t count) {
+  const int32_t width = reader->config->head_dim;
+  const int32_t rotated = reader->config->rotary_dim;
+  const char *from = reader->staging;
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t at = (row + i) % width;
+    const int32_t to = at < rotated ? at / 2 + (at % 2) * (rotated / 2) : at;
+    moerun__weight_pack(panels, parts->dtype, parts->num_inputs,
+                        first_output + row + i - at + to, 1,
+                        from + i * row_bytes_of(parts));
+  }
+}
+
 static moerun_status pack_part(char *panels, int32_t first_output,
                                const moerun__weight_reader *reader,
                                const moerun__tensor_parts *parts,
@@ -296,8 +317,12 @@ static moerun_status pack_part(char *panels, int32_t first_output,
     const int32_t count = left < most ? left : most;
     MOERUN_TRY(read_rows(reader, part->tensor, parts->dtype, parts->num_inputs,
                          part->first_row + row, count));
-    moerun__weight_pack(panels, parts->dtype, parts->num_inputs,
-                        first_output + row, count, reader->staging);
+    if (part->has_pairs) {
+      pack_pairs(panels, first_output, reader, parts, row, count);
+    } else {
+      moerun__weight_pack(panels, parts->dtype, parts->num_inputs,
+                          first_output + row, count, reader->staging);
+    }
   }
 done:
   return status;
@@ -380,7 +405,14 @@ done:
   return status;
 }
 
-/* A one-dimensional tensor, widened; out is not read when counting. */
+static size_t vector_width(const moerun__weight_reader *reader,
+                           moerun__role role) {
+  int64_t shape[MOERUN_MAX_DIMS];
+  const int num_dims = moerun__config_tensor_shape(shape, reader->config, role);
+  return (size_t)(num_dims > 1 ? shape[0] * shape[1] : shape[0]);
+}
+
+/* A tensor of one row, widened; out is not read when counting. */
 static moerun_status read_vector(float *out,
                                  const moerun__weight_reader *reader,
                                  moerun__role role, int32_t layer,
@@ -390,25 +422,18 @@ static moerun_status read_vector(float *out,
   const moerun__tensor *tensor = NULL;
   moerun__dtype dtype = MOERUN_DTYPE_F32;
   const int num_dims = moerun__config_tensor_shape(shape, reader->config, role);
+  const size_t width = vector_width(reader, role);
   MOERUN_TRY(require(&tensor, reader, role, layer, expert));
   MOERUN_TRY(
       moerun__tensor_check(&dtype, reader->shards, tensor, shape, num_dims));
   if (reader->counting) {
-    reader->reading->all +=
-        (int64_t)moerun__dtype_bytes(dtype, (size_t)shape[0]);
+    reader->reading->all += (int64_t)moerun__dtype_bytes(dtype, width);
     goto done;
   }
-  MOERUN_TRY(read_rows(reader, tensor, dtype, moerun__to_int(shape[0]), 0, 1));
-  moerun__widen(out, dtype, reader->staging, 0, (size_t)shape[0]);
+  MOERUN_TRY(read_rows(reader, tensor, dtype, (int32_t)width, 0, 1));
+  moerun__widen(out, dtype, reader->staging, 0, width);
 done:
   return status;
-}
-
-static size_t vector_width(const moerun__weight_reader *reader,
-                           moerun__role role) {
-  int64_t shape[MOERUN_MAX_DIMS];
-  (void)moerun__config_tensor_shape(shape, reader->config, role);
-  return (size_t)shape[0];
 }
 
 moerun_status moerun__reader_vectors(float **out, moerun__weight_reader *reader,

@@ -45,6 +45,7 @@ typedef struct moerun__tensor_part {
   int64_t first_row; /* counted over all leading dimensions */
   int32_t num_rows;  /* outputs */
   int32_t is_transposed;
+  int32_t has_pairs; /* rows of heads whose neighbours are rotated together */
 } moerun__tensor_part;
 
 /* The parts that make one weight, in the order of its outputs; all of one

@@ -116,7 +116,11 @@ def read_config(config, tensors):
     types = config.get("mlp_layer_types") or (
         ["dense"] * (kind == "hy_v3") + ["sparse"] * layers)
     biased = kind in ("dots1", "solar_open", "hy_v3", "glm4_moe", "minimax_m2",
-                      "sarvam_moe")
+                      "sarvam_moe", "ernie4_5_moe")
+    first, last = (config.get(key, usual) for key, usual in (
+        ("moe_layer_start_index", kind == "ernie4_5_moe"),
+        ("moe_layer_end_index", -1)))
+    step = config.get("moe_layer_interval", step)
     granite = kind.startswith("granitemoe")
     after = kind == "flex_olmo"
     by_block = kind in ("hy_v3", "minimax_m2")
@@ -124,17 +128,18 @@ def read_config(config, tensors):
         layers=layers, hidden=config["hidden_size"], heads=heads,
         head_dim=head_dim,
         kv_heads=config["num_key_value_heads"],
-        k=config.get("moe_topk") or config["num_experts_per_tok"], experts=count,
+        k=config.get("moe_topk") or config.get("moe_k") or config["num_experts_per_tok"], experts=count,
         eps=config["rms_norm_eps"], theta=rope["rope_theta"],
         renormalise=config.get("norm_topk_prob", kind in (
             "mixtral", "hy_v3", "minimax_m2", "solar_open", "sarvam_moe",
-            "aria_text") or granite),
+            "aria_text", "ernie4_5_moe") or granite),
         clip=config.get("clip_qkv"),
         qk_norm={"qwen3_moe": "head", "dots1": "head", "olmoe": "row",
                  "hy_v3": "head", "minimax_m2": "row", "sarvam_moe": "head",
                  "flex_olmo": "row"}.get(
                      kind, "head" if config.get("use_qk_norm") else None),
         moe_layers=[layer not in dense and (layer + 1) % step == 0
+                    and first <= layer <= (layers if last == -1 else last)
                     and layer >= leading and types[layer] == "sparse"
                     for layer in range(layers)],
         moe_block="block_sparse_moe." if mixtral or granite else "mlp.",
@@ -148,7 +153,8 @@ def read_config(config, tensors):
         norms=(("post_attention_layernorm", "post_feedforward_layernorm")
                if after else ("input_layernorm", "post_attention_layernorm")),
         norms_after=after,
-        sigmoid=biased,
+        sigmoid=biased and kind != "ernie4_5_moe",
+        rotate_pairs=kind == "ernie4_5_moe",
         weight_scale=config.get("routed_scaling_factor",
                                 config.get("router_scaling_factor",
                                            {"hy_v3": 2.826, "sarvam_moe": 2.5
@@ -157,7 +163,9 @@ def read_config(config, tensors):
         gate=("router.gate" if kind == "hy_v3" and not fused
               else "router" if granite or kind == "aria_text" else "gate"),
         choice_bias_name=(
-            None if not biased else "expert_bias"
+            None if not biased else
+            ("gate." if fused else "") + "moe_statics.e_score_correction_bias"
+            if kind == "ernie4_5_moe" else "expert_bias"
             if kind == "hy_v3" and not fused else "e_score_correction_bias"
             if by_block else "gate.e_score_correction_bias"),
         groups=config.get("n_group", 1),
@@ -165,6 +173,7 @@ def read_config(config, tensors):
         shared={"qwen2_moe": "shared_expert", "dots1": "shared_experts",
                 "solar_open": "shared_experts", "glm4_moe": "shared_experts",
                 "sarvam_moe": "shared_experts", "aria_text": "shared_experts",
+                "ernie4_5_moe": "shared_experts",
                 "granitemoeshared": (
                     "shared_mlp" if config.get("shared_intermediate_size")
                     else None),
@@ -174,7 +183,7 @@ def read_config(config, tensors):
             and config.get("attention_bias", False))
             or config.get("use_qkv_bias", False)),
         default_eps=1e-5 if kind in ("mixtral", "olmoe", "solar_open", "hy_v3",
-                                     "glm4_moe") else 1e-6)
+                                     "glm4_moe", "ernie4_5_moe") else 1e-6)
 
 
 # ---- The forward pass --------------------------------------------------------
@@ -315,10 +324,10 @@ class Forward:
                  else softmax(logits))
         choice = score
         if r.choice_bias_name and r.choice_bias:
-            choice = score + self.tensors[block + r.choice_bias_name]
+            choice = score + self.tensors[block + r.choice_bias_name].ravel()
         if r.groups > r.best_groups:
             choice = self.close_groups(choice)
-        seen = choice if r.sigmoid else logits
+        seen = choice if r.choice_bias_name else logits
         order = np.argsort(-choice, axis=-1, kind="stable")
         self.see_margin(np.take_along_axis(seen, order, axis=-1), r.k)
         ids = order[:, :r.k]
@@ -406,7 +415,7 @@ MISTAKES = {
         r.rotary != r.head_dim) else None,
     "default eps": lambda r: {"eps": r.default_eps} if (
         r.eps != r.default_eps) else None,
-    "rotary pairs": lambda r: {"rotate_pairs": True},
+    "other rotary pairs": lambda r: {"rotate_pairs": not r.rotate_pairs},
     "no scale": lambda r: {"scale": 1.0} if r.scale != 1 else None,
     "scale of hidden/heads": lambda r: {
         "scale": (r.hidden / r.heads) ** -0.5} if (
@@ -420,9 +429,10 @@ MISTAKES = {
         not r.sigmoid) else None,
     "softmax for sigmoid": lambda r: {"wrong_score": True} if (
         r.sigmoid) else None,
-    "choice by score": lambda r: {"choice_bias": False} if r.sigmoid else None,
+    "choice by score": lambda r: {"choice_bias": False} if (
+        r.choice_bias_name) else None,
     "weights with bias": lambda r: {"biased_weights": True} if (
-        r.sigmoid) else None,
+        r.choice_bias_name) else None,
     "no weight scale": lambda r: {"weight_scale": 1.0} if (
         r.weight_scale != 1) else None,
     "no groups": lambda r: {"groups": 1, "best_groups": 1} if (

@@ -103,6 +103,10 @@ def is_dense(config, layer):
     if config["model_type"] == "hy_v3":
         return config.get("mlp_layer_types", ["dense"] + ["sparse"] * layer)[
             layer] == "dense"
+    if config["model_type"] == "ernie4_5_moe":
+        return not (config.get("moe_layer_start_index", 1) <= layer
+                    <= config.get("moe_layer_end_index", layer)
+                    and (layer + 1) % config.get("moe_layer_interval", 1) == 0)
     return (layer in config.get("mlp_only_layers", [])
             or (layer + 1) % config.get("decoder_sparse_step", 1) != 0
             or layer < config.get("first_k_dense_replace", 0))
@@ -271,13 +275,17 @@ class Oracle:
     def keep_routing(self, module, inputs, output):
         logits, _, ids = output
         bias = getattr(module, "e_score_correction_bias", None)
+        statics = getattr(module, "moe_statics", None)
+        if statics is not None:
+            bias = statics.e_score_correction_bias[0]
         if bias is None and len(inputs) > 1:  # that of the block
             bias = inputs[1]
         if bias is None:
             self.margins.append(smallest_gap(logits.double(), ids.shape[-1]))
             self.experts.append(ids)
             return
-        score = logits.double().sigmoid()
+        score = (logits.double().sigmoid() if statics is None
+                 else logits.double().softmax(dim=-1))
         choice = score + bias.double()
         if getattr(module, "topk_group", 1) < getattr(module, "num_group", 1):
             grouped = choice.unflatten(-1, (module.num_group, -1))

@@ -72,6 +72,10 @@ FLEX_OLMO = GRANITE | {
     "architectures": ["FlexOlmoForCausalLM"], "model_type": "flex_olmo",
     "pad_token_id": None}
 
+ERNIE = GRANITE | {
+    "architectures": ["Ernie4_5_MoeForCausalLM"], "model_type": "ernie4_5_moe",
+    "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "use_bias": False}
+
 # What make_fixtures.py goes by: keys of the number of experts and of their
 # width, the name of the MoE block, its projections, the gate and the bias of its
 # choice, shared experts (name, number), biases of q, k and v.
@@ -112,6 +116,10 @@ FAMILIES = {
         count="moe_num_experts", gate="router",
         shared=("shared_experts.", "moe_num_shared_experts")),
     "flex_olmo": PLAIN | dict(qk_norm="row"),
+    "ernie4_5_moe": PLAIN | dict(
+        count="moe_num_experts", width="moe_intermediate_size",
+        shared=("shared_experts.", "moe_num_shared_experts"),
+        bias="moe_statics.e_score_correction_bias"),
 }
 
 
@@ -172,6 +180,11 @@ def as_flex_olmo(tensors):
     rename(tensors, "input_layernorm", "post_attention_layernorm")
 
 
+def as_ernie(tensors):
+    for name in [n for n in tensors if n.endswith("e_score_correction_bias")]:
+        tensors[name] = 0.2 * tensors[name][None]
+
+
 # What changes the names and shapes that the families share to their own.
 LAYOUTS = {
     "granitemoe": as_granite,
@@ -180,6 +193,7 @@ LAYOUTS = {
     "aria_text": lambda tensors: join_experts(
         tensors, "mlp.", True, ("experts.fc1.weight", "experts.fc2.weight")),
     "flex_olmo": as_flex_olmo,
+    "ernie4_5_moe": as_ernie,
 }
 
 # ---- The models --------------------------------------------------------------
@@ -437,4 +451,23 @@ FIXTURES = {
             hidden_size=40, num_hidden_layers=2, num_attention_heads=4,
             num_key_value_heads=4, num_experts=8, num_experts_per_tok=2,
             intermediate_size=8, norm_topk_prob=True, vocab_size=80)),
+    # Neighbours are rotated, a bias of softmax scores, experts in layers 1 and 3
+    # of five.
+    "ernie4_5_moe": dict(
+        base=ERNIE, dtype="BF16", lengths=(17, 29, 1), greedy=True,
+        embedding=0.2, config=dict(
+            hidden_size=48, num_hidden_layers=5, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=14, moe_num_experts=7, moe_k=3,
+            moe_num_shared_experts=1, moe_intermediate_size=9,
+            intermediate_size=14, moe_layer_start_index=1,
+            moe_layer_end_index=3, moe_layer_interval=2, rms_norm_eps=3e-3,
+            rope_theta=700.0, vocab_size=83)),
+    # Tied, without the keys of layers: the first is dense.
+    "ernie4_5_moe_fused": dict(
+        base=ERNIE, dtype="BF16", lengths=(9, 19), fused=True, greedy=True,
+        embedding=0.3, config=dict(
+            hidden_size=40, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=4, moe_num_experts=8, moe_k=2,
+            moe_num_shared_experts=2, moe_intermediate_size=8,
+            intermediate_size=24, tie_word_embeddings=True, vocab_size=80)),
 }

@@ -299,6 +299,8 @@ int main(int argc, char **argv) {
       FIXTURE("aria_text_fused"),
       FIXTURE("flex_olmo"),
       FIXTURE("flex_olmo_fused"),
+      FIXTURE("ernie4_5_moe"),
+      FIXTURE("ernie4_5_moe_fused"),
       {"renormalised", matches_formulas, NULL, NULL, "renormalised"},
       {"plain", matches_formulas, NULL, NULL, "plain"},
       cmocka_unit_test(demo_model_matches_transformers),

@@ -160,7 +160,8 @@ static const refusal refusals[] = {
     {qwen3, "{\"model_type\": \"gpt_oss\"}",
      "c: key \"model_type\": expected one of qwen3_moe, mixtral, olmoe, "
      "qwen2_moe, dots1, solar_open, hy_v3, glm4_moe, minimax_m2, granitemoe, "
-     "granitemoeshared, sarvam_moe, aria_text, flex_olmo, found \"gpt_oss\""},
+     "granitemoeshared, sarvam_moe, aria_text, flex_olmo, ernie4_5_moe, found "
+     "\"gpt_oss\""},
     {qwen3, "{\"-model_type\": 0}",
      "c: key \"model_type\": expected a string, found nothing"},
     {qwen3, "{\"hidden_act\": \"gelu\"}",

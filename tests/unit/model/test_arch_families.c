@@ -46,6 +46,13 @@ static const char flex_olmo[] =
     "{\"model_type\": \"flex_olmo\", " SIZES
     "\"num_experts\": 12, \"intermediate_size\": 24}";
 
+static const char ernie4_5_moe[] =
+    "{\"model_type\": \"ernie4_5_moe\", \"hidden_size\": 64, "
+    "\"num_hidden_layers\": 4, \"num_attention_heads\": 16, "
+    "\"vocab_size\": 300, \"moe_num_experts\": 12, \"moe_k\": 3, "
+    "\"moe_num_shared_experts\": 2, \"moe_intermediate_size\": 24, "
+    "\"intermediate_size\": 48}";
+
 /* What a configuration comes to. */
 typedef struct facts {
   const char *base;
@@ -161,6 +168,16 @@ static void keys_have_their_meaning(void **state) {
        1, 48, "dsss"},
       {aria_text, "{}", 16, 4, 4, 2048, 1e4, 1e-6, MOERUN_QK_NORM_NONE, 0,
        SOFTMAX(1), 0, 48, "ssss"},
+      {ernie4_5_moe, "{\"num_experts\": 12, \"num_experts_per_tok\": 3}", 4, 4,
+       4, 131072, 5e5, 1e-5, MOERUN_QK_NORM_NONE, 0, SOFTMAX(1), 1, 48, "dsss"},
+      {ernie4_5_moe,
+       "{\"moe_layer_start_index\": 0, \"moe_layer_end_index\": 2, "
+       "\"moe_layer_interval\": 2, \"moe_norm_min\": 1e-12, "
+       "\"attention_bias\": true}",
+       4, 4, 4, 131072, 5e5, 1e-5, MOERUN_QK_NORM_NONE, 0, SOFTMAX(1), 1, 48,
+       "dsdd"},
+      {ernie4_5_moe, "{\"moe_layer_end_index\": 2}", 4, 4, 4, 131072, 5e5, 1e-5,
+       MOERUN_QK_NORM_NONE, 0, SOFTMAX(1), 1, 48, "dssd"},
       {flex_olmo, "{}", 16, 4, 4, 4096, 5e5, 1e-6, MOERUN_QK_NORM_WHOLE, 0,
        SOFTMAX(0), 0, 0, "ssss"},
   };
@@ -288,6 +305,18 @@ static const refusal refusals[] = {
      "projection is not implemented), found true"},
     {aria_text, "{\"moe_topk\": 13}",
      "c: key \"moe_topk\": expected 1 to 12, found 13"},
+    {ernie4_5_moe, "{\"use_bias\": true}",
+     "c: key \"use_bias\": expected false (biases of feed-forward blocks are "
+     "not implemented), found true"},
+    {ernie4_5_moe, "{\"moe_norm_min\": 0.5}",
+     "c: key \"moe_norm_min\": expected 0 to 1e-12, found 0.5"},
+    {ernie4_5_moe, "{\"num_experts_per_tok\": 2}",
+     "c: key \"num_experts_per_tok\": expected the value of \"moe_k\", which "
+     "it is another name of, found another"},
+    {ernie4_5_moe, "{\"moe_layer_start_index\": 4}",
+     "c: moe_layer_start_index, moe_layer_end_index and moe_layer_interval "
+     "leave none of the 4 layers with experts, and models without any are not "
+     "run"},
     {aria_text, "{\"mlp_bias\": true}",
      "c: key \"mlp_bias\": expected false (biases of feed-forward blocks are "
      "not implemented), found true"},
@@ -364,6 +393,10 @@ static void tensors_have_their_names(void **state) {
       {aria_text,
        MOERUN_ROLE_FUSED_GATE_UP,
        {"mlp.experts.fc1.weight", "mlp.experts.gate_up_proj"}},
+      {ernie4_5_moe,
+       MOERUN_ROLE_CHOICE_BIAS,
+       {"mlp.moe_statics.e_score_correction_bias",
+        "mlp.gate.moe_statics.e_score_correction_bias"}},
       {flex_olmo,
        MOERUN_ROLE_FFN_AFTER,
        {"post_feedforward_layernorm.weight", NULL}},
