@@ -183,7 +183,8 @@ static int narrows(const facts *f) {
 /* ---- info and synth ---- */
 
 static int shows_page(const facts *f) {
-  return moerun__config_bool(f->config, "config_table");
+  return moerun__config_bool(f->config, "config_table") ||
+         moerun__config_bool(f->config, "list_models");
 }
 
 static int shows_no_page(const facts *f) {
@@ -342,8 +343,8 @@ static const moerun__effect_row rows[] = {
 
     /* info by itself */
     REFUSE("info", "model", shows_no_page,
-           "--config-table prints the page of options alone"),
-    ALWAYS("info", "config_table"),
+           "--config-table and --list-models print a page alone"),
+    ALWAYS("info", "config_table list_models"),
     REFUSE(
         "info",
         "ranks max_tokens max_sequences kv_tokens node_memory placement "

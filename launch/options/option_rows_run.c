@@ -341,5 +341,7 @@ static const moerun__config_row other[] = {
                "Least urgent messages that are shown on stderr."),
     BOOL_ROW("config_table", INFO,
              "Print the page of all options (docs/options.md) and end."),
+    BOOL_ROW("list_models", INFO,
+             "Print which families of models are run and end."),
 };
 const moerun__config_group moerun__options_other = GROUP("Other", other);

@@ -70,6 +70,20 @@ static parameter_count count_parameters(const moerun__model_config *c) {
   };
 }
 
+/* Every family: what config.json calls it, and the class of transformers that
+ * computes the same. */
+static void print_families(void) {
+  const moerun__arch *arch = NULL;
+  (void)printf("%-18s %-30s %-8s %s\n", "model_type", "class", "shared",
+               "layers without experts");
+  for (int i = 0; (arch = moerun__arch_at(i)) != NULL; i++) {
+    (void)printf("%-18s %-30s %-8s %s\n", moerun__arch_name(arch),
+                 moerun__arch_class(arch),
+                 moerun__arch_has_shared(arch) ? "yes" : "no",
+                 moerun__arch_has_dense(arch) ? "yes" : "no");
+  }
+}
+
 static void print_model(const char *path, const moerun__model_config *c) {
   const parameter_count count = count_parameters(c);
   (void)printf("\nmodel %s\n", path);
@@ -129,11 +143,16 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   const char *path = moerun__config_text(config, "model");
   moerun__effect_facts effects = {.subcommand = invocation->subcommand,
                                   .config = config};
-  if (path[0] == '\0' || moerun__config_bool(config, "config_table")) {
+  const int lists = moerun__config_bool(config, "list_models");
+  if (path[0] == '\0' || lists || moerun__config_bool(config, "config_table")) {
     MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   }
   if (moerun__config_bool(config, "config_table")) {
     moerun__config_print_page(stdout, &moerun__options);
+    goto done;
+  }
+  if (lists) {
+    print_families();
     goto done;
   }
   if (path[0] == '\0') {

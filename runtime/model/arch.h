@@ -125,6 +125,8 @@ int32_t moerun__config_terms(const moerun__model_config *config);
 const char *moerun__home_name(moerun__home_kind kind);
 const char *moerun__home_key(moerun__home_kind kind);
 
+/* "Qwen3MoeForCausalLM", …: the class of transformers. */
+const char *moerun__arch_class(const moerun__arch *arch);
 /* "qwen3_moe", … */
 const char *moerun__arch_name(const moerun__arch *arch);
 /* Row i of the table, or NULL beyond the last. */

@@ -13,6 +13,10 @@ const moerun__arch *moerun__arch_find(const char *name) {
   return arch;
 }
 
+const char *moerun__arch_class(const moerun__arch *arch) {
+  return arch->class_name;
+}
+
 int moerun__arch_has_shared(const moerun__arch *arch) {
   return arch->shared_width_key != NULL || arch->shared_count_key != NULL;
 }

@@ -79,6 +79,7 @@ expect 2 '--output: expected a path, found none' synth
 
 expect 0 'kernels: ref portable' info
 expect 0 '| `max_tokens` | 1 to 1048576 | 256 | tokens |' info --config-table
+expect 0 "ernie4_5_moe       Ernie4_5_MoeForCausalLM" info --list-models
 expect 0 'experts       32 a layer, 4 a token, width 64' info --model "$model"
 expect 0 'memory per rank, 3 ranks, placement block' \
   info --model "$model" --ranks 3

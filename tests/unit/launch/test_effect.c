@@ -165,8 +165,7 @@ static const example examples[] = {
     {"seed", "nothing is drawn",
      "2 0 run --model m --prompts p --capacity-metric first --capacity 1",
      "2 0 run --model m --prompts p --capacity-metric hash --capacity 1"},
-    {"model", "the page of options alone", "0 0 info --config-table",
-     "0 0 info"},
+    {"model", "print a page alone", "0 0 info --config-table", "0 0 info"},
     {"ranks max_tokens max_sequences kv_tokens node_memory placement "
      "replace_every "
      "replace_window spare_slots balance guest_memory slice_memory wire "
