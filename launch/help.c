@@ -120,9 +120,9 @@ void moerun__help_print(FILE *stream) {
     (void)fprintf(stream, "  %-10s %s\n", pages[i].name, pages[i].summary);
   }
   (void)fputs("\n`moerun help SUBCOMMAND` or `moerun SUBCOMMAND --help` shows "
-              "examples and the\noptions, `moerun --version` the build. run "
-              "and profile start by mpirun or srun,\nor by launch/mpirun.sh "
-              "where there are fewer cores than ranks:\n\n"
+              "examples and the\noptions, `moerun --version` the build. run, "
+              "profile and chat start by mpirun or\nsrun, or by "
+              "launch/mpirun.sh where there are fewer cores than ranks:\n\n"
               "    launch/mpirun.sh -n 4 moerun run --model FOLDER --prompts "
               "FILE.jsonl\n",
               stream);
