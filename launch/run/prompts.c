@@ -81,6 +81,7 @@ void moerun__prompt_begin(moerun__prompt *prompt,
   prompt->stop_tokens.count = 0;
   prompt->stop_text.count = 0;
   prompt->overruled = 0;
+  prompt->blames_model = 0;
   prompt->place = (moerun__prompt_place){.parts = 1};
   prompt->samples = 1;
   prompt->batch.is_chat = 0;
@@ -305,7 +306,7 @@ moerun_status moerun__prompts_settle(moerun__prompts *prompts,
                                      int64_t offset, moerun_status status) {
   const int64_t index = prompts->count;
   char place[32];
-  if (status == MOERUN_OK) return status;
+  if (status == MOERUN_OK || prompt->blames_model) return status;
   (void)snprintf(place, sizeof place, "%lld", (long long)prompts->num_lines);
   const moerun_status reserved = reserve(prompts, (size_t)index + 1);
   if (reserved != MOERUN_OK) return reserved;

@@ -113,6 +113,7 @@ typedef struct moerun__prompt {
   moerun__token_list stop_tokens; /* as the stops of the request have them */
   moerun__text stop_text;
   moerun__text line;
+  int blames_model; /* what is wrong with it is the model, for all lines */
 } moerun__prompt;
 
 void moerun__prompt_clear(moerun__prompt *prompt);

@@ -62,6 +62,9 @@ moerun_status moerun__messages_render(moerun__text *out, const json_t *object,
   MOERUN_TRY(read_conversation(&conversation, object, origin));
   status =
       moerun__chat_template_apply(chat->by, out, &conversation, &chat->clock);
+  /* What a template cannot do with these messages is the fault of their line.
+   */
+  if (status == MOERUN_ERR_INVALID) status = MOERUN_ERR_FORMAT;
   if (status != MOERUN_OK) status = moerun__say_where(status, origin);
 done:
   return status;
@@ -82,6 +85,7 @@ moerun_status moerun__prompt_read_messages(moerun__prompt *out,
                  "%s: key \"messages\": a text needs the model's "
                  "tokenizer.json, which is not there",
                  origin);
+  out->blames_model = o->chat.refused != NULL;
   MOERUN_TRY(moerun__messages_render(&text, object, &o->chat, origin));
   MOERUN_TRY(moerun__tokenizer_encode(o->tokenizer, &out->tokens, text.bytes,
                                       text.count, origin));

@@ -71,7 +71,8 @@ moerun_status moerun__prompts_add(moerun__prompts *prompts,
                                   moerun__prompt *prompt, int64_t offset,
                                   const char *origin);
 /* What became of reading the next line, whose id is known if any is: where
- * bad ones are reported, a wrong one takes its place and is MOERUN_OK. */
+ * bad ones are reported, a wrong one takes its place and is MOERUN_OK, unless
+ * it is the model that is wrong. */
 moerun_status moerun__prompts_settle(moerun__prompts *prompts,
                                      const moerun__prompt *prompt,
                                      int64_t offset, moerun_status status);

@@ -30,7 +30,8 @@ on 0 chat --model chat < talks
 cat > chat/chat_template.jinja <<'END'
 {% if tools %}{{ tools[0].name }}{% endif %}
 {%- for m in messages %}
-{%- if m.role == 'robot' %}{{ raise_exception('no ' + m.role) }}{% endif -%}
+{%- if m.role == 'tool' %}{{ raise_exception('no ' + m.role) }}{% endif -%}
+{%- if m.content == 'robot' %}{{ 'x' + 1 }}{% endif -%}
 <{{ m.role }}> {{ m.content | trim }}
 {% endfor %}
 {%- if add_generation_prompt %}<answer>{{ mood }}{% endif %}
@@ -76,12 +77,19 @@ sed 's/,"digest".*//' wanted | cmp - short ||
   complain "expected the same of ids: $(cat short)"
 
 # What is wrong with one conversation is said of it, and the others are run.
-echo '{"id": "d", "messages": [{"role": "robot", "content": "z"}]}' >> talks
-refuse 'talks:4: chat/chat_template.jinja: line 3: the chat template says: no robot'
+echo '{"id": "d", "messages": [{"role": "tool", "content": "z"}]}' >> talks
+refuse 'talks:4: chat/chat_template.jinja: line 3: the chat template says: no tool'
+echo '{"id": "e", "messages": [{"role": "user", "content": "robot"}]}' >> talks
 on 0 run --model chat --prompts talks --on-error line --output found \
   --overwrite
 head -n 3 found > first
 same first wanted
+grep '"error":' found | sed 's/.*: line/line/' | tr -d '\\"}' > refused
+{
+  echo 'line 3: the chat template says: no tool'
+  echo 'line 4: + is not for str and int'
+} > expected
+same refused expected
 for line in '"prompt": "a", "tools": []' '"messages": []' '"messages": 3' \
   '"messages": [{"role": "user"}], "chat_template_kwargs": 1' \
   '"messages": [{"role": "user"}], "prompt": "a"'; do
@@ -122,8 +130,10 @@ for ranks in 0 3; do
     < said
   same out heard
 done
-# What has no room is said to have none, and the next line is answered.
+# What has no room is said to have none, and the next line is answered; so is
+# the one after what the template refuses.
 {
+  printf 'robot\n'
   awk 'BEGIN { for (i = 0; i < 3000; i++) printf "x" }'
   printf '\n/reset\ny'
 } > said
@@ -133,6 +143,8 @@ sed -n 3p heard > third
 same out third
 tr -s '\n ' '  ' < err | grep -q 'chat:1: expected at most .* /reset forgets' ||
   complain "expected a line about /reset: $(cat err)"
+tr -s '\n ' '  ' < err | grep -q 'chat:1: .* line 4: "+" is not for' ||
+  complain "expected what the template cannot do: $(cat err)"
 # Ctrl-C ends an answer, and at the prompt the conversation.
 mkfifo talk
 env --default-signal=INT "$moerun" chat --model chat --max-new-tokens 900 \
@@ -170,4 +182,8 @@ succeed 0 run --model chat --prompts texts --output found --overwrite
 same found wanted
 echo '{"messages": [{"role": "user", "content": "y"}]}' > talks
 refuse 'key "messages": the model'\''s chat template cannot be used: chat/chat_template.jinja: line 1: the tag "nonsense" is not known'
+# It is no line's fault: the run ends.
+on 0 run --model chat --prompts talks --on-error line --output nothing
+[ "$?" = 65 ] || complain "expected 65 for a template that cannot be read"
+[ -e nothing ] && complain "expected no output"
 [ "$failures" = 0 ]

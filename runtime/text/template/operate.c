@@ -190,8 +190,9 @@ static moerun_status repeat(moerun__value *out, moerun__render *r,
   const int is_text = whole->kind == VALUE_TEXT;
   const size_t size = is_text ? whole->text.count : whole->sequence->count;
   const size_t n = times > 0 && size > 0 ? (size_t)times : 0;
-  MOERUN_REQUIRE(n == 0 || size <= ((size_t)1 << 40) / n, MOERUN_ERR_NOMEM,
-                 "a text or list is repeated %zu times", n);
+  MOERUN_REQUIRE(n == 0 || size <= ((size_t)1 << 40) / n,
+                 MOERUN_ERR_UNSUPPORTED, "a text or list is repeated %zu times",
+                 n);
   MOERUN_TRY(moerun__render_spend(r, size * n / 64));
   if (is_text) {
     char *bytes = NULL;

@@ -22,7 +22,7 @@ static moerun_status add_block(moerun__pool *pool, size_t bytes) {
   if (room > LARGEST_BLOCK) room = LARGEST_BLOCK;
   if (room < bytes) room = bytes;
   MOERUN_REQUIRE(room <= pool->limit && pool->taken <= pool->limit - room,
-                 MOERUN_ERR_NOMEM,
+                 MOERUN_ERR_UNSUPPORTED,
                  "a chat template asks for more than %zu bytes of memory",
                  pool->limit);
   MOERUN_TRY(moerun__alloc(&block, sizeof *block + room, 1));
@@ -38,7 +38,7 @@ moerun_status moerun__pool_take(moerun__pool *pool, void *out_pointer,
                                 size_t bytes) {
   moerun_status status = MOERUN_OK;
   void *piece = NULL;
-  MOERUN_REQUIRE(bytes < SIZE_MAX / 4, MOERUN_ERR_NOMEM,
+  MOERUN_REQUIRE(bytes < SIZE_MAX / 4, MOERUN_ERR_UNSUPPORTED,
                  "a chat template asks for more than %zu bytes of memory",
                  pool->limit);
   const size_t needed =

@@ -15,7 +15,7 @@ typedef struct moerun__pool {
 } moerun__pool;
 
 /* Stores `bytes` zeroed bytes, aligned for any type, in the pointer that
- * out_pointer points to. MOERUN_ERR_NOMEM beyond the limit. */
+ * out_pointer points to. MOERUN_ERR_UNSUPPORTED beyond the limit. */
 moerun_status moerun__pool_take(moerun__pool *pool, void *out_pointer,
                                 size_t bytes);
 void moerun__pool_clear(moerun__pool *pool);

@@ -225,7 +225,7 @@ static void limits_end_a_rendering(void **state) {
   limits = moerun__template_usual_limits;
   limits.memory_bytes = 100000;
   assert_int_equal(render_within(&out, "\n{{ 'x' * 200000 }}", "{}", &limits),
-                   MOERUN_ERR_NOMEM);
+                   MOERUN_ERR_UNSUPPORTED);
   assert_string_equal(moerun_last_error(),
                       "here: line 2: a chat template asks for more than 100000 "
                       "bytes of memory");
