@@ -54,7 +54,9 @@ static const help_page pages[] = {
      "an answer; at\nthe prompt it ends the conversation, as /exit and the end "
      "of stdin do; /reset\nforgets what was said. On several ranks rank 0 "
      "reads "
-     "stdin.\n",
+     "stdin. Ctrl-C would end\nmpirun and with it the conversation: "
+     "launch/mpirun.sh hands it on to the ranks,\nand so does "
+     "`kill -USR2` of mpirun.\n",
      "  moerun chat --model FOLDER --temperature 0.7\n"
      "  echo \"Who are you?\" | moerun chat --model FOLDER\n"},
     {"place",

@@ -14,7 +14,8 @@
 # a second until one of them answers: a run then ends after its step with 75,
 # however long that takes. The next one, a second or more later, is SIGTERM:
 # mpirun ends its ranks. SIGUSR1 and SIGUSR2 pass as they are, without the line
-# that mpirun has for them. Ctrl-Z, which would stop this script alone, stops the
+# that mpirun has for them. Ctrl-C in `moerun chat` becomes SIGUSR2, which ends an
+# answer, or at the prompt the conversation. Ctrl-Z, which would stop this script alone, stops the
 # ranks as well, and what continues the script continues them. The exit code is
 # mpirun's.
 #
@@ -52,6 +53,7 @@ fi
 frame=--------------------------------------------------------------------------
 newline='
 '
+forwarding='mpirun: Forwarding signal '
 
 # Whether the held block only repeats an exit code.
 repeats() {
@@ -60,6 +62,8 @@ repeats() {
   "$frame$newline"'mpirun detected that one or more processes exited with'*) ;;
   "$frame$newline"'MPI_ABORT was invoked on rank '*) ;;
   "$frame$newline"'mpirun noticed that process rank '*' on signal 10 '*) ;;
+  "$frame$newline"'mpirun noticed that process rank '*' on signal 12 '*) ;;
+  "$frame$newline"'mpirun noticed that process rank '*' on signal 2 '*) ;;
   *) return 1 ;;
   esac
 }
@@ -76,50 +80,117 @@ keep() {
   printf '%s\n' "$1" >> "$folder/kept"
 }
 
-# Copies lines. One that begins with a carriage return and ends with the erasing
-# of what is right of it redraws the progress line in place, and loses its line
-# feed. Blocks between two frames are judged whole.
-filter() {
-  held='' num_held=0 drawn=''
-  while IFS= read -r line || [ -n "$line" ]; do
-    if [ -z "$held" ] && [ "$line" = $frame ]; then
-      held=$line num_held=1
-      continue
-    elif [ -n "$held" ]; then
-      held=$held$newline$line num_held=$((num_held + 1))
-      if [ "$line" = $frame ] || [ $num_held -gt 40 ]; then
-        if repeats; then
-          keep "$held"
-        else
-          : > "$folder/explained"
-          put "$held"
-        fi
-        held=
+# What is known once a line is there that somebody has said.
+note() {
+  case ${1##*"$erase"} in
+  'moerun: asked to stop: '*) : > "$folder/answered" ;;
+  moerun:* | 'usage: '* | step[1-4]:*) : > "$folder/spoken" ;;
+  'mpirun: Error'*) : > "$folder/explained" ;;
+  esac
+}
+
+# A line, or what is left of the one whose beginning is shown. One that begins
+# with a carriage return and ends with the erasing of what is right of it redraws
+# the progress line in place, and loses its line feed. Blocks between two frames
+# are judged whole. What stdout has shown may have no line end: a frame, and what
+# the program says of itself, begin a line then.
+take() {
+  line=$1
+  if [ -n "$held" ]; then
+    held=$held$newline$line num_held=$((num_held + 1))
+    if [ "$line" = $frame ] || [ $num_held -gt 40 ]; then
+      if repeats; then
+        keep "$held"
+      else
+        : > "$folder/explained"
+        put "$held"
       fi
-      continue
+      held=
     fi
-    case $line in
-    "$return"*"$erase")
-      drawn=1
-      [ "$line" != "$erased" ] || drawn=
-      printf '%s' "$line"
-      ;;
-    *' sent help message help-mpi-api.txt / mpi-abort' | \
-      *'Set MCA parameter "orte_base_help_aggregate" to 0 to see all help '*)
-      keep "$line"
-      ;;
-    'mpirun: Forwarding signal '*) ;;
-    *)
-      case ${line##*"$erase"} in
-      'moerun: asked to stop: '*) : > "$folder/answered" ;;
-      moerun:* | 'usage: '* | step[1-4]:*) : > "$folder/spoken" ;;
-      'mpirun: Error'*) : > "$folder/explained" ;;
-      esac
-      put "$line"
+    return
+  fi
+  case $line in
+  "$frame")
+    [ -z "$shown" ] || put ''
+    held=$line num_held=1
+    ;;
+  *[!-]"$frame")
+    put "${line%"$frame"}"
+    held=$frame num_held=1
+    ;;
+  "$return"*"$erase")
+    drawn=1
+    [ "$line" != "$erased" ] || drawn=
+    printf '%s' "$line"
+    ;;
+  *' sent help message help-mpi-api.txt / mpi-abort' | \
+    *'Set MCA parameter "orte_base_help_aggregate" to 0 to see all help '*)
+    keep "$line"
+    ;;
+  "$forwarding"*) ;;
+  *)
+    note "$shown$line"
+    case $shown,$line in
+    ,*) ;;
+    *,'moerun: '*)
+      put ''
+      note "$line"
       ;;
     esac
+    put "$line"
+    ;;
+  esac
+  shown=
+}
+
+# The beginning of a line: it is shown as it comes, unless it may become one that
+# is not to be seen, or to be seen whole.
+begin_line() {
+  case $frame in
+  "$1"*) [ -n "$shown" ] || return 1 ;;
+  esac
+  case $forwarding in
+  "$1"*) return 1 ;;
+  esac
+  case $1 in
+  "$return"* | "$frame"* | "$forwarding"*) return 1 ;;
+  esac
+  [ -z "$held" ] || return 1
+  [ -z "$drawn" ] || printf '%s' "$erased"
+  drawn=
+  [ -n "$shown" ] || shown=$1
+  printf '%s' "$1"
+}
+
+# Copies what comes, in pieces: a line that is not over yet may be the text of an
+# answer. A shell leaves NUL bytes out, so that a piece may be empty before the end.
+filter() {
+  LC_ALL=C
+  held='' num_held=0 drawn='' shown='' part='' num_empty=0
+  while [ $num_empty -lt 3 ]; do
+    piece=$(
+      dd bs=16384 count=1
+      echo .
+    )
+    piece=${piece%.}
+    if [ -z "$piece" ]; then
+      num_empty=$((num_empty + 1))
+      continue
+    fi
+    num_empty=0
+    part=$part$piece
+    while :; do
+      case $part in
+      *"$newline"*) ;;
+      *) break ;;
+      esac
+      take "${part%%"$newline"*}"
+      part=${part#*"$newline"}
+    done
+    [ -z "$part" ] || ! begin_line "$part" || part=
   done
   [ -z "$held" ] || put "$held"
+  [ -z "$part" ] || put "$part"
   [ -z "$drawn" ] || printf '%s' "$erased"
 }
 return=$(printf '\r')
@@ -129,6 +200,14 @@ erased=$return$erase
 # Whether mpirun is there, the time at which it was first asked for an end, who
 # does so, and whether it was told to end.
 running='' asked='' asking='' told=''
+# Whether ranks talk with somebody, and have been interrupted.
+talks='' interrupted='' before=''
+for word in "$@"; do
+  case $before,$word in
+  *moerun,chat) talks=1 ;;
+  esac
+  before=$word
+done
 unanswered='mpirun.sh: stopped by a signal before all ranks could answer it'
 
 # Whether mpirun has begun what it runs. Before, SIGUSR1 would end itself, and so
@@ -174,7 +253,21 @@ stop() {
     kill -KILL "$asking" 2> /dev/null # a late SIGUSR1 would kill mpirun itself
     kill -TERM "$running" 2> /dev/null
   fi
-  trap stop INT TERM HUP
+  trap stop TERM HUP
+  trap interrupt INT
+}
+
+# An answer ends by Ctrl-C, and the conversation goes on, as often as it comes:
+# rank 0 of `moerun chat` hears it as SIGUSR2. While nobody is there who could
+# answer, it ends what there is.
+# shellcheck disable=SC2317
+interrupt() {
+  if [ -n "$talks" ] && [ -z "$asked" ] && [ -n "$running" ] && has_ranks; then
+    interrupted=1
+    pass USR2
+  else
+    stop
+  fi
 }
 
 # shellcheck disable=SC2317 # traps call it
@@ -198,7 +291,8 @@ suspend() {
   pass CONT
 }
 began=$(date +%s)
-trap stop INT TERM HUP
+trap stop TERM HUP
+trap interrupt INT
 trap suspend TSTP
 trap warn USR1
 trap 'pass USR2' USR2
@@ -309,7 +403,10 @@ for reading in $filtering $showing; do
 done
 [ -z "$typing" ] || kill -KILL "$typing" 2> /dev/null
 # Asked for an end before mpirun, or a rank, could know what to do.
-if [ -n "$asked" ] && [ -z "$told" ]; then
+if [ -n "$interrupted" ] && [ "$code" = 140 ]; then
+  echo "$unanswered" >&2
+  code=75
+elif [ -n "$asked" ] && [ -z "$told" ]; then
   early=
   [ "$code" != 138 ] || early=1
   case $code in
@@ -320,7 +417,8 @@ if [ -n "$asked" ] && [ -z "$told" ]; then
     code=75
   fi
 fi
-if [ -e "$folder/kept" ] && [ ! -e "$folder/spoken" ] && [ "$code" != 75 ]; then
+if [ -e "$folder/kept" ] && [ ! -e "$folder/spoken" ] && [ "$code" != 75 ] &&
+  [ -z "$interrupted" ]; then
   cat "$folder/kept" >&2
 fi
 again='with --resume'

@@ -4,7 +4,8 @@
  * template writes as a prompt each time; what the last turn left in the cache
  * is found there again. A turn is a run of the engine with one request, whose
  * text is streamed. Ctrl-C ends the answer, whose beginning stays in the
- * history; at the prompt it ends the conversation, as the end of stdin does. */
+ * history; at the prompt it ends the conversation, as the end of stdin does. A
+ * launcher, which Ctrl-C would end, can send SIGUSR2 in its place. */
 #include "launch/command.h"
 
 #include "launch/options/effect.h"
@@ -352,6 +353,7 @@ static moerun_status answer(chat *c) {
                                                   is_stop_requested,
                                               .unfinished = take_answer,
                                               .unfinished_end = end_answers};
+  moerun__signals_promise(MOERUN_PROMISE_ANSWER);
   MOERUN_TRY(moerun__memory_advise(
       moerun__engine_run(&stretch, &options, &callbacks, &r->progress,
                          &stopped),
@@ -375,6 +377,7 @@ static moerun_status talk(chat *c) {
   int32_t has = 1;
   while (has) {
     int more = 0;
+    moerun__signals_promise(MOERUN_PROMISE_TALK);
     if (moerun_comm_rank(comm) == 0) status = listen(c, &more);
     MOERUN_TRY(moerun__comm_agree_after_root(comm, status));
     has = more;
@@ -392,6 +395,7 @@ moerun_status moerun__cmd_chat(moerun__invocation *invocation) {
   moerun__run *r = &c.run;
   moerun__run_init(r, invocation);
   invocation->results_on_stdout = 1;
+  moerun__signals_hear_interrupts(moerun_comm_rank(r->comm) == 0);
   if (moerun_comm_rank(r->comm) == 0) {
     moerun__progress_start(&r->bar, r->config);
   }
@@ -400,7 +404,6 @@ moerun_status moerun__cmd_chat(moerun__invocation *invocation) {
       r->comm->ops->broadcast(r->comm, &r->left.need, sizeof r->left.need));
   MOERUN_TRY(moerun__run_load(r));
   moerun__progress_close(&r->bar);
-  moerun__signals_promise(MOERUN_PROMISE_ANSWER);
   MOERUN_TRY(talk(&c));
 done:
   end_turn(&c);

@@ -102,7 +102,11 @@ static void answer(int is_ctrl_c) {
       [MOERUN_PROMISE_PLACEMENT] = {"moerun: asked to stop: " PLACED "\n",
                                     "moerun: Ctrl-C: " PLACED AGAIN "\n"},
       [MOERUN_PROMISE_ANSWER] =
-          {"moerun: asked to stop: the answer ends here\n", ""},
+          {"moerun: asked to stop: the answer ends here, and the conversation "
+           "with it\n",
+           ""},
+      [MOERUN_PROMISE_TALK] =
+          {"moerun: asked to stop: the conversation ends here\n", ""},
       [MOERUN_PROMISE_OVER] = {
           "moerun: asked to stop: the work is done, and what it gave is "
           "written\n",
@@ -127,6 +131,26 @@ static void note_signal(int number) {
   if (number == SIGTERM && is_one_of_many) return;
   if (is_first && answers) answer(number == SIGINT);
   errno = before;
+}
+
+/* Ctrl-C as a launcher can hand it on: SIGINT ends the launcher itself. */
+static void note_interrupt(int number) {
+  (void)number;
+  if (stop_signal == SIGINT) {
+    remove_and_end(SIGINT);
+  } else {
+    note_signal(SIGINT);
+  }
+}
+
+void moerun__signals_hear_interrupts(int hears) {
+  struct sigaction action = {.sa_handler = hears ? note_interrupt : SIG_IGN,
+                             .sa_flags = SA_RESTART};
+  struct sigaction before;
+  (void)sigemptyset(&action.sa_mask);
+  if (sigaction(SIGUSR2, NULL, &before) != 0) return;
+  if (before.sa_handler == SIG_IGN) return;
+  (void)sigaction(SIGUSR2, &action, NULL);
 }
 
 void moerun__signals_last_words(const char *words) {

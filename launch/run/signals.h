@@ -28,6 +28,10 @@ void moerun__signals_catch(void);
  * rank. */
 void moerun__signals_answer(int speaks, int num_ranks);
 
+/* chat: from now on SIGUSR2 is what Ctrl-C is to the rank that `hears` it, and
+ * nothing to the others: a launcher sends it to all. */
+void moerun__signals_hear_interrupts(int hears);
+
 /* What the answer says: no step of the run has begun, the end keeps finished
  * requests, or the tokens of unfinished ones too; a placement is written
  * without what is still searched for; nothing takes long any more. */
@@ -36,7 +40,8 @@ typedef enum moerun__promise {
   MOERUN_PROMISE_FINISHED,
   MOERUN_PROMISE_ALL,
   MOERUN_PROMISE_PLACEMENT,
-  MOERUN_PROMISE_ANSWER, /* chat: what is generated now ends */
+  MOERUN_PROMISE_ANSWER, /* chat: what is generated now ends, */
+  MOERUN_PROMISE_TALK,   /* or nothing is                     */
   MOERUN_PROMISE_OVER
 } moerun__promise;
 void moerun__signals_promise(moerun__promise promise);

@@ -305,6 +305,16 @@ kill -s TERM "$job"
 kill -s TERM -- "-$job"
 kept 75 'SIGTERM to the group'
 
+# shows WORDS [BYTES]: waits until they, and so many bytes, are there.
+shows() {
+  i=0
+  until grep -q "$1" out && [ "$(wc -c < out)" -ge "${2-0}" ] || [ $i -ge 300 ]; do
+    sleep 0.05
+    i=$((i + 1))
+  done
+  [ $i -lt 300 ] || complain "expected '$1': $(cat out)"
+}
+
 # Ctrl-C in a terminal: the answer comes before the table.
 if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
   rm -f out.jsonl* keys
@@ -332,6 +342,56 @@ if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
   printf '\rbar\033[K\r\033[Ktable\r\n' > wanted
   cmp -s wanted out ||
     complain "a table after progress: found $(od -c out)"
+
+  # What has no line end is shown as it comes, and nothing is taken for a part of
+  # it that mpirun or the program says.
+  cat > pieces << END
+printf half
+until [ -e seen ]; do sleep 0.1; done
+echo ' done'
+printf text
+sleep 0.3
+printf '%s\nPrimary job  terminated normally, but x\n%s\n' $frame $frame >&2
+printf more
+sleep 0.3
+echo 'moerun: asked to stop: x' >&2
+exit 75
+END
+  script -qefc "exec '$wrapper' -n 1 sh pieces" /dev/null \
+    < /dev/null > out 2>&1 &
+  job=$!
+  shows half
+  : > seen
+  wait "$job"
+  [ $? = 75 ] || complain "pieces: expected 75"
+  printf '%s\r\n' 'half done' text more 'moerun: asked to stop: x' > wanted
+  cmp -s wanted out || complain "pieces: found $(od -c out)"
+
+  # Ctrl-C ends an answer and not the conversation, unless there is no answer.
+  mkdir talker
+  for file in "$1"/launch/demo/model/*; do
+    [ "${file##*/}" = chat_template.jinja ] || ln -s "$file" talker/
+  done
+  echo '{{ messages[-1].content }}' > talker/chat_template.jinja
+  env --default-signal=INT MOERUN_MAX_NEW_TOKENS=900 script -qefc \
+    "exec '$wrapper' -n 2 '$moerun' chat --model talker" /dev/null \
+    < keys > out 2>&1 &
+  job=$!
+  exec 4> keys
+  for words in 'And God said' 'In the'; do
+    size=$(wc -c < out)
+    echo "$words" >&4
+    shows "$words" $((size + 60))
+    printf '\003' >&4
+    sleep 0.5
+  done
+  printf '\003' >&4
+  wait "$job"
+  found=$?
+  exec 4>&-
+  [ "$found" = 0 ] && [ "$(wc -c < out)" -lt 2000 ] ||
+    complain "Ctrl-C in a conversation: found $found: $(cat out)"
+  gone 'Ctrl-C in a conversation'
 fi
 
 # While it starts, there may be nobody yet who could keep anything.
