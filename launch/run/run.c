@@ -39,10 +39,35 @@ static void print_prediction(run *r) {
 
 /* Every rank looks for the stops of its requests. */
 static moerun_status load_tokenizer(run *r) {
-  const int needs =
-      moerun_comm_rank(r->comm) != 0 && r->left.need.has_stop_texts;
-  return needs ? moerun__tokenizer_load(&r->tokenizer, r->model_path)
-               : MOERUN_OK;
+  return moerun_comm_rank(r->comm) != 0
+             ? moerun__tokenizer_load(&r->tokenizer, r->model_path)
+             : MOERUN_OK;
+}
+
+/* [collective] Where the spellings of a rank are others than those of rank 0,
+ * its requests would run over their stops, or end too early. */
+static moerun_status same_tokenizer(const run *r) {
+  moerun_status status = MOERUN_OK;
+  const int is_root = moerun_comm_rank(r->comm) == 0;
+  const uint64_t mine =
+      moerun__tokenizer_digest(is_root ? r->files.tokenizer : r->tokenizer);
+  uint64_t first = mine;
+  MOERUN_TRY(r->comm->ops->broadcast(r->comm, &first, sizeof first));
+  MOERUN_REQUIRE(mine == first, MOERUN_ERR_SHAPE,
+                 "%s: expected tokenizer.json as on rank 0, found another",
+                 r->model_path);
+done:
+  return status;
+}
+
+/* [collective] */
+static moerun_status open_tokenizers(run *r) {
+  moerun_status status = MOERUN_OK;
+  if (!r->left.need.has_stop_texts) goto done;
+  MOERUN_TRY(moerun__comm_agree(r->comm, load_tokenizer(r)));
+  MOERUN_TRY(moerun__comm_agree(r->comm, same_tokenizer(r)));
+done:
+  return status;
 }
 
 /* The cache and the buffers of steps, before the first weight is read. */
@@ -89,7 +114,7 @@ moerun_status moerun__run_load(moerun__run *r) {
   }
   if (moerun_comm_rank(r->comm) == 0) print_prediction(r);
   MOERUN_TRY(moerun__node_memory_check(r->comm, r->config, r->predicted));
-  MOERUN_TRY(moerun__comm_agree(r->comm, load_tokenizer(r)));
+  MOERUN_TRY(open_tokenizers(r));
   moerun__progress_phase(&r->bar, "taking memory");
   MOERUN_TRY(moerun__comm_agree(r->comm, reserve(r, &options, &extra)));
   moerun__progress_phase(&r->bar, moerun_comm_size(r->comm) > 1 ? "rank 0 loads"

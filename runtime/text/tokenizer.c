@@ -6,6 +6,7 @@
  * of the tokens by the decoder. */
 #include "runtime/text/tokenizer.h"
 
+#include "runtime/base/digest.h"
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
@@ -55,6 +56,7 @@ struct moerun__tokenizer {
   int looks_at_characters;
   int32_t bos_token; /* of tokenizer_config.json; -1: none */
   int add_bos_key;   /* its add_bos_token: 0, 1; -1: it is not there */
+  uint64_t digest;   /* of tokenizer.json */
 };
 
 /* ---- Reading ------------------------------------------------------------- */
@@ -232,6 +234,7 @@ moerun_status moerun__tokenizer_parse(moerun__tokenizer **out, const char *text,
   MOERUN_TRY(moerun__alloc(&t, 1, sizeof *t));
   t->bos_token = -1;
   t->add_bos_key = -1;
+  t->digest = moerun__digest_bytes(MOERUN_DIGEST_START, text, bytes);
   MOERUN_TRY(read_stages(t, &file, origin));
   *out = t;
   t = NULL;
@@ -475,6 +478,10 @@ int32_t moerun__tokenizer_bos(const moerun__tokenizer *t) {
 
 int moerun__tokenizer_add_bos_key(const moerun__tokenizer *t) {
   return t->add_bos_key;
+}
+
+uint64_t moerun__tokenizer_digest(const moerun__tokenizer *t) {
+  return t->digest;
 }
 
 const char *moerun__tokenizer_text(const moerun__tokenizer *t, int32_t id,

@@ -65,6 +65,9 @@ int32_t moerun__tokenizer_bos(const moerun__tokenizer *tokenizer);
 /* add_bos_token of tokenizer_config.json, which counts for nothing where the
  * post-processor says otherwise: 0 or 1, -1 if it is not there. */
 int moerun__tokenizer_add_bos_key(const moerun__tokenizer *tokenizer);
+/* A number for the bytes of tokenizer.json: ranks that decode the same ids
+ * compare it. */
+uint64_t moerun__tokenizer_digest(const moerun__tokenizer *tokenizer);
 /* How the file spells a token, special ones too, which a byte-level vocabulary
  * does in its own alphabet: *bytes bytes, or NULL and 0. */
 const char *moerun__tokenizer_text(const moerun__tokenizer *tokenizer,

@@ -101,6 +101,16 @@ for tensor in model.norm.weight mlp.gate.weight mlp.experts.17. \
   [ ! -e node0/b ] || complain "$tensor: something was written"
 done
 copy node1/m
+# Another tokenizer there would end requests elsewhere: it counts for stops.
+sed 's/"a":/"a_":/; s/"b":/"a":/; s/"a_":/"b":/' "$model/tokenizer.json" \
+  > node1/m/tokenizer.json
+cmp -s node0/m/tokenizer.json node1/m/tokenizer.json &&
+  complain 'tokenizer.json: nothing was changed'
+on 3 "$real" run --model m "$@" --output b --stop the
+found=$?
+ends 'rank 1: m: expected tokenizer.json as on rank 0, found another'
+[ ! -e node0/b ] || complain 'another tokenizer: something was written'
+copy node1/m
 on 3 "$real" run --model m "$@" --output b
 found=$?
 [ $found = 0 ] || complain "equal copies: expected 0, found $found"
