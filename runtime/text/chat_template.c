@@ -169,6 +169,17 @@ void moerun__chat_template_destroy(moerun__chat_template *chat) {
   moerun__free(chat);
 }
 
+static const moerun__template *choose(const moerun__chat_template *chat,
+                                      int with_tools) {
+  return with_tools && chat->tool_use != NULL ? chat->tool_use : chat->plain;
+}
+
+int moerun__chat_template_names(const moerun__chat_template *chat,
+                                int with_tools, const char *role) {
+  const moerun__template *template = choose(chat, with_tools);
+  return template != NULL && moerun__template_names(template, role);
+}
+
 /* ---- What a template is given -------------------------------------------- */
 
 static moerun_status put(json_t *object, const char *key, json_t *value) {
@@ -192,9 +203,29 @@ static json_t *reasoning_of(const json_t *message) {
   return NULL;
 }
 
+/* Puts the parts of `content` as one text in place of it; nothing if it is no
+ * list of texts. */
+static moerun_status join_parts(json_t *message, const json_t *content) {
+  moerun_status status = MOERUN_OK;
+  moerun__text text = {0};
+  if (!json_is_array(content)) goto done;
+  for (size_t i = 0; i < json_array_size(content); i++) {
+    const json_t *part = json_object_get(json_array_get(content, i), "text");
+    if (!json_is_string(part)) goto done;
+    if (i > 0) MOERUN_TRY(moerun__text_append(&text, "\n", 1));
+    MOERUN_TRY(moerun__text_append(&text, json_string_value(part),
+                                   json_string_length(part)));
+  }
+  MOERUN_TRY(put(message, "content",
+                 json_stringn(text.count > 0 ? text.bytes : "", text.count)));
+done:
+  moerun__text_clear(&text);
+  return status;
+}
+
 /* The message without members that are null; what it holds is shared. */
 static moerun_status plain_message(json_t **out, const json_t *message,
-                                   size_t index) {
+                                   size_t index, int joins_parts) {
   moerun_status status = MOERUN_OK;
   const char *key = NULL;
   json_t *member = NULL;
@@ -215,6 +246,9 @@ static moerun_status plain_message(json_t **out, const json_t *message,
   if (reasoning != NULL) {
     MOERUN_TRY(put(made, "reasoning_content", json_incref(reasoning)));
   }
+  if (joins_parts) {
+    MOERUN_TRY(join_parts(made, json_object_get(message, "content")));
+  }
   *out = made;
   made = NULL;
 done:
@@ -222,7 +256,8 @@ done:
   return status;
 }
 
-static moerun_status plain_messages(json_t **out, const json_t *messages) {
+static moerun_status plain_messages(json_t **out, const json_t *messages,
+                                    int joins_parts) {
   moerun_status status = MOERUN_OK;
   json_t *made = json_array();
   MOERUN_REQUIRE(made != NULL, MOERUN_ERR_NOMEM,
@@ -231,7 +266,8 @@ static moerun_status plain_messages(json_t **out, const json_t *messages) {
                  "a conversation has no messages");
   for (size_t i = 0; i < json_array_size(messages); i++) {
     json_t *message = NULL;
-    MOERUN_TRY(plain_message(&message, json_array_get(messages, i), i));
+    MOERUN_TRY(
+        plain_message(&message, json_array_get(messages, i), i, joins_parts));
     MOERUN_REQUIRE(json_array_append_new(made, message) == 0, MOERUN_ERR_NOMEM,
                    "out of memory: a conversation");
   }
@@ -255,7 +291,7 @@ static moerun_status gather(json_t *variables,
                      (c->more == NULL ||
                       json_object_update(variables, (json_t *)c->more) == 0),
                  MOERUN_ERR_NOMEM, "out of memory: a conversation");
-  MOERUN_TRY(plain_messages(&messages, c->messages));
+  MOERUN_TRY(plain_messages(&messages, c->messages, c->joins_parts));
   MOERUN_TRY(put(variables, "messages", messages));
   MOERUN_TRY(put(variables, "tools", or_null(c->tools)));
   MOERUN_TRY(put(variables, "documents", or_null(c->documents)));
@@ -265,13 +301,11 @@ done:
   return status;
 }
 
-moerun_status moerun__chat_template_apply(const moerun__chat_template *chat,
-                                          moerun__text *out,
-                                          const moerun__conversation *c,
-                                          const struct tm *clock) {
+static moerun_status render(const moerun__chat_template *chat,
+                            moerun__text *out, const moerun__conversation *c,
+                            const struct tm *clock) {
   moerun_status status = MOERUN_OK;
-  const int with_tools = c->tools != NULL && chat->tool_use != NULL;
-  const moerun__template *template = with_tools ? chat->tool_use : chat->plain;
+  const moerun__template *template = choose(chat, c->tools != NULL);
   json_t *variables = json_object();
   MOERUN_REQUIRE(variables != NULL, MOERUN_ERR_NOMEM,
                  "out of memory: a conversation");
@@ -283,5 +317,59 @@ moerun_status moerun__chat_template_apply(const moerun__chat_template *chat,
                                      &moerun__template_usual_limits));
 done:
   json_decref(variables);
+  return status;
+}
+
+static int have_parts(const json_t *messages) {
+  for (size_t i = 0; i < json_array_size(messages); i++) {
+    const json_t *message = json_array_get(messages, i);
+    if (json_is_array(json_object_get(message, "content"))) return 1;
+  }
+  return 0;
+}
+
+/* Whether the template writes the text of a part, and does not print the list
+ * as it stands, where the text would be in quotes. */
+static moerun_status goes_through_parts(int *out,
+                                        const moerun__chat_template *chat,
+                                        const moerun__conversation *c,
+                                        const struct tm *clock) {
+  static const char word[] = "moerun-part";
+  moerun_status status = MOERUN_OK;
+  moerun__conversation probe = *c;
+  moerun__text text = {0};
+  json_t *messages = json_pack("[{s:s, s:[{s:s, s:s}]}]", "role", "user",
+                               "content", "type", "text", "text", word);
+  *out = 0;
+  MOERUN_REQUIRE(messages != NULL, MOERUN_ERR_NOMEM,
+                 "out of memory: a conversation");
+  probe.messages = messages;
+  probe.joins_parts = 0;
+  status = render(chat, &text, &probe, clock);
+  if (status == MOERUN_OK && text.count > 0) {
+    const char *found = strstr(text.bytes, word);
+    *out = found != NULL &&
+           (found == text.bytes || strchr("\"'", found[-1]) == NULL);
+  }
+  if (status != MOERUN_ERR_NOMEM) status = MOERUN_OK;
+done:
+  moerun__text_clear(&text);
+  json_decref(messages);
+  return status;
+}
+
+moerun_status moerun__chat_template_apply(const moerun__chat_template *chat,
+                                          moerun__text *out,
+                                          const moerun__conversation *c,
+                                          const struct tm *clock) {
+  moerun_status status = MOERUN_OK;
+  moerun__conversation given = *c;
+  int takes_parts = 1;
+  if (c->joins_parts && have_parts(c->messages)) {
+    MOERUN_TRY(goes_through_parts(&takes_parts, chat, c, clock));
+  }
+  given.joins_parts = !takes_parts;
+  MOERUN_TRY(render(chat, out, &given, clock));
+done:
   return status;
 }

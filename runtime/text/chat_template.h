@@ -24,6 +24,11 @@ moerun_status moerun__chat_template_parse(moerun__chat_template **out,
                                           const char *origin);
 void moerun__chat_template_destroy(moerun__chat_template *chat);
 
+/* Whether the template that conversations take, with or without tools, has
+ * `role` in quotes. */
+int moerun__chat_template_names(const moerun__chat_template *chat,
+                                int with_tools, const char *role);
+
 /* A conversation. Everything is borrowed for the call; what may be NULL is then
  * None for the template. */
 typedef struct moerun__conversation {
@@ -32,6 +37,8 @@ typedef struct moerun__conversation {
   const json_t *documents; /* an array, or NULL */
   const json_t *more;      /* an object of further variables, or NULL */
   int add_generation_prompt;
+  int joins_parts; /* contents that are parts of text become one text, a line
+                      for each, where the template goes through no parts */
 } moerun__conversation;
 
 /* Appends the text of a conversation to `out`, which is unchanged after a

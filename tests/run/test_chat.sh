@@ -38,7 +38,7 @@ cat > chat/chat_template.jinja <<'END'
 END
 cat > talks <<'END'
 {"id": "a", "messages": [{"role": "user", "content": "Who <eos> made"}]}
-{"id": "b", "messages": [{"role": "system", "content": "é"}, {"role": "user", "content": " x "}], "add_generation_prompt": false}
+{"id": "b", "messages": [{"role": "system", "content": "é"}, {"role": "user", "content": [{"type": "text", "text": " x "}]}], "add_generation_prompt": false}
 {"id": "c", "messages": [{"role": "user", "content": "y"}], "tools": [{"name": "T"}], "chat_template_kwargs": {"mood": " well"}, "temperature": 0.7}
 END
 cat > texts <<'END'
@@ -92,6 +92,10 @@ grep '"error":' found | sed 's/.*: line/line/' | tr -d '\\"}' > refused
 same refused expected
 for line in '"prompt": "a", "tools": []' '"messages": []' '"messages": 3' \
   '"messages": [{"role": "user"}], "chat_template_kwargs": 1' \
+  '"messages": [{"content": "a"}]' \
+  '"messages": [{"role": "alien", "content": "a"}]' \
+  '"messages": [{"role": "user"}]' \
+  '"messages": [{"role": "user", "content": [{"type": "image_url"}]}]' \
   '"messages": [{"role": "user"}], "prompt": "a"'; do
   echo "{$line}" > talks
   case $line in
@@ -99,6 +103,10 @@ for line in '"prompt": "a", "tools": []' '"messages": []' '"messages": 3' \
     *'[]') refuse 'key "messages": expected at least one, found none' ;;
     *3) refuse 'key "messages": expected an array' ;;
     *kwargs*) refuse 'key "chat_template_kwargs": expected an object' ;;
+    *'[{"content"'*) refuse 'talks:1: message 1: key "role": expected a string' ;;
+    *alien*) refuse 'message 1: key "role": expected system, developer, user' ;;
+    *'user"}]') refuse 'key "content": expected a string or an array of parts' ;;
+    *image*) refuse 'message 1: part 1: expected the type "text", found "image' ;;
     *) refuse 'expected one of "prompt", "messages" and "tokens"' ;;
   esac
 done

@@ -17,6 +17,7 @@ const moerun__template_limits moerun__template_usual_limits = {
 
 struct moerun__template {
   char *origin;
+  char *source;
   moerun__pool pool;
   moerun__symbols symbols;
   const moerun__syntax *body;
@@ -41,6 +42,8 @@ moerun_status moerun__template_create(moerun__template **out,
   MOERUN_TRY(moerun__alloc(&template, 1, sizeof *template));
   template->pool.limit = SYNTAX_BYTES;
   MOERUN_TRY(moerun__copy_text(&template->origin, origin));
+  MOERUN_TRY(moerun__alloc(&template->source, bytes + 1, 1));
+  memcpy(template->source, source, bytes);
   status = moerun__template_parse(&template->body, &template->symbols, &line,
                                   &template->pool, source, bytes);
   if (status != MOERUN_OK) {
@@ -57,7 +60,18 @@ void moerun__template_destroy(moerun__template *template) {
   if (template == NULL) return;
   moerun__pool_clear(&template->pool);
   moerun__free(template->origin);
+  moerun__free(template->source);
   moerun__free(template);
+}
+
+int moerun__template_names(const moerun__template *template, const char *word) {
+  const size_t bytes = strlen(word);
+  const char *at = template->source;
+  for (; bytes > 0 && (at = strstr(at, word)) != NULL; at++) {
+    const char quote = at > template->source ? at[-1] : ' ';
+    if ((quote == '"' || quote == '\'') && at[bytes] == quote) return 1;
+  }
+  return 0;
 }
 
 /* The variables that the template names, in the outermost scope. */

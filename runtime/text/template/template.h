@@ -19,6 +19,8 @@ moerun_status moerun__template_create(moerun__template **out,
                                       const char *source, size_t bytes,
                                       const char *origin);
 void moerun__template_destroy(moerun__template *template);
+/* Whether the source has `word` in quotes, as a role that it knows. */
+int moerun__template_names(const moerun__template *template, const char *word);
 
 typedef struct moerun__template_limits {
   int64_t steps;       /* statements, expressions, and 64 bytes of text each */

@@ -245,9 +245,57 @@ static void refusals(void **state) {
   refuse_config("{\"chat_template\": [{\"name\": \"default\", \"template\": "
                 "\"\"}, {\"name\": \"default\", \"template\": \"\"}]}",
                 "c.json: chat_template: \"default\" is there twice");
+  moerun__chat_template *chat = NULL;
+  json_t *config = json_pack("{s:s}", "chat_template", "'x'.y \"robot\" 'no\"");
+  assert_int_equal(moerun__chat_template_parse(&chat, config, "c.json"),
+                   MOERUN_OK);
+  json_decref(config);
+  assert_true(moerun__chat_template_names(chat, 0, "robot"));
+  assert_true(moerun__chat_template_names(chat, 1, "x"));
+  assert_false(moerun__chat_template_names(chat, 0, "y"));
+  assert_false(moerun__chat_template_names(chat, 0, "no"));
+  assert_false(moerun__chat_template_names(chat, 0, ""));
+  moerun__chat_template_destroy(chat);
   refuse_chat("{\"messages\": []}", "a conversation has no messages");
   refuse_chat("{\"messages\": [{}, 3]}",
               "message 2: expected an object, found an integer");
+}
+
+/* What `template` makes of one message of two parts, joined if it may be. */
+static void expect_parts(const char *template, const char *expected) {
+  moerun__chat_template *chat = NULL;
+  moerun__text out = {0};
+  json_t *config = json_pack("{s:s}", "chat_template", template);
+  json_t *messages =
+      json_loads("[{\"role\": \"user\", \"content\": [{\"type\": \"text\", "
+                 "\"text\": \"a\"}, {\"type\": \"text\", \"text\": \"b\"}]}]",
+                 0, NULL);
+  const moerun__conversation conversation = {.messages = messages,
+                                             .joins_parts = 1};
+  assert_int_equal(moerun__chat_template_parse(&chat, config, "c.json"),
+                   MOERUN_OK);
+  if (moerun__chat_template_apply(chat, &out, &conversation, &clock_of_tests) !=
+      MOERUN_OK) {
+    fail_msg("%s", moerun_last_error());
+  }
+  assert_string_equal(out.bytes, expected);
+  moerun__text_clear(&out);
+  moerun__chat_template_destroy(chat);
+  json_decref(messages);
+  json_decref(config);
+}
+
+static void parts_are_joined_for_templates_of_texts(void **state) {
+  (void)state;
+  expect_parts("{{ messages[0].content }}!", "a\nb!");
+  expect_parts("{{ '<' + messages[0].content }}", "<a\nb");
+  expect_parts("{{ messages[0].content | tojson }}", "\"a\\nb\"");
+  expect_parts("{% for p in messages[0].content %}<{{ p.text }}>{% endfor %}",
+               "<a><b>");
+  expect_parts("{% if messages[0].content is string %}{{ messages[0].content }}"
+               "{% else %}{% for p in messages[0].content %}{{ p.text }},"
+               "{% endfor %}{% endif %}",
+               "a,b,");
 }
 
 static void failed_allocations_leave_nothing(void **state) {
@@ -286,6 +334,7 @@ int main(void) {
       cmocka_unit_test(renders_as_transformers),
       cmocka_unit_test(files_of_their_own_come_first),
       cmocka_unit_test(refusals),
+      cmocka_unit_test(parts_are_joined_for_templates_of_texts),
       cmocka_unit_test(failed_allocations_leave_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
