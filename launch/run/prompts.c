@@ -69,6 +69,7 @@ void moerun__prompt_clear(moerun__prompt *prompt) {
   moerun__token_list_clear(&prompt->tokens);
   moerun__token_list_clear(&prompt->stop_tokens);
   moerun__text_clear(&prompt->stop_text);
+  json_decref(prompt->parsed);
   memset(prompt, 0, sizeof *prompt);
 }
 

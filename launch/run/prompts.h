@@ -113,7 +113,10 @@ typedef struct moerun__prompt {
   moerun__token_list stop_tokens; /* as the stops of the request have them */
   moerun__text stop_text;
   moerun__text line;
-  int blames_model; /* what is wrong with it is the model, for all lines */
+  json_t *parsed;      /* line parsed_line, if it has several prompts; it stays
+                          for the next one; NULL: none                       */
+  int64_t parsed_line; /* among the lines with requests */
+  int blames_model;    /* what is wrong with it is the model, for all lines */
 } moerun__prompt;
 
 void moerun__prompt_clear(moerun__prompt *prompt);

@@ -340,6 +340,29 @@ done:
   return status;
 }
 
+/* The line as an object. One of several prompts is kept until another line is
+ * parsed: each of its prompts would take as long as all. */
+static moerun_status parse_line(json_t **object, moerun__prompt *out,
+                                const moerun__text *line, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  if (out->parsed != NULL && out->parsed_line == out->place.line) {
+    *object = json_incref(out->parsed);
+    goto done;
+  }
+  json_decref(out->parsed);
+  out->parsed = NULL;
+  MOERUN_TRY(moerun__json_parse(object, line->bytes, line->count, origin));
+  const json_t *body = json_object_get(*object, "body");
+  const json_t *prompt = json_object_get(body, "prompt");
+  if (json_array_size(prompt) > 1 &&
+      !json_is_integer(json_array_get(prompt, 0))) {
+    out->parsed = json_incref(*object);
+    out->parsed_line = out->place.line;
+  }
+done:
+  return status;
+}
+
 static moerun_status read_object(moerun__prompt *out,
                                  const moerun__prompts *prompts,
                                  const moerun__text *line, const char *origin) {
@@ -347,17 +370,20 @@ static moerun_status read_object(moerun__prompt *out,
   const moerun__prompt_options *o = &prompts->options;
   json_t *object = NULL;
   json_t *body = NULL;
-  MOERUN_TRY(moerun__json_parse(&object, line->bytes, line->count, origin));
+  json_t *given = NULL;
+  MOERUN_TRY(parse_line(&object, out, line, origin));
   MOERUN_REQUIRE(json_is_object(object), MOERUN_ERR_FORMAT,
                  "%s: expected an object with custom_id, method, url and body, "
                  "found %s",
                  origin, moerun__json_kind(object));
   MOERUN_TRY(read_id(out, object, origin)); /* named if another key is wrong */
-  MOERUN_TRY(read_envelope(&body, out, object, origin));
+  MOERUN_TRY(read_envelope(&given, out, object, origin));
   MOERUN_REQUIRE(o->tokenizer != NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: the answers of a batch file are texts, which need the "
                  "model's tokenizer.json",
                  origin);
+  body = json_copy(given); /* keys are taken out of it */
+  MOERUN_REQUIRE(body != NULL, MOERUN_ERR_NOMEM, "%s: out of memory", origin);
   take_out_nothing(body);
   MOERUN_TRY(check_keys(body, out->batch.is_chat, origin));
   MOERUN_TRY(read_settings(out, body, o, origin));
@@ -368,6 +394,7 @@ static moerun_status read_object(moerun__prompt *out,
     MOERUN_TRY(read_prompt(out, body, prompts, origin));
   }
 done:
+  json_decref(body);
   json_decref(object);
   return status;
 }

@@ -335,7 +335,12 @@ moerun_status moerun__prompts_read_line(const moerun__prompts *prompts,
   const int64_t line_end = prompts->offset[index - place->part + place->parts];
   int64_t at = prompts->offset[index];
   const char *end = NULL;
-  out->line.count = 0;
+  const int has_line = out->parsed != NULL && out->line.count > 0 &&
+                       out->parsed_line == place->line;
+  if (has_line)
+    at = line_end; /* once for all its prompts */
+  else
+    out->line.count = 0;
   while (end == NULL && at < line_end) {
     size_t got = 0;
     const int64_t left = line_end - at;

@@ -136,7 +136,7 @@ static moerun_status print_generated(moerun__result_line *line,
   MOERUN_TRY(moerun__text_integers(text, c->token, (size_t)c->num_tokens));
   MOERUN_TRY(moerun__text_append(text, "],", 2));
   if (line->tokenizer != NULL) MOERUN_TRY(print_text(line, c));
-  MOERUN_TRY(moerun__logprobs_print(text, c));
+  MOERUN_TRY(moerun__logprobs_print(text, c, &line->prompt.request));
   MOERUN_TRY(moerun__text_print(text, "\"finish\":\"%s\",",
                                 moerun__finish_name(c->finish)));
 done:

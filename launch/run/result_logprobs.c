@@ -17,22 +17,22 @@ typedef struct section {
   int32_t count;
   int32_t width;
   const int32_t *token; /* [count] whose they are */
+  int is_asked;
 } section;
 
 enum { SECTIONS = 2 };
 
-/* Of the prompt, which may be NULL where nothing is read, then what was
- * generated. */
+/* Of the prompt, then what was generated. */
 static void sections_of(section out[SECTIONS], const moerun__completion *c,
-                        const int32_t *prompt) {
-  out[0] = (section){"prompt_logprobs",
-                     "prompt_top_logprobs",
-                     1,
-                     c->num_prompt_logprobs,
-                     c->logprobs_width,
-                     prompt != NULL ? prompt + 1 : NULL};
-  out[1] = (section){"logprobs",      "top_logprobs",    0,
-                     c->num_logprobs, c->logprobs_width, c->token};
+                        const moerun__request *request) {
+  const moerun__logprobs_asked *asked = &request->logprobs;
+  out[0] = (section){
+      "prompt_logprobs",      "prompt_top_logprobs", 1,
+      c->num_prompt_logprobs, c->logprobs_width,     request->prompt + 1,
+      asked->prompt != 0};
+  out[1] = (section){"logprobs",           "top_logprobs",    0,
+                     c->num_logprobs,      c->logprobs_width, c->token,
+                     asked->generated != 0};
 }
 
 /* ---- Printing ------------------------------------------------------------ */
@@ -72,16 +72,16 @@ done:
   return status;
 }
 
-/* A prompt of one token has none. */
 moerun_status moerun__logprobs_print(moerun__text *out,
-                                     const moerun__completion *completion) {
+                                     const moerun__completion *completion,
+                                     const moerun__request *request) {
   moerun_status status = MOERUN_OK;
   section sections[SECTIONS];
   const moerun__logprob *all = completion->logprob;
-  sections_of(sections, completion, NULL);
+  sections_of(sections, completion, request);
   for (int i = 0; i < SECTIONS; i++) {
     const section *s = &sections[i];
-    if (s->count == 0) continue;
+    if (!s->is_asked) continue;
     MOERUN_TRY(print_section(out, s, all));
     all += (size_t)s->count * (size_t)s->width;
   }
@@ -173,7 +173,7 @@ moerun_status moerun__logprobs_read(moerun__completion *completion,
   moerun_status status = MOERUN_OK;
   section sections[SECTIONS];
   moerun__completion_count_logprobs(completion, request);
-  sections_of(sections, completion, request->prompt);
+  sections_of(sections, completion, request);
   const size_t count =
       (size_t)(completion->num_prompt_logprobs + completion->num_logprobs) *
       (size_t)completion->logprobs_width;
@@ -184,7 +184,7 @@ moerun_status moerun__logprobs_read(moerun__completion *completion,
   completion->logprob = *buffer;
   moerun__logprob *at = *buffer;
   for (int i = 0; i < SECTIONS; i++) {
-    if (sections[i].count == 0) continue;
+    if (!sections[i].is_asked) continue;
     MOERUN_TRY(read_section(at, &sections[i], object, origin));
     at += (size_t)sections[i].count * (size_t)sections[i].width;
   }

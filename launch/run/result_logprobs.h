@@ -8,7 +8,8 @@
 
 /* Prints the keys that the request asked for, each with a comma behind it. */
 moerun_status moerun__logprobs_print(moerun__text *out,
-                                     const moerun__completion *completion);
+                                     const moerun__completion *completion,
+                                     const moerun__request *request);
 
 /* Reads them back: of a completion whose token and num_tokens are known, and of
  * its request, whose prompt is there. They are put into (*buffer)[*room], which

@@ -90,6 +90,12 @@ middle told 0 400
 succeed 0 run --model "$model" --prompts told --output whole \
   --max-new-tokens 400
 same whole middle
+# The first token of a prompt has none, be it the only one.
+echo '{"prompt": "", "prompt_logprobs": true, "top_logprobs": 1}' > empty
+succeed 0 run --model "$model" --prompts empty --output empty.one
+grep -q '"prompt_logprobs":\[null\],"prompt_top_logprobs":\[null\],"fin' \
+  empty.one || complain "expected null: $(cat empty.one)"
+succeed 0 run --model "$model" --prompts empty --output empty.one --resume
 # A line with a number too many is refused.
 sed '1s/"logprobs":\[/"logprobs":[-1,/' told.one > longer
 on 0 run --model "$model" --prompts told --output longer --resume

@@ -183,6 +183,36 @@ static void wrong_lines_are_told_of(void **state) {
   assert_int_equal(moerun__prompts_open(&of, path, &stop), MOERUN_ERR_FORMAT);
 }
 
+/* In any order: each prompt is another text of one parsed line, with all that
+ * its body asks for. */
+static void a_line_of_prompts_is_parsed_once(void **state) {
+  (void)state;
+  static const int order[] = {2, 0, 1, 4, 3, 1};
+  moerun__prompt p = {0};
+  moerun__prompts *of = NULL;
+  const json_t *parsed = NULL;
+  const moerun__prompt_options options = defaults();
+  scratch_write(path,
+                "{\"custom_id\":\"a\"," TEXT
+                "{\"prompt\":[\"0\",\"1\",\"2\"],\"max_tokens\":0,"
+                "\"echo\":true,\"logprobs\":0,\"user\":null}}\n"
+                "{\"custom_id\":\"b\"," TEXT "{\"prompt\":[\"3\",\"4\"]}}\n");
+  assert_int_equal(moerun__prompts_open(&of, path, &options), MOERUN_OK);
+  for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+    assert_int_equal(moerun__prompts_read(of, &p, order[i]), MOERUN_OK);
+    assert_int_equal(p.tokens.id[0], '0' + order[i]);
+    assert_int_equal(p.batch.is_echo, order[i] < 3);
+    assert_int_equal(p.request.max_new_tokens, order[i] < 3 ? 1 : 16);
+    assert_non_null(strstr(p.line.bytes, order[i] < 3 ? "\"a\"" : "\"b\""));
+    const int is_of_another = i == 0 || i == 3 || i == 5;
+    if (!is_of_another) assert_ptr_equal(p.parsed, parsed);
+    parsed = p.parsed;
+    assert_non_null(parsed);
+  }
+  moerun__prompt_clear(&p);
+  moerun__prompts_destroy(of);
+}
+
 /* ---- Answers ------------------------------------------------------------- */
 
 /* What request `index` generates: a function of the index alone. */
@@ -500,6 +530,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(requests_are_what_lines_ask_for),
       cmocka_unit_test(wrong_lines_are_told_of),
+      cmocka_unit_test(a_line_of_prompts_is_parsed_once),
       cmocka_unit_test(answers_are_of_the_published_form),
       cmocka_unit_test(answers_say_what_was_generated),
       cmocka_unit_test(answers_are_the_same_bytes),
