@@ -37,6 +37,7 @@ done:
 moerun_status moerun__lines_next(moerun__lines *lines, int *has) {
   moerun_status status = MOERUN_OK;
   const char *newline = NULL;
+  int is_long = 0;
   lines->line.count = 0;
   lines->offset = lines->end;
   lines->number++;
@@ -48,14 +49,18 @@ moerun_status moerun__lines_next(moerun__lines *lines, int *has) {
         lines->block_count - (size_t)(lines->end - lines->block_offset);
     newline = memchr(from, '\n', left);
     const size_t length = newline != NULL ? (size_t)(newline - from) : left;
-    MOERUN_TRY(moerun__text_append(&lines->line, from, length));
-    MOERUN_REQUIRE(lines->line.count <= MOERUN_LINE_LIMIT, MOERUN_ERR_FORMAT,
-                   "%s:%lld: expected a line of at most %d bytes", lines->path,
-                   (long long)lines->number, MOERUN_LINE_LIMIT);
+    is_long |= lines->line.count + length > MOERUN_LINE_LIMIT;
+    if (!is_long) {
+      MOERUN_TRY(moerun__text_append(&lines->line, from, length));
+    }
     lines->end += (int64_t)length + (newline != NULL);
   }
   *has = lines->end > lines->offset;
   lines->is_torn = newline == NULL;
+  MOERUN_REQUIRE(!is_long, MOERUN_ERR_FORMAT,
+                 "%s:%lld: expected a line of at most %d MiB, found %lld bytes",
+                 lines->path, (long long)lines->number, MOERUN_LINE_LIMIT >> 20,
+                 (long long)(lines->end - lines->offset - (newline != NULL)));
 done:
   return status;
 }

@@ -4,7 +4,7 @@
 
 #include "runtime/base/text.h"
 
-enum { MOERUN_LINE_LIMIT = 64 << 20, MOERUN_LINE_BLOCK = 1 << 16 };
+enum { MOERUN_LINE_LIMIT = 256 << 20, MOERUN_LINE_BLOCK = 1 << 16 };
 
 typedef struct moerun__lines {
   moerun__text line; /* without its newline */
@@ -23,7 +23,8 @@ typedef struct moerun__lines {
 moerun_status moerun__lines_begin(moerun__lines *lines, int file,
                                   const char *path);
 /* Reads the next line; *has = 0 at the end of the file. A line beyond the limit
- * is an error. */
+ * is an error of format, and is passed by: the next call reads the line behind
+ * it. */
 moerun_status moerun__lines_next(moerun__lines *lines, int *has);
 void moerun__lines_clear(moerun__lines *lines);
 

@@ -167,7 +167,12 @@ static moerun_status add(files *all, const path_row *row, const char *beside,
   name.bytes = NULL;
   f->row = row;
   f->beside = beside;
-  MOERUN_TRY(moerun__target_find(&f->target, f->path));
+  status = moerun__target_find(&f->target, f->path);
+  if (status == MOERUN_ERR_OUTPUT && row->use == READS) {
+    /* Links in a circle are an error of who reads the input. */
+    status = moerun__copy_text(&f->target.path, f->path);
+  }
+  MOERUN_TRY(status);
   if (row->use == READS && strcmp(f->path, "-") == 0) {
     f->target.stream = STDIN_FILENO;
   }

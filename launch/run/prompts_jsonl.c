@@ -528,11 +528,14 @@ static moerun_status choose_input(moerun__prompts *prompts) {
   int is_object = 0;
   if (prompts->ids_only || prompts->options.plain) goto done;
   MOERUN_TRY(moerun__lines_begin(&lines, prompts->file, prompts->name));
-  MOERUN_TRY(moerun__lines_next(&lines, &has));
-  while (has && !is_object) {
-    const int is_batch = moerun__prompts_is_batch_line(&is_object, &lines.line);
-    if (is_batch) prompts->input = &moerun__prompts_batch;
-    MOERUN_TRY(moerun__lines_next(&lines, &has));
+  while (!is_object) {
+    const moerun_status found = moerun__lines_next(&lines, &has);
+    if (found == MOERUN_ERR_FORMAT) continue; /* of that line alone */
+    MOERUN_TRY(found);
+    if (!has) break;
+    if (moerun__prompts_is_batch_line(&is_object, &lines.line)) {
+      prompts->input = &moerun__prompts_batch;
+    }
   }
   prompts->reports_bad |= prompts->input == &moerun__prompts_batch &&
                           prompts->options.on_error == MOERUN_ON_ERROR_AUTO;
@@ -549,15 +552,18 @@ moerun_status moerun__prompts_scan_jsonl(moerun__prompts *prompts) {
   MOERUN_TRY(moerun__file_open(&prompts->file, NULL, prompts->path, 0));
   MOERUN_TRY(choose_input(prompts));
   MOERUN_TRY(moerun__lines_begin(&lines, prompts->file, prompts->name));
-  MOERUN_TRY(moerun__lines_next(&lines, &has));
-  while (has) {
+  for (;;) {
+    moerun_status found = moerun__lines_next(&lines, &has);
+    if (found == MOERUN_OK && !has) break;
+    if (found == MOERUN_OK && is_blank(&lines.line)) continue;
     s.line = lines.number;
     s.text = &lines.line;
-    if (!is_blank(&lines.line)) {
-      MOERUN_TRY(moerun__prompts_settle(prompts, &s.prompt, lines.offset,
-                                        read_requests(&s, lines.offset)));
+    if (found == MOERUN_OK) {
+      found = read_requests(&s, lines.offset);
+    } else {
+      moerun__prompt_begin(&s.prompt, &prompts->options);
     }
-    MOERUN_TRY(moerun__lines_next(&lines, &has));
+    MOERUN_TRY(moerun__prompts_settle(prompts, &s.prompt, lines.offset, found));
   }
   MOERUN_REQUIRE(prompts->count > 0, MOERUN_ERR_FORMAT,
                  "%s: expected at least one request, found none",

@@ -36,6 +36,9 @@ refuse 65 'bad:1: expected a JSON object, found an array: one such as {"prompt"'
   run --prompts bad --output output --overwrite
 refuse 66 'nowhere: cannot be opened: no such file' \
   run --prompts nowhere --output output --overwrite
+ln -sf round round
+refuse 66 'round: cannot be opened: too many symbolic links' \
+  run --prompts round --output output --overwrite
 refuse 66 'nowhere/config.json: cannot be opened' \
   run --model nowhere --prompts good --output output --overwrite
 refuse 65 'output: exists already: --resume goes on with it' \

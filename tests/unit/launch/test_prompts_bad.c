@@ -1,8 +1,12 @@
 /* Requests that are wrong and reported in their place. */
+#include "launch/lines.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
 #include "support/npy_file.h"
 #include "support/prompts_rig.h"
+
+#include <stdio.h>
+#include <unistd.h>
 
 static void expect_error(const moerun__prompts *prompts, int64_t index,
                          const char *id, const char *words) {
@@ -59,6 +63,30 @@ static void bad_lines_are_reported(void **state) {
   expect_words("expected at least one request, found none");
 }
 
+/* A line that is too long is a fault of its own; it takes no room on a disk. */
+static void endless_line_is_reported(void **state) {
+  (void)state;
+  moerun__prompt_options options = defaults();
+  moerun__prompts *prompts = NULL;
+  const char *id = NULL;
+  scratch_write(path, "x");
+  assert_int_equal(truncate(path, (off_t)MOERUN_LINE_LIMIT + 1), 0);
+  FILE *file = fopen(path, "ae");
+  assert_non_null(file);
+  assert_true(fputs("\n{\"prompt\":\"b\"}\n", file) >= 0);
+  assert_int_equal(fclose(file), 0);
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options),
+                   MOERUN_ERR_FORMAT);
+  expect_words(":1: expected a line of at most 256 MiB, "
+               "found 268435457 bytes");
+  options.on_error = MOERUN_ON_ERROR_LINE;
+  assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
+  assert_int_equal(moerun__prompts_count(prompts), 2);
+  expect_error(prompts, 0, "0", ":1: expected a line of at most 256 MiB");
+  assert_null(moerun__prompts_error(prompts, 1, &id));
+  moerun__prompts_destroy(prompts);
+}
+
 static void bad_rows_are_reported(void **state) {
   (void)state;
   static const int32_t id[6] = {1, -1, 2, 272, -1, -1};
@@ -79,6 +107,7 @@ static void bad_rows_are_reported(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bad_lines_are_reported),
+      cmocka_unit_test(endless_line_is_reported),
       cmocka_unit_test(bad_rows_are_reported),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
