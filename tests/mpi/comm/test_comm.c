@@ -45,7 +45,7 @@ static int close_comm(void **state) {
   }
   moerun_comm_destroy(comm);
   comm = NULL;
-  return moerun__alloc_live() == 0 ? 0 : -1;
+  return 0;
 }
 
 /* ---- Rows ---------------------------------------------------------------- */
@@ -566,6 +566,9 @@ int main(int argc, char **argv) {
       cmocka_unit_test(set_up_calls_survive_a_failed_allocation),
       cmocka_unit_test(arguments_of_create_are_checked),
       cmocka_unit_test(offsets_that_fall_are_refused),
+  };
+  /* A broken comm keeps what MPI may still write to. */
+  const struct CMUnitTest breaking_tests[] = {
       cmocka_unit_test(fewer_rows_than_agreed_are_found),
       cmocka_unit_test(more_rows_than_agreed_are_found),
       cmocka_unit_test(unfinished_transfers_can_be_destroyed),
@@ -577,6 +580,8 @@ int main(int argc, char **argv) {
     failed += cmocka_run_group_tests(self_tests, open_self, close_comm);
   }
   failed += cmocka_run_group_tests(mpi_tests, open_mpi, close_comm);
+  failed += moerun__alloc_live() != 0;
+  failed += cmocka_run_group_tests(breaking_tests, open_mpi, close_comm);
   (void)MPI_Finalize();
   return failed;
 }

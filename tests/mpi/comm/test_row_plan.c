@@ -63,7 +63,7 @@ static int close_comm(void **state) {
     comm->ops->transfer_destroy(transfer[i]);
   }
   moerun_comm_destroy(comm);
-  return moerun__alloc_live() == 0 ? 0 : -1;
+  return 0;
 }
 
 static moerun_status begin(int i, const plan_rows *x, int last_peer) {
@@ -297,6 +297,52 @@ static void plans_that_do_not_fit_are_refused(void **state) {
   comm->ops->transfer_destroy(small);
 }
 
+static void rows_on_their_way_are_not_packed_over(void **state) {
+  (void)state;
+  enum { BIG = 1 << 20 };
+  static char first[BIG];
+  static char second[BIG];
+  static char found[BIG];
+  static const int32_t none[MAX_RANKS + 1];
+  static const int32_t to_offset[] = {0, 1};
+  static const int32_t to[] = {1};
+  int32_t one[MAX_RANKS + 1] = {0};
+  if (test_size() < 2) return;
+  for (int r = 1; r <= test_size(); r++)
+    one[r] = 1; /* rank 0's */
+  memset(first, 1, BIG);
+  memset(second, 2, BIG);
+  moerun__transfer *big = NULL;
+  assert_all_ok(comm->ops->transfer_create(&big, comm, BIG));
+  moerun__row_plan out = {.rows = first,
+                          .stride_bytes = BIG,
+                          .row_bytes = BIG,
+                          .num_rows = test_rank() == 0,
+                          .to_offset = to_offset,
+                          .to = to,
+                          .wire_bytes = BIG};
+  const moerun__row_list nothing = {NULL, BIG,         none,
+                                    0,    test_size(), MOERUN_MEMORY_HOST};
+  const moerun__row_list in = {found, BIG,         one,
+                               0,     test_size(), MOERUN_MEMORY_HOST};
+  int ok = 1;
+  if (test_rank() == 0) {
+    ok = comm->ops->exchange_begin(big, MOERUN_TAG_DISPATCH, &out, &nothing) ==
+         MOERUN_OK;
+    out.rows = second;
+    ok = ok && says(comm->ops->exchange_begin(big, MOERUN_TAG_DISPATCH, &out,
+                                              &nothing),
+                    MOERUN_ERR_INVALID, "still in flight");
+  }
+  assert_all_ranks(ok);
+  if (test_rank() == 1)
+    assert_int_equal(comm->ops->receive_begin(big, MOERUN_TAG_DISPATCH, &in),
+                     MOERUN_OK);
+  assert_all_ok(comm->ops->wait(big));
+  assert_all_ranks(test_rank() != 1 || (found[0] == 1 && found[BIG - 1] == 1));
+  comm->ops->transfer_destroy(big);
+}
+
 #define PLAN_TESTS                                                             \
   cmocka_unit_test(rows_and_tails_arrive_bit_for_bit),                         \
       cmocka_unit_test(waves_follow_a_paired_begin),                           \
@@ -308,7 +354,8 @@ static void plans_that_do_not_fit_are_refused(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest self_tests[] = {PLAN_TESTS};
   const struct CMUnitTest mpi_tests[] = {
-      PLAN_TESTS, cmocka_unit_test(copies_are_counted),
+      PLAN_TESTS, cmocka_unit_test(rows_on_their_way_are_not_packed_over),
+      cmocka_unit_test(copies_are_counted),
       cmocka_unit_test(plans_that_do_not_fit_are_refused)};
   const struct CMUnitTest pair_tests[] = {
       PLAN_TESTS, cmocka_unit_test(rows_leave_once_for_a_pair),
@@ -321,6 +368,7 @@ int main(int argc, char **argv) {
   }
   failed += cmocka_run_group_tests(mpi_tests, open_mpi, close_comm);
   failed += cmocka_run_group_tests(pair_tests, open_pair, close_comm);
+  failed += moerun__alloc_live() != 0;
   (void)MPI_Finalize();
   return failed;
 }

@@ -287,9 +287,53 @@ static void decoders_are_on_a_device(void **state) {
   }
 }
 
+static int locks;
+static moerun_status refuse_lock(void *memory, size_t bytes) {
+  if (--locks < 0)
+    return moerun__fail(MOERUN_ERR_NOMEM, __FILE__, __LINE__, "no lock");
+  return made_device.lock(memory, bytes);
+}
+
+static void nothing_is_left_without_a_lock(void **state) {
+  world w;
+  moerun_model *model = NULL;
+  (void)state;
+  moerun__synth_options shape = models[1];
+  shape.num_layers = LAYERS;
+  shape.hidden_width = H;
+  shape.heads.num_heads = 5;
+  shape.heads.num_kv_heads = 5;
+  shape.num_experts = EXPERTS;
+  shape.experts_per_token = 2;
+  shape.expert_width = 64;
+  shape.vocab_size = VOCAB;
+  open_world(&w, shape);
+  assert_all_ok(moerun_model_load(&model, w.comm, w.placement, w.path, NULL));
+  moerun__device device = made_device;
+  device.lock = refuse_lock;
+  const moerun__session_extra extra = {.device = &device};
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = T,
+                                          .max_sequences = 1,
+                                          .kv_tokens = 200,
+                                          .balance = MOERUN_BALANCE_OFF};
+  for (int n = 0; n < 2; n++) {
+    moerun_session *session = NULL;
+    locks = n;
+    const size_t live = moerun__alloc_live_bytes();
+    assert_all_ranks(moerun__session_create_with(&session, model, &options,
+                                                 &extra) == MOERUN_ERR_NOMEM);
+    assert_all_ranks(session == NULL && moerun__alloc_live_bytes() == live);
+    assert_all_ranks(made.num_regions == 0 && made.num_host == 0);
+  }
+  moerun_model_destroy(model);
+  close_world(&w);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(decoders_are_on_a_device),
+      cmocka_unit_test(nothing_is_left_without_a_lock),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -277,11 +277,163 @@ static void each_expert_of_a_group_is_a_call(void **state) {
   close_world(&w);
 }
 
+enum { MANY = 34, ROOM = 300, CALLS = 40 };
+
+static const moerun__kernels *base_set;
+static int32_t called_with[CALLS]; /* experts, and rows */
+static int32_t called_rows[CALLS];
+static int num_calls;
+
+static void note_ffn(moerun__queue *queue, const moerun__ffn *ffn) {
+  assert_true(num_calls < CALLS);
+  called_with[num_calls] = ffn->num_experts;
+  called_rows[num_calls++] = ffn->offset[ffn->num_experts];
+  base_set->ffn(queue, ffn);
+}
+
+/* One layer of experts that are so wide, rows[e] of them for expert e. */
+static void call_groups(int32_t width, int32_t experts, const int32_t *rows) {
+  world w;
+  moerun_model *model = NULL;
+  moerun_session *session = NULL;
+  static float x[ROOM * 64];
+  static float y[ROOM * 64];
+  static float weight[ROOM];
+  static int32_t ids[ROOM];
+  int32_t count = 0;
+  moerun__synth_options shape = small;
+  shape.arch = "qwen3_moe";
+  shape.num_layers = 1;
+  shape.hidden_width = 64;
+  shape.heads.num_heads = 4;
+  shape.heads.num_kv_heads = 4;
+  shape.num_experts = experts;
+  shape.experts_per_token = 1;
+  shape.expert_width = width;
+  shape.dtype = MOERUN_DTYPE_F32;
+  open_world(&w, shape);
+  moerun_placement_destroy(w.placement);
+  assert_all_ok(moerun_placement_create_block(&w.placement, 1, experts, 1));
+  assert_all_ok(moerun_model_load(&model, w.comm, w.placement, w.path, NULL));
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = ROOM,
+                                          .balance = MOERUN_BALANCE_OFF};
+  assert_all_ok(moerun_session_create(&session, model, &options));
+  base_set = session->moe.kernels;
+  moerun__kernels set = *base_set;
+  set.ffn = note_ffn;
+  session->moe.kernels = &set;
+  for (int32_t e = 0; e < experts; e++) {
+    for (int32_t i = 0; i < rows[e]; i++) {
+      weight[count] = 1;
+      ids[count++] = e;
+    }
+  }
+  num_calls = 0;
+  assert_all_ok(
+      moerun_moe_forward_routed(session, 0, count, x, ids, weight, y));
+  moerun_session_destroy(session);
+  moerun_model_destroy(model);
+  close_world(&w);
+}
+
+/* Laid out for the smallest experts that there may be. */
+static void guests_fit_their_room(void **state) {
+  world w;
+  moerun_model *model = NULL;
+  moerun_session *session = NULL;
+  (void)state;
+  if (test_size() == 1) skip();
+  moerun__synth_options shape = small;
+  shape.arch = "qwen3_moe";
+  shape.dtype = MOERUN_DTYPE_F32;
+  open_world(&w, shape);
+  assert_all_ok(moerun_model_load(&model, w.comm, w.placement, w.path, NULL));
+  const moerun__expert_shape expert =
+      moerun__expert_whole(&model->config, MOERUN_DTYPE_F32);
+  const moerun_session_options options = {
+      .struct_size = sizeof options,
+      .max_tokens = T,
+      .guest_bytes = 5 * (int64_t)moerun__expert_bytes(&expert)};
+  const moerun__session_extra extra = {.plan = &eager};
+  assert_all_ok(moerun__session_create_with(&session, model, &options, &extra));
+  assert_all_ranks(moerun__store_guest_table(&session->moe.store)->per_rank ==
+                   5);
+  moerun_session_destroy(session);
+  moerun_model_destroy(model);
+  close_world(&w);
+}
+
+static int num_tests;
+static const moerun__comm_ops *plain_ops;
+static moerun_status count_test(moerun__transfer *t, int *done) {
+  num_tests++;
+  return plain_ops->test(t, done);
+}
+
+static void messages_move_between_groups(void **state) {
+  static const setting plain = {1, MOERUN_WIRE_FP32, MOERUN_BALANCE_OFF, 0};
+  world w;
+  moerun_model *model = NULL;
+  float x[T * H] = {0};
+  float y[T * H];
+  (void)state;
+  if (test_size() == 1) skip();
+  moerun__synth_options shape = small;
+  shape.arch = "qwen3_moe";
+  open_world(&w, shape);
+  assert_all_ok(moerun_model_load(&model, w.comm, w.placement, w.path, NULL));
+  moerun_session *session = open_session(model, &plain, NULL);
+  draw from = {67, (uint64_t)test_rank()};
+  draw_floats(&from, x, (size_t)T * H, -1, 1);
+  moerun__comm_ops ops = *w.comm->ops;
+  plain_ops = w.comm->ops;
+  ops.test = count_test;
+  w.comm->ops = &ops;
+  num_tests = 0;
+  assert_all_ok(moerun_moe_forward(session, LAYER, T, x, y));
+  w.comm->ops = plain_ops;
+  assert_all_ranks(num_tests > 0 || session->moe.step.computed_rows == 0);
+  moerun_session_destroy(session);
+  moerun_model_destroy(model);
+  close_world(&w);
+}
+
+static void groups_end_at_their_limits(void **state) {
+  (void)state;
+  if (test_size() > 1) skip();
+  int32_t rows[MANY];
+  for (int e = 0; e < MANY; e++) {
+    rows[e] = 1;
+  }
+  call_groups(32, MANY, rows); /* 16 experts */
+  assert_int_equal(num_calls, 3);
+  assert_int_equal(called_with[0], 16);
+  assert_int_equal(called_with[1], 16);
+  assert_int_equal(called_with[2], 2);
+  static const int32_t of_a_tile[] = {128, 128, 1};
+  call_groups(32, 3, of_a_tile); /* 256 rows */
+  assert_int_equal(num_calls, 2);
+  assert_int_equal(called_rows[0], 256);
+  assert_int_equal(called_rows[1], 1);
+  static const int32_t more[] = {128, 129, 1};
+  call_groups(32, 3, more);
+  assert_int_equal(num_calls, 2);
+  assert_int_equal(called_rows[0], 128);
+  assert_int_equal(called_rows[1], 130);
+  call_groups(4096, 4, rows); /* 3 MiB each */
+  assert_int_equal(num_calls, 2);
+  assert_int_equal(called_with[0], 2);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(another_exchange_gives_the_same_bits),
       cmocka_unit_test(a_third_way_is_chosen_by_the_plan),
       cmocka_unit_test(each_expert_of_a_group_is_a_call),
+      cmocka_unit_test(groups_end_at_their_limits),
+      cmocka_unit_test(guests_fit_their_room),
+      cmocka_unit_test(messages_move_between_groups),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,6 +33,20 @@ typedef enum layout { BLOCKS, ALL_ON_FIRST } layout;
 static const moerun__plan_options eager = {
     .threshold = 1000, .slack = 1000, .min_rows = 1, .min_rows_held = 1};
 
+static moerun__transfer *waited[256];
+static int num_waited;
+static const moerun__comm_ops *plain_ops;
+static moerun_status note_wait(moerun__transfer *t) {
+  if (num_waited < 256) waited[num_waited++] = t;
+  return plain_ops->wait(t);
+}
+static int was_waited(const moerun__transfer *t) {
+  for (int i = 0; i < num_waited; i++) {
+    if (waited[i] == t) return 1;
+  }
+  return 0;
+}
+
 static void set_up(rig *r, layout where, int32_t chunks,
                    const moerun__plan_options *plan) {
   int32_t rank_of[E] = {0};
@@ -84,7 +98,24 @@ static void step(rig *r, int32_t tokens, const int32_t wanted[T],
   r->weights_out = r->balanced->stats.weights_out;
   r->waves = r->balanced->stats.waves;
   assert_all_ok(moerun_moe_forward(r->plain, LAYER, tokens, x, want));
+  static moerun__comm_ops ops;
+  plain_ops = comm->ops;
+  ops = *plain_ops;
+  ops.wait = note_wait;
+  comm->ops = &ops;
+  num_waited = 0;
   assert_all_ok(moerun_moe_forward(r->balanced, LAYER, tokens, x, found));
+  comm->ops = plain_ops;
+  const moerun__guests *g = &r->balanced->moe.store.guests;
+  const int64_t pieces =
+      MOERUN_EXPERT_PIECES * (r->balanced->stats.weights_out - r->weights_out);
+  int all_waited = 1;
+  for (int i = 0; i < pieces && i < MOERUN_GUEST_SENDS; i++) {
+    all_waited = all_waited && was_waited(g->out[i]);
+  }
+  assert_all_ranks(all_waited);
+  assert_all_ranks((size_t)g->table->per_rank * g->each_bytes <= g->room_bytes);
+  assert_all_ranks(g->room_bytes < 1 << 20);
   assert_all_ranks(memcmp(want, found, bytes) == 0);
   int steered = 1;
   for (int32_t t = 0; t < tokens; t++) {

@@ -239,9 +239,11 @@ static void bytes_of_slices_are_counted(void **state) {
   static float y[MOST * H];
   moerun_session *session = open_session(&options, NULL, &faults);
   int64_t own = 0; /* tokens, over layers */
+  int64_t waves = 0;
   for (uint64_t key = 0; key < STEPS; key++) {
     for (int32_t layer = 0; layer < LAYERS; layer++) {
       own += rows_of(ROWS, key);
+      waves += (sum_over_ranks(rows_of(ROWS, key)) + 255) / 256;
       run(session, layer, rows_of(ROWS, key), y, key);
     }
   }
@@ -262,7 +264,7 @@ static void bytes_of_slices_are_counted(void **state) {
   assert_all_ranks(session->stats.rows_local == own &&
                    session->stats.rows_out == (R - 1) * own &&
                    session->stats.rows_in == all - own &&
-                   session->stats.waves >= STEPS * LAYERS);
+                   session->stats.waves == waves);
   assert_all_ranks(session->stats.way_bytes[SLICED] == sent);
   const moerun__ledger_entry total =
       moerun__ledger_total(&session->moe.balance.ledger);
@@ -290,6 +292,8 @@ static void layers_without_room_stay_whole(void **state) {
   moerun_session *whole = plain_session(options);
   moerun_session *sliced = open_session(&options, NULL, &faults);
   assert_all_ranks(moerun__store_sliced_layers(&sliced->moe.store) == 1);
+  assert_null(moerun__store_get(&sliced->moe.store, &model->layers[1],
+                                moerun__slice_slot(0)));
   assert_same_bits(whole, sliced, 7);
   assert_all_ranks(sliced_layers(sliced) == 4);
   moerun_session_destroy(whole);
@@ -312,6 +316,9 @@ static void the_cheaper_way_is_taken(void **state) {
   static float y[MOST * H];
   moerun_session *session = open_session(&options, &costs, NULL);
   run(session, 0, test_rank() == 0, y, 1);
+  const moerun__store *store = &session->moe.store;
+  assert_all_ranks((size_t)((char *)store->here - (char *)store->wanted) >=
+                   EXPERTS * sizeof *store->wanted);
   assert_all_ranks(session->moe.balance.plan.way == SLICED);
   moerun_session_destroy(session);
   costs.spread = 100000;
@@ -336,6 +343,163 @@ static void bytes_are_foretold(void **state) {
                           moerun__slices_bytes(&model->config, &expert,
                                                test_size(), test_rank(), -1);
   assert_all_ranks(moerun__alloc_live_bytes() - before == expected);
+  moerun_session_destroy(session);
+}
+
+static const moerun__kernels *base_set;
+
+static void dispatch_of_none(moerun__queue *queue, const moerun__wire_rows *to,
+                             const moerun__dispatch *what) {
+  static int32_t ids[MOST * K];
+  moerun__dispatch changed = *what;
+  for (int32_t i = 0; i < what->num_rows * K; i++) {
+    ids[i] = EXPERTS;
+  }
+  changed.ids = ids;
+  base_set->dispatch(queue, to, &changed);
+}
+
+static void experts_that_do_not_exist_are_refused(void **state) {
+  (void)state;
+  static float x[MOST * H];
+  static float y[MOST * H];
+  if (test_size() == 1) skip();
+  const moerun__faults faults = equal_speeds();
+  const moerun_session_options options = {.max_tokens = MOST,
+                                          .balance = MOERUN_BALANCE_SLICED};
+  moerun_session *session = open_session(&options, NULL, &faults);
+  base_set = session->moe.kernels;
+  moerun__kernels set = *base_set;
+  set.dispatch = dispatch_of_none;
+  if (test_rank() == 0) session->moe.kernels = &set;
+  const moerun_status found = moerun_moe_forward(session, 0, 3, x, y);
+  assert_all_ranks(found == MOERUN_ERR_COMM);
+  assert_all_ranks(strstr(moerun_last_error(),
+                          "rank 0 asked for expert 5: expected below 5") !=
+                   NULL);
+  moerun_session_destroy(session);
+}
+
+static void room_is_used_up(void **state) {
+  (void)state;
+  if (test_size() == 1) skip();
+  const moerun__faults faults = equal_speeds();
+  moerun_session_options options = {
+      .max_tokens = MOST, .slice_bytes = -1, .balance = MOERUN_BALANCE_SLICED};
+  moerun_session *session = open_session(&options, NULL, &faults);
+  int64_t all =
+      LAYERS * EXPERTS *
+      (int64_t)moerun__expert_bytes(&session->moe.store.slices.shape[0]);
+  moerun_session_destroy(session);
+  (void)MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_INT64_T, MPI_MAX,
+                      MPI_COMM_WORLD);
+  for (int less = 0; less < 2; less++) {
+    options.slice_bytes = all - less;
+    session = open_session(&options, NULL, &faults);
+    assert_all_ranks(moerun__store_sliced_layers(&session->moe.store) ==
+                     LAYERS - less);
+    moerun_session_destroy(session);
+  }
+  options.balance = MOERUN_BALANCE_OFF;
+  options.slice_bytes = -1;
+  options.guest_bytes = 1 << 20;
+  session = open_session(&options, NULL, NULL);
+  assert_all_ranks(!moerun__store_has_slices(&session->moe.store) &&
+                   moerun__store_guest_bytes(&session->moe.store) == 0);
+  moerun_session_destroy(session);
+}
+
+static void shares_follow_a_factor_of_2_at_most(void **state) {
+  (void)state;
+  if (test_size() == 1) skip();
+  moerun__faults faults;
+  assert_int_equal(
+      moerun__faults_parse(&faults, "rank=0,compute=4x,clock=counted"),
+      MOERUN_OK);
+  const moerun_session_options options = {.max_tokens = MOST,
+                                          .balance = MOERUN_BALANCE_SLICED};
+  moerun_session *session = open_session(&options, NULL, &faults);
+  const moerun__slice_shares *shares =
+      moerun__store_shares(&session->moe.store);
+  assert_all_ranks(shares->speed[0] == MOERUN_SPEED_ONE / 2 &&
+                   shares->speed[1] == MOERUN_SPEED_ONE);
+  moerun_session_destroy(session);
+}
+
+/* Where a rank knows no speed, no rank goes by its own. */
+static void unknown_speeds_are_equal(void **state) {
+  (void)state;
+  const int R = test_size();
+  if (R < 3) skip();
+  moerun_placement *some = NULL;
+  moerun_model *other = NULL;
+  moerun_session *session = NULL;
+  moerun__faults faults;
+  int32_t rank_of[LAYERS * EXPERTS];
+  for (int i = 0; i < LAYERS * EXPERTS; i++) {
+    rank_of[i] = 1 + i % 2;
+  }
+  assert_int_equal(moerun__faults_parse(&faults, "rank=1,compute=4x"),
+                   MOERUN_OK);
+  const moerun_model_options moe_only = {.struct_size = sizeof moe_only,
+                                         .moe_only = 1};
+  assert_all_ok(moerun_placement_create(&some, LAYERS, EXPERTS, R, rank_of));
+  assert_all_ok(moerun_model_load(&other, comm, some, path, &moe_only));
+  const moerun_session_options options = {.max_tokens = MOST,
+                                          .balance = MOERUN_BALANCE_SLICED};
+  const moerun__session_extra extra = {.plan = &eager, .faults = &faults};
+  assert_all_ok(moerun__session_create_with(&session, other, &options, &extra));
+  for (int r = 0; r < R; r++) {
+    assert_all_ranks(moerun__store_shares(&session->moe.store)->speed[r] ==
+                     MOERUN_SPEED_ONE);
+  }
+  moerun_session_destroy(session);
+  moerun_model_destroy(other);
+  moerun_placement_destroy(some);
+}
+
+/* By a clock that counts rows: parts of all ranks are the whole. */
+static void parts_add_up(void **state) {
+  (void)state;
+  if (test_size() == 1) skip();
+  const moerun__faults faults = equal_speeds();
+  const moerun_session_options options = {.max_tokens = MOST,
+                                          .balance = MOERUN_BALANCE_SLICED};
+  static float y[MOST * H];
+  double sum = 0;
+  moerun_session *session = open_session(&options, NULL, &faults);
+  session->moe.balance.speed.call_seconds = 0;
+  session->moe.balance.speed.row_seconds = 1;
+  run(session, 0, 5, y, 1);
+  (void)MPI_Allreduce(&session->moe.step.busy_seconds, &sum, 1, MPI_DOUBLE,
+                      MPI_SUM, MPI_COMM_WORLD);
+  assert_all_ranks(sum > 5 * K * test_size() * 0.999 &&
+                   sum < 5 * K * test_size() * 1.001);
+  moerun_session_destroy(session);
+}
+
+/* A rank sleeps once in a layer, whatever its rounds. */
+static void ranks_sleep_once_a_layer(void **state) {
+  (void)state;
+  if (test_size() == 1) skip();
+  moerun__faults faults;
+  assert_int_equal(
+      moerun__faults_parse(&faults, "rank=0,sleep=1000us,clock=counted"),
+      MOERUN_OK);
+  const moerun_session_options options = {.max_tokens = MOST,
+                                          .balance = MOERUN_BALANCE_SLICED};
+  static float y[MOST * H];
+  moerun_session *session = open_session(&options, NULL, &faults);
+  session->moe.balance.speed.call_seconds = 0;
+  session->moe.balance.speed.row_seconds = 0;
+  const int64_t before = session->stats.waves;
+  const double seconds = session->moe.balance.speed.seconds;
+  run(session, 0, MOST, y, 1);
+  assert_all_ranks(session->moe.balance.speed.seconds - seconds ==
+                   (test_rank() == 0 ? 1e-3 : 0));
+  assert_all_ranks(session->stats.waves - before > 1);
+  assert_all_ranks(session->moe.step.busy_seconds ==
+                   (test_rank() == 0 ? 1e-3 : 0));
   moerun_session_destroy(session);
 }
 
@@ -407,6 +571,12 @@ int main(int argc, char **argv) {
       cmocka_unit_test(layers_without_room_stay_whole),
       cmocka_unit_test(the_cheaper_way_is_taken),
       cmocka_unit_test(bytes_are_foretold),
+      cmocka_unit_test(unknown_speeds_are_equal),
+      cmocka_unit_test(parts_add_up),
+      cmocka_unit_test(room_is_used_up),
+      cmocka_unit_test(shares_follow_a_factor_of_2_at_most),
+      cmocka_unit_test(experts_that_do_not_exist_are_refused),
+      cmocka_unit_test(ranks_sleep_once_a_layer),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;
   if (moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL) != MOERUN_OK) {

@@ -128,6 +128,17 @@ static void the_cache_is_what_the_requests_need(void **state) {
 }
 
 /* What was set aside before the weights is what the session takes. */
+static int num_destroyed;
+static void destroy_counted(void *memory) {
+  num_destroyed++;
+  moerun__host.pinned_destroy(memory);
+}
+static void give_counted(moerun_comm *comm, void *buffer,
+                         moerun__memory memory) {
+  num_destroyed++;
+  moerun__host_buffer_destroy(comm, buffer, memory);
+}
+
 static void the_reserve_is_what_a_session_takes(void **state) {
   (void)state;
   moerun__config *config = make_config("--max-tokens=33", "--chunks=2");
@@ -177,12 +188,40 @@ static void the_reserve_is_what_a_session_takes(void **state) {
     assert_int_equal(
         moerun__session_create_with(&session, model, &options, &extra),
         MOERUN_OK);
+    assert_int_equal(session->memory.host.used, memory.host.used);
+    assert_int_equal(session->memory.traffic.used, memory.traffic.used);
+    assert_int_equal(session->memory.rows.used, memory.rows.used);
+    assert_int_equal(session->memory.device.used, memory.device.used);
     assert_null(sizes->host.base);
     assert_null(sizes->traffic.base);
     assert_null(sizes->rows.base);
     assert_null(sizes->device.base);
     moerun_session_destroy(session);
   }
+  /* Nor is one of another device or comm. */
+  moerun__device device = moerun__host;
+  device.pinned_destroy = destroy_counted;
+  num_destroyed = 0;
+  assert_int_equal(moerun__session_reserve(&reserve, &unread, &options, &extra),
+                   MOERUN_OK);
+  reserve.device = &device;
+  assert_int_equal(
+      moerun__session_create_with(&session, model, &options, &extra),
+      MOERUN_OK);
+  assert_int_equal(num_destroyed, 1);
+  moerun_session_destroy(session);
+  moerun__comm_ops ops = *comm->ops;
+  ops.buffer_destroy = give_counted;
+  moerun_comm another = {.ops = &ops, .size = 1};
+  num_destroyed = 0;
+  assert_int_equal(moerun__session_reserve(&reserve, &unread, &options, &extra),
+                   MOERUN_OK);
+  reserve.comm = &another;
+  assert_int_equal(
+      moerun__session_create_with(&session, model, &options, &extra),
+      MOERUN_OK);
+  assert_int_equal(num_destroyed, 2);
+  moerun_session_destroy(session);
   moerun_model_destroy(model);
   moerun__model_config_clear(&unread.config);
   moerun_placement_destroy(placement);

@@ -233,6 +233,14 @@ static void each_has_one_turn(void **state) {
   run_wave(given, &r, wanted + 2, 3);
   assert_string_equal(given, "5 6 7 ");
   assert_string_equal(ordered.calls, "w5 w7 r5 c7 r7 ");
+  ordered.presence[5] = MOERUN_COMING;
+  ordered.presence[7] = MOERUN_COMING;
+  ordered.order[1] = 7;
+  ordered.order[2] = 5;
+  ordered.order[3] = MOERUN_NO_SLOT;
+  run_wave(given, &r, wanted + 2, 3);
+  assert_string_equal(given, "6 7 5 ");
+  ordered.calls[0] = '\0';
   run_wave(given, &r, wanted, 0);
   assert_string_equal(given, "");
   /* A wave that was broken off. */
@@ -268,6 +276,74 @@ static void what_does_not_come_is_said(void **state) {
                    MOERUN_ERR_COMM);
   assert_null(expert);
   assert_string_equal(idle.calls, "c6 ");
+  tear_down(&r);
+}
+
+static int waits;
+static int rows_are_here;
+static moerun__transfer *told_obstacle; /* of the nearer tier */
+
+static moerun_status near_forward(void *self, moerun__transfer **obstacle) {
+  (void)self;
+  *obstacle = told_obstacle;
+  return MOERUN_OK;
+}
+static moerun_status far_forward(void *self, moerun__transfer **obstacle) {
+  (void)self;
+  *obstacle = NULL;
+  return MOERUN_OK;
+}
+static moerun_status count_wait(moerun__transfer *t) {
+  (void)t;
+  waits++;
+  told_obstacle = NULL;
+  return MOERUN_OK;
+}
+static moerun_status either(moerun__transfer *a, moerun__transfer *b) {
+  (void)a;
+  (void)b;
+  rows_are_here = 1;
+  if (++waits > 3) told_obstacle = NULL;
+  return MOERUN_OK;
+}
+static moerun_status here(moerun__transfer *t, int *done) {
+  (void)t;
+  *done = rows_are_here;
+  return MOERUN_OK;
+}
+static moerun_status received(moerun__transfer *t) {
+  (void)t;
+  return MOERUN_OK;
+}
+
+static void obstacles_of_all_tiers_count(void **state) {
+  (void)state;
+  rig r;
+  told near;
+  told far;
+  char what;
+  static const moerun__tier_ops near_ops = {
+      .name = "near", .get = told_get, .forward = near_forward};
+  static const moerun__tier_ops far_ops = {
+      .name = "far", .get = told_get, .forward = far_forward};
+  static const moerun__comm_ops ops = {.wait = count_wait,
+                                       .wait_either = either,
+                                       .test_received = here,
+                                       .wait_received = received};
+  set_up(&r);
+  r.comm.ops = &ops;
+  add(&r, &far_ops, &far);
+  add(&r, &near_ops, &near);
+  told_obstacle = (moerun__transfer *)&what;
+  waits = 0;
+  assert_int_equal(moerun__store_forward_all(&r.store), MOERUN_OK);
+  assert_int_equal(waits, 1);
+  told_obstacle = (moerun__transfer *)&what;
+  waits = 0;
+  assert_int_equal(
+      moerun__store_forward_until(&r.store, (moerun__transfer *)&what),
+      MOERUN_OK);
+  assert_int_equal(waits, 1);
   tear_down(&r);
 }
 
@@ -442,6 +518,7 @@ int main(void) {
       cmocka_unit_test(own_experts_are_here),
       cmocka_unit_test(the_nearest_copy_is_given),
       cmocka_unit_test(each_has_one_turn),
+      cmocka_unit_test(obstacles_of_all_tiers_count),
       cmocka_unit_test(what_does_not_come_is_said),
       cmocka_unit_test(a_wave_has_its_own_slots),
       cmocka_unit_test(tiers_without_room_are_not_asked),

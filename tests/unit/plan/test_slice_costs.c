@@ -191,6 +191,7 @@ static void moves_are_compared_too(void **state) {
   solve(&w);
   assert_int_equal(w.plan.way, SLICED);
   assert_int_equal(w.plan.num_moves, 0);
+  assert_int_equal(w.plan.obstacle.waiting_rows, 0);
   assert_int_equal(w.guests.plans, 1); /* the plan that was not taken left no
                                           trace */
   tear_down(&w);
