@@ -22,9 +22,12 @@ int64_t moerun__length(const moerun__value *value) {
   }
 }
 
-moerun_status moerun__required_length(int64_t *out,
+moerun_status moerun__required_length(int64_t *out, moerun__render *r,
                                       const moerun__value *value) {
   moerun_status status = MOERUN_OK;
+  if (value->kind == VALUE_TEXT) {
+    MOERUN_TRY(moerun__render_spend(r, value->text.count / 64));
+  }
   *out = moerun__length(value);
   MOERUN_REQUIRE(*out >= 0, MOERUN_ERR_INVALID, "a %s has no length",
                  moerun__kind_name(value));
@@ -37,6 +40,7 @@ done:
 static moerun_status characters(moerun__values *out, moerun__render *r,
                                 const moerun__value *text) {
   moerun_status status = MOERUN_OK;
+  MOERUN_TRY(moerun__render_spend(r, text->text.count / 8));
   for (size_t at = 0; at < text->text.count;) {
     size_t length = 0;
     (void)moerun__character_at(text->text.bytes + at, &length);
@@ -205,7 +209,7 @@ moerun_status moerun__attribute(moerun__value *out, moerun__render *r,
     MOERUN_TRY(find_attribute(out, &found, r, value, name, strlen(name)));
   }
   if (!found && value->kind == VALUE_DICT) {
-    MOERUN_TRY(moerun__render_spend(r, value->dict->count / 8));
+    MOERUN_TRY(moerun__render_look_up(r, value->dict, &key));
     find_item(out, &found, value, &key);
   }
   if (!found) *out = moerun__undefined(name, holder_of(value));
@@ -219,10 +223,11 @@ moerun_status moerun__item(moerun__value *out, moerun__render *r,
   moerun_status status = MOERUN_OK;
   int found = 0;
   MOERUN_TRY(refuse_undefined(value));
-  MOERUN_TRY(moerun__render_spend(
-      r, value->kind == VALUE_TEXT   ? value->text.count / 64
-         : value->kind == VALUE_DICT ? value->dict->count / 8
-                                     : 0));
+  if (value->kind == VALUE_TEXT) {
+    MOERUN_TRY(moerun__render_spend(r, value->text.count / 32));
+  } else if (value->kind == VALUE_DICT) {
+    MOERUN_TRY(moerun__render_look_up(r, value->dict, index));
+  }
   find_item(out, &found, value, index);
   if (!found && index->kind == VALUE_TEXT) {
     char *name = NULL;
@@ -349,9 +354,11 @@ moerun_status moerun__slice(moerun__value *out, moerun__render *r,
                      value->kind == VALUE_RANGE,
                  MOERUN_ERR_INVALID, "a %s cannot be cut into slices",
                  moerun__kind_name(value));
+  if (value->kind == VALUE_TEXT) {
+    MOERUN_TRY(moerun__render_spend(r, value->text.count / 32));
+  }
   MOERUN_TRY(span_of(&taken, part, moerun__length(value)));
   if (value->kind == VALUE_TEXT) {
-    MOERUN_TRY(moerun__render_spend(r, value->text.count / 64));
     MOERUN_TRY(slice_text(out, r, value, taken));
   } else if (value->kind == VALUE_RANGE) {
     moerun__range *range = NULL;

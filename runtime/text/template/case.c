@@ -1,7 +1,7 @@
 /* Upper and lower case, strip and replace. The few letters whose other case is
  * several letters, and the Greek sigma, whose lower case depends on what is
  * about it, are refused, because a wrong letter would go unnoticed. */
-#include "runtime/text/template/render.h"
+#include "runtime/text/template/search.h"
 
 #include "runtime/text/unicode.h"
 
@@ -64,17 +64,21 @@ static int is_stripped(int32_t c, const moerun__value *characters) {
   return 0;
 }
 
-moerun_status moerun__strip(moerun__value *out, const moerun__value *text,
+moerun_status moerun__strip(moerun__value *out, moerun__render *r,
+                            const moerun__value *text,
                             const moerun__value *characters, int sides) {
   moerun_status status = MOERUN_OK;
+  size_t steps = 0; /* of each character */
   const char *from = text->text.bytes;
   const char *to = from + text->text.count;
   size_t length = 0;
   if (characters->kind != VALUE_ABSENT && characters->kind != VALUE_NONE) {
     MOERUN_TRY(moerun__want_text(characters, "strip"));
+    steps = characters->text.count / 16;
   }
   while ((sides & 1) != 0 && from < to &&
          is_stripped(moerun__character_at(from, &length), characters)) {
+    MOERUN_TRY(moerun__render_spend(r, steps));
     from += length;
   }
   while ((sides & 2) != 0 && from < to) {
@@ -84,11 +88,32 @@ moerun_status moerun__strip(moerun__value *out, const moerun__value *text,
     if (!is_stripped(moerun__character_at(last, &length), characters)) {
       break;
     }
+    MOERUN_TRY(moerun__render_spend(r, steps));
     to = last;
   }
+  const size_t stripped = text->text.count - (size_t)(to - from);
+  MOERUN_TRY(moerun__render_spend(r, stripped / 16));
   const int safe = text->text.safe;
   *out = moerun__borrowed_text(from, (size_t)(to - from));
   out->text.safe = safe;
+done:
+  return status;
+}
+
+/* The place behind *at, or the first if that is NULL. An empty part stands in
+ * front of each character, and at the end. */
+static moerun_status next_place(const char **at, moerun__text_search *search,
+                                const char *from, const char *end) {
+  moerun_status status = MOERUN_OK;
+  size_t length = 0;
+  if (search->part_bytes > 0) {
+    MOERUN_TRY(moerun__search_next(at, search));
+  } else if (*at == NULL) {
+    *at = from;
+  } else {
+    if (*at < end) (void)moerun__character_at(*at, &length);
+    *at = *at < end ? *at + length : NULL;
+  }
 done:
   return status;
 }
@@ -99,34 +124,31 @@ moerun_status moerun__replace(moerun__value *out, moerun__render *r,
                               const moerun__value *after, int64_t most) {
   moerun_status status = MOERUN_OK;
   moerun__buffer made = {0};
-  const char *bytes = text->text.bytes;
-  const size_t count = text->text.count;
+  moerun__text_search search = {0};
+  const char *const from = text->text.count > 0 ? text->text.bytes : "";
+  const char *const end = from + text->text.count;
+  const char *plain = from; /* from here on nothing is copied yet */
+  const char *at = NULL;
   const size_t n = before->text.count;
-  size_t plain = 0;
-  MOERUN_TRY(moerun__render_spend(r, count / 16));
-  for (size_t at = 0; at + n <= count && most != 0;) {
-    size_t step = 1;
-    if (n > 0 && memcmp(bytes + at, before->text.bytes, n) != 0) {
-      at++;
-      continue;
-    }
-    if (n == 0 && at < count) {
-      (void)moerun__character_at(bytes + at, &step);
-    }
+  int is_changed = 0;
+  if (n > 0) MOERUN_TRY(moerun__search_begin(&search, r, text, before, 0));
+  for (; most != 0; most--) {
+    MOERUN_TRY(next_place(&at, &search, from, end));
+    if (at == NULL) break;
+    MOERUN_TRY(moerun__render_spend(r, 1 + after->text.count / 64));
     MOERUN_TRY(
-        moerun__buffer_append(&made, &r->pool, bytes + plain, at - plain));
+        moerun__buffer_append(&made, &r->pool, plain, (size_t)(at - plain)));
     MOERUN_TRY(moerun__buffer_append(&made, &r->pool, after->text.bytes,
                                      after->text.count));
     plain = at + n;
-    at += n > 0 ? n : step;
-    most--;
+    is_changed = 1;
   }
-  if (made.count == 0 && plain == 0) {
+  if (!is_changed) {
     *out = *text;
     goto done;
   }
   MOERUN_TRY(
-      moerun__buffer_append(&made, &r->pool, bytes + plain, count - plain));
+      moerun__buffer_append(&made, &r->pool, plain, (size_t)(end - plain)));
   *out = moerun__borrowed_text(made.bytes, made.count);
 done:
   return status;

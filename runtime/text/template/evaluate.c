@@ -44,7 +44,7 @@ static moerun_status make_dict(moerun__value *out, moerun__render *r,
     MOERUN_TRY(moerun__evaluate(&value, r, at->next));
     MOERUN_REQUIRE(moerun__is_hashable(&key), MOERUN_ERR_INVALID,
                    "a %s is no key", moerun__kind_name(&key));
-    MOERUN_TRY(moerun__render_spend(r, 1 + out->dict->count / 8));
+    MOERUN_TRY(moerun__render_look_up(r, out->dict, &key));
     MOERUN_TRY(moerun__dict_set(out->dict, &r->pool, &key, &value));
   }
 done:

@@ -13,10 +13,9 @@ static moerun_status filter_length(moerun__value *out, moerun__render *r,
                                    const moerun__arguments *given) {
   moerun_status status = MOERUN_OK;
   int64_t length = 0;
-  (void)r;
   (void)a;
   (void)given;
-  MOERUN_TRY(moerun__required_length(&length, subject));
+  MOERUN_TRY(moerun__required_length(&length, r, subject));
   *out = moerun__integer(length);
 done:
   return status;

@@ -7,16 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The text without blanks about it and underscores between digits, as a string;
- * 0: it is too long for a number or has a NUL. */
+/* The text without underscores between digits, as a string; 0: it is too long
+ * for a number or has a NUL. */
 static int plain_number(char out[64], const moerun__value *text) {
-  const moerun__value blanks = {.kind = VALUE_ABSENT};
-  moerun__value stripped;
   size_t length = 0;
-  if (moerun__strip(&stripped, text, &blanks, 3) != MOERUN_OK) return 0;
-  const char *bytes = stripped.text.bytes;
-  for (size_t i = 0; i < stripped.text.count; i++) {
-    const int between = i > 0 && i + 1 < stripped.text.count &&
+  const char *bytes = text->text.bytes;
+  for (size_t i = 0; i < text->text.count; i++) {
+    const int between = i > 0 && i + 1 < text->text.count &&
                         bytes[i - 1] >= '0' && bytes[i - 1] <= '9' &&
                         bytes[i + 1] >= '0' && bytes[i + 1] <= '9';
     if (bytes[i] == '_' && between) continue;
@@ -63,7 +60,8 @@ static moerun_status filter_int(moerun__value *out, moerun__render *r,
   int64_t base = 10;
   int64_t integer = 0;
   double real = 0;
-  (void)r;
+  const moerun__value blanks = {.kind = VALUE_ABSENT};
+  moerun__value text;
   (void)given;
   MOERUN_TRY(moerun__want_integer(&base, &a[1], 10, "int"));
   MOERUN_REQUIRE(base == 10 || base == 16 || base == 8, MOERUN_ERR_UNSUPPORTED,
@@ -78,8 +76,9 @@ static moerun_status filter_int(moerun__value *out, moerun__render *r,
       *out = moerun__integer(integer);
     }
   } else if (subject->kind == VALUE_TEXT) {
-    if (text_to_integer(&integer, subject, (int)base) ||
-        (text_to_real(&real, subject) && real_to_integer(&integer, real))) {
+    MOERUN_TRY(moerun__strip(&text, r, subject, &blanks, 3));
+    if (text_to_integer(&integer, &text, (int)base) ||
+        (text_to_real(&real, &text) && real_to_integer(&integer, real))) {
       *out = moerun__integer(integer);
     }
   }
@@ -93,15 +92,17 @@ static moerun_status filter_float(moerun__value *out, moerun__render *r,
                                   const moerun__arguments *given) {
   moerun_status status = MOERUN_OK;
   double real = 0;
-  (void)r;
+  const moerun__value blanks = {.kind = VALUE_ABSENT};
+  moerun__value text;
   (void)given;
   MOERUN_REQUIRE(subject->kind != VALUE_UNDEFINED, MOERUN_ERR_INVALID,
                  "\"%.60s\" is not defined", subject->missing.name);
   *out = a[0].kind != VALUE_ABSENT ? a[0] : moerun__real(0);
   if (moerun__is_number(subject)) {
     *out = moerun__real(moerun__real_of(subject));
-  } else if (subject->kind == VALUE_TEXT && text_to_real(&real, subject)) {
-    *out = moerun__real(real);
+  } else if (subject->kind == VALUE_TEXT) {
+    MOERUN_TRY(moerun__strip(&text, r, subject, &blanks, 3));
+    if (text_to_real(&real, &text)) *out = moerun__real(real);
   }
 done:
   return status;

@@ -58,6 +58,7 @@ static moerun_status filter_title(moerun__value *out, moerun__render *r,
   (void)a;
   (void)given;
   MOERUN_TRY(moerun__as_text(&text, r, subject));
+  MOERUN_TRY(moerun__render_spend(r, text.text.count / 8));
   for (size_t at = 0; at < text.text.count;) {
     size_t end = at;
     while (end < text.text.count) {
@@ -88,7 +89,7 @@ static moerun_status filter_trim(moerun__value *out, moerun__render *r,
   moerun__value text;
   (void)given;
   MOERUN_TRY(moerun__as_text(&text, r, subject));
-  MOERUN_TRY(moerun__strip(out, &text, &a[0], 3));
+  MOERUN_TRY(moerun__strip(out, r, &text, &a[0], 3));
 done:
   return status;
 }
@@ -220,6 +221,7 @@ static moerun_status filter_indent(moerun__value *out, moerun__render *r,
   size_t start = 0;
   (void)given;
   MOERUN_TRY(moerun__as_text(&text, r, subject));
+  MOERUN_TRY(moerun__render_spend(r, text.text.count / 16));
   MOERUN_TRY(indentation(&front, r, &a[0], 4));
   while (start <= text.text.count) {
     const char *line = text.text.bytes + start;
@@ -251,10 +253,12 @@ static moerun_status filter_center(moerun__value *out, moerun__render *r,
   moerun__value front;
   moerun__value back;
   int64_t width = 0;
+  int64_t length = 0;
   (void)given;
   MOERUN_TRY(moerun__as_text(&text, r, subject));
   MOERUN_TRY(moerun__want_integer(&width, &a[0], 80, "center"));
-  const int64_t room = width - moerun__length(&text);
+  MOERUN_TRY(moerun__required_length(&length, r, &text));
+  const int64_t room = width - length;
   /* As CPython has it: an odd blank goes left if the width is odd. */
   const int64_t left = room > 0 ? room / 2 + (room & width & 1) : 0;
   const moerun__value blanks[2] = {moerun__integer(left),

@@ -101,8 +101,8 @@ typedef struct percent {
 } percent;
 
 /* The next of the values, or that of the key in brackets at *at. */
-static moerun_status next_value(moerun__value *out, percent *p, const char **at,
-                                const char *end) {
+static moerun_status next_value(moerun__value *out, moerun__render *r,
+                                percent *p, const char **at, const char *end) {
   moerun_status status = MOERUN_OK;
   if (*at < end && **at == '(') {
     const char *close = memchr(*at, ')', (size_t)(end - *at));
@@ -110,6 +110,7 @@ static moerun_status next_value(moerun__value *out, percent *p, const char **at,
                    MOERUN_ERR_INVALID, "a format with names needs a mapping");
     const moerun__value key =
         moerun__borrowed_text(*at + 1, (size_t)(close - *at) - 1);
+    MOERUN_TRY(moerun__render_look_up(r, p->value->dict, &key));
     const moerun__value *found = moerun__dict_find(p->value->dict, &key);
     MOERUN_REQUIRE(found != NULL, MOERUN_ERR_INVALID,
                    "a format has a name that is not given");
@@ -139,7 +140,7 @@ static moerun_status put_percent(moerun__buffer *out, moerun__render *r,
     MOERUN_TRY(moerun__buffer_append(out, &r->pool, "%", 1));
     goto done;
   }
-  MOERUN_TRY(next_value(&value, p, at, end));
+  MOERUN_TRY(next_value(&value, r, p, at, end));
   while (*at < end && **at != '\0' && strchr("-+ #0", **at) != NULL &&
          flags < 5) {
     s.flags[flags++] = *(*at)++;
@@ -163,6 +164,7 @@ static moerun_status put_percent(moerun__buffer *out, moerun__render *r,
     } else {
       MOERUN_TRY(moerun__as_text(&text, r, &value));
     }
+    MOERUN_TRY(moerun__render_spend(r, 1 + text.text.count / 32));
     MOERUN_TRY(put_text(out, r, &text, &s, strchr(s.flags, '-') != NULL));
   } else {
     MOERUN_TRY(put_number(out, r, &value, &s));
@@ -179,6 +181,7 @@ moerun_status moerun__format_percent(moerun__value *out, moerun__render *r,
   percent p = {.value = value};
   const char *at = text->text.bytes;
   const char *const end = at + text->text.count;
+  MOERUN_TRY(moerun__render_spend(r, text->text.count / 16));
   while (at < end) {
     const char *sign = memchr(at, '%', (size_t)(end - at));
     const char *stop = sign != NULL ? sign : end;
@@ -268,6 +271,7 @@ static moerun_status put_field(moerun__buffer *out, moerun__render *r,
   }
   if (s.type == 's' || (s.type == '\0' && value->kind == VALUE_TEXT)) {
     MOERUN_TRY(moerun__want_text(value, "format"));
+    MOERUN_TRY(moerun__render_spend(r, 1 + text.text.count / 32));
     MOERUN_TRY(put_text(out, r, &text, &s, left));
   } else {
     if (left) s.flags[0] = '-';
@@ -286,6 +290,7 @@ moerun_status moerun__format_braces(moerun__value *out, moerun__render *r,
   int numbered = 0;
   const char *at = text->text.bytes;
   const char *const end = at + text->text.count;
+  MOERUN_TRY(moerun__render_spend(r, text->text.count / 8));
   while (at < end) {
     const int doubled = at + 1 < end && at[1] == at[0];
     if (*at != '{' && *at != '}') {

@@ -49,7 +49,7 @@ static moerun_status gather(moerun__value *out, moerun__render *r,
   if (given->count == 1 && given->at[0].kind == VALUE_DICT) {
     const moerun__dict *from = given->at[0].dict;
     for (size_t i = 0; i < from->count; i++) {
-      MOERUN_TRY(moerun__render_spend(r, 1 + out->dict->count / 8));
+      MOERUN_TRY(moerun__render_look_up(r, out->dict, &from->at[i].key));
       MOERUN_TRY(moerun__dict_set(out->dict, &r->pool, &from->at[i].key,
                                   &from->at[i].value));
     }
@@ -64,7 +64,7 @@ static moerun_status gather(moerun__value *out, moerun__render *r,
       MOERUN_REQUIRE(pair->count == 2 && moerun__is_hashable(&pair->at[0]),
                      MOERUN_ERR_INVALID,
                      "dict: expected pairs of a key and a value");
-      MOERUN_TRY(moerun__render_spend(r, 1 + out->dict->count / 8));
+      MOERUN_TRY(moerun__render_look_up(r, out->dict, &pair->at[0]));
       MOERUN_TRY(
           moerun__dict_set(out->dict, &r->pool, &pair->at[0], &pair->at[1]));
     }

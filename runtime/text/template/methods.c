@@ -1,6 +1,6 @@
 /* Methods of texts, mappings and lists. A row without a function is a method
  * that would change its value: a template may name it but not call it. */
-#include "runtime/text/template/render.h"
+#include "runtime/text/template/search.h"
 
 #include <string.h>
 
@@ -38,21 +38,18 @@ METHOD(text_capitalize) {
 }
 
 METHOD(text_strip) {
-  UNUSED(r);
   UNUSED(given);
-  return moerun__strip(out, subject, &a[0], 3);
+  return moerun__strip(out, r, subject, &a[0], 3);
 }
 
 METHOD(text_lstrip) {
-  UNUSED(r);
   UNUSED(given);
-  return moerun__strip(out, subject, &a[0], 1);
+  return moerun__strip(out, r, subject, &a[0], 1);
 }
 
 METHOD(text_rstrip) {
-  UNUSED(r);
   UNUSED(given);
-  return moerun__strip(out, subject, &a[0], 2);
+  return moerun__strip(out, r, subject, &a[0], 2);
 }
 
 static int begins(const moerun__value *text, const moerun__value *part) {
@@ -69,20 +66,23 @@ static int ends(const moerun__value *text, const moerun__value *part) {
 }
 
 /* A part, or a tuple of parts of which one is enough. */
-static moerun_status has_end(moerun__value *out, const moerun__value *subject,
-                             const moerun__value *part,
-                             int (*has)(const moerun__value *text,
-                                        const moerun__value *part)) {
+static moerun_status
+has_end(moerun__value *out, moerun__render *r, const moerun__value *subject,
+        const moerun__value *part,
+        int (*has)(const moerun__value *text, const moerun__value *part)) {
   moerun_status status = MOERUN_OK;
   int holds = 0;
   if (part->kind == VALUE_TUPLE) {
     for (size_t i = 0; i < part->sequence->count; i++) {
       MOERUN_TRY(
           moerun__want_text(&part->sequence->at[i], "startswith, endswith"));
+      MOERUN_TRY(
+          moerun__render_spend(r, 1 + part->sequence->at[i].text.count / 64));
       holds |= has(subject, &part->sequence->at[i]);
     }
   } else {
     MOERUN_TRY(moerun__want_text(part, "startswith, endswith"));
+    MOERUN_TRY(moerun__render_spend(r, part->text.count / 64));
     holds = has(subject, part);
   }
   *out = moerun__truth(holds);
@@ -104,7 +104,7 @@ METHOD(text_startswith) {
   moerun__value part;
   UNUSED(given);
   MOERUN_TRY(part_of(&part, r, subject, &a[1], &a[2]));
-  MOERUN_TRY(has_end(out, &part, &a[0], begins));
+  MOERUN_TRY(has_end(out, r, &part, &a[0], begins));
 done:
   return status;
 }
@@ -114,16 +114,16 @@ METHOD(text_endswith) {
   moerun__value part;
   UNUSED(given);
   MOERUN_TRY(part_of(&part, r, subject, &a[1], &a[2]));
-  MOERUN_TRY(has_end(out, &part, &a[0], ends));
+  MOERUN_TRY(has_end(out, r, &part, &a[0], ends));
 done:
   return status;
 }
 
 METHOD(text_removeprefix) {
   moerun_status status = MOERUN_OK;
-  UNUSED(r);
   UNUSED(given);
   MOERUN_TRY(moerun__want_text(&a[0], "removeprefix"));
+  MOERUN_TRY(moerun__render_spend(r, a[0].text.count / 64));
   const size_t n = begins(subject, &a[0]) ? a[0].text.count : 0;
   *out =
       moerun__borrowed_text(subject->text.bytes + n, subject->text.count - n);
@@ -133,9 +133,9 @@ done:
 
 METHOD(text_removesuffix) {
   moerun_status status = MOERUN_OK;
-  UNUSED(r);
   UNUSED(given);
   MOERUN_TRY(moerun__want_text(&a[0], "removesuffix"));
+  MOERUN_TRY(moerun__render_spend(r, a[0].text.count / 64));
   const size_t n = ends(subject, &a[0]) ? a[0].text.count : 0;
   *out = moerun__borrowed_text(subject->text.bytes, subject->text.count - n);
 done:
@@ -162,62 +162,30 @@ static moerun_status append_part(moerun__value *out, moerun__render *r,
   return moerun__values_append(out->sequence, &r->pool, &part);
 }
 
-/* The first place of n bytes in [from, to), or NULL. */
-static const char *find_bytes(const char *from, const char *to,
-                              const char *bytes, size_t n) {
-  while ((size_t)(to - from) >= n) {
-    const char *at = memchr(from, bytes[0], (size_t)(to - from) - n + 1);
-    if (at == NULL || memcmp(at, bytes, n) == 0) return at;
-    from = at + 1;
-  }
-  return NULL;
-}
-
-static const char *find_last_bytes(const char *from, const char *to,
-                                   const char *bytes, size_t n) {
-  if ((size_t)(to - from) < n) return NULL;
-  for (const char *at = to - n + 1; at > from;) {
-    at--;
-    if (memcmp(at, bytes, n) == 0) return at;
-  }
-  return NULL;
-}
-
+/* From the end the parts come last one first. */
 static moerun_status split_at(moerun__value *out, moerun__render *r,
                               const moerun__value *text,
-                              const moerun__value *between, int64_t most) {
+                              const moerun__value *between, int64_t most,
+                              int from_end) {
   moerun_status status = MOERUN_OK;
   const size_t n = between->text.count;
   const char *from = text->text.bytes;
-  const char *const to = from + text->text.count;
-  MOERUN_REQUIRE(n > 0, MOERUN_ERR_INVALID, "split: an empty separator");
-  while (most != 0) {
-    const char *at = find_bytes(from, to, between->text.bytes, n);
-    if (at == NULL) break;
-    MOERUN_TRY(append_part(out, r, from, at));
-    from = at + n;
-    most--;
-  }
-  MOERUN_TRY(append_part(out, r, from, to));
-done:
-  return status;
-}
-
-/* As split_at, from the end; the parts come last one first. */
-static moerun_status split_back(moerun__value *out, moerun__render *r,
-                                const moerun__value *text,
-                                const moerun__value *between, int64_t most) {
-  moerun_status status = MOERUN_OK;
-  const size_t n = between->text.count;
-  const char *const from = text->text.bytes;
   const char *to = from + text->text.count;
-  MOERUN_REQUIRE(n > 0, MOERUN_ERR_INVALID, "rsplit: an empty separator");
-  while (most != 0) {
-    const char *at = find_last_bytes(from, to, between->text.bytes, n);
+  moerun__text_search search;
+  MOERUN_REQUIRE(n > 0, MOERUN_ERR_INVALID, "%s: an empty separator",
+                 from_end ? "rsplit" : "split");
+  MOERUN_TRY(moerun__search_begin(&search, r, text, between, from_end));
+  for (; most != 0; most--) {
+    const char *at = NULL;
+    MOERUN_TRY(moerun__search_next(&at, &search));
     if (at == NULL) break;
-    MOERUN_TRY(append_part(out, r, at + n, to));
-    to = at;
-    most--;
+    if (from_end) {
+      MOERUN_TRY(append_part(out, r, at + n, to));
+      to = at;
+    } else {
+      MOERUN_TRY(append_part(out, r, from, at));
+      from = at + n;
+    }
   }
   MOERUN_TRY(append_part(out, r, from, to));
 done:
@@ -229,7 +197,8 @@ static moerun_status split_blanks(moerun__value *out, moerun__render *r,
   moerun_status status = MOERUN_OK;
   const moerun__value blanks = {.kind = VALUE_ABSENT};
   moerun__value left = *text;
-  MOERUN_TRY(moerun__strip(&left, &left, &blanks, 1));
+  MOERUN_TRY(moerun__render_spend(r, text->text.count / 16));
+  MOERUN_TRY(moerun__strip(&left, r, &left, &blanks, 1));
   while (left.text.count > 0) {
     size_t at = 0;
     size_t length = 0;
@@ -243,7 +212,7 @@ static moerun_status split_blanks(moerun__value *out, moerun__render *r,
     }
     MOERUN_TRY(append_part(out, r, left.text.bytes, left.text.bytes + at));
     left = moerun__borrowed_text(left.text.bytes + at, left.text.count - at);
-    MOERUN_TRY(moerun__strip(&left, &left, &blanks, 1));
+    MOERUN_TRY(moerun__strip(&left, r, &left, &blanks, 1));
     most--;
   }
 done:
@@ -255,13 +224,12 @@ METHOD(text_split) {
   int64_t most = -1;
   UNUSED(given);
   MOERUN_TRY(moerun__want_integer(&most, &a[1], -1, "split"));
-  MOERUN_TRY(moerun__render_spend(r, subject->text.count / 16));
   MOERUN_TRY(moerun__values_make(out, &r->pool, VALUE_LIST, 0));
   if (a[0].kind == VALUE_ABSENT || a[0].kind == VALUE_NONE) {
     MOERUN_TRY(split_blanks(out, r, subject, most));
   } else {
     MOERUN_TRY(moerun__want_text(&a[0], "split"));
-    MOERUN_TRY(split_at(out, r, subject, &a[0], most));
+    MOERUN_TRY(split_at(out, r, subject, &a[0], most, 0));
   }
 done:
   return status;
@@ -272,7 +240,6 @@ METHOD(text_rsplit) {
   int64_t most = -1;
   UNUSED(given);
   MOERUN_TRY(moerun__want_integer(&most, &a[1], -1, "rsplit"));
-  MOERUN_TRY(moerun__render_spend(r, subject->text.count / 16));
   MOERUN_TRY(moerun__values_make(out, &r->pool, VALUE_LIST, 0));
   if (a[0].kind == VALUE_ABSENT || a[0].kind == VALUE_NONE) {
     MOERUN_REQUIRE(most < 0, MOERUN_ERR_UNSUPPORTED,
@@ -281,7 +248,7 @@ METHOD(text_rsplit) {
     goto done;
   }
   MOERUN_TRY(moerun__want_text(&a[0], "rsplit"));
-  MOERUN_TRY(split_back(out, r, subject, &a[0], most));
+  MOERUN_TRY(split_at(out, r, subject, &a[0], most, 1));
   moerun__value *const part = out->sequence->at;
   for (size_t i = 0, k = out->sequence->count - 1; i < k; i++, k--) {
     const moerun__value other = part[i];
@@ -299,11 +266,12 @@ static moerun_status partition(moerun__value *out, moerun__render *r,
   MOERUN_TRY(moerun__want_text(between, "partition"));
   const size_t n = between->text.count;
   MOERUN_REQUIRE(n > 0, MOERUN_ERR_INVALID, "partition: an empty separator");
-  MOERUN_TRY(moerun__render_spend(r, subject->text.count / 16));
   const char *const from = subject->text.bytes;
   const char *const to = from + subject->text.count;
-  const char *at =
-      (last ? find_last_bytes : find_bytes)(from, to, between->text.bytes, n);
+  const char *at = NULL;
+  moerun__text_search search;
+  MOERUN_TRY(moerun__search_begin(&search, r, subject, between, last));
+  MOERUN_TRY(moerun__search_next(&at, &search));
   const char *first_end = at != NULL ? at : (last ? from : to);
   const char *rest = at != NULL ? at + n : (last ? from : to);
   MOERUN_TRY(moerun__values_make(out, &r->pool, VALUE_TUPLE, 3));
@@ -362,12 +330,12 @@ static moerun_status find_text(int64_t *out, moerun__render *r,
   MOERUN_REQUIRE(a[1].kind == VALUE_ABSENT, MOERUN_ERR_UNSUPPORTED,
                  "find from a place on is not known");
   MOERUN_TRY(moerun__render_spend(r, subject->text.count / 16));
-  const char *const from = subject->text.bytes;
-  const char *const to = from + subject->text.count;
-  const char *at = last ? to : from;
+  const char *const from = subject->text.count > 0 ? subject->text.bytes : "";
+  const char *at = last ? from + subject->text.count : from;
   if (a[0].text.count > 0) {
-    at = (last ? find_last_bytes : find_bytes)(from, to, a[0].text.bytes,
-                                               a[0].text.count);
+    moerun__text_search search;
+    MOERUN_TRY(moerun__search_begin(&search, r, subject, &a[0], last));
+    MOERUN_TRY(moerun__search_next(&at, &search));
   }
   *out = at != NULL
              ? (int64_t)moerun__character_count(from, (size_t)(at - from))
@@ -409,19 +377,20 @@ done:
 
 METHOD(text_count) {
   moerun_status status = MOERUN_OK;
+  moerun__text_search search;
   int64_t count = 0;
   UNUSED(given);
   MOERUN_TRY(moerun__want_text(&a[0], "count"));
-  MOERUN_TRY(moerun__render_spend(r, subject->text.count / 16));
-  const char *from = subject->text.bytes;
-  const char *const to = from + subject->text.count;
   if (a[0].text.count == 0) {
-    count = moerun__length(subject) + 1;
+    MOERUN_TRY(moerun__required_length(&count, r, subject));
+    count++;
   } else {
-    while ((from = find_bytes(from, to, a[0].text.bytes, a[0].text.count)) !=
-           NULL) {
+    const char *at = NULL;
+    MOERUN_TRY(moerun__search_begin(&search, r, subject, &a[0], 0));
+    MOERUN_TRY(moerun__search_next(&at, &search));
+    while (at != NULL) {
       count++;
-      from += a[0].text.count;
+      MOERUN_TRY(moerun__search_next(&at, &search));
     }
   }
   *out = moerun__integer(count);
@@ -451,10 +420,12 @@ METHOD(text_format) {
 }
 
 /* Whether all characters are of a kind, and there is one. */
-static moerun_status all_are(moerun__value *out, const moerun__value *subject,
+static moerun_status all_are(moerun__value *out, moerun__render *r,
+                             const moerun__value *subject,
                              int (*is)(int32_t c)) {
   moerun_status status = MOERUN_OK;
   int holds = subject->text.count > 0;
+  MOERUN_TRY(moerun__render_spend(r, subject->text.count / 16));
   for (size_t at = 0; at < subject->text.count;) {
     size_t length = 0;
     const int32_t c = moerun__character_at(subject->text.bytes + at, &length);
@@ -480,31 +451,27 @@ static int is_letter_or_digit(int32_t c) {
 }
 
 METHOD(text_isdigit) {
-  UNUSED(r);
   UNUSED(a);
   UNUSED(given);
-  return all_are(out, subject, is_digit);
+  return all_are(out, r, subject, is_digit);
 }
 
 METHOD(text_isalpha) {
-  UNUSED(r);
   UNUSED(a);
   UNUSED(given);
-  return all_are(out, subject, is_letter);
+  return all_are(out, r, subject, is_letter);
 }
 
 METHOD(text_isalnum) {
-  UNUSED(r);
   UNUSED(a);
   UNUSED(given);
-  return all_are(out, subject, is_letter_or_digit);
+  return all_are(out, r, subject, is_letter_or_digit);
 }
 
 METHOD(text_isspace) {
-  UNUSED(r);
   UNUSED(a);
   UNUSED(given);
-  return all_are(out, subject, moerun__is_blank);
+  return all_are(out, r, subject, moerun__is_blank);
 }
 
 const moerun__builtin moerun__text_methods[] = {

@@ -62,7 +62,7 @@ static moerun_status dict_get(moerun__value *out, moerun__render *r,
   (void)given;
   MOERUN_REQUIRE(moerun__is_hashable(&a[0]), MOERUN_ERR_INVALID,
                  "a %s is no key", moerun__kind_name(&a[0]));
-  MOERUN_TRY(moerun__render_spend(r, subject->dict->count / 8));
+  MOERUN_TRY(moerun__render_look_up(r, subject->dict, &a[0]));
   const moerun__value *found = moerun__dict_find(subject->dict, &a[0]);
   *out = found != NULL               ? *found
          : a[1].kind != VALUE_ABSENT ? a[1]

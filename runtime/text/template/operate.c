@@ -1,6 +1,6 @@
 /* Arithmetic, concatenation and comparison, with Python's results: "/" makes a
  * float, "//" and "%" round down, integers of more than 64 bits are refused. */
-#include "runtime/text/template/render.h"
+#include "runtime/text/template/search.h"
 
 #include <math.h>
 #include <string.h>
@@ -193,7 +193,7 @@ static moerun_status repeat(moerun__value *out, moerun__render *r,
   MOERUN_REQUIRE(n == 0 || size <= ((size_t)1 << 40) / n,
                  MOERUN_ERR_UNSUPPORTED, "a text or list is repeated %zu times",
                  n);
-  MOERUN_TRY(moerun__render_spend(r, size * n / 64));
+  MOERUN_TRY(moerun__render_spend(r, size * n / (is_text ? 64 : 8)));
   if (is_text) {
     char *bytes = NULL;
     MOERUN_TRY(moerun__pool_take(&r->pool, &bytes, size * n));
@@ -246,19 +246,19 @@ moerun_status moerun__operate(moerun__value *out, moerun__render *r,
 
 /* ---- Comparison ---------------------------------------------------------- */
 
-static int text_contains(const moerun__value *whole,
-                         const moerun__value *part) {
-  const size_t n = part->text.count;
-  if (n == 0) return 1;
-  for (size_t i = 0; n <= whole->text.count && i <= whole->text.count - n;
-       i++) {
-    const char *at = memchr(whole->text.bytes + i, part->text.bytes[0],
-                            whole->text.count - n - i + 1);
-    if (at == NULL) return 0;
-    if (memcmp(at, part->text.bytes, n) == 0) return 1;
-    i = (size_t)(at - whole->text.bytes);
-  }
-  return 0;
+static moerun_status text_contains(int *holds, moerun__render *r,
+                                   const moerun__value *whole,
+                                   const moerun__value *part) {
+  moerun_status status = MOERUN_OK;
+  moerun__text_search search;
+  const char *at = NULL;
+  *holds = 1;
+  if (part->text.count == 0) goto done;
+  MOERUN_TRY(moerun__search_begin(&search, r, whole, part, 0));
+  MOERUN_TRY(moerun__search_next(&at, &search));
+  *holds = at != NULL;
+done:
+  return status;
 }
 
 moerun_status moerun__contains(int *holds, moerun__render *r,
@@ -271,12 +271,11 @@ moerun_status moerun__contains(int *holds, moerun__render *r,
     MOERUN_REQUIRE(part->kind == VALUE_TEXT, MOERUN_ERR_INVALID,
                    "expected a str in front of \"in\", found a %s",
                    moerun__kind_name(part));
-    MOERUN_TRY(moerun__render_spend(r, whole->text.count / 64));
-    *holds = text_contains(whole, part);
+    MOERUN_TRY(text_contains(holds, r, whole, part));
   } else if (whole->kind == VALUE_DICT) {
     MOERUN_REQUIRE(moerun__is_hashable(part), MOERUN_ERR_INVALID,
                    "a %s is no key", moerun__kind_name(part));
-    MOERUN_TRY(moerun__render_spend(r, whole->dict->count / 8));
+    MOERUN_TRY(moerun__render_look_up(r, whole->dict, part));
     *holds = moerun__dict_find(whole->dict, part) != NULL;
   } else {
     MOERUN_TRY(moerun__elements(&all, r, whole));

@@ -328,6 +328,7 @@ static moerun_status json_key(moerun__buffer *out, moerun__render *r,
                               const moerun__value *key) {
   moerun_status status = MOERUN_OK;
   if (key->kind == VALUE_TEXT) {
+    MOERUN_TRY(moerun__render_spend(r, key->text.count / 16));
     MOERUN_TRY(json_text(out, r, key, style->ascii));
   } else {
     MOERUN_TRY(print_plain(out, r, "\""));
@@ -357,6 +358,7 @@ static moerun_status json_pairs(const moerun__pair **out, moerun__render *r,
   for (size_t i = 0; i < dict->count; i++) {
     MOERUN_REQUIRE(dict->at[i].key.kind == VALUE_TEXT, MOERUN_ERR_UNSUPPORTED,
                    "only keys that are texts are sorted");
+    MOERUN_TRY(moerun__render_spend(r, 1 + dict->at[i].key.text.count / 4));
   }
   MOERUN_TRY(moerun__pool_take(&r->pool, &copy, dict->count * sizeof *copy));
   memcpy(copy, dict->at, dict->count * sizeof *copy);

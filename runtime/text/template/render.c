@@ -17,6 +17,22 @@ done:
   return status;
 }
 
+static size_t key_bytes(const moerun__value *key) {
+  size_t bytes = key->kind == VALUE_TEXT ? key->text.count : 0;
+  for (size_t i = 0; key->kind == VALUE_TUPLE && i < key->sequence->count;
+       i++) {
+    bytes += 32 + key_bytes(&key->sequence->at[i]);
+  }
+  return bytes;
+}
+
+moerun_status moerun__render_look_up(moerun__render *r,
+                                     const moerun__dict *dict,
+                                     const moerun__value *key) {
+  return moerun__render_spend(r, (1 + dict->count / 8) *
+                                     (1 + key_bytes(key) / 64));
+}
+
 moerun_status moerun__render_deeper(moerun__render *r) {
   enum { MOST = 1000 };
   moerun_status status = MOERUN_OK;

@@ -50,6 +50,10 @@ typedef struct moerun__render {
 
 /* Counts work; an error once the template has done too much. */
 moerun_status moerun__render_spend(moerun__render *r, size_t steps);
+/* Counts the work of looking for a key. */
+moerun_status moerun__render_look_up(moerun__render *r,
+                                     const moerun__dict *dict,
+                                     const moerun__value *key);
 moerun_status moerun__render_deeper(moerun__render *r);
 
 moerun_status moerun__render_write(moerun__render *r, const char *bytes,
@@ -119,7 +123,8 @@ moerun_status moerun__elements(const moerun__values **out, moerun__render *r,
                                const moerun__value *value);
 /* len(); -1 where Python has none. */
 int64_t moerun__length(const moerun__value *value);
-moerun_status moerun__required_length(int64_t *out, const moerun__value *value);
+moerun_status moerun__required_length(int64_t *out, moerun__render *r,
+                                      const moerun__value *value);
 
 /* str() and repr() of a value. */
 moerun_status moerun__print(moerun__buffer *out, moerun__render *r,
@@ -167,7 +172,8 @@ moerun_status moerun__change_case(moerun__value *out, moerun__render *r,
                                   const moerun__value *text, moerun__case to);
 /* strip: `sides` 1 left, 2 right, 3 both; `characters` VALUE_ABSENT or NONE:
  * blanks. */
-moerun_status moerun__strip(moerun__value *out, const moerun__value *text,
+moerun_status moerun__strip(moerun__value *out, moerun__render *r,
+                            const moerun__value *text,
                             const moerun__value *characters, int sides);
 moerun_status moerun__replace(moerun__value *out, moerun__render *r,
                               const moerun__value *text,

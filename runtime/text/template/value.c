@@ -250,23 +250,30 @@ static int numbers_order(int *unordered, const moerun__value *a,
   return (x > y) - (x < y);
 }
 
+static size_t shared_bytes(const moerun__value *a, const moerun__value *b) {
+  if (a->kind != VALUE_TEXT || b->kind != VALUE_TEXT) return 0;
+  return a->text.count < b->text.count ? a->text.count : b->text.count;
+}
+
 static int texts_order(const moerun__value *a, const moerun__value *b) {
   const size_t x = a->text.count;
   const size_t y = b->text.count;
-  const size_t least = x < y ? x : y;
+  const size_t least = shared_bytes(a, b);
   const int order = least > 0 ? memcmp(a->text.bytes, b->text.bytes, least) : 0;
   return order != 0 ? order : (x > y) - (x < y);
 }
 
-static moerun_status spend(int depth, int64_t *steps) {
+/* `bytes` of texts are compared, beside values that are `depth` deep. */
+static moerun_status spend(int depth, size_t bytes, int64_t *steps) {
   moerun_status status = MOERUN_OK;
+  const int64_t work = 1 + (int64_t)(bytes / 64);
   MOERUN_REQUIRE(depth < MOERUN_VALUE_DEPTH, MOERUN_ERR_UNSUPPORTED,
                  "values nested more than %d deep are compared",
                  MOERUN_VALUE_DEPTH);
   if (steps == NULL) goto done;
-  MOERUN_REQUIRE(*steps > 0, MOERUN_ERR_UNSUPPORTED,
+  MOERUN_REQUIRE(*steps >= work, MOERUN_ERR_UNSUPPORTED,
                  "the template takes too many steps to compare values");
-  (*steps)--;
+  *steps -= work;
 done:
   return status;
 }
@@ -305,7 +312,7 @@ moerun_status moerun__value_equal(int *equal, const moerun__value *a,
                                   const moerun__value *b, int depth,
                                   int64_t *steps) {
   moerun_status status = MOERUN_OK;
-  MOERUN_TRY(spend(depth, steps));
+  MOERUN_TRY(spend(depth, shared_bytes(a, b), steps));
   *equal = 0;
   if (moerun__is_number(a) && moerun__is_number(b)) {
     int unordered = 0;
@@ -336,7 +343,7 @@ moerun_status moerun__value_compare(int *order, const moerun__value *a,
                                     const moerun__value *b, int depth,
                                     int64_t *steps) {
   moerun_status status = MOERUN_OK;
-  MOERUN_TRY(spend(depth, steps));
+  MOERUN_TRY(spend(depth, shared_bytes(a, b), steps));
   if (moerun__is_number(a) && moerun__is_number(b)) {
     int unordered = 0;
     *order = numbers_order(&unordered, a, b);

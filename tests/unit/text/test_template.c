@@ -2,8 +2,10 @@
  * refused with which line. */
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
+#include "runtime/text/template/search.h"
 #include "runtime/text/template/template.h"
 #include "support/cmocka.h"
+#include "support/draw.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -233,6 +235,107 @@ static void limits_end_a_rendering(void **state) {
   moerun__text_clear(&out);
 }
 
+/* What looks at all bytes of a text takes steps for them, and a text of one
+ * letter, in which nearly the same is looked for, no more of them. */
+static void work_is_counted_by_bytes(void **state) {
+  (void)state;
+  static const char *const looks[] = {
+      "t.find(p)",      "t.rfind(p)",
+      "t.split(p)",     "t.rsplit(p)",
+      "t.partition(p)", "t.rpartition(p)",
+      "t.count(p)",     "t.replace(p, 'c')",
+      "p in t",         "t == u",
+      "t < u",          "t|length",
+      "t[9]",           "t[1:]",
+      "t[::2]",         "t.strip('a')",
+      "t.endswith(u)",  "t.removeprefix(u)",
+      "{u: 1}[t]",      "{u: 1}.get(t)",
+      "t.isalpha()",    "'%s' % t",
+      "'{}'.format(t)", "t|indent",
+      "t|title",        "t.splitlines()",
+      "t.split()",      "b|int",
+      "{u: 1}|tojson",  "t is lower",
+  };
+  enum { TEXT = 1 << 17 };
+  static char text[TEXT];
+  moerun__template_limits limits = moerun__template_usual_limits;
+  memset(text, 'a', sizeof text);
+  moerun__text variables = {0};
+  moerun__text out = {0};
+  assert_int_equal(
+      moerun__text_print(&variables,
+                         "{\"t\": \"%.*s\", \"u\": \"%.*s\", \"p\": "
+                         "\"%.*sb%.*s\", \"b\": \"%*s\"}",
+                         TEXT, text, TEXT, text, TEXT / 4, text, TEXT / 4, text,
+                         TEXT, "1"),
+      MOERUN_OK);
+  for (size_t i = 0; i < sizeof looks / sizeof *looks; i++) {
+    char source[64];
+    (void)snprintf(source, sizeof source, "{%% set x = %s %%}", looks[i]);
+    limits.steps = TEXT / 70;
+    if (render_within(&out, source, variables.bytes, &limits) !=
+        MOERUN_ERR_UNSUPPORTED) {
+      fail_msg("%s takes few steps", looks[i]);
+    }
+    assert_non_null(strstr(moerun_last_error(), " steps"));
+    limits.steps = 2 * TEXT;
+    if (render_within(&out, source, variables.bytes, &limits) != MOERUN_OK) {
+      fail_msg("%s: %s", looks[i], moerun_last_error());
+    }
+  }
+  moerun__text_clear(&variables);
+  moerun__text_clear(&out);
+}
+
+/* The next place of the part in bytes [from, to), or from their end. */
+static const char *look_plainly(const char *from, const char *to,
+                                const char *part, size_t n, int from_end) {
+  const size_t bytes = (size_t)(to - from);
+  for (size_t i = 0; i + n <= bytes; i++) {
+    const char *at = from_end ? to - n - i : from + i;
+    if (memcmp(at, part, n) == 0) return at;
+  }
+  return NULL;
+}
+
+static void searches_find_what_is_there(void **state) {
+  (void)state;
+  draw from = {.seed = 20261130};
+  moerun__render r = {.pool.limit = 1 << 20, .steps = INT64_MAX};
+  for (int trial = 0; trial < 4000; trial++) {
+    char text[200];
+    char part[80];
+    const size_t bytes = (size_t)draw_int(&from, 0, (int)sizeof text);
+    const size_t n =
+        (size_t)draw_int(&from, 1, trial % 9 == 0 ? (int)sizeof part : 5);
+    const int from_end = trial % 2;
+    for (size_t i = 0; i < bytes; i++) {
+      text[i] = draw_int(&from, 0, 7) == 0 ? 'b' : 'a';
+    }
+    for (size_t i = 0; i < n; i++) {
+      part[i] = draw_int(&from, 0, 15) == 0 ? 'b' : 'a';
+    }
+    const moerun__value whole = moerun__borrowed_text(text, bytes);
+    const moerun__value wanted = moerun__borrowed_text(part, n);
+    moerun__text_search search;
+    const char *start = text;
+    const char *to = text + bytes;
+    const char *expected = NULL;
+    assert_int_equal(
+        moerun__search_begin(&search, &r, &whole, &wanted, from_end),
+        MOERUN_OK);
+    do {
+      const char *found = NULL;
+      expected = look_plainly(start, to, part, n, from_end);
+      assert_int_equal(moerun__search_next(&found, &search), MOERUN_OK);
+      assert_ptr_equal(found, expected);
+      if (expected != NULL && from_end) to = expected;
+      if (expected != NULL && !from_end) start = expected + n;
+    } while (expected != NULL);
+  }
+  moerun__pool_clear(&r.pool);
+}
+
 static void failed_allocations_leave_nothing(void **state) {
   (void)state;
   static const char source[] =
@@ -262,6 +365,8 @@ int main(void) {
       cmocka_unit_test(refusals_name_the_line),
       cmocka_unit_test(depth_is_bounded),
       cmocka_unit_test(limits_end_a_rendering),
+      cmocka_unit_test(work_is_counted_by_bytes),
+      cmocka_unit_test(searches_find_what_is_there),
       cmocka_unit_test(failed_allocations_leave_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
