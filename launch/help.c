@@ -52,8 +52,10 @@ static const help_page pages[] = {
      "was\nsaid; the answer is written as it is generated. A conversation has "
      "up to\n--kv-tokens tokens, 4096 unless that says otherwise. Ctrl-C ends "
      "an answer; at\nthe prompt it ends the conversation, as /exit and the end "
-     "of stdin do; /reset\nforgets what was said. On several ranks rank 0 "
-     "reads "
+     "of stdin do; /reset\nforgets what was said, /help lists these. A line "
+     "that ends with a "
+     "backslash goes\non in the next. A terminal cuts lines at 4095 bytes; "
+     "`rlwrap moerun chat` has\narrow keys. On several ranks rank 0 reads "
      "stdin. Ctrl-C would end\nmpirun and with it the conversation: "
      "launch/mpirun.sh hands it on to the ranks,\nand so does "
      "`kill -USR2` of mpirun.\n",

@@ -77,6 +77,17 @@ static int chunk_fits(const facts *f) {
          moerun__config_int(f->config, "max_tokens");
 }
 
+/* A line of --prompts may have a length of its own. */
+static int may_reach_least(const facts *f) {
+  return moerun__config_int(f->config, "min_new_tokens") <=
+         moerun__config_int(f->config, "max_new_tokens");
+}
+
+static int never(const facts *f) {
+  (void)f;
+  return 0;
+}
+
 /* ---- Files ---- */
 
 static int has_results(const facts *f) {
@@ -332,6 +343,8 @@ static const moerun__effect_row rows[] = {
         generates, NULL, "nothing is generated with --score"),
     REFUSE("run profile", "top_logprobs", asks_logprobs,
            "expected --logprobs or --prompt-logprobs with it"),
+    SAY("run profile chat", "min_new_tokens", may_reach_least, NULL,
+        "--max-new-tokens ends a completion before"),
     {"run profile chat", "top_p top_k min_p", MOERUN_EFFECT_REFUSE,
      MOERUN_EFFECT_REQUESTS, samples, NULL,
      "the likeliest token is taken at a temperature of 0: set --temperature, "
@@ -471,12 +484,15 @@ static const moerun__effect_row rows[] = {
     SAY("place", "overwrite", place_writes, NULL, "no file is written"),
 
     /* chat */
-    ALWAYS("chat",
-           "model system max_tokens max_sequences kv_tokens memory_check "
-           "node_memory placement wire compute kernels transport timeout_s "
-           "max_new_tokens min_new_tokens stop temperature "
-           "repetition_penalty presence_penalty frequency_penalty "
-           "generation_config"),
+    ALWAYS(
+        "chat",
+        "model system chat_template_kwargs max_tokens kv_tokens memory_check "
+        "node_memory placement wire compute kernels transport timeout_s "
+        "max_new_tokens min_new_tokens stop temperature "
+        "repetition_penalty presence_penalty frequency_penalty "
+        "generation_config"),
+    SAY("chat", "max_sequences", never, NULL,
+        "a conversation is one request at a time"),
 
     /* tokenize and detokenize */
     ALWAYS("tokenize", "model prompts lines bare text output overwrite"),

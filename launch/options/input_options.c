@@ -66,8 +66,7 @@ done:
 }
 
 void moerun__input_say_length(const moerun__config *config) {
-  if (moerun__config_text(config, "prompt")[0] == '\0' ||
-      moerun__config_origin_of(config, "max_tokens") != MOERUN_CONFIG_FLAG ||
+  if (moerun__config_origin_of(config, "max_tokens") != MOERUN_CONFIG_FLAG ||
       moerun__config_origin_of(config, "max_new_tokens") !=
           MOERUN_CONFIG_DEFAULT) {
     return;
@@ -116,6 +115,18 @@ done:
   moerun__text_clear(&path);
   moerun__text_clear(&other);
   return status;
+}
+
+void moerun__input_say_vocabulary(const moerun__tokenizer *tokenizer,
+                                  int32_t vocab_size, const char *model_path) {
+  if (tokenizer == NULL) return;
+  const int32_t size = moerun__tokenizer_size(tokenizer);
+  if (size <= vocab_size) return;
+  LOG_ROOT(
+      MOERUN_LOG_WARN,
+      "%s: tokenizer.json has ids of 0 to %d, and the model knows those of "
+      "0 to %d (vocab_size of config.json): texts with others are refused",
+      model_path, size - 1, vocab_size - 1);
 }
 
 moerun_status moerun__input_chat(moerun__prompt_chat *out,

@@ -12,8 +12,8 @@ moerun_status moerun__input_check(const moerun__config *config);
 /* ERR_INVALID for a --stop that is empty or too long. */
 moerun_status moerun__input_check_stop(const moerun__config *config);
 
-/* Warns who gave one prompt and --max-tokens without --max-new-tokens, and may
- * have meant the length of the completion, as other programs call it. */
+/* Warns who gave --max-tokens without --max-new-tokens, and may have meant the
+ * length of the completion, as other programs call it. For one prompt. */
 void moerun__input_say_length(const moerun__config *config);
 
 /* The one input that was given: --prompt, --prompts, --tokens or --score. */
@@ -23,6 +23,10 @@ moerun_status moerun__input_open(moerun__spool *input,
  * an error where texts need it, and else a warning. */
 moerun_status moerun__input_tokenizer(moerun__tokenizer **out,
                                       const char *model_path, int is_needed);
+/* Warns where texts may have tokens that the model does not know, so that
+ * prompts with them are refused. */
+void moerun__input_say_vocabulary(const moerun__tokenizer *tokenizer,
+                                  int32_t vocab_size, const char *model_path);
 /* What conversations are written by: *by, if the model has a template, and *why
  * it cannot be used, which is of no matter to prompts that are texts. The
  * caller destroys both, after *out. */

@@ -13,6 +13,10 @@ static const moerun__config_row input[] = {
     TEXT_ROW("system", "text", CHAT, 0,
              "What the model is told before the conversation, as its template "
              "writes the message of a system."),
+    TEXT_ROW("chat_template_kwargs", "json", CHAT, 0,
+             "JSON object of what the chat template is told beside the "
+             "conversation, as \"chat_template_kwargs\" of a line of "
+             "--prompts."),
     TEXT_ROW("prompts", "file", RUNS, 0,
              "JSONL file of the prompts: each line is an object with "
              "\"prompt\" or \"messages\", or all are those of a batch file of "
@@ -77,7 +81,7 @@ static const moerun__config_row output[] = {
     BOOL_ROW("stream", RUN,
              "Write texts to stdout as they are generated: that of one prompt "
              "plainly, those of several in pieces, an object a line. Results "
-             "go to --output alone."),
+             "go to --output alone. Answers to a batch file are not streamed."),
     TEXT_ROW("output", "path", TEXTS, 0,
              "JSONL file of the ids or texts. Without it they go to stdout."),
     TEXT_ROW("output", "path", SYNTH, SYNTH, "Folder of the new model."),
@@ -123,9 +127,13 @@ static const moerun__config_row generation[] = {
     INT_ROW("min_new_tokens", "0", "tokens", 0, 1048576, WORKS,
             "Tokens of a completion before which no end-of-sequence token is "
             "taken, however likely."),
-    TEXT_ROW("stop", "text", WORKS, 0,
-             "Text at which every completion ends; it is not part of the "
-             "completion's text. \"stop\" of a line of --prompts has more."),
+    TEXT_ROW("stop", "text", RUNS, 0,
+             "Text at which every completion ends, as it stands (\\n is a "
+             "backslash and an n); it is not part of the completion's text. "
+             "\"stop\" of a line of --prompts has up to 16."),
+    TEXT_ROW("stop", "text", CHAT, 0,
+             "Text at which every answer ends, as it stands (\\n is a "
+             "backslash and an n); it is not part of the answer."),
     DOUBLE_ROW("temperature", "0", "", 0, 100, WORKS,
                "Temperature of sampling; 0 takes the likeliest token."),
     DOUBLE_ROW("top_p", "1", "", 1e-6, 1, WORKS,

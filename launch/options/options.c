@@ -28,4 +28,21 @@ static const moerun__config_group *const groups[] = {
     NULL,
 };
 
-const moerun__config_schema moerun__options = {subcommands, groups};
+static const moerun__config_alias aliases[] = {
+    {"system_prompt", "system"},
+    {"max_length", "max_new_tokens"},
+    {"n_predict", "max_new_tokens"},
+    {"max_completion_tokens", "max_new_tokens"},
+    {"ctx_size", "kv_tokens"},
+    {"max_model_len", "kv_tokens"},
+    {"stop_strings", "stop"},
+    {"ignore_eos", "min_new_tokens"},
+    {"input_file", "prompts"},
+    {"output_file", "output"},
+    {"enable_prefix_caching", "prefix_cache"},
+    {"chat_template", "chat_template_kwargs"},
+    {"p", "prompt"},
+    {NULL, NULL},
+};
+
+const moerun__config_schema moerun__options = {subcommands, groups, aliases};

@@ -17,6 +17,7 @@
 #include "launch/run/result_line.h"
 #include "launch/run/run.h"
 #include "launch/run/signals.h"
+#include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
 #include "runtime/base/stop.h"
@@ -40,16 +41,21 @@ typedef struct chat {
   int is_handed_out;
   int is_answered; /* or begun to be */
   moerun__result_line line;
-  moerun__text said;    /* the line of the user */
+  json_t *kwargs;       /* what the template is told beside; NULL: nothing */
+  moerun__text said;    /* by the user */
   moerun__text pending; /* what was read behind it */
   int is_at_end;        /* of stdin */
+  int64_t num_said;
+  int64_t num_refused; /* of those, what was not answered */
 } chat;
 
 /* ---- Before the weights -------------------------------------------------- */
 
+/* Of a conversation, in whole pages of the cache. */
 static int32_t positions_of(const moerun__run *r) {
   const int64_t asked = moerun__config_int(r->config, "kv_tokens");
-  const int64_t most = asked > 0 ? asked : ASSUMED_POSITIONS;
+  const int64_t most = moerun__round_up(asked > 0 ? asked : ASSUMED_POSITIONS,
+                                        MOERUN_PAGE_POSITIONS);
   return most < r->model_config.max_positions ? moerun__to_int(most)
                                               : r->model_config.max_positions;
 }
@@ -96,7 +102,25 @@ static moerun_status check_effects(chat *c, unsigned parts) {
       .num_ranks = moerun_comm_size(r->comm),
       .model = &r->model_config,
       .sampled = c->options.sampling.temperature > 0};
-  return moerun__effect_check(&effects, parts);
+  r->invocation->phase = MOERUN_PHASE_USAGE;
+  const moerun_status status = moerun__effect_check(&effects, parts);
+  if (status == MOERUN_OK) r->invocation->phase = MOERUN_PHASE_FILES;
+  return status;
+}
+
+/* --chat-template-kwargs, as "chat_template_kwargs" of a line of --prompts. */
+static moerun_status read_kwargs(chat *c) {
+  moerun_status status = MOERUN_OK;
+  json_error_t error;
+  const char *text = moerun__config_text(c->run.config, "chat_template_kwargs");
+  if (text[0] == '\0') goto done;
+  c->kwargs = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+  MOERUN_REQUIRE(json_is_object(c->kwargs), MOERUN_ERR_INVALID,
+                 "--chat-template-kwargs: expected a JSON object such as "
+                 "{\"enable_thinking\": false}, found %.100s",
+                 text);
+done:
+  return status;
 }
 
 static moerun_status open_options(chat *c) {
@@ -105,6 +129,8 @@ static moerun_status open_options(chat *c) {
   const moerun__config *config = r->config;
   const char *stop = moerun__config_text(config, "stop");
   MOERUN_TRY(moerun__tokenizer_load(&r->files.tokenizer, r->model_path));
+  moerun__input_say_vocabulary(r->files.tokenizer, r->model_config.vocab_size,
+                               r->model_path);
   MOERUN_TRY(moerun__chat_template_load(&r->files.chat, r->model_path));
   MOERUN_REQUIRE(r->files.chat != NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: the model has no chat template (chat_template.jinja, or "
@@ -117,8 +143,8 @@ static moerun_status open_options(chat *c) {
       .text_bos = -1,
       .tokens_bos = -1,
       .vocab_size = r->model_config.vocab_size,
-      .max_positions = positions_of(r),
-      .kv_tokens = INT32_MAX,
+      .max_positions = r->model_config.max_positions,
+      .kv_tokens = positions_of(r),
       .max_new_tokens =
           moerun__to_int(moerun__config_int(config, "max_new_tokens")),
       .min_new_tokens =
@@ -149,8 +175,9 @@ static moerun_status plan(chat *c) {
   MOERUN_TRY(moerun__input_check_stop(r->config));
   MOERUN_TRY(moerun__progress_check(r->config));
   MOERUN_TRY(moerun__gate_options_check(r->config));
+  MOERUN_TRY(read_kwargs(c));
+  moerun__input_say_length(r->config);
   MOERUN_TRY(check_effects(c, MOERUN_EFFECT_OPTIONS));
-  r->invocation->phase = MOERUN_PHASE_FILES;
   MOERUN_TRY(moerun__model_config_load(&r->model_config, r->model_path));
   MOERUN_TRY(moerun__kernels_find(&r->kernels,
                                   moerun__config_text(r->config, "kernels")));
@@ -180,13 +207,13 @@ done:
   return status;
 }
 
-/* The next line, without its end; *has = 0: there is none. */
+/* Appends the next line, without its end, to what is said; *has = 0: there is
+ * none. */
 static moerun_status read_line(chat *c, int *has) {
   moerun_status status = MOERUN_OK;
   moerun__text *pending = &c->pending;
   const char *end = NULL;
   int is_over = 0;
-  if (isatty(STDIN_FILENO)) (void)fputs("> ", stderr);
   while (end == NULL && !c->is_at_end) {
     char block[BLOCK];
     end = pending->count > 0 ? memchr(pending->bytes, '\n', pending->count)
@@ -204,14 +231,97 @@ static moerun_status read_line(chat *c, int *has) {
   const size_t count =
       end != NULL ? (size_t)(end - pending->bytes) : pending->count;
   const size_t taken = count + (end != NULL);
-  c->said.count = 0;
-  MOERUN_TRY(moerun__text_append(&c->said, pending->bytes, count));
+  const int is_dos = count > 0 && pending->bytes[count - 1] == '\r';
+  MOERUN_TRY(
+      moerun__text_append(&c->said, pending->bytes, count - (size_t)is_dos));
   pending->count -= taken;
   memmove(pending->bytes, pending->bytes + taken, pending->count);
-  if (c->said.count > 0 && c->said.bytes[c->said.count - 1] == '\r') {
-    c->said.count--;
+done:
+  return status;
+}
+
+/* What is said next: a line, and the one behind it where it ends with a
+ * backslash. *has = 0: nothing. */
+static moerun_status read_said(chat *c, int *has) {
+  moerun_status status = MOERUN_OK;
+  moerun__text *said = &c->said;
+  int goes_on = 1;
+  said->count = 0;
+  while (goes_on) {
+    if (isatty(STDIN_FILENO)) {
+      (void)fputs(said->count == 0 ? "> " : ". ", stderr);
+    }
+    MOERUN_TRY(read_line(c, has));
+    goes_on = *has && said->count > 0 && said->bytes[said->count - 1] == '\\';
+    if (goes_on) said->bytes[said->count - 1] = '\n';
   }
-  c->said.bytes[c->said.count] = '\0';
+  /* The end of stdin ends a line, too. */
+  *has = *has || (c->is_at_end && said->count > 0);
+  MOERUN_TRY(moerun__text_append(said, "", 0));
+done:
+  return status;
+}
+
+/* ---- What becomes of it -------------------------------------------------- */
+
+/* Says why there is no answer, as the last error does, and what to do. */
+static void refuse(chat *c, const char *advice) {
+  c->num_said++;
+  c->num_refused++;
+  (void)fprintf(stderr, "moerun: %s%s\n", moerun_last_error(), advice);
+}
+
+static int is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* A slash and a word of letters; a path goes on with another slash. */
+static int is_command(const char *said) {
+  const char *at = said + 1;
+  if (said[0] != '/') return 0;
+  while (is_letter(*at)) {
+    at++;
+  }
+  return at > said + 1 && (*at == '\0' || *at == ' ' || *at == '\t');
+}
+
+/* *is_over: it was /exit. */
+static moerun_status obey(chat *c, int *is_over) {
+  moerun_status status = MOERUN_OK;
+  moerun__text *said = &c->said;
+  while (strchr(" \t", said->bytes[said->count - 1]) != NULL) {
+    said->count--;
+  }
+  said->bytes[said->count] = '\0';
+  *is_over = strcmp(said->bytes, "/exit") == 0;
+  if (strcmp(said->bytes, "/reset") == 0) {
+    MOERUN_TRY(reset(c));
+  } else if (strcmp(said->bytes, "/help") == 0) {
+    (void)fputs("/reset forgets what was said, /exit ends the conversation; a "
+                "line that ends\nwith a backslash goes on in the next; Ctrl-C "
+                "ends an answer.\n",
+                stderr);
+  } else if (!*is_over) {
+    (void)moerun__fail(MOERUN_ERR_FORMAT, __FILE__, __LINE__,
+                       "chat: unknown command \"%.100s\": expected /help, "
+                       "/reset or /exit alone",
+                       said->bytes);
+    refuse(c, "; with a blank in front of it, it is said to the model");
+  }
+done:
+  return status;
+}
+
+/* Such as the arrow keys of a terminal. */
+static moerun_status check_text(const moerun__text *said) {
+  moerun_status status = MOERUN_OK;
+  for (size_t i = 0; i < said->count; i++) {
+    const unsigned char byte = (unsigned char)said->bytes[i];
+    MOERUN_REQUIRE(
+        (byte >= ' ' && byte != 0x7F) || byte == '\t' || byte == '\n',
+        MOERUN_ERR_FORMAT, "chat: expected text, found the control byte 0x%02X",
+        (unsigned)byte);
+  }
 done:
   return status;
 }
@@ -233,12 +343,20 @@ static moerun_status begin_turn(chat *c) {
   moerun__spool *input = &c->run.files.input;
   moerun__text line = {0};
   char *messages = NULL;
+  char *kwargs = NULL;
   const time_t now = time(NULL);
   (void)localtime_r(&now, &c->options.chat.clock);
   MOERUN_TRY(say(c, "user", &c->said));
   messages = json_dumps(c->messages, JSON_COMPACT);
-  MOERUN_REQUIRE(messages != NULL, MOERUN_ERR_NOMEM, "no memory for a turn");
-  MOERUN_TRY(moerun__text_print(&line, "{\"messages\":%s}\n", messages));
+  if (c->kwargs != NULL) kwargs = json_dumps(c->kwargs, JSON_COMPACT);
+  MOERUN_REQUIRE(messages != NULL && (c->kwargs == NULL || kwargs != NULL),
+                 MOERUN_ERR_NOMEM, "no memory for a turn");
+  MOERUN_TRY(moerun__text_print(&line, "{\"messages\":%s", messages));
+  if (kwargs != NULL) {
+    MOERUN_TRY(
+        moerun__text_print(&line, ",\"chat_template_kwargs\":%s", kwargs));
+  }
+  MOERUN_TRY(moerun__text_append(&line, "}\n", 2));
   MOERUN_TRY(moerun__spool_text(input, line.bytes, line.count, "chat"));
   c->options.name = input->name.bytes;
   MOERUN_TRY(moerun__prompts_open(&c->prompts, input->path.bytes, &c->options));
@@ -250,7 +368,50 @@ static moerun_status begin_turn(chat *c) {
   c->is_answered = 0;
 done:
   free(messages);
+  free(kwargs);
   moerun__text_clear(&line);
+  return status;
+}
+
+/* *is_begun = 0: it cannot be answered, and so was not said. */
+static moerun_status try_turn(chat *c, int *is_begun) {
+  moerun_status status = MOERUN_OK;
+  const size_t before = json_array_size(c->messages);
+  status = check_text(&c->said);
+  *is_begun = 0;
+  if (status != MOERUN_OK) {
+    refuse(c, ": nothing was said (`rlwrap moerun chat` has arrow keys)");
+    status = MOERUN_OK;
+    goto done;
+  }
+  status = begin_turn(c);
+  *is_begun = status == MOERUN_OK;
+  c->num_said += *is_begun;
+  if (*is_begun) goto done;
+  if (status != MOERUN_ERR_FORMAT && status != MOERUN_ERR_UNSUPPORTED) {
+    goto done;
+  }
+  refuse(c, "; /reset forgets what was said");
+  while (json_array_size(c->messages) > before) {
+    (void)json_array_remove(c->messages, json_array_size(c->messages) - 1);
+  }
+  end_turn(c);
+  status = MOERUN_OK;
+done:
+  return status;
+}
+
+/* Who talks through a pipe learns from the exit code that answers are
+ * missing. */
+static moerun_status check_answered(const chat *c) {
+  moerun_status status = MOERUN_OK;
+  const int is_watched =
+      isatty(STDIN_FILENO) ||
+      moerun__config_text(c->run.config, "progress_terminal")[0] != '\0';
+  MOERUN_REQUIRE(c->num_refused == 0 || is_watched, MOERUN_ERR_FORMAT,
+                 "chat: %lld of %lld lines were refused",
+                 (long long)c->num_refused, (long long)c->num_said);
+done:
   return status;
 }
 
@@ -259,27 +420,19 @@ done:
 static moerun_status listen(chat *c, int *has) {
   moerun_status status = MOERUN_OK;
   int is_begun = 0;
-  for (*has = 1; *has && !is_begun;) {
-    MOERUN_TRY(read_line(c, has));
-    if (!*has || strcmp(c->said.bytes, "/exit") == 0) {
-      *has = 0;
-    } else if (strcmp(c->said.bytes, "/reset") == 0) {
-      MOERUN_TRY(reset(c));
-    } else if (c->said.count > 0) {
-      status = begin_turn(c);
-      is_begun = status == MOERUN_OK;
-      if (is_begun) continue;
-      /* What cannot be answered was not said. */
-      if (status != MOERUN_ERR_FORMAT && status != MOERUN_ERR_UNSUPPORTED) {
-        goto done;
-      }
-      (void)fprintf(stderr, "moerun: %s; /reset forgets what was said\n",
-                    moerun_last_error());
-      (void)json_array_remove(c->messages, json_array_size(c->messages) - 1);
-      end_turn(c);
-      status = MOERUN_OK;
+  int is_over = 0;
+  while (!is_begun && !is_over) {
+    MOERUN_TRY(read_said(c, has));
+    is_over = !*has;
+    if (is_over || c->said.count == 0) continue;
+    if (is_command(c->said.bytes)) {
+      MOERUN_TRY(obey(c, &is_over));
+    } else {
+      MOERUN_TRY(try_turn(c, &is_begun));
     }
   }
+  *has = is_begun;
+  if (is_over) MOERUN_TRY(check_answered(c));
 done:
   return status;
 }
@@ -316,6 +469,12 @@ static moerun_status take_answer(void *context, const moerun__completion *got) {
   MOERUN_TRY(say(c, "assistant", &c->line.part));
   c->is_answered = 1;
   MOERUN_TRY(moerun__stream_end(c->stream, got));
+  if (got->finish == MOERUN_FINISH_LENGTH) {
+    LOG_ROOT(MOERUN_LOG_INFO,
+             "the answer was cut at --max-new-tokens %d, and may have more to "
+             "say",
+             c->options.max_new_tokens);
+  }
 done:
   return status;
 }
@@ -408,6 +567,7 @@ moerun_status moerun__cmd_chat(moerun__invocation *invocation) {
 done:
   end_turn(&c);
   json_decref(c.messages);
+  json_decref(c.kwargs);
   moerun__text_clear(&c.said);
   moerun__text_clear(&c.pending);
   moerun__run_clear(r);

@@ -58,7 +58,7 @@ static moerun_status check_settings(run *r) {
                  "--max-sequences: expected at most --max-tokens (%lld), found "
                  "%lld",
                  (long long)max_tokens, (long long)max_sequences);
-  moerun__input_say_length(c);
+  if (given(r, "prompt")) moerun__input_say_length(c);
   MOERUN_TRY(moerun__gate_options_check(c));
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
   if (r->is_profile) {
@@ -191,7 +191,9 @@ static moerun_status generate(run *r) {
                          &r->left.work);
   }
   moerun__signals_promise(keeps(r) ? MOERUN_PROMISE_ALL
-                                   : MOERUN_PROMISE_FINISHED);
+                          : moerun__run_files_have_results(&r->files)
+                              ? MOERUN_PROMISE_FINISHED
+                              : MOERUN_PROMISE_SHOWN);
   status = moerun__memory_advise(
       moerun__engine_run(&stretch, &options, &callbacks, &r->progress,
                          &r->invocation->stopped),
@@ -259,7 +261,10 @@ done:
  * failure of the whole, unless it was stopped and goes on. */
 static moerun_status judge_input(const run *r) {
   const int judges = moerun_comm_rank(r->comm) == 0 && !r->invocation->stopped;
-  return judges ? moerun__prompts_check(r->files.prompts) : MOERUN_OK;
+  return judges
+             ? moerun__prompts_check(r->files.prompts,
+                                     moerun__run_files_have_results(&r->files))
+             : MOERUN_OK;
 }
 
 moerun_status moerun__cmd_run(moerun__invocation *invocation) {

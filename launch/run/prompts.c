@@ -224,9 +224,9 @@ static moerun_status check_limits(const moerun__prompts *prompts,
   MOERUN_REQUIRE(length + more <= o->kv_tokens, MOERUN_ERR_FORMAT,
                  "%s: expected at most %d tokens (--kv-tokens, the cache of "
                  "one rank), found %lld of the prompt and "
-                 "max_new_tokens %d: a larger --kv-tokens, or none%s, has room",
+                 "max_new_tokens %d: a larger --kv-tokens%s has room",
                  origin, o->kv_tokens, (long long)length, more,
-                 prompts->window > 0 ? ", or a smaller --window" : "");
+                 prompts->window > 0 ? " or a smaller --window" : "");
 done:
   return status;
 }
@@ -424,15 +424,18 @@ int64_t moerun__prompts_num_bad(const moerun__prompts *prompts) {
   return prompts->num_bad;
 }
 
-moerun_status moerun__prompts_check(const moerun__prompts *prompts) {
+moerun_status moerun__prompts_check(const moerun__prompts *prompts,
+                                    int has_results) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(prompts->num_bad == 0, MOERUN_ERR_FORMAT,
-                 "%lld of %lld request%s %s wrong and ha%s \"error\" in place "
-                 "of a result",
+                 "%lld of %lld request%s %s wrong%s%s",
                  (long long)prompts->num_bad, (long long)prompts->count,
                  prompts->count == 1 ? "" : "s",
                  prompts->num_bad == 1 ? "was" : "were",
-                 prompts->num_bad == 1 ? "s" : "ve");
+                 !has_results            ? ""
+                 : prompts->num_bad == 1 ? " and has"
+                                         : " and have",
+                 has_results ? " \"error\" in place of a result" : "");
 done:
   return status;
 }

@@ -161,7 +161,8 @@ int moerun__prompts_are_batch(const moerun__prompts *prompts);
 /* How many lines are wrong, if that is reported. They are not read. */
 int64_t moerun__prompts_num_bad(const moerun__prompts *prompts);
 /* After the end: the error that says how many those were, if any were. */
-moerun_status moerun__prompts_check(const moerun__prompts *prompts);
+moerun_status moerun__prompts_check(const moerun__prompts *prompts,
+                                    int has_results);
 /* What is wrong with request `index`, and *id, its id as JSON; NULL:
  * nothing. */
 const char *moerun__prompts_error(const moerun__prompts *prompts, int64_t index,

@@ -48,6 +48,10 @@ moerun_status moerun__run_files_open_input(moerun__run_files *f,
   if (is_score) MOERUN_TRY(moerun__prompts_is_array(&is_array, path));
   const int has_text = !is_tokens && !is_array;
   MOERUN_TRY(moerun__input_tokenizer(&f->tokenizer, f->model_path, has_text));
+  if (has_text) {
+    moerun__input_say_vocabulary(f->tokenizer, f->model->vocab_size,
+                                 f->model_path);
+  }
   moerun__prompt_options options = {
       .tokenizer = f->tokenizer,
       .vocab_size = f->model->vocab_size,
@@ -94,6 +98,10 @@ static int streams(const moerun__run_files *f) {
   return !is_profile(f) && moerun__config_bool(f->invocation->config, "stream");
 }
 
+int moerun__run_files_have_results(const moerun__run_files *files) {
+  return !streams(files) || given(files, "output");
+}
+
 /* The texts on stdout; the table of the run must not be among them. */
 static moerun_status open_stream(moerun__run_files *f) {
   moerun_status status = MOERUN_OK;
@@ -102,7 +110,9 @@ static moerun_status open_stream(moerun__run_files *f) {
                  "--stream: texts need the model's tokenizer.json, which is "
                  "not there");
   MOERUN_REQUIRE(!moerun__prompts_are_batch(f->prompts), MOERUN_ERR_UNSUPPORTED,
-                 "--stream: %s: answers to a batch file come as a whole",
+                 "--stream: %s: answers to a batch file come as a whole: leave "
+                 "--stream out, or give the requests as lines with \"prompt\" "
+                 "or \"messages\"",
                  f->input.name.bytes);
   MOERUN_TRY(moerun__stream_create(&f->stream, f->prompts, f->tokenizer,
                                    f->unfinished));
@@ -171,6 +181,7 @@ done:
 moerun_status moerun__run_files_begin(moerun__run_files *f,
                                       const uint64_t *weights) {
   moerun_status status = MOERUN_OK;
+  const int has_results = moerun__run_files_have_results(f);
   MOERUN_TRY(moerun__results_begin(f->results, weights));
   /* Only now: it removes what --overwrite replaces. */
   MOERUN_TRY(moerun__unfinished_begin(f->unfinished, weights));
@@ -183,6 +194,7 @@ moerun_status moerun__run_files_begin(moerun__run_files *f,
     const char *id = NULL;
     const char *reason = moerun__prompts_error(f->prompts, i, &id);
     if (reason == NULL) continue;
+    if (!has_results) LOG_ROOT(MOERUN_LOG_ERROR, "%s", reason);
     MOERUN_TRY(moerun__results_append_error(f->results, i, id, reason));
   }
   if (f->trace != NULL) MOERUN_TRY(moerun__trace_file_begin(f->trace));

@@ -35,6 +35,8 @@ typedef struct moerun__run_files {
 void moerun__run_files_init(moerun__run_files *files,
                             moerun__invocation *invocation,
                             moerun__progress_bar *bar);
+/* Whether results are written somewhere; else texts alone are shown. */
+int moerun__run_files_have_results(const moerun__run_files *files);
 /* Reads what is asked for, for this model (borrowed). `kernels`: the name of
  * the set, which results depend on. */
 moerun_status moerun__run_files_open_input(moerun__run_files *files,

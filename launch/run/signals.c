@@ -81,6 +81,7 @@ void moerun__signals_bear_limits(void) {
   (void)signal(SIGXFSZ, SIG_IGN);
 }
 
+#define SHOWN      "the run ends after this step, and nothing is kept"
 #define FINISHED   "the run ends after this step and keeps what is finished"
 #define UNFINISHED ", and what unfinished requests have generated"
 #define AGAIN      "; Ctrl-C again ends it at once"
@@ -93,6 +94,8 @@ static void answer(int is_ctrl_c) {
       [MOERUN_PROMISE_NOTHING] =
           {"moerun: asked to stop: the run ends before its first step\n",
            "moerun: Ctrl-C: the run ends before its first step" AGAIN "\n"},
+      [MOERUN_PROMISE_SHOWN] = {"moerun: asked to stop: " SHOWN "\n",
+                                "moerun: Ctrl-C: " SHOWN AGAIN "\n"},
       [MOERUN_PROMISE_FINISHED] = {"moerun: asked to stop: " FINISHED "\n",
                                    "moerun: Ctrl-C: " FINISHED AGAIN "\n"},
       [MOERUN_PROMISE_ALL] = {"moerun: asked to stop: " FINISHED UNFINISHED

@@ -32,11 +32,13 @@ void moerun__signals_answer(int speaks, int num_ranks);
  * nothing to the others: a launcher sends it to all. */
 void moerun__signals_hear_interrupts(int hears);
 
-/* What the answer says: no step of the run has begun, the end keeps finished
- * requests, or the tokens of unfinished ones too; a placement is written
- * without what is still searched for; nothing takes long any more. */
+/* What the answer says: no step of the run has begun, texts were shown and
+ * nothing is kept, the end keeps finished requests, or the tokens of unfinished
+ * ones too; a placement is written without what is still searched for; nothing
+ * takes long any more. */
 typedef enum moerun__promise {
   MOERUN_PROMISE_NOTHING,
+  MOERUN_PROMISE_SHOWN,
   MOERUN_PROMISE_FINISHED,
   MOERUN_PROMISE_ALL,
   MOERUN_PROMISE_PLACEMENT,

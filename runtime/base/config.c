@@ -51,11 +51,29 @@ int moerun__config_find(const moerun__config_schema *schema, unsigned used_by,
   return first;
 }
 
+/* The row whose key another program calls so; -1: none. */
+static int find_alias(const moerun__config_schema *schema, unsigned used_by,
+                      const char *name, size_t length) {
+  const moerun__config_alias *alias = schema->aliases;
+  for (; alias != NULL && alias->name != NULL; alias++) {
+    if (!is_key(alias->name, name, length)) continue;
+    const int row =
+        moerun__config_find(schema, used_by, alias->key, strlen(alias->key));
+    if (row >= 0 &&
+        (moerun__config_row_at(schema, row)->used_by & used_by) != 0) {
+      return row;
+    }
+  }
+  return -1;
+}
+
 int moerun__config_nearest(const moerun__config_schema *schema,
                            unsigned used_by, const char *name, size_t length) {
   const moerun__config_row *row = NULL;
   int nearest = -1;
   int least = 0;
+  const int alias = find_alias(schema, used_by, name, length);
+  if (alias >= 0) return alias;
   for (int i = 0; (row = moerun__config_row_at(schema, i)) != NULL; i++) {
     if ((row->used_by & used_by) == 0) continue;
     const int distance = moerun__spelling_distance(name, length, row->key);

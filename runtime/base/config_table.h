@@ -40,12 +40,19 @@ typedef struct moerun__config_group {
   int num_rows;
 } moerun__config_group;
 
+/* What other programs call an option. */
+typedef struct moerun__config_alias {
+  const char *name; /* as a key; NULL behind the last */
+  const char *key;
+} moerun__config_alias;
+
 /* All options of a program. */
 struct moerun__config_schema {
   const char *const
       *subcommands; /* names by bit number, NULL behind the last */
   const moerun__config_group *const *groups; /* in the order of --help, NULL
                                                 behind the last              */
+  const moerun__config_alias *aliases;       /* NULL: none */
 };
 
 typedef struct moerun__config_value {

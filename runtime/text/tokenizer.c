@@ -484,6 +484,10 @@ uint64_t moerun__tokenizer_digest(const moerun__tokenizer *t) {
   return t->digest;
 }
 
+int32_t moerun__tokenizer_size(const moerun__tokenizer *t) {
+  return t->vocabulary.size;
+}
+
 const char *moerun__tokenizer_text(const moerun__tokenizer *t, int32_t id,
                                    size_t *bytes) {
   return moerun__vocabulary_text(&t->vocabulary, id, bytes);

@@ -68,6 +68,8 @@ int moerun__tokenizer_add_bos_key(const moerun__tokenizer *tokenizer);
 /* A number for the bytes of tokenizer.json: ranks that decode the same ids
  * compare it. */
 uint64_t moerun__tokenizer_digest(const moerun__tokenizer *tokenizer);
+/* One more than the highest id. */
+int32_t moerun__tokenizer_size(const moerun__tokenizer *tokenizer);
 /* How the file spells a token, special ones too, which a byte-level vocabulary
  * does in its own alphabet: *bytes bytes, or NULL and 0. */
 const char *moerun__tokenizer_text(const moerun__tokenizer *tokenizer,

@@ -146,13 +146,61 @@ done
   printf '\n/reset\ny'
 } > said
 # shellcheck disable=SC2086
-succeed 0 chat --model chat $how --stop "$newline" --system 'Be kind' < said
+on 0 chat --model chat $how --stop "$newline" --system 'Be kind' < said
+[ "$?" = 65 ] || complain "expected 65 for a line that was refused"
 sed -n 3p heard > third
 same out third
 tr -s '\n ' '  ' < err | grep -q 'chat:1: expected at most .* /reset forgets' ||
   complain "expected a line about /reset: $(cat err)"
 tr -s '\n ' '  ' < err | grep -q 'chat:1: .* line 4: "+" is not for' ||
   complain "expected what the template cannot do: $(cat err)"
+# What is no command, what is no text, lines that go on, what templates are told,
+# and options without effect.
+printf '/RESET\n/exit now\nx\033[A\n/reset \nWho made\\\n\n/exit\n' > said
+unset MOERUN_LOG_LEVEL
+on 0 chat --model chat --max-new-tokens 2 --min-new-tokens 3 --max-sequences 4 \
+  --chat-template-kwargs '{"mood": "x"}' < said
+found=$?
+export MOERUN_LOG_LEVEL=warn
+[ $found = 65 ] || complain "expected 65, found $found"
+for words in 'unknown command "/RESET"' 'unknown command "/exit now"' \
+  'the control byte 0x1B' 'cut at --max-new-tokens 2' \
+  '--min-new-tokens 3 has no effect' '--max-sequences 4 has no effect' \
+  '3 of 4 lines were refused'; do
+  grep -qF -- "$words" err || complain "expected '$words': $(cat err)"
+done
+printf '%s\n' '{"messages": [{"role": "user", "content": "Who made\n"}], "chat_template_kwargs": {"mood": "x"}}' \
+  > asked
+succeed 0 run --model chat --prompts asked --max-new-tokens 2 --stream
+cp out wanted_text
+on 0 chat --model chat --max-new-tokens 2 --chat-template-kwargs \
+  '{"mood": "x"}' < said
+same out wanted_text
+for words in '--top-p 0.5' '--chat-template-kwargs [1]'; do
+  # shellcheck disable=SC2086
+  on 0 chat --model chat $words < /dev/null
+  found=$?
+  [ $found = 2 ] || complain "$words: expected 2, found $found"
+done
+on 0 chat --model chat --max-tokens 5 --system-prompt x < /dev/null
+grep -q 'did you mean --system?' err || complain "expected --system: $(cat err)"
+on 0 chat --model chat --max-tokens 5 < /dev/null
+grep -q 'says --max-new-tokens' err || complain "expected advice: $(cat err)"
+# A tokenizer that is larger than the model is said to be so.
+mkdir wide
+for file in chat/*; do
+  ln -s "../$file" wide/
+done
+rm wide/tokenizer.json
+sed 's/"id": *257/"id": 999/' "$model/tokenizer.json" > wide/tokenizer.json
+on 0 chat --model wide < /dev/null
+grep -q 'tokenizer.json has ids of 0 to 999' err ||
+  complain "expected a word about ids: $(cat err)"
+# A text that is shown alone has no place for what was wrong: it is said.
+printf '{"prompt": "a", "max_new_tokens": 2}\n{"prompt": 3}\n' > asked
+on 0 run --model chat --prompts asked --stream --on-error line
+grep -q 'asked:2: key "prompt"' err && grep -q '1 of 2 requests was wrong$' err ||
+  complain "expected what was wrong: $(cat err)"
 # Ctrl-C ends an answer, and at the prompt the conversation.
 mkfifo talk
 env --default-signal=INT "$moerun" chat --model chat --max-new-tokens 900 \

@@ -123,8 +123,7 @@ typedef struct example {
   "capacity_scope capacity_level capacity_metric capacity_window "             \
   "capacity_decode expanded keep_best"
 #define SETTINGS                                                               \
-  "max_new_tokens min_new_tokens stop temperature top_p top_k min_p "          \
-  "repetition_penalty "                                                        \
+  "max_new_tokens stop temperature top_p top_k min_p repetition_penalty "      \
   "presence_penalty frequency_penalty generation_config logprobs "             \
   "prompt_logprobs seed"
 #define NO_OTHER "one rank hosts all experts"
@@ -156,6 +155,11 @@ static const example examples[] = {
      "2 0 run --model m --prompts p --metrics j"},
     {SETTINGS, "nothing is generated", "2 1 run --model m --score t",
      "2 1 run --model m --prompts p"},
+    {"min_new_tokens", "nothing is generated", "2 1 run --model m --score t",
+     "2 1 run --model m --prompts p --max-new-tokens 1048576"},
+    {"min_new_tokens", "--max-new-tokens ends", "2 1 run --model m --prompts p",
+     "2 1 run --model m --prompts p --max-new-tokens 1048576"},
+    {"max_sequences", "one request at a time", "2 1 chat --model m", NULL},
     {"top_logprobs", "expected --logprobs or", "2 0 run --model m --prompt p",
      "2 0 run --model m --prompt p --logprobs"},
     {"top_p top_k min_p", "at a temperature of 0",
