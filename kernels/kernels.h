@@ -184,8 +184,13 @@ typedef struct moerun__wire_rows {
   moerun__dtype dtype;
 } moerun__wire_rows;
 
+/* Where the ids of a row in that layout stand: behind its elements. */
+static inline size_t moerun__ids_at(moerun__dtype dtype, int32_t row_width) {
+  return moerun__dtype_bytes(dtype, (size_t)row_width);
+}
+
 /* Rows on their way: row i, i < num_rows, of wire rows is x[i], and K ids as
- * int16 stand behind its elements where there are any. */
+ * int16 stand at moerun__ids_at where there are any. */
 typedef struct moerun__dispatch {
   const float *x; /* [num_rows][row_width] */
   int32_t num_rows;

@@ -54,8 +54,7 @@ static inline void moerun__dispatch_of_parts(moerun__scatter *scatter,
                                              const moerun__wire_rows *rows,
                                              const moerun__dispatch *what) {
   const size_t K = (size_t)what->K;
-  const size_t ids_at =
-      moerun__dtype_bytes(rows->dtype, (size_t)what->row_width);
+  const size_t ids_at = moerun__ids_at(rows->dtype, what->row_width);
   for (int32_t t = 0; t < what->num_rows; t++) {
     const size_t row = (size_t)t;
     if (what->to_offset != NULL &&

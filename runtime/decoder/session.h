@@ -58,7 +58,9 @@ typedef struct moerun__reserve {
 /* What no session took; before the comm goes. */
 void moerun__reserve_clear(moerun__reserve *reserve);
 
-/* Settings that the command has and the public options do not. */
+/* Settings that the command has and the public options do not, and what only
+ * those give who make a session in C beside the library: `device` with its
+ * `kernels`, `tier` and `ways`, for which there is no option. */
 typedef struct moerun__session_extra {
   const moerun__device *device;   /* borrowed; NULL: the host */
   const moerun__kernels *kernels; /* of it; NULL: the host's fastest here */

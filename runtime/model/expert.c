@@ -77,17 +77,6 @@ static moerun__expert expert_of(const moerun__expert_shape *shape,
                           .down = weight_of(shape, MOERUN_PIECE_DOWN, down)};
 }
 
-size_t moerun__expert_held_bytes(const moerun__expert *expert) {
-  size_t bytes = 0;
-  for (int p = 0; p < MOERUN_EXPERT_PIECES; p++) {
-    const moerun__weight *weight =
-        moerun__expert_weight(expert, (moerun__expert_piece)p);
-    bytes += moerun__weight_bytes(weight->dtype, weight->num_outputs,
-                                  weight->num_inputs);
-  }
-  return bytes;
-}
-
 moerun__expert moerun__expert_at(const moerun__expert_shape *shape,
                                  const void *block) {
   const size_t first = moerun__expert_piece_bytes(shape, MOERUN_PIECE_GATE_UP);

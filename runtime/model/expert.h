@@ -45,9 +45,6 @@ size_t moerun__expert_piece_bytes(const moerun__expert_shape *shape,
 /* Of all pieces, one behind the other. */
 size_t moerun__expert_bytes(const moerun__expert_shape *shape);
 
-/* The same of an expert as it is held: whole or a slice. */
-size_t moerun__expert_held_bytes(const moerun__expert *expert);
-
 /* The expert whose pieces lie there, one behind the other. */
 moerun__expert moerun__expert_at(const moerun__expert_shape *shape,
                                  const void *block);
@@ -80,6 +77,18 @@ static inline const moerun__weight *
 moerun__expert_weight(const moerun__expert *expert,
                       moerun__expert_piece piece) {
   return piece == MOERUN_PIECE_GATE_UP ? &expert->gate_up : &expert->down;
+}
+
+/* moerun__expert_bytes of an expert as it is held: whole or a slice. */
+static inline size_t moerun__expert_held_bytes(const moerun__expert *expert) {
+  size_t bytes = 0;
+  for (int p = 0; p < MOERUN_EXPERT_PIECES; p++) {
+    const moerun__weight *weight =
+        moerun__expert_weight(expert, (moerun__expert_piece)p);
+    bytes += moerun__weight_bytes(weight->dtype, weight->num_outputs,
+                                  weight->num_inputs);
+  }
+  return bytes;
 }
 
 #endif

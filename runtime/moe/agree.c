@@ -294,11 +294,12 @@ static void count_plan(moerun__moe *moe, const moerun__demand *demand) {
   }
 }
 
-/* What ranks have told of themselves, where plans look for it; returns the rows
+/* What ranks have told of themselves, where plans look for it, and the tokens
  * of all. */
-static moerun_status read_told(int64_t *rows, moerun__moe *moe) {
+static moerun_status read_told(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
-  *rows = 0;
+  int64_t *tokens = &moe->balance.news.tokens;
+  *tokens = 0;
   for (int32_t r = 0; r < moe->model->comm->size; r++) {
     const int32_t *told =
         moe->balance.news.told + (size_t)r * MOERUN_TOLD_WORDS;
@@ -307,7 +308,7 @@ static moerun_status read_told(int64_t *rows, moerun__moe *moe) {
                    "rank %d announced a step of %d tokens: expected none or "
                    "more",
                    r, told[MOERUN_TOLD_TOKENS]);
-    *rows += told[MOERUN_TOLD_TOKENS];
+    *tokens += told[MOERUN_TOLD_TOKENS];
   }
 done:
   return status;
@@ -315,12 +316,12 @@ done:
 
 /* What the ways but whole experts offer for the layer; returns how many do. */
 static int32_t collect_offers(moerun__way_offer *offers, moerun__moe *moe,
-                              int32_t moe_layer, int64_t rows) {
+                              int32_t moe_layer) {
   int32_t count = 0;
   for (int32_t w = 1; w < moe->ways.table->count; w++) {
     const moerun__way *way = moe->ways.table->way[w];
     if (!way->offer(moe->ways.stage_work[w], &offers[count], moe, moe_layer,
-                    rows)) {
+                    moe->balance.news.tokens)) {
       continue;
     }
     offers[count++].way = w;
@@ -386,10 +387,9 @@ static moerun_status balance(moerun__moe *moe, const moerun__layer *layer,
   moerun__plan *plan = &moe->balance.plan;
   moerun__demand demand = demand_of(moe, layer->moe_layer, first, replicas);
   moerun__way_offer offers[MOERUN_MOST_WAYS];
-  int64_t rows = 0;
-  MOERUN_TRY(read_told(&rows, moe));
+  MOERUN_TRY(read_told(moe));
   demand.offers = offers;
-  demand.num_offers = collect_offers(offers, moe, layer->moe_layer, rows);
+  demand.num_offers = collect_offers(offers, moe, layer->moe_layer);
   moerun__plan_solve(plan, moerun__store_guest_table(&moe->store), &demand,
                      &moe->balance.options);
   count_plan(moe, &demand);

@@ -25,6 +25,7 @@ typedef struct moerun__balance_news {
   int32_t *before; /* [P and a few] of the ranks below this one together */
   int32_t *own;    /* [P] rows of this rank for each replica, as routed */
   int32_t *speed;  /* [R] as in moerun__demand */
+  int64_t tokens;  /* of all ranks together, in the layer agreed on last */
 } moerun__balance_news;
 
 typedef struct moerun__balance {

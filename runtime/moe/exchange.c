@@ -13,7 +13,7 @@ static size_t padded(size_t bytes) {
 
 size_t moerun__elements_bytes(const moerun__model_config *config,
                               moerun__dtype wire) {
-  return moerun__dtype_bytes(wire, (size_t)config->hidden_width);
+  return moerun__ids_at(wire, config->hidden_width);
 }
 
 size_t moerun__slots_bytes(int32_t width) {

@@ -1,6 +1,6 @@
 /* Rows of a layer on their way to experts, and their results on the way home:
- * their memory, and the ways that there are. All messages with rows of a way
- * are in the file of the way. */
+ * their memory, and the exchanges that there are. All messages of an exchange
+ * are in its file. */
 #ifndef MOERUN_MOE_EXCHANGE_H
 #define MOERUN_MOE_EXCHANGE_H
 
@@ -74,7 +74,6 @@ typedef struct moerun__moe moerun__moe;
  * begins has both directions, and, as comm/comm.h has it, no waves where the
  * transport begins at once. */
 typedef struct moerun__exchange_ops {
-  const char *name;
   /* An exchange counts what it sends and receives: rows_local, rows_out,
    * rows_in, results_out and waves of report/counters.h. */
 

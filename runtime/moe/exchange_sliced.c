@@ -49,8 +49,8 @@ static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
       .row_offset = moerun__arena_take(arena, R + 1, ints),
       .term_offset = moerun__arena_take(arena, R + 1, ints),
       .home_offset = moerun__arena_take(arena, R + 1, ints),
-      .ids = moerun__arena_take(arena, MOERUN_SLICED_ROWS,
-                                moerun__slots_bytes(moe->gate.width)),
+      .ids =
+          moerun__arena_take(arena, MOERUN_SLICED_ROWS, moe->shape.slots_bytes),
       .rows =
           moerun__arena_take(travels, MOERUN_SLICED_ROWS, moe->shape.row_bytes),
       .columns = moerun__arena_take(travels, terms, bytes),
@@ -127,7 +127,7 @@ done:
 /* The experts that the rows of the round want, to where the host reads them. */
 static moerun_status fetch_ids(moerun__moe *moe) {
   const sliced_round *s = moe->exchange.work;
-  const size_t bytes = moerun__slots_bytes(moe->gate.width);
+  const size_t bytes = moe->shape.slots_bytes;
   const moerun__copies ids = {.to = s->ids,
                               .to_stride = bytes,
                               .from = s->rows + moe->shape.slots_at,
@@ -143,7 +143,7 @@ static moerun_status fetch_ids(moerun__moe *moe) {
 static void make_wave(moerun__moe *moe) {
   const sliced_round *s = moe->exchange.work;
   moerun__wave *wave = &moe->exchange.wave;
-  const size_t slots_bytes = moerun__slots_bytes(moe->gate.width);
+  const size_t slots_bytes = moe->shape.slots_bytes;
   wave->rows = s->rows;
   wave->results = s->columns;
   wave->result_bytes = moerun__sliced_columns_bytes(moe);
@@ -163,11 +163,7 @@ static void make_wave(moerun__moe *moe) {
 static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
   moerun_status status = MOERUN_OK;
   sliced_round *s = moe->exchange.work;
-  int64_t rows = 0;
-  for (int32_t r = 0; r < moe->model->comm->size; r++) {
-    rows += moerun__balance_tokens(&moe->balance, r);
-  }
-  *more = s->next_row < rows;
+  *more = s->next_row < moe->balance.news.tokens;
   if (!*more) goto done;
   cut_round(moe, s->next_row);
   moe->stats->waves++;
@@ -198,7 +194,7 @@ static void count_columns(moerun__moe *moe) {
   for (int32_t r = 0; r < wave->num_parts; r++) {
     s->term_offset[r + 1] = s->term_offset[r] + wave->part[r].num_results;
     s->home_offset[r + 1] =
-        s->home_offset[r] + (moerun__slice_y(shares, r) > 0 ? own : 0);
+        s->home_offset[r] + (moerun__slice_holds_y(shares, r) ? own : 0);
   }
 }
 
@@ -210,7 +206,7 @@ static moerun_status exchange_columns(moerun__moe *moe) {
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[0];
   const moerun_comm *comm = moe->model->comm;
   const size_t bytes = moerun__sliced_columns_bytes(moe);
-  const int holds = moerun__slice_y(shares, comm->rank) > 0;
+  const int holds = moerun__slice_holds_y(shares, comm->rank);
   const moerun__row_list in = {
       s->home_columns, bytes, s->home_offset, 0, comm->size, moe->shape.memory};
   const moerun__row_list out = {
@@ -257,8 +253,7 @@ static int wants_none(const moerun__moe *moe, int32_t row, int32_t j) {
   const sliced_round *s = moe->exchange.work;
   int16_t id = 0;
   memcpy(&id,
-         s->ids + (size_t)row * moerun__slots_bytes(moe->gate.width) +
-             (size_t)j * sizeof id,
+         s->ids + (size_t)row * moe->shape.slots_bytes + (size_t)j * sizeof id,
          sizeof id);
   return id < 0;
 }
@@ -314,7 +309,6 @@ static moerun_status nothing(moerun__moe *moe, int32_t c) {
 }
 
 const moerun__exchange_ops moerun__exchange_sliced = {
-    .name = "sliced",
     .lay_out = lay_out,
     .begin = begin,
     .next_wave = next_wave,

@@ -19,7 +19,7 @@
 static void *lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   if (moe->shape.memory == MOERUN_MEMORY_HOST) return NULL;
   return moerun__arena_take(&arenas->host, (size_t)moe->shape.receive_capacity,
-                            moerun__slots_bytes(moe->gate.width));
+                            moe->shape.slots_bytes);
 }
 
 /* ---- Waves --------------------------------------------------------------- */
@@ -93,8 +93,7 @@ static moerun_status begin_dispatch(moerun__moe *moe, int32_t c,
                                 .to_offset = route->to_offset,
                                 .to = route->to,
                                 .tails = route->slots,
-                                .tail_bytes =
-                                    moerun__slots_bytes(moe->gate.width),
+                                .tail_bytes = moe->shape.slots_bytes,
                                 .wire_bytes = moe->shape.row_bytes,
                                 .memory = moe->shape.memory};
   write_rows(moe, chunk, x);
@@ -142,13 +141,12 @@ static moerun__wave_part part_of(const moerun__moe *moe,
     return (moerun__wave_part){.peer = peer,
                                .count = chunk->num_tokens,
                                .slots = (const char *)route->slots,
-                               .stride_bytes =
-                                   moerun__slots_bytes(moe->gate.width),
+                               .stride_bytes = moe->shape.slots_bytes,
                                .copy = route->own_copy,
                                .first_result = route->result_offset[peer]};
   }
   const int32_t first = chunk->receive_offset[peer];
-  const size_t slots_bytes = moerun__slots_bytes(moe->gate.width);
+  const size_t slots_bytes = moe->shape.slots_bytes;
   const char *fetched = moe->exchange.work;
   moerun__wave_part part = {.peer = peer,
                             .first_row = moe->shape.chunk_tokens + first,
@@ -167,7 +165,7 @@ static moerun__wave_part part_of(const moerun__moe *moe,
 /* The slots of the first `count` rows received, once they are here. */
 static moerun_status fetch_slots(moerun__moe *moe, int32_t count) {
   moerun_status status = MOERUN_OK;
-  const size_t slots_bytes = moerun__slots_bytes(moe->gate.width);
+  const size_t slots_bytes = moe->shape.slots_bytes;
   const moerun__copies slots = {.to = moe->exchange.work,
                                 .to_stride = slots_bytes,
                                 .from = moe->exchange.wave.rows +
@@ -296,7 +294,6 @@ done:
 }
 
 const moerun__exchange_ops moerun__exchange_whole = {
-    .name = "whole",
     .lay_out = lay_out,
     .begin = begin,
     .next_wave = next_wave,

@@ -124,7 +124,9 @@ void moerun__experts_note(moerun__moe *moe, int32_t experts, int32_t rows,
     seconds = moe->step.slowness.compute * fraction *
               moerun__speed_expected(&moe->balance.speed, experts, rows);
   }
-  moerun__speed_add(&moe->balance.speed, experts, rows, fraction, seconds);
+  if (moe->balance.is_on) {
+    moerun__speed_add(&moe->balance.speed, experts, rows, fraction, seconds);
+  }
   moe->step.busy_seconds += seconds;
 }
 
@@ -316,7 +318,6 @@ done:
 }
 
 const moerun__expert_stage moerun__stage_whole = {
-    .name = "whole",
     .lay_out = lay_out,
     .compute = compute,
 };

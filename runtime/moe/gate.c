@@ -106,7 +106,7 @@ static void lay_out_capacity(moerun__gate *gate, moerun__arena *arena,
   gate->total = moerun__arena_take(arena, E + 1, sizeof *gate->total);
   const moerun__capacity_sizes sizes = {
       .num_experts = config->num_experts,
-      .num_choices = moerun__config_choices(config),
+      .num_choices = gate->choices,
       .experts_per_token = config->experts_per_token,
       .width = gate->width,
       .num_ranks = (int32_t)R,
@@ -125,7 +125,8 @@ void moerun__gate_init(moerun__gate *gate, const moerun_model *model,
                          .kernels = kernels,
                          .queue = queue,
                          .options = *options,
-                         .max_tokens = max_tokens};
+                         .max_tokens = max_tokens,
+                         .choices = moerun__config_choices(&model->config)};
   moerun__home_init(&gate->home, &model->config, kernels, queue);
 }
 
@@ -141,7 +142,7 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
   gate->chosen = moerun__gate_is_lossy(&gate->options)
                      ? moerun__arena_take(arena, T * K, sizeof *gate->chosen)
                      : gate->ids;
-  const size_t choices = (size_t)moerun__config_choices(config);
+  const size_t choices = (size_t)gate->choices;
   gate->of_layer = moerun__arena_take(arena, (size_t)config->num_moe_layers,
                                       sizeof *gate->of_layer);
   moerun__home_lay_out(&gate->home, arena, gate->max_tokens);
@@ -339,8 +340,7 @@ static void cut_width(moerun__gate *gate, const moerun__layer *layer,
   const moerun__width_rows rows = {.T = T,
                                    .K = config->experts_per_token,
                                    .stride = config->experts_per_token,
-                                   .num_choices =
-                                       moerun__config_choices(config),
+                                   .num_choices = gate->choices,
                                    .ids = gate->ids,
                                    .weight = gate->weight,
                                    .scores = gate->scores};
@@ -350,7 +350,7 @@ static void cut_width(moerun__gate *gate, const moerun__layer *layer,
 /* What weights are made of, without the bias of the choice. */
 static void keep_scores(moerun__gate *gate, int32_t T) {
   const moerun__model_config *config = &gate->model->config;
-  const int32_t choices = moerun__config_choices(config);
+  const int32_t choices = gate->choices;
   const size_t width = (size_t)choices;
   if (config->gate_rule.score == MOERUN_SCORE_SIGMOID) {
     gate->kernels->sigmoid(gate->queue, gate->scores, gate->logits,
@@ -377,7 +377,7 @@ static moerun_status ask_gate(moerun__gate *gate, const moerun__layer *layer,
                               int32_t T, const float *x, float *scratch) {
   moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &gate->model->config;
-  const int32_t choices = moerun__config_choices(config);
+  const int32_t choices = gate->choices;
   const size_t width = (size_t)choices;
   gate->kernels->linear(gate->queue, gate->logits, width, x,
                         (size_t)config->hidden_width, T, &layer->gate, scratch);
@@ -400,7 +400,7 @@ moerun_status moerun__given_choice_check(const moerun__gate *gate, int32_t T,
   moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &gate->model->config;
   const int32_t K = config->experts_per_token;
-  const int32_t choices = moerun__config_choices(config);
+  const int32_t choices = gate->choices;
   MOERUN_REQUIRE(!moerun__gate_is_lossy(&gate->options), MOERUN_ERR_UNSUPPORTED,
                  "expected experts that the gate chooses, because the session "
                  "takes some of them away, found a caller's own");
@@ -454,7 +454,7 @@ moerun_status moerun__gate_choose(moerun__gate *gate,
   } else {
     MOERUN_TRY(ask_gate(gate, layer, T, x, scratch));
   }
-  MOERUN_TRY(take_home(gate, layer, T, x, scratch));
+  if (gate->home.is_used) MOERUN_TRY(take_home(gate, layer, T, x, scratch));
   if (gate->chosen != gate->ids) {
     memcpy(gate->chosen, gate->ids, (size_t)T * K * sizeof *gate->ids);
   }

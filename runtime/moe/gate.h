@@ -42,6 +42,7 @@ typedef struct moerun__gate {
   moerun__gate_counts now;       /* of the layer under way */
   moerun__gate_counts *of_layer; /* [num_moe_layers] */
   int32_t max_tokens;
+  int32_t choices; /* placed experts and those at home */
   int32_t width;   /* W: entries of a row from here on, and most experts that
                       it has: K, the model's, unless a capacity adds some    */
   int32_t *ids;    /* [T][W] placed experts that are computed; -1: none */

@@ -11,19 +11,20 @@
 
 #include <math.h>
 
-static int is_used(const moerun__model_config *config) {
-  return moerun__config_choices(config) > config->num_experts;
-}
-
 void moerun__home_init(moerun__home *home, const moerun__model_config *config,
                        const moerun__kernels *kernels, moerun__queue *queue) {
-  *home = (moerun__home){.config = config, .kernels = kernels, .queue = queue};
+  const int32_t choices = moerun__config_choices(config);
+  *home = (moerun__home){.config = config,
+                         .kernels = kernels,
+                         .queue = queue,
+                         .choices = choices,
+                         .is_used = choices > config->num_experts};
 }
 
 void moerun__home_lay_out(moerun__home *home, moerun__arena *arena,
                           int32_t max_tokens) {
   const moerun__model_config *config = home->config;
-  if (!is_used(config)) return;
+  if (!home->is_used) return;
   const size_t T = (size_t)max_tokens;
   const size_t constants = (size_t)config->num_home[MOERUN_HOME_CONSTANT];
   const size_t pairs =
@@ -90,7 +91,7 @@ static void take_row(moerun__home *home, const moerun__home_choices *choices,
   const int raw = choices->scores != NULL &&
                   (choices->as_given == NULL || !choices->as_given[t]);
   const float *scores =
-      raw ? choices->scores + t * (size_t)moerun__config_choices(config) : NULL;
+      raw ? choices->scores + t * (size_t)home->choices : NULL;
   int32_t placed = 0;
   home->num_vectors[t] = 0;
   home->own_weight[t] = 0;
@@ -121,7 +122,6 @@ moerun_status moerun__home_take(moerun__home *home, const moerun__layer *layer,
   moerun_status status = MOERUN_OK;
   const moerun__model_config *config = home->config;
   const size_t constants = (size_t)config->num_home[MOERUN_HOME_CONSTANT];
-  if (!is_used(config)) goto done;
   if (constants > 0) {
     home->kernels->linear(home->queue, home->mix, 2 * constants, choices->x,
                           (size_t)config->hidden_width, choices->T, &layer->mix,
@@ -141,7 +141,6 @@ void moerun__home_add(const moerun__home *home, const moerun__layer *layer,
   const int32_t H = home->config->hidden_width;
   const size_t width = (size_t)H;
   const size_t K = (size_t)home->config->experts_per_token;
-  if (!is_used(home->config)) return;
   for (size_t t = (size_t)first; t < (size_t)first + (size_t)count; t++) {
     float *sum = y + t * width;
     if (home->own_weight[t] != 0.0F) {

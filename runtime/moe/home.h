@@ -27,6 +27,8 @@ typedef struct moerun__home {
   const moerun__model_config *config; /* borrowed */
   const moerun__kernels *kernels;
   moerun__queue *queue;
+  int32_t choices;      /* of the gate, placed experts among them */
+  int32_t is_used;      /* 0: all of these are placed; then nothing is kept */
   int32_t *num_vectors; /* [T] constant experts that a row chose */
   int32_t *vector;      /* [T][K] their numbers, in gate order */
   float *vector_weight; /* [T][K] w b */
@@ -55,14 +57,15 @@ void moerun__home_init(moerun__home *home, const moerun__model_config *config,
 void moerun__home_lay_out(moerun__home *home, moerun__arena *arena,
                           int32_t max_tokens);
 
-/* Keeps what the rows chose of the experts at home, whose ids become -1 and
- * whose weights become 0. Adds to *counts. Fails where the device does. */
+/* Where is_used: keeps what the rows chose of the experts at home, whose ids
+ * become -1 and whose weights become 0. Adds to *counts. Fails where the device
+ * does. */
 moerun_status moerun__home_take(moerun__home *home, const moerun__layer *layer,
                                 const moerun__home_choices *choices,
                                 float *scratch, moerun__home_counts *counts);
 
-/* y[t][H] += what was kept of x[t][H], first <= t < first + count; y is not
- * x. Given to the queue. */
+/* Where is_used: y[t][H] += what was kept of x[t][H], first <= t < first +
+ * count; y is not x. Given to the queue. */
 void moerun__home_add(const moerun__home *home, const moerun__layer *layer,
                       float *y, const float *x, int32_t first, int32_t count);
 

@@ -106,6 +106,7 @@ void moerun__moe_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
       &moe->gate, arena,
       moerun__moe_most_slots(moe->model, moe->shape.slots_wanted));
   moe->shape.slots_at = moerun__elements_bytes(config, moe->shape.wire);
+  moe->shape.slots_bytes = moerun__slots_bytes(moe->gate.width);
   moe->shape.row_bytes =
       moerun__row_bytes(config, moe->shape.wire, moe->gate.width);
   moe->shape.result_bytes = moerun__result_bytes(config, moe->shape.wire);
@@ -233,9 +234,13 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
   moe->kernels->combine(
       moe->queue, y + first * (size_t)H, &results, chunk->route.result_of,
       moe->gate.weight + first * (size_t)W, chunk->num_tokens, W, H);
-  moerun__home_add(&moe->gate.home, layer, y, x, chunk->first_token,
-                   chunk->num_tokens);
-  moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);
+  if (moe->gate.home.is_used) {
+    moerun__home_add(&moe->gate.home, layer, y, x, chunk->first_token,
+                     chunk->num_tokens);
+  }
+  if (moe->model->config.shared_width > 0) {
+    moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);
+  }
   MOERUN_TRY(moe->queue->device->wait(moe->queue)); /* the results are read */
   moerun__stage_end(moe->stats, MOERUN_STAGE_COMBINE);
 done:
@@ -291,7 +296,7 @@ moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
   moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
   MOERUN_TRY(moerun__agree_on_rows(moe, layer, T, failed));
   moe->stats->home_rows += T;
-  moerun__ways_take(moe, way_of(moe));
+  if (way_of(moe) != moe->ways.now) moerun__ways_take(moe, way_of(moe));
   const int64_t sent = moe->model->comm->count.row_bytes;
   MOERUN_TRY(go(moe, layer, T, x, y));
   if (moe->ways.now != MOERUN_WAY_WHOLE) {

@@ -26,6 +26,7 @@ typedef struct moerun__moe_shape {
   int32_t max_replicas;     /* most replicas of a layer, all ranks together */
   int32_t terms;       /* most terms of a row served here: min(W, L + guests) */
   size_t slots_at;     /* bytes of a row's H wire elements */
+  size_t slots_bytes;  /* of the W slots behind them */
   size_t row_bytes;    /* those, W int16 slots, padded to 16 */
   size_t result_bytes; /* H wire elements, padded to 16 */
 } moerun__moe_shape;

@@ -52,7 +52,6 @@ void moerun__shared_add(const moerun__shared *shared, float *y, int32_t first,
                         int32_t count) {
   const size_t at = (size_t)first * (size_t)shared->config->hidden_width;
   const int weighted = shared->config->shared_is_weighted;
-  if (shared->config->shared_width == 0) return;
   shared->kernels->add_rows(shared->queue, y + at, shared->y + at,
                             weighted ? shared->weight + first : NULL, count,
                             shared->config->hidden_width);

@@ -298,7 +298,7 @@ static moerun_status run_wave(moerun__moe *moe, const moerun__layer *layer) {
   moerun__cpu_end(moe->stats);
   MOERUN_TRY(share_h(moe));
   moerun__cpu_begin(moe->stats);
-  if (moerun__slice_y(shares, rank) > 0) {
+  if (moerun__slice_holds_y(shares, rank)) {
     MOERUN_TRY(run_slices(moe, layer, run_y));
   }
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
@@ -310,7 +310,6 @@ done:
 }
 
 const moerun__expert_stage moerun__stage_sliced = {
-    .name = "sliced",
     .lay_out = lay_out,
     .compute = run_wave,
 };

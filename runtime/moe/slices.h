@@ -78,4 +78,10 @@ static inline int32_t moerun__slice_y(const moerun__slice_shares *shares,
   return (last < H ? last : H) - (first < H ? first : H);
 }
 
+/* Whether rank r computes any columns of a result: then it sends some home. */
+static inline int moerun__slice_holds_y(const moerun__slice_shares *shares,
+                                        int32_t r) {
+  return moerun__slice_y(shares, r) > 0;
+}
+
 #endif

@@ -31,6 +31,7 @@ void moerun__store_init(moerun__store *store, const moerun_model *model,
     moerun__store_add_tier(store,
                            (moerun__tier){&moerun__slices_ops, &store->slices});
   }
+  store->num_init_tiers = store->num_tiers;
 }
 
 void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
@@ -42,8 +43,7 @@ void moerun__store_add_tier(moerun__store *store, moerun__tier tier) {
 }
 
 int moerun__store_has_all_weights(const moerun__store *store) {
-  return store->num_tiers == 1 + (store->guests.most_guests > 0) +
-                                 moerun__slices_are_on(&store->slices);
+  return store->num_tiers == store->num_init_tiers;
 }
 
 void moerun__store_lay_out(moerun__store *store, moerun__arenas *arenas) {
@@ -298,7 +298,9 @@ moerun_status moerun__store_wait(const moerun__expert **out,
   moerun_status status = MOERUN_OK;
   const moerun__tier *tier = store->wanted[slot - store->first].tier;
   *out = NULL;
-  MOERUN_TRY(tier->ops->wait(tier->self, layer, slot));
+  if (tier->ops->wait != NULL) {
+    MOERUN_TRY(tier->ops->wait(tier->self, layer, slot));
+  }
   (void)tier->ops->get(tier->self, out, layer, slot);
   MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_COMM,
                  "slot %d of MoE layer %d: its weights have not come", slot,

@@ -28,6 +28,7 @@ typedef struct moerun__store {
   moerun__tier
       tier[MOERUN_MAX_TIERS]; /* in the order in which they are asked */
   int32_t num_tiers;
+  int32_t num_init_tiers;          /* of them, by moerun__store_init */
   moerun__guest_table guest_table; /* for plans; empty where none is a tier */
   moerun__own own;
   moerun__guests guests;

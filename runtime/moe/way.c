@@ -2,13 +2,7 @@
  * of the others the order only breaks ties. */
 #include "runtime/moe/way.h"
 
-#include "runtime/moe/experts.h"
-
-const moerun__way moerun__way_whole = {
-    .name = "whole",
-    .exchange = &moerun__exchange_whole,
-    .stage = &moerun__stage_whole,
-};
+#include "runtime/moe/moe.h"
 
 const moerun__way_table moerun__ways_known = {
     .way = {&moerun__way_whole, &moerun__way_sliced},

@@ -1,6 +1,8 @@
 /* The ways that a layer may go: how rows come to experts, and who computes with
  * them. The plan of a layer says which by its number in the session's table;
- * everything else that is particular to a way stands in its row. */
+ * what is done of a layer that goes a way stands in its row. What a session
+ * settles of slices before (slice_bytes, and for plans slice_costs and
+ * always_slices) has members of its own in moe/moe.h and moe/balance.h. */
 #ifndef MOERUN_MOE_WAY_H
 #define MOERUN_MOE_WAY_H
 
@@ -9,13 +11,9 @@
 #include "runtime/plan/plan.h"
 #include "runtime/report/counters.h"
 
-_Static_assert((int)MOERUN_COUNTED_WAYS == (int)MOERUN_MOST_WAYS,
-               "bytes are counted of every way");
-
 /* What computes the rows that an exchange brings. It knows of the exchange
  * what moerun__wave says, and `share`. */
 typedef struct moerun__expert_stage {
-  const char *name;
   /* Takes memory of its own; moe->shape is complete, and the store laid out.
    * Returns what its operations find as moe->stage.work; NULL while the bases
    * are NULL, when it only counts. */
@@ -33,7 +31,8 @@ typedef struct moerun__way {
   const moerun__expert_stage *stage;
 
   /* ---- Unless it is MOERUN_WAY_WHOLE, which is taken unless another is the
-   * sooner one; NULL: none of it ---- */
+   * sooner one. `did` and `offer` must be there; NULL, of the others: none of
+   * it ---- */
 
   const char *did;       /* what ranks did in layers that went this way */
   const char *bytes_key; /* of metrics: bytes that ranks sent for that */

@@ -8,8 +8,8 @@
  * its own. */
 static int32_t word(const moerun__moe *moe, int32_t terms) {
   const int holds = moerun__store_sliced_layers(&moe->store) > 0 &&
-                    moerun__slice_y(moerun__store_shares(&moe->store),
-                                    moe->model->comm->rank) > 0;
+                    moerun__slice_holds_y(moerun__store_shares(&moe->store),
+                                          moe->model->comm->rank);
   return holds ? terms : 0;
 }
 
@@ -38,12 +38,10 @@ static int64_t bytes(const moerun__moe *moe, int64_t terms,
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t R = moe->model->comm->size;
   int64_t holders = 0; /* of columns of results */
-  int64_t tokens = 0;
   for (int32_t r = 0; r < R; r++) {
-    holders += moerun__slice_y(shares, r) > 0;
-    tokens += moerun__balance_tokens(&moe->balance, r);
+    holders += moerun__slice_holds_y(shares, r);
   }
-  return (R - 1) * (tokens * (int64_t)moe->shape.row_bytes +
+  return (R - 1) * (moe->balance.news.tokens * (int64_t)moe->shape.row_bytes +
                     terms * moerun__sliced_h_bytes(moe)) +
          (holders * terms - terms_of_holders) *
              (int64_t)moerun__sliced_columns_bytes(moe);

@@ -12,11 +12,11 @@
 #ifndef MOERUN_PLAN_PLAN_H
 #define MOERUN_PLAN_PLAN_H
 
+#include "runtime/base/limits.h"
 #include "runtime/plan/guest_table.h"
 
 enum {
   MOERUN_WAY_WHOLE = 0, /* whole experts, as routed or with rows moved */
-  MOERUN_MOST_WAYS = 4, /* that a layer may go: the table of moe/way.h */
 };
 
 enum {

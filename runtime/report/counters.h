@@ -5,6 +5,7 @@
 #define MOERUN_REPORT_COUNTERS_H
 
 #include "runtime/base/histogram.h"
+#include "runtime/base/limits.h"
 
 #include <stdint.h>
 
@@ -45,8 +46,7 @@ enum {
   MOERUN_LAYER_WAITS = MOERUN_NUM_LAYER_STAGES,
   MOERUN_LAYER_WHOLE,
   MOERUN_NUM_LAYER_TIMES,
-  MOERUN_COUNTED_WAYS = 4, /* MOERUN_MOST_WAYS: moe/way.h compares them */
-  MOERUN_CPU_EVERY = 32,   /* steps: a reading of processor time takes long */
+  MOERUN_CPU_EVERY = 32, /* steps: a reading of processor time takes long */
 };
 
 typedef struct moerun__stats {
@@ -61,7 +61,7 @@ typedef struct moerun__stats {
   int64_t rows_moved;  /* rows that this rank's experts gave to other ranks */
   int64_t weights_out; /* experts whose weights this rank sent for that     */
   /* Sent by this rank in layers that went each way but by whole experts. */
-  int64_t way_bytes[MOERUN_COUNTED_WAYS];
+  int64_t way_bytes[MOERUN_MOST_WAYS];
   int64_t *expert_rows; /* [num_moe_layers][E] rows this rank's experts
                            computed; experts elsewhere stay 0              */
   double seconds[MOERUN_NUM_STAGES];

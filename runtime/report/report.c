@@ -79,7 +79,7 @@ static void report_add(moerun__report *report, int32_t rank,
   report->rows_moved += part->stats.rows_moved;
   report->weights_sent += part->stats.weights_out;
   report->weight_bytes += part->weight_bytes;
-  for (int w = 0; w < MOERUN_COUNTED_WAYS; w++) {
+  for (int w = 0; w < MOERUN_MOST_WAYS; w++) {
     report->way_bytes[w] += part->stats.way_bytes[w];
   }
   report->speed[rank] = exp2((double)part->speed / MOERUN_SPEED_OCTAVE);

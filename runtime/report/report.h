@@ -37,7 +37,7 @@ typedef struct moerun__report {
   int64_t rows_moved;
   int64_t weights_sent;
   int64_t weight_bytes;
-  int64_t way_bytes[MOERUN_COUNTED_WAYS];
+  int64_t way_bytes[MOERUN_MOST_WAYS];
   moerun__quantiles *layer_time; /* [NUM_LAYER_TIMES][R] seconds of one layer */
   double *wall_over_cpu;         /* [R] of the stage experts; 0: not seen */
   moerun__histogram first_token;

@@ -193,7 +193,6 @@ static inline moerun_status gathered_finish(moerun__moe *moe, int32_t c) {
 }
 
 static const moerun__exchange_ops gathered_ops = {
-    .name = "gathered",
     .lay_out = gathered_lay_out,
     .begin = gathered_begin,
     .next_wave = gathered_next_wave,

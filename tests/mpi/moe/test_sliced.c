@@ -255,7 +255,7 @@ static void bytes_of_slices_are_counted(void **state) {
   const int64_t piece =
       4 * (int64_t)moerun__slices_most_outputs(&model->config, R);
   const int64_t h = 4 * (int64_t)moerun__slice_h(shares, test_rank());
-  const int holds = moerun__slice_y(shares, test_rank()) > 0;
+  const int holds = moerun__slice_holds_y(shares, test_rank());
   const int64_t results = holds ? K * (all - own) : 0;
   const int64_t sent = (R - 1) * (own * row + K * all * h) + results * piece;
   const int64_t holders = sum_over_ranks(holds);

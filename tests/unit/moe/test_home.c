@@ -244,23 +244,18 @@ static void random_rows(void **state) {
   }
 }
 
-/* Nothing is taken, counted, added or laid out. */
+/* Nothing is laid out, and by is_used nobody asks for more. */
 static void models_without_pay_nothing(void **state) {
   (void)state;
   bench b;
   moerun__arena arena = {NULL, 0};
-  int32_t ids[K] = {0, 2, 1, -1, -1};
-  float weight[K] = {.5F, .25F, .25F, 0, 0};
-  float y[H] = {0};
-  static const moerun__home_counts none;
   open_bench(&b, 1);
+  assert_true(b.home.is_used && b.home.choices == CHOICES);
   memset(b.config.num_home, 0, sizeof b.config.num_home);
+  moerun__home_init(&b.home, &b.config, b.home.kernels, b.home.queue);
   moerun__home_lay_out(&b.home, &arena, T);
   assert_int_equal(arena.used, 0);
-  take(&b, ids, weight, 1);
-  moerun__home_add(&b.home, &b.layer, y, b.x, 0, 1);
-  assert_true(ids[0] == 0 && ids[1] == 2 && ids[2] == 1 && y[0] == 0);
-  assert_memory_equal(&b.counts, &none, sizeof none);
+  assert_true(!b.home.is_used && b.home.choices == E);
   close_bench(&b);
 }
 
