@@ -330,7 +330,8 @@ static moerun_status create(bench *b, const options *o) {
                  MOERUN_ERR_INVALID,
                  "--row: %lld bytes are too few for -e %lld: more than %d rows",
                  (long long)o->row_bytes, (long long)o->last_bytes, INT32_MAX);
-  MOERUN_TRY(b->comm->ops->transfer_create(&b->both, b->comm, 0));
+  MOERUN_TRY(
+      b->comm->ops->transfer_create(&b->both, b->comm, 0, MOERUN_MEMORY_HOST));
   MOERUN_TRY(moerun__alloc(&b->send, R, (size_t)o->last_bytes));
   MOERUN_TRY(moerun__alloc(&b->receive, R, (size_t)o->last_bytes));
   MOERUN_TRY(moerun__alloc(&b->offset, R + 1, sizeof *b->offset));

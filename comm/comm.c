@@ -10,15 +10,26 @@
 
 #include <string.h>
 
+#define ROW(name) &moerun__##name##_ops,
+static const moerun__comm_ops *const transports[] = {MOERUN_TRANSPORT_MAP(ROW)
+                                                         NULL};
+
 const moerun__comm_ops *moerun__transport_for(const char *wanted,
                                               int32_t num_ranks) {
-  static const moerun__comm_ops *const transports[] = {&moerun__self_ops,
-                                                       &moerun__mpi_ops, NULL};
-  if (strcmp(wanted, "auto") == 0) {
-    return num_ranks == 1 ? &moerun__self_ops : &moerun__mpi_ops;
-  }
+  const int is_auto = strcmp(wanted, "auto") == 0;
   for (int i = 0; transports[i] != NULL; i++) {
-    if (strcmp(transports[i]->name, wanted) == 0) return transports[i];
+    if (is_auto ? num_ranks <= transports[i]->max_ranks
+                : strcmp(transports[i]->name, wanted) == 0) {
+      return transports[i];
+    }
+  }
+  return NULL;
+}
+
+const char *moerun__transport_name_at(int i) {
+  if (i == 0) return "auto";
+  for (int t = 0; transports[t] != NULL; t++) {
+    if (t == i - 1) return transports[t]->name;
   }
   return NULL;
 }

@@ -14,13 +14,17 @@
  * host follows no pointer into that memory (kernels/device.h). Tails, offsets
  * and words are the host's everywhere.
  *
- * A transport knows no queue: whoever has rows written or read by a device
- * waits for its queue before they are sent, and before it gives them up to a
- * receive. */
+ * A transport knows no queue of others: whoever has rows written or read by a
+ * device waits for its queue before they are sent, and before it gives them up
+ * to a receive. What a transport itself needs of its device it takes from
+ * there, by `device` of its table and kernels/device.h, the one header of
+ * kernels/ that this folder may include: buffers by memory_create, room for
+ * rows on their way by memory_create or pinned_create, and copies by a queue
+ * of its own, which it waits for before it says that rows have come. */
 #ifndef MOERUN_COMM_H
 #define MOERUN_COMM_H
 
-#include "runtime/base/status.h"
+#include "kernels/device.h"
 
 /* All message tags, so that no two protocols collide. A chunk adds its number
  * (0..7), and so does a part of an expert. */
@@ -141,19 +145,33 @@ typedef struct moerun__news {
                         NULL: nothing that the caller could say               */
 } moerun__news;
 
+/* What a launcher gives a transport, which takes of it what it needs. */
+typedef struct moerun__comm_setting {
+  /* The MPI_Comm of all ranks, by its address, because this header is read
+   * where there is no mpi.h; until the comm is created. */
+  const void *mpi_comm;
+  double timeout_s; /* of a wait; negative: there is no limit */
+} moerun__comm_setting;
+
 /* After a time limit, or when messages were not what was agreed, all that can
  * fail does, at once and with the status and the line of that failure; only
  * destroys follow then. Memory that messages may still be under way to or from
  * is not given back. */
 typedef struct moerun__comm_ops {
-  const char *name; /* "self", "mpi" */
-  /* The name of the device (kernels/device.h) whose memory rows may lie in;
-   * NULL: in the host's alone. */
-  const char *device;
+  const char *name;  /* "self", "mpi" */
+  int32_t max_ranks; /* INT32_MAX: any number */
+  /* The device (kernels/device.h) whose memory rows may lie in; NULL: in the
+   * host's alone. */
+  const moerun__device *device;
 
   /* 1: it begins both directions of an exchange together and in full, and one
    * exchange behind the other: what that asks for stands below. */
   int32_t begins_at_once;
+
+  /* [collective] A comm of all ranks, at most max_ranks. Every transport of
+   * MOERUN_TRANSPORT_MAP has it; NULL for one that no launcher offers. */
+  moerun_status (*create)(moerun_comm **out,
+                          const moerun__comm_setting *setting);
 
   /* Split phase. Rows, plans and offsets stay untouched until the wait for
    * their direction has returned. A send completes without the peer having
@@ -165,13 +183,27 @@ typedef struct moerun__comm_ops {
    * directions, in one transfer, even where it has no rows for one, and all
    * ranks begin their exchanges in the same order. All others are single, for
    * only their two ends know of them, and begin them at different points: they
-   * go on by themselves, whatever has been begun before.
+   * go on by themselves, whatever has been begun before. Messages of one tag
+   * from one rank to another come in the order in which they were begun: the
+   * pieces of a weight, and one layer's chunks behind those of the last.
+   *
+   * Collectives are called by all ranks in the same order, and stand by
+   * themselves: they may be called while exchanges and single messages are in
+   * flight, and neither wait for these nor hold up their order. A rank that
+   * waits in one need not move on what it has in flight; so no rank waits for
+   * an exchange before a collective that another reaches without waiting.
    *
    * Where begins_at_once is 1, the receives of an exchange are held back until
    * its sends are given. Each direction is given once, with all of its peers,
    * and nobody waits for the receives before. Single messages then take a way
    * on which no exchange is before them. Where it is 0, receives begin when
-   * they are given, and peers may have their turn in waves. */
+   * they are given, and peers may have their turn in waves.
+   *
+   * So such a transport keeps, for each transfer, a list given to receive_begin
+   * until send_begin brings its other half of the same tag (exchange_begin
+   * brings both), lines the pairs up in that order, and begins each with what
+   * ends the one before: from every test and wait, of any transfer. A wait for
+   * the sends alone of what is still held back returns at once. */
 
   /* Both directions of an exchange: `out` packed and sent, and the rows of all
    * peers, or of the first, received. Neither begins where `out` cannot be. */
@@ -231,12 +263,15 @@ typedef struct moerun__comm_ops {
 
   /* `plan_bytes`: the most that a plan given to exchange_begin takes on the
    * wire, rows to other ranks times wire_bytes; 0 where none is given.
-   * Destroyed before its comm; accepts NULL. */
+   * `memory`: that of the rows of all these plans, so that nobody packs in
+   * another; lists may be of either. ERR_INVALID: it is not carried. Destroyed
+   * before its comm; accepts NULL. */
   moerun_status (*transfer_create)(moerun__transfer **out, moerun_comm *comm,
-                                   size_t plan_bytes);
+                                   size_t plan_bytes, moerun__memory memory);
   /* Bytes that such a transfer takes, for memory predictions: of the comm no
    * more is read than its size. */
-  size_t (*transfer_bytes)(const moerun_comm *comm, size_t plan_bytes);
+  size_t (*transfer_bytes)(const moerun_comm *comm, size_t plan_bytes,
+                           moerun__memory memory);
   void (*transfer_destroy)(moerun__transfer *transfer);
 
   /* Memory for what is sent and received again and again: 64-byte aligned, not
@@ -300,16 +335,23 @@ moerun_status moerun__comm_sum(moerun_comm *comm, int32_t *sum, int32_t n,
 moerun_status moerun__comm_sum_node(moerun_comm *comm, moerun__node *node,
                                     int64_t value);
 
-/* The transport of this name, or "auto": the one that so many ranks take unless
- * they are told otherwise. Without a comm of it, for memory predictions; NULL
- * if there is none. */
+/* The transport of this name, or "auto": the first of the table that carries so
+ * many ranks. It may be asked without a comm, for memory predictions; NULL if
+ * there is none. */
 const moerun__comm_ops *moerun__transport_for(const char *wanted,
                                               int32_t num_ranks);
+/* What may be wanted, the i-th: "auto", then all names; NULL after the last. */
+const char *moerun__transport_name_at(int i);
 
 /* ---- For transports ---- */
 
-extern const moerun__comm_ops moerun__self_ops;
-extern const moerun__comm_ops moerun__mpi_ops;
+/* The transports, one row each, in the order in which "auto" looks at them:
+ * each file NAME.c defines moerun__NAME_ops, whose name is NAME. */
+#define MOERUN_TRANSPORT_MAP(X) X(self) X(mpi)
+
+#define MOERUN_TRANSPORT_DECLARE(name)                                         \
+  extern const moerun__comm_ops moerun__##name##_ops;
+MOERUN_TRANSPORT_MAP(MOERUN_TRANSPORT_DECLARE)
 
 /* Buffers of a transport that has no way of its own for them: memory of the
  * host like any other. */

@@ -352,11 +352,12 @@ static void transfer_destroy(moerun__transfer *transfer) {
 }
 
 static moerun_status transfer_create(moerun__transfer **out, moerun_comm *comm,
-                                     size_t plan_bytes) {
+                                     size_t plan_bytes, moerun__memory memory) {
   moerun_status status = MOERUN_OK;
   moerun__transfer *transfer = NULL;
   const size_t R = (size_t)comm->size;
   *out = NULL;
+  MOERUN_TRY(moerun__memory_check(comm, memory));
   MOERUN_TRY(moerun__alloc(&transfer, 1, sizeof *transfer));
   transfer->plan_bytes = plan_bytes;
   transfer->out.comm = (moerun__mpi_comm *)comm;
@@ -375,7 +376,9 @@ done:
   return status;
 }
 
-static size_t transfer_bytes(const moerun_comm *comm, size_t plan_bytes) {
+static size_t transfer_bytes(const moerun_comm *comm, size_t plan_bytes,
+                             moerun__memory memory) {
+  (void)memory; /* the host's */
   const size_t R = (size_t)comm->size;
   return moerun__alloc_bytes(1, sizeof(moerun__transfer)) +
          moerun__alloc_bytes(2 * R, sizeof(MPI_Request)) +
@@ -416,8 +419,18 @@ static void destroy(moerun_comm *comm) {
   moerun__free(self);
 }
 
+static moerun_status create(moerun_comm **out,
+                            const moerun__comm_setting *setting) {
+  const moerun_mpi_options options = {.struct_size = sizeof options,
+                                      .timeout_s = setting->timeout_s};
+  return moerun_comm_create_mpi(out, *(const MPI_Comm *)setting->mpi_comm,
+                                &options);
+}
+
 const moerun__comm_ops moerun__mpi_ops = {
     .name = "mpi",
+    .max_ranks = INT32_MAX,
+    .create = create,
     .exchange_begin = exchange_begin,
     .send_begin = send_begin,
     .receive_begin = receive_begin,

@@ -128,18 +128,22 @@ static moerun_status split(moerun_comm **out, moerun_comm *comm,
 }
 
 static moerun_status transfer_create(moerun__transfer **out, moerun_comm *comm,
-                                     size_t plan_bytes) {
+                                     size_t plan_bytes, moerun__memory memory) {
   moerun_status status = MOERUN_OK;
   (void)plan_bytes; /* no row leaves */
+  *out = NULL;
+  MOERUN_TRY(moerun__memory_check(comm, memory));
   MOERUN_TRY(moerun__alloc(out, 1, sizeof **out));
   (*out)->comm = comm;
 done:
   return status;
 }
 
-static size_t transfer_bytes(const moerun_comm *comm, size_t plan_bytes) {
+static size_t transfer_bytes(const moerun_comm *comm, size_t plan_bytes,
+                             moerun__memory memory) {
   (void)comm;
   (void)plan_bytes;
+  (void)memory;
   return moerun__alloc_bytes(1, sizeof(moerun__transfer));
 }
 
@@ -151,8 +155,16 @@ static void destroy(moerun_comm *comm) {
   moerun__free(comm);
 }
 
+static moerun_status create(moerun_comm **out,
+                            const moerun__comm_setting *setting) {
+  (void)setting;
+  return moerun_comm_create_self(out);
+}
+
 const moerun__comm_ops moerun__self_ops = {
     .name = "self",
+    .max_ranks = 1,
+    .create = create,
     .exchange_begin = exchange_begin,
     .send_begin = send_begin,
     .receive_begin = receive_begin,

@@ -294,18 +294,15 @@ static moerun_status create_comm(moerun_comm **out,
   moerun_status status = MOERUN_OK;
   const char *transport = moerun__config_text(config, "transport");
   const double timeout_s = moerun__config_double(config, "timeout_s");
-  const moerun_mpi_options options = {.struct_size = sizeof options,
-                                      .timeout_s =
-                                          timeout_s > 0 ? timeout_s : -1};
-  const int is_self =
-      moerun__transport_for(transport, size) == &moerun__self_ops;
-  MOERUN_REQUIRE(!is_self || size == 1, MOERUN_ERR_INVALID,
-                 "--transport: self: expected 1 rank, found %d", size);
-  if (is_self) {
-    MOERUN_TRY(moerun_comm_create_self(out));
-  } else {
-    MOERUN_TRY(moerun_comm_create_mpi(out, MPI_COMM_WORLD, &options));
-  }
+  const MPI_Comm world = MPI_COMM_WORLD;
+  const moerun__comm_setting setting = {
+      .mpi_comm = &world, .timeout_s = timeout_s > 0 ? timeout_s : -1};
+  const moerun__comm_ops *ops = moerun__transport_for(transport, size);
+  MOERUN_REQUIRE(size <= ops->max_ranks, MOERUN_ERR_INVALID,
+                 "--transport: %s: expected at most %d rank%s, found %d",
+                 ops->name, ops->max_ranks, ops->max_ranks == 1 ? "" : "s",
+                 size);
+  MOERUN_TRY(ops->create(out, &setting));
 done:
   return status;
 }

@@ -1,5 +1,6 @@
 /* The options of place and synth. option_rows.h says how to add one. */
 #include "launch/options/option_rows.h"
+#include "runtime/base/dtype.h"
 #include "runtime/model/arch.h"
 
 static const moerun__config_row cluster[] = {
@@ -110,7 +111,8 @@ static const moerun__config_row model[] = {
             "tokenizer."),
     INT_ROW("positions", "4096", "tokens", 1, MOERUN_MAX_POSITIONS, SYNTH,
             "Longest context."),
-    CHOICE_ROW("dtype", "bf16", "bf16|f16|f32", SYNTH, "Type of the weights."),
+    TABLE_CHOICE_ROW("dtype", "bf16", moerun__dtype_written_at, SYNTH,
+                     "Type of the weights."),
     BOOL_ROW("tied", SYNTH, "Let the head be the embedding."),
     BOOL_ROW("fused", SYNTH, "Store all experts of a layer in one tensor."),
     DOUBLE_ROW("skew", "0", "", 0, 100, SYNTH,

@@ -1,5 +1,6 @@
 /* The options of run, profile and info, and those that all subcommands share.
  * option_rows.h says how to add one. */
+#include "comm/comm.h"
 #include "launch/options/option_rows.h"
 
 static const moerun__config_row input[] = {
@@ -325,9 +326,9 @@ static const moerun__config_row machine[] = {
                WORKS,
                "Instruction set of the arithmetic. All but ref give the same "
                "bits."),
-    CHOICE_ROW("transport", "auto", "auto|self|mpi", WORKS,
-               "How rows travel. auto: by MPI, or inside the process (self) "
-               "if there is one rank."),
+    TABLE_CHOICE_ROW("transport", "auto", moerun__transport_name_at, WORKS,
+                     "How rows travel. auto: by MPI, or inside the process "
+                     "(self) if there is one rank."),
     DOUBLE_ROW("timeout_s", "120", "s", 0, 1e9, WORKS,
                "Longest wait for another rank before the run ends; 0 waits "
                "for ever. Rank 0 may take any time where it works alone: it "

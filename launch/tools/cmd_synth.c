@@ -6,7 +6,7 @@
 #include "runtime/base/log.h"
 #include "runtime/model/synth.h"
 
-#include <strings.h>
+#include <string.h>
 
 static int32_t int_of(const moerun__config *config, const char *key) {
   return (int32_t)moerun__config_int(config, key);
@@ -15,8 +15,9 @@ static int32_t int_of(const moerun__config *config, const char *key) {
 /* The option has names of types in small letters. */
 static moerun__dtype dtype_of(const char *text) {
   int d = 0;
-  while (strcasecmp(text, moerun__dtype_name((moerun__dtype)d)) != 0) {
-    d++;
+  for (;; d++) {
+    const char *option = moerun__dtype_at((moerun__dtype)d)->option;
+    if (option != NULL && strcmp(option, text) == 0) break;
   }
   return (moerun__dtype)d;
 }

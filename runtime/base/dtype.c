@@ -91,13 +91,13 @@ static size_t first_unsound_f16(const void *blocks, size_t num_blocks) {
 
 static const moerun__dtype_row *table[MOERUN_MAX_DTYPES] = {
     [MOERUN_DTYPE_F32] =
-        &(const moerun__dtype_row){"F32", "float32", 1, 4, 0, widen_f32,
+        &(const moerun__dtype_row){"F32", "float32", "f32", 1, 4, 0, widen_f32,
                                    narrow_f32, first_unsound_f32},
     [MOERUN_DTYPE_BF16] =
-        &(const moerun__dtype_row){"BF16", "bfloat16", 1, 2, 0, widen_bf16,
-                                   narrow_bf16, first_unsound_bf16},
+        &(const moerun__dtype_row){"BF16", "bfloat16", "bf16", 1, 2, 0,
+                                   widen_bf16, narrow_bf16, first_unsound_bf16},
     [MOERUN_DTYPE_F16] =
-        &(const moerun__dtype_row){"F16", "float16", 1, 2, 0, widen_f16,
+        &(const moerun__dtype_row){"F16", "float16", "f16", 1, 2, 0, widen_f16,
                                    narrow_f16, first_unsound_f16},
 };
 
@@ -115,6 +115,13 @@ void moerun__dtype_names(char out[MOERUN_DTYPE_NAMES]) {
                                before, table[d]->name);
     used += wrote > 0 ? (size_t)wrote : 0;
   }
+}
+
+const char *moerun__dtype_written_at(int i) {
+  for (int d = 0; d < MOERUN_MAX_DTYPES && table[d] != NULL; d++) {
+    if (table[d]->option != NULL && i-- == 0) return table[d]->option;
+  }
+  return NULL;
 }
 
 int moerun__dtype_find(moerun__dtype *out, const char *name) {

@@ -28,6 +28,8 @@ enum {
 typedef struct moerun__dtype_row {
   const char *name;       /* as safetensors spells it, at most 7 characters */
   const char *torch_name; /* as config.json spells it; NULL: it does not */
+  const char *option;     /* as options spell it, in lower case; NULL: models
+                             of random weights are not written in it         */
   int32_t block;          /* elements of a block; divides MOERUN_MAX_BLOCK */
   int32_t block_bytes;
   int32_t scale_block; /* elements of a row that share a factor, beside the
@@ -46,6 +48,8 @@ typedef struct moerun__dtype_row {
 const moerun__dtype_row *moerun__dtype_at(moerun__dtype dtype);
 /* Whether there is a type of this name, spelt as in the files; *out is it. */
 int moerun__dtype_find(moerun__dtype *out, const char *name);
+/* `option` of the i-th row that has one; NULL beyond the last. */
+const char *moerun__dtype_written_at(int i);
 /* All names, for messages: "F32, BF16 or F16". */
 void moerun__dtype_names(char out[MOERUN_DTYPE_NAMES]);
 /* Appends a row, which is borrowed, before any model is read. No type of the

@@ -83,8 +83,7 @@ static moerun_session_options choose(const moerun_model *model,
 
 /* Rows lie where the kernels are if the transport can carry them there. */
 static moerun__memory memory_of_rows(const moerun_session *session) {
-  const char *carried = session->model->comm->ops->device;
-  return carried != NULL && strcmp(carried, session->device->name) == 0
+  return session->model->comm->ops->device == session->device
              ? MOERUN_MEMORY_DEVICE
              : MOERUN_MEMORY_HOST;
 }

@@ -77,8 +77,9 @@ static size_t dispatch_bytes(const moerun__moe *moe) {
 size_t moerun__exchange_bytes(const moerun__moe *moe) {
   const moerun_comm *comm = moe->model->comm;
   return (size_t)moe->shape.num_chunks *
-         (comm->ops->transfer_bytes(comm, dispatch_bytes(moe)) +
-          comm->ops->transfer_bytes(comm, 0));
+         (comm->ops->transfer_bytes(comm, dispatch_bytes(moe),
+                                    moe->shape.memory) +
+          comm->ops->transfer_bytes(comm, 0, MOERUN_MEMORY_HOST));
 }
 
 moerun_status moerun__exchange_create(moerun__moe *moe) {
@@ -86,9 +87,10 @@ moerun_status moerun__exchange_create(moerun__moe *moe) {
   moerun_comm *comm = moe->model->comm;
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-    MOERUN_TRY(comm->ops->transfer_create(&chunk->dispatch, comm,
-                                          dispatch_bytes(moe)));
-    MOERUN_TRY(comm->ops->transfer_create(&chunk->combine, comm, 0));
+    MOERUN_TRY(comm->ops->transfer_create(
+        &chunk->dispatch, comm, dispatch_bytes(moe), moe->shape.memory));
+    MOERUN_TRY(comm->ops->transfer_create(&chunk->combine, comm, 0,
+                                          MOERUN_MEMORY_HOST));
   }
 done:
   return status;

@@ -105,10 +105,12 @@ static moerun_status create_transfers(void *self) {
   moerun__guests *guests = self;
   moerun_comm *comm = guests->model->comm;
   for (int32_t i = 0; i < num_receives(guests); i++) {
-    MOERUN_TRY(comm->ops->transfer_create(&guests->in[i], comm, 0));
+    MOERUN_TRY(comm->ops->transfer_create(&guests->in[i], comm, 0,
+                                          MOERUN_MEMORY_HOST));
   }
   for (int i = 0; i < MOERUN_GUEST_SENDS; i++) {
-    MOERUN_TRY(comm->ops->transfer_create(&guests->out[i], comm, 0));
+    MOERUN_TRY(comm->ops->transfer_create(&guests->out[i], comm, 0,
+                                          MOERUN_MEMORY_HOST));
   }
 done:
   return status;

@@ -186,7 +186,7 @@ size_t moerun__moe_transfer_bytes(const moerun__moe *moe) {
   const moerun_comm *comm = moe->model->comm;
   return moerun__exchange_bytes(moe) +
          (size_t)moerun__store_num_transfers(&moe->store) *
-             comm->ops->transfer_bytes(comm, 0);
+             comm->ops->transfer_bytes(comm, 0, MOERUN_MEMORY_HOST);
 }
 
 moerun_status moerun__moe_create_transfers(moerun__moe *moe) {

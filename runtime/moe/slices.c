@@ -119,8 +119,10 @@ static moerun_status create_transfers(void *self) {
   moerun__slices *slices = self;
   moerun_comm *comm = slices->model->comm;
   for (int i = 0; i < MOERUN_EXPERT_MOST_BANDS; i++) {
-    MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm, 0));
-    MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm, 0));
+    MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm, 0,
+                                          MOERUN_MEMORY_HOST));
+    MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm, 0,
+                                          MOERUN_MEMORY_HOST));
   }
 done:
   return status;

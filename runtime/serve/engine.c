@@ -74,7 +74,8 @@ size_t moerun__engine_bytes(const moerun_session *session,
   lay_out(&e, &session->model->config, &session->kv, &lasting);
   lay_out_step(&e, session, &step);
   return moerun__alloc_bytes(lasting.used, 1) +
-         moerun__alloc_bytes(step.used, 1) + comm->ops->transfer_bytes(comm, 0);
+         moerun__alloc_bytes(step.used, 1) +
+         comm->ops->transfer_bytes(comm, 0, MOERUN_MEMORY_HOST);
 }
 
 /* ---- Talking to rank 0 --------------------------------------------------- */
@@ -300,7 +301,8 @@ static moerun_status attach(moerun__engine *e, moerun_session *session) {
   MOERUN_TRY(session->device->pinned_create(&e->block, arena.used));
   arena = (moerun__arena){e->block, 0};
   lay_out_step(e, session, &arena);
-  MOERUN_TRY(comm->ops->transfer_create(&e->transfer, comm, 0));
+  MOERUN_TRY(
+      comm->ops->transfer_create(&e->transfer, comm, 0, MOERUN_MEMORY_HOST));
   if (e->is_root) moerun__dealer_begin(&e->dealer, e->transfer);
   session->tags = (moerun__row_tags){e->step.request, e->step.position,
                                      e->step.priority, e->step.decoded};

@@ -250,7 +250,8 @@ moerun_status moerun__session_replace(moerun_session *session,
     status = moerun__alloc(&m.new_experts, E, sizeof *m.new_experts);
   }
   if (status == MOERUN_OK) {
-    status = model->comm->ops->transfer_create(&m.transfer, model->comm, 0);
+    status = model->comm->ops->transfer_create(&m.transfer, model->comm, 0,
+                                               MOERUN_MEMORY_HOST);
   }
   MOERUN_TRY(moerun__comm_agree(model->comm, status));
   for (int32_t l = 0; l < model->config.num_layers; l++) {

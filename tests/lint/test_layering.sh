@@ -11,7 +11,8 @@ headers='runtime/base/status.h runtime/base/timer.h runtime/model/model.h
   runtime/decoder/session.h runtime/serve/engine.h runtime/report/counters.h
   runtime/report/report.h placement/trace/trace.h placement/map/placement.h
   placement/judge/problem.h placement/search/chain.h placement/bound/bound.h
-  placement/methods/method.h comm/comm.h kernels/kernels.h launch/command.h
+  placement/methods/method.h comm/comm.h kernels/kernels.h kernels/device.h kernels/parts.h
+  launch/command.h
   tests/support/cmocka.h'
 
 reset() {
@@ -46,6 +47,8 @@ refused comm/a.c '#include <kernels/kernels.h>'
 refused comm/a.c '	#include	"kernels/kernels.h"'
 refused comm/a.c '/* so */ # include "kernels/kernels.h"'
 refused runtime/plan/a.c 'void *f(void *p) { return reallocarray(p, 2, 2); }'
+refused comm/a.c '#include "kernels/parts.h"'
+refused kernels/device.h '#include "kernels/kernels.h"'
 refused kernels/a.c '#include "placement/map/placement.h"'
 refused kernels/a.c '#include "runtime/model/model.h"'
 refused kernels/cuda/a.cu '#include "runtime/model/model.h"'
@@ -153,6 +156,7 @@ for count in 8 9; do
 done
 
 accepted comm/a.c '#include <mpi.h>'
+accepted comm/a.c '#include "kernels/device.h"'
 accepted comm/nccl.c '#include <nccl.h>'
 accepted kernels/cuda/a.cu '#include <cuda_runtime.h>'
 accepted placement/methods/program.c '#include <glpk.h>'

@@ -54,6 +54,7 @@ struct moerun__transfer {
   group_comm *comm;
   moerun__transfer *mpi;
   size_t plan_bytes;
+  moerun__memory memory; /* of plans */
   group_state state;
   int32_t number;
   int32_t tag;
@@ -291,6 +292,9 @@ static inline moerun_status group_exchange_begin(moerun__transfer *x,
   const size_t bytes = (size_t)plan->num_rows * plan->stride_bytes;
   char *fetched = NULL;
   MOERUN_TRY(moerun__row_plan_count(x->offset, x->plan_bytes, &c->base, plan));
+  MOERUN_REQUIRE(plan->memory == x->memory, MOERUN_ERR_INVALID,
+                 "group: a plan of rows in memory that its transfer is not "
+                 "for");
   MOERUN_TRY(group_look(c, plan->memory, plan->rows, bytes));
   MOERUN_TRY(group_hold(x, tag, in));
   if (plan->memory == MOERUN_MEMORY_DEVICE) {
@@ -453,7 +457,8 @@ static inline void group_transfer_destroy(moerun__transfer *x) {
 
 static inline moerun_status group_transfer_create(moerun__transfer **out,
                                                   moerun_comm *comm,
-                                                  size_t plan_bytes) {
+                                                  size_t plan_bytes,
+                                                  moerun__memory memory) {
   moerun_status status = MOERUN_OK;
   group_comm *c = (group_comm *)comm;
   const size_t R = (size_t)comm->size;
@@ -462,10 +467,12 @@ static inline moerun_status group_transfer_create(moerun__transfer **out,
   MOERUN_TRY(moerun__alloc(&x, 1, sizeof *x));
   x->comm = c;
   x->plan_bytes = plan_bytes;
+  x->memory = memory;
   x->offset = group_memory((R + 1) * sizeof *x->offset);
   x->head = group_memory(2 * R * sizeof *x->head);
   x->request = group_memory(2 * R * sizeof(MPI_Request));
-  MOERUN_TRY(c->mpi->ops->transfer_create(&x->mpi, c->mpi, 0));
+  MOERUN_TRY(
+      c->mpi->ops->transfer_create(&x->mpi, c->mpi, 0, MOERUN_MEMORY_HOST));
   *out = x;
   x = NULL;
 done:
@@ -475,11 +482,12 @@ done:
 
 /* What this test alone takes is not counted. */
 static inline size_t group_transfer_bytes(const moerun_comm *comm,
-                                          size_t plan_bytes) {
-  const group_comm *c = (const group_comm *)comm;
+                                          size_t plan_bytes,
+                                          moerun__memory memory) {
   (void)plan_bytes;
+  (void)memory;
   return moerun__alloc_bytes(1, sizeof(moerun__transfer)) +
-         c->mpi->ops->transfer_bytes(c->mpi, 0);
+         moerun__mpi_ops.transfer_bytes(comm, 0, MOERUN_MEMORY_HOST);
 }
 
 static inline void group_destroy(moerun_comm *comm) {
@@ -491,7 +499,8 @@ static inline void group_destroy(moerun_comm *comm) {
 
 static const moerun__comm_ops group_ops = {
     .name = "group",
-    .device = "made up",
+    .max_ranks = INT32_MAX,
+    .device = &made_device,
     .begins_at_once = 1,
     .exchange_begin = group_exchange_begin,
     .send_begin = group_send_begin,

@@ -461,17 +461,20 @@ static inline void pair_transfer_destroy(moerun__transfer *x) {
 
 static inline moerun_status pair_transfer_create(moerun__transfer **out,
                                                  moerun_comm *comm,
-                                                 size_t plan_bytes) {
+                                                 size_t plan_bytes,
+                                                 moerun__memory memory) {
   moerun_status status = MOERUN_OK;
   moerun__transfer *x = NULL;
   pair_comm *c = (pair_comm *)comm;
   *out = NULL;
+  MOERUN_TRY(moerun__memory_check(comm, memory));
   MOERUN_TRY(moerun__alloc(&x, 1, sizeof *x));
   x->comm = c;
   x->plan_bytes = plan_bytes;
   MOERUN_TRY(moerun__alloc(&x->here_offset, (size_t)comm->size + 1,
                            sizeof *x->here_offset));
-  MOERUN_TRY(c->mpi->ops->transfer_create(&x->mpi, c->mpi, 0));
+  MOERUN_TRY(
+      c->mpi->ops->transfer_create(&x->mpi, c->mpi, 0, MOERUN_MEMORY_HOST));
   *out = x;
   x = NULL;
 done:
@@ -480,12 +483,12 @@ done:
 }
 
 static inline size_t pair_transfer_bytes(const moerun_comm *comm,
-                                         size_t plan_bytes) {
-  const pair_comm *c = (const pair_comm *)comm;
+                                         size_t plan_bytes,
+                                         moerun__memory memory) {
   (void)plan_bytes; /* what travels is of this test alone, not counted */
   return moerun__alloc_bytes(1, sizeof(moerun__transfer)) +
          moerun__alloc_bytes((size_t)comm->size + 1, sizeof(int32_t)) +
-         c->mpi->ops->transfer_bytes(c->mpi, 0);
+         moerun__mpi_ops.transfer_bytes(comm, 0, memory);
 }
 
 static inline void pair_destroy(moerun_comm *comm) {
@@ -495,6 +498,7 @@ static inline void pair_destroy(moerun_comm *comm) {
 
 static const moerun__comm_ops pair_ops = {
     .name = "pair",
+    .max_ranks = INT32_MAX,
     .exchange_begin = pair_exchange_begin,
     .send_begin = pair_send_begin,
     .receive_begin = pair_receive_begin,

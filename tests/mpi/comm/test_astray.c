@@ -43,7 +43,8 @@ static void set_up(rig *r) {
   const moerun_mpi_options options = {.struct_size = sizeof options,
                                       .timeout_s = LIMIT_S};
   assert_all_ok(moerun_comm_create_mpi(&r->comm, MPI_COMM_WORLD, &options));
-  assert_all_ok(r->comm->ops->transfer_create(&r->transfer, r->comm, 0));
+  assert_all_ok(r->comm->ops->transfer_create(&r->transfer, r->comm, 0,
+                                              MOERUN_MEMORY_HOST));
 }
 
 static void tear_down(rig *r) {

@@ -20,9 +20,9 @@ static moerun_status open_comm(int mpi) {
       mpi ? moerun_comm_create_mpi(&comm, MPI_COMM_WORLD, NULL)
           : moerun_comm_create_self(&comm);
   for (int i = 0; i < 3 && status == MOERUN_OK; i++) {
-    status = comm->ops->transfer_create(&out[i], comm, 0);
+    status = comm->ops->transfer_create(&out[i], comm, 0, MOERUN_MEMORY_HOST);
     if (status == MOERUN_OK)
-      status = comm->ops->transfer_create(&in[i], comm, 0);
+      status = comm->ops->transfer_create(&in[i], comm, 0, MOERUN_MEMORY_HOST);
   }
   return status;
 }
@@ -334,9 +334,11 @@ static void transfer_bytes_are_those_taken(void **state) {
   for (size_t plan_bytes = 0; plan_bytes < 1000; plan_bytes += 333) {
     moerun__transfer *transfer = NULL;
     const size_t before = moerun__alloc_live_bytes();
-    assert_all_ok(comm->ops->transfer_create(&transfer, comm, plan_bytes));
-    assert_all_ranks(moerun__alloc_live_bytes() - before ==
-                     comm->ops->transfer_bytes(comm, plan_bytes));
+    assert_all_ok(comm->ops->transfer_create(&transfer, comm, plan_bytes,
+                                             MOERUN_MEMORY_HOST));
+    assert_all_ranks(
+        moerun__alloc_live_bytes() - before ==
+        comm->ops->transfer_bytes(comm, plan_bytes, MOERUN_MEMORY_HOST));
     comm->ops->transfer_destroy(transfer);
   }
 }
@@ -400,7 +402,8 @@ static void set_up_calls_survive_a_failed_allocation(void **state) {
   long nth = 0;
   for (;; nth++) {
     moerun__alloc_fail_nth(nth);
-    const moerun_status got = comm->ops->transfer_create(&transfer, comm, 0);
+    const moerun_status got =
+        comm->ops->transfer_create(&transfer, comm, 0, MOERUN_MEMORY_HOST);
     moerun__alloc_fail_nth(-1);
     if (got == MOERUN_OK) break;
     assert_true(got == MOERUN_ERR_NOMEM && transfer == NULL);
@@ -452,7 +455,8 @@ static void disagree(int32_t sent, int32_t expected, const char *text) {
   char bytes[64] = {0};
   moerun_status status = MOERUN_OK;
   assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, NULL));
-  assert_all_ok(other->ops->transfer_create(&transfer, other, 0));
+  assert_all_ok(
+      other->ops->transfer_create(&transfer, other, 0, MOERUN_MEMORY_HOST));
   moerun__row_list list = {.rows = bytes, .row_bytes = 8, .offset = offset};
   if (test_rank() == 0) {
     offset[2] = sent;
@@ -507,7 +511,8 @@ static void levels_are_comms_of_their_own(void **state) {
   assert_all_ok(comm->ops->split(&node, comm, MOERUN_LEVEL_NODE));
   assert_all_ranks(node->size == test_size() && node->rank == test_rank());
   moerun__transfer *transfer = NULL;
-  assert_all_ok(node->ops->transfer_create(&transfer, node, 0));
+  assert_all_ok(
+      node->ops->transfer_create(&transfer, node, 0, MOERUN_MEMORY_HOST));
   rows_create(&x, PLAN_RAGGED, 40);
   const moerun__row_list to = send_list(&x);
   const moerun__row_list from = receive_list(&x);
@@ -531,7 +536,8 @@ static void unfinished_transfers_can_be_destroyed(void **state) {
   rows_create(&x, PLAN_EVEN, 24);
   const moerun__row_list from = receive_list(&x);
   moerun__transfer *receive = NULL;
-  assert_all_ok(comm->ops->transfer_create(&receive, comm, 0));
+  assert_all_ok(
+      comm->ops->transfer_create(&receive, comm, 0, MOERUN_MEMORY_HOST));
   assert_all_ok(comm->ops->receive_begin(receive, 7, &from));
   assert_all_ranks(test_size() == 1 ||
                    says(comm->ops->receive_begin(receive, 7, &from),

@@ -37,8 +37,10 @@ static void a_late_peer_is_named(void **state) {
   const moerun__row_list from = receive_list(&x);
   moerun__transfer *send = NULL;
   moerun__transfer *receive = NULL;
-  assert_all_ok(other->ops->transfer_create(&send, other, 0));
-  assert_all_ok(other->ops->transfer_create(&receive, other, 0));
+  assert_all_ok(
+      other->ops->transfer_create(&send, other, 0, MOERUN_MEMORY_HOST));
+  assert_all_ok(
+      other->ops->transfer_create(&receive, other, 0, MOERUN_MEMORY_HOST));
   char line[96];
   (void)snprintf(line, sizeof line,
                  "receiving combine (chunk 2): no answer within 0.6 s from "
@@ -189,7 +191,8 @@ static void a_wait_ends_at_its_limit(void **state) {
   const moerun__row_list from = receive_list(&x);
   moerun__transfer *receive = NULL;
   void *buffer = NULL;
-  assert_all_ok(other->ops->transfer_create(&receive, other, 0));
+  assert_all_ok(
+      other->ops->transfer_create(&receive, other, 0, MOERUN_MEMORY_HOST));
   assert_all_ok(
       other->ops->buffer_create(&buffer, other, 24, MOERUN_MEMORY_HOST));
   if (!late) moerun__patience_set_clock(counted_clock);
@@ -275,7 +278,8 @@ static void who_comes_late_is_not_astray(void **state) {
   const moerun__row_list to = send_list(&x);
   const moerun__row_list from = receive_list(&x);
   assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
-  assert_all_ok(other->ops->transfer_create(&transfer, other, 0));
+  assert_all_ok(
+      other->ops->transfer_create(&transfer, other, 0, MOERUN_MEMORY_HOST));
   assert_true(moerun__news_scratch(test_size(), &news) <= 64);
   for (int turn = 0; turn < 2; turn++) {
     sum = 1;
@@ -316,7 +320,8 @@ static void who_passes_by_is_named(void **state) {
   rows_create(&x, PLAN_EVEN, 24);
   const moerun__row_list from = receive_list(&x);
   assert_all_ok(moerun_comm_create_mpi(&other, MPI_COMM_WORLD, &options));
-  assert_all_ok(other->ops->transfer_create(&transfer, other, 0));
+  assert_all_ok(
+      other->ops->transfer_create(&transfer, other, 0, MOERUN_MEMORY_HOST));
   assert_true(moerun__news_scratch(test_size(), &news) < 256);
   moerun_status status = MOERUN_OK;
   if (astray) {

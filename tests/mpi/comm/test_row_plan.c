@@ -30,8 +30,8 @@ static size_t most_room(void) {
 
 static int create_transfers(void) {
   for (int i = 0; i < TRANSFERS; i++) {
-    if (comm->ops->transfer_create(&transfer[i], comm, most_room()) !=
-        MOERUN_OK) {
+    if (comm->ops->transfer_create(&transfer[i], comm, most_room(),
+                                   MOERUN_MEMORY_HOST) != MOERUN_OK) {
       return -1;
     }
   }
@@ -290,7 +290,8 @@ static void plans_that_do_not_fit_are_refused(void **state) {
   const moerun__row_list in = {NULL, 64,          none,
                                0,    test_size(), MOERUN_MEMORY_HOST};
   moerun__transfer *small = NULL;
-  assert_all_ok(comm->ops->transfer_create(&small, comm, 127));
+  assert_all_ok(
+      comm->ops->transfer_create(&small, comm, 127, MOERUN_MEMORY_HOST));
   assert_all_ranks(says(
       comm->ops->exchange_begin(small, MOERUN_TAG_DISPATCH, &bad, &in),
       MOERUN_ERR_INVALID, "a plan of at most 127 bytes, found 2 rows of 64"));
@@ -313,7 +314,8 @@ static void rows_on_their_way_are_not_packed_over(void **state) {
   memset(first, 1, BIG);
   memset(second, 2, BIG);
   moerun__transfer *big = NULL;
-  assert_all_ok(comm->ops->transfer_create(&big, comm, BIG));
+  assert_all_ok(
+      comm->ops->transfer_create(&big, comm, BIG, MOERUN_MEMORY_HOST));
   moerun__row_plan out = {.rows = first,
                           .stride_bytes = BIG,
                           .row_bytes = BIG,
@@ -343,6 +345,28 @@ static void rows_on_their_way_are_not_packed_over(void **state) {
   comm->ops->transfer_destroy(big);
 }
 
+static void rows_of_the_table_create_transports(void **state) {
+  (void)state;
+  const MPI_Comm world = MPI_COMM_WORLD;
+  const moerun__comm_setting setting = {.mpi_comm = &world, .timeout_s = 60};
+  const char *name = NULL;
+  int created = 0;
+  for (int i = 0; (name = moerun__transport_name_at(i)) != NULL; i++) {
+    const moerun__comm_ops *ops = moerun__transport_for(name, test_size());
+    moerun_comm *other = NULL;
+    if (test_size() > ops->max_ranks) continue;
+    assert_all_ok(ops->create(&other, &setting));
+    assert_all_ranks(other->ops == ops && other->size == test_size() &&
+                     other->rank == test_rank());
+    moerun_comm_destroy(other);
+    created++;
+  }
+  assert_all_ranks(created == (test_size() == 1 ? 3 : 2));
+  assert_all_ranks(moerun__transport_for("auto", 1) == &moerun__self_ops &&
+                   moerun__transport_for("auto", 2) == &moerun__mpi_ops &&
+                   moerun__transport_for("none", 1) == NULL);
+}
+
 #define PLAN_TESTS                                                             \
   cmocka_unit_test(rows_and_tails_arrive_bit_for_bit),                         \
       cmocka_unit_test(waves_follow_a_paired_begin),                           \
@@ -355,6 +379,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest self_tests[] = {PLAN_TESTS};
   const struct CMUnitTest mpi_tests[] = {
       PLAN_TESTS, cmocka_unit_test(rows_on_their_way_are_not_packed_over),
+      cmocka_unit_test(rows_of_the_table_create_transports),
       cmocka_unit_test(copies_are_counted),
       cmocka_unit_test(plans_that_do_not_fit_are_refused)};
   const struct CMUnitTest pair_tests[] = {

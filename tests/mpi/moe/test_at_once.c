@@ -23,7 +23,8 @@ static void set_up(rig *r) {
   memset(r, 0, sizeof *r);
   assert_all_ok(group_comm_create(&r->comm));
   for (int i = 0; i < 2; i++) {
-    assert_all_ok(r->comm->ops->transfer_create(&r->transfer[i], r->comm, 0));
+    assert_all_ok(r->comm->ops->transfer_create(&r->transfer[i], r->comm, 0,
+                                                MOERUN_MEMORY_HOST));
   }
   for (int32_t p = 0; p < test_size(); p++) {
     r->offset[p + 1] = p + 1;

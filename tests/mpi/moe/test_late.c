@@ -68,7 +68,8 @@ static moerun_status late_create_transfers(void *self) {
   late *t = self;
   moerun_comm *of = t->model->comm;
   for (int i = 0; i < ROUND_TRIP; i++) {
-    MOERUN_TRY(of->ops->transfer_create(&t->transfer[i], of, 0));
+    MOERUN_TRY(
+        of->ops->transfer_create(&t->transfer[i], of, 0, MOERUN_MEMORY_HOST));
   }
 done:
   return status;

@@ -210,7 +210,8 @@ static void send_control(void) {
                                0,    test_size(), MOERUN_MEMORY_HOST};
   const moerun__row_list out = {to, CONTROL,     offset,
                                 0,  test_size(), MOERUN_MEMORY_HOST};
-  assert_all_ok(comm->ops->transfer_create(&transfer, comm, 0));
+  assert_all_ok(
+      comm->ops->transfer_create(&transfer, comm, 0, MOERUN_MEMORY_HOST));
   assert_all_ok(comm->ops->receive_begin(transfer, MOERUN_TAG_CONTROL, &in));
   assert_all_ok(comm->ops->send_begin(transfer, MOERUN_TAG_CONTROL, &out));
   assert_all_ok(comm->ops->wait(transfer));
