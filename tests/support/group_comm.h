@@ -244,20 +244,24 @@ static inline char *group_fetch(const void *from, size_t bytes) {
 static inline moerun_status group_buffer_create(void **out, moerun_comm *comm,
                                                 size_t bytes,
                                                 moerun__memory memory) {
-  if (memory == MOERUN_MEMORY_DEVICE) return made_memory_create(out, bytes);
+  if (memory == MOERUN_MEMORY_DEVICE) {
+    return comm->ops->device->memory_create(out, bytes);
+  }
   return moerun__host_buffer_create(out, comm, bytes, memory);
 }
 
 static inline size_t group_buffer_bytes(const moerun_comm *comm, size_t bytes,
                                         moerun__memory memory) {
-  if (memory == MOERUN_MEMORY_DEVICE) return made_memory_bytes(bytes);
+  if (memory == MOERUN_MEMORY_DEVICE) {
+    return comm->ops->device->memory_bytes(bytes);
+  }
   return moerun__host_buffer_bytes(comm, bytes, memory);
 }
 
 static inline void group_buffer_destroy(moerun_comm *comm, void *buffer,
                                         moerun__memory memory) {
   if (memory == MOERUN_MEMORY_DEVICE) {
-    made_memory_destroy(buffer);
+    comm->ops->device->memory_destroy(buffer);
   } else {
     moerun__host_buffer_destroy(comm, buffer, memory);
   }
