@@ -95,7 +95,7 @@ static const help_page pages[] = {
      "\\\n"
      "      --experts 64 --experts-per-token 8 --expert-width 128\n"},
     {"tokenize", "turn texts into token ids",
-     "moerun tokenize --model FOLDER --prompts FILE [--output FILE] [options]",
+     "moerun tokenize --model FOLDER --prompts FILE | --prompt TEXT [options]",
      "Writes the ids that run feeds a model for each text or conversation, one "
      "JSON\nobject a line, which run --tokens reads again. It needs the "
      "model's\n"

@@ -495,7 +495,8 @@ static const moerun__effect_row rows[] = {
         "a conversation is one request at a time"),
 
     /* tokenize and detokenize */
-    ALWAYS("tokenize", "model prompts lines bare text output overwrite"),
+    ALWAYS("tokenize",
+           "model prompt prompts lines add_bos text output overwrite"),
     ALWAYS("detokenize", "model tokens keep_special output overwrite"),
 
     /* synth */

@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The text of --prompt, as a line of the file that it stands for. */
-static moerun_status open_prompt(moerun__spool *input, const char *prompt) {
+moerun_status moerun__input_open_prompt(moerun__spool *input,
+                                        const char *prompt) {
   moerun_status status = MOERUN_OK;
   moerun__text line = {0};
   MOERUN_TRY(moerun__text_print(&line, "{\"prompt\": "));
@@ -85,7 +85,7 @@ moerun_status moerun__input_open(moerun__spool *input,
   const char *paths[] = {moerun__config_text(config, "prompts"),
                          moerun__config_text(config, "tokens"),
                          moerun__config_text(config, "score")};
-  if (prompt[0] != '\0') MOERUN_TRY(open_prompt(input, prompt));
+  if (prompt[0] != '\0') MOERUN_TRY(moerun__input_open_prompt(input, prompt));
   for (int i = 0; i < 3; i++) {
     if (paths[i][0] != '\0') MOERUN_TRY(moerun__spool_open(input, paths[i]));
   }

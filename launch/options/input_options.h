@@ -16,6 +16,9 @@ moerun_status moerun__input_check_stop(const moerun__config *config);
  * length of the completion, as other programs call it. For one prompt. */
 void moerun__input_say_length(const moerun__config *config);
 
+/* The text of --prompt, as a line of the file that it stands for. */
+moerun_status moerun__input_open_prompt(moerun__spool *input,
+                                        const char *prompt);
 /* The one input that was given: --prompt, --prompts, --tokens or --score. */
 moerun_status moerun__input_open(moerun__spool *input,
                                  const moerun__config *config);

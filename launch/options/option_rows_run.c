@@ -9,7 +9,7 @@ static const moerun__config_row input[] = {
              "safetensors."),
     TEXT_ROW("model", "folder", TEXTS, TEXTS,
              "Folder with the model's tokenizer.json."),
-    TEXT_ROW("prompt", "text", RUNS, 0,
+    TEXT_ROW("prompt", "text", RUNS | TOKENIZE, 0,
              "Text of one prompt, in place of a file of prompts."),
     TEXT_ROW("system", "text", CHAT, 0,
              "What the model is told before the conversation, as its template "
@@ -28,15 +28,12 @@ static const moerun__config_row input[] = {
              "stands, not as JSON."),
     TEXT_ROW("tokens", "file", RUNS, 0,
              "Token ids to use in place of prompts, as .npy or JSONL."),
-    TEXT_ROW("prompts", "file", TOKENIZE, TOKENIZE,
+    TEXT_ROW("prompts", "file", TOKENIZE, 0,
              "JSONL file of the texts: each line is an object with \"prompt\" "
              "or \"messages\", or one of a batch file; - is stdin."),
     TEXT_ROW("tokens", "file", DETOKENIZE, DETOKENIZE,
              "JSONL file of the token ids: each line is an object with "
              "\"tokens\", such as a result of run, or an array; - is stdin."),
-    BOOL_ROW("bare", TOKENIZE,
-             "Leave out the tokens that tokenizer.json's post_processor puts "
-             "in front of a text and behind it."),
     BOOL_ROW("text", TOKENIZE,
              "Write each text beside its ids: of a conversation what the "
              "model's chat template makes of it."),
@@ -46,7 +43,7 @@ static const moerun__config_row input[] = {
              "Text whose perplexity is measured; nothing is generated."),
     INT_ROW("window", "256", "tokens", 2, 1048576, RUNS,
             "Length of the pieces that the text of --score is cut into."),
-    CHOICE_ROW("add_bos", "auto", "auto|yes|no", RUNS,
+    CHOICE_ROW("add_bos", "auto", "auto|yes|no", RUNS | TOKENIZE,
                "Whether a begin-of-sequence token is put before each prompt. "
                "auto puts it before texts if tokenizer.json's post_processor "
                "does; there is never a second one."),

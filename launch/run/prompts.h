@@ -120,6 +120,10 @@ typedef struct moerun__prompt {
 } moerun__prompt;
 
 void moerun__prompt_clear(moerun__prompt *prompt);
+/* Puts the options' tokens around those of a text, which are all that it has;
+ * what begins with the first of them gets none in front. */
+moerun_status moerun__prompt_put_around(moerun__prompt *prompt,
+                                        const moerun__prompt_options *options);
 
 /* One JSON object a line; blank lines do not count. Keys: "prompt" (a text),
  * "messages" (a conversation, with what templates take beside it) or "tokens"

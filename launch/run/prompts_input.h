@@ -81,9 +81,6 @@ moerun_status moerun__prompts_settle_at(moerun__prompts *prompts, int64_t index,
                                         const char *id, moerun_status status);
 /* Puts bos in front of the tokens unless they begin with it or it is -1. */
 moerun_status moerun__prompt_put_bos(moerun__prompt *prompt, int32_t bos);
-/* The same with all tokens that belong around a text. */
-moerun_status moerun__prompt_put_around(moerun__prompt *prompt,
-                                        const moerun__prompt_options *options);
 /* The ids of a text, with what belongs around it. */
 moerun_status moerun__prompt_encode(moerun__prompt *out, const char *text,
                                     size_t bytes,

@@ -1,8 +1,9 @@
 /* `moerun tokenize` and `moerun detokenize`: texts to ids and back, a line of
  * the input at a time, so that files may be of any size. The ids are those that
- * run feeds a model for the text, with `--add-bos auto`, or for a conversation;
- * of a batch file, too, as far as its lines have one prompt that is a text. */
+ * run feeds a model for the text or the conversation; of a batch file, too, as
+ * far as its lines have one prompt that is a text. */
 #include "launch/command.h"
+#include "launch/options/bos.h"
 #include "launch/options/effect.h"
 #include "launch/options/input_options.h"
 
@@ -11,6 +12,8 @@
 #include "runtime/base/file.h"
 #include "runtime/base/foreign.h"
 #include "runtime/base/json.h"
+#include "runtime/base/log.h"
+#include "runtime/model/model.h"
 #include "runtime/text/tokenizer.h"
 
 #include <string.h>
@@ -18,18 +21,19 @@
 
 typedef struct job {
   moerun__tokenizer *tokenizer;
-  int is_back;    /* detokenize */
-  int is_plain;   /* lines are texts as they stand */
-  int is_special; /* with the tokens around a text; with special tokens */
-  int is_shown;   /* tokenize: the text beside its ids */
-  moerun__prompt_chat chat;
-  int64_t index; /* of the line among those that count */
+  int is_back;                    /* detokenize */
+  int is_plain;                   /* lines are texts as they stand */
+  int is_special;                 /* detokenize: with special tokens */
+  int is_shown;                   /* tokenize: the text beside its ids */
+  moerun__prompt_options options; /* tokenize: what is put around a text */
+  int64_t index;                  /* of the line among those that count */
+  int64_t unknown;                /* detokenize: ids without a token */
   moerun__text origin;
-  moerun__token_list ids;
-  moerun__text text; /* decoded */
-  moerun__text out;  /* lines to be written */
-  int file;          /* where to */
-  const char *name;  /* and its name, borrowed */
+  moerun__prompt prompt; /* its tokens are the ids of a line */
+  moerun__text text;     /* decoded */
+  moerun__text out;      /* lines to be written */
+  int file;              /* where to */
+  const char *name;      /* and its name, borrowed */
 } job;
 
 enum { WRITTEN_BYTES = 1 << 16, PART_IDS = 1 << 13 }; /* at once */
@@ -69,32 +73,10 @@ done:
   return status;
 }
 
-/* As run has it: what begins with the first token in front gets none of
- * them. */
-static moerun_status put_around(moerun__token_list *ids,
-                                const moerun__tokenizer *tokenizer) {
-  moerun_status status = MOERUN_OK;
-  const moerun__token_list *front = moerun__tokenizer_front(tokenizer);
-  const moerun__token_list *behind = moerun__tokenizer_behind(tokenizer);
-  const int has_front =
-      front->count > 0 && ids->count > 0 && ids->id[0] == front->id[0];
-  MOERUN_TRY(moerun__token_list_reserve(ids, front->count + behind->count));
-  if (!has_front && front->count > 0) {
-    memmove(ids->id + front->count, ids->id, ids->count * sizeof *ids->id);
-    memcpy(ids->id, front->id, front->count * sizeof *ids->id);
-    ids->count += front->count;
-  }
-  for (size_t i = 0; i < behind->count; i++) {
-    MOERUN_TRY(moerun__token_list_append(ids, behind->id[i]));
-  }
-done:
-  return status;
-}
-
 /* A line with one text may be of many MB: its ids are written in parts. */
 static moerun_status print_ids(job *j) {
   moerun_status status = MOERUN_OK;
-  const moerun__token_list *ids = &j->ids;
+  const moerun__token_list *ids = &j->prompt.tokens;
   MOERUN_TRY(moerun__text_print(&j->out, ",\"tokens\":["));
   for (size_t i = 0; i < ids->count; i += PART_IDS) {
     const size_t left = ids->count - i;
@@ -112,11 +94,11 @@ done:
 static moerun_status encode(job *j, const char *text, size_t bytes,
                             int is_whole) {
   moerun_status status = MOERUN_OK;
-  j->ids.count = 0;
-  MOERUN_TRY(moerun__tokenizer_encode(j->tokenizer, &j->ids, text, bytes,
-                                      j->origin.bytes));
-  if (j->is_special && !is_whole) {
-    MOERUN_TRY(put_around(&j->ids, j->tokenizer));
+  j->prompt.tokens.count = 0;
+  MOERUN_TRY(moerun__tokenizer_encode(j->tokenizer, &j->prompt.tokens, text,
+                                      bytes, j->origin.bytes));
+  if (!is_whole) {
+    MOERUN_TRY(moerun__prompt_put_around(&j->prompt, &j->options));
   }
   if (j->is_shown) {
     MOERUN_TRY(moerun__text_print(&j->out, ",\"text\":"));
@@ -130,8 +112,8 @@ done:
 static moerun_status encode_messages(job *j, const json_t *object) {
   moerun_status status = MOERUN_OK;
   j->text.count = 0;
-  MOERUN_TRY(
-      moerun__messages_render(&j->text, object, &j->chat, j->origin.bytes));
+  MOERUN_TRY(moerun__messages_render(&j->text, object, &j->options.chat,
+                                     j->origin.bytes));
   MOERUN_TRY(encode(j, j->text.bytes, j->text.count, 1));
 done:
   return status;
@@ -141,7 +123,7 @@ static moerun_status decode(job *j, const json_t *array) {
   moerun_status status = MOERUN_OK;
   const json_t *id = NULL;
   size_t i = 0;
-  j->ids.count = 0;
+  j->prompt.tokens.count = 0;
   j->text.count = 0;
   MOERUN_REQUIRE(json_is_array(array), MOERUN_ERR_FORMAT,
                  "%s: expected an array of token ids, or an object with one as "
@@ -155,10 +137,14 @@ static moerun_status decode(job *j, const json_t *array) {
                    j->origin.bytes, i,
                    json_is_integer(id) ? "an integer out of range"
                                        : moerun__json_kind(id));
-    MOERUN_TRY(moerun__token_list_append(&j->ids, (int32_t)number));
+    MOERUN_TRY(moerun__token_list_append(&j->prompt.tokens, (int32_t)number));
+    size_t bytes = 0;
+    j->unknown +=
+        moerun__tokenizer_text(j->tokenizer, (int32_t)number, &bytes) == NULL;
   }
-  MOERUN_TRY(moerun__tokenizer_decode(j->tokenizer, &j->text, j->ids.id,
-                                      j->ids.count, j->is_special));
+  MOERUN_TRY(moerun__tokenizer_decode(j->tokenizer, &j->text,
+                                      j->prompt.tokens.id,
+                                      j->prompt.tokens.count, j->is_special));
   MOERUN_TRY(moerun__text_print(&j->out, ",\"text\":"));
   MOERUN_TRY(moerun__text_json(&j->out, j->text.bytes, j->text.count));
   MOERUN_TRY(moerun__text_print(&j->out, "}\n"));
@@ -166,9 +152,29 @@ done:
   return status;
 }
 
+/* Whether the line can be meant as JSON; web pages and the like are left to the
+ * parser, which names them. */
+static moerun_status check_form(const job *j, const char *line, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  char foreign[MOERUN_FOREIGN_TEXT];
+  const char *first = line + strspn(line, " \t");
+  MOERUN_REQUIRE(
+      strchr("{[", *first) != NULL ||
+          moerun__foreign_name(foreign, line, bytes),
+      MOERUN_ERR_FORMAT, "%s: expected a line such as %s, found \"%.20s\"%s",
+      j->origin.bytes,
+      j->is_back ? "[1, 2, 3] or {\"tokens\": [1, 2, 3]}"
+                 : "{\"prompt\": \"a text\"}",
+      first,
+      j->is_back ? "" : "; with --lines each line is a text as it stands");
+done:
+  return status;
+}
+
 static moerun_status convert_json(job *j, const char *line, size_t bytes) {
   moerun_status status = MOERUN_OK;
   json_t *root = NULL;
+  MOERUN_TRY(check_form(j, line, bytes));
   MOERUN_TRY(moerun__json_parse(&root, line, bytes, j->origin.bytes));
   const json_t *body = json_object_get(root, "body");
   const json_t *asked = !j->is_back && json_is_object(body) ? body : root;
@@ -200,13 +206,33 @@ static int is_blank(const char *line, size_t bytes) {
   return bytes == 0 || strspn(line, " \t\r") == bytes;
 }
 
-static moerun_status convert(job *j, const char *input) {
+static moerun_status check_input(const moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  const int has_text = moerun__config_text(config, "prompt")[0] != '\0';
+  const int has_file = moerun__config_text(config, "prompts")[0] != '\0';
+  MOERUN_REQUIRE(has_text != has_file, MOERUN_ERR_INVALID,
+                 "expected one of --prompt and --prompts, found %s",
+                 has_file ? "both" : "none");
+done:
+  return status;
+}
+
+static moerun_status open_input(moerun__spool *spool, const job *j,
+                                const moerun__config *config) {
+  const char *prompt = j->is_back ? "" : moerun__config_text(config, "prompt");
+  const char *key = j->is_back ? "tokens" : "prompts";
+  return prompt[0] != '\0'
+             ? moerun__input_open_prompt(spool, prompt)
+             : moerun__spool_open(spool, moerun__config_text(config, key));
+}
+
+static moerun_status convert(job *j, const moerun__config *config) {
   moerun_status status = MOERUN_OK;
   moerun__spool spool = {.file = -1};
   moerun__lines lines = {0};
   int file = -1;
   int has = 0;
-  MOERUN_TRY(moerun__spool_open(&spool, input));
+  MOERUN_TRY(open_input(&spool, j, config));
   MOERUN_TRY(moerun__file_open(&file, NULL, spool.path.bytes, 0));
   MOERUN_TRY(moerun__lines_begin(&lines, file, spool.name.bytes));
   for (;;) {
@@ -233,10 +259,34 @@ static moerun_status convert(job *j, const char *input) {
     MOERUN_TRY(flush(j, 0));
   }
   MOERUN_TRY(flush(j, 1));
+  if (j->unknown > 0) {
+    LOG_ROOT(MOERUN_LOG_WARN, "%s: %lld id%s no token and no text",
+             spool.name.bytes, (long long)j->unknown,
+             j->unknown == 1 ? " has" : "s have");
+  }
 done:
   moerun__lines_clear(&lines);
   if (file >= 0) (void)close(file);
   moerun__spool_clear(&spool);
+  return status;
+}
+
+/* The folder may have no config.json that is understood: a tokenizer is enough
+ * here, unless the token of --add-bos yes stands there alone. */
+static moerun_status choose_bos(job *j, const moerun__config *config,
+                                const char *model) {
+  moerun_status status = MOERUN_OK;
+  moerun__model_config c = {0};
+  int32_t bos = -1;
+  j->options.tokenizer = j->tokenizer;
+  if (strcmp(moerun__config_text(config, "add_bos"), "yes") == 0) {
+    status = moerun__model_config_load(&c, model);
+    if (status == MOERUN_OK) bos = c.bos_token;
+    if (status == MOERUN_ERR_NOMEM) goto done;
+  }
+  MOERUN_TRY(moerun__bos_choose(&j->options, config, model, bos, 1));
+done:
+  moerun__model_config_clear(&c);
   return status;
 }
 
@@ -254,27 +304,29 @@ moerun_status moerun__cmd_tokenize(moerun__invocation *invocation) {
   const moerun__effect_facts effects = {.subcommand = invocation->subcommand,
                                         .config = config};
   MOERUN_TRY(moerun__effect_check(&effects, MOERUN_EFFECT_OPTIONS));
+  if (!is_back) MOERUN_TRY(check_input(config));
   invocation->phase = MOERUN_PHASE_FILES;
   j.is_plain = !is_back && moerun__config_bool(config, "lines");
-  j.is_special = is_back ? moerun__config_bool(config, "keep_special")
-                         : !moerun__config_bool(config, "bare");
+  j.is_special = is_back && moerun__config_bool(config, "keep_special");
   j.is_shown = !is_back && moerun__config_bool(config, "text");
   MOERUN_TRY(moerun__tokenizer_load(&j.tokenizer, model));
+  if (!is_back) {
+    MOERUN_TRY(choose_bos(&j, config, model));
+  }
   if (!is_back && !j.is_plain) {
-    MOERUN_TRY(moerun__input_chat(&j.chat, &chat, &no_chat, model));
+    MOERUN_TRY(moerun__input_chat(&j.options.chat, &chat, &no_chat, model));
   }
   invocation->results_on_stdout = path[0] == '\0';
   if (path[0] != '\0') {
     MOERUN_TRY(moerun__outputs_begin(&invocation->outputs, &j.file, path));
   }
-  MOERUN_TRY(
-      convert(&j, moerun__config_text(config, is_back ? "tokens" : "prompts")));
+  MOERUN_TRY(convert(&j, config));
 done:
   moerun__tokenizer_destroy(j.tokenizer);
   moerun__chat_template_destroy(chat);
   moerun__text_clear(&no_chat);
   moerun__text_clear(&j.origin);
-  moerun__token_list_clear(&j.ids);
+  moerun__prompt_clear(&j.prompt);
   moerun__text_clear(&j.text);
   moerun__text_clear(&j.out);
   return status;

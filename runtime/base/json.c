@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PLACE_BYTES = 64 };
+
 const char *moerun__json_kind(const json_t *value) {
   if (value == NULL) return "nothing";
   switch (json_typeof(value)) {
@@ -94,12 +96,29 @@ done:
   return status;
 }
 
+/* "line 2, column 5"; of a text that is one line of a file, which `origin`
+ * names, the column alone. */
+static void print_place(char out[PLACE_BYTES], const json_error_t *error,
+                        const char *text, size_t bytes, const char *origin) {
+  const char *colon = strrchr(origin, ':');
+  const int is_of_line = memchr(text, '\n', bytes) == NULL && colon != NULL &&
+                         colon[1] != '\0' &&
+                         colon[1 + strspn(colon + 1, "0123456789")] == '\0';
+  if (is_of_line) {
+    (void)snprintf(out, PLACE_BYTES, "column %d", error->column);
+  } else {
+    (void)snprintf(out, PLACE_BYTES, "line %d, column %d", error->line,
+                   error->column);
+  }
+}
+
 moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
                                  const char *origin) {
   moerun_status status = MOERUN_OK;
   json_error_t error = {0}; /* not all of it is set where memory runs out */
   moerun__text wide = {0};
   char foreign[MOERUN_FOREIGN_TEXT] = "";
+  char place[PLACE_BYTES];
   const size_t mark = moerun__byte_order_mark(text, bytes);
   text += mark;
   bytes -= mark;
@@ -116,6 +135,7 @@ moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
   MOERUN_REQUIRE(*out != NULL || !moerun__foreign_name(foreign, text, bytes),
                  MOERUN_ERR_FORMAT, "%s: expected JSON, found %s", origin,
                  foreign);
+  print_place(place, &error, text, bytes, origin);
   const char *nul = memchr(text, '\0', bytes);
   MOERUN_REQUIRE(*out != NULL || nul == NULL, MOERUN_ERR_FORMAT,
                  "%s: expected JSON, which has no byte of 0, found one after "
@@ -124,12 +144,11 @@ moerun_status moerun__json_parse(json_t **out, const char *text, size_t bytes,
   MOERUN_REQUIRE(*out != NULL ||
                      json_error_code(&error) != json_error_null_character,
                  MOERUN_ERR_FORMAT,
-                 "%s: line %d, column %d: expected texts without a NUL "
+                 "%s: %s: expected texts without a NUL "
                  "character, found \\u0000",
-                 origin, error.line, error.column);
-  MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_FORMAT,
-                 "%s: line %d, column %d: not valid JSON: %s", origin,
-                 error.line, error.column, error.text);
+                 origin, place);
+  MOERUN_REQUIRE(*out != NULL, MOERUN_ERR_FORMAT, "%s: %s: not valid JSON: %s",
+                 origin, place, error.text);
 done:
   moerun__text_clear(&wide);
   return status;

@@ -92,14 +92,39 @@ succeed 0 run --model around --lines --prompts lines --output a \
   --max-new-tokens 5
 succeed 0 run --model around --tokens ids --output b --max-new-tokens 5
 same a b
-succeed 0 tokenize --model around --lines --prompts lines --bare
+succeed 0 tokenize --model around --lines --prompts lines --add-bos no
 cat > wanted <<'END'
 {"id":0,"tokens":[72,105]}
 {"id":1,"tokens":[256,72,105]}
 END
 same out wanted
 
+# The options of run, by whatever way they come.
+succeed 0 tokenize --model "$model" --prompt 'Hi' --add-bos yes
+says '{"id":0,"tokens":[256,72,105]}'
+MOERUN_ADD_BOS=yes succeed 0 tokenize --model "$model" --prompt '<bos>Hi'
+says '{"id":0,"tokens":[256,72,105]}'
+refuse 2 'expected one of --prompt and --prompts, found both' \
+  tokenize --model "$model" --prompt x --prompts prompts
+refuse 2 'expected one of --prompt and --prompts, found none' \
+  tokenize --model "$model"
+
+# Ids without a token have no text, and are counted.
+echo '[72, 270, 105, 271]' > array
+succeed 0 detokenize --model "$model" --tokens array
+says '{"id":0,"text":"Hi"}'
+grep -q 'array: 2 ids have no token and no text' err || complain "$(cat err)"
+
 # What is wrong is named with its line.
+echo 'In the' > wrong
+refuse 65 'found "In the"; with --lines each line is a text as it stands' \
+  tokenize --model "$model" --prompts wrong
+echo '1 2 3' > wrong
+refuse 65 'wrong:1: expected a line such as [1, 2, 3] or {"tokens": [1, 2, 3]}' \
+  detokenize --model "$model" --tokens wrong
+echo '[1 2 3]' > wrong
+refuse 65 'wrong:1: column 4: not valid JSON' \
+  detokenize --model "$model" --tokens wrong
 echo '{"prompt": 5}' > wrong
 refuse 65 'wrong:1: key "prompt": expected a string, found an integer; with' \
   tokenize --model "$model" --prompts wrong

@@ -380,8 +380,8 @@ static void other_results_are_refused(void **state) {
                    ":1: key \"index\": expected 0 to 5, found 6");
   expect_no_resume("{\"index\":0}\n", "key \"digest\": expected a string");
   expect_no_resume("[]\n", ":1: expected a JSON object, found an array");
-  expect_no_resume("not JSON\n{}", ":1: line 1, column 3: not valid JSON");
-  expect_no_resume("\n", ":1: line 1, column 0: not valid JSON");
+  expect_no_resume("not JSON\n{}", ":1: column 3: not valid JSON");
+  expect_no_resume("\n", ":1: column 0: not valid JSON");
 }
 
 /* Known only when the weights are: before the file is touched, a torn line

@@ -457,7 +457,7 @@ static const bad_text bad_texts[] = {
     {"{\"routed_experts\":[]}", 0,
      "r.jsonl: expected at least one token, found none"},
     {"7", 0,
-     "r.jsonl:1: line 1, column 1: not valid JSON: '[' or '{' expected near "
+     "r.jsonl:1: column 1: not valid JSON: '[' or '{' expected near "
      "'7'"},
     {"[]", 0, ONE_A_LINE},
     {" [\n{\"routed_experts\":[[[1]]]}\n]", 0, ONE_A_LINE},
