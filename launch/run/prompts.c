@@ -196,6 +196,8 @@ static moerun_status check_limits(const moerun__prompts *prompts,
   const moerun__prompt_options *o = &prompts->options;
   const int64_t length = (int64_t)prompt->tokens.count;
   const int32_t more = prompt->request.max_new_tokens;
+  const char *name =
+      moerun__prompts_are_batch(prompts) ? "max_tokens" : "max_new_tokens";
   MOERUN_REQUIRE(length >= 1, MOERUN_ERR_FORMAT,
                  "%s: expected at least one token, found an empty prompt",
                  origin);
@@ -219,13 +221,13 @@ static moerun_status check_limits(const moerun__prompts *prompts,
   MOERUN_REQUIRE(length + more <= o->max_positions, MOERUN_ERR_FORMAT,
                  "%s: expected at most %d tokens (the model's "
                  "max_position_embeddings), found %lld of the prompt and "
-                 "max_new_tokens %d",
-                 origin, o->max_positions, (long long)length, more);
+                 "%s %d",
+                 origin, o->max_positions, (long long)length, name, more);
   MOERUN_REQUIRE(length + more <= o->kv_tokens, MOERUN_ERR_FORMAT,
                  "%s: expected at most %d tokens (--kv-tokens, the cache of "
                  "one rank), found %lld of the prompt and "
-                 "max_new_tokens %d: a larger --kv-tokens%s has room",
-                 origin, o->kv_tokens, (long long)length, more,
+                 "%s %d: a larger --kv-tokens%s has room",
+                 origin, o->kv_tokens, (long long)length, name, more,
                  prompts->window > 0 ? " or a smaller --window" : "");
 done:
   return status;

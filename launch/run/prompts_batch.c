@@ -10,10 +10,18 @@
 #include "runtime/base/foreign.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/base/spelling.h"
 
+#include <stdio.h>
 #include <string.h>
 
-enum { TEXT = 1, CHAT = 2, MOST_PROMPTS = 2048, DEFAULT_MAX_TOKENS = 16 };
+enum {
+  TEXT = 1,
+  CHAT = 2,
+  MOST_PROMPTS = 2048,
+  DEFAULT_MAX_TOKENS = 16,
+  ADVICE_BYTES = 128,
+};
 
 /* ---- Keys ---------------------------------------------------------------- */
 
@@ -121,15 +129,48 @@ static int is_value(const json_t *value, const char *json) {
   return is_same;
 }
 
+/* What may have been meant by a key that is not known at this URL. */
+static void advise(char out[ADVICE_BYTES], const char *key, int is_chat) {
+  const char *best = NULL;
+  int least = 0;
+  for (size_t i = 0; i < sizeof keys / sizeof *keys + MOERUN_SETTINGS; i++) {
+    const size_t at = i - sizeof keys / sizeof *keys;
+    const char *word =
+        i < sizeof keys / sizeof *keys ? keys[i].key : names.key[at];
+    if (word == NULL ||
+        (row_of(word, is_chat) == NULL && !is_setting(word, is_chat))) {
+      continue;
+    }
+    const int far = moerun__spelling_distance(key, strlen(key), word);
+    if (far < 0 || (best != NULL && far >= least)) continue;
+    best = word;
+    least = far;
+  }
+  const int is_of_other =
+      row_of(key, !is_chat) != NULL || is_setting(key, !is_chat);
+  if (is_of_other) {
+    (void)snprintf(out, ADVICE_BYTES, "it is a key of %s",
+                   is_chat ? "/v1/completions" : "/v1/chat/completions");
+  } else if (strcmp(key, "reasoning_effort") == 0 && is_chat) {
+    (void)snprintf(out, ADVICE_BYTES,
+                   "a template that takes it has it from "
+                   "\"chat_template_kwargs\"");
+  } else if (best != NULL) {
+    (void)snprintf(out, ADVICE_BYTES, "did you mean \"%s\"?", best);
+  } else {
+    (void)snprintf(out, ADVICE_BYTES, "it asks for what is not done here");
+  }
+}
+
 static moerun_status check_key(const char *key, const json_t *value,
                                int is_chat, const char *origin) {
   moerun_status status = MOERUN_OK;
+  char advice[ADVICE_BYTES] = "";
   const key_row *row = row_of(key, is_chat);
   if (row == NULL && is_setting(key, is_chat)) goto done;
+  if (row == NULL) advise(advice, key, is_chat);
   MOERUN_REQUIRE(row != NULL, MOERUN_ERR_FORMAT,
-                 "%s: body: unknown key \"%s\": nothing is done here that "
-                 "it could ask for",
-                 origin, key);
+                 "%s: body: unknown key \"%.60s\": %s", origin, key, advice);
   if (row->meaning != ONLY_THIS) goto done;
   MOERUN_REQUIRE(is_value(value, row->only[0]) || is_value(value, row->only[1]),
                  MOERUN_ERR_UNSUPPORTED,

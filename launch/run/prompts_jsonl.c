@@ -69,7 +69,7 @@ static int is_known(const char *key) {
          moerun__setting_of(key) < MOERUN_SETTINGS;
 }
 
-/* "id, prompt, tokens, messages, …, seed or priority" */
+/* "id, prompt, tokens, messages, …" */
 static moerun_status print_keys(moerun__text *out) {
   moerun_status status = MOERUN_OK;
   MOERUN_TRY(moerun__text_print(out, "id, prompt, tokens, messages"));
@@ -77,7 +77,9 @@ static moerun_status print_keys(moerun__text *out) {
     MOERUN_TRY(moerun__text_print(
         out, ", %s", moerun__setting_key((moerun__prompt_setting)i)));
   }
-  MOERUN_TRY(moerun__text_print(out, ", stop, stop_token_ids, n or priority"));
+  MOERUN_TRY(moerun__text_print(
+      out, ", stop, stop_token_ids, n, priority, or beside messages tools, "
+           "documents, add_generation_prompt and chat_template_kwargs"));
 done:
   return status;
 }

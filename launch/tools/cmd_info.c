@@ -11,9 +11,12 @@
 #include "launch/tools/prediction.h"
 #include "placement/methods/program.h"
 #include "runtime/base/memory.h"
+#include "runtime/base/wrap.h"
 #include "runtime/model/arch.h"
 #include "runtime/model/attention.h"
 #include "runtime/model/model.h"
+#include "runtime/text/chat_template.h"
+#include "runtime/text/tokenizer.h"
 
 #include <mpi.h>
 #include <string.h>
@@ -117,6 +120,47 @@ static void print_model(const char *path, const moerun__model_config *c) {
   (void)printf("  context       %d tokens\n", c->max_positions);
 }
 
+/* A row of the model with a reason behind it, which may be long. */
+static void print_reason(const char *name, const char *text,
+                         const char *reason) {
+  enum { INDENT = 16 };
+  (void)printf("  %-14s", name);
+  const int column = moerun__wrap_words(stdout, text, INDENT, INDENT);
+  (void)moerun__wrap_words(stdout, reason, column, INDENT);
+  (void)printf("\n");
+}
+
+/* Whether texts and conversations can be given to the model. */
+static moerun_status print_texts(const char *path) {
+  moerun_status status = MOERUN_OK;
+  moerun__tokenizer *tokenizer = NULL;
+  moerun__chat_template *chat = NULL;
+  moerun__token_list ids = {0};
+  status = moerun__tokenizer_load(&tokenizer, path);
+  if (status == MOERUN_OK) {
+    status = moerun__tokenizer_encode(tokenizer, &ids, "a", 1, path);
+  }
+  if (status == MOERUN_ERR_NOMEM) goto done;
+  print_reason("tokenizer",
+               status == MOERUN_OK ? "reads and writes texts"
+               : tokenizer != NULL ? "writes texts, and reads none:"
+                                   : "none that is read, for token ids alone:",
+               status == MOERUN_OK ? "" : moerun_last_error());
+  status = moerun__chat_template_load(&chat, path);
+  if (status == MOERUN_ERR_NOMEM) goto done;
+  print_reason("chat template",
+               chat != NULL          ? "for conversations"
+               : status == MOERUN_OK ? "none"
+                                     : "cannot be used:",
+               status == MOERUN_OK ? "" : moerun_last_error());
+  status = MOERUN_OK;
+done:
+  moerun__token_list_clear(&ids);
+  moerun__chat_template_destroy(chat);
+  moerun__tokenizer_destroy(tokenizer);
+  return status;
+}
+
 /* ---- Ranks --------------------------------------------------------------- */
 
 /* Under a launcher the run in question is the one that it would start. */
@@ -179,6 +223,7 @@ moerun_status moerun__cmd_info(moerun__invocation *invocation) {
   moerun__print_build(stdout);
   model.tied_head = size.tied_head;
   print_model(path, &model);
+  MOERUN_TRY(print_texts(path));
   (void)printf("\nmemory per rank, %d rank%s, placement %s\n",
                moerun_placement_num_ranks(placement),
                moerun_placement_num_ranks(placement) == 1 ? "" : "s",

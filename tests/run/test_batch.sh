@@ -9,6 +9,7 @@ mkdir chat
 for file in "$model"/*; do
   ln -s "$file" chat/
 done
+rm chat/chat_template.jinja # the folder has one of its own
 echo '{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}' \
   > chat/chat_template.jinja
 text='"method": "POST", "url": "/v1/completions", "body":'

@@ -19,6 +19,7 @@ mkdir chat
 for file in "$model"/*; do
   ln -s "$file" chat/
 done
+rm chat/chat_template.jinja # the folder has one of its own
 cat > talks <<'END'
 {"id": "a", "messages": [{"role": "user", "content": "Who <eos> made"}]}
 END

@@ -62,6 +62,14 @@ done
 run=$((4 * peak))
 succeed 0 info --model "$model" --ranks 4 --node-memory $run
 says 'verdict   fits: '
+# What the model can be given beside ids.
+says 'tokenizer     reads and writes texts'
+says 'chat template for conversations'
+succeed 0 info --model m
+says 'chat template none'
+rm m/tokenizer.json
+succeed 0 info --model m
+says 'tokenizer     none that is read, for token ids alone: m/tokenizer.json'
 # A launcher says how many ranks the run would have.
 succeed 3 info --model "$model"
 says 'memory per rank, 3 ranks, placement block'
