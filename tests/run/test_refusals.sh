@@ -165,7 +165,7 @@ refuse 66 'config.json: expected the folder of a checkpoint, found a file' \
 echo '{"format": "moerun-place", "version": 1}' > numbers
 refuse 65 'the placement is what --output wrote' \
   run --prompts good --placement numbers
-refuse 65 'a larger --kv-tokens, or none, has room' \
+refuse 65 'a larger --kv-tokens has room' \
   run --prompts good --kv-tokens 16
 refuse 66 '.: expected a regular file, found a folder' run --prompts .
 refuse 74 'no such file or directory (its folder is missing)' \
