@@ -41,6 +41,8 @@ moerun_status moerun__lines_next(moerun__lines *lines, int *has) {
   lines->line.count = 0;
   lines->offset = lines->end;
   lines->number++;
+  /* What was made of the line before may have taken long. */
+  MOERUN_TRY(moerun__stop_check(lines->path, "it was read"));
   while (newline == NULL) {
     MOERUN_TRY(fill_block(lines));
     if (lines->block_count == 0) break;

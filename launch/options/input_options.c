@@ -6,6 +6,7 @@
 
 #include "launch/run/prompt_settings.h"
 #include "runtime/base/log.h"
+#include "runtime/text/unicode.h"
 
 #include <errno.h>
 #include <string.h>
@@ -54,13 +55,17 @@ done:
 
 moerun_status moerun__input_check_stop(const moerun__config *config) {
   moerun_status status = MOERUN_OK;
-  const size_t stop_bytes = strlen(moerun__config_text(config, "stop"));
+  const char *stop = moerun__config_text(config, "stop");
+  const size_t stop_bytes = strlen(stop);
   MOERUN_REQUIRE(
       stop_bytes <= MOERUN_MOST_STOP_TEXT &&
           (stop_bytes > 0 ||
            moerun__config_origin_of(config, "stop") == MOERUN_CONFIG_DEFAULT),
       MOERUN_ERR_INVALID, "--stop: expected 1 to %d bytes, found %zu",
       MOERUN_MOST_STOP_TEXT, stop_bytes);
+  if (moerun__expect_utf8(stop, stop_bytes, "--stop") != MOERUN_OK) {
+    status = MOERUN_ERR_INVALID;
+  }
 done:
   return status;
 }

@@ -22,6 +22,7 @@ enum { MAX_STEPS = 64, MAX_GROWTH = 64, MAX_MORE = 1 << 16 };
 typedef struct span {
   const char *text;
   size_t bytes;
+  size_t whole; /* bytes of the text in front of all steps */
   const char *origin;
 } span;
 
@@ -166,6 +167,18 @@ done:
   return status;
 }
 
+/* `bytes` are to be written. */
+static moerun_status check_growth(const span *in, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  MOERUN_REQUIRE(bytes / MAX_GROWTH <= in->whole + MAX_MORE,
+                 MOERUN_ERR_UNSUPPORTED,
+                 "%s: a text of %zu bytes becomes one of %zu or more by the "
+                 "tokenizer's normalizer",
+                 in->origin, in->whole, bytes);
+done:
+  return status;
+}
+
 static moerun_status run_replace(const moerun__normal_step *step,
                                  moerun__text *out, const span *in) {
   moerun_status status = MOERUN_OK;
@@ -177,6 +190,8 @@ static moerun_status run_replace(const moerun__normal_step *step,
     MOERUN_TRY(
         moerun__pattern_next(step->pattern, &found, &search, in->origin));
     if (!found) break;
+    MOERUN_TRY(check_growth(in, out->count + search.start - copied +
+                                    step->content_bytes));
     MOERUN_TRY(
         moerun__text_append(out, in->text + copied, search.start - copied));
     MOERUN_TRY(moerun__text_append(out, step->content, step->content_bytes));
@@ -293,15 +308,12 @@ moerun_status moerun__normalizer_run(const moerun__normalizer *n,
   *out_bytes = bytes;
   for (size_t i = 0; i < n->count; i++) {
     moerun__text *next = &room->text[i % 2];
-    const span in = {.text = *out, .bytes = *out_bytes, .origin = origin};
+    const span in = {
+        .text = *out, .bytes = *out_bytes, .whole = bytes, .origin = origin};
     next->count = 0;
     MOERUN_TRY(moerun__text_append(next, "", 0));
     MOERUN_TRY(n->step[i].kind->run(&n->step[i], next, &in));
-    MOERUN_REQUIRE(next->count / MAX_GROWTH <= bytes + MAX_MORE,
-                   MOERUN_ERR_INVALID,
-                   "%s: a text of %zu bytes becomes one of %zu by the "
-                   "tokenizer's normalizer",
-                   origin, bytes, next->count);
+    MOERUN_TRY(check_growth(&in, next->count));
     *out = next->bytes;
     *out_bytes = next->count;
   }

@@ -154,6 +154,10 @@ sed 1q stops.one > first
 same typed.one first
 on 0 run --model "$model" --prompts single --output typed.one --resume --stop th
 [ "$?" = 65 ] || complain "expected 65 for a result of another stop"
+on 0 run --model "$model" --prompts single --stop "$(printf '\377')"
+found=$?
+grep -q 'moerun: --stop: .*UTF-8' err && [ $found = 2 ] ||
+  complain "--stop that is no UTF-8: found $found and $(cat err)"
 on 0 run --model "$model" --prompts single --stop ''
 [ "$?" = 2 ] || complain "expected 2 for an empty stop"
 # In the middle, where a stop may have begun in what is kept.

@@ -529,6 +529,37 @@ static void nth_allocation_fails_cleanly(void **state) {
   moerun__free(text);
 }
 
+/* A text that a normalizer makes larger and larger is refused before it is
+ * made. */
+static void normalizers_grow_no_text_without_end(void **state) {
+  (void)state;
+#define GROW                                                                   \
+  "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"%s\"}"
+  char letters[1001] = "";
+  char file[8192];
+  char text[3000];
+  moerun__tokenizer *t = NULL;
+  moerun__token_list ids = {0};
+  memset(letters, 'a', sizeof letters - 1);
+  memset(text, 'a', sizeof text);
+  (void)snprintf(file, sizeof file,
+                 "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[" GROW
+                 "," GROW "," GROW "]},\"model\":{\"type\":\"BPE\",\"vocab\":"
+                 "{\"a\":0},\"merges\":[]}}",
+                 letters, letters, letters);
+  assert_int_equal(moerun__tokenizer_parse(&t, file, strlen(file), "t"),
+                   MOERUN_OK);
+  assert_int_equal(moerun__tokenizer_encode(t, &ids, text, sizeof text, "here"),
+                   MOERUN_ERR_UNSUPPORTED);
+  assert_string_equal(
+      moerun_last_error(),
+      "here: a text of 3000 bytes becomes one of 4387000 or more by the "
+      "tokenizer's normalizer");
+  moerun__token_list_clear(&ids);
+  moerun__tokenizer_destroy(t);
+#undef GROW
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(demo_tokens_are_bytes),
@@ -539,6 +570,7 @@ int main(void) {
       cmocka_unit_test(overlaps_agree_with_the_library),
       cmocka_unit_test(the_config_beside_is_read),
       cmocka_unit_test(added_tokens_are_found_longest_first),
+      cmocka_unit_test(normalizers_grow_no_text_without_end),
       cmocka_unit_test(nth_allocation_fails_cleanly),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
