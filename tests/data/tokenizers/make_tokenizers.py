@@ -192,7 +192,7 @@ def try_whole(name, source, strings, program):
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, "tokenizer.json").write_text(json.dumps(source.tree, ensure_ascii=False))
         lines = "".join(json.dumps(dict(prompt=text)) + "\n" for text in strings)
-        ran = subprocess.run([program, "tokenize", "--model", folder, "--bare", "--prompts", "-"],
+        ran = subprocess.run([program, "tokenize", "--model", folder, "--add-bos", "no", "--prompts", "-"],
                              input=lines, stdout=subprocess.PIPE, text=True, check=True)
     found = [json.loads(line)["tokens"] for line in ran.stdout.splitlines()]
     different = [i for i, (a, b) in enumerate(zip(wanted, found, strict=True)) if a != b]
