@@ -339,10 +339,11 @@ moerun_status moerun__prompts_read_line(const moerun__prompts *prompts,
   const char *end = NULL;
   const int has_line = out->parsed != NULL && out->line.count > 0 &&
                        out->parsed_line == place->line;
-  if (has_line)
+  if (has_line) {
     at = line_end; /* once for all its prompts */
-  else
+  } else {
     out->line.count = 0;
+  }
   while (end == NULL && at < line_end) {
     size_t got = 0;
     const int64_t left = line_end - at;

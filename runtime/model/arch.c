@@ -198,7 +198,7 @@ done:
 static moerun_status resolve_aliases(json_t **out, const moerun__arch *arch,
                                      const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
-  json_t *copy = json_copy((json_t *)(uintptr_t)root);
+  json_t *copy = json_deep_copy(root);
   *out = copy;
   MOERUN_REQUIRE(copy != NULL, MOERUN_ERR_NOMEM, "%s: out of memory", origin);
   for (size_t i = 0; i < sizeof arch->alias / sizeof *arch->alias; i++) {

@@ -358,8 +358,8 @@ static moerun_status pack_transposed(char *panels, int32_t first_output,
     const int32_t count = left < most ? left : most;
     MOERUN_TRY(moerun__stop_check(reader->path, "its weights were read"));
     for (int32_t d = 0; d < D; d++) {
-      MOERUN_TRY(read_bytes(strip + d * count * element, reader, part->tensor,
-                            parts->dtype, stored,
+      MOERUN_TRY(read_bytes(strip + (int64_t)d * count * element, reader,
+                            part->tensor, parts->dtype, stored,
                             (part->first_row + d) * stored + at * element,
                             count * element));
     }

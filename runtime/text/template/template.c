@@ -68,7 +68,7 @@ int moerun__template_names(const moerun__template *template, const char *word) {
   const size_t bytes = strlen(word);
   const char *at = template->source;
   for (; bytes > 0 && (at = strstr(at, word)) != NULL; at++) {
-    const char quote = at > template->source ? at[-1] : ' ';
+    const int quote = at > template->source ? at[-1] : 0;
     if ((quote == '"' || quote == '\'') && at[bytes] == quote) return 1;
   }
   return 0;

@@ -30,8 +30,8 @@ static const moerun__attention_tensor tensors[] = {
 };
 
 static const moerun__attention_part parts[NUM_PARTS] = {
-    [INPUT] = {MOERUN_ATTENTION_MATRIX, 0, 2},
-    [OUTPUT] = {MOERUN_ATTENTION_MATRIX, 2, 1},
+    [INPUT] = {.form = MOERUN_ATTENTION_MATRIX, .first = 0, .count = 2},
+    [OUTPUT] = {.form = MOERUN_ATTENTION_MATRIX, .first = 2, .count = 1},
 };
 
 /* Its width is a key of its own; it needs none of heads and rotation. */

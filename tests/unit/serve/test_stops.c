@@ -18,12 +18,12 @@ static const char *const decoders[] = {
     "null",
     "{\"type\":\"ByteLevel\"}",
     "{\"type\":\"ByteFallback\"}",
-    "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":"
-    "{\"String\":\"_\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
-    "{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,"
-    "\"stop\":0}]}",
-    "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":"
-    "\"Strip\",\"content\":\"a\",\"start\":1,\"stop\":2}]}",
+    ("{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":"
+     "{\"String\":\"_\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
+     "{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,"
+     "\"stop\":0}]}"),
+    ("{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":"
+     "\"Strip\",\"content\":\"a\",\"start\":1,\"stop\":2}]}"),
 };
 
 static moerun__tokenizer *tokenizer_of(const char *decoder) {
