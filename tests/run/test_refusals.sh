@@ -95,7 +95,7 @@ refuse 2 '--gate-top-k "0-2:3,2:1": expected layer 2 once, found it twice' \
   run --prompts good --gate-top-k 0-2:3,2:1
 refuse 2 '--gate-top-k: expected MoE layers 0 to 5, found 6' \
   run --prompts good --gate-top-k 4-6:1
-refuse 65 'output:1: line 1, column 9: not valid JSON' \
+refuse 65 'output:1: column 9: not valid JSON' \
   run --prompts good --output output --resume
 printf '{"important":"my only copy"}' > notes
 cp notes notes.before
