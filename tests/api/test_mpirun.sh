@@ -345,15 +345,18 @@ if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
 
   # What has no line end is shown as it comes, and nothing is taken for a part of
   # it that mpirun or the program says.
+  # mpirun has a pipe for each of stdout and stderr: what is to come in order waits
+  # until it has been seen.
   cat > pieces << END
+seen() { until [ -e "\$1" ]; do sleep 0.1; done; }
 printf half
-until [ -e seen ]; do sleep 0.1; done
-echo ' done'
-printf text
-sleep 0.3
+seen half.seen
+printf ' done\ntext'
+seen text.seen
 printf '%s\nPrimary job  terminated normally, but x\n%s\n' $frame $frame >&2
+seen frame.seen
 printf more
-sleep 0.3
+seen more.seen
 echo 'moerun: asked to stop: x' >&2
 exit 75
 END
@@ -361,7 +364,14 @@ END
     < /dev/null > out 2>&1 &
   job=$!
   shows half
-  : > seen
+  : > half.seen
+  shows '^text'
+  : > text.seen
+  shows "^text$(printf '\r')"
+  sleep 0.5
+  : > frame.seen
+  shows '^more'
+  : > more.seen
   wait "$job"
   [ $? = 75 ] || complain "pieces: expected 75"
   printf '%s\r\n' 'half done' text more 'moerun: asked to stop: x' > wanted
