@@ -84,6 +84,13 @@ void moerun__host_buffer_destroy(moerun_comm *comm, void *buffer,
   moerun__free(buffer);
 }
 
+moerun__row_list moerun__one_row(const void *row, size_t row_bytes,
+                                 int32_t peer, moerun__memory memory) {
+  static const int32_t offset[] = {0, 1};
+  return (moerun__row_list){(void *)row, row_bytes, offset,
+                            peer,        peer + 1,  memory};
+}
+
 moerun_status moerun__row_list_check(const moerun_comm *comm, int32_t tag,
                                      const moerun__row_list *list) {
   moerun_status status = MOERUN_OK;

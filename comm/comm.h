@@ -46,18 +46,36 @@ typedef enum moerun__memory {
  * from each. Created once, begun and ended many times. */
 typedef struct moerun__transfer moerun__transfer;
 
-/* Rows to or from the peers first_peer..last_peer-1: peer p's are rows
- * offset[p] .. offset[p + 1] - 1 of `rows`, row_bytes each. Own rows are never
- * sent: the caller has them already, offset[rank] .. offset[rank + 1] - 1 is
- * skipped. No message for zero rows: both sides know the counts. */
+/* Rows to or from the peers first_peer..last_peer-1: with i = p - first_peer,
+ * peer p's are rows offset[i] .. offset[i + 1] - 1 of `rows`, row_bytes each.
+ * Own rows are never sent: the caller has them already, and they are skipped.
+ * No message for zero rows: both sides know the counts. */
 typedef struct moerun__row_list {
   void *rows;
   size_t row_bytes;
-  const int32_t *offset; /* [R + 1] */
+  const int32_t *offset; /* [last_peer - first_peer + 1] */
   int32_t first_peer;
   int32_t last_peer;
   moerun__memory memory; /* of `rows` */
 } moerun__row_list;
+
+/* Rows of the list to or from peer p, one of its peers. */
+static inline int64_t moerun__row_list_count(const moerun__row_list *list,
+                                             int32_t p) {
+  const int32_t *at = list->offset + (p - list->first_peer);
+  return (int64_t)at[1] - at[0];
+}
+
+/* Where the first of them lies. */
+static inline char *moerun__row_list_rows(const moerun__row_list *list,
+                                          int32_t p) {
+  return (char *)list->rows +
+         (size_t)list->offset[p - list->first_peer] * list->row_bytes;
+}
+
+/* One row to or from one peer; its offsets are a constant. */
+moerun__row_list moerun__one_row(const void *row, size_t row_bytes,
+                                 int32_t peer, moerun__memory memory);
 
 /* Rows that may go to several ranks each, and what each of these gets behind
  * the row: its tail. Integers and borrowed memory, for the transport packs: it

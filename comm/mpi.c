@@ -123,8 +123,7 @@ static moerun_status post(one_way *way, int32_t peer, int32_t rows) {
   moerun__mpi_comm *self = way->comm;
   const moerun__row_list *list = &way->list;
   MPI_Request *request = &way->request[way->num_requests];
-  char *start =
-      (char *)list->rows + (size_t)list->offset[peer] * list->row_bytes;
+  char *start = moerun__row_list_rows(list, peer);
   const int code = way->receives ? MPI_Irecv(start, rows, way->row, peer,
                                              way->tag, self->comm, request)
                                  : MPI_Isend(start, rows, way->row, peer,
@@ -164,12 +163,13 @@ static moerun_status begin(one_way *way, int32_t tag,
   MOERUN_TRY(moerun__mpi_row_type(&way->row, way->comm, list->row_bytes));
   for (int32_t i = 0; i < list->last_peer - list->first_peer; i++) {
     const int32_t peer = peer_at(way, i);
-    const int64_t rows = (int64_t)list->offset[peer + 1] - list->offset[peer];
+    const int32_t *offset = list->offset + (peer - list->first_peer);
+    const int64_t rows = moerun__row_list_count(list, peer);
     if (peer == way->comm->base.rank || rows == 0) continue;
-    MOERUN_REQUIRE(rows > 0 && list->offset[peer] >= 0, MOERUN_ERR_INVALID,
+    MOERUN_REQUIRE(rows > 0 && offset[0] >= 0, MOERUN_ERR_INVALID,
                    "rows: offsets of peer %d: expected 0 <= first <= last, "
                    "found %d and %d",
-                   peer, list->offset[peer], list->offset[peer + 1]);
+                   peer, offset[0], offset[1]);
     MOERUN_TRY(post(way, peer, moerun__to_int(rows)));
   }
 done:
@@ -210,7 +210,7 @@ static moerun_status test_one(one_way *way, int32_t i, int *done) {
   MPI_Status received;
   int rows = 0;
   const int32_t peer = way->peer[i];
-  const int32_t *offset = way->list.offset;
+  const int64_t agreed = moerun__row_list_count(&way->list, peer);
   *done = way->request[i] == MPI_REQUEST_NULL; /* found complete before */
   if (*done) goto done;
   const int code = MPI_Test(&way->request[i], done, &received);
@@ -225,12 +225,11 @@ static moerun_status test_one(one_way *way, int32_t i, int *done) {
   MOERUN_TRY(moerun__mpi_result(way->comm,
                                 MPI_Get_count(&received, way->row, &rows),
                                 "counting of rows"));
-  if (rows == offset[peer + 1] - offset[peer]) goto done;
-  status = moerun__mpi_break(way->comm,
-                             moerun__fail(MOERUN_ERR_COMM, __FILE__, __LINE__,
-                                          "rank %d: expected %d rows, found %d",
-                                          peer, offset[peer + 1] - offset[peer],
-                                          rows == MPI_UNDEFINED ? -1 : rows));
+  if (rows == agreed) goto done;
+  status = moerun__mpi_break(
+      way->comm, moerun__fail(MOERUN_ERR_COMM, __FILE__, __LINE__,
+                              "rank %d: expected %d rows, found %d", peer,
+                              (int)agreed, rows == MPI_UNDEFINED ? -1 : rows));
 done:
   return status;
 }

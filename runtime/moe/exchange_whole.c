@@ -54,7 +54,7 @@ static moerun__row_list wave_rows(const moerun__moe *moe, int32_t c,
   char *received =
       chunk->rows + (size_t)moe->shape.chunk_tokens * moe->shape.row_bytes;
   return (moerun__row_list){
-      received, moe->shape.row_bytes, chunk->receive_offset, first,
+      received, moe->shape.row_bytes, chunk->receive_offset + first, first,
       last,     moe->shape.memory};
 }
 
@@ -260,7 +260,7 @@ static moerun_status reply(moerun__moe *moe) {
   const moerun__row_list out = {wave->results + (size_t)wave->first_reply *
                                                     moe->shape.result_bytes,
                                 moe->shape.result_bytes,
-                                chunk->reply_offset,
+                                chunk->reply_offset + first,
                                 first,
                                 wave->next_peer,
                                 moe->shape.memory};

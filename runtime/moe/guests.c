@@ -79,7 +79,6 @@ static void lay_out(void *self, moerun__arenas *arenas) {
   moerun__guests *guests = self;
   moerun__arena *arena = &arenas->host;
   const moerun__model_config *config = &guests->model->config;
-  const size_t R = (size_t)guests->model->comm->size;
   guests->per_layer = guests->table->per_layer;
   const size_t most = (size_t)guests->per_layer;
   const size_t receives = (size_t)num_receives(guests);
@@ -96,8 +95,6 @@ static void lay_out(void *self, moerun__arenas *arenas) {
   for (size_t i = 0; guests->in != NULL && i < receives; i++) {
     guests->in[i] = NULL;
   }
-  guests->offset = moerun__arena_take(
-      arena, (size_t)num_transfers(guests) * (R + 1), sizeof *guests->offset);
 }
 
 static moerun_status create_transfers(void *self) {
@@ -185,16 +182,13 @@ static const moerun__expert_shape *shape_of(const moerun__guests *guests) {
   return &guests->shape[guests->layer->moe_layer];
 }
 
-/* One row of weights to or from `peer`. */
-static moerun__row_list one_row(const moerun__guests *guests, int32_t message,
-                                int32_t peer, const void *panels,
-                                size_t bytes) {
-  const size_t R = (size_t)guests->model->comm->size;
-  int32_t *offset = guests->offset + (size_t)message * (R + 1);
-  memset(offset, 0, (R + 1) * sizeof *offset);
-  offset[peer + 1] = 1;
-  return (moerun__row_list){(void *)panels, bytes,    offset,
-                            peer,           peer + 1, MOERUN_MEMORY_HOST};
+/* A piece of an expert to or from `peer`. */
+static moerun__row_list one_piece(const moerun__guests *guests,
+                                  const moerun__expert *expert, int32_t peer,
+                                  moerun__expert_piece piece) {
+  return moerun__one_row(moerun__expert_weight(expert, piece)->panels,
+                         moerun__expert_piece_bytes(shape_of(guests), piece),
+                         peer, MOERUN_MEMORY_HOST);
 }
 
 /* The next piece of number `at` among those that come, from `peer`. */
@@ -203,9 +197,7 @@ static moerun_status begin_receive(moerun__guests *guests, int32_t at,
                                    moerun__expert_piece piece) {
   const int32_t message = MOERUN_EXPERT_PIECES * at + (int32_t)piece;
   const moerun__row_list list =
-      one_row(guests, message, peer,
-              moerun__expert_weight(&guests->expert[guest], piece)->panels,
-              moerun__expert_piece_bytes(shape_of(guests), piece));
+      one_piece(guests, &guests->expert[guest], peer, piece);
   return guests->model->comm->ops->receive_begin(
       guests->in[message], MOERUN_TAG_EXPERTS + (int)piece, &list);
 }
@@ -213,11 +205,8 @@ static moerun_status begin_receive(moerun__guests *guests, int32_t at,
 static moerun_status begin_send(moerun__guests *guests, int32_t place,
                                 const moerun__expert *from, int32_t peer,
                                 moerun__expert_piece piece) {
-  const size_t bytes = moerun__expert_piece_bytes(shape_of(guests), piece);
-  const moerun__row_list list =
-      one_row(guests, num_receives(guests) + place, peer,
-              moerun__expert_weight(from, piece)->panels, bytes);
-  guests->bytes_sent += (int64_t)bytes;
+  const moerun__row_list list = one_piece(guests, from, peer, piece);
+  guests->bytes_sent += (int64_t)list.row_bytes;
   return guests->model->comm->ops->send_begin(
       guests->out[place], MOERUN_TAG_EXPERTS + (int)piece, &list);
 }
@@ -436,8 +425,10 @@ moerun_status moerun__guests_pass(moerun__guests *guests) {
   const int32_t before = (comm->rank + comm->size - 1) % comm->size;
   const size_t bytes = guests->each_bytes;
   char *room = last_room(guests);
-  const moerun__row_list from = one_row(guests, 0, before, room + bytes, bytes);
-  const moerun__row_list to = one_row(guests, 1, behind, room, bytes);
+  const moerun__row_list from =
+      moerun__one_row(room + bytes, bytes, before, MOERUN_MEMORY_HOST);
+  const moerun__row_list to =
+      moerun__one_row(room, bytes, behind, MOERUN_MEMORY_HOST);
   moerun__guest_table_forget_last(guests->table);
   MOERUN_TRY(ops->receive_begin(guests->in[0], MOERUN_TAG_EXPERTS, &from));
   MOERUN_TRY(ops->send_begin(guests->out[0], MOERUN_TAG_EXPERTS, &to));

@@ -31,7 +31,6 @@ typedef struct moerun__guests {
   int32_t *send_of_in;    /* [per_layer] number among plan->sends */
   int32_t *in_of_guest;   /* [per_layer] number of num_in; -1: does not come */
   int64_t bytes_sent;     /* since the count was cleared */
-  int32_t *offset;        /* [transfers][R + 1] */
   moerun__transfer **in;  /* [per_layer][MOERUN_EXPERT_PIECES] */
   moerun__transfer *out[MOERUN_GUEST_SENDS];
 } moerun__guests;

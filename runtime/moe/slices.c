@@ -102,8 +102,6 @@ static void lay_out(void *self, moerun__arenas *arenas) {
   slices->words = moerun__arena_take(arena, R, ints);
   slices->scratch =
       moerun__arena_take(arena, moerun__news_scratch((int32_t)R, &news), ints);
-  slices->offset =
-      moerun__arena_take(arena, MOERUN_EXPERT_MOST_BANDS * (R + 1), ints);
   slices->shape = moerun__arena_take(arena, (size_t)config->num_moe_layers,
                                      sizeof *slices->shape);
   slices->expert = moerun__arena_take(arena, experts, sizeof *slices->expert);
@@ -261,9 +259,9 @@ static moerun_status send(moerun__slices *slices, const band *of, int which) {
 static moerun_status receive(moerun__slices *slices, const band *of, int which,
                              int32_t from) {
   moerun_comm *comm = slices->model->comm;
-  int32_t *offset = slices->offset + (size_t)which * ((size_t)comm->size + 1);
-  offset[from] = 0;
-  offset[from + 1] = of->first[comm->rank + 1] - of->first[comm->rank];
+  int32_t *offset = slices->offset[which];
+  offset[0] = 0;
+  offset[1] = of->first[comm->rank + 1] - of->first[comm->rank];
   const moerun__row_list list = {of->share, of->panel_bytes,   offset, from,
                                  from + 1,  MOERUN_MEMORY_HOST};
   return comm->ops->receive_begin(slices->in[which], MOERUN_TAG_EXPERTS + which,

@@ -31,7 +31,7 @@ typedef struct moerun__slices {
   int64_t *share;              /* [R] scratch */
   int32_t *words;              /* [R] what ranks tell of themselves */
   int32_t *scratch;            /* to tell it */
-  int32_t *offset;             /* [MOERUN_EXPERT_MOST_BANDS][R + 1] scratch */
+  int32_t offset[MOERUN_EXPERT_MOST_BANDS][2]; /* of what comes */
   moerun__transfer *out[MOERUN_EXPERT_MOST_BANDS];
   moerun__transfer *in[MOERUN_EXPERT_MOST_BANDS];
 } moerun__slices;

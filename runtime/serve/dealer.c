@@ -99,12 +99,10 @@ static moerun_status receive_finished(moerun__dealer *dealer, int32_t rank) {
                  "rank %d announced completions of %lld words: expected at "
                  "most %lld",
                  rank, (long long)units, (long long)most);
-  memset(dealer->unit_offset, 0,
-         ((size_t)dealer->comm->size + 1) * sizeof(int32_t));
-  dealer->unit_offset[rank + 1] = moerun__to_int(units);
-  const moerun__row_list in = {
-      dealer->received, MOERUN_WIRE_UNIT,  dealer->unit_offset, rank,
-      rank + 1,         MOERUN_MEMORY_HOST};
+  const int32_t offset[] = {0, moerun__to_int(units)};
+  const moerun__row_list in = {dealer->received, MOERUN_WIRE_UNIT,
+                               offset,           rank,
+                               rank + 1,         MOERUN_MEMORY_HOST};
   MOERUN_TRY(ops->receive_begin(dealer->transfer, MOERUN_TAG_CONTROL, &in));
   MOERUN_TRY(ops->wait(dealer->transfer));
   MOERUN_TRY(

@@ -26,8 +26,8 @@ struct moerun__engine {
   moerun_session *session;
   moerun_comm *comm;
   moerun__transfer *transfer;
-  void *block;          /* of what follows, and of the dealer's view of ranks */
-  int32_t *unit_offset; /* [R + 1] scratch of messages */
+  void *block; /* of what follows, and of the dealer's view of ranks */
+  int32_t unit_offset[2]; /* of messages to and from rank 0 */
   moerun__step step;
 };
 
@@ -55,8 +55,6 @@ static void lay_out(moerun__engine *e, const moerun__model_config *config,
 /* Counts, or hands out, what the session's steps need. */
 static void lay_out_step(moerun__engine *e, const moerun_session *session,
                          moerun__arena *arena) {
-  const size_t R = (size_t)session->model->comm->size;
-  e->unit_offset = moerun__arena_take(arena, R + 1, sizeof(int32_t));
   moerun__step_lay_out(&e->step, session, &e->sequences, &e->options, arena);
   if (e->is_root) {
     moerun__dealer_lay_out_ranks(&e->dealer, session->model->comm,
@@ -83,7 +81,7 @@ size_t moerun__engine_bytes(const moerun_session *session,
 /* Own messages to (or from) rank 0. */
 static moerun__row_list root_message(moerun__engine *e, char *bytes,
                                      int64_t units) {
-  memset(e->unit_offset, 0, ((size_t)e->comm->size + 1) * sizeof(int32_t));
+  e->unit_offset[0] = 0;
   e->unit_offset[1] = moerun__to_int(units);
   return (moerun__row_list){bytes, MOERUN_WIRE_UNIT,  e->unit_offset, 0,
                             1,     MOERUN_MEMORY_HOST};

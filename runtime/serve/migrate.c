@@ -19,7 +19,6 @@ typedef struct migration {
   const moerun_placement *from;
   const moerun_placement *to;
   moerun__transfer *transfer;
-  int32_t *offset;      /* [R + 1] scratch of messages */
   int32_t *old_experts; /* [E] of this rank and layer, by slot */
   int32_t *new_experts;
   int64_t moved; /* experts that came here */
@@ -99,17 +98,11 @@ static moerun_status pass(migration *m, int receives, int32_t peer,
                           const moerun__expert_shape *shape) {
   moerun_status status = MOERUN_OK;
   const moerun__comm_ops *ops = m->model->comm->ops;
-  memset(m->offset, 0, ((size_t)m->model->comm->size + 1) * sizeof(int32_t));
-  m->offset[peer + 1] = 1;
   for (int i = 0; i < MOERUN_EXPERT_PIECES; i++) {
     const moerun__expert_piece piece = (moerun__expert_piece)i;
-    const moerun__row_list list = {
-        (void *)moerun__expert_weight(expert, piece)->panels,
-        moerun__expert_piece_bytes(shape, piece),
-        m->offset,
-        peer,
-        peer + 1,
-        MOERUN_MEMORY_HOST};
+    const moerun__row_list list = moerun__one_row(
+        moerun__expert_weight(expert, piece)->panels,
+        moerun__expert_piece_bytes(shape, piece), peer, MOERUN_MEMORY_HOST);
     MOERUN_TRY(receives
                    ? ops->receive_begin(m->transfer, MOERUN_TAG_EXPERTS, &list)
                    : ops->send_begin(m->transfer, MOERUN_TAG_EXPERTS, &list));
@@ -239,13 +232,9 @@ moerun_status moerun__session_replace(moerun_session *session,
   moerun_status status = MOERUN_OK;
   migration m = {.model = model, .from = model->placement, .to = placement};
   const size_t E = (size_t)model->config.num_experts;
-  const size_t R = (size_t)model->comm->size;
   *moved = 0;
   MOERUN_TRY(moerun__comm_agree(model->comm, check(session, model, placement)));
-  status = moerun__alloc(&m.offset, R + 1, sizeof *m.offset);
-  if (status == MOERUN_OK) {
-    status = moerun__alloc(&m.old_experts, E, sizeof *m.old_experts);
-  }
+  status = moerun__alloc(&m.old_experts, E, sizeof *m.old_experts);
   if (status == MOERUN_OK) {
     status = moerun__alloc(&m.new_experts, E, sizeof *m.new_experts);
   }
@@ -264,7 +253,6 @@ moerun_status moerun__session_replace(moerun_session *session,
   *moved = m.moved;
 done:
   model->comm->ops->transfer_destroy(m.transfer);
-  moerun__free(m.offset);
   moerun__free(m.old_experts);
   moerun__free(m.new_experts);
   return status;

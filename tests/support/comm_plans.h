@@ -122,7 +122,7 @@ static inline moerun__row_plan plan_out(const plan_rows *x) {
 static inline moerun__row_list plan_in(const plan_rows *x, int first,
                                        int last) {
   return (moerun__row_list){
-      x->receive, x->shape.wire_bytes, x->receive_offset, first,
+      x->receive, x->shape.wire_bytes, x->receive_offset + first, first,
       last,       MOERUN_MEMORY_HOST};
 }
 

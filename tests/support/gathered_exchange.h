@@ -173,9 +173,9 @@ static inline moerun_status gathered_reply(moerun__moe *moe) {
   if (part->peer == comm->rank) goto done;
   g->reply[part->peer] = 0;
   g->reply[part->peer + 1] = part->num_results;
-  const moerun__row_list out = {g->results,     moe->shape.result_bytes,
-                                g->reply,       part->peer,
-                                part->peer + 1, MOERUN_MEMORY_HOST};
+  const moerun__row_list out = {
+      g->results, moe->shape.result_bytes, g->reply + part->peer,
+      part->peer, part->peer + 1,          MOERUN_MEMORY_HOST};
   MOERUN_TRY(comm->ops->send_begin(chunk->combine,
                                    MOERUN_TAG_COMBINE + wave->chunk, &out));
   moe->stats->results_out += part->num_results;

@@ -76,13 +76,13 @@ static inline void *group_memory(size_t bytes) {
 /* Rows to or from a peer. */
 static inline int32_t group_rows(const moerun__row_list *list, int32_t peer) {
   if (peer < list->first_peer || peer >= list->last_peer) return 0;
-  return list->offset[peer + 1] - list->offset[peer];
+  return (int32_t)moerun__row_list_count(list, peer);
 }
 
 /* Up to the last of its rows. */
 static inline size_t group_list_bytes(const moerun__row_list *list) {
-  if (list->last_peer == 0) return 0;
-  return (size_t)list->offset[list->last_peer] * list->row_bytes;
+  return (size_t)list->offset[list->last_peer - list->first_peer] *
+         list->row_bytes;
 }
 
 /* What MPI sent is what this transport sent; a failure is final. */
@@ -150,8 +150,8 @@ static inline void group_land(moerun__transfer *x) {
   const moerun__row_list *in = &x->in;
   for (int32_t p = 0; x->landing != NULL && p < x->comm->base.size; p++) {
     if (p == x->comm->base.rank || group_rows(in, p) == 0) continue;
-    const size_t first = (size_t)in->offset[p] * in->row_bytes;
-    made_carry((char *)in->rows + first, x->landing + first,
+    char *to = moerun__row_list_rows(in, p);
+    made_carry(to, x->landing + (to - (char *)in->rows),
                (size_t)group_rows(in, p) * in->row_bytes);
   }
   free(x->leaving);

@@ -312,7 +312,8 @@ static inline void pair_look_at_list(pair_comm *c, int32_t tag,
                                      const moerun__row_list *list) {
   if (tag < MOERUN_TAG_DISPATCH) return;
   pair_look(c, list->rows,
-            (size_t)list->offset[list->last_peer] * list->row_bytes);
+            (size_t)list->offset[list->last_peer - list->first_peer] *
+                list->row_bytes);
 }
 
 /* ---- Operations ---------------------------------------------------------- */
@@ -329,12 +330,12 @@ static inline moerun_status pair_deliver(moerun__transfer *x,
                                          const moerun__row_list *in) {
   moerun_status status = MOERUN_OK;
   for (int32_t p = in->first_peer; p < in->last_peer; p++) {
-    const int32_t count = in->offset[p + 1] - in->offset[p];
+    const int32_t count = (int32_t)moerun__row_list_count(in, p);
     const int32_t found = x->here_offset[p + 1] - x->here_offset[p];
     if (p == x->comm->base.rank) continue;
     MOERUN_REQUIRE(count == found, MOERUN_ERR_COMM,
                    "rank %d: expected %d rows, found %d", p, count, found);
-    memcpy((char *)in->rows + (size_t)in->offset[p] * x->wire_bytes,
+    memcpy(moerun__row_list_rows(in, p),
            x->here + (size_t)x->here_offset[p] * x->wire_bytes,
            (size_t)count * x->wire_bytes);
   }

@@ -148,6 +148,7 @@ static void answers_come_in_a_transfer_that_waits_for_them(void **state) {
   assert_all_ok(
       comm->ops->receive_begin(transfer[0], MOERUN_TAG_COMBINE, &home));
   for (int first = 0; first < R; first += 2) {
+    out.offset = x.send_offset + first;
     out.first_peer = first;
     out.last_peer = first + 2 < R ? first + 2 : R;
     assert_all_ok(comm->ops->send_begin(transfer[0], MOERUN_TAG_COMBINE, &out));

@@ -41,7 +41,7 @@ static void tear_down(rig *r) {
 
 static moerun__row_list list_of(rig *r, void *rows, int32_t first,
                                 int32_t last) {
-  return (moerun__row_list){rows,  ROW,  r->offset,
+  return (moerun__row_list){rows,  ROW,  r->offset + first,
                             first, last, MOERUN_MEMORY_HOST};
 }
 

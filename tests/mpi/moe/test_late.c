@@ -27,9 +27,8 @@ typedef struct late {
   moerun_model *model; /* borrowed */
   FILE *file;
   moerun__expert_shape shape;
-  char *room;      /* of one expert */
-  char *travels;   /* [ROUND_TRIP] of one expert each */
-  int32_t *offset; /* [ROUND_TRIP][R + 1] */
+  char *room;    /* of one expert */
+  char *travels; /* [ROUND_TRIP] of one expert each */
   moerun__transfer *transfer[ROUND_TRIP];
   int32_t is_open;
   moerun__expert expert;
@@ -46,16 +45,12 @@ static size_t late_bytes(const late *t) {
 
 static void late_lay_out(void *self, moerun__arenas *arenas) {
   late *t = self;
-  const size_t R = (size_t)t->model->comm->size;
   char *room = moerun__arena_take(&arenas->host, 1, late_bytes(t));
   char *travels =
       moerun__arena_take(&arenas->traffic, ROUND_TRIP, late_bytes(t));
-  int32_t *offset = moerun__arena_take(&arenas->host, ROUND_TRIP * (R + 1),
-                                       sizeof *t->offset);
   if (arenas->host.base == NULL) return; /* another session is counted */
   t->room = room;
   t->travels = travels;
-  t->offset = offset;
 }
 
 static int32_t late_num_transfers(const void *self) {
@@ -86,16 +81,11 @@ static void late_close(void *self) {
 /* One expert to or from `peer`, or none. */
 static moerun__row_list one_expert(const late *t, int way, int32_t peer,
                                    int is_there) {
-  const size_t R = (size_t)t->model->comm->size;
-  int32_t *offset = t->offset + (size_t)way * (R + 1);
-  memset(offset, 0, (R + 1) * sizeof *offset);
-  offset[peer + 1] = is_there;
-  return (moerun__row_list){t->travels + (size_t)way * late_bytes(t),
-                            late_bytes(t),
-                            offset,
-                            peer,
-                            peer + 1,
-                            MOERUN_MEMORY_HOST};
+  moerun__row_list one =
+      moerun__one_row(t->travels + (size_t)way * late_bytes(t), late_bytes(t),
+                      peer, MOERUN_MEMORY_HOST);
+  if (!is_there) one.last_peer = peer;
+  return one;
 }
 
 static int32_t slots_of(const late *t, int32_t rank) {
