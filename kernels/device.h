@@ -1,9 +1,11 @@
 /* Where kernels run: a device has memory of its own, copies and queues; the
  * processor is the device whose memory is the host's. The runtime waits for the
  * queue wherever it, or a message, reads what kernels have written, and takes
- * what only kernels use of a session from the device. Weights still come from
- * the host (model/weight_reader.c, expert.c, moe/slices.c and guests.c): a
- * device's would be packed on the host as today, and copied.
+ * what only kernels use of a session from the device. Weights of routed
+ * experts lie in the host's memory, which the store's tiers lock for the device
+ * (moe/own.c, slices.c); guests lie in the transport's, which the session
+ * locks. All other weights are put there by whoever makes the session: no
+ * loader copies any.
  *
  * Pointers to a device's memory may be counted with, not followed, on the host.
  * Rows of experts lie there too if the transport carries them (comm/comm.h): it
@@ -47,7 +49,8 @@ struct moerun__device {
   moerun_status (*pinned_create)(void **out, size_t bytes);
   void (*pinned_destroy)(void *memory); /* or NULL */
   /* Kernels and copies may use this memory of the host too, which something
-   * else has made (a transport), until it is unlocked, before it goes. */
+   * else has made (a transport, a model), until it is unlocked, before it goes.
+   * What is locked twice, for two sessions, is unlocked twice. */
   moerun_status (*lock)(void *memory, size_t bytes);
   void (*unlock)(void *memory); /* or NULL */
   /* Bytes that memory_create or pinned_create take, for memory predictions. */

@@ -447,6 +447,7 @@ static moerun_status create_local(moerun_session **out,
   lay_out(session, &from);
   moerun__session_stats_reset(session);
   moerun__store_adopt_placement(&session->moe.store);
+  MOERUN_TRY(moerun__store_adopt_device(&session->moe.store, session->device));
   MOERUN_TRY(moerun__moe_create_transfers(&session->moe));
 done:
   return status;

@@ -53,7 +53,8 @@ static int32_t most_entries(const moerun_model *model, size_t room_bytes,
 }
 
 void moerun__guests_init(moerun__guests *guests, const moerun_model *model,
-                         moerun__guest_table *table, size_t room_bytes) {
+                         const moerun__own *own, moerun__guest_table *table,
+                         size_t room_bytes) {
   size_t least = 0;
   size_t most = 0;
   bytes_range(&least, &most, &model->config);
@@ -61,6 +62,7 @@ void moerun__guests_init(moerun__guests *guests, const moerun_model *model,
   const size_t useful = (size_t)guests_at_most * most;
   *guests =
       (moerun__guests){.model = model,
+                       .own = own,
                        .table = table,
                        .most_guests = guests_at_most,
                        .room_bytes = room_bytes < useful ? room_bytes : useful};
@@ -103,11 +105,11 @@ static moerun_status create_transfers(void *self) {
   moerun_comm *comm = guests->model->comm;
   for (int32_t i = 0; i < num_receives(guests); i++) {
     MOERUN_TRY(comm->ops->transfer_create(&guests->in[i], comm, 0,
-                                          MOERUN_MEMORY_HOST));
+                                          MOERUN_MEMORY_WEIGHTS));
   }
   for (int i = 0; i < MOERUN_GUEST_SENDS; i++) {
     MOERUN_TRY(comm->ops->transfer_create(&guests->out[i], comm, 0,
-                                          MOERUN_MEMORY_HOST));
+                                          MOERUN_MEMORY_WEIGHTS));
   }
 done:
   return status;
@@ -188,7 +190,7 @@ static moerun__row_list one_piece(const moerun__guests *guests,
                                   moerun__expert_piece piece) {
   return moerun__one_row(moerun__expert_weight(expert, piece)->panels,
                          moerun__expert_piece_bytes(shape_of(guests), piece),
-                         peer, MOERUN_MEMORY_HOST);
+                         peer, MOERUN_MEMORY_WEIGHTS);
 }
 
 /* The next piece of number `at` among those that come, from `peer`. */
@@ -255,8 +257,9 @@ static moerun_status send_piece(moerun__guests *guests,
   const moerun__plan *plan = guests->plan;
   const moerun__expert_piece piece = (moerun__expert_piece)guests->piece;
   const moerun__expert *from =
-      send->from_move < 0 ? &guests->layer->experts[send->from_slot]
-                          : &guests->expert[plan->moves[send->from_move].guest];
+      send->from_move < 0
+          ? moerun__own_at(guests->own, guests->layer, send->from_slot)
+          : &guests->expert[plan->moves[send->from_move].guest];
   guests->piece = (guests->piece + 1) % MOERUN_EXPERT_PIECES;
   guests->next += guests->piece == 0;
   return begin_send(guests, guests->num_out++ % MOERUN_GUEST_SENDS, from,
@@ -426,9 +429,9 @@ moerun_status moerun__guests_pass(moerun__guests *guests) {
   const size_t bytes = guests->each_bytes;
   char *room = last_room(guests);
   const moerun__row_list from =
-      moerun__one_row(room + bytes, bytes, before, MOERUN_MEMORY_HOST);
+      moerun__one_row(room + bytes, bytes, before, MOERUN_MEMORY_WEIGHTS);
   const moerun__row_list to =
-      moerun__one_row(room, bytes, behind, MOERUN_MEMORY_HOST);
+      moerun__one_row(room, bytes, behind, MOERUN_MEMORY_WEIGHTS);
   moerun__guest_table_forget_last(guests->table);
   MOERUN_TRY(ops->receive_begin(guests->in[0], MOERUN_TAG_EXPERTS, &from));
   MOERUN_TRY(ops->send_begin(guests->out[0], MOERUN_TAG_EXPERTS, &to));

@@ -27,6 +27,86 @@ static void lay_out(void *self, moerun__arenas *arenas) {
       sizeof *own->expert_of_slot);
 }
 
+/* ---- Locks --------------------------------------------------------------- */
+
+/* Of a list, each piece of all experts is one block, which begins with the
+ * first expert's. Without panels there is none. */
+static void *block(const moerun__expert *experts, int piece) {
+  return (void *)moerun__expert_weight(experts, (moerun__expert_piece)piece)
+      ->panels;
+}
+
+static size_t block_bytes(const moerun__expert *experts, int piece,
+                          size_t count) {
+  const moerun__weight *weight =
+      moerun__expert_weight(experts, (moerun__expert_piece)piece);
+  return count * moerun__weight_bytes(weight->dtype, weight->num_outputs,
+                                      weight->num_inputs);
+}
+
+static void unlock_pieces(const moerun__own *own, const moerun__expert *experts,
+                          int num_pieces) {
+  for (int p = 0; p < num_pieces && experts != NULL; p++) {
+    own->device->unlock(block(experts, p));
+  }
+}
+
+static moerun_status lock_experts(const moerun__own *own,
+                                  const moerun__expert *experts, size_t count) {
+  moerun_status status = MOERUN_OK;
+  int locked = 0;
+  for (; locked < MOERUN_EXPERT_PIECES && count > 0; locked++) {
+    if (block(experts, locked) == NULL) continue;
+    MOERUN_TRY(own->device->lock(block(experts, locked),
+                                 block_bytes(experts, locked, count)));
+  }
+done:
+  if (status != MOERUN_OK) unlock_pieces(own, experts, locked);
+  return status;
+}
+
+static moerun_status adopt_device(void *self, const moerun__device *device) {
+  moerun_status status = MOERUN_OK;
+  moerun__own *own = self;
+  own->device = device;
+  for (; own->num_locked < own->model->config.num_layers; own->num_locked++) {
+    const moerun__layer *layer = &own->model->layers[own->num_locked];
+    MOERUN_TRY(lock_experts(own, layer->experts, (size_t)layer->num_slots));
+  }
+done:
+  return status;
+}
+
+static void close(void *self) {
+  moerun__own *own = self;
+  while (own->num_locked > 0) {
+    unlock_pieces(own, own->model->layers[--own->num_locked].experts,
+                  MOERUN_EXPERT_PIECES);
+  }
+}
+
+moerun_status moerun__own_create(moerun__expert **out, const moerun__own *own,
+                                 const moerun__expert_shape *shape,
+                                 size_t count) {
+  moerun_status status = MOERUN_OK;
+  moerun__expert *experts = NULL;
+  *out = NULL;
+  MOERUN_TRY(moerun__experts_create(&experts, shape, count));
+  MOERUN_TRY(lock_experts(own, experts, count));
+  *out = experts;
+  experts = NULL;
+done:
+  moerun__experts_destroy(experts);
+  return status;
+}
+
+void moerun__own_destroy(const moerun__own *own, moerun__expert *experts) {
+  unlock_pieces(own, experts, MOERUN_EXPERT_PIECES);
+  moerun__experts_destroy(experts);
+}
+
+/* ---- The tier ------------------------------------------------------------ */
+
 static void adopt_placement(void *self) {
   moerun__own *own = self;
   const moerun_model *model = own->model;
@@ -40,4 +120,6 @@ static void adopt_placement(void *self) {
 const moerun__tier_ops moerun__own_ops = {.name = "own",
                                           .lay_out = lay_out,
                                           .adopt_placement = adopt_placement,
+                                          .adopt_device = adopt_device,
+                                          .close = close,
                                           .get = get};

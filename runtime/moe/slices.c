@@ -81,8 +81,9 @@ int moerun__slices_are_on(const moerun__slices *slices) {
 }
 
 void moerun__slices_init(moerun__slices *slices, const moerun_model *model,
-                         int64_t room_bytes) {
-  *slices = (moerun__slices){.model = model, .room_bytes = room_bytes};
+                         const moerun__own *own, int64_t room_bytes) {
+  *slices =
+      (moerun__slices){.model = model, .own = own, .room_bytes = room_bytes};
 }
 
 static void lay_out(void *self, moerun__arenas *arenas) {
@@ -118,12 +119,17 @@ static moerun_status create_transfers(void *self) {
   moerun_comm *comm = slices->model->comm;
   for (int i = 0; i < MOERUN_EXPERT_MOST_BANDS; i++) {
     MOERUN_TRY(comm->ops->transfer_create(&slices->out[i], comm, 0,
-                                          MOERUN_MEMORY_HOST));
+                                          MOERUN_MEMORY_WEIGHTS));
     MOERUN_TRY(comm->ops->transfer_create(&slices->in[i], comm, 0,
-                                          MOERUN_MEMORY_HOST));
+                                          MOERUN_MEMORY_WEIGHTS));
   }
 done:
   return status;
+}
+
+static moerun_status adopt_device(void *self, const moerun__device *device) {
+  ((moerun__slices *)self)->device = device;
+  return MOERUN_OK;
 }
 
 static void close(void *self) {
@@ -132,6 +138,7 @@ static void close(void *self) {
     slices->model->comm->ops->transfer_destroy(slices->out[i]);
     slices->model->comm->ops->transfer_destroy(slices->in[i]);
   }
+  if (slices->room != NULL) slices->device->unlock(slices->room);
   moerun__free(slices->room);
 }
 
@@ -193,6 +200,19 @@ done:
   return status;
 }
 
+/* Room for the weights that kernels of the device may use. */
+static moerun_status take_room(moerun__slices *slices, size_t bytes) {
+  moerun_status status = MOERUN_OK;
+  char *room = NULL;
+  MOERUN_TRY(moerun__alloc_streamed(&room, bytes, 1));
+  MOERUN_TRY(slices->device->lock(room, bytes));
+  slices->room = room;
+  room = NULL;
+done:
+  moerun__free(room);
+  return status;
+}
+
 static void place_slices(moerun__slices *slices) {
   const int32_t E = slices->model->config.num_experts;
   char *place = slices->room;
@@ -239,7 +259,8 @@ static band band_of(const moerun__slices *slices, int32_t l, int32_t e,
   if (slot < 0) return out;
   const moerun__expert_shape whole =
       moerun__expert_slice(shape, config->expert_width, config->hidden_width);
-  out.panels = band_in(&layer->experts[slot], &whole, which, panel_bytes);
+  out.panels = band_in(moerun__own_at(slices->own, layer, slot), &whole, which,
+                       panel_bytes);
   return out;
 }
 
@@ -247,7 +268,7 @@ static moerun_status send(moerun__slices *slices, const band *of, int which) {
   moerun_comm *comm = slices->model->comm;
   const moerun__row_list list = {(void *)of->panels, of->panel_bytes,
                                  of->first,          0,
-                                 comm->size,         MOERUN_MEMORY_HOST};
+                                 comm->size,         MOERUN_MEMORY_WEIGHTS};
   const size_t first = (size_t)of->first[comm->rank];
   const size_t count = (size_t)of->first[comm->rank + 1] - first;
   memcpy(of->share, of->panels + first * of->panel_bytes,
@@ -262,8 +283,8 @@ static moerun_status receive(moerun__slices *slices, const band *of, int which,
   int32_t *offset = slices->offset[which];
   offset[0] = 0;
   offset[1] = of->first[comm->rank + 1] - of->first[comm->rank];
-  const moerun__row_list list = {of->share, of->panel_bytes,   offset, from,
-                                 from + 1,  MOERUN_MEMORY_HOST};
+  const moerun__row_list list = {of->share, of->panel_bytes,      offset, from,
+                                 from + 1,  MOERUN_MEMORY_WEIGHTS};
   return comm->ops->receive_begin(slices->in[which], MOERUN_TAG_EXPERTS + which,
                                   &list);
 }
@@ -306,8 +327,7 @@ static moerun_status open(void *self, double row_seconds) {
   cut(slices->shares.y_panel, slices->share, panels_of(config->hidden_width),
       slices->shares.speed, R);
   MOERUN_TRY(shape_layers(slices, &bytes));
-  MOERUN_TRY(moerun__comm_agree(
-      slices->model->comm, moerun__alloc_streamed(&slices->room, bytes, 1)));
+  MOERUN_TRY(moerun__comm_agree(slices->model->comm, take_room(slices, bytes)));
   place_slices(slices);
   for (int32_t l = 0; l < slices->num_layers; l++) {
     for (int32_t e = 0; e < config->num_experts; e++) {
@@ -335,6 +355,7 @@ static moerun__presence get(const void *self, const moerun__expert **out,
 const moerun__tier_ops moerun__slices_ops = {
     .name = "slices",
     .lay_out = lay_out,
+    .adopt_device = adopt_device,
     .num_transfers = num_transfers,
     .create_transfers = create_transfers,
     .open = open,

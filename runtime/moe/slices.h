@@ -6,7 +6,7 @@
 #ifndef MOERUN_MOE_SLICES_H
 #define MOERUN_MOE_SLICES_H
 
-#include "runtime/moe/tier.h"
+#include "runtime/moe/own.h"
 
 /* Who computes which columns, by whole panels as in kernels.h. The same on all
  * ranks. */
@@ -21,9 +21,11 @@ typedef struct moerun__slice_shares {
  * whole experts: from one step to the next either may be used and no weight
  * moves. */
 typedef struct moerun__slices {
-  const moerun_model *model; /* borrowed */
-  int64_t room_bytes;        /* for weights; 0: none; below 0: for all layers */
-  int32_t num_layers;        /* 0: nothing is sliced */
+  const moerun_model *model;    /* borrowed */
+  const moerun__own *own;       /* borrowed: what slices are cut of */
+  const moerun__device *device; /* that computes with them */
+  int64_t room_bytes; /* for weights; 0: none; below 0: for all layers */
+  int32_t num_layers; /* 0: nothing is sliced */
   moerun__slice_shares shares;
   moerun__expert_shape *shape; /* [num_moe_layers] of this rank's slices    */
   moerun__expert *expert;      /* [num_moe_layers][E] of them               */
@@ -58,9 +60,10 @@ size_t moerun__slices_bytes(const moerun__model_config *config,
 int32_t moerun__slices_most_outputs(const moerun__model_config *config,
                                     int32_t num_ranks);
 
-/* `room_bytes`: for weights, see moerun__slices. */
+/* `own`: the experts that slices are cut of, borrowed; `room_bytes`: for
+ * weights, see moerun__slices. */
 void moerun__slices_init(moerun__slices *slices, const moerun_model *model,
-                         int64_t room_bytes);
+                         const moerun__own *own, int64_t room_bytes);
 /* Whether there may be slices. */
 int moerun__slices_are_on(const moerun__slices *slices);
 

@@ -20,8 +20,9 @@ void moerun__store_init(moerun__store *store, const moerun_model *model,
   memset(store, 0, sizeof *store);
   store->model = model;
   moerun__own_init(&store->own, model, max_slots);
-  moerun__guests_init(&store->guests, model, &store->guest_table, guest_bytes);
-  moerun__slices_init(&store->slices, model, slice_bytes);
+  moerun__guests_init(&store->guests, model, &store->own, &store->guest_table,
+                      guest_bytes);
+  moerun__slices_init(&store->slices, model, &store->own, slice_bytes);
   moerun__store_add_tier(store, (moerun__tier){&moerun__own_ops, &store->own});
   if (store->guests.most_guests > 0) {
     moerun__store_add_tier(store,
@@ -70,6 +71,18 @@ void moerun__store_adopt_placement(moerun__store *store) {
       tier->ops->adopt_placement(tier->self);
     }
   }
+}
+
+moerun_status moerun__store_adopt_device(moerun__store *store,
+                                         const moerun__device *device) {
+  moerun_status status = MOERUN_OK;
+  for (int32_t t = store->num_tiers - 1; t >= 0; t--) {
+    const moerun__tier *tier = &store->tier[t];
+    if (tier->ops->adopt_device == NULL) continue;
+    MOERUN_TRY(tier->ops->adopt_device(tier->self, device));
+  }
+done:
+  return status;
 }
 
 int32_t moerun__store_num_transfers(const moerun__store *store) {
@@ -123,6 +136,34 @@ void moerun__store_close(moerun__store *store) {
     const moerun__tier *tier = &store->tier[t];
     if (tier->ops->close != NULL) tier->ops->close(tier->self);
   }
+}
+
+/* ---- Moves of experts ---------------------------------------------------- */
+
+moerun_status moerun__store_create_experts(moerun__expert **out,
+                                           const moerun__store *store,
+                                           const moerun__expert_shape *shape,
+                                           size_t count) {
+  return moerun__own_create(out, &store->own, shape, count);
+}
+
+void moerun__store_destroy_experts(const moerun__store *store,
+                                   moerun__expert *experts) {
+  moerun__own_destroy(&store->own, experts);
+}
+
+const moerun__expert *moerun__store_own(const moerun__store *store,
+                                        const moerun__layer *layer,
+                                        int32_t slot) {
+  return moerun__own_at(&store->own, layer, slot);
+}
+
+void moerun__store_adopt_experts(const moerun__store *store,
+                                 moerun__layer *layer, moerun__expert *experts,
+                                 int32_t num_slots) {
+  moerun__own_destroy(&store->own, layer->experts);
+  layer->experts = experts;
+  layer->num_slots = num_slots;
 }
 
 /* ---- A layer ------------------------------------------------------------- */

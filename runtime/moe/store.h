@@ -63,6 +63,8 @@ void moerun__store_add_tier(moerun__store *store, moerun__tier tier);
  * the first, so that what a tier stands before is there. */
 void moerun__store_lay_out(moerun__store *store, moerun__arenas *arenas);
 void moerun__store_adopt_placement(moerun__store *store);
+moerun_status moerun__store_adopt_device(moerun__store *store,
+                                         const moerun__device *device);
 int32_t moerun__store_num_transfers(const moerun__store *store);
 moerun_status moerun__store_create_transfers(moerun__store *store);
 moerun_status moerun__store_open(moerun__store *store, double row_seconds);
@@ -134,6 +136,28 @@ const moerun__expert *moerun__store_get(const moerun__store *store,
 /* Which of the model's experts is in the slot. */
 int32_t moerun__store_expert(const moerun__store *store,
                              const moerun__layer *layer, int32_t slot);
+
+/* ---- Moves of experts between two steps ---- */
+
+/* A list of experts for a layer's new slots, as moerun__experts_create makes
+ * it, in memory that kernels may use. A count of 0: *out is NULL. */
+moerun_status moerun__store_create_experts(moerun__expert **out,
+                                           const moerun__store *store,
+                                           const moerun__expert_shape *shape,
+                                           size_t count);
+/* Accepts NULL. */
+void moerun__store_destroy_experts(const moerun__store *store,
+                                   moerun__expert *experts);
+/* The expert that the placement puts in this slot, where its weights may be
+ * sent from; borrowed until adopt_experts. */
+const moerun__expert *moerun__store_own(const moerun__store *store,
+                                        const moerun__layer *layer,
+                                        int32_t slot);
+/* The layer has these experts from now on, and they are the store's; those that
+ * it had go. */
+void moerun__store_adopt_experts(const moerun__store *store,
+                                 moerun__layer *layer, moerun__expert *experts,
+                                 int32_t num_slots);
 
 /* ---- Slices ---- */
 

@@ -20,6 +20,10 @@ enum {
   MOERUN_FIRST_SLICE = 1 << 16, /* rows name whole experts, by 16 bits */
 };
 
+/* Whose memory weights of experts lie in, where kernels use them and where
+ * messages of them begin and end: the host's, locked for the device. */
+#define MOERUN_MEMORY_WEIGHTS MOERUN_MEMORY_HOST
+
 /* Where the weights of a slot are, as one tier sees it. */
 typedef enum moerun__presence {
   MOERUN_ABSENT = 0, /* not in this tier */
@@ -38,6 +42,9 @@ typedef struct moerun__tier_ops {
   void (*lay_out)(void *self, moerun__arenas *arenas);
   /* The model's placement is known, or has changed between two steps. */
   void (*adopt_placement)(void *self);
+  /* Kernels of this device compute with its experts until close: what lies
+   * outside the arenas is locked for them, what open will allocate too. */
+  moerun_status (*adopt_device)(void *self, const moerun__device *device);
   /* Transfers that create_transfers creates, each for 0 bytes of its own; known
    * once memory has been counted. */
   int32_t (*num_transfers)(const void *self);
@@ -49,8 +56,8 @@ typedef struct moerun__tier_ops {
   /* Bytes that open allocates beside the arenas, if whole experts are of this
    * shape and all ranks equally fast. */
   size_t (*open_bytes)(const void *self, const moerun__expert_shape *whole);
-  /* Frees what create_transfers and open have made; also after either failed or
-   * was not called. */
+  /* Frees what create_transfers and open have made and unlocks what is locked;
+   * also after any of these failed or was not called. */
   void (*close)(void *self);
 
   /* ---- A layer and its waves ---- */

@@ -16,6 +16,7 @@
 
 typedef struct migration {
   moerun_model *model;
+  moerun__store *store; /* has the experts */
   const moerun_placement *from;
   const moerun_placement *to;
   moerun__transfer *transfer;
@@ -83,10 +84,9 @@ static void copy_kept(const migration *m, const moerun__layer *layer,
     const int32_t old =
         slot_of(m->old_experts, layer->num_slots, m->new_experts[s]);
     if (old < 0) continue;
-    copy_piece(&next->experts[s], &layer->experts[old], &next->shape,
-               MOERUN_PIECE_GATE_UP);
-    copy_piece(&next->experts[s], &layer->experts[old], &next->shape,
-               MOERUN_PIECE_DOWN);
+    const moerun__expert *from = moerun__store_own(m->store, layer, old);
+    copy_piece(&next->experts[s], from, &next->shape, MOERUN_PIECE_GATE_UP);
+    copy_piece(&next->experts[s], from, &next->shape, MOERUN_PIECE_DOWN);
   }
 }
 
@@ -102,7 +102,7 @@ static moerun_status pass(migration *m, int receives, int32_t peer,
     const moerun__expert_piece piece = (moerun__expert_piece)i;
     const moerun__row_list list = moerun__one_row(
         moerun__expert_weight(expert, piece)->panels,
-        moerun__expert_piece_bytes(shape, piece), peer, MOERUN_MEMORY_HOST);
+        moerun__expert_piece_bytes(shape, piece), peer, MOERUN_MEMORY_WEIGHTS);
     MOERUN_TRY(receives
                    ? ops->receive_begin(m->transfer, MOERUN_TAG_EXPERTS, &list)
                    : ops->send_begin(m->transfer, MOERUN_TAG_EXPERTS, &list));
@@ -125,7 +125,8 @@ static moerun_status move_expert(migration *m, const moerun__layer *layer,
     MOERUN_TRY(pass(m, 1, source, &next->experts[s], &next->shape));
   } else if (own == source) {
     const int32_t s = slot_of(m->old_experts, layer->num_slots, expert);
-    MOERUN_TRY(pass(m, 0, rank, &layer->experts[s], &next->shape));
+    MOERUN_TRY(
+        pass(m, 0, rank, moerun__store_own(m->store, layer, s), &next->shape));
   }
 done:
   return status;
@@ -150,13 +151,6 @@ done:
 
 /* ---- Layers -------------------------------------------------------------- */
 
-static void adopt(moerun__layer *layer, new_layer *next) {
-  moerun__experts_destroy(layer->experts);
-  layer->num_slots = next->num_slots;
-  layer->experts = next->experts;
-  next->experts = NULL;
-}
-
 static moerun_status migrate_layer(migration *m, moerun__layer *layer) {
   moerun_status status = MOERUN_OK;
   moerun_model *model = m->model;
@@ -170,17 +164,19 @@ static moerun_status migrate_layer(migration *m, moerun__layer *layer) {
   const size_t after = (size_t)next.num_slots;
   MOERUN_TRY(moerun__model_expert_shape(&next.shape, model, layer->moe_layer));
   MOERUN_TRY(moerun__comm_agree(
-      model->comm, moerun__experts_create(&next.experts, &next.shape, after)));
+      model->comm, moerun__store_create_experts(&next.experts, m->store,
+                                                &next.shape, after)));
   copy_kept(m, layer, &next);
   MOERUN_TRY(move_experts(m, layer, &next));
-  adopt(layer, &next);
+  moerun__store_adopt_experts(m->store, layer, next.experts, next.num_slots);
+  next.experts = NULL;
   /* Unsigned: wraps back for fewer. */
   const size_t more = moerun__experts_bytes(&next.shape, after) -
                       moerun__experts_bytes(&next.shape, before);
   model->expert_bytes += more;
   model->weight_bytes += more;
 done:
-  moerun__experts_destroy(next.experts);
+  moerun__store_destroy_experts(m->store, next.experts);
   return status;
 }
 
@@ -230,7 +226,10 @@ moerun_status moerun__session_replace(moerun_session *session,
                                       const moerun_placement *placement,
                                       int64_t *moved) {
   moerun_status status = MOERUN_OK;
-  migration m = {.model = model, .from = model->placement, .to = placement};
+  migration m = {.model = model,
+                 .store = &session->moe.store,
+                 .from = model->placement,
+                 .to = placement};
   const size_t E = (size_t)model->config.num_experts;
   *moved = 0;
   MOERUN_TRY(moerun__comm_agree(model->comm, check(session, model, placement)));
@@ -240,7 +239,7 @@ moerun_status moerun__session_replace(moerun_session *session,
   }
   if (status == MOERUN_OK) {
     status = model->comm->ops->transfer_create(&m.transfer, model->comm, 0,
-                                               MOERUN_MEMORY_HOST);
+                                               MOERUN_MEMORY_WEIGHTS);
   }
   MOERUN_TRY(moerun__comm_agree(model->comm, status));
   for (int32_t l = 0; l < model->config.num_layers; l++) {
@@ -249,7 +248,7 @@ moerun_status moerun__session_replace(moerun_session *session,
     MOERUN_TRY(migrate_layer(&m, &model->layers[l]));
   }
   model->placement = placement;
-  moerun__store_adopt_placement(&session->moe.store);
+  moerun__store_adopt_placement(m.store);
   *moved = m.moved;
 done:
   model->comm->ops->transfer_destroy(m.transfer);

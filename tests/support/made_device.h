@@ -116,13 +116,20 @@ static inline int made_is_mine(const void *p) {
   return made_is_among(made.region, made.num_regions, p);
 }
 
-/* Rows on their way lie where operations may work. */
-static inline void made_reach(const moerun__wire_rows *rows) {
-  if (!made_is_mine(rows->base) &&
-      !made_is_among(made.host, made.num_host, rows->base)) {
-    (void)fprintf(stderr, "rows are neither the device's nor locked\n");
+/* Rows on their way, and weights, lie where operations may work. */
+static inline void made_reach(const void *p, const char *what) {
+  if (!made_is_mine(p) && !made_is_among(made.host, made.num_host, p)) {
+    (void)fprintf(stderr, "%s are neither the device's nor locked\n", what);
     abort();
   }
+}
+
+static inline void made_reach_rows(const moerun__wire_rows *rows) {
+  made_reach(rows->base, "rows");
+}
+
+static inline void made_reach_weight(const moerun__weight *weight) {
+  if (weight->num_outputs > 0) made_reach(weight->panels, "weights");
 }
 
 static inline moerun_status made_host_add(void *memory, size_t bytes) {
@@ -345,6 +352,8 @@ static const moerun__device made_device = {
 /* Expert by expert. */
 static inline void made_ffn(moerun__queue *queue, const moerun__ffn *ffn) {
   for (int32_t e = 0; e < ffn->num_experts; e++) {
+    made_reach_weight(&ffn->expert[e].gate_up);
+    made_reach_weight(&ffn->expert[e].down);
     made_operation part = {.what = MADE_FFN,
                            .ffn = *ffn,
                            .expert = ffn->expert[e],
@@ -357,6 +366,7 @@ static inline void made_ffn(moerun__queue *queue, const moerun__ffn *ffn) {
 static inline void made_linear(moerun__queue *queue, float *y, size_t y_stride,
                                const float *x, size_t x_stride, int32_t M,
                                const moerun__weight *weight, float *scratch) {
+  made_reach_weight(weight);
   const made_operation o = {.what = MADE_LINEAR,
                             .to = y,
                             .to_stride = y_stride,
@@ -453,7 +463,7 @@ static inline void made_sigmoid(moerun__queue *queue, float *p, const float *x,
 static inline void made_gather(moerun__queue *queue, float *x,
                                const moerun__wire_rows *rows,
                                const int32_t *index, int32_t M, int32_t H) {
-  made_reach(rows);
+  made_reach_rows(rows);
   const made_operation o = {.what = MADE_GATHER,
                             .to = x,
                             .rows = *rows,
@@ -467,7 +477,7 @@ static inline void made_scatter(moerun__queue *queue,
                                 const moerun__wire_rows *rows,
                                 const int32_t *index, const float *x, int32_t M,
                                 int32_t H) {
-  made_reach(rows);
+  made_reach_rows(rows);
   const made_operation o = {.what = MADE_SCATTER,
                             .from = x,
                             .rows = *rows,
@@ -480,7 +490,7 @@ static inline void made_scatter(moerun__queue *queue,
 static inline void made_dispatch(moerun__queue *queue,
                                  const moerun__wire_rows *rows,
                                  const moerun__dispatch *what) {
-  made_reach(rows);
+  made_reach_rows(rows);
   const made_operation o = {
       .what = MADE_DISPATCH, .rows = *rows, .dispatch = *what};
   made_give(queue, &o);
@@ -490,7 +500,7 @@ static inline void made_combine(moerun__queue *queue, float *y,
                                 const moerun__wire_rows *rows,
                                 const int32_t *index, const float *weight,
                                 int32_t T, int32_t K, int32_t H) {
-  made_reach(rows);
+  made_reach_rows(rows);
   const made_operation o = {.what = MADE_COMBINE,
                             .to = y,
                             .rows = *rows,

@@ -3,9 +3,11 @@
  * from the embedding to the logits, and in one layer that a program calls. Over
  * MPI rows travel from the host's memory, which is locked for the device; over
  * a transport that carries the device's memory (support/group_comm.h) the host
- * touches none of them. With balancing the weights stay on the host, because
- * messages are sent from them. */
+ * touches none of them. Weights of routed experts stay the host's and are
+ * locked by their tiers, own ones, guests, slices and those that a migration
+ * has made; all others are moved to the device. */
 #include "runtime/decoder/session.h"
+#include "runtime/serve/migrate.h"
 #include "support/draw.h"
 #include "support/group_comm.h"
 #include "support/model_world.h"
@@ -64,6 +66,7 @@ static void move_attention(moerun__queue *queue,
   }
 }
 
+/* All but routed experts. */
 static void move_model(moerun__queue *queue, moerun_model *model) {
   const moerun__model_config *config = &model->config;
   const size_t constants = (size_t)config->num_home[MOERUN_HOME_CONSTANT];
@@ -83,9 +86,6 @@ static void move_model(moerun__queue *queue, moerun_model *model) {
     move_weight(queue, &layer->mix);
     move_vector(queue, &layer->constant, constants * H);
     move_expert(queue, &layer->dense);
-    for (int32_t s = 0; s < layer->num_slots; s++) {
-      move_expert(queue, &layer->experts[s]);
-    }
   }
   assert_int_equal(queue->device->wait(queue), MOERUN_OK);
 }
@@ -163,6 +163,38 @@ static void run_layer(outcome *out, moerun_session *session) {
 static outcome expected;
 static outcome found;
 
+/* Each expert to the next rank. */
+static moerun_placement *turn(const moerun_placement *from) {
+  const int32_t count = from->num_layers * from->num_experts;
+  moerun_placement *to = NULL;
+  int32_t *rank_of = calloc((size_t)count, sizeof *rank_of);
+  for (int32_t i = 0; i < count; i++) {
+    rank_of[i] = (from->rank_of[i] + 1) % from->num_ranks;
+  }
+  assert_all_ok(moerun_placement_create(
+      &to, from->num_layers, from->num_experts, from->num_ranks, rank_of));
+  free(rank_of);
+  return to;
+}
+
+/* The layer once more when experts have moved, and when they are back. */
+static void move_experts(outcome *out, moerun_session *session,
+                         moerun_model *model) {
+  const moerun_placement *home = model->placement;
+  moerun_placement *away = turn(home);
+  const moerun_placement *const placements[] = {away, home};
+  for (int i = 0; i < 2; i++) {
+    int64_t came = 0;
+    assert_all_ok(
+        moerun__session_replace(session, model, placements[i], &came));
+    assert_all_ranks((came > 0) == (test_size() > 1));
+    memset(out->y, 0, sizeof out->y);
+    run_layer(out, session);
+    assert_all_ranks(memcmp(out->y, expected.y, sizeof out->y) == 0);
+  }
+  moerun_placement_destroy(away);
+}
+
 static void run_host(moerun_model *model,
                      const moerun_session_options *options) {
   moerun_session *session = NULL;
@@ -178,7 +210,7 @@ static void run_host(moerun_model *model,
  * chunk of a layer. */
 static void check_rows(const group_comm *group, const moerun_model *model,
                        const moerun_session_options *options) {
-  const int64_t layers = (int64_t)model->config.num_moe_layers * STEPS + 1;
+  const int64_t layers = (int64_t)model->config.num_moe_layers * STEPS + 3;
   assert_all_ranks(group->host_rows == 0 && group->device_rows > 0);
   if (options->balance == MOERUN_BALANCE_SLICED && test_size() > 1) return;
   assert_all_ranks(group->device_rows == 4 * layers * options->chunks);
@@ -192,8 +224,10 @@ static void run_made(moerun_model *model,
   const moerun__kernels *base = NULL;
   assert_int_equal(moerun__kernels_find(&base, "auto"), MOERUN_OK);
   const moerun__kernels set = made_kernels(base);
-  const moerun__session_extra extra = {
-      .device = &made_device, .kernels = &set, .plan = &eager};
+  const moerun__session_extra extra = {.device = &made_device,
+                                       .kernels = &set,
+                                       .plan = &eager,
+                                       .max_slots = EXPERTS};
   memset(made.num_done, 0, sizeof made.num_done);
   assert_all_ok(moerun__session_create_with(&session, model, options, &extra));
   assert_all_ranks(!made_is_readable(session->x) &&
@@ -205,6 +239,7 @@ static void run_made(moerun_model *model,
   run_steps(&found, session);
   assert_all_ranks(made.num_late == 0);
   run_layer(&found, session);
+  move_experts(&found, session, model);
   moerun_session_destroy(session);
 }
 
@@ -219,7 +254,7 @@ static void compare(moerun_model *model,
   for (int i = 0; i < 2; i++) {
     model->comm = comms[i];
     assert_int_equal(made_device.queue_create(&queue), MOERUN_OK);
-    if (options->balance == MOERUN_BALANCE_OFF) move_model(&queue, model);
+    move_model(&queue, model);
     run_made(model, options);
     put_back();
     made_device.queue_destroy(&queue);
@@ -317,7 +352,8 @@ static void nothing_is_left_without_a_lock(void **state) {
                                           .max_sequences = 1,
                                           .kv_tokens = 200,
                                           .balance = MOERUN_BALANCE_OFF};
-  for (int n = 0; n < 2; n++) {
+  const int rows_and_weights = 2 + MOERUN_EXPERT_PIECES * LAYERS;
+  for (int n = 0; n < rows_and_weights; n++) {
     moerun_session *session = NULL;
     locks = n;
     const size_t live = moerun__alloc_live_bytes();

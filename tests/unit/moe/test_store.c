@@ -440,6 +440,11 @@ static void asked_adopt(void *self) {
   note(self, "adopt");
 }
 
+static moerun_status asked_device(void *self, const moerun__device *device) {
+  note(self, device == &moerun__host ? "device" : "device?");
+  return MOERUN_OK;
+}
+
 static int32_t asked_num(const void *self) {
   return ((const asked *)self)->transfers;
 }
@@ -466,6 +471,7 @@ static void asked_close(void *self) {
 static const moerun__tier_ops asked_ops = {.name = "asked",
                                            .lay_out = asked_lay_out,
                                            .adopt_placement = asked_adopt,
+                                           .adopt_device = asked_device,
                                            .num_transfers = asked_num,
                                            .create_transfers = asked_create,
                                            .open = asked_open,
@@ -498,14 +504,17 @@ static void tiers_are_made_from_the_last_up(void **state) {
   assert_ptr_equal(far.room, room);
   assert_ptr_equal(near.room, room + 64);
   moerun__store_adopt_placement(&store);
+  assert_int_equal(moerun__store_adopt_device(&store, &moerun__host),
+                   MOERUN_OK);
   assert_int_equal(moerun__store_num_transfers(&store), 7);
   assert_int_equal(moerun__store_open_bytes(&store, &shape),
                    7 * moerun__expert_bytes(&shape));
   assert_int_equal(moerun__store_create_transfers(&store), MOERUN_OK);
   assert_int_equal(moerun__store_open(&store, 0.25), MOERUN_OK);
   moerun__store_close(&store);
-  assert_string_equal(log, "f:lay_out n:lay_out f:adopt n:adopt f:create "
-                           "n:create f:open n:open n:close f:close ");
+  assert_string_equal(
+      log, "f:lay_out n:lay_out f:adopt n:adopt f:device n:device f:create "
+           "n:create f:open n:open n:close f:close ");
   log[0] = '\0'; /* one that fails is the last to be opened, but all close */
   far.verdict = MOERUN_ERR_NOMEM;
   assert_int_equal(moerun__store_open(&store, 0.25), MOERUN_ERR_NOMEM);
