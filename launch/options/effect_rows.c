@@ -10,6 +10,7 @@
  * always matter, as insurance does that nobody claims. */
 #include "launch/options/effect.h"
 
+#include "launch/options/choices.h"
 #include "launch/options/gate_options.h"
 #include "launch/place/place_loads.h"
 #include "launch/tools/prediction.h"
@@ -126,7 +127,7 @@ static int has_others(const facts *f) {
 }
 
 static int balances(const facts *f) {
-  return !is(f, "balance", "off");
+  return moerun__balance_of(f->config) != MOERUN_BALANCE_OFF;
 }
 
 static int replaces(const facts *f) {
@@ -135,7 +136,7 @@ static int replaces(const facts *f) {
 
 /* Unless every layer of every step is sliced. */
 static int moves_rows(const facts *f) {
-  return !is(f, "balance", "sliced") ||
+  return moerun__balance_of(f->config) != MOERUN_BALANCE_SLICED ||
          moerun__config_int(f->config, "slice_memory") > 0;
 }
 
@@ -168,11 +169,13 @@ static int leaves_any_out(const facts *f) {
 }
 
 static int expands(const facts *f) {
-  return !is(f, "expanded", "off");
+  return moerun__gate_options_of(f->config).capacity.expansion !=
+         MOERUN_EXPANSION_OFF;
 }
 
 static int drops_by_request(const facts *f) {
-  return is(f, "capacity_scope", "request") || !is(f, "isolation", "off");
+  return moerun__gate_options_of(f->config).capacity.scope ==
+         MOERUN_SCOPE_REQUEST;
 }
 
 static int loses_experts(const facts *f) {

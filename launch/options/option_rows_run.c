@@ -1,6 +1,7 @@
 /* The options of run, profile and info, and those that all subcommands share.
  * option_rows.h says how to add one. */
 #include "comm/comm.h"
+#include "launch/options/choices.h"
 #include "launch/options/option_rows.h"
 
 static const moerun__config_row input[] = {
@@ -231,12 +232,13 @@ const moerun__config_group moerun__options_placement =
     GROUP("Placement", placement);
 
 static const moerun__config_row balance[] = {
-    CHOICE_ROW("balance", "auto", "auto|off|sliced", SIZED,
-               "What is done about a rank that would end last. auto: it "
-               "gives rows to other ranks, with the experts' weights where "
-               "that pays, or all ranks compute a slice of each expert; "
-               "sliced: always slices (--slice-memory says of which models). "
-               "The results keep their bits."),
+    TABLE_CHOICE_ROW(
+        "balance", "auto", moerun__balance_name_at, SIZED,
+        "What is done about a rank that would end last. auto: it "
+        "gives rows to other ranks, with the experts' weights where "
+        "that pays, or all ranks compute a slice of each expert; "
+        "sliced: always slices (--slice-memory says of which models). "
+        "The results keep their bits."),
     INT_ROW("guest_memory", "0", "MiB", -1, 1 << 26, SIZED,
             "Memory of one rank for weights of other ranks' experts. 0: room "
             "for the rank's part of all experts of a quarter of the ranks (one "
@@ -311,12 +313,14 @@ const moerun__config_group moerun__options_fewer =
     GROUP("Fewer experts a token (lossy)", fewer);
 
 static const moerun__config_row machine[] = {
-    CHOICE_ROW("wire", "fp32", "fp32|bf16", SIZED | PLACE,
-               "Type of the rows that travel between ranks; bf16 halves the "
-               "bytes."),
-    CHOICE_ROW("compute", "fp32", "fp32|bf16", SIZED,
-               "Type of the activations in products. bf16 rounds them, which "
-               "is faster on processors with AVX512-BF16."),
+    TABLE_CHOICE_ROW(
+        "wire", "fp32", moerun__wire_name_at, SIZED | PLACE,
+        "Type of the rows that travel between ranks; bf16 halves the "
+        "bytes."),
+    TABLE_CHOICE_ROW(
+        "compute", "fp32", moerun__compute_name_at, SIZED,
+        "Type of the activations in products. bf16 rounds them, which "
+        "is faster on processors with AVX512-BF16."),
     INT_ROW("chunks", "1", "", 1, 8, SIZED,
             "Parts of a step that are in flight at once."),
     CHOICE_ROW("kernels", "auto", "auto|portable|avx2|avx512|avx512_bf16|ref",

@@ -6,6 +6,7 @@
  * nothing of the method. */
 #include "launch/command.h"
 
+#include "launch/options/choices.h"
 #include "launch/options/effect.h"
 #include "launch/options/known_file.h"
 #include "launch/options/paths.h"
@@ -25,7 +26,7 @@
 #include "placement/methods/replica_split.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/timer.h"
-#include "runtime/moe/moe.h"
+#include "runtime/decoder/session_options.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -144,9 +145,7 @@ static moerun_status read_model(place *p) {
   moerun_status status = MOERUN_OK;
   moerun__model_config model = {0};
   const char *path = text_of(p, "model");
-  const moerun__dtype wire = strcmp(text_of(p, "wire"), "bf16") == 0
-                                 ? MOERUN_DTYPE_BF16
-                                 : MOERUN_DTYPE_F32;
+  const moerun__dtype wire = moerun__wire_dtype(moerun__wire_of(p->config));
   if (path[0] == '\0') goto done;
   MOERUN_TRY(moerun__model_config_load(&model, path));
   MOERUN_REQUIRE(model.num_moe_layers == p->trace->num_layers &&

@@ -4,13 +4,12 @@
  * of experts that occurs, not once for each of thousands of ranks. */
 #include "launch/tools/prediction.h"
 
+#include "launch/options/choices.h"
 #include "launch/options/gate_options.h"
 #include "runtime/base/log.h"
 #include "runtime/base/memory.h"
 #include "runtime/decoder/session_options.h"
 #include "runtime/serve/engine.h"
-
-#include <string.h>
 
 static const double mib = 1048576.0;
 static const int64_t mib_bytes = INT64_C(1) << 20;
@@ -19,12 +18,6 @@ size_t moerun__prediction_total(const moerun__prediction *p) {
   const size_t later = p->later_bytes + p->spare_bytes;
   return p->weight_bytes + p->expert_bytes + p->cache_bytes + p->buffer_bytes +
          p->guest_bytes + (later > p->loading_bytes ? later : p->loading_bytes);
-}
-
-static moerun_balance balance_of(const char *name) {
-  return strcmp(name, "off") == 0      ? MOERUN_BALANCE_OFF
-         : strcmp(name, "sliced") == 0 ? MOERUN_BALANCE_SLICED
-                                       : MOERUN_BALANCE_AUTO;
 }
 
 int32_t moerun__max_sequences(const moerun__config *config) {
@@ -47,13 +40,9 @@ moerun__session_options_of(const moerun__config *config,
       .max_sequences = moerun__max_sequences(config),
       .kv_tokens = kv_tokens > 0 ? (int32_t)kv_tokens : need->kv_tokens,
       .chunks = (int32_t)moerun__config_int(config, "chunks"),
-      .wire = strcmp(moerun__config_text(config, "wire"), "bf16") == 0
-                  ? MOERUN_WIRE_BF16
-                  : MOERUN_WIRE_FP32,
-      .compute = strcmp(moerun__config_text(config, "compute"), "bf16") == 0
-                     ? MOERUN_COMPUTE_BF16
-                     : MOERUN_COMPUTE_FP32,
-      .balance = balance_of(moerun__config_text(config, "balance")),
+      .wire = moerun__wire_of(config),
+      .compute = moerun__compute_of(config),
+      .balance = moerun__balance_of(config),
       .guest_bytes = moerun__config_int(config, "guest_memory") * mib_bytes,
       .slice_bytes = slices < 0 ? -1 : slices * mib_bytes,
   };
@@ -61,13 +50,11 @@ moerun__session_options_of(const moerun__config *config,
 
 int moerun__replaces(const moerun__config *config, int32_t num_ranks) {
   const int64_t every = moerun__config_int(config, "replace_every");
-  const moerun_balance balance =
-      balance_of(moerun__config_text(config, "balance"));
   /* What a capacity drops may depend on where experts are: then they stay, or a
    * clock would decide what comes out. */
   const int drops = moerun__config_double(config, "capacity") > 0;
   return every > 0 || (every < 0 && num_ranks > 1 && !drops &&
-                       balance == MOERUN_BALANCE_AUTO);
+                       moerun__balance_of(config) == MOERUN_BALANCE_AUTO);
 }
 
 moerun__replace_options

@@ -4,6 +4,11 @@
 
 #include "runtime/decoder/session.h"
 
+/* The type of rows that travel so. */
+static inline moerun__dtype moerun__wire_dtype(moerun_wire wire) {
+  return wire == MOERUN_WIRE_BF16 ? MOERUN_DTYPE_BF16 : MOERUN_DTYPE_F32;
+}
+
 /* ERR_INVALID names the option, with what is expected. */
 moerun_status moerun__session_check(const moerun_model *model,
                                     const moerun_session_options *options,
