@@ -182,14 +182,14 @@ moerun_status moerun__predict(moerun__prediction **out,
   MOERUN_TRY(moerun__kernels_find(&extra.kernels, "auto"));
   for (comm.rank = 0; comm.rank < comm.size; comm.rank++) {
     moerun_session session;
-    const size_t session_bytes =
+    const moerun__session_size size =
         moerun__session_predict(&session, &model, &options, &extra);
-    ranks[comm.rank].cache_bytes = moerun__kv_bytes(&session.kv);
+    ranks[comm.rank].device_bytes = size.device_bytes;
+    ranks[comm.rank].cache_bytes = size.cache_bytes;
     ranks[comm.rank].guest_bytes =
         moerun__store_guest_bytes(&session.moe.store);
-    ranks[comm.rank].buffer_bytes = session_bytes -
-                                    ranks[comm.rank].cache_bytes -
-                                    ranks[comm.rank].guest_bytes;
+    ranks[comm.rank].buffer_bytes =
+        size.host_bytes - size.cache_bytes - ranks[comm.rank].guest_bytes;
     ranks[comm.rank].later_bytes =
         moerun__engine_bytes(&session, &engine) +
         moerun__store_open_bytes(&session.moe.store, &expert);
@@ -226,10 +226,10 @@ static void add(spread *s, size_t bytes, int32_t rank) {
 
 void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
                               int32_t num_ranks) {
-  enum { PARTS = 8 };
+  enum { PARTS = 9 };
   static const char *const names[PARTS] = {"weights", "experts", "KV cache",
                                            "buffers", "guests",  "spare",
-                                           "loading", "peak"};
+                                           "loading", "peak",    "device"};
   spread parts[PARTS] = {{0}};
   for (int32_t rank = 0; rank < num_ranks; rank++) {
     const moerun__prediction *p = &ranks[rank];
@@ -237,18 +237,23 @@ void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
         p->weight_bytes,  p->expert_bytes,
         p->cache_bytes,   p->buffer_bytes + p->later_bytes,
         p->guest_bytes,   p->spare_bytes,
-        p->loading_bytes, moerun__prediction_total(p)};
+        p->loading_bytes, moerun__prediction_total(p),
+        p->device_bytes};
     for (int i = 0; i < PARTS; i++) {
       add(&parts[i], bytes[i], rank);
     }
   }
   (void)fprintf(stream, "%-9s %12s %12s %12s  %s\n", "MiB", "min", "mean",
                 "max", "on rank");
-  for (int i = 0; i < PARTS; i++) {
+  const int has_device = parts[PARTS - 1].maximum > 0;
+  for (int i = 0; i < PARTS - !has_device; i++) {
     (void)fprintf(stream, "%-9s %12.1f %12.1f %12.1f  %d\n", names[i],
                   parts[i].minimum, parts[i].sum / num_ranks, parts[i].maximum,
                   parts[i].rank);
   }
   (void)fprintf(stream, "peak: most that is there at once; loading ends before "
                         "spare slots are filled\n");
+  if (has_device) {
+    (void)fprintf(stream, "device: beside that, in the device's own memory\n");
+  }
 }

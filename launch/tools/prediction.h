@@ -8,6 +8,8 @@
 #include "runtime/base/config.h"
 #include "runtime/serve/replace.h"
 
+/* Parts of the host's memory, and all of the device's; where the device is the
+ * processor, what only kernels use is the host's too. */
 typedef struct moerun__prediction {
   size_t weight_bytes; /* all but experts */
   size_t expert_bytes;
@@ -18,9 +20,10 @@ typedef struct moerun__prediction {
   size_t guest_bytes;   /* experts of other ranks that balancing brings; taken
                            before the weights, not touched before it does */
   size_t spare_bytes;   /* experts that have moved to spare slots, later */
+  size_t device_bytes;  /* of the device's own memory; 0: it has none */
 } moerun__prediction;
 
-/* Largest sum that is alive at once. */
+/* Largest sum that is alive at once, of the host's memory. */
 size_t moerun__prediction_total(const moerun__prediction *prediction);
 
 /* What a run is beside its options; a set of these. */
@@ -57,7 +60,8 @@ moerun__replace_options
 moerun__replace_options_of(const moerun__config *config,
                            const moerun_placement *placement);
 
-/* A table: one line a part, min, mean and max over ranks in MiB. */
+/* A table: one line a part, min, mean and max over ranks in MiB; the last is of
+ * the device's memory, if any rank's has one. */
 void moerun__prediction_print(FILE *stream, const moerun__prediction *ranks,
                               int32_t num_ranks);
 

@@ -235,32 +235,52 @@ static moerun_status complete_extra(moerun__session_extra *out,
 
 /* ---- Create, predict, destroy -------------------------------------------- */
 
-size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
-                               const moerun_session_options *options,
-                               const moerun__session_extra *extra) {
+moerun__session_size
+moerun__session_predict(moerun_session *out, const moerun_model *model,
+                        const moerun_session_options *options,
+                        const moerun__session_extra *extra) {
   moerun__session_extra all;
+  moerun__session_size size = {0};
   moerun__arenas sizes = {0};
   const moerun_comm *comm = model->comm;
   memset(out, 0, sizeof *out);
-  if (complete_extra(&all, extra) != MOERUN_OK) return 0;
+  if (complete_extra(&all, extra) != MOERUN_OK) return size;
   init(out, model, options, &all);
   lay_out(out, &sizes);
   const moerun__device *device = out->device;
   const int owns_cache = !model->moe_only && all.cache == NULL;
-  return moerun__alloc_bytes(1, sizeof *out) +
-         device->memory_bytes(sizes.host.used) +
-         device->memory_bytes(sizes.device.used) +
-         comm->ops->buffer_bytes(comm, sizes.traffic.used, MOERUN_MEMORY_HOST) +
-         comm->ops->buffer_bytes(comm, sizes.rows.used, out->moe.shape.memory) +
-         (owns_cache ? moerun__kv_create_bytes(device, &out->kv) : 0) +
-         moerun__moe_transfer_bytes(&out->moe);
+  const size_t rows =
+      comm->ops->buffer_bytes(comm, sizes.rows.used, out->moe.shape.memory);
+  const size_t kept =
+      owns_cache ? device->memory_bytes(moerun__kv_bytes(&out->kv)) : 0;
+  const size_t only_kernels = device->memory_bytes(sizes.device.used) + kept;
+  size.host_bytes =
+      moerun__alloc_bytes(1, sizeof *out) +
+      device->memory_bytes(sizes.host.used) +
+      comm->ops->buffer_bytes(comm, sizes.traffic.used, MOERUN_MEMORY_HOST) +
+      (owns_cache ? moerun__kv_create_bytes(device, &out->kv) - kept : 0) +
+      moerun__moe_transfer_bytes(&out->moe);
+  if (device == &moerun__host) {
+    size.host_bytes += only_kernels;
+    size.cache_bytes = owns_cache ? moerun__kv_bytes(&out->kv) : 0;
+  } else {
+    size.device_bytes += only_kernels;
+  }
+  if (out->moe.shape.memory == MOERUN_MEMORY_HOST) {
+    size.host_bytes += rows;
+  } else {
+    size.device_bytes += rows;
+  }
+  return size;
 }
 
 size_t moerun__session_bytes_with(const moerun_model *model,
                                   const moerun_session_options *options,
                                   const moerun__session_extra *extra) {
   moerun_session session;
-  return moerun__session_predict(&session, model, options, extra);
+  const moerun__session_size size =
+      moerun__session_predict(&session, model, options, extra);
+  return size.host_bytes + size.device_bytes;
 }
 
 static moerun_status read_options(moerun_session_options *own,

@@ -109,14 +109,23 @@ moerun_status moerun__session_reserve(moerun__reserve *out,
                                       const moerun_session_options *options,
                                       const moerun__session_extra *extra);
 
-/* Bytes of a session of `model`, whose weights need not be loaded: config,
+/* What a session takes of the host's memory and, where its device has a memory
+ * of its own, of that. On the processor all is the host's. */
+typedef struct moerun__session_size {
+  size_t host_bytes;
+  size_t device_bytes;
+  size_t cache_bytes; /* keys and values, of the host's */
+} moerun__session_size;
+
+/* The size of a session of `model`, whose weights need not be loaded: config,
  * placement, comm and moe_only are enough. *out gets its sizes but no buffers:
  * enough for moerun__kv_bytes and moerun__engine_bytes. A cache of the
  * session's own counts. */
-size_t moerun__session_predict(moerun_session *out, const moerun_model *model,
-                               const moerun_session_options *options,
-                               const moerun__session_extra *extra);
-/* The bytes alone. */
+moerun__session_size
+moerun__session_predict(moerun_session *out, const moerun_model *model,
+                        const moerun_session_options *options,
+                        const moerun__session_extra *extra);
+/* All bytes together. */
 size_t moerun__session_bytes_with(const moerun_model *model,
                                   const moerun_session_options *options,
                                   const moerun__session_extra *extra);

@@ -25,6 +25,7 @@ enum {
 typedef struct made_region {
   void *memory;
   size_t bytes;
+  size_t taken; /* as the device counts it */
 } made_region;
 
 typedef enum made_what {
@@ -134,7 +135,7 @@ static inline void made_reach_weight(const moerun__weight *weight) {
 
 static inline moerun_status made_host_add(void *memory, size_t bytes) {
   if (made.num_host == MADE_REGIONS) abort();
-  made.host[made.num_host++] = (made_region){memory, bytes + 1};
+  made.host[made.num_host++] = (made_region){memory, bytes + 1, 0};
   return MOERUN_OK;
 }
 
@@ -269,7 +270,8 @@ static inline moerun_status made_memory_create(void **out, size_t bytes) {
   if (memory == MAP_FAILED) abort();
   memset(memory, 0xff, all);
   if (mprotect(memory, all, PROT_NONE) != 0) abort();
-  made.region[made.num_regions++] = (made_region){memory, all};
+  made.region[made.num_regions++] =
+      (made_region){memory, all, moerun__alloc_bytes(bytes, 1)};
   *out = memory;
   return MOERUN_OK;
 }
@@ -296,6 +298,15 @@ static inline void made_pinned_destroy(void *memory) {
 }
 
 static inline size_t made_memory_bytes(size_t bytes) {
+  return moerun__alloc_bytes(bytes, 1);
+}
+
+/* What is taken of the device's memory. */
+static inline size_t made_live_bytes(void) {
+  size_t bytes = 0;
+  for (int r = 0; r < made.num_regions; r++) {
+    bytes += made.region[r].taken;
+  }
   return bytes;
 }
 

@@ -229,7 +229,17 @@ static void run_made(moerun_model *model,
                                        .plan = &eager,
                                        .max_slots = EXPERTS};
   memset(made.num_done, 0, sizeof made.num_done);
+  moerun_session sizes;
+  const moerun__session_size size =
+      moerun__session_predict(&sizes, model, options, &extra);
+  const size_t on_host = moerun__alloc_live_bytes();
+  const size_t on_device = made_live_bytes();
   assert_all_ok(moerun__session_create_with(&session, model, options, &extra));
+  /* What slices take is not the session's prediction. */
+  assert_all_ranks(options->balance == MOERUN_BALANCE_SLICED ||
+                   moerun__alloc_live_bytes() - on_host == size.host_bytes);
+  assert_all_ranks(made_live_bytes() - on_device == size.device_bytes);
+  assert_all_ranks(size.cache_bytes == 0 && size.device_bytes > 0);
   assert_all_ranks(!made_is_readable(session->x) &&
                    !made_is_readable(session->cache->floats) &&
                    !made_is_readable(session->moe.work.tile_x) &&

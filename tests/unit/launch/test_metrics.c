@@ -14,8 +14,8 @@ static int64_t expert_rows[LAYERS * E] = {2, 2, 2, 4, 1, 1};
 static int64_t rank_rows[LAYERS * R] = {5, 1, 4, 2};
 static int32_t moe_layer[] = {0, -1, 1};
 static const moerun__prediction predicted[R] = {
-    {1 << 20, 4 << 20, 3 << 19, 40960, 0, 1 << 17, 0, 0},
-    {1 << 20, 2 << 20, 3 << 19, 40960, 0, 5 << 20, 0, 0}};
+    {1 << 20, 4 << 20, 3 << 19, 40960, 0, 1 << 17, 0, 0, 0},
+    {1 << 20, 2 << 20, 3 << 19, 40960, 0, 5 << 20, 0, 0, 0}};
 static moerun__model_config model = {.num_layers = 3,
                                      .num_moe_layers = LAYERS,
                                      .num_experts = E,

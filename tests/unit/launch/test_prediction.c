@@ -249,13 +249,34 @@ static void ranks_differ_by_their_experts(void **state) {
     experts += size.expert_bytes;
   }
   assert_true(predicted[0].expert_bytes != experts / 5);
-  const moerun__prediction loading = {1, 2, 3, 4, 50, 100, 5, 9};
-  const moerun__prediction running = {1, 2, 3, 4, 50, 20, 7, 9};
+  /* What is the device's is no part of either. */
+  const moerun__prediction loading = {1, 2, 3, 4, 50, 100, 5, 9, 1000};
+  const moerun__prediction running = {1, 2, 3, 4, 50, 20, 7, 9, 1000};
   assert_int_equal(moerun__prediction_total(&loading), 115);
   assert_int_equal(moerun__prediction_total(&running), 76);
   moerun__free(predicted);
   moerun_placement_destroy(placement);
   moerun__config_destroy(config);
+}
+
+/* A line of its own, if any rank's device has memory of its own. */
+static void memory_of_the_device_stands_apart(void **state) {
+  (void)state;
+  static char text[2048];
+  moerun__prediction ranks[2] = {{.weight_bytes = (size_t)3 << 20},
+                                 {.weight_bytes = (size_t)5 << 20}};
+  for (int has_device = 0; has_device < 2; has_device++) {
+    ranks[1].device_bytes = (size_t)has_device << 21;
+    FILE *stream = fmemopen(text, sizeof text, "w");
+    assert_non_null(stream);
+    moerun__prediction_print(stream, ranks, 2);
+    assert_int_equal(fclose(stream), 0);
+    assert_non_null(strstr(
+        text, "\npeak               3.0          4.0          5.0  1\n"));
+    assert_int_equal(strstr(text, "\ndevice") != NULL, has_device);
+  }
+  assert_non_null(
+      strstr(text, "\ndevice             0.0          1.0          2.0  1\n"));
 }
 
 static moerun__expert_shape demo_expert(void) {
@@ -390,10 +411,12 @@ static void wider_weights_want_more_room(void **state) {
 static void the_table_has_the_spread_over_ranks(void **state) {
   (void)state;
   const size_t mib = (size_t)1 << 20;
-  const moerun__prediction ranks[] = {
-      {1 * mib, 2 * mib, 3 * mib, 4 * mib, 5 * mib, 20 * mib, 6 * mib, 7 * mib},
-      {1 * mib, 4 * mib, 3 * mib, 4 * mib, 7 * mib, 8 * mib, 6 * mib, 7 * mib},
-      {1 * mib, 9 * mib, 3 * mib, 4 * mib, 6 * mib, 5 * mib, 6 * mib, 1 * mib}};
+  const moerun__prediction ranks[] = {{1 * mib, 2 * mib, 3 * mib, 4 * mib,
+                                       5 * mib, 20 * mib, 6 * mib, 7 * mib, 0},
+                                      {1 * mib, 4 * mib, 3 * mib, 4 * mib,
+                                       7 * mib, 8 * mib, 6 * mib, 7 * mib, 0},
+                                      {1 * mib, 9 * mib, 3 * mib, 4 * mib,
+                                       6 * mib, 5 * mib, 6 * mib, 1 * mib, 0}};
   static const char wanted[] =
       "MiB                min         mean          max  on rank\n"
       "weights            1.0          1.0          1.0  0\n"
@@ -476,6 +499,7 @@ int main(void) {
       cmocka_unit_test(the_reserve_is_what_a_session_takes),
       cmocka_unit_test(ranks_differ_by_their_experts),
       cmocka_unit_test(guests_are_predicted),
+      cmocka_unit_test(memory_of_the_device_stands_apart),
       cmocka_unit_test(spare_slots_are_for_slow_ranks),
       cmocka_unit_test(wider_weights_want_more_room),
       cmocka_unit_test(the_table_has_the_spread_over_ranks),
