@@ -95,6 +95,10 @@ static moerun_status read_part(moerun__model_config *config, const json_t *root,
                                       &whole, origin));
     part = (double)width / (double)config->head_dim;
   }
+  /* As transformers has it, null is not what a missing key is. */
+  if (arch->default_rotary > 0.0 && json_is_null(json_object_get(root, key))) {
+    part = 1.0;
+  }
   MOERUN_TRY(moerun__json_double(&part, root, key, 0.0, 1.0, &part, origin));
   if (inside != NULL) {
     MOERUN_TRY(

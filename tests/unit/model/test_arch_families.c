@@ -130,6 +130,9 @@ static void keys_have_their_meaning(void **state) {
       {glm4_moe, "{\"num_attention_heads\": 8}", 8, 8, 4, 131072, 1e4, 1e-5,
        MOERUN_QK_NORM_NONE, 0, SIGMOID(1, 1), 1, 48, "dsss"},
       {glm4_moe,
+       "{\"num_attention_heads\": 8, \"partial_rotary_factor\": null}", 8, 8, 8,
+       131072, 1e4, 1e-5, MOERUN_QK_NORM_NONE, 0, SIGMOID(1, 1), 1, 48, "dsss"},
+      {glm4_moe,
        "{\"head_dim\": 24, \"partial_rotary_factor\": 0.25, "
        "\"attention_bias\": true, \"use_qk_norm\": true, "
        "\"first_k_dense_replace\": 0}",
