@@ -91,6 +91,7 @@ static const help_page pages[] = {
      "scaling, speed and memory without a download. Its completions mean "
      "nothing.\n",
      "  moerun synth --output random-model\n"
+     "  moerun synth --output four-layers --like qwen3-30b-a3b --layers 4\n"
      "  moerun synth --output wide-model --arch olmoe --layers 2 --hidden 256 "
      "\\\n"
      "      --experts 64 --experts-per-token 8 --expert-width 128\n"},

@@ -142,8 +142,8 @@ done:
 
 static void begin_log(const moerun__config *config) {
   static const char *const levels[] = {"error", "warn", "info", "debug"};
-  static const char *const origins[] = {"default", "file", "environment",
-                                        "flag"};
+  static const char *const origins[] = {"default", "preset", "file",
+                                        "environment", "flag"};
   const char *level = moerun__config_text(config, "log_level");
   const char *key = NULL;
   const char *value = NULL;

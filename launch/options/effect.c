@@ -43,6 +43,7 @@ static void print_option(char out[NAME_BYTES], const char *key,
                  is_flag && is_switch ? "" : value,
                  is_flag                               ? ""
                  : origin == MOERUN_CONFIG_ENVIRONMENT ? " of a variable"
+                 : origin == MOERUN_CONFIG_PRESET      ? " of --like"
                                                        : " of the file");
   for (char *c = out; is_flag && *c != '\0' && *c != ' '; c++) {
     if (*c == '_') *c = '-';

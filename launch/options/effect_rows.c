@@ -504,7 +504,7 @@ static const moerun__effect_row rows[] = {
 
     /* synth */
     ALWAYS("synth",
-           "output overwrite arch layers hidden heads kv_heads head_dim "
+           "output overwrite like arch layers hidden heads kv_heads head_dim "
            "experts experts_per_token expert_width null_experts zero_experts "
            "copy_experts constant_experts vocab positions dtype tied fused "
            "skew shard_gb seed"),

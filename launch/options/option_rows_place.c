@@ -1,5 +1,6 @@
 /* The options of place and synth. option_rows.h says how to add one. */
 #include "launch/options/option_rows.h"
+#include "launch/options/shapes.h"
 #include "runtime/base/dtype.h"
 #include "runtime/model/arch.h"
 
@@ -69,6 +70,9 @@ const moerun__config_group moerun__options_certificate =
     GROUP("Certificate", certificate);
 
 static const moerun__config_row model[] = {
+    TABLE_CHOICE_ROW("like", "none", moerun__shape_name_at, SYNTH,
+                     "Published model whose shape is the default of the "
+                     "options below; any of them may be given beside it."),
     TABLE_CHOICE_ROW("arch", "qwen3_moe", moerun__arch_name_at, SYNTH,
                      "Architecture of the checkpoint."),
     INT_ROW("layers", "4", "", 1, MOERUN_MAX_LAYERS, SYNTH,

@@ -3,6 +3,7 @@
 #include "launch/options/options.h"
 
 #include "launch/options/option_rows.h"
+#include "launch/options/shapes.h"
 
 /* In the order of the bits RUN, PROFILE, ... of option_rows.h. */
 static const char *const subcommands[] = {"run",        "profile", "info",
@@ -45,4 +46,5 @@ static const moerun__config_alias aliases[] = {
     {NULL, NULL},
 };
 
-const moerun__config_schema moerun__options = {subcommands, groups, aliases};
+const moerun__config_schema moerun__options = {subcommands, groups, aliases,
+                                               "like", moerun__shapes};

@@ -86,7 +86,7 @@ int moerun__config_nearest(const moerun__config_schema *schema,
 
 /* ---- One value ----------------------------------------------------------- */
 
-enum { EXPECTED_BYTES = 128 };
+enum { EXPECTED_BYTES = 1024 };
 
 /* Word number i of "a|b|c". */
 static const char *word_at(const char *words, int i, size_t *length) {
@@ -300,7 +300,8 @@ moerun_status moerun__config_unpack(moerun__config **out,
   for (int i = 0; i < config->num_values; i++) {
     const char *end =
         used < bytes ? memchr(packed + used, '\0', bytes - used) : NULL;
-    MOERUN_REQUIRE(end != NULL && packed[used] >= '0' && packed[used] <= '3',
+    MOERUN_REQUIRE(end != NULL && packed[used] >= '0' &&
+                       packed[used] - '0' <= (int)MOERUN_CONFIG_FLAG,
                    MOERUN_ERR_INVALID,
                    "configuration from rank 0: expected %d values, found %d; "
                    "is this the same moerun?",

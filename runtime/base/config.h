@@ -1,7 +1,8 @@
 /* Every option once: its key, type, default, unit, range and help stand in one
  * row of a schema (config_table.h), which feeds the configuration file, the
  * MOERUN_* variables, the --flags, --help and the page of all options.
- * Precedence: flag > environment > file > default. An unknown key and a value
+ * Precedence: flag > environment > file > preset > default; a preset is a list
+ * of values that one option names. An unknown key and a value
  * that does not parse or is out of range are errors that say where the value
  * came from. */
 #ifndef MOERUN_BASE_CONFIG_H
@@ -19,6 +20,7 @@ typedef struct moerun__config_schema moerun__config_schema;
 
 typedef enum moerun__config_origin {
   MOERUN_CONFIG_DEFAULT = 0,
+  MOERUN_CONFIG_PRESET,
   MOERUN_CONFIG_FILE,
   MOERUN_CONFIG_ENVIRONMENT,
   MOERUN_CONFIG_FLAG,

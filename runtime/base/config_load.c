@@ -379,6 +379,49 @@ done:
   return status;
 }
 
+/* ---- Preset -------------------------------------------------------------- */
+
+/* Sets what nothing else has set, of words "key=value". */
+static moerun_status set_preset(moerun__config *config,
+                                const moerun__config_preset *preset) {
+  moerun_status status = MOERUN_OK;
+  char value[NAME_BYTES];
+  for (const char *word = preset->values; *word != '\0';) {
+    const size_t length = strcspn(word, " ");
+    const size_t key_bytes = strcspn(word, "=");
+    const int row = moerun__config_find(config->schema, config->subcommand_bit,
+                                        word, key_bytes);
+    MOERUN_REQUIRE(
+        row >= 0 && key_bytes < length && length - key_bytes < sizeof value,
+        MOERUN_ERR_INVALID, "preset %s: expected key=value, found \"%.*s\"",
+        preset->name, (int)length, word);
+    if (config->values[row].origin == MOERUN_CONFIG_DEFAULT) {
+      (void)snprintf(value, sizeof value, "%.*s", (int)(length - key_bytes - 1),
+                     word + key_bytes + 1);
+      MOERUN_TRY(moerun__config_set(config, row, value, MOERUN_CONFIG_PRESET,
+                                    preset->name));
+    }
+    word += length + strspn(word + length, " ");
+  }
+done:
+  return status;
+}
+
+static moerun_status load_preset(moerun__config *config) {
+  moerun_status status = MOERUN_OK;
+  const moerun__config_schema *schema = config->schema;
+  if (schema->preset_key == NULL ||
+      !moerun__config_has(config, schema->preset_key)) {
+    goto done;
+  }
+  const char *name = moerun__config_text(config, schema->preset_key);
+  for (const moerun__config_preset *p = schema->presets; p->name != NULL; p++) {
+    if (strcmp(p->name, name) == 0) MOERUN_TRY(set_preset(config, p));
+  }
+done:
+  return status;
+}
+
 /* ---- All of them --------------------------------------------------------- */
 
 static moerun_status check_required(const moerun__config *config) {
@@ -423,6 +466,7 @@ moerun_status moerun__config_load(moerun__config **out,
     }
   }
   MOERUN_TRY(load_flags(config, num_arguments, arguments));
+  MOERUN_TRY(load_preset(config));
   MOERUN_TRY(check_required(config));
   *out = config;
   config = NULL;

@@ -8,7 +8,7 @@
 
 /* ---- What a value may be ------------------------------------------------- */
 
-enum { RANGE_BYTES = 256 };
+enum { RANGE_BYTES = 1024 };
 
 static void print_range(char out[RANGE_BYTES], const moerun__config_row *row) {
   switch (row->type) {

@@ -46,6 +46,12 @@ typedef struct moerun__config_alias {
   const char *key;
 } moerun__config_alias;
 
+/* A choice of one option that stands for values of others. */
+typedef struct moerun__config_preset {
+  const char *name;   /* NULL behind the last */
+  const char *values; /* "key=value key=value": no blanks in a value */
+} moerun__config_preset;
+
 /* All options of a program. */
 struct moerun__config_schema {
   const char *const
@@ -53,6 +59,8 @@ struct moerun__config_schema {
   const moerun__config_group *const *groups; /* in the order of --help, NULL
                                                 behind the last              */
   const moerun__config_alias *aliases;       /* NULL: none */
+  const char *preset_key; /* the option that names a preset; NULL: none does */
+  const moerun__config_preset *presets; /* another name presets nothing */
 };
 
 typedef struct moerun__config_value {

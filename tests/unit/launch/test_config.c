@@ -1,6 +1,7 @@
 /* Configuration: precedence, every refusal with its message, the packed form,
  * and the table itself. */
 #include "launch/options/options.h"
+#include "launch/options/shapes.h"
 #include "runtime/base/config.h"
 #include "runtime/base/config_table.h"
 #include "runtime/base/file.h"
@@ -320,6 +321,54 @@ static void every_allocation_may_fail(void **state) {
   assert_true(nth > 20);
 }
 
+/* Every preset is read whole, and is weaker than whatever was given. */
+static void presets_are_defaults(void **state) {
+  (void)state;
+  const char *const own[] = {"--output=o", "--like=glm-4.5", "--layers=4",
+                             "--arch=qwen3_moe"};
+  const char *const variables[] = {"MOERUN_EXPERTS=9", NULL};
+  const char *name = NULL;
+  moerun__config *config = NULL;
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "synth",
+                                       COUNT(own), own, variables),
+                   MOERUN_OK);
+  assert_string_equal(moerun__config_text(config, "arch"), "qwen3_moe");
+  assert_int_equal(moerun__config_int(config, "layers"), 4);
+  assert_int_equal(moerun__config_int(config, "experts"), 9);
+  assert_int_equal(moerun__config_int(config, "hidden"), 5120);
+  assert_int_equal(moerun__config_int(config, "dense_width"), 12288);
+  assert_int_equal(moerun__config_origin_of(config, "hidden"),
+                   MOERUN_CONFIG_PRESET);
+  assert_int_equal(moerun__config_origin_of(config, "layers"),
+                   MOERUN_CONFIG_FLAG);
+  moerun__config_destroy(config);
+  for (int i = 0; (name = moerun__shape_name_at(i)) != NULL; i++) {
+    char like[64];
+    (void)snprintf(like, sizeof like, "--like=%s", name);
+    const char *const arguments[] = {"--output=o", like};
+    assert_int_equal(moerun__config_load(&config, &moerun__options, "synth", 2,
+                                         arguments, no_variables),
+                     MOERUN_OK);
+    assert_int_equal(moerun__config_origin_of(config, "head_dim"),
+                     i > 0 ? MOERUN_CONFIG_PRESET : MOERUN_CONFIG_DEFAULT);
+    moerun__config_destroy(config);
+  }
+}
+
+/* A misspelt name shows all that there are. */
+static void choices_are_listed_whole(void **state) {
+  (void)state;
+  const char *const arguments[] = {"--output=o", "--like=qwen3"};
+  const char *name = NULL;
+  moerun__config *config = NULL;
+  assert_int_equal(moerun__config_load(&config, &moerun__options, "synth", 2,
+                                       arguments, no_variables),
+                   MOERUN_ERR_INVALID);
+  for (int i = 0; (name = moerun__shape_name_at(i)) != NULL; i++) {
+    assert_non_null(strstr(moerun_last_error(), name));
+  }
+}
+
 /* The table: keys in [a-z_], each row used somewhere, rows of one key by
  * different subcommands and of one type, defaults that parse (create would
  * fail), a sentence of help with no cell that would break the Markdown
@@ -411,6 +460,8 @@ int main(void) {
       cmocka_unit_test(lines_are_refused_with_file_and_number),
       cmocka_unit_test(packed_values_are_the_same),
       cmocka_unit_test(every_allocation_may_fail),
+      cmocka_unit_test(presets_are_defaults),
+      cmocka_unit_test(choices_are_listed_whole),
       cmocka_unit_test(table_is_sound),
       cmocka_unit_test(a_key_may_have_a_row_for_each_meaning),
       cmocka_unit_test(options_are_printed_within_80_columns),
