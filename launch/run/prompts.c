@@ -291,13 +291,30 @@ done:
   return status;
 }
 
+/* "FILE:7: …" as "line 7: …": where the file lies is no part of a result. */
+static moerun_status copy_reason(char **out, const char *name,
+                                 const char *message) {
+  moerun_status status = MOERUN_OK;
+  static const char line[] = "line ";
+  const size_t length = strlen(name);
+  const int names_line = strncmp(message, name, length) == 0 &&
+                         message[length] == ':' && message[length + 1] >= '0' &&
+                         message[length + 1] <= '9';
+  const char *rest = names_line ? message + length + 1 : message;
+  const size_t bytes = sizeof line + strlen(rest);
+  MOERUN_TRY(moerun__alloc(out, bytes, 1));
+  (void)snprintf(*out, bytes, "%s%s", names_line ? line : "", rest);
+done:
+  return status;
+}
+
 moerun_status moerun__prompts_settle_at(moerun__prompts *prompts, int64_t index,
                                         const char *id, moerun_status status) {
   moerun__bad_prompt *bad = &prompts->bad[index];
   const int is_wrong =
       status == MOERUN_ERR_FORMAT || status == MOERUN_ERR_UNSUPPORTED;
   if (!is_wrong || !prompts->reports_bad) return status;
-  MOERUN_TRY(moerun__copy_text(&bad->reason, moerun_last_error()));
+  MOERUN_TRY(copy_reason(&bad->reason, prompts->name, moerun_last_error()));
   MOERUN_TRY(moerun__copy_text(&bad->id, id));
   prompts->num_bad++;
 done:

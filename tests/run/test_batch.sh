@@ -27,14 +27,20 @@ END
 batch() {
   ranks=$1 output=$2
   shift 2
-  on "$ranks" run --model chat --prompts lines --output "$output" "$@"
+  case " $* " in
+  *' --prompts '*) ;;
+  *) set -- --prompts lines "$@" ;;
+  esac
+  on "$ranks" run --model chat --output "$output" "$@"
   found=$?
   [ $found = 65 ] || complain "expected 65, found $found: $(cat err)"
 }
 batch 0 whole --max-sequences 2
 [ "$(grep -c '^{"id":"batch_req_' whole)" = 7 ] || complain "expected 7 lines"
 [ "$(grep -c '"status_code":200' whole)" = 4 ] || complain "expected 4 answers"
-batch 3 found --max-tokens 16 --max-sequences 4
+mkdir elsewhere
+cp lines elsewhere/others
+batch 3 found --max-tokens 16 --max-sequences 4 --prompts elsewhere/others
 same whole found
 head -c $(($(wc -c < whole) / 2)) whole > found
 batch 0 found --resume

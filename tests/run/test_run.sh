@@ -98,7 +98,7 @@ same w0 w3
   tr '\n' ' ')" = '"index":0,"id":"p0" prompt "index":1,"id":"p1" error '`
   `'"index":2,"id":"p2" prompt "index":3,"id":3 error '`
   `'"index":4,"id":"p4" prompt ' ] || complain "w0: expected two errors"
-grep -q '"error":"wrong:2: unknown key \\"promt\\": ' w0 || complain "no reason"
+grep -q '"error":"line 2: unknown key \\"promt\\": ' w0 || complain "no reason"
 head -n 2 w0 > part
 on 3 run --model "$model" --prompts wrong --output part --resume \
   --on-error line

@@ -38,14 +38,15 @@ static void bad_lines_are_reported(void **state) {
   assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
   assert_int_equal(moerun__prompts_count(prompts), 9);
   assert_int_equal(moerun__prompts_num_bad(prompts), 6);
-  expect_error(prompts, 1, "1",
-               ":3: expected a line such as {\"prompt\": \"a text\"}, found "
-               "\"nonsense\"");
-  expect_error(prompts, 2, "\"long\"", ":4: expected at most 64 tokens");
-  expect_error(prompts, 4, "9", ":6: unknown key \"sed\"");
-  expect_error(prompts, 5, "7", ":7: id 7 stands in line 5 already");
-  expect_error(prompts, 6, "7", ":8: id 7 stands in line 7 already");
-  expect_error(prompts, 7, "7", ":9: token 0: expected an id of 0 to 271");
+  expect_error(
+      prompts, 1, "1",
+      "line 3: expected a line such as {\"prompt\": \"a text\"}, found "
+      "\"nonsense\"");
+  expect_error(prompts, 2, "\"long\"", "line 4: expected at most 64 tokens");
+  expect_error(prompts, 4, "9", "line 6: unknown key \"sed\"");
+  expect_error(prompts, 5, "7", "line 7: id 7 stands in line 5 already");
+  expect_error(prompts, 6, "7", "line 8: id 7 stands in line 7 already");
+  expect_error(prompts, 7, "7", "line 9: token 0: expected an id of 0 to 271");
   static const int64_t right[] = {0, 3, 8};
   for (int i = 0; i < 3; i++) {
     assert_null(moerun__prompts_error(prompts, right[i], &id));
@@ -82,7 +83,7 @@ static void endless_line_is_reported(void **state) {
   options.on_error = MOERUN_ON_ERROR_LINE;
   assert_int_equal(moerun__prompts_open(&prompts, path, &options), MOERUN_OK);
   assert_int_equal(moerun__prompts_count(prompts), 2);
-  expect_error(prompts, 0, "0", ":1: expected a line of at most 256 MiB");
+  expect_error(prompts, 0, "0", "line 1: expected a line of at most 256 MiB");
   assert_null(moerun__prompts_error(prompts, 1, &id));
   moerun__prompts_destroy(prompts);
 }

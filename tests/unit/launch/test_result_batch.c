@@ -102,7 +102,7 @@ static void requests_are_what_lines_ask_for(void **state) {
   assert_true(r->logprobs.generated && r->logprobs.top == 2);
   const char *reason = moerun__prompts_error(prompts, 4, &id);
   assert_string_equal(id, "\"request-4\"");
-  assert_non_null(strstr(reason, "requests.jsonl:4: key \"url\": expected "
+  assert_non_null(strstr(reason, "line 4: key \"url\": expected "
                                  "/v1/chat/completions or /v1/completions"));
   assert_int_equal(moerun__prompts_find(prompts, 1, 1), 2);
   assert_int_equal(moerun__prompts_find(prompts, 1, 2), -1);
@@ -172,12 +172,12 @@ static void wrong_lines_are_told_of(void **state) {
     if (reason == NULL || strstr(reason, lines[i][1]) == NULL) {
       fail_msg("%s: %s", lines[i][0], reason != NULL ? reason : "no error");
     }
-    assert_non_null(strstr(reason, "out:2: "));
+    assert_non_null(strstr(reason, "line 2: "));
     assert_string_equal(id, "\"b\"");
     assert_int_equal(moerun__prompts_count(of), 7);
     assert_int_equal(moerun__prompts_num_bad(of), 3);
     reason = moerun__prompts_error(of, 3, &id);
-    assert_non_null(strstr(reason, ":3: custom_id \"a\" stands in line 1"));
+    assert_non_null(strstr(reason, "line 3: custom_id \"a\" stands in line 1"));
     assert_non_null(moerun__prompts_error(of, 4, &id));
     assert_string_equal(id, "null");
     assert_null(moerun__prompts_error(of, 6, &id));
