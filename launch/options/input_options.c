@@ -191,7 +191,7 @@ void moerun__input_say_overruled(const moerun__prompts *prompts,
              "%s: %lld of %lld lines have another \"%s\" of their own; the "
              "option's %s holds for all",
              input->name.bytes, (long long)count,
-             (long long)moerun__prompts_count(prompts), key,
+             (long long)moerun__prompts_num_lines(prompts), key,
              moerun__config_text(config, key));
   }
 }

@@ -439,6 +439,10 @@ int moerun__prompts_are_batch(const moerun__prompts *prompts) {
   return prompts->input == &moerun__prompts_batch;
 }
 
+int64_t moerun__prompts_num_lines(const moerun__prompts *prompts) {
+  return prompts->num_lines;
+}
+
 int64_t moerun__prompts_num_bad(const moerun__prompts *prompts) {
   return prompts->num_bad;
 }
@@ -447,9 +451,9 @@ moerun_status moerun__prompts_check(const moerun__prompts *prompts,
                                     int has_results) {
   moerun_status status = MOERUN_OK;
   MOERUN_REQUIRE(prompts->num_bad == 0, MOERUN_ERR_FORMAT,
-                 "%lld of %lld request%s %s wrong%s%s",
-                 (long long)prompts->num_bad, (long long)prompts->count,
-                 prompts->count == 1 ? "" : "s",
+                 "%lld of %lld line%s %s wrong%s%s",
+                 (long long)prompts->num_bad, (long long)prompts->num_lines,
+                 prompts->num_lines == 1 ? "" : "s",
                  prompts->num_bad == 1 ? "was" : "were",
                  !has_results            ? ""
                  : prompts->num_bad == 1 ? " and has"

@@ -162,6 +162,8 @@ int64_t moerun__prompts_find(const moerun__prompts *prompts, int64_t line,
                              int32_t part);
 /* Whether it is a batch file, whose results are of its form. */
 int moerun__prompts_are_batch(const moerun__prompts *prompts);
+/* Lines of the file that are not blank; one may have several requests. */
+int64_t moerun__prompts_num_lines(const moerun__prompts *prompts);
 /* How many lines are wrong, if that is reported. They are not read. */
 int64_t moerun__prompts_num_bad(const moerun__prompts *prompts);
 /* After the end: the error that says how many those were, if any were. */

@@ -200,7 +200,7 @@ grep -q 'tokenizer.json has ids of 0 to 999' err ||
 # A text that is shown alone has no place for what was wrong: it is said.
 printf '{"prompt": "a", "max_new_tokens": 2}\n{"prompt": 3}\n' > asked
 on 0 run --model chat --prompts asked --stream --on-error line
-grep -q 'error: line 2: key "prompt"' err && grep -q '1 of 2 requests was wrong$' err ||
+grep -q 'error: line 2: key "prompt"' err && grep -q '1 of 2 lines was wrong$' err ||
   complain "expected what was wrong: $(cat err)"
 # Ctrl-C ends an answer, and at the prompt the conversation.
 mkfifo talk

@@ -88,7 +88,7 @@ for ranks in 0 3; do
   on $ranks run --model "$model" --prompts wrong --output w$ranks \
     --on-error line --metrics m --overwrite
   [ $? = 65 ] || complain "--on-error line: expected 65"
-  grep -qF '2 of 5 requests were wrong and have "error" in place' err ||
+  grep -qF '2 of 5 lines were wrong and have "error" in place' err ||
     complain "expected a line on wrong requests"
   grep -q '"total": 5, "resumed": 0, "finished": 3, "bad": 2' m ||
     complain "expected 2 bad requests in the metrics"
