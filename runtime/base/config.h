@@ -2,9 +2,8 @@
  * row of a schema (config_table.h), which feeds the configuration file, the
  * MOERUN_* variables, the --flags, --help and the page of all options.
  * Precedence: flag > environment > file > preset > default; a preset is a list
- * of values that one option names. An unknown key and a value
- * that does not parse or is out of range are errors that say where the value
- * came from. */
+ * of values that one option names. An unknown key and a value that does not
+ * parse or is out of range are errors that say where the value came from. */
 #ifndef MOERUN_BASE_CONFIG_H
 #define MOERUN_BASE_CONFIG_H
 

@@ -344,9 +344,8 @@ if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
     complain "a table after progress: found $(od -c out)"
 
   # What has no line end is shown as it comes, and nothing is taken for a part of
-  # it that mpirun or the program says.
-  # mpirun has a pipe for each of stdout and stderr: what is to come in order waits
-  # until it has been seen.
+  # it that mpirun or the program says. mpirun has a pipe for each of stdout and
+  # stderr: what is to come in order waits until it has been seen.
   cat > pieces << END
 seen() { until [ -e "\$1" ]; do sleep 0.1; done; }
 printf half

@@ -12,8 +12,8 @@ weights with the changed file. Found is one of
   lenient    transformers refuses, moerun runs
   both       both refuse
 
-A key of KNOWN is one that is read otherwise on purpose, with the reason. null
-for a value is the default here, whatever transformers makes of it.
+Of values that transformers refuses, null is not printed: it is mostly a missing
+key here.
 
 usage: fuzz_keys.py PROGRAM [NAME …]   exit status 1 if anything differs
 """
@@ -45,7 +45,6 @@ OTHERS = {
     "problem_type", "chunk_size_feed_forward", "is_encoder_decoder",
     "router_aux_loss_coef", "router_jitter_noise", "initializer_range",
     "attention_dropout", "vocab_size", "model_type"}
-KNOWN = {}
 
 
 def changes(value):
@@ -169,8 +168,7 @@ def fuzz(program, name, scratch):
         found = judge(mine, other, before)
         counts[found] += 1
         key = ".".join(path)
-        if found == "differ" and key not in KNOWN:
-            failures += 1
+        failures += found == "differ"
         if found == "differ" or new is not None and found in ("lenient",
                                                               "needless"):
             why = {"differ": "", "lenient": other, "needless": mine}[found]
