@@ -10,6 +10,8 @@
 #include "runtime/base/exact_math.h"
 #include "runtime/model/rope_kinds.h"
 
+#include <string.h>
+
 /* ---- What it reads ------------------------------------------------------- */
 
 enum { QKV = 0, OUT, Q_NORM, K_NORM, QKV_BIAS, NUM_PARTS };
@@ -83,17 +85,23 @@ static size_t position_floats(const moerun__model_config *config) {
 
 /* ---- What it works in ---------------------------------------------------- */
 
+/* One of the model's rotary positions. */
+typedef struct rotation {
+  size_t half;     /* pairs of a head that are rotated  */
+  float *cosine;   /* [T][half] of the step's positions */
+  float *sine;     /* [T][half]                         */
+  double *inverse; /* [half] frequencies                */
+} rotation;
+
 typedef struct gqa {
   moerun__attention_setting setting;
   moerun__attention_shape shape;
-  size_t width;    /* floats of a row: q heads, k heads, v heads */
-  size_t k;        /* where k starts, which is how wide q is */
-  size_t v;        /* where v starts */
-  float *qkv;      /* [T][width] */
-  float *mixed;    /* [T][k] attention's output before the product with OUT */
-  float *cosine;   /* [T][rotary_dim / 2] */
-  float *sine;     /* [T][rotary_dim / 2] */
-  double *inverse; /* [rotary_dim / 2] frequencies of the rotation */
+  size_t width; /* floats of a row: q heads, k heads, v heads */
+  size_t k;     /* where k starts, which is how wide q is */
+  size_t v;     /* where v starts */
+  float *qkv;   /* [T][width] */
+  float *mixed; /* [T][k] attention's output before the product with OUT */
+  rotation rotation[MOERUN_MAX_ROPES]; /* those that the model has */
 } gqa;
 
 static moerun__attention_shape
@@ -109,7 +117,6 @@ static void *lay_out(const moerun__attention_setting *setting,
                      moerun__arenas *arenas) {
   const moerun__model_config *config = setting->config;
   const size_t T = (size_t)setting->max_tokens;
-  const size_t half = (size_t)config->rotary_dim / 2;
   const size_t q = q_width(config);
   const size_t kv = kv_width(config);
   const size_t width = q + 2 * kv;
@@ -118,9 +125,14 @@ static void *lay_out(const moerun__attention_setting *setting,
   gqa *work = moerun__arena_take(host, 1, sizeof *work);
   float *qkv = moerun__arena_take(device, T * width, sizeof(float));
   float *mixed = moerun__arena_take(device, T * q, sizeof(float));
-  float *cosine = moerun__arena_take(host, T * half, sizeof(float));
-  float *sine = moerun__arena_take(host, T * half, sizeof(float));
-  double *inverse = moerun__arena_take(host, half, sizeof(double));
+  rotation taken[MOERUN_MAX_ROPES] = {{0}};
+  for (int32_t i = 0; i < config->num_ropes; i++) {
+    const size_t half = (size_t)config->rope[i].width / 2;
+    taken[i].half = half;
+    taken[i].cosine = moerun__arena_take(host, T * half, sizeof(float));
+    taken[i].sine = moerun__arena_take(host, T * half, sizeof(float));
+    taken[i].inverse = moerun__arena_take(host, half, sizeof(double));
+  }
   if (work == NULL) return NULL;
   *work = (gqa){.setting = *setting,
                 .shape = kernel_shape(config),
@@ -128,12 +140,13 @@ static void *lay_out(const moerun__attention_setting *setting,
                 .k = q,
                 .v = q + kv,
                 .qkv = qkv,
-                .mixed = mixed,
-                .cosine = cosine,
-                .sine = sine,
-                .inverse = inverse};
-  for (size_t i = 0; i < half; i++) {
-    inverse[i] = moerun__rope_frequency(config, (int32_t)i);
+                .mixed = mixed};
+  memcpy(work->rotation, taken, sizeof taken);
+  for (int32_t r = 0; r < config->num_ropes; r++) {
+    for (size_t i = 0; i < taken[r].half; i++) {
+      taken[r].inverse[i] =
+          moerun__rope_frequency(&config->rope[r], (int32_t)i);
+    }
   }
   return work;
 }
@@ -152,19 +165,25 @@ static size_t scratch_floats(const moerun__attention_setting *setting) {
 /* ---- A step -------------------------------------------------------------- */
 
 /* The angles of the batch's positions. */
-static void begin(void *context, const moerun_batch *batch) {
-  gqa *work = context;
-  const size_t half = (size_t)work->setting.config->rotary_dim / 2;
-  const double amplitude = work->setting.config->rope.amplitude;
+static void turn(const rotation *by, double amplitude,
+                 const moerun_batch *batch) {
+  const size_t half = by->half;
   for (size_t t = 0; t < (size_t)batch->num_tokens; t++) {
     for (size_t i = 0; i < half; i++) {
       double s = 0;
       double c = 0;
-      moerun__exact_sincos((double)batch->position[t] * work->inverse[i], &s,
-                           &c);
-      work->sine[t * half + i] = (float)(s * amplitude);
-      work->cosine[t * half + i] = (float)(c * amplitude);
+      moerun__exact_sincos((double)batch->position[t] * by->inverse[i], &s, &c);
+      by->sine[t * half + i] = (float)(s * amplitude);
+      by->cosine[t * half + i] = (float)(c * amplitude);
     }
+  }
+}
+
+static void begin(void *context, const moerun_batch *batch) {
+  gqa *work = context;
+  const moerun__model_config *config = work->setting.config;
+  for (int32_t i = 0; i < config->num_ropes; i++) {
+    turn(&work->rotation[i], config->rope[i].amplitude, batch);
   }
 }
 
@@ -207,16 +226,16 @@ static void norm_qk(const gqa *work, const moerun__attention_weight *weight,
 }
 
 /* A row of whole heads at once, or the first part of each head. */
-static void rotate_heads(const gqa *work, float *first_head, int32_t num_heads,
-                         int32_t T) {
-  const moerun__model_config *config = work->setting.config;
-  const int32_t width = config->head_dim;
-  const int whole = config->rotary_dim == width;
+static void rotate_heads(const gqa *work, const rotation *by, float *first_head,
+                         int32_t num_heads, int32_t T) {
+  const int32_t width = work->setting.config->head_dim;
+  const int32_t rotated = 2 * (int32_t)by->half;
+  const int whole = rotated == width;
   const int32_t at_once = whole ? num_heads : 1;
   for (int32_t head = 0; head < num_heads; head += at_once) {
     work->setting.kernels->rope(
         work->setting.queue, first_head + (size_t)head * (size_t)width,
-        work->width, work->cosine, work->sine, T, at_once, config->rotary_dim);
+        work->width, by->cosine, by->sine, T, at_once, rotated);
   }
 }
 
@@ -253,6 +272,8 @@ static void forward(void *context, const moerun__attention_call *call) {
   gqa *work = context;
   const moerun__model_config *config = work->setting.config;
   const moerun__attention_weight *weight = call->weight;
+  const moerun__attention_layer layer =
+      moerun__config_attention_layer(config, call->layer);
   const size_t H = (size_t)config->hidden_width;
   const int32_t T = call->batch->num_tokens;
   moerun__weight qkv = weight[QKV].matrix;
@@ -266,8 +287,11 @@ static void forward(void *context, const moerun__attention_call *call) {
                                 (size_t)T * work->width,
                                 (float)config->clip_qkv);
   }
-  rotate_heads(work, work->qkv, config->num_heads, T);
-  rotate_heads(work, work->qkv + work->k, config->num_kv_heads, T);
+  if (layer.rope >= 0) {
+    const rotation *by = &work->rotation[layer.rope];
+    rotate_heads(work, by, work->qkv, config->num_heads, T);
+    rotate_heads(work, by, work->qkv + work->k, config->num_kv_heads, T);
+  }
   for (int32_t t = 0; t < T;) {
     const int32_t count = moerun__batch_run(call->batch, t);
     attend(work, call, t, count);

@@ -332,6 +332,9 @@ moerun_status moerun__model_name(moerun__text *out, const char *path) {
 
 void moerun__model_config_clear(moerun__model_config *config) {
   moerun__free(config->moe_layer);
-  moerun__free(config->rope.each);
+  moerun__free(config->attention_layer);
+  for (int32_t i = 0; i < MOERUN_MAX_ROPES; i++) {
+    moerun__free(config->rope[i].each);
+  }
   memset(config, 0, sizeof *config);
 }

@@ -49,17 +49,29 @@ enum { MOERUN_MAX_CONSTANTS = MOERUN_PANEL / 2 };
 
 typedef struct moerun__rope_kind moerun__rope_kind; /* rope_kinds.h */
 
-/* How rotary positions are scaled; what a rule does not have is 0. */
+/* How far q and k of a position are rotated, and how that is scaled; what a
+ * rule of scaling does not have is 0. */
 typedef struct moerun__rope {
-  const moerun__rope_kind *kind; /* NULL: they are not */
+  int32_t width; /* of each head, its first elements are rotated */
+  double theta;
+  const moerun__rope_kind *kind; /* of scaling; NULL: none */
   double factor;
   double amplitude; /* of sines and cosines */
   double original;  /* positions of the training's context */
   double low;
   double high;
   int32_t truncate;
-  double *each; /* [rotary_dim / 2] or NULL; freed with the configuration */
+  double *each; /* [width / 2] or NULL; freed with the configuration */
 } moerun__rope;
+
+/* What the attention of a layer has for itself. */
+typedef struct moerun__attention_layer {
+  int32_t window; /* so many positions are seen, the row's own the last of
+                     them; 0: all up to it                                 */
+  int32_t rope;   /* which of the model's; -1: nothing is rotated          */
+} moerun__attention_layer;
+
+enum { MOERUN_MAX_ROPES = 8 };
 
 typedef struct moerun__model_config {
   const moerun__arch *arch;
@@ -69,7 +81,6 @@ typedef struct moerun__model_config {
   int32_t num_heads;
   int32_t num_kv_heads;
   int32_t head_dim;
-  int32_t rotary_dim;  /* of each head, its first elements are rotated */
   int32_t num_experts; /* E, the placed ones */
   int32_t num_home[MOERUN_HOME_KINDS];
   int32_t experts_per_token;  /* K */
@@ -82,8 +93,10 @@ typedef struct moerun__model_config {
   int32_t num_prediction_layers; /* behind num_layers in a checkpoint; they
                                     predict more tokens at once, left out   */
   double norm_eps;
-  double rope_theta;
-  moerun__rope rope;
+  int32_t num_ropes; /* sets of rotary positions */
+  moerun__rope rope[MOERUN_MAX_ROPES];
+  moerun__attention_layer *attention_layer; /* [num_layers], or NULL: all see
+                          everything and have rope 0; freed as moe_layer is */
   double clip_qkv; /* 0: none; else q, k, v are clamped to +- this */
   moerun__qk_norm qk_norm;
   int32_t has_qkv_bias;
@@ -117,6 +130,9 @@ void moerun__model_config_clear(moerun__model_config *config);
 
 /* Whether the token ends a sequence. */
 int moerun__config_is_eos(const moerun__model_config *config, int32_t token);
+moerun__attention_layer
+moerun__config_attention_layer(const moerun__model_config *config,
+                               int32_t layer);
 /* What the gate chooses among: E and all of num_home. */
 int32_t moerun__config_choices(const moerun__model_config *config);
 /* Most placed experts of a token: min(K, E). */

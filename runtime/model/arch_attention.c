@@ -121,6 +121,14 @@ done:
   return status;
 }
 
+moerun__attention_layer
+moerun__config_attention_layer(const moerun__model_config *config,
+                               int32_t layer) {
+  const moerun__attention_layer usual = {0, 0};
+  return config->attention_layer != NULL ? config->attention_layer[layer]
+                                         : usual;
+}
+
 moerun_status moerun__arch_read_attention(moerun__model_config *config,
                                           const json_t *root,
                                           const char *origin) {

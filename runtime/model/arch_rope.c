@@ -80,14 +80,16 @@ done:
 
 /* The part of each head that is rotated: what the object that counts says, then
  * what stands beside it, then the family's. */
-static moerun_status read_part(moerun__model_config *config, const json_t *root,
-                               const json_t *inside, const char *origin) {
+static moerun_status read_part(moerun__rope *rope,
+                               const moerun__model_config *config,
+                               const json_t *root, const json_t *inside,
+                               const char *origin) {
   moerun_status status = MOERUN_OK;
   static const char key[] = "partial_rotary_factor";
   const moerun__arch *arch = config->arch;
   double part = arch->default_rotary > 0.0 ? arch->default_rotary : 1.0;
   int32_t width = 0;
-  config->rotary_dim = config->head_dim;
+  rope->width = config->head_dim;
   if (!arch->has_part_rotary) goto done;
   if (arch->rotary_dim_key != NULL) {
     const int64_t whole = config->head_dim;
@@ -104,12 +106,37 @@ static moerun_status read_part(moerun__model_config *config, const json_t *root,
     MOERUN_TRY(
         moerun__json_double(&part, inside, key, 0.0, 1.0, &part, origin));
   }
-  config->rotary_dim = (int32_t)(config->head_dim * part);
-  MOERUN_REQUIRE(config->rotary_dim >= 2 && config->rotary_dim % 2 == 0,
+  rope->width = (int32_t)(config->head_dim * part);
+  MOERUN_REQUIRE(rope->width >= 2 && rope->width % 2 == 0,
                  MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"%s\": expected an even part of the head width %d, "
                  "found %d",
-                 origin, key, config->head_dim, config->rotary_dim);
+                 origin, key, config->head_dim, rope->width);
+done:
+  return status;
+}
+
+/* One set: the rule of this name (NULL: none) with the keys of `inside`. */
+static moerun_status read_set(moerun__rope *rope, moerun__model_config *config,
+                              const json_t *root, const json_t *inside,
+                              const char *name, const char *origin) {
+  moerun_status status = MOERUN_OK;
+  double theta = config->arch->default_theta;
+  MOERUN_TRY(moerun__json_double(&theta, root, "rope_theta", least_theta,
+                                 most_theta, &theta, origin));
+  if (inside != NULL) {
+    MOERUN_TRY(moerun__json_double(&theta, inside, "rope_theta", least_theta,
+                                   most_theta, &theta, origin));
+  }
+  rope->theta = theta;
+  MOERUN_TRY(read_part(rope, config, root, inside, origin));
+  MOERUN_TRY(moerun__rope_kind_read(rope, config, name, inside, root, origin));
+  if (rope->kind != NULL && !config->arch->has_part_rotary) {
+    MOERUN_TRY(
+        require_whole_head(root, "key \"partial_rotary_factor\"", origin));
+    MOERUN_TRY(require_whole_head(
+        inside, "partial_rotary_factor of the rotary positions", origin));
+  }
 done:
   return status;
 }
@@ -117,26 +144,12 @@ done:
 moerun_status moerun__arch_read_rope(moerun__model_config *config,
                                      const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
-  double theta = config->arch->default_theta;
   json_t *inside = NULL;
   const char *name = NULL;
   MOERUN_TRY(read_object(&inside, &name, root, "rope_parameters", origin));
   MOERUN_TRY(read_object(&inside, &name, root, "rope_scaling", origin));
-  MOERUN_TRY(moerun__json_double(&theta, root, "rope_theta", least_theta,
-                                 most_theta, &theta, origin));
-  if (inside != NULL) {
-    MOERUN_TRY(moerun__json_double(&theta, inside, "rope_theta", least_theta,
-                                   most_theta, &theta, origin));
-  }
-  config->rope_theta = theta;
-  MOERUN_TRY(read_part(config, root, inside, origin));
-  MOERUN_TRY(moerun__rope_kind_read(config, name, inside, root, origin));
-  if (config->rope.kind != NULL && !config->arch->has_part_rotary) {
-    MOERUN_TRY(
-        require_whole_head(root, "key \"partial_rotary_factor\"", origin));
-    MOERUN_TRY(require_whole_head(
-        inside, "partial_rotary_factor of the rotary positions", origin));
-  }
+  config->num_ropes = 1;
+  MOERUN_TRY(read_set(&config->rope[0], config, root, inside, name, origin));
 done:
   return status;
 }

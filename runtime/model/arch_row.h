@@ -131,7 +131,7 @@ moerun_status moerun__arch_read_moe(moerun__model_config *config,
 moerun_status moerun__arch_read_layers(moerun__model_config *config,
                                        const json_t *root, const char *origin);
 
-/* rope_theta, rotary_dim and rope (arch_rope.c), once head_dim is known. */
+/* Rotary positions (arch_rope.c), once head_dim is known. */
 moerun_status moerun__arch_read_rope(moerun__model_config *config,
                                      const json_t *root, const char *origin);
 

@@ -303,6 +303,10 @@ static moerun_status visit_model(moerun_model *model, moerun__model_walk *walk,
   walk->reader.bytes = moerun__alloc_bytes(1, sizeof *model) +
                        moerun__alloc_bytes((size_t)config->num_layers,
                                            sizeof *config->moe_layer);
+  if (config->attention_layer != NULL) {
+    walk->reader.bytes += moerun__alloc_bytes((size_t)config->num_layers,
+                                              sizeof *config->attention_layer);
+  }
   for (int32_t step = 0; step < config->num_layers + 2; step++) {
     moerun_status verdict = visit_step(model, walk, step);
     if (comm != NULL) verdict = moerun__comm_agree(comm, verdict);

@@ -22,8 +22,10 @@
 static const double two_pi = 6.283185307179586476925;
 static const double most_factor = 1e6;
 
-/* What is read: the object of the rule, and what stands beside it. */
+/* What is read: the object of the rule, and what stands beside it; and whose
+ * longest context the rule may change. */
 typedef struct source {
+  moerun__model_config *config;
   const json_t *inside;
   const json_t *root;
   const char *origin;
@@ -31,10 +33,9 @@ typedef struct source {
 
 struct moerun__rope_kind {
   const char *name;
-  moerun_status (*read)(moerun__model_config *config, const source *from);
+  moerun_status (*read)(moerun__rope *rope, const source *from);
   /* Frequency number i, of which the plain one is given. */
-  double (*frequency)(const moerun__model_config *config, int32_t i,
-                      double plain);
+  double (*frequency)(const moerun__rope *rope, int32_t i, double plain);
 };
 
 /* ---- What several have --------------------------------------------------- */
@@ -55,53 +56,46 @@ done:
 }
 
 /* The context of the training: what stands beside the object wins. */
-static moerun_status read_original(moerun__model_config *config,
-                                   const source *from) {
+static moerun_status read_original(moerun__rope *rope, const source *from) {
   moerun_status status = MOERUN_OK;
   static const char key[] = "original_max_position_embeddings";
-  const int64_t all = config->max_positions;
+  const int64_t all = from->config->max_positions;
   int64_t original = all;
   MOERUN_TRY(moerun__json_int(&original, from->inside, key, 1,
                               MOERUN_MAX_POSITIONS, &all, from->origin));
   MOERUN_TRY(moerun__json_int(&original, from->root, key, 1,
                               MOERUN_MAX_POSITIONS, &original, from->origin));
-  config->rope.original = (double)original;
+  rope->original = (double)original;
 done:
   return status;
 }
 
 /* A missing or null factor is the ratio of the contexts. */
-static moerun_status read_ratio(moerun__model_config *config,
-                                const source *from) {
+static moerun_status read_ratio(moerun__rope *rope, const source *from) {
   moerun_status status = MOERUN_OK;
-  MOERUN_TRY(read_original(config, from));
-  const double ratio = (double)config->max_positions / config->rope.original;
-  MOERUN_TRY(read_number(&config->rope.factor, from, "factor", 1.0, most_factor,
-                         &ratio));
+  MOERUN_TRY(read_original(rope, from));
+  const double ratio = (double)from->config->max_positions / rope->original;
+  MOERUN_TRY(
+      read_number(&rope->factor, from, "factor", 1.0, most_factor, &ratio));
 done:
   return status;
 }
 
-static moerun_status read_factor(moerun__model_config *config,
-                                 const source *from) {
-  return read_number(&config->rope.factor, from, "factor", 1.0, most_factor,
-                     NULL);
+static moerun_status read_factor(moerun__rope *rope, const source *from) {
+  return read_number(&rope->factor, from, "factor", 1.0, most_factor, NULL);
 }
 
 /* ---- The rules ----------------------------------------------------------- */
 
-static double divided(const moerun__model_config *config, int32_t i,
-                      double plain) {
+static double divided(const moerun__rope *rope, int32_t i, double plain) {
   (void)i;
-  return plain / config->rope.factor;
+  return plain / rope->factor;
 }
 
-static moerun_status read_llama3(moerun__model_config *config,
-                                 const source *from) {
+static moerun_status read_llama3(moerun__rope *rope, const source *from) {
   moerun_status status = MOERUN_OK;
-  moerun__rope *rope = &config->rope;
-  MOERUN_TRY(read_factor(config, from));
-  MOERUN_TRY(read_original(config, from));
+  MOERUN_TRY(read_factor(rope, from));
+  MOERUN_TRY(read_original(rope, from));
   MOERUN_TRY(read_number(&rope->low, from, "low_freq_factor", 1e-6, 1e6, NULL));
   MOERUN_TRY(
       read_number(&rope->high, from, "high_freq_factor", 1e-6, 1e6, NULL));
@@ -114,9 +108,7 @@ done:
 }
 
 /* Short waves stay, long ones are stretched, those between are mixed. */
-static double llama3(const moerun__model_config *config, int32_t i,
-                     double plain) {
-  const moerun__rope *rope = &config->rope;
+static double llama3(const moerun__rope *rope, int32_t i, double plain) {
   const double turns = rope->original * plain / two_pi; /* in that context */
   (void)i;
   if (turns > rope->high) return plain;
@@ -129,17 +121,15 @@ static double mscale_of(double factor, double by) {
   return factor <= 1.0 ? 1.0 : 0.1 * by * moerun__exact_log(factor) + 1.0;
 }
 
-static moerun_status read_yarn(moerun__model_config *config,
-                               const source *from) {
+static moerun_status read_yarn(moerun__rope *rope, const source *from) {
   moerun_status status = MOERUN_OK;
-  moerun__rope *rope = &config->rope;
   const double none = 0.0;
   const int yes = 1;
   double by = 0.0;
   double by_all = 0.0;
   int truncate = 1;
-  MOERUN_TRY(read_ratio(config, from));
-  MOERUN_REQUIRE(config->rope_theta > 1.0, MOERUN_ERR_UNSUPPORTED,
+  MOERUN_TRY(read_ratio(rope, from));
+  MOERUN_REQUIRE(rope->theta > 1.0, MOERUN_ERR_UNSUPPORTED,
                  "%s: key \"rope_theta\": expected more than 1 with yarn",
                  from->origin);
   MOERUN_TRY(read_number(&by, from, "mscale", 0.0, 1e3, &none));
@@ -162,8 +152,8 @@ static moerun_status read_yarn(moerun__model_config *config,
   }
   rope->truncate = truncate;
   const double reach = rope->factor * rope->original;
-  if (reach > config->max_positions && reach <= MOERUN_MAX_POSITIONS) {
-    config->max_positions = (int32_t)reach;
+  if (reach > from->config->max_positions && reach <= MOERUN_MAX_POSITIONS) {
+    from->config->max_positions = (int32_t)reach;
   }
 done:
   return status;
@@ -171,37 +161,32 @@ done:
 
 /* Number of the frequency that turns so often in the context of the
  * training. */
-static double place_of(const moerun__model_config *config, double turns) {
-  return config->rotary_dim *
-         moerun__exact_log(config->rope.original / (turns * two_pi)) /
-         (2.0 * moerun__exact_log(config->rope_theta));
+static double place_of(const moerun__rope *rope, double turns) {
+  return rope->width * moerun__exact_log(rope->original / (turns * two_pi)) /
+         (2.0 * moerun__exact_log(rope->theta));
 }
 
-static double yarn(const moerun__model_config *config, int32_t i,
-                   double plain) {
-  const moerun__rope *rope = &config->rope;
-  double first = place_of(config, rope->high);
-  double last = place_of(config, rope->low);
+static double yarn(const moerun__rope *rope, int32_t i, double plain) {
+  double first = place_of(rope, rope->high);
+  double last = place_of(rope, rope->low);
   if (rope->truncate) {
     first = floor(first);
     last = ceil(last);
   }
   if (first < 0.0) first = 0.0;
-  if (last > config->rotary_dim - 1) last = config->rotary_dim - 1;
+  if (last > rope->width - 1) last = rope->width - 1;
   if (first == last) last += 0.001;
   double ramp = (i - first) / (last - first);
   ramp = ramp < 0.0 ? 0.0 : ramp > 1.0 ? 1.0 : ramp;
   return plain / rope->factor * ramp + plain * (1.0 - ramp);
 }
 
-static moerun_status read_longrope(moerun__model_config *config,
-                                   const source *from) {
+static moerun_status read_longrope(moerun__rope *rope, const source *from) {
   moerun_status status = MOERUN_OK;
-  moerun__rope *rope = &config->rope;
   static const char key[] = "short_factor";
   const json_t *list = json_object_get(from->inside, key);
-  const size_t half = (size_t)config->rotary_dim / 2;
-  MOERUN_TRY(read_ratio(config, from));
+  const size_t half = (size_t)rope->width / 2;
+  MOERUN_TRY(read_ratio(rope, from));
   MOERUN_REQUIRE(json_is_array(list) && json_array_size(list) == half,
                  MOERUN_ERR_FORMAT,
                  "%s: key \"%s\" of the rotary positions: expected an array of "
@@ -222,19 +207,18 @@ static moerun_status read_longrope(moerun__model_config *config,
                            : 1.0;
   MOERUN_TRY(read_number(&rope->amplitude, from, "attention_factor", 0.0, 1e6,
                          &usual));
-  if (rope->original < config->max_positions) {
-    config->max_positions = (int32_t)rope->original;
+  if (rope->original < from->config->max_positions) {
+    from->config->max_positions = (int32_t)rope->original;
     LOG_ROOT(MOERUN_LOG_WARN,
              "%s: longrope: contexts end at the %d tokens of the short factors",
-             from->origin, config->max_positions);
+             from->origin, from->config->max_positions);
   }
 done:
   return status;
 }
 
-static double by_each(const moerun__model_config *config, int32_t i,
-                      double plain) {
-  return plain / config->rope.each[i];
+static double by_each(const moerun__rope *rope, int32_t i, double plain) {
+  return plain / rope->each[i];
 }
 
 /* ---- The table ----------------------------------------------------------- */
@@ -249,32 +233,34 @@ const char *moerun__rope_kind_name(const moerun__rope_kind *kind) {
   return kind->name;
 }
 
-moerun_status moerun__rope_kind_read(moerun__model_config *config,
+moerun_status moerun__rope_kind_read(moerun__rope *rope,
+                                     moerun__model_config *config,
                                      const char *name, const json_t *inside,
                                      const json_t *root, const char *origin) {
   moerun_status status = MOERUN_OK;
-  const source from = {inside, root, origin};
+  const source from = {config, inside, root, origin};
   moerun__text known = {0};
-  config->rope = (moerun__rope){.factor = 1.0, .amplitude = 1.0};
+  rope->factor = 1.0;
+  rope->amplitude = 1.0;
   if (name == NULL || strcmp(name, "default") == 0) goto done;
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
     MOERUN_TRY(moerun__text_print(&known, ", %s", kinds[i].name));
-    if (strcmp(name, kinds[i].name) == 0) config->rope.kind = &kinds[i];
+    if (strcmp(name, kinds[i].name) == 0) rope->kind = &kinds[i];
   }
-  MOERUN_REQUIRE(config->rope.kind != NULL, MOERUN_ERR_UNSUPPORTED,
+  MOERUN_REQUIRE(rope->kind != NULL, MOERUN_ERR_UNSUPPORTED,
                  "%s: rope_type: expected one of default%s, found \"%s\"",
                  origin, known.bytes, name);
-  MOERUN_TRY(config->rope.kind->read(config, &from));
+  MOERUN_TRY(rope->kind->read(rope, &from));
 done:
   moerun__text_clear(&known);
   return status;
 }
 
-double moerun__rope_frequency(const moerun__model_config *config, int32_t i) {
-  const moerun__rope_kind *kind = config->rope.kind;
-  const double plain = moerun__exact_pow(
-      config->rope_theta, -2.0 * (double)i / (double)config->rotary_dim);
+double moerun__rope_frequency(const moerun__rope *rope, int32_t i) {
+  const moerun__rope_kind *kind = rope->kind;
+  const double plain =
+      moerun__exact_pow(rope->theta, -2.0 * (double)i / (double)rope->width);
   return kind != NULL && kind->frequency != NULL
-             ? kind->frequency(config, i, plain)
+             ? kind->frequency(rope, i, plain)
              : plain;
 }

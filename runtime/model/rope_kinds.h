@@ -6,15 +6,16 @@
 
 const char *moerun__rope_kind_name(const moerun__rope_kind *kind);
 
-/* Reads config->rope for the rule of this name (NULL: the plain one), once
- * rope_theta, rotary_dim and max_positions are known, which last may become
+/* Reads *rope for the rule of this name (NULL: the plain one), once its base
+ * and its width are known, and the model's max_positions, which may become
  * another. inside: the object that has the rule's keys; root: config.json. */
-moerun_status moerun__rope_kind_read(moerun__model_config *config,
+moerun_status moerun__rope_kind_read(moerun__rope *rope,
+                                     moerun__model_config *config,
                                      const char *name, const json_t *inside,
                                      const json_t *root, const char *origin);
 
 /* Radians from one position to the next of pair i of each head, i <
- * rotary_dim / 2. */
-double moerun__rope_frequency(const moerun__model_config *config, int32_t i);
+ * rope->width / 2. */
+double moerun__rope_frequency(const moerun__rope *rope, int32_t i);
 
 #endif

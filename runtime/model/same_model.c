@@ -16,6 +16,34 @@ static const char *const fact_names[NUM_FACTS] = {
     "config.json", "the token ids of generation_config.json and config.json",
     "the tensors' names, types and shapes", "the placement", "moe_only"};
 
+static uint64_t digest_reals(uint64_t digest, const double *real,
+                             size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    int64_t bits = 0;
+    memcpy(&bits, &real[i], sizeof bits);
+    digest = moerun__digest_int(digest, bits);
+  }
+  return digest;
+}
+
+static uint64_t attention_digest(const moerun__model_config *c) {
+  uint64_t digest = moerun__digest_int(MOERUN_DIGEST_START, c->num_ropes);
+  for (int32_t i = 0; i < c->num_ropes; i++) {
+    const moerun__rope *rope = &c->rope[i];
+    if (rope->kind != NULL) {
+      digest = moerun__digest_text(digest, moerun__rope_kind_name(rope->kind));
+    }
+    digest = moerun__digest_int(digest, rope->width);
+    digest = digest_reals(digest, &rope->theta, 1);
+  }
+  for (int32_t l = 0; l < c->num_layers; l++) {
+    const moerun__attention_layer of = moerun__config_attention_layer(c, l);
+    digest = moerun__digest_int(digest, of.window);
+    digest = moerun__digest_int(digest, of.rope);
+  }
+  return digest;
+}
+
 static uint64_t config_digest(const moerun__model_identity *identity) {
   const moerun__model_config *c = identity->config;
   const int64_t whole[] = {c->num_layers,
@@ -23,7 +51,6 @@ static uint64_t config_digest(const moerun__model_identity *identity) {
                            c->num_heads,
                            c->num_kv_heads,
                            c->head_dim,
-                           c->rotary_dim,
                            c->num_experts,
                            c->expert_width,
                            c->dense_width,
@@ -37,25 +64,22 @@ static uint64_t config_digest(const moerun__model_identity *identity) {
                            c->gate_rule.best_groups,
                            c->shared_width,
                            c->has_qkv_bias};
-  const double real[] = {c->norm_eps,       c->rope_theta,
-                         c->clip_qkv,       c->embedding_scale,
-                         c->residual_scale, c->attention_scale,
-                         c->logit_divisor,  (double)c->gate_rule.scale};
+  const double real[] = {c->norm_eps,
+                         c->clip_qkv,
+                         c->embedding_scale,
+                         c->residual_scale,
+                         c->attention_scale,
+                         c->logit_divisor,
+                         (double)c->gate_rule.scale};
   uint64_t digest = MOERUN_DIGEST_START;
   if (c->arch != NULL) {
     digest = moerun__digest_text(digest, moerun__arch_name(c->arch));
   }
-  if (c->rope.kind != NULL) {
-    digest = moerun__digest_text(digest, moerun__rope_kind_name(c->rope.kind));
-  }
   for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
     digest = moerun__digest_int(digest, whole[i]);
   }
-  for (size_t i = 0; i < sizeof real / sizeof *real; i++) {
-    int64_t bits = 0;
-    memcpy(&bits, &real[i], sizeof bits);
-    digest = moerun__digest_int(digest, bits);
-  }
+  digest = digest_reals(digest, real, sizeof real / sizeof *real);
+  digest = moerun__digest_int(digest, (int64_t)attention_digest(c));
   digest = moerun__digest_ints(digest, c->num_home, MOERUN_HOME_KINDS);
   digest = moerun__digest_ints(digest, c->own, MOERUN_OWN_SIZES);
   return moerun__digest_ints(digest, c->moe_layer, (size_t)c->num_layers);

@@ -294,7 +294,7 @@ static void pack_pairs(char *panels, int32_t first_output,
                        const moerun__tensor_parts *parts, int32_t row,
                        int32_t count) {
   const int32_t width = reader->config->head_dim;
-  const int32_t rotated = reader->config->rotary_dim;
+  const int32_t rotated = reader->config->rope[0].width;
   const char *from = reader->staging;
   for (int32_t i = 0; i < count; i++) {
     const int32_t at = (row + i) % width;

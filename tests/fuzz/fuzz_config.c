@@ -46,7 +46,7 @@ static void check(const moerun__model_config *c) {
   fuzz_require(c->experts_per_token <= moerun__config_choices(c));
   fuzz_require(c->num_kv_heads > 0 && c->num_heads % c->num_kv_heads == 0);
   fuzz_require(c->head_dim > 0 && c->head_dim % 2 == 0);
-  fuzz_require(c->norm_eps > 0 && c->rope_theta >= 1 && c->clip_qkv >= 0);
+  fuzz_require(c->norm_eps > 0 && c->rope[0].theta >= 1 && c->clip_qkv >= 0);
   fuzz_require(c->max_positions > 0);
   check_layers(c);
   check_tokens(c);

@@ -37,7 +37,7 @@ static void families_have_their_defaults(void **state) {
   assert_int_equal(c.expert_width, 24);
   assert_int_equal(c.dense_width, 0);
   assert_int_equal(c.max_positions, 32768);
-  assert_true(c.norm_eps == 1e-6 && c.rope_theta == 1e4 && c.clip_qkv == 0);
+  assert_true(c.norm_eps == 1e-6 && c.rope[0].theta == 1e4 && c.clip_qkv == 0);
   assert_int_equal(c.qk_norm, MOERUN_QK_NORM_HEAD);
   assert_int_equal(c.gate_rule.renormalise, 0);
   assert_int_equal(c.tied_head, 0);
@@ -48,7 +48,7 @@ static void families_have_their_defaults(void **state) {
   assert_int_equal(read_changed(&c, mixtral, "{}"), MOERUN_OK);
   assert_int_equal(c.num_kv_heads, 8);
   assert_int_equal(c.max_positions, 131072);
-  assert_true(c.norm_eps == 1e-5 && c.rope_theta == 1e6);
+  assert_true(c.norm_eps == 1e-5 && c.rope[0].theta == 1e6);
   assert_int_equal(c.qk_norm, MOERUN_QK_NORM_NONE);
   assert_int_equal(c.gate_rule.renormalise, 1);
   assert_int_equal(c.bos_token, 1);
@@ -59,7 +59,7 @@ static void families_have_their_defaults(void **state) {
   assert_int_equal(read_changed(&c, olmoe, "{}"), MOERUN_OK);
   assert_int_equal(c.num_kv_heads, 8);
   assert_int_equal(c.max_positions, 4096);
-  assert_true(c.norm_eps == 1e-5 && c.rope_theta == 1e4);
+  assert_true(c.norm_eps == 1e-5 && c.rope[0].theta == 1e4);
   assert_int_equal(c.qk_norm, MOERUN_QK_NORM_WHOLE);
   assert_int_equal(c.gate_rule.renormalise, 0);
   assert_int_equal(c.num_eos, 0); /* 50279 is not in this vocabulary */
@@ -84,7 +84,7 @@ static void keys_are_read(void **state) {
   assert_int_equal(c.head_dim, 24);
   assert_int_equal(c.num_kv_heads, 2);
   assert_int_equal(c.gate_rule.renormalise, 1);
-  assert_true(c.rope_theta == 1e6 && c.norm_eps == 0.001);
+  assert_true(c.rope[0].theta == 1e6 && c.norm_eps == 0.001);
   assert_int_equal(c.tied_head, 1);
   assert_int_equal(c.num_moe_layers, 2); /* layers 1 and 3 */
   assert_int_equal(c.moe_layer[0], -1);
@@ -107,7 +107,7 @@ static void keys_are_read(void **state) {
       MOERUN_OK);
   assert_int_equal(c.num_kv_heads, 8);
   assert_int_equal(c.num_eos, 0);
-  assert_true(c.rope_theta == 12345.5);
+  assert_true(c.rope[0].theta == 12345.5);
   moerun__model_config_clear(&c);
 
   assert_int_equal(read_changed(&c, olmoe,
@@ -148,7 +148,7 @@ static void what_changes_nothing_is_accepted(void **state) {
       fail_msg("%s: %s", cases[i].changes, moerun_last_error());
     }
     assert_int_equal(read_changed(&usual, cases[i].model, "{}"), MOERUN_OK);
-    assert_true(c.rope_theta == usual.rope_theta);
+    assert_true(c.rope[0].theta == usual.rope[0].theta);
     assert_int_equal(c.num_moe_layers, usual.num_moe_layers);
     assert_int_equal(c.has_qkv_bias, 0);
     moerun__model_config_clear(&c);
@@ -374,7 +374,7 @@ static void rope_base_is_found(void **state) {
   for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
     moerun__model_config c;
     assert_int_equal(read_changed(&c, mixtral, bases[i].change), MOERUN_OK);
-    assert_true(c.rope_theta == bases[i].theta);
+    assert_true(c.rope[0].theta == bases[i].theta);
     moerun__model_config_clear(&c);
   }
 }

@@ -84,9 +84,9 @@ static void check_facts(const facts *f) {
   }
   assert_int_equal(c.num_kv_heads, f->kv_heads);
   assert_int_equal(c.head_dim, f->head_dim);
-  assert_int_equal(c.rotary_dim, f->rotary_dim);
+  assert_int_equal(c.rope[0].width, f->rotary_dim);
   assert_int_equal(c.max_positions, f->positions);
-  assert_true(c.rope_theta == f->theta);
+  assert_true(c.rope[0].theta == f->theta);
   assert_true(c.norm_eps == f->eps);
   assert_int_equal(c.qk_norm, f->qk_norm);
   assert_int_equal(c.has_qkv_bias, f->has_qkv_bias);
@@ -201,9 +201,9 @@ static void scaled_positions_are_read(void **state) {
                    "\"original_max_position_embeddings\": 32768}}"),
       MOERUN_OK);
   assert_int_equal(c.max_positions, 131072);
-  assert_true(fabs(c.rope.amplitude - (0.1 * log(4.0) + 1)) < 1e-14);
+  assert_true(fabs(c.rope[0].amplitude - (0.1 * log(4.0) + 1)) < 1e-14);
   /* From 7.33 to 12.3 of eight: cut to 7. */
-  assert_true(fabs(moerun__rope_frequency(&c, 3) - 0.125) < 1e-14);
+  assert_true(fabs(moerun__rope_frequency(&c.rope[0], 3) - 0.125) < 1e-14);
   moerun__model_config_clear(&c);
   assert_int_equal(read_changed(&c, solar_open,
                                 "{\"head_dim\": 8, \"rope_theta\": 1e8, "
@@ -212,12 +212,12 @@ static void scaled_positions_are_read(void **state) {
                                 "\"high_freq_factor\": 4, "
                                 "\"original_max_position_embeddings\": 1000}}"),
                    MOERUN_OK);
-  assert_true(moerun__rope_frequency(&c, 0) == 1.0);
+  assert_true(moerun__rope_frequency(&c.rope[0], 0) == 1.0);
   const double turns = 1000 * 0.01 / 6.283185307179586;
   const double smooth = (turns - 1) / 3;
-  assert_true(fabs(moerun__rope_frequency(&c, 1) -
+  assert_true(fabs(moerun__rope_frequency(&c.rope[0], 1) -
                    0.01 * ((1 - smooth) / 8 + smooth)) < 1e-16);
-  assert_true(fabs(moerun__rope_frequency(&c, 2) - 1e-4 / 8) < 1e-18);
+  assert_true(fabs(moerun__rope_frequency(&c.rope[0], 2) - 1e-4 / 8) < 1e-18);
   assert_int_equal(c.max_positions, 131072);
   moerun__model_config_clear(&c);
   warnings_begin();
@@ -229,7 +229,7 @@ static void scaled_positions_are_read(void **state) {
                    "\"original_max_position_embeddings\": 4096}}"),
       MOERUN_OK);
   assert_int_equal(c.max_positions, 4096);
-  assert_true(fabs(moerun__rope_frequency(&c, 1) - 0.025) < 1e-15);
+  assert_true(fabs(moerun__rope_frequency(&c.rope[0], 1) - 0.025) < 1e-15);
   assert_string_equal(warnings_text,
                       "c: longrope: contexts end at the 4096 tokens of the "
                       "short factors\n");

@@ -22,7 +22,7 @@ static void families_with_shared_experts_have_their_defaults(void **state) {
   assert_int_equal(read_changed(&c, qwen2, "{}"), MOERUN_OK);
   assert_int_equal(c.num_kv_heads, 16);
   assert_int_equal(c.max_positions, 32768);
-  assert_true(c.norm_eps == 1e-6 && c.rope_theta == 1e4);
+  assert_true(c.norm_eps == 1e-6 && c.rope[0].theta == 1e4);
   assert_int_equal(c.qk_norm, MOERUN_QK_NORM_NONE);
   assert_int_equal(c.has_qkv_bias, 1);
   assert_int_equal(c.gate_rule.score, MOERUN_SCORE_SOFTMAX);
@@ -36,7 +36,7 @@ static void families_with_shared_experts_have_their_defaults(void **state) {
   assert_int_equal(c.num_experts, 12);
   assert_int_equal(c.num_kv_heads, 32);
   assert_int_equal(c.max_positions, 2048);
-  assert_true(c.norm_eps == 1e-6 && c.rope_theta == 1e4);
+  assert_true(c.norm_eps == 1e-6 && c.rope[0].theta == 1e4);
   assert_int_equal(c.qk_norm, MOERUN_QK_NORM_HEAD);
   assert_int_equal(c.has_qkv_bias, 0);
   assert_int_equal(c.gate_rule.score, MOERUN_SCORE_SIGMOID);
