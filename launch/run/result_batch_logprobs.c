@@ -5,6 +5,7 @@
 #include "launch/run/result_batch_logprobs.h"
 
 #include "runtime/base/memory.h"
+#include "runtime/text/detokenizer.h"
 
 #include <string.h>
 
@@ -18,7 +19,13 @@ static moerun_status token_bytes(moerun__text *out,
   moerun_status status = MOERUN_OK;
   const int32_t twice[] = {token, token};
   moerun__text one = {0};
+  const int byte = moerun__tokenizer_byte(tokenizer, token);
   out->count = 0;
+  if (byte >= 0) {
+    const char c = (char)byte;
+    MOERUN_TRY(moerun__text_append(out, &c, 1));
+    goto done;
+  }
   MOERUN_TRY(moerun__tokenizer_decode(tokenizer, &one, twice, 1, 1));
   MOERUN_TRY(moerun__tokenizer_decode(tokenizer, out, twice, 2, 1));
   if (out->count >= one.count && one.count > 0) {
@@ -186,26 +193,77 @@ done:
   return status;
 }
 
-/* Offsets are in characters of the text, special tokens counting nothing
- * because they are not in it. */
+/* Characters of a text once it is mended: each part of one that is not UTF-8
+ * becomes one. */
+static int64_t characters_of(const moerun__text *text) {
+  int64_t count = 0;
+  size_t at = 0;
+  while (at < text->count) {
+    const int length = moerun__utf8_length(text->bytes + at, text->count - at);
+    at += (size_t)(length > 0 ? length : -length);
+    count++;
+  }
+  return count;
+}
+
+/* before[i], of count + 1: characters of the text in front of token i that stay
+ * whatever follows. A token may be worth nothing before the next one comes (the
+ * start of a character), and the text that ends there more than it is in the
+ * end: so the least of what there is from here on counts. */
+static moerun_status count_before(int64_t *before,
+                                  const moerun__tokenizer *tokenizer,
+                                  const int32_t *token, int32_t count) {
+  moerun_status status = MOERUN_OK;
+  moerun__detokenizer all = {0};
+  moerun__detokenizer ended = {0};
+  moerun__text text = {0};
+  int64_t certain = 0;
+  before[0] = 0;
+  MOERUN_TRY(moerun__detokenizer_begin(&all, tokenizer));
+  for (int32_t i = 0; i < count; i++) {
+    text.count = 0;
+    MOERUN_TRY(moerun__detokenizer_put(&all, &text, token[i]));
+    certain += characters_of(&text);
+    text.count = 0;
+    MOERUN_TRY(moerun__detokenizer_copy(&ended, &all));
+    MOERUN_TRY(moerun__detokenizer_end(&ended, &text));
+    before[i + 1] = certain + characters_of(&text);
+  }
+  for (int32_t i = count; i > 0; i--) {
+    if (before[i - 1] > before[i]) before[i - 1] = before[i];
+  }
+done:
+  moerun__text_clear(&text);
+  moerun__detokenizer_clear(&ended);
+  moerun__detokenizer_clear(&all);
+  return status;
+}
+
+/* The answer is decoded by itself, behind a prompt that is there as it was
+ * written (result_batch.c). */
 static moerun_status print_offsets(moerun__result_line *line, const told *t) {
   moerun_status status = MOERUN_OK;
   moerun__text *out = &line->text;
-  int64_t offset = 0;
+  const moerun__text *prompt = &line->prompt.batch.text;
+  const size_t room = (size_t)t->count + 2;
+  int64_t *before = NULL;
+  MOERUN_TRY(moerun__alloc(&before, room, sizeof *before));
+  int64_t *behind = before + t->num_prompt;
+  MOERUN_TRY(count_before(before, line->tokenizer, t->prompt, t->num_prompt));
+  const int64_t start = t->num_prompt > 0 && prompt->count > 0
+                            ? characters_of(prompt)
+                            : behind[0];
+  MOERUN_TRY(count_before(behind, line->tokenizer, t->c->token,
+                          t->count - t->num_prompt));
   MOERUN_TRY(moerun__text_print(out, "\"text_offset\":["));
   for (int32_t i = 0; i < t->count; i++) {
-    const int32_t token = token_at(t, i);
+    const int64_t offset = before[i] + (i < t->num_prompt ? 0 : start);
     MOERUN_TRY(
         moerun__text_print(out, i == 0 ? "%lld" : ",%lld", (long long)offset));
-    line->part.count = 0;
-    MOERUN_TRY(
-        moerun__tokenizer_decode(line->tokenizer, &line->part, &token, 1, 0));
-    for (size_t k = 0; k < line->part.count; k++) {
-      offset += ((unsigned char)line->part.bytes[k] & 0xC0U) != 0x80U;
-    }
   }
   MOERUN_TRY(moerun__text_print(out, "]}"));
 done:
+  moerun__free(before);
   return status;
 }
 

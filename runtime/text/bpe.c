@@ -16,7 +16,6 @@
 #include "runtime/text/merges.h"
 #include "runtime/text/unicode.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static const char blank[] = "\xE2\x96\x81"; /* U+2581 */
@@ -124,9 +123,10 @@ static void find_short(bpe *b) {
   moerun__byte_alphabet_fill(&b->alphabet);
   for (int i = 0; i < 256; i++) {
     const char self = (char)i;
-    char code[8];
-    (void)snprintf(code, sizeof code, "<0x%02X>", (unsigned)i);
-    b->byte_token[i] = moerun__vocabulary_find(b->vocabulary, code, 6);
+    char code[MOERUN_BYTE_CODE + 1];
+    moerun__byte_code(code, (unsigned)i);
+    b->byte_token[i] =
+        moerun__vocabulary_find(b->vocabulary, code, MOERUN_BYTE_CODE);
     b->short_token[i] =
         b->is_bytewise
             ? moerun__vocabulary_find(b->vocabulary, b->alphabet.spelling[i],

@@ -2,6 +2,25 @@
  * text or of a completion. */
 #include "runtime/text/byte_alphabet.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void moerun__byte_code(char out[MOERUN_BYTE_CODE + 1], unsigned byte) {
+  (void)snprintf(out, MOERUN_BYTE_CODE + 1, "<0x%02X>", byte & 0xFFU);
+}
+
+int moerun__byte_of_code(const char *spelling, size_t bytes) {
+  char digits[3] = "";
+  if (bytes != MOERUN_BYTE_CODE || memcmp(spelling, "<0x", 3) != 0 ||
+      spelling[5] != '>') {
+    return -1;
+  }
+  memcpy(digits, spelling + 3, 2);
+  if (strspn(digits, "0123456789abcdefABCDEF") != 2) return -1;
+  return (int)strtol(digits, NULL, 16);
+}
+
 static int stands_for_itself(int byte) {
   return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) ||
          byte >= 0xAE;
@@ -19,17 +38,6 @@ void moerun__byte_alphabet_fill(moerun__byte_alphabet *alphabet) {
     alphabet->spelling[byte][0] = (char)(c < 0x80 ? c : 0xC0 | c >> 6);
     alphabet->spelling[byte][1] = (char)(0x80 | (c & 0x3F));
   }
-}
-
-size_t moerun__alphabet_spell(const moerun__byte_alphabet *alphabet, char *out,
-                              const char *text, size_t bytes) {
-  size_t count = 0;
-  for (size_t i = 0; i < bytes; i++) {
-    const unsigned byte = (unsigned char)text[i];
-    out[count++] = alphabet->spelling[byte][0];
-    if (alphabet->length[byte] > 1) out[count++] = alphabet->spelling[byte][1];
-  }
-  return count;
 }
 
 int64_t moerun__alphabet_bytes(const moerun__byte_alphabet *alphabet, char *out,

@@ -21,7 +21,6 @@
 #include "runtime/text/stages.h"
 #include "runtime/text/unicode.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* No text becomes longer by more than this factor and number of bytes. */
@@ -234,15 +233,6 @@ static moerun_status read_nothing(moerun__decode_step *step,
   return MOERUN_OK;
 }
 
-/* The byte that <0x1F> means, or -1. */
-static int byte_of(const char *part, size_t bytes) {
-  char digits[3] = "";
-  if (bytes != 6 || memcmp(part, "<0x", 3) != 0 || part[5] != '>') return -1;
-  memcpy(digits, part + 3, 2);
-  if (strspn(digits, "0123456789abcdefABCDEF") != 2) return -1;
-  return (int)strtol(digits, NULL, 16);
-}
-
 /* Ends a run of bytes: one part if it is UTF-8, else U+FFFD for each. */
 static moerun_status end_run(moerun__decoding *d, size_t i) {
   moerun_status status = MOERUN_OK;
@@ -269,7 +259,7 @@ done:
 static moerun_status end_fallback_part(moerun__decoding *d, size_t i) {
   moerun_status status = MOERUN_OK;
   moerun__decode_flow *flow = &d->flow[i];
-  const int byte = byte_of(flow->held.bytes, flow->held.count);
+  const int byte = moerun__byte_of_code(flow->held.bytes, flow->held.count);
   if (byte >= 0) {
     const char c = (char)byte;
     MOERUN_TRY(moerun__text_append(&flow->run, &c, 1));
@@ -466,6 +456,16 @@ void moerun__decoder_clear(moerun__decoder *d) {
   }
   moerun__free(d->step);
   memset(d, 0, sizeof *d);
+}
+
+int moerun__decoder_byte(const moerun__decoder *d, const char *spelling,
+                         size_t bytes) {
+  for (size_t i = 0; i < d->count; i++) {
+    if (d->step[i].kind->end_part == end_fallback_part) {
+      return moerun__byte_of_code(spelling, bytes);
+    }
+  }
+  return -1;
 }
 
 /* ---- One text ------------------------------------------------------------ */

@@ -21,6 +21,11 @@ moerun_status moerun__decoder_read(moerun__decoder *decoder,
                                    const json_t *value, const char *where);
 void moerun__decoder_clear(moerun__decoder *decoder);
 
+/* The byte that a token spelt so is where bytes of characters are tokens of
+ * their own (ByteFallback); -1: it is a text. */
+int moerun__decoder_byte(const moerun__decoder *decoder, const char *spelling,
+                         size_t bytes);
+
 typedef struct moerun__decode_flow moerun__decode_flow;
 
 /* One text on its way through the steps; all zero before the first begin. */

@@ -436,6 +436,13 @@ const char *moerun__tokenizer_spelling(const moerun__tokenizer *t, int32_t id,
              : moerun__vocabulary_text(v, id, bytes);
 }
 
+int moerun__tokenizer_byte(const moerun__tokenizer *t, int32_t id) {
+  size_t bytes = 0;
+  const char *spelling = moerun__tokenizer_spelling(t, id, 1, &bytes);
+  return spelling == NULL ? -1
+                          : moerun__decoder_byte(&t->decoder, spelling, bytes);
+}
+
 const moerun__decoder *moerun__tokenizer_decoder(const moerun__tokenizer *t) {
   return &t->decoder;
 }

@@ -50,6 +50,9 @@ moerun_status moerun__tokenizer_decode(const moerun__tokenizer *tokenizer,
 const char *moerun__tokenizer_spelling(const moerun__tokenizer *tokenizer,
                                        int32_t id, int keeps_special,
                                        size_t *bytes);
+/* The byte that a token is, where bytes of characters are tokens of their own
+ * (byte_fallback): alone it is no text, or not the same. -1: it is none. */
+int moerun__tokenizer_byte(const moerun__tokenizer *tokenizer, int32_t id);
 const struct moerun__decoder *
 moerun__tokenizer_decoder(const moerun__tokenizer *tokenizer);
 

@@ -12,9 +12,9 @@
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/number.h"
+#include "runtime/text/byte_alphabet.h"
 #include "runtime/text/unicode.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define UNKNOWN_PENALTY 10.0
@@ -144,9 +144,10 @@ static moerun_status read(void **out, const moerun__model_source *source) {
                               source->where));
   u->unknown = (int32_t)unknown;
   for (int i = 0; i < 256; i++) {
-    char code[8];
-    (void)snprintf(code, sizeof code, "<0x%02X>", (unsigned)i);
-    u->byte_token[i] = moerun__vocabulary_find(u->vocabulary, code, 6);
+    char code[MOERUN_BYTE_CODE + 1];
+    moerun__byte_code(code, (unsigned)i);
+    u->byte_token[i] =
+        moerun__vocabulary_find(u->vocabulary, code, MOERUN_BYTE_CODE);
   }
   MOERUN_REQUIRE(source->file->has_scores, MOERUN_ERR_FORMAT,
                  "%s: key \"vocab\": expected an array of texts and scores",

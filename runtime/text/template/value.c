@@ -152,11 +152,6 @@ moerun__value *moerun__dict_find(const moerun__dict *dict,
   return NULL;
 }
 
-moerun__value *moerun__dict_text(const moerun__dict *dict, const char *key) {
-  const moerun__value text = moerun__borrowed_text(key, strlen(key));
-  return moerun__dict_find(dict, &text);
-}
-
 static moerun_status dict_append(moerun__dict *dict, moerun__pool *pool,
                                  const moerun__value *key,
                                  const moerun__value *value) {

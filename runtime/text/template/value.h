@@ -151,7 +151,6 @@ moerun_status moerun__dict_value(moerun__value *out, moerun__pool *pool,
 /* The value of a key, or NULL. Keys are hashable. */
 moerun__value *moerun__dict_find(const moerun__dict *dict,
                                  const moerun__value *key);
-moerun__value *moerun__dict_text(const moerun__dict *dict, const char *key);
 /* Replaces the value of a key that is there. */
 moerun_status moerun__dict_set(moerun__dict *dict, moerun__pool *pool,
                                const moerun__value *key,
