@@ -2,7 +2,7 @@
 #ifndef MOERUN_OPTIONS_BOS_H
 #define MOERUN_OPTIONS_BOS_H
 
-#include "launch/run/prompts.h"
+#include "launch/requests/prompts.h"
 #include "runtime/base/config.h"
 
 /* Sets text_bos and tokens_bos by options->tokenizer, which may be NULL, and

@@ -4,7 +4,7 @@
  * not say otherwise. */
 #include "launch/options/input_options.h"
 
-#include "launch/run/prompt_settings.h"
+#include "launch/requests/prompt_settings.h"
 #include "runtime/base/log.h"
 #include "runtime/text/unicode.h"
 

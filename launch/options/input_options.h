@@ -2,8 +2,8 @@
 #ifndef MOERUN_OPTIONS_INPUT_OPTIONS_H
 #define MOERUN_OPTIONS_INPUT_OPTIONS_H
 
-#include "launch/run/prompts.h"
-#include "launch/run/spool.h"
+#include "launch/requests/prompts.h"
+#include "launch/requests/spool.h"
 #include "runtime/base/config.h"
 
 /* ERR_INVALID unless one of the options that give requests is there. */

@@ -10,8 +10,8 @@
 #include "launch/options/paths.h"
 
 #include "launch/place/place_speeds.h"
+#include "launch/results/unfinished.h"
 #include "launch/run/metrics.h"
-#include "launch/run/unfinished.h"
 #include "placement/map/export.h"
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"

@@ -3,7 +3,7 @@
 #ifndef MOERUN_RUN_METRICS_H
 #define MOERUN_RUN_METRICS_H
 
-#include "launch/run/unfinished.h"
+#include "launch/results/unfinished.h"
 #include "launch/tools/prediction.h"
 #include "runtime/model/model.h"
 #include "runtime/report/report.h"

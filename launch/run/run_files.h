@@ -4,11 +4,11 @@
 #define MOERUN_RUN_RUN_FILES_H
 
 #include "launch/command.h"
+#include "launch/requests/spool.h"
+#include "launch/results/stream.h"
+#include "launch/results/unfinished.h"
 #include "launch/run/progress.h"
-#include "launch/run/spool.h"
-#include "launch/run/stream.h"
 #include "launch/run/trace_file.h"
-#include "launch/run/unfinished.h"
 
 typedef struct moerun__run_files {
   moerun__invocation *invocation; /* borrowed, as what follows */

@@ -4,7 +4,7 @@
 #ifndef MOERUN_RUN_TRACE_FILE_H
 #define MOERUN_RUN_TRACE_FILE_H
 
-#include "launch/run/prompts.h"
+#include "launch/requests/prompts.h"
 #include "runtime/base/output.h"
 #include "runtime/model/arch.h"
 

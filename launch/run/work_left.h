@@ -2,9 +2,9 @@
 #ifndef MOERUN_RUN_WORK_LEFT_H
 #define MOERUN_RUN_WORK_LEFT_H
 
+#include "launch/results/unfinished.h"
 #include "launch/run/cache_need.h"
 #include "launch/run/estimate.h"
-#include "launch/run/unfinished.h"
 
 typedef struct moerun__work_left {
   moerun__work work;

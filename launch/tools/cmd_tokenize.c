@@ -8,7 +8,7 @@
 #include "launch/options/input_options.h"
 
 #include "launch/lines.h"
-#include "launch/run/spool.h"
+#include "launch/requests/spool.h"
 #include "runtime/base/file.h"
 #include "runtime/base/foreign.h"
 #include "runtime/base/json.h"

@@ -1,7 +1,7 @@
 /* Prompts, token ids, texts to score and results to go on with: any bytes are
  * read or refused with a line; every request that is accepted keeps the limits
  * and can be read again. The first byte says what the others are. */
-#include "launch/run/results.h"
+#include "launch/results/results.h"
 #include "support/fuzz.h"
 
 #include <stdio.h>

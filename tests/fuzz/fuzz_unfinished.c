@@ -2,7 +2,7 @@
  * a request that goes on keeps the limits, and what is saved is read again. A
  * file that begins with ! is built from the rest: @ and a digit stand for the
  * digest of that request, and each line but the first gets its checksum. */
-#include "launch/run/unfinished.h"
+#include "launch/results/unfinished.h"
 #include "runtime/base/digest.h"
 #include "runtime/base/log.h"
 #include "support/fuzz.h"

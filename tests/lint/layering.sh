@@ -5,6 +5,7 @@
 #   launch > runtime: serve > report > decoder > moe > plan, model, text > base
 #            placement: solve > methods > search, bound > judge > trace, map > base
 #            comm > kernels/device.h; comm, kernels > base
+#   in launch: results > requests > lines
 #
 # report/counters is below moe: what each rank counts is collected above it.
 # Then come the things that one place alone may do. Prints one line per broken
@@ -25,9 +26,11 @@ function room_of(path,  part) {
   if (path ~ /^runtime\/include\//) return "public"
   if (path ~ /^runtime\/report\/counters\./) return "counters"
   if (path == "kernels/device.h") return "device"
+  if (path ~ /^launch\/lines\./) return "lines"
   if (path ~ /^support\//) return "tests"
   split(path, part, "/")
   if (part[1] ~ /^(runtime|placement)$/) return part[2]
+  if (part[1] == "launch" && part[2] ~ /^(requests|results)$/) return part[2]
   return part[1]
 }
 function broken_at(line, rule, text) {
@@ -76,16 +79,19 @@ BEGIN {
   arrows("report", lower " plan model counters moe decoder")
   arrows("serve", lower " methods plan model text counters moe decoder " \
                   "report")
-  arrows("benchmarks", "tests launch serve report decoder moe counters plan " \
-                       "model text methods search bound judge trace " lower)
-  arrows("launch", "serve report decoder moe counters plan model text " \
-                   "methods search bound judge trace " lower)
-  arrows("tests", "benchmarks launch serve report decoder moe counters plan " \
-                  "model text methods search bound judge trace " lower)
+  arrows("lines", "base")
+  arrows("requests", "serve text lines base")
+  arrows("results", "serve decoder model text requests lines base")
+  all = "serve report decoder moe counters plan model text methods search " \
+        "bound judge trace " lower
+  arrows("launch", "results requests lines " all)
+  arrows("benchmarks", "tests launch results requests lines " all)
+  arrows("tests", "benchmarks launch results requests lines " all)
 }
 FNR == 1 {
   room = room_of(FILENAME)
-  library = room !~ /^(launch|tests|benchmarks|public)$/
+  program = FILENAME ~ /^launch\//
+  library = !program && room !~ /^(tests|benchmarks|public)$/
   pure = room ~ /^(plan|trace|map|judge|search|bound|methods)$/
   comment = 0
   included = 0
@@ -148,7 +154,7 @@ directive ~ /^ *# *pragma +omp([^a-z]|$)/ || /(^|[^A-Za-z_])_Pragma *\( *"omp/ {
     broken("plans and placements are made by one thread each")
 }
 code ~ /(^|[^a-z_])(getenv|secure_getenv|environ)([^a-z_]|$)/ {
-  if ((library || room == "launch") && FILENAME !~ /config_load\.c$/)
+  if ((library || program) && FILENAME !~ /config_load\.c$/)
     broken("only config_load.c reads the environment")
 }
 code ~ /(^|[^a-z_])(malloc|calloc|realloc|reallocarray|aligned_alloc|posix_memalign|memalign|valloc|strdup|strndup|asprintf|vasprintf|getline|getdelim|open_memstream|free) *\(/ {

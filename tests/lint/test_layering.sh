@@ -12,8 +12,8 @@ headers='runtime/base/status.h runtime/base/timer.h runtime/model/model.h
   runtime/report/report.h placement/trace/trace.h placement/map/placement.h
   placement/judge/problem.h placement/search/chain.h placement/bound/bound.h
   placement/methods/method.h comm/comm.h kernels/kernels.h kernels/device.h kernels/parts.h
-  launch/command.h
-  tests/support/cmocka.h'
+  launch/command.h launch/requests/prompts.h launch/results/results.h
+  launch/lines.h tests/support/cmocka.h'
 
 reset() {
   rm -rf "${tree:?}"/*
@@ -55,6 +55,11 @@ refused kernels/cuda/a.cu '#include "runtime/model/model.h"'
 refused runtime/base/a.c '#include "comm/comm.h"'
 refused launch/a.c '#include "tests/support/cmocka.h"'
 refused runtime/moe/a.c '#include "launch/command.h"'
+refused launch/requests/a.c '#include "launch/results/results.h"'
+refused launch/requests/a.c '#include "runtime/model/model.h"'
+refused launch/results/a.c '#include "launch/command.h"'
+refused launch/lines.c '#include "launch/requests/prompts.h"'
+refused launch/results/a.c '  x = getenv("HOME");'
 refused placement/map/a.c '#include "comm/comm.h"'
 refused runtime/plan/a.c '#include "runtime/moe/moe.h"'
 refused runtime/plan/a.c '#include "comm/comm.h"'
@@ -163,6 +168,9 @@ accepted placement/methods/program.c '#include <glpk.h>'
 accepted placement/solve/a.c '#include "runtime/base/timer.h"'
 accepted placement/trace/a.c '#include "runtime/base/status.h"'
 accepted launch/run/a.c '#include "runtime/model/model.h"'
+accepted launch/results/a.c '#include "launch/requests/prompts.h"'
+accepted launch/requests/a.c '#include "launch/lines.h"'
+accepted launch/requests/a.c '  free(x);'
 accepted runtime/moe/a.c '#include "runtime/report/counters.h"'
 accepted runtime/moe/a.c '#include "kernels/kernels.h"'
 accepted runtime/serve/a.c '#include "placement/methods/method.h"'

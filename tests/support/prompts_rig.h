@@ -3,7 +3,7 @@
 #ifndef MOERUN_TESTS_PROMPTS_RIG_H
 #define MOERUN_TESTS_PROMPTS_RIG_H
 
-#include "launch/run/prompts.h"
+#include "launch/requests/prompts.h"
 #include "support/scratch.h"
 
 static moerun__tokenizer *tokenizer;

@@ -1,7 +1,7 @@
 /* Log-probabilities in answers of batch files, where tokens are bytes of
  * characters and blanks are dropped at a text's start: offsets are those of the
  * text that is written, and each byte is told from all others. */
-#include "launch/run/result_batch_logprobs.h"
+#include "launch/results/result_batch_logprobs.h"
 #include "runtime/base/memory.h"
 #include "support/cmocka.h"
 

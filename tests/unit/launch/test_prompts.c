@@ -1,5 +1,5 @@
 /* Prompts: every kind of input, its refusals, and reading requests again. */
-#include "launch/run/spool.h"
+#include "launch/requests/spool.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/npy.h"
 #include "support/npy_file.h"

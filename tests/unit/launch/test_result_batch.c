@@ -1,7 +1,7 @@
 /* Batch files: what their lines ask for, and answers as they are published:
  * with the same keys, the same bytes in any order and after any interruption,
  * and nothing that somebody has changed taken for an answer. */
-#include "launch/run/results.h"
+#include "launch/results/results.h"
 #include "runtime/base/json.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/rng.h"

@@ -1,6 +1,6 @@
 /* Lines of results that are there already: every line that this run would have
  * written is kept, anything else is refused and stays as it is. */
-#include "launch/run/results.h"
+#include "launch/results/results.h"
 #include "runtime/base/memory.h"
 #include "support/scratch.h"
 #include "support/temp_dir.h"

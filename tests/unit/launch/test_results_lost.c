@@ -1,7 +1,7 @@
 /* A file of results that somebody moves, removes, cuts or writes to while a run
  * goes on: an error that says where the results are, and nobody else's bytes
  * are lost. */
-#include "launch/run/results.h"
+#include "launch/results/results.h"
 #include "runtime/base/memory.h"
 #include "support/scratch.h"
 #include "support/temp_dir.h"

@@ -1,7 +1,7 @@
 /* What unfinished requests have generated: that it is there again, that damage
  * costs time and never gives other tokens, and that nobody else's file is
  * touched. */
-#include "launch/run/unfinished.h"
+#include "launch/results/unfinished.h"
 #include "launch/run/work_left.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/timer.h"
