@@ -5,11 +5,21 @@
 
 reads *.jinja of this folder's published/ and made/ and writes
 conversations.json and renderings.json. strftime_now tells 4 July 2025, 13:05:09.
+
+    venv/bin/python make_renderings.py --against FOLDER build/release/tests/test_chat_template
+
+writes nothing here. It renders NAME.jinja or NAME.ANYTHING.jinja of FOLDER, say
+templates whose licence keeps them out of this folder, and tells in how many
+conversations made/NAME.jinja says the same; then the program of the tests
+renders each of FOLDER and is compared with transformers.
 """
 
 import datetime
 import json
 import pathlib
+import subprocess
+import sys
+import tempfile
 
 import jinja2
 import tokenizers
@@ -115,6 +125,20 @@ def in_turns():
     yield [system([text("sys")]), user([text("u")]), assistant([text("a")]), user("end")], {}
 
 
+def plain():
+    """User and assistant in turns, texts alone: what every template takes."""
+    turns = [user("One?"), assistant("1"), user("Two?"), assistant("2"), user("Three?"), assistant("3")]
+    for count in (1, 3, 5):
+        yield turns[:count], {}
+    for first in ("  blanks around  ", "\n\nlines around\n\n", "<s>[INST] x [/INST]</s>", "a\u00a0b\u3000c\td"):
+        yield [user(first), assistant(first), user("And?")], {}
+    yield [user("x\r\ny\rz"), assistant("\u2028\u0085\x1f"), user("\ufeff.")], {}
+    yield [user("def f(x):\n    return {\"a\": [x]}\n"), assistant("```c\nint x;\n```"), user("1 < 2 && 3 > 2")], {}
+    yield [user("مرحبا"), assistant("שלום"), user("नमस्ते"), assistant("สวัสดี"), user("안녕하세요")], {}
+    yield [user("👩‍👩‍👧‍👦 🏳️‍🌈"), assistant("e\u0301\u0327"), user("𝔘𝔫𝔦")], {}
+    yield [user("long " * 200), assistant("é" * 300), user("?")], {}
+
+
 def asked_once():
     prompt = {"add_generation_prompt": True}
     yield [user("a"), assistant("b")], {}
@@ -150,6 +174,9 @@ def conversations():
             yield {"messages": messages, "add_generation_prompt": prompt, **more}
     for messages, more in asked_once():
         yield {"messages": messages, **more}
+    for prompt in (False, True):
+        for messages, more in plain():
+            yield {"messages": messages, "add_generation_prompt": prompt, **more}
 
 
 def digest(rendering):
@@ -172,17 +199,58 @@ def render(tokenizer, conversation):
         return "!"
 
 
+def renderings_of(path, asked):
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({"x": 0}))
+    source = path.read_bytes().decode()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=model, chat_template=source, **TOKENS)
+    return [render(tokenizer, conversation) for conversation in asked]
+
+
+def digests_of(texts):
+    return [made if made.startswith("!") else digest(made) for made in texts]
+
+
+def compare(published, name, asked):
+    """Prints how a template of ours differs from a published one."""
+    path = HERE / "made" / (name + ".jinja")
+    if not path.exists():
+        return
+    ours = renderings_of(path, asked)
+    told = [i for i in range(len(asked)) if not published[i].startswith("!")]
+    same = [i for i in told if ours[i] == published[i]]
+    others = [i for i in told if i not in same]
+    refused = sum(ours[i].startswith("!") for i in others)
+    print(f"  made/{path.name}: {len(same)} of {len(told)} texts the same, {refused} refused, others: {others}")
+    for i in others[:1]:
+        print(f"    {i}: {ours[i]!r:.300}\n    not {published[i]!r:.300}")
+
+
+def against(folder, program):
+    asked = list(conversations())
+    for path in sorted(pathlib.Path(folder).glob("*.jinja")):
+        texts = renderings_of(path, asked)
+        with tempfile.TemporaryDirectory() as place:
+            scratch = pathlib.Path(place)
+            (scratch / path.name).write_bytes(path.read_bytes())
+            (scratch / "conversations.json").write_text(json.dumps({"conversations": asked}))
+            (scratch / "renderings.json").write_text(json.dumps({path.name: {"digests": digests_of(texts)}}))
+            done = subprocess.run([program, place], capture_output=True, text=True)
+        count = sum(not made.startswith("!") for made in texts)
+        verdict = "as transformers" if done.returncode == 0 else done.stdout + done.stderr
+        print(f"{path.name}: {count} of {len(asked)} conversations are texts; rendered {verdict}")
+        compare(texts, path.name.split(".")[0], asked)
+
+
 def main():
     chat_template_utils.datetime = FixedClock
-    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({"x": 0}))
+    if sys.argv[1:2] == ["--against"]:
+        return against(*sys.argv[2:])
     asked = list(conversations())
     renderings = {}
     for path in sorted(HERE.glob("*/*.jinja")):
-        source = path.read_bytes().decode()
-        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=model, chat_template=source, **TOKENS)
-        texts = [render(tokenizer, conversation) for conversation in asked]
+        texts = renderings_of(path, asked)
         renderings[str(path.relative_to(HERE))] = {
-            "digests": [made if made.startswith("!") else digest(made) for made in texts],
+            "digests": digests_of(texts),
             "texts": {str(i): texts[i] for i in IN_FULL if not texts[i].startswith("!")},
         }
     (HERE / "conversations.json").write_text(json.dumps({"conversations": asked}, ensure_ascii=False, indent=0) + "\n")
