@@ -4,70 +4,25 @@
 #include "runtime/serve/stops.h"
 #include "support/cmocka.h"
 #include "support/draw.h"
+#include "support/naive_stops.h"
 
 #include <string.h>
 
-enum { VOCABULARY = 14, MOST_TOKENS = 24, MOST_STOP = 3 };
+enum { MOST_TOKENS = 24, MOST_STOP = 3 };
 
-/* Spellings of two letters, characters of several bytes, and their bytes. */
-static const char vocab[] =
-    "{\"a\":0,\"b\":1,\"ab\":2,\"ba\":3,\"_a\":4,\"<0xC3>\":5,\"<0xA9>\":6,"
-    "\"<0x61>\":7,\"\u00c3\":8,\"\u00a9\":9,\"_\":10,\"bb\":11,\"aab\":12}";
-
-static const char *const decoders[] = {
-    "null",
-    "{\"type\":\"ByteLevel\"}",
-    "{\"type\":\"ByteFallback\"}",
-    ("{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":"
-     "{\"String\":\"_\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
-     "{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,"
-     "\"stop\":0}]}"),
-    ("{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},{\"type\":"
-     "\"Strip\",\"content\":\"a\",\"start\":1,\"stop\":2}]}"),
-};
-
-static moerun__tokenizer *tokenizer_of(const char *decoder) {
-  moerun__text file = {0};
+static moerun__tokenizer *tokenizer_of(size_t decoder) {
   moerun__tokenizer *t = NULL;
-  assert_int_equal(moerun__text_print(&file,
-                                      "{\"decoder\":%s,\"model\":{\"type\":"
-                                      "\"BPE\",\"vocab\":%s,\"merges\":[]}}",
-                                      decoder, vocab),
-                   MOERUN_OK);
-  assert_int_equal(moerun__tokenizer_parse(&t, file.bytes, file.count, "t"),
-                   MOERUN_OK);
-  moerun__text_clear(&file);
+  assert_int_equal(naive_tokenizer(&t, decoder), MOERUN_OK);
   return t;
 }
 
 /* ---- What is to be found ------------------------------------------------- */
 
-/* A string of the first `count` tokens, which have no NUL. */
+/* The text of the first `count` tokens. */
 static const char *text_of(moerun__text *out, const moerun__tokenizer *t,
                            const int32_t *token, int32_t count) {
-  out->count = 0;
-  assert_int_equal(moerun__text_append(out, "", 0), MOERUN_OK);
-  assert_int_equal(moerun__tokenizer_decode(t, out, token, (size_t)count, 0),
-                   MOERUN_OK);
+  assert_int_equal(naive_text(out, t, token, (size_t)count), MOERUN_OK);
   return out->bytes;
-}
-
-/* Bytes in front of the first stop that ends behind `passed`; -1: none. */
-static int64_t stop_in(const char *text, size_t passed,
-                       const moerun__stops *stops) {
-  int64_t first = -1;
-  const char *stop = stops->text;
-  for (int32_t i = 0; i < stops->num_texts; i++) {
-    const char *at = text;
-    while ((at = strstr(at, stop)) != NULL) {
-      const size_t from = (size_t)(at++ - text);
-      if (from + strlen(stop) <= passed) continue;
-      if (first < 0 || (int64_t)from < first) first = (int64_t)from;
-      break;
-    }
-    stop += strlen(stop) + 1;
-  }
-  return first;
 }
 
 /* ---- One request --------------------------------------------------------- */
@@ -85,7 +40,7 @@ static void draw_trial(trial *t, draw *from) {
   size_t at = 0;
   memset(t, 0, sizeof *t);
   for (int i = 0; i < MOST_TOKENS; i++) {
-    t->token[i] = draw_int(from, 0, VOCABULARY - 1);
+    t->token[i] = draw_int(from, 0, NAIVE_VOCABULARY);
   }
   t->stops.num_texts = draw_int(from, 0, MOST_STOP);
   for (int32_t i = 0; i < t->stops.num_texts; i++) {
@@ -100,7 +55,7 @@ static void draw_trial(trial *t, draw *from) {
   t->stops.text = t->stop_text;
   t->stops.text_bytes = (int32_t)at;
   t->stops.num_tokens = draw_int(from, -3, 1) > 0;
-  t->stop_token[0] = draw_int(from, 0, VOCABULARY - 1);
+  t->stop_token[0] = draw_int(from, 0, NAIVE_VOCABULARY);
   t->stops.token = t->stop_token;
   t->min_tokens = draw_int(from, -6, 9);
   if (t->min_tokens < 0) t->min_tokens = 0;
@@ -121,16 +76,16 @@ static int run_trial(const trial *t, const moerun__tokenizer *tokenizer,
     const char *whole = text_of(&text, tokenizer, t->token, i + 1);
     const int may_end = i >= t->min_tokens;
     const int by_token = may_end && moerun__stops_have(&t->stops, t->token[i]);
-    int64_t at = may_end ? stop_in(whole, passed, &t->stops) : -1;
-    if (!may_end) passed = strlen(whole);
+    int64_t at = may_end ? naive_stop_in(&text, passed, &t->stops) : -1;
+    if (!may_end) passed = text.count;
     assert_int_equal(moerun__stop_watch_put(watch, &ends, t->token[i]),
                      MOERUN_OK);
     assert_int_equal(ends, by_token || at >= 0);
     if (by_token) {
       whole = text_of(&text, tokenizer, t->token, i);
-      at = (int64_t)strlen(whole);
+      at = (int64_t)text.count;
     }
-    const size_t count = at >= 0 ? (size_t)at : strlen(whole);
+    const size_t count = at >= 0 ? (size_t)at : text.count;
     assert_int_equal(watch->text.count, count);
     if (count > 0) assert_memory_equal(watch->text.bytes, whole, count);
     assert_true(num_shown <= count);
@@ -150,8 +105,8 @@ static void ends_where_the_whole_text_has_a_stop(void **state) {
   draw from = {20261130, 0};
   moerun__stop_watch watch = {0};
   print_message("seed %llu\n", (unsigned long long)from.seed);
-  for (size_t d = 0; d < sizeof decoders / sizeof *decoders; d++) {
-    moerun__tokenizer *tokenizer = tokenizer_of(decoders[d]);
+  for (size_t d = 0; d < NAIVE_DECODERS; d++) {
+    moerun__tokenizer *tokenizer = tokenizer_of(d);
     int ended = 0;
     for (int i = 0; i < TRIALS; i++) {
       trial t;
@@ -171,7 +126,7 @@ static void what_may_become_a_stop_is_not_shown(void **state) {
   static const size_t shown[] = {0, 0, 2, 3, 5};
   static const char text[] = "aba\0baba";
   const moerun__stops stops = {.num_texts = 2, .text_bytes = 9, .text = text};
-  moerun__tokenizer *tokenizer = tokenizer_of(decoders[1]);
+  moerun__tokenizer *tokenizer = tokenizer_of(1);
   moerun__stop_watch watch = {0};
   int ends = 0;
   assert_int_equal(moerun__stop_watch_begin(&watch, &stops, 0, tokenizer),
