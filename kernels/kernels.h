@@ -124,15 +124,24 @@ typedef struct moerun__kv_rows {
 } moerun__kv_rows;
 
 /* Query rows of one sequence at positions first_position .. first_position +
- * num_rows - 1, all of which are stored already; row i sees positions 0 ..
- * first_position + i. */
+ * num_rows - 1, all of which are stored already; row i sees position
+ * first_position + i and those before it, `window` of them in all. Pages that
+ * no row sees are not read. */
 typedef struct moerun__attention_rows {
   float *out;     /* [num_rows][num_heads * head_dim] */
   const float *q; /* [num_rows] of as much, q_stride floats from one another */
   size_t q_stride;
   int32_t num_rows;
   int32_t first_position;
+  int32_t window;     /* 0: all positions up to the row's own */
+  const float *sinks; /* [num_heads] one more score of each head, of which
+                         nothing but its part in the sum is used; or NULL */
 } moerun__attention_rows;
+
+/* The first position that a row at `position` sees. */
+static inline int32_t moerun__first_seen(int32_t position, int32_t window) {
+  return window == 0 || position < window ? 0 : position - window + 1;
+}
 
 /* Floats of scratch for sequences of up to `positions` positions. */
 size_t moerun__attention_scratch(const moerun__attention_shape *shape,

@@ -3,11 +3,12 @@
  * once for all of them.
  *
  * Bits: a score is one chain over head_dim, lanes over the positions of a
- * page; the softmax is that of rows.h over the query's own visible positions;
+ * page; the softmax is that of rows.h over the query's own visible positions,
+ * the first of which is its element 0, and the sink;
  * an output is one chain over its own visible positions in ascending order,
- * divided by the sum at the end. Queries of a tile may see different numbers
- * of positions: the shared loop runs over those that all see, and each query
- * finishes its own chain. Lanes of a page that a query does not see are cut
+ * divided by the sum at the end. Queries of a tile may see different
+ * positions: the shared loop runs over those that all see, and each query
+ * begins and finishes its own chain. Lanes of a page that a query does not see are cut
  * off by selection, never by multiplying with 0: they may hold anything. */
 #ifndef MOERUN_KERNELS_ATTENTION_H
 #define MOERUN_KERNELS_ATTENTION_H
@@ -23,11 +24,29 @@ typedef struct attention_tile {
   float scale;
   float *score; /* [queries][score_stride]: dot products, then exponentials */
   size_t score_stride;
-  float *q; /* [width][queries] */
-  int32_t visible[MOERUN_ATTENTION_QUERIES];
+  float *q;                                /* [width][queries] */
+  int32_t begin[MOERUN_ATTENTION_QUERIES]; /* what is visible */
+  int32_t end[MOERUN_ATTENTION_QUERIES];
+  const float *sink[MOERUN_ATTENTION_QUERIES]; /* or NULL */
   float sum[MOERUN_ATTENTION_QUERIES];
   float *out[MOERUN_ATTENTION_QUERIES];
 } attention_tile;
+
+static inline int32_t lowest(const int32_t *of, int count) {
+  int32_t found = of[0];
+  for (int i = 1; i < count; i++) {
+    if (of[i] < found) found = of[i];
+  }
+  return found;
+}
+
+static inline int32_t highest(const int32_t *of, int count) {
+  int32_t found = of[0];
+  for (int i = 1; i < count; i++) {
+    if (of[i] > found) found = of[i];
+  }
+  return found;
+}
 
 /* The tile's part of page number `number`, in floats from the cache's start. */
 static inline size_t page_start(const attention_tile *tile, size_t number) {
@@ -79,6 +98,22 @@ ALWAYS_INLINE void mix_position(lanes *sum, const attention_tile *tile,
   }
 }
 
+/* Adds positions first .. last - 1 to the chains of query i alone. */
+ALWAYS_INLINE void mix_own(lanes *sum, const attention_tile *tile,
+                           const float *values, const int i, int32_t first,
+                           int32_t last, const int vectors, const int left) {
+  const float *p = tile->score + (size_t)i * tile->score_stride;
+  for (int32_t t = first; t < last; t++) {
+    const float *value = values + page_start(tile, (size_t)(t / LANES)) +
+                         (size_t)(t % LANES) * tile->width;
+    UNROLL for (int v = 0; v < vectors; v++) {
+      sum[i * vectors + v] = lanes_fma(
+          lanes_set(p[t]), lanes_fetch(value + (size_t)v * LANES, left),
+          sum[i * vectors + v]);
+    }
+  }
+}
+
 /* Output elements d .. of all queries, `vectors` lanes wide; `left` of them in
  * the last when that is cut short (vectors = 1 then). */
 ALWAYS_INLINE void mix_values(const attention_tile *tile, size_t d,
@@ -86,31 +121,27 @@ ALWAYS_INLINE void mix_values(const attention_tile *tile, size_t d,
                               const int left) {
   lanes sum[MOERUN_ATTENTION_QUERIES * 2];
   const float *values = tile->view->values + d;
-  int32_t common = tile->visible[0];
-  UNROLL for (int i = 0; i < queries; i++) {
-    if (tile->visible[i] < common) common = tile->visible[i];
-  }
+  const int32_t common = lowest(tile->end, queries);
+  int32_t t = highest(tile->begin, queries);
+  if (t > common) t = common;
   UNROLL for (int i = 0; i < queries * vectors; i++) {
     sum[i] = lanes_set(0.0F);
   }
-  for (int32_t t = 0; t < common;) {
-    const int32_t end = t + LANES < common ? t + LANES : common;
-    const float *value = values + page_start(tile, (size_t)(t / LANES));
+  UNROLL for (int i = 0; i < queries && t > 0; i++) {
+    mix_own(sum, tile, values, i, tile->begin[i], t, vectors, left);
+  }
+  while (t < common) {
+    const int32_t next = t - t % LANES + LANES;
+    const int32_t end = next < common ? next : common;
+    const float *value = values + page_start(tile, (size_t)(t / LANES)) +
+                         (size_t)(t % LANES) * tile->width;
     for (; t < end; t++, value += tile->width) {
       mix_position(sum, tile, value, t, queries, vectors, left);
     }
   }
   UNROLL for (int i = 0; i < queries; i++) {
-    const float *p = tile->score + (size_t)i * tile->score_stride;
-    for (int32_t t = common; t < tile->visible[i]; t++) {
-      const float *value = values + page_start(tile, (size_t)(t / LANES)) +
-                           (size_t)(t % LANES) * tile->width;
-      UNROLL for (int v = 0; v < vectors; v++) {
-        sum[i * vectors + v] = lanes_fma(
-            lanes_set(p[t]), lanes_fetch(value + (size_t)v * LANES, left),
-            sum[i * vectors + v]);
-      }
-    }
+    const int32_t first = tile->begin[i] > common ? tile->begin[i] : common;
+    mix_own(sum, tile, values, i, first, tile->end[i], vectors, left);
     UNROLL for (int v = 0; v < vectors; v++) {
       const lanes mixed =
           lanes_div(sum[i * vectors + v], lanes_set(tile->sum[i]));
@@ -121,12 +152,9 @@ ALWAYS_INLINE void mix_values(const attention_tile *tile, size_t d,
 
 ALWAYS_INLINE void attend(attention_tile *tile, const int queries,
                           const int pages, const int vectors) {
-  int32_t longest = 0;
-  for (int i = 0; i < queries; i++) {
-    if (tile->visible[i] > longest) longest = tile->visible[i];
-  }
-  const size_t num_pages = ((size_t)longest + LANES - 1) / LANES;
-  size_t page = 0;
+  const size_t num_pages =
+      ((size_t)highest(tile->end, queries) + LANES - 1) / LANES;
+  size_t page = (size_t)lowest(tile->begin, queries) / LANES;
   for (; page + (size_t)pages <= num_pages; page += (size_t)pages) {
     score_pages(tile, page, queries, pages);
   }
@@ -134,9 +162,10 @@ ALWAYS_INLINE void attend(attention_tile *tile, const int queries,
     score_pages(tile, page, queries, 1);
   }
   for (int i = 0; i < queries; i++) {
-    float *score = tile->score + (size_t)i * tile->score_stride;
-    tile->sum[i] =
-        exponentials(score, score, (size_t)tile->visible[i], tile->scale);
+    const size_t begin = (size_t)tile->begin[i];
+    float *score = tile->score + (size_t)i * tile->score_stride + begin;
+    tile->sum[i] = exponentials(score, score, (size_t)tile->end[i] - begin,
+                                tile->scale, tile->sink[i]);
   }
   const size_t wide = (size_t)vectors * LANES;
   size_t d = 0;
@@ -191,9 +220,12 @@ static void take_queries(attention_tile *tile, const attention_rows *rows,
                          size_t head, size_t first, size_t queries) {
   for (size_t i = 0; i < queries; i++) {
     const size_t row = (first + i) / rows->group;
-    const size_t column =
-        (head * rows->group + (first + i) % rows->group) * tile->width;
-    tile->visible[i] = rows->of->first_position + (int32_t)row + 1;
+    const size_t q_head = head * rows->group + (first + i) % rows->group;
+    const size_t column = q_head * tile->width;
+    const int32_t position = rows->of->first_position + (int32_t)row;
+    tile->begin[i] = moerun__first_seen(position, rows->of->window);
+    tile->end[i] = position + 1;
+    tile->sink[i] = rows->of->sinks != NULL ? rows->of->sinks + q_head : NULL;
     tile->out[i] = rows->of->out + row * rows->out_stride + column;
     const float *q = rows->of->q + row * rows->of->q_stride + column;
     for (size_t d = 0; d < tile->width; d++) {

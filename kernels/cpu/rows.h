@@ -141,11 +141,13 @@ static void set_rope(moerun__queue *queue, float *x, size_t x_stride,
   }
 }
 
-/* p = exp(x * factor - max), returns the sum; p may be x. */
-static float exponentials(float *p, const float *x, size_t count,
-                          float factor) {
+/* p = exp(x * factor - max), returns the sum; p may be x. sink: one more of
+ * those products, or NULL: it counts for both, and its exponential is added
+ * last. */
+static float exponentials(float *p, const float *x, size_t count, float factor,
+                          const float *sink) {
   const lanes times = lanes_set(factor);
-  lanes highest = lanes_set(-HUGE_VALF);
+  lanes highest = lanes_set(sink != NULL ? *sink : -HUGE_VALF);
   for (size_t i = 0; i < count; i += LANES) {
     const int left = lanes_left(count, i);
     const lanes a = lanes_mul(lanes_fetch(x + i, left), times);
@@ -160,14 +162,17 @@ static float exponentials(float *p, const float *x, size_t count,
     lanes_put(p + i, e, left);
     sum = lanes_add(sum, lanes_keep(e, left, 0.0F));
   }
-  return lanes_sum(sum);
+  if (sink == NULL) return lanes_sum(sum);
+  float last[LANES];
+  lanes_store(last, lanes_exp(lanes_sub(lanes_set(*sink), top)));
+  return lanes_sum(sum) + last[0];
 }
 
 static void set_softmax(float *p, const float *logits, int32_t n,
                         float inverse_temperature) {
   const size_t count = (size_t)n;
   const lanes sum =
-      lanes_set(exponentials(p, logits, count, inverse_temperature));
+      lanes_set(exponentials(p, logits, count, inverse_temperature, NULL));
   for (size_t i = 0; i < count; i += LANES) {
     const int left = lanes_left(count, i);
     lanes_put(p + i, lanes_div(lanes_fetch(p + i, left), sum), left);

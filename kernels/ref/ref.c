@@ -127,16 +127,23 @@ static void ref_softmax(float *p, const float *logits, int32_t n,
   }
 }
 
-/* One head of one row: softmax(q.k * scale) v over positions 0 .. last. The
- * scratch of 12 floats a position holds a double each. */
-static void attend(float *out, const float *q, int32_t last, int32_t kv_head,
+/* What a head of a row attends to. */
+typedef struct seen {
+  int32_t first;
+  int32_t last;
+  int32_t kv_head;
+  const float *sink; /* or NULL */
+} seen;
+
+/* softmax(q.k * scale) v. The scratch of 12 floats a position holds a double
+ * each. */
+static void attend(float *out, const float *q, const seen *of,
                    const moerun__kv_view *view,
                    const moerun__attention_shape *shape, double *score) {
   const size_t width = (size_t)shape->head_dim;
-  const size_t block = (size_t)kv_head * width * MOERUN_PAGE_POSITIONS;
-  double highest = -HUGE_VAL;
-  double sum = 0;
-  for (int32_t t = 0; t <= last; t++) {
+  const size_t block = (size_t)of->kv_head * width * MOERUN_PAGE_POSITIONS;
+  double highest = of->sink != NULL ? (double)*of->sink : -HUGE_VAL;
+  for (int32_t t = of->first; t <= of->last; t++) {
     const size_t page = (size_t)view->page[t / MOERUN_PAGE_POSITIONS];
     const float *key = view->keys + page * view->page_stride + block +
                        t % MOERUN_PAGE_POSITIONS;
@@ -147,13 +154,14 @@ static void attend(float *out, const float *q, int32_t last, int32_t kv_head,
     score[t] *= shape->scale;
     highest = fmax(highest, score[t]);
   }
-  for (int32_t t = 0; t <= last; t++) {
+  double sum = of->sink != NULL ? exp(*of->sink - highest) : 0;
+  for (int32_t t = of->first; t <= of->last; t++) {
     score[t] = exp(score[t] - highest);
     sum += score[t];
   }
   for (size_t d = 0; d < width; d++) {
     double mixed = 0;
-    for (int32_t t = 0; t <= last; t++) {
+    for (int32_t t = of->first; t <= of->last; t++) {
       const size_t page = (size_t)view->page[t / MOERUN_PAGE_POSITIONS];
       const size_t slot = (size_t)(t % MOERUN_PAGE_POSITIONS);
       mixed +=
@@ -174,9 +182,12 @@ static void ref_attention(moerun__queue *queue,
   float *out = rows->out;
   (void)queue;
   for (int32_t m = 0; m < rows->num_rows; m++) {
+    const int32_t last = rows->first_position + m;
+    const int32_t first = moerun__first_seen(last, rows->window);
     for (int32_t head = 0; head < shape->num_heads; head++) {
+      const float *sink = rows->sinks != NULL ? rows->sinks + head : NULL;
       attend(out, rows->q + (size_t)m * rows->q_stride + (size_t)head * width,
-             rows->first_position + m, head / group, view, shape,
+             &(seen){first, last, head / group, sink}, view, shape,
              (double *)(void *)scratch);
       out += width;
     }

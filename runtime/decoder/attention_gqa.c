@@ -241,7 +241,7 @@ static void rotate_heads(const gqa *work, const rotation *by, float *first_head,
 
 /* `count` rows of one sequence, from row t of the batch on. */
 static void attend(const gqa *work, const moerun__attention_call *call,
-                   int32_t t, int32_t count) {
+                   int32_t window, int32_t t, int32_t count) {
   const moerun_batch *batch = call->batch;
   const moerun__kv_place place =
       moerun__kv_place_of(call->cache, call->layer, batch->sequence[t]);
@@ -254,6 +254,7 @@ static void attend(const gqa *work, const moerun__attention_call *call,
       .q_stride = work->width,
       .num_rows = count,
       .first_position = batch->position[t],
+      .window = window,
   };
   const moerun__kv_rows kept = {
       .key = rows.q + work->k,
@@ -294,7 +295,7 @@ static void forward(void *context, const moerun__attention_call *call) {
   }
   for (int32_t t = 0; t < T;) {
     const int32_t count = moerun__batch_run(call->batch, t);
-    attend(work, call, t, count);
+    attend(work, call, layer.window, t, count);
     t += count;
   }
   work->setting.kernels->linear(work->setting.queue, call->rows, H, work->mixed,

@@ -1,11 +1,8 @@
 /* What config.json says of attention with heads and rotary positions, as most
- * kinds have it. Windows are not implemented, and refused where they are in
- * force: a kind that has them reads the keys itself. */
+ * kinds have it. */
 #include "runtime/base/json.h"
 #include "runtime/model/arch_row.h"
 #include "runtime/model/attention.h"
-
-#include <string.h>
 
 static moerun_status read_heads(moerun__model_config *config,
                                 const json_t *root, const char *origin) {
@@ -60,67 +57,6 @@ done:
   return status;
 }
 
-/* That no layer sees a window only. A window that is not in force may have any
- * value (transformers 5 writes 0); null is none, a missing key the default. */
-static moerun_status require_no_window(const moerun__model_config *config,
-                                       const json_t *root, int has_types,
-                                       const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const moerun__arch *arch = config->arch;
-  const int off = 0;
-  const int64_t usual_layers = 62;
-  int64_t first = 0;
-  int64_t window = 0;
-  int in_force = 1;
-  const json_t *value = json_object_get(root, "sliding_window");
-  const int64_t fallback = value != NULL || arch->default_window == 0
-                               ? INT32_MAX
-                               : arch->default_window;
-  if (arch->window_switch != NULL) {
-    MOERUN_TRY(
-        moerun__json_bool(&in_force, root, arch->window_switch, &off, origin));
-  }
-  if (arch->has_window_layers) {
-    MOERUN_TRY(moerun__json_int(&first, root, "max_window_layers", 0, INT32_MAX,
-                                &usual_layers, origin));
-    in_force = in_force && config->num_layers > first;
-  }
-  in_force = in_force && !(has_types && arch->types_decide_windows);
-  if (!in_force) goto done;
-  MOERUN_TRY(moerun__json_int(&window, root, "sliding_window", 1, INT32_MAX,
-                              &fallback, origin));
-  MOERUN_REQUIRE(window >= config->max_positions, MOERUN_ERR_UNSUPPORTED,
-                 "%s: key \"sliding_window\": expected null (windows are not "
-                 "implemented), found %lld",
-                 origin, (long long)window);
-done:
-  return status;
-}
-
-/* sliding_window, layer_types. */
-static moerun_status require_full_attention(const moerun__model_config *config,
-                                            const json_t *root,
-                                            const char *origin) {
-  moerun_status status = MOERUN_OK;
-  const json_t *types = json_object_get(root, "layer_types");
-  const int has_types = types != NULL && !json_is_null(types);
-  MOERUN_TRY(require_no_window(config, root, has_types, origin));
-  if (!has_types) goto done;
-  MOERUN_REQUIRE(json_is_array(types), MOERUN_ERR_FORMAT,
-                 "%s: key \"layer_types\": expected an array, found %s", origin,
-                 moerun__json_kind(types));
-  for (size_t i = 0; i < json_array_size(types); i++) {
-    const char *type = json_string_value(json_array_get(types, i));
-    MOERUN_REQUIRE(type != NULL && strcmp(type, "full_attention") == 0,
-                   MOERUN_ERR_UNSUPPORTED,
-                   "%s: key \"layer_types\": element %zu: expected "
-                   "\"full_attention\", found \"%s\"",
-                   origin, i, type != NULL ? type : "no string");
-  }
-done:
-  return status;
-}
-
 moerun__attention_layer
 moerun__config_attention_layer(const moerun__model_config *config,
                                int32_t layer) {
@@ -142,8 +78,9 @@ moerun_status moerun__arch_read_attention(moerun__model_config *config,
   }
   config->qk_norm = has_qk_norm ? arch->qk_norm : MOERUN_QK_NORM_NONE;
   MOERUN_TRY(read_heads(config, root, origin));
+  MOERUN_TRY(moerun__arch_read_layer_types(config, root, origin));
   MOERUN_TRY(moerun__arch_read_rope(config, root, origin));
-  MOERUN_TRY(require_full_attention(config, root, origin));
+  MOERUN_TRY(moerun__arch_read_windows(config, root, origin));
   if (arch->qkv_bias_key != NULL) {
     MOERUN_TRY(moerun__json_bool(&config->has_qkv_bias, root,
                                  arch->qkv_bias_key, &arch->default_qkv_bias,

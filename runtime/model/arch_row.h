@@ -16,6 +16,38 @@ typedef enum moerun__dense_rule {
   MOERUN_DENSE_RULES,
 } moerun__dense_rule;
 
+/* Which layers see a window only. */
+typedef enum moerun__window_rule {
+  MOERUN_WINDOW_NONE = 0, /* none: a window in force is refused             */
+  MOERUN_WINDOW_ALL,      /* all where sliding_window is in force            */
+  MOERUN_WINDOW_TYPES,    /* those of layer_types; without it, a pattern     */
+} moerun__window_rule;
+
+/* Without layer_types, where a window is in force: from layer `first` on, but
+ * for one of `every` layers, which see everything. */
+typedef struct moerun__window_pattern {
+  moerun__window_rule rule;
+  const char *on_key;    /* sliding_window counts only when this key is true;
+                         NULL: whenever it is set                           */
+  const char *first_key; /* these keys have the numbers; NULL: there is none */
+  const char *end_key;
+  const char *every_key;
+  int64_t first;
+  int64_t end;      /* only with its key: this layer and those behind it see
+                  everything                                                */
+  int64_t every;    /* 0: all from `first` on have windows */
+  int64_t turn;     /* layer l sees everything if l % every is this, */
+  int from_the_end; /* or, if this is set, every - 1                */
+  int last_sees_all;
+  int64_t usual; /* what released models set sliding_window to; 0: null */
+} moerun__window_pattern;
+
+/* Rotary positions without rope_parameters. */
+typedef struct moerun__usual_rope {
+  double theta; /* 0: there is none                   */
+  double part;  /* of each head that is rotated; 0: 1 */
+} moerun__usual_rope;
+
 /* How a checkpoint spells its tensors; NULL: as usual. */
 typedef struct moerun__arch_spelling {
   const char *block;       /* the MoE block, behind "model.layers.N."; NULL:
@@ -59,15 +91,14 @@ struct moerun__arch {
                                    implemented; NULL: no such key            */
   const char *rotary_dim_key;   /* the part of a head that is rotated, where
                                    partial_rotary_factor is not there        */
-  const char *window_switch;    /* sliding_window counts only when this key is
-                                  true; NULL: whenever it is set             */
-  int has_window_layers;        /* it counts from layer max_window_layers on */
-  int types_decide_windows; /* layer_types alone, where it is there           */
-  int ignores_attention_bias; /* whatever the key says, the product behind the
+  moerun__window_pattern window;
+  int rotates_windows_only;    /* layers that see everything are not rotated */
+  const char *layer_theta_key; /* a base for each layer, 0: it is not rotated */
+  int ignores_attention_bias;  /* whatever the key says, the product behind the
                                  heads has none                              */
-  moerun__dense_rule dense;   /* these are of width intermediate_size        */
-  int has_groups;             /* n_group, topk_group */
-  const char *least_sum_key;  /* the least that gate weights are divided by;
+  moerun__dense_rule dense;    /* these are of width intermediate_size        */
+  int has_groups;              /* n_group, topk_group */
+  const char *least_sum_key;   /* the least that gate weights are divided by;
                                 NULL: 0 */
   int has_clip_qkv;
   int has_multipliers; /* of embedding, residual, attention, logits */
@@ -83,14 +114,17 @@ struct moerun__arch {
   double default_eps;
   int64_t default_bos; /* -1: none; also ignored when outside V */
   int64_t default_eos;
-  int64_t default_head_dim; /* 0: H / heads */
-  int64_t default_leading;  /* first_k_dense_replace */
-  int default_qkv_bias;     /* qkv_bias_key */
-  int default_qk_norm;      /* qk_norm_key */
-  int default_tied;         /* tie_word_embeddings */
-  int default_renormalised; /* renormalise_key */
-  double default_scale;     /* scale_key; 0: 1 */
-  double default_rotary;    /* partial_rotary_factor; 0: 1 */
+  int64_t default_head_dim;         /* 0: H / heads */
+  int64_t default_leading;          /* first_k_dense_replace */
+  int default_qkv_bias;             /* qkv_bias_key */
+  int default_qk_norm;              /* qk_norm_key */
+  int default_tied;                 /* tie_word_embeddings */
+  int default_renormalised;         /* renormalise_key */
+  double default_scale;             /* scale_key; 0: 1 */
+  double default_rotary;            /* partial_rotary_factor; 0: 1 */
+  moerun__usual_rope usual_rope[2]; /* of layers that see everything, and of
+                                       those with a window, where the family
+                                       has rope_parameters by kind of layer */
   int usually_renormalised; /* what released models set renormalise_key to */
   double usual_scale;       /* and scale_key */
 
@@ -130,6 +164,14 @@ moerun_status moerun__arch_read_moe(moerun__model_config *config,
 /* moe_layer, num_moe_layers and dense_width (arch_layers.c). */
 moerun_status moerun__arch_read_layers(moerun__model_config *config,
                                        const json_t *root, const char *origin);
+
+/* Which layers see a window (arch_windows.c), before their rotary positions are
+ * read; then, once max_positions is known, how far that reaches. */
+moerun_status moerun__arch_read_layer_types(moerun__model_config *config,
+                                            const json_t *root,
+                                            const char *origin);
+moerun_status moerun__arch_read_windows(moerun__model_config *config,
+                                        const json_t *root, const char *origin);
 
 /* Rotary positions (arch_rope.c), once head_dim is known. */
 moerun_status moerun__arch_read_rope(moerun__model_config *config,

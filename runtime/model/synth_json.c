@@ -127,6 +127,22 @@ static int has_attention_bias(const moerun__arch *arch) {
          strcmp(arch->qkv_bias_key, "attention_bias") == 0;
 }
 
+static moerun_status print_window(moerun__text *out,
+                                  const moerun__window_pattern *window) {
+  moerun_status status = MOERUN_OK;
+  if (window->on_key != NULL) {
+    MOERUN_TRY(moerun__text_print(out, "  \"%s\": false,\n", window->on_key));
+  }
+  if (window->usual > 0) {
+    MOERUN_TRY(moerun__text_print(out, "  \"sliding_window\": %lld,\n",
+                                  (long long)window->usual));
+  } else {
+    MOERUN_TRY(moerun__text_print(out, "  \"sliding_window\": null,\n"));
+  }
+done:
+  return status;
+}
+
 /* The keys in which the architectures differ. */
 static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
                                   const moerun__synth_options *o) {
@@ -144,10 +160,7 @@ static moerun_status print_family(moerun__text *out, const moerun__arch *arch,
   if (arch->qk_norm_key != NULL) {
     MOERUN_TRY(moerun__text_print(out, "  \"%s\": true,\n", arch->qk_norm_key));
   }
-  if (arch->window_switch != NULL) {
-    MOERUN_TRY(
-        moerun__text_print(out, "  \"%s\": false,\n", arch->window_switch));
-  }
+  MOERUN_TRY(print_window(out, &arch->window));
   MOERUN_TRY(print_home(out, o));
   if (moerun__arch_has_dense(arch)) {
     MOERUN_TRY(print_dense(out, arch, o));
@@ -204,7 +217,7 @@ moerun_status moerun__synth_config(moerun__text *out,
   MOERUN_TRY(moerun__text_print(
       out,
       "  \"rms_norm_eps\": 1e-06,\n  \"rope_scaling\": null,\n"
-      "  \"rope_theta\": 10000.0,\n  \"sliding_window\": null,\n"
+      "  \"rope_theta\": 10000.0,\n"
       "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n"
       "  \"use_cache\": true,\n  \"vocab_size\": %d,\n",
       boolean(o->tied_head), moerun__dtype_at(o->dtype)->torch_name,

@@ -312,6 +312,36 @@ static void rotary_positions_are_scaled(void **state) {
   }
 }
 
+/* Windows by each of the keys that say which layers have one, shorter than a
+ * page, as long as one and longer. Of transformers 5.24. */
+static void layers_see_windows(void **state) {
+  (void)state;
+  static const variant variants[] = {
+      {"mixtral", "{\"sliding_window\": 5}", -294.09216},
+      {"mixtral", "{\"sliding_window\": 16}", -297.54813},
+      {"qwen3_moe", "{\"sliding_window\": 7, \"use_sliding_window\": true}",
+       -300.47689},
+      {"qwen2_moe",
+       "{\"sliding_window\": 1, \"use_sliding_window\": true, "
+       "\"max_window_layers\": 2}",
+       -290.82965},
+      {"qwen2_moe",
+       "{\"sliding_window\": 17, \"use_sliding_window\": true, "
+       "\"layer_types\": [\"full_attention\", \"sliding_attention\", "
+       "\"sliding_attention\"]}",
+       -299.40861},
+      {"dots1", "{\"sliding_window\": 9, \"max_window_layers\": 1}",
+       -300.47100},
+      {"dots1",
+       "{\"sliding_window\": 4, \"layer_types\": [\"sliding_attention\", "
+       "\"full_attention\", \"sliding_attention\"]}",
+       -307.89763},
+  };
+  for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+    check(&variants[i], NULL);
+  }
+}
+
 /* The head was trained on and the flag left as it was. */
 static void stored_heads_win_over_the_flag(void **state) {
   (void)state;
@@ -391,6 +421,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(rope_base_stands_in_three_places),
       cmocka_unit_test(rotary_positions_are_scaled),
+      cmocka_unit_test(layers_see_windows),
       cmocka_unit_test(stored_heads_win_over_the_flag),
       cmocka_unit_test(either_name_is_enough_where_tied),
       cmocka_unit_test(quantised_weights_are_named),

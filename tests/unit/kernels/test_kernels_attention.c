@@ -1,6 +1,7 @@
 /* Attention: sets agree bit for bit, the oracle is near, and a row's bits
  * depend on its own visible positions alone: not on how the prompt was cut,
- * not on which pages hold it, not on what lies beyond it. */
+ * not on which pages hold it, not on what lies beyond it or before its
+ * window. */
 #include "kernels/kernels.h"
 #include "runtime/base/memory.h"
 #include "support/draw.h"
@@ -12,6 +13,8 @@ enum { SEED = 777, FIRST_SET = 1, MAX_PAGES = 8, SPARE_PAGES = 3 };
 typedef struct attention_case {
   moerun__attention_shape shape;
   int32_t positions;
+  int32_t window;
+  float *sinks; /* [heads] or NULL */
   size_t q_width;
   size_t kv_width;
   float *q;     /* [positions][q_width] */
@@ -52,6 +55,7 @@ static void attention_case_create(attention_case *c, draw *from,
 }
 
 static void attention_case_destroy(attention_case *c) {
+  moerun__free(c->sinks);
   moerun__free(c->q);
   moerun__free(c->key);
   moerun__free(c->value);
@@ -84,8 +88,22 @@ static void feed(attention_case *c, const moerun__kernels *set, float *out,
       .q_stride = c->q_width,
       .num_rows = count,
       .first_position = first,
+      .window = c->window,
+      .sinks = c->sinks,
   };
   set->attention(plain_queue(), &rows, &c->view, &c->shape, c->scratch);
+}
+
+/* Fills the pages that rows from `first` on do not see. */
+static void forget_unseen(attention_case *c, int32_t first) {
+  const int32_t seen = moerun__first_seen(first, c->window);
+  for (int32_t p = 0; p < seen / MOERUN_PAGE_POSITIONS; p++) {
+    const size_t at = (size_t)c->page[p] * c->view.page_stride;
+    for (size_t i = at; i < at + c->view.page_stride; i++) {
+      c->view.keys[i] = NAN;
+      c->view.values[i] = NAN;
+    }
+  }
 }
 
 static void assert_equal_rows(const attention_case *c, const float *found,
@@ -113,6 +131,7 @@ static void check_case(attention_case *c, draw *from) {
     if (i > FIRST_SET) assert_equal_rows(c, out, first, set->name, "whole");
     forget(c, NAN, i + 1);
     for (int32_t t = 0; t < c->positions; t++) {
+      forget_unseen(c, t);
       feed(c, set, out, t, 1);
     }
     assert_equal_rows(c, out, first, set->name, "row by row");
@@ -139,9 +158,15 @@ static void rows_depend_on_their_past_alone(void **state) {
     int32_t kv_heads;
     int32_t head_dim;
     int32_t positions;
-  } shapes[] = {{1, 1, 2, 40},  {4, 2, 8, 33},   {6, 2, 16, 17},
-                {8, 1, 64, 50}, {2, 2, 80, 39},  {16, 2, 32, 65},
-                {5, 5, 36, 20}, {3, 1, 130, 70}, {12, 1, 48, 16}};
+    int32_t window;
+    int has_sinks;
+  } shapes[] = {
+      {1, 1, 2, 40, 0, 0},    {4, 2, 8, 33, 0, 0},    {6, 2, 16, 17, 0, 1},
+      {8, 1, 64, 50, 0, 0},   {2, 2, 80, 39, 0, 0},   {16, 2, 32, 65, 0, 1},
+      {5, 5, 36, 20, 0, 0},   {3, 1, 130, 70, 0, 0},  {12, 1, 48, 16, 0, 0},
+      {1, 1, 2, 90, 1, 1},    {4, 4, 8, 60, 3, 0},    {6, 2, 16, 77, 16, 1},
+      {16, 2, 32, 97, 17, 1}, {5, 5, 36, 120, 37, 0}, {3, 1, 130, 70, 33, 1},
+      {12, 1, 48, 40, 40, 0}, {2, 1, 20, 128, 5, 1}};
   draw from = {SEED, 0};
   for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
     attention_case c;
@@ -149,6 +174,11 @@ static void rows_depend_on_their_past_alone(void **state) {
         shapes[i].heads, shapes[i].kv_heads, shapes[i].head_dim,
         1.0F / sqrtf((float)shapes[i].head_dim)};
     attention_case_create(&c, &from, shape, shapes[i].positions);
+    c.window = shapes[i].window;
+    if (shapes[i].has_sinks) {
+      c.sinks = floats((size_t)shape.num_heads);
+      draw_floats(&from, c.sinks, (size_t)shape.num_heads, -4, 4);
+    }
     check_case(&c, &from);
     attention_case_destroy(&c);
   }
@@ -173,10 +203,37 @@ static void one_position_returns_its_value(void **state) {
   attention_case_destroy(&c);
 }
 
+/* By hand: 4 positions of width 2 with keys of zeros, of which the last two are
+ * seen; a sink of log 2 is as much as both. */
+static void a_sink_takes_its_part(void **state) {
+  (void)state;
+  draw from = {SEED + 2, 0};
+  attention_case c;
+  attention_case_create(&c, &from, (moerun__attention_shape){1, 1, 2, 1}, 4);
+  for (size_t i = 0; i < 8; i++) {
+    c.key[i] = 0.0F;
+    c.value[i] = (float)i;
+  }
+  c.window = 2;
+  c.sinks = floats(1);
+  c.sinks[0] = logf(2.0F);
+  for (int i = 0; moerun__kernels_at(i) != NULL; i++) {
+    float out[8];
+    forget(&c, NAN, i);
+    feed(&c, moerun__kernels_at(i), out, 0, 4);
+    assert_within(TOLERANCE_ATTENTION, out[1], 1.0F / 3, 1);
+    assert_within(TOLERANCE_ATTENTION, out[2], (0.0F + 2) / 4, 1);
+    assert_within(TOLERANCE_ATTENTION, out[6], (4.0F + 6) / 4, 1);
+    assert_within(TOLERANCE_ATTENTION, out[7], (5.0F + 7) / 4, 1);
+  }
+  attention_case_destroy(&c);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(rows_depend_on_their_past_alone),
       cmocka_unit_test(one_position_returns_its_value),
+      cmocka_unit_test(a_sink_takes_its_part),
   };
   printf("seed %d\n", SEED);
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -259,26 +259,12 @@ static const refusal refusals[] = {
      "{\"partial_rotary_factor\": 0.25, \"rope_scaling\": {\"type\": "
      "\"linear\", \"factor\": 1.0}}",
      "c: key \"partial_rotary_factor\": expected 1, found 0.25"},
-    {qwen3,
-     "{\"sliding_window\": 16, \"use_sliding_window\": true, "
-     "\"layer_types\": [\"full_attention\"]}", /* which it does not look at */
-     "c: key \"sliding_window\": expected null (windows are not implemented), "
-     "found 16"},
     {qwen3, "{\"rope_theta\": 0}",
      "c: key \"rope_theta\": expected 1 to 1e+15, found 0"},
     {qwen3, "{\"rms_norm_eps\": 0}",
      "c: key \"rms_norm_eps\": expected 1e-30 to 1, found 0"},
     {qwen3, "{\"rms_norm_eps\": false}",
      "c: key \"rms_norm_eps\": expected a number, found a boolean"},
-    {mixtral, "{\"sliding_window\": 4096}",
-     "c: key \"sliding_window\": expected null (windows are not implemented), "
-     "found 4096"},
-    {qwen3, "{\"sliding_window\": 4096, \"use_sliding_window\": true}",
-     "c: key \"sliding_window\": expected null (windows are not implemented), "
-     "found 4096"},
-    {qwen3, "{\"use_sliding_window\": true, \"max_position_embeddings\": 4097}",
-     "c: key \"sliding_window\": expected null (windows are not implemented), "
-     "found 4096"},
     {qwen3, "{\"layer_types\": [\"full_attention\", \"sliding_attention\"]}",
      "c: key \"layer_types\": element 1: expected \"full_attention\", found "
      "\"sliding_attention\""},

@@ -353,8 +353,8 @@ static const refusal refusals[] = {
      "c: key \"short_factor\" of the rotary positions: element 2: expected a "
      "number of at least 0.1"},
     {solar_open, "{\"sliding_window\": 64}",
-     "c: key \"sliding_window\": expected null (windows are not implemented), "
-     "found 64"},
+     "c: key \"sliding_window\": expected null (layers of solar_open have no "
+     "windows), found 64"},
 };
 
 static void refusals_name_key_expected_and_found(void **state) {

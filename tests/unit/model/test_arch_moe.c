@@ -89,13 +89,15 @@ static void keys_of_shared_experts_and_gates_are_read(void **state) {
   assert_int_equal(read_changed(&c, dots1,
                                 "{\"sliding_window\": 64, "
                                 "\"max_window_layers\": 0, \"layer_types\": "
-                                "[\"full_attention\"]}"),
+                                "[\"full_attention\", \"full_attention\", "
+                                "\"full_attention\", \"full_attention\"]}"),
                    MOERUN_OK);
   moerun__model_config_clear(&c);
   assert_int_equal(read_changed(&c, qwen2,
                                 "{\"sliding_window\": 32, "
                                 "\"use_sliding_window\": true, "
                                 "\"attention_bias\": true, "
+                                "\"num_hidden_layers\": 1, "
                                 "\"layer_types\": [\"full_attention\"]}"),
                    MOERUN_OK);
   moerun__model_config_clear(&c);
@@ -106,18 +108,18 @@ static void keys_of_shared_experts_and_gates_are_read(void **state) {
 }
 
 static const refusal refusals[] = {
-    {qwen2, "{\"sliding_window\": 32, \"use_sliding_window\": true}",
-     "c: key \"sliding_window\": expected null (windows are not implemented), "
-     "found 32"},
-    {dots1, "{\"sliding_window\": 32, \"max_window_layers\": 3}",
-     "c: key \"sliding_window\": expected null (windows are not implemented), "
-     "found 32"},
-    {dots1, "{\"num_hidden_layers\": 63, \"max_position_embeddings\": 5000}",
-     "c: key \"sliding_window\": expected null (windows are not implemented), "
-     "found 4096"},
     {dots1, "{\"layer_types\": [\"sliding_attention\"]}",
-     "c: key \"layer_types\": element 0: expected \"full_attention\", found "
-     "\"sliding_attention\""},
+     "c: key \"layer_types\": expected 4 elements, one a layer, found 1"},
+    {dots1,
+     "{\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\", "
+     "\"chunked_attention\"]}",
+     "c: key \"layer_types\": element 1: expected \"full_attention\" or "
+     "\"sliding_attention\", found \"chunked_attention\""},
+    {dots1,
+     "{\"num_hidden_layers\": 2, \"sliding_window\": null, \"layer_types\": "
+     "[\"full_attention\", \"sliding_attention\"]}",
+     "c: key \"layer_types\": element 1: expected \"full_attention\", as no "
+     "sliding_window is in force, found \"sliding_attention\""},
     {dots1, "{\"max_window_layers\": -1}",
      "c: key \"max_window_layers\": expected 0 to 2147483647, found -1"},
     {qwen2, "{\"-shared_expert_intermediate_size\": 0}",
