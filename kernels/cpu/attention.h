@@ -4,12 +4,12 @@
  *
  * Bits: a score is one chain over head_dim, lanes over the positions of a
  * page; the softmax is that of rows.h over the query's own visible positions,
- * the first of which is its element 0, and the sink;
- * an output is one chain over its own visible positions in ascending order,
- * divided by the sum at the end. Queries of a tile may see different
- * positions: the shared loop runs over those that all see, and each query
- * begins and finishes its own chain. Lanes of a page that a query does not see are cut
- * off by selection, never by multiplying with 0: they may hold anything. */
+ * the first of which is its element 0, and the sink; an output is one chain
+ * over its own visible positions in ascending order, divided by the sum at the
+ * end. Queries of a tile may see different positions: the shared loop runs over
+ * those that all see, and each query begins and finishes its own chain. Lanes
+ * of a page that a query does not see are cut off by selection, never by
+ * multiplying with 0: they may hold anything. */
 #ifndef MOERUN_KERNELS_ATTENTION_H
 #define MOERUN_KERNELS_ATTENTION_H
 
