@@ -49,13 +49,12 @@ int moerun__lasting_conclude(moerun__lasting *lasting) {
   const int32_t fastest = fastest_of(lasting->speed, lasting->num_ranks);
   int changes = 0;
   for (int32_t r = 0; r < lasting->num_ranks; r++) {
-    const int32_t behind = fastest - lasting->speed[r];
-    const int is_slow = behind > MOERUN_SPEED_NOISE;
-    const double relative = (double)moerun__plan_speed(is_slow ? behind : 0) /
-                            (double)MOERUN_SPEED_ONE;
+    const int32_t behind = moerun__plan_behind(fastest, lasting->speed[r]);
+    const double relative =
+        (double)moerun__plan_speed(behind) / (double)MOERUN_SPEED_ONE;
     changes |= relative != lasting->relative[r];
     lasting->relative[r] = relative;
-    if (is_slow) lasting->is_weighed = 1;
+    if (behind > 0) lasting->is_weighed = 1;
   }
   return changes;
 }
@@ -65,7 +64,7 @@ int moerun__lasting_watch(moerun__lasting *lasting, const int32_t *speed) {
   int is_uneven = lasting->is_weighed;
   int changes = 0;
   for (int32_t r = 0; r < lasting->num_ranks; r++) {
-    is_uneven |= fastest - speed[r] > MOERUN_SPEED_NOISE;
+    is_uneven |= moerun__plan_behind(fastest, speed[r]) > 0;
     changes |= speed[r] != lasting->told[r];
     lasting->told[r] = speed[r];
   }

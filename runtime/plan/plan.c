@@ -115,9 +115,8 @@ static void read_speeds(moerun__plan *plan, const moerun__demand *demand) {
     if (demand->speed[r] > fastest) fastest = demand->speed[r];
   }
   for (int32_t r = 0; r < demand->num_ranks; r++) {
-    const int32_t behind = fastest - demand->speed[r];
     plan->speed[r] =
-        moerun__plan_speed(behind > MOERUN_SPEED_NOISE ? behind : 0);
+        moerun__plan_speed(moerun__plan_behind(fastest, demand->speed[r]));
   }
 }
 

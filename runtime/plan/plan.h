@@ -167,6 +167,13 @@ struct moerun__plan {
 void moerun__plan_lay_out(moerun__plan *plan, moerun__arena *arena,
                           int32_t num_ranks, int32_t max_replicas);
 
+/* Steps that a rank of this speed counts as behind the fastest: within what a
+ * measurement is off by (MOERUN_SPEED_NOISE), none. */
+static inline int32_t moerun__plan_behind(int32_t fastest, int32_t speed) {
+  const int32_t behind = fastest - speed;
+  return behind > MOERUN_SPEED_NOISE ? behind : 0;
+}
+
 /* Relative speed of a rank `behind` steps behind the fastest. */
 int32_t moerun__plan_speed(int32_t behind);
 

@@ -221,6 +221,20 @@ static void held_weights_pay_sooner(void **state) {
   moerun__free(w.block);
 }
 
+/* Exactly where noise ends, of slow ranks and of fast ones. */
+static void noise_is_not_behind(void **state) {
+  (void)state;
+  for (int32_t fastest = -40; fastest <= 40; fastest += 40) {
+    assert_int_equal(moerun__plan_behind(fastest, fastest), 0);
+    assert_int_equal(moerun__plan_behind(fastest, fastest - 1), 0);
+    assert_int_equal(moerun__plan_behind(fastest, fastest - MOERUN_SPEED_NOISE),
+                     0);
+    assert_int_equal(
+        moerun__plan_behind(fastest, fastest - MOERUN_SPEED_NOISE - 1),
+        MOERUN_SPEED_NOISE + 1);
+  }
+}
+
 /* A speed that is a few hundredths off is an error of measurement. */
 static void nearly_equal_speeds_are_equal(void **state) {
   (void)state;
@@ -552,6 +566,7 @@ int main(void) {
       cmocka_unit_test(threshold_leaves_small_skew),
       cmocka_unit_test(slow_links_keep_rows),
       cmocka_unit_test(held_weights_pay_sooner),
+      cmocka_unit_test(noise_is_not_behind),
       cmocka_unit_test(nearly_equal_speeds_are_equal),
       cmocka_unit_test(guests_are_sent_once),
       cmocka_unit_test(slow_rank_gets_less),
