@@ -66,31 +66,51 @@ void moerun__exchange_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
                          sizeof *moe->exchange.wave.part);
 }
 
-/* Copies that leave this rank, the largest chunk's. */
-static size_t dispatch_bytes(const moerun__moe *moe) {
+/* ---- Transfers ----------------------------------------------------------- */
+
+/* One of each chunk's transfers: where it is, and what it is created with. */
+typedef struct chunk_transfer {
+  moerun__transfer **at;
+  size_t plan_bytes;
+  moerun__memory memory;
+} chunk_transfer;
+
+enum { CHUNK_TRANSFERS = 2 };
+
+/* The list of them, which counting, creating and destroying go by. Of the
+ * dispatch: the copies that leave this rank, the largest chunk's. */
+static void list_transfers(chunk_transfer out[CHUNK_TRANSFERS],
+                           moerun__moe_chunk *chunk, const moerun__moe *moe) {
   const int32_t others = moe->model->comm->size - 1;
-  return (size_t)moerun__route_max_copies(moe->shape.chunk_tokens,
-                                          moe->gate.width, others) *
-         moe->shape.row_bytes;
+  const size_t copies = (size_t)moerun__route_max_copies(
+      moe->shape.chunk_tokens, moe->gate.width, others);
+  out[0] = (chunk_transfer){&chunk->dispatch, copies * moe->shape.row_bytes,
+                            moe->shape.memory};
+  out[1] = (chunk_transfer){&chunk->combine, 0, MOERUN_MEMORY_HOST};
 }
 
 size_t moerun__exchange_bytes(const moerun__moe *moe) {
   const moerun_comm *comm = moe->model->comm;
-  return (size_t)moe->shape.num_chunks *
-         (comm->ops->transfer_bytes(comm, dispatch_bytes(moe),
-                                    moe->shape.memory) +
-          comm->ops->transfer_bytes(comm, 0, MOERUN_MEMORY_HOST));
+  moerun__moe_chunk chunk = {0};
+  chunk_transfer list[CHUNK_TRANSFERS];
+  size_t sum = 0;
+  list_transfers(list, &chunk, moe);
+  for (int i = 0; i < CHUNK_TRANSFERS; i++) {
+    sum += comm->ops->transfer_bytes(comm, list[i].plan_bytes, list[i].memory);
+  }
+  return (size_t)moe->shape.num_chunks * sum;
 }
 
 moerun_status moerun__exchange_create(moerun__moe *moe) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
-    MOERUN_TRY(comm->ops->transfer_create(
-        &chunk->dispatch, comm, dispatch_bytes(moe), moe->shape.memory));
-    MOERUN_TRY(comm->ops->transfer_create(&chunk->combine, comm, 0,
-                                          MOERUN_MEMORY_HOST));
+    chunk_transfer list[CHUNK_TRANSFERS];
+    list_transfers(list, &moe->exchange.chunk[c], moe);
+    for (int i = 0; i < CHUNK_TRANSFERS; i++) {
+      MOERUN_TRY(comm->ops->transfer_create(
+          list[i].at, comm, list[i].plan_bytes, list[i].memory));
+    }
   }
 done:
   return status;
@@ -99,7 +119,10 @@ done:
 void moerun__exchange_destroy(moerun__moe *moe) {
   const moerun__comm_ops *ops = moe->model->comm->ops;
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    ops->transfer_destroy(moe->exchange.chunk[c].dispatch);
-    ops->transfer_destroy(moe->exchange.chunk[c].combine);
+    chunk_transfer list[CHUNK_TRANSFERS];
+    list_transfers(list, &moe->exchange.chunk[c], moe);
+    for (int i = 0; i < CHUNK_TRANSFERS; i++) {
+      ops->transfer_destroy(*list[i].at);
+    }
   }
 }

@@ -246,6 +246,67 @@ static void a_third_way_is_chosen_by_the_plan(void **state) {
   close_world(&w);
 }
 
+/* ---- What ways have in common -------------------------------------------- */
+
+static int counted; /* calls of lay_out while sizes were counted */
+static int handed_out;
+
+static void *lay_out_and_note(moerun__moe *moe, moerun__arenas *arenas) {
+  if (arenas->host.base == NULL) {
+    counted++;
+  } else {
+    handed_out++;
+  }
+  return gathered_lay_out(moe, arenas);
+}
+
+static int offer_nothing(void *work, moerun__way_offer *out, moerun__moe *moe,
+                         int32_t moe_layer, int64_t rows) {
+  (void)work;
+  (void)out;
+  (void)moe;
+  (void)moe_layer;
+  (void)rows;
+  return 0;
+}
+
+/* Two ways with one exchange: its memory is there once, and is that of both. */
+static void a_common_exchange_is_laid_out_once(void **state) {
+  static const setting plain = {1, MOERUN_WIRE_FP32, MOERUN_BALANCE_OFF, 0};
+  world w;
+  moerun_model *model = NULL;
+  (void)state;
+  moerun__exchange_ops noted = gathered_ops;
+  noted.lay_out = lay_out_and_note;
+  const moerun__way one = {.name = "one",
+                           .exchange = &noted,
+                           .stage = &moerun__stage_whole,
+                           .did = "-",
+                           .bytes_key = "one_bytes",
+                           .offer = offer_nothing};
+  moerun__way other = one;
+  other.name = "other";
+  other.bytes_key = "other_bytes";
+  const moerun__way_table table = {.way = {&moerun__way_whole, &one, &other},
+                                   .count = 3};
+  moerun__synth_options shape = small;
+  shape.arch = "qwen3_moe";
+  open_world(&w, shape);
+  assert_all_ok(moerun_model_load(&model, w.comm, w.placement, w.path, NULL));
+  counted = 0;
+  handed_out = 0;
+  moerun_session *session = open_session(model, &plain, &table);
+  assert_all_ranks(counted == 1 && handed_out == 1);
+  const moerun__ways *ways = &session->moe.ways;
+  assert_all_ranks(ways->exchange_work[1] != NULL &&
+                   ways->exchange_work[1] == ways->exchange_work[2]);
+  assert_all_ranks(ways->stage_work[0] == ways->stage_work[1] &&
+                   ways->stage_work[0] == ways->stage_work[2]);
+  moerun_session_destroy(session);
+  moerun_model_destroy(model);
+  close_world(&w);
+}
+
 /* By a clock that counts calls of experts and no rows. */
 static void each_expert_of_a_group_is_a_call(void **state) {
   static const setting plain = {1, MOERUN_WIRE_FP32, MOERUN_BALANCE_OFF, 0};
@@ -430,6 +491,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(another_exchange_gives_the_same_bits),
       cmocka_unit_test(a_third_way_is_chosen_by_the_plan),
+      cmocka_unit_test(a_common_exchange_is_laid_out_once),
       cmocka_unit_test(each_expert_of_a_group_is_a_call),
       cmocka_unit_test(groups_end_at_their_limits),
       cmocka_unit_test(guests_fit_their_room),
