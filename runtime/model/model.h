@@ -27,6 +27,7 @@ typedef struct moerun__layer {
   float *constant;         /* MoE: [constant experts][H]; NULL: none      */
   int32_t num_slots;       /* MoE: L of this rank                         */
   moerun__expert *experts; /* MoE: [L], or NULL                           */
+  int32_t num_locks;       /* of the experts, one of each session (own.c) */
   moerun__expert dense;    /* dense: what every row goes through          */
 } moerun__layer;
 

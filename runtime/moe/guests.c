@@ -53,8 +53,7 @@ static int32_t most_entries(const moerun_model *model, size_t room_bytes,
 }
 
 void moerun__guests_init(moerun__guests *guests, const moerun_model *model,
-                         const moerun__own *own, moerun__guest_table *table,
-                         size_t room_bytes) {
+                         moerun__guest_table *table, size_t room_bytes) {
   size_t least = 0;
   size_t most = 0;
   bytes_range(&least, &most, &model->config);
@@ -62,7 +61,6 @@ void moerun__guests_init(moerun__guests *guests, const moerun_model *model,
   const size_t useful = (size_t)guests_at_most * most;
   *guests =
       (moerun__guests){.model = model,
-                       .own = own,
                        .table = table,
                        .most_guests = guests_at_most,
                        .room_bytes = room_bytes < useful ? room_bytes : useful};
@@ -257,9 +255,8 @@ static moerun_status send_piece(moerun__guests *guests,
   const moerun__plan *plan = guests->plan;
   const moerun__expert_piece piece = (moerun__expert_piece)guests->piece;
   const moerun__expert *from =
-      send->from_move < 0
-          ? moerun__own_at(guests->own, guests->layer, send->from_slot)
-          : &guests->expert[plan->moves[send->from_move].guest];
+      send->from_move < 0 ? moerun__own_at(guests->layer, send->from_slot)
+                          : &guests->expert[plan->moves[send->from_move].guest];
   guests->piece = (guests->piece + 1) % MOERUN_EXPERT_PIECES;
   guests->next += guests->piece == 0;
   return begin_send(guests, guests->num_out++ % MOERUN_GUEST_SENDS, from,

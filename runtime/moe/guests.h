@@ -12,7 +12,6 @@ enum {
 
 typedef struct moerun__guests {
   const moerun_model *model;  /* borrowed */
-  const moerun__own *own;     /* borrowed: where experts leave from */
   size_t room_bytes;          /* for weights */
   int32_t most_guests;        /* that there is room for; 0: none */
   int32_t per_layer;          /* guests of a plan at most */
@@ -46,12 +45,10 @@ size_t moerun__guests_default(const moerun_placement *placement,
                               const moerun__expert_shape *expert);
 
 /* Guests whose weights have this much room, of which no more is taken than
- * there is use for. `own` has those that leave from here; `table` is for
- * most_guests on each rank, and is laid out before the tier is. Both are
- * borrowed. */
+ * there is use for. `table` is for most_guests on each rank, and is laid out
+ * before the tier is; it is borrowed. */
 void moerun__guests_init(moerun__guests *guests, const moerun_model *model,
-                         const moerun__own *own, moerun__guest_table *table,
-                         size_t room_bytes);
+                         moerun__guest_table *table, size_t room_bytes);
 
 /* Bytes of the weights of an expert of this MoE layer; after open. */
 int64_t moerun__guests_expert_bytes(const moerun__guests *guests,

@@ -70,8 +70,9 @@ static moerun_status adopt_device(void *self, const moerun__device *device) {
   moerun__own *own = self;
   own->device = device;
   for (; own->num_locked < own->model->config.num_layers; own->num_locked++) {
-    const moerun__layer *layer = &own->model->layers[own->num_locked];
+    moerun__layer *layer = &own->model->layers[own->num_locked];
     MOERUN_TRY(lock_experts(own, layer->experts, (size_t)layer->num_slots));
+    layer->num_locks++;
   }
 done:
   return status;
@@ -80,9 +81,17 @@ done:
 static void close(void *self) {
   moerun__own *own = self;
   while (own->num_locked > 0) {
-    unlock_pieces(own, own->model->layers[--own->num_locked].experts,
-                  MOERUN_EXPERT_PIECES);
+    moerun__layer *layer = &own->model->layers[--own->num_locked];
+    unlock_pieces(own, layer->experts, MOERUN_EXPERT_PIECES);
+    layer->num_locks--;
   }
+}
+
+int moerun__own_is_alone(const moerun__own *own) {
+  for (int32_t l = 0; l < own->num_locked; l++) {
+    if (own->model->layers[l].num_locks > 1) return 0;
+  }
+  return 1;
 }
 
 moerun_status moerun__own_create(moerun__expert **out, const moerun__own *own,

@@ -21,14 +21,13 @@ void moerun__own_init(moerun__own *own, const moerun_model *model,
 
 /* The expert in this slot of the placement's, where its weights may be sent
  * from. Guests and slices, which are made of these, ask here too. */
-static inline const moerun__expert *moerun__own_at(const moerun__own *own,
-                                                   const moerun__layer *layer,
+static inline const moerun__expert *moerun__own_at(const moerun__layer *layer,
                                                    int32_t slot) {
-  (void)own;
   return &layer->experts[slot];
 }
 
-/* What store.h says of create_experts and destroy_experts. */
+/* What store.h says of is_alone, create_experts and destroy_experts. */
+int moerun__own_is_alone(const moerun__own *own);
 moerun_status moerun__own_create(moerun__expert **out, const moerun__own *own,
                                  const moerun__expert_shape *shape,
                                  size_t count);

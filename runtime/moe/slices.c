@@ -81,9 +81,8 @@ int moerun__slices_are_on(const moerun__slices *slices) {
 }
 
 void moerun__slices_init(moerun__slices *slices, const moerun_model *model,
-                         const moerun__own *own, int64_t room_bytes) {
-  *slices =
-      (moerun__slices){.model = model, .own = own, .room_bytes = room_bytes};
+                         int64_t room_bytes) {
+  *slices = (moerun__slices){.model = model, .room_bytes = room_bytes};
 }
 
 static void lay_out(void *self, moerun__arenas *arenas) {
@@ -168,8 +167,7 @@ static moerun_status learn_speeds(moerun__slices *slices, double seconds) {
     if (words[r] > fastest) fastest = words[r];
   }
   for (int32_t r = 0; r < comm->size; r++) {
-    int32_t behind = known ? fastest - words[r] : 0;
-    if (behind <= MOERUN_SPEED_NOISE) behind = 0;
+    int32_t behind = known ? moerun__plan_behind(fastest, words[r]) : 0;
     if (behind > MOERUN_SPEED_OCTAVE) behind = MOERUN_SPEED_OCTAVE;
     slices->shares.speed[r] = moerun__plan_speed(behind);
   }
@@ -259,8 +257,7 @@ static band band_of(const moerun__slices *slices, int32_t l, int32_t e,
   if (slot < 0) return out;
   const moerun__expert_shape whole =
       moerun__expert_slice(shape, config->expert_width, config->hidden_width);
-  out.panels = band_in(moerun__own_at(slices->own, layer, slot), &whole, which,
-                       panel_bytes);
+  out.panels = band_in(moerun__own_at(layer, slot), &whole, which, panel_bytes);
   return out;
 }
 

@@ -22,7 +22,6 @@ typedef struct moerun__slice_shares {
  * moves. */
 typedef struct moerun__slices {
   const moerun_model *model;    /* borrowed */
-  const moerun__own *own;       /* borrowed: what slices are cut of */
   const moerun__device *device; /* that computes with them */
   int64_t room_bytes; /* for weights; 0: none; below 0: for all layers */
   int32_t num_layers; /* 0: nothing is sliced */
@@ -60,10 +59,9 @@ size_t moerun__slices_bytes(const moerun__model_config *config,
 int32_t moerun__slices_most_outputs(const moerun__model_config *config,
                                     int32_t num_ranks);
 
-/* `own`: the experts that slices are cut of, borrowed; `room_bytes`: for
- * weights, see moerun__slices. */
+/* `room_bytes`: for weights, see moerun__slices. */
 void moerun__slices_init(moerun__slices *slices, const moerun_model *model,
-                         const moerun__own *own, int64_t room_bytes);
+                         int64_t room_bytes);
 /* Whether there may be slices. */
 int moerun__slices_are_on(const moerun__slices *slices);
 

@@ -20,9 +20,8 @@ void moerun__store_init(moerun__store *store, const moerun_model *model,
   memset(store, 0, sizeof *store);
   store->model = model;
   moerun__own_init(&store->own, model, max_slots);
-  moerun__guests_init(&store->guests, model, &store->own, &store->guest_table,
-                      guest_bytes);
-  moerun__slices_init(&store->slices, model, &store->own, slice_bytes);
+  moerun__guests_init(&store->guests, model, &store->guest_table, guest_bytes);
+  moerun__slices_init(&store->slices, model, slice_bytes);
   moerun__store_add_tier(store, (moerun__tier){&moerun__own_ops, &store->own});
   if (store->guests.most_guests > 0) {
     moerun__store_add_tier(store,
@@ -152,10 +151,13 @@ void moerun__store_destroy_experts(const moerun__store *store,
   moerun__own_destroy(&store->own, experts);
 }
 
-const moerun__expert *moerun__store_own(const moerun__store *store,
-                                        const moerun__layer *layer,
+const moerun__expert *moerun__store_own(const moerun__layer *layer,
                                         int32_t slot) {
-  return moerun__own_at(&store->own, layer, slot);
+  return moerun__own_at(layer, slot);
+}
+
+int moerun__store_is_alone(const moerun__store *store) {
+  return moerun__own_is_alone(&store->own);
 }
 
 void moerun__store_adopt_experts(const moerun__store *store,

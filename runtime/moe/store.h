@@ -150,9 +150,10 @@ void moerun__store_destroy_experts(const moerun__store *store,
                                    moerun__expert *experts);
 /* The expert that the placement puts in this slot, where its weights may be
  * sent from; borrowed until adopt_experts. */
-const moerun__expert *moerun__store_own(const moerun__store *store,
-                                        const moerun__layer *layer,
+const moerun__expert *moerun__store_own(const moerun__layer *layer,
                                         int32_t slot);
+/* Whether no other session has the model's experts in use. */
+int moerun__store_is_alone(const moerun__store *store);
 /* The layer has these experts from now on, and they are the store's; those that
  * it had go. */
 void moerun__store_adopt_experts(const moerun__store *store,

@@ -84,7 +84,7 @@ static void copy_kept(const migration *m, const moerun__layer *layer,
     const int32_t old =
         slot_of(m->old_experts, layer->num_slots, m->new_experts[s]);
     if (old < 0) continue;
-    const moerun__expert *from = moerun__store_own(m->store, layer, old);
+    const moerun__expert *from = moerun__store_own(layer, old);
     copy_piece(&next->experts[s], from, &next->shape, MOERUN_PIECE_GATE_UP);
     copy_piece(&next->experts[s], from, &next->shape, MOERUN_PIECE_DOWN);
   }
@@ -125,8 +125,7 @@ static moerun_status move_expert(migration *m, const moerun__layer *layer,
     MOERUN_TRY(pass(m, 1, source, &next->experts[s], &next->shape));
   } else if (own == source) {
     const int32_t s = slot_of(m->old_experts, layer->num_slots, expert);
-    MOERUN_TRY(
-        pass(m, 0, rank, moerun__store_own(m->store, layer, s), &next->shape));
+    MOERUN_TRY(pass(m, 0, rank, moerun__store_own(layer, s), &next->shape));
   }
 done:
   return status;
@@ -199,6 +198,10 @@ static moerun_status check(const moerun_session *session,
   const moerun_placement *from = model->placement;
   MOERUN_REQUIRE(session->model == model, MOERUN_ERR_INVALID,
                  "the session is of another model");
+  MOERUN_REQUIRE(moerun__store_is_alone(&session->moe.store),
+                 MOERUN_ERR_INVALID,
+                 "placement: expected one session of the model, found others: "
+                 "destroy them before experts move");
   MOERUN_TRY(moerun__placement_check(to));
   MOERUN_REQUIRE(to->num_layers == from->num_layers &&
                      to->num_experts == from->num_experts &&

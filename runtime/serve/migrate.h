@@ -8,7 +8,8 @@
  * `placement` (the same on all ranks), which is borrowed from now on in place
  * of the old one. No output changes in any bit. Layers that are placed as
  * before are not touched; at most one layer's experts are held twice meanwhile.
- * The session must be the model's only one and have room for the new slots
+ * The session must be the model's only one (others compute with the same
+ * weights, which are locked for their devices) and have room for the new slots
  * (moerun__session_extra.max_slots). *moved: experts that came to this rank.
  * After ERR_SHAPE, ERR_INVALID and ERR_OVERFLOW nothing has changed; after
  * another error the model can only be destroyed. */

@@ -204,6 +204,46 @@ static void what_does_not_fit_is_refused(void **state) {
   tear_down(&r);
 }
 
+/* Another session would compute with weights that are gone, and what is locked
+ * for its device would be unlocked when this one ends. */
+static void experts_of_two_sessions_stay(void **state) {
+  (void)state;
+  rig r;
+  moerun_session *second = NULL;
+  const moerun_session_options options = {.struct_size = sizeof options,
+                                          .max_tokens = ROWS};
+  const size_t V = (size_t)shape.vocab_size;
+  float *want = calloc(V, sizeof *want);
+  float *found = calloc(V, sizeof *found);
+  int64_t moved = -1;
+  set_up(&r, shape.num_experts);
+  moerun_placement *next = draw_placement();
+  assert_all_ok(moerun_session_create(&second, r.model, &options));
+  assert_all_ranks(moerun__session_replace(r.session, r.model, next, &moved) ==
+                   MOERUN_ERR_INVALID);
+  assert_all_ranks(moved == 0 && r.model->placement == r.placement);
+  assert_all_ranks(strstr(moerun_last_error(), "one session of the model") !=
+                   NULL);
+  moerun_session_destroy(second);
+  assert_all_ok(moerun__session_replace(r.session, r.model, next, &moved));
+  assert_all_ok(step(r.session, 0, found));
+  moerun_session_destroy(r.session);
+  /* One that comes later finds the model free again. */
+  const moerun__session_extra extra = {.max_slots = shape.num_experts};
+  const moerun_session_options again = {
+      .struct_size = sizeof again, .max_tokens = ROWS, .max_sequences = 1};
+  assert_all_ok(
+      moerun__session_create_with(&r.session, r.model, &again, &extra));
+  assert_all_ok(
+      moerun__session_replace(r.session, r.model, r.placement, &moved));
+  assert_all_ok(step(r.session, 0, want));
+  assert_all_ranks(memcmp(want, found, V * sizeof *want) == 0);
+  moerun_placement_destroy(next);
+  free(want);
+  free(found);
+  tear_down(&r);
+}
+
 /* Two ranks each have room for more than half of the experts of any layer, as
  * they hold them in one of the first two; but no layer has more hosts than
  * experts, and the lists have room for no more. */
@@ -255,6 +295,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(moving_experts_changes_no_bit),
       cmocka_unit_test(memory_stays_counted),
       cmocka_unit_test(what_does_not_fit_is_refused),
+      cmocka_unit_test(experts_of_two_sessions_stay),
       cmocka_unit_test(more_replicas_than_there_are_lists_for_are_refused),
   };
   if (MPI_Init(&argc, &argv) != MPI_SUCCESS) return EXIT_FAILURE;

@@ -168,10 +168,10 @@ static void slots_of_guests_have_16_bits(void **state) {
                                    .num_moe_layers = 1,
                                    .num_experts = 20000}};
   moerun__guests guests;
-  moerun__guests_init(&guests, &model, NULL, NULL, SIZE_MAX / 4);
+  moerun__guests_init(&guests, &model, NULL, SIZE_MAX / 4);
   assert_int_equal(guests.most_guests + 20000 + 1, INT16_MAX);
   model.config.num_experts = 8; /* no more than there are, and the shared */
-  moerun__guests_init(&guests, &model, NULL, NULL, SIZE_MAX / 4);
+  moerun__guests_init(&guests, &model, NULL, SIZE_MAX / 4);
   assert_int_equal(guests.most_guests, 8 + MOERUN_SHARED_GUESTS);
 }
 
