@@ -184,13 +184,12 @@ static void keep_trace(moerun_session *session, int32_t moe_layer, int32_t T) {
 
 static moerun_status moe_block(moerun_session *session, int32_t layer_index,
                                const moerun_batch *batch,
-                               moerun_status failed) {
+                               const moerun__layer_call *call) {
   moerun_status status = MOERUN_OK;
   const int32_t T = batch->num_tokens;
-  const moerun__layer *layer = &session->model->layers[layer_index];
-  if (failed == MOERUN_OK) norm(session, layer->ffn_norm, T);
-  MOERUN_TRY(moerun__moe_forward(&session->moe, layer_index, T, session->h,
-                                 NULL, session->y, failed));
+  const moerun__layer *layer = call->layer;
+  if (call->failed == MOERUN_OK) norm(session, layer->ffn_norm, T);
+  MOERUN_TRY(moerun__moe_forward(session->y, &session->moe, call));
   add_block(session, session->y, layer->ffn_after, T);
   note_layer(session, layer_index, batch, session->moe.gate.unsound);
   if (session->trace != NULL) keep_trace(session, layer->moe_layer, T);
@@ -232,27 +231,34 @@ done:
   return status;
 }
 
+/* Sequences are requests. */
+static moerun__row_tags tags_of(const moerun_batch *batch) {
+  return (moerun__row_tags){.request = batch->sequence,
+                            .position = batch->position};
+}
+
 moerun_status moerun__decoder_forward(moerun_session *session,
-                                      const moerun_batch *batch, float *logits,
-                                      moerun_status failed) {
+                                      const moerun_batch *batch,
+                                      const moerun__row_tags *tags,
+                                      float *logits, moerun_status failed) {
   moerun_status status = MOERUN_OK;
   const moerun_model *model = session->model;
   moerun__stage_begin(&session->stats);
-  moerun__moe_begin_step(&session->moe, session->stats.steps, 0);
-  session->moe.gate.tags = session->tags;
-  if (session->tags.request == NULL) {
-    session->moe.gate.tags = (moerun__row_tags){.request = batch->sequence,
-                                                .position = batch->position};
-  }
+  moerun__moe_begin_step(&session->moe, session->stats.steps);
   session->stats.steps++;
   if (failed == MOERUN_OK) failed = moerun__batch_extend(session->cache, batch);
   const int has_grown = failed == MOERUN_OK;
   if (failed == MOERUN_OK) embed(session, batch);
+  moerun__layer_call call = {.T = batch->num_tokens,
+                             .x = session->h,
+                             .tags = tags != NULL ? *tags : tags_of(batch),
+                             .failed = failed};
   for (int32_t l = 0; l < model->config.num_layers; l++) {
     const moerun__layer *layer = &model->layers[l];
     if (failed == MOERUN_OK) attention(session, l, batch);
     if (layer->moe_layer >= 0) {
-      MOERUN_TRY(moe_block(session, l, batch, failed));
+      call.layer = layer;
+      MOERUN_TRY(moe_block(session, l, batch, &call));
     } else if (failed == MOERUN_OK) {
       norm(session, layer->ffn_norm, batch->num_tokens);
       dense_ffn(session, layer, batch->num_tokens);

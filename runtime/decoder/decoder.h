@@ -4,10 +4,11 @@
 
 #include "runtime/decoder/session.h"
 
-/* [collective] moerun_forward without its argument checks; `failed` as in
- * moerun__moe_forward. */
+/* [collective] moerun__session_forward without its argument checks; `failed` as
+ * in moerun__layer_call. */
 moerun_status moerun__decoder_forward(moerun_session *session,
-                                      const moerun_batch *batch, float *logits,
-                                      moerun_status failed);
+                                      const moerun_batch *batch,
+                                      const moerun__row_tags *tags,
+                                      float *logits, moerun_status failed);
 
 #endif

@@ -96,11 +96,15 @@ static moerun_status forward(moerun_session *session, int32_t layer,
   }
   moerun_status status = MOERUN_OK;
   moerun__stage_begin(&session->stats);
-  moerun__moe_begin_step(&session->moe, session->stats.steps, 1);
-  session->moe.gate.tags = (moerun__row_tags){0};
+  moerun__moe_begin_step(&session->moe, session->stats.steps);
   session->stats.steps++;
-  MOERUN_TRY(moerun__moe_forward(&session->moe, layer, num_tokens, x, given, y,
-                                 failed));
+  const moerun__layer_call call = {.layer = &session->model->layers[layer],
+                                   .T = num_tokens,
+                                   .x = x,
+                                   .given = given,
+                                   .names_layer = 1,
+                                   .failed = failed};
+  MOERUN_TRY(moerun__moe_forward(y, &session->moe, &call));
   moerun__layer_end(&session->stats);
 done:
   return status;

@@ -541,11 +541,18 @@ done:
   return status;
 }
 
+moerun_status moerun__session_forward(moerun_session *session,
+                                      const moerun_batch *batch,
+                                      const moerun__row_tags *tags,
+                                      float *logits) {
+  static const moerun_batch none;
+  return moerun__decoder_forward(session, batch != NULL ? batch : &none, tags,
+                                 logits, check_batch(session, batch, logits));
+}
+
 moerun_status moerun_forward(moerun_session *session, const moerun_batch *batch,
                              float *logits) {
-  static const moerun_batch none;
-  return moerun__decoder_forward(session, batch != NULL ? batch : &none, logits,
-                                 check_batch(session, batch, logits));
+  return moerun__session_forward(session, batch, NULL, logits);
 }
 
 moerun_status moerun_sequence_reset(moerun_session *session, int32_t sequence) {

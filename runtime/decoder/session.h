@@ -39,11 +39,9 @@ struct moerun_session {
   float *scales; /* [MOERUN_SCALES][T] factors, the same of all rows; NULL: the
                           model has none                                    */
   float *dense;  /* [tile] outputs of gate_up, then h; dense layers only */
-  void *attention;       /* what the kind of attention works in */
-  moerun__row_tags tags; /* of the batch to come, set by the engine: for
-                                a capacity; zeros: sequences are requests   */
-  char *seen;            /* [max_sequences] scratch of the batch check */
-  float *scratch;        /* for linear and attention */
+  void *attention; /* what the kind of attention works in */
+  char *seen;      /* [max_sequences] scratch of the batch check */
+  float *scratch;  /* for linear and attention */
 };
 
 /* The memory of a session's steps, its cache excepted, taken before there is a
@@ -129,6 +127,13 @@ moerun__session_predict(moerun_session *out, const moerun_model *model,
 size_t moerun__session_bytes_with(const moerun_model *model,
                                   const moerun_session_options *options,
                                   const moerun__session_extra *extra);
+
+/* [collective] moerun_forward for rows of which a capacity is to know more than
+ * a batch says; tags: NULL: their sequences are requests. */
+moerun_status moerun__session_forward(moerun_session *session,
+                                      const moerun_batch *batch,
+                                      const moerun__row_tags *tags,
+                                      float *logits);
 
 /* The statistics of a session; borrowed. */
 moerun__stats *moerun__session_stats(moerun_session *session);

@@ -458,24 +458,24 @@ static int32_t pad_demand(moerun__moe *moe, int32_t replicas) {
 }
 
 moerun_status moerun__agree_on_rows(moerun__moe *moe,
-                                    const moerun__layer *layer, int32_t T,
-                                    moerun_status failed) {
+                                    const moerun__layer_call *call) {
   moerun_status status = MOERUN_OK;
   moerun_comm *comm = moe->model->comm;
+  const moerun__layer *layer = call->layer;
+  const int32_t T = moerun__call_rows(call);
   int32_t first = 0;
   const int32_t replicas = replicas_of(moe, layer->moe_layer, &first);
   const int32_t index = moerun__to_int(layer - moe->model->layers);
-  int32_t least[NUM_LEAST] = {verdict_of(comm, failed), index, ~index};
-  moerun__news news = {.num_least = moe->step.names_layer ? NUM_LEAST
-                                                          : LEAST_VERDICT + 1,
+  int32_t least[NUM_LEAST] = {verdict_of(comm, call->failed), index, ~index};
+  moerun__news news = {.num_least =
+                           call->names_layer ? NUM_LEAST : LEAST_VERDICT + 1,
                        .least = least};
-  if (failed != MOERUN_OK) T = 0;
   route_chunks(moe, layer->moe_layer, T);
   if (moe->balance.is_on) {
     const int32_t terms = count_demand(moe, first, replicas);
     write_told(moe, T, replicas, terms);
     news.num_sums = sum_of_demand(moe) + replicas;
-    if (moe->step.names_layer) news.num_sums = pad_demand(moe, replicas);
+    if (call->names_layer) news.num_sums = pad_demand(moe, replicas);
     news.sum = moe->balance.news.sum;
     news.before = moe->balance.news.before;
     news.width = MOERUN_TOLD_WORDS;
@@ -486,7 +486,7 @@ moerun_status moerun__agree_on_rows(moerun__moe *moe,
   moe->step.computed_rows = 0;
   write_counts(moe);
   MOERUN_TRY(exchange_counts(moe, &news));
-  if (failed != MOERUN_OK) return failed; /* its message is already written */
+  if (call->failed != MOERUN_OK) return call->failed; /* it has said why */
   MOERUN_TRY(heed_verdict(comm, least[LEAST_VERDICT]));
   MOERUN_TRY(check_layer(least, index));
   MOERUN_TRY(check_counts(moe));

@@ -9,13 +9,11 @@
 void moerun__agree_lay_out(moerun__moe *moe, moerun__arena *arena,
                            moerun__arena *traffic);
 
-/* [collective] Routes and counts T tokens of which the gate has chosen the
- * experts, balanced or not: afterwards every rank knows the rows that come to
- * it, and by plan.way which way the layer goes. `failed` ranks have no
- * rows; the others then return MOERUN_ERR_PEER. */
+/* [collective] Routes and counts the rows of a call of which the gate has
+ * chosen the experts, balanced or not: afterwards every rank knows the rows
+ * that come to it, and by plan.way which way the layer goes. */
 moerun_status moerun__agree_on_rows(moerun__moe *moe,
-                                    const moerun__layer *layer, int32_t T,
-                                    moerun_status failed);
+                                    const moerun__layer_call *call);
 
 /* MOERUN_TOLD_BUSY and MOERUN_TOLD_ROWS of the layer that has been computed
  * last. */

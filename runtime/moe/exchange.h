@@ -7,7 +7,7 @@
 #include "comm/comm.h"
 #include "kernels/kernels.h"
 #include "runtime/base/arena.h"
-#include "runtime/model/arch.h"
+#include "runtime/moe/call.h"
 #include "runtime/plan/route.h"
 
 enum { MOERUN_MAX_CHUNKS = 8 };
@@ -55,7 +55,6 @@ typedef struct moerun__wave {
   char *rows;          /* [..][row_bytes] */
   char *results;       /* [..][result_bytes] */
   size_t result_bytes; /* of a result, or of what is computed of it here */
-  int32_t number;      /* of the layer's waves, from 0: moe.c counts them */
   /* Number of the first result for others: they follow one another from there
    * on, by part, row and place in gate order. */
   int32_t first_reply;
@@ -82,12 +81,12 @@ typedef struct moerun__exchange_ops {
    * what its operations find as moe->exchange.work; NULL while the bases are
    * NULL, when it only counts. NULL member: nothing. */
   void *(*lay_out)(moerun__moe *moe, moerun__arenas *arenas);
-  /* Begins to send the rows x[T][H], as agreed, and to receive. x stays until
-   * finish. */
-  moerun_status (*begin)(moerun__moe *moe, const float *x);
+  /* Begins to send the rows of the call, as agreed, and to receive. */
+  moerun_status (*begin)(moerun__moe *moe, const moerun__layer_call *call);
   /* Until the next rows are here to be computed; *more = 0: there are none any
    * more. */
-  moerun_status (*next_wave)(moerun__moe *moe, const float *x, int *more);
+  moerun_status (*next_wave)(moerun__moe *moe, const moerun__layer_call *call,
+                             int *more);
   /* Messages move only when the transport is called: now and then during long
    * work. */
   moerun_status (*progress)(moerun__moe *moe);

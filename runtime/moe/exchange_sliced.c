@@ -100,11 +100,11 @@ static void pack(moerun__moe *moe, const float *x) {
   moe->kernels->dispatch(moe->queue, &rows, &own);
 }
 
-static moerun_status begin(moerun__moe *moe, const float *x) {
+static moerun_status begin(moerun__moe *moe, const moerun__layer_call *call) {
   sliced_round *s = moe->exchange.work;
   const moerun_comm *comm = moe->model->comm;
   const int64_t own = moerun__balance_tokens(&moe->balance, comm->rank);
-  (void)x; /* rows leave round by round */
+  (void)call; /* rows leave round by round */
   moe->stats->rows_local += own;
   moe->stats->rows_out += own * (comm->size - 1);
   moe->exchange.wave.chunk = 0;
@@ -160,7 +160,8 @@ static void make_wave(moerun__moe *moe) {
   }
 }
 
-static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
+static moerun_status next_wave(moerun__moe *moe, const moerun__layer_call *call,
+                               int *more) {
   moerun_status status = MOERUN_OK;
   sliced_round *s = moe->exchange.work;
   *more = s->next_row < moe->balance.news.tokens;
@@ -171,7 +172,7 @@ static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
                          (s->row_offset[moe->model->comm->rank + 1] -
                           s->row_offset[moe->model->comm->rank]);
   s->next_row += MOERUN_SLICED_ROWS;
-  pack(moe, x);
+  pack(moe, call->x);
   MOERUN_TRY(moe->queue->device->wait(moe->queue));
   moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
   MOERUN_TRY(share(moe, s->rows, moe->shape.row_bytes, s->row_offset));

@@ -116,13 +116,13 @@ static void count_rows(moerun__moe *moe) {
   }
 }
 
-static moerun_status begin(moerun__moe *moe, const float *x) {
+static moerun_status begin(moerun__moe *moe, const moerun__layer_call *call) {
   moerun_status status = MOERUN_OK;
   count_rows(moe);
   moe->exchange.wave.chunk = 0;
   moe->exchange.wave.next_peer = 0;
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
-    MOERUN_TRY(begin_dispatch(moe, c, x));
+    MOERUN_TRY(begin_dispatch(moe, c, call->x));
     moerun__stage_end(moe->stats, MOERUN_STAGE_DISPATCH);
   }
 done:
@@ -197,12 +197,13 @@ static void make_wave(moerun__moe *moe, int32_t first) {
   }
 }
 
-static moerun_status next_wave(moerun__moe *moe, const float *x, int *more) {
+static moerun_status next_wave(moerun__moe *moe, const moerun__layer_call *call,
+                               int *more) {
   moerun_status status = MOERUN_OK;
   const moerun__comm_ops *ops = moe->model->comm->ops;
   const int32_t R = moe->model->comm->size;
   moerun__wave *wave = &moe->exchange.wave;
-  (void)x; /* all rows have left */
+  (void)call; /* all rows have left */
   if (wave->next_peer == R) {
     wave->chunk++;
     wave->next_peer = 0;

@@ -307,8 +307,10 @@ done:
   return status;
 }
 
-static moerun_status compute(moerun__moe *moe, const moerun__layer *layer) {
+static moerun_status compute(moerun__moe *moe, const moerun__layer *layer,
+                             int32_t wave) {
   moerun_status status = MOERUN_OK;
+  (void)wave; /* each is like the first */
   moerun__cpu_begin(moe->stats);
   MOERUN_TRY(run_wave(moe, layer));
   moerun__stage_end(moe->stats, MOERUN_STAGE_EXPERTS);

@@ -157,11 +157,13 @@ void moerun__gate_lay_out(moerun__gate *gate, moerun__arena *arena,
 /* ---- Capacity ------------------------------------------------------------ */
 
 static moerun__capacity_rows rows_of(moerun__gate *gate,
-                                     const moerun__layer *layer, int32_t T) {
+                                     const moerun__layer_call *call) {
   const moerun_placement *placement = gate->model->placement;
   const int32_t E = placement->num_experts;
-  const moerun__row_tags *tags = &gate->tags;
-  const size_t first = (size_t)layer->moe_layer * (size_t)E;
+  const moerun__row_tags *tags = &call->tags;
+  const int32_t T = moerun__call_rows(call);
+  const int32_t layer = call->layer->moe_layer;
+  const size_t first = (size_t)layer * (size_t)E;
   const int expands = gate->options.capacity.expansion != MOERUN_EXPANSION_OFF;
   for (int32_t t = 0; t < T; t++) {
     gate->row[t] = t;
@@ -173,7 +175,7 @@ static moerun__capacity_rows rows_of(moerun__gate *gate,
   }
   return (moerun__capacity_rows){
       .T = T,
-      .layer = layer->moe_layer,
+      .layer = layer,
       .ids = gate->ids,
       .weight = gate->weight,
       .scores = gate->scores,
@@ -182,9 +184,9 @@ static moerun__capacity_rows rows_of(moerun__gate *gate,
       .priority = tags->priority,
       .decoded = tags->decoded,
       .extra = gate->extra,
-      .num_extra = expands ? moerun__placement_experts(
-                                 placement, layer->moe_layer,
-                                 gate->model->comm->rank, gate->extra)
+      .num_extra = expands ? moerun__placement_experts(placement, layer,
+                                                       gate->model->comm->rank,
+                                                       gate->extra)
                            : 0,
       .rank_of_expert = gate->rank_of_expert};
 }
@@ -265,9 +267,9 @@ done:
 }
 
 static moerun_status apply_capacity(moerun__gate *gate,
-                                    const moerun__layer *layer, int32_t T) {
-  const moerun__capacity_rows rows = rows_of(gate, layer, T);
-  moerun__capacity_spread(gate->ids, gate->weight, T,
+                                    const moerun__layer_call *call) {
+  const moerun__capacity_rows rows = rows_of(gate, call);
+  moerun__capacity_spread(gate->ids, gate->weight, rows.T,
                           gate->model->config.experts_per_token, gate->width);
   if (is_global(gate)) return cut_globally(gate, &rows);
   moerun__capacity_apply(&gate->capacity, &rows, &gate->now.capacity);
@@ -312,19 +314,19 @@ void moerun__gate_counts_clear(moerun__gate *gate) {
 /* ---- The parts of a choice ----------------------------------------------- */
 
 /* Takes out what is computed at home. */
-static moerun_status take_home(moerun__gate *gate, const moerun__layer *layer,
-                               int32_t T, const float *x, float *scratch) {
+static moerun_status take_home(moerun__gate *gate,
+                               const moerun__layer_call *call, float *scratch) {
   const moerun__gate_options *options = &gate->options;
   const int raw = rule_of(options) == MOERUN_WEIGHT_NONE;
   const int all = has_width(options) || options->capacity.decode;
-  const moerun__home_choices choices = {.T = T,
-                                        .x = x,
+  const moerun__home_choices choices = {.T = moerun__call_rows(call),
+                                        .x = call->x,
                                         .ids = gate->ids,
                                         .weight = gate->weight,
                                         .scores = raw ? gate->scores : NULL,
                                         .as_given =
-                                            all ? NULL : gate->tags.decoded};
-  return moerun__home_take(&gate->home, layer, &choices, scratch,
+                                            all ? NULL : call->tags.decoded};
+  return moerun__home_take(&gate->home, call->layer, &choices, scratch,
                            &gate->now.home);
 }
 
@@ -373,13 +375,15 @@ static void note_sound(moerun__gate *gate, int32_t T, size_t choices) {
 
 /* The choice of the model's gate; the host looks at the logits before the
  * kernel writes over them. */
-static moerun_status ask_gate(moerun__gate *gate, const moerun__layer *layer,
-                              int32_t T, const float *x, float *scratch) {
+static moerun_status ask_gate(moerun__gate *gate,
+                              const moerun__layer_call *call, float *scratch) {
   moerun_status status = MOERUN_OK;
   const moerun__model_config *config = &gate->model->config;
+  const moerun__layer *layer = call->layer;
+  const int32_t T = moerun__call_rows(call);
   const int32_t choices = gate->choices;
   const size_t width = (size_t)choices;
-  gate->kernels->linear(gate->queue, gate->logits, width, x,
+  gate->kernels->linear(gate->queue, gate->logits, width, call->x,
                         (size_t)config->hidden_width, T, &layer->gate, scratch);
   MOERUN_TRY(gate->queue->device->wait(gate->queue));
   note_sound(gate, T, width);
@@ -441,26 +445,25 @@ static void adopt(moerun__gate *gate, int32_t T,
 /* ---- The whole ----------------------------------------------------------- */
 
 moerun_status moerun__gate_choose(moerun__gate *gate,
-                                  const moerun__layer *layer, int32_t T,
-                                  const float *x,
-                                  const moerun__given_choice *given,
-                                  float *scratch, moerun_status failed) {
+                                  const moerun__layer_call *call,
+                                  float *scratch) {
   moerun_status status = MOERUN_OK;
   const size_t K = (size_t)gate->model->config.experts_per_token;
-  if (failed != MOERUN_OK) T = 0;
+  const moerun__layer *layer = call->layer;
+  const int32_t T = moerun__call_rows(call);
   gate->now = (moerun__gate_counts){0};
-  if (given != NULL) {
-    adopt(gate, T, given);
+  if (call->given != NULL) {
+    adopt(gate, T, call->given);
   } else {
-    MOERUN_TRY(ask_gate(gate, layer, T, x, scratch));
+    MOERUN_TRY(ask_gate(gate, call, scratch));
   }
-  if (gate->home.is_used) MOERUN_TRY(take_home(gate, layer, T, x, scratch));
+  if (gate->home.is_used) MOERUN_TRY(take_home(gate, call, scratch));
   if (gate->chosen != gate->ids) {
     memcpy(gate->chosen, gate->ids, (size_t)T * K * sizeof *gate->ids);
   }
   if (has_width(&gate->options)) cut_width(gate, layer, T);
   if (has_capacity(&gate->options)) {
-    MOERUN_TRY(apply_capacity(gate, layer, T));
+    MOERUN_TRY(apply_capacity(gate, call));
   }
   moerun__gate_counts_add(&gate->counts, &gate->now);
   moerun__gate_counts_add(&gate->of_layer[layer->moe_layer], &gate->now);

@@ -5,19 +5,10 @@
 #ifndef MOERUN_MOE_GATE_H
 #define MOERUN_MOE_GATE_H
 
-#include "runtime/model/model.h"
+#include "runtime/moe/call.h"
 #include "runtime/moe/home.h"
 #include "runtime/plan/capacity.h"
 #include "runtime/plan/width.h"
-
-/* What capacity may know of a row besides its scores. NULLs: requests are rows,
- * at position 0, all of class 0 and none decoded. */
-typedef struct moerun__row_tags {
-  const int32_t *request;  /* [T] */
-  const int32_t *position; /* [T] within the request */
-  const uint8_t *priority; /* [T] 0 is dropped last */
-  const uint8_t *decoded;  /* [T] 1: not of a prompt */
-} moerun__row_tags;
 
 typedef struct moerun__gate_options {
   moerun__capacity_options capacity; /* gamma 0: no limit */
@@ -37,7 +28,6 @@ typedef struct moerun__gate {
   const moerun__kernels *kernels;
   moerun__queue *queue;
   moerun__gate_options options;
-  moerun__row_tags tags; /* of the step under way */
   moerun__gate_counts counts;
   moerun__gate_counts now;       /* of the layer under way */
   moerun__gate_counts *of_layer; /* [num_moe_layers] */
@@ -96,27 +86,17 @@ void moerun__gate_counts_add(moerun__gate_counts *sum,
 /* Sets all counts of the gate to 0. */
 void moerun__gate_counts_clear(moerun__gate *gate);
 
-/* A caller's choice in place of the gate's: K experts of each row, in the order
- * in which their results are summed. */
-typedef struct moerun__given_choice {
-  const int32_t *ids;  /* [T][K] of what the gate may choose; -1: none */
-  const float *weight; /* [T][K]; not read beside -1 */
-} moerun__given_choice;
-
 /* That the ids of a row are there and distinct and their weights finite;
  * ERR_INVALID names the first row that is not so. ERR_UNSUPPORTED where the
  * options change what is chosen. Local. */
 moerun_status moerun__given_choice_check(const moerun__gate *gate, int32_t T,
                                          const moerun__given_choice *given);
 
-/* Fills gate->ids, weight, chosen and unsound for x[T][H]; given: NULL, or what
- * is taken instead of the gate's choice. Local, but [collective] with a
- * capacity of the scope global; ranks that have `failed` take part with no rows
- * then. */
+/* Fills gate->ids, weight, chosen and unsound for the rows of the call. Local,
+ * but [collective] with a capacity of the scope global; ranks that have failed
+ * take part with no rows then. */
 moerun_status moerun__gate_choose(moerun__gate *gate,
-                                  const moerun__layer *layer, int32_t T,
-                                  const float *x,
-                                  const moerun__given_choice *given,
-                                  float *scratch, moerun_status failed);
+                                  const moerun__layer_call *call,
+                                  float *scratch);
 
 #endif

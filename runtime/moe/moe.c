@@ -167,8 +167,7 @@ done:
   return status;
 }
 
-void moerun__moe_begin_step(moerun__moe *moe, int64_t step, int names_layer) {
-  moe->step.names_layer = names_layer;
+void moerun__moe_begin_step(moerun__moe *moe, int64_t step) {
   moerun__speed_step(&moe->balance.speed);
   if (moe->balance.is_on) moerun__ledger_begin_step(&moe->balance.ledger);
   moe->step.slowness = (moerun__slowness){.compute = 1};
@@ -205,13 +204,15 @@ void moerun__moe_destroy_transfers(moerun__moe *moe) {
 /* ---- Shared experts ------------------------------------------------------ */
 
 /* Every row goes through the shared experts while rows travel to others. */
-static moerun_status run_shared(moerun__moe *moe, const moerun__layer *layer,
-                                int32_t T, const float *x) {
+static moerun_status run_shared(moerun__moe *moe,
+                                const moerun__layer_call *call) {
   moerun_status status = MOERUN_OK;
+  const int32_t T = call->T;
   if (moe->model->config.shared_width == 0) goto done;
   for (int32_t t = 0; t < T; t += MOERUN_FFN_TILE) {
     const int32_t M = T - t < MOERUN_FFN_TILE ? T - t : MOERUN_FFN_TILE;
-    moerun__shared_compute(&moe->shared, layer, x, t, M, moe->work.scratch);
+    moerun__shared_compute(&moe->shared, call->layer, call->x, t, M,
+                           moe->work.scratch);
     MOERUN_TRY(moe->exchange.now->progress(moe));
   }
   moerun__stage_end(moe->stats, MOERUN_STAGE_SHARED);
@@ -221,9 +222,8 @@ done:
 
 /* ---- Combine and the whole ----------------------------------------------- */
 
-static moerun_status combine(moerun__moe *moe, int32_t c,
-                             const moerun__layer *layer, const float *x,
-                             float *y) {
+static moerun_status combine(float *y, moerun__moe *moe,
+                             const moerun__layer_call *call, int32_t c) {
   moerun_status status = MOERUN_OK;
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[c];
   const int32_t H = moe->model->config.hidden_width;
@@ -235,8 +235,8 @@ static moerun_status combine(moerun__moe *moe, int32_t c,
       moe->queue, y + first * (size_t)H, &results, chunk->route.result_of,
       moe->gate.weight + first * (size_t)W, chunk->num_tokens, W, H);
   if (moe->gate.home.is_used) {
-    moerun__home_add(&moe->gate.home, layer, y, x, chunk->first_token,
-                     chunk->num_tokens);
+    moerun__home_add(&moe->gate.home, call->layer, y, call->x,
+                     chunk->first_token, chunk->num_tokens);
   }
   if (moe->model->config.shared_width > 0) {
     moerun__shared_add(&moe->shared, y, chunk->first_token, chunk->num_tokens);
@@ -251,16 +251,15 @@ static int32_t way_of(const moerun__moe *moe) {
   return moe->balance.is_on ? moe->balance.plan.way : MOERUN_WAY_WHOLE;
 }
 
-static moerun_status run_experts(moerun__moe *moe, const moerun__layer *layer,
-                                 const float *x) {
+static moerun_status run_experts(moerun__moe *moe,
+                                 const moerun__layer_call *call) {
   moerun_status status = MOERUN_OK;
   const moerun__exchange_ops *exchange = moe->exchange.now;
-  for (int32_t number = 0;; number++) {
+  for (int32_t wave = 0;; wave++) {
     int more = 0;
-    MOERUN_TRY(exchange->next_wave(moe, x, &more));
+    MOERUN_TRY(exchange->next_wave(moe, call, &more));
     if (!more) break;
-    moe->exchange.wave.number = number;
-    MOERUN_TRY(moe->stage.now->compute(moe, layer));
+    MOERUN_TRY(moe->stage.now->compute(moe, call->layer, wave));
     MOERUN_TRY(exchange->reply(moe));
   }
   MOERUN_TRY(moerun__store_forward_all(&moe->store));
@@ -269,36 +268,32 @@ done:
 }
 
 /* From rows to summed results, the way that has been taken. */
-static moerun_status go(moerun__moe *moe, const moerun__layer *layer, int32_t T,
-                        const float *x, float *y) {
+static moerun_status go(float *y, moerun__moe *moe,
+                        const moerun__layer_call *call) {
   moerun_status status = MOERUN_OK;
   const moerun__exchange_ops *exchange = moe->exchange.now;
-  MOERUN_TRY(exchange->begin(moe, x));
-  MOERUN_TRY(run_shared(moe, layer, T, x));
-  MOERUN_TRY(run_experts(moe, layer, x));
+  MOERUN_TRY(exchange->begin(moe, call));
+  MOERUN_TRY(run_shared(moe, call));
+  MOERUN_TRY(run_experts(moe, call));
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
     MOERUN_TRY(exchange->collect(moe, c));
-    MOERUN_TRY(combine(moe, c, layer, x, y));
+    MOERUN_TRY(combine(y, moe, call, c));
     MOERUN_TRY(exchange->finish(moe, c));
   }
 done:
   return status;
 }
 
-moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer_index,
-                                  int32_t T, const float *x,
-                                  const moerun__given_choice *given, float *y,
-                                  moerun_status failed) {
+moerun_status moerun__moe_forward(float *y, moerun__moe *moe,
+                                  const moerun__layer_call *call) {
   moerun_status status = MOERUN_OK;
-  const moerun__layer *layer = &moe->model->layers[layer_index];
-  MOERUN_TRY(moerun__gate_choose(&moe->gate, layer, T, x, given,
-                                 moe->work.scratch, failed));
+  MOERUN_TRY(moerun__gate_choose(&moe->gate, call, moe->work.scratch));
   moerun__stage_end(moe->stats, MOERUN_STAGE_GATE);
-  MOERUN_TRY(moerun__agree_on_rows(moe, layer, T, failed));
-  moe->stats->home_rows += T;
+  MOERUN_TRY(moerun__agree_on_rows(moe, call));
+  moe->stats->home_rows += call->T;
   if (way_of(moe) != moe->ways.now) moerun__ways_take(moe, way_of(moe));
   const int64_t sent = moe->model->comm->count.row_bytes;
-  MOERUN_TRY(go(moe, layer, T, x, y));
+  MOERUN_TRY(go(y, moe, call));
   if (moe->ways.now != MOERUN_WAY_WHOLE) {
     moe->stats->way_bytes[moe->ways.now] +=
         moe->model->comm->count.row_bytes - sent;

@@ -33,7 +33,6 @@ typedef struct moerun__moe_shape {
 
 /* Of the step under way. */
 typedef struct moerun__moe_step {
-  int names_layer; /* which layer it is a caller says, so ranks compare it */
   moerun__slowness slowness;
   double busy_seconds;   /* of the expert stage of this layer */
   int64_t computed_rows; /* by this rank's experts in this layer */
@@ -130,21 +129,15 @@ size_t moerun__moe_transfer_bytes(const moerun__moe *moe);
  * how long rows and weights take here. */
 moerun_status moerun__moe_open(moerun__moe *moe,
                                const moerun__plan_options *plan);
-/* At the start of each step; `step` counts from 0. names_layer: it is one
- * layer, which the caller names: ranks compare the number. */
-void moerun__moe_begin_step(moerun__moe *moe, int64_t step, int names_layer);
+/* At the start of each step; `step` counts from 0. */
+void moerun__moe_begin_step(moerun__moe *moe, int64_t step);
 moerun_status moerun__moe_create_transfers(moerun__moe *moe);
 void moerun__moe_destroy_transfers(moerun__moe *moe);
 
-/* [collective] y[T][H] = MoE(x[T][H]) of MoE layer `layer` (a decoder layer
- * index): the experts' results summed in gate order, then what the shared
- * experts gave. given: NULL: the model's gate chooses. `failed` is this rank's
- * status so far: a rank that is not OK sends no rows but tells the others, who
- * then return MOERUN_ERR_PEER. What the gate said of the T tokens stays in
- * moe->gate until the next call. */
-moerun_status moerun__moe_forward(moerun__moe *moe, int32_t layer, int32_t T,
-                                  const float *x,
-                                  const moerun__given_choice *given, float *y,
-                                  moerun_status failed);
+/* [collective] y[T][H] = MoE(x[T][H]) of the call: the experts' results summed
+ * in gate order, then what the shared experts gave. What the gate said of the T
+ * tokens stays in moe->gate until the next call. */
+moerun_status moerun__moe_forward(float *y, moerun__moe *moe,
+                                  const moerun__layer_call *call);
 
 #endif

@@ -282,12 +282,13 @@ static moerun_status share_h(moerun__moe *moe) {
                                   s->h_offset);
 }
 
-static moerun_status run_wave(moerun__moe *moe, const moerun__layer *layer) {
+static moerun_status run_wave(moerun__moe *moe, const moerun__layer *layer,
+                              int32_t wave) {
   moerun_status status = MOERUN_OK;
   const moerun__slice_shares *shares = moerun__store_shares(&moe->store);
   const int32_t rank = moe->model->comm->rank;
   moerun__cpu_begin(moe->stats);
-  if (moe->exchange.wave.number == 0) moerun__experts_sleep(moe);
+  if (wave == 0) moerun__experts_sleep(moe);
   MOERUN_TRY(count_terms(moe));
   group_terms(moe);
   if (moerun__slice_h(shares, rank) > 0) {

@@ -19,8 +19,9 @@ typedef struct moerun__expert_stage {
    * are NULL, when it only counts. */
   void *(*lay_out)(const moerun__moe *moe, moerun__arenas *arenas);
   /* The rows of the wave through their experts: its results, and of each part
-   * how many there are. */
-  moerun_status (*compute)(moerun__moe *moe, const moerun__layer *layer);
+   * how many there are. `wave`: its number, from 0 in each layer. */
+  moerun_status (*compute)(moerun__moe *moe, const moerun__layer *layer,
+                           int32_t wave);
 } moerun__expert_stage;
 
 /* One way. Rows may have an exchange or a stage in common, which then keeps its

@@ -302,15 +302,12 @@ static moerun_status attach(moerun__engine *e, moerun_session *session) {
   MOERUN_TRY(
       comm->ops->transfer_create(&e->transfer, comm, 0, MOERUN_MEMORY_HOST));
   if (e->is_root) moerun__dealer_begin(&e->dealer, e->transfer);
-  session->tags = (moerun__row_tags){e->step.request, e->step.position,
-                                     e->step.priority, e->step.decoded};
 done:
   return status;
 }
 
 static void detach(moerun__engine *e) {
   if (e->is_root) moerun__dealer_end(&e->dealer);
-  e->session->tags = (moerun__row_tags){0};
   if (e->transfer != NULL) e->comm->ops->transfer_destroy(e->transfer);
   e->session->device->pinned_destroy(e->block);
   e->transfer = NULL;
@@ -322,8 +319,11 @@ static void detach(moerun__engine *e) {
 static moerun_status run_step(moerun__engine *e,
                               struct moerun__replacer *replacer) {
   moerun_status status = MOERUN_OK;
+  const moerun__row_tags tags = {e->step.request, e->step.position,
+                                 e->step.priority, e->step.decoded};
   moerun__step_build(&e->step);
-  MOERUN_TRY(moerun_forward(e->session, &e->step.batch, e->step.logits));
+  MOERUN_TRY(moerun__session_forward(e->session, &e->step.batch, &tags,
+                                     e->step.logits));
   MOERUN_TRY(moerun__step_use(&e->step, e->session));
   e->word.prompt_rows = e->step.prompt_rows;
   e->word.reused = e->step.reused;

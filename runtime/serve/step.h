@@ -39,12 +39,12 @@ void moerun__step_lay_out(moerun__step *step, const moerun_session *session,
                           moerun__sequences *sequences,
                           const moerun__engine_options *options,
                           moerun__arena *arena);
-/* Fills the batch, which moerun_forward is to run. */
+/* Fills the batch, which moerun__session_forward is to run. */
 void moerun__step_build(moerun__step *step);
-/* After the session ran it by moerun_forward: keeps traces and pages, samples,
- * scores, and ends the sequences that are over: their completions are among
- * those that sequences have finished. Allocates for the text that stops are
- * looked for in. */
+/* After the session ran it by moerun__session_forward: keeps traces and pages,
+ * samples, scores, and ends the sequences that are over: their completions are
+ * among those that sequences have finished. Allocates for the text that stops
+ * are looked for in. */
 moerun_status moerun__step_use(moerun__step *step, moerun_session *session);
 
 #endif

@@ -44,10 +44,11 @@ static inline void *gathered_lay_out(moerun__moe *moe, moerun__arenas *arenas) {
   return g;
 }
 
-static inline moerun_status gathered_begin(moerun__moe *moe, const float *x) {
+static inline moerun_status gathered_begin(moerun__moe *moe,
+                                           const moerun__layer_call *call) {
   moerun_status status = MOERUN_OK;
   const moerun_comm *comm = moe->model->comm;
-  (void)x;
+  (void)call;
   moe->exchange.wave.chunk = -1;
   moe->exchange.wave.next_peer = -1;
   for (int32_t c = 0; c < moe->shape.num_chunks; c++) {
@@ -123,7 +124,8 @@ done:
   return status;
 }
 
-static inline moerun_status gathered_next_wave(moerun__moe *moe, const float *x,
+static inline moerun_status gathered_next_wave(moerun__moe *moe,
+                                               const moerun__layer_call *call,
                                                int *more) {
   moerun_status status = MOERUN_OK;
   gathered_exchange *g = moe->exchange.work;
@@ -133,7 +135,8 @@ static inline moerun_status gathered_next_wave(moerun__moe *moe, const float *x,
     wave->next_peer = comm->size - 1;
     *more = ++wave->chunk < moe->shape.num_chunks;
     if (!*more) goto done;
-    MOERUN_TRY(gathered_gather(moe, x, &moe->exchange.chunk[wave->chunk]));
+    MOERUN_TRY(
+        gathered_gather(moe, call->x, &moe->exchange.chunk[wave->chunk]));
   }
   *more = 1;
   const moerun__moe_chunk *chunk = &moe->exchange.chunk[wave->chunk];
